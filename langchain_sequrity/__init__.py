@@ -1,0 +1,55 @@
+"""LangChain and LangGraph agents under a security policy, through Sequrity Control.
+
+Chat models: `ChatSequrity`. What they send: `FeaturesHeader`, `PolicyHeader`, `ConfigHeader`.
+What comes back: `dual_llm_result` reads the verdict behind a message (`DualLLMResult`).
+Labels on tool results: `labeled_tool_result`, `Labels`. What can go wrong:
+`langchain_sequrity.errors`. The same API on this machine: `langchain_sequrity.local.LocalServer`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langchain_sequrity.chat_models import ChatSequrity
+    from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
+    from langchain_sequrity.labels import Labels, labeled_tool_result
+    from langchain_sequrity.wire.dual_llm import DualLLMResult, dual_llm_result
+
+__all__ = [
+    "ChatSequrity",
+    "ConfigHeader",
+    "DualLLMResult",
+    "FeaturesHeader",
+    "Labels",
+    "PolicyHeader",
+    "dual_llm_result",
+    "labeled_tool_result",
+]
+
+# Imported at first use: a program that only wants the headers does not wait for the chat models.
+_HOME = {
+    "ChatSequrity": "chat_models",
+    "ConfigHeader": "headers",
+    "DualLLMResult": "wire.dual_llm",
+    "FeaturesHeader": "headers",
+    "Labels": "labels",
+    "PolicyHeader": "headers",
+    "dual_llm_result": "wire.dual_llm",
+    "labeled_tool_result": "labels",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    home = _HOME.get(name)
+    if home is None:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Show the public names before they are imported."""
+    return sorted({*globals(), *__all__})

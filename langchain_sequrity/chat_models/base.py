@@ -1,0 +1,431 @@
+"""What the chat models share: the way of a turn, and what LangChain asks of a model."""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.utils import count_tokens_approximately
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from typing_extensions import override
+
+from langchain_sequrity.chat_models.parameters import Parameters
+from langchain_sequrity.chat_models.structured_output import (
+    Method,
+    Schema,
+    structured_output,
+    write_response_format,
+)
+from langchain_sequrity.chat_models.tools import write_tool, write_tool_choice
+from langchain_sequrity.chat_models.turn import Turn
+from langchain_sequrity.errors import NotFound, UsageError
+
+_CONFIGURABLE_SESSION = "sequrity_session_id"
+# Arguments of a call that are for this package, not for the body.
+_NOT_FOR_THE_BODY = frozenset(
+    {
+        "session_id",
+        "extra_headers",
+        "extra_body",
+        "stream",
+        "ls_structured_output_format",
+        "structured_output_format",
+    }
+)
+
+
+class SequrityChatModel(Parameters):
+    """Base of `ChatSequrity` and `SequrityMessages`; see these for their use."""
+
+    # Facts that LangChain asks for
+
+    @property
+    @override
+    def lc_secrets(self) -> dict[str, str]:
+        return {"api_key": "SEQURITY_API_KEY", "llm_api_key": "SEQURITY_LLM_API_KEY"}
+
+    @classmethod
+    @override
+    def is_lc_serializable(cls) -> bool:
+        return True
+
+    @classmethod
+    @override
+    def get_lc_namespace(cls) -> list[str]:
+        return ["langchain_sequrity", "chat_models"]
+
+    @property
+    @override
+    def lc_attributes(self) -> dict[str, Any]:
+        """Headers as plain JSON, which can be read back; two policies never share a cache key."""
+        named = {
+            "features": self.features,
+            "policy": self.policy,
+            "session_config": self.session_config,
+        }
+        return {
+            name: value.model_dump(mode="json", exclude_unset=True)
+            for name, value in named.items()
+            if value is not None
+        }
+
+    @property
+    @override
+    def _identifying_params(self) -> dict[str, Any]:
+        return dict(self._ready().identifying)
+
+    @override
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = self._ready().params
+        found = LangSmithParams(ls_provider="sequrity", ls_model_type="chat")
+        found["ls_model_name"] = kwargs.get("model", params["model"])
+        if (temperature := kwargs.get("temperature", params.get("temperature"))) is not None:
+            found["ls_temperature"] = temperature
+        if (max_tokens := kwargs.get("max_tokens", params.get("max_tokens"))) is not None:
+            found["ls_max_tokens"] = max_tokens
+        if stops := stop or params.get("stop"):
+            found["ls_stop"] = stops
+        return found
+
+    @override
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        # What holds for any model behind the service; windows and media depend on the model.
+        return ModelProfile(
+            tool_calling=True, tool_choice=True, structured_output=True, tool_call_streaming=True
+        )
+
+    @override
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
+        return {"model_name": self.model_name}
+
+    @override
+    def get_num_tokens_from_messages(
+        self,
+        messages: Sequence[BaseMessage],
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
+    ) -> int:
+        """Count tokens approximately: the model behind the service is not known here."""
+        converted: Any = [convert_to_openai_tool(tool) for tool in tools] if tools else None
+        return count_tokens_approximately(messages, tools=converted)
+
+    # Turns
+
+    def _turn(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        kwargs: Mapping[str, Any],
+        *,
+        stream: bool,
+    ) -> Turn:
+        state = self._ready()
+        return Turn(
+            state.settings,
+            messages,
+            self._params(state.params, stop, kwargs, stream=stream),
+            _session_id(kwargs),
+            _call_headers(kwargs),
+        )
+
+    def _params(
+        self,
+        defaults: Mapping[str, Any],
+        stop: list[str] | None,
+        kwargs: Mapping[str, Any],
+        *,
+        stream: bool,
+    ) -> dict[str, Any]:
+        """All fields of the body but the messages."""
+        own = {name: value for name, value in kwargs.items() if name not in _NOT_FOR_THE_BODY}
+        params = {**defaults, **own}
+        if stop is not None:
+            params["stop"] = stop
+        if stream:
+            params["stream"] = True
+            if self.stream_usage:
+                params.setdefault("stream_options", {"include_usage": True})
+        for extra in (self.extra_body, kwargs.get("extra_body")):
+            if extra:
+                params.update(extra)
+        if self.endpoint_type == "lang-graph" and "user_provided_program" not in params:
+            msg = (
+                "The endpoint type `lang-graph` runs a program of yours: pass "
+                "`user_provided_program=` and `context_vars=`, or use `LangGraphExecutor`."
+            )
+            raise UsageError(msg)
+        return params
+
+    @override
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        turn = self._turn(messages, stop, kwargs, stream=False)
+        transport = self._ready().transport
+        try:
+            return transport.send(turn.call, turn.read)
+        except NotFound as error:
+            turn = turn.after_not_found(error)
+        return transport.send(turn.call, turn.read)
+
+    @override
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        turn = self._turn(messages, stop, kwargs, stream=False)
+        transport = self._ready().transport
+        try:
+            return await transport.asend(turn.call, turn.read)
+        except NotFound as error:
+            turn = turn.after_not_found(error)
+        return await transport.asend(turn.call, turn.read)
+
+    @override
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        for message in self._chunks(self._turn(messages, stop, kwargs, stream=True)):
+            chunk = ChatGenerationChunk(message=message)
+            if run_manager is not None:
+                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+    def _chunks(self, turn: Turn) -> Iterator[AIMessageChunk]:
+        transport = self._ready().transport
+        try:
+            yield from transport.stream(turn.call, turn.new_reader)
+        except NotFound as error:
+            turn = turn.after_not_found(error)
+        else:
+            return
+        yield from transport.stream(turn.call, turn.new_reader)
+
+    @override
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async for message in self._achunks(self._turn(messages, stop, kwargs, stream=True)):
+            chunk = ChatGenerationChunk(message=message)
+            if run_manager is not None:
+                await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+    async def _achunks(self, turn: Turn) -> AsyncIterator[AIMessageChunk]:
+        transport = self._ready().transport
+        try:
+            async for message in transport.astream(turn.call, turn.new_reader):
+                yield message
+        except NotFound as error:
+            turn = turn.after_not_found(error)
+        else:
+            return
+        async for message in transport.astream(turn.call, turn.new_reader):
+            yield message
+
+    # The session of `configurable`, which LangChain does not hand to the methods above
+
+    @override
+    def invoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        return super().invoke(input, config, stop=stop, **_with_session(config, kwargs))
+
+    @override
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        return await super().ainvoke(input, config, stop=stop, **_with_session(config, kwargs))
+
+    @override
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        return super().stream(input, config, stop=stop, **_with_session(config, kwargs))
+
+    @override
+    def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        return super().astream(input, config, stop=stop, **_with_session(config, kwargs))
+
+    @override
+    def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        return super().stream_events(input, config, **_with_session(config, kwargs))
+
+    @override
+    def astream_events(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Any:
+        return super().astream_events(input, config, **_with_session(config, kwargs))
+
+    # Tools and structured output
+
+    @override
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | bool | dict[str, Any] | None = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
+        response_format: Any = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Give the model tools.
+
+        Args:
+            tools: LangChain tools, functions, pydantic classes, TypedDicts or tool objects of
+                the OpenAI API.
+            tool_choice: `"auto"`, `"none"`, `"any"` or `"required"`, a tool's name, `True` for
+                any tool, or an object of the API.
+            strict: Whether arguments must fit the schema exactly.
+            parallel_tool_calls: Whether one reply may hold several calls.
+            response_format: A shape for the answer beside tools; see `with_structured_output`.
+            **kwargs: Further fields of the body.
+
+        Returns:
+            The model with the tools bound.
+
+        Raises:
+            UsageError: If `tool_choice` names a tool that is not there.
+        """
+        written = [write_tool(tool, strict=strict) for tool in tools]
+        bound = {
+            "tool_choice": write_tool_choice(tool_choice, written),
+            "parallel_tool_calls": parallel_tool_calls,
+        }
+        if response_format is not None:
+            bound["response_format"] = write_response_format(response_format, strict=strict)
+        kwargs.update({name: value for name, value in bound.items() if value is not None})
+        return super().bind(tools=written, **kwargs)
+
+    @override
+    def with_structured_output(
+        self,
+        schema: Schema | None = None,
+        *,
+        method: Method = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Answer in a given shape.
+
+        Works on the value of a dual-LLM turn just as on a plain answer.
+
+        Args:
+            schema: A pydantic class (the result is an instance of it), or a TypedDict, a JSON
+                Schema or an OpenAI function (the result is a dict).
+            method: `json_schema` uses `response_format`, `function_calling` a forced tool call,
+                `json_mode` asks for any JSON (say in the prompt what it should hold).
+            include_raw: Return `{"raw": message, "parsed": …, "parsing_error": …}` and never
+                raise for a reply that does not parse.
+            strict: Whether the reply must fit the schema exactly; not with `json_mode`.
+            **kwargs: Further fields of the body, such as `tools`.
+
+        Returns:
+            A runnable with the input of the model.
+
+        Raises:
+            UsageError: If the arguments do not go together.
+
+        Example:
+            ```python
+            from pydantic import BaseModel
+            from langchain_sequrity import ChatSequrity
+            from langchain_sequrity.local import LocalServer
+
+
+            class City(BaseModel):
+                name: str
+
+
+            with LocalServer() as server:
+                model = ChatSequrity("any/model", base_url=server.base_url)
+                city = model.with_structured_output(City).invoke("The city is 'Oslo'.")
+                assert isinstance(city, City)
+            ```
+        """
+        return structured_output(
+            self, schema, method=method, include_raw=include_raw, strict=strict, **kwargs
+        )
+
+    # Connections
+
+    def close(self) -> None:
+        """Close idle connections to the service.
+
+        The model stays usable, and clients that you passed stay open.
+        """
+        self._ready().transport.close()
+
+    async def aclose(self) -> None:
+        """Close idle connections of the running event loop, as `close` does."""
+        await self._ready().transport.aclose()
+
+
+def _with_session(config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Take the session from `configurable`, where the call does not name one."""
+    if "session_id" in kwargs:
+        return kwargs
+    for source in (config, var_child_runnable_config.get()):
+        if source and (found := source.get("configurable", {}).get(_CONFIGURABLE_SESSION)):
+            return {**kwargs, "session_id": found}
+    return kwargs
+
+
+def _session_id(kwargs: Mapping[str, Any]) -> str | None:
+    headers = kwargs.get("extra_headers") or {}
+    by_header = [value for name, value in headers.items() if name.lower() == "x-session-id"]
+    session_id = by_header[0] if by_header else kwargs.get("session_id")
+    if session_id is not None and (not isinstance(session_id, str) or not session_id):
+        msg = f'`session_id` is the id of a session, or "new"; got {session_id!r}.'
+        raise UsageError(msg)
+    return session_id
+
+
+def _call_headers(kwargs: Mapping[str, Any]) -> dict[str, str] | None:
+    headers = kwargs.get("extra_headers")
+    if not headers:
+        return None
+    return {name: value for name, value in headers.items() if name.lower() != "x-session-id"}

@@ -1,0 +1,364 @@
+"""The parameters of the chat models, and what is made of them once: connection and transport."""
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+from langchain_core.language_models import BaseChatModel
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from typing_extensions import override
+
+from langchain_sequrity.chat_models.turn import OnDenied, OnSessionExpired, Settings, WireFormat
+from langchain_sequrity.connection import (
+    DEFAULT_BASE_URL,
+    LOOPBACK_KEY,
+    Connection,
+    is_loopback,
+    normalize_base_url,
+)
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader, coerce
+from langchain_sequrity.transport import (
+    AsyncHttpClient,
+    HttpClient,
+    HttpTimeout,
+    RetryPolicy,
+    Timeouts,
+    Transport,
+)
+from langchain_sequrity.wire.routes import EndpointType, Format, Provider
+
+_PACKAGE = "langchain-sequrity"
+_VERSION = version(_PACKAGE)
+_FROM_ENVIRONMENT = ("api_key", "llm_api_key", "base_url")
+# What a pickle must not hold, or cannot.
+_UNPICKLED = ("api_key", "llm_api_key", "default_headers", "http_client", "http_async_client")
+
+
+class State(NamedTuple):
+    """What is made of a model's parameters, once.
+
+    Attributes:
+        settings: What all turns have in common.
+        transport: What sends them.
+        params: Fields of the body that are the same for each call.
+        identifying: What tells this model from others, for traces and caches.
+    """
+
+    settings: Settings
+    transport: Transport
+    params: Mapping[str, Any]
+    identifying: Mapping[str, Any]
+
+
+def _env(name: str) -> Callable[[], SecretStr | None]:
+    def read() -> SecretStr | None:
+        value = os.environ.get(name)
+        return SecretStr(value) if value else None
+
+    return read
+
+
+def _env_base_url() -> str:
+    return os.environ.get("SEQURITY_BASE_URL") or DEFAULT_BASE_URL
+
+
+class Parameters(BaseChatModel):
+    """Parameters of `ChatSequrity` and `SequrityMessages`; see these for their use."""
+
+    model_config = ConfigDict(
+        populate_by_name=True, hide_input_in_errors=True, arbitrary_types_allowed=True
+    )
+
+    _wire: ClassVar[WireFormat]
+    _suffix: ClassVar[Format]
+
+    model_name: str = Field(alias="model", min_length=1)
+    """One model for all roles, or `"planner,worker"`."""
+    api_key: SecretStr | None = Field(default_factory=_env("SEQURITY_API_KEY"))
+    """Sequrity key; from `SEQURITY_API_KEY` when not given. Not needed on a loopback address."""
+    llm_api_key: SecretStr | None = Field(default_factory=_env("SEQURITY_LLM_API_KEY"))
+    """Key of the LLM provider (X-Api-Key); from `SEQURITY_LLM_API_KEY` when not given. Without
+    one the service uses its own. Another vendor's key is never picked up."""
+    base_url: str = Field(default_factory=_env_base_url)
+    """Where the service is; from `SEQURITY_BASE_URL` when not given."""
+    provider: Provider | None = None
+    """Provider segment of the URL; `None` leaves it to the service."""
+    endpoint_type: EndpointType = "chat"
+    """`chat`, `code`, `agent`, or `lang-graph` (only together with `user_provided_program`)."""
+    features: FeaturesHeader | None = None
+    """X-Features. Also a dict, or an SDK object with `dump_for_headers`."""
+    policy: PolicyHeader | None = None
+    """X-Policy. Also SQRT text, a `Path` to it, a dict, or an SDK object."""
+    session_config: ConfigHeader | None = None
+    """X-Config. Also a dict or an SDK object."""
+    on_denied: OnDenied = "raise"
+    """What a policy's denial is: `PolicyDenied`, or a message that is a refusal."""
+    on_session_expired: OnSessionExpired = "raise"
+    """What an expired session is: `SessionExpired`, or a reason to start a new one."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Limit on the reply's tokens."""
+    stop: list[str] | None = Field(default=None, alias="stop_sequences")
+    seed: int | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    streaming: bool = False
+    """Whether `invoke` streams under the hood."""
+    stream_usage: bool = True
+    """Whether streams ask for token counts."""
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Further fields of the body."""
+    extra_body: dict[str, Any] | None = None
+    """Fields of the body that win over all others."""
+
+    timeout: float | HttpTimeout | None = None
+    """Total seconds of a call, retries included, or an `httpx.Timeout`."""
+    stream_chunk_timeout: float | None = Field(default=120.0, gt=0)
+    """Longest silence between two events of a stream in seconds; pings do not count."""
+    max_retries: int = Field(default=2, ge=0)
+    """How often a call is sent again, where that is safe."""
+    default_headers: Mapping[str, SecretStr] | None = Field(default=None, exclude=True, repr=False)
+    """Headers of every call. They may hold secrets, so they are neither shown nor pickled."""
+    include_response_headers: bool = False
+    """Whether `response_metadata["headers"]` shows the headers of the reply."""
+    http_client: HttpClient | None = Field(default=None, exclude=True, repr=False)
+    """Your own `httpx.Client`; it is never closed here."""
+    http_async_client: AsyncHttpClient | None = Field(default=None, exclude=True, repr=False)
+    """Your own `httpx.AsyncClient`; it is never closed here."""
+    max_header_bytes: int = Field(default=8192, ge=256)
+    """Longest header line that is sent; proxies cut longer ones."""
+    allow_http: bool = False
+    """Whether plain http may leave this machine."""
+    cache: Any = False
+    """Off: a cached answer bypasses the policy and can carry another user's session."""
+
+    _state: State | None = PrivateAttr(default=None)
+    # Names of fields that a pickle could not hold; using the model without them is an error.
+    _lost: tuple[str, ...] = PrivateAttr(default=())
+
+    def __init__(self, model: str | None = None, **kwargs: Any) -> None:
+        """Take the model's name first and everything else by keyword."""
+        if model is not None:
+            kwargs["model"] = model
+        super().__init__(**kwargs)
+
+    # Construction
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """A misspelt `policy` must not become a field of the body: the policy would be gone."""
+        names = set(cls.model_fields)
+        names |= {field.alias for field in cls.model_fields.values() if field.alias}
+        for name in values:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                hint = f" Did you mean `{near[0]}`?" if near else ""
+                msg = (
+                    f"`{cls.__name__}` has no argument `{name}`.{hint} Further fields of the body "
+                    "go into `model_kwargs`."
+                )
+                raise UsageError(msg)
+        return values
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _coerce_features(cls, value: Any) -> Any:
+        return None if value is None else coerce(FeaturesHeader, value)
+
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _coerce_policy(cls, value: Any) -> Any:
+        return None if value is None else coerce(PolicyHeader, value)
+
+    @field_validator("session_config", mode="before")
+    @classmethod
+    def _coerce_config(cls, value: Any) -> Any:
+        return None if value is None else coerce(ConfigHeader, value)
+
+    @field_validator("base_url")
+    @classmethod
+    def _normalize(cls, value: str) -> str:
+        return normalize_base_url(value or DEFAULT_BASE_URL)
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_stop(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _set_sequrity_version(self) -> Self:
+        self._add_version(_PACKAGE, _VERSION)
+        return self
+
+    @model_validator(mode="after")
+    def _check_connection(self) -> Self:
+        """Fail now, not at the first call, if the fields do not make a connection."""
+        self._ready()
+        return self
+
+    # State that is made of the fields
+
+    def _ready(self) -> State:
+        # Not through attribute access: pydantic looks private attributes up the slow way, and
+        # this is asked several times a call.
+        private = self.__pydantic_private__ or {}
+        state: State | None = private.get("_state")
+        if state is None:
+            state = self._state = self._prepare()
+        return state
+
+    def _prepare(self) -> State:
+        if self._lost:
+            names = ", ".join(f"`{name}`" for name in self._lost)
+            msg = (
+                f"The model was unpickled without {names}, which a pickle does not hold. Give "
+                "them again with `model.model_copy(update={...})`."
+            )
+            raise UsageError(msg)
+        connection = self._connection()
+        transport = Transport(
+            self.base_url,
+            timeouts=Timeouts.of(self.timeout, self.stream_chunk_timeout),
+            retry=RetryPolicy(max_retries=self.max_retries),
+            secrets=connection.secrets,
+            http_client=self.http_client,
+            http_async_client=self.http_async_client,
+        )
+        settings = Settings(
+            connection=connection,
+            wire=self._wire,
+            dual_llm=connection.dual_llm,
+            on_denied=self.on_denied,
+            on_session_expired=self.on_session_expired,
+            include_response_headers=self.include_response_headers,
+        )
+        return State(settings, transport, self._default_params(), self._identify())
+
+    def _connection(self) -> Connection:
+        llm_api_key = self.llm_api_key
+        own = {
+            name: value.get_secret_value() for name, value in (self.default_headers or {}).items()
+        }
+        connection = Connection(
+            base_url=self.base_url,
+            api_key=self._key(),
+            llm_api_key=llm_api_key.get_secret_value() if llm_api_key else None,
+            endpoint_type=self.endpoint_type,
+            provider=self.provider,
+            suffix=self._suffix,
+            features=self.features,
+            policy=self.policy,
+            config=self.session_config,
+            default_headers=own,
+            max_header_bytes=self.max_header_bytes,
+            allow_http=self.allow_http,
+        )
+        return connection.with_whole_envelopes()
+
+    def _key(self) -> str:
+        key = self.api_key or _env("SEQURITY_API_KEY")()
+        if key is not None:
+            return key.get_secret_value()
+        if is_loopback(self.base_url):
+            return LOOPBACK_KEY
+        msg = (
+            "There is no Sequrity key. Set the environment variable `SEQURITY_API_KEY`, or pass "
+            f"`api_key=`. (`{self.base_url}` is not a loopback address, where none is needed.)"
+        )
+        raise UsageError(msg)
+
+    def _default_params(self) -> dict[str, Any]:
+        """The fields of the body that are the same for each call."""
+        params = {
+            "model": self.model_name,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_tokens": self.max_tokens,
+            "stop": self.stop,
+            "seed": self.seed,
+            "reasoning_effort": self.reasoning_effort,
+            **self.model_kwargs,
+        }
+        return {name: value for name, value in params.items() if value is not None}
+
+    def _identify(self) -> dict[str, Any]:
+        named = {"features": self.features, "policy": self.policy, "config": self.session_config}
+        return {
+            **self._default_params(),
+            "base_url": self.base_url,
+            "provider": self.provider,
+            "endpoint_type": self.endpoint_type,
+            **{name: value.to_header() for name, value in named.items() if value is not None},
+        }
+
+    @override
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in type(self).model_fields:
+            _forget(self)
+
+    # Copies and pickles
+
+    @override
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy the model; changes are checked like a new model, so a wrong policy cannot pass."""
+        copied = super().model_copy(deep=deep)
+        _forget(copied)
+        if not update:
+            return copied
+        names = {field.alias: name for name, field in type(self).model_fields.items()}
+        changes = {names.get(name) or name: value for name, value in update.items()}
+        kept = {
+            name: getattr(copied, name)
+            for name in {*self.model_fields_set, *_FROM_ENVIRONMENT} - set(changes)
+        }
+        changed = type(self)(**{**kept, **changes})
+        lost = tuple(name for name in self._lost if name not in changes)
+        if lost:
+            _forget(changed, lost)
+        return changed
+
+    @override
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        shared = {} if memo is None else memo
+        # Clients and connections are shared: locks and sockets have no copy.
+        for one in (self.http_client, self.http_async_client, self._state):
+            if one is not None:
+                shared[id(one)] = one
+        copied = super().__deepcopy__(shared)
+        _forget(copied)
+        return copied
+
+    @override
+    def __getstate__(self) -> dict[Any, Any]:
+        """Leave out keys, clients and headers: a pickle may end anywhere."""
+        state = super().__getstate__()
+        fields = {**state["__dict__"], **dict.fromkeys(_UNPICKLED)}
+        fields.pop("_serialized", None)
+        # A missing Sequrity key has a message of its own.
+        lost = tuple(name for name in _UNPICKLED[1:] if self.__dict__.get(name) is not None)
+        private = {**(state["__pydantic_private__"] or {}), "_state": None, "_lost": lost}
+        return {**state, "__dict__": fields, "__pydantic_private__": private}
+
+    @override
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        self.__dict__["api_key"] = _env("SEQURITY_API_KEY")()
+        if "llm_api_key" in self._lost and (key := _env("SEQURITY_LLM_API_KEY")()):
+            self.__dict__["llm_api_key"] = key
+            _forget(self, tuple(name for name in self._lost if name != "llm_api_key"))
+
+
+def _forget(model: Parameters, lost: tuple[str, ...] | None = None) -> None:
+    """Drop what was made of parameters that have changed."""
+    private = model.__pydantic_private__
+    if private is not None:
+        private["_state"] = None
+        if lost is not None:
+            private["_lost"] = lost
+    model.__dict__.pop("_serialized", None)

@@ -1,0 +1,197 @@
+"""`with_structured_output`: three ways to ask for a shape, one way to parse it."""
+
+import warnings
+from collections.abc import AsyncIterator, Iterator, Mapping
+from operator import itemgetter
+from typing import Any, Literal, get_args
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.output_parsers.openai_tools import (
+    JsonOutputKeyToolsParser,
+    PydanticToolsParser,
+)
+from langchain_core.runnables import Runnable, RunnableGenerator, RunnableMap, RunnablePassthrough
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_core.utils.pydantic import TypeBaseModel, is_basemodel_subclass
+from pydantic import BaseModel
+
+from langchain_sequrity.errors import ForcedToolMissing, UsageError
+
+Method = Literal["json_schema", "function_calling", "json_mode"]
+Schema = Mapping[str, Any] | type
+
+
+def structured_output(
+    model: BaseChatModel,
+    schema: Schema | None,
+    *,
+    method: Method,
+    include_raw: bool,
+    strict: bool | None,
+    **kwargs: Any,
+) -> Runnable[Any, Any]:
+    """Bind a schema to a model and parse what comes back.
+
+    The arguments are those of `ChatSequrity.with_structured_output`.
+    """
+    _check(schema, method, strict=strict)
+    if method == "json_schema" and _is_v1(schema):
+        warnings.warn(
+            'A pydantic.v1 schema does not work with `method="json_schema"`; '
+            '`method="function_calling"` is used.',
+            stacklevel=4,
+        )
+        method = "function_calling"
+    if method == "function_calling":
+        llm, parser = _by_tool(model, schema, kwargs, strict=strict)
+    elif method == "json_schema":
+        llm, parser = _by_response_format(model, schema, kwargs, strict=strict)
+    else:
+        llm, parser = _by_json_mode(model, schema, kwargs)
+    return _with_raw(llm, parser) if include_raw else llm | parser
+
+
+def _check(schema: Schema | None, method: str, *, strict: bool | None) -> None:
+    if method not in get_args(Method):
+        expected = ", ".join(f"`{name}`" for name in get_args(Method))
+        msg = f"`method` is one of {expected}; got {method!r}."
+        raise UsageError(msg)
+    if schema is None and method != "json_mode":
+        msg = f"`schema` is needed with `method={method!r}`; only `json_mode` works without one."
+        raise UsageError(msg)
+    if strict is not None and method == "json_mode":
+        msg = "`strict` has no meaning with `method='json_mode'`. Use `json_schema`."
+        raise UsageError(msg)
+
+
+def _is_class(schema: Schema | None) -> bool:
+    return isinstance(schema, type) and is_basemodel_subclass(schema)
+
+
+def _is_v1(schema: Schema | None) -> bool:
+    return isinstance(schema, type) and _is_class(schema) and not issubclass(schema, BaseModel)
+
+
+def _format(schema: Schema | None, method: Method, *, strict: bool | None) -> dict[str, Any]:
+    """What LangChain's tracing wants to know about the schema."""
+    return {"kwargs": {"method": method, "strict": strict}, "schema": schema}
+
+
+def _by_tool(
+    model: BaseChatModel, schema: Any, kwargs: Mapping[str, Any], *, strict: bool | None
+) -> tuple[Runnable[Any, Any], Runnable[Any, Any]]:
+    name = convert_to_openai_tool(schema)["function"]["name"]
+    bound = {
+        "tool_choice": name,
+        "parallel_tool_calls": False,
+        "strict": strict,
+        "ls_structured_output_format": _format(schema, "function_calling", strict=strict),
+        **kwargs,
+    }
+    parser: Runnable[Any, Any] = (
+        PydanticToolsParser(tools=[schema], first_tool_only=True)
+        if _is_class(schema)
+        else JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+    )
+    return model.bind_tools([schema], **bound), _required(name) | parser
+
+
+def _by_response_format(
+    model: BaseChatModel, schema: Any, kwargs: Mapping[str, Any], *, strict: bool | None
+) -> tuple[Runnable[Any, Any], Runnable[Any, Any]]:
+    bound = {
+        "response_format": write_response_format(schema, strict=strict),
+        "ls_structured_output_format": _format(
+            convert_to_openai_tool(schema), "json_schema", strict=strict
+        ),
+        **kwargs,
+    }
+    return model.bind(**bound), _json_parser(schema)
+
+
+def _by_json_mode(
+    model: BaseChatModel, schema: Any, kwargs: Mapping[str, Any]
+) -> tuple[Runnable[Any, Any], Runnable[Any, Any]]:
+    bound = {
+        "response_format": {"type": "json_object"},
+        "ls_structured_output_format": {"kwargs": {"method": "json_mode"}, "schema": schema},
+        **kwargs,
+    }
+    return model.bind(**bound), _json_parser(schema)
+
+
+def _json_parser(schema: Any) -> Runnable[Any, Any]:
+    if _is_class(schema):
+        cls: TypeBaseModel = schema
+        return PydanticOutputParser(pydantic_object=cls)
+    return JsonOutputParser()
+
+
+def write_response_format(schema: Any, *, strict: bool | None = None) -> dict[str, Any]:
+    """Write a schema as the `response_format` of chat/completions.
+
+    Args:
+        schema: A pydantic class, a TypedDict, a JSON Schema, an OpenAI function, or a
+            `response_format` object, which is returned as it is.
+        strict: Whether the reply must fit exactly; left out when `None`.
+
+    Returns:
+        The object for the body.
+    """
+    if isinstance(schema, dict) and schema.get("type") in ("json_schema", "json_object", "text"):
+        return schema
+    if isinstance(schema, dict) and "name" in schema and "schema" in schema:
+        return {"type": "json_schema", "json_schema": schema}
+    function = convert_to_openai_tool(schema, strict=strict)["function"]
+    inner = {"name": function["name"], "schema": function.get("parameters", {"type": "object"})}
+    if function.get("description"):
+        inner["description"] = function["description"]
+    if strict is not None:
+        inner["strict"] = strict
+    return {"type": "json_schema", "json_schema": inner}
+
+
+def _with_raw(llm: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    parsed = RunnablePassthrough.assign(
+        parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
+    )
+    failed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return RunnableMap(raw=llm) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+
+# A forced call that does not come
+
+
+def _required(name: str) -> Runnable[Any, Any]:
+    """Pass messages through, and raise at the end if the forced call is not among them."""
+
+    def passed(messages: Iterator[BaseMessage]) -> Iterator[BaseMessage]:
+        seen: BaseMessage | None = None
+        for message in messages:
+            seen = message if seen is None else seen + message  # type: ignore[assignment]
+            yield message
+        _check_called(seen, name)
+
+    async def apassed(messages: AsyncIterator[BaseMessage]) -> AsyncIterator[BaseMessage]:
+        seen: BaseMessage | None = None
+        async for message in messages:
+            seen = message if seen is None else seen + message  # type: ignore[assignment]
+            yield message
+        _check_called(seen, name)
+
+    return RunnableGenerator(passed, apassed)
+
+
+def _check_called(message: BaseMessage | None, name: str) -> None:
+    if not isinstance(message, AIMessage) or message.additional_kwargs.get("refusal"):
+        return  # the parser raises LangChain's own error for a refusal
+    calls = [*message.tool_calls, *message.invalid_tool_calls]
+    if any(call["name"] == name for call in calls):
+        return
+    msg = (
+        f"The tool `{name}` had to be called, but the reply does not call it. The service may "
+        'ignore `tool_choice`; use `method="json_schema"` instead.'
+    )
+    raise ForcedToolMissing(msg, tool=name, message=message)

@@ -1,0 +1,182 @@
+"""One turn: from messages to a call, and from what comes back to a message.
+
+Everything here is decided without I/O. The model's four methods send `call` and hand the reply to
+`read`, or the events to a reader of `new_reader`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, TypeVar
+
+import orjson
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+
+from langchain_sequrity.connection import Connection
+from langchain_sequrity.errors import NotFound, PolicyDenied, SessionExpired, UsageError
+from langchain_sequrity.history import NEW_SESSION, prepare
+from langchain_sequrity.wire.chunks import as_chunk
+from langchain_sequrity.wire.dual_llm import METADATA_KEY, EnvelopeReader, may_be_dual, unwrap
+from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
+
+OnDenied = Literal["raise", "message"]
+OnSessionExpired = Literal["raise", "restart"]
+M = TypeVar("M", bound=AIMessage)
+Describe = Callable[[Reply], Mapping[str, Any]]
+
+
+class WireFormat(Protocol):
+    """What each module of `wire` that is a chat format offers to a client."""
+
+    @property
+    def write_request(self) -> Callable[[Sequence[BaseMessage], Mapping[str, Any]], dict[str, Any]]:
+        """Messages and parameters to a body."""
+
+    @property
+    def read_reply(self) -> Callable[[Reply, Describe], list[AIMessage]]:
+        """A whole reply to messages."""
+
+    @property
+    def StreamReader(self) -> Callable[[Describe], StreamReader[AIMessageChunk]]:  # noqa: N802
+        """The class that reads a stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What all turns of a model have in common.
+
+    Attributes:
+        connection: Where calls go.
+        wire: The format.
+        dual_llm: Whether sessions are dual-LLM; `None` where the key's configuration decides.
+        on_denied: Whether a denial raises or comes back as a refusal.
+        on_session_expired: Whether an expired session raises or is replaced by a new one.
+        include_response_headers: Whether messages show the headers of the reply.
+    """
+
+    connection: Connection
+    wire: WireFormat
+    dual_llm: bool | None
+    on_denied: OnDenied = "raise"
+    on_session_expired: OnSessionExpired = "raise"
+    include_response_headers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a conversation.
+
+    Args:
+        settings: The model's settings.
+        messages: The conversation as the caller has it.
+        params: Every field of the body but the messages.
+        session_id: A session that the caller names, `"new"`, or `None`.
+        extra_headers: Headers of this call only.
+
+    Raises:
+        UsageError: If the messages or parameters cannot be sent.
+    """
+
+    settings: Settings
+    messages: Sequence[BaseMessage]
+    params: Mapping[str, Any]
+    session_id: str | None = None
+    extra_headers: Mapping[str, str] | None = None
+    call: Call = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Choose the session and write the call."""
+        object.__setattr__(self, "call", self._write())
+
+    def _write(self) -> Call:
+        history = prepare(self.messages, session_id=self.session_id, seal=self._seal)
+        body = self.settings.wire.write_request(history.messages, self.params)
+        return self.settings.connection.call(
+            _dumps(body),
+            session_id=history.session_id,
+            resend=history.session_id is None and not history.has_results,
+            extra_headers=self.extra_headers,
+        )
+
+    def _seal(self, session_id: str) -> str:
+        return self.settings.connection.seal(self.params["model"], session_id)
+
+    def read(self, reply: Reply) -> ChatResult:
+        """Read a whole reply.
+
+        Raises:
+            ServiceError: If it is not what the protocol promises.
+            TurnFailed: If a dual-LLM turn brought no answer.
+        """
+        messages = self.settings.wire.read_reply(reply, self._describe)
+        if self.settings.dual_llm is not False:
+            messages = [self._unwrap_if_dual(message, reply) for message in messages]
+        generations = [ChatGeneration(message=message) for message in messages]
+        return ChatResult(generations=generations)
+
+    def new_reader(self) -> StreamReader[AIMessageChunk]:
+        """Make a reader for one streamed reply."""
+        reader = self.settings.wire.StreamReader(self._describe)
+        if self.settings.dual_llm is False:
+            return reader
+        certain = self.settings.dual_llm is True
+        return EnvelopeReader(reader, self._judge_chunk, certain=certain)
+
+    def after_not_found(self, error: NotFound) -> "Turn":
+        """What to do after a 404: the turn in a new session, if that is what it takes.
+
+        Raises:
+            NotFound: If no session was resumed.
+            SessionExpired: If one was, and the model does not restart.
+        """
+        if self.call.session_id is None:
+            raise error
+        if self.settings.on_session_expired == "restart":
+            return replace(self, session_id=NEW_SESSION)
+        msg = (
+            f"The service does not know the session any more ({error}). Start afresh with "
+            '`session_id="new"`, or construct the model with `on_session_expired="restart"`.'
+        )
+        raise SessionExpired(msg, session_id=self.call.session_id) from None
+
+    def _describe(self, head: Reply) -> dict[str, Any]:
+        """What the head of a reply adds to `response_metadata`."""
+        session_id = head.headers.get("x-session-id") or self.call.session_id
+        facts: dict[str, Any] = {}
+        if session_id is not None:
+            facts = {"session_id": session_id, "digest": self._seal(session_id)}
+        if request_id := head.headers.get("x-request-id"):
+            facts["request_id"] = request_id
+        described: dict[str, Any] = {METADATA_KEY: facts}
+        if self.settings.include_response_headers:
+            described["headers"] = dict(head.headers)
+        return described
+
+    def _unwrap_if_dual(self, message: AIMessage, reply: Reply) -> AIMessage:
+        seen = message.response_metadata
+        if self.settings.dual_llm or may_be_dual(seen.get("model_name"), seen.get("id"), reply):
+            return self._judge(message)
+        return message
+
+    def _judge(self, message: AIMessage) -> AIMessage:
+        try:
+            return unwrap(message, certain=self.settings.dual_llm is True)
+        except PolicyDenied as error:
+            if self.settings.on_denied == "raise" or error.message is None:
+                raise
+            return error.message
+
+    def _judge_chunk(self, chunk: AIMessageChunk) -> AIMessageChunk:
+        message = self._judge(chunk)
+        return message if isinstance(message, AIMessageChunk) else as_chunk(message)
+
+
+def _dumps(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError as error:
+        msg = (
+            f"The request cannot be written as JSON: {error}. Messages, tools and parameters must "
+            "hold plain data and valid Unicode."
+        )
+        raise UsageError(msg) from None

@@ -1,0 +1,276 @@
+"""Where requests go and what they carry: base URL, keys, route and headers, as one object.
+
+Everything that is the same for each call of a model is made once here: the headers as bytes, the
+path, and the key of the digests that tie sessions to this connection.
+"""
+
+import hmac
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from urllib.parse import urlsplit
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
+from langchain_sequrity.wire.exchange import Call
+from langchain_sequrity.wire.routes import Format, chat_route
+
+DEFAULT_BASE_URL = "https://api.sequrity.ai"
+LOOPBACK_KEY = "local"
+"""Stands in for the Sequrity key on a loopback address when none is given."""
+
+Header = tuple[bytes, bytes]
+
+_USER_AGENT = f"langchain-sequrity/{version('langchain-sequrity')}"
+_OWN_HEADERS = frozenset(
+    {
+        "authorization",
+        "content-type",
+        "content-length",
+        "host",
+        "idempotency-key",
+        "transfer-encoding",
+        "x-api-key",
+        "x-session-id",
+    }
+)
+_PATH = "/control"
+
+
+def normalize_base_url(base_url: str) -> str:
+    """Check a base URL and drop a trailing `/` or `/control`.
+
+    Args:
+        base_url: An http(s) URL.
+
+    Returns:
+        The URL to put paths behind.
+
+    Raises:
+        UsageError: If it is no http(s) URL of a host, or carries credentials.
+    """
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        msg = f"`base_url` must be an http(s) URL such as `{DEFAULT_BASE_URL}`; got {base_url!r}."
+        raise UsageError(msg)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        msg = (
+            "`base_url` must not hold credentials, a query or a fragment. Give the key as "
+            "`api_key`."
+        )
+        raise UsageError(msg)
+    return base_url.rstrip("/").removesuffix(_PATH).rstrip("/")
+
+
+def is_loopback(base_url: str) -> bool:
+    """Whether a URL leads to this very machine by its name alone."""
+    host = urlsplit(base_url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_key(name: str, key: str) -> None:
+    """Refuse a key that cannot be an HTTP header value; the text never shows it.
+
+    Raises:
+        UsageError: If the key is empty, not ASCII, or holds spaces or control characters.
+    """
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        msg = (
+            f"`{name}` is not a key: expected printable ASCII without spaces, got {len(key)} "
+            "characters with something else among them. Was a line break copied along?"
+        )
+        raise UsageError(msg)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """All that the calls of one model have in common.
+
+    Args:
+        base_url: As `normalize_base_url` returns it.
+        api_key: The Sequrity key.
+        llm_api_key: The LLM provider's key, or `None` for the service's own.
+        endpoint_type: `chat`, `code`, `agent` or `lang-graph`.
+        provider: Provider segment of the path, or `None` for the service's default.
+        suffix: The wire format.
+        features: X-Features, or `None` to leave it to the key's configuration.
+        policy: X-Policy, or `None`.
+        config: X-Config, or `None`.
+        default_headers: Headers of the caller's own; they win over the three JSON headers.
+        max_header_bytes: Longest header line that is sent.
+        allow_http: Whether plain http may leave this machine.
+
+    Raises:
+        UsageError: For a route that does not exist, a bad key or header, or plain http to another
+            machine.
+    """
+
+    base_url: str
+    api_key: str = field(repr=False)
+    llm_api_key: str | None = field(default=None, repr=False)
+    endpoint_type: str = "chat"
+    provider: str | None = None
+    suffix: Format = "chat/completions"
+    features: FeaturesHeader | None = None
+    policy: PolicyHeader | None = None
+    config: ConfigHeader | None = None
+    default_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    max_header_bytes: int = 8192
+    allow_http: bool = False
+    path: str = field(init=False)
+    _headers: dict[bytes, Header] = field(init=False, repr=False, compare=False)
+    _seal_keys: dict[str, bytes] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Make everything that does not change from call to call."""
+        check_key("api_key", self.api_key)
+        if self.llm_api_key is not None:
+            check_key("llm_api_key", self.llm_api_key)
+        if self.base_url.startswith("http:") and not (
+            self.allow_http or is_loopback(self.base_url)
+        ):
+            msg = (
+                f"Plain http to `{self.base_url}` would show keys to the network. Use https, or "
+                "pass `allow_http=True` if the way there is safe."
+            )
+            raise UsageError(msg)
+        route = chat_route(self.endpoint_type, self.provider, self.suffix)
+        object.__setattr__(self, "path", route.path)
+        object.__setattr__(self, "_headers", self._common_headers())
+        object.__setattr__(self, "_seal_keys", {})
+
+    @property
+    def dual_llm(self) -> bool | None:
+        """Whether sessions are dual-LLM; `None` where the key's configuration decides."""
+        if self.endpoint_type == "lang-graph":
+            return True
+        header = self._headers.get(b"x-features")
+        if header is None:
+            return None
+        arch = FeaturesHeader.from_header(header[1].decode(), unknown="keep").agent_arch
+        return None if arch is None else arch == "dual-llm"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown."""
+        keys = (self.api_key, self.llm_api_key)
+        return tuple(key for key in keys if key is not None and key != LOOPBACK_KEY)
+
+    def with_whole_envelopes(self) -> "Connection":
+        """The connection with `strip_response_content` off where sessions may be dual-LLM.
+
+        Without its envelope a failed turn looks like an answer (`docs/behaviour.md`, P3).
+
+        Raises:
+            UsageError: If the caller asked to strip it.
+        """
+        if self.dual_llm is False:
+            return self
+        config = self.config
+        if config is not None and config.strips_response_content:
+            msg = (
+                "`strip_response_content` cannot be true in a session that may be dual-LLM: a "
+                "failed turn would look like an answer. Leave it out; the answer's text is "
+                "unwrapped for you."
+            )
+            raise UsageError(msg)
+        if self.dual_llm is None:
+            return self
+        return replace(self, config=(config or ConfigHeader()).with_envelope())
+
+    def call(
+        self,
+        body: bytes,
+        *,
+        session_id: str | None,
+        resend: bool,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> Call:
+        """Make a call of a body.
+
+        Args:
+            body: The JSON body.
+            session_id: The session to resume, or `None`.
+            resend: Whether it may be sent again after it may have been processed.
+            extra_headers: Headers of this call only; they win over all but the keys.
+
+        Returns:
+            The call, ready to be sent.
+
+        Raises:
+            UsageError: If a header is not one, or too long.
+        """
+        headers = self._headers
+        if session_id is not None or extra_headers:
+            headers = dict(headers)
+            if session_id is not None:
+                self._put(headers, "X-Session-ID", session_id)
+            for name, value in (extra_headers or {}).items():
+                self._put_own(headers, name, value)
+        return Call(self.path, tuple(headers.values()), body, resend, session_id)
+
+    def seal(self, model: str, session_id: str) -> str:
+        """The digest that ties a session id to this connection and a model."""
+        key = self._seal_keys.get(model)
+        if key is None:
+            key = self._seal_keys[model] = self._seal_key(model)
+        return hmac.digest(key, session_id.encode("utf-8", "replace"), "sha256").hex()
+
+    def _seal_key(self, model: str) -> bytes:
+        context = [self.base_url, self.path, model]
+        context += [
+            self._headers.get(name, (b"", b""))[1].decode("ascii", "replace")
+            for name in (b"x-features", b"x-policy", b"x-config")
+        ]
+        # Lengths keep neighbouring fields apart.
+        text = "".join(f"{len(part)}:{part}" for part in context)
+        return hmac.digest(self.api_key.encode(), text.encode(), "sha256")
+
+    def _common_headers(self) -> dict[bytes, Header]:
+        headers: dict[bytes, Header] = {}
+        host = urlsplit(self.base_url).netloc
+        self._put(headers, "Host", host)
+        self._put(headers, "Authorization", f"Bearer {self.api_key}")
+        if self.llm_api_key is not None:
+            self._put(headers, "X-Api-Key", self.llm_api_key)
+        self._put(headers, "Content-Type", "application/json")
+        self._put(headers, "Accept", "application/json, text/event-stream")
+        self._put(headers, "User-Agent", _USER_AGENT)
+        for header in (self.features, self.policy, self.config):
+            if header is not None:
+                self._put(headers, header.header_name, header.to_header())
+        for name, value in self.default_headers.items():
+            self._put_own(headers, name, value)
+        return headers
+
+    def _put_own(self, headers: dict[bytes, Header], name: str, value: str) -> None:
+        if name.lower() in _OWN_HEADERS and name.lower() != "x-session-id":
+            msg = (
+                f"The header `{name}` is set by the package. Use `api_key`, `llm_api_key` or "
+                "`http_client` instead."
+            )
+            raise UsageError(msg)
+        self._put(headers, name, value)
+
+    def _put(self, headers: dict[bytes, Header], name: str, value: str) -> None:
+        if not (name and name.isascii() and name.replace("-", "").replace("_", "").isalnum()):
+            msg = f"{name!r} is not a header name."
+            raise UsageError(msg)
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+            msg = f"The value of header `{name}` must be printable ASCII on one line."
+            raise UsageError(msg)
+        size = len(name) + len(value) + 4  # colon, space and line end
+        if size > self.max_header_bytes:
+            msg = (
+                f"The header `{name}` would be {size} bytes long, over `max_header_bytes` "
+                f"({self.max_header_bytes}); proxies cut such headers. Shorten it, or store the "
+                "configuration with the key."
+            )
+            raise UsageError(msg)
+        headers[name.lower().encode()] = (name.encode(), value.strip().encode())

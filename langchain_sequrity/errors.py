@@ -1,0 +1,325 @@
+"""Every exception of the package. The first branch says whose fault it was.
+
+```
+SequrityError (RuntimeError)
+├── UsageError                   yours: a missing key, a wrong option, a pair that does not exist
+│   └── MissingExtra             an optional dependency that is not installed
+├── ServiceError                 theirs: the service or the way to it
+│   ├── ConnectionFailed         [ModelConnectionError]  nothing was processed
+│   ├── StreamInterrupted        [ModelConnectionError]  lost after sending; may have been processed
+│   ├── TimedOut                 [ModelTimeoutError]
+│   ├── BadReply                 [ModelAPIError]  not what the protocol promises
+│   └── StatusError
+│       ├── InvalidRequest       [ModelInvalidRequestError]  400, 405, 409, 413, 415, 422, 431
+│       │   └── ContextTooLong   [ContextOverflowError]
+│       ├── AuthenticationFailed [ModelAuthenticationError]  401
+│       ├── PermissionDenied     [ModelPermissionDeniedError]  403
+│       ├── NotFound             [ModelNotFoundError]  404
+│       ├── RateLimited          [ModelRateLimitError]  429
+│       ├── Overloaded           [ModelAPIError]  503, 529
+│       └── ServerFailed         [ModelAPIError]  every other 5xx
+└── TurnFailed                   the program's: the service worked, the turn did not
+    ├── PolicyDenied             [ModelRefusalError]
+    ├── ProgramFailed
+    ├── ForcedToolMissing
+    └── SessionExpired
+```
+
+In brackets: the LangChain exception that the class also is, so that LangChain's retry and
+summarization middleware treat it correctly. No class is a `ValueError`: pydantic would swallow it.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.exceptions import (
+    ContextOverflowError,
+    ModelAPIError,
+    ModelAuthenticationError,
+    ModelConnectionError,
+    ModelInvalidRequestError,
+    ModelNotFoundError,
+    ModelPermissionDeniedError,
+    ModelRateLimitError,
+    ModelRefusalError,
+    ModelTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+def _restore(cls: type["SequrityError"], text: str, facts: dict[str, Any]) -> "SequrityError":
+    error = cls.__new__(cls, text)
+    error.args = (text,)
+    error.__dict__.update(facts)
+    return error
+
+
+class SequrityError(RuntimeError):
+    """Base of all errors of this package."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by text and facts: keyword-only constructors do not survive the default way."""
+        return _restore, (type(self), str(self), self.__dict__)
+
+
+class UsageError(SequrityError):
+    """The caller asked for something that cannot work; the text says what to do instead."""
+
+
+class MissingExtra(UsageError):
+    """An optional dependency is not installed; the text has the `pip install` line."""
+
+
+class ErrorReply:
+    """The reply behind a `ServiceError`, in the shape LangChain's tracing looks for.
+
+    Attributes:
+        status_code: The HTTP status, or `None`.
+        headers: Response headers that are safe to log.
+        text: The body as text, with the caller's keys removed.
+    """
+
+    def __init__(self, status_code: int | None, headers: Mapping[str, str], body: Any) -> None:
+        """Keep what is given; `body` is JSON or text."""
+        self.status_code = status_code
+        self.headers = headers
+        self._body = body
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self._body if isinstance(self._body, str) else repr(self._body)
+
+    def json(self) -> Any:
+        """The body as JSON, or the text where it was none."""
+        return self._body
+
+
+class ServiceError(SequrityError):
+    """The service, or the way to it, failed.
+
+    Attributes:
+        status: HTTP status, or `None` when there was no reply.
+        request_id: The service's id of the request (header `X-Request-ID`), if it sent one.
+        session_id: The session that was being used, if any.
+        body: The reply's JSON (or text), with the caller's keys removed.
+        retry_after: Seconds the service asked to wait, if it did.
+        is_retryable: Whether sending the same request again is safe and may help. `False` for
+            everything that may already have been processed inside a session.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        request_id: str | None = None,
+        session_id: str | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] = _EMPTY,
+        retry_after: float | None = None,
+        is_retryable: bool = False,
+    ) -> None:
+        """Build the error; everything but the text is optional."""
+        super().__init__(message)
+        self.status = status
+        self.request_id = request_id
+        self.session_id = session_id
+        self.body = body
+        self.headers = dict(headers)
+        self.retry_after = retry_after
+        self.is_retryable = is_retryable
+
+    @property
+    def status_code(self) -> int | None:
+        """`status` under the name the OpenAI and Anthropic SDKs use."""
+        return self.status
+
+    @property
+    def response(self) -> ErrorReply:
+        """The reply in the shape that LangChain's tracing reads."""
+        return ErrorReply(self.status, self.headers, self.body)
+
+
+class ConnectionFailed(ServiceError, ModelConnectionError):
+    """No connection was made, so nothing was processed."""
+
+
+class StreamInterrupted(ServiceError, ModelConnectionError):
+    """The connection broke after the request was sent; the turn may have been processed."""
+
+
+class TimedOut(ServiceError, ModelTimeoutError):
+    """A deadline passed: connecting, reading, the whole call, or silence within a stream."""
+
+
+class BadReply(ServiceError, ModelAPIError):
+    """The reply is not what the protocol promises (not JSON, cut short, an unknown shape)."""
+
+
+class StatusError(ServiceError):
+    """The service answered with an error status."""
+
+
+class InvalidRequest(StatusError, ModelInvalidRequestError):
+    """The service refused the request as malformed or out of place."""
+
+
+class ContextTooLong(InvalidRequest, ContextOverflowError):
+    """The conversation is longer than the model's context."""
+
+
+class AuthenticationFailed(StatusError, ModelAuthenticationError):
+    """The key is missing or wrong."""
+
+
+class PermissionDenied(StatusError, ModelPermissionDeniedError):
+    """The key is valid but may not do this."""
+
+
+class NotFound(StatusError, ModelNotFoundError):
+    """The address or the model does not exist."""
+
+
+class RateLimited(StatusError, ModelRateLimitError):
+    """Too many requests; `retry_after` has the wait in seconds if the service said so."""
+
+
+class Overloaded(StatusError, ModelAPIError):
+    """The service is temporarily out of capacity."""
+
+
+class ServerFailed(StatusError, ModelAPIError):
+    """The service failed."""
+
+
+class TurnFailed(SequrityError):
+    """The service worked, but this turn brought no answer.
+
+    Attributes:
+        message: The assistant message to append to the history so that the session goes on.
+        session_id: The session of the turn.
+        result: The `DualLLMResult` behind it, or `None`.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        message: "AIMessage | None" = None,
+        session_id: str | None = None,
+        result: Any = None,
+    ) -> None:
+        """Build the error; everything but the text is optional."""
+        super().__init__(text)
+        self.message = message
+        self.session_id = session_id
+        self.result = result
+
+
+class PolicyDenied(TurnFailed, ModelRefusalError):
+    """A policy denied a tool call, or forbade the data that steers the program.
+
+    LangChain's retry middleware does not retry it: it is a `ModelRefusalError`.
+
+    Attributes:
+        tool: Name of the tool whose call was denied, or "not reported".
+        arguments: The call's arguments with their labels as the service words them, or `None`.
+        rule: The rule that decided, or "not reported".
+        reason: The reason in words, or "not reported".
+        program: The planner's program, if the service was asked to include it.
+        checks: The policy check history as the service sent it, possibly empty.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        tool: str = "not reported",
+        arguments: Any = None,
+        rule: str = "not reported",
+        reason: str = "not reported",
+        program: str | None = None,
+        checks: tuple[Any, ...] = (),
+        **facts: Any,
+    ) -> None:
+        """Build the error; `facts` are those of `TurnFailed`."""
+        TurnFailed.__init__(self, text, **facts)
+        self.raw_message = self.message
+        self.tool = tool
+        self.arguments = arguments
+        self.rule = rule
+        self.reason = reason
+        self.program = program
+        self.checks = checks
+
+
+class ProgramFailed(TurnFailed):
+    """The planner's program failed for another reason than a policy.
+
+    Attributes:
+        code: The service's error code, if any.
+        program: The program, if the service was asked to include it.
+        line: The line that failed, where known.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        code: str | None = None,
+        program: str | None = None,
+        line: int | None = None,
+        **facts: Any,
+    ) -> None:
+        """Build the error; `facts` are those of `TurnFailed`."""
+        super().__init__(text, **facts)
+        self.code = code
+        self.program = program
+        self.line = line
+
+
+class ForcedToolMissing(TurnFailed):
+    """Structured output needed a tool call that did not come.
+
+    Attributes:
+        tool: The name of the tool that had to be called.
+    """
+
+    def __init__(self, text: str, *, tool: str, **facts: Any) -> None:
+        """Build the error; `facts` are those of `TurnFailed`."""
+        super().__init__(text, **facts)
+        self.tool = tool
+
+
+class SessionExpired(TurnFailed):
+    """The service no longer knows the session.
+
+    Start afresh with `session_id="new"`, or construct the model with
+    `on_session_expired="restart"`.
+    """
+
+
+_BY_STATUS: Mapping[int, type[StatusError]] = MappingProxyType(
+    {
+        401: AuthenticationFailed,
+        403: PermissionDenied,
+        404: NotFound,
+        429: RateLimited,
+        503: Overloaded,
+        529: Overloaded,
+    }
+)
+_HTTP_SERVER_ERROR = 500
+
+
+def status_error(status: int) -> type[StatusError]:
+    """The class for an HTTP status of 400 and above."""
+    return _BY_STATUS.get(status) or (
+        ServerFailed if status >= _HTTP_SERVER_ERROR else InvalidRequest
+    )

@@ -1,0 +1,148 @@
+"""`X-Features`: the architecture, and what is looked for in arguments and results."""
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from langchain_sequrity.headers.fields import NOT_NULL, Array, Number, Text, listed
+from langchain_sequrity.headers.header import Header
+from langchain_sequrity.headers.model import HeaderModel
+
+AgentArch = Literal["single-llm", "dual-llm"]
+ClassifierName = Literal[
+    "toxicity_filter", "pii_redaction", "healthcare_topic_guardrail", "finance_topic_guardrail"
+]
+BlockerName = Literal["url_blocker", "file_blocker"]
+Share = Annotated[Number, Field(ge=0, le=1)]
+
+
+class Classifier(HeaderModel):
+    """A model that looks at a call's arguments before it and at its result after it.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import Classifier
+
+        Classifier(name="pii_redaction", threshold=0.35)
+        ```
+    """
+
+    _where: ClassVar[str] = "a classifier of `content_classifiers`"
+
+    name: ClassifierName
+    """Which classifier."""
+    threshold: Annotated[Share | None, NOT_NULL] = None
+    """From which score on it strikes, 0.0 to 1.0. Server default: 0.5."""
+    mode: Text | None = None
+    """A named sensitivity such as `strict`; overrides `threshold`. Server default: none."""
+
+
+class Blocker(HeaderModel):
+    """Redacts or masks one kind of content in arguments and results.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import Blocker
+
+        Blocker(name="url_blocker")
+        ```
+    """
+
+    _where: ClassVar[str] = "a blocker of `content_blockers`"
+
+    name: BlockerName
+    """Which blocker."""
+
+
+class FeaturesHeader(Header):
+    """The header `X-Features`.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import Classifier, FeaturesHeader
+
+        features = FeaturesHeader.dual_llm(
+            classifiers=["toxicity_filter", Classifier(name="pii_redaction", threshold=0.35)],
+            blockers=["file_blocker"],
+        )
+        assert features.agent_arch == "dual-llm"
+        assert features == FeaturesHeader.from_header(features.to_header())
+        ```
+    """
+
+    header_name: ClassVar[str] = "X-Features"
+    _where: ClassVar[str] = "`X-Features`"
+
+    agent_arch: AgentArch | None = None
+    """One model, or planner and data model apart. Server default: as stored for the key."""
+    content_classifiers: Array[Classifier] | None = None
+    """Classifiers to run. Server default: none."""
+    content_blockers: Array[Blocker] | None = None
+    """Blockers to run. Server default: none."""
+
+    @classmethod
+    def single_llm(
+        cls,
+        *,
+        classifiers: Iterable[ClassifierName | Classifier] | None = None,
+        blockers: Iterable[BlockerName | Blocker] | None = None,
+    ) -> Self:
+        """One model that sees everything.
+
+        Args:
+            classifiers: Names, or `Classifier` objects where a threshold is wanted. `None` leaves
+                the stored setting as it is, an empty list switches all off.
+            blockers: Names or `Blocker` objects, likewise.
+
+        Returns:
+            The header.
+
+        Raises:
+            pydantic.ValidationError: For an unknown name.
+        """
+        return cls._build("single-llm", classifiers, blockers)
+
+    @classmethod
+    def dual_llm(
+        cls,
+        *,
+        classifiers: Iterable[ClassifierName | Classifier] | None = None,
+        blockers: Iterable[BlockerName | Blocker] | None = None,
+    ) -> Self:
+        """A planner that sees trusted input only, and a data model that cannot act.
+
+        Args:
+            classifiers: Names, or `Classifier` objects where a threshold is wanted. `None` leaves
+                the stored setting as it is, an empty list switches all off.
+            blockers: Names or `Blocker` objects, likewise.
+
+        Returns:
+            The header.
+
+        Raises:
+            pydantic.ValidationError: For an unknown name.
+        """
+        return cls._build("dual-llm", classifiers, blockers)
+
+    @classmethod
+    def _build(
+        cls,
+        arch: AgentArch,
+        classifiers: Iterable[ClassifierName | Classifier] | None,
+        blockers: Iterable[BlockerName | Blocker] | None,
+    ) -> Self:
+        fields: dict[str, Any] = {"agent_arch": arch}
+        if classifiers is not None:
+            fields["content_classifiers"] = _by_name(classifiers)
+        if blockers is not None:
+            fields["content_blockers"] = _by_name(blockers)
+        return cls(**fields)
+
+
+def _by_name(items: Iterable[Any]) -> Any:
+    if isinstance(items, str):
+        return items  # left to the validator to refuse, not taken apart into letters
+    ordered = listed(items) if isinstance(items, AbstractSet) else items
+    return [{"name": item} if isinstance(item, str) else item for item in ordered]

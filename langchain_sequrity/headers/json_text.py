@@ -1,0 +1,184 @@
+"""JSON as it stands in an HTTP header: one line of ASCII on the way out, strict on the way in.
+
+Both directions agree on what they take, so whatever is written can be read back
+(`docs/protocol.md`, The three JSON headers).
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_sequrity.errors import UsageError
+
+MAX_DEPTH = 32
+# Beyond 64 bits other languages round or refuse, and Python itself refuses very long digits.
+_INTEGER_LIMIT = 2**63
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SHOWN_NAME = 60
+
+
+def write_json(data: Mapping[str, Any]) -> str:
+    r"""Write an object as the value of an HTTP header.
+
+    Args:
+        data: The object. The keys are sorted, so equal objects give equal text.
+
+    Returns:
+        Compact JSON in printable ASCII: everything else is escaped as `\uXXXX`.
+
+    Raises:
+        UsageError: If the object holds something that JSON text cannot carry.
+    """
+    if found := json_problem(data):
+        raise UsageError(found)
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    # The encoder leaves DEL, the one ASCII control character that JSON allows, as it is.
+    return text.replace("\x7f", "\\u007f")
+
+
+def read_json(text: str) -> dict[str, Any]:
+    """Read the value of a header.
+
+    Args:
+        text: JSON text of one object.
+
+    Returns:
+        The object.
+
+    Raises:
+        UsageError: If the text is no JSON (the message starts with "Invalid JSON" and has the
+            position), is no object, repeats a key, or is nested more than 32 levels deep.
+    """
+    try:
+        data = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_float=_float,
+            parse_int=_int,
+        )
+    except json.JSONDecodeError as error:
+        msg = f"Invalid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        raise UsageError(msg) from None
+    except RecursionError:
+        raise UsageError(_TOO_DEEP) from None
+    if not isinstance(data, dict):
+        msg = f"A header holds one JSON object; got {described(data)}."
+        raise UsageError(msg)
+    if found := json_problem(data):
+        raise UsageError(found)
+    return data
+
+
+_TOO_DEEP = f"The JSON is nested more than {MAX_DEPTH} levels deep. Flatten it."
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        msg = f"The key {shown(twice)} stands twice in one JSON object. Keep one of them."
+        raise UsageError(msg)
+    return result
+
+
+def _constant(name: str) -> Any:
+    msg = f"Invalid JSON: `{name}` is no JSON number."
+    raise UsageError(msg)
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        msg = "Invalid JSON: a number is too large."
+        raise UsageError(msg)
+    return value
+
+
+def _int(digits: str) -> int:
+    if len(digits) > len(str(-_INTEGER_LIMIT)):
+        msg = "Invalid JSON: an integer has more than 64 bits."
+        raise UsageError(msg)
+    return int(digits)
+
+
+def json_problem(value: Any, path: str = "", depth: int = MAX_DEPTH) -> str | None:
+    """Say why a value cannot be JSON text, or `None` if it can.
+
+    Args:
+        value: Anything.
+        path: How to name the value in the sentence.
+        depth: How many levels of objects and lists are allowed.
+
+    Returns:
+        One readable sentence about the first problem found.
+    """
+    if isinstance(value, Mapping | list):
+        return _container_problem(value, path, depth) if depth else _TOO_DEEP
+    found = _scalar_problem(value)
+    return f"`{path}` {found}" if found else None
+
+
+def _container_problem(value: Mapping[Any, Any] | list[Any], path: str, depth: int) -> str | None:
+    for key in value if isinstance(value, Mapping) else ():
+        if not isinstance(key, str) or _scalar_problem(key):
+            return f"The key {shown(key)} cannot be JSON: keys are text without lone surrogates."
+    items = value.items() if isinstance(value, Mapping) else enumerate(value)
+    found = (json_problem(item, join_path(path, key), depth - 1) for key, item in items)
+    return next(filter(None, found), None)
+
+
+def _scalar_problem(value: Any) -> str | None:
+    if isinstance(value, str):
+        return _text_problem(value)
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        inside = -_INTEGER_LIMIT <= value < _INTEGER_LIMIT
+        return None if inside else "has more than 64 bits. Use a smaller number."
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "is not finite. JSON has finite numbers only."
+    return f"is a `{type(value).__name__}`. JSON has objects, lists, text, numbers, true, false."
+
+
+def _text_problem(text: str) -> str | None:
+    match = _SURROGATE.search(text)
+    if match is None:
+        return None
+    return (
+        f"holds a lone surrogate (U+{ord(match[0]):04X}) at character {match.start()}, which is "
+        "no text. Remove it."
+    )
+
+
+def join_path(path: str, key: Any) -> str:
+    """Extend a path such as `fsm.force_to_cache[0]` by a key or an index."""
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    name = shown(key).strip("`")
+    return f"{path}.{name}" if path else name
+
+
+def shown(name: Any) -> str:
+    """Render a name of unknown origin in backticks: printable and not too long."""
+    text = name if isinstance(name, str) and name.isprintable() else ascii(name)
+    if len(text) > _SHOWN_NAME:
+        text = f"{text[:_SHOWN_NAME]}…"
+    return f"`{text}`"
+
+
+def described(value: Any) -> str:
+    """Say what came, for an error: numbers as they are, but never text, which may be a secret."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) < _INTEGER_LIMIT):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return "an object"
+    kinds = {str: "text", list: "a list", tuple: "a list", int: "a huge integer"}
+    return kinds.get(type(value), f"a `{type(value).__name__}`")

@@ -1,0 +1,264 @@
+"""`X-Policy`: the policy text and the built-in policies beside it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypedDict, Unpack
+
+from pydantic import field_validator
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.headers.compaction import compact_sqrt
+from langchain_sequrity.headers.fields import NOT_NULL, Flag, NameSet, Text
+from langchain_sequrity.headers.header import Header
+from langchain_sequrity.headers.json_text import described
+from langchain_sequrity.headers.model import HeaderModel
+
+PolicyMode = Literal["standard", "strict", "custom"]
+PolicyLanguage = Literal["sqrt", "cedar"]
+EnforcementLevel = Literal["soft", "hard"]
+
+
+class PolicyCodes(HeaderModel):
+    """The policy text.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import PolicyCodes
+
+        PolicyCodes(code='tool "send_mail" { must deny always; }', language="sqrt")
+        ```
+    """
+
+    _where: ClassVar[str] = "`codes`"
+
+    code: Annotated[Text | None, NOT_NULL] = None
+    """The text; it may be empty. Server default: empty."""
+    language: Annotated[PolicyLanguage | None, NOT_NULL] = None
+    """Its language. Server default: `sqrt`."""
+
+
+class BranchingMetaPolicy(HeaderModel):
+    """Which labels may decide a branch of the planner's program; acts in mode `custom` only.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import BranchingMetaPolicy
+
+        BranchingMetaPolicy(mode="deny", tags={"untrusted"})
+        ```
+    """
+
+    _where: ClassVar[str] = "`presets.branching_meta_policy`"
+
+    mode: Annotated[Literal["allow", "deny"] | None, NOT_NULL] = None
+    """`deny`: the listed may not decide; `allow`: only they may. Server default: `deny`."""
+    producers: Annotated[NameSet | None, NOT_NULL] = None
+    """Producers on the list. Server default: none."""
+    tags: Annotated[NameSet | None, NOT_NULL] = None
+    """Tags on the list. Server default: none."""
+    consumers: Annotated[NameSet | None, NOT_NULL] = None
+    """Consumers on the list. Server default: none."""
+
+
+class Presets(HeaderModel):
+    """The built-in policies.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import Presets
+
+        Presets(default_allow=False, default_allow_enforcement_level="hard")
+        ```
+    """
+
+    _where: ClassVar[str] = "`presets`"
+
+    default_allow: Annotated[Flag | None, NOT_NULL] = None
+    """The verdict on a call that no rule matches. Server default: true."""
+    default_allow_enforcement_level: Annotated[EnforcementLevel | None, NOT_NULL] = None
+    """The strength of that verdict. Server default: `soft`."""
+    enable_non_executable_memory: Annotated[Flag | None, NOT_NULL] = None
+    """Tag every tool result as non-executable; dual-LLM only. Server default: true."""
+    enable_llm_blocked_tag: Annotated[Flag | None, NOT_NULL] = None
+    """Keep data tagged `__llm_blocked` from the data model. Server default: true."""
+    llm_blocked_tag_enforcement_level: Annotated[EnforcementLevel | None, NOT_NULL] = None
+    """The strength of that denial. Server default: `hard`."""
+    branching_meta_policy: Annotated[BranchingMetaPolicy | None, NOT_NULL] = None
+    """Which labels may decide branches; dual-LLM only. Server default: deny nothing."""
+
+
+class PolicyOptions(TypedDict, total=False):
+    """What `PolicyHeader.from_sqrt` and `from_file` take beside the text.
+
+    The names are those of `PolicyHeader` and of `Presets`.
+    """
+
+    mode: PolicyMode | None
+    auto_gen: bool | None
+    fail_fast: bool | None
+    extra: dict[str, Any]
+    default_allow: bool
+    default_allow_enforcement_level: EnforcementLevel
+    enable_non_executable_memory: bool
+    enable_llm_blocked_tag: bool
+    llm_blocked_tag_enforcement_level: EnforcementLevel
+    branching_meta_policy: BranchingMetaPolicy
+
+
+class PolicyHeader(Header):
+    """The header `X-Policy`.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import PolicyHeader, Presets
+
+        policy = PolicyHeader(
+            codes='tool "send_mail" { should deny always; }',
+            presets=Presets(default_allow=False),
+        )
+        same = PolicyHeader.from_sqrt(policy.codes.code, default_allow=False)
+        assert policy == same
+        ```
+    """
+
+    header_name: ClassVar[str] = "X-Policy"
+    _where: ClassVar[str] = "`X-Policy`"
+
+    mode: PolicyMode | None = None
+    """How strict the service is beside the rules. Server default: `standard`."""
+    codes: PolicyCodes | None = None
+    """The policy text; a plain string is SQRT. Server default: empty."""
+    auto_gen: Flag | None = None
+    """Write policies from the tools' descriptions; dual-LLM only. Server default: false."""
+    fail_fast: Flag | None = None
+    """Stop checking at the first hard denial. Server default: true."""
+    presets: Presets | None = None
+    """The built-in policies. Server default: see `Presets`."""
+
+    if TYPE_CHECKING:  # type checkers cannot see that `codes` takes a string
+
+        def __init__(
+            self,
+            *,
+            mode: PolicyMode | None = None,
+            codes: PolicyCodes | str | None = None,
+            auto_gen: bool | None = None,
+            fail_fast: bool | None = None,
+            presets: Presets | None = None,
+            extra: dict[str, Any] = ...,
+        ) -> None: ...
+
+    @field_validator("codes", mode="before")
+    @classmethod
+    def _text_is_sqrt(cls, value: Any) -> Any:
+        return {"code": value, "language": "sqrt"} if isinstance(value, str) else value
+
+    @classmethod
+    def from_sqrt(cls, text: str, **options: Unpack[PolicyOptions]) -> Self:
+        """Make a policy of SQRT text.
+
+        Args:
+            text: The policy.
+            options: Fields of `PolicyHeader` (`mode`, `fail_fast`, …) and of `Presets`
+                (`default_allow`, `branching_meta_policy`, …), all by name.
+
+        Returns:
+            The header.
+
+        Raises:
+            pydantic.ValidationError: For an unknown option or a wrong value.
+
+        Example:
+            ```python
+            from langchain_sequrity.headers import PolicyHeader
+
+            PolicyHeader.from_sqrt('tool "read" { must allow always; }', default_allow=False)
+            ```
+        """
+        return cls._from_text(text, "sqrt", dict(options))
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        *,
+        language: PolicyLanguage | None = None,
+        **options: Unpack[PolicyOptions],
+    ) -> Self:
+        """Make a policy of a UTF-8 file.
+
+        Args:
+            path: The file.
+            language: Its language; by default `cedar` for `*.cedar` and `sqrt` for all else.
+            options: As for `from_sqrt`.
+
+        Returns:
+            The header.
+
+        Raises:
+            UsageError: If the file cannot be read or is not UTF-8.
+            pydantic.ValidationError: For an unknown option or a wrong value.
+        """
+        path = Path(path)
+        chosen = language or ("cedar" if path.suffix == ".cedar" else "sqrt")
+        return cls._from_text(_read_file(path), chosen, dict(options))
+
+    @classmethod
+    def _from_text(cls, text: str, language: PolicyLanguage, options: dict[str, Any]) -> Self:
+        presets = {name: options.pop(name) for name in Presets.wire_names() if name in options}
+        if presets:
+            options["presets"] = Presets(**presets)
+        return cls(codes=PolicyCodes(code=text, language=language), **options)
+
+    @classmethod
+    def _from_other(cls, value: object) -> Self:
+        if isinstance(value, Path):
+            return cls.from_file(value)
+        if isinstance(value, str):
+            return cls.from_sqrt(_surely_sqrt(value))
+        msg = (
+            "`X-Policy` takes a `PolicyHeader`, SQRT text, a `pathlib.Path` to a file, a dict, or "
+            f"an object with `dump_for_headers`; got {described(value)}."
+        )
+        raise UsageError(msg)
+
+    def compacted(self) -> Self:
+        """A copy whose SQRT text has no comments and no needless white space.
+
+        Returns:
+            The copy, or the policy itself if nothing changes. Cedar text stays as it is.
+        """
+        if self.codes is None or self.codes.language == "cedar" or not self.codes.code:
+            return self
+        code = compact_sqrt(self.codes.code)
+        if code == self.codes.code:
+            return self
+        return self.model_copy(update={"codes": self.codes.model_copy(update={"code": code})})
+
+
+def _surely_sqrt(text: str) -> str:
+    """Catch what is meant as something else: the service might take it for a policy without rules.
+
+    No SQRT text starts with a brace, and none but a lone comment ends like a file name.
+    """
+    if text.lstrip().startswith("{"):
+        msg = (
+            "Expected SQRT text, got JSON. Use `PolicyHeader.from_header(text)` for the value of "
+            "an `X-Policy` header."
+        )
+        raise UsageError(msg)
+    comment = text.lstrip().startswith(("//", "/*"))
+    if not comment and len(text.splitlines()) == 1 and text.endswith((".sqrt", ".cedar", ".txt")):
+        msg = "Expected SQRT text, got the name of a file. Pass it as `pathlib.Path(…)`."
+        raise UsageError(msg)
+    return text
+
+
+def _read_file(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        msg = f"The policy file `{path}` is not UTF-8. Save it as UTF-8."
+        raise UsageError(msg) from None
+    except OSError as error:
+        msg = f"The policy file `{path}` cannot be read: {error.strerror}. Check the path."
+        raise UsageError(msg) from error

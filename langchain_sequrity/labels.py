@@ -1,0 +1,195 @@
+"""Labels of values: who produced them, who may consume them, and tags.
+
+How two sets of labels join is rule M1 of `docs/behaviour.md`. The labels of a tool's result
+travel beside its text, in the artifact of the tool message: text is data that a web page or a
+mail can forge, an artifact is made by the tool's own code. Even so it is sealed, because some
+tools put what they fetched into the artifact. The seal's key comes from the environment, so that
+a conversation can be resumed from a checkpoint in another process; without one it is random.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+from langchain_sequrity.errors import UsageError
+
+ALL = "*"
+RESERVED_PREFIX = "__"
+Combine = Literal["merge", "replace", "ignore"]
+_MARK = "sequrity_labels"
+_SEAL_ENV = "SEQURITY_LABEL_KEY"
+_PROCESS_KEY = secrets.token_bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Producers, consumers and tags of one value.
+
+    Attributes:
+        producers: Where the value comes from.
+        consumers: Who may receive it; `{"*"}` is everyone, the empty set nobody.
+        tags: Marks that policies look at.
+
+    Example:
+        ```python
+        from langchain_sequrity import Labels
+
+        mail = Labels(producers=frozenset({"inbox"}), tags=frozenset({"untrusted"}))
+        note = Labels(consumers=frozenset({"alice"}))
+        assert mail.join(note).consumers == {"alice"}
+        ```
+    """
+
+    producers: frozenset[str] = frozenset()
+    consumers: frozenset[str] = frozenset({ALL})
+    tags: frozenset[str] = frozenset()
+
+    def join(self, other: "Labels") -> "Labels":
+        """Labels of a value made from both: unions, and the intersection of the consumers."""
+        if ALL in self.consumers:
+            consumers = other.consumers
+        elif ALL in other.consumers:
+            consumers = self.consumers
+        else:
+            consumers = self.consumers & other.consumers
+        return Labels(self.producers | other.producers, consumers, self.tags | other.tags)
+
+    def to_wire(self) -> dict[str, list[str]]:
+        """The `meta` object of the protocol, sorted so that equal labels give equal bytes."""
+        return {
+            "producers": sorted(self.producers),
+            "consumers": sorted(self.consumers),
+            "tags": sorted(self.tags),
+        }
+
+
+def _names(kind: str, names: Iterable[str], *, allow_all: bool = False) -> frozenset[str]:
+    if isinstance(names, str):
+        msg = f"`{kind}` takes a collection of names, not the text {names!r}. Use `[{names!r}]`."
+        raise UsageError(msg)
+    result = frozenset(names)
+    for name in result:
+        if not isinstance(name, str) or not name:
+            msg = f"`{kind}` takes non-empty names; got {name!r}."
+            raise UsageError(msg)
+        if name.startswith(RESERVED_PREFIX) or (
+            name == ALL and not (allow_all and len(result) == 1)
+        ):
+            msg = (
+                f"`{kind}` may not hold {name!r}: names starting with `__` belong to the service, "
+                "and `*` stands alone and only in `consumers`."
+            )
+            raise UsageError(msg)
+    return result
+
+
+def make_labels(
+    producers: Iterable[str] = (), consumers: Iterable[str] = (ALL,), tags: Iterable[str] = ()
+) -> Labels:
+    """Check names that come from tools and nodes, and build `Labels` of them.
+
+    Raises:
+        UsageError: For reserved names (`*` among others, anything that starts with `__`).
+    """
+    return Labels(
+        _names("producers", producers),
+        _names("consumers", consumers, allow_all=True),
+        _names("tags", tags),
+    )
+
+
+def labeled_tool_result(
+    content: Any,
+    *,
+    producers: Iterable[str] = (),
+    consumers: Iterable[str] = (ALL,),
+    tags: Iterable[str] = (),
+    combine: Combine = "merge",
+    artifact: Any = None,
+) -> tuple[Any, dict[str, Any]]:
+    """Return a tool's result together with its labels.
+
+    The tool must be declared with `response_format="content_and_artifact"`. LangGraph's ToolNode
+    and `create_agent` put the second item on the tool message, where `ChatSequrity` finds it
+    (`docs/protocol.md`, Tool results with metadata).
+
+    Args:
+        content: The result proper, as any tool returns it.
+        producers: Names of the sources.
+        consumers: Names of those who may receive it; everyone by default.
+        tags: Marks for policies.
+        combine: `merge` with the labels of the call's arguments, `replace` them, or `ignore`
+            these.
+        artifact: Your own artifact; find it again as `message.artifact["artifact"]`.
+
+    Returns:
+        `(content, artifact)`, the pair LangChain expects. The artifact is plain data, so it
+        survives every checkpointer, and sealed: `{"sequrity_labels": {…}, "combine": "merge",
+        "seal": "…", "artifact": None}`.
+
+    Raises:
+        UsageError: For a reserved name or an unknown `combine`.
+
+    Example:
+        ```python
+        from langchain_core.tools import tool
+        from langchain_sequrity import labeled_tool_result
+
+
+        @tool(response_format="content_and_artifact")
+        def read_mail(number: int):
+            "Read one mail."
+            return labeled_tool_result("Hello", producers=["inbox"], tags=["untrusted"])
+        ```
+    """
+    if combine not in get_args(Combine):
+        msg = f"`combine` is one of `merge`, `replace`, `ignore`; got {combine!r}."
+        raise UsageError(msg)
+    labels = make_labels(producers, consumers, tags).to_wire()
+    return content, {
+        _MARK: labels,
+        "combine": combine,
+        "seal": _seal(labels, combine),
+        "artifact": artifact,
+    }
+
+
+def read_artifact(artifact: Any) -> tuple[dict[str, list[str]], str] | None:
+    """Read the labels that a tool message's artifact carries.
+
+    Args:
+        artifact: Any artifact.
+
+    Returns:
+        The labels in wire form and how to combine them, or `None` if there are none.
+
+    Raises:
+        UsageError: If labels are there but their seal does not hold. To ignore them would fail
+            open, to believe them would let data set its own labels.
+    """
+    if not isinstance(artifact, Mapping) or _MARK not in artifact:
+        return None
+    labels, combine = artifact[_MARK], artifact.get("combine")
+    if not hmac.compare_digest(_seal(labels, combine), str(artifact.get("seal"))):
+        msg = (
+            "A tool result carries labels whose seal does not hold: they were not made by "
+            "`labeled_tool_result`, or by a process with another key. Set the same "
+            f"`{_SEAL_ENV}` (or `SEQURITY_API_KEY`) wherever tools and model run."
+        )
+        raise UsageError(msg)
+    return labels, cast("str", combine)
+
+
+def _seal(labels: Any, combine: Any) -> str:
+    text = json.dumps([labels, combine], sort_keys=True, default=repr)
+    return hmac.new(_seal_key(), text.encode(), "sha256").hexdigest()
+
+
+def _seal_key() -> bytes:
+    secret = os.environ.get(_SEAL_ENV) or os.environ.get("SEQURITY_API_KEY")
+    return hashlib.sha256(b"labels:" + secret.encode()).digest() if secret else _PROCESS_KEY

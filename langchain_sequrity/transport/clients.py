@@ -1,0 +1,225 @@
+"""Who sends: a pool for all threads, a pool per event loop, or an httpx client behind a proxy.
+
+All `Transport`s of a process share them. They are made when first used and closed when their
+event loop shuts down, so a program may call `asyncio.run` any number of times; a forked child
+starts afresh. An injected client is used as it is and never closed.
+"""
+
+import asyncio
+import atexit
+import functools
+import os
+import ssl
+import urllib.request
+import warnings
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+import httpx
+
+from langchain_sequrity.transport.idle import KEEPALIVE, MAX_IDLE
+from langchain_sequrity.transport.outgoing import AsyncSender, Origin, Outgoing, Sender
+from langchain_sequrity.transport.pool import MAX_OPEN, AsyncPool, Pool
+from langchain_sequrity.transport.timeouts import Deadline, Timeouts
+
+Proxies = tuple[tuple[str, str], ...]
+"""The proxy settings of the environment, by scheme; empty where none applies."""
+
+
+class ClientSender:
+    """Sends through an httpx client; its own headers, auth and hooks apply.
+
+    Args:
+        client: The client. The call's headers and limits go before the client's.
+    """
+
+    exact = False
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def open(self, request: Outgoing, timeouts: Timeouts, deadline: Deadline) -> httpx.Response:
+        """Send a request and return the reply with its body still to come."""
+        built = self._client.build_request(
+            "POST",
+            request.url,
+            headers=request.headers,
+            content=request.body,
+            extensions={"timeout": deadline.clip(timeouts)},
+        )
+        return self._client.send(built, stream=True, follow_redirects=False)
+
+    def close(self) -> None:
+        """Close the client."""
+        self._client.close()
+
+
+class AsyncClientSender:
+    """Sends through an asynchronous httpx client; its own headers, auth and hooks apply.
+
+    Args:
+        client: The client. The call's headers and limits go before the client's.
+    """
+
+    exact = False
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def open(
+        self, request: Outgoing, timeouts: Timeouts, deadline: Deadline
+    ) -> httpx.Response:
+        """Send a request and return the reply with its body still to come."""
+        built = self._client.build_request(
+            "POST",
+            request.url,
+            headers=request.headers,
+            content=request.body,
+            extensions={"timeout": deadline.clip(timeouts)},
+        )
+        return await self._client.send(built, stream=True, follow_redirects=False)
+
+    async def aclose(self) -> None:
+        """Close the client."""
+        await self._client.aclose()
+
+
+def proxies_for(url: httpx.URL) -> Proxies:
+    """The environment's proxy settings, where one of them applies to a URL.
+
+    Args:
+        url: The base URL.
+
+    Returns:
+        All settings, since httpx reads them all; empty where the URL is reached directly.
+    """
+    proxies = urllib.request.getproxies()
+    applies = url.scheme in proxies or "all" in proxies
+    if not applies or urllib.request.proxy_bypass(url.host):
+        return ()
+    return tuple(sorted(proxies.items()))
+
+
+@functools.cache
+def _ssl_context() -> ssl.SSLContext:
+    return httpx.create_ssl_context()  # reads some 150 certificates: milliseconds
+
+
+def _no_cookies() -> CookieJar:
+    """A jar that takes nothing: a shared client must not carry cookies from user to user."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+
+
+_LIMITS = httpx.Limits(
+    max_connections=MAX_OPEN, max_keepalive_connections=MAX_IDLE, keepalive_expiry=KEEPALIVE
+)
+_senders: dict[Proxies, Pool | ClientSender] = {}
+
+
+def shared_sender(proxies: Proxies) -> Sender:
+    """The sender that all threads share.
+
+    Args:
+        proxies: Proxy settings from `proxies_for`; empty for direct connections.
+    """
+    sender = _senders.get(proxies)
+    return sender or _senders.setdefault(proxies, _new_sender(proxies))
+
+
+def _new_sender(proxies: Proxies) -> Pool | ClientSender:
+    if not proxies:
+        return Pool(_ssl_context)
+    return ClientSender(httpx.Client(verify=_ssl_context(), limits=_LIMITS, cookies=_no_cookies()))
+
+
+@dataclass(slots=True)
+class _LoopSenders:
+    """The senders of one event loop, and what closes them with it."""
+
+    senders: dict[Proxies, AsyncPool | AsyncClientSender] = field(default_factory=dict)
+    closing: AsyncIterator[None] | None = None
+
+
+_loops: dict[asyncio.AbstractEventLoop, _LoopSenders] = {}
+
+
+async def shared_async_sender(proxies: Proxies) -> AsyncSender:
+    """The sender of the running event loop.
+
+    Args:
+        proxies: Proxy settings from `proxies_for`; empty for direct connections.
+    """
+    of_loop = _loops.get(asyncio.get_running_loop()) or await _enter_loop()
+    sender = of_loop.senders.get(proxies)
+    return sender or of_loop.senders.setdefault(proxies, _new_async_sender(proxies))
+
+
+async def _enter_loop() -> _LoopSenders:
+    # A plain dict: in a weak one no entry would ever go, since live connections hold their loop.
+    for loop in [loop for loop in list(_loops) if loop.is_closed()]:
+        _loops.pop(loop, None)
+    loop = asyncio.get_running_loop()
+    of_loop = _loops[loop] = _LoopSenders()
+    # The loop closes all async generators that were started in it, when it shuts down.
+    of_loop.closing = _closing_with(loop, of_loop)
+    await anext(of_loop.closing)
+    return of_loop
+
+
+async def _closing_with(
+    loop: asyncio.AbstractEventLoop, of_loop: _LoopSenders
+) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        _loops.pop(loop, None)
+        for sender in of_loop.senders.values():
+            await sender.aclose()
+
+
+def _new_async_sender(proxies: Proxies) -> AsyncPool | AsyncClientSender:
+    if not proxies:
+        return AsyncPool(_ssl_context)
+    return AsyncClientSender(
+        httpx.AsyncClient(verify=_ssl_context(), limits=_LIMITS, cookies=_no_cookies())
+    )
+
+
+def close_idle(origin: Origin) -> None:
+    """Close the threads' idle connections to an origin; calls in progress go on."""
+    if isinstance(pool := _senders.get(()), Pool):
+        pool.close_idle(origin)
+
+
+async def aclose_idle(origin: Origin) -> None:
+    """Close the running loop's idle connections to an origin; calls in progress go on."""
+    of_loop = _loops.get(asyncio.get_running_loop())
+    if of_loop is not None and isinstance(pool := of_loop.senders.get(()), AsyncPool):
+        await pool.close_idle(origin)
+
+
+@atexit.register
+def _close_all() -> None:
+    for sender in _senders.values():
+        sender.close()
+
+
+_inherited: list[object] = []
+
+
+def _start_afresh() -> None:
+    """Forget, in a forked child, what belongs to the parent.
+
+    The child's copies of the threads' sockets are closed as they are dropped. Those of event loops
+    stay untouched: their selector is shared with the parent.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        _senders.clear()
+    _inherited.append(dict(_loops))
+    _loops.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)

@@ -1,0 +1,52 @@
+"""Which idle connection to take next, and which to give up. Does no I/O."""
+
+import threading
+from collections import deque
+from time import monotonic
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+MAX_IDLE = 100
+"""Connections to one origin that are kept for later."""
+KEEPALIVE = 55.0
+"""Seconds for which an idle connection is kept: below the 60 s after which common load balancers
+drop one, since a request that crosses the server's closing is lost."""
+
+
+class IdleStack(Generic[T]):
+    """Idle connections of one origin, last used first. Threads may share it.
+
+    Taking the last used keeps few connections warm, so the oldest are all at the bottom and
+    nothing has to be searched.
+    """
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[float, T]] = deque()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._kept)
+
+    def take(self) -> T | None:
+        """Take the connection that was used last."""
+        with self._lock:
+            return self._kept.pop()[1] if self._kept else None
+
+    def put(self, connection: T) -> list[T]:
+        """Keep a connection; return those that are to be closed: too old, or too many."""
+        now = monotonic()
+        dropped = []
+        with self._lock:
+            self._kept.append((now, connection))
+            while len(self._kept) > MAX_IDLE or self._kept[0][0] < now - KEEPALIVE:
+                dropped.append(self._kept.popleft()[1])
+        return dropped
+
+    def clear(self) -> list[T]:
+        """Give all up and return them; they are the caller's to close."""
+        with self._lock:
+            dropped = [connection for _, connection in self._kept]
+            self._kept.clear()
+        return dropped

@@ -1,0 +1,172 @@
+"""How long things may take: the limits a user sets, and the running clock of one call."""
+
+import math
+from dataclasses import dataclass
+from time import monotonic
+from typing import Literal
+
+import httpcore
+import httpx
+
+from langchain_sequrity.errors import UsageError
+
+Limit = Literal["total", "silence"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Limits of one call, in seconds; `None` means no limit.
+
+    | Limit | On |
+    |---|---|
+    | `connect` | making the connection, TLS included |
+    | `read` | waiting for the next bytes |
+    | `write` | sending the next bytes |
+    | `pool` | waiting for a free connection |
+    | `total` | the whole call: all attempts, the waits between them, and a stream to its end |
+    | `silence` | waiting for the next event of a stream; comments and other padding do not count |
+
+    A stream's `total` includes the time that its consumer takes between two pieces; `silence` does
+    not. All limits are kept exactly, also against a server that trickles, except through a proxy
+    or an injected client: there they are checked whenever bytes arrive, so a call may last up to
+    one `read` (or `silence`) limit longer than `total`.
+
+    Example:
+        ```python
+        from langchain_sequrity.transport import Timeouts
+
+        assert Timeouts.of(30.0).total == 30.0
+        ```
+    """
+
+    connect: float | None = 10.0
+    read: float | None = 600.0
+    write: float | None = 60.0
+    pool: float | None = None
+    total: float | None = 600.0
+    silence: float | None = 120.0
+
+    def __post_init__(self) -> None:
+        """Refuse limits that no clock can keep."""
+        for name in self.__slots__:
+            limit = getattr(self, name)
+            if limit is not None and not 0 < limit < math.inf:
+                msg = (
+                    f"The timeout `{name}` must be a number of seconds above 0, or `None` for no "
+                    f"limit; it is `{limit}`."
+                )
+                raise UsageError(msg)
+
+    @classmethod
+    def of(cls, timeout: float | httpx.Timeout | None, silence: float | None = 120.0) -> "Timeouts":
+        """Read what users give as `timeout`.
+
+        Args:
+            timeout: A number is the total in seconds. An `httpx.Timeout` gives the four limits of
+                single operations and sets no total. `None` takes the defaults.
+            silence: Seconds without an event after which a stream is given up; `None` for no
+                limit.
+
+        Returns:
+            The limits.
+
+        Raises:
+            UsageError: If a limit is not above 0.
+        """
+        if isinstance(timeout, httpx.Timeout):
+            return cls(**timeout.as_dict(), total=None, silence=silence)
+        if timeout is None:
+            return cls(silence=silence)
+        return cls(total=timeout, silence=silence)
+
+    def by_operation(self) -> dict[str, float | None]:
+        """The four limits of single operations, as httpx and httpcore take them."""
+        return {
+            "connect": self.connect,
+            "read": self.read,
+            "write": self.write,
+            "pool": self.pool,
+        }
+
+
+class Deadline:
+    """The running clock of one call.
+
+    Args:
+        total: Seconds for the whole call, or `None`.
+        silence: Seconds for the next event of a stream, or `None`.
+    """
+
+    __slots__ = ("_end", "_silence", "_silent_end", "_total")
+
+    def __init__(self, total: float | None = None, silence: float | None = None) -> None:
+        self._total = total
+        self._silence = math.inf if silence is None else silence
+        self._end = math.inf if total is None else monotonic() + total
+        self._silent_end = math.inf
+
+    def start_attempt(self) -> None:
+        """Nothing is awaited in silence yet: the head of a reply has `read` as its limit."""
+        self._silent_end = math.inf
+
+    def expect_event(self) -> None:
+        """Count silence from now on: an event came, or the head of a stream."""
+        self._silent_end = monotonic() + self._silence
+
+    def finish_within(self, seconds: float) -> None:
+        """Bring the end nearer: all that matters has come."""
+        self._end = min(self._end, monotonic() + seconds)
+
+    def left(self) -> float:
+        """Seconds of the total that are left; negative once it has passed."""
+        return self._end - monotonic()
+
+    def bounded(self, timeout: float | None, passed: type[Exception]) -> float | None:
+        """Shorten the limit of one operation to what is left.
+
+        Args:
+            timeout: The operation's own limit in seconds, or `None`.
+            passed: What to raise when nothing is left. (A socket would take 0 as "do not block"
+                and so give a trickling server another read.)
+
+        Returns:
+            Seconds, or `None` for no limit.
+        """
+        end = min(self._end, self._silent_end)
+        if end == math.inf:
+            return timeout
+        left = end - monotonic()
+        if left <= 0:
+            raise passed
+        return left if timeout is None else min(timeout, left)
+
+    def check(self) -> None:
+        """Raise `httpcore.ReadTimeout` once the total or the silence has passed."""
+        self.bounded(None, httpcore.ReadTimeout)
+
+    def clip(self, timeouts: Timeouts) -> dict[str, float | None]:
+        """The limits of single operations, for a client that does not know deadlines.
+
+        Args:
+            timeouts: The limits as the user set them.
+
+        Returns:
+            None of them longer than what is left of the call, and `read` not longer than a stream
+            may be silent.
+        """
+        limits = {
+            name: self.bounded(limit, httpcore.ConnectTimeout)
+            for name, limit in timeouts.by_operation().items()
+        }
+        if self._silence < math.inf:
+            limits["read"] = min(limits["read"] or math.inf, self._silence)
+        return limits
+
+    def passed(self) -> tuple[Limit, float] | None:
+        """Which limit has passed, if one has, with its seconds."""
+        now = monotonic()
+        if self._total is not None and now >= self._end:
+            return "total", self._total
+        if now >= self._silent_end:
+            return "silence", self._silence
+        return None

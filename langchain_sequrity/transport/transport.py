@@ -1,0 +1,329 @@
+"""`Transport`: sends a `Call` and returns what a reader makes of the reply.
+
+A whole reply is treated as a stream of one piece, so there are two loops in all: over the attempts
+of a call, and over the bytes of a reply; each exists once for threads and once for event loops.
+What is decided in them lives in `retry` (again or not), `replies` (what the bytes mean) and
+`faults` (what an exception of the network means).
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+)
+from contextlib import aclosing, suppress
+from typing import Any, NoReturn, Self, TypeVar, cast
+
+import anyio
+import httpx
+
+from langchain_sequrity.errors import SequrityError, ServiceError, UsageError
+from langchain_sequrity.transport.clients import (
+    AsyncClientSender,
+    ClientSender,
+    Proxies,
+    aclose_idle,
+    close_idle,
+    proxies_for,
+    shared_async_sender,
+    shared_sender,
+)
+from langchain_sequrity.transport.faults import MappedErrors
+from langchain_sequrity.transport.outgoing import AsyncSender, Origin, Outgoing, Sender
+from langchain_sequrity.transport.redaction import Redactor
+from langchain_sequrity.transport.replies import OpenSink, complete, open_stream, open_whole
+from langchain_sequrity.transport.retry import Attempts, RetryPolicy
+from langchain_sequrity.transport.timeouts import Deadline, Timeouts
+from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
+
+T = TypeVar("T")
+
+_LAST_BYTES = 0.05
+"""Seconds that the end of a finished stream may take, for its connection to be used again."""
+
+
+class Transport:
+    """Sends calls to one service.
+
+    It keeps nothing of a conversation, so threads and event loops share it freely. Making one is
+    cheap: connections belong to the process and are opened when first needed.
+
+    Args:
+        base_url: Address of the service, such as `https://api.sequrity.ai`.
+        timeouts: Limits of each call.
+        retry: When a failed call is sent again.
+        secrets: The caller's keys. Where a server echoes one, errors show `***`.
+        http_client: Used for synchronous calls instead of the shared connections, with its own
+            proxies, headers, auth and hooks; it is never closed here.
+        http_async_client: The same for asynchronous calls.
+
+    Raises:
+        UsageError: If `base_url` is not the address of an http or https service.
+
+    Example:
+        ```python
+        from langchain_sequrity.transport import Transport
+        from langchain_sequrity.wire.exchange import Call
+
+        transport = Transport("https://api.sequrity.ai")
+        call = Call("/control/chat/v1/chat/completions", headers=(), body=b"{}")
+        # transport.send(call, lambda reply: reply.body)
+        ```
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timeouts: Timeouts | None = None,
+        retry: RetryPolicy | None = None,
+        secrets: tuple[str, ...] = (),
+        http_client: httpx.Client | None = None,
+        http_async_client: httpx.AsyncClient | None = None,
+    ) -> None:
+        self._base = _base_url(base_url)
+        self._origin = Origin.of(self._base)
+        self._urls: dict[str, httpx.URL] = {}
+        self._timeouts = timeouts or Timeouts()
+        self._retry = retry or RetryPolicy()
+        self._redactor = Redactor(secrets)
+        self._injected = ClientSender(http_client) if http_client else None
+        self._injected_async = AsyncClientSender(http_async_client) if http_async_client else None
+        self._proxies: Proxies | None = None
+
+    def send(self, call: Call, read: Callable[[Reply], T]) -> T:
+        """Send a call and read the whole reply.
+
+        Args:
+            call: What to send.
+            read: Reads a reply of status 2xx. It may raise `ServiceError`, which counts like one
+                of the transport.
+
+        Returns:
+            What `read` returns.
+
+        Raises:
+            ServiceError: After the last attempt; `is_retryable` says whether sending the call
+                again is safe and may help.
+            UsageError: If the headers are not valid HTTP.
+        """
+        (value,) = self._run(call, open_whole(read), silence=None)
+        return value
+
+    async def asend(self, call: Call, read: Callable[[Reply], T]) -> T:
+        """Send a call and read the whole reply; see `send`."""
+        (value,) = [value async for value in self._arun(call, open_whole(read), silence=None)]
+        return value
+
+    def stream(
+        self, call: Call, new_reader: Callable[[], StreamReader[T]]
+    ) -> Generator[T, None, None]:
+        """Send a call and read the reply as it comes.
+
+        Args:
+            call: What to send.
+            new_reader: Makes the reader of one attempt.
+
+        Yields:
+            What the reader makes of the events, or of the whole reply where the service does not
+            stream. Closing the generator closes the connection.
+
+        Raises:
+            ServiceError: After the last attempt. Nothing is sent again after the first piece.
+            UsageError: If the headers are not valid HTTP.
+        """
+        return self._run(call, open_stream(new_reader), silence=self._timeouts.silence)
+
+    def astream(
+        self, call: Call, new_reader: Callable[[], StreamReader[T]]
+    ) -> AsyncGenerator[T, None]:
+        """Send a call and read the reply as it comes; see `stream`."""
+        return self._arun(call, open_stream(new_reader), silence=self._timeouts.silence)
+
+    def close(self) -> None:
+        """Close the idle connections of threads to this service. Later calls open new ones."""
+        close_idle(self._origin)
+
+    async def aclose(self) -> None:
+        """Close the running loop's idle connections to this service; later calls open new ones."""
+        await aclose_idle(self._origin)
+
+    def _run(
+        self, call: Call, open_sink: OpenSink[T], *, silence: float | None
+    ) -> Generator[T, None, None]:
+        request, attempts = self._outgoing(call), self._attempts(call, silence)
+        while True:
+            try:
+                yield from self._attempt(request, attempts, open_sink)
+            except SequrityError as error:
+                wait = self._wait_after(error, call, attempts)
+                if wait is None:
+                    raise
+            else:
+                return
+            time.sleep(wait)
+
+    async def _arun(
+        self, call: Call, open_sink: OpenSink[T], *, silence: float | None
+    ) -> AsyncGenerator[T, None]:
+        request, attempts = self._outgoing(call), self._attempts(call, silence)
+        while True:
+            try:
+                async with aclosing(self._aattempt(request, attempts, open_sink)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+            except SequrityError as error:
+                wait = self._wait_after(error, call, attempts)
+                if wait is None:
+                    raise
+            else:
+                return
+            await asyncio.sleep(wait)
+
+    def _attempt(
+        self, request: Outgoing, attempts: Attempts, open_sink: OpenSink[T]
+    ) -> Generator[T, None, None]:
+        sender, deadline = self._sender(), attempts.deadline
+        with MappedErrors(deadline, self._origin):
+            response = sender.open(request, self._timeouts, deadline)
+        try:
+            attempts.head = head = Reply(response.status_code, response.headers)
+            sink = open_sink(head, attempts)
+            received = self._received(response, deadline)
+            for data in received:
+                yield from sink.feed(data)
+                if sink.done:
+                    break
+            yield from sink.end()
+            if sink.done and sender.exact:
+                deadline.finish_within(_LAST_BYTES)
+                with suppress(ServiceError):  # then the connection is closed, that is all
+                    next(received, None)
+        finally:
+            response.close()
+
+    async def _aattempt(
+        self, request: Outgoing, attempts: Attempts, open_sink: OpenSink[T]
+    ) -> AsyncGenerator[T, None]:
+        sender, deadline = await self._async_sender(), attempts.deadline
+        with MappedErrors(deadline, self._origin):
+            response = await sender.open(request, self._timeouts, deadline)
+        try:
+            attempts.head = head = Reply(response.status_code, response.headers)
+            sink = open_sink(head, attempts)
+            async with aclosing(self._areceived(response, deadline)) as received:
+                async for data in received:
+                    for piece in sink.feed(data):
+                        yield piece
+                    if sink.done:
+                        break
+                for piece in sink.end():
+                    yield piece
+                if sink.done and sender.exact:
+                    deadline.finish_within(_LAST_BYTES)
+                    with suppress(ServiceError):  # then the connection is closed, that is all
+                        await anext(received, None)
+        finally:
+            # anyio cancels a task again at each await; the connection must be given back.
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+
+    def _wait_after(self, error: SequrityError, call: Call, attempts: Attempts) -> float | None:
+        if isinstance(error, ServiceError):
+            complete(error, attempts.head, call.session_id)
+            self._redactor.clean(error)
+        return attempts.wait_after(error)
+
+    def _received(self, response: httpx.Response, deadline: Deadline) -> Iterator[bytes]:
+        # A hook of an injected client may have read the body already.
+        stream = response.iter_bytes() if response.is_closed else response.stream
+        with MappedErrors(deadline, self._origin):
+            for data in cast("Iterable[bytes]", stream):
+                deadline.check()
+                yield data
+
+    async def _areceived(
+        self, response: httpx.Response, deadline: Deadline
+    ) -> AsyncGenerator[bytes, None]:
+        stream = response.aiter_bytes() if response.is_closed else response.stream
+        with MappedErrors(deadline, self._origin):
+            async for data in cast("AsyncIterable[bytes]", stream):
+                deadline.check()
+                yield data
+
+    def _sender(self) -> Sender:
+        return self._injected or shared_sender(self._env_proxies())
+
+    async def _async_sender(self) -> AsyncSender:
+        return self._injected_async or await shared_async_sender(self._env_proxies())
+
+    def _env_proxies(self) -> Proxies:
+        if self._proxies is None:
+            self._proxies = proxies_for(self._base)
+        return self._proxies
+
+    def _attempts(self, call: Call, silence: float | None) -> Attempts:
+        deadline = Deadline(self._timeouts.total, silence)
+        return Attempts(self._retry, deadline, resend=call.resend)
+
+    def _outgoing(self, call: Call) -> Outgoing:
+        url = self._urls.get(call.path)
+        if url is None:
+            url = self._urls[call.path] = httpx.URL(f"{self._base}{call.path}")
+        given = {name.lower() for name, _ in call.headers}
+        own = (
+            (b"Host", url.netloc),
+            (b"Content-Length", b"%d" % len(call.body)),
+            # Compression would cost latency, and a small reply could swell to fill the memory.
+            (b"Accept-Encoding", b"identity"),
+            (b"Idempotency-Key", secrets.token_hex(16).encode()),
+        )
+        missing = [header for header in own if header[0].lower() not in given]
+        return Outgoing(url, self._origin, [*missing, *call.headers], call.body)
+
+    def __repr__(self) -> str:
+        """Show the address only."""
+        return f"{type(self).__name__}({str(self._base)!r})"
+
+    def __copy__(self) -> Self:
+        """Return the same object: there is nothing of its own to copy."""
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        """Return the same object: there is nothing of its own to copy."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: it holds keys."""
+        msg = "A `Transport` holds keys and cannot be pickled; make a new one."
+        raise TypeError(msg)
+
+
+def _base_url(text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text.rstrip("/"))
+    except httpx.InvalidURL as error:
+        problem = str(error)
+    else:
+        problem = _problem(url)
+    if problem:
+        msg = (
+            f"`base_url` cannot be used: {problem}. Give the address of the service, such as "
+            "`https://api.sequrity.ai`."
+        )
+        raise UsageError(msg)
+    return url
+
+
+def _problem(url: httpx.URL) -> str:
+    if url.scheme not in ("http", "https") or not url.host:
+        return "it does not begin with `https://` or `http://` and a host"
+    if url.userinfo:
+        return "it holds a user name or password, which would show in logs"
+    return "it holds a query or a fragment" if url.query or url.fragment else ""

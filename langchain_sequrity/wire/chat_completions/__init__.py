@@ -1,0 +1,20 @@
+"""The chat/completions format, read and written from both ends.
+
+The client writes a request and reads a reply or its stream; the local server reads the request
+and writes the reply or the stream. See `docs/protocol.md`, Chat completions.
+"""
+
+from langchain_sequrity.wire.chat_completions.from_client import read_request
+from langchain_sequrity.wire.chat_completions.from_server import StreamReader, read_reply
+from langchain_sequrity.wire.chat_completions.to_client import write_reply, write_stream
+from langchain_sequrity.wire.chat_completions.to_server import write_messages, write_request
+
+__all__ = [
+    "StreamReader",
+    "read_reply",
+    "read_request",
+    "write_messages",
+    "write_reply",
+    "write_request",
+    "write_stream",
+]

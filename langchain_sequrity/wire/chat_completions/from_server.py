@@ -1,0 +1,367 @@
+"""Replies of chat/completions, whole or streamed, to LangChain messages.
+
+Replies are untrusted: every shape that is not the protocol's becomes a `BadReply`. Fields that are
+not known here are kept, under the names they came with.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NoReturn, cast
+
+import orjson
+from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import (
+    ToolCall,
+    ToolCallChunk,
+    invalid_tool_call,
+    tool_call,
+    tool_call_chunk,
+)
+
+from langchain_sequrity.errors import BadReply, StatusError, StreamInterrupted
+from langchain_sequrity.wire.arguments import read_arguments
+from langchain_sequrity.wire.blocks import MODEL_PROVIDER
+from langchain_sequrity.wire.chunks import as_chunk
+from langchain_sequrity.wire.error_body import error_from_body
+from langchain_sequrity.wire.exchange import Event, Reply
+
+Describe = Callable[[Reply], Mapping[str, Any]]
+"""What to add to a message's `response_metadata`, made from the head of the reply."""
+
+_IN_BODY = 200  # an error object inside a successful reply, where it names no status itself
+_EXCERPT = 200
+# Fields of the reply and of its message that are read by name; the others are kept as they are.
+_REPLY_FIELDS = {"choices", "usage", "object", "created", "model", "id"}
+_MESSAGE_FIELDS = {"role", "content", "tool_calls", "reasoning_content", "reasoning", "refusal"}
+
+
+def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
+    """Read a whole reply.
+
+    Args:
+        reply: The reply with status 2xx.
+        describe: Gives what to add to each message's `response_metadata`.
+
+    Returns:
+        One message per choice. `response_metadata` holds `model_name`, `model_provider`,
+        `finish_reason`, `id`, and whatever else the reply said. `usage_metadata` is on the first
+        message only, since it is that of the whole reply.
+
+    Raises:
+        BadReply: If the body is not a chat completion.
+        StatusError: If the body is an error object.
+    """
+    body = _object(reply.body, reply)
+    choices = body.get("choices")
+    if not choices and body.get("error"):
+        raise _error(body, reply)
+    if not isinstance(choices, list) or not choices:
+        _refuse("a chat completion with `choices`", body, reply)
+    shared = {**_metadata(body), **describe(reply)}
+    try:
+        messages = [_read_choice(choice, shared) for choice in choices]
+        usage = body.get("usage")
+        messages[0].usage_metadata = _usage(usage) if usage else None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        _refuse("choices with a `message`", body, reply)
+    return messages
+
+
+def _object(data: bytes | str, reply: Reply) -> dict[str, Any]:
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        _refuse("JSON", data, reply)
+    if not isinstance(body, dict):
+        _refuse("a JSON object", body, reply)
+    return body
+
+
+def _refuse(expected: str, body: Any, reply: Reply) -> NoReturn:
+    shown = body if isinstance(body, bytes) else orjson.dumps(body)
+    excerpt = shown[:_EXCERPT].decode(errors="replace")
+    msg = f"The service's reply is not {expected}. It begins with: {excerpt!r}."
+    raise BadReply(
+        msg,
+        status=reply.status,
+        request_id=reply.headers.get("x-request-id"),
+        session_id=reply.headers.get("x-session-id"),
+        body=body.decode(errors="replace") if isinstance(body, bytes) else body,
+    ) from None
+
+
+def _error(body: dict[str, Any], reply: Reply) -> StatusError:
+    return error_from_body(
+        _IN_BODY,
+        body,
+        request_id=reply.headers.get("x-request-id"),
+        session_id=reply.headers.get("x-session-id"),
+    )
+
+
+def _metadata(body: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {
+        key: value
+        for key, value in body.items()
+        if key not in _REPLY_FIELDS and value is not None and key != "error"
+    }
+    return {
+        **kept,
+        "model_name": body.get("model") or "",
+        "model_provider": MODEL_PROVIDER,
+        "id": body.get("id"),
+    }
+
+
+def _read_choice(choice: Mapping[str, Any], shared: Mapping[str, Any]) -> AIMessage:
+    message = choice["message"]
+    content, refusal = _content(message.get("content"))
+    extra = _extra(message)
+    if refusal and "refusal" not in extra:
+        extra["refusal"] = refusal
+    calls, invalid = _tool_calls(message.get("tool_calls") or ())
+    metadata = {**shared, "finish_reason": choice.get("finish_reason")}
+    if choice.get("logprobs"):
+        metadata["logprobs"] = choice["logprobs"]
+    return AIMessage(
+        content=content,
+        additional_kwargs=extra,
+        tool_calls=calls,
+        invalid_tool_calls=invalid,
+        response_metadata=metadata,
+    )
+
+
+def _content(content: str | list[Mapping[str, Any]] | None) -> tuple[str, str]:
+    """Text and refusal of a message's content."""
+    if content is None:
+        return "", ""
+    if isinstance(content, str):
+        return content, ""
+    text = "".join(part["text"] for part in content if part.get("type") == "text")
+    return text, "".join(part["refusal"] for part in content if part.get("type") == "refusal")
+
+
+def _extra(message: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes into `additional_kwargs`: reasoning, refusal, and all that is not known here."""
+    extra = {
+        key: value
+        for key, value in message.items()
+        if key not in _MESSAGE_FIELDS and value is not None and value != []
+    }
+    # Two spellings in use; LangChain knows the first.
+    if reasoning := message.get("reasoning_content") or message.get("reasoning"):
+        extra["reasoning_content"] = reasoning
+    if refusal := message.get("refusal"):
+        extra["refusal"] = refusal
+    return extra
+
+
+def _tool_calls(
+    calls: Iterable[Mapping[str, Any]],
+) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    good: list[ToolCall] = []
+    bad: list[InvalidToolCall] = []
+    for call in calls:
+        function = call["function"]
+        name, text, call_id = function["name"], function.get("arguments"), call.get("id")
+        args, problem = read_arguments(text)
+        if args is None:
+            bad.append(invalid_tool_call(name=name, args=text, id=call_id, error=problem))
+        else:
+            good.append(tool_call(name=name, args=args, id=call_id))
+    return good, bad
+
+
+def _usage(usage: Mapping[str, Any]) -> UsageMetadata:
+    prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    result = UsageMetadata(
+        input_tokens=prompt,
+        output_tokens=completion,
+        total_tokens=usage.get("total_tokens") or prompt + completion,
+    )
+    prompt_details = usage.get("prompt_tokens_details") or {}
+    completion_details = usage.get("completion_tokens_details") or {}
+    inputs = {
+        "cache_read": prompt_details.get("cached_tokens"),
+        "cache_creation": prompt_details.get("cache_write_tokens"),
+        "audio": prompt_details.get("audio_tokens"),
+    }
+    outputs = {
+        "reasoning": completion_details.get("reasoning_tokens"),
+        "audio": completion_details.get("audio_tokens"),
+    }
+    if found := {key: count for key, count in inputs.items() if count is not None}:
+        result["input_token_details"] = cast("Any", found)
+    if found := {key: count for key, count in outputs.items() if count is not None}:
+        result["output_token_details"] = cast("Any", found)
+    return result
+
+
+class StreamReader:
+    """Reads one streamed reply, event by event.
+
+    Each piece carries its own increment only. What describes the whole reply (model, finish
+    reason, session, logprobs) comes once, with the piece that finishes it, and usage once after
+    that: LangChain joins strings and adds counts that are repeated.
+
+    Args:
+        describe: Gives what to add to `response_metadata` of the finishing piece.
+    """
+
+    def __init__(self, describe: Describe) -> None:
+        self._describe = describe
+        self._head = Reply(_IN_BODY, {})
+        self._metadata: dict[str, Any] = {}
+        self._logprobs: dict[str, list[Any]] = {}
+        self._calls = _CallIndices()
+        self._finished = False
+        self._counted = False
+        self.done = False
+
+    def start(self, head: Reply) -> None:
+        """Take status and headers."""
+        self._head = head
+
+    def feed(self, event: Event) -> tuple[AIMessageChunk, ...]:
+        """Return the piece of the message that an event brings: one or none.
+
+        Raises:
+            BadReply: If the event is not a chunk of a chat completion.
+            StatusError: If it is an error object.
+        """
+        if event.data == "[DONE]":
+            self.done = True
+            return ()
+        body = _object(event.data, self._head)
+        choices = body.get("choices")
+        try:
+            # A choice beyond the first only comes with `n` > 1, which is not sent with a stream.
+            if choices and choices[0].get("index", 0) == 0:
+                return self._piece(body, choices[0])
+            if usage := body.get("usage"):
+                return self._usage_piece(usage)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            _refuse("a chunk of a chat completion", body, self._head)
+        if body.get("error") or event.name == "error":
+            raise _error(body, self._head)
+        if choices is None:
+            _refuse("a chunk of a chat completion", body, self._head)
+        return ()
+
+    def end(self) -> tuple[AIMessageChunk, ...]:
+        """Check that the stream was not cut short.
+
+        Raises:
+            StreamInterrupted: If neither a finish reason nor `[DONE]` has come.
+        """
+        if not (self.done or self._finished):
+            msg = "The stream ended before the reply was finished."
+            raise StreamInterrupted(msg, session_id=self._head.headers.get("x-session-id"))
+        return ()
+
+    def whole(self, reply: Reply) -> tuple[AIMessageChunk, ...]:
+        """Read the plain JSON of a service that does not stream."""
+        return (as_chunk(read_reply(reply, self._describe)[0]),)
+
+    def _piece(self, body: dict[str, Any], choice: dict[str, Any]) -> tuple[AIMessageChunk, ...]:
+        delta = choice.get("delta") or {}
+        finish_reason = choice.get("finish_reason")
+        if choice.get("logprobs"):
+            self._collect_logprobs(choice["logprobs"])
+        if not finish_reason and not body.get("usage"):
+            text = delta.get("content")
+            if text and isinstance(text, str) and len(delta) <= _PLAIN_DELTA:
+                return (AIMessageChunk(content=text, response_metadata=_PROVIDER),)
+            return self._delta_piece(delta, {})
+        if not finish_reason or self._finished:  # some repeat the finishing chunk
+            return self._delta_piece(delta, {}, self._usage_once(body))
+        self._finished = True
+        metadata = {
+            **_metadata(body),
+            **self._describe(self._head),
+            "finish_reason": finish_reason,
+        }
+        if self._logprobs:
+            metadata["logprobs"] = self._logprobs
+        return self._delta_piece(delta, metadata, self._usage_once(body))
+
+    def _delta_piece(
+        self,
+        delta: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+        usage: UsageMetadata | None = None,
+    ) -> tuple[AIMessageChunk, ...]:
+        content, refusal = _content(delta.get("content"))
+        extra = _extra(delta)
+        if refusal:
+            extra.setdefault("refusal", refusal)
+        calls = [self._calls.place(call) for call in delta.get("tool_calls") or ()]
+        if not (content or extra or calls or metadata or usage):
+            return ()
+        return (
+            AIMessageChunk(
+                content=content,
+                additional_kwargs=extra,
+                tool_call_chunks=calls,
+                response_metadata={**metadata, **_PROVIDER},
+                usage_metadata=usage,
+            ),
+        )
+
+    def _usage_once(self, body: Mapping[str, Any]) -> UsageMetadata | None:
+        usage = body.get("usage")
+        if not usage or self._counted:
+            return None
+        self._counted = True
+        return _usage(usage)
+
+    def _usage_piece(self, usage: Mapping[str, Any]) -> tuple[AIMessageChunk, ...]:
+        if self._counted:
+            return ()
+        self._counted = True
+        return (
+            AIMessageChunk(content="", response_metadata=_PROVIDER, usage_metadata=_usage(usage)),
+        )
+
+    def _collect_logprobs(self, logprobs: Mapping[str, Any]) -> None:
+        for kind, tokens in logprobs.items():
+            if tokens:
+                self._logprobs.setdefault(kind, []).extend(tokens)
+
+
+_PLAIN_DELTA = 2  # `role` and `content`
+_PROVIDER = {"model_provider": MODEL_PROVIDER}
+
+
+class _CallIndices:
+    """Gives each tool call of a stream an index of its own.
+
+    Servers number calls carelessly: all with index 0, or not at all, or with the id repeated on
+    each fragment. LangChain joins fragments by index, so two calls would become one.
+    """
+
+    def __init__(self) -> None:
+        self._ids: list[str | None] = []
+        self._by_wire: dict[Any, int] = {}
+
+    def place(self, call: Mapping[str, Any]) -> ToolCallChunk:
+        function = call.get("function") or {}
+        call_id, wire = call.get("id") or None, call.get("index")
+        index = self._by_wire.get(wire)
+        starts = index is None if call_id is None else call_id not in self._ids
+        if index is None and call_id is None and wire is None and self._ids:
+            index, starts = len(self._ids) - 1, False
+        if call_id is not None and not starts:
+            index = self._ids.index(call_id)
+        if starts or index is None:
+            index = len(self._ids)
+            self._ids.append(call_id)
+            self._by_wire[wire] = index
+            return tool_call_chunk(
+                name=function.get("name"),
+                args=function.get("arguments") or "",
+                id=call_id,
+                index=index,
+            )
+        return tool_call_chunk(args=function.get("arguments"), index=index)

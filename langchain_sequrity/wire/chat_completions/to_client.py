@@ -1,0 +1,174 @@
+"""LangChain messages to the replies of chat/completions: what the local server answers."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.ai import UsageMetadata
+
+from langchain_sequrity.wire.arguments import write_arguments
+
+DONE = "[DONE]"
+_FINISHED_BY_CALLS = "tool_calls"
+
+
+def write_reply(
+    messages: Sequence[AIMessage], *, reply_id: str, model: str, created: int
+) -> dict[str, Any]:
+    """Write a whole reply.
+
+    Args:
+        messages: One message per choice. `finish_reason` and `logprobs` come from
+            `response_metadata`, usage from the first message.
+        reply_id: The reply's id.
+        model: The model's name as it is shown to the client.
+        created: Unix time in seconds.
+
+    Returns:
+        The JSON body.
+    """
+    body: dict[str, Any] = {
+        "id": reply_id,
+        "object": "chat.completion",
+        "created": created,
+        "model": model,
+        "choices": [_choice(index, message) for index, message in enumerate(messages)],
+    }
+    if usage := messages[0].usage_metadata:
+        body["usage"] = write_usage(usage)
+    return body
+
+
+def write_stream(
+    chunks: Iterable[AIMessageChunk], *, reply_id: str, model: str, created: int, usage: bool
+) -> Iterator[str]:
+    """Write a streamed reply.
+
+    Args:
+        chunks: Pieces of one message. `finish_reason` is taken from whichever has it.
+        reply_id: The reply's id.
+        model: The model's name as it is shown to the client.
+        created: Unix time in seconds.
+        usage: Whether the usage was asked for; it then comes last, in a chunk of its own.
+
+    Yields:
+        The data of each event, `[DONE]` at the end.
+    """
+    head = {
+        "id": reply_id,
+        "object": "chat.completion.chunk",
+        "created": created,
+        "model": model,
+    }
+    role: dict[str, Any] = {"role": "assistant", "content": ""}
+    finish_reason: str | None = None
+    tokens: UsageMetadata | None = None
+    called = False
+    for chunk in chunks:
+        tokens = chunk.usage_metadata or tokens
+        finish_reason = chunk.response_metadata.get("finish_reason") or finish_reason
+        called = called or bool(chunk.tool_call_chunks)
+        delta, logprobs = _delta(chunk), chunk.response_metadata.get("logprobs")
+        if delta or logprobs or role:
+            yield _chunk(head, {**role, **delta}, logprobs=logprobs)
+            role = {}
+    finish_reason = finish_reason or (_FINISHED_BY_CALLS if called else "stop")
+    yield _chunk(head, role, finish_reason=finish_reason)
+    if usage and tokens is not None:
+        yield orjson.dumps({**head, "choices": [], "usage": write_usage(tokens)}).decode()
+    yield DONE
+
+
+def write_usage(usage: UsageMetadata) -> dict[str, Any]:
+    """Token counts in the names of this format."""
+    inputs = usage.get("input_token_details", {})
+    outputs = usage.get("output_token_details", {})
+    body: dict[str, Any] = {
+        "prompt_tokens": usage["input_tokens"],
+        "completion_tokens": usage["output_tokens"],
+        "total_tokens": usage["total_tokens"],
+    }
+    prompt = {"cached_tokens": inputs.get("cache_read"), "audio_tokens": inputs.get("audio")}
+    completion = {
+        "reasoning_tokens": outputs.get("reasoning"),
+        "audio_tokens": outputs.get("audio"),
+    }
+    if found := _set(prompt):
+        body["prompt_tokens_details"] = found
+    if found := _set(completion):
+        body["completion_tokens_details"] = found
+    return body
+
+
+def _set(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _choice(index: int, message: AIMessage) -> dict[str, Any]:
+    calls = [
+        _tool_call(call["id"], call["name"], write_arguments(call["args"]))
+        for call in message.tool_calls
+    ]
+    calls += [
+        _tool_call(call["id"], call["name"], call["args"]) for call in message.invalid_tool_calls
+    ]
+    body: dict[str, Any] = {
+        "role": "assistant",
+        "content": str(message.text),
+        "refusal": message.additional_kwargs.get("refusal"),
+    }
+    if reasoning := message.additional_kwargs.get("reasoning_content"):
+        body["reasoning_content"] = reasoning
+    if calls:
+        body["tool_calls"] = calls
+    finish_reason = message.response_metadata.get("finish_reason")
+    return {
+        "index": index,
+        "message": body,
+        "finish_reason": finish_reason or (_FINISHED_BY_CALLS if calls else "stop"),
+        "logprobs": message.response_metadata.get("logprobs"),
+    }
+
+
+def _tool_call(call_id: str | None, name: str | None, arguments: str | None) -> dict[str, Any]:
+    return {
+        "id": call_id,
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
+
+
+def _delta(chunk: AIMessageChunk) -> dict[str, Any]:
+    delta: dict[str, Any] = {}
+    if text := str(chunk.text):
+        delta["content"] = text
+    for key in ("reasoning_content", "refusal"):
+        if value := chunk.additional_kwargs.get(key):
+            delta[key] = value
+    if chunk.tool_call_chunks:
+        delta["tool_calls"] = [_fragment(dict(call)) for call in chunk.tool_call_chunks]
+    return delta
+
+
+def _fragment(call: dict[str, Any]) -> dict[str, Any]:
+    fragment: dict[str, Any] = {
+        "index": call["index"],
+        "function": {"arguments": call["args"] or ""},
+    }
+    if call["id"] is not None:
+        fragment |= {"id": call["id"], "type": "function"}
+    if call["name"] is not None:
+        fragment["function"]["name"] = call["name"]
+    return fragment
+
+
+def _chunk(
+    head: Mapping[str, Any],
+    delta: Mapping[str, Any],
+    *,
+    finish_reason: str | None = None,
+    logprobs: Any = None,
+) -> str:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": logprobs}
+    return orjson.dumps({**head, "choices": [choice]}).decode()

@@ -1,0 +1,138 @@
+"""LangChain messages to the body of a chat/completions request."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.wire.arguments import write_arguments
+from langchain_sequrity.wire.content import write_parts
+from langchain_sequrity.wire.tool_results import write_tool_result
+
+Message = dict[str, Any]
+
+
+def write_request(messages: Sequence[BaseMessage], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the body of a request.
+
+    Args:
+        messages: The conversation.
+        params: Every other field of the body, such as `model` and `tools`. `None` is left out.
+
+    Returns:
+        The body as JSON-ready objects.
+
+    Raises:
+        UsageError: If a message has no place in this format.
+    """
+    body = {key: value for key, value in params.items() if value is not None}
+    body["messages"] = write_messages(messages)
+    return body
+
+
+def write_messages(messages: Sequence[BaseMessage]) -> list[Message]:
+    """Write a conversation; raises `UsageError` for a message that has no place in it."""
+    return [_writer(message)(message) for message in messages]
+
+
+def _writer(message: BaseMessage) -> Callable[[Any], Message]:
+    writer = _WRITERS.get(type(message))
+    if writer is not None:
+        return writer
+    for kind, candidate in _WRITERS.items():  # chunks and the user's own subclasses
+        if isinstance(message, kind):
+            return candidate
+    msg = (
+        f"A `{type(message).__name__}` cannot be sent. Expected system, human, AI, tool, function "
+        "or chat messages."
+    )
+    raise UsageError(msg)
+
+
+def _named(out: Message, message: BaseMessage) -> Message:
+    if message.name is not None:
+        out["name"] = message.name
+    return out
+
+
+def _system(message: SystemMessage) -> Message:
+    role = message.additional_kwargs.get("__openai_role__", "system")
+    return _named({"role": role, "content": write_parts(message.content)}, message)
+
+
+def _human(message: HumanMessage) -> Message:
+    return _named({"role": "user", "content": write_parts(message.content)}, message)
+
+
+def _chat(message: ChatMessage) -> Message:
+    return _named({"role": message.role, "content": write_parts(message.content)}, message)
+
+
+def _function(message: FunctionMessage) -> Message:
+    return {
+        "role": "function",
+        "name": message.name,
+        "content": write_parts(message.content),
+    }
+
+
+def _tool(message: ToolMessage) -> Message:
+    return {
+        "role": "tool",
+        "content": write_tool_result(write_parts(message.content), message.artifact),
+        "tool_call_id": message.tool_call_id,
+    }
+
+
+def _ai(message: AIMessage) -> Message:
+    # An empty list of parts is not legal, and where there are tool calls the text may be empty.
+    out: Message = {"role": "assistant", "content": write_parts(message.content) or ""}
+    if message.tool_calls or message.invalid_tool_calls:
+        out["tool_calls"] = _tool_calls(message)
+    extra = message.additional_kwargs
+    if extra:
+        if "refusal" in extra:
+            out["refusal"] = extra["refusal"]
+        if audio_id := (extra.get("audio") or {}).get("id"):
+            out["audio"] = {"id": audio_id}
+    return _named(out, message)
+
+
+def _tool_calls(message: AIMessage) -> list[Message]:
+    calls = [
+        _tool_call(call["id"], call["name"], write_arguments(call["args"]))
+        for call in message.tool_calls
+    ]
+    # A call whose arguments did not parse was answered with an error message: both go back.
+    calls += [
+        _tool_call(call["id"], call["name"] or "", call["args"] or "")
+        for call in message.invalid_tool_calls
+    ]
+    return calls
+
+
+def _tool_call(call_id: str | None, name: str, arguments: str) -> Message:
+    return {
+        "id": call_id,
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
+
+
+_WRITERS: dict[type[BaseMessage], Callable[[Any], Message]] = {
+    HumanMessage: _human,
+    AIMessage: _ai,
+    ToolMessage: _tool,
+    SystemMessage: _system,
+    ChatMessage: _chat,
+    FunctionMessage: _function,
+}

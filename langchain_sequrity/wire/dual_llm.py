@@ -1,0 +1,391 @@
+"""What a dual-LLM turn puts into the text of its last reply (`docs/protocol.md`, Dual-LLM content).
+
+The text is a JSON object, the envelope: whether the turn succeeded, the value it returned, and
+what the service was asked to report. A model that is not behind a dual-LLM session could write
+such an object itself, so an envelope is believed only where it can come from the service
+(`docs/behaviour.md`, P2), and it is read strictly. Nothing of it is an answer before all of it has
+parsed with status `success` (P3).
+"""
+
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import orjson
+from langchain_core.messages import AIMessage, AIMessageChunk
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.errors import BadReply, PolicyDenied, ProgramFailed, TurnFailed
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.wire.exchange import Event, Reply, StreamReader
+
+M = TypeVar("M", bound=AIMessage)
+
+METADATA_KEY = "sequrity"
+_NOT_REPORTED = "not reported"
+_DENIAL = re.compile(r"polic(y|ies)|denied|control.?flow", re.IGNORECASE)
+_DENIED_TOOL = re.compile(r"[Tt]ool call to '([^']{1,64})' is denied")
+_KNOWN = {
+    "status",
+    "final_return_value",
+    "error",
+    "program",
+    "policy_check_history",
+    "namespace_snapshot",
+    "session_meta",
+    "message_history_mismatch_detected",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DualLLMResult:
+    """The verdict behind the last message of a dual-LLM turn.
+
+    Attributes:
+        status: `success` or `failure`.
+        value: What the program returned; `None` on failure.
+        labels: Labels of the value; `None` on failure.
+        value_type: Name of the value's Python type, where reported.
+        error_code: The service's error code on failure, where reported.
+        error_message: Its error message on failure, where reported.
+        program: The program that ran, if `include_program` was set.
+        policy_check_history: Results of the policy checks, as the service sent them.
+        namespace_snapshot: Variables after the run, if `include_namespace_snapshot` was set.
+        session_meta: The session's own metadata, where reported.
+        message_history_mismatch_detected: Whether the history sent differed from the stored one.
+        extra: Keys that are not known to this version.
+    """
+
+    status: Literal["success", "failure"]
+    value: Any = None
+    labels: Labels | None = None
+    value_type: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    program: str | None = None
+    policy_check_history: tuple[Any, ...] = ()
+    namespace_snapshot: Mapping[str, Any] | None = None
+    session_meta: Mapping[str, Any] | None = None
+    message_history_mismatch_detected: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The value as text: a string as it is, anything else as JSON."""
+        if isinstance(self.value, str):
+            return self.value
+        return orjson.dumps(self.value).decode()
+
+
+def dual_llm_result(message: AIMessage) -> DualLLMResult | None:
+    """Return the verdict behind a message.
+
+    Args:
+        message: A message that `ChatSequrity` returned, or that an exception carries.
+
+    Returns:
+        The verdict, or `None` if the message did not end a dual-LLM turn.
+
+    Example:
+        ```python
+        from langchain_core.messages import AIMessage
+        from langchain_sequrity import dual_llm_result
+
+        assert dual_llm_result(AIMessage("Hello")) is None
+        ```
+    """
+    found = message.response_metadata.get(METADATA_KEY)
+    text = found.get("content") if isinstance(found, Mapping) else None
+    return read_envelope(text) if isinstance(text, str) else None
+
+
+class _NotAnEnvelope(Exception):
+    """The text is something else."""
+
+
+def read_envelope(text: str) -> DualLLMResult | None:
+    """Read an envelope.
+
+    Args:
+        text: The text of a reply.
+
+    Returns:
+        The result, or `None` if the text is anything but a complete and well-formed envelope
+        (duplicate keys anywhere make it something else: two readers could see two verdicts).
+    """
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        orjson.loads(text)  # strict JSON of bounded depth, without NaN
+        return _read(json.loads(text, object_pairs_hook=_unique))
+    except (_NotAnEnvelope, ValueError, RecursionError):
+        return None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise _NotAnEnvelope
+    return result
+
+
+def _typed(value: Any, *kinds: type) -> Any:
+    if value is not None and not isinstance(value, kinds):
+        raise _NotAnEnvelope
+    return value
+
+
+def _labels(meta: Any) -> Labels:
+    lists = [meta.get(key) for key in ("producers", "consumers", "tags")]
+    for names in lists:
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise _NotAnEnvelope
+    return Labels(*(frozenset(names) for names in lists))
+
+
+def _read(body: dict[str, Any]) -> DualLLMResult:
+    status = body.get("status")
+    returned = _typed(body.get("final_return_value"), dict)
+    error = _typed(body.get("error"), dict) or {}
+    succeeded = status == "success"
+    if not succeeded and status != "failure":
+        raise _NotAnEnvelope
+    # A failure may come without an error object, a success never with one.
+    if succeeded and (error or returned is None or "value" not in returned):
+        raise _NotAnEnvelope
+    return DualLLMResult(
+        status="success" if succeeded else "failure",
+        value=returned["value"] if succeeded else None,
+        labels=_labels(_typed(returned.get("meta"), dict) or {}) if succeeded else None,
+        value_type=_typed(returned.get("value_type"), str) if succeeded else None,
+        error_code=_typed(error.get("code"), str),
+        error_message=_typed(error.get("message"), str),
+        program=_typed(body.get("program"), str),
+        policy_check_history=tuple(_typed(body.get("policy_check_history"), list) or ()),
+        namespace_snapshot=_typed(body.get("namespace_snapshot"), dict),
+        session_meta=_typed(body.get("session_meta"), dict),
+        message_history_mismatch_detected=bool(body.get("message_history_mismatch_detected")),
+        extra={key: value for key, value in body.items() if key not in _KNOWN},
+    )
+
+
+# From envelope to message
+
+
+def unwrap(message: M, *, certain: bool) -> M:
+    """Put a turn's value in the place of its envelope.
+
+    Args:
+        message: The whole reply of a turn.
+        certain: Whether the session is known to be dual-LLM. Otherwise a text that is no
+            envelope is an ordinary answer.
+
+    Returns:
+        The message with the value as its text, or the message itself if it asks for tools.
+
+    Raises:
+        BadReply: If the session is dual-LLM and the text is no envelope.
+        PolicyDenied: If a policy ended the turn.
+        ProgramFailed: If the turn failed otherwise.
+    """
+    if message.tool_calls or message.invalid_tool_calls:
+        return message
+    text = str(message.text)
+    result = read_envelope(text)
+    if result is None:
+        if certain and not message.additional_kwargs.get("refusal"):
+            raise _no_envelope(message, text)
+        return message
+    if result.status == "failure":
+        raise _failure(result, _with_result(message, result, text, shown=""))
+    return _with_result(message, result, text, shown=result.text)
+
+
+def _no_envelope(message: AIMessage, text: str) -> BadReply:
+    msg = (
+        "The session is dual-LLM, but the reply is not the JSON object of a dual-LLM turn. It "
+        f"begins with: {plain(text, limit=200)!r}. Nothing of it is used as an answer. If your "
+        'key is set up for single-LLM, give `features={"agent_arch": "single-llm"}`.'
+    )
+    return BadReply(msg, session_id=_session(message), body=text)
+
+
+def _session(message: AIMessage) -> str | None:
+    return (message.response_metadata.get(METADATA_KEY) or {}).get("session_id")
+
+
+def _with_result(message: M, result: DualLLMResult, text: str, *, shown: str) -> M:
+    seen = message.response_metadata
+    own = {
+        **(seen.get(METADATA_KEY) or {}),
+        "status": result.status,
+        "labels": result.labels.to_wire() if result.labels else None,
+        "program": result.program,
+        # Sent back in place of the value: the service compares the history with its own.
+        "content": text,
+        "shown": zlib.crc32(shown.encode("utf-8", "surrogatepass")),
+    }
+    return message.model_copy(
+        update={"content": shown, "response_metadata": {**seen, METADATA_KEY: own}}
+    )
+
+
+def original_content(message: AIMessage) -> str | None:
+    """The envelope that a message's text stands for, unless the text has been edited since."""
+    found = message.response_metadata.get(METADATA_KEY)
+    if not isinstance(found, Mapping) or "content" not in found:
+        return None
+    shown = zlib.crc32(str(message.text).encode("utf-8", "surrogatepass"))
+    return found["content"] if found.get("shown") == shown else None
+
+
+def _failure(result: DualLLMResult, turn: AIMessage) -> TurnFailed:
+    reason = plain(result.error_message or _NOT_REPORTED)
+    message = _refused(turn, reason)
+    facts: dict[str, Any] = {
+        "message": message,
+        "session_id": _session(message),
+        "result": result,
+        "program": result.program,
+    }
+    denials = _denials(result)
+    if not (denials or _DENIAL.search(f"{result.error_code or ''} {result.error_message or ''}")):
+        text = (
+            f"The turn failed: {reason} (code `{plain(result.error_code or _NOT_REPORTED)}`). "
+            "Append `error.message` to the history to go on with the session."
+        )
+        return ProgramFailed(text, code=result.error_code, **facts)
+    match = _DENIED_TOOL.search(result.error_message or "")
+    first: Mapping[str, Any] = denials[0] if denials else {}
+    tool = first.get("tool") or first.get("tool_name") or (match[1] if match else _NOT_REPORTED)
+    text = (
+        f"A policy denied the turn (tool `{plain(str(tool))}`): {reason} Append `error.message` "
+        "to the history to go on with the session."
+    )
+    return PolicyDenied(
+        text,
+        tool=str(tool),
+        arguments=first.get("arguments"),
+        rule=str(first.get("rule") or _NOT_REPORTED),
+        reason=str(first.get("reason") or result.error_message or _NOT_REPORTED),
+        checks=result.policy_check_history,
+        **facts,
+    )
+
+
+def _denials(result: DualLLMResult) -> list[Mapping[str, Any]]:
+    """The denied checks of the last entry that has any; the shape of entries is not published."""
+    for entry in reversed(result.policy_check_history):
+        denied = entry.get("denied") if isinstance(entry, Mapping) else None
+        if isinstance(denied, list) and denied:
+            return [one if isinstance(one, Mapping) else {"reason": str(one)} for one in denied]
+    return []
+
+
+def _refused(turn: AIMessage, reason: str) -> AIMessage:
+    """The message of a turn that brought no answer: empty text and a refusal.
+
+    LangChain's parsers raise on a refusal, so it is never read as an answer.
+    """
+    return AIMessage(
+        content="",
+        additional_kwargs={**turn.additional_kwargs, "refusal": reason},
+        response_metadata=turn.response_metadata,
+        usage_metadata=turn.usage_metadata,
+        id=turn.id,
+    )
+
+
+# Streams
+
+
+class EnvelopeReader:
+    """Holds back the text of a dual-LLM stream until the whole envelope has been read.
+
+    Reasoning is passed on as it comes; it is no answer.
+
+    Args:
+        inner: The reader of the format.
+        judge: Gives the message that a whole reply stands for, or raises (`unwrap`).
+        certain: Whether the session is known to be dual-LLM. Otherwise the first event decides
+            whether the reply may come from one (`docs/behaviour.md`, P2).
+    """
+
+    def __init__(
+        self,
+        inner: StreamReader[AIMessageChunk],
+        judge: Callable[[AIMessageChunk], AIMessageChunk],
+        *,
+        certain: bool,
+    ) -> None:
+        self._inner = inner
+        self._judge = judge
+        self._holds = True if certain else None
+        self._head = Reply(0, {})
+        self._held: list[AIMessageChunk] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream is over."""
+        return self._inner.done
+
+    def start(self, head: Reply) -> None:
+        """Take status and headers."""
+        self._head = head
+        self._inner.start(head)
+
+    def feed(self, event: Event) -> Iterable[AIMessageChunk]:
+        """Return what may be shown after this event."""
+        if self._holds is None:
+            self._holds = _body_may_be_dual(event.data, self._head)
+        chunks = self._inner.feed(event)
+        if not self._holds:
+            return chunks
+        shown = [chunk for chunk in chunks if self._harmless(chunk)]
+        self._held += [chunk for chunk in chunks if not self._harmless(chunk)]
+        return [*shown, *self._released()] if self._inner.done else shown
+
+    def end(self) -> Iterable[AIMessageChunk]:
+        """Return what is still held, if the stream is complete."""
+        chunks = self._inner.end()
+        return [*chunks, *self._released()]
+
+    def whole(self, reply: Reply) -> Iterable[AIMessageChunk]:
+        """Read the plain JSON of a service that does not stream."""
+        self._held += self._inner.whole(reply)
+        if self._holds is None and not _body_may_be_dual(reply.body, reply):
+            return self._held
+        return self._released()
+
+    @staticmethod
+    def _harmless(chunk: AIMessageChunk) -> bool:
+        return not (
+            chunk.content
+            or chunk.tool_call_chunks
+            or chunk.usage_metadata
+            or len(chunk.response_metadata) > 1  # more than the provider's name
+        )
+
+    def _released(self) -> list[AIMessageChunk]:
+        held, self._held = self._held, []
+        if not held or any(chunk.tool_call_chunks for chunk in held):
+            return held
+        message = held[0] if len(held) == 1 else held[0] + held[1:]
+        return [self._judge(message)]
+
+
+def _body_may_be_dual(data: bytes | str, head: Reply) -> bool:
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return False  # the format's reader says what is wrong with it
+    return isinstance(body, dict) and may_be_dual(body.get("model"), body.get("id"), head)
+
+
+def may_be_dual(model: Any, reply_id: Any, head: Reply) -> bool:
+    """Whether a reply shows a mark of a dual-LLM session: two models, or the session's own id."""
+    session_id = head.headers.get("x-session-id")
+    return "," in str(model or "") or (session_id is not None and reply_id == session_id)

@@ -1,0 +1,207 @@
+"""What an error body says, as readable text and as the right exception.
+
+Three spellings are in use (`docs/protocol.md`, Errors): `detail` (text, a list of validation
+problems, or an object), `message`, and `error` with a `message` of its own as upstream providers
+write it. An error object may also come inside a reply of status 200 or inside a stream; then its
+own `status`, `code` or `type` tells the status that HTTP did not.
+"""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+
+from langchain_sequrity.errors import (
+    AuthenticationFailed,
+    ContextTooLong,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    RateLimited,
+    ServerFailed,
+    StatusError,
+    status_error,
+)
+
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+_LONGEST_TEXT = 2000
+_LONGEST_PAGE = 200  # of a body that is no JSON: often an HTML page of some proxy
+_DEEPEST = 20
+_FIRST_ERROR, _LAST_ERROR = 400, 599
+
+# In the order in which they are believed: the service's own, then the upstream provider's.
+_TEXT_KEYS = ("detail", "message", "msg", "error", "error_description", "title")
+_TAG = re.compile(r"<[^<>]*>")
+_SPACE = re.compile(r"\s+")
+
+# Names that providers give errors where no HTTP status tells.
+_STATUS_OF_NAME: Mapping[str, int] = MappingProxyType(
+    {
+        "invalid_request_error": 400,
+        "context_length_exceeded": 400,
+        "authentication_error": 401,
+        "invalid_api_key": 401,
+        "permission_error": 403,
+        "not_found_error": 404,
+        "model_not_found": 404,
+        "request_too_large": 413,
+        "rate_limit_error": 429,
+        "rate_limit_exceeded": 429,
+        "insufficient_quota": 429,
+        "api_error": 500,
+        "server_error": 500,
+        "timeout_error": 504,
+        "overloaded_error": 529,
+    }
+)
+_UNNAMED = 500
+
+_TOO_LONG_STATUSES = (400, 413)
+_TOO_LONG = (
+    "context_length_exceeded",
+    "maximum context length",
+    "prompt is too long",
+    "context window",
+)
+
+_WHAT_TO_DO: Mapping[type[StatusError], str] = MappingProxyType(
+    {
+        AuthenticationFailed: "Check `api_key` (or the variable `SEQURITY_API_KEY`).",
+        PermissionDenied: "The key is known but may not do this.",
+        NotFound: "Check `base_url`, `provider` and `model`, and the session if one was resumed.",
+        RateLimited: "Send fewer requests, or wait and try again.",
+        Overloaded: "Try again later.",
+        ServerFailed: "Try again later; if it persists, report it with the request id.",
+        ContextTooLong: "Shorten the conversation, or use a model with a larger context.",
+    }
+)
+
+
+def error_text(body: Any) -> str | None:
+    """Return what an error body says to people.
+
+    Args:
+        body: The body as JSON, or as text where it was none.
+
+    Returns:
+        One or a few sentences, never a Python representation of a structure; `None` where the
+        body says nothing.
+
+    Example:
+        ```python
+        from langchain_sequrity.wire.error_body import error_text
+
+        body = {"detail": [{"loc": ["body", "model"], "msg": "Field required"}]}
+        assert error_text(body) == "body.model: Field required"
+        ```
+    """
+    text = _plain(body)[:_LONGEST_PAGE] if isinstance(body, str) else _said(body)
+    return _printable(text)[:_LONGEST_TEXT].strip() or None
+
+
+def error_from_body(
+    status: int,
+    body: Any,
+    *,
+    headers: Mapping[str, str] = _EMPTY,
+    request_id: str | None = None,
+    session_id: str | None = None,
+    retry_after: float | None = None,
+) -> StatusError:
+    """Make the exception for an error body.
+
+    Args:
+        status: The HTTP status. Below 400, the body's own status, code or type tells it, and
+            500 is assumed where it does not.
+        body: The body as JSON, or as text where it was none.
+        headers: Response headers to keep on the error.
+        request_id: The service's id of the request.
+        session_id: The session that was being used.
+        retry_after: Seconds the service asked to wait.
+
+    Returns:
+        The exception, to be raised by the caller.
+    """
+    if status < _FIRST_ERROR:
+        status = _status_within(body) or _UNNAMED
+    text = error_text(body) or _excerpt(body)
+    kind = status_error(status)
+    if status in _TOO_LONG_STATUSES and _is_too_long(body, text):
+        kind = ContextTooLong
+    said = text if text.endswith((".", "!", "?")) else f"{text}."
+    advice = _WHAT_TO_DO.get(kind, "Correct the request.")
+    return kind(
+        f"The service answered with status {status}: {said} {advice}",
+        status=status,
+        request_id=request_id,
+        session_id=session_id,
+        body=body,
+        headers=headers,
+        retry_after=retry_after,
+    )
+
+
+def _plain(page: str) -> str:
+    return _SPACE.sub(" ", _TAG.sub(" ", page)).strip()
+
+
+def _said(body: Any, depth: int = 0) -> str:
+    if isinstance(body, str):
+        return _SPACE.sub(" ", body).strip()
+    if depth > _DEEPEST:
+        return ""
+    if isinstance(body, list):
+        return "; ".join(filter(None, (_said(item, depth + 1) for item in body)))
+    if not isinstance(body, dict):
+        return ""
+    for key in _TEXT_KEYS:
+        if text := _said(body.get(key), depth + 1):
+            return _located(body.get("loc"), text)
+    return ""
+
+
+def _located(place: Any, text: str) -> str:
+    """Put the place of a validation problem before its text."""
+    if not isinstance(place, list) or not place:
+        return text
+    return f"{'.'.join(str(step) for step in place)}: {text}"
+
+
+def _excerpt(body: Any) -> str:
+    if body in (None, "", [], {}):
+        return "it gave no reason"
+    return _printable(orjson.dumps(body).decode())[:_LONGEST_PAGE]
+
+
+def _printable(text: str) -> str:
+    """Blank out control and bidirectional characters: an error is shown on terminals."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+def _status_within(body: Any) -> int | None:
+    if not isinstance(body, dict):
+        return None
+    inner = body.get("error")
+    for source in (inner, body):
+        if not isinstance(source, dict):
+            continue
+        for key in ("status", "status_code", "code", "type"):
+            if status := _as_status(source.get(key)):
+                return status
+    return None
+
+
+def _as_status(value: Any) -> int | None:
+    if isinstance(value, str):
+        value = int(value) if value.isascii() and value.isdigit() else _STATUS_OF_NAME.get(value)
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_number and _FIRST_ERROR <= value <= _LAST_ERROR else None
+
+
+def _is_too_long(body: Any, text: str) -> bool:
+    inner = body.get("error") if isinstance(body, dict) else None
+    code = inner.get("code") if isinstance(inner, dict) else None
+    said = f"{code} {text}".lower()
+    return any(sign in said for sign in _TOO_LONG)

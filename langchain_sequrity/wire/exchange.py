@@ -1,0 +1,102 @@
+"""One exchange as data: what goes out, what comes back. Nothing here does I/O."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from langchain_core.messages import BaseMessage
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that has not been sent yet.
+
+    Attributes:
+        path: Path below the base URL, such as `/control/chat/v1/chat/completions`.
+        headers: All headers as bytes, in the order they go out. They hold keys, so they are
+            kept out of `repr`.
+        body: The JSON body.
+        resend: Whether the request may be sent again after it may have been processed. True for
+            the first turn of a conversation only (`docs/behaviour.md`, Retries).
+        session_id: The session that is resumed, if any.
+    """
+
+    path: str
+    headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+    body: bytes = field(repr=False)
+    resend: bool = True
+    session_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole reply. `headers` looks names up without regard to case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(default=b"", repr=False)
+
+
+class Event(NamedTuple):
+    """One server-sent event: `name` is empty where the stream gave none."""
+
+    name: str
+    data: str
+
+
+class StreamReader(Protocol[T_co]):
+    """Reads one streamed reply of some format.
+
+    The transport makes a new one for each attempt, hands it the head of the reply, and then
+    either every event in turn and the end, or the whole body where the server did not stream.
+    """
+
+    def start(self, head: Reply) -> None:
+        """Take status and headers, before any event."""
+
+    def feed(self, event: Event) -> Iterable[T_co]:
+        """Return what one event completes. Raises `ServiceError` for an error event."""
+
+    def end(self) -> Iterable[T_co]:
+        """Return what the end of the stream completes. Raises if the stream was cut short."""
+
+    def whole(self, reply: Reply) -> Iterable[T_co]:
+        """Return what a plain JSON reply holds: the server did not stream."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream has said that it is over; what follows is not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What a chat endpoint was asked, whatever the format: the local server's view of a body.
+
+    Attributes:
+        model: Model name as sent, `"planner"` or `"planner,worker"`.
+        messages: The conversation as LangChain messages.
+        tools: Function tools in the nested OpenAI form.
+        tool_choice: `None`, `"auto"`, `"none"`, `"required"`, or the name of one tool as
+            `{"name": …}`.
+        response_format: As in chat/completions, or `None`.
+        stop: Stop sequences.
+        max_tokens: Limit on output tokens.
+        stream: Whether server-sent events were asked for.
+        stream_usage: Whether a usage chunk was asked for.
+        parallel_tool_calls: Whether several calls in one reply are allowed.
+        options: Every other field of the body, unchanged.
+    """
+
+    model: str
+    messages: list[BaseMessage]
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    tool_choice: str | dict[str, str] | None = None
+    response_format: dict[str, Any] | None = None
+    stop: list[str] = field(default_factory=list)
+    max_tokens: int | None = None
+    stream: bool = False
+    stream_usage: bool = False
+    parallel_tool_calls: bool = True
+    options: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,128 @@
+"""Bytes to server-sent events and back, fed by hand.
+
+The decoder takes whatever pieces the network hands over. Line ends are made uniform first (CR,
+LF and CRLF are all legal and a CRLF may be cut in two), then a blank line ends an event. What
+arrives is untrusted: an event has a maximum size and its bytes must be UTF-8.
+"""
+
+from langchain_sequrity.errors import BadReply
+from langchain_sequrity.wire.exchange import Event
+
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
+_END = b"\n\n"
+
+
+class SSEDecoder:
+    r"""Turns pieces of an event stream into events; any cut gives the same events.
+
+    Example:
+        ```python
+        from langchain_sequrity.wire.sse import SSEDecoder
+
+        decoder = SSEDecoder()
+        assert decoder.feed(b"data: he") == []
+        assert decoder.feed(b"llo\n\n")[0].data == "hello"
+        ```
+    """
+
+    __slots__ = ("_at_start", "_buffer", "_searched", "_swallow_lf")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._searched = 0  # no end of an event before this offset
+        self._at_start = True
+        self._swallow_lf = False  # the last piece ended in CR; an LF now belongs to it
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take the next bytes and return the events they complete.
+
+        Args:
+            data: Bytes as they came from the network.
+
+        Returns:
+            Events in order, often none or one. Comments and fields other than `event` and
+            `data` are skipped, and so are events without data.
+
+        Raises:
+            BadReply: If an event is not UTF-8 or larger than 16 MiB.
+        """
+        buffer = self._buffer
+        buffer += self._uniform(data)
+        if self._at_start and not self._start():
+            return []
+        if buffer.find(_END, self._searched) < 0:
+            self._searched = max(0, len(buffer) - 1)
+            if len(buffer) > MAX_EVENT_BYTES:
+                msg = f"The stream sent an event of more than {MAX_EVENT_BYTES} bytes."
+                raise BadReply(msg)
+            return []
+        *blocks, rest = bytes(buffer).split(_END)
+        self._buffer = bytearray(rest)
+        self._searched = max(0, len(rest) - 1)
+        return [event for block in blocks if (event := _event(block)) is not None]
+
+    def _uniform(self, data: bytes) -> bytes:
+        if self._swallow_lf and data:
+            self._swallow_lf = False
+            data = data.removeprefix(b"\n")
+        if b"\r" in data:
+            self._swallow_lf = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        return data
+
+    def _start(self) -> bool:
+        """Drop a byte order mark; say whether enough has come to tell."""
+        head = bytes(self._buffer[: len(_BOM)])
+        if len(head) < len(_BOM) and _BOM.startswith(head):
+            return False
+        if head == _BOM:
+            del self._buffer[: len(_BOM)]
+        self._at_start = False
+        return True
+
+
+def _event(block: bytes) -> Event | None:
+    try:
+        text = block.decode()
+    except UnicodeDecodeError:
+        msg = "The stream sent an event that is not valid UTF-8."
+        raise BadReply(msg) from None
+    if text.startswith("data: ") and "\n" not in text:
+        return Event("", text[6:])
+    return _fields(text)
+
+
+def _fields(text: str) -> Event | None:
+    name = ""
+    data: list[str] = []
+    for line in text.split("\n"):
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "data":
+            data.append(value)
+        elif field == "event":
+            name = value
+    return Event(name, "\n".join(data)) if data else None
+
+
+def write_event(data: str, name: str = "") -> bytes:
+    r"""Write one event.
+
+    Args:
+        data: The text; line breaks in it become further `data` lines.
+        name: The event's name; it must not hold a line break.
+
+    Returns:
+        The bytes, blank line included.
+
+    Example:
+        ```python
+        from langchain_sequrity.wire.sse import write_event
+
+        assert write_event("{}", "ping") == b"event: ping\ndata: {}\n\n"
+        ```
+    """
+    head = f"event: {name}\n" if name else ""
+    body = data.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\ndata: ")
+    return f"{head}data: {body}\n\n".encode()

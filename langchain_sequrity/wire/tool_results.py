@@ -1,0 +1,70 @@
+"""The text of a tool result, with labels, and safe from forged ones.
+
+The service takes a JSON object with `is_sequrity_var: true` for a result that brings its own
+labels (`docs/protocol.md`, Tool results with metadata). A mail or a web page can be such an
+object. So only an artifact that the tool's own code made (`labeled_tool_result`) may set labels;
+text that merely looks like a wrapper goes out as the `value` of a wrapper of ours that adds
+nothing (`docs/security.md`, rule 1).
+"""
+
+import re
+from typing import Any
+
+from langchain_sequrity.labels import Labels, read_artifact
+from langchain_sequrity.wire.arguments import loads, write_arguments
+
+_MARK = "is_sequrity_var"
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_NO_LABELS = Labels().to_wire()
+
+
+def write_tool_result(content: str | list[Any], artifact: Any) -> str | list[Any]:
+    """Write the content of a tool message.
+
+    Args:
+        content: Text or content parts.
+        artifact: The message's artifact; labels are taken from there only.
+
+    Returns:
+        The content, wrapped where it brings labels or looks as if it did.
+
+    Raises:
+        UsageError: If the artifact's labels are not the work of `labeled_tool_result`.
+    """
+    if artifact is not None and (found := read_artifact(artifact)):
+        return _wrap(content, *found)
+    text = content if isinstance(content, str) else _joined(content)
+    return _wrap(content, _NO_LABELS, "ignore") if _looks_wrapped(text) else content
+
+
+def _joined(parts: list[Any]) -> str:
+    return "".join(part.get("text", "") for part in parts if part.get("type") == "text")
+
+
+def _looks_wrapped(text: str) -> bool:
+    # JSON may spell any letter of the key as \uXXXX.
+    if "\\u" in text:
+        text = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
+    return _MARK in text
+
+
+def _wrap(content: str | list[Any], labels: dict[str, list[str]], combine: str) -> str:
+    wrapper = {
+        "value": _value(content),
+        "meta": labels,
+        "is_sequrity_var": True,
+        "combine_meta": combine,
+    }
+    return write_arguments(wrapper)
+
+
+def _value(content: str | list[Any]) -> Any:
+    """The value itself: JSON text stands for what it says, as in a result without labels (P7)."""
+    if not isinstance(content, str):
+        if any(part.get("type") != "text" for part in content):
+            return content
+        content = _joined(content)
+    try:
+        return loads(content)
+    except ValueError:
+        return content

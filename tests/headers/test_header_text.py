@@ -1,0 +1,216 @@
+import json
+from typing import Any
+
+import h11
+import httpx
+import pytest
+from header_strategies import HEADERS, headers, models
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.headers import (
+    ConfigHeader,
+    FeaturesHeader,
+    FsmConfig,
+    Header,
+    PolicyCodes,
+    PolicyHeader,
+    from_wire,
+    normalized,
+    read_header,
+    validate_header,
+    write_header,
+)
+
+TRICKY = st.text(
+    st.characters(exclude_categories=["Cs"]) | st.sampled_from('\r\n\t\0\x7f"\\/ 漢字🦊\u2028')
+)
+
+
+@given(headers)
+def test_what_is_written_is_read_back(header: Header) -> None:
+    assert read_header(type(header), write_header(header), unknown="keep") == header.compacted()
+
+
+@given(headers)
+def test_equal_headers_are_written_alike(header: Header) -> None:
+    again = read_header(type(header), write_header(header), unknown="keep")
+    assert write_header(again) == write_header(header)
+    assert again.to_header() == write_header(header)
+    assert hash(again) == hash(header.compacted())
+
+
+@pytest.mark.parametrize("cls", HEADERS)
+@given(data=st.data())
+def test_headers_without_extra_are_read_back_strictly(
+    cls: type[Header], data: st.DataObject
+) -> None:
+    header = data.draw(models(cls, plain=True))
+    assert cls.from_header(header.to_header()) == header.compacted()
+
+
+@given(TRICKY, TRICKY)
+def test_any_text_makes_a_safe_header_value(code: str, name: str) -> None:
+    policy = PolicyHeader(
+        codes=PolicyCodes(code=code, language="cedar"), extra={f"x{name}": [name]}
+    )
+    value = write_header(policy)
+    raw = value.encode("ascii")
+    assert all(0x20 <= byte < 0x7F for byte in raw)
+    assert httpx.Headers({"X-Policy": value})["x-policy"] == value
+    sent = h11.Request(method="GET", target="/", headers=[(b"Host", b"a"), (b"X-Policy", raw)])
+    assert dict(sent.headers)[b"x-policy"] == raw
+    wire = {"codes": {"code": code, "language": "cedar"}, f"x{name}": [name]}
+    assert json.loads(value) == wire
+
+
+def test_sets_are_written_in_order() -> None:
+    one = FeaturesHeader.dual_llm(blockers={"url_blocker", "file_blocker"})
+    assert one.to_header() == (
+        '{"agent_arch":"dual-llm","content_blockers":[{"name":"file_blocker"},'
+        '{"name":"url_blocker"}]}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (PolicyHeader(codes="let a={};\ud800"), r"`codes.code` .*\(U\+D800\) at character 9"),
+        (
+            ConfigHeader(extra={"a": [1]}).model_copy(update={"fsm": ["\udc00"]}),
+            r"`fsm\[0\]` holds",
+        ),
+        (FeaturesHeader().model_copy(update={"agent_arch": object()}), "`agent_arch` is a `obj"),
+    ],
+)
+def test_what_json_text_cannot_carry_is_refused_when_writing(header: Header, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        write_header(header)
+
+
+def nested(levels: int) -> Any:
+    value: Any = {}
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return value
+
+
+def test_writing_and_reading_allow_the_same_depth() -> None:
+    deepest = FeaturesHeader(extra=nested(32))
+    assert read_header(FeaturesHeader, deepest.to_header(), unknown="keep") == deepest
+    section = ConfigHeader(fsm=FsmConfig(extra=nested(32)))
+    with pytest.raises(UsageError, match="nested more than 32 levels"):
+        write_header(section)
+
+
+BAD: list[tuple[Any, str]] = [
+    ("", "Invalid JSON: Expecting value at line 1, column 1."),
+    ("{", "Invalid JSON: Expecting property name"),
+    ('{"fsm":\n tru}', "at line 2, column 2."),
+    ("{'fsm': {}}", "Invalid JSON: "),
+    ('{"fsm":{},}', "Invalid JSON: "),
+    ("{} {}", "Invalid JSON: Extra data at line 1, column 4."),
+    ("\ufeff{}", "Invalid JSON: "),
+    ('{"a":"\n"}', "Invalid JSON: Invalid control character"),
+    ('{"a":NaN}', "Invalid JSON: `NaN` is no JSON number."),
+    ('{"a":-Infinity}', "Invalid JSON: `-Infinity`"),
+    ('{"a":1e999}', "Invalid JSON: a number is too large."),
+    ('{"a":' + "9" * 6000 + "}", "Invalid JSON: an integer has more than 64 bits."),
+    ('{"fsm":{"max_n_turns":9223372036854775808}}', "`fsm.max_n_turns` has more than 64 bits"),
+    ("[]", "A header holds one JSON object; got a list."),
+    ("null", "got null."),
+    ("true", "got true."),
+    ('"{}"', "got text."),
+    ("1.5", "got 1.5."),
+    ('{"fsm":{},"fsm":{}}', "The key `fsm` stands twice"),
+    ('{"fsm":{"a":1,"\\u0061":2}}', "The key `a` stands twice"),
+    ('{"a":' * 33 + "1" + "}" * 33, "nested more than 32 levels"),
+    ("[" * 200_000, "nested more than 32 levels"),
+    ('{"a":"\\ud800"}', r"`a` holds a lone surrogate"),
+    ('{"fsm":3}', "`fsm`: Input should be a valid dictionary or instance of FsmConfig; got 3."),
+    ('{"fsm":{"max_n_turns":0,"clear_session_meta":"x"}}', "`fsm.clear_session_meta`: "),
+    ('{"fsm":{"force_to_cache":["a","("]}}', "`fsm.force_to_cache[1]`: "),
+    ('{"fsm":{"force_to_cache":{"a":1}}}', "got an object."),
+    ('{"prompt":{"qllm":{"flavours":1}}}', "`prompt.qllm`: Unknown field `flavours`"),
+    (b"{}", "`X-Config` is JSON text; got a `bytes`."),
+    (None, "got null."),
+    (2**70, "got a huge integer."),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), BAD)
+def test_bad_text_is_refused_with_position_or_path(text: Any, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_header(ConfigHeader, text)
+    assert words in str(caught.value)
+    reply = validate_header(ConfigHeader, text)
+    assert reply["valid"] is False
+    assert reply["normalized"] is None
+    assert any(words in sentence for sentence in reply["errors"])
+
+
+def test_a_missing_name_and_a_forbidden_null_need_no_word_on_what_came() -> None:
+    text = '{"content_classifiers":[{"threshold":null}]}'
+    assert validate_header(FeaturesHeader, text)["errors"] == [
+        "`content_classifiers[0].name`: Field required.",
+        (
+            "`content_classifiers[0].threshold`: Input may not be null; leave the field out to "
+            "keep the server's setting."
+        ),
+    ]
+
+
+def test_errors_do_not_show_text_that_was_given() -> None:
+    reply = validate_header(ConfigHeader, '{"fsm":{"max_n_turns":"sk-secret"}}')
+    assert reply["errors"] == ["`fsm.max_n_turns`: Input should be a valid integer; got text."]
+
+
+def test_a_flood_of_errors_is_cut() -> None:
+    reply = validate_header(FeaturesHeader, json.dumps({"content_blockers": [{}] * 1000}))
+    assert len(reply["errors"]) == 11
+    assert reply["errors"][-1] == "990 more problems were found."
+
+
+@given(st.text() | headers.map(write_header))
+def test_validation_never_raises(text: str) -> None:
+    for cls in HEADERS:
+        reply = validate_header(cls, text)
+        assert set(reply) == {"valid", "normalized", "errors"}
+        assert reply["valid"] == (not reply["errors"]) == (reply["normalized"] is not None)
+
+
+def test_the_normalized_form_has_every_top_level_field() -> None:
+    reply = validate_header(FeaturesHeader, '{"agent_arch": "dual-llm"}')
+    assert reply == {
+        "valid": True,
+        "normalized": {
+            "agent_arch": "dual-llm",
+            "content_classifiers": None,
+            "content_blockers": None,
+        },
+        "errors": [],
+    }
+    assert normalized(ConfigHeader(extra={"new": 1})) == {
+        "fsm": None,
+        "prompt": None,
+        "response_format": None,
+        "llm": None,
+        "new": 1,
+    }
+
+
+def test_text_beyond_ascii_may_come_in_escaped_or_not() -> None:
+    for text in ('{"codes":{"code":"mäher"}}', '{"codes":{"code":"m\\u00e4her"}}'):
+        assert read_header(PolicyHeader, text).to_wire() == {"codes": {"code": "mäher"}}
+
+
+def test_a_policy_given_as_a_plain_string_is_read() -> None:
+    policy = read_header(PolicyHeader, '{"codes":"let a={};"}')
+    assert policy == PolicyHeader.from_sqrt("let a={};")
+
+
+def test_json_read_elsewhere_is_checked_by_the_same_rules() -> None:
+    assert from_wire(ConfigHeader, {"fsm": {}}) == ConfigHeader(fsm=FsmConfig())
+    with pytest.raises(UsageError, match="Unknown field `extra`"):
+        from_wire(ConfigHeader, {"extra": {}})
