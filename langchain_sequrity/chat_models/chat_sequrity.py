@@ -76,6 +76,12 @@ class ChatSequrity(SequrityChatModel):
     use_responses_api: bool = False
     """Not available in this version; the Responses format arrives with a later one."""
 
+    def __init__(self, model: str | None = None, **kwargs: Any) -> None:
+        """Take the model's name first and everything else by keyword."""
+        if model is not None:
+            kwargs["model"] = model
+        super().__init__(**kwargs)
+
     @model_validator(mode="after")
     def _refuse_responses(self) -> Self:
         if self.use_responses_api:

@@ -82,7 +82,7 @@ class Parameters(BaseChatModel):
     llm_api_key: SecretStr | None = Field(default_factory=_env("SEQURITY_LLM_API_KEY"))
     """Key of the LLM provider (X-Api-Key); from `SEQURITY_LLM_API_KEY` when not given. Without
     one the service uses its own. Another vendor's key is never picked up."""
-    base_url: str = Field(default_factory=_env_base_url)
+    base_url: str = Field(default_factory=_env_base_url, validate_default=True)
     """Where the service is; from `SEQURITY_BASE_URL` when not given."""
     provider: Provider | None = None
     """Provider segment of the URL; `None` leaves it to the service."""
@@ -139,12 +139,6 @@ class Parameters(BaseChatModel):
     _state: State | None = PrivateAttr(default=None)
     # Names of fields that a pickle could not hold; using the model without them is an error.
     _lost: tuple[str, ...] = PrivateAttr(default=())
-
-    def __init__(self, model: str | None = None, **kwargs: Any) -> None:
-        """Take the model's name first and everything else by keyword."""
-        if model is not None:
-            kwargs["model"] = model
-        super().__init__(**kwargs)
 
     # Construction
 
@@ -247,7 +241,7 @@ class Parameters(BaseChatModel):
         connection = Connection(
             base_url=self.base_url,
             api_key=self._key(),
-            llm_api_key=llm_api_key.get_secret_value() if llm_api_key else None,
+            llm_api_key=None if llm_api_key is None else llm_api_key.get_secret_value(),
             endpoint_type=self.endpoint_type,
             provider=self.provider,
             suffix=self._suffix,
@@ -261,7 +255,9 @@ class Parameters(BaseChatModel):
         return connection.with_whole_envelopes()
 
     def _key(self) -> str:
-        key = self.api_key or _env("SEQURITY_API_KEY")()
+        key = self.api_key
+        if key is None:  # unpickled, perhaps, before the variable was set
+            key = _env("SEQURITY_API_KEY")()
         if key is not None:
             return key.get_secret_value()
         if is_loopback(self.base_url):

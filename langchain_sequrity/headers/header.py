@@ -11,8 +11,8 @@ from langchain_sequrity.headers.model import WIRE, HeaderModel, Unknown
 
 H = TypeVar("H", bound="Header")
 _MOST_PROBLEMS = 10
-_SENTENCES = {"unknown_field", "known_in_extra", "extra_not_json"}
-_SAY_WHAT_CAME = {"missing", "not_null"}
+# Kinds of errors whose text need not say what came instead.
+_COMPLETE = {"unknown_field", "known_in_extra", "extra_not_json", "missing", "not_null"}
 
 
 class Header(HeaderModel):
@@ -203,7 +203,7 @@ def _sentence(item: Mapping[str, Any]) -> str:
         path = join_path(path, key)
     text: str = item["msg"]
     place = f"`{path}`: " if path and f"`{path}`" not in text else ""
-    got = "" if item["type"] in _SAY_WHAT_CAME | _SENTENCES else f"; got {described(item['input'])}"
+    got = "" if item["type"] in _COMPLETE else f"; got {described(item['input'])}"
     end = "" if text.endswith(("?", ".")) else "."
     return f"{place}{text}{got}{end}"
 

@@ -67,7 +67,7 @@ class HeaderModel(BaseModel):
     def _know_names(cls, data: Any, info: ValidationInfo) -> Any:
         if not isinstance(data, Mapping):
             return data
-        mode = (info.context or {}).get(WIRE)
+        mode = info.context.get(WIRE) if isinstance(info.context, dict) else None
         known = cls.wire_names()
         strange = [name for name in data if name not in known and (mode or name != _EXTRA)]
         if not strange:
@@ -138,16 +138,16 @@ def _wire_value(value: Any) -> Any:
 
 
 def _unknown(cls: type[HeaderModel], names: list[Any], *, offer_extra: bool) -> str:
-    sentences = [
-        f"Unknown field {shown(name)} in {cls._where}. {_advice(cls, str(name), offer_extra)}"
-        for name in names[:_MOST_UNKNOWN]
-    ]
+    sentences = []
+    for name in names[:_MOST_UNKNOWN]:
+        advice = _advice(cls, str(name), offer_extra=offer_extra)
+        sentences.append(f"Unknown field {shown(name)} in {cls._where}. {advice}")
     if len(names) > _MOST_UNKNOWN:
         sentences.append(f"{len(names) - _MOST_UNKNOWN} more names are unknown.")
     return " ".join(sentences)
 
 
-def _advice(cls: type[HeaderModel], name: str, offer_extra: bool) -> str:  # noqa: FBT001  # private
+def _advice(cls: type[HeaderModel], name: str, *, offer_extra: bool) -> str:
     paths = dict(reversed(list(_paths(cls))))  # of equal names, the first is kept
     near = difflib.get_close_matches(name, paths, n=1, cutoff=_CLOSE_ENOUGH)
     if near:

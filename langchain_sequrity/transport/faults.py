@@ -17,10 +17,11 @@ from langchain_sequrity.errors import (
     StreamInterrupted,
     TimedOut,
     UsageError,
-    status_error,
 )
+from langchain_sequrity.transport.heads import complete, failure
 from langchain_sequrity.transport.outgoing import Origin
 from langchain_sequrity.transport.timeouts import Deadline
+from langchain_sequrity.wire.exchange import Reply
 
 Fault = BaseException
 Translate = Callable[[Fault, Deadline, Origin], SequrityError]
@@ -83,9 +84,10 @@ def _bad_reply(fault: Fault, _deadline: Deadline, origin: Origin) -> SequrityErr
 
 def _raised_by_a_hook(fault: Fault, _deadline: Deadline, origin: Origin) -> SequrityError:
     response: httpx.Response = fault.response  # type: ignore[attr-defined]  # HTTPStatusError's
-    kind = status_error(response.status_code)
-    msg = f"`{origin}` answered with status {response.status_code}."
-    return kind(msg, status=response.status_code)
+    head = Reply(response.status_code, response.headers)
+    error = failure(head) or BadReply(f"A hook refused the reply of `{origin}`.")
+    complete(error, head)
+    return error
 
 
 # Most specific first. httpx's classes come from injected clients and where a proxy applies,
@@ -155,6 +157,7 @@ class MappedErrors:
         error = translate(fault, self._deadline, self._origin)
         if error is None:
             return
+        del fault  # tools that show the local variables of a traceback would show it
         try:
             raise error
         finally:

@@ -1,12 +1,15 @@
 """A request as data, ready for whoever sends it."""
 
+import secrets
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import httpx
 
+from langchain_sequrity.errors import UsageError
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
+from langchain_sequrity.wire.exchange import Call
 
 Headers = list[tuple[bytes, bytes]]
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
@@ -47,6 +50,62 @@ class Outgoing:
     origin: Origin
     headers: Headers = field(repr=False)
     body: bytes = field(repr=False)
+
+
+class Address:
+    """Where a service is; makes the requests that go there.
+
+    Args:
+        base_url: The address, with or without a `/` at its end.
+
+    Raises:
+        UsageError: If it is not the address of an http or https service.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self.url = _base_url(base_url)
+        self.origin = Origin.of(self.url)
+        self._urls: dict[str, httpx.URL] = {}
+
+    def request(self, call: Call) -> Outgoing:
+        """Make the request for a call: its own headers, and those that every request needs."""
+        url = self._urls.get(call.path)
+        if url is None:
+            url = self._urls[call.path] = httpx.URL(f"{self.url}{call.path}")
+        given = {name.lower() for name, _ in call.headers}
+        own = (
+            (b"Host", url.netloc),
+            (b"Content-Length", b"%d" % len(call.body)),
+            # Compression would cost latency, and a small reply could swell to fill the memory.
+            (b"Accept-Encoding", b"identity"),
+            (b"Idempotency-Key", secrets.token_hex(16).encode()),
+        )
+        missing = [header for header in own if header[0].lower() not in given]
+        return Outgoing(url, self.origin, [*missing, *call.headers], call.body)
+
+
+def _base_url(text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text.rstrip("/"))
+    except httpx.InvalidURL:
+        problem = "it is not a URL"
+    else:
+        problem = _problem(url)
+    if problem:
+        msg = (
+            f"`base_url` cannot be used: {problem}. Give the address of the service, such as "
+            "`https://api.sequrity.ai`."
+        )
+        raise UsageError(msg)
+    return url
+
+
+def _problem(url: httpx.URL) -> str:
+    if url.scheme not in ("http", "https") or not url.host:
+        return "it does not begin with `https://` or `http://` and a host"
+    if url.userinfo:
+        return "it holds a user name or password, which would show in logs"
+    return "it holds a query or a fragment" if url.query or url.fragment else ""
 
 
 class Sender(Protocol):

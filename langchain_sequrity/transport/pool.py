@@ -66,12 +66,15 @@ class Pool:
         lines = self._lines.get(request.origin) or self._lines.setdefault(request.origin, _Lines())
         if not lines.slots.acquire(timeout=deadline.bounded(timeouts.pool, httpcore.PoolTimeout)):
             raise httpcore.PoolTimeout
+        line = None
         try:
             line = self._idle_line(lines) or self._new_line(request.origin)
             line.backend.deadline = deadline
             reply = line.connection.handle_request(_core_request(request, timeouts))
         except BaseException:
-            lines.slots.release()  # httpcore has closed the connection
+            lines.slots.release()
+            if line is not None:
+                line.connection.close()
             raise
         body = _Body(reply, lambda: self._release(lines, line))
         return httpx.Response(reply.status, headers=reply.headers, stream=body)
@@ -160,12 +163,17 @@ class AsyncPool:
         if lines is None:
             lines = self._lines[request.origin] = _AsyncLines()
         await _acquire(lines.slots, deadline.bounded(timeouts.pool, httpcore.PoolTimeout))
+        line = None
         try:
             line = await self._idle_line(lines) or self._new_line(request.origin)
             line.backend.deadline = deadline
             reply = await line.connection.handle_async_request(_core_request(request, timeouts))
         except BaseException:
-            lines.slots.release()  # httpcore has closed the connection
+            lines.slots.release()
+            if line is not None:
+                # A task cancelled before httpcore began has left the connection open.
+                with anyio.CancelScope(shield=True):
+                    await line.connection.aclose()
             raise
         body = _AsyncBody(reply, lambda: self._release(lines, line))
         return httpx.Response(reply.status, headers=reply.headers, stream=body)
@@ -227,9 +235,7 @@ class _AsyncBody(httpx.AsyncByteStream):
         return aiter(cast("AsyncIterator[bytes]", self._reply.stream))
 
     async def aclose(self) -> None:
-        # A task that is being cancelled by anyio is cancelled again at each await.
-        with anyio.CancelScope(shield=True):
-            try:
-                await self._reply.aclose()
-            finally:
-                await self._release()
+        try:
+            await self._reply.aclose()
+        finally:
+            await self._release()

@@ -4,18 +4,18 @@ A `Sink` is made when the head of a reply has come, takes the body piece by piec
 each piece completes. One takes the whole body, the other server-sent events.
 """
 
-import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 
-import httpx
-import orjson
-
-from langchain_sequrity.errors import BadReply, ServiceError
+from langchain_sequrity.errors import BadReply
+from langchain_sequrity.transport.heads import (
+    check_encoding,
+    failure,
+    media_type,
+    succeeded,
+    unexpected,
+)
 from langchain_sequrity.transport.retry import Attempts
-from langchain_sequrity.wire.error_body import error_from_body
 from langchain_sequrity.wire.exchange import Reply, StreamReader
 from langchain_sequrity.wire.sse import SSEDecoder
 
@@ -23,10 +23,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 MAX_BODY = 64 * 1024 * 1024
-_LONGEST_TEXT_BODY = 10_000
-_OK, _REDIRECT, _ERROR = 200, 300, 400
 _EVENTS = "text/event-stream"
-_NOT_LOGGED = frozenset({"set-cookie", "set-cookie2"})
 
 
 class Sink(Protocol[T_co]):
@@ -60,7 +57,7 @@ class WholeBody(Generic[T]):
     def __init__(
         self, head: Reply, attempts: Attempts, read: Callable[[Reply], Iterable[T]]
     ) -> None:
-        _check_encoding(head)
+        check_encoding(head)
         self._head = head
         self._attempts = attempts
         self._read = read
@@ -79,7 +76,8 @@ class WholeBody(Generic[T]):
     def end(self) -> Iterator[T]:
         """Read the body. Raises what an error status means."""
         reply = Reply(self._head.status, self._head.headers, b"".join(self._parts))
-        _check_status(reply)
+        if (error := failure(reply)) is not None:
+            raise error
         for piece in self._read(reply):
             self._attempts.output = True
             yield piece
@@ -128,9 +126,9 @@ def open_whole(read: Callable[[Reply], T]) -> OpenSink[T]:
     """
 
     def open_sink(head: Reply, attempts: Attempts) -> Sink[T]:
-        media = _media_type(head)
-        if head.status < _REDIRECT and media in (_EVENTS, "text/html"):
-            raise _unexpected(head, "JSON")
+        media = media_type(head)
+        if succeeded(head) and media in (_EVENTS, "text/html"):
+            raise unexpected(head, "JSON")
         return WholeBody(head, attempts, lambda reply: (read(reply),))
 
     return open_sink
@@ -145,125 +143,15 @@ def open_stream(new_reader: Callable[[], StreamReader[T]]) -> OpenSink[T]:
 
     def open_sink(head: Reply, attempts: Attempts) -> Sink[T]:
         reader = new_reader()
-        if not _OK <= head.status < _REDIRECT:
+        if not succeeded(head):
             return WholeBody(head, attempts, reader.whole)
-        _check_encoding(head)
+        check_encoding(head)
         reader.start(head)
-        media = _media_type(head)
+        media = media_type(head)
         if media == _EVENTS:
             return Events(attempts, reader)
         if media == "application/json" or media.endswith("+json"):
             return WholeBody(head, attempts, reader.whole)
-        raise _unexpected(head, "server-sent events")
+        raise unexpected(head, "server-sent events")
 
     return open_sink
-
-
-def complete(error: ServiceError, head: Reply | None, session_id: str | None) -> None:
-    """Add to an error what the head of the reply says.
-
-    Args:
-        error: The error, from the transport or from a reader.
-        head: Status and headers, or `None` if none came.
-        session_id: The session that was resumed, if any.
-    """
-    # A parser's exception may hold the text of the reply, with whatever the server echoed.
-    error.__cause__ = error.__context__ = None
-    if head is not None:
-        headers = head.headers
-        error.status = head.status if error.status is None else error.status
-        error.request_id = error.request_id or _request_id(headers)
-        error.session_id = error.session_id or headers.get("x-session-id")
-        error.headers = error.headers or _loggable(headers)
-        if error.retry_after is None:
-            error.retry_after = retry_after(headers)
-    error.session_id = error.session_id or session_id
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """How many seconds a reply asks to wait.
-
-    Args:
-        headers: Response headers; `Retry-After-Ms` goes before `Retry-After`, which may be a
-            number or a date.
-
-    Returns:
-        Seconds, 0 for a date in the past; `None` where nothing readable is said.
-    """
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    text = headers.get("retry-after")
-    seconds = _number(text)
-    if seconds is not None or text is None:
-        return seconds
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if 0 <= number < math.inf else None
-
-
-def _check_encoding(head: Reply) -> None:
-    if head.headers.get("content-encoding", "identity") != "identity":
-        msg = "The reply is compressed though `Accept-Encoding: identity` was sent."
-        raise BadReply(msg, status=head.status)
-
-
-def _media_type(head: Reply) -> str:
-    return head.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _unexpected(head: Reply, expected: str) -> BadReply:
-    media = _media_type(head) or "of no named type"
-    msg = (
-        f"The reply with status {head.status} is `{media}` instead of {expected}. Check that "
-        "`base_url` is the address of the service."
-    )
-    return BadReply(msg, status=head.status)
-
-
-def _check_status(reply: Reply) -> None:
-    status = reply.status
-    if _OK <= status < _REDIRECT:
-        return
-    if status < _ERROR:
-        msg = (
-            f"The reply has status {status} and leads to {_target(reply)}. Redirects are not "
-            "followed, since keys and policies would go there; correct `base_url`."
-        )
-        raise BadReply(msg, status=status)
-    raise error_from_body(status, _body(reply.body), headers=_loggable(reply.headers))
-
-
-def _target(reply: Reply) -> str:
-    location = reply.headers.get("location")
-    try:
-        url = httpx.URL(location or "")
-    except httpx.InvalidURL:
-        return "an unreadable address"
-    return f"`{url.scheme}://{url.netloc.decode()}`" if url.host else "another path"
-
-
-def _body(data: bytes) -> object:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return data.decode(errors="replace")[:_LONGEST_TEXT_BODY]
-
-
-def _request_id(headers: Mapping[str, str]) -> str | None:
-    return headers.get("x-request-id") or headers.get("request-id")
-
-
-def _loggable(headers: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name.lower(): value for name, value in headers.items() if name.lower() not in _NOT_LOGGED
-    }

@@ -7,7 +7,6 @@ What is decided in them lives in `retry` (again or not), `replies` (what the byt
 """
 
 import asyncio
-import secrets
 import time
 from collections.abc import (
     AsyncGenerator,
@@ -23,7 +22,7 @@ from typing import Any, NoReturn, Self, TypeVar, cast
 import anyio
 import httpx
 
-from langchain_sequrity.errors import SequrityError, ServiceError, UsageError
+from langchain_sequrity.errors import SequrityError, ServiceError
 from langchain_sequrity.transport.clients import (
     AsyncClientSender,
     ClientSender,
@@ -35,9 +34,10 @@ from langchain_sequrity.transport.clients import (
     shared_sender,
 )
 from langchain_sequrity.transport.faults import MappedErrors
-from langchain_sequrity.transport.outgoing import AsyncSender, Origin, Outgoing, Sender
+from langchain_sequrity.transport.heads import complete
+from langchain_sequrity.transport.outgoing import Address, AsyncSender, Outgoing, Sender
 from langchain_sequrity.transport.redaction import Redactor
-from langchain_sequrity.transport.replies import OpenSink, complete, open_stream, open_whole
+from langchain_sequrity.transport.replies import OpenSink, open_stream, open_whole
 from langchain_sequrity.transport.retry import Attempts, RetryPolicy
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
 from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
@@ -87,9 +87,7 @@ class Transport:
         http_client: httpx.Client | None = None,
         http_async_client: httpx.AsyncClient | None = None,
     ) -> None:
-        self._base = _base_url(base_url)
-        self._origin = Origin.of(self._base)
-        self._urls: dict[str, httpx.URL] = {}
+        self._address = Address(base_url)
         self._timeouts = timeouts or Timeouts()
         self._retry = retry or RetryPolicy()
         self._redactor = Redactor(secrets)
@@ -148,16 +146,16 @@ class Transport:
 
     def close(self) -> None:
         """Close the idle connections of threads to this service. Later calls open new ones."""
-        close_idle(self._origin)
+        close_idle(self._address.origin)
 
     async def aclose(self) -> None:
         """Close the running loop's idle connections to this service; later calls open new ones."""
-        await aclose_idle(self._origin)
+        await aclose_idle(self._address.origin)
 
     def _run(
         self, call: Call, open_sink: OpenSink[T], *, silence: float | None
     ) -> Generator[T, None, None]:
-        request, attempts = self._outgoing(call), self._attempts(call, silence)
+        request, attempts = self._address.request(call), self._attempts(call, silence)
         while True:
             try:
                 yield from self._attempt(request, attempts, open_sink)
@@ -172,7 +170,7 @@ class Transport:
     async def _arun(
         self, call: Call, open_sink: OpenSink[T], *, silence: float | None
     ) -> AsyncGenerator[T, None]:
-        request, attempts = self._outgoing(call), self._attempts(call, silence)
+        request, attempts = self._address.request(call), self._attempts(call, silence)
         while True:
             try:
                 async with aclosing(self._aattempt(request, attempts, open_sink)) as pieces:
@@ -190,7 +188,7 @@ class Transport:
         self, request: Outgoing, attempts: Attempts, open_sink: OpenSink[T]
     ) -> Generator[T, None, None]:
         sender, deadline = self._sender(), attempts.deadline
-        with MappedErrors(deadline, self._origin):
+        with MappedErrors(deadline, self._address.origin):
             response = sender.open(request, self._timeouts, deadline)
         try:
             attempts.head = head = Reply(response.status_code, response.headers)
@@ -212,7 +210,7 @@ class Transport:
         self, request: Outgoing, attempts: Attempts, open_sink: OpenSink[T]
     ) -> AsyncGenerator[T, None]:
         sender, deadline = await self._async_sender(), attempts.deadline
-        with MappedErrors(deadline, self._origin):
+        with MappedErrors(deadline, self._address.origin):
             response = await sender.open(request, self._timeouts, deadline)
         try:
             attempts.head = head = Reply(response.status_code, response.headers)
@@ -236,14 +234,18 @@ class Transport:
 
     def _wait_after(self, error: SequrityError, call: Call, attempts: Attempts) -> float | None:
         if isinstance(error, ServiceError):
-            complete(error, attempts.head, call.session_id)
+            # A parser's exception may hold the reply's text, with whatever the server echoed.
+            error.__cause__ = error.__context__ = None
+            if attempts.head is not None:
+                complete(error, attempts.head)
+            error.session_id = error.session_id or call.session_id
             self._redactor.clean(error)
         return attempts.wait_after(error)
 
     def _received(self, response: httpx.Response, deadline: Deadline) -> Iterator[bytes]:
         # A hook of an injected client may have read the body already.
         stream = response.iter_bytes() if response.is_closed else response.stream
-        with MappedErrors(deadline, self._origin):
+        with MappedErrors(deadline, self._address.origin):
             for data in cast("Iterable[bytes]", stream):
                 deadline.check()
                 yield data
@@ -252,7 +254,7 @@ class Transport:
         self, response: httpx.Response, deadline: Deadline
     ) -> AsyncGenerator[bytes, None]:
         stream = response.aiter_bytes() if response.is_closed else response.stream
-        with MappedErrors(deadline, self._origin):
+        with MappedErrors(deadline, self._address.origin):
             async for data in cast("AsyncIterable[bytes]", stream):
                 deadline.check()
                 yield data
@@ -265,31 +267,16 @@ class Transport:
 
     def _env_proxies(self) -> Proxies:
         if self._proxies is None:
-            self._proxies = proxies_for(self._base)
+            self._proxies = proxies_for(self._address.url)
         return self._proxies
 
     def _attempts(self, call: Call, silence: float | None) -> Attempts:
         deadline = Deadline(self._timeouts.total, silence)
         return Attempts(self._retry, deadline, resend=call.resend)
 
-    def _outgoing(self, call: Call) -> Outgoing:
-        url = self._urls.get(call.path)
-        if url is None:
-            url = self._urls[call.path] = httpx.URL(f"{self._base}{call.path}")
-        given = {name.lower() for name, _ in call.headers}
-        own = (
-            (b"Host", url.netloc),
-            (b"Content-Length", b"%d" % len(call.body)),
-            # Compression would cost latency, and a small reply could swell to fill the memory.
-            (b"Accept-Encoding", b"identity"),
-            (b"Idempotency-Key", secrets.token_hex(16).encode()),
-        )
-        missing = [header for header in own if header[0].lower() not in given]
-        return Outgoing(url, self._origin, [*missing, *call.headers], call.body)
-
     def __repr__(self) -> str:
         """Show the address only."""
-        return f"{type(self).__name__}({str(self._base)!r})"
+        return f"{type(self).__name__}({str(self._address.url)!r})"
 
     def __copy__(self) -> Self:
         """Return the same object: there is nothing of its own to copy."""
@@ -303,27 +290,3 @@ class Transport:
         """Refuse to be pickled: it holds keys."""
         msg = "A `Transport` holds keys and cannot be pickled; make a new one."
         raise TypeError(msg)
-
-
-def _base_url(text: str) -> httpx.URL:
-    try:
-        url = httpx.URL(text.rstrip("/"))
-    except httpx.InvalidURL as error:
-        problem = str(error)
-    else:
-        problem = _problem(url)
-    if problem:
-        msg = (
-            f"`base_url` cannot be used: {problem}. Give the address of the service, such as "
-            "`https://api.sequrity.ai`."
-        )
-        raise UsageError(msg)
-    return url
-
-
-def _problem(url: httpx.URL) -> str:
-    if url.scheme not in ("http", "https") or not url.host:
-        return "it does not begin with `https://` or `http://` and a host"
-    if url.userinfo:
-        return "it holds a user name or password, which would show in logs"
-    return "it holds a query or a fragment" if url.query or url.fragment else ""

@@ -78,7 +78,7 @@ def test_a_path_is_taken_as_a_policy_file(tmp_path: Path) -> None:
         (ConfigHeader, {"fsm": {"max_turns": 1}}, r"`X-Config` is not valid\. Unknown field"),
         (ConfigHeader, {1: 2}, "Unknown field `1`"),
         (PolicyHeader, 7, "SQRT text, a `pathlib.Path`.*; got 7"),
-        (PolicyHeader, SdkObject, "got a `type`|is not valid"),
+        (PolicyHeader, object(), "got a `object`"),
         (PolicyHeader, ' {"mode": "custom"}', "got JSON. Use `PolicyHeader.from_header"),
         (PolicyHeader, "policies/mail.sqrt", "the name of a file. Pass it as `pathlib.Path"),
     ],
@@ -86,9 +86,6 @@ def test_a_path_is_taken_as_a_policy_file(tmp_path: Path) -> None:
 def test_anything_else_is_refused_with_what_was_expected(
     cls: type[Header], value: Any, words: str
 ) -> None:
-    if value is SdkObject:
-        value = object()
-        words = "got a `object`"
     with pytest.raises(UsageError, match=words):
         coerce(cls, value)
 

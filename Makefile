@@ -1,0 +1,50 @@
+# Every target sets itself up: Python 3.11+, make and a package index are all it takes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test lint format cov notebooks bench clean
+
+help:  ## Show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## Watch a LangGraph agent work through a local Control server (ARGS="--live")
+	$(BIN)/langchain-sequrity demo $(ARGS)
+
+serve: $(READY)  ## Run the local server in the foreground
+	$(BIN)/langchain-sequrity serve $(ARGS)
+
+test: $(READY)  ## Run all tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+lint: $(READY)  ## ruff, mypy strict, import layers
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(READY)  ## Format and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+cov: $(READY)  ## Tests with branch coverage of what the client stands on
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-branch --cov-report=term-missing:skip-covered $(ARGS)
+
+notebooks: $(READY)  ## Run the notebooks and save their outputs
+	$(BIN)/python -m tests.notebooks notebooks
+
+bench: $(READY)  ## CPU time beside the peers, as ratios in one run
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:  ## Remove everything that was made
+	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .mypy_cache .ruff_cache demo-output

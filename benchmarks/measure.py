@@ -1,0 +1,105 @@
+"""Measuring: peers take turns, each figure is a median, and a ratio is one of the same round.
+
+Other work on the machine changes what a microsecond is worth from one second to the next. So all
+peers run in each round, in another order each time; a ratio is taken within a round, where all
+had the same luck; and rounds go on until two halves of them agree.
+"""
+
+import gc
+import random
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TypeVar
+
+K = TypeVar("K", bound=Hashable)
+Samples = Mapping[K, Sequence[float]]
+"""Figures by peer; those at the same place are of the same round."""
+
+_AGREE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure.
+
+    Attributes:
+        least: Rounds that are run in any case.
+        most: Rounds after which a case ends even if its figures still move.
+        share: By how much the work of a round is reduced, 1 for not at all.
+    """
+
+    least: int
+    most: int
+    share: float = 1.0
+
+    def of(self, times: int) -> int:
+        """The work of a round, reduced."""
+        return max(1, round(times * self.share))
+
+
+FULL = Effort(least=15, most=60)
+QUICK = Effort(least=3, most=3, share=0.3)
+
+
+def cpu(action: Callable[[], object], times: int) -> Callable[[], float]:
+    """Make a measurement: seconds of CPU time of this process for one action.
+
+    Args:
+        action: What to measure.
+        times: How often to do it in a round.
+    """
+
+    def run() -> float:
+        start = time.process_time()
+        for _ in range(times):
+            action()
+        return (time.process_time() - start) / times
+
+    return run
+
+
+def interleaved(work: Mapping[K, Callable[[], float]], effort: Effort) -> Samples[K]:
+    """Run all measurements in rounds.
+
+    Args:
+        work: A measurement by peer; it returns its figure.
+        effort: How many rounds.
+
+    Returns:
+        The figures. A first round is thrown away: it opens connections and fills caches.
+    """
+    samples: dict[K, list[float]] = {name: [] for name in work}
+    order = list(work)
+    for run in work.values():
+        run()
+    for count in range(1, effort.most + 1):
+        random.shuffle(order)
+        for name in order:
+            gc.collect()  # nobody pays for the garbage of another
+            samples[name].append(work[name]())
+        if count >= effort.least and _agree(samples):
+            break
+    return samples
+
+
+def _agree(samples: Samples[K]) -> bool:
+    """Whether even and odd rounds give each peer the same share of a round."""
+    totals = [sum(figures) for figures in zip(*samples.values(), strict=True)]
+    for figures in samples.values():
+        shares = [figure / total for figure, total in zip(figures, totals, strict=True)]
+        one, other = median(shares[::2]), median(shares[1::2])
+        if abs(one - other) > _AGREE * max(one, other):
+            return False
+    return True
+
+
+def ratio(samples: Samples[K], one: K, others: Sequence[K]) -> float:
+    """How many times the others' sum one peer needs: the median over the rounds."""
+    return median(
+        figure / sum(rest)
+        for figure, *rest in zip(
+            samples[one], *(samples[other] for other in others), strict=True
+        )
+    )

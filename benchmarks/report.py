@@ -1,0 +1,132 @@
+"""Rows of the result, and how they are shown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from benchmarks.measure import Samples, ratio
+from benchmarks.peers import FLOOR, NAMES, OPENAI, OURS
+
+_MICRO = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """Something that is to hold.
+
+    Attributes:
+        text: What is measured, as shown.
+        measured: The figure.
+        limit: What the figure may be at most.
+    """
+
+    text: str
+    measured: float
+    limit: float
+
+    @property
+    def met(self) -> bool:
+        """Whether it holds."""
+        return self.measured <= self.limit
+
+    def __str__(self) -> str:
+        """The goal and the verdict."""
+        return f"{self.text} ≤ {self.limit:g}: {'met' if self.met else f'MISSED ({self.measured:.3g})'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        case: What was measured, with its unit.
+        figures: The median of each peer.
+        to_floor: How many times the floor the slower of ours needs.
+        to_openai: How many times `ChatOpenAI` the slower of ours needs.
+        goals: What is to hold.
+    """
+
+    case: str
+    figures: Mapping[str, float]
+    to_floor: float | None = None
+    to_openai: float | None = None
+    goals: Sequence[Goal] = field(default=())
+
+
+def compare(
+    case: str,
+    samples: Samples[str],
+    *,
+    floor: float | None = None,
+    openai: float | None = None,
+    more: Sequence[Goal] = (),
+) -> Row:
+    """Make a row of seconds by peer.
+
+    Args:
+        case: What was measured; the figures are shown in microseconds.
+        samples: The figures of each round.
+        floor: How many times the floor ours may need, or `None` for no such goal.
+        openai: The same for `ChatOpenAI`.
+        more: Further goals.
+    """
+    to_floor = _slowest(samples, FLOOR)
+    to_openai = _slowest(samples, (OPENAI,))
+    goals = [
+        Goal(text, measured, limit)
+        for text, measured, limit in (
+            ("× floor", to_floor, floor),
+            ("× ChatOpenAI", to_openai, openai),
+        )
+        if measured is not None and limit is not None
+    ]
+    figures = {name: median(values) * _MICRO for name, values in samples.items()}
+    return Row(case, figures, to_floor, to_openai, [*goals, *more])
+
+
+def _slowest(samples: Samples[str], others: Sequence[str]) -> float | None:
+    if any(other not in samples for other in others):
+        return None
+    return max(ratio(samples, name, others) for name in OURS if name in samples)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Write the rows as a Markdown table."""
+    head = ["case", *NAMES, "× floor", "× ChatOpenAI", "goals"]
+    lines = [head, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    )
+
+
+def _cells(row: Row) -> list[str]:
+    figures = [_figure(row.figures.get(name)) for name in NAMES]
+    goals = "; ".join(map(str, row.goals))
+    return [row.case, *figures, _figure(row.to_floor), _figure(row.to_openai), goals]
+
+
+def _figure(figure: float | None) -> str:
+    if figure is None:
+        return ""
+    return f"{figure:,.0f}" if abs(figure) >= 100 or figure == 0 else f"{figure:.3g}"  # noqa: PLR2004  # three digits
+
+
+def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows as plain JSON."""
+    return [
+        {
+            "case": row.case,
+            "figures": dict(row.figures),
+            "to_floor": row.to_floor,
+            "to_openai": row.to_openai,
+            "goals": [
+                {"text": goal.text, "measured": goal.measured, "limit": goal.limit, "met": goal.met}
+                for goal in row.goals
+            ],
+        }
+        for row in rows
+    ]

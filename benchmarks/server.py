@@ -1,0 +1,136 @@
+"""A server that costs its clients nothing to wait for: fixed replies, ready before anyone asks.
+
+It runs in a process of its own and answers every POST with the same bytes: a chat completion, or
+a stream of chunks where the body says `"stream": true`. It ends with its parent (its standard
+input closes) and after an hour at the latest.
+"""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CHUNKS = 300
+"""Chunks of text in a streamed reply."""
+EVENTS_PER_WRITE = 10
+_LIFETIME = 3600.0
+_TEXT = "The meeting is on Thursday at ten, and Ada brings the figures of the third quarter."
+_COMMON: dict[str, Any] = {"id": "chatcmpl-7f3a", "created": 1700000000, "model": "bench/model"}
+_USAGE = {"prompt_tokens": 12, "completion_tokens": CHUNKS, "total_tokens": CHUNKS + 12}
+_HEADERS = (
+    b"HTTP/1.1 200 OK\r\n"
+    b"X-Request-ID: req-51c0e2\r\n"
+    b"X-Session-ID: 0b6f1c2e-1a2b-41f1-9c3d-0242ac120002\r\n"
+)
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_STREAM = re.compile(rb'"stream": ?true')
+
+
+def _dumps(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _whole() -> bytes:
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": _TEXT},
+        "finish_reason": "stop",
+    }
+    reply = {**_COMMON, "object": "chat.completion", "choices": [choice], "usage": _USAGE}
+    body = _dumps(reply)
+    head = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    return _HEADERS + head + body
+
+
+def _chunk(choices: list[Any], **more: Any) -> bytes:
+    body = {**_COMMON, "object": "chat.completion.chunk", "choices": choices, **more}
+    return b"data: %s\n\n" % _dumps(body)
+
+
+def _delta(delta: dict[str, str], finish_reason: str | None = None) -> bytes:
+    return _chunk([{"index": 0, "delta": delta, "finish_reason": finish_reason}])
+
+
+def _streamed() -> list[bytes]:
+    """The writes of a streamed reply; each is one chunk of HTTP with several events."""
+    events = [
+        _delta({"role": "assistant", "content": ""}),
+        *(_delta({"content": f" word{index}"}) for index in range(CHUNKS)),
+        _delta({}, "stop"),
+        _chunk([], usage=_USAGE),
+        b"data: [DONE]\n\n",
+    ]
+    writes = []
+    for start in range(0, len(events), EVENTS_PER_WRITE):
+        data = b"".join(events[start : start + EVENTS_PER_WRITE])
+        writes.append(b"%x\r\n%s\r\n" % (len(data), data))
+    writes[-1] += b"0\r\n\r\n"
+    head = b"Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return [_HEADERS + head, *writes]
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, kept alive. (asyncio sets TCP_NODELAY by itself.)"""
+
+    whole = [_whole()]  # noqa: RUF012  # never changed
+    streamed = _streamed()
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        while (request := self._next_request()) is not None:
+            for piece in self.streamed if _STREAM.search(request) else self.whole:
+                self._transport.write(piece)
+
+    def _next_request(self) -> bytes | None:
+        head_end = self._received.find(b"\r\n\r\n")
+        if head_end < 0:
+            return None
+        length = _LENGTH.search(self._received, 0, head_end)
+        end = head_end + 4 + (int(length[1]) if length else 0)
+        if len(self._received) < end:
+            return None
+        request = bytes(self._received[:end])
+        del self._received[:end]
+        return request
+
+
+async def _serve() -> None:
+    loop = asyncio.get_running_loop()
+    parent_gone = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), parent_gone.set)
+    server = await loop.create_server(_Connection, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    try:
+        async with asyncio.timeout(_LIFETIME):
+            await parent_gone.wait()
+    finally:
+        server.close()
+
+
+@contextmanager
+def raw_server() -> Iterator[str]:
+    """Run the server and give its base URL."""
+    command = [sys.executable, str(Path(__file__))]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:  # noqa: S603  # our own file
+        try:
+            assert process.stdout is not None
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.terminate()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve())

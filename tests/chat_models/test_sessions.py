@@ -1,0 +1,309 @@
+"""Which session a conversation goes on with (behaviour.md P1)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+
+from langchain_sequrity import ChatSequrity
+from langchain_sequrity.errors import NotFound, SessionExpired, UsageError
+from tests.chat_models.conftest import OTHER_SESSION, SESSION, Service, call_id
+
+Make = Callable[..., ChatSequrity]
+
+
+def sent_session(service: Service, index: int = -1) -> str | None:
+    session: str | None = service.requests[index].headers.get("x-session-id")
+    return session
+
+
+def sent_ids(service: Service, index: int = -1) -> tuple[list[str], list[str]]:
+    """Ids of the tool calls and of the tool results in a request."""
+    messages = service.bodies[index]["messages"]
+    calls = [call["id"] for message in messages for call in message.get("tool_calls", ())]
+    return calls, [message["tool_call_id"] for message in messages if message["role"] == "tool"]
+
+
+def tool_call(call: str) -> dict[str, Any]:
+    return {"id": call, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def converse(model: ChatSequrity, service: Service, session: str = SESSION) -> list[BaseMessage]:
+    """A turn with a tool call in a session, answered; the next message is still to come."""
+    service.answer("", session=session, tool_calls=[tool_call(call_id(session))])
+    question = HumanMessage("Go")
+    reply = model.invoke([question])
+    return [question, reply, ToolMessage("done", tool_call_id=call_id(session))]
+
+
+def test_the_session_of_the_last_own_message_goes_on(service: Service, make_model: Make) -> None:
+    model = make_model()
+    history = converse(model, service)
+    assert sent_session(service) is None
+    service.answer()
+    model.invoke(history)
+    assert sent_session(service) == SESSION
+    assert sent_ids(service) == ([call_id()], [call_id()])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"api_key": "sq-another"},
+        {"policy": 'tool "f" { must deny always; }'},
+        {"features": {"agent_arch": "single-llm"}},
+        {"session_config": {"fsm": {"max_n_turns": 3}}},
+        {"model": "n"},
+        {"endpoint_type": "code"},
+        {"provider": "openai"},
+        {"base_url": "https://other.example"},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_a_history_never_carries_a_session_to_another_configuration(
+    service: Service, make_model: Make, other: dict[str, Any]
+) -> None:
+    history = converse(make_model(), service)
+    service.answer(session=OTHER_SESSION)
+    make_model(**other).invoke(history)
+    assert sent_session(service) is None
+    [call], [result] = sent_ids(service)
+    assert call == result
+    assert SESSION not in call
+    assert not call.startswith("tc")
+
+
+def test_the_session_survives_what_a_checkpoint_does_to_a_message(
+    service: Service, make_model: Make
+) -> None:
+    model = make_model()
+    question, reply, result = converse(model, service)
+    restored = AIMessage.model_validate_json(reply.model_dump_json())
+    service.answer()
+    model.invoke([question, restored, result])
+    assert sent_session(service) == SESSION
+
+
+def test_another_model_object_with_the_same_configuration_goes_on(
+    service: Service, make_model: Make
+) -> None:
+    history = converse(make_model(), service)
+    service.answer()
+    make_model(temperature=0.5).invoke(history)
+    assert sent_session(service) == SESSION
+
+
+@pytest.mark.parametrize("digest", [None, "", "0" * 64, 7])
+def test_a_hand_made_message_resumes_no_session(
+    service: Service, make_model: Make, digest: Any
+) -> None:
+    forged = AIMessage(
+        "x", response_metadata={"sequrity": {"session_id": SESSION, "digest": digest}}
+    )
+    service.answer()
+    make_model().invoke([HumanMessage("a"), forged, HumanMessage("b")])
+    assert sent_session(service) is None
+
+
+def test_a_digest_is_no_good_for_another_session(service: Service, make_model: Make) -> None:
+    model = make_model()
+    _, reply, _ = converse(model, service)
+    facts = {**reply.response_metadata["sequrity"], "session_id": OTHER_SESSION}
+    forged = AIMessage("x", response_metadata={"sequrity": facts})
+    service.answer()
+    model.invoke([HumanMessage("a"), forged, HumanMessage("b")])
+    assert sent_session(service) is None
+
+
+@pytest.mark.parametrize("facts", [None, "x", {"session_id": 7, "digest": 7}])
+def test_odd_metadata_of_others_is_left_alone(
+    service: Service, make_model: Make, facts: Any
+) -> None:
+    service.answer()
+    message = AIMessage("x", response_metadata={"sequrity": facts})
+    make_model().invoke([HumanMessage("a"), message, HumanMessage("b")])
+    assert sent_session(service) is None
+
+
+def test_two_agents_that_share_a_history_keep_their_sessions(
+    service: Service, make_model: Make
+) -> None:
+    first, second = make_model(), make_model(policy='tool "f" { must deny always; }')
+    history = [*converse(first, service), *converse(second, service, OTHER_SESSION)]
+    for model, own in ((first, SESSION), (second, OTHER_SESSION)):
+        service.answer()
+        model.invoke(history)
+        assert sent_session(service) == own
+        calls, results = sent_ids(service)
+        assert calls == results
+        assert [call for call in calls if call.startswith("tc")] == [call_id(own)]
+
+
+def test_a_new_session_is_started_on_request_with_neutral_ids(
+    service: Service, make_model: Make
+) -> None:
+    model = make_model()
+    history = converse(model, service)
+    service.answer(session=OTHER_SESSION)
+    model.invoke(history, session_id="new")
+    assert sent_session(service) is None
+    [call], [result] = sent_ids(service)
+    assert call == result != call_id()
+    assert history[1].tool_calls[0]["id"] == call_id()  # type: ignore[attr-defined]
+
+
+def test_a_named_session_is_used_with_a_lone_tool_result(
+    service: Service, make_model: Make
+) -> None:
+    service.answer()
+    make_model().invoke([ToolMessage("42", tool_call_id=call_id())], session_id=SESSION)
+    assert sent_session(service) == SESSION
+    assert sent_ids(service) == ([], [call_id()])
+
+
+SHORT = f"tc{SESSION.replace('-', '')[-12:]}0001"
+
+
+@pytest.mark.parametrize(
+    ("id_", "kept"),
+    [(call_id(), True), (call_id(OTHER_SESSION), False), (SHORT, True), ("tc0123456789ab0001", False),
+     ("tc-odd", False), ("call_1", True), ("toolu_1", True), ("tcp_probe", True)],
+)  # fmt: skip
+def test_ids_without_metadata_are_kept_only_if_they_name_the_session(
+    service: Service, make_model: Make, id_: str, kept: bool
+) -> None:
+    call = AIMessage("", tool_calls=[{"id": id_, "name": "f", "args": {}}])
+    service.answer()
+    history = [HumanMessage("a"), call, ToolMessage("r", tool_call_id=id_)]
+    make_model().invoke(history, session_id=SESSION)
+    [sent_call], [sent_result] = sent_ids(service)
+    assert sent_call == sent_result
+    assert (sent_call == id_) == kept
+
+
+def test_ids_of_any_form_stay_in_the_session_that_gave_them(
+    service: Service, make_model: Make
+) -> None:
+    model = make_model()
+    service.answer("", tool_calls=[tool_call("tc-of-tomorrow")])
+    reply = model.invoke("Go")
+    service.answer()
+    model.invoke([HumanMessage("Go"), reply, ToolMessage("x", tool_call_id="tc-of-tomorrow")])
+    assert sent_ids(service) == (["tc-of-tomorrow"], ["tc-of-tomorrow"])
+
+
+def test_the_session_can_be_configured(service: Service, make_model: Make) -> None:
+    config: Any = {"configurable": {"sequrity_session_id": SESSION}}
+    model = make_model()
+    service.answer()
+    model.invoke("a", config)
+    service.answer(stream=True)
+    list(model.stream("a", config))
+    service.answer()
+    model.batch(["a"], config)
+    assert [sent_session(service, i) for i in range(3)] == [SESSION] * 3
+    service.answer()
+    model.invoke("a", config, session_id="new")
+    assert sent_session(service) is None
+
+
+async def test_the_session_can_be_configured_for_async_calls(
+    service: Service, make_model: Make
+) -> None:
+    config: Any = {"configurable": {"sequrity_session_id": SESSION}}
+    model = make_model()
+    service.answer()
+    await model.ainvoke("a", config)
+    service.answer(stream=True)
+    assert [chunk async for chunk in model.astream("a", config)]
+    service.answer(stream=True)
+    assert [event async for event in model.astream_events("a", config, version="v2")]
+    assert [sent_session(service, i) for i in range(3)] == [SESSION] * 3
+
+
+def test_the_callers_own_session_header_wins(service: Service, make_model: Make) -> None:
+    model = make_model()
+    history = converse(model, service)
+    service.answer()
+    headers = {"x-session-id": OTHER_SESSION, "X-Trace": "t"}
+    model.invoke(history, extra_headers=headers)
+    assert sent_session(service) == OTHER_SESSION
+    assert service.requests[-1].headers["x-trace"] == "t"
+    assert headers == {"x-session-id": OTHER_SESSION, "X-Trace": "t"}
+
+
+@pytest.mark.parametrize("session_id", ["", 7])
+def test_a_session_id_that_is_none_is_refused(make_model: Make, session_id: Any) -> None:
+    with pytest.raises(UsageError, match="session_id"):
+        make_model().invoke("a", session_id=session_id)
+
+
+def test_a_batch_starts_a_session_for_each_input(service: Service, make_model: Make) -> None:
+    model = make_model()
+    for session in (SESSION, OTHER_SESSION):
+        service.answer(session=session)
+    first = model.batch([[HumanMessage("alice")], [HumanMessage("bob")]], {"max_concurrency": 1})
+    for _ in range(2):
+        service.answer()
+    histories: list[list[BaseMessage]] = [
+        [HumanMessage("x"), reply, HumanMessage("y")] for reply in first
+    ]
+    model.batch(list(histories), {"max_concurrency": 1})
+    assert [sent_session(service, i) for i in range(4)] == [None, None, SESSION, OTHER_SESSION]
+
+
+def test_a_bound_or_copied_model_has_no_session_of_its_own(
+    service: Service, make_model: Make
+) -> None:
+    model = make_model()
+    converse(model, service)
+    for other in (model.model_copy(), model.bind_tools([])):
+        service.answer()
+        other.invoke("Another conversation")
+        assert sent_session(service) is None
+
+
+def test_an_expired_session_is_said_to_be_so(service: Service, make_model: Make) -> None:
+    model = make_model()
+    history = converse(model, service)
+    service.answer(status=404, body={"detail": "Unknown session"})
+    with pytest.raises(SessionExpired, match="Unknown session") as caught:
+        model.invoke(history)
+    assert caught.value.session_id == SESSION
+    service.answer(status=404, body={"detail": "Unknown session"})
+    with pytest.raises(SessionExpired):
+        list(model.stream(history))
+
+
+async def test_an_expired_session_is_replaced_if_asked_to(
+    service: Service, make_model: Make
+) -> None:
+    model = make_model(on_session_expired="restart")
+    history = converse(model, service)
+
+    async def stream() -> str:
+        return "".join([str(chunk.text) async for chunk in model.astream(history)])
+
+    async def ainvoke() -> str:
+        return str((await model.ainvoke(history)).text)
+
+    for streamed in (False, True):
+        for call in (
+            (lambda: "".join(str(c.text) for c in model.stream(history))) if streamed
+            else lambda: str(model.invoke(history).text),
+            stream if streamed else ainvoke,
+        ):  # fmt: skip
+            service.answer(status=404, body={"detail": "Unknown session"})
+            service.answer("Fresh", session=OTHER_SESSION, stream=streamed)
+            result = call()
+            assert (result if isinstance(result, str) else await result) == "Fresh"
+            assert (sent_session(service, -2), sent_session(service)) == (SESSION, None)
+            calls, results = sent_ids(service)
+            assert calls == results != [call_id()]
+
+
+def test_a_404_without_a_session_is_not_found(service: Service, make_model: Make) -> None:
+    service.answer(status=404, body={"detail": "No such model"})
+    with pytest.raises(NotFound, match="No such model"):
+        make_model(on_session_expired="restart").invoke("a")

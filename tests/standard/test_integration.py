@@ -1,0 +1,103 @@
+"""langchain-tests' integration suite, unmodified, against a local server.
+
+Flags that stay off are those of the Anthropic format, and media in tool messages: chat/completions
+takes text there only (docs/protocol.md, Chat completions).
+"""
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_tests.integration_tests import ChatModelIntegrationTests
+
+from langchain_sequrity import ChatSequrity
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+WAV = b"RIFF$\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00@\x1f\x00\x00@\x1f\x00\x00\x01\x00\x08\x00data\x00\x00\x00\x00"
+PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
+
+
+def _download(url: str, **_kwargs: Any) -> httpx.Response:
+    content = next((data for end, data in MEDIA.items() if url.lower().endswith(end)), PNG)
+    return httpx.Response(200, content=content, request=httpx.Request("GET", url))
+
+
+MEDIA = {".pdf": PDF, ".wav": WAV, ".png": PNG, ".jpg": PNG}
+
+
+@pytest.fixture(autouse=True)
+def _media_come_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one thing that is patched: the suites download their images and documents."""
+    monkeypatch.setattr("langchain_tests.integration_tests.chat_models.httpx.get", _download)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _address(base_url: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQURITY_BASE_URL", base_url)
+        yield
+
+
+class TestChatSequrity(ChatModelIntegrationTests):
+    @property
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return ChatSequrity
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {"model": "any/model", "api_key": None, "reasoning_effort": "low"}
+
+    @property
+    def model_override_value(self) -> str:
+        return "any/other-model"
+
+    @property
+    def supports_json_mode(self) -> bool:
+        return True
+
+    @property
+    def supports_image_inputs(self) -> bool:
+        return True
+
+    @property
+    def supports_image_urls(self) -> bool:
+        return True
+
+    @property
+    def supports_pdf_inputs(self) -> bool:
+        return True
+
+    @property
+    def supports_audio_inputs(self) -> bool:
+        return True
+
+    @property
+    def supported_usage_metadata_details(self) -> Any:
+        kinds = ["audio_input", "reasoning_output", "cache_read_input"]
+        return {"invoke": kinds, "stream": kinds}
+
+    def invoke_with_audio_input(self, *, stream: bool = False) -> AIMessage:
+        part = {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}
+        return self._ask([HumanMessage([part])], stream=stream)
+
+    def invoke_with_reasoning_output(self, *, stream: bool = False) -> AIMessage:
+        return self._ask([HumanMessage("Think about it.")], stream=stream)
+
+    def invoke_with_cache_read_input(self, *, stream: bool = False) -> AIMessage:
+        return self._ask([HumanMessage("Hello again and again.")], stream=stream)
+
+    def _ask(self, messages: list[BaseMessage], *, stream: bool) -> AIMessage:
+        model = self.chat_model_class(**self.standard_chat_model_params, **self.chat_model_params)
+        if not stream:
+            return model.invoke(messages)
+        total: AIMessageChunk | None = None
+        for chunk in model.stream(messages):
+            total = chunk if total is None else total + chunk
+        assert total is not None
+        return total

@@ -1,0 +1,39 @@
+"""Fixtures: the four ways to call, and a raw server."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from transport_helpers import WAYS, Answer, RawServer, Way
+
+
+@pytest.fixture(params=WAYS, ids=str)
+def way(request: pytest.FixtureRequest) -> Way:
+    """Each of the four methods."""
+    found: Way = request.param
+    return found
+
+
+@pytest.fixture(params=[False, True], ids=["sync", "async"])
+def is_async(request: pytest.FixtureRequest) -> bool:
+    """Threads or event loops."""
+    return bool(request.param)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., RawServer]]:
+    """Starts servers that answer as told and are stopped after the test."""
+    with ExitStack() as stack:
+
+        def start(*script: Answer) -> RawServer:
+            return stack.enter_context(RawServer(list(script)).running())
+
+        yield start
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)

@@ -1,0 +1,358 @@
+"""What goes wrong is told in one family of errors, readably, and without keys."""
+
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpcore
+import httpx
+import pytest
+from transport_helpers import (
+    ASEND,
+    FIRST_TURN,
+    IN_SESSION,
+    KEY,
+    PATH,
+    SEND,
+    RawServer,
+    Script,
+    Way,
+    closes,
+    mocked,
+)
+
+from langchain_sequrity import errors
+from langchain_sequrity.errors import SequrityError, ServiceError, StatusError
+from langchain_sequrity.transport import RetryPolicy, Transport
+from langchain_sequrity.transport.faults import translate
+from langchain_sequrity.transport.outgoing import Origin
+from langchain_sequrity.transport.timeouts import Deadline
+from langchain_sequrity.wire.exchange import Call
+
+ONCE = RetryPolicy(max_retries=0)
+ORIGIN = Origin(b"https", b"service.example", 443)
+# What means that the caller made a mistake, not that the network did.
+PROGRAMMING = {httpx.CookieConflict, httpcore.ConnectionNotAvailable}
+
+
+def all_subclasses(*roots: type[Exception]) -> Iterator[type[Exception]]:
+    for root in roots:
+        yield root
+        yield from all_subclasses(*root.__subclasses__())
+
+
+def exceptions_of(library: Any) -> set[type[Exception]]:
+    named = (getattr(library, name) for name in library.__all__)
+    return {
+        found
+        for found in named
+        if isinstance(found, type)
+        and issubclass(found, Exception)
+        and not issubclass(found, httpx.StreamError)
+    } - PROGRAMMING
+
+
+@pytest.mark.parametrize(
+    "kind",
+    sorted(
+        {*exceptions_of(httpx), *exceptions_of(httpcore), *all_subclasses(httpx.HTTPError)},
+        key=lambda kind: (kind.__module__, kind.__name__),
+    ),
+    ids=lambda kind: f"{kind.__module__}.{kind.__name__}",
+)
+def test_every_exception_of_the_http_libraries_becomes_one_of_ours(kind: type[Exception]) -> None:
+    fault = kind.__new__(kind, "it failed")
+    if isinstance(fault, httpx.HTTPStatusError):
+        fault.response = httpx.Response(418)
+
+    error = translate(fault, Deadline(), ORIGIN)
+
+    assert isinstance(error, SequrityError)
+    assert "https://service.example" in str(error) or isinstance(error, StatusError)
+
+
+@pytest.mark.parametrize("kind", [ValueError, TypeError, RuntimeError, KeyError, httpx.StreamClosed])
+def test_a_programming_error_is_not_disguised(way: Way, kind: Callable[[], Exception]) -> None:
+    mistake = kind() if kind is httpx.StreamClosed else kind("mine")  # type: ignore[call-arg]
+    with pytest.raises(type(mistake)) as caught:
+        way.call(mocked(Script(mistake)))
+
+    assert caught.value is mistake
+
+
+def test_a_mistake_in_the_reader_is_not_disguised_and_closes_the_reply(is_async: bool) -> None:
+    def broken(_reply: Any) -> str:
+        raise KeyError
+
+    transport = mocked(Script(SEND.success()))
+    with pytest.raises(KeyError):
+        if is_async:
+            import asyncio
+
+            asyncio.run(transport.asend(FIRST_TURN, broken))
+        else:
+            transport.send(FIRST_TURN, broken)
+
+
+def test_a_redirect_is_an_error_that_names_status_and_origin_only(way: Way) -> None:
+    location = f"https://elsewhere.example/path?key={KEY}"
+    script = Script(httpx.Response(307, headers={"Location": location}))
+
+    with pytest.raises(errors.BadReply, match=r"307.*`https://elsewhere\.example`") as caught:
+        way.call(mocked(script))
+
+    assert "path" not in str(caught.value).partition("elsewhere")[2]
+    assert caught.value.status == 307
+    assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("location", "said"), [("/login", "another path"), ("http://[", "unreadable"), ("", "another")]
+)
+def test_a_redirect_to_nowhere_is_an_error_too(way: Way, location: str, said: str) -> None:
+    with pytest.raises(errors.BadReply, match=said):
+        way.call(mocked(Script(httpx.Response(302, headers={"Location": location}))))
+
+
+def test_a_web_page_instead_of_an_answer_is_a_bad_reply_with_status(way: Way) -> None:
+    with pytest.raises(errors.BadReply, match=r"`text/html`.*`base_url`") as caught:
+        way.call(mocked(Script(httpx.Response(200, html="<html>Welcome</html>"))))
+
+    assert caught.value.status == 200
+
+
+def test_a_compressed_reply_is_refused(way: Way) -> None:
+    content = b"\x1f\x8b"
+    script = Script(way.success())
+    script.answers = [way.success()]
+    headers = {**way.success().headers, "content-encoding": "x-custom"}
+    script.answers = [httpx.Response(200, headers=headers, content=content)]
+
+    with pytest.raises(errors.BadReply, match="compressed"):
+        way.call(mocked(script))
+
+    assert script.requests[0].headers["accept-encoding"] == "identity"
+
+
+def test_a_reply_beyond_the_limit_is_refused(way: Way) -> None:
+    def handler(_request: httpx.Request) -> httpx.Response:
+        mebibyte = b" " * 1024 * 1024
+        content = (
+            sized(mebibyte) if not way.is_async else asized(mebibyte)
+        )
+        return httpx.Response(200, headers={"content-type": "application/json"}, content=content)
+
+    def sized(part: bytes) -> Iterator[bytes]:
+        yield from [part] * 65
+
+    async def asized(part: bytes) -> Any:
+        for _ in range(65):
+            yield part
+
+    with pytest.raises(errors.BadReply, match="larger than 67108864 bytes"):
+        way.call(mocked(handler))
+
+
+def test_an_error_carries_the_ids_and_the_body(way: Way) -> None:
+    headers = {"X-Request-ID": "req-7", "X-Session-ID": "sess-7", "Set-Cookie": "a=b"}
+    body = {"detail": "No such model.", "hint": {"model": "m"}}
+    script = Script(httpx.Response(404, headers=headers, json=body))
+
+    with pytest.raises(errors.NotFound, match="No such model") as caught:
+        way.call(mocked(script), IN_SESSION)
+
+    error = caught.value
+    assert (error.status, error.request_id, error.session_id) == (404, "req-7", "sess-7")
+    assert error.body == body
+    assert error.headers["x-request-id"] == "req-7"
+    assert "set-cookie" not in error.headers
+
+
+def test_an_error_without_a_reply_names_the_session_of_the_call(way: Way) -> None:
+    with pytest.raises(errors.StreamInterrupted) as caught:
+        way.call(mocked(Script(httpx.ReadError("reset"))), IN_SESSION)
+
+    assert caught.value.session_id == "sess-1"
+    assert caught.value.status is None
+
+
+def test_a_body_that_is_no_json_is_kept_as_text(way: Way) -> None:
+    page = "<html><h1>Bad Gateway</h1></html>"
+    with pytest.raises(errors.ServerFailed, match="Bad Gateway") as caught:
+        way.call(mocked(Script(httpx.Response(502, html=page)), retry=ONCE))
+
+    assert caught.value.body == page
+
+
+def test_an_unsendable_header_is_the_callers_mistake_and_is_not_shown(
+    serve: Callable[..., RawServer], way: Way
+) -> None:
+    call = Call(PATH, ((b"X-Api-Key", f"{KEY}\r\n".encode()),), b"{}")
+
+    with pytest.raises(errors.UsageError, match="headers you gave") as caught:
+        way.call(Transport(serve(closes).url), call)
+
+    assert KEY not in str(caught.value)
+
+
+def test_a_hook_that_raises_for_status_of_an_injected_client_is_understood(is_async: bool) -> None:
+    def handler(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(429, headers={"Retry-After": "99"})
+
+    async def araise(response: httpx.Response) -> None:
+        response.raise_for_status()
+
+    mock = httpx.MockTransport(handler)
+    hooks = {"response": [httpx.Response.raise_for_status]}
+    transport = Transport(
+        "https://service.example",
+        http_client=httpx.Client(transport=mock, event_hooks=hooks),
+        http_async_client=httpx.AsyncClient(transport=mock, event_hooks={"response": [araise]}),
+    )
+
+    with pytest.raises(errors.RateLimited) as caught:
+        (ASEND if is_async else SEND).call(transport)
+
+    assert caught.value.retry_after == 99
+
+
+# Keys
+
+
+def everything_in(error: BaseException) -> Iterator[str]:
+    """All that can be read from an exception, and from those it leads to."""
+    seen: set[int] = set()
+    waiting: list[Any] = [error]
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, BaseException):
+            waiting += [item.__cause__, item.__context__, *item.args, *vars(item).values()]
+        if isinstance(item, dict):
+            waiting += [*item.keys(), *item.values()]
+        if isinstance(item, list | tuple):
+            waiting += item
+        yield f"{item!r} {item}"
+        if hasattr(item, "headers"):
+            yield str(dict(item.headers))
+    frames = [
+        frame
+        for frame in traceback.walk_tb(error.__traceback__)
+        if "langchain_sequrity" in frame[0].f_code.co_filename
+    ]
+    yield from traceback.StackSummary.extract(iter(frames), capture_locals=True).format()
+
+
+ECHOES = [
+    httpx.Response(401, json={"detail": f"Bad key {KEY}"}),
+    httpx.Response(401, json={"error": {"message": "Bad key", KEY: [KEY, {"k": KEY}]}}),
+    httpx.Response(403, text=f"Bad key {KEY}"),
+    httpx.Response(403, text="x" * 185 + KEY),
+    httpx.Response(400, headers={"X-Echo": KEY, "X-Request-ID": KEY}),
+    httpx.Response(302, headers={"Location": f"https://{KEY}.example/{KEY}"}),
+    httpx.ConnectError(f"no route to {KEY}"),
+    httpx.ReadError("reset"),
+    httpx.ReadTimeout("slow"),
+    httpx.LocalProtocolError(f"Illegal header value b'{KEY}'"),
+]
+
+
+@pytest.mark.parametrize("answer", ECHOES, ids=lambda answer: str(answer)[:30])
+def test_no_key_leaves_in_an_error(way: Way, answer: Any) -> None:
+    with pytest.raises(SequrityError) as caught:
+        way.call(mocked(Script(answer), retry=ONCE))
+
+    assert not [text for text in everything_in(caught.value) if KEY in text]
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+def test_no_key_leaves_in_an_error_of_the_network(
+    serve: Callable[..., RawServer], way: Way
+) -> None:
+    transport = Transport(serve(closes).url, secrets=(KEY,), retry=ONCE)
+
+    with pytest.raises(errors.StreamInterrupted) as caught:
+        way.call(transport)
+
+    assert not [text for text in everything_in(caught.value) if KEY in text]
+    assert caught.value.__context__ is None
+
+
+def test_no_key_leaves_in_an_error_raised_by_a_reader(way: Way) -> None:
+    with pytest.raises(errors.AuthenticationFailed) as caught:
+        way.call(mocked(Script(way.error_object({"message": f"not {KEY}", "code": 401}))))
+
+    assert "not ***" in str(caught.value)
+    assert KEY not in repr(caught.value.body)
+
+
+def test_the_callers_own_exception_stays_the_context() -> None:
+    outer = ValueError("mine")
+    with pytest.raises(ValueError, match="mine"):
+        try:
+            raise outer
+        except ValueError:
+            with pytest.raises(ServiceError):
+                SEND.call(mocked(Script(httpx.ReadError("reset")), retry=ONCE))
+            raise
+
+
+def test_no_key_is_in_the_representation() -> None:
+    transport = mocked(Script(SEND.success()))
+    assert repr(transport) == "Transport('https://service.example')"
+    assert KEY not in repr(vars(transport))
+    assert KEY not in repr(FIRST_TURN)
+
+
+# Addresses
+
+
+@pytest.mark.parametrize("ending", ["", "/", "//"])
+def test_a_slash_at_the_end_of_the_base_url_does_not_matter(way: Way, ending: str) -> None:
+    script = Script(way.success())
+    mock = httpx.MockTransport(script)
+    transport = Transport(
+        f"https://service.example/prefix{ending}",
+        http_client=httpx.Client(transport=mock),
+        http_async_client=httpx.AsyncClient(transport=mock),
+    )
+
+    way.call(transport)
+
+    assert str(script.requests[0].url) == f"https://service.example/prefix{PATH}"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "problem"),
+    [
+        ("ftp://service.example", "begin with"),
+        ("service.example", "begin with"),
+        ("", "begin with"),
+        ("https://", "begin with"),
+        ("https://service.example:port", "not a URL"),
+        (f"https://me:{KEY}@service.example", "user name or password"),
+        ("https://service.example?a=b", "query"),
+        ("https://service.example#a", "fragment"),
+    ],
+)
+def test_an_address_that_cannot_work_is_refused(base_url: str, problem: str) -> None:
+    with pytest.raises(errors.UsageError, match=problem) as caught:
+        Transport(base_url)
+
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://h.example", "https://h.example"),
+        ("https://h.example:443/x", "https://h.example"),
+        ("http://h.example:8080", "http://h.example:8080"),
+        ("http://[::1]:80", "http://[::1]"),
+    ],
+)
+def test_an_origin_is_shown_as_in_a_url(url: str, shown: str) -> None:
+    assert str(Origin.of(httpx.URL(url))) == shown

@@ -1,0 +1,280 @@
+"""What the transport's tests share: a trivial format, and a server that misbehaves to order."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import orjson
+
+from langchain_sequrity.errors import BadReply, StreamInterrupted
+from langchain_sequrity.transport import RetryPolicy, Timeouts, Transport
+from langchain_sequrity.wire.error_body import error_from_body
+from langchain_sequrity.wire.exchange import Call, Event, Reply
+
+KEY = "sk-a-key-that-nobody-may-see"
+PATH = "/control/chat/v1/chat/completions"
+HEADERS = ((b"Authorization", f"Bearer {KEY}".encode()), (b"Content-Type", b"application/json"))
+FIRST_TURN = Call(PATH, HEADERS, b'{"hello": 1}')
+IN_SESSION = Call(PATH, HEADERS, b'{"hello": 2}', resend=False, session_id="sess-1")
+AT_ONCE = RetryPolicy(max_retries=2, random=lambda: 0.0)
+EVENT_STREAM = {"content-type": "text/event-stream"}
+
+
+# The format: JSON objects with a text, or an error object.
+
+
+def read(reply: Reply) -> str:
+    try:
+        body = orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        msg = "not JSON"
+        raise BadReply(msg) from None
+    if "error" in body:
+        raise error_from_body(reply.status, body)
+    return str(body["text"])
+
+
+class Reader:
+    """Reads a stream of that format, which ends with `[DONE]`."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self._head = Reply(200, {})
+
+    def start(self, head: Reply) -> None:
+        self._head = head
+
+    def feed(self, event: Event) -> Iterable[str]:
+        if event.data == "[DONE]":
+            self.done = True
+            return ()
+        return (read(Reply(self._head.status, {}, event.data.encode())),)
+
+    def end(self) -> Iterable[str]:
+        msg = "cut short"
+        raise StreamInterrupted(msg)
+
+    def whole(self, reply: Reply) -> Iterable[str]:
+        return (read(reply),)
+
+
+def events(*texts: str, done: bool = True) -> bytes:
+    """A stream that says these texts."""
+    data = [orjson.dumps({"text": text}).decode() for text in texts]
+    return "".join(f"data: {item}\n\n" for item in [*data, *(["[DONE]"] * done)]).encode()
+
+
+# The ways to make a call.
+
+
+@dataclass(frozen=True)
+class Way:
+    """One of the four methods: whole or streamed, in a thread or in an event loop."""
+
+    streams: bool
+    is_async: bool
+
+    def __str__(self) -> str:
+        return "a" * self.is_async + ("stream" if self.streams else "send")
+
+    def call(self, transport: Transport, call: Call = FIRST_TURN) -> list[str]:
+        """Make a call and return all pieces of the reply."""
+        if self.is_async:
+            return asyncio.run(self.acall(transport, call))
+        if self.streams:
+            return list(transport.stream(call, Reader))
+        return [transport.send(call, read)]
+
+    async def acall(self, transport: Transport, call: Call = FIRST_TURN) -> list[str]:
+        if not self.streams:
+            return [await transport.asend(call, read)]
+        async with aclosing(transport.astream(call, Reader)) as pieces:
+            return [piece async for piece in pieces]
+
+    def success(self, text: str = "hi") -> httpx.Response:
+        """What a service answers that works."""
+        if self.streams:
+            return httpx.Response(200, headers=EVENT_STREAM, content=events(text))
+        return httpx.Response(200, json={"text": text})
+
+    def error_object(self, error: Any) -> httpx.Response:
+        """An error object in a reply whose status is 200."""
+        if self.streams:
+            content = b"event: error\ndata: " + orjson.dumps({"error": error}) + b"\n\n"
+            return httpx.Response(200, headers=EVENT_STREAM, content=content)
+        return httpx.Response(200, json={"error": error})
+
+
+SEND, STREAM, ASEND, ASTREAM = WAYS = [
+    Way(streams, is_async) for is_async in (False, True) for streams in (False, True)
+]
+
+
+def mocked(handler: Callable[[httpx.Request], httpx.Response], **options: Any) -> Transport:
+    """A transport with injected clients that ask a function."""
+    mock = httpx.MockTransport(handler)
+    return Transport(
+        "https://service.example",
+        secrets=(KEY,),
+        http_client=httpx.Client(transport=mock),
+        http_async_client=httpx.AsyncClient(transport=mock),
+        **{"retry": AT_ONCE, **options},
+    )
+
+
+class Script:
+    """Answers with one reply or exception after the other; the last one stays."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self.answers = list(answers)
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        answer = self.answers[min(len(self.requests), len(self.answers) - 1)]
+        self.requests.append(request)
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+
+# A server of raw bytes.
+
+Answer = Callable[[socket.socket], bool]
+"""Writes an answer; says whether the connection stays open."""
+
+
+@dataclass
+class RawServer:
+    """Reads requests and answers each as the next entry of `script` does; the last one stays."""
+
+    script: list[Answer]
+    requests: list[bytes] = field(default_factory=list)
+    connections: list[socket.socket] = field(default_factory=list)
+    closed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=500)
+        self._threads: list[threading.Thread] = []
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def serve(self) -> None:
+        with suppress(OSError):  # closed from `running`
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections.append(connection)
+                thread = threading.Thread(target=self._talk, args=(connection,))
+                self._threads.append(thread)
+                thread.start()
+
+    def _talk(self, connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with connection, suppress(OSError):  # the client went away
+            while request := _read_request(connection):
+                with self._lock:
+                    answer = self.script[min(len(self.requests), len(self.script) - 1)]
+                    self.requests.append(request)
+                if not answer(connection):
+                    break
+        self.closed.release()
+
+    @contextmanager
+    def running(self) -> Iterator["RawServer"]:
+        accepting = threading.Thread(target=self.serve)
+        accepting.start()
+        try:
+            yield self
+        finally:
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+            accepting.join()
+            for connection in self.connections:
+                with suppress(OSError):  # closed already
+                    connection.shutdown(socket.SHUT_RDWR)
+            for thread in self._threads:
+                thread.join()
+
+
+def _read_request(connection: socket.socket) -> bytes:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = connection.recv(65536)
+        if not more:
+            return b""
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next(
+        int(line.split(b":")[1])
+        for line in head.split(b"\r\n")
+        if line.lower().startswith(b"content-length:")
+    )
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+def http(body: bytes, status: str = "200 OK", media: str = "application/json") -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+STREAM_END = b"0\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def says(*pieces: bytes, keep: bool = True, pause: float = 0.0) -> Answer:
+    """Write bytes, with a pause after each piece."""
+
+    def answer(connection: socket.socket) -> bool:
+        wait = threading.Event()
+        for piece in pieces:
+            connection.sendall(piece)
+            if pause:
+                wait.wait(pause)
+        return keep
+
+    return answer
+
+
+def repeats(head: bytes, piece: bytes, pause: float) -> Answer:
+    """Write the same bytes until the client goes away."""
+
+    def answer(connection: socket.socket) -> bool:
+        connection.sendall(head)
+        wait = threading.Event()
+        while True:
+            connection.sendall(piece)
+            wait.wait(pause)
+
+    return answer
+
+
+def hangs(connection: socket.socket) -> bool:
+    """Say nothing until the client goes away."""
+    return bool(connection.recv(1))
+
+
+def closes(_connection: socket.socket) -> bool:
+    """Say nothing and close."""
+    return False
+
+
+WORKS = says(http(b'{"text": "hi"}'))
+STREAMS = says(STREAM_HEAD, chunk(events("a", "b")), STREAM_END)
+
+
+def quick(**limits: Any) -> Timeouts:
+    """Limits that a test can wait for."""
+    return Timeouts(**{"connect": 5.0, "read": 5.0, "total": 5.0, **limits})
