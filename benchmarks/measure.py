@@ -27,35 +27,36 @@ class Effort:
     Attributes:
         least: Rounds that are run in any case.
         most: Rounds after which a case ends even if its figures still move.
-        share: By how much the work of a round is reduced, 1 for not at all.
+        seconds: How long one peer works in a round.
+        calls: How many calls it takes to look for growth.
     """
 
     least: int
     most: int
-    share: float = 1.0
-
-    def of(self, times: int) -> int:
-        """The work of a round, reduced."""
-        return max(1, round(times * self.share))
+    seconds: float
+    calls: int
 
 
-FULL = Effort(least=15, most=60)
-QUICK = Effort(least=3, most=3, share=0.3)
+FULL = Effort(least=15, most=60, seconds=0.05, calls=5000)
+QUICK = Effort(least=3, most=3, seconds=0.02, calls=1000)
 
 
-def cpu(action: Callable[[], object], times: int) -> Callable[[], float]:
+def cpu(action: Callable[[], object], effort: Effort) -> Callable[[], float]:
     """Make a measurement: seconds of CPU time of this process for one action.
 
     Args:
-        action: What to measure.
-        times: How often to do it in a round.
+        action: What to measure; it is repeated as often as a round has time for.
+        effort: How long a round is.
     """
 
     def run() -> float:
-        start = time.process_time()
-        for _ in range(times):
+        action()  # what the others left in the processor's caches is no one's fault
+        count, spent, start = 0, 0.0, time.process_time()
+        while spent < effort.seconds:
             action()
-        return (time.process_time() - start) / times
+            count += 1
+            spent = time.process_time() - start
+        return spent / count
 
     return run
 
@@ -97,9 +98,7 @@ def _agree(samples: Samples[K]) -> bool:
 
 def ratio(samples: Samples[K], one: K, others: Sequence[K]) -> float:
     """How many times the others' sum one peer needs: the median over the rounds."""
-    return median(
-        figure / sum(rest)
-        for figure, *rest in zip(
-            samples[one], *(samples[other] for other in others), strict=True
-        )
-    )
+    totals: list[float] = [
+        sum(figures) for figures in zip(*(samples[name] for name in others), strict=True)
+    ]
+    return median(figure / total for figure, total in zip(samples[one], totals, strict=True))

@@ -1,7 +1,7 @@
 """Who is compared: our chat model, what one would use instead, and what nobody can do without."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -10,6 +10,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
 from sequrity.control import FeaturesHeader as VendorFeatures  # type: ignore[import-untyped]
 from sequrity.control.integrations.langgraph import (  # type: ignore[import-untyped]
     LangGraphChatSequrityAI,
@@ -36,6 +37,10 @@ KEY = "sk-benchmark"
 PROMPT = "When is the meeting, and what does Ada bring to it?"
 
 
+def _constant_result() -> ChatResult:
+    return ChatResult(generations=[ChatGeneration(message=AIMessage(content=PROMPT))])
+
+
 class ConstantModel(BaseChatModel):
     """Answers at once, so that what remains is LangChain's own work."""
 
@@ -52,7 +57,7 @@ class ConstantModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(content=PROMPT))])
+        return _constant_result()
 
     @override
     async def _agenerate(
@@ -62,7 +67,7 @@ class ConstantModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(content=PROMPT))])
+        return _constant_result()
 
     @override
     def _stream(
@@ -73,31 +78,13 @@ class ConstantModel(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         for _ in range(CHUNKS):
-            chunk = ChatGenerationChunk(message=AIMessageChunk(content=" word"))
-            if run_manager is not None:
-                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-            yield chunk
-
-    @override
-    async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[ChatGenerationChunk]:
-        for _ in range(CHUNKS):
-            chunk = ChatGenerationChunk(message=AIMessageChunk(content=" word"))
-            if run_manager is not None:
-                await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-            yield chunk
+            yield ChatGenerationChunk(message=AIMessageChunk(content=" word"))
 
 
 def chat_models(base_url: str) -> dict[str, BaseChatModel]:
     """All peers that are chat models, by name."""
-    return {
-        name: make(base_url) for name, make in CONSTRUCTORS.items()
-    } | {CONSTANT: ConstantModel()}
+    made = {name: make(base_url) for name, make in CONSTRUCTORS.items()}
+    return {**made, CONSTANT: ConstantModel()}
 
 
 CONSTRUCTORS: Mapping[str, Callable[[str], BaseChatModel]] = {
@@ -105,7 +92,7 @@ CONSTRUCTORS: Mapping[str, Callable[[str], BaseChatModel]] = {
         MODEL, api_key=KEY, base_url=url, features=FeaturesHeader.single_llm()
     ),
     UNSET: lambda url: ChatSequrity(MODEL, api_key=KEY, base_url=url),
-    OPENAI: lambda url: ChatOpenAI(model=MODEL, api_key=KEY, base_url=f"{url}/v1"),
+    OPENAI: lambda url: ChatOpenAI(model=MODEL, api_key=SecretStr(KEY), base_url=f"{url}/v1"),
     VENDOR: lambda url: LangGraphChatSequrityAI(
         sequrity_api_key=KEY, features=VendorFeatures.single_llm(), base_url=url, model=MODEL
     ),

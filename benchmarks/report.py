@@ -32,7 +32,8 @@ class Goal:
 
     def __str__(self) -> str:
         """The goal and the verdict."""
-        return f"{self.text} ≤ {self.limit:g}: {'met' if self.met else f'MISSED ({self.measured:.3g})'}"
+        verdict = "met" if self.met else "MISSED"
+        return f"{self.text} {self.measured:.3g} ≤ {self.limit:g} {verdict}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,8 @@ def compare(
     goals = [
         Goal(text, measured, limit)
         for text, measured, limit in (
-            ("× floor", to_floor, floor),
-            ("× ChatOpenAI", to_openai, openai),
+            ("/ floor", to_floor, floor),
+            ("/ ChatOpenAI", to_openai, openai),
         )
         if measured is not None and limit is not None
     ]
@@ -93,12 +94,14 @@ def _slowest(samples: Samples[str], others: Sequence[str]) -> float | None:
 
 def table(rows: Sequence[Row]) -> str:
     """Write the rows as a Markdown table."""
-    head = ["case", *NAMES, "× floor", "× ChatOpenAI", "goals"]
+    head = ["case", *NAMES, "/ floor", "/ ChatOpenAI", "goals"]
     lines = [head, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " |"
         for line in lines
     )
 

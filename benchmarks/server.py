@@ -75,7 +75,7 @@ def _streamed() -> list[bytes]:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, kept alive. (asyncio sets TCP_NODELAY by itself.)"""
+    """One connection, kept alive; asyncio sets TCP_NODELAY by itself."""
 
     whole = [_whole()]  # noqa: RUF012  # never changed
     streamed = _streamed()
@@ -122,7 +122,7 @@ async def _serve() -> None:
 @contextmanager
 def raw_server() -> Iterator[str]:
     """Run the server and give its base URL."""
-    command = [sys.executable, str(Path(__file__))]
+    command = [sys.executable, "-P", str(Path(__file__))]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:  # noqa: S603  # our own file
         try:

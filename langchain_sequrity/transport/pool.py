@@ -8,10 +8,10 @@ call's deadline. Where a proxy applies, `clients` uses httpx's own client.
 import asyncio
 import ssl
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import NamedTuple, cast
 
-import anyio
 import httpcore
 import httpx
 
@@ -165,15 +165,13 @@ class AsyncPool:
         await _acquire(lines.slots, deadline.bounded(timeouts.pool, httpcore.PoolTimeout))
         line = None
         try:
-            line = await self._idle_line(lines) or self._new_line(request.origin)
+            line = self._idle_line(lines) or self._new_line(request.origin)
             line.backend.deadline = deadline
             reply = await line.connection.handle_async_request(_core_request(request, timeouts))
         except BaseException:
             lines.slots.release()
             if line is not None:
-                # A task cancelled before httpcore began has left the connection open.
-                with anyio.CancelScope(shield=True):
-                    await line.connection.aclose()
+                _close_now(line.connection)
             raise
         body = _AsyncBody(reply, lambda: self._release(lines, line))
         return httpx.Response(reply.status, headers=reply.headers, stream=body)
@@ -189,11 +187,11 @@ class AsyncPool:
         self._keeps = False
         await self.close_idle()
 
-    async def _idle_line(self, lines: _AsyncLines) -> _AsyncLine | None:
+    def _idle_line(self, lines: _AsyncLines) -> _AsyncLine | None:
         while (line := lines.idle.take()) is not None:
             if not line.connection.has_expired():
                 return line
-            await line.connection.aclose()
+            _close_now(line.connection)
         return None
 
     def _new_line(self, origin: Origin) -> _AsyncLine:
@@ -206,13 +204,24 @@ class AsyncPool:
         )
         return _AsyncLine(connection, backend)
 
-    async def _release(self, lines: _AsyncLines, line: _AsyncLine) -> None:
+    def _release(self, lines: _AsyncLines, line: _AsyncLine) -> None:
         lines.slots.release()
-        if not self._keeps:
-            await line.connection.aclose()
-        elif line.connection.is_available():
+        if self._keeps and line.connection.is_available():
             for old in lines.idle.put(line):
-                await old.connection.aclose()
+                _close_now(old.connection)
+        else:
+            _close_now(line.connection)
+
+
+def _close_now(connection: httpcore.AsyncHTTPConnection) -> None:
+    """Close without waiting, since what cancelled a task cancels its waits too.
+
+    The socket is closed before `aclose` first waits, which it does for one turn of the loop only.
+    """
+    closing = connection.aclose()
+    with suppress(StopIteration):
+        closing.send(None)
+    closing.close()
 
 
 async def _acquire(slots: asyncio.BoundedSemaphore, timeout: float | None) -> None:  # noqa: ASYNC109  # as httpcore passes limits
@@ -227,7 +236,7 @@ async def _acquire(slots: asyncio.BoundedSemaphore, timeout: float | None) -> No
 
 
 class _AsyncBody(httpx.AsyncByteStream):
-    def __init__(self, reply: httpcore.Response, release: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, reply: httpcore.Response, release: Callable[[], None]) -> None:
         self._reply = reply
         self._release = release
 
@@ -238,4 +247,4 @@ class _AsyncBody(httpx.AsyncByteStream):
         try:
             await self._reply.aclose()
         finally:
-            await self._release()
+            self._release()

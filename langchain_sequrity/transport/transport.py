@@ -234,8 +234,9 @@ class Transport:
 
     def _wait_after(self, error: SequrityError, call: Call, attempts: Attempts) -> float | None:
         if isinstance(error, ServiceError):
-            # A parser's exception may hold the reply's text, with whatever the server echoed.
-            error.__cause__ = error.__context__ = None
+            # A parser's exception and the variables of the frames below hold what the server
+            # said, with whatever it echoed.
+            error.__cause__ = error.__context__ = error.__traceback__ = None
             if attempts.head is not None:
                 complete(error, attempts.head)
             error.session_id = error.session_id or call.session_id

@@ -1,5 +1,6 @@
 """What goes wrong is told in one family of errors, readably, and without keys."""
 
+import asyncio
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from transport_helpers import (
     Way,
     closes,
     mocked,
+    says,
 )
 
 from langchain_sequrity import errors
@@ -87,8 +89,6 @@ def test_a_mistake_in_the_reader_is_not_disguised_and_closes_the_reply(is_async:
     transport = mocked(Script(SEND.success()))
     with pytest.raises(KeyError):
         if is_async:
-            import asyncio
-
             asyncio.run(transport.asend(FIRST_TURN, broken))
         else:
             transport.send(FIRST_TURN, broken)
@@ -107,11 +107,14 @@ def test_a_redirect_is_an_error_that_names_status_and_origin_only(way: Way) -> N
 
 
 @pytest.mark.parametrize(
-    ("location", "said"), [("/login", "another path"), ("http://[", "unreadable"), ("", "another")]
+    ("location", "said"), [("/login", "another path"), ("http://x:port", "unreadable"), ("", "another")]
 )
-def test_a_redirect_to_nowhere_is_an_error_too(way: Way, location: str, said: str) -> None:
+def test_a_redirect_to_nowhere_is_an_error_too(
+    serve: Callable[..., RawServer], way: Way, location: str, said: str
+) -> None:
+    reply = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
     with pytest.raises(errors.BadReply, match=said):
-        way.call(mocked(Script(httpx.Response(302, headers={"Location": location}))))
+        way.call(Transport(serve(says(reply.encode())).url))
 
 
 def test_a_web_page_instead_of_an_answer_is_a_bad_reply_with_status(way: Way) -> None:

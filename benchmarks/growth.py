@@ -1,0 +1,68 @@
+"""What remains of a call: memory, file descriptors and objects after thousands of them."""
+
+import asyncio
+import gc
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.measure import Effort
+from benchmarks.peers import CONSTRUCTORS, OPENAI, PROMPT, UNSET
+from benchmarks.report import Goal, Row
+
+_STATM = Path("/proc/self/statm")
+# What is allowed leaves room for the allocator and for caches of Python itself.
+_LIMITS = {"kiB of memory": 1024.0, "file descriptors": 0.0, "objects": 100.0}
+
+
+class _Size(NamedTuple):
+    """What this process holds."""
+
+    kib: float
+    descriptors: float
+    objects: float
+
+    @classmethod
+    def now(cls) -> "_Size":
+        gc.collect()
+        return cls(_rss(), len(os.listdir("/dev/fd")), len(gc.get_objects()))  # noqa: PTH208  # only the number
+
+
+def measure(base_url: str, effort: Effort) -> list[Row]:
+    ours, openai = CONSTRUCTORS[UNSET](base_url), CONSTRUCTORS[OPENAI](base_url)
+    invokes, loops = effort.calls, effort.calls // 20
+    grown = {
+        UNSET: _growth(lambda: ours.invoke(PROMPT), invokes),
+        OPENAI: _growth(lambda: openai.invoke(PROMPT), invokes),
+    }
+    looped = {UNSET: _growth(lambda: asyncio.run(ours.ainvoke(PROMPT)), loops)}
+    return [
+        *_rows(f"growth in {invokes} calls", grown),
+        *_rows(f"growth in {loops} event loops", looped),
+    ]
+
+
+def _growth(action: Callable[[], object], times: int) -> _Size:
+    for _ in range(times // 5):  # pools and caches fill up
+        action()
+    before = _Size.now()
+    for _ in range(times):
+        action()
+    return _Size(*(new - old for new, old in zip(_Size.now(), before, strict=True)))
+
+
+def _rows(case: str, grown: dict[str, _Size]) -> list[Row]:
+    rows = []
+    for index, (unit, limit) in enumerate(_LIMITS.items()):
+        figures = {name: size[index] for name, size in grown.items()}
+        rows.append(Row(f"{case}, {unit}", figures, goals=[Goal("growth", figures[UNSET], limit)]))
+    return rows
+
+
+def _rss() -> float:
+    """Resident memory in KiB; where the present one is not told, the largest so far."""
+    if _STATM.exists():
+        return int(_STATM.read_text().split()[1]) * resource.getpagesize() / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,0 +1,27 @@
+"""The console script `langchain-sequrity`; its commands are in `commands`."""
+
+import io
+import sys
+from importlib.util import find_spec
+
+__all__ = ["main"]
+
+_EXTRA = ("click", "rich", "starlette", "uvicorn", "yaml")
+
+
+def main() -> None:
+    """Run the console script, and exit.
+
+    Raises:
+        SystemExit: Always: 0 for success, 1 for a failure, 2 for a command that is not one.
+    """
+    if any(find_spec(module) is None for module in _EXTRA):
+        sys.exit('The command line needs the extra: pip install "langchain-sequrity[local]"')
+    for stream in (sys.stdout, sys.stderr):
+        # Text from anywhere must not end the program where a terminal has a small alphabet.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+    from langchain_sequrity.cli.commands import cli  # noqa: PLC0415 - click belongs to the extra
+
+    cli()

@@ -1,0 +1,178 @@
+"""A run of the demo: input, server, model, agent, and the screen that follows them."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langgraph.errors import GraphRecursionError
+from langgraph.graph import MessagesState
+from langgraph.graph.state import CompiledStateGraph
+
+from langchain_sequrity import ChatSequrity, FeaturesHeader
+from langchain_sequrity.connection import DEFAULT_BASE_URL, LOOPBACK_KEY
+from langchain_sequrity.demo.agent import build_agent
+from langchain_sequrity.demo.brain import offline_script
+from langchain_sequrity.demo.packages import installed_packages, write_database
+from langchain_sequrity.demo.reports import ReportFolder
+from langchain_sequrity.demo.screen import Screen
+from langchain_sequrity.demo.sql import ReadOnlyDatabase
+from langchain_sequrity.demo.tools import make_tools
+from langchain_sequrity.errors import TurnFailed
+from langchain_sequrity.local import LocalServer
+from langchain_sequrity.transport import HttpClient
+from langchain_sequrity.wire.routes import Provider
+
+if TYPE_CHECKING:
+    import httpx
+    from rich.console import Console
+
+DEFAULT_QUESTION = (
+    "Which Python packages are installed here, which are the largest, under which licences are "
+    "they, and which ones do the others depend on most?"
+)
+LIVE_MODEL = "openai/gpt-5-mini"
+OFFLINE_MODEL = "offline/brain"
+
+_MOST_STEPS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What a run may be told.
+
+    Attributes:
+        question: What the agent is asked.
+        folder: Where the report goes.
+        live: Whether the hosted service answers instead of a server on this machine.
+        model: Name of the model, or `None` for a default.
+        provider: Provider segment of the URL, or `None` for the service's default.
+    """
+
+    question: str = DEFAULT_QUESTION
+    folder: Path = Path("demo-output")
+    live: bool = False
+    model: str | None = None
+    provider: Provider | None = None
+
+
+def run_demo(options: DemoOptions, console: "Console") -> None:
+    """Let the agent answer a question about the installed packages, and show how it does.
+
+    Args:
+        options: What is asked, and of whom.
+        console: Where it is shown.
+
+    Raises:
+        SequrityError: If no key is set for a live run, or the service or the turn failed.
+        OSError: If the report's folder cannot be written to.
+    """
+    screen = Screen(console)
+    with (
+        tempfile.TemporaryDirectory(prefix="langchain-sequrity-") as scratch,
+        _watched_client(screen, use_proxies=options.live) as client,
+        _model(options, client) as model,
+    ):
+        database = _collect(Path(scratch) / "packages.sqlite", screen)
+        reports = ReportFolder(options.folder)
+        agent = build_agent(model, make_tools(database, reports))
+        screen.fact("question", options.question, limit=2_000)
+        answer = _follow(agent, options.question, screen)
+        screen.outcome(answer, reports.written[-1] if reports.written else None)
+        screen.hints(*_hints(model, live=options.live))
+
+
+def _collect(path: Path, screen: Screen) -> ReadOnlyDatabase:
+    packages = installed_packages()
+    write_database(path, packages)
+    screen.fact("input", f"metadata of {len(packages)} installed packages, as a SQLite table")
+    return ReadOnlyDatabase(path)
+
+
+@contextmanager
+def _model(options: DemoOptions, client: HttpClient) -> Iterator[ChatSequrity]:
+    # Single-LLM: the model itself chooses the calls of the loop, which is what is shown here.
+    features = FeaturesHeader.single_llm()
+    if options.live:
+        yield ChatSequrity(
+            options.model or LIVE_MODEL,
+            provider=options.provider,
+            features=features,
+            http_client=client,
+        )
+        return
+    with LocalServer(script=offline_script()) as server:
+        yield ChatSequrity(
+            options.model or OFFLINE_MODEL,
+            provider=options.provider,
+            base_url=server.base_url,
+            api_key=LOOPBACK_KEY,  # the user's own keys stay out of a run that needs none
+            llm_api_key=None,
+            features=features,
+            http_client=client,
+        )
+
+
+def _watched_client(screen: Screen, *, use_proxies: bool) -> HttpClient:
+    def request(request: "httpx.Request") -> None:
+        size = int(request.headers.get("Content-Length", 0))
+        session_id = request.headers.get("X-Session-ID")
+        screen.request(request.method, request.url.path, session_id, size)
+
+    def reply(reply: "httpx.Response") -> None:
+        headers = reply.headers
+        screen.reply(
+            reply.status_code, headers.get("X-Session-ID"), headers.get("Content-Type", "")
+        )
+
+    hooks = {"request": [request], "response": [reply]}
+    return HttpClient(event_hooks=hooks, trust_env=use_proxies)
+
+
+def _follow(
+    agent: CompiledStateGraph[MessagesState, None, MessagesState, MessagesState],
+    question: str,
+    screen: Screen,
+) -> str:
+    """Show a run of the agent as it goes, and return its answer."""
+    answer = ""
+    stream = agent.stream(
+        {"messages": [HumanMessage(question)]},
+        {"recursion_limit": _MOST_STEPS},
+        stream_mode=["messages", "updates"],
+    )
+    try:
+        for mode, part in stream:
+            if mode == "messages":
+                message, _ = part
+                if isinstance(message, AIMessageChunk):
+                    screen.text(message.text)
+                continue
+            for update in part.values():
+                for message in update["messages"]:
+                    screen.message(message)
+                    answer = message.text if isinstance(message, AIMessage) else answer
+    except GraphRecursionError as error:
+        msg = (
+            f"The agent took {_MOST_STEPS} steps without an answer. Ask a narrower question with "
+            "`--question`, or another model with `--model`."
+        )
+        raise TurnFailed(msg) from error
+    return answer
+
+
+def _hints(model: ChatSequrity, *, live: bool) -> tuple[str, str]:
+    here = f'This was ChatSequrity("{model.model_name}", base_url="{model.base_url}")'
+    if live:
+        return (
+            f"{here}, the hosted service.",
+            "Offline the same runs with base_url=LocalServer(...).base_url; leave out `--live`.",
+        )
+    return (
+        f"{here}, a server on this machine, with a script as its model.",
+        f'To go live, set base_url="{DEFAULT_BASE_URL}" and SEQURITY_API_KEY: '
+        "`langchain-sequrity demo --live` does so.",
+    )

@@ -1,0 +1,81 @@
+"""What every request must bring before anything of it is read (`docs/security.md`, rule 9).
+
+The server is a target: pages in a browser can reach loopback addresses. A Host that is not ours
+(DNS rebinding), a body that a plain form could send, or a missing Authorization (cross-site
+requests) end here.
+"""
+
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
+
+from langchain_sequrity.local.refusals import refuse
+
+MAX_HEADER_LINE = 8192
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
+_SCHEME = "bearer "
+
+
+def check_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Check the size of header lines and that none that matters comes twice.
+
+    Args:
+        raw: Names and values as they came.
+
+    Returns:
+        The headers by lower-case name.
+
+    Raises:
+        StatusError: 431 for a line over 8 KiB, 400 for a repeated header.
+    """
+    headers: dict[str, str] = {}
+    for name, value in raw:
+        if len(name) + len(value) + 4 > MAX_HEADER_LINE:
+            shown = name[:64].decode("latin-1")
+            refuse(431, f"The header `{shown}` is longer than {MAX_HEADER_LINE} bytes.")
+        key = name.decode("latin-1").lower()
+        if key in headers and (key.startswith("x-") or key in ("authorization", "host")):
+            refuse(400, f"The header `{key}` comes twice.")
+        headers[key] = value.decode("latin-1")
+    return headers
+
+
+def check_host(headers: Mapping[str, str], allowed: frozenset[str] | None) -> None:
+    """Refuse a Host that is not ours with 421; `None` allows any."""
+    if allowed is None:
+        return
+    host = headers.get("host", "")
+    name = host[: host.rindex("]") + 1] if "]" in host else host.partition(":")[0]
+    if name.strip("[]").lower() not in allowed:
+        refuse(421, "The `Host` header does not name this server.")
+
+
+def bearer(headers: Mapping[str, str], keys: Sequence[str] | None) -> str:
+    """Return the bearer's key.
+
+    Args:
+        headers: The request's headers.
+        keys: Keys that are allowed, or `None` for any.
+
+    Returns:
+        The key.
+
+    Raises:
+        StatusError: 401 if it is missing or wrong.
+    """
+    value = headers.get("authorization", "")
+    key = value[len(_SCHEME) :].strip() if value.lower().startswith(_SCHEME) else ""
+    if not key:
+        refuse(401, "Send your key as `Authorization: Bearer <key>`.", WWW_Authenticate="Bearer")
+    if keys is not None:
+        # All are compared, so that the time tells nothing.
+        matches = [hmac.compare_digest(key.encode(), one.encode()) for one in keys]
+        if not any(matches):
+            refuse(401, "The key is not known.", WWW_Authenticate="Bearer")
+    return key
+
+
+def check_content_type(headers: Mapping[str, str]) -> None:
+    """Refuse with 415 what is not declared as JSON."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        refuse(415, "Send the body as JSON, with `Content-Type: application/json`.")

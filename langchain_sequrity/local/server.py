@@ -1,0 +1,200 @@
+"""`LocalServer`: the app in a thread of its own."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import uvicorn
+from langchain_core.language_models import BaseChatModel
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.local.app import RequestRecord, Services, make_app
+from langchain_sequrity.local.brains import Brain, ModelBrain
+from langchain_sequrity.local.guard import LOOPBACK_NAMES
+from langchain_sequrity.local.models import DeterministicModel
+from langchain_sequrity.local.script import Script, ScriptBrain
+from langchain_sequrity.local.sessions import MemorySessions, SessionStore
+from langchain_sequrity.local.turn import Fidelity
+
+_MAX_HEADER_BYTES = 1024 * 1024  # far above our own limit, so that the refusal is ours
+
+
+class LocalServer:
+    """Sequrity's REST API on this machine: no key, no network, the same client code.
+
+    Args:
+        model: The brain: any LangChain chat model. Without one, a deterministic model answers
+            from the request alone.
+        script: Rules that answer first: a `Script`, a path to a YAML or JSON file, or a list of
+            rules.
+        api_keys: Keys that are allowed. Without any, every non-empty key is, which is why the
+            server then listens on loopback addresses only.
+        host: Address to listen on.
+        port: Port, or 0 for a free one.
+        fidelity: `"full"` honours every field of the OpenAI format; `"documented"` only those the
+            service documents, and answers streams with plain JSON.
+        store: Where sessions live; in memory by default.
+        on_request: Called once for each answered request, on the server's thread.
+
+    Raises:
+        UsageError: If it would listen beyond loopback without keys.
+
+    Example:
+        ```python
+        from langchain_sequrity import ChatSequrity
+        from langchain_sequrity.local import LocalServer
+
+        with LocalServer(script=[{"when": {"user": "weather"}, "text": "Sunny."}]) as server:
+            model = ChatSequrity("any/model", base_url=server.base_url)
+            assert model.invoke("What is the weather?").text == "Sunny."
+        ```
+    """
+
+    def __init__(
+        self,
+        model: BaseChatModel | None = None,
+        script: "Script | str | Path | Iterable[Mapping[str, Any]] | None" = None,
+        *,
+        api_keys: Sequence[str] | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        fidelity: Fidelity = "full",
+        store: SessionStore | None = None,
+        on_request: Callable[[RequestRecord], None] | None = None,
+    ) -> None:
+        if host not in LOOPBACK_NAMES and not api_keys:
+            msg = (
+                f"Listening on `{host}` lets others in. Give `api_keys=[…]`, or keep to "
+                "`127.0.0.1`."
+            )
+            raise UsageError(msg)
+        if fidelity not in ("full", "documented"):
+            msg = f'`fidelity` is "full" or "documented"; got {fidelity!r}.'
+            raise UsageError(msg)
+        if isinstance(api_keys, str):
+            msg = "`api_keys` is a list of keys, not one text."
+            raise UsageError(msg)
+        self.sessions: SessionStore = MemorySessions() if store is None else store
+        self._host = host
+        self._port = port
+        self._services = Services(
+            store=self.sessions,
+            brain=_brain(model, script),
+            api_keys=api_keys,
+            hosts=LOOPBACK_NAMES if host in LOOPBACK_NAMES else None,
+            fidelity=fidelity,
+            on_request=on_request,
+        )
+        self._running: _Running | None = None
+
+    @property
+    def base_url(self) -> str:
+        """The URL to give to a client; raises `UsageError` before the server was started."""
+        if self._running is None:
+            msg = "The server is not running. Use `with LocalServer() as server:`, or `start()` it."
+            raise UsageError(msg)
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._running.port}"
+
+    def start(self) -> Self:
+        """Start the server and return once it accepts requests; a running one stays as it is.
+
+        Raises:
+            UsageError: If the address cannot be listened on.
+        """
+        if self._running is None:
+            self._running = _Running(self._services, self._host, self._port)
+        return self
+
+    def stop(self) -> None:
+        """Stop the server and free its port; open streams are cut. A stopped one stays stopped."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.stop()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the server has stopped, at most `timeout` seconds."""
+        if self._running is not None:
+            self._running.wait(timeout)
+
+    def __enter__(self) -> Self:
+        """Start the server."""
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop the server."""
+        self.stop()
+
+    def __repr__(self) -> str:
+        """Say where the server is."""
+        where = self.base_url if self._running else "stopped"
+        return f"<LocalServer {where} fidelity={self._services.fidelity!r}>"
+
+
+def _brain(
+    model: BaseChatModel | None, script: Script | str | Path | Iterable[Mapping[str, Any]] | None
+) -> Brain:
+    brain: Brain = DeterministicModel() if model is None else ModelBrain(model)
+    if script is None:
+        return brain
+    if isinstance(script, str | Path):
+        script = Script.from_file(script)
+    elif not isinstance(script, Script):
+        script = Script(script)
+    return ScriptBrain(script, brain)
+
+
+class _Running:
+    """A server that runs: its socket, its thread, its port."""
+
+    def __init__(self, services: Services, host: str, port: int) -> None:
+        self._socket = _listen(host, port)
+        self.port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(
+            make_app(services),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="LocalServer", daemon=True)
+        # The socket accepts already: requests wait in its queue for the loop to come up.
+        self._thread.start()
+
+    def _run(self) -> None:
+        self._server.run(sockets=[self._socket])
+
+    def wait(self, timeout: float | None = None) -> None:
+        self._thread.join(timeout)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        msg = f"Cannot listen on {host}:{port}: {error.strerror}. Use another port, or 0 for any."
+        raise UsageError(msg) from None
+    return listener

@@ -1,0 +1,190 @@
+"""Sessions: who owns them, what they remember, and when they end.
+
+A session is bound to the bearer that started it; to anyone else it does not exist. One request at
+a time may use it. It ends when its turns are used up, when it has been idle too long, or when the
+store is full and it is the one that was idle longest (`docs/security.md`, rule 4).
+"""
+
+import hashlib
+import hmac
+import secrets
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from langchain_core.messages import BaseMessage
+
+from langchain_sequrity.local.refusals import refuse
+
+MAX_SESSIONS = 10_000
+MAX_IDLE_SECONDS = 3600.0
+# Bearers are kept as digests with a key of this process, so that no store ever holds one.
+_BEARER_KEY = secrets.token_bytes(32)
+
+
+def bearer_digest(bearer: str) -> str:
+    """What a session keeps of its bearer."""
+    return hmac.digest(_BEARER_KEY, bearer.encode(), hashlib.sha256).hex()
+
+
+@dataclass
+class Session:
+    """What is remembered between the requests of a conversation.
+
+    Attributes:
+        bearer: Digest of the bearer that started it.
+        place: The path it was started on; it stays there.
+        id: A random id in the form of a UUID.
+        headers: X-Features, X-Policy and X-Config as they were first sent.
+        messages: The conversation so far, the last reply included.
+        turns: How many turns have ended.
+        calls: How many tool calls were handed out.
+    """
+
+    bearer: str
+    place: str
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    headers: dict[str, str] = field(default_factory=dict)
+    messages: list[BaseMessage] = field(default_factory=list)
+    turns: int = 0
+    calls: int = 0
+
+    @property
+    def short(self) -> str:
+        """The part of the id that short tool call ids carry."""
+        return self.id.replace("-", "")[-12:]
+
+
+class SessionStore(Protocol):
+    """Where sessions live. A store for several processes implements the same five methods."""
+
+    def find(self, session_id: str) -> Session | None:
+        """The session with this id, or with an id that ends in these 12 hex digits."""
+
+    def acquire(self, session_id: str) -> bool:
+        """Reserve a session for one request; `False` if another request has it."""
+
+    def release(self, session_id: str) -> None:
+        """Give a session back after a request."""
+
+    def save(self, session: Session) -> None:
+        """Keep what a turn has changed."""
+
+    def remove(self, session_id: str) -> None:
+        """End a session."""
+
+
+class MemorySessions:
+    """Sessions of one process.
+
+    Args:
+        max_sessions: How many are kept; the one that was idle longest goes first.
+        max_idle: Seconds after which an idle session has expired.
+        clock: Gives seconds that only go forward.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_sessions: int = MAX_SESSIONS,
+        max_idle: float = MAX_IDLE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_sessions = max_sessions
+        self._max_idle = max_idle
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._sessions: OrderedDict[str, tuple[Session, float]] = OrderedDict()
+        self._by_short: dict[str, str] = {}
+        self._busy: set[str] = set()
+
+    def __len__(self) -> int:
+        """How many sessions there are."""
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Session]:
+        """All sessions, the one used last at the end."""
+        with self._lock:
+            return iter([session for session, _ in self._sessions.values()])
+
+    def __getitem__(self, session_id: str) -> Session:
+        """The session with this id; raises `KeyError` if there is none."""
+        return self._sessions[session_id][0]
+
+    def find(self, session_id: str) -> Session | None:
+        """The session with this id, or with an id that ends in these 12 hex digits."""
+        with self._lock:
+            key = self._by_short.get(session_id, session_id)
+            session, used = self._sessions.get(key, (None, 0.0))
+            if session is not None and self._clock() - used > self._max_idle:
+                self._drop(key)
+                return None
+            return session
+
+    def acquire(self, session_id: str) -> bool:
+        """Reserve a session for one request; `False` if another request has it."""
+        with self._lock:
+            if session_id in self._busy:
+                return False
+            self._busy.add(session_id)
+            return True
+
+    def release(self, session_id: str) -> None:
+        """Give a session back after a request."""
+        with self._lock:
+            self._busy.discard(session_id)
+
+    def save(self, session: Session) -> None:
+        """Keep what a turn has changed."""
+        with self._lock:
+            self._sessions[session.id] = (session, self._clock())
+            self._sessions.move_to_end(session.id)
+            self._by_short[session.short] = session.id
+            idle = (key for key in self._sessions if key not in self._busy)
+            while len(self._sessions) > self._max_sessions and (oldest := next(idle, None)):
+                self._drop(oldest)
+                idle = (key for key in self._sessions if key not in self._busy)
+
+    def remove(self, session_id: str) -> None:
+        """End a session."""
+        with self._lock:
+            self._drop(session_id)
+
+    def _drop(self, session_id: str) -> None:
+        found = self._sessions.pop(session_id, None)
+        if found is not None:
+            self._by_short.pop(found[0].short, None)
+
+
+def resume(store: SessionStore, named: set[str], *, bearer: str, place: str) -> Session | None:
+    """Find the session that a request goes on with, and reserve it.
+
+    Args:
+        store: Where sessions live.
+        named: Every session that the request names, in its header or in tool call ids.
+        bearer: Digest of the request's bearer.
+        place: The path of the request.
+
+    Returns:
+        The session, reserved, or `None` if the request names none.
+
+    Raises:
+        StatusError: 404 for a session that this bearer does not have, or for two different ones;
+            409 if it is in use, or was started on another path.
+    """
+    found = {session.id: session for name in named if (session := store.find(name)) is not None}
+    known = [session for session in found.values() if hmac.compare_digest(session.bearer, bearer)]
+    if not named:
+        return None
+    if len(found) != 1 or not known or any(store.find(name) is None for name in named):
+        refuse(404, "The session is unknown or has expired, or the request names two of them.")
+    [session] = known
+    if session.place != place:
+        refuse(409, f"The session was started on {session.place} and goes on there only.")
+    if not store.acquire(session.id):
+        refuse(409, "The session is busy with another request. Wait for its reply.")
+    return session

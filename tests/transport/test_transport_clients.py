@@ -1,0 +1,548 @@
+"""Who sends: shared by threads, event loops and forked children, and given back by all of them."""
+
+import asyncio
+import contextlib
+import copy
+import gc
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from transport_helpers import (
+    ASEND,
+    ASTREAM,
+    AT_ONCE,
+    FIRST_TURN,
+    SEND,
+    STREAM_HEAD,
+    STREAMS,
+    WORKS,
+    RawServer,
+    Reader,
+    Script,
+    Way,
+    chunk,
+    events,
+    hangs,
+    http,
+    mocked,
+    quick,
+    read,
+    says,
+)
+
+from langchain_sequrity import errors
+from langchain_sequrity.transport import RetryPolicy, Transport, clients, idle, pool
+from langchain_sequrity.transport.outgoing import Origin
+
+ONCE = RetryPolicy(max_retries=0)
+Serve = Callable[..., RawServer]
+FDS = Path("/proc/self/fd")
+needs_proc = pytest.mark.skipif(not FDS.exists(), reason="counts open files in /proc")
+
+
+def open_files() -> int:
+    return len(list(FDS.iterdir()))
+
+
+def answer_then_close(way: Way) -> Any:
+    if way.streams:
+        return says(STREAM_HEAD, chunk(events("hi")), b"0\r\n\r\n", keep=False)
+    return says(http(b'{"text": "hi"}'), keep=False)
+
+
+# Event loops
+
+
+@needs_proc
+@pytest.mark.parametrize("way", [ASEND, ASTREAM], ids=str)
+def test_any_number_of_event_loops_leave_nothing_behind(serve: Serve, way: Way) -> None:
+    server = serve(STREAMS if way.streams else WORKS)
+    transport = Transport(server.url)
+    way.call(transport)
+    before = open_files()
+
+    for _ in range(10):
+        assert way.call(transport) in (["hi"], ["a", "b"])
+        assert len(clients._loops) == 0
+        assert server.closed.acquire(timeout=5)
+
+    gc.collect()
+    assert len(server.requests) == 11
+    assert open_files() <= before + 2
+
+
+def test_a_loop_that_was_closed_without_its_shutdown_is_forgotten(serve: Serve) -> None:
+    transport = Transport(serve(answer_then_close(ASEND)).url)
+
+    for _ in range(3):
+        loop = asyncio.new_event_loop()
+        assert loop.run_until_complete(ASEND.acall(transport)) == ["hi"]
+        loop.close()
+        assert len(clients._loops) == 1
+
+    assert ASEND.call(transport) == ["hi"]
+    assert len(clients._loops) == 0
+
+
+def test_a_connection_released_while_its_loop_shuts_down_is_closed(serve: Serve) -> None:
+    server = serve(WORKS)
+    transport = Transport(server.url)
+
+    async def late() -> Any:
+        try:
+            yield await ASEND.acall(transport)
+        finally:
+            await transport.asend(FIRST_TURN, read)
+
+    async def main() -> None:
+        shared = await clients.shared_async_sender(())
+        assert isinstance(shared, pool.AsyncPool)
+        await shared.aclose()
+        assert await ASEND.acall(transport) == ["hi"]
+
+    asyncio.run(main())
+    assert server.closed.acquire(timeout=5)
+
+
+async def test_many_tasks_share_the_connections_of_their_loop(serve: Serve) -> None:
+    server = serve(WORKS)
+    transport = Transport(server.url)
+
+    for _ in range(2):
+        replies = await asyncio.gather(*(ASEND.acall(transport) for _ in range(200)))
+        assert replies == [["hi"]] * 200
+
+    assert len(server.connections) <= 300  # 100 are kept for the second round
+
+
+def test_many_threads_share_the_connections_of_their_process(serve: Serve) -> None:
+    server = serve(WORKS)
+    transport = Transport(server.url)
+
+    with ThreadPoolExecutor(20) as threads:
+        replies = list(threads.map(lambda _: SEND.call(transport), range(200)))
+
+    assert replies == [["hi"]] * 200
+    assert len(server.connections) <= 20
+
+
+def test_calls_in_turn_use_one_connection(serve: Serve) -> None:
+    server = serve(WORKS)
+    transports = [Transport(server.url), Transport(server.url + "/")]
+
+    for transport in transports * 3:
+        assert SEND.call(transport) == ["hi"]
+
+    assert len(server.connections) == 1
+
+
+@needs_proc
+def test_thousands_of_calls_open_no_further_files(serve: Serve) -> None:
+    server = serve(WORKS)
+    transport = Transport(server.url)
+    SEND.call(transport)
+    before = open_files()
+
+    for _ in range(5000):
+        transport.send(FIRST_TURN, read)
+
+    assert open_files() <= before
+    assert len(server.connections) == 1
+
+
+@needs_proc
+def test_failures_open_no_further_files(serve: Serve, way: Way) -> None:
+    server = serve(says(http(b"{}")[:-1], keep=False))
+    transport = Transport(server.url, retry=ONCE)
+    with pytest.raises(errors.StreamInterrupted):
+        way.call(transport)
+    before = open_files()
+
+    for _ in range(10):
+        with pytest.raises(errors.StreamInterrupted):
+            way.call(transport)
+
+    gc.collect()
+    assert open_files() <= before + 2
+
+
+# Cancelling
+
+
+@pytest.mark.parametrize("way", [ASEND, ASTREAM], ids=str)
+@pytest.mark.parametrize("begun", [False, True], ids=["waiting", "half way"])
+async def test_a_cancelled_task_closes_its_connection_and_frees_its_slot(
+    serve: Serve, way: Way, begun: bool
+) -> None:
+    def stalls(connection: Any) -> bool:
+        if begun:
+            connection.sendall(STREAM_HEAD.replace(b"text/event-stream", b"application/json"))
+        return hangs(connection)
+
+    server = serve(stalls)
+    transport = Transport(server.url, timeouts=quick())
+    task = asyncio.create_task(way.acall(transport))
+    while not server.requests:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    slots = (await own_pool())._lines[Origin.of(httpx.URL(server.url))].slots
+
+    assert slots._value == pool.MAX_OPEN - 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert slots._value == pool.MAX_OPEN
+    assert await asyncio.to_thread(server.closed.acquire, timeout=5)
+
+
+async def own_pool() -> pool.AsyncPool:
+    sender = await clients.shared_async_sender(())
+    assert isinstance(sender, pool.AsyncPool)
+    return sender
+
+
+async def test_a_scope_of_anyio_that_is_cancelled_gives_the_connection_back(serve: Serve) -> None:
+    server = serve(says(STREAM_HEAD, chunk(events("a", done=False))))
+    transport = Transport(server.url)
+
+    with anyio.move_on_after(0.1):
+        async with aclosing(transport.astream(FIRST_TURN, Reader)) as pieces:
+            async for piece in pieces:
+                assert piece == "a"
+
+    assert await asyncio.to_thread(server.closed.acquire, timeout=5)
+    lines = (await own_pool())._lines[Origin.of(httpx.URL(server.url))]
+    assert lines.slots._value == pool.MAX_OPEN
+
+
+async def test_a_task_cancelled_at_any_moment_leaves_nothing_open(serve: Serve) -> None:
+    server = serve(STREAMS)
+    transport = Transport(server.url)
+    lines = None
+
+    for moment in range(40):
+        task = asyncio.create_task(ASTREAM.acall(transport))
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        lines = (await own_pool())._lines.get(Origin.of(httpx.URL(server.url)))
+        assert lines is None or lines.slots._value == pool.MAX_OPEN
+
+    assert await ASTREAM.acall(transport) == ["a", "b"]
+    gc.collect()
+
+
+# Limits of the pool
+
+
+class Waiting:
+    """A server that answers only when told."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def __call__(self, connection: Any) -> bool:
+        self.go.wait(5)
+        return WORKS(connection)
+
+
+async def test_a_full_pool_lets_calls_wait_for_the_pool_limit(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "MAX_OPEN", 1)
+    waiting = Waiting()
+    transport = Transport(serve(waiting).url, timeouts=quick(pool=0.05), retry=ONCE)
+    patient = Transport(transport._address.url.__str__(), timeouts=quick(pool=5.0))
+
+    first = asyncio.create_task(ASEND.acall(transport))
+    await asyncio.sleep(0.05)
+    with pytest.raises(errors.TimedOut, match="No free connection") as caught:
+        await ASEND.acall(transport)
+    second = asyncio.create_task(ASEND.acall(patient))
+    await asyncio.sleep(0.01)
+    waiting.go.set()
+
+    assert caught.value.is_retryable is True
+    assert await first == ["hi"]
+    assert await second == ["hi"]
+
+
+def test_a_full_pool_lets_threads_wait_for_the_pool_limit(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "MAX_OPEN", 1)
+    waiting = Waiting()
+    server = serve(waiting)
+    transport = Transport(server.url, timeouts=quick(pool=0.05), retry=ONCE)
+
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(SEND.call, transport)
+        while not server.requests:
+            threading.Event().wait(0.01)
+        with pytest.raises(errors.TimedOut, match="No free connection"):
+            SEND.call(transport)
+        waiting.go.set()
+        assert first.result() == ["hi"]
+
+
+def test_a_connection_that_the_server_closed_is_not_used_again(serve: Serve, way: Way) -> None:
+    server = serve(answer_then_close(way))
+    transport = Transport(server.url, retry=ONCE)
+
+    async def thrice() -> None:
+        for _ in range(3):
+            assert await way.acall(transport) == ["hi"]
+            assert await asyncio.to_thread(server.closed.acquire, timeout=5)
+
+    if way.is_async:
+        asyncio.run(thrice())
+        return
+    for _ in range(3):
+        assert way.call(transport) == ["hi"]
+        assert server.closed.acquire(timeout=5)
+
+
+def test_idle_connections_beyond_the_limit_and_the_oldest_are_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stack: idle.IdleStack[str] = idle.IdleStack()
+    monkeypatch.setattr(idle, "MAX_IDLE", 2)
+
+    assert stack.put("a") == []
+    assert stack.put("b") == []
+    assert stack.put("c") == ["a"]
+    assert stack.take() == "c"
+    monkeypatch.setattr(idle, "KEEPALIVE", -1.0)
+    assert stack.put("d") == ["b", "d"]
+    assert stack.take() is None
+    assert len(stack) == 0
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_more_idle_connections_than_are_kept_are_closed(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, is_async: bool
+) -> None:
+    monkeypatch.setattr(idle, "MAX_IDLE", 1)
+    waiting = Waiting()
+    server = serve(waiting)
+    transport = Transport(server.url)
+
+    async def both() -> None:
+        tasks = [asyncio.create_task(ASEND.acall(transport)) for _ in range(2)]
+        while len(server.requests) < 2:
+            await asyncio.sleep(0.01)
+        waiting.go.set()
+        assert await asyncio.gather(*tasks) == [["hi"], ["hi"]]
+        assert await asyncio.to_thread(server.closed.acquire, timeout=5)
+
+    if is_async:
+        asyncio.run(both())
+        return
+    with ThreadPoolExecutor(2) as threads:
+        calls = [threads.submit(SEND.call, transport) for _ in range(2)]
+        while len(server.requests) < 2:
+            threading.Event().wait(0.01)
+        waiting.go.set()
+        assert [call.result() for call in calls] == [["hi"], ["hi"]]
+    assert server.closed.acquire(timeout=5)
+
+
+# Closing
+
+
+def test_closing_gives_up_the_connections_to_this_service_only(serve: Serve) -> None:
+    here, there = serve(WORKS), serve(WORKS)
+    transport, other = Transport(here.url), Transport(there.url)
+    SEND.call(transport)
+    SEND.call(other)
+
+    transport.close()
+
+    assert here.closed.acquire(timeout=5)
+    assert SEND.call(transport) == ["hi"]
+    assert SEND.call(other) == ["hi"]
+    assert len(here.connections) == 2
+    assert len(there.connections) == 1
+
+
+async def test_closing_in_a_loop_gives_up_the_connections_to_this_service_only(
+    serve: Serve,
+) -> None:
+    here, there = serve(WORKS), serve(WORKS)
+    transport, other = Transport(here.url), Transport(there.url)
+    await transport.aclose()
+    await ASEND.acall(transport)
+    await ASEND.acall(other)
+
+    await transport.aclose()
+
+    assert await asyncio.to_thread(here.closed.acquire, timeout=5)
+    assert await ASEND.acall(transport) == ["hi"]
+    assert await ASEND.acall(other) == ["hi"]
+    assert len(here.connections) == 2
+    assert len(there.connections) == 1
+
+
+async def test_an_injected_client_is_never_closed() -> None:
+    sync_client = httpx.Client(transport=httpx.MockTransport(Script(SEND.success())))
+    async_client = httpx.AsyncClient(transport=httpx.MockTransport(Script(SEND.success())))
+    transport = Transport(
+        "https://service.example", http_client=sync_client, http_async_client=async_client
+    )
+    SEND.call(transport) if False else transport.send(FIRST_TURN, read)
+    await ASEND.acall(transport)
+
+    transport.close()
+    await transport.aclose()
+
+    assert not sync_client.is_closed
+    assert not async_client.is_closed
+
+
+def test_an_injected_client_keeps_its_own_headers_and_takes_the_calls(way: Way) -> None:
+    script = Script(way.success())
+    mock = httpx.MockTransport(script)
+    headers = {"X-Gateway": "mine", "Content-Type": "text/plain"}
+    transport = Transport(
+        "https://service.example",
+        http_client=httpx.Client(transport=mock, headers=headers, follow_redirects=True),
+        http_async_client=httpx.AsyncClient(transport=mock, headers=headers),
+    )
+
+    way.call(transport)
+
+    (request,) = script.requests
+    assert request.method == "POST"
+    assert request.headers["x-gateway"] == "mine"
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["accept-encoding"] == "identity"
+    assert request.content == FIRST_TURN.body
+
+
+def test_a_copy_is_the_same_and_a_pickle_is_refused() -> None:
+    transport = mocked(Script(SEND.success()))
+
+    assert copy.copy(transport) is transport
+    assert copy.deepcopy({"t": transport})["t"] is transport
+    with pytest.raises(TypeError, match="make a new one"):
+        pickle.dumps(transport)
+
+
+# Requests on the wire
+
+
+def test_the_request_is_plain_http_with_the_headers_of_the_call(serve: Serve, way: Way) -> None:
+    server = serve(STREAMS if way.streams else WORKS)
+    way.call(Transport(server.url + "/prefix/"))
+
+    head, _, body = server.requests[0].decode().partition("\r\n\r\n")
+    line, *headers = head.split("\r\n")
+    names = [header.partition(":")[0].lower() for header in headers]
+    assert line == "POST /prefix/control/chat/v1/chat/completions HTTP/1.1"
+    assert sorted(names) == sorted(
+        ["host", "content-length", "accept-encoding", "idempotency-key"]
+        + ["authorization", "content-type"]
+    )
+    assert body == '{"hello": 1}'
+
+
+# Proxies
+
+
+def test_the_proxy_of_the_environment_is_used(
+    serve: Serve, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = serve(STREAMS if way.streams else WORKS)
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    transport = Transport("http://service.invalid", retry=AT_ONCE)
+
+    assert way.call(transport) in (["hi"], ["a", "b"])
+
+    assert proxy.requests[0].startswith(b"POST http://service.invalid/control/")
+    clients._close_all()
+    clients._senders.clear()
+
+
+def test_a_shared_client_behind_a_proxy_keeps_no_cookies(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = http(b'{"text": "hi"}').replace(b"\r\n\r\n", b"\r\nSet-Cookie: a=b; Path=/\r\n\r\n", 1)
+    proxy = serve(says(reply))
+    monkeypatch.setenv("ALL_PROXY", proxy.url)
+    transport = Transport("http://service.invalid")
+
+    for _ in range(2):
+        assert SEND.call(transport) == ["hi"]
+
+    assert b"cookie" not in proxy.requests[1].lower()
+    clients._close_all()
+    clients._senders.clear()
+
+
+def test_a_service_that_needs_no_proxy_is_reached_directly(
+    serve: Serve, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, proxy = serve(STREAMS if way.streams else WORKS), serve(WORKS)
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    way.call(Transport(server.url))
+
+    assert len(server.requests) == 1
+    assert proxy.requests == []
+
+
+# Processes
+
+FORKING = """
+import os, sys
+from transport_helpers import SEND, ASEND
+from langchain_sequrity.transport import Transport
+
+transport = Transport(sys.argv[1])
+assert SEND.call(transport) == ["hi"]
+child = os.fork()
+if not child:
+    works = SEND.call(transport) == ["hi"] and ASEND.call(transport) == ["hi"]
+    os._exit(0 if works else 1)
+_, status = os.waitpid(child, 0)
+assert status == 0
+assert SEND.call(transport) == ["hi"]
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_opens_connections_of_its_own(serve: Serve) -> None:
+    server = serve(WORKS)
+
+    done = subprocess.run(  # noqa: S603  # our own program
+        [sys.executable, "-W", "error", "-c", FORKING, server.url],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(server.requests) == 4
+    assert len(server.connections) == 3
+
+
+def test_importing_and_making_a_transport_opens_nothing() -> None:
+    before = dict(clients._senders)
+    Transport("https://service.example")
+    assert clients._senders == before
