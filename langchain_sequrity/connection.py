@@ -8,9 +8,9 @@ import hmac
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from urllib.parse import urlsplit
 
+from langchain_sequrity._version import __version__
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
 from langchain_sequrity.wire.exchange import Call
@@ -22,7 +22,7 @@ LOOPBACK_KEY = "local"
 
 Header = tuple[bytes, bytes]
 
-_USER_AGENT = f"langchain-sequrity/{version('langchain-sequrity')}"
+_USER_AGENT = f"langchain-sequrity/{__version__}"
 _OWN_HEADERS = frozenset(
     {
         "authorization",

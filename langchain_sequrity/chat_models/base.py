@@ -1,7 +1,7 @@
 """What the chat models share: the way of a turn, and what LangChain asks of a model."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
@@ -15,15 +15,16 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from typing_extensions import override
 
 from langchain_sequrity.chat_models.parameters import Parameters
-from langchain_sequrity.chat_models.structured_output import (
-    Method,
-    Schema,
-    structured_output,
+from langchain_sequrity.chat_models.tools import (
     write_response_format,
+    write_tool,
+    write_tool_choice,
 )
-from langchain_sequrity.chat_models.tools import write_tool, write_tool_choice
 from langchain_sequrity.chat_models.turn import Turn
 from langchain_sequrity.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from langchain_sequrity.chat_models.structured_output import Method, Schema
 
 _CONFIGURABLE_SESSION = "sequrity_session_id"
 # Arguments of a call that are for this package, not for the body.
@@ -342,9 +343,9 @@ class SequrityChatModel(Parameters):
     @override
     def with_structured_output(
         self,
-        schema: Schema | None = None,
+        schema: "Schema | None" = None,
         *,
-        method: Method = "json_schema",
+        method: "Method" = "json_schema",
         include_raw: bool = False,
         strict: bool | None = None,
         **kwargs: Any,
@@ -386,6 +387,10 @@ class SequrityChatModel(Parameters):
                 assert isinstance(city, City)
             ```
         """
+        from langchain_sequrity.chat_models.structured_output import (  # noqa: PLC0415 - parsers are slow to import
+            structured_output,
+        )
+
         return structured_output(
             self, schema, method=method, include_raw=include_raw, strict=strict, **kwargs
         )

@@ -17,6 +17,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import TypeBaseModel, is_basemodel_subclass
 from pydantic import BaseModel
 
+from langchain_sequrity.chat_models.tools import write_response_format
 from langchain_sequrity.errors import ForcedToolMissing, UsageError
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
@@ -127,30 +128,6 @@ def _json_parser(schema: Any) -> Runnable[Any, Any]:
         cls: TypeBaseModel = schema
         return PydanticOutputParser(pydantic_object=cls)
     return JsonOutputParser()
-
-
-def write_response_format(schema: Any, *, strict: bool | None = None) -> dict[str, Any]:
-    """Write a schema as the `response_format` of chat/completions.
-
-    Args:
-        schema: A pydantic class, a TypedDict, a JSON Schema, an OpenAI function, or a
-            `response_format` object, which is returned as it is.
-        strict: Whether the reply must fit exactly; left out when `None`.
-
-    Returns:
-        The object for the body.
-    """
-    if isinstance(schema, dict) and schema.get("type") in ("json_schema", "json_object", "text"):
-        return schema
-    if isinstance(schema, dict) and "name" in schema and "schema" in schema:
-        return {"type": "json_schema", "json_schema": schema}
-    function = convert_to_openai_tool(schema, strict=strict)["function"]
-    inner = {"name": function["name"], "schema": function.get("parameters", {"type": "object"})}
-    if function.get("description"):
-        inner["description"] = function["description"]
-    if strict is not None:
-        inner["strict"] = strict
-    return {"type": "json_schema", "json_schema": inner}
 
 
 def _with_raw(llm: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[Any, Any]:

@@ -1,4 +1,4 @@
-"""Tools and what is to be done with them, as chat/completions words it."""
+"""Tools, the choice among them, and shapes of answers, as chat/completions words them."""
 
 from typing import Any
 
@@ -33,3 +33,27 @@ def write_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> Any:
         msg = f"`tool_choice` names the tool {choice!r}, but the tools are {names}."
         raise UsageError(msg)
     return {"type": "function", "function": {"name": choice}}
+
+
+def write_response_format(schema: Any, *, strict: bool | None = None) -> dict[str, Any]:
+    """Write a schema as the `response_format` of chat/completions.
+
+    Args:
+        schema: A pydantic class, a TypedDict, a JSON Schema, an OpenAI function, or a
+            `response_format` object, which is returned as it is.
+        strict: Whether the reply must fit exactly; left out when `None`.
+
+    Returns:
+        The object for the body.
+    """
+    if isinstance(schema, dict) and schema.get("type") in ("json_schema", "json_object", "text"):
+        return schema
+    if isinstance(schema, dict) and "name" in schema and "schema" in schema:
+        return {"type": "json_schema", "json_schema": schema}
+    function = convert_to_openai_tool(schema, strict=strict)["function"]
+    inner = {"name": function["name"], "schema": function.get("parameters", {"type": "object"})}
+    if function.get("description"):
+        inner["description"] = function["description"]
+    if strict is not None:
+        inner["strict"] = strict
+    return {"type": "json_schema", "json_schema": inner}

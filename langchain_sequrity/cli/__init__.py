@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 __all__ = ["main"]
 
-_EXTRA = ("click", "rich", "starlette", "uvicorn", "yaml")
+_EXTRA = ("click", "regex", "rich", "starlette", "uvicorn", "yaml")
 
 
 def main() -> None:
@@ -24,4 +24,4 @@ def main() -> None:
 
     from langchain_sequrity.cli.commands import cli  # noqa: PLC0415 - click belongs to the extra
 
-    cli()
+    cli(prog_name="langchain-sequrity")

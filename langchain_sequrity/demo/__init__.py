@@ -7,5 +7,5 @@
 | `packages` | the input: metadata of the installed packages as a SQLite file |
 | `sql`, `reports` | SQL that can only read, files that stay in one folder |
 | `brain` | the offline model: it plans queries and words what they returned |
-| `screen`, `run` | what is seen, and the run as a whole |
+| `screen`, `run`, `options` | what is seen, the run as a whole, what it may be told |
 """

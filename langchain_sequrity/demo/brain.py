@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages.tool import tool_call
 
 from langchain_sequrity.demo.packages import normalize
 from langchain_sequrity.display import plain
+from langchain_sequrity.local import Script
+from langchain_sequrity.wire.exchange import ChatRequest
 
 Row = Mapping[str, Any]
 
@@ -160,6 +163,20 @@ def _plan(question: str) -> list[Topic]:
 
 
 # Steps
+
+
+def offline_script() -> Script:
+    """Make the script for a local server whose model takes `next_step` at each request."""
+    return Script([{"when": {"role": "chat"}, "answer": _answer}], name="the demo's script")
+
+
+def _answer(request: ChatRequest) -> AIMessage:
+    step = next_step(request.messages)
+    calls = [
+        tool_call(name=name, args=arguments, id=f"call-{number}")
+        for number, (name, arguments) in enumerate(step.calls)
+    ]
+    return AIMessage(step.text, tool_calls=calls)
 
 
 def next_step(messages: Sequence[BaseMessage]) -> Step:

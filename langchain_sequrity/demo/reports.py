@@ -23,7 +23,7 @@ class ReportFolder:
     """A folder that reports may be added to.
 
     Args:
-        folder: Where they go; it is made when the first one is written.
+        folder: Where they go; it must exist.
         max_bytes: Size of the longest report.
 
     Attributes:
@@ -59,7 +59,6 @@ class ReportFolder:
         if len(data) > self.max_bytes:
             msg = f"The report has {len(data)} bytes; at most {self.max_bytes} are allowed."
             raise ReportRefused(msg)
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder.resolve() / name
         try:
             # Mode `x` makes the file or fails: it neither replaces one nor follows a link.

@@ -3,9 +3,8 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langgraph.errors import GraphRecursionError
@@ -16,47 +15,21 @@ from langchain_sequrity import ChatSequrity, FeaturesHeader
 from langchain_sequrity.connection import DEFAULT_BASE_URL, LOOPBACK_KEY
 from langchain_sequrity.demo.agent import build_agent
 from langchain_sequrity.demo.brain import offline_script
+from langchain_sequrity.demo.options import LIVE_MODEL, OFFLINE_MODEL, DemoOptions
 from langchain_sequrity.demo.packages import installed_packages, write_database
 from langchain_sequrity.demo.reports import ReportFolder
 from langchain_sequrity.demo.screen import Screen
 from langchain_sequrity.demo.sql import ReadOnlyDatabase
 from langchain_sequrity.demo.tools import make_tools
-from langchain_sequrity.errors import TurnFailed
+from langchain_sequrity.errors import TurnFailed, UsageError
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.transport import HttpClient
-from langchain_sequrity.wire.routes import Provider
 
 if TYPE_CHECKING:
     import httpx
     from rich.console import Console
 
-DEFAULT_QUESTION = (
-    "Which Python packages are installed here, which are the largest, under which licences are "
-    "they, and which ones do the others depend on most?"
-)
-LIVE_MODEL = "openai/gpt-5-mini"
-OFFLINE_MODEL = "offline/brain"
-
 _MOST_STEPS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class DemoOptions:
-    """What a run may be told.
-
-    Attributes:
-        question: What the agent is asked.
-        folder: Where the report goes.
-        live: Whether the hosted service answers instead of a server on this machine.
-        model: Name of the model, or `None` for a default.
-        provider: Provider segment of the URL, or `None` for the service's default.
-    """
-
-    question: str = DEFAULT_QUESTION
-    folder: Path = Path("demo-output")
-    live: bool = False
-    model: str | None = None
-    provider: Provider | None = None
 
 
 def run_demo(options: DemoOptions, console: "Console") -> None:
@@ -67,22 +40,32 @@ def run_demo(options: DemoOptions, console: "Console") -> None:
         console: Where it is shown.
 
     Raises:
-        SequrityError: If no key is set for a live run, or the service or the turn failed.
-        OSError: If the report's folder cannot be written to.
+        SequrityError: If no key is set for a live run, the report's folder cannot be made, or the
+            service or the turn failed.
+        OSError: If the folder cannot be written to.
     """
     screen = Screen(console)
+    reports = ReportFolder(_made(options.folder))
     with (
         tempfile.TemporaryDirectory(prefix="langchain-sequrity-") as scratch,
         _watched_client(screen, use_proxies=options.live) as client,
         _model(options, client) as model,
     ):
         database = _collect(Path(scratch) / "packages.sqlite", screen)
-        reports = ReportFolder(options.folder)
         agent = build_agent(model, make_tools(database, reports))
         screen.fact("question", options.question, limit=2_000)
         answer = _follow(agent, options.question, screen)
         screen.outcome(answer, reports.written[-1] if reports.written else None)
         screen.hints(*_hints(model, live=options.live))
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"The folder `{folder}` cannot be made: {error.strerror}. Choose another `--folder`."
+        raise UsageError(msg) from error
+    return folder
 
 
 def _collect(path: Path, screen: Screen) -> ReadOnlyDatabase:
@@ -128,8 +111,9 @@ def _watched_client(screen: Screen, *, use_proxies: bool) -> HttpClient:
             reply.status_code, headers.get("X-Session-ID"), headers.get("Content-Type", "")
         )
 
-    hooks = {"request": [request], "response": [reply]}
-    return HttpClient(event_hooks=hooks, trust_env=use_proxies)
+    return HttpClient(
+        event_hooks={"request": [request], "response": [reply]}, trust_env=use_proxies
+    )
 
 
 def _follow(
@@ -139,7 +123,7 @@ def _follow(
 ) -> str:
     """Show a run of the agent as it goes, and return its answer."""
     answer = ""
-    stream = agent.stream(
+    stream: Iterator[Any] = agent.stream(
         {"messages": [HumanMessage(question)]},
         {"recursion_limit": _MOST_STEPS},
         stream_mode=["messages", "updates"],
@@ -165,14 +149,8 @@ def _follow(
 
 
 def _hints(model: ChatSequrity, *, live: bool) -> tuple[str, str]:
-    here = f'This was ChatSequrity("{model.model_name}", base_url="{model.base_url}")'
+    here = f'This was ChatSequrity("{model.model_name}", base_url="{model.base_url}").'
     if live:
-        return (
-            f"{here}, the hosted service.",
-            "Offline the same runs with base_url=LocalServer(...).base_url; leave out `--live`.",
-        )
-    return (
-        f"{here}, a server on this machine, with a script as its model.",
-        f'To go live, set base_url="{DEFAULT_BASE_URL}" and SEQURITY_API_KEY: '
-        "`langchain-sequrity demo --live` does so.",
-    )
+        return here, "Without `--live` a local server takes its place: LocalServer().base_url."
+    there = f'base_url="{DEFAULT_BASE_URL}" and the key in SEQURITY_API_KEY'
+    return here, f"To go live, use {there}; `langchain-sequrity demo --live` does."

@@ -69,7 +69,7 @@ class Screen:
         """Print the tool calls or the tool result of a finished message."""
         if isinstance(message, AIMessage):
             for call in message.tool_calls:
-                self.fact("call", f"{call['name']}  {_arguments(call['args'])}")
+                self.fact("call", f"{call['name']}  {_arguments(call['args'])}".rstrip())
         elif isinstance(message, ToolMessage):
             self.fact("result", f"{message.name}  {message.text}")
 

@@ -6,7 +6,7 @@ Needs the extra `local`: `pip install "langchain-sequrity[local]"`.
 from langchain_sequrity.errors import MissingExtra
 
 try:
-    from langchain_sequrity.local.app import RequestRecord
+    from langchain_sequrity.local.edge import RequestRecord
     from langchain_sequrity.local.script import Script
     from langchain_sequrity.local.server import LocalServer
     from langchain_sequrity.local.sessions import MemorySessions, Session, SessionStore

@@ -13,6 +13,22 @@ from langchain_sequrity.local.refusals import refuse
 MAX_HEADER_LINE = 8192
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 _SCHEME = "bearer "
+_AROUND = len(": \r\n")
+# Of these a second one would contradict the first, and who reads which is anybody's guess.
+_ONCE = frozenset(
+    {
+        "authorization",
+        "content-length",
+        "content-type",
+        "host",
+        "idempotency-key",
+        "x-api-key",
+        "x-config",
+        "x-features",
+        "x-policy",
+        "x-session-id",
+    }
+)
 
 
 def check_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -29,31 +45,32 @@ def check_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """
     headers: dict[str, str] = {}
     for name, value in raw:
-        if len(name) + len(value) + 4 > MAX_HEADER_LINE:
-            shown = name[:64].decode("latin-1")
-            refuse(431, f"The header `{shown}` is longer than {MAX_HEADER_LINE} bytes.")
         key = name.decode("latin-1").lower()
-        if key in headers and (key.startswith("x-") or key in ("authorization", "host")):
-            refuse(400, f"The header `{key}` comes twice.")
+        if len(name) + len(value) + _AROUND > MAX_HEADER_LINE:
+            refuse(431, f"The header `{key[:64]}` is longer than {MAX_HEADER_LINE} bytes.")
+        if key in headers and key in _ONCE:
+            refuse(400, f"The header `{key}` comes twice. Send it once.")
         headers[key] = value.decode("latin-1")
     return headers
 
 
 def check_host(headers: Mapping[str, str], allowed: frozenset[str] | None) -> None:
     """Refuse a Host that is not ours with 421; `None` allows any."""
-    if allowed is None:
-        return
-    host = headers.get("host", "")
-    name = host[: host.rindex("]") + 1] if "]" in host else host.partition(":")[0]
-    if name.strip("[]").lower() not in allowed:
-        refuse(421, "The `Host` header does not name this server.")
+    if allowed is not None and _host_name(headers.get("host", "")) not in allowed:
+        refuse(421, "The `Host` header does not name this server. Use its `base_url`.")
+
+
+def _host_name(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower()
 
 
 def bearer(headers: Mapping[str, str], keys: Sequence[str] | None) -> str:
     """Return the bearer's key.
 
     Args:
-        headers: The request's headers.
+        headers: The request's headers, by lower-case name.
         keys: Keys that are allowed, or `None` for any.
 
     Returns:
@@ -65,12 +82,12 @@ def bearer(headers: Mapping[str, str], keys: Sequence[str] | None) -> str:
     value = headers.get("authorization", "")
     key = value[len(_SCHEME) :].strip() if value.lower().startswith(_SCHEME) else ""
     if not key:
-        refuse(401, "Send your key as `Authorization: Bearer <key>`.", WWW_Authenticate="Bearer")
+        refuse(401, "Send your key as `Authorization: Bearer <key>`.")
     if keys is not None:
         # All are compared, so that the time tells nothing.
         matches = [hmac.compare_digest(key.encode(), one.encode()) for one in keys]
         if not any(matches):
-            refuse(401, "The key is not known.", WWW_Authenticate="Bearer")
+            refuse(401, "The key is not known. Check it.")
     return key
 
 

@@ -10,7 +10,9 @@ from langchain_sequrity.local.refusals import refuse
 def complete(messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]) -> list[BaseMessage]:
     """Return the whole conversation that a request stands for.
 
-    A client may send the whole history each time, or only what is new (`docs/behaviour.md`, P5).
+    A client may send the whole history each time, a trimmed one, or only what is new
+    (`docs/behaviour.md`, P5). A history holds something that the assistant has said; what is new
+    does not.
 
     Args:
         messages: The messages of the request.
@@ -22,46 +24,65 @@ def complete(messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]) -> 
     Raises:
         StatusError: 400 if a tool call has no result, or a result no call.
     """
-    together = [*stored, *messages]
-    if stored and _continues(messages, stored) and _problem(together) is None:
-        return together
-    problem = _problem(messages)
+    whole = list(messages) if _is_history(messages, stored) else _continued(messages, stored)
+    problem = _problem(whole)
     if problem is not None:
         refuse(400, problem)
-    return list(messages)
+    return whole
 
 
-def _continues(messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]) -> bool:
-    """Whether the messages are new: the first of them is nowhere in what was said before."""
-    first = next((one for one in messages if not isinstance(one, SystemMessage)), None)
-    if first is None:
-        return False
-    return not any(type(one) is type(first) and one.content == first.content for one in stored)
+def _is_history(messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]) -> bool:
+    said = {_identity(message) for message in stored if isinstance(message, AIMessage)}
+    return any(_identity(one) in said for one in messages if isinstance(one, AIMessage))
+
+
+def _identity(message: AIMessage) -> tuple[str | None, ...] | str:
+    # Clients reword the content of a message that calls tools (null, empty); ids stay.
+    return tuple(_call_ids(message)) or str(message.text)
+
+
+def _continued(messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """What is new after what was said; instructions that are sent again are not said again."""
+    instructions = [one.content for one in stored if isinstance(one, SystemMessage)]
+    new = (
+        one
+        for one in messages
+        if not (isinstance(one, SystemMessage) and one.content in instructions)
+    )
+    return [*stored, *new]
+
+
+def _call_ids(message: AIMessage) -> list[str | None]:
+    return [call["id"] for call in (*message.tool_calls, *message.invalid_tool_calls)]
 
 
 def _problem(messages: Sequence[BaseMessage]) -> str | None:
-    open_calls: dict[str | None, None] = {}
+    waiting: set[str | None] = set()
     answered: set[str] = set()
     for message in messages:
         if isinstance(message, ToolMessage):
             call_id = message.tool_call_id
-            if call_id in open_calls:
-                del open_calls[call_id]
-                answered.add(call_id)
-                continue
-            if call_id in answered:
-                return f"The tool call `{call_id}` has two results. Send one."
-            return (
-                f"The tool result for `{call_id}` follows no assistant message that makes this "
-                "call. Send that message before it, or name its session."
-            )
-        if open_calls:
+            if call_id not in waiting:
+                return _misplaced(call_id, twice=call_id in answered)
+            waiting.remove(call_id)
+            answered.add(call_id)
+        elif waiting:
             break
-        if isinstance(message, AIMessage):
-            answered = set()
-            open_calls = {call["id"]: None for call in message.tool_calls}
-            if len(open_calls) != len(message.tool_calls):
+        elif isinstance(message, AIMessage):
+            ids = _call_ids(message)
+            waiting = set(ids)
+            if len(waiting) != len(ids):
                 return "An assistant message makes two tool calls with the same id."
-    if not open_calls:
+    if not waiting:
         return None
-    return f"The tool call `{next(iter(open_calls))}` has no result. Send a tool message for it."
+    missing = ", ".join(sorted(f"`{call_id}`" for call_id in waiting))
+    return f"No result was sent for the tool call {missing}. Send a tool message for each."
+
+
+def _misplaced(call_id: str, *, twice: bool) -> str:
+    if twice:
+        return f"The tool call `{call_id}` has two results. Send one."
+    return (
+        f"The tool result for `{call_id}` follows no assistant message that makes this call. "
+        "Send that message before it, or name its session."
+    )

@@ -4,7 +4,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from langchain_sequrity.local.refusals import refuse
 
@@ -14,15 +14,18 @@ MAX_AGE_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class StoredReply:
-    """A reply as it went out."""
+    """A reply of status 200 as it went out."""
 
-    status: int
     headers: dict[str, str]
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 class Replies:
     """Replies by idempotency key, for some minutes.
+
+    A request is begun, then either kept with its reply or ended without one. What failed has
+    changed nothing, so it is forgotten and may be sent again. A key that is `None` stands for a
+    request without one, of which nothing is noted.
 
     Args:
         clock: Gives seconds that only go forward.
@@ -31,49 +34,60 @@ class Replies:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        # Key → digest of the request, when it came, and the reply once there is one.
-        self._known: OrderedDict[str, tuple[str, float, StoredReply | None]] = OrderedDict()
+        self._running: dict[str, str] = {}  # key → digest of the request
+        # Key → digest, when the reply was made, and the reply; the oldest first.
+        self._kept: OrderedDict[str, tuple[str, float, StoredReply]] = OrderedDict()
 
-    def begin(self, key: str, request: str) -> StoredReply | None:
+    def begin(self, key: str | None, digest: str) -> StoredReply | None:
         """Note that a request is being answered.
 
         Args:
             key: The client's key, together with its bearer.
-            request: A digest of path and body.
+            digest: A digest of all that the reply depends on.
 
         Returns:
-            The reply if the request was answered before.
+            The reply if the request was answered before; it is then not begun again.
 
         Raises:
             StatusError: 422 if the key was used for another request, 409 if the same request is
                 still being answered.
         """
+        if key is None:
+            return None
         with self._lock:
             self._forget_old()
-            known = self._known.get(key)
-            if known is None:
-                self._known[key] = (request, self._clock(), None)
+            before, reply = self._known(key)
+            if before is None:
+                self._running[key] = digest
                 return None
-        if known[0] != request:
+        if before != digest:
             refuse(422, "The `Idempotency-Key` was used for another request. Make a new key.")
-        if known[2] is None:
+        if reply is None:
             refuse(409, "The request with this `Idempotency-Key` is still being answered.")
-        return known[2]
+        return reply
 
-    def end(self, key: str, reply: StoredReply | None) -> None:
-        """Keep the reply, or forget a request that has changed nothing."""
+    def _known(self, key: str) -> tuple[str | None, StoredReply | None]:
+        if key in self._kept:
+            digest, _, reply = self._kept[key]
+            return digest, reply
+        return self._running.get(key), None
+
+    def keep(self, key: str | None, reply: StoredReply) -> None:
+        """Keep the reply of a request that was begun."""
+        if key is None:
+            return
         with self._lock:
-            request, began, _ = self._known.get(key, ("", 0.0, None))
-            if reply is None:
-                self._known.pop(key, None)
-            else:
-                self._known[key] = (request, began, reply)
+            self._kept[key] = (self._running.pop(key), self._clock(), reply)
+
+    def end(self, key: str | None) -> None:
+        """Forget a request that was begun, unless its reply was kept."""
+        with self._lock:
+            self._running.pop(key or "", None)
 
     def _forget_old(self) -> None:
-        now = self._clock()
-        while self._known:
-            key, (_, began, reply) = next(iter(self._known.items()))
-            too_many = len(self._known) > MAX_REPLIES and reply is not None
-            if not too_many and now - began <= MAX_AGE_SECONDS:
+        oldest_kept = self._clock() - MAX_AGE_SECONDS
+        while self._kept:
+            _, made, _ = next(iter(self._kept.values()))
+            if len(self._kept) < MAX_REPLIES and made >= oldest_kept:
                 return
-            del self._known[key]
+            self._kept.popitem(last=False)

@@ -5,16 +5,17 @@ from typing import Any, NoReturn
 from langchain_sequrity.errors import status_error
 
 
-def refuse(status: int, detail: Any, **headers: str) -> NoReturn:
+def refuse(status: int, detail: Any, *, retry_after: float | None = None) -> NoReturn:
     """Answer a request with an error.
 
     Args:
         status: The HTTP status.
         detail: What is wrong and what to do: a sentence, or a list of problems.
-        **headers: Headers of the reply, `_` for `-`.
+        retry_after: Seconds after which it may be sent again.
 
     Raises:
         StatusError: Always; the app turns it into the reply.
     """
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    raise status_error(status)(str(detail), status=status, body={"detail": detail}, headers=named)
+    raise status_error(status)(
+        str(detail), status=status, body={"detail": detail}, retry_after=retry_after
+    )

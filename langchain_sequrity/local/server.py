@@ -11,8 +11,10 @@ import uvicorn
 from langchain_core.language_models import BaseChatModel
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.local.app import RequestRecord, Services, make_app
+from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.brains import Brain, ModelBrain
+from langchain_sequrity.local.chats import Services
+from langchain_sequrity.local.edge import RequestRecord
 from langchain_sequrity.local.guard import LOOPBACK_NAMES
 from langchain_sequrity.local.models import DeterministicModel
 from langchain_sequrity.local.script import Script, ScriptBrain
@@ -20,6 +22,8 @@ from langchain_sequrity.local.sessions import MemorySessions, SessionStore
 from langchain_sequrity.local.turn import Fidelity
 
 _MAX_HEADER_BYTES = 1024 * 1024  # far above our own limit, so that the refusal is ours
+_GRACE_SECONDS = 1  # for replies under way when the server stops; uvicorn takes whole seconds
+_STOP_SECONDS = 2.5
 
 
 class LocalServer:
@@ -110,7 +114,10 @@ class LocalServer:
         return self
 
     def stop(self) -> None:
-        """Stop the server and free its port; open streams are cut. A stopped one stays stopped."""
+        """Stop the server and free its port, within three seconds; open streams are cut.
+
+        A stopped server stays stopped.
+        """
         running, self._running = self._running, None
         if running is not None:
             running.stop()
@@ -164,10 +171,12 @@ class _Running:
             ws="none",
             lifespan="off",
             log_config=None,
+            # The edge logs what fails; uvicorn would log every stream that a stop cuts.
+            log_level="critical",
             access_log=False,
             server_header=False,
             h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
-            timeout_graceful_shutdown=1,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="LocalServer", daemon=True)
@@ -182,7 +191,8 @@ class _Running:
 
     def stop(self) -> None:
         self._server.should_exit = True
-        self._thread.join()
+        # A brain that is still thinking cannot be interrupted; its thread ends with its answer.
+        self._thread.join(_STOP_SECONDS)
         self._socket.close()
 
 
@@ -193,8 +203,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.bind((host, port))
         listener.listen(1024)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         listener.close()
-        msg = f"Cannot listen on {host}:{port}: {error.strerror}. Use another port, or 0 for any."
+        reason = getattr(error, "strerror", None) or error
+        msg = f"Cannot listen on {host}:{port}: {reason}. Use another port, or 0 for any."
         raise UsageError(msg) from None
     return listener

@@ -14,7 +14,8 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import islice, takewhile
+from typing import NoReturn, Protocol
 
 from langchain_core.messages import BaseMessage
 
@@ -39,10 +40,11 @@ class Session:
         bearer: Digest of the bearer that started it.
         place: The path it was started on; it stays there.
         id: A random id in the form of a UUID.
-        headers: X-Features, X-Policy and X-Config as they were first sent.
+        headers: X-Features, X-Policy and X-Config of the first request, in one spelling.
         messages: The conversation so far, the last reply included.
         turns: How many turns have ended.
         calls: How many tool calls were handed out.
+        max_turns: How many turns it has, or `None` for no limit.
     """
 
     bearer: str
@@ -52,6 +54,7 @@ class Session:
     messages: list[BaseMessage] = field(default_factory=list)
     turns: int = 0
     calls: int = 0
+    max_turns: int | None = None
 
     @property
     def short(self) -> str:
@@ -118,11 +121,8 @@ class MemorySessions:
     def find(self, session_id: str) -> Session | None:
         """The session with this id, or with an id that ends in these 12 hex digits."""
         with self._lock:
-            key = self._by_short.get(session_id, session_id)
-            session, used = self._sessions.get(key, (None, 0.0))
-            if session is not None and self._clock() - used > self._max_idle:
-                self._drop(key)
-                return None
+            self._drop_expired()
+            session, _ = self._sessions.get(self._by_short.get(session_id, session_id), (None, 0))
             return session
 
     def acquire(self, session_id: str) -> bool:
@@ -144,15 +144,24 @@ class MemorySessions:
             self._sessions[session.id] = (session, self._clock())
             self._sessions.move_to_end(session.id)
             self._by_short[session.short] = session.id
-            idle = (key for key in self._sessions if key not in self._busy)
-            while len(self._sessions) > self._max_sessions and (oldest := next(idle, None)):
+            self._drop_expired()
+            excess = max(0, len(self._sessions) - self._max_sessions)
+            for oldest in list(islice(self._idle(), excess)):
                 self._drop(oldest)
-                idle = (key for key in self._sessions if key not in self._busy)
 
     def remove(self, session_id: str) -> None:
         """End a session."""
         with self._lock:
             self._drop(session_id)
+
+    def _idle(self) -> Iterator[str]:
+        return (key for key in self._sessions if key not in self._busy)
+
+    def _drop_expired(self) -> None:
+        last_good = self._clock() - self._max_idle
+        expired = list(takewhile(lambda key: self._sessions[key][1] < last_good, self._idle()))
+        for key in expired:
+            self._drop(key)
 
     def _drop(self, session_id: str) -> None:
         found = self._sessions.pop(session_id, None)
@@ -176,15 +185,29 @@ def resume(store: SessionStore, named: set[str], *, bearer: str, place: str) -> 
         StatusError: 404 for a session that this bearer does not have, or for two different ones;
             409 if it is in use, or was started on another path.
     """
-    found = {session.id: session for name in named if (session := store.find(name)) is not None}
-    known = [session for session in found.values() if hmac.compare_digest(session.bearer, bearer)]
     if not named:
         return None
-    if len(found) != 1 or not known or any(store.find(name) is None for name in named):
-        refuse(404, "The session is unknown or has expired, or the request names two of them.")
-    [session] = known
-    if session.place != place:
-        refuse(409, f"The session was started on {session.place} and goes on there only.")
-    if not store.acquire(session.id):
+    session_id = _the_one(store, named, bearer)
+    if not store.acquire(session_id):
         refuse(409, "The session is busy with another request. Wait for its reply.")
+    # It may have changed, or ended, before it was ours.
+    session = store.find(session_id)
+    if session is None or session.place != place:
+        store.release(session_id)
+        if session is None:
+            _unknown()
+        refuse(409, f"The session was started on `{session.place}` and goes on there only.")
     return session
+
+
+def _the_one(store: SessionStore, named: set[str], bearer: str) -> str:
+    found = [store.find(name) for name in named]
+    # One answer for all, so that nobody learns which sessions exist.
+    ids = {one.id for one in found if one and hmac.compare_digest(one.bearer, bearer)}
+    if None in found or len(ids) != 1 or any(one and one.id not in ids for one in found):
+        _unknown()
+    return ids.pop()
+
+
+def _unknown() -> NoReturn:
+    refuse(404, "The session is unknown or has expired, or the request names two of them.")

@@ -4,95 +4,92 @@ A policy that cannot be enforced is never ignored: the request is refused with 5
 (`docs/local-server.md`).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NoReturn, TypeVar
+from collections.abc import Iterator, Mapping
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader, read_header
+from langchain_sequrity.headers import (
+    ConfigHeader,
+    FeaturesHeader,
+    Header,
+    PolicyHeader,
+    read_header,
+    write_header,
+)
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.sessions import Session
 
-H = TypeVar("H", FeaturesHeader, PolicyHeader, ConfigHeader)
-_NAMES = ("x-features", "x-policy", "x-config")
-_AFRESH = "Start a new session for it."
+_KINDS: dict[str, type[Header]] = {
+    "x-features": FeaturesHeader,
+    "x-policy": PolicyHeader,
+    "x-config": ConfigHeader,
+}
 
 
-@dataclass(frozen=True, slots=True)
-class SessionSettings:
-    """What a session's headers ask for.
-
-    Attributes:
-        max_turns: How many turns the session has, or `None` for no limit.
-    """
-
-    max_turns: int | None = None
-
-
-def apply(session: Session, headers: Mapping[str, str], *, new: bool) -> SessionSettings:
-    """Take a request's headers into its session.
+def apply(session: Session, headers: Mapping[str, str], *, new: bool) -> None:
+    """Take a request's headers into its session, or check that they are the session's.
 
     Args:
-        session: The session; the request that starts it sets its headers.
+        session: The session; the request that starts it sets its headers. Headers that are absent
+            later are not changed (`docs/behaviour.md`, T1).
         headers: The request's headers, by lower-case name.
         new: Whether this request starts the session.
-
-    Returns:
-        What they ask for.
 
     Raises:
         StatusError: 400 for a header that cannot be read, 409 for one that differs from the
             session's, 501 for what this server cannot do.
     """
-    sent = {name: headers[name] for name in _NAMES if name in headers}
+    sent = {name: _read(kind, headers[name]) for name, kind in _KINDS.items() if name in headers}
+    written = {name: write_header(header) for name, header in sent.items()}
     if new:
-        session.headers.update(sent)
-    for name, text in sent.items():
+        _refuse_what_is_missing(sent)
+        session.headers = written
+        session.max_turns = _max_turns(sent.get("x-config"))
+        return
+    for name, text in written.items():
         if session.headers.get(name) != text:
-            refuse(409, f"`{name}` differs from what the session was started with. {_AFRESH}")
-    features = _read(FeaturesHeader, session.headers.get("x-features"))
-    policy = _read(PolicyHeader, session.headers.get("x-policy"))
-    config = _read(ConfigHeader, session.headers.get("x-config"))
-    _check_features(features)
-    _check_policy(policy)
-    return SessionSettings(max_turns=config.fsm.max_n_turns if config and config.fsm else None)
+            refuse(
+                409,
+                f"`{name}` differs from what the session was started with. Leave it out, or start "
+                "a new session.",
+            )
 
 
-def _read(cls: type[H], text: str | None) -> H | None:
-    if text is None:
-        return None
+def _read(kind: type[Header], text: str) -> Header:
     try:
-        return read_header(cls, text)
+        return read_header(kind, text)
     except UsageError as error:
         refuse(400, str(error))
 
 
-def _later(what: str) -> NoReturn:
-    refuse(
-        501,
-        f"This version of the local server has no {what} yet, and does not run a request without "
-        "it. Leave it out, or send the request to the hosted service.",
-    )
+def _max_turns(config: Header | None) -> int | None:
+    return config.fsm.max_n_turns if isinstance(config, ConfigHeader) and config.fsm else None
 
 
-def _check_features(features: FeaturesHeader | None) -> None:
-    if features is None:
-        return
-    if features.agent_arch == "dual-llm":
-        _later("dual-LLM mode")
-    if features.content_classifiers or features.content_blockers:
-        _later("content classifiers and blockers")
+def _refuse_what_is_missing(sent: Mapping[str, Header]) -> None:
+    for name in sent:
+        for what in _missing(sent[name]):
+            refuse(
+                501,
+                f"This version of the local server has no {what} yet, and does not run a request "
+                f"without it. Leave it out of `{name}`, or send the request to the hosted service.",
+            )
 
 
-def _check_policy(policy: PolicyHeader | None) -> None:
-    if policy is None:
-        return
-    presets = policy.presets
-    asks = (
-        (policy.codes is not None and (policy.codes.code or "").strip() != "")
-        or policy.auto_gen
-        or policy.mode not in (None, "standard")
-        or (presets is not None and presets.default_allow is False)
-    )
-    if asks:
-        _later("policy engine")
+def _missing(header: Header) -> Iterator[str]:
+    """What a header asks for that a later version brings."""
+    if isinstance(header, FeaturesHeader):
+        if header.agent_arch == "dual-llm":
+            yield "dual-LLM mode (`agent_arch`)"
+        if header.content_classifiers:
+            yield "content classifiers (`content_classifiers`)"
+        if header.content_blockers:
+            yield "content blockers (`content_blockers`)"
+    if isinstance(header, PolicyHeader):
+        if header.codes and (header.codes.code or "").strip():
+            yield "policy engine for `codes`"
+        if header.auto_gen:
+            yield "policy generation (`auto_gen`)"
+        if header.mode not in (None, "standard"):
+            yield f"policy mode `{header.mode}`"
+        if header.presets and header.presets.default_allow is False:
+            yield "policy engine for `default_allow: false`"

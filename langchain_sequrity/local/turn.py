@@ -7,14 +7,22 @@ import re
 import secrets
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage, message_chunk_to_message
+import orjson
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ToolMessage,
+    message_chunk_to_message,
+)
 from langchain_core.messages.tool import ToolCallChunk
 
 from langchain_sequrity.local import settings
+from langchain_sequrity.local.body import parse
 from langchain_sequrity.local.brains import Brain, BrainContext
 from langchain_sequrity.local.history import complete
 from langchain_sequrity.local.refusals import refuse
@@ -25,7 +33,8 @@ from langchain_sequrity.wire.routes import Route
 
 Fidelity = Literal["full", "documented"]
 
-_LONG_ID = re.compile(r"tc-([0-9a-fA-F-]{36})-")
+_UUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
+_LONG_ID = re.compile(rf"tc-({_UUID})-")
 _SHORT_ID = re.compile(r"tc([0-9a-f]{12})[0-9a-f]{4}\Z")
 # What the service documents for chat/completions; whether more has an effect is not known (P4).
 _DOCUMENTED = frozenset(
@@ -50,13 +59,13 @@ class Incoming:
         route: The row of the table that it came in on.
         bearer: Digest of its bearer.
         headers: Its headers, by lower-case name.
-        body: Its parsed JSON.
+        body: Its body as it came.
     """
 
     route: Route
     bearer: str
-    headers: Mapping[str, str]
-    body: Any
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 class Turn:
@@ -67,6 +76,12 @@ class Turn:
         store: Where sessions live.
         brain: What answers.
         fidelity: `full` honours every field; `documented` only those that are documented.
+
+    Attributes:
+        session: The session, reserved until the turn is over.
+        request: What is asked, with the whole conversation.
+        is_over: Whether the brain has answered, or the turn was closed.
+        summary: What the answer was, in a few words.
 
     Raises:
         StatusError: If the request is refused; no session is then left reserved.
@@ -79,71 +94,80 @@ class Turn:
         self._brain = brain
         self._documented = fidelity == "documented"
         self._context = BrainContext(endpoint_type=incoming.route.endpoint_type)
-        self.request = chat_completions.read_request(self._kept(incoming.body))
-        self.session, new = self._open(incoming)
+        request = chat_completions.read_request(self._honoured(parse(incoming.body)))
+        self._count = _reply_count(request)
+        named = _named_sessions(request.messages, incoming.headers.get("x-session-id"))
+        self.session = self._open(incoming, named)
+        self.is_over = False
+        self.summary = ""
         try:
-            self._settings = settings.apply(self.session, incoming.headers, new=new)
-            messages = complete(self.request.messages, self.session.messages)
-            self.request = replace(self.request, messages=messages)
+            settings.apply(self.session, incoming.headers, new=not named)
+            messages = complete(request.messages, self.session.messages)
         except BaseException:
             self.close()
             raise
+        self.request = replace(request, messages=messages)
         self.reply_id = f"chatcmpl-{secrets.token_hex(12)}"
         self.created = int(time.time())
 
-    def _kept(self, body: Any) -> Any:
+    def _honoured(self, body: Any) -> Any:
         if not self._documented or not isinstance(body, dict):
             return body
         return {name: value for name, value in body.items() if name in _DOCUMENTED}
 
-    def _open(self, incoming: Incoming) -> tuple[Session, bool]:
+    def _open(self, incoming: Incoming, named: set[str]) -> Session:
         place = incoming.route.path
-        named = _named_sessions(self.request, incoming.headers.get("x-session-id"))
         session = resume(self._store, named, bearer=incoming.bearer, place=place)
-        if session is not None:
-            return session, False
-        session = Session(incoming.bearer, place)
-        self._store.acquire(session.id)
-        return session, True
+        if session is None:
+            session = Session(incoming.bearer, place)
+            self._store.acquire(session.id)
+        return session
 
     # The reply
 
-    def reply(self) -> dict[str, Any]:
-        """Let the brain answer, and write the whole reply."""
-        messages = [_whole(self._chunks()) for _ in range(self.request.options.get("n") or 1)]
-        self._finish(messages[0])
-        return chat_completions.write_reply(
+    def reply(self) -> bytes:
+        """Let the brain answer, and write the whole reply as JSON."""
+        messages = [_whole(self._chunks()) for _ in range(self._count)]
+        reply = chat_completions.write_reply(
             messages, reply_id=self.reply_id, model=self.request.model, created=self.created
         )
+        body = orjson.dumps(reply)
+        self._finish(messages[0])
+        return body
 
-    def stream(self) -> Iterator[str]:
-        """Let the brain answer, and write the reply in pieces."""
-        if (self.request.options.get("n") or 1) > 1:
-            refuse(400, "Several replies (`n` > 1) cannot be streamed. Leave out `stream` or `n`.")
-        pieces: list[AIMessageChunk] = []
+    def stream(self) -> Generator[str, None, None]:
+        """Let the brain answer, and write the reply in pieces.
+
+        The turn is over before its last pieces are handed out: a client that has read them may
+        send its next request at once, or hang up.
+        """
         yield from chat_completions.write_stream(
-            self._kept_pieces(pieces),
+            self._finishing_chunks(),
             reply_id=self.reply_id,
             model=self.request.model,
             created=self.created,
             usage=self.request.stream_usage,
         )
-        self._finish(_whole(pieces))
 
-    def _kept_pieces(self, pieces: list[AIMessageChunk]) -> Iterator[AIMessageChunk]:
+    def _finishing_chunks(self) -> Iterator[AIMessageChunk]:
+        chunks: list[AIMessageChunk] = []
         for chunk in self._chunks():
-            pieces.append(chunk)
+            chunks.append(chunk)
             yield chunk
+        self._finish(_whole(chunks))
 
     def _chunks(self) -> Iterator[AIMessageChunk]:
+        named: set[int | None] = set()
         for chunk in self._brain.stream(self.request, self._context):
-            chunk.tool_call_chunks = [self._with_own_id(call) for call in chunk.tool_call_chunks]
+            calls = chunk.tool_call_chunks
+            chunk.tool_call_chunks = [self._with_own_id(call, named) for call in calls]
             yield chunk
 
-    def _with_own_id(self, call: ToolCallChunk) -> ToolCallChunk:
-        """A tool call id tells its session; the brain's own id does not leave the server."""
-        if call["id"] is None:
-            return call
+    def _with_own_id(self, call: ToolCallChunk, named: set[int | None]) -> ToolCallChunk:
+        """A tool call id tells its session, and comes once; the brain's own does not leave."""
+        if call["index"] in named:
+            return ToolCallChunk(**{**call, "id": None})
+        named.add(call["index"])
         self.session.calls += 1
         if self._documented:
             own = f"tc{self.session.short}{self.session.calls & 0xFFFF:04x}"
@@ -156,17 +180,21 @@ class Turn:
     def _finish(self, message: AIMessage) -> None:
         session = self.session
         session.messages = [*self.request.messages, message]
-        if not message.tool_calls:
+        calls = len(message.tool_calls) + len(message.invalid_tool_calls)
+        self.summary = f"{calls} tool call{'s' * (calls > 1)}" if calls else "text"
+        if not calls:
             session.turns += 1
-        limit = self._settings.max_turns
-        if limit is not None and session.turns >= limit:
+        if session.max_turns is not None and session.turns >= session.max_turns:
             self._store.remove(session.id)
         else:
             self._store.save(session)
+        self.close()
 
     def close(self) -> None:
-        """Give the session back; call it once the reply is over, however it ended."""
-        self._store.release(self.session.id)
+        """Give the session back, however the turn ended; again, it does nothing."""
+        if not self.is_over:
+            self.is_over = True
+            self._store.release(self.session.id)
 
 
 def _whole(chunks: Iterable[AIMessageChunk]) -> AIMessage:
@@ -180,11 +208,21 @@ def _whole(chunks: Iterable[AIMessageChunk]) -> AIMessage:
     return message
 
 
-def _named_sessions(request: ChatRequest, header: str | None) -> set[str]:
+def _reply_count(request: ChatRequest) -> int:
+    count = request.options.get("n") or 1
+    if not isinstance(count, int):
+        wrong = {"loc": ["body", "n"], "msg": "Expected an integer.", "type": "type_error"}
+        refuse(422, [wrong])
+    if count > 1 and request.stream:
+        refuse(400, "Several replies (`n` > 1) cannot be streamed. Leave out `stream` or `n`.")
+    return count
+
+
+def _named_sessions(messages: Iterable[BaseMessage], header: str | None) -> set[str]:
     """Sessions that a request names: in its header, and in the ids of its tool results."""
     named = {header} if header else set()
     short = header.replace("-", "")[-12:] if header else None
-    for message in request.messages:
+    for message in messages:
         call_id = message.tool_call_id if isinstance(message, ToolMessage) else ""
         match = _LONG_ID.match(call_id) or _SHORT_ID.match(call_id)
         if match and match[1] != short:

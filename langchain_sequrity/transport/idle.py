@@ -19,9 +19,15 @@ class IdleStack(Generic[T]):
 
     Taking the last used keeps few connections warm, so the oldest are all at the bottom and
     nothing has to be searched.
+
+    Args:
+        max_idle: How many are kept.
+        keepalive: Seconds for which one is kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_idle: int = MAX_IDLE, keepalive: float = KEEPALIVE) -> None:
+        self._max_idle = max_idle
+        self._keepalive = keepalive
         self._kept: deque[tuple[float, T]] = deque()
         self._lock = threading.Lock()
 
@@ -40,7 +46,9 @@ class IdleStack(Generic[T]):
         dropped = []
         with self._lock:
             self._kept.append((now, connection))
-            while len(self._kept) > MAX_IDLE or self._kept[0][0] < now - KEEPALIVE:
+            while self._kept and (
+                len(self._kept) > self._max_idle or self._kept[0][0] < now - self._keepalive
+            ):
                 dropped.append(self._kept.popleft()[1])
         return dropped
 

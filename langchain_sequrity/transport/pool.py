@@ -15,7 +15,7 @@ from typing import NamedTuple, cast
 import httpcore
 import httpx
 
-from langchain_sequrity.transport.idle import KEEPALIVE, IdleStack
+from langchain_sequrity.transport.idle import KEEPALIVE, MAX_IDLE, IdleStack
 from langchain_sequrity.transport.network import AsyncBackend, Backend
 from langchain_sequrity.transport.outgoing import Origin, Outgoing
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
@@ -43,9 +43,9 @@ class _Line(NamedTuple):
 class _Lines:
     """All lines to one origin."""
 
-    def __init__(self) -> None:
-        self.idle: IdleStack[_Line] = IdleStack()
-        self.slots = threading.BoundedSemaphore(MAX_OPEN)
+    def __init__(self, max_open: int, max_idle: int) -> None:
+        self.idle: IdleStack[_Line] = IdleStack(max_idle)
+        self.slots = threading.BoundedSemaphore(max_open)
 
 
 class Pool:
@@ -53,17 +53,24 @@ class Pool:
 
     Args:
         ssl_context: Makes the TLS context; called for https only.
+        max_open: Connections to one origin in use at a time.
+        max_idle: Connections to one origin that are kept for later.
     """
 
     exact = True
 
-    def __init__(self, ssl_context: SSLContextMaker) -> None:
+    def __init__(
+        self, ssl_context: SSLContextMaker, max_open: int = MAX_OPEN, max_idle: int = MAX_IDLE
+    ) -> None:
         self._ssl_context = ssl_context
+        self._limits = max_open, max_idle
         self._lines: dict[Origin, _Lines] = {}
 
     def open(self, request: Outgoing, timeouts: Timeouts, deadline: Deadline) -> httpx.Response:
         """Send a request and return the reply with its body still to come."""
-        lines = self._lines.get(request.origin) or self._lines.setdefault(request.origin, _Lines())
+        lines = self._lines.get(request.origin)
+        if lines is None:
+            lines = self._lines.setdefault(request.origin, _Lines(*self._limits))
         if not lines.slots.acquire(timeout=deadline.bounded(timeouts.pool, httpcore.PoolTimeout)):
             raise httpcore.PoolTimeout
         line = None
@@ -136,9 +143,9 @@ class _AsyncLine(NamedTuple):
 class _AsyncLines:
     """All lines to one origin."""
 
-    def __init__(self) -> None:
-        self.idle: IdleStack[_AsyncLine] = IdleStack()
-        self.slots = asyncio.BoundedSemaphore(MAX_OPEN)
+    def __init__(self, max_open: int, max_idle: int) -> None:
+        self.idle: IdleStack[_AsyncLine] = IdleStack(max_idle)
+        self.slots = asyncio.BoundedSemaphore(max_open)
 
 
 class AsyncPool:
@@ -146,12 +153,17 @@ class AsyncPool:
 
     Args:
         ssl_context: Makes the TLS context; called for https only.
+        max_open: Connections to one origin in use at a time.
+        max_idle: Connections to one origin that are kept for later.
     """
 
     exact = True
 
-    def __init__(self, ssl_context: SSLContextMaker) -> None:
+    def __init__(
+        self, ssl_context: SSLContextMaker, max_open: int = MAX_OPEN, max_idle: int = MAX_IDLE
+    ) -> None:
         self._ssl_context = ssl_context
+        self._limits = max_open, max_idle
         self._lines: dict[Origin, _AsyncLines] = {}
         self._keeps = True
 
@@ -161,7 +173,7 @@ class AsyncPool:
         """Send a request and return the reply with its body still to come."""
         lines = self._lines.get(request.origin)
         if lines is None:
-            lines = self._lines[request.origin] = _AsyncLines()
+            lines = self._lines[request.origin] = _AsyncLines(*self._limits)
         await _acquire(lines.slots, deadline.bounded(timeouts.pool, httpcore.PoolTimeout))
         line = None
         try:

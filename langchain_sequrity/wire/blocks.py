@@ -64,7 +64,7 @@ def translate_content(message: AIMessage) -> list[types.ContentBlock]:
 
 def translate_content_chunk(message: AIMessageChunk) -> list[types.ContentBlock]:
     """Blocks of one piece of a stream, each with the index that ties the pieces together."""
-    if message.chunk_position == "last" and not message.tool_call_chunks:
+    if message.chunk_position == "last":  # put together already
         return translate_content(message)
     content = message.content
     plain = not (message.tool_call_chunks or message.additional_kwargs)

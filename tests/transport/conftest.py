@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from transport_helpers import WAYS, Answer, RawServer, Way
+
+from tests.transport.transport_helpers import WAYS, Answer, RawServer, Way
 
 
 @pytest.fixture(params=WAYS, ids=str)

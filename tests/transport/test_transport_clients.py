@@ -6,9 +6,11 @@ import copy
 import gc
 import os
 import pickle
+import shutil
+import socket
+import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -16,9 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpcore
 import httpx
 import pytest
-from transport_helpers import (
+
+from langchain_sequrity import errors
+from langchain_sequrity.transport import RetryPolicy, Transport, clients, idle, pool
+from langchain_sequrity.transport.outgoing import Address, Origin
+from langchain_sequrity.transport.timeouts import Deadline
+from tests.transport.transport_helpers import (
     ASEND,
     ASTREAM,
     AT_ONCE,
@@ -40,10 +48,6 @@ from transport_helpers import (
     read,
     says,
 )
-
-from langchain_sequrity import errors
-from langchain_sequrity.transport import RetryPolicy, Transport, clients, idle, pool
-from langchain_sequrity.transport.outgoing import Origin
 
 ONCE = RetryPolicy(max_retries=0)
 Serve = Callable[..., RawServer]
@@ -83,11 +87,12 @@ def test_any_number_of_event_loops_leave_nothing_behind(serve: Serve, way: Way) 
 
 
 def test_a_loop_that_was_closed_without_its_shutdown_is_forgotten(serve: Serve) -> None:
-    transport = Transport(serve(answer_then_close(ASEND)).url)
+    transport = Transport(serve(WORKS).url)
 
     for _ in range(3):
         loop = asyncio.new_event_loop()
         assert loop.run_until_complete(ASEND.acall(transport)) == ["hi"]
+        loop.run_until_complete(transport.aclose())
         loop.close()
         assert len(clients._loops) == 1
 
@@ -95,24 +100,16 @@ def test_a_loop_that_was_closed_without_its_shutdown_is_forgotten(serve: Serve) 
     assert len(clients._loops) == 0
 
 
-def test_a_connection_released_while_its_loop_shuts_down_is_closed(serve: Serve) -> None:
+def test_a_connection_released_after_its_loop_shut_down_is_closed(serve: Serve) -> None:
     server = serve(WORKS)
     transport = Transport(server.url)
 
-    async def late() -> Any:
-        try:
-            yield await ASEND.acall(transport)
-        finally:
-            await transport.asend(FIRST_TURN, read)
-
     async def main() -> None:
-        shared = await clients.shared_async_sender(())
-        assert isinstance(shared, pool.AsyncPool)
-        await shared.aclose()
+        await (await own_pool()).aclose()
         assert await ASEND.acall(transport) == ["hi"]
+        assert await asyncio.to_thread(server.closed.acquire, timeout=5)
 
     asyncio.run(main())
-    assert server.closed.acquire(timeout=5)
 
 
 async def test_many_tasks_share_the_connections_of_their_loop(serve: Serve) -> None:
@@ -185,7 +182,7 @@ def test_failures_open_no_further_files(serve: Serve, way: Way) -> None:
 async def test_a_cancelled_task_closes_its_connection_and_frees_its_slot(
     serve: Serve, way: Way, begun: bool
 ) -> None:
-    def stalls(connection: Any) -> bool:
+    def stalls(connection: socket.socket) -> bool:
         if begun:
             connection.sendall(STREAM_HEAD.replace(b"text/event-stream", b"application/json"))
         return hangs(connection)
@@ -193,8 +190,7 @@ async def test_a_cancelled_task_closes_its_connection_and_frees_its_slot(
     server = serve(stalls)
     transport = Transport(server.url, timeouts=quick())
     task = asyncio.create_task(way.acall(transport))
-    while not server.requests:
-        await asyncio.sleep(0.01)
+    assert await asyncio.to_thread(server.asked.acquire, timeout=5)
     await asyncio.sleep(0.05)
     slots = (await own_pool())._lines[Origin.of(httpx.URL(server.url))].slots
 
@@ -249,54 +245,79 @@ async def test_a_task_cancelled_at_any_moment_leaves_nothing_open(serve: Serve) 
 # Limits of the pool
 
 
-class Waiting:
-    """A server that answers only when told."""
-
-    def __init__(self) -> None:
-        self.go = threading.Event()
-
-    def __call__(self, connection: Any) -> bool:
-        self.go.wait(5)
-        return WORKS(connection)
+def no_tls() -> Any:
+    raise NotImplementedError
 
 
-async def test_a_full_pool_lets_calls_wait_for_the_pool_limit(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "MAX_OPEN", 1)
-    waiting = Waiting()
-    transport = Transport(serve(waiting).url, timeouts=quick(pool=0.05), retry=ONCE)
-    patient = Transport(transport._address.url.__str__(), timeouts=quick(pool=5.0))
+def test_a_full_pool_lets_threads_wait_for_the_pool_limit(serve: Serve) -> None:
+    request = Address(serve(WORKS).url).request(FIRST_TURN)
+    small = pool.Pool(no_tls, max_open=1)
 
-    first = asyncio.create_task(ASEND.acall(transport))
-    await asyncio.sleep(0.05)
-    with pytest.raises(errors.TimedOut, match="No free connection") as caught:
-        await ASEND.acall(transport)
-    second = asyncio.create_task(ASEND.acall(patient))
-    await asyncio.sleep(0.01)
-    waiting.go.set()
+    with contextlib.closing(small.open(request, quick(), Deadline())):
+        with pytest.raises(httpcore.PoolTimeout):
+            small.open(request, quick(pool=0.02), Deadline())
+        with pytest.raises(httpcore.PoolTimeout):
+            small.open(request, quick(), Deadline(total=0.02))
 
-    assert caught.value.is_retryable is True
-    assert await first == ["hi"]
-    assert await second == ["hi"]
+    small.open(request, quick(), Deadline()).close()
 
 
-def test_a_full_pool_lets_threads_wait_for_the_pool_limit(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "MAX_OPEN", 1)
-    waiting = Waiting()
-    server = serve(waiting)
-    transport = Transport(server.url, timeouts=quick(pool=0.05), retry=ONCE)
+async def test_a_full_pool_lets_tasks_wait_for_the_pool_limit(serve: Serve) -> None:
+    request = Address(serve(WORKS).url).request(FIRST_TURN)
+    small = pool.AsyncPool(no_tls, max_open=1)
 
-    with ThreadPoolExecutor(1) as threads:
-        first = threads.submit(SEND.call, transport)
-        while not server.requests:
-            threading.Event().wait(0.01)
-        with pytest.raises(errors.TimedOut, match="No free connection"):
-            SEND.call(transport)
-        waiting.go.set()
-        assert first.result() == ["hi"]
+    response = await small.open(request, quick(), Deadline())
+    with pytest.raises(httpcore.PoolTimeout):
+        await small.open(request, quick(pool=0.02), Deadline())
+    waiting = asyncio.create_task(small.open(request, quick(), Deadline()))
+    await asyncio.sleep(0.02)
+    assert not waiting.done()
+    await response.aclose()
+
+    await (await waiting).aclose()
+
+
+def test_more_idle_connections_than_are_kept_are_closed(serve: Serve) -> None:
+    server = serve(WORKS)
+    request = Address(server.url).request(FIRST_TURN)
+    small = pool.Pool(no_tls, max_idle=1)
+
+    for response in [small.open(request, quick(), Deadline()) for _ in range(2)]:
+        response.read()
+
+    assert server.closed.acquire(timeout=5)
+    assert len(server.connections) == 2
+    small.close()
+    assert server.closed.acquire(timeout=5)
+
+
+async def test_more_idle_connections_of_a_loop_than_are_kept_are_closed(serve: Serve) -> None:
+    server = serve(WORKS)
+    request = Address(server.url).request(FIRST_TURN)
+    small = pool.AsyncPool(no_tls, max_idle=1)
+
+    for response in [await small.open(request, quick(), Deadline()) for _ in range(2)]:
+        await response.aread()
+
+    assert await asyncio.to_thread(server.closed.acquire, timeout=5)
+    assert len(server.connections) == 2
+    await small.aclose()
+    assert await asyncio.to_thread(server.closed.acquire, timeout=5)
+
+
+def test_idle_connections_beyond_the_limit_and_the_oldest_are_given_up() -> None:
+    stack: idle.IdleStack[str] = idle.IdleStack(max_idle=2)
+
+    assert stack.put("a") == []
+    assert stack.put("b") == []
+    assert stack.put("c") == ["a"]
+    assert stack.take() == "c"
+    assert stack.clear() == ["b"]
+    assert stack.take() is None
+
+    expired: idle.IdleStack[str] = idle.IdleStack(keepalive=-1.0)
+    assert expired.put("d") == ["d"]
+    assert len(expired) == 0
 
 
 def test_a_connection_that_the_server_closed_is_not_used_again(serve: Serve, way: Way) -> None:
@@ -314,51 +335,6 @@ def test_a_connection_that_the_server_closed_is_not_used_again(serve: Serve, way
     for _ in range(3):
         assert way.call(transport) == ["hi"]
         assert server.closed.acquire(timeout=5)
-
-
-def test_idle_connections_beyond_the_limit_and_the_oldest_are_given_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    stack: idle.IdleStack[str] = idle.IdleStack()
-    monkeypatch.setattr(idle, "MAX_IDLE", 2)
-
-    assert stack.put("a") == []
-    assert stack.put("b") == []
-    assert stack.put("c") == ["a"]
-    assert stack.take() == "c"
-    monkeypatch.setattr(idle, "KEEPALIVE", -1.0)
-    assert stack.put("d") == ["b", "d"]
-    assert stack.take() is None
-    assert len(stack) == 0
-
-
-@pytest.mark.parametrize("is_async", [False, True])
-def test_more_idle_connections_than_are_kept_are_closed(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, is_async: bool
-) -> None:
-    monkeypatch.setattr(idle, "MAX_IDLE", 1)
-    waiting = Waiting()
-    server = serve(waiting)
-    transport = Transport(server.url)
-
-    async def both() -> None:
-        tasks = [asyncio.create_task(ASEND.acall(transport)) for _ in range(2)]
-        while len(server.requests) < 2:
-            await asyncio.sleep(0.01)
-        waiting.go.set()
-        assert await asyncio.gather(*tasks) == [["hi"], ["hi"]]
-        assert await asyncio.to_thread(server.closed.acquire, timeout=5)
-
-    if is_async:
-        asyncio.run(both())
-        return
-    with ThreadPoolExecutor(2) as threads:
-        calls = [threads.submit(SEND.call, transport) for _ in range(2)]
-        while len(server.requests) < 2:
-            threading.Event().wait(0.01)
-        waiting.go.set()
-        assert [call.result() for call in calls] == [["hi"], ["hi"]]
-    assert server.closed.acquire(timeout=5)
 
 
 # Closing
@@ -403,7 +379,7 @@ async def test_an_injected_client_is_never_closed() -> None:
     transport = Transport(
         "https://service.example", http_client=sync_client, http_async_client=async_client
     )
-    SEND.call(transport) if False else transport.send(FIRST_TURN, read)
+    SEND.call(transport)
     await ASEND.acall(transport)
 
     transport.close()
@@ -454,8 +430,14 @@ def test_the_request_is_plain_http_with_the_headers_of_the_call(serve: Serve, wa
     names = [header.partition(":")[0].lower() for header in headers]
     assert line == "POST /prefix/control/chat/v1/chat/completions HTTP/1.1"
     assert sorted(names) == sorted(
-        ["host", "content-length", "accept-encoding", "idempotency-key"]
-        + ["authorization", "content-type"]
+        [
+            "host",
+            "content-length",
+            "accept-encoding",
+            "idempotency-key",
+            "authorization",
+            "content-type",
+        ]
     )
     assert body == '{"hello": 1}'
 
@@ -510,7 +492,7 @@ def test_a_service_that_needs_no_proxy_is_reached_directly(
 
 FORKING = """
 import os, sys
-from transport_helpers import SEND, ASEND
+from tests.transport.transport_helpers import SEND, ASEND
 from langchain_sequrity.transport import Transport
 
 transport = Transport(sys.argv[1])
@@ -529,17 +511,60 @@ assert SEND.call(transport) == ["hi"]
 def test_a_forked_child_opens_connections_of_its_own(serve: Serve) -> None:
     server = serve(WORKS)
 
-    done = subprocess.run(  # noqa: S603  # our own program
-        [sys.executable, "-W", "error", "-c", FORKING, server.url],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(FORKING, server.url)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert len(server.requests) == 4
     assert len(server.connections) == 3
+
+
+OVER_TLS = """
+import asyncio, sys
+from tests.transport.transport_helpers import ASEND, ASTREAM, SEND, STREAM
+from langchain_sequrity.transport import Transport
+
+transport = Transport(sys.argv[1])
+assert SEND.call(transport) + STREAM.call(transport) == ["hi", "a", "b"]
+
+async def main():
+    assert await ASEND.acall(transport) + await ASTREAM.acall(transport) == ["hi", "a", "b"]
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate with openssl")
+def test_connections_over_tls_are_verified_and_kept(tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+        + ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]
+        + ["-keyout", str(key), "-out", str(cert)],
+        check=True,
+        capture_output=True,
+    )
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(cert, key)
+
+    with RawServer([WORKS, STREAMS, WORKS, STREAMS], tls).running() as server:
+        done = run(OVER_TLS, server.url, SSL_CERT_FILE=str(cert))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len(server.connections) == 2
+
+        distrusted = run(OVER_TLS, server.url)
+        assert "ConnectionFailed" in distrusted.stderr
+        assert "CERTIFICATE_VERIFY_FAILED" in distrusted.stderr
+
+
+def run(program: str, url: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program that treats warnings as errors."""
+    return subprocess.run(  # noqa: S603  # our own program
+        [sys.executable, "-W", "error", "-c", program, url],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_importing_and_making_a_transport_opens_nothing() -> None:

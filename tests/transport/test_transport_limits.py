@@ -6,7 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
-from transport_helpers import (
+
+from langchain_sequrity import errors
+from langchain_sequrity.transport import HttpTimeout, RetryPolicy, Timeouts, Transport
+from tests.transport.transport_helpers import (
     ASTREAM,
     AT_ONCE,
     FIRST_TURN,
@@ -29,9 +32,6 @@ from transport_helpers import (
     repeats,
     says,
 )
-
-from langchain_sequrity import errors
-from langchain_sequrity.transport import HttpTimeout, RetryPolicy, Timeouts, Transport
 
 ONCE = RetryPolicy(max_retries=0)
 
@@ -148,9 +148,7 @@ def test_a_host_that_has_no_address_is_never_connected(way: Way) -> None:
         way.call(Transport("http://no-such-host.invalid", retry=ONCE))
 
 
-def test_a_server_without_tls_is_never_connected(
-    serve: Callable[..., RawServer], way: Way
-) -> None:
+def test_a_server_without_tls_is_never_connected(serve: Callable[..., RawServer], way: Way) -> None:
     server = serve(says(http(b"{}")))
     address = server.url.replace("http:", "https:")
     # The server reads a TLS greeting and waits for the end of a request that never comes.

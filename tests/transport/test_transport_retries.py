@@ -7,22 +7,22 @@ from typing import Any
 
 import httpx
 import pytest
-from transport_helpers import (
+
+from langchain_sequrity import errors
+from langchain_sequrity.errors import ServiceError
+from langchain_sequrity.transport import RetryPolicy, Timeouts
+from tests.transport.transport_helpers import (
+    ASTREAM,
     AT_ONCE,
     EVENT_STREAM,
     FIRST_TURN,
     IN_SESSION,
     STREAM,
-    ASTREAM,
     Script,
     Way,
     events,
     mocked,
 )
-
-from langchain_sequrity import errors
-from langchain_sequrity.errors import ServiceError
-from langchain_sequrity.transport import RetryPolicy, Timeouts
 
 ALWAYS, FIRST_TURN_ONLY, NEVER = (True, True), (True, False), (False, False)
 

@@ -8,7 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
-from transport_helpers import (
+
+from langchain_sequrity import errors
+from langchain_sequrity.transport import RetryPolicy, Transport
+from tests.transport.transport_helpers import (
     ASTREAM,
     AT_ONCE,
     EVENT_STREAM,
@@ -26,9 +29,6 @@ from transport_helpers import (
     mocked,
     says,
 )
-
-from langchain_sequrity import errors
-from langchain_sequrity.transport import RetryPolicy, Transport
 
 ONCE = RetryPolicy(max_retries=0)
 

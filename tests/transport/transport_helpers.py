@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager, suppress
@@ -153,8 +154,10 @@ class RawServer:
     """Reads requests and answers each as the next entry of `script` does; the last one stays."""
 
     script: list[Answer]
+    tls: ssl.SSLContext | None = None
     requests: list[bytes] = field(default_factory=list)
     connections: list[socket.socket] = field(default_factory=list)
+    asked: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     closed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def __post_init__(self) -> None:
@@ -162,7 +165,8 @@ class RawServer:
         self._stopping = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=500)
         self._threads: list[threading.Thread] = []
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        scheme = "https" if self.tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def serve(self) -> None:
         with suppress(OSError):  # closed from `running`
@@ -175,11 +179,14 @@ class RawServer:
 
     def _talk(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.tls:
+            connection = self.tls.wrap_socket(connection, server_side=True)
         with connection, suppress(OSError):  # the client went away
             while request := _read_request(connection):
                 with self._lock:
                     answer = self.script[min(len(self.requests), len(self.script) - 1)]
                     self.requests.append(request)
+                self.asked.release()
                 if not answer(connection):
                     break
         self.closed.release()
@@ -204,8 +211,7 @@ class RawServer:
 def _read_request(connection: socket.socket) -> bytes:
     data = b""
     while b"\r\n\r\n" not in data:
-        more = connection.recv(65536)
-        if not more:
+        if not (more := connection.recv(65536)):
             return b""
         data += more
     head, _, body = data.partition(b"\r\n\r\n")
@@ -215,7 +221,9 @@ def _read_request(connection: socket.socket) -> bytes:
         if line.lower().startswith(b"content-length:")
     )
     while len(body) < length:
-        body += connection.recv(65536)
+        if not (more := connection.recv(65536)):
+            return b""
+        body += more
     return head + b"\r\n\r\n" + body
 
 

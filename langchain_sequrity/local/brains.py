@@ -1,0 +1,244 @@
+"""What answers a chat: the protocol, and any LangChain chat model behind it."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.ai import UsageMetadata, add_usage
+from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
+from langchain_core.runnables import RunnableConfig
+from langsmith.run_helpers import tracing_context
+
+from langchain_sequrity.errors import SequrityError, status_error
+from langchain_sequrity.local.tokens import count_message, count_request, usage_of
+from langchain_sequrity.wire.arguments import write_arguments
+from langchain_sequrity.wire.exchange import ChatRequest
+
+# Without this the callbacks of a run around the server, in the same thread, would be inherited.
+_NO_CALLBACKS: RunnableConfig = {"callbacks": []}
+_BAD_GATEWAY = 502
+_TOO_MANY_REQUESTS = 429
+_FINISH_REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BrainContext:
+    """What a brain is told beside the request.
+
+    Attributes:
+        role: Who is asked: `chat`, `planner`, `quarantined`, `classifier` or `policy`.
+        endpoint_type: First segment of the path that the request came in on, such as `chat`.
+    """
+
+    role: str = "chat"
+    endpoint_type: str = "chat"
+
+
+class Brain(Protocol):
+    """Something that answers chats. It is called from many threads at once."""
+
+    def stream(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
+        """Answer in pieces.
+
+        Args:
+            request: What is asked.
+            context: Who is asked, and where.
+
+        Returns:
+            Pieces of one message. `usage_metadata` and `response_metadata["finish_reason"]` are on
+            the last one only; tool call pieces have an integer `index`.
+
+        Raises:
+            StatusError: To answer with an error status.
+        """
+
+
+class ModelBrain:
+    """Any LangChain chat model as the brain.
+
+    What the client asks for reaches the model as keyword arguments, and only if it was asked for:
+    the model keeps its own settings otherwise. A model without tool calling (one that does not
+    override `bind_tools`, such as LangChain's fake models) is asked without the tools. The model's
+    runs are not traced: the client traces them already.
+
+    Args:
+        model: The model.
+
+    Example:
+        ```python
+        brain = ModelBrain(ChatOllama(model="qwen3"))
+        ```
+    """
+
+    def __init__(self, model: BaseChatModel) -> None:
+        self._model = model
+        self._calls_tools = type(model).bind_tools is not BaseChatModel.bind_tools
+
+    def stream(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
+        """Ask the model, and word its pieces alike whatever its provider.
+
+        Args:
+            request: What is asked.
+            context: Not used: a model answers in every role.
+
+        Yields:
+            The pieces. Usage is the model's own, or counted where it gives none.
+
+        Raises:
+            StatusError: 429 if the model was, and 502 if it failed otherwise.
+        """
+        del context
+        neutral = _Neutral()
+        for message in _untraced(self._ask(request)):
+            yield neutral.piece(message)
+        yield neutral.last(request)
+
+    def _ask(self, request: ChatRequest) -> Iterator[AIMessage]:
+        kwargs = _arguments(request)
+        runnable: Any = self._model
+        if request.tools and self._calls_tools:
+            runnable = self._model.bind_tools(request.tools, **_tool_arguments(request))
+        try:
+            if request.stream:
+                yield from runnable.stream(request.messages, _NO_CALLBACKS, **kwargs)
+            else:
+                yield runnable.invoke(request.messages, _NO_CALLBACKS, **kwargs)
+        except SequrityError:
+            raise
+        except Exception as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> SequrityError:
+        # The text of a provider's exception can hold its key: it stays in the server's log.
+        limited = getattr(error, "status_code", None) == _TOO_MANY_REQUESTS
+        status = _TOO_MANY_REQUESTS if limited else _BAD_GATEWAY
+        detail = (
+            f"The model `{type(self._model).__name__}` behind this server failed with "
+            f"`{type(error).__name__}`. The server's log has the reason."
+        )
+        return status_error(status)(detail, status=status, body={"detail": detail})
+
+
+def _arguments(request: ChatRequest) -> dict[str, Any]:
+    kwargs: dict[str, Any] = {}
+    if request.stop:
+        kwargs["stop"] = request.stop
+    if request.max_tokens is not None:
+        kwargs["max_tokens"] = request.max_tokens
+    if request.response_format and request.response_format.get("type") != "text":
+        kwargs["response_format"] = request.response_format
+    return kwargs
+
+
+def _tool_arguments(request: ChatRequest) -> dict[str, Any]:
+    kwargs: dict[str, Any] = {}
+    choice = request.tool_choice
+    if isinstance(choice, dict):
+        kwargs["tool_choice"] = choice["name"]
+    elif choice is not None:
+        kwargs["tool_choice"] = "any" if choice == "required" else choice
+    if not request.parallel_tool_calls:
+        kwargs["parallel_tool_calls"] = False
+    return kwargs
+
+
+def _untraced(messages: Iterable[AIMessage]) -> Iterator[AIMessage]:
+    """Take each step outside of tracing: the steps of a stream may run in different contexts."""
+    steps = iter(messages)
+    while True:
+        with tracing_context(enabled=False):
+            message = next(steps, None)
+        if message is None:
+            return
+        yield message
+
+
+class _Neutral:
+    """Messages of any provider, as pieces in the words of chat/completions."""
+
+    def __init__(self) -> None:
+        self._usage: UsageMetadata | None = None
+        self._finish_reason: str | None = None
+        self._index = -1
+        self._output_tokens = 0
+
+    def piece(self, message: AIMessage) -> AIMessageChunk:
+        # Providers spread usage over a stream; LangChain's rule is that the pieces add up.
+        if message.usage_metadata is not None:
+            self._usage = add_usage(self._usage, message.usage_metadata)
+        self._finish_reason = _finish_reason(message.response_metadata) or self._finish_reason
+        self._output_tokens += count_message(message)
+        logprobs = message.response_metadata.get("logprobs")
+        return AIMessageChunk(
+            content=str(message.text),
+            additional_kwargs=_said_beside(message),
+            response_metadata={"logprobs": logprobs} if logprobs else {},
+            tool_call_chunks=[self._indexed(call) for call in _call_pieces(message)],
+        )
+
+    def _indexed(self, call: ToolCallChunk) -> ToolCallChunk:
+        given = call["index"]
+        if isinstance(given, int):
+            self._index = max(self._index, given)
+            return call
+        if call["id"] is not None or self._index < 0:
+            self._index += 1
+        return ToolCallChunk(**{**call, "index": self._index})
+
+    def last(self, request: ChatRequest) -> AIMessageChunk:
+        usage = self._usage or usage_of(count_request(request), self._output_tokens)
+        default = "tool_calls" if self._index >= 0 else "stop"
+        return AIMessageChunk(
+            content="",
+            usage_metadata=usage,
+            response_metadata={
+                "finish_reason": self._finish_reason or default,
+                "model_name": request.model,
+            },
+        )
+
+
+def _finish_reason(metadata: Mapping[str, Any]) -> str | None:
+    for key in ("finish_reason", "stop_reason", "done_reason"):
+        found = metadata.get(key)
+        if isinstance(found, str):
+            return _FINISH_REASONS.get(found.lower(), found.lower())
+    return None
+
+
+def _said_beside(message: AIMessage) -> dict[str, Any]:
+    said = {
+        key: value
+        for key in ("reasoning_content", "refusal")
+        if (value := message.additional_kwargs.get(key))
+    }
+    if "reasoning_content" not in said and isinstance(message.content, list):
+        reasoning = "".join(
+            block.get("reasoning", "")
+            for block in message.content_blocks
+            if block["type"] == "reasoning"
+        )
+        if reasoning:
+            said["reasoning_content"] = reasoning
+    return said
+
+
+def _call_pieces(message: AIMessage) -> list[ToolCallChunk]:
+    if isinstance(message, AIMessageChunk):
+        return message.tool_call_chunks
+    whole = [
+        tool_call_chunk(name=call["name"], args=write_arguments(call["args"]), id=call["id"])
+        for call in message.tool_calls
+    ]
+    broken = [
+        tool_call_chunk(name=call["name"], args=call["args"], id=call["id"])
+        for call in message.invalid_tool_calls
+    ]
+    return whole + broken

@@ -1,0 +1,66 @@
+"""What a conversation says, for brains that look into it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+
+_KINDS = {"image_url": "an image", "input_audio": "a sound recording"}
+
+
+def text_of(message: BaseMessage | None) -> str:
+    """The text of a message, with nothing in it that UTF-8 cannot carry."""
+    if message is None:
+        return ""
+    return str(message.text).encode("utf-8", "replace").decode()
+
+
+def last_user(messages: Sequence[BaseMessage]) -> BaseMessage | None:
+    """The last message of the user."""
+    return next((one for one in reversed(messages) if isinstance(one, HumanMessage)), None)
+
+
+def this_turn(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """What came after the last message of the user; everything if there is none."""
+    for index in range(len(messages) - 1, -1, -1):
+        if isinstance(messages[index], HumanMessage):
+            return list(messages[index + 1 :])
+    return list(messages)
+
+
+def tool_results(messages: Sequence[BaseMessage]) -> list[tuple[str, str]]:
+    """Names of the tools that have answered since the last message of the user, and their text."""
+    turn = this_turn(messages)
+    names = called_tools(messages)
+    return [
+        (names.get(one.tool_call_id) or one.name or "tool", text_of(one))
+        for one in turn
+        if isinstance(one, ToolMessage)
+    ]
+
+
+def called_tools(messages: Sequence[BaseMessage]) -> dict[str | None, str]:
+    """Names of the tools that were called, by the ids of the calls."""
+    return {
+        call["id"]: call["name"]
+        for message in messages
+        if isinstance(message, AIMessage)
+        for call in message.tool_calls
+    }
+
+
+def attachments(message: BaseMessage | None) -> list[str]:
+    """What a message has beside text: "an image", "a file `x.pdf`"."""
+    content = message.content if message is not None else ""
+    if isinstance(content, str):
+        return []
+    found = [_attachment(part) for part in content if isinstance(part, dict)]
+    return [one for one in found if one is not None]
+
+
+def _attachment(part: dict[str, Any]) -> str | None:
+    if part.get("type") != "file":
+        return _KINDS.get(str(part.get("type")))
+    file = part.get("file", {})
+    name = file.get("filename") or file.get("file_id")
+    return f"a file `{name}`" if name else "a file"

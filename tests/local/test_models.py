@@ -1,0 +1,620 @@
+"""The brains behind the local server: the deterministic model, and LangChain models."""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import date
+from enum import Enum
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, GenericFakeChatModel, LanguageModelInput
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import tool
+from langchain_core.utils.function_calling import convert_to_openai_tool, tool_example_to_messages
+from langsmith.run_helpers import get_tracing_context
+from pydantic import BaseModel, Field
+
+from langchain_sequrity.errors import ServerFailed, StatusError
+from langchain_sequrity.local.brains import Brain, BrainContext, ModelBrain
+from langchain_sequrity.local.models import DeterministicModel
+from langchain_sequrity.wire.exchange import ChatRequest
+
+CHAT = BrainContext()
+
+
+def ask(prompt: str | list[BaseMessage] = "Hello", **request: Any) -> ChatRequest:
+    messages = [HumanMessage(prompt)] if isinstance(prompt, str) else prompt
+    return ChatRequest(model="any/model", messages=messages, **request)
+
+
+def pieces(request: ChatRequest, brain: Brain | None = None) -> list[AIMessageChunk]:
+    return list((brain or DeterministicModel()).stream(request, CHAT))
+
+
+def answer(request: ChatRequest, brain: Brain | None = None) -> AIMessageChunk:
+    first, *others = pieces(request, brain)
+    return first + others if others else first
+
+
+@tool
+def get_weather(city: str) -> str:
+    """Get the weather at a location."""
+    return f"It is sunny in {city}."
+
+
+@tool
+def multiply(a: int, b: int) -> int:
+    """Multiply two numbers."""
+    return a * b
+
+
+@tool
+def send_mail(recipient: str, subject: str, urgent: bool = False) -> str:
+    """Send an e-mail."""
+    return f"{recipient} {subject} {urgent}"
+
+
+@tool
+def ping() -> str:
+    """Check that the service is alive."""
+    return "pong"
+
+
+TOOLS = [convert_to_openai_tool(one) for one in (get_weather, multiply, send_mail, ping)]
+
+
+def calls(prompt: str | list[BaseMessage], **request: Any) -> list[tuple[str, dict[str, Any]]]:
+    message = answer(ask(prompt, **{"tools": TOOLS, **request}))
+    assert not message.invalid_tool_calls
+    return [(call["name"], call["args"]) for call in message.tool_calls]
+
+
+# Text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ("Hello", "You said: Hello"),
+        ("", "You said nothing. What can I do for you?"),
+        ("你好", "You said: 你好"),
+    ],
+)
+def test_a_plain_answer_echoes_the_prompt(prompt: str, text: str) -> None:
+    assert answer(ask(prompt)).text == text
+
+
+def test_a_text_comes_in_several_pieces_that_end_with_usage_and_finish_reason() -> None:
+    *texts, last = pieces(ask("Hello there"))
+    assert len(texts) >= 2
+    assert all(piece.text and piece.usage_metadata is None for piece in texts)
+    assert last.response_metadata == {"finish_reason": "stop", "model_name": "any/model"}
+    assert last.usage_metadata is not None
+
+
+def test_the_same_request_has_the_same_answer() -> None:
+    request = ask("Weather in Rome?", tools=TOOLS, options={"logprobs": True})
+    assert pieces(request) == pieces(request)
+
+
+def test_streamed_and_whole_answers_have_the_same_usage() -> None:
+    whole, streamed = (answer(ask("Hello", stream=stream)) for stream in (False, True))
+    assert whole.usage_metadata == streamed.usage_metadata
+
+
+def test_usage_adds_up_and_counts_audio_and_reasoning() -> None:
+    part = {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}
+    request = ask([HumanMessage([part])], options={"reasoning_effort": "low"})
+    usage = answer(request).usage_metadata
+    assert usage is not None
+    inputs, outputs = usage["input_token_details"], usage["output_token_details"]
+    assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
+    assert inputs["cache_read"] == 0
+    assert 0 < inputs["audio"] <= usage["input_tokens"]
+    assert 0 < outputs["reasoning"] < usage["output_tokens"]
+
+
+def test_attachments_are_acknowledged() -> None:
+    content: list[str | dict[str, Any]] = [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+        {"type": "file", "file": {"filename": "x.pdf", "file_data": "data:a/b;base64,AA=="}},
+        {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}},
+    ]
+    assert answer(ask([HumanMessage(content)])).text == (
+        "You sent an image and a file `x.pdf` and a sound recording. You said: What is this?"
+    )
+
+
+@pytest.mark.parametrize("effort", ["minimal", "high"])
+def test_reasoning_comes_first_when_effort_is_asked_for(effort: str) -> None:
+    first, *_, last = pieces(ask("Hello", options={"reasoning_effort": effort}))
+    assert first.additional_kwargs["reasoning_content"]
+    assert not first.text
+    assert last.usage_metadata
+
+
+def test_no_reasoning_effort_means_no_reasoning() -> None:
+    message = answer(ask("Hello", options={"reasoning_effort": "none"}))
+    assert "reasoning_content" not in message.additional_kwargs
+
+
+def test_a_stop_sequence_cuts_the_text_before_it() -> None:
+    message = answer(ask("one two three", stop=["three", "two"]))
+    assert message.text == "You said: one "
+    assert message.response_metadata["finish_reason"] == "stop"
+
+
+def test_a_stop_sequence_at_the_start_leaves_an_empty_text() -> None:
+    assert answer(ask("Hi", stop=["You"])).text == ""
+
+
+@given(limit=st.integers(1, 30), effort=st.sampled_from(["none", "low"]))
+def test_an_answer_keeps_max_tokens_and_says_so(limit: int, effort: str) -> None:
+    options = {"reasoning_effort": effort}
+    message, full = (
+        answer(ask("one two three four five", max_tokens=most, options=options))
+        for most in (limit, None)
+    )
+    assert message.usage_metadata
+    assert full.usage_metadata
+    used, wanted = message.usage_metadata["output_tokens"], full.usage_metadata["output_tokens"]
+    assert used == min(limit, wanted)
+    finish_reason = "length" if used < wanted else "stop"
+    assert message.response_metadata["finish_reason"] == finish_reason
+    assert full.text.startswith(message.text)
+
+
+def test_max_tokens_cuts_the_arguments_of_a_call() -> None:
+    message = answer(ask("Weather in Rome", tools=TOOLS, max_tokens=7))
+    assert message.response_metadata["finish_reason"] == "length"
+    assert message.tool_call_chunks[0]["args"] == '{"city":"'
+
+
+def test_log_probabilities_are_given_for_each_token() -> None:
+    message = answer(ask("Hello", options={"logprobs": True, "top_logprobs": 3}))
+    tokens = message.response_metadata["logprobs"]["content"]
+    assert "".join(token["token"] for token in tokens) == message.text
+    for token in tokens:
+        assert bytes(token["bytes"]).decode() == token["token"]
+        ranked = [top["logprob"] for top in token["top_logprobs"]]
+        assert len(ranked) == 3
+        assert 0 > token["logprob"] == ranked[0] > ranked[1] > ranked[2]
+
+
+def test_log_probabilities_are_left_out_unless_asked_for() -> None:
+    assert "logprobs" not in answer(ask("Hello")).response_metadata
+
+
+# Tools
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("What is the weather in San Francisco, CA?", ("get_weather", {"city": "San Francisco, CA"})),
+        ("weather in paris", ("get_weather", {"city": "paris"})),
+        ("What is 3 * 4?", ("multiply", {"a": 3, "b": 4})),
+        ("multiply(6, 7), please", ("multiply", {"a": 6, "b": 7})),
+        ("Multiply b=2 by a=9", ("multiply", {"a": 9, "b": 2})),
+        (
+            "Mail 'bob@example.com' with the subject \"Lunch\"",
+            ("send_mail", {"recipient": "bob@example.com", "subject": "Lunch"}),
+        ),
+        ("Is the service alive?", ("ping", {})),
+    ],
+)  # fmt: skip
+def test_the_tool_that_fits_the_prompt_is_called(
+    prompt: str, expected: tuple[str, dict[str, Any]]
+) -> None:
+    assert calls(prompt) == [expected]
+
+
+@pytest.mark.parametrize("prompt", ["Hello!", "Tell me a joke.", ""])
+def test_no_tool_is_called_when_none_fits(prompt: str) -> None:
+    message = answer(ask(prompt, tools=TOOLS))
+    assert not message.tool_calls
+    assert message.text
+
+
+def test_a_tool_is_not_called_where_the_request_forbids_it() -> None:
+    assert calls("What is the weather in Rome?", tool_choice="none") == []
+
+
+@pytest.mark.parametrize("prompt", ["Hello!", "What is the weather in Rome?", ""])
+def test_a_named_tool_is_called_whatever_is_said(prompt: str) -> None:
+    [(name, _)] = calls(prompt, tool_choice={"name": "multiply"})
+    assert name == "multiply"
+
+
+def test_a_required_tool_is_the_best_one_or_the_first() -> None:
+    assert calls("Multiply 2 and 3", tool_choice="required") == [("multiply", {"a": 2, "b": 3})]
+    assert [name for name, _ in calls("Hello!", tool_choice="required")] == ["get_weather"]
+
+
+def test_required_calls_go_on_to_another_tool_within_a_turn() -> None:
+    history = [
+        HumanMessage("What is the weather in Rome?"),
+        AIMessage("", tool_calls=[{"name": "get_weather", "args": {"city": "Rome"}, "id": "1"}]),
+        ToolMessage("Sunny", tool_call_id="1"),
+    ]
+    tools = TOOLS[:2]
+    assert [name for name, _ in calls(history, tools=tools, tool_choice="required")] == ["multiply"]
+
+
+def test_two_tools_that_are_named_are_both_called_unless_only_one_may_be() -> None:
+    prompt = "Call ping and get_weather for 'Rome'."
+    both = [("get_weather", {"city": "Rome"}), ("ping", {})]
+    assert calls(prompt) == both
+    assert len(calls(prompt, parallel_tool_calls=False)) == 1
+
+
+def test_arguments_come_in_several_fragments_with_one_id() -> None:
+    chunks = pieces(ask("Is the service alive?", tools=TOOLS))
+    fragments = [piece for chunk in chunks for piece in chunk.tool_call_chunks]
+    assert [piece["index"] for piece in fragments] == [0] * len(fragments)
+    assert [bool(piece["id"]) for piece in fragments] == [True, *[False] * (len(fragments) - 1)]
+    assert len([piece for piece in fragments if piece["args"]]) >= 2
+    assert chunks[-1].response_metadata["finish_reason"] == "tool_calls"
+
+
+def test_unicode_survives_in_arguments() -> None:
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    function = {"name": "create", "description": "Create a customer.", "parameters": schema}
+    prompt = "Create a customer named '你好啊集团' (Hello Group)"
+    assert calls(prompt, tools=[{"type": "function", "function": function}]) == [
+        ("create", {"name": "你好啊集团"})
+    ]
+
+
+def test_an_answer_after_tools_quotes_their_results() -> None:
+    history = [
+        HumanMessage("Weather and ping"),
+        AIMessage(
+            "",
+            tool_calls=[
+                {"name": "get_weather", "args": {"city": "Rome"}, "id": "1"},
+                {"name": "ping", "args": {}, "id": "2"},
+            ],
+        ),
+        ToolMessage("It is sunny in Rome.", tool_call_id="1"),
+        ToolMessage("no route", tool_call_id="2", status="error"),
+    ]
+    assert answer(ask(history, tools=TOOLS)).text == (
+        "The tool `get_weather` returned: It is sunny in Rome.\nThe tool `ping` returned: no route"
+    )
+
+
+def test_examples_in_the_history_do_not_stand_in_the_way() -> None:
+    class Multiply(BaseModel):
+        """Multiply."""
+
+        a: int
+        b: int
+
+    examples = tool_example_to_messages("1 * 2", [Multiply(a=1, b=2)], ["2"], ai_response="2")
+    history = [SystemMessage("Be brief."), *examples, HumanMessage("What is 3 * 4?")]
+    tools = [convert_to_openai_tool(Multiply)]
+    assert calls(history, tools=tools) == [("Multiply", {"a": 3, "b": 4})]
+
+
+# Structured output
+
+
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Address(BaseModel):
+    street: str
+    number: int = Field(ge=1, le=999)
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+    lives: int
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+    tricks: list[str]
+
+
+class Tree(BaseModel):
+    label: str
+    children: "list[Tree]"
+    parent: "Tree | None"
+
+
+class Everything(BaseModel):
+    name: str = Field(min_length=3, max_length=40)
+    colour: Colour
+    version: Literal[2]
+    address: Address
+    others: list[Address] = Field(min_length=2)
+    score: float = Field(gt=0, lt=1)
+    even: int = Field(multiple_of=2)
+    ready: bool
+    born: date
+    email: str | None = Field(json_schema_extra={"format": "email"})
+    pet: Cat | Dog
+    pair: tuple[int, str]
+    note: str | None
+    level: int = 3
+
+
+def structured(model: type[BaseModel], prompt: str) -> dict[str, Any]:
+    form = {"name": model.__name__, "schema": model.model_json_schema()}
+    request = ask(prompt, response_format={"type": "json_schema", "json_schema": form})
+    text = answer(request).text
+    model.model_validate_json(text)
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["", "Hello", "A blue dog, born 2020-02-03, 'Rex', 7, 0.5 and 1000; mail rex@example.com."],
+)
+def test_a_structured_answer_fits_its_schema(prompt: str) -> None:
+    structured(Everything, prompt)
+
+
+def test_a_structured_answer_uses_what_the_prompt_says() -> None:
+    prompt = "A blue dog, born 2020-02-03, is ready; name: 'Rex', rex@example.com, no note."
+    found = structured(Everything, prompt)
+    expected = {"colour": "blue", "born": "2020-02-03", "name": "Rex", "email": "rex@example.com"}
+    assert {key: found[key] for key in expected} == expected
+    assert found["pet"]["kind"] == "dog"
+    assert found["ready"] is True
+    assert found["note"] is None
+
+
+def test_an_optional_property_with_a_default_is_filled_only_if_it_is_mentioned() -> None:
+    assert "level" not in structured(Everything, "Hello")
+    assert structured(Everything, "level: 9")["level"] == 9
+
+
+def test_a_recursive_schema_ends() -> None:
+    assert structured(Tree, "Plant one") == {
+        "label": "label: Plant one",
+        "children": [],
+        "parent": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#"},
+        {"$ref": "#/nowhere"},
+        {"allOf": [{"$ref": "#"}]},
+        {"type": "object", "properties": {"a": {"$ref": "#"}, "b": {"$ref": "#"}}, "required": ["a", "b"]},
+        {"type": "array", "items": {"$ref": "#"}, "minItems": 20},
+        {"type": "array", "items": {"type": "array", "items": {"$ref": "#"}, "minItems": 9}, "minItems": 9},
+        {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(5000)}},
+        {"type": "string", "minLength": 10**12},
+        {"type": "string", "pattern": "(a+)+$"},
+        {"properties": [], "required": "x", "enum": {}, "minimum": "1"},
+    ],
+)  # fmt: skip
+def test_hostile_schemas_are_answered_quickly(schema: dict[str, Any]) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    started = time.monotonic()
+    text = answer(ask("a" * 5000 + "! 1 2 3", response_format=form)).text
+    json.loads(text)
+    assert len(text) < 500_000
+    assert time.monotonic() - started < 5
+
+
+KEYWORDS = st.sampled_from(
+    ["type", "properties", "items", "anyOf", "allOf", "$ref", "enum", "const", "default", "required"]
+    + ["minimum", "maximum", "multipleOf", "minItems", "maxLength", "pattern", "format", "prefixItems"]
+)  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYWORDS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300)
+@given(schema=st.dictionaries(KEYWORDS, JSON, max_size=6), prompt=st.text(max_size=60))
+def test_no_schema_and_no_prompt_breaks_the_model(schema: dict[str, Any], prompt: str) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    json.loads(answer(ask(prompt, response_format=form)).text)
+    function = {"name": "f", "parameters": schema}
+    message = answer(
+        ask(prompt, tools=[{"type": "function", "function": function}], tool_choice="required")
+    )
+    assert [call["name"] for call in message.tool_calls] == ["f"]
+
+
+def test_json_mode_has_the_keys_that_the_conversation_quotes() -> None:
+    history = [
+        SystemMessage('Answer as JSON with "setup".'),
+        HumanMessage("Tell me a joke about cats, with 'setup' and 'punchline' keys."),
+    ]
+    found = json.loads(answer(ask(history, response_format={"type": "json_object"})).text)
+    assert list(found) == ["setup", "punchline"]
+    assert all(found.values())
+
+
+def test_json_mode_without_quoted_keys_is_still_an_object() -> None:
+    found = json.loads(answer(ask("Hello", response_format={"type": "json_object"})).text)
+    assert found == {"answer": "answer: Hello"}
+
+
+# LangChain models
+
+
+class Recorder(BaseChatModel):
+    """A model that remembers how it was asked, and answers with what it was given."""
+
+    replies: list[AIMessageChunk]
+    asked: list[dict[str, Any]] = []
+    traced: list[Any] = []
+
+    @property
+    def _llm_type(self) -> str:
+        return "recorder"
+
+    def bind_tools(
+        self, tools: Any, *, tool_choice: Any = None, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        return self.bind(tools=tools, tool_choice=tool_choice, **kwargs)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        del messages, run_manager
+        self.asked.append({"stop": stop, **kwargs})
+        return ChatResult(generations=[ChatGeneration(message=self.replies[0])])
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        del messages, run_manager
+        self.asked.append({"stop": stop, **kwargs})
+        for reply in self.replies:
+            self.traced.append(get_tracing_context()["enabled"])
+            yield ChatGenerationChunk(message=reply)
+
+
+class Broken(Recorder):
+    failure: Any
+
+    def _generate(self, *_args: Any, **_kwargs: Any) -> ChatResult:
+        raise self.failure
+
+
+HELLO = [AIMessageChunk(content="Hel"), AIMessageChunk(content="lo")]
+
+
+def test_a_model_is_asked_for_what_the_request_asks_for() -> None:
+    model = Recorder(replies=HELLO)
+    form = {"type": "json_object"}
+    request = ask(
+        "Hi",
+        tools=TOOLS,
+        tool_choice="required",
+        response_format=form,
+        stop=["x"],
+        max_tokens=5,
+        parallel_tool_calls=False,
+    )
+    answer(request, ModelBrain(model))
+    [asked] = model.asked
+    expected = {
+        "tools": TOOLS,
+        "tool_choice": "any",
+        "response_format": form,
+        "stop": ["x"],
+        "max_tokens": 5,
+        "parallel_tool_calls": False,
+    }
+    assert asked == expected
+
+
+def test_a_model_is_not_told_what_the_request_leaves_open() -> None:
+    model = Recorder(replies=HELLO)
+    answer(ask("Hi", response_format={"type": "text"}), ModelBrain(model))
+    assert model.asked == [{"stop": None}]
+
+
+@pytest.mark.parametrize(
+    ("choice", "passed"), [({"name": "ping"}, "ping"), ("none", "none"), ("auto", "auto")]
+)
+def test_a_tool_choice_reaches_the_model_in_langchains_words(choice: Any, passed: str) -> None:
+    model = Recorder(replies=HELLO)
+    answer(ask("Hi", tools=TOOLS, tool_choice=choice), ModelBrain(model))
+    assert model.asked[0]["tool_choice"] == passed
+
+
+def test_a_model_streams_and_is_not_traced() -> None:
+    model = Recorder(replies=HELLO)
+    chunks = pieces(ask("Hi", stream=True), ModelBrain(model))
+    assert [chunk.text for chunk in chunks if chunk.text] == ["Hel", "lo"]
+    assert model.traced == [False, False]
+
+
+def test_usage_is_counted_where_a_model_gives_none() -> None:
+    usage = answer(ask("Hi", stream=True), ModelBrain(Recorder(replies=HELLO))).usage_metadata
+    assert usage is not None
+    assert usage["input_tokens"] > 0
+    assert usage["output_tokens"] == 2
+
+
+def test_a_models_own_usage_is_added_up_and_comes_last() -> None:
+    start = {"input_tokens": 7, "output_tokens": 0, "total_tokens": 7}
+    end = {"input_tokens": 0, "output_tokens": 2, "total_tokens": 2}
+    replies = [
+        AIMessageChunk(content="Hi", usage_metadata=start),  # type: ignore[arg-type]
+        AIMessageChunk(
+            content="",
+            usage_metadata=end,  # type: ignore[arg-type]
+            response_metadata={"stop_reason": "max_tokens"},
+        ),
+    ]
+    chunks = pieces(ask("Hi", stream=True), ModelBrain(Recorder(replies=replies)))
+    assert [chunk.usage_metadata for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert chunks[-1].usage_metadata
+    assert chunks[-1].usage_metadata["total_tokens"] == 9
+    assert chunks[-1].response_metadata["finish_reason"] == "length"
+
+
+def test_content_blocks_of_other_providers_become_text_and_reasoning() -> None:
+    content: list[str | dict[str, Any]] = [
+        {"type": "reasoning", "reasoning": "Hm."},
+        {"type": "text", "text": "Hello"},
+    ]
+    model = Recorder(replies=[AIMessageChunk(content=content)])
+    message = answer(ask("Hi"), ModelBrain(model))
+    assert (message.text, message.additional_kwargs) == ("Hello", {"reasoning_content": "Hm."})
+
+
+def test_a_fake_model_without_tool_calling_can_answer_with_calls() -> None:
+    call = {"name": "ping", "args": {}, "id": "1"}
+    model = GenericFakeChatModel(messages=iter([AIMessage("", tool_calls=[call])]))
+    message = answer(ask("Hi", tools=TOOLS), ModelBrain(model))
+    assert [(one["name"], one["args"]) for one in message.tool_calls] == [("ping", {})]
+    assert message.response_metadata["finish_reason"] == "tool_calls"
+
+
+def test_a_models_failure_is_a_bad_gateway_without_its_text() -> None:
+    brain = ModelBrain(Broken(replies=[], failure=RuntimeError("sk-secret")))
+    with pytest.raises(ServerFailed) as caught:
+        answer(ask("Hi"), brain)
+    assert caught.value.status == 502
+    assert "sk-secret" not in str(caught.value) + str(caught.value.body)
+    assert "RuntimeError" in str(caught.value)
+
+
+def test_a_models_rate_limit_is_passed_on() -> None:
+    failure = RuntimeError("slow down")
+    failure.status_code = 429  # type: ignore[attr-defined]
+    with pytest.raises(StatusError) as caught:
+        answer(ask("Hi"), ModelBrain(Broken(replies=[], failure=failure)))
+    assert caught.value.status == 429

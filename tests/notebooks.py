@@ -1,0 +1,20 @@
+"""Run notebooks and save their outputs: `python -m tests.notebooks notebooks`."""
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+
+def main(folder: str) -> None:
+    for path in sorted(Path(folder).glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+        for cell in notebook.cells:
+            cell.metadata.pop("execution", None)  # times differ in every run
+        nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

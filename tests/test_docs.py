@@ -1,0 +1,79 @@
+"""What documentation shows, runs: README, pages, docstrings and notebooks."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "langchain_sequrity"
+_BLOCK = re.compile(r"^([ \t]*)```python\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(text: str) -> list[str]:
+    """All runnable Python blocks; one that cannot run says `python notest`."""
+    found = _BLOCK.findall(text)
+    return ["\n".join(line.removeprefix(indent) for line in code.split("\n")) for indent, code in found]
+
+
+def pages() -> Iterator[Path]:
+    yield ROOT / "README.md"
+    yield from sorted((ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if blocks(page.read_text())], ids=lambda p: p.name)
+def test_the_code_of_a_page_runs_from_top_to_bottom(page: Path) -> None:
+    code = "\n".join(blocks(page.read_text()))
+    exec(compile(code, page.name, "exec"), {"__name__": "page"})
+
+
+def docstrings() -> Iterator[tuple[str, str]]:
+    for file in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Module):
+                name = getattr(node, "name", "module")
+                for code in blocks(ast.get_docstring(node) or ""):
+                    yield f"{file.relative_to(PACKAGE)}:{name}", code
+
+
+@pytest.mark.parametrize("code", [c for _, c in docstrings()], ids=[name for name, _ in docstrings()])
+def test_the_example_of_a_docstring_runs(code: str) -> None:
+    exec(compile(code, "example", "exec"), {"__name__": "example"})
+
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_runs_and_was_saved_with_its_outputs(path: Path) -> None:
+    saved = nbformat.read(path, as_version=4)
+    code = [cell for cell in saved.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    assert any(cell.outputs for cell in code)
+    NotebookClient(saved, timeout=120, kernel_name="python3").execute()
+
+
+def test_every_module_is_on_the_architecture_page() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    modules = {path.stem if path.is_file() else path.name for path in PACKAGE.iterdir()}
+    modules -= {"__init__", "__pycache__", "py"}
+    assert [name for name in sorted(modules) if f"`{name}" not in page] == []
+
+
+@pytest.mark.parametrize("page", list(pages()), ids=lambda page: page.name)
+def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", list(pages()), ids=lambda page: page.name)
+def test_tables_of_a_page_have_equal_columns(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        counts = {len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}
+        assert len(counts) == 1, table
