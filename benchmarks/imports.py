@@ -3,16 +3,17 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import cycle
 from tempfile import TemporaryDirectory
 
-from benchmarks.measure import Effort, interleaved, ratio
+from benchmarks.measure import DEPTHS, Effort, interleaved, ratio
 from benchmarks.peers import OPENAI, UNSET, VENDOR
 from benchmarks.report import Goal, Row, compare
 
 _LEAST = "langchain-core and httpx"
-_ROUNDS = 7
 _PROGRAMS = {
     _LEAST: "import langchain_core.language_models.chat_models, httpx",
     UNSET: (
@@ -29,14 +30,26 @@ _PROGRAMS = {
     ),
 }
 # The start of the interpreter is the same for all and left out.
-_TIMED = "import time; start = time.process_time(); {}; print(time.process_time() - start)"
+_TIMED = """
+import time
+def at_depth(depth):
+    if depth:
+        return at_depth(depth - 1)
+    start = time.process_time()
+    {program}
+    return time.process_time() - start
+print(at_depth({depth}))
+"""
 
 
 def measure(_base_url: str, effort: Effort) -> list[Row]:
-    rounds = replace(effort, least=min(effort.least, _ROUNDS), most=_ROUNDS)
+    rounds = replace(effort, most=effort.least)
     with TemporaryDirectory() as cache:
         environment = _with_bytecode_in(cache)
-        work = {name: partial(_run, program, environment) for name, program in _PROGRAMS.items()}
+        work = {
+            name: partial(_run, program, cycle(DEPTHS), environment)
+            for name, program in _PROGRAMS.items()
+        }
         samples = interleaved(work, rounds)
     goal = Goal(f"/ {_LEAST}", ratio(samples, UNSET, [_LEAST]), limit=1.15)
     return [compare("import and construct", samples, more=[goal])]
@@ -49,8 +62,8 @@ def _with_bytecode_in(folder: str) -> dict[str, str]:
     return environment
 
 
-def _run(program: str, environment: dict[str, str]) -> float:
-    command = [sys.executable, "-c", _TIMED.format(program)]
+def _run(program: str, depths: Iterator[int], environment: dict[str, str]) -> float:
+    command = [sys.executable, "-c", _TIMED.format(program=program, depth=next(depths))]
     done = subprocess.run(  # noqa: S603  # our own text
         command, env=environment, check=True, capture_output=True, text=True
     )

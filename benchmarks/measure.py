@@ -3,6 +3,10 @@
 Other work on the machine changes what a microsecond is worth from one second to the next. So all
 peers run in each round, in another order each time; a ratio is taken within a round, where all
 had the same luck; and rounds go on until two halves of them agree.
+
+Each round also begins at another depth of calls. CPython keeps frames in chunks of memory, and
+where a call just crosses the end of one it gets and returns memory each time: the same code may
+take twice as long at one depth as at another, and no peer is to have the luck of the better one.
 """
 
 import gc
@@ -17,7 +21,11 @@ K = TypeVar("K", bound=Hashable)
 Samples = Mapping[K, Sequence[float]]
 """Figures by peer; those at the same place are of the same round."""
 
+DEPTHS = tuple(range(0, 120, 8))
+"""Depths of calls at which rounds begin: together about one chunk of frames."""
+
 _AGREE = 0.02
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +87,15 @@ def interleaved(work: Mapping[K, Callable[[], float]], effort: Effort) -> Sample
         random.shuffle(order)
         for name in order:
             gc.collect()  # nobody pays for the garbage of another
-            samples[name].append(work[name]())
+            samples[name].append(at_depth(DEPTHS[count % len(DEPTHS)], work[name]))
         if count >= effort.least and _agree(samples):
             break
     return samples
+
+
+def at_depth(depth: int, action: Callable[[], T]) -> T:
+    """Call an action from so many calls further down."""
+    return at_depth(depth - 1, action) if depth else action()
 
 
 def _agree(samples: Samples[K]) -> bool:

@@ -20,8 +20,8 @@ from typing_extensions import override
 from benchmarks.server import CHUNKS
 from langchain_sequrity import ChatSequrity, FeaturesHeader
 
-SINGLE = "single-llm"
-UNSET = "unset"
+SINGLE = "ours, single-llm"
+UNSET = "ours, unset"
 OPENAI = "ChatOpenAI"
 VENDOR = "vendor"
 HTTPX = "httpx"

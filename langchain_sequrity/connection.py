@@ -25,6 +25,7 @@ Header = tuple[bytes, bytes]
 _USER_AGENT = f"langchain-sequrity/{__version__}"
 _OWN_HEADERS = frozenset(
     {
+        "accept-encoding",
         "authorization",
         "content-type",
         "content-length",

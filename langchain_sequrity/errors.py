@@ -29,6 +29,7 @@ In brackets: the LangChain exception that the class also is, so that LangChain's
 summarization middleware treat it correctly. No class is a `ValueError`: pydantic would swallow it.
 """
 
+import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,7 @@ class ErrorReply:
     @property
     def text(self) -> str:
         """The body as text."""
-        return self._body if isinstance(self._body, str) else repr(self._body)
+        return self._body if isinstance(self._body, str) else json.dumps(self._body, default=str)
 
     def json(self) -> Any:
         """The body as JSON, or the text where it was none."""

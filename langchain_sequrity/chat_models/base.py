@@ -1,6 +1,7 @@
 """What the chat models share: the way of a turn, and what LangChain asks of a model."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -170,7 +171,7 @@ class SequrityChatModel(Parameters):
         **kwargs: Any,
     ) -> ChatResult:
         turn = self._turn(messages, stop, kwargs, stream=False)
-        transport = self._ready().transport
+        transport = self._transport()
         try:
             return transport.send(turn.call, turn.read)
         except NotFound as error:
@@ -186,7 +187,7 @@ class SequrityChatModel(Parameters):
         **kwargs: Any,
     ) -> ChatResult:
         turn = self._turn(messages, stop, kwargs, stream=False)
-        transport = self._ready().transport
+        transport = self._transport()
         try:
             return await transport.asend(turn.call, turn.read)
         except NotFound as error:
@@ -208,7 +209,7 @@ class SequrityChatModel(Parameters):
             yield chunk
 
     def _chunks(self, turn: Turn) -> Iterator[AIMessageChunk]:
-        transport = self._ready().transport
+        transport = self._transport()
         try:
             yield from transport.stream(turn.call, turn.new_reader)
         except NotFound as error:
@@ -225,23 +226,28 @@ class SequrityChatModel(Parameters):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        async for message in self._achunks(self._turn(messages, stop, kwargs, stream=True)):
-            chunk = ChatGenerationChunk(message=message)
-            if run_manager is not None:
-                await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-            yield chunk
+        turn = self._turn(messages, stop, kwargs, stream=True)
+        async with aclosing(self._achunks(turn)) as found:
+            async for message in found:
+                chunk = ChatGenerationChunk(message=message)
+                if run_manager is not None:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
 
-    async def _achunks(self, turn: Turn) -> AsyncIterator[AIMessageChunk]:
-        transport = self._ready().transport
+    async def _achunks(self, turn: Turn) -> AsyncGenerator[AIMessageChunk, None]:
+        # `aclosing`: an abandoned stream gives its connection back at once, not when collected.
+        transport = self._transport()
         try:
-            async for message in transport.astream(turn.call, turn.new_reader):
-                yield message
+            async with aclosing(transport.astream(turn.call, turn.new_reader)) as messages:
+                async for message in messages:
+                    yield message
         except NotFound as error:
             turn = turn.after_not_found(error)
         else:
             return
-        async for message in transport.astream(turn.call, turn.new_reader):
-            yield message
+        async with aclosing(transport.astream(turn.call, turn.new_reader)) as messages:
+            async for message in messages:
+                yield message
 
     # The session of `configurable`, which LangChain does not hand to the methods above
 
@@ -402,11 +408,11 @@ class SequrityChatModel(Parameters):
 
         The model stays usable, and clients that you passed stay open.
         """
-        self._ready().transport.close()
+        self._transport().close()
 
     async def aclose(self) -> None:
         """Close idle connections of the running event loop, as `close` does."""
-        await self._ready().transport.aclose()
+        await self._transport().aclose()
 
 
 def _with_session(config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:

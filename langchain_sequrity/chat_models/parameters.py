@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 from langchain_core.language_models import BaseChatModel
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
@@ -20,20 +20,18 @@ from langchain_sequrity.connection import (
 )
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader, coerce
-from langchain_sequrity.transport import (
-    AsyncHttpClient,
-    HttpClient,
-    HttpTimeout,
-    RetryPolicy,
-    Timeouts,
-    Transport,
-)
+from langchain_sequrity.transport import AsyncHttpClient, HttpClient, HttpTimeout
 from langchain_sequrity.wire.routes import EndpointType, Format, Provider
+
+if TYPE_CHECKING:
+    from langchain_sequrity.transport import Transport
 
 _PACKAGE = "langchain-sequrity"
 _FROM_ENVIRONMENT = ("api_key", "llm_api_key", "base_url")
 # What a pickle must not hold, or cannot.
 _UNPICKLED = ("api_key", "llm_api_key", "default_headers", "http_client", "http_async_client")
+# What is made of the parameters at first use, before it is made.
+_UNMADE = {"_state": None, "_sender": None}
 
 
 class State(NamedTuple):
@@ -41,13 +39,11 @@ class State(NamedTuple):
 
     Attributes:
         settings: What all turns have in common.
-        transport: What sends them.
         params: Fields of the body that are the same for each call.
         identifying: What tells this model from others, for traces and caches.
     """
 
     settings: Settings
-    transport: Transport
     params: Mapping[str, Any]
     identifying: Mapping[str, Any]
 
@@ -139,6 +135,7 @@ class Parameters(BaseChatModel):
     """Off: a cached answer bypasses the policy and can carry another user's session."""
 
     _state: State | None = PrivateAttr(default=None)
+    _sender: "Transport | None" = PrivateAttr(default=None)
     # Names of fields that a pickle could not hold; using the model without them is an error.
     _lost: tuple[str, ...] = PrivateAttr(default=())
 
@@ -217,14 +214,6 @@ class Parameters(BaseChatModel):
             )
             raise UsageError(msg)
         connection = self._connection()
-        transport = Transport(
-            self.base_url,
-            timeouts=Timeouts.of(self.timeout, self.stream_chunk_timeout),
-            retry=RetryPolicy(max_retries=self.max_retries),
-            secrets=connection.secrets,
-            http_client=self.http_client,
-            http_async_client=self.http_async_client,
-        )
         settings = Settings(
             connection=connection,
             wire=self._wire,
@@ -233,7 +222,31 @@ class Parameters(BaseChatModel):
             on_session_expired=self.on_session_expired,
             include_response_headers=self.include_response_headers,
         )
-        return State(settings, transport, self._default_params(), self._identify())
+        return State(settings, self._default_params(), self._identify())
+
+    def _transport(self) -> "Transport":
+        private = self.__pydantic_private__ or {}
+        sender: Transport | None = private.get("_sender")
+        if sender is None:
+            sender = self._sender = self._make_transport()
+        return sender
+
+    def _make_transport(self) -> "Transport":
+        # Imported at the first call, which keeps the import of the package short.
+        from langchain_sequrity.transport import (  # noqa: PLC0415
+            RetryPolicy,
+            Timeouts,
+            Transport,
+        )
+
+        return Transport(
+            self.base_url,
+            timeouts=Timeouts.of(self.timeout, self.stream_chunk_timeout),
+            retry=RetryPolicy(max_retries=self.max_retries),
+            secrets=self._ready().settings.connection.secrets,
+            http_client=self.http_client,
+            http_async_client=self.http_async_client,
+        )
 
     def _connection(self) -> Connection:
         llm_api_key = self.llm_api_key
@@ -325,7 +338,7 @@ class Parameters(BaseChatModel):
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         shared = {} if memo is None else memo
         # Clients and connections are shared: locks and sockets have no copy.
-        for one in (self.http_client, self.http_async_client, self._state):
+        for one in (self.http_client, self.http_async_client, self._state, self._sender):
             if one is not None:
                 shared[id(one)] = one
         copied = super().__deepcopy__(shared)
@@ -340,7 +353,7 @@ class Parameters(BaseChatModel):
         fields.pop("_serialized", None)
         # A missing Sequrity key has a message of its own.
         lost = tuple(name for name in _UNPICKLED[1:] if self.__dict__.get(name) is not None)
-        private = {**(state["__pydantic_private__"] or {}), "_state": None, "_lost": lost}
+        private = {**(state["__pydantic_private__"] or {}), "_lost": lost, **_UNMADE}
         return {**state, "__dict__": fields, "__pydantic_private__": private}
 
     @override
@@ -356,7 +369,7 @@ def _forget(model: Parameters, lost: tuple[str, ...] | None = None) -> None:
     """Drop what was made of parameters that have changed."""
     private = model.__pydantic_private__
     if private is not None:
-        private["_state"] = None
+        private.update(_UNMADE)
         if lost is not None:
             private["_lost"] = lost
     model.__dict__.pop("_serialized", None)

@@ -1,6 +1,5 @@
 """`with_structured_output`: three ways to ask for a shape, one way to parse it."""
 
-import warnings
 from collections.abc import AsyncIterator, Iterator, Mapping
 from operator import itemgetter
 from typing import Any, Literal, get_args
@@ -15,7 +14,6 @@ from langchain_core.output_parsers.openai_tools import (
 from langchain_core.runnables import Runnable, RunnableGenerator, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import TypeBaseModel, is_basemodel_subclass
-from pydantic import BaseModel
 
 from langchain_sequrity.chat_models.tools import write_response_format
 from langchain_sequrity.errors import ForcedToolMissing, UsageError
@@ -38,13 +36,6 @@ def structured_output(
     The arguments are those of `ChatSequrity.with_structured_output`.
     """
     _check(schema, method, strict=strict)
-    if method == "json_schema" and _is_v1(schema):
-        warnings.warn(
-            'A pydantic.v1 schema does not work with `method="json_schema"`; '
-            '`method="function_calling"` is used.',
-            stacklevel=4,
-        )
-        method = "function_calling"
     if method == "function_calling":
         llm, parser = _by_tool(model, schema, kwargs, strict=strict)
     elif method == "json_schema":
@@ -69,10 +60,6 @@ def _check(schema: Schema | None, method: str, *, strict: bool | None) -> None:
 
 def _is_class(schema: Schema | None) -> bool:
     return isinstance(schema, type) and is_basemodel_subclass(schema)
-
-
-def _is_v1(schema: Schema | None) -> bool:
-    return isinstance(schema, type) and _is_class(schema) and not issubclass(schema, BaseModel)
 
 
 def _format(schema: Schema | None, method: Method, *, strict: bool | None) -> dict[str, Any]:

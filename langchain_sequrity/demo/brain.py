@@ -5,26 +5,20 @@ and therefore what is missing.
 """
 
 import json
-import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.messages.tool import tool_call
 
-from langchain_sequrity.demo.packages import normalize
+from langchain_sequrity.demo.topics import Row, Topic, topics_of
 from langchain_sequrity.display import plain
 from langchain_sequrity.local import Script
 from langchain_sequrity.wire.exchange import ChatRequest
 
-Row = Mapping[str, Any]
-
 _REPORT = "packages-report"
-_MOST_NAMES = 20
-_WORD = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
-_MEGABYTE = 1_000_000
+_LONGEST_CELL = 120
 
 
 class Step(NamedTuple):
@@ -37,23 +31,6 @@ class Step(NamedTuple):
 
     text: str
     calls: list[tuple[str, dict[str, Any]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """Something to find out.
-
-    Attributes:
-        title: What it is called in the report.
-        words: Finds it in a question.
-        sql: The query that finds it out.
-        sentence: Words the rows of the query, of which there is at least one.
-    """
-
-    title: str
-    words: re.Pattern[str]
-    sql: str
-    sentence: Callable[[Sequence[Row]], str]
 
 
 class _Done(NamedTuple):
@@ -70,99 +47,6 @@ class _Finding(NamedTuple):
     topic: Topic
     rows: list[Row]
     error: str | None
-
-
-# Wording
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _size(size: int | None) -> str:
-    return "an unknown size" if size is None else f"{size / _MEGABYTE:,.1f} MB ({size:,} bytes)"
-
-
-def _total(rows: Sequence[Row]) -> str:
-    [row] = rows
-    return f"Installed: {_count(row['packages'], 'package')}, {_size(row['size_bytes'])} in all."
-
-
-def _largest(rows: Sequence[Row]) -> str:
-    row = rows[0]
-    return f"The largest is {row['name']} {row['version']} with {_size(row['size_bytes'])}."
-
-
-def _licenses(rows: Sequence[Row]) -> str:
-    row = rows[0]
-    return f"The most frequent licence is {row['license']} ({_count(row['packages'], 'package')})."
-
-
-def _required(rows: Sequence[Row]) -> str:
-    row = rows[0]
-    return f"{_count(row['required_by'], 'package')} require {row['name']}, the most required one."
-
-
-def _named(rows: Sequence[Row]) -> str:
-    return " ".join(
-        f"{row['name']} {row['version']}: {_size(row['size_bytes'])}, licence "
-        f"{row['license'] or 'not stated'}, dependencies: {row['dependencies']}."
-        for row in rows
-    )
-
-
-# Planning
-
-_TOTAL = Topic(
-    "All packages",
-    re.compile(""),
-    "SELECT count(*) AS packages, sum(size_bytes) AS size_bytes, "
-    "count(*) - count(license) AS without_license FROM packages",
-    _total,
-)
-_TOPICS = (
-    Topic(
-        "Largest packages",
-        re.compile("larg|big|size|space|disk|heav"),
-        "SELECT name, version, size_bytes, license FROM packages "
-        "ORDER BY size_bytes DESC, name LIMIT 10",
-        _largest,
-    ),
-    Topic(
-        "Licences as stated",
-        re.compile("licen[cs]e"),
-        "SELECT coalesce(license, 'none stated') AS license, count(*) AS packages FROM packages "
-        "GROUP BY license ORDER BY packages DESC, license LIMIT 10",
-        _licenses,
-    ),
-    Topic(
-        "Most required packages",
-        re.compile("depend|requir|need"),
-        "SELECT requires AS name, count(*) AS required_by FROM dependencies WHERE optional = 0 "
-        "GROUP BY requires ORDER BY required_by DESC, name LIMIT 10",
-        _required,
-    ),
-)
-
-
-def _named_in(question: str) -> Topic:
-    words = list(dict.fromkeys(normalize(word) for word in _WORD.findall(question)))
-    names = ", ".join(f"'{word}'" for word in words[:_MOST_NAMES])  # no quote is in the alphabet
-    return Topic(
-        "Packages named in the question",
-        re.compile(""),
-        "SELECT name, version, size_bytes, license, dependencies, summary FROM packages "  # noqa: S608 - checked by _WORD
-        f"WHERE name IN ({names}) ORDER BY name",
-        _named,
-    )
-
-
-def _plan(question: str) -> list[Topic]:
-    asked = [topic for topic in _TOPICS if topic.words.search(question)]
-    return [_TOTAL, *(asked or _TOPICS), _named_in(question)]
-
-
-# Steps
 
 
 def offline_script() -> Script:
@@ -192,7 +76,7 @@ def next_step(messages: Sequence[BaseMessage]) -> Step:
     if not any(one.name == "describe_tables" for one in done):
         return Step("I look at the tables first.", [("describe_tables", {})])
     results = {one.arguments.get("sql"): one.result for one in done if one.name == "query_packages"}
-    topics = _plan(question.lower())
+    topics = topics_of(question)
     if missing := [topic for topic in topics if topic.sql not in results]:
         text = f"Queries to run: {len(missing)}."
         return Step(text, [("query_packages", {"sql": topic.sql}) for topic in missing])
@@ -227,6 +111,9 @@ def _finding(topic: Topic, result: Mapping[str, Any]) -> _Finding:
     columns = result.get("columns", [])
     rows: list[Row] = [dict(zip(columns, row, strict=True)) for row in result.get("rows", [])]
     return _Finding(topic, rows, result.get("error"))
+
+
+# The report
 
 
 def _report(question: str, findings: Sequence[_Finding], reports: Sequence[_Done]) -> Step:
@@ -273,4 +160,4 @@ def _table(rows: Sequence[Row]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
-    return "" if value is None else plain(str(value), limit=120).replace("|", r"\|")
+    return "" if value is None else plain(str(value), limit=_LONGEST_CELL).replace("|", r"\|")

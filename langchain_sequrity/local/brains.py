@@ -103,10 +103,13 @@ class ModelBrain:
     def _ask(self, request: ChatRequest) -> Iterator[AIMessage]:
         kwargs = _arguments(request)
         runnable: Any = self._model
+        streams = request.stream
         if request.tools and self._calls_tools:
             runnable = self._model.bind_tools(request.tools, **_tool_arguments(request))
+        elif request.tools:
+            streams = False  # LangChain's fake models lose tool calls in streams
         try:
-            if request.stream:
+            if streams:
                 yield from runnable.stream(request.messages, _NO_CALLBACKS, **kwargs)
             else:
                 yield runnable.invoke(request.messages, _NO_CALLBACKS, **kwargs)

@@ -3,6 +3,7 @@
 Each pattern is linear: repetitions have small bounds, and the text itself is cut.
 """
 
+import math
 import re
 from collections.abc import Iterable
 
@@ -161,11 +162,10 @@ class Fits:
         """A number that fits if a simple one does: 1, else near a bound."""
         unit = self._step or 1
         near_low, near_high = self._low, self._high
-        # -0.0 and infinities drop out: the first candidate that fits is finite.
         candidates = (unit, 0, near_low, near_low + unit, near_high, near_high - unit)
         middle = (near_low + near_high) / 2
         for number in (*candidates, middle):
-            if abs(number) != float("inf") and number == number and self(number):  # noqa: PLR0124 - NaN
+            if math.isfinite(number) and self(number):
                 return int(number) if self._whole else number
         return int(unit) if self._whole else unit
 

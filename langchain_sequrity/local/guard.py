@@ -6,6 +6,7 @@ requests) end here.
 """
 
 import hmac
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from langchain_sequrity.local.refusals import refuse
@@ -13,6 +14,7 @@ from langchain_sequrity.local.refusals import refuse
 MAX_HEADER_LINE = 8192
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 _SCHEME = "bearer "
+_HOST = re.compile(r"(\[(?P<ipv6>[0-9a-f:]+)\]|(?P<name>[^\[\]:]+))(:[0-9]*)?")
 _AROUND = len(": \r\n")
 # Of these a second one would contradict the first, and who reads which is anybody's guess.
 _ONCE = frozenset(
@@ -61,9 +63,8 @@ def check_host(headers: Mapping[str, str], allowed: frozenset[str] | None) -> No
 
 
 def _host_name(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower()
+    match = _HOST.fullmatch(host.lower())
+    return (match["ipv6"] or match["name"]) if match else ""
 
 
 def bearer(headers: Mapping[str, str], keys: Sequence[str] | None) -> str:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import orjson
 from langchain_core.messages import AIMessageChunk
 
 from langchain_sequrity.local.answers import Answer, stream_answer
@@ -19,6 +18,7 @@ from langchain_sequrity.local.conversation import (
     tool_results,
 )
 from langchain_sequrity.local.schema_filling import fill
+from langchain_sequrity.wire.arguments import write_arguments
 from langchain_sequrity.wire.exchange import ChatRequest
 
 _ECHOED = 500
@@ -26,6 +26,7 @@ _MOST_RESULTS = 20
 _MOST_CALLS = 8
 _MOST_KEYS = 30
 _NAME_WEIGHT = 3
+_ASKING = ("system", "human")
 _KEY = re.compile(r"[A-Za-z_][\w-]{0,40}\Z")
 _SIGNS = {
     "+": ("add", "adder", "sum", "plus"),
@@ -166,9 +167,9 @@ def _arguments(tool: Mapping[str, Any], clues: Clues) -> dict[str, Any]:
 def _text(request: ChatRequest, prompt: str) -> str:
     form = request.response_format or {}
     if form.get("type") == "json_schema":
-        return _json(fill(form["json_schema"]["schema"], Clues(prompt)))
+        return write_arguments(fill(form["json_schema"]["schema"], Clues(prompt)))
     if form.get("type") == "json_object":
-        return _json(_object(request, prompt))
+        return write_arguments(_object(request, prompt))
     if results := tool_results(request.messages):
         return "\n".join(
             f"The tool `{name}` returned: {result[:_ECHOED]}"
@@ -192,10 +193,3 @@ def _object(request: ChatRequest, prompt: str) -> dict[str, Any]:
     schema = {"type": "object", "properties": {name: {"type": "string"} for name in names}}
     filled: dict[str, Any] = fill(schema, Clues(prompt, taken=names))
     return filled
-
-
-_ASKING = ("system", "human")
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()

@@ -15,6 +15,7 @@ from langchain_sequrity.local.clues import Clues, Fits, words
 _DEEPEST = 16
 _MOST_VALUES = 2_000
 _MOST_ITEMS = 20
+_GREATEST = 1e15  # beyond, floats skip whole numbers
 _MOST_CHARACTERS = 200
 _MOST_LENGTH = 2_000
 _PATTERN_SECONDS = 0.05
@@ -33,6 +34,8 @@ _FORMAT_EXAMPLES = {
 }
 # Properties with such names take what the user said as a whole.
 _WHOLE_PROMPT = {"query", "question", "prompt", "input", "request", "task", "message", "text"}
+
+_AROUND_WORDS = ".,;:!?()[]{}\"'`"
 
 Schema = Mapping[str, Any]
 
@@ -53,7 +56,7 @@ def fill(schema: Any, clues: Clues) -> Any:
         assert fill(schema, Clues("The weather in Rome, please")) == {"city": "Rome"}
         ```
     """
-    return _Filler(_mapping(schema), clues).value(_mapping(schema), "", ())
+    return _Filler(_mapping(schema), clues).value(_mapping(schema), "", ("#",))
 
 
 def _mapping(value: Any) -> Schema:
@@ -66,7 +69,9 @@ def _list(value: Any) -> list[Any]:
 
 def _bound(schema: Schema, key: str, default: float) -> float:
     value = schema.get(key)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else default
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return default
+    return value if abs(value) < _GREATEST else default
 
 
 def _size(schema: Schema, key: str, default: int) -> int:
@@ -177,7 +182,7 @@ class _Filler:
         ):
             return None
         best, way = max(filled, key=lambda pair: self._tagged(pair[0]))
-        outer = {key: schema[key] for key in ("properties", "required") if key in schema}
+        outer = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf")}
         return self.value(_merged(best, outer), name, way)
 
     def _tagged(self, schema: Schema) -> bool:
@@ -240,7 +245,7 @@ class _Filler:
         for option in options:
             if option is not None and self._clues.contains(_spoken(option)):
                 return option
-        default = schema.get("default")
+        default = schema.get("default", options[0])
         return default if default in options else options[0]
 
     def _boolean(self, schema: Schema, name: str) -> bool:
@@ -288,7 +293,8 @@ class _Filler:
             return None
         try:
             compiled = regex.compile(pattern)
-            for text in [*self._clues.quotes, *self._clues.prompt.split()]:
+            spoken = (word.strip(_AROUND_WORDS) for word in self._clues.prompt.split())
+            for text in (*self._clues.quotes, *spoken):
                 left = self._pattern_deadline - time.monotonic()
                 if left <= 0:
                     return None

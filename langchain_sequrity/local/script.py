@@ -10,7 +10,7 @@ rules:
     times: 1
 ```
 
-`docs/local-server.md` has the keys; `script_rules` checks them.
+`Script` lists the keys; `script_rules` checks them.
 """
 
 import json

@@ -10,13 +10,17 @@
 | `outgoing`, `clients`, `pool`, `idle` | a request as data, who sends it, over which connection |
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from httpx import AsyncClient as AsyncHttpClient
 from httpx import Client as HttpClient
 from httpx import Timeout as HttpTimeout
 
-from langchain_sequrity.transport.retry import RetryPolicy
-from langchain_sequrity.transport.timeouts import Timeouts
-from langchain_sequrity.transport.transport import Transport
+if TYPE_CHECKING:
+    from langchain_sequrity.transport.retry import RetryPolicy
+    from langchain_sequrity.transport.timeouts import Timeouts
+    from langchain_sequrity.transport.transport import Transport
 
 __all__ = [
     "AsyncHttpClient",
@@ -26,3 +30,15 @@ __all__ = [
     "Timeouts",
     "Transport",
 ]
+
+# Imported at first use: a model can be made, and bound, before anything is sent.
+_HOME = {"RetryPolicy": "retry", "Timeouts": "timeouts", "Transport": "transport"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what sends when it is first used (PEP 562)."""
+    home = _HOME.get(name)
+    if home is None:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(f"{__name__}.{home}"), name)

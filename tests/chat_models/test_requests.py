@@ -204,11 +204,10 @@ def test_a_schema_can_be_a_forced_tool(service: Service, make_model: Make, schem
     assert service.bodies[-1]["tool_choice"]["function"]["name"] == schema.__name__
 
 
-def test_an_old_pydantic_schema_falls_back_to_a_tool(service: Service, make_model: Make) -> None:
-    service.answer("", tool_calls=call("ValveV1"))
-    with pytest.warns(UserWarning, match="function_calling"):
-        model = make_model().with_structured_output(ValveV1)
-    assert model.invoke("Hi") == ValveV1(bed=4)
+def test_an_old_pydantic_schema_works_as_well(service: Service, make_model: Make) -> None:
+    service.answer('{"bed": 4}')
+    assert make_model().with_structured_output(ValveV1).invoke("Hi") == ValveV1(bed=4)
+    assert service.bodies[-1]["response_format"]["json_schema"]["name"] == "ValveV1"
 
 
 async def test_a_forced_call_that_does_not_come_is_an_error(

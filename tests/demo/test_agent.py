@@ -55,7 +55,7 @@ def test_tables_are_described_with_their_columns_and_row_counts(
     ("name", "arguments", "expected"),
     [
         ("query_packages", {"sql": "ATTACH 'evil.sqlite' AS evil"}, "Only a plain, non-recursive SELECT"),
-        ("query_packages", {"sql": "SELECT nothing FROM packages"}, "no such column: nothing"),
+        ("query_packages", {"sql": "SELECT weight FROM packages"}, "no such column: weight"),
         ("query_packages", {"sql": ["SELECT 1"]}, "valid string"),
         ("query_packages", {}, "required"),
         ("write_report", {"file_name": "../evil.md", "markdown": "x"}, "is no file name"),

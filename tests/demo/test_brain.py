@@ -56,7 +56,7 @@ def test_the_answer_is_made_of_the_results(tools: list[BaseTool], reports: Repor
         "Installed: 3 packages, 1.5 MB (1,540,000 bytes) in all. "
         "The largest is anchor 1.0 with 1.5 MB (1,500,000 bytes). "
         "The most frequent licence is MIT (2 packages). "
-        "2 packages require rope, the most required one. "
+        "The most required is rope (by 2 packages). "
         "The report is in packages-report.md."
     )
     [report] = reports.written

@@ -1,24 +1,43 @@
-"""Fixtures of the local server's tests."""
+"""A client for plain HTTP, and servers of one's own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 
-from tests.local.asking import KEY
-
 from langchain_sequrity.local import LocalServer
+from tests.local.api import Api
+
+Serve = Callable[..., Api]
+
+
+@pytest.fixture(scope="session")
+def http() -> Iterator[httpx.Client]:
+    # Making a client costs more than the requests of most tests.
+    with httpx.Client(timeout=10, trust_env=False) as client:
+        yield client
 
 
 @pytest.fixture
-def client(server: LocalServer) -> Iterator[httpx.Client]:
-    """A client of the shared server."""
-    with httpx.Client(base_url=server.base_url, headers=KEY, timeout=10) as opened:
-        yield opened
+def api(server: LocalServer, http: httpx.Client) -> Api:
+    """The server that tests share, with a key of this test's own."""
+    return Api(server, http, key=f"sq-{uuid4()}")
 
 
 @pytest.fixture
-def documented(documented_server: LocalServer) -> Iterator[httpx.Client]:
-    """A client of the shared server that does what is documented."""
-    with httpx.Client(base_url=documented_server.base_url, headers=KEY, timeout=10) as opened:
-        yield opened
+def documented(documented_server: LocalServer, http: httpx.Client) -> Api:
+    return Api(documented_server, http, key=f"sq-{uuid4()}")
+
+
+@pytest.fixture
+def serve(http: httpx.Client) -> Iterator[Serve]:
+    """Starts a server with these options; it is stopped after the test."""
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> Api:
+            return Api(stack.enter_context(LocalServer(**options)), http, key="sq-test")
+
+        yield start

@@ -23,7 +23,7 @@ from langchain_core.messages import (
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import tool
-from langchain_core.utils.function_calling import convert_to_openai_tool, tool_example_to_messages
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from langsmith.run_helpers import get_tracing_context
 from pydantic import BaseModel, Field
 
@@ -36,7 +36,7 @@ CHAT = BrainContext()
 
 
 def ask(prompt: str | list[BaseMessage] = "Hello", **request: Any) -> ChatRequest:
-    messages = [HumanMessage(prompt)] if isinstance(prompt, str) else prompt
+    messages: list[BaseMessage] = [HumanMessage(prompt)] if isinstance(prompt, str) else prompt
     return ChatRequest(model="any/model", messages=messages, **request)
 
 
@@ -181,7 +181,7 @@ def test_an_answer_keeps_max_tokens_and_says_so(limit: int, effort: str) -> None
 def test_max_tokens_cuts_the_arguments_of_a_call() -> None:
     message = answer(ask("Weather in Rome", tools=TOOLS, max_tokens=7))
     assert message.response_metadata["finish_reason"] == "length"
-    assert message.tool_call_chunks[0]["args"] == '{"city":"'
+    assert message.tool_call_chunks[0]["args"] == '{"city":'
 
 
 def test_log_probabilities_are_given_for_each_token() -> None:
@@ -199,7 +199,22 @@ def test_log_probabilities_are_left_out_unless_asked_for() -> None:
     assert "logprobs" not in answer(ask("Hello")).response_metadata
 
 
+def test_a_request_without_a_user_is_answered() -> None:
+    assert answer(ask([SystemMessage("Be brief.")])).text.startswith("You said nothing.")
+
+
 # Tools
+
+
+def test_a_tool_without_parameters_is_called_with_none() -> None:
+    tools = [{"type": "function", "function": {"name": "tick"}}]
+    assert calls("tick", tools=tools) == [("tick", {})]
+
+
+def test_a_call_that_max_tokens_leaves_no_room_for_is_left_out() -> None:
+    message = answer(ask("Weather in Rome", tools=TOOLS, max_tokens=2))
+    assert not message.tool_call_chunks
+    assert message.response_metadata["finish_reason"] == "length"
 
 
 @pytest.mark.parametrize(
@@ -299,16 +314,15 @@ def test_an_answer_after_tools_quotes_their_results() -> None:
 
 
 def test_examples_in_the_history_do_not_stand_in_the_way() -> None:
-    class Multiply(BaseModel):
-        """Multiply."""
-
-        a: int
-        b: int
-
-    examples = tool_example_to_messages("1 * 2", [Multiply(a=1, b=2)], ["2"], ai_response="2")
-    history = [SystemMessage("Be brief."), *examples, HumanMessage("What is 3 * 4?")]
-    tools = [convert_to_openai_tool(Multiply)]
-    assert calls(history, tools=tools) == [("Multiply", {"a": 3, "b": 4})]
+    history = [
+        SystemMessage("Be brief."),
+        HumanMessage("What is 1 * 2?"),
+        AIMessage("", tool_calls=[{"name": "multiply", "args": {"a": 1, "b": 2}, "id": "1"}]),
+        ToolMessage("2", tool_call_id="1"),
+        AIMessage("2"),
+        HumanMessage("What is 3 * 4?"),
+    ]
+    assert calls(history) == [("multiply", {"a": 3, "b": 4})]
 
 
 # Structured output
@@ -397,6 +411,70 @@ def test_a_recursive_schema_ends() -> None:
     }
 
 
+def filled(schema: dict[str, Any], prompt: str) -> Any:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    return json.loads(str(answer(ask(prompt, response_format=form)).text))
+
+
+TAGS = {"type": "array", "items": {"enum": ["red", "green", "blue"]}}
+NULLABLE = {"type": ["integer", "null"]}
+COUNT = {"type": "integer", "minimum": 5, "maximum": 50}
+WEEK = {"type": "string", "pattern": "^[0-9]{4}-W[0-9]{2}$"}
+AGREED = {"type": "object", "properties": {"agreed": {"type": "boolean"}}, "required": ["agreed"]}
+SIZED = {"type": "object", "properties": {"size": {"enum": ["S", "L"], "default": "S"}}}
+MERGED = {
+    "allOf": [{"$ref": "#/$defs/a"}, {"properties": {"y": {"type": "integer"}}}],
+    "$defs": {"a": {"properties": {"x": {"type": "integer"}}, "required": ["x"]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "prompt", "value"),
+    [
+        (TAGS, "green and red ones", ["red", "green"]),
+        (TAGS, "some", ["red"]),
+        ({**TAGS, "minItems": 2}, "blue", ["blue", "red"]),
+        ({"type": "array", "items": {"type": "number"}}, "1, 2.5 and -3,000", [1, 2.5, -3000]),
+        ({"type": "array", "items": {"type": "string"}}, "Buy 'milk' and \"tea\"", ["milk", "tea"]),
+        (NULLABLE, "none given", None),
+        (NULLABLE, "7 of them", 7),
+        ({"type": "null"}, "7", None),
+        ({"anyOf": [{"type": "null"}]}, "7", None),
+        (COUNT, "3 or 60 or 20", 20),
+        (COUNT, "none given", 5),
+        ({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.1}, "", 0.05),
+        ({"type": "integer", "default": 4}, "", 4),
+        ({"type": "string", "default": "x"}, "", "x"),
+        (WEEK, "in week 2025-W07, please", "2025-W07"),
+        ({"type": "string", "pattern": "("}, "", "text"),
+        ({"type": "string", "pattern": "a" * 600}, "", "text"),
+        ({"type": "string", "maxLength": 3}, "'abcdef'", "abc"),
+        ({"type": "string", "format": "date-time"}, "at 2025-02-03T10:00:00Z", "2025-02-03T10:00:00Z"),
+        ({"type": "string", "format": "uuid"}, "", "00000000-0000-4000-8000-000000000000"),
+        ({"type": "boolean", "default": True}, "", True),
+        (AGREED, "agreed: yes", {"agreed": True}),
+        (AGREED, "not agreed", {"agreed": False}),
+        (SIZED, "Hello", {}),
+        (SIZED, "size L", {"size": "L"}),
+        (MERGED, "1 2", {"x": 1, "y": 2}),
+        ({"enum": ["a", None]}, "", "a"),
+        ({"const": {"k": 1}}, "", {"k": 1}),
+        ({"properties": {"note": {"enum": ["a", None]}}, "required": ["note"]}, "no note", {"note": None}),
+        ({"properties": {"note": {"type": "string"}}}, "without a note", {}),
+        ({"properties": {"next": {"$ref": "#"}}}, "", {}),
+        ({"properties": {"query": {"type": "string"}}}, "Cats in Rome", {"query": "Cats in Rome"}),
+        ({"properties": {"dayOfWeek": {"type": "string"}}}, "day of week: Monday", {"dayOfWeek": "Monday"}),
+        ({"type": "integer", "minimum": 3, "maximum": 2}, "", 1),
+        ({"items": {"type": "integer"}, "maxItems": 0}, "1", []),
+        ({}, "Hello", "text: Hello"),
+    ],
+)  # fmt: skip
+def test_values_are_made_from_schema_and_prompt(
+    schema: dict[str, Any], prompt: str, value: Any
+) -> None:
+    assert filled(schema, prompt) == value
+
+
 @pytest.mark.parametrize(
     "schema",
     [
@@ -413,20 +491,25 @@ def test_a_recursive_schema_ends() -> None:
     ],
 )  # fmt: skip
 def test_hostile_schemas_are_answered_quickly(schema: dict[str, Any]) -> None:
-    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     started = time.monotonic()
-    text = answer(ask("a" * 5000 + "! 1 2 3", response_format=form)).text
-    json.loads(text)
-    assert len(text) < 500_000
+    found = filled(schema, "a" * 5000 + "! 1 2 3")
+    assert len(json.dumps(found)) < 500_000
     assert time.monotonic() - started < 5
 
 
 KEYWORDS = st.sampled_from(
-    ["type", "properties", "items", "anyOf", "allOf", "$ref", "enum", "const", "default", "required"]
-    + ["minimum", "maximum", "multipleOf", "minItems", "maxLength", "pattern", "format", "prefixItems"]
-)  # fmt: skip
+    [
+        *("type", "properties", "items", "anyOf", "allOf", "$ref", "enum", "const", "default"),
+        *("required", "minimum", "maximum", "multipleOf", "minItems", "maxLength", "pattern"),
+        *("format", "prefixItems"),
+    ]
+)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYWORDS, inner, max_size=4),
     max_leaves=12,
 )
@@ -435,8 +518,7 @@ JSON = st.recursive(
 @settings(max_examples=300)
 @given(schema=st.dictionaries(KEYWORDS, JSON, max_size=6), prompt=st.text(max_size=60))
 def test_no_schema_and_no_prompt_breaks_the_model(schema: dict[str, Any], prompt: str) -> None:
-    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    json.loads(answer(ask(prompt, response_format=form)).text)
+    filled(schema, prompt)
     function = {"name": "f", "parameters": schema}
     message = answer(
         ask(prompt, tools=[{"type": "function", "function": function}], tool_choice="required")
@@ -466,8 +548,8 @@ class Recorder(BaseChatModel):
     """A model that remembers how it was asked, and answers with what it was given."""
 
     replies: list[AIMessageChunk]
-    asked: list[dict[str, Any]] = []
-    traced: list[Any] = []
+    asked: list[dict[str, Any]] = Field(default_factory=list)
+    traced: list[Any] = Field(default_factory=list)
 
     @property
     def _llm_type(self) -> str:
@@ -585,6 +667,33 @@ def test_a_models_own_usage_is_added_up_and_comes_last() -> None:
     assert chunks[-1].response_metadata["finish_reason"] == "length"
 
 
+@pytest.mark.parametrize("indices", [(None, None, None), (0, 0, 1)])
+def test_calls_streamed_with_or_without_indices_stay_apart(indices: tuple[Any, Any, Any]) -> None:
+    def piece(name: str | None, args: str, call_id: str | None, index: Any) -> AIMessageChunk:
+        chunk = {"name": name, "args": args, "id": call_id, "index": index}
+        return AIMessageChunk(content="", tool_call_chunks=[chunk])  # type: ignore[list-item]
+
+    parts = [("f", "{", "1"), (None, "}", None), ("g", "{}", "2")]
+    replies = [piece(*part, index) for part, index in zip(parts, indices, strict=True)]
+    message = answer(ask("Hi", stream=True), ModelBrain(Recorder(replies=replies)))
+    assert [(call["name"], call["args"]) for call in message.tool_calls] == [("f", {}), ("g", {})]
+
+
+def test_a_call_with_broken_arguments_is_passed_on() -> None:
+    broken = {"name": "f", "args": "{", "id": "1", "error": None, "type": "invalid_tool_call"}
+    message = AIMessage("", invalid_tool_calls=[broken])
+    model = GenericFakeChatModel(messages=iter([message]))
+    [chunk] = answer(ask("Hi"), ModelBrain(model)).tool_call_chunks
+    assert (chunk["name"], chunk["args"]) == ("f", "{")
+
+
+def test_an_error_of_this_package_keeps_its_status() -> None:
+    failure = StatusError("Gone.", status=410)
+    with pytest.raises(StatusError, match="Gone") as caught:
+        answer(ask("Hi"), ModelBrain(Broken(replies=[], failure=failure)))
+    assert caught.value is failure
+
+
 def test_content_blocks_of_other_providers_become_text_and_reasoning() -> None:
     content: list[str | dict[str, Any]] = [
         {"type": "reasoning", "reasoning": "Hm."},
@@ -601,6 +710,13 @@ def test_a_fake_model_without_tool_calling_can_answer_with_calls() -> None:
     message = answer(ask("Hi", tools=TOOLS), ModelBrain(model))
     assert [(one["name"], one["args"]) for one in message.tool_calls] == [("ping", {})]
     assert message.response_metadata["finish_reason"] == "tool_calls"
+
+
+def test_a_fake_model_without_tool_calling_can_stream_calls() -> None:
+    call = {"name": "ping", "args": {}, "id": "1"}
+    model = GenericFakeChatModel(messages=iter([AIMessage("", tool_calls=[call])]))
+    message = answer(ask("Hi", tools=TOOLS, stream=True), ModelBrain(model))
+    assert [(one["name"], one["args"]) for one in message.tool_calls] == [("ping", {})]
 
 
 def test_a_models_failure_is_a_bad_gateway_without_its_text() -> None:

@@ -41,6 +41,7 @@ def _media_come_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
 def _address(base_url: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEQURITY_BASE_URL", base_url)
+        patch.setenv("LANGCHAIN_TESTS_USER_AGENT", "tests")  # asked for before each download
         yield
 
 

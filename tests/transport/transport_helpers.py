@@ -177,11 +177,9 @@ class RawServer:
                 self._threads.append(thread)
                 thread.start()
 
-    def _talk(self, connection: socket.socket) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.tls:
-            connection = self.tls.wrap_socket(connection, server_side=True)
-        with connection, suppress(OSError):  # the client went away
+    def _talk(self, accepted: socket.socket) -> None:
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(OSError), self._encrypted(accepted) as connection:  # the client went away
             while request := _read_request(connection):
                 with self._lock:
                     answer = self.script[min(len(self.requests), len(self.script) - 1)]
@@ -190,6 +188,9 @@ class RawServer:
                 if not answer(connection):
                     break
         self.closed.release()
+
+    def _encrypted(self, connection: socket.socket) -> socket.socket:
+        return self.tls.wrap_socket(connection, server_side=True) if self.tls else connection
 
     @contextmanager
     def running(self) -> Iterator["RawServer"]:

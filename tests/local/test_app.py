@@ -1,0 +1,615 @@
+"""Routes, statuses and headers of the local server, over HTTP."""
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import httpx
+import orjson
+import pytest
+
+from langchain_sequrity.local import MemorySessions, RequestRecord
+from langchain_sequrity.local.app import make_app
+from langchain_sequrity.local.chats import Services
+from langchain_sequrity.local.models import DeterministicModel
+from langchain_sequrity.local.script import Script, ScriptBrain
+from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH
+from tests.local.api import (
+    CHAT,
+    Api,
+    Gate,
+    Speaker,
+    call_ids,
+    detail,
+    events,
+    result,
+    said,
+    session_of,
+    streamed_text,
+    tool,
+)
+from tests.local.conftest import Serve
+
+BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+JSON = {"Content-Type": "application/json"}
+OPEN = [
+    route
+    for route in CHAT_ROUTES
+    if route.suffix == "chat/completions" and route.endpoint_type != "lang-graph"
+]
+LATER = [route for route in (*CHAT_ROUTES, *POLICY_ROUTES) if route not in OPEN]
+
+
+def nested(depth: int) -> bytes:
+    return b"[" * depth + b"]" * depth
+
+
+# What is there
+
+
+@pytest.mark.parametrize("path", ["/", "/control", "/control/", "//", "//control//"])
+def test_the_index_lists_every_route(api: Api, path: str) -> None:
+    reply = api.request("GET", path)
+    assert reply.status_code == 200
+    paths = {row["path"] for row in reply.json()["routes"]}
+    assert paths == {route.path for route in (*CHAT_ROUTES, *POLICY_ROUTES)} | {
+        VALIDATE_HEADERS_PATH
+    }
+
+
+@pytest.mark.parametrize("path", ["/health", "/control/health", "//health", "//control/health"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_health_needs_no_key_and_is_at_both_places(api: Api, path: str, method: str) -> None:
+    assert api.request(method, path).status_code == 200
+
+
+@pytest.mark.parametrize("route", OPEN, ids=lambda route: route.path)
+def test_every_chat_completions_route_answers(api: Api, route: Any) -> None:
+    reply = api.chat("Hi", path=route.path)
+    assert said(reply)["content"]
+    assert reply.json()["object"] == "chat.completion"
+
+
+@pytest.mark.parametrize(
+    "slashes", ["/" + CHAT, CHAT.replace("/", "//"), CHAT.replace("/v1", "///v1")]
+)
+def test_double_slashes_of_a_base_url_do_not_matter(api: Api, slashes: str) -> None:
+    assert said(api.chat("Hi", path=slashes))["content"]
+
+
+@pytest.mark.parametrize("route", LATER, ids=lambda route: route.path)
+def test_a_route_of_a_later_version_is_501_and_named(api: Api, route: Any) -> None:
+    reply = api.post(route.path, json=BODY)
+    assert reply.status_code == 501
+    named = "lang-graph" if route.endpoint_type == "lang-graph" else route.suffix
+    assert f"`{named}`" in detail(reply)
+
+
+HEADERS_OF_LATER_VERSIONS = [
+    ("X-Features", {"agent_arch": "dual-llm"}, "dual-LLM"),
+    ("X-Features", {"content_classifiers": [{"name": "pii_redaction"}]}, "content_classifiers"),
+    ("X-Features", {"content_blockers": [{"name": "url_blocker"}]}, "content_blockers"),
+    ("X-Policy", {"codes": {"code": 'tool "f" { must deny always; }', "language": "sqrt"}}, "codes"),
+    ("X-Policy", {"auto_gen": True}, "auto_gen"),
+    ("X-Policy", {"mode": "strict"}, "strict"),
+    ("X-Policy", {"mode": "custom"}, "custom"),
+    ("X-Policy", {"presets": {"default_allow": False}}, "default_allow"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "named"),
+    HEADERS_OF_LATER_VERSIONS,
+    ids=[f"{name}-{what}" for name, _, what in HEADERS_OF_LATER_VERSIONS],
+)
+def test_a_header_that_cannot_be_honoured_is_501_and_named(
+    api: Api, header: str, value: dict[str, Any], named: str
+) -> None:
+    reply = api.chat("Hi", headers={header: json.dumps(value)})
+    assert reply.status_code == 501
+    assert named in detail(reply)
+    assert header.lower() in detail(reply)
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("X-Features", {}),
+        ("X-Features", {"agent_arch": "single-llm"}),
+        ("X-Features", {"content_classifiers": [], "content_blockers": []}),
+        ("X-Policy", {"mode": "standard", "codes": {"code": " ", "language": "sqrt"}}),
+        ("X-Policy", {"presets": {"default_allow": True}, "auto_gen": False, "fail_fast": True}),
+        ("X-Config", {"fsm": {"max_n_turns": 3, "clear_session_meta": "never"}}),
+    ],
+)
+def test_a_header_that_asks_for_nothing_special_is_accepted(
+    api: Api, header: str, value: dict[str, Any]
+) -> None:
+    assert said(api.chat("Hi", headers={header: json.dumps(value)}))["content"]
+
+
+# What is refused
+
+
+def _refused_bodies() -> Iterator[Any]:
+    for data in (
+        b"",
+        b"{",
+        b"nonsense",
+        b'{"a": NaN}',
+        b'{"a": 1} {}',
+        b"\xff\xfe",
+        b'"\xff"',
+        b"\xef\xbb\xbf{}",
+        b'{"a": "\\ud800"}',
+    ):
+        yield pytest.param(data, 400, id=repr(data))
+    yield pytest.param(nested(101), 400, id="101 levels")
+    yield pytest.param(nested(100_000), 400, id="100000 levels")
+    for data in (b"null", b"[]", b"1", b'"a"', b"{}", nested(100)):
+        yield pytest.param(data, 422, id=repr(data[:8]))
+    yield pytest.param(orjson.dumps({"model": "m", "messages": []}), 400, id="no messages")
+
+
+@pytest.mark.parametrize(("data", "status"), list(_refused_bodies()))
+def test_a_body_that_is_no_request_is_refused(api: Api, data: bytes, status: int) -> None:
+    reply = api.post(content=data, headers=JSON)
+    assert reply.status_code == status
+    assert detail(reply)
+
+
+@pytest.mark.parametrize(
+    ("change", "loc"),
+    [
+        ({"messages": "Hi"}, ["body", "messages"]),
+        ({"model": None}, ["body", "model"]),
+        ({"messages": [{"role": "pope", "content": "Hi"}]}, ["body", "messages", 0, "role"]),
+        ({"messages": [{"role": "user", "content": 1}]}, ["body", "messages", 0, "content"]),
+        ({"temperature": 3}, ["body", "temperature"]),
+        ({"tools": [{"type": "function"}]}, ["body", "tools", 0, "function"]),
+        ({"stream": "yes"}, ["body", "stream"]),
+        ({"n": 1.5}, ["body", "n"]),
+    ],
+)
+def test_a_wrong_field_is_422_with_its_place(
+    api: Api, change: dict[str, Any], loc: list[Any]
+) -> None:
+    reply = api.post(json={**BODY, **change})
+    assert reply.status_code == 422
+    [problem] = detail(reply)
+    assert problem["loc"] == loc
+    assert problem["msg"]
+    assert problem["type"]
+
+
+@pytest.mark.parametrize("authorization", [None, "", "sq-test", "Bearer", "Basic c3E6dGVzdA=="])
+@pytest.mark.parametrize("path", [CHAT, "/control/chat/v1/messages"])
+def test_a_missing_key_is_401_and_says_which_scheme(
+    api: Api, authorization: str | None, path: str
+) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    reply = api.request("POST", path, json=BODY, headers=headers)
+    assert reply.status_code == 401
+    assert reply.headers["www-authenticate"] == "Bearer"
+    assert detail(reply)
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_only_the_given_keys_are_let_in(serve: Serve, scheme: str) -> None:
+    api = serve(api_keys=["sq-one", "sq-two"])
+    for key, status in {
+        "sq-one": 200,
+        "sq-two": 200,
+        "sq-on": 401,
+        "sq-one1": 401,
+        "é": 401,
+    }.items():
+        headers = {"Authorization": f"{scheme} {key}".encode()}
+        reply = api.request("POST", CHAT, json=BODY, headers=headers)
+        assert reply.status_code == status, key
+        assert ("www-authenticate" in reply.headers) == (status == 401)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nope",
+        "/control/chat/v1",
+        CHAT + "/",
+        "/control/chat/llama/v1/chat/completions",
+        "/control/v1/chat/completions",
+        "/%00",
+        "/control/chat/anthropic/v1/chat/completions",
+    ],
+)
+def test_an_unknown_path_is_404(api: Api, path: str) -> None:
+    reply = api.post(path, json=BODY)
+    assert reply.status_code == 404
+    assert "GET /" in detail(reply)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", CHAT, {"POST"}),
+        ("DELETE", CHAT, {"POST"}),
+        ("OPTIONS", CHAT, {"POST"}),
+        ("GET", VALIDATE_HEADERS_PATH, {"POST"}),
+        ("GET", LATER[0].path, {"POST"}),
+        ("POST", "/", {"GET", "HEAD"}),
+        ("PUT", "/health", {"GET", "HEAD"}),
+    ],
+)
+def test_another_method_is_405_with_those_that_exist(
+    api: Api, method: str, path: str, allowed: set[str]
+) -> None:
+    reply = api.request(method, path)
+    assert reply.status_code == 405
+    assert set(reply.headers["allow"].split(", ")) == allowed
+    assert all(name in detail(reply) for name in allowed)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        None,
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/jsonp",
+        "",
+    ],
+)
+@pytest.mark.parametrize("path", [CHAT, VALIDATE_HEADERS_PATH])
+def test_a_body_that_a_web_form_could_send_is_415(api: Api, kind: str | None, path: str) -> None:
+    headers = {} if kind is None else {"Content-Type": kind}
+    reply = api.post(path, content=orjson.dumps(BODY), headers=headers)
+    assert reply.status_code == 415
+    assert "application/json" in detail(reply)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8"])
+def test_json_is_recognised_with_parameters_and_in_any_case(api: Api, kind: str) -> None:
+    reply = api.post(content=orjson.dumps(BODY), headers={"Content-Type": kind})
+    assert reply.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:80",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "169.254.1.1",
+        "[::2]:80",
+        "[127.0.0.1",
+        "",
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/health", CHAT])
+def test_a_host_that_is_not_ours_is_421(api: Api, host: str, path: str) -> None:
+    reply = api.request("GET", path, headers={"Host": host})
+    assert reply.status_code == 421
+    assert detail(reply)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:99", "127.0.0.1", "[::1]:8000", "[::1]"])
+def test_any_name_of_loopback_is_a_host(api: Api, host: str) -> None:
+    assert api.request("GET", "/health", headers={"Host": host}).status_code == 200
+
+
+def test_a_header_line_over_8_kib_is_431_and_named(api: Api) -> None:
+    longest = "y" * (8192 - len("X-Policy: \r\n"))
+    assert api.chat("Hi", headers={"X-Policy": longest}).status_code == 400
+    reply = api.chat("Hi", headers={"X-Policy": longest + "y"})
+    assert reply.status_code == 431
+    assert "x-policy" in detail(reply)
+    assert "y" * 9 not in detail(reply)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization",
+        "X-Session-ID",
+        "X-Policy",
+        "X-Features",
+        "X-Config",
+        "X-Api-Key",
+        "Idempotency-Key",
+        "Content-Type",
+    ],
+)
+def test_a_header_that_comes_twice_is_400(api: Api, name: str) -> None:
+    headers = [
+        *api.authorization().items(),
+        ("Content-Type", "application/json"),
+        (name, "{}"),
+        (name.lower(), "{}"),
+    ]
+    reply = api.request("POST", CHAT, content=orjson.dumps(BODY), headers=headers)
+    assert reply.status_code == 400
+    assert name.lower() in detail(reply)
+
+
+def test_other_headers_may_come_twice(api: Api) -> None:
+    assert (
+        api.request("GET", "/health", headers=[("Accept", "a/b"), ("Accept", "c/d")]).status_code
+        == 200
+    )
+
+
+@pytest.mark.parametrize("name", ["X-Features", "X-Policy", "X-Config"])
+@pytest.mark.parametrize(
+    "value",
+    ["{", "[]", "null", '{"nonsense": 1}', '{"a": NaN}', "'", '{"fsm": {"max_n_turns": 0}}'],
+)
+def test_a_header_that_cannot_be_read_is_400(api: Api, name: str, value: str) -> None:
+    reply = api.chat("Hi", headers={name: value})
+    assert reply.status_code == 400
+    assert detail(reply)
+
+
+def test_a_body_over_32_mib_is_413_whether_it_says_so_or_not(api: Api) -> None:
+    data = b" " * (32 * 1024 * 1024 + 1)
+    whole = api.post(content=data, headers=JSON)
+    chunked = api.post(content=iter([data[:-1], data[-1:]]), headers=JSON)
+    for reply in (whole, chunked):
+        assert reply.status_code == 413
+        assert "33554432" in detail(reply)
+
+
+def test_a_body_of_exactly_the_limit_is_read(api: Api) -> None:
+    text = orjson.dumps(BODY)
+    reply = api.post(content=text + b" " * (32 * 1024 * 1024 - len(text)), headers=JSON)
+    assert said(reply)["content"]
+
+
+# Limits and failures
+
+
+async def test_one_turn_too_many_is_429_and_says_when_to_come_back() -> None:
+    gate = Gate()
+    brain = ScriptBrain(Script([{"answer": gate}]), DeterministicModel())
+    app = make_app(Services(MemorySessions(), brain, max_turns_at_once=2))
+    headers = {"Authorization": "Bearer k"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", headers=headers) as client:  # fmt: skip
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(client.post(CHAT, json=BODY)) for _ in range(2)]
+            await asyncio.to_thread(gate.wait_for_request)
+            await asyncio.to_thread(gate.wait_for_request)
+            refused = await client.post(CHAT, json=BODY)
+            health = await client.get("/health")
+            gate.opened.set()
+        after = await client.post(CHAT, json=BODY)
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == "1"
+    assert detail(refused)
+    assert health.status_code == 200
+    assert [task.result().status_code for task in running] == [200, 200]
+    assert after.status_code == 200
+
+
+def explode(_request: object = None) -> str:
+    msg = "secret-of-the-brain"
+    raise RuntimeError(msg)
+
+
+def late_explosion() -> Iterator[str]:
+    yield "So far "
+    yield "so good"
+    explode()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_brain_that_raises_is_500_without_a_traceback(
+    serve: Serve, caplog: pytest.LogCaptureFixture, stream: bool
+) -> None:
+    caplog.set_level(logging.CRITICAL, "langchain_sequrity.local")
+    api = serve(script=[{"when": {"user": "bang"}, "answer": explode}])
+    reply = api.chat("bang", stream=stream)
+    assert reply.status_code >= 500
+    assert detail(reply)
+    assert reply.headers["x-request-id"]
+    assert "secret-of-the-brain" not in reply.text
+    assert "Traceback" not in reply.text
+    assert said(api.chat("Hi"))["content"]
+
+
+async def test_what_fails_is_logged_under_the_id_of_the_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken:
+        def stream(self, request: object, context: object) -> Any:
+            del request, context
+            return iter([explode()])
+
+    transport = httpx.ASGITransport(make_app(Services(MemorySessions(), Broken())))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        reply = await client.post(CHAT, json=BODY, headers={"Authorization": "Bearer k"})
+    assert reply.status_code == 500
+    assert "X-Request-ID" in detail(reply)
+    assert reply.headers["x-request-id"] in caplog.text
+    assert "secret-of-the-brain" in caplog.text
+
+
+def test_a_brain_that_raises_within_a_stream_ends_it_with_an_error_event(serve: Serve) -> None:
+    api = serve(model=Speaker(pieces=late_explosion))
+    with api.stream("Hi") as reply:
+        assert reply.status_code == 200
+        *chunks, last = events(reply.read())
+    assert "So far" in "".join(chunks)
+    error = orjson.loads(last)["error"]
+    assert error["message"]
+    assert error["code"] >= 500
+    assert "secret-of-the-brain" not in last
+    assert "[DONE]" not in chunks
+
+
+def test_a_script_can_answer_with_any_status(serve: Serve) -> None:
+    rule = {"error": {"status": 429, "message": "Slow down.", "retry_after": 3}}
+    reply = serve(script=[rule]).chat("Hi")
+    assert reply.status_code == 429
+    assert reply.headers["retry-after"] == "3"
+    assert "Slow down." in detail(reply)
+
+
+# Headers of replies
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/nope", CHAT])
+def test_every_reply_has_an_id_of_its_own(api: Api, path: str) -> None:
+    ids = [api.request("GET", path).headers["x-request-id"] for _ in range(2)]
+    assert len({UUID(one) for one in ids}) == 2
+
+
+def test_replies_to_what_is_refused_at_the_door_have_an_id(api: Api) -> None:
+    for headers in ({"Host": "evil.example"}, {"X-A": "y" * 9000}):
+        assert UUID(api.request("GET", "/", headers=headers).headers["x-request-id"])
+
+
+def test_chat_replies_name_their_session(api: Api) -> None:
+    first = api.chat("Hi")
+    with api.stream("Hi") as streamed:
+        streamed.read()
+    assert UUID(session_of(first)) != UUID(session_of(streamed))
+    assert streamed.headers["content-type"] == "text/event-stream; charset=utf-8"
+
+
+def test_a_stream_says_the_same_as_a_whole_reply(api: Api) -> None:
+    whole = said(api.chat("Say something long enough to be cut into pieces."))["content"]
+    with api.stream("Say something long enough to be cut into pieces.") as reply:
+        assert streamed_text(reply.read()) == whole
+
+
+def test_several_replies_cannot_be_streamed(api: Api) -> None:
+    assert len(api.chat("Hi", n=3).json()["choices"]) == 3
+    reply = api.chat("Hi", n=3, stream=True)
+    assert reply.status_code == 400
+    assert "`n`" in detail(reply)
+
+
+# Validating headers
+
+
+def test_validate_headers_checks_each_header_that_was_sent(api: Api) -> None:
+    sent = {"x_features": '{"agent_arch":"dual-llm"}', "x_policy": "{"}
+    reply = api.request("POST", VALIDATE_HEADERS_PATH, json=sent)
+    assert reply.status_code == 200
+    found = reply.json()
+    assert set(found) == {"x_features", "x_policy", "x_config"}
+    assert found["x_features"]["valid"] is True
+    assert found["x_features"]["normalized"]["agent_arch"] == "dual-llm"
+    assert found["x_policy"]["valid"] is False
+    assert any("Invalid JSON" in error for error in found["x_policy"]["errors"])
+    assert found["x_config"] is None
+
+
+@pytest.mark.parametrize("name", ["x_features", "x_policy", "x_config"])
+def test_validate_headers_refuses_unknown_keys_at_the_top(api: Api, name: str) -> None:
+    reply = api.request("POST", VALIDATE_HEADERS_PATH, json={name: '{"nonsense": 1}'})
+    found = reply.json()[name]
+    assert found["valid"] is False
+    assert found["errors"]
+    assert all(isinstance(error, str) for error in found["errors"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ([], 422),
+        ({"x_other": "{}"}, 422),
+        ({"x_config": {}}, 422),
+        ({"x_config": "y" * 300_000}, 413),
+        ({"x_config": None}, 200),
+        ({}, 200),
+    ],
+    ids=["list", "unknown", "object", "too long", "null", "empty"],
+)
+def test_validate_headers_is_strict_about_its_own_body(api: Api, body: Any, status: int) -> None:
+    assert api.request("POST", VALIDATE_HEADERS_PATH, json=body).status_code == status
+
+
+# Records
+
+
+def test_each_answered_request_is_recorded_once_and_without_secrets(serve: Serve) -> None:
+    records: list[RequestRecord] = []
+    answered = threading.Semaphore(0)
+
+    def note(record: RequestRecord) -> None:
+        records.append(record)
+        answered.release()
+
+    api = serve(on_request=note)
+    reply = api.chat("a private matter", tools=[tool()], headers={"X-Api-Key": "or-secret"})
+    api.request("GET", "/nope")
+    api.chat("call look_up", tools=[tool()])
+    for _ in range(3):
+        assert answered.acquire(timeout=10)
+    first, second, third = records
+    assert (first.method, first.path, first.status, first.model) == ("POST", CHAT, 200, "any/model")
+    assert first.session == session_of(reply)[:8]
+    assert first.milliseconds > 0
+    assert (second.status, second.model) == (404, "")
+    assert third.summary == "1 tool call"
+    assert not any(secret in repr(records) for secret in ("private", "or-secret", "sq-test"))
+
+
+def test_a_log_that_fails_does_no_harm(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    api = serve(on_request=explode)
+    assert said(api.chat("Hi"))["content"]
+    assert said(api.chat("Hi"))["content"]
+    assert "`on_request` failed" in caplog.text
+
+
+# What is documented, and nothing more
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_tokens": 1},
+        {"stop": ["S"]},
+        {"n": 3},
+        {"tool_choice": {"type": "function", "function": {"name": "look_up"}}},
+        {"logprobs": True, "top_logprobs": 2},
+        {"stream_options": {"include_usage": True}},
+        {"max_tokens": "nonsense", "stop": 1, "n": -1, "tool_choice": [], "parallel_tool_calls": 7},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_undocumented_fields_have_no_effect_in_documented_mode(
+    documented: Api, fields: dict[str, Any]
+) -> None:
+    plain, changed = (documented.chat("S o m e t h i n g", **more).json() for more in ({}, fields))
+    assert changed["choices"] == plain["choices"]
+    assert changed["usage"] == plain["usage"]
+
+
+def test_documented_mode_answers_a_stream_with_plain_json(documented: Api) -> None:
+    reply = documented.chat("Hi", stream=True)
+    assert reply.headers["content-type"] == "application/json"
+    assert said(reply)["content"]
+
+
+def test_documented_mode_uses_ids_of_18_characters_that_go_on(documented: Api) -> None:
+    reply = documented.chat("call look_up with x", tools=[tool()])
+    [call_id] = call_ids(reply)
+    assert len(call_id) == 18
+    assert call_id[2:14] == session_of(reply).replace("-", "")[-12:]
+    messages = [said(reply), result(call_id)]
+    again = documented.chat("call look_up with x", *messages, tools=[tool()])
+    assert session_of(again) == session_of(reply)
+
+
+def test_full_mode_uses_ids_that_hold_the_session(api: Api) -> None:
+    reply = api.chat("call look_up with x", tools=[tool()])
+    [call_id] = call_ids(reply)
+    assert len(call_id) == 76
+    assert call_id[3:39] == session_of(reply)

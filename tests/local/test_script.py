@@ -1,0 +1,389 @@
+"""Scripts: rules that answer first."""
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    ToolMessage,
+)
+
+from langchain_sequrity.errors import RateLimited, ServerFailed, StatusError, UsageError
+from langchain_sequrity.local.brains import BrainContext
+from langchain_sequrity.local.models import DeterministicModel
+from langchain_sequrity.local.script import Script, ScriptBrain
+from langchain_sequrity.wire.exchange import ChatRequest
+
+WEATHER_CALL = {"name": "get_weather", "args": {"city": "Rome"}, "id": "1"}
+AFTER_A_TOOL: list[BaseMessage] = [
+    HumanMessage("Weather?"),
+    AIMessage("", tool_calls=[WEATHER_CALL]),
+    ToolMessage("sunny", tool_call_id="1"),
+]
+
+
+def ask(prompt: str | list[BaseMessage] = "Hello", **request: Any) -> ChatRequest:
+    messages = [HumanMessage(prompt)] if isinstance(prompt, str) else prompt
+    return ChatRequest(**{"model": "any/model", "messages": messages, **request})
+
+
+def answer(
+    rules: Script | list[dict[str, Any]],
+    request: ChatRequest | str = "Hello",
+    **context: str,
+) -> AIMessageChunk:
+    script = rules if isinstance(rules, Script) else Script(rules)
+    brain = ScriptBrain(script, DeterministicModel())
+    asked = ask(request) if isinstance(request, str) else request
+    first, *others = brain.stream(asked, BrainContext(**context))
+    return first + others if others else first
+
+
+# Which rule
+
+
+def test_the_first_rule_that_matches_answers() -> None:
+    rules: list[dict[str, Any]] = [
+        {"when": {"user": "(?i)bye"}, "text": "one"},
+        {"when": {"user": "Hel+o"}, "text": "two"},
+        {"text": "three"},
+    ]
+    assert answer(rules).text == "two"
+
+
+def test_what_no_rule_matches_goes_to_the_other_brain() -> None:
+    assert answer([{"when": {"user": "bye"}, "text": "one"}]).text == "You said: Hello"
+
+
+@pytest.mark.parametrize(
+    ("when", "matches"),
+    [
+        ({}, True),
+        ({"model": "any/"}, True),
+        ({"model": "^gpt"}, False),
+        ({"endpoint_type": "chat"}, True),
+        ({"endpoint_type": "code"}, False),
+        ({"role": "chat"}, True),
+        ({"role": "planner"}, False),
+        ({"tool_result": "."}, False),
+        ({"user": "Hello", "model": "any"}, True),
+        ({"user": "Hello", "model": "none"}, False),
+    ],
+)
+def test_all_conditions_of_a_rule_must_hold(when: dict[str, str], matches: bool) -> None:
+    assert (answer([{"when": when, "text": "matched"}]).text == "matched") is matches
+
+
+def test_a_tool_result_counts_only_until_the_user_speaks_again() -> None:
+    rules: list[dict[str, Any]] = [{"when": {"tool_result": "sun"}, "text": "It is {tool_result}."}]
+    assert answer(rules, ask(AFTER_A_TOOL)).text == "It is sunny."
+    later = ask([*AFTER_A_TOOL, AIMessage("Sunny."), HumanMessage("And tomorrow?")])
+    assert answer(rules, later).text == "You said: And tomorrow?"
+
+
+@pytest.mark.parametrize(
+    ("fields", "roles"),
+    [
+        ({"text": "x"}, {"chat"}),
+        ({"program": "x"}, {"planner"}),
+        ({"value": "x"}, {"quarantined", "classifier"}),
+        ({"policy": "x"}, {"policy"}),
+        ({"answer": lambda _request: "x"}, {"chat", "planner", "quarantined", "classifier", "policy"}),
+    ],
+)  # fmt: skip
+def test_what_is_answered_tells_who_is_answered(fields: dict[str, Any], roles: set[str]) -> None:
+    asked = ("chat", "planner", "quarantined", "classifier", "policy")
+    found = {role for role in asked if "You said" not in answer([fields], role=role).text}
+    assert found == roles
+
+
+def test_a_rule_is_used_as_often_as_it_says() -> None:
+    script = Script([{"text": "once", "times": 1}, {"text": "twice", "times": 2}])
+    texts = [answer(script).text for _ in range(4)]
+    assert texts == ["once", "twice", "twice", "You said: Hello"]
+
+
+def test_uses_are_counted_once_under_threads() -> None:
+    script = Script([{"text": "mine", "times": 20}])
+    texts: list[str] = []
+    start = threading.Barrier(8)
+
+    def work() -> None:
+        start.wait()
+        texts.extend(str(answer(script).text) for _ in range(10))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(texts), texts.count("mine")) == (80, 20)
+
+
+def test_a_regular_expression_that_takes_too_long_is_an_error_that_says_so() -> None:
+    script = Script([{"when": {"user": "(a|aa)+$"}, "text": "x"}])
+    started = time.monotonic()
+    with pytest.raises(ServerFailed, match=r"Rule 1 .*`user` took longer") as caught:
+        answer(script, "a" * 60 + "!")
+    assert caught.value.status == 500
+    assert time.monotonic() - started < 5
+
+
+# What is answered
+
+
+def test_text_reasoning_and_calls_come_together() -> None:
+    message = answer(
+        [
+            {
+                "text": "Let me look.",
+                "reasoning": "Weather is asked for.",
+                "tool_calls": [{"name": "get_weather", "arguments": {"city": "Rome"}}],
+                "finish_reason": "tool_calls",
+            }
+        ]
+    )
+    assert message.text == "Let me look."
+    assert message.additional_kwargs == {"reasoning_content": "Weather is asked for."}
+    assert [(call["name"], call["args"]) for call in message.tool_calls] == [
+        ("get_weather", {"city": "Rome"})
+    ]
+
+
+def test_a_call_without_arguments_has_none() -> None:
+    assert answer([{"tool_calls": [{"name": "ping"}]}]).tool_calls[0]["args"] == {}
+
+
+def test_a_tool_result_is_filled_into_arguments() -> None:
+    call = {"name": "send", "arguments": {"lines": ["It is {tool_result}."], "n": 1}}
+    rules = [{"when": {"tool_result": "."}, "tool_calls": [call]}]
+    [made] = answer(rules, ask(AFTER_A_TOOL)).tool_calls
+    assert made["args"] == {"lines": ["It is sunny."], "n": 1}
+
+
+def test_a_tool_result_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(ServerFailed, match="has nothing to stand for"):
+        answer([{"text": "It is {tool_result}."}])
+
+
+def test_a_refusal_is_given_as_such() -> None:
+    message = answer([{"refusal": "I will not.", "finish_reason": "content_filter"}])
+    assert message.additional_kwargs == {"refusal": "I will not."}
+    assert message.response_metadata["finish_reason"] == "content_filter"
+
+
+def test_usage_is_reported_as_written() -> None:
+    usage = {"input_tokens": 5, "output_tokens": 2, "output_token_details": {"reasoning": 1}}
+    assert answer([{"text": "x", "usage": usage}]).usage_metadata == {**usage, "total_tokens": 7}
+
+
+def test_a_value_is_json_and_a_program_stays_as_it_is() -> None:
+    value = {"city": "Rome", "n": [1, None]}
+    assert json.loads(answer([{"value": value}], role="quarantined").text) == value
+    program = "x = f('{tool_result}')"
+    assert answer([{"program": program}], role="planner").text == program
+
+
+def test_an_error_is_raised_with_its_status_and_wait() -> None:
+    rules = [{"error": {"status": 429, "message": "Slow down.", "retry_after": 3}}]
+    with pytest.raises(RateLimited) as caught:
+        answer(rules)
+    error = caught.value
+    assert (error.status, error.body, error.retry_after) == (429, {"detail": "Slow down."}, 3)
+
+
+def test_an_error_needs_only_a_status() -> None:
+    with pytest.raises(StatusError, match="status 503") as caught:
+        answer([{"error": {"status": 503}}])
+    assert caught.value.status == 503
+
+
+def test_an_answer_may_be_delayed() -> None:
+    started = time.monotonic()
+    assert answer([{"text": "x", "delay": 0.05}]).text == "x"
+    assert time.monotonic() - started >= 0.05
+
+
+def test_stop_sequences_and_token_limits_hold_for_scripts() -> None:
+    assert answer([{"text": "one two"}], ask(stop=["two"])).text == "one "
+    cut = answer([{"text": "one two"}], ask(max_tokens=1))
+    assert (cut.text, cut.response_metadata["finish_reason"]) == ("one", "length")
+
+
+def test_a_policy_is_given_as_it_is() -> None:
+    assert answer([{"policy": "tool x {}"}], role="policy").text == "tool x {}"
+
+
+def test_usage_may_have_details_of_the_input() -> None:
+    usage = {"input_tokens": 5, "output_tokens": 2, "input_token_details": {"cache_read": 4}}
+    found = answer([{"text": "x", "usage": {**usage, "total_tokens": 9}}]).usage_metadata
+    assert found == {**usage, "total_tokens": 9}
+
+
+# Functions
+
+
+@pytest.mark.parametrize(
+    "returned",
+    ["Hi {tool_result}", AIMessage("Hi {tool_result}"), {"text": "Hi {tool_result}"}],
+)
+def test_a_function_may_return_text_a_message_or_an_answer(returned: Any) -> None:
+    assert answer([{"answer": lambda _request: returned}]).text == "Hi {tool_result}"
+
+
+def test_a_function_gets_the_request() -> None:
+    rules = [{"answer": lambda request: f"{request.model}: {request.messages[-1].text}"}]
+    assert answer(rules).text == "any/model: Hello"
+
+
+def test_a_message_of_a_function_keeps_calls_and_reasoning() -> None:
+    made = AIMessage(
+        "",
+        tool_calls=[WEATHER_CALL],
+        additional_kwargs={"reasoning_content": "Hm."},
+        response_metadata={"finish_reason": "stop"},
+    )
+    message = answer([{"answer": lambda _request: made}])
+    assert message.tool_calls[0]["args"] == {"city": "Rome"}
+    assert message.additional_kwargs == {"reasoning_content": "Hm."}
+    assert message.response_metadata["finish_reason"] == "stop"
+
+
+def test_a_function_may_answer_with_an_error() -> None:
+    with pytest.raises(RateLimited):
+        answer([{"answer": lambda _request: {"error": {"status": 429}}}])
+
+
+def _raise(_request: ChatRequest) -> str:
+    msg = "private"
+    raise KeyError(msg)
+
+
+@pytest.mark.parametrize(
+    ("function", "problem"),
+    [
+        (_raise, "It raised `KeyError`"),
+        (lambda _request: None, "must be a mapping; got nothing"),
+        (lambda _request: {"txt": "x"}, "Did you mean `text`"),
+        (lambda _request: {"answer": _raise}, "unknown key `answer`"),
+    ],
+)
+def test_a_function_that_fails_is_an_error_that_says_so(function: Any, problem: str) -> None:
+    with pytest.raises(ServerFailed, match="Rule 1 of the script: its `answer` function") as caught:
+        answer([{"answer": function}])
+    assert problem in str(caught.value)
+    assert "private" not in str(caught.value)
+
+
+# What is no rule
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        ({"txet": "x"}, "has the unknown key `txet`. Did you mean `text`?"),
+        ({"zzz": "x"}, "has the unknown key `zzz`. Known keys: `when`"),
+        ({1: "x"}, "has the unknown key `1`"),
+        ("text", "must be a mapping; got `str`"),
+        ({}, "has no answer"),
+        ({"when": {"user": "x"}}, "has no answer"),
+        ({"when": None, "text": "x"}, "`when` must be a mapping; got nothing"),
+        ({"when": {"usr": "x"}, "text": "x"}, "`when` has the unknown key `usr`. Did you mean `user`?"),
+        ({"when": {"user": "("}, "text": "x"}, "needs a regular expression as `user`"),
+        ({"when": {"user": 3}, "text": "x"}, "needs text as `user`; got `int`"),
+        ({"when": {"role": "cook"}, "text": "x"}, "needs one of `chat`, `planner`"),
+        ({"when": {"endpoint_type": "x"}, "text": "x"}, "needs one of `chat`, `code`"),
+        ({"when": {"role": "chat"}, "program": "x"}, "has the role `chat`, but `program` answers only `planner`"),
+        ({"text": 3}, "needs text as `text`; got `int`"),
+        ({"text": "x", "error": {"status": 500}}, "has `error` and `text`, which exclude each other"),
+        ({"tool_calls": {"name": "f"}}, "needs a list as `tool_calls`; got `dict`"),
+        ({"tool_calls": ["f"]}, "a tool call must be a mapping"),
+        ({"tool_calls": [{"args": {}}]}, "a tool call has the unknown key `args`. Did you mean"),
+        ({"tool_calls": [{}]}, "needs the name of a tool as `name`; got nothing"),
+        ({"tool_calls": [{"name": "f", "arguments": "{}"}]}, "needs a mapping as `arguments`"),
+        ({"tool_calls": [{"name": "f", "arguments": {"a": {1}}}]}, "needs plain JSON as `arguments`"),
+        ({"value": float("nan")}, "needs plain JSON as `value`"),
+        ({"error": {}}, "needs a number from 400 to 599 as `status`"),
+        ({"error": {"status": 200}}, "needs a number from 400 to 599 as `status`; got 200"),
+        ({"error": {"status": 429, "retry_after": -1}}, "needs a number of at least 0"),
+        ({"usage": {"prompt_tokens": 1}}, "`usage` has the unknown key `prompt_tokens`"),
+        ({"usage": {"input_tokens": 1.5}}, "needs a whole number as `input_tokens`"),
+        ({"usage": {"input_token_details": {"audio": -1}}}, "needs a number of at least 0 as `audio`"),
+        ({"text": "x", "times": 0}, "needs a number of at least 1 as `times`"),
+        ({"text": "x", "times": True}, "needs a number as `times`; got `bool`"),
+        ({"text": "x", "times": "2"}, "needs a whole number as `times`"),
+        ({"text": "x", "delay": 61}, "needs a number from 0 to 60 as `delay`; got 61"),
+        ({"text": "x", "delay": float("nan")}, "needs a number from 0 to 60"),
+        ({"answer": "x"}, "needs a function of the request as `answer`"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_cannot_be_used_is_refused_with_its_number(rule: Any, problem: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Script([{"text": "fine"}, rule])
+    assert str(caught.value).startswith("Rule 2 of the script")
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("rules", ["text", {"text": "x"}, 3])
+def test_a_script_is_a_list(rules: Any) -> None:
+    with pytest.raises(UsageError, match="A script is a list of rules"):
+        Script(rules)
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("script.yaml", "rules:\n  - when: {user: Hello}\n    text: Hi\n"),
+        ("script.yml", "- text: Hi\n"),
+        ("script.json", '{"rules": [{"text": "Hi"}]}'),
+        ("script.json", '[{"text": "Hi"}]'),
+    ],
+)
+def test_a_script_is_read_from_a_file(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    for one in (path, str(path)):
+        assert answer(Script.from_file(one)).text == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("s.yaml", "- text: [", "is not valid YAML"),
+        ("s.yaml", "- !!python/object/apply:os.getcwd []", "is not valid YAML"),
+        ("s.json", "- text: x", "is not valid JSON"),
+        ("s.yaml", "", "must hold a list of rules"),
+        ("s.yaml", "rules: []\nmore: 1", "must hold a list of rules"),
+        ("s.yaml", "rules: {}", "must hold a list of rules"),
+        ("s.yaml", "- txt: x", "s.yaml` has the unknown key `txt`"),
+    ],
+)
+def test_a_file_that_is_no_script_is_refused_with_its_name(
+    tmp_path: Path, name: str, text: str, problem: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        Script.from_file(path)
+    assert problem in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_refused_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nowhere\.yaml` cannot be read: No such file"):
+        Script.from_file(tmp_path / "nowhere.yaml")
+
+
+def test_a_script_says_how_long_it_is() -> None:
+    rules: list[dict[str, Any]] = [{"text": "x"}, {"text": "y"}]
+    assert repr(Script(rules)) == "<Script of 2 rules>"
