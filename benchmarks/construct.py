@@ -2,22 +2,36 @@
 
 from functools import partial
 
-from benchmarks.measure import Effort, cpu, interleaved, ratio
-from benchmarks.peers import CONSTRUCTORS, KEY, MODEL, OPENAI
-from benchmarks.report import Goal, Row, compare
+from benchmarks.measure import Effort, cpu, interleaved
+from benchmarks.peers import CONSTRUCTORS, KEY, MODEL, OPENAI, UNSET
+from benchmarks.report import Row, compare
 from langchain_sequrity import ChatSequrity
 
 _WITH_POLICY = "with policy"
-_POLICY = (
-    """
-// Mail may go to colleagues, and only with what everybody may read.
+_POLICY = """
+// Who may get mail, and what may be in it.
+let staff = {"ada", "grace", "edsger"};
+
+/// Mail goes to colleagues, and never with what came from outside.
 tool "send_mail" {
-    must deny when to matches r".*@(?!example\\.com)";
-    should allow when subject is subset of {"report", "minutes"};
+    priority 10;
+    must deny when not to.value in {str like w"*@office.example"};
+    must deny when body.tags overlaps {"outside", "personal"};
+    should allow always;
+    session after { @tags |= {"mailed"}; }
 }
+
+tool "pay_invoice" {
+    must deny when @session.tags overlaps {"paid"};
+    must deny when not amount.value in {int 1..5000};
+    should allow always;
+    session after { @tags |= {"paid"}; }
+}
+
+tool r"^read_.*" { result { @producers |= {"files"}; @consumers &= staff; } }
+tool "fetch_page" -> @tags |= {"outside"};
+tool "load_members" -> @tags |= {"personal"};
 """
-    * 5
-)
 
 
 def measure(base_url: str, effort: Effort) -> list[Row]:
@@ -26,6 +40,8 @@ def measure(base_url: str, effort: Effort) -> list[Row]:
         lambda: ChatSequrity(MODEL, api_key=KEY, base_url=base_url, policy=_POLICY), effort
     )
     samples = interleaved(work, effort)
-    policy = ratio(samples, _WITH_POLICY, [OPENAI])
-    goal = Goal("/ ChatOpenAI with a policy", policy, limit=1.0)
-    return [compare("constructor", samples, openai=1.0, more=[goal])]
+    with_policy = {UNSET: samples.pop(_WITH_POLICY), OPENAI: samples[OPENAI]}
+    return [
+        compare("constructor", samples, openai=1.0),
+        compare("constructor, with a policy", with_policy, openai=1.0),
+    ]

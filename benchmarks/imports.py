@@ -9,9 +9,9 @@ from functools import partial
 from itertools import cycle
 from tempfile import TemporaryDirectory
 
-from benchmarks.measure import DEPTHS, Effort, interleaved, ratio
+from benchmarks.measure import DEPTHS, Effort, interleaved
 from benchmarks.peers import OPENAI, UNSET, VENDOR
-from benchmarks.report import Goal, Row, compare
+from benchmarks.report import Row, compare
 
 _LEAST = "langchain-core and httpx"
 _PROGRAMS = {
@@ -51,8 +51,7 @@ def measure(_base_url: str, effort: Effort) -> list[Row]:
             for name, program in _PROGRAMS.items()
         }
         samples = interleaved(work, rounds)
-    goal = Goal(f"/ {_LEAST}", ratio(samples, UNSET, [_LEAST]), limit=1.15)
-    return [compare("import and construct", samples, more=[goal])]
+    return [compare("import and construct", samples, floor=1.15, floor_is=(_LEAST,))]
 
 
 def _with_bytecode_in(folder: str) -> dict[str, str]:

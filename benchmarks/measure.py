@@ -69,7 +69,7 @@ def cpu(action: Callable[[], object], effort: Effort) -> Callable[[], float]:
     return run
 
 
-def interleaved(work: Mapping[K, Callable[[], float]], effort: Effort) -> Samples[K]:
+def interleaved(work: Mapping[K, Callable[[], float]], effort: Effort) -> dict[K, list[float]]:
     """Run all measurements in rounds.
 
     Args:

@@ -60,6 +60,7 @@ def compare(
     samples: Samples[str],
     *,
     floor: float | None = None,
+    floor_is: Sequence[str] = FLOOR,
     openai: float | None = None,
     more: Sequence[Goal] = (),
 ) -> Row:
@@ -69,10 +70,11 @@ def compare(
         case: What was measured; the figures are shown in microseconds.
         samples: The figures of each round.
         floor: How many times the floor ours may need, or `None` for no such goal.
+        floor_is: Whose figures add up to the floor.
         openai: The same for `ChatOpenAI`.
         more: Further goals.
     """
-    to_floor = _slowest(samples, FLOOR)
+    to_floor = _slowest(samples, floor_is)
     to_openai = _slowest(samples, (OPENAI,))
     goals = [
         Goal(text, measured, limit)

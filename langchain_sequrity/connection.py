@@ -251,10 +251,10 @@ class Connection:
         return headers
 
     def _put_own(self, headers: dict[bytes, Header], name: str, value: str) -> None:
-        if name.lower() in _OWN_HEADERS and name.lower() != "x-session-id":
+        if name.lower() in _OWN_HEADERS:
             msg = (
-                f"The header `{name}` is set by the package. Use `api_key`, `llm_api_key` or "
-                "`http_client` instead."
+                f"The header `{name}` is set by the package. Use `api_key`, `llm_api_key`, "
+                "`session_id` (of a call) or `http_client` instead."
             )
             raise UsageError(msg)
         self._put(headers, name, value)

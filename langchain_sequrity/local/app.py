@@ -24,7 +24,7 @@ from langchain_sequrity.local import guard
 from langchain_sequrity.local.chats import Chats, Services
 from langchain_sequrity.local.edge import Edge
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.local.responses import error_response, json_response
+from langchain_sequrity.local.responses import error_response, json_response, problem_response
 from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH, Route
 
 # Anyone may ask for a check of headers, and a header that can be sent is far shorter.
@@ -50,7 +50,7 @@ def make_app(services: Services) -> ASGIApp:
     handlers: Any = {
         StatusError: lambda _, error: error_response(error),
         HTTPException: _on_http_exception,
-        Exception: lambda _, __: json_response({"detail": _FAILED}, 500),
+        Exception: lambda _, __: problem_response(500, _FAILED, _FAILED),
     }
     app = Starlette(routes=paths, exception_handlers=handlers)
     app.router.redirect_slashes = False
@@ -64,7 +64,7 @@ def _on_http_exception(_request: Request, error: HTTPException) -> Response:
         405: f"This path does not have this method. Use {headers.get('Allow')}.",
     }
     detail = details.get(error.status_code, error.detail)
-    return json_response({"detail": detail}, error.status_code, headers)
+    return problem_response(error.status_code, detail, detail, headers)
 
 
 # Endpoints that are no chat

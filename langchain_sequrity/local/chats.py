@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -143,9 +144,11 @@ class Chats:
             self._replies.keep(key, StoredReply(headers, body))
 
         def on_end() -> None:
-            pieces.close()
             self._replies.end(key)
             self._end(turn)
+            # When the server stops, a brain may still be at it; its thread then ends by itself.
+            with suppress(ValueError):
+                pieces.close()
 
         return EventStream(self._events(turn, first, pieces, keep), headers, on_end)
 

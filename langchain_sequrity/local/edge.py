@@ -1,5 +1,6 @@
 """Around the app: one form of paths, checks of headers, request ids, records, no traceback."""
 
+import asyncio
 import logging
 import time
 import uuid
@@ -12,7 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.local import guard
-from langchain_sequrity.local.responses import error_response
+from langchain_sequrity.local.responses import error_response, problem_response
+
+_HUNG_UP = 499  # what web servers log where a client did not wait for its reply
+_STOPPING = "The server is stopping. Send the request again once it runs."
 
 logger = logging.getLogger("langchain_sequrity.local")
 
@@ -66,7 +70,7 @@ class Edge:
         """Answer one request."""
         began = time.perf_counter()
         request_id = str(uuid.uuid4())
-        facts: dict[str, Any] = {"status": 500}
+        facts: dict[str, Any] = {}
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -78,7 +82,11 @@ class Edge:
         try:
             await self._checked(scope, receive, send_with_id)
         except ClientDisconnect:
-            facts["summary"] = "client hung up"
+            facts.update(status=_HUNG_UP, summary="client hung up")
+        except asyncio.CancelledError:
+            if "status" not in facts:
+                await problem_response(503, _STOPPING, _STOPPING)(scope, receive, send_with_id)
+            raise
         except Exception:
             # The app has answered with 500 before it let the exception pass.
             logger.exception("Request %s failed", request_id)

@@ -5,17 +5,20 @@ from typing import Any, NoReturn
 from langchain_sequrity.errors import status_error
 
 
-def refuse(status: int, detail: Any, *, retry_after: float | None = None) -> NoReturn:
+def refuse(
+    status: int, detail: Any, message: str | None = None, *, retry_after: float | None = None
+) -> NoReturn:
     """Answer a request with an error.
 
     Args:
         status: The HTTP status.
         detail: What is wrong and what to do: a sentence, or a list of problems.
+        message: The problems as one sentence; needed where `detail` is none.
         retry_after: Seconds after which it may be sent again.
 
     Raises:
         StatusError: Always; the app turns it into the reply.
     """
     raise status_error(status)(
-        str(detail), status=status, body={"detail": detail}, retry_after=retry_after
+        message or str(detail), status=status, body={"detail": detail}, retry_after=retry_after
     )

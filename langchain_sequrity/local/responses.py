@@ -20,15 +20,32 @@ def json_response(
     return Response(body, status, headers, "application/json")
 
 
+def problem_response(
+    status: int, detail: Any, message: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Answer with an error.
+
+    Args:
+        status: The HTTP status.
+        detail: A sentence, or a list of validation problems; where Sequrity's clients look.
+        message: The same as one sentence; where OpenAI's clients look.
+        headers: Headers of the reply.
+
+    Returns:
+        The reply.
+    """
+    return json_response({"detail": detail, "message": message}, status, headers)
+
+
 def error_response(error: StatusError) -> Response:
-    """Answer with an error; the body has a `detail` whatever the error's own body is."""
+    """Answer with what an exception says."""
     # The error's own headers stay here: a model behind the server may have had them from elsewhere.
     headers = {"WWW-Authenticate": "Bearer"} if error.status == _UNAUTHORIZED else {}
     if error.retry_after is not None:
         headers["Retry-After"] = f"{error.retry_after:g}"
-    is_whole = isinstance(error.body, dict) and "detail" in error.body
-    body = error.body if is_whole else {"detail": str(error)}
-    return json_response(body, error.status or 500, headers)
+    text = str(error)
+    detail = error.body.get("detail", text) if isinstance(error.body, dict) else text
+    return problem_response(error.status or 500, detail, text, headers)
 
 
 class EventStream(StreamingResponse):

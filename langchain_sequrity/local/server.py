@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import uvicorn
 from langchain_core.language_models import BaseChatModel
@@ -44,7 +44,7 @@ class LocalServer:
         on_request: Called once for each answered request, on the server's thread.
 
     Raises:
-        UsageError: If it would listen beyond loopback without keys.
+        UsageError: If it would listen beyond loopback without keys, or an option has no meaning.
 
     Example:
         ```python
@@ -69,18 +69,7 @@ class LocalServer:
         store: SessionStore | None = None,
         on_request: Callable[[RequestRecord], None] | None = None,
     ) -> None:
-        if host not in LOOPBACK_NAMES and not api_keys:
-            msg = (
-                f"Listening on `{host}` lets others in. Give `api_keys=[…]`, or keep to "
-                "`127.0.0.1`."
-            )
-            raise UsageError(msg)
-        if fidelity not in ("full", "documented"):
-            msg = f'`fidelity` is "full" or "documented"; got {fidelity!r}.'
-            raise UsageError(msg)
-        if isinstance(api_keys, str):
-            msg = "`api_keys` is a list of keys, not one text."
-            raise UsageError(msg)
+        _check(host, api_keys, fidelity)
         self.sessions: SessionStore = MemorySessions() if store is None else store
         self._host = host
         self._port = port
@@ -144,6 +133,22 @@ class LocalServer:
         """Say where the server is."""
         where = self.base_url if self._running else "stopped"
         return f"<LocalServer {where} fidelity={self._services.fidelity!r}>"
+
+
+def _check(host: str, api_keys: Sequence[str] | None, fidelity: str) -> None:
+    if host not in LOOPBACK_NAMES and not api_keys:
+        msg = f"Listening on `{host}` lets others in. Give `api_keys=[…]`, or keep to `127.0.0.1`."
+        raise UsageError(msg)
+    if fidelity not in get_args(Fidelity):
+        msg = f'`fidelity` is "full" or "documented"; got {fidelity!r}.'
+        raise UsageError(msg)
+    if isinstance(api_keys, str) or not all(map(_is_key, api_keys or ())):
+        msg = "`api_keys` is a list of keys, each of printable ASCII characters without spaces."
+        raise UsageError(msg)
+
+
+def _is_key(key: str) -> bool:
+    return bool(key) and key.isascii() and key.isprintable() and " " not in key
 
 
 def _brain(

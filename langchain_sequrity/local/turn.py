@@ -178,6 +178,8 @@ class Turn:
     # The end
 
     def _finish(self, message: AIMessage) -> None:
+        if self.is_over:  # the server was stopped while the brain was thinking
+            return
         session = self.session
         session.messages = [*self.request.messages, message]
         calls = len(message.tool_calls) + len(message.invalid_tool_calls)
@@ -212,7 +214,7 @@ def _reply_count(request: ChatRequest) -> int:
     count = request.options.get("n") or 1
     if not isinstance(count, int):
         wrong = {"loc": ["body", "n"], "msg": "Expected an integer.", "type": "type_error"}
-        refuse(422, [wrong])
+        refuse(422, [wrong], "n: Expected an integer.")
     if count > 1 and request.stream:
         refuse(400, "Several replies (`n` > 1) cannot be streamed. Leave out `stream` or `n`.")
     return count

@@ -217,6 +217,11 @@ def test_an_unfit_header_of_the_callers_is_refused(make_model: Make, name: str, 
         make_model(default_headers={name: value})
 
 
+def test_a_session_cannot_be_a_header_of_every_call(make_model: Make) -> None:
+    with pytest.raises(UsageError, match="session_id"):
+        make_model(default_headers={"X-Session-ID": "s1"})
+
+
 def test_the_callers_headers_win_and_are_not_changed(service: Service, make_model: Make) -> None:
     default, extra = {"X-Trace": "a", "X-Team": "t"}, {"x-trace": "b"}
     service.answer()

@@ -81,7 +81,7 @@ def with_key(api: Api, key: str) -> Api:
 )
 def test_an_unknown_session_is_404(api: Api, named: str) -> None:
     headers = {"X-Session-ID": named.encode("latin-1")}
-    reply = api.chat("Hi", headers=headers)  # type: ignore[arg-type] # raw bytes, as httpx takes them
+    reply = api.chat("Hi", headers=headers)
     assert reply.status_code == 404
     assert detail(reply)
 
@@ -111,7 +111,7 @@ def test_another_key_does_not_find_a_session_by_its_header_or_by_a_tool_call(api
 def test_a_header_and_ids_that_name_different_sessions_are_404(api: Api) -> None:
     called = api.chat("call look_up", tools=TOOLS)
     other = session_of(api.chat("Hi"))
-    messages = ["call look_up", said(called), result(call_ids(called)[0])]
+    messages: list[Any] = ["call look_up", said(called), result(call_ids(called)[0])]
     assert api.chat(*messages, session=other).status_code == 404
     assert api.chat(*messages, session=str(uuid4())).status_code == 404
     assert api.chat(*messages, session=session_of(called)).status_code == 200

@@ -47,7 +47,7 @@ TABLE: list[tuple[Any, tuple[bool, bool], type[ServiceError]]] = [
     (status(529), FIRST_TURN_ONLY, errors.Overloaded),
     ({"message": "busy", "type": "overloaded_error"}, FIRST_TURN_ONLY, errors.Overloaded),
     ({"message": "broken"}, FIRST_TURN_ONLY, errors.ServerFailed),
-    ({"message": "slow down", "code": 429}, ALWAYS, errors.RateLimited),
+    ({"message": "slow down", "code": 429}, FIRST_TURN_ONLY, errors.RateLimited),
     ({"message": "no", "code": "invalid_api_key"}, NEVER, errors.AuthenticationFailed),
     (httpx.ReadTimeout("slow"), FIRST_TURN_ONLY, errors.TimedOut),
     (httpx.WriteTimeout("slow"), FIRST_TURN_ONLY, errors.TimedOut),

@@ -1,0 +1,181 @@
+"""The same request sent twice: one turn, one reply."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from langchain_sequrity.errors import InvalidRequest
+from langchain_sequrity.local import MemorySessions
+from langchain_sequrity.local.idempotency import MAX_AGE_SECONDS, MAX_REPLIES, Replies, StoredReply
+from tests.local.api import WAIT, Api, Gate, detail, said, session_of, streamed_text
+from tests.local.conftest import Serve
+
+KEY = {"Idempotency-Key": "one"}
+OTHER_PATH = "/control/code/v1/chat/completions"
+
+
+def counting() -> Any:
+    """A brain that never says the same thing twice."""
+    count = iter(range(1000))
+    return [{"when": {"user": "^fail"}, "error": {"status": 500, "message": "Oh."}, "times": 1},
+            {"answer": lambda _: f"answer {next(count)}"}]  # fmt: skip
+
+
+@pytest.fixture
+def sessions() -> MemorySessions:
+    return MemorySessions()
+
+
+@pytest.fixture
+def counted(serve: Serve, sessions: MemorySessions) -> Api:
+    return serve(store=sessions, script=counting())
+
+
+def test_the_same_key_repeats_the_reply_and_changes_nothing(
+    counted: Api, sessions: MemorySessions
+) -> None:
+    session = session_of(counted.chat("Hi"))
+    first = counted.chat("more", session=session, headers=KEY)
+    again = counted.chat("more", session=session, headers=KEY)
+    assert again.content == first.content
+    assert session_of(again) == session
+    assert again.headers["content-type"] == first.headers["content-type"]
+    assert again.headers["x-request-id"] != first.headers["x-request-id"]
+    assert sessions[session].turns == 2
+    assert len(sessions) == 1
+
+
+def test_a_first_turn_sent_twice_starts_one_session(counted: Api, sessions: MemorySessions) -> None:
+    first, again = (counted.chat("Hi", headers=KEY) for _ in range(2))
+    assert again.content == first.content
+    assert session_of(again) == session_of(first)
+    assert len(sessions) == 1
+
+
+def test_a_stream_is_repeated_as_it_was(counted: Api, sessions: MemorySessions) -> None:
+    with counted.stream("Hi", headers=KEY) as first:
+        data = first.read()
+    with counted.stream("Hi", headers=KEY) as again:
+        assert again.read() == data
+    assert streamed_text(data) == "answer 0"
+    assert again.headers["content-type"] == first.headers["content-type"]
+    assert session_of(again) == session_of(first)
+    assert sessions[session_of(first)].turns == 1
+
+
+def test_without_a_key_each_request_is_answered_anew(counted: Api) -> None:
+    first, again = (said(counted.chat("Hi", headers=headers)) for headers in ({}, {"Idempotency-Key": ""}))  # fmt: skip
+    assert first["content"] != again["content"]
+
+
+def test_a_key_used_for_something_else_is_422(counted: Api) -> None:
+    session = session_of(counted.chat("Hi", headers=KEY))
+    others: list[dict[str, Any]] = [
+        {"temperature": 1},
+        {"stream": True},
+        {"path": OTHER_PATH},
+        {"session": session},
+        {"headers": {**KEY, "X-Config": "{}"}},
+    ]
+    for other in others:
+        reply = counted.chat("Hi", **{"headers": KEY, **other})
+        assert reply.status_code == 422, other
+        assert "Idempotency-Key" in detail(reply)
+
+
+def test_the_key_of_another_bearer_is_another_key(counted: Api) -> None:
+    other = Api(counted.server, counted.http, "sq-other")
+    first, second = (api.chat("Hi", headers=KEY) for api in (counted, other))
+    assert first.content != second.content
+    assert session_of(first) != session_of(second)
+
+
+def test_a_request_that_is_being_answered_is_409(serve: Serve) -> None:
+    gate = Gate()
+    api = serve(script=[{"answer": gate}])
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(api.chat, "Hi", headers=KEY)
+        gate.wait_for_request()
+        refused = api.chat("Hi", headers=KEY)
+        gate.opened.set()
+        answered = running.result(WAIT)
+    assert refused.status_code == 409
+    assert "Idempotency-Key" in detail(refused)
+    assert api.chat("Hi", headers=KEY).content == answered.content
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failure_is_forgotten_so_that_a_retry_can_succeed(counted: Api, stream: bool) -> None:
+    assert counted.chat("fail", headers=KEY, stream=stream).status_code == 500
+    assert counted.chat("fail", headers=KEY, stream=stream).status_code == 200
+
+
+def test_a_refused_request_does_not_use_its_key_up(counted: Api) -> None:
+    assert counted.chat("Hi", headers=KEY, n=1.5).status_code == 422
+    assert counted.chat("Hi", headers={**KEY, "X-Features": "{"}).status_code == 400
+    assert counted.chat("Hi", headers=KEY).status_code == 200
+
+
+def test_a_stream_that_was_cut_is_forgotten(counted: Api) -> None:
+    with httpx.Client(trust_env=False) as client:
+        arguments = counted.arguments("x" * 1000, stream=True, headers=KEY)
+        with client.stream("POST", **arguments) as reply:
+            assert reply.status_code == 200
+    # Kept if it was written to its end, forgotten if not; never stuck.
+    statuses = {counted.chat("x" * 1000, stream=True, headers=KEY).status_code for _ in range(50)}
+    assert 200 in statuses
+
+
+# What is behind it
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+REPLY = StoredReply({}, b"{}")
+
+
+def test_a_reply_is_forgotten_after_some_minutes() -> None:
+    clock = Clock()
+    replies = Replies(clock)
+    assert replies.begin("k", "a") is None
+    replies.keep("k", REPLY)
+    clock.now = MAX_AGE_SECONDS
+    assert replies.begin("k", "a") is REPLY
+    clock.now += 1
+    assert replies.begin("k", "a") is None
+
+
+def test_a_request_that_takes_long_is_not_forgotten() -> None:
+    clock = Clock()
+    replies = Replies(clock)
+    replies.begin("k", "a")
+    clock.now = MAX_AGE_SECONDS * 2
+    with pytest.raises(InvalidRequest, match="still being answered"):
+        replies.begin("k", "a")
+    replies.keep("k", REPLY)
+    assert replies.begin("k", "a") is REPLY
+
+
+def test_the_oldest_replies_go_when_there_are_too_many() -> None:
+    replies = Replies()
+    replies.begin("running", "a")
+    for i in range(MAX_REPLIES + 10):
+        replies.begin(f"k{i}", "a")
+        replies.keep(f"k{i}", REPLY)
+    assert replies.begin("k0", "a") is None
+    assert replies.begin(f"k{MAX_REPLIES + 9}", "a") is REPLY
+    with pytest.raises(InvalidRequest, match="still being answered"):
+        replies.begin("running", "a")
+
+
+def test_a_stored_reply_shows_no_text() -> None:
+    assert "secret" not in repr(StoredReply({}, json.dumps("secret").encode()))
