@@ -1,39 +1,33 @@
 """A real local server for every test, and no way out of this machine."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from langchain_sequrity.local import LocalServer
+from langchain_sequrity.local import LocalServer
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator["LocalServer"]:
-    from langchain_sequrity.local import LocalServer
-
+def server() -> Iterator[LocalServer]:
     with LocalServer() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def documented_server() -> Iterator["LocalServer"]:
+def documented_server() -> Iterator[LocalServer]:
     """A server that does what is documented and nothing more."""
-    from langchain_sequrity.local import LocalServer
-
     with LocalServer(fidelity="documented") as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def base_url(server: "LocalServer") -> str:
+def base_url(server: LocalServer) -> str:
     return server.base_url
 
 
 @pytest.fixture(params=["full", "documented"])
 def any_base_url(
-    request: pytest.FixtureRequest, server: "LocalServer", documented_server: "LocalServer"
+    request: pytest.FixtureRequest, server: LocalServer, documented_server: LocalServer
 ) -> str:
     """Each test that uses it runs against both fidelities."""
     return (server if request.param == "full" else documented_server).base_url

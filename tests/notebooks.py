@@ -9,11 +9,11 @@ from nbclient import NotebookClient
 
 def main(folder: str) -> None:
     for path in sorted(Path(folder).glob("*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
+        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
         NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)  # times differ in every run
-        nbformat.write(notebook, path)
+        nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ _BLOCK = re.compile(r"^([ \t]*)```python\n(.*?)^\1```$", re.MULTILINE | re.DOTAL
 def blocks(text: str) -> list[str]:
     """All runnable Python blocks; one that cannot run says `python notest`."""
     found = _BLOCK.findall(text)
-    return ["\n".join(line.removeprefix(indent) for line in code.split("\n")) for indent, code in found]
+    return [
+        "\n".join(line.removeprefix(indent) for line in code.split("\n")) for indent, code in found
+    ]
 
 
 def pages() -> Iterator[Path]:
@@ -25,10 +27,12 @@ def pages() -> Iterator[Path]:
     yield from sorted((ROOT / "docs").glob("*.md"))
 
 
-@pytest.mark.parametrize("page", [page for page in pages() if blocks(page.read_text())], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", [page for page in pages() if blocks(page.read_text())], ids=lambda p: p.name
+)
 def test_the_code_of_a_page_runs_from_top_to_bottom(page: Path) -> None:
     code = "\n".join(blocks(page.read_text()))
-    exec(compile(code, page.name, "exec"), {"__name__": "page"})
+    exec(compile(code, page.name, "exec"), {"__name__": "page"})  # noqa: S102 - our own pages
 
 
 def docstrings() -> Iterator[tuple[str, str]]:
@@ -40,9 +44,11 @@ def docstrings() -> Iterator[tuple[str, str]]:
                     yield f"{file.relative_to(PACKAGE)}:{name}", code
 
 
-@pytest.mark.parametrize("code", [c for _, c in docstrings()], ids=[name for name, _ in docstrings()])
+@pytest.mark.parametrize(
+    "code", [c for _, c in docstrings()], ids=[name for name, _ in docstrings()]
+)
 def test_the_example_of_a_docstring_runs(code: str) -> None:
-    exec(compile(code, "example", "exec"), {"__name__": "example"})
+    exec(compile(code, "example", "exec"), {"__name__": "example"})  # noqa: S102 - as above
 
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -51,7 +57,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_runs_and_was_saved_with_its_outputs(path: Path) -> None:
-    saved = nbformat.read(path, as_version=4)
+    saved = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     code = [cell for cell in saved.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)
     assert any(cell.outputs for cell in code)

@@ -68,8 +68,19 @@ class ReadOnlyDatabase:
 
     Example:
         ```python
-        rows = ReadOnlyDatabase(path).query("SELECT count(*) AS packages FROM packages")
-        assert rows.columns == ["packages"]
+        import sqlite3
+        from pathlib import Path
+        from tempfile import TemporaryDirectory
+
+        from langchain_sequrity.demo.sql import ReadOnlyDatabase
+
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "some.sqlite")
+            connection = sqlite3.connect(path)
+            connection.execute("CREATE TABLE packages (name TEXT)")
+            connection.close()
+            rows = ReadOnlyDatabase(path).query("SELECT count(*) AS packages FROM packages")
+            assert rows.columns == ["packages"]
         ```
     """
 

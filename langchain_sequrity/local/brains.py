@@ -73,7 +73,10 @@ class ModelBrain:
 
     Example:
         ```python
-        brain = ModelBrain(ChatOllama(model="qwen3"))
+        from langchain_core.language_models import FakeListChatModel
+        from langchain_sequrity.local import LocalServer
+
+        server = LocalServer(model=FakeListChatModel(responses=["Hello!"]))
         ```
     """
 

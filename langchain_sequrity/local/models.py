@@ -57,6 +57,11 @@ class DeterministicModel:
 
     Example:
         ```python
+        from langchain_core.messages import HumanMessage
+        from langchain_sequrity.local.brains import BrainContext
+        from langchain_sequrity.local.models import DeterministicModel
+        from langchain_sequrity.wire.exchange import ChatRequest
+
         request = ChatRequest(model="any/model", messages=[HumanMessage("Hello")])
         chunks = list(DeterministicModel().stream(request, BrainContext()))
         assert "".join(chunk.text for chunk in chunks) == "You said: Hello"

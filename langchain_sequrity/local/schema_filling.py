@@ -52,6 +52,9 @@ def fill(schema: Any, clues: Clues) -> Any:
 
     Example:
         ```python
+        from langchain_sequrity.local.clues import Clues
+        from langchain_sequrity.local.schema_filling import fill
+
         schema = {"type": "object", "properties": {"city": {"type": "string"}}}
         assert fill(schema, Clues("The weather in Rome, please")) == {"city": "Rome"}
         ```

@@ -69,6 +69,8 @@ class Script:
 
     Example:
         ```python
+        from langchain_sequrity.local import Script
+
         script = Script([{"when": {"user": "(?i)hello"}, "text": "Good morning!"}])
         ```
     """

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from header_strategies import ALL_MODELS, HEADERS, NEVER_NULL
 from pydantic import ValidationError
 
 from langchain_sequrity.headers import (
@@ -33,6 +32,7 @@ from langchain_sequrity.headers import (
     ReviewerPrompt,
     ToolFilterPrompt,
 )
+from tests.headers.header_strategies import ALL_MODELS, HEADERS, NEVER_NULL
 
 TRUTH = "boolean"
 ONE = "greater than or equal to 1"
@@ -259,7 +259,7 @@ def test_what_is_sent_can_be_changed_without_changing_the_header() -> None:
 
 def test_headers_survive_pickle_deepcopy_and_model_copy() -> None:
     config = ConfigHeader(fsm=FsmConfig(max_n_turns=None), extra={"a": [1]})
-    assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301  # our own bytes
+    assert pickle.loads(pickle.dumps(config)) == config
     assert copy.deepcopy(config) == config
     changed = config.model_copy(update={"llm": None})
     assert changed.to_wire() == config.to_wire() | {"llm": None}

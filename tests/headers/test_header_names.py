@@ -2,7 +2,6 @@ import re
 from typing import Any
 
 import pytest
-from header_strategies import ALL_MODELS
 from pydantic import ValidationError
 
 from langchain_sequrity.errors import UsageError
@@ -19,6 +18,7 @@ from langchain_sequrity.headers import (
     Presets,
     read_header,
 )
+from tests.headers.header_strategies import ALL_MODELS
 
 REQUIRED: dict[type[HeaderModel], dict[str, Any]] = {
     Classifier: {"name": "pii_redaction"},

@@ -7,9 +7,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from header_strategies import ALL_MODELS
 
 import langchain_sequrity.headers as package
+from tests.headers.header_strategies import ALL_MODELS
 
 MODULES = [package.__name__] + [
     f"{package.__name__}.{info.name}" for info in pkgutil.iter_modules(package.__path__)

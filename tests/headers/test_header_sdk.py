@@ -4,7 +4,6 @@ from itertools import product
 from typing import Any, get_args
 
 import pytest
-from header_strategies import HEADERS, models
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -18,6 +17,7 @@ from langchain_sequrity.headers import (
     coerce,
     read_header,
 )
+from tests.headers.header_strategies import HEADERS, models
 
 SDK: dict[type[Header], Any] = {
     FeaturesHeader: sdk.FeaturesHeader,

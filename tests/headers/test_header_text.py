@@ -4,7 +4,6 @@ from typing import Any
 import h11
 import httpx
 import pytest
-from header_strategies import HEADERS, headers, models
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from langchain_sequrity.headers import (
     validate_header,
     write_header,
 )
+from tests.headers.header_strategies import HEADERS, headers, models
 
 TRICKY = st.text(
     st.characters(exclude_categories=["Cs"]) | st.sampled_from('\r\n\t\0\x7f"\\/ 漢字🦊\u2028')

@@ -1,6 +1,5 @@
 """Clients that were not written for this server: their own validation is the judge."""
 
-import warnings
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -10,16 +9,22 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, Too
 from langchain_openai import ChatOpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam, ChatCompletionToolParam
 from pydantic import BaseModel, SecretStr
+from sequrity import (  # type: ignore[import-untyped] # the package has no type information
+    AsyncSequrityClient,
+    SequrityAPIError,
+    SequrityClient,
+)
+from sequrity.control import ControlConfig, FeaturesHeader  # type: ignore[import-untyped] # as above
+from sequrity.control.integrations.langgraph import (  # type: ignore[import-untyped] # as above
+    LangGraphChatSequrityAI,
+)
+from sequrity.types.chat_completion.request import (  # type: ignore[import-untyped] # as above
+    JsonSchema,
+    ResponseFormatJsonSchema,
+)
 
 from langchain_sequrity.local import LocalServer
 from tests.local.conftest import Serve
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # what the vendor's package warns about is no matter of ours
-    from sequrity import AsyncSequrityClient, SequrityAPIError, SequrityClient
-    from sequrity.control import ControlConfig, FeaturesHeader
-    from sequrity.control.integrations.langgraph import LangGraphChatSequrityAI
-    from sequrity.types.chat_completion.request import JsonSchema, ResponseFormatJsonSchema
 
 MODEL = "any/model"
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello there"}]
@@ -227,7 +232,7 @@ def test_chat_openai_runs_tools(chat_openai: ChatOpenAI, stream: bool) -> None:
     called: Any = model.invoke([prompt])
     if stream:
         first, *others = model.stream([prompt])
-        called = first + others if others else first  # type: ignore[operator] # chunks add up
+        called = first + others if others else first
     [call] = called.tool_calls
     assert call["name"] == "get_weather"
     result = ToolMessage(get_weather(**call["args"]), tool_call_id=call["id"])

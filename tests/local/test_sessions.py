@@ -497,6 +497,24 @@ def test_a_session_is_free_after_a_client_hangs_up_within_a_stream(serve: Serve)
     assert stored.turns == 0
 
 
+def test_a_session_is_free_after_a_client_hangs_up_before_the_first_piece(serve: Serve) -> None:
+    gate = Gate()
+
+    def late() -> Iterator[str]:
+        gate.entered.release()
+        assert gate.opened.wait(WAIT)
+        yield from ("a", "b", "c")
+
+    sessions = MemorySessions()
+    api = serve(store=sessions, model=Speaker(pieces=late))
+    stored = _stored(sessions, api)
+    with pytest.raises(httpx.ReadTimeout), httpx.Client(trust_env=False, timeout=0.1) as client:
+        client.post(**api.arguments("Hi", stream=True, session=stored.id))
+    gate.wait_for_request()
+    gate.opened.set()
+    _wait_until_free(sessions, stored)
+
+
 def _stored(sessions: MemorySessions, api: Api) -> Session:
     """A session of this key, made without asking the brain."""
     session = Session(bearer_digest(api.key), "/control/chat/v1/chat/completions")
