@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from langchain_sequrity.chat_models import ChatSequrity
     from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
     from langchain_sequrity.labels import Labels, labeled_tool_result
+    from langchain_sequrity.registration import register_init_chat_model
     from langchain_sequrity.wire.dual_llm import DualLLMResult, dual_llm_result
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "PolicyHeader",
     "dual_llm_result",
     "labeled_tool_result",
+    "register_init_chat_model",
 ]
 
 # Imported at first use: a program that only wants the headers does not wait for the chat models.
@@ -36,6 +38,7 @@ _HOME = {
     "PolicyHeader": "headers",
     "dual_llm_result": "wire.dual_llm",
     "labeled_tool_result": "labels",
+    "register_init_chat_model": "registration",
 }
 
 

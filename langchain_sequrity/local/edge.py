@@ -105,11 +105,11 @@ class Edge:
     def _record(self, scope: Scope, milliseconds: float) -> None:
         if self._on_request is None:
             return
-        record = RequestRecord(
-            scope["method"], scope["path"], milliseconds=milliseconds, **scope["facts"]
-        )
+        facts = {"status": 500, **scope["facts"]}
         try:
-            self._on_request(record)
+            self._on_request(
+                RequestRecord(scope["method"], scope["path"], milliseconds=milliseconds, **facts)
+            )
         except Exception:
             logger.exception("`on_request` failed; the request was answered all the same")
 

@@ -29,6 +29,7 @@ from tests.local.api import (
 )
 from tests.local.conftest import Serve
 
+NOBODYS = "0b6f1c2e-1a2b-41f1-9c3d-0242ac120002"
 TOOLS = [tool("look_up"), tool("send")]
 OTHER_PATH = "/control/code/v1/chat/completions"
 
@@ -77,7 +78,7 @@ def with_key(api: Api, key: str) -> Api:
 
 
 @pytest.mark.parametrize(
-    "named", [str(uuid4()), "nonsense", "0", "\xe9".encode().decode("latin-1"), "a" * 500]
+    "named", [NOBODYS, "nonsense", "0", "\xe9".encode().decode("latin-1"), "a" * 500]
 )
 def test_an_unknown_session_is_404(api: Api, named: str) -> None:
     headers = {"X-Session-ID": named.encode("latin-1")}
@@ -156,8 +157,8 @@ def test_a_tool_result_of_an_unknown_session_is_404(
         f"tc-{'x' * 36}-1",
         "tc0123456789ab000",
         "tc0123456789abcdefg",
-        f"TC-{uuid4()}-1",
-        f"xtc-{uuid4()}-1",
+        f"TC-{NOBODYS}-1",
+        f"xtc-{NOBODYS}-1",
     ],
 )
 def test_an_id_that_names_no_session_is_opaque(api: Api, call_id: str) -> None:

@@ -1,0 +1,67 @@
+"""Text of models, tools and servers cannot act on what shows it (security.md 11)."""
+
+import io
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from langchain_sequrity.display import plain, rich_text
+
+HOSTILE = [
+    ("colour", "\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
+    ("clear screen", "\x1b[2J\x1b[H", r"\x1b[2J\x1b[H"),
+    ("window title", "\x1b]0;owned\x07", r"\x1b]0;owned\x07"),
+    ("terminal link", "\x1b]8;;https://x\x1b\\click\x1b]8;;\x1b\\", r"\x1b]8;;https://x\x1b\click\x1b]8;;\x1b" + "\\"),
+    ("C1 control", "\x9b31m", r"\x9b31m"),
+    ("carriage return", "safe\rEVIL", r"safe\rEVIL"),
+    ("backspace", "a\x08b", r"a\x08b"),
+    ("fake log line", "x\nINFO ok", r"x\nINFO ok"),
+    ("line separator", "x\u2028y\u2029z", r"x\u2028y\u2029z"),
+    ("bidi override", "user\u202etxt.exe", r"user\u202etxt.exe"),
+    ("bidi isolate", "\u2066a\u2069", r"\u2066a\u2069"),
+    ("zero width space", "pay\u200bpal", r"pay\u200bpal"),
+    ("tag characters", "hi\U000e0041", r"hi\U000e0041"),
+    ("byte order mark", "\ufeffx", r"\ufeffx"),
+    ("lone surrogate", "\ud800", r"\ud800"),
+    ("null", "a\x00b", r"a\x00b"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "shown"), [c[1:] for c in HOSTILE], ids=[c[0] for c in HOSTILE])
+def test_what_could_act_is_shown_as_an_escape(text: str, shown: str) -> None:
+    assert plain(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Hello", "Grüße", "水 🦊", "\U0001f469\u200d\U0001f467", "שלום", "ä\u0308", "a [b]c[/b]"],
+)
+def test_ordinary_text_of_any_script_is_left_alone(text: str) -> None:
+    assert plain(text) == text
+
+
+@given(st.text())
+def test_no_acting_character_is_left(text: str) -> None:
+    shown = plain(text, lines=True)
+    left = {unicodedata.category(char) for char in shown if char not in "\n\t\u200c\u200d"}
+    assert not left & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    shown.encode()
+
+
+def test_long_text_is_cut_with_a_count() -> None:
+    assert plain("x" * 30, limit=10) == "x" * 10 + "… (20 more characters)"
+
+
+def test_lines_are_kept_where_they_are_wanted() -> None:
+    assert plain("a\n\tb\r", lines=True) == "a\n\tb\\r"
+
+
+def test_rich_shows_markup_as_text() -> None:
+    screen = io.StringIO()
+    Console(file=screen, force_terminal=True, width=80).print(
+        rich_text("[bold]x[/bold] [link=https://evil]y[/link] \x1b[2J :smile:")
+    )
+    assert "[bold]x[/bold] [link=https://evil]y[/link] \\x1b[2J :smile:" in screen.getvalue()

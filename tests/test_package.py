@@ -1,0 +1,112 @@
+"""The package as an object: its names, what importing it brings in, what its files say."""
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from langchain.chat_models import init_chat_model
+
+import langchain_sequrity
+from langchain_sequrity import ChatSequrity, errors, register_init_chat_model
+
+PUBLIC = [
+    "ChatSequrity",
+    "ConfigHeader",
+    "DualLLMResult",
+    "FeaturesHeader",
+    "Labels",
+    "PolicyHeader",
+    "dual_llm_result",
+    "labeled_tool_result",
+    "register_init_chat_model",
+]
+
+
+def test_the_public_names_are_these() -> None:
+    assert langchain_sequrity.__all__ == PUBLIC
+    assert set(PUBLIC) <= set(dir(langchain_sequrity))
+    assert all(getattr(langchain_sequrity, name) is not None for name in PUBLIC)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        importlib.import_module("langchain_sequrity").no_such_name  # noqa: B018 - raises
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["langchain_sequrity.headers", "langchain_sequrity.local", "langchain_sequrity.transport"],
+)
+def test_every_all_is_sorted_and_true(name: str) -> None:
+    module = importlib.import_module(name)
+    assert list(module.__all__) == sorted(module.__all__)
+    assert all(hasattr(module, one) for one in module.__all__)
+
+
+def loaded_after(code: str) -> set[str]:
+    script = f"{code}\nimport sys, json; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(  # noqa: S603 - our own interpreter and code
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    modules: list[str] = json.loads(done.stdout)
+    return set(modules)
+
+
+def test_importing_brings_in_nothing_that_is_not_needed() -> None:
+    loaded = loaded_after("from langchain_sequrity import ChatSequrity")
+    heavy = {
+        "langgraph",
+        "langchain",
+        "starlette",
+        "uvicorn",
+        "yaml",
+        "openai",
+        "httpcore",
+    }
+    assert loaded & heavy == set()
+    assert not any(name.startswith("langchain_sequrity.local") for name in loaded)
+    loaded = loaded_after("import langchain_sequrity")
+    assert {name for name in loaded if name.startswith("langchain_sequrity.")} == set()
+
+
+def test_the_error_tree_is_drawn_as_it_is() -> None:
+    drawn = re.findall(r"^[│ ]*[├└]── (\w+)", errors.__doc__ or "", re.MULTILINE)
+    classes = {
+        name for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.SequrityError)
+    }  # fmt: skip
+    assert {"SequrityError", *drawn} == classes
+    assert not any(issubclass(getattr(errors, name), ValueError) for name in classes)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(400, "InvalidRequest"), (401, "AuthenticationFailed"), (403, "PermissionDenied"),
+     (404, "NotFound"), (409, "InvalidRequest"), (429, "RateLimited"), (500, "ServerFailed"),
+     (501, "ServerFailed"), (503, "Overloaded"), (529, "Overloaded")],
+)  # fmt: skip
+def test_a_status_has_its_error(status: int, kind: str) -> None:
+    assert errors.status_error(status).__name__ == kind
+
+
+def test_an_error_shows_its_reply_the_way_langchain_reads_it() -> None:
+    error = errors.RateLimited(
+        "Slow", status=429, body={"detail": "x"}, headers={"retry-after": "1"}
+    )
+    assert error.status_code == 429
+    assert error.response.json() == {"detail": "x"}
+    assert error.response.text == '{"detail": "x"}'
+    assert error.response.headers == {"retry-after": "1"}
+    assert errors.BadReply("x", body="page").response.text == "page"
+
+
+def test_init_chat_model_knows_the_package_once_asked_to() -> None:
+    with pytest.raises(ValueError, match="sequrity"):
+        init_chat_model("sequrity:any/model")
+    register_init_chat_model()
+    model = init_chat_model("sequrity:openai/gpt:5", base_url="http://127.0.0.1:9")
+    assert isinstance(model, ChatSequrity)
+    assert model.model_name == "openai/gpt:5"
