@@ -104,9 +104,18 @@ def test_an_error_shows_its_reply_the_way_langchain_reads_it() -> None:
 
 
 def test_init_chat_model_knows_the_package_once_asked_to() -> None:
-    with pytest.raises(ValueError, match="sequrity"):
-        init_chat_model("sequrity:any/model")
     register_init_chat_model()
     model = init_chat_model("sequrity:openai/gpt:5", base_url="http://127.0.0.1:9")
     assert isinstance(model, ChatSequrity)
     assert model.model_name == "openai/gpt:5"
+
+
+def test_importing_changes_nothing_in_langchain() -> None:
+    code = (
+        "import langchain_sequrity.chat_models, langchain_sequrity.registration\n"
+        "from langchain.chat_models import init_chat_model\n"
+        "try: init_chat_model('sequrity:any/model')\n"
+        "except ValueError: pass\n"
+        "else: raise SystemExit(1)"
+    )
+    assert loaded_after(code)

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from langchain_sequrity.errors import StatusError
 
 _UNAUTHORIZED = 401
+_TOO_LARGE = 413
 
 
 def json_response(
@@ -41,6 +42,8 @@ def error_response(error: StatusError) -> Response:
     """Answer with what an exception says."""
     # The error's own headers stay here: a model behind the server may have had them from elsewhere.
     headers = {"WWW-Authenticate": "Bearer"} if error.status == _UNAUTHORIZED else {}
+    if error.status == _TOO_LARGE:
+        headers["Connection"] = "close"  # nobody reads the rest of an endless body
     if error.retry_after is not None:
         headers["Retry-After"] = f"{error.retry_after:g}"
     text = str(error)

@@ -154,6 +154,9 @@ def _is_key(key: str) -> bool:
 def _brain(
     model: BaseChatModel | None, script: Script | str | Path | Iterable[Mapping[str, Any]] | None
 ) -> Brain:
+    if model is not None and not isinstance(model, BaseChatModel):
+        msg = f"`model` is a LangChain chat model; got {model!r}. Leave it out for the default."
+        raise UsageError(msg)
     brain: Brain = DeterministicModel() if model is None else ModelBrain(model)
     if script is None:
         return brain
@@ -211,7 +214,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(1024)
     except (OSError, OverflowError) as error:
         listener.close()
-        reason = getattr(error, "strerror", None) or error
+        reason = str(getattr(error, "strerror", None) or error).rstrip(".")
         msg = f"Cannot listen on {host}:{port}: {reason}. Use another port, or 0 for any."
         raise UsageError(msg) from None
     return listener

@@ -211,10 +211,7 @@ def _whole(chunks: Iterable[AIMessageChunk]) -> AIMessage:
 
 
 def _reply_count(request: ChatRequest) -> int:
-    count = request.options.get("n") or 1
-    if not isinstance(count, int):
-        wrong = {"loc": ["body", "n"], "msg": "Expected an integer.", "type": "type_error"}
-        refuse(422, [wrong], "n: Expected an integer.")
+    count: int = request.options.get("n") or 1
     if count > 1 and request.stream:
         refuse(400, "Several replies (`n` > 1) cannot be streamed. Leave out `stream` or `n`.")
     return count

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from uuid import UUID
 import httpx
 import orjson
 import pytest
+from langchain_core.messages import AIMessageChunk
 
 from langchain_sequrity.local import MemorySessions, RequestRecord
 from langchain_sequrity.local.app import make_app
@@ -20,6 +22,7 @@ from langchain_sequrity.local.script import Script, ScriptBrain
 from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH
 from tests.local.api import (
     CHAT,
+    WAIT,
     Api,
     Gate,
     Speaker,
@@ -449,6 +452,46 @@ def test_a_brain_that_raises_within_a_stream_ends_it_with_an_error_event(serve: 
     assert error["code"] >= 500
     assert "secret-of-the-brain" not in last
     assert "[DONE]" not in chunks
+
+
+async def test_a_failure_of_the_server_within_a_stream_is_an_error_event_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken:
+        def stream(self, request: object, context: object) -> Iterator[AIMessageChunk]:
+            del request, context
+            yield AIMessageChunk(content="So far")
+            yield AIMessageChunk(content="so good")
+            explode()
+
+    transport = httpx.ASGITransport(make_app(Services(MemorySessions(), Broken())))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        body = {**BODY, "stream": True}
+        reply = await client.post(CHAT, json=body, headers={"Authorization": "Bearer k"})
+    *_, last = events(reply.content)
+    assert orjson.loads(last)["error"]["code"] == 500
+    assert "secret-of-the-brain" not in reply.text
+    assert "secret-of-the-brain" in caplog.text
+
+
+def test_a_client_that_hangs_up_while_sending_is_no_failure(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    records: list[RequestRecord] = []
+    answered = threading.Event()
+
+    def note(record: RequestRecord) -> None:
+        records.append(record)
+        answered.set()
+
+    api = serve(on_request=note)
+    host, port = api.server.base_url.removeprefix("http://").split(":")
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer k\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode())
+    assert answered.wait(WAIT)
+    assert records[0].summary == "client hung up"
+    assert caplog.text == ""
 
 
 def test_a_script_can_answer_with_any_status(serve: Serve) -> None:

@@ -305,6 +305,12 @@ def test_a_result_for_a_call_nobody_made_is_400_and_named(api: Api) -> None:
         assert "`call_9`" in detail(reply)
 
 
+def test_two_calls_with_the_same_id_are_400(api: Api) -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    message: Message = {"role": "assistant", "content": None, "tool_calls": [call, call]}
+    assert api.chat("Hi", message, result("call_1")).status_code == 400
+
+
 def test_a_user_who_does_not_answer_a_call_is_told_which_result_is_missing(listening: Api) -> None:
     called = listening.chat("call one", tools=TOOLS)
     reply = listening.chat("never mind", session=session_of(called))

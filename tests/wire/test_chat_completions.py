@@ -558,6 +558,25 @@ def test_unknown_events_are_skipped_and_later_choices_are_not_mixed_in() -> None
     assert total.content == "x"
 
 
+def test_output_of_all_choices_is_counted() -> None:
+    messages = [AIMessage("a"), AIMessage("b")]
+    for message in messages:
+        message.usage_metadata = {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7}
+    usage = write_reply(messages, reply_id="r", model="m", created=0)["usage"]
+    assert usage == {"prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9}
+
+
+def test_hostile_white_space_in_media_is_refused_at_once() -> None:
+    url = "data:image/png;base64," + " " * 1_000_000 + "!"
+    content = [{"type": "image_url", "image_url": {"url": url}}]
+    audio = [
+        {"type": "input_audio", "input_audio": {"data": " " * 1_000_000 + "!", "format": "wav"}}
+    ]
+    for parts in (content, audio):
+        with pytest.raises(InvalidRequest):
+            read_request({"model": "m", "messages": [{"role": "user", "content": parts}]})
+
+
 # The server's side writes what the client's side reads
 
 _texts = st.text(max_size=20)
@@ -693,6 +712,9 @@ REFUSED: list[tuple[str, Any, int, str]] = [
         {"type": "function", "function": {"name": "f", "parameters": 7}}]}, 422, "JSON Schema"),
     ("choice without tools", {"tool_choice": "required"}, 400, "empty"),
     ("unknown choice", {"tool_choice": "perhaps"}, 422, "`required`"),
+    ("choice of a wrong kind", {"tools": [TOOL], "tool_choice": {"function": "f"}}, 422, "`required`"),
+    ("choice of nothing", {"tools": [TOOL], "tool_choice": {"function": None}}, 422, "`required`"),
+    ("count of replies", {"n": 1.5}, 422, "integer"),
     ("choice of no tool", {"tools": [TOOL], "tool_choice": {
         "type": "function", "function": {"name": "g"}}}, 400, "`g`"),
     ("response format", {"response_format": {"type": "xml"}}, 422, "`json_schema`"),

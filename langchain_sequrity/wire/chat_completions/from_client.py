@@ -39,8 +39,9 @@ _READ_FIELDS = {
     "parallel_tool_calls",
 }
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
-_DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,[A-Za-z0-9+/\s]*={0,2}\s*\Z")
-_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*\Z")
+# Possessive, so that hostile white space is looked at once and not at each of its places.
+_DATA_URI = re.compile(r"data:([\w.+-]++/[\w.+-]++);base64,[A-Za-z0-9+/\s]*+={0,2}\s*+\Z")
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]++={0,2}\s*+\Z")
 _CHOICES = ("auto", "none", "required")
 
 
@@ -142,14 +143,17 @@ _BOUNDS = {
     "presence_penalty": (-2, 2),
 }
 
+_WHOLE = ("n", "top_logprobs")
+
 
 def _check_numbers(body: Mapping[str, Any]) -> None:
     for key, (low, high) in _BOUNDS.items():
         found = body.get(key)
         if found is None:
             continue
-        if isinstance(found, bool) or not isinstance(found, int | float):
-            _wrong((key,), "a number", found)
+        kinds = int if key in _WHOLE else int | float
+        if isinstance(found, bool) or not isinstance(found, kinds):
+            _wrong((key,), "an integer" if key in _WHOLE else "a number", found)
         if not low <= found <= high:
             _unknown((key,), f"a number from {low} to {high}", found)
 
@@ -183,7 +187,8 @@ def _tool_choice(choice: Any, tools: list[dict[str, Any]]) -> str | dict[str, st
         if choice == "required" and not tools:
             _impossible("`tool_choice` is `required`, but `tools` is empty.")
         return choice  # type: ignore[no-any-return]
-    name = choice.get("function", {}).get("name") if isinstance(choice, dict) else None
+    function = choice.get("function") if isinstance(choice, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str):
         expected = "`auto`, `none`, `required` or {type: function, function: {name}}"
         _unknown(("tool_choice",), expected, choice)

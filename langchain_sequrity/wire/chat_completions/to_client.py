@@ -20,7 +20,7 @@ def write_reply(
 
     Args:
         messages: One message per choice. `finish_reason` and `logprobs` come from
-            `response_metadata`, usage from the first message.
+            `response_metadata`; the prompt is counted once, the output of all choices.
         reply_id: The reply's id.
         model: The model's name as it is shown to the client.
         created: Unix time in seconds.
@@ -35,7 +35,7 @@ def write_reply(
         "model": model,
         "choices": [_choice(index, message) for index, message in enumerate(messages)],
     }
-    if usage := messages[0].usage_metadata:
+    if usage := _usage_of_all(messages):
         body["usage"] = write_usage(usage)
     return body
 
@@ -78,6 +78,15 @@ def write_stream(
     if usage and tokens is not None:
         yield orjson.dumps({**head, "choices": [], "usage": write_usage(tokens)}).decode()
     yield DONE
+
+
+def _usage_of_all(messages: Sequence[AIMessage]) -> UsageMetadata | None:
+    first = messages[0].usage_metadata
+    if first is None or len(messages) == 1:
+        return first
+    counts = (message.usage_metadata or {"output_tokens": 0} for message in messages)
+    output = sum(count["output_tokens"] for count in counts)
+    return {**first, "output_tokens": output, "total_tokens": first["input_tokens"] + output}
 
 
 def write_usage(usage: UsageMetadata) -> dict[str, Any]:
