@@ -91,9 +91,10 @@ def test_ids_of_both_forms_carry_an_agent_through_its_tools(
 
 async def test_create_agent_works_async_and_streamed(model: ChatSequrity) -> None:
     agent = create_agent(model, [get_weather])
+    pieces: Any = agent.astream({"messages": [QUESTION]}, stream_mode="messages")
     texts = [
         str(chunk.text)
-        async for chunk, facts in agent.astream({"messages": [QUESTION]}, stream_mode="messages")
+        async for chunk, facts in pieces
         if isinstance(chunk, AIMessage) and facts["langgraph_node"] == "model"
     ]
     assert "Rain in Oslo" in "".join(texts)
@@ -177,7 +178,7 @@ def test_a_wrong_key_is_refused(fidelity: Any) -> None:
 
 @pytest.mark.parametrize("fidelity", ["full", "documented"])
 def test_errors_of_a_script_and_slow_answers_arrive(fidelity: Any) -> None:
-    script = [
+    script: list[dict[str, Any]] = [
         {"when": {"user": "once"}, "error": {"status": 503, "message": "busy"}, "times": 1},
         {"when": {"user": "slow"}, "text": "late", "delay": 0.5},
         {"text": "fine"},
