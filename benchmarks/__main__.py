@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks import construct, crowd, growth, history, imports, invoke, stream
 from benchmarks.measure import FULL, QUICK, Effort
+from benchmarks.peers import check_alike
 from benchmarks.report import Row, as_json, table
 from benchmarks.server import raw_server
 
@@ -50,6 +51,8 @@ def _direct_and_untraced() -> None:
 
 def _measured(cases: Sequence[str], effort: Effort) -> list[Row]:
     rows = []
+    with raw_server() as base_url:
+        check_alike(base_url)
     for name in cases or _CASES:
         print(f"{name} …", file=sys.stderr, flush=True)
         with raw_server() as base_url:

@@ -1,9 +1,9 @@
-"""From nothing to a model that can be called: imports and constructor, in a fresh process."""
+"""From nothing to a model, and on to its first reply, each time in a fresh process."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import cycle
@@ -14,21 +14,24 @@ from benchmarks.peers import OPENAI, UNSET, VENDOR
 from benchmarks.report import Row, compare
 
 _LEAST = "langchain-core and httpx"
-_PROGRAMS = {
-    _LEAST: "import langchain_core.language_models.chat_models, httpx",
+_MODELS = {
     UNSET: (
         "import langchain_sequrity; from langchain_sequrity import ChatSequrity; "
-        "ChatSequrity(model='m', base_url='http://127.0.0.1:1')"
+        "model = ChatSequrity(model='m', base_url={url!r})"
     ),
     OPENAI: (
         "from langchain_openai import ChatOpenAI; "
-        "ChatOpenAI(model='m', api_key='k', base_url='http://127.0.0.1:1')"
+        "model = ChatOpenAI(model='m', api_key='k', base_url={url!r})"
     ),
     VENDOR: (
         "from sequrity.control.integrations.langgraph import LangGraphChatSequrityAI as Model; "
-        "Model(sequrity_api_key='k', base_url='http://127.0.0.1:1')"
+        "model = Model(sequrity_api_key='k', base_url={url!r})"
     ),
+    _LEAST: "import langchain_core.language_models.chat_models, httpx",
 }
+_REPLIES = {name: f"{program}; model.invoke('Hello')" for name, program in _MODELS.items()}
+_REPLIES[_LEAST] = f"{_MODELS[_LEAST]}; httpx.Client().post({{url!r}}, json={{{{}}}}).json()"
+
 # The start of the interpreter is the same for all and left out.
 _TIMED = """
 import time
@@ -42,16 +45,25 @@ print(at_depth({depth}))
 """
 
 
-def measure(_base_url: str, effort: Effort) -> list[Row]:
+def measure(base_url: str, effort: Effort) -> list[Row]:
     rounds = replace(effort, most=effort.least)
     with TemporaryDirectory() as cache:
-        environment = _with_bytecode_in(cache)
-        work = {
-            name: partial(_run, program, cycle(DEPTHS), environment)
-            for name, program in _PROGRAMS.items()
-        }
-        samples = interleaved(work, rounds)
-    return [compare("import and construct", samples, floor=1.15, floor_is=(_LEAST,))]
+        run = partial(_measure, base_url, rounds, _with_bytecode_in(cache))
+        made, replied = run(_MODELS), run(_REPLIES)
+    return [
+        compare("import and construct", made, floor=1.15, floor_is=(_LEAST,)),
+        compare("import to first reply", replied, floor_is=(_LEAST,)),
+    ]
+
+
+def _measure(
+    base_url: str, effort: Effort, environment: dict[str, str], programs: Mapping[str, str]
+) -> dict[str, list[float]]:
+    work = {
+        name: partial(_run, program.format(url=base_url), cycle(DEPTHS), environment)
+        for name, program in programs.items()
+    }
+    return interleaved(work, effort)
 
 
 def _with_bytecode_in(folder: str) -> dict[str, str]:

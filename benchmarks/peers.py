@@ -139,6 +139,21 @@ class BareHttpx:
         await self._async_client.aclose()
 
 
+def check_alike(base_url: str) -> None:
+    """Make sure that all peers read the same reply, and the same chunks of a stream."""
+    bare = BareHttpx(base_url)
+    text = bare.post(prompt_body())
+    deltas = [
+        choice["delta"] for event in bare.stream(prompt_body()) for choice in event["choices"]
+    ]
+    pieces = [delta["content"] for delta in deltas if delta.get("content")]
+    assert len(pieces) == CHUNKS
+    for name, make in CONSTRUCTORS.items():
+        model = make(base_url)
+        assert model.invoke(PROMPT).text == text, name
+        assert [chunk.text for chunk in model.stream(PROMPT) if chunk.text] == pieces, name
+
+
 def prompt_body() -> dict[str, Any]:
     """What the chat models send for `PROMPT`."""
     return {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}]}
