@@ -76,6 +76,6 @@ def _with_bytecode_in(folder: str) -> dict[str, str]:
 def _run(program: str, depths: Iterator[int], environment: dict[str, str]) -> float:
     command = [sys.executable, "-c", _TIMED.format(program=program, depth=next(depths))]
     done = subprocess.run(  # noqa: S603  # our own text
-        command, env=environment, check=True, capture_output=True, text=True
+        command, env=environment, check=True, stdout=subprocess.PIPE, text=True
     )
     return float(done.stdout)

@@ -5,22 +5,29 @@ path, and the key of the digests that tie sessions to this connection.
 """
 
 import hmac
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from langchain_sequrity._version import __version__
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
+from langchain_sequrity.headers import (
+    ConfigHeader,
+    FeaturesHeader,
+    Header,
+    PolicyHeader,
+    read_header,
+)
+from langchain_sequrity.wire.address import is_loopback
 from langchain_sequrity.wire.exchange import Call
 from langchain_sequrity.wire.routes import Format, chat_route
 
-DEFAULT_BASE_URL = "https://api.sequrity.ai"
+_TOKEN = 8
 LOOPBACK_KEY = "local"
 """Stands in for the Sequrity key on a loopback address when none is given."""
 
-Header = tuple[bytes, bytes]
+HeaderBytes = tuple[bytes, bytes]
 
 _USER_AGENT = f"langchain-sequrity/{__version__}"
 _OWN_HEADERS = frozenset(
@@ -28,51 +35,20 @@ _OWN_HEADERS = frozenset(
         "accept-encoding",
         "authorization",
         "content-type",
+        "connection",  # could ask servers on the way to drop the policy
         "content-length",
+        "cookie",
+        "expect",
         "host",
         "idempotency-key",
+        "te",
+        "trailer",
         "transfer-encoding",
+        "upgrade",
         "x-api-key",
         "x-session-id",
     }
 )
-_PATH = "/control"
-
-
-def normalize_base_url(base_url: str) -> str:
-    """Check a base URL and drop a trailing `/` or `/control`.
-
-    Args:
-        base_url: An http(s) URL.
-
-    Returns:
-        The URL to put paths behind.
-
-    Raises:
-        UsageError: If it is no http(s) URL of a host, or carries credentials.
-    """
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        msg = f"`base_url` must be an http(s) URL such as `{DEFAULT_BASE_URL}`; got {base_url!r}."
-        raise UsageError(msg)
-    if parts.username or parts.password or parts.query or parts.fragment:
-        msg = (
-            "`base_url` must not hold credentials, a query or a fragment. Give the key as "
-            "`api_key`."
-        )
-        raise UsageError(msg)
-    return base_url.rstrip("/").removesuffix(_PATH).rstrip("/")
-
-
-def is_loopback(base_url: str) -> bool:
-    """Whether a URL leads to this very machine by its name alone."""
-    host = urlsplit(base_url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_key(name: str, key: str) -> None:
@@ -89,6 +65,38 @@ def check_key(name: str, key: str) -> None:
         raise UsageError(msg)
 
 
+_JSON_HEADERS: dict[str, tuple[str, type[Header]]] = {
+    "x-features": ("features", FeaturesHeader),
+    "x-policy": ("policy", PolicyHeader),
+    "x-config": ("config", ConfigHeader),
+}
+
+
+def take_json_headers(headers: dict[str, str]) -> dict[str, Any]:
+    """Take X-Features, X-Policy and X-Config out of a dict of headers.
+
+    Args:
+        headers: Names and values; those of the three are removed.
+
+    Returns:
+        What was found, as `features`, `policy` and `config`.
+
+    Raises:
+        UsageError: If one of them cannot be read.
+    """
+    found: dict[str, Any] = {}
+    for name in list(headers):
+        row = _JSON_HEADERS.get(name.lower().replace("_", "-"))
+        if row is not None:
+            field_name, kind = row
+            try:
+                found[field_name] = read_header(kind, headers.pop(name), unknown="keep")
+            except UsageError as error:
+                msg = f"The header `{kind.header_name}` cannot be read. {error}"
+                raise UsageError(msg) from None
+    return found
+
+
 @dataclass(frozen=True)
 class Connection:
     """All that the calls of one model have in common.
@@ -103,7 +111,7 @@ class Connection:
         features: X-Features, or `None` to leave it to the key's configuration.
         policy: X-Policy, or `None`.
         config: X-Config, or `None`.
-        default_headers: Headers of the caller's own; they win over the three JSON headers.
+        default_headers: Headers of the caller's own; none of the three JSON headers.
         max_header_bytes: Longest header line that is sent.
         allow_http: Whether plain http may leave this machine.
 
@@ -125,7 +133,7 @@ class Connection:
     max_header_bytes: int = 8192
     allow_http: bool = False
     path: str = field(init=False)
-    _headers: dict[bytes, Header] = field(init=False, repr=False, compare=False)
+    _headers: dict[bytes, HeaderBytes] = field(init=False, repr=False, compare=False)
     _seal_keys: dict[str, bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -133,8 +141,9 @@ class Connection:
         check_key("api_key", self.api_key)
         if self.llm_api_key is not None:
             check_key("llm_api_key", self.llm_api_key)
-        if self.base_url.startswith("http:") and not (
-            self.allow_http or is_loopback(self.base_url)
+        address = urlsplit(self.base_url)
+        if address.scheme != "https" and not (
+            self.allow_http or is_loopback(address.hostname or "")
         ):
             msg = (
                 f"Plain http to `{self.base_url}` would show keys to the network. Use https, or "
@@ -151,17 +160,22 @@ class Connection:
         """Whether sessions are dual-LLM; `None` where the key's configuration decides."""
         if self.endpoint_type == "lang-graph":
             return True
-        header = self._headers.get(b"x-features")
-        if header is None:
-            return None
-        arch = FeaturesHeader.from_header(header[1].decode(), unknown="keep").agent_arch
+        arch = None if self.features is None else self.features.agent_arch
         return None if arch is None else arch == "dual-llm"
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must never be shown."""
-        keys = (self.api_key, self.llm_api_key)
-        return tuple(key for key in keys if key is not None and key != LOOPBACK_KEY)
+        keys = [self.api_key, self.llm_api_key or LOOPBACK_KEY]
+        # A header may hold a token; short values are words that texts have anyway.
+        keys += [value for value in self.default_headers.values() if len(value) >= _TOKEN]
+        return tuple(key for key in keys if key != LOOPBACK_KEY)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this connection from every other, without showing what it holds."""
+        text = b"".join(b"%d:%b" % (len(value), value) for _, value in self._headers.values())
+        return hmac.digest(self.api_key.encode(), self.path.encode() + text, "sha256").hex()
 
     def with_whole_envelopes(self) -> "Connection":
         """The connection with `strip_response_content` off where sessions may be dual-LLM.
@@ -184,6 +198,26 @@ class Connection:
         if self.dual_llm is None:
             return self
         return replace(self, config=(config or ConfigHeader()).with_envelope())
+
+    def with_headers(self, headers: Mapping[str, str]) -> "tuple[Connection, dict[str, str]]":
+        """Take the three JSON headers out of a call's own headers.
+
+        They decide on policy, session and how a reply is read, so they are never just passed on.
+
+        Args:
+            headers: Headers of one call.
+
+        Returns:
+            The connection that has them, and the other headers.
+
+        Raises:
+            UsageError: If one of them cannot be read.
+        """
+        rest = dict(headers)
+        found = take_json_headers(rest)
+        if not found:
+            return self, rest
+        return replace(self, **found).with_whole_envelopes(), rest
 
     def call(
         self,
@@ -221,7 +255,7 @@ class Connection:
         key = self._seal_keys.get(model)
         if key is None:
             key = self._seal_keys[model] = self._seal_key(model)
-        return hmac.digest(key, session_id.encode("utf-8", "replace"), "sha256").hex()
+        return hmac.digest(key, session_id.encode("utf-8", "surrogatepass"), "sha256").hex()
 
     def _seal_key(self, model: str) -> bytes:
         context = [self.base_url, self.path, model]
@@ -233,13 +267,8 @@ class Connection:
         text = "".join(f"{len(part)}:{part}" for part in context)
         return hmac.digest(self.api_key.encode(), text.encode(), "sha256")
 
-    def _common_headers(self) -> dict[bytes, Header]:
-        headers: dict[bytes, Header] = {}
-        host = urlsplit(self.base_url).netloc
-        self._put(headers, "Host", host)
-        self._put(headers, "Authorization", f"Bearer {self.api_key}")
-        if self.llm_api_key is not None:
-            self._put(headers, "X-Api-Key", self.llm_api_key)
+    def _common_headers(self) -> dict[bytes, HeaderBytes]:
+        headers: dict[bytes, HeaderBytes] = {}
         self._put(headers, "Content-Type", "application/json")
         self._put(headers, "Accept", "application/json, text/event-stream")
         self._put(headers, "User-Agent", _USER_AGENT)
@@ -248,10 +277,14 @@ class Connection:
                 self._put(headers, header.header_name, header.to_header())
         for name, value in self.default_headers.items():
             self._put_own(headers, name, value)
+        # Keys come last: nothing that is refused above has them among its local variables.
+        if self.llm_api_key is not None:
+            self._put(headers, "X-Api-Key", self.llm_api_key)
+        self._put(headers, "Authorization", f"Bearer {self.api_key}")
         return headers
 
-    def _put_own(self, headers: dict[bytes, Header], name: str, value: str) -> None:
-        if name.lower() in _OWN_HEADERS:
+    def _put_own(self, headers: dict[bytes, HeaderBytes], name: str, value: str) -> None:
+        if name.lower().replace("_", "-") in _OWN_HEADERS:
             msg = (
                 f"The header `{name}` is set by the package. Use `api_key`, `llm_api_key`, "
                 "`session_id` (of a call) or `http_client` instead."
@@ -259,7 +292,7 @@ class Connection:
             raise UsageError(msg)
         self._put(headers, name, value)
 
-    def _put(self, headers: dict[bytes, Header], name: str, value: str) -> None:
+    def _put(self, headers: dict[bytes, HeaderBytes], name: str, value: str) -> None:
         if not (name and name.isascii() and name.replace("-", "").replace("_", "").isalnum()):
             msg = f"{name!r} is not a header name."
             raise UsageError(msg)

@@ -112,6 +112,8 @@ class ServiceError(SequrityError):
         retry_after: Seconds the service asked to wait, if it did.
         is_retryable: Whether sending the same request again is safe and may help. `False` for
             everything that may already have been processed inside a session.
+        inside_reply: Whether the error stood inside a reply of status 2xx or a stream, so that the
+            service had accepted the request.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class ServiceError(SequrityError):
         headers: Mapping[str, str] = _EMPTY,
         retry_after: float | None = None,
         is_retryable: bool = False,
+        inside_reply: bool = False,
     ) -> None:
         """Build the error; everything but the text is optional."""
         super().__init__(message)
@@ -135,6 +138,7 @@ class ServiceError(SequrityError):
         self.headers = dict(headers)
         self.retry_after = retry_after
         self.is_retryable = is_retryable
+        self.inside_reply = inside_reply
 
     @property
     def status_code(self) -> int | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, FunctionMessage, ToolMessage
 
 from langchain_sequrity.wire.dual_llm import METADATA_KEY, original_content
 
@@ -41,7 +41,13 @@ class History:
     has_results: bool
 
 
-def prepare(messages: Sequence[BaseMessage], *, session_id: str | None, seal: Seal) -> History:
+def prepare(
+    messages: Sequence[BaseMessage],
+    *,
+    session_id: str | None,
+    seal: Seal,
+    configured: str | None = None,
+) -> History:
     """Choose the session and clear the history of all others.
 
     Args:
@@ -49,14 +55,15 @@ def prepare(messages: Sequence[BaseMessage], *, session_id: str | None, seal: Se
         session_id: A session that the caller names, `"new"`, or `None` to take it from the
             history.
         seal: Makes the digest of a session id for this connection.
+        configured: A session to start with, where the history has none of this connection yet.
 
     Returns:
         What may be sent.
     """
-    resumed = session_id or _last_own_session(messages, seal)
+    resumed = session_id or _last_own_session(messages, seal) or configured
     if resumed == NEW_SESSION:
         resumed = None
-    ids = _Ids(resumed)
+    ids = _Ids(resumed, seal)
     has_results = False
     out: list[BaseMessage] = []
     for message in messages:
@@ -66,6 +73,7 @@ def prepare(messages: Sequence[BaseMessage], *, session_id: str | None, seal: Se
             has_results = True
             out.append(ids.clear_result(message))
         else:
+            has_results = has_results or isinstance(message, FunctionMessage)
             out.append(message)
     return History(out, resumed, has_results)
 
@@ -75,16 +83,16 @@ def _facts(message: AIMessage) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def _is_own(message: AIMessage, digest: str) -> bool:
+    found = str(_facts(message).get("digest")).encode("utf-8", "surrogatepass")
+    return hmac.compare_digest(digest.encode(), found)
+
+
 def _last_own_session(messages: Sequence[BaseMessage], seal: Seal) -> str | None:
     for message in reversed(messages):
         if isinstance(message, AIMessage):
-            facts = _facts(message)
-            session_id, digest = facts.get("session_id"), facts.get("digest")
-            if (
-                isinstance(session_id, str)
-                and isinstance(digest, str)
-                and hmac.compare_digest(seal(session_id).encode(), digest.encode())
-            ):
+            session_id = _facts(message).get("session_id")
+            if isinstance(session_id, str) and _is_own(message, seal(session_id)):
                 return session_id
     return None
 
@@ -92,13 +100,14 @@ def _last_own_session(messages: Sequence[BaseMessage], seal: Seal) -> str | None
 class _Ids:
     """Tool call ids of one history: those of the resumed session stay, others are replaced."""
 
-    def __init__(self, resumed: str | None) -> None:
+    def __init__(self, resumed: str | None, seal: Seal) -> None:
         self._resumed = resumed
+        self._digest = None if resumed is None else seal(resumed)
         self._own: set[str | None] = set()
 
     def clear_ai(self, message: AIMessage) -> AIMessage:
         calls = [*message.tool_calls, *message.invalid_tool_calls]
-        if self._resumed is not None and _facts(message).get("session_id") == self._resumed:
+        if self._digest is not None and _is_own(message, self._digest):
             self._own.update(call["id"] for call in calls)
             content = original_content(message)
             return message if content is None else message.model_copy(update={"content": content})

@@ -175,7 +175,8 @@ def read_artifact(artifact: Any) -> tuple[dict[str, list[str]], str] | None:
     if not isinstance(artifact, Mapping) or _MARK not in artifact:
         return None
     labels, combine = artifact[_MARK], artifact.get("combine")
-    if not hmac.compare_digest(_seal(labels, combine), str(artifact.get("seal"))):
+    seal = str(artifact.get("seal")).encode("utf-8", "surrogatepass")
+    if not hmac.compare_digest(_seal(labels, combine).encode(), seal):
         msg = (
             "A tool result carries labels whose seal does not hold: they were not made by "
             "`labeled_tool_result`, or by a process with another key. Set the same "

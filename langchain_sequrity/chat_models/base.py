@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -32,11 +32,30 @@ _CONFIGURABLE_SESSION = "sequrity_session_id"
 _NOT_FOR_THE_BODY = frozenset(
     {
         "session_id",
+        "configured_session_id",
         "extra_headers",
         "extra_body",
         "stream",
         "ls_structured_output_format",
         "structured_output_format",
+    }
+)
+# Parameters of a model that a call can override; all others are no fields of the body.
+_OF_THE_BODY = frozenset(
+    {
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "max_tokens",
+        "n",
+        "presence_penalty",
+        "reasoning_effort",
+        "seed",
+        "service_tier",
+        "stop",
+        "temperature",
+        "top_logprobs",
+        "top_p",
     }
 )
 
@@ -106,6 +125,17 @@ class SequrityChatModel(Parameters):
         return {"model_name": self.model_name}
 
     @override
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        # Two keys, policies or default headers never share a cached answer.
+        own = self._ready().settings.connection.fingerprint
+        return f"{super()._get_llm_string(stop=stop, **kwargs)}---{own}"
+
+    @override
+    def get_num_tokens(self, text: str) -> int:
+        """Count tokens approximately: the model behind the service is not known here."""
+        return count_tokens_approximately([HumanMessage(text)])
+
+    @override
     def get_num_tokens_from_messages(
         self,
         messages: Sequence[BaseMessage],
@@ -130,8 +160,9 @@ class SequrityChatModel(Parameters):
             state.settings,
             messages,
             self._params(state.params, stop, kwargs, stream=stream),
-            _session_id(kwargs),
-            _call_headers(kwargs),
+            session_id=_session_id(kwargs),
+            configured_session_id=kwargs.get("configured_session_id"),
+            extra_headers=_call_headers(kwargs),
         )
 
     def _params(
@@ -143,8 +174,13 @@ class SequrityChatModel(Parameters):
         stream: bool,
     ) -> dict[str, Any]:
         """All fields of the body but the messages."""
-        own = {name: value for name, value in kwargs.items() if name not in _NOT_FOR_THE_BODY}
-        params = {**defaults, **own}
+        params = {**defaults}
+        for name, value in kwargs.items():
+            if value is None or name in _NOT_FOR_THE_BODY:
+                continue
+            if name in type(self).model_fields and name not in _OF_THE_BODY:
+                raise _for_the_model(name)
+            params[name] = value
         if stop is not None:
             params["stop"] = stop
         if stream:
@@ -344,7 +380,8 @@ class SequrityChatModel(Parameters):
         if response_format is not None:
             bound["response_format"] = write_response_format(response_format, strict=strict)
         kwargs.update({name: value for name, value in bound.items() if value is not None})
-        return super().bind(tools=written, **kwargs)
+        # An empty list is no legal value of the field.
+        return super().bind(**({"tools": written} if written else {}), **kwargs)
 
     @override
     def with_structured_output(
@@ -416,13 +453,25 @@ class SequrityChatModel(Parameters):
 
 
 def _with_session(config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Take the session from `configurable`, where the call does not name one."""
+    """Take the session to start with from `configurable`, where the call does not name one.
+
+    The configuration reaches every model of a run, so a session in the history goes before it.
+    """
     if "session_id" in kwargs:
         return kwargs
     for source in (config, var_child_runnable_config.get()):
         if source and (found := source.get("configurable", {}).get(_CONFIGURABLE_SESSION)):
-            return {**kwargs, "session_id": found}
+            return {**kwargs, "configured_session_id": found}
     return kwargs
+
+
+def _for_the_model(name: str) -> UsageError:
+    msg = (
+        f"`{name}` belongs to the model, not to one call: use "
+        f"`model.model_copy(update={{{name!r}: …}})`. A field of the body with this name goes into "
+        "`extra_body`."
+    )
+    return UsageError(msg)
 
 
 def _session_id(kwargs: Mapping[str, Any]) -> str | None:

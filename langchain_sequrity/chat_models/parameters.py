@@ -3,7 +3,8 @@
 import difflib
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
+from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
@@ -11,16 +12,11 @@ from typing_extensions import override
 
 from langchain_sequrity._version import __version__
 from langchain_sequrity.chat_models.turn import OnDenied, OnSessionExpired, Settings, WireFormat
-from langchain_sequrity.connection import (
-    DEFAULT_BASE_URL,
-    LOOPBACK_KEY,
-    Connection,
-    is_loopback,
-    normalize_base_url,
-)
+from langchain_sequrity.connection import LOOPBACK_KEY, Connection, take_json_headers
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader, coerce
 from langchain_sequrity.transport import AsyncHttpClient, HttpClient, HttpTimeout
+from langchain_sequrity.wire.address import DEFAULT_BASE_URL, is_loopback, normalize_base_url
 from langchain_sequrity.wire.routes import EndpointType, Format, Provider
 
 if TYPE_CHECKING:
@@ -30,6 +26,7 @@ _PACKAGE = "langchain-sequrity"
 _FROM_ENVIRONMENT = ("api_key", "llm_api_key", "base_url")
 # What a pickle must not hold, or cannot.
 _UNPICKLED = ("api_key", "llm_api_key", "default_headers", "http_client", "http_async_client")
+P = TypeVar("P", bound="Parameters")
 # What is made of the parameters at first use, before it is made.
 _UNMADE = {"_state": None, "_sender": None}
 
@@ -158,6 +155,34 @@ class Parameters(BaseChatModel):
                 raise UsageError(msg)
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_json_headers(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """X-Policy among the default headers is the policy: one place decides what is sent."""
+        given = values.get("default_headers")
+        if not isinstance(given, Mapping):
+            return values
+        plain = {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in given.items()
+        }
+        found = take_json_headers(plain)
+        if "config" in found:
+            found["session_config"] = found.pop("config")
+        twice = [name for name in found if values.get(name) is not None]
+        if twice:
+            msg = f"`{twice[0]}` is given twice: by itself and in `default_headers`. Give one."
+            raise UsageError(msg)
+        return {**values, **found, "default_headers": plain} if found else values
+
+    @field_validator("timeout")
+    @classmethod
+    def _some_time(cls, value: Any) -> Any:
+        if isinstance(value, int | float) and value <= 0:
+            msg = "expected more than 0 seconds"
+            raise ValueError(msg)
+        return value
+
     @field_validator("features", mode="before")
     @classmethod
     def _coerce_features(cls, value: Any) -> Any:
@@ -217,7 +242,6 @@ class Parameters(BaseChatModel):
         settings = Settings(
             connection=connection,
             wire=self._wire,
-            dual_llm=connection.dual_llm,
             on_denied=self.on_denied,
             on_session_expired=self.on_session_expired,
             include_response_headers=self.include_response_headers,
@@ -275,7 +299,7 @@ class Parameters(BaseChatModel):
             key = _env("SEQURITY_API_KEY")()
         if key is not None:
             return key.get_secret_value()
-        if is_loopback(self.base_url):
+        if is_loopback(urlsplit(self.base_url).hostname or ""):
             return LOOPBACK_KEY
         msg = (
             "There is no Sequrity key. Set the environment variable `SEQURITY_API_KEY`, or pass "
@@ -309,9 +333,12 @@ class Parameters(BaseChatModel):
 
     @override
     def __setattr__(self, name: str, value: Any) -> None:
+        made = self.__pydantic_private__ is not None
+        if made and name in type(self).model_fields and name not in BaseChatModel.model_fields:
+            value = getattr(_changed(self, {name: value}), name)  # checked like a new model's
         super().__setattr__(name, value)
-        if name in type(self).model_fields:
-            _forget(self)
+        if made and name in type(self).model_fields:
+            _forget(self, given=(name,))
 
     # Copies and pickles
 
@@ -324,14 +351,8 @@ class Parameters(BaseChatModel):
             return copied
         names = {field.alias: name for name, field in type(self).model_fields.items()}
         changes = {names.get(name) or name: value for name, value in update.items()}
-        kept = {
-            name: getattr(copied, name)
-            for name in {*self.model_fields_set, *_FROM_ENVIRONMENT} - set(changes)
-        }
-        changed = type(self)(**{**kept, **changes})
-        lost = tuple(name for name in self._lost if name not in changes)
-        if lost:
-            _forget(changed, lost)
+        changed = _changed(copied, changes)
+        _forget(changed, lost=self._lost, given=tuple(changes))
         return changed
 
     @override
@@ -362,14 +383,27 @@ class Parameters(BaseChatModel):
         self.__dict__["api_key"] = _env("SEQURITY_API_KEY")()
         if "llm_api_key" in self._lost and (key := _env("SEQURITY_LLM_API_KEY")()):
             self.__dict__["llm_api_key"] = key
-            _forget(self, tuple(name for name in self._lost if name != "llm_api_key"))
+            _forget(self, given=("llm_api_key",))
 
 
-def _forget(model: Parameters, lost: tuple[str, ...] | None = None) -> None:
-    """Drop what was made of parameters that have changed."""
+def _changed(model: P, changes: Mapping[str, Any]) -> P:
+    """A model with other parameters, checked like any new one."""
+    names = {*model.model_fields_set, *_FROM_ENVIRONMENT} - set(changes)
+    return type(model)(**{name: getattr(model, name) for name in names}, **changes)
+
+
+def _forget(
+    model: Parameters, *, lost: tuple[str, ...] | None = None, given: tuple[str, ...] = ()
+) -> None:
+    """Drop what was made of parameters that have changed.
+
+    Args:
+        model: The model.
+        lost: Names of what a pickle could not hold, where they come from another model.
+        given: Names of what has been given again.
+    """
     private = model.__pydantic_private__
     if private is not None:
-        private.update(_UNMADE)
-        if lost is not None:
-            private["_lost"] = lost
+        missing = private["_lost"] if lost is None else lost
+        private.update(_UNMADE, _lost=tuple(name for name in missing if name not in given))
     model.__dict__.pop("_serialized", None)

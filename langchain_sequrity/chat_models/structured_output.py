@@ -91,12 +91,17 @@ def _by_response_format(
 ) -> tuple[Runnable[Any, Any], Runnable[Any, Any]]:
     bound = {
         "response_format": write_response_format(schema, strict=strict),
-        "ls_structured_output_format": _format(
-            convert_to_openai_tool(schema), "json_schema", strict=strict
-        ),
+        "ls_structured_output_format": _format(_as_tool(schema), "json_schema", strict=strict),
         **kwargs,
     }
     return model.bind(**bound), _json_parser(schema)
+
+
+def _as_tool(schema: Any) -> Any:
+    """What LangChain's tracing wants; a `response_format` object holds its schema inside."""
+    if isinstance(schema, dict) and isinstance(schema.get("json_schema"), dict):
+        return schema["json_schema"].get("schema")
+    return convert_to_openai_tool(schema)
 
 
 def _by_json_mode(

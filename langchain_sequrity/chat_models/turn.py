@@ -48,7 +48,6 @@ class Settings:
     Attributes:
         connection: Where calls go.
         wire: The format.
-        dual_llm: Whether sessions are dual-LLM; `None` where the key's configuration decides.
         on_denied: Whether a denial raises or comes back as a refusal.
         on_session_expired: Whether an expired session raises or is replaced by a new one.
         include_response_headers: Whether messages show the headers of the reply.
@@ -56,13 +55,12 @@ class Settings:
 
     connection: Connection
     wire: WireFormat
-    dual_llm: bool | None
     on_denied: OnDenied = "raise"
     on_session_expired: OnSessionExpired = "raise"
     include_response_headers: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Turn:
     """One turn of a conversation.
 
@@ -71,6 +69,7 @@ class Turn:
         messages: The conversation as the caller has it.
         params: Every field of the body but the messages.
         session_id: A session that the caller names, `"new"`, or `None`.
+        configured_session_id: A session to start with, where the history has none yet.
         extra_headers: Headers of this call only.
 
     Raises:
@@ -81,25 +80,38 @@ class Turn:
     messages: Sequence[BaseMessage]
     params: Mapping[str, Any]
     session_id: str | None = None
+    configured_session_id: str | None = None
     extra_headers: Mapping[str, str] | None = None
+    connection: Connection = field(init=False)
+    dual_llm: bool | None = field(init=False)
     call: Call = field(init=False)
 
     def __post_init__(self) -> None:
         """Choose the session and write the call."""
-        object.__setattr__(self, "call", self._write())
+        connection, headers = self.settings.connection, self.extra_headers
+        if headers:
+            connection, headers = connection.with_headers(headers)
+        object.__setattr__(self, "connection", connection)
+        object.__setattr__(self, "dual_llm", connection.dual_llm)
+        object.__setattr__(self, "call", self._write(headers))
 
-    def _write(self) -> Call:
-        history = prepare(self.messages, session_id=self.session_id, seal=self._seal)
+    def _write(self, headers: Mapping[str, str] | None) -> Call:
+        history = prepare(
+            self.messages,
+            session_id=self.session_id,
+            seal=self._seal,
+            configured=self.configured_session_id,
+        )
         body = self.settings.wire.write_request(history.messages, self.params)
-        return self.settings.connection.call(
+        return self.connection.call(
             _dumps(body),
             session_id=history.session_id,
             resend=history.session_id is None and not history.has_results,
-            extra_headers=self.extra_headers,
+            extra_headers=headers,
         )
 
     def _seal(self, session_id: str) -> str:
-        return self.settings.connection.seal(self.params["model"], session_id)
+        return self.connection.seal(self.params["model"], session_id)
 
     def read(self, reply: Reply) -> ChatResult:
         """Read a whole reply.
@@ -109,7 +121,7 @@ class Turn:
             TurnFailed: If a dual-LLM turn brought no answer.
         """
         messages = self.settings.wire.read_reply(reply, self._describe)
-        if self.settings.dual_llm is not False:
+        if self.dual_llm is not False:
             messages = [self._unwrap_if_dual(message, reply) for message in messages]
         generations = [ChatGeneration(message=message) for message in messages]
         return ChatResult(generations=generations)
@@ -117,19 +129,19 @@ class Turn:
     def new_reader(self) -> StreamReader[AIMessageChunk]:
         """Make a reader for one streamed reply."""
         reader = self.settings.wire.StreamReader(self._describe)
-        if self.settings.dual_llm is False:
+        if self.dual_llm is False:
             return reader
-        certain = self.settings.dual_llm is True
+        certain = self.dual_llm is True
         return EnvelopeReader(reader, self._judge_chunk, certain=certain)
 
     def after_not_found(self, error: NotFound) -> "Turn":
         """What to do after a 404: the turn in a new session, if that is what it takes.
 
         Raises:
-            NotFound: If no session was resumed.
+            NotFound: If no session was resumed, or the error is not about the request itself.
             SessionExpired: If one was, and the model does not restart.
         """
-        if self.call.session_id is None:
+        if self.call.session_id is None or error.inside_reply:
             raise error
         if self.settings.on_session_expired == "restart":
             return replace(self, session_id=NEW_SESSION)
@@ -149,18 +161,20 @@ class Turn:
             facts["request_id"] = request_id
         described: dict[str, Any] = {METADATA_KEY: facts}
         if self.settings.include_response_headers:
-            described["headers"] = dict(head.headers)
+            described["headers"] = {
+                name: value for name, value in head.headers.items() if name.lower() != "set-cookie"
+            }
         return described
 
     def _unwrap_if_dual(self, message: AIMessage, reply: Reply) -> AIMessage:
         seen = message.response_metadata
-        if self.settings.dual_llm or may_be_dual(seen.get("model_name"), seen.get("id"), reply):
+        if self.dual_llm or may_be_dual(seen.get("model_name"), seen.get("id"), reply):
             return self._judge(message)
         return message
 
     def _judge(self, message: AIMessage) -> AIMessage:
         try:
-            return unwrap(message, certain=self.settings.dual_llm is True)
+            return unwrap(message, certain=self.dual_llm is True)
         except PolicyDenied as error:
             if self.settings.on_denied == "raise" or error.message is None:
                 raise

@@ -12,7 +12,7 @@ from langgraph.graph import MessagesState
 from langgraph.graph.state import CompiledStateGraph
 
 from langchain_sequrity import ChatSequrity, FeaturesHeader
-from langchain_sequrity.connection import DEFAULT_BASE_URL, LOOPBACK_KEY
+from langchain_sequrity.connection import LOOPBACK_KEY
 from langchain_sequrity.demo.agent import build_agent
 from langchain_sequrity.demo.brain import offline_script
 from langchain_sequrity.demo.options import LIVE_MODEL, OFFLINE_MODEL, DemoOptions
@@ -24,6 +24,7 @@ from langchain_sequrity.demo.tools import make_tools
 from langchain_sequrity.errors import TurnFailed, UsageError
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.transport import HttpClient
+from langchain_sequrity.wire.address import DEFAULT_BASE_URL
 
 if TYPE_CHECKING:
     import httpx

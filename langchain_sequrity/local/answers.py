@@ -15,8 +15,8 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 
 from langchain_sequrity.local.tokens import count, count_audio, count_request, split, usage_of
-from langchain_sequrity.wire.arguments import write_arguments
 from langchain_sequrity.wire.exchange import ChatRequest
+from langchain_sequrity.wire.json_text import dumps
 
 # A long text comes in larger pieces rather than in more of them.
 _MOST_PIECES = 200
@@ -95,7 +95,7 @@ def _within_limits(answer: Answer, limit: int | None) -> _Cut:
     for name, args in answer.calls:
         if not budget.open_for(count(name)):
             break
-        calls.append((name, budget.take(write_arguments(args))))
+        calls.append((name, budget.take(dumps(args))))
     return _Cut(text, reasoning, refusal, tuple(calls), budget.used, budget.exceeded)
 
 

@@ -13,8 +13,8 @@ from langsmith.run_helpers import tracing_context
 
 from langchain_sequrity.errors import SequrityError, status_error
 from langchain_sequrity.local.tokens import count_message, count_request, usage_of
-from langchain_sequrity.wire.arguments import write_arguments
 from langchain_sequrity.wire.exchange import ChatRequest
+from langchain_sequrity.wire.json_text import dumps
 
 # Without this the callbacks of a run around the server, in the same thread, would be inherited.
 _NO_CALLBACKS: RunnableConfig = {"callbacks": []}
@@ -240,7 +240,7 @@ def _call_pieces(message: AIMessage) -> list[ToolCallChunk]:
     if isinstance(message, AIMessageChunk):
         return message.tool_call_chunks
     whole = [
-        tool_call_chunk(name=call["name"], args=write_arguments(call["args"]), id=call["id"])
+        tool_call_chunk(name=call["name"], args=dumps(call["args"]), id=call["id"])
         for call in message.tool_calls
     ]
     broken = [

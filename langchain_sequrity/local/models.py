@@ -18,8 +18,8 @@ from langchain_sequrity.local.conversation import (
     tool_results,
 )
 from langchain_sequrity.local.schema_filling import fill
-from langchain_sequrity.wire.arguments import write_arguments
 from langchain_sequrity.wire.exchange import ChatRequest
+from langchain_sequrity.wire.json_text import dumps
 
 _ECHOED = 500
 _MOST_RESULTS = 20
@@ -172,9 +172,9 @@ def _arguments(tool: Mapping[str, Any], clues: Clues) -> dict[str, Any]:
 def _text(request: ChatRequest, prompt: str) -> str:
     form = request.response_format or {}
     if form.get("type") == "json_schema":
-        return write_arguments(fill(form["json_schema"]["schema"], Clues(prompt)))
+        return dumps(fill(form["json_schema"]["schema"], Clues(prompt)))
     if form.get("type") == "json_object":
-        return write_arguments(_object(request, prompt))
+        return dumps(_object(request, prompt))
     if results := tool_results(request.messages):
         return "\n".join(
             f"The tool `{name}` returned: {result[:_ECHOED]}"

@@ -10,8 +10,8 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 
-from langchain_sequrity.wire.arguments import write_arguments
 from langchain_sequrity.wire.exchange import ChatRequest
+from langchain_sequrity.wire.json_text import dumps
 
 # A run of at most eight letters or digits, or one sign, with the white space before it. What is
 # left is white space at the end.
@@ -40,7 +40,7 @@ def count_message(message: BaseMessage) -> int:
         total += count(str(message.additional_kwargs.get(key) or ""))
     if isinstance(message, AIMessage):
         for call in message.tool_calls:
-            total += count(call["name"]) + count(write_arguments(call["args"]))
+            total += count(call["name"]) + count(dumps(call["args"]))
     return total
 
 

@@ -22,6 +22,7 @@ from langchain_sequrity.transport.idle import KEEPALIVE, MAX_IDLE
 from langchain_sequrity.transport.outgoing import AsyncSender, Origin, Outgoing, Sender
 from langchain_sequrity.transport.pool import MAX_OPEN, AsyncPool, Pool
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
+from langchain_sequrity.wire.address import is_loopback
 
 Proxies = tuple[tuple[str, str], ...]
 """The proxy settings of the environment, by scheme; empty where none applies."""
@@ -94,6 +95,8 @@ def proxies_for(url: httpx.URL) -> Proxies:
     Returns:
         All settings, since httpx reads them all; empty where the URL is reached directly.
     """
+    if is_loopback(url.host):
+        return ()  # a proxy would read the keys, and look for the server on its own machine
     proxies = urllib.request.getproxies()
     applies = url.scheme in proxies or "all" in proxies
     if not applies or urllib.request.proxy_bypass(url.host):

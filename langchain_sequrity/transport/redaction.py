@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from langchain_sequrity.errors import ServiceError
+from langchain_sequrity.errors import SequrityError
 
 _MASK = "***"
 _SHORTEST_PART = 8
@@ -36,20 +36,20 @@ class Redactor:
         """Clean all texts in JSON data; what is nested deeper than 100 levels is masked whole."""
         if isinstance(value, str):
             return self.text(value)
-        if isinstance(value, dict | list) and depth > _DEEPEST:
+        if isinstance(value, dict | list | tuple) and depth > _DEEPEST:
             return _MASK
         if isinstance(value, dict):
             return {self.text(key): self.data(item, depth + 1) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self.data(item, depth + 1) for item in value]
+        if isinstance(value, list | tuple):
+            return type(value)(self.data(item, depth + 1) for item in value)
         return value
 
-    def clean(self, error: ServiceError) -> None:
-        """Clean an exception in place."""
+    def clean(self, error: SequrityError) -> None:
+        """Clean an exception in place: its text, and all that it says as data."""
         error.args = (self.text(str(error)),)
-        error.body = self.data(error.body)
-        error.request_id = error.request_id and self.text(error.request_id)
-        error.headers = {name: self.text(value) for name, value in error.headers.items()}
+        for name, value in vars(error).items():
+            if isinstance(value, str | dict | list | tuple):
+                setattr(error, name, self.data(value))
 
 
 def _without_beginnings(text: str, secret: str) -> str:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_TOO_MANY_REQUESTS = 429
 # Statuses after which trying again may help.
 _TEMPORARY = frozenset({408, 429, 500, 502, 503, 504, 529})
 
@@ -114,12 +113,8 @@ class Attempts:
     def _may_be_sent_again(self, error: ServiceError) -> bool:
         if error.headers.get("x-should-retry") == "false":
             return False
-        if error.is_retryable or (isinstance(error, RateLimited) and self._was_refused()):
+        if error.is_retryable or (isinstance(error, RateLimited) and not error.inside_reply):
             return True  # never connected, or refused unseen
         if isinstance(error, StatusError):
             return self._resend and error.status in _TEMPORARY
         return self._resend and isinstance(error, StreamInterrupted | TimedOut)
-
-    def _was_refused(self) -> bool:
-        """Whether HTTP itself said no: an error object in a good reply comes from further in."""
-        return self.head is not None and self.head.status == _TOO_MANY_REQUESTS

@@ -240,7 +240,7 @@ class Transport:
             if attempts.head is not None:
                 complete(error, attempts.head)
             error.session_id = error.session_id or call.session_id
-            self._redactor.clean(error)
+        self._redactor.clean(error)
         return attempts.wait_after(error)
 
     def _received(self, response: httpx.Response, deadline: Deadline) -> Iterator[bytes]:

@@ -3,14 +3,12 @@
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
 
-from langchain_sequrity.wire.arguments import write_arguments
+from langchain_sequrity.wire.json_text import dumps
 
 
 def as_chunk(message: AIMessage) -> AIMessageChunk:
     """Return the piece that holds a message, for services that answer a stream with one reply."""
-    calls = [
-        (call["name"], write_arguments(call["args"]), call["id"]) for call in message.tool_calls
-    ]
+    calls = [(call["name"], dumps(call["args"]), call["id"]) for call in message.tool_calls]
     bad = [(call["name"], call["args"], call["id"]) for call in message.invalid_tool_calls]
     return AIMessageChunk(
         content=message.content,

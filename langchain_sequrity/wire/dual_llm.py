@@ -21,12 +21,16 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, PolicyDenied, ProgramFailed, TurnFailed
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.wire.exchange import Event, Reply, StreamReader
+from langchain_sequrity.wire.json_text import dumps
 
 M = TypeVar("M", bound=AIMessage)
 
 METADATA_KEY = "sequrity"
 _NOT_REPORTED = "not reported"
-_DENIAL = re.compile(r"polic(y|ies)|denied|control.?flow", re.IGNORECASE)
+# Codes and messages are not published; these words stand in all recorded denials, and hardly in
+# failures of another kind.
+_DENIAL_CODE = re.compile(r"polic|den(y|ied)|control.?flow", re.IGNORECASE)
+_DENIAL_MESSAGE = re.compile(r"\bpolic(y|ies)\b|control.?flow", re.IGNORECASE)
 _DENIED_TOOL = re.compile(r"[Tt]ool call to '([^']{1,64})' is denied")
 _KNOWN = {
     "status",
@@ -75,9 +79,7 @@ class DualLLMResult:
     @property
     def text(self) -> str:
         """The value as text: a string as it is, anything else as JSON."""
-        if isinstance(self.value, str):
-            return self.value
-        return orjson.dumps(self.value).decode()
+        return self.value if isinstance(self.value, str) else dumps(self.value)
 
 
 def dual_llm_result(message: AIMessage) -> DualLLMResult | None:
@@ -120,9 +122,11 @@ def read_envelope(text: str) -> DualLLMResult | None:
         return None
     try:
         orjson.loads(text)  # strict JSON of bounded depth, without NaN
-        return _read(json.loads(text, object_pairs_hook=_unique))
+        result = _read(json.loads(text, object_pairs_hook=_unique))
+        dumps(result.value)  # what cannot be shown is no value
     except (_NotAnEnvelope, ValueError, RecursionError):
         return None
+    return result
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -184,21 +188,26 @@ def unwrap(message: M, *, certain: bool) -> M:
             envelope is an ordinary answer.
 
     Returns:
-        The message with the value as its text, or the message itself if it asks for tools.
+        The message with the value as its text. One that asks for tools stays as it is, and so does
+        a refusal.
 
     Raises:
         BadReply: If the session is dual-LLM and the text is no envelope.
         PolicyDenied: If a policy ended the turn.
         ProgramFailed: If the turn failed otherwise.
     """
-    if message.tool_calls or message.invalid_tool_calls:
-        return message
     text = str(message.text)
+    calls = bool(message.tool_calls or message.invalid_tool_calls)
+    if calls and not text:
+        return message
     result = read_envelope(text)
     if result is None:
-        if certain and not message.additional_kwargs.get("refusal"):
-            raise _no_envelope(message, text)
-        return message
+        if not certain:
+            return message
+        # Text beside a call or a refusal is no answer either, and is not shown as one.
+        if calls or message.additional_kwargs.get("refusal"):
+            return message.model_copy(update={"content": ""})
+        raise _no_envelope(message, text)
     if result.status == "failure":
         raise _failure(result, _with_result(message, result, text, shown=""))
     return _with_result(message, result, text, shown=result.text)
@@ -252,7 +261,10 @@ def _failure(result: DualLLMResult, turn: AIMessage) -> TurnFailed:
         "program": result.program,
     }
     denials = _denials(result)
-    if not (denials or _DENIAL.search(f"{result.error_code or ''} {result.error_message or ''}")):
+    worded = _DENIAL_CODE.search(result.error_code or "") or _DENIAL_MESSAGE.search(
+        result.error_message or ""
+    )
+    if not (denials or worded):
         text = (
             f"The turn failed: {reason} (code `{plain(result.error_code or _NOT_REPORTED)}`). "
             "Append `error.message` to the history to go on with the session."
@@ -323,7 +335,7 @@ class EnvelopeReader:
     ) -> None:
         self._inner = inner
         self._judge = judge
-        self._holds = True if certain else None
+        self._holds: bool | None = True if certain else None
         self._head = Reply(0, {})
         self._held: list[AIMessageChunk] = []
 
@@ -342,22 +354,24 @@ class EnvelopeReader:
         if self._holds is None:
             self._holds = _body_may_be_dual(event.data, self._head)
         chunks = self._inner.feed(event)
-        if not self._holds:
-            return chunks
+        if self._holds is False:
+            held, self._held = self._held, []
+            return [*held, *chunks] if held else chunks
         shown = [chunk for chunk in chunks if self._harmless(chunk)]
         self._held += [chunk for chunk in chunks if not self._harmless(chunk)]
         return [*shown, *self._released()] if self._inner.done else shown
 
     def end(self) -> Iterable[AIMessageChunk]:
         """Return what is still held, if the stream is complete."""
-        chunks = self._inner.end()
-        return [*chunks, *self._released()]
+        self._held += self._inner.end()
+        return self._released()
 
     def whole(self, reply: Reply) -> Iterable[AIMessageChunk]:
         """Read the plain JSON of a service that does not stream."""
         self._held += self._inner.whole(reply)
         if self._holds is None and not _body_may_be_dual(reply.body, reply):
-            return self._held
+            held, self._held = self._held, []
+            return held
         return self._released()
 
     @staticmethod
@@ -367,22 +381,25 @@ class EnvelopeReader:
             or chunk.tool_call_chunks
             or chunk.usage_metadata
             or len(chunk.response_metadata) > 1  # more than the provider's name
+            or chunk.additional_kwargs.keys() - {"reasoning_content"}
         )
 
     def _released(self) -> list[AIMessageChunk]:
         held, self._held = self._held, []
-        if not held or any(chunk.tool_call_chunks for chunk in held):
+        if not held:
             return held
-        message = held[0] if len(held) == 1 else held[0] + held[1:]
-        return [self._judge(message)]
+        return [self._judge(held[0] if len(held) == 1 else held[0] + held[1:])]
 
 
-def _body_may_be_dual(data: bytes | str, head: Reply) -> bool:
+def _body_may_be_dual(data: bytes | str, head: Reply) -> bool | None:
+    """Whether a reply may come from a dual-LLM session; `None` while it names no model or id."""
     try:
         body = orjson.loads(data)
     except orjson.JSONDecodeError:
-        return False  # the format's reader says what is wrong with it
-    return isinstance(body, dict) and may_be_dual(body.get("model"), body.get("id"), head)
+        return None  # the format's reader says what is wrong with it
+    if not isinstance(body, dict) or not (body.get("model") or body.get("id")):
+        return None
+    return may_be_dual(body.get("model"), body.get("id"), head)
 
 
 def may_be_dual(model: Any, reply_id: Any, head: Reply) -> bool:

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import orjson
-
 from langchain_sequrity.errors import (
     AuthenticationFailed,
     ContextTooLong,
@@ -24,6 +22,7 @@ from langchain_sequrity.errors import (
     StatusError,
     status_error,
 )
+from langchain_sequrity.wire.json_text import excerpt
 
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 _LONGEST_TEXT = 2000
@@ -124,7 +123,8 @@ def error_from_body(
     Returns:
         The exception, to be raised by the caller.
     """
-    if status < _FIRST_ERROR:
+    inside_reply = status < _FIRST_ERROR
+    if inside_reply:
         status = _status_within(body) or _UNNAMED
     text = error_text(body) or _excerpt(body)
     kind = status_error(status)
@@ -140,6 +140,7 @@ def error_from_body(
         body=body,
         headers=headers,
         retry_after=retry_after,
+        inside_reply=inside_reply,
     )
 
 
@@ -172,7 +173,7 @@ def _located(place: Any, text: str) -> str:
 def _excerpt(body: Any) -> str:
     if body in (None, "", [], {}):
         return "it gave no reason"
-    return _printable(orjson.dumps(body).decode())[:_LONGEST_PAGE]
+    return _printable(excerpt(body, _LONGEST_PAGE))
 
 
 def _printable(text: str) -> str:

@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from langchain_sequrity.labels import Labels, read_artifact
-from langchain_sequrity.wire.arguments import loads, write_arguments
+from langchain_sequrity.wire.json_text import dumps, loads
 
 _MARK = "is_sequrity_var"
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
@@ -55,7 +55,7 @@ def _wrap(content: str | list[Any], labels: dict[str, list[str]], combine: str) 
         "is_sequrity_var": True,
         "combine_meta": combine,
     }
-    return write_arguments(wrapper)
+    return dumps(wrapper)
 
 
 def _value(content: str | list[Any]) -> Any:

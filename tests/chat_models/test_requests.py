@@ -306,7 +306,7 @@ def test_a_repeated_turn_of_a_session_is_not_sent_again(service: Service, make_m
 
 
 def test_an_error_inside_a_stream_is_typed_and_ends_it(service: Service, make_model: Make) -> None:
-    text = 'data: {"choices":[{"index":0,"delta":{"content":"Hel"}}]}\n\n'
+    text = 'data: {"model":"m","choices":[{"index":0,"delta":{"content":"Hel"}}]}\n\n'
     text += 'data: {"error": {"message": "overloaded", "code": 529}}\n\n'
     service.replies.append(
         httpx.Response(200, headers={"content-type": "text/event-stream"}, text=text)

@@ -20,8 +20,8 @@ from langchain_core.messages import (
 from langchain_core.messages.tool import tool_call
 
 from langchain_sequrity.errors import InvalidRequest
-from langchain_sequrity.wire.arguments import read_arguments
 from langchain_sequrity.wire.exchange import ChatRequest
+from langchain_sequrity.wire.json_text import read_arguments
 
 Where = tuple[str | int, ...]
 

@@ -19,11 +19,11 @@ from langchain_core.messages.tool import (
 )
 
 from langchain_sequrity.errors import BadReply, StatusError, StreamInterrupted
-from langchain_sequrity.wire.arguments import read_arguments
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
 from langchain_sequrity.wire.chunks import as_chunk
 from langchain_sequrity.wire.error_body import error_from_body
 from langchain_sequrity.wire.exchange import Event, Reply
+from langchain_sequrity.wire.json_text import excerpt, read_arguments
 
 Describe = Callable[[Reply], Mapping[str, Any]]
 """What to add to a message's `response_metadata`, made from the head of the reply."""
@@ -52,13 +52,16 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
         StatusError: If the body is an error object.
     """
     body = _object(reply.body, reply)
-    choices = body.get("choices")
-    if not choices and body.get("error"):
+    if body.get("error"):
         raise _error(body, reply)
+    choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
         _refuse("a chat completion with `choices`", body, reply)
     shared = {**_metadata(body), **describe(reply)}
     try:
+        for choice in choices:
+            if choice.get("error"):
+                raise _error(choice, reply)
         messages = [_read_choice(choice, shared) for choice in choices]
         usage = body.get("usage")
         messages[0].usage_metadata = _usage(usage) if usage else None
@@ -78,9 +81,7 @@ def _object(data: bytes | str, reply: Reply) -> dict[str, Any]:
 
 
 def _refuse(expected: str, body: Any, reply: Reply) -> NoReturn:
-    shown = body if isinstance(body, bytes) else orjson.dumps(body)
-    excerpt = shown[:_EXCERPT].decode(errors="replace")
-    msg = f"The service's reply is not {expected}. It begins with: {excerpt!r}."
+    msg = f"The service's reply is not {expected}. It begins with: {excerpt(body, _EXCERPT)!r}."
     raise BadReply(
         msg,
         status=reply.status,
@@ -173,12 +174,20 @@ def _tool_calls(
     return good, bad
 
 
+def _count(usage: Mapping[str, Any], name: str) -> int:
+    count = usage.get(name) or 0
+    if not isinstance(count, int):
+        msg = f"`{name}` is not an integer."
+        raise TypeError(msg)
+    return count
+
+
 def _usage(usage: Mapping[str, Any]) -> UsageMetadata:
-    prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     result = UsageMetadata(
         input_tokens=prompt,
         output_tokens=completion,
-        total_tokens=usage.get("total_tokens") or prompt + completion,
+        total_tokens=_count(usage, "total_tokens") or prompt + completion,
     )
     prompt_details = usage.get("prompt_tokens_details") or {}
     completion_details = usage.get("completion_tokens_details") or {}
@@ -215,6 +224,7 @@ class StreamReader:
         self._metadata: dict[str, Any] = {}
         self._logprobs: dict[str, list[Any]] = {}
         self._calls = _CallIndices()
+        self._last: Mapping[str, Any] = {}
         self._finished = False
         self._counted = False
         self.done = False
@@ -232,8 +242,10 @@ class StreamReader:
         """
         if event.data == "[DONE]":
             self.done = True
-            return ()
-        body = _object(event.data, self._head)
+            return () if self._finished else self._unfinished_piece()
+        body = self._last = _object(event.data, self._head)
+        if body.get("error") or event.name == "error":
+            raise _error(body, self._head)
         choices = body.get("choices")
         try:
             # A choice beyond the first only comes with `n` > 1, which is not sent with a stream.
@@ -243,8 +255,6 @@ class StreamReader:
                 return self._usage_piece(usage)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             _refuse("a chunk of a chat completion", body, self._head)
-        if body.get("error") or event.name == "error":
-            raise _error(body, self._head)
         if choices is None:
             _refuse("a chunk of a chat completion", body, self._head)
         return ()
@@ -271,12 +281,24 @@ class StreamReader:
             self._collect_logprobs(choice["logprobs"])
         if not finish_reason and not body.get("usage"):
             text = delta.get("content")
-            if text and isinstance(text, str) and len(delta) <= _PLAIN_DELTA:
+            is_plain = len(delta) == 1 or (len(delta) == _WITH_ROLE and "role" in delta)
+            if is_plain and text and isinstance(text, str):
                 return (AIMessageChunk(content=text, response_metadata=_PROVIDER),)
             return self._delta_piece(delta, {})
         if not finish_reason or self._finished:  # some repeat the finishing chunk
             return self._delta_piece(delta, {}, self._usage_once(body))
+        if choice.get("error"):
+            raise _error(choice, self._head)
         self._finished = True
+        metadata = self._whole_metadata(body, finish_reason)
+        return self._delta_piece(delta, metadata, self._usage_once(body))
+
+    def _unfinished_piece(self) -> tuple[AIMessageChunk, ...]:
+        """What describes the reply, where the stream ends without a finish reason."""
+        self._finished = True
+        return self._delta_piece({}, self._whole_metadata(self._last, None))
+
+    def _whole_metadata(self, body: Mapping[str, Any], finish_reason: str | None) -> dict[str, Any]:
         metadata = {
             **_metadata(body),
             **self._describe(self._head),
@@ -284,7 +306,7 @@ class StreamReader:
         }
         if self._logprobs:
             metadata["logprobs"] = self._logprobs
-        return self._delta_piece(delta, metadata, self._usage_once(body))
+        return metadata
 
     def _delta_piece(
         self,
@@ -330,7 +352,7 @@ class StreamReader:
                 self._logprobs.setdefault(kind, []).extend(tokens)
 
 
-_PLAIN_DELTA = 2  # `role` and `content`
+_WITH_ROLE = 2  # `role` and `content`
 _PROVIDER = {"model_provider": MODEL_PROVIDER}
 
 
@@ -343,6 +365,7 @@ class _CallIndices:
 
     def __init__(self) -> None:
         self._ids: list[str | None] = []
+        self._named: set[int] = set()
         self._by_wire: dict[Any, int] = {}
 
     def place(self, call: Mapping[str, Any]) -> ToolCallChunk:
@@ -358,10 +381,11 @@ class _CallIndices:
             index = len(self._ids)
             self._ids.append(call_id)
             self._by_wire[wire] = index
-            return tool_call_chunk(
-                name=function.get("name"),
-                args=function.get("arguments") or "",
-                id=call_id,
-                index=index,
-            )
-        return tool_call_chunk(args=function.get("arguments"), index=index)
+        else:
+            call_id = None
+        name = None if index in self._named else function.get("name") or None
+        if name is not None:
+            self._named.add(index)
+        return tool_call_chunk(
+            name=name, args=function.get("arguments") or "", id=call_id, index=index
+        )

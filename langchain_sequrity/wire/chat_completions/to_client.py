@@ -7,7 +7,7 @@ import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
 
-from langchain_sequrity.wire.arguments import write_arguments
+from langchain_sequrity.wire.json_text import dumps
 
 DONE = "[DONE]"
 _FINISHED_BY_CALLS = "tool_calls"
@@ -116,8 +116,7 @@ def _set(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _choice(index: int, message: AIMessage) -> dict[str, Any]:
     calls = [
-        _tool_call(call["id"], call["name"], write_arguments(call["args"]))
-        for call in message.tool_calls
+        _tool_call(call["id"], call["name"], dumps(call["args"])) for call in message.tool_calls
     ]
     calls += [
         _tool_call(call["id"], call["name"], call["args"]) for call in message.invalid_tool_calls

@@ -14,8 +14,8 @@ from langchain_core.messages import (
 )
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.wire.arguments import write_arguments
 from langchain_sequrity.wire.content import write_parts
+from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.tool_results import write_tool_result
 
 Message = dict[str, Any]
@@ -66,51 +66,58 @@ def _named(out: Message, message: BaseMessage) -> Message:
 
 def _system(message: SystemMessage) -> Message:
     role = message.additional_kwargs.get("__openai_role__", "system")
-    return _named({"role": role, "content": write_parts(message.content)}, message)
+    return _named({"role": role, "content": _content(message)}, message)
+
+
+def _content(message: BaseMessage) -> str | list[Message]:
+    # An empty list of parts is not legal: blocks that say nothing on this wire were all there was.
+    return write_parts(message.content) or ""
 
 
 def _human(message: HumanMessage) -> Message:
-    return _named({"role": "user", "content": write_parts(message.content)}, message)
+    return _named({"role": "user", "content": _content(message)}, message)
 
 
 def _chat(message: ChatMessage) -> Message:
-    return _named({"role": message.role, "content": write_parts(message.content)}, message)
+    content = _content(message)
+    if message.role in ("tool", "function"):
+        content = write_tool_result(content, None)
+    return _named({"role": message.role, "content": content}, message)
 
 
 def _function(message: FunctionMessage) -> Message:
     return {
         "role": "function",
         "name": message.name,
-        "content": write_parts(message.content),
+        "content": write_tool_result(_content(message), None),
     }
 
 
 def _tool(message: ToolMessage) -> Message:
     return {
         "role": "tool",
-        "content": write_tool_result(write_parts(message.content), message.artifact),
+        "content": write_tool_result(_content(message), message.artifact),
         "tool_call_id": message.tool_call_id,
     }
 
 
 def _ai(message: AIMessage) -> Message:
-    # An empty list of parts is not legal, and where there are tool calls the text may be empty.
-    out: Message = {"role": "assistant", "content": write_parts(message.content) or ""}
+    out: Message = {"role": "assistant", "content": _content(message)}
     if message.tool_calls or message.invalid_tool_calls:
         out["tool_calls"] = _tool_calls(message)
     extra = message.additional_kwargs
     if extra:
         if "refusal" in extra:
             out["refusal"] = extra["refusal"]
-        if audio_id := (extra.get("audio") or {}).get("id"):
-            out["audio"] = {"id": audio_id}
+        audio = extra.get("audio")
+        if isinstance(audio, dict) and audio.get("id"):
+            out["audio"] = {"id": audio["id"]}
     return _named(out, message)
 
 
 def _tool_calls(message: AIMessage) -> list[Message]:
     calls = [
-        _tool_call(call["id"], call["name"], write_arguments(call["args"]))
-        for call in message.tool_calls
+        _tool_call(call["id"], call["name"], dumps(call["args"])) for call in message.tool_calls
     ]
     # A call whose arguments did not parse was answered with an error message: both go back.
     calls += [

@@ -1,13 +1,15 @@
-"""Arguments of tool calls: JSON text on the wire, a dict in LangChain.
+"""JSON as text: arguments of tool calls, values of turns, excerpts for errors.
 
 Text from a model may be anything. Numbers keep all their digits (orjson would turn long integers
-into floats), and what is not an object of plain JSON is reported, not raised.
+into floats), and arguments that are not an object of plain JSON are reported, not raised.
 """
 
 import json
 from typing import Any, NoReturn
 
 import orjson
+
+from langchain_sequrity.display import plain
 
 
 class _NotJson(ValueError):
@@ -52,9 +54,28 @@ def read_arguments(text: str | None) -> tuple[dict[str, Any] | None, str]:
     return args, ""
 
 
-def write_arguments(args: dict[str, Any]) -> str:
-    """Write the arguments of a call, with real Unicode and every digit."""
+def dumps(value: Any) -> str:
+    """Write JSON with real Unicode and every digit.
+
+    Raises:
+        ValueError: If the value is nested too deeply, or holds NaN or infinities that JSON lacks.
+    """
     try:
-        return orjson.dumps(args).decode()
-    except TypeError:  # integers beyond 64 bits
-        return json.dumps(args, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return orjson.dumps(value).decode()
+    except TypeError:  # integers beyond 64 bits, or nested deeper than orjson goes
+        pass
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        msg = "The value is nested too deeply."
+        raise ValueError(msg) from None
+
+
+def excerpt(value: Any, limit: int) -> str:
+    """The beginning of any JSON value or text, fit to be shown."""
+    if isinstance(value, bytes):
+        return plain(value[: 4 * limit].decode(errors="replace"), limit=limit)
+    try:
+        return plain(value if isinstance(value, str) else dumps(value), limit=limit)
+    except ValueError:
+        return "(nested too deeply)"
