@@ -6,6 +6,7 @@ resumed, and the ids of all others are replaced, since the service would read a 
 (`docs/behaviour.md`, P1).
 """
 
+import functools
 import hashlib
 import hmac
 import re
@@ -60,6 +61,7 @@ def prepare(
     Returns:
         What may be sent.
     """
+    seal = functools.cache(seal)  # a foreign session is often that of a hundred messages
     resumed = session_id or _last_own_session(messages, seal) or configured
     if resumed == NEW_SESSION:
         resumed = None
@@ -107,6 +109,8 @@ class _Ids:
 
     def clear_ai(self, message: AIMessage) -> AIMessage:
         calls = [*message.tool_calls, *message.invalid_tool_calls]
+        if not calls and METADATA_KEY not in message.response_metadata:
+            return message
         if self._digest is not None and _is_own(message, self._digest):
             self._own.update(call["id"] for call in calls)
             content = original_content(message)

@@ -7,6 +7,7 @@ neighbours could be read as one token. In doubt (a character that SQRT does not 
 that another parser might end elsewhere) the text stays as it is.
 """
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ class _Token(NamedTuple):
     text: str
 
 
+@functools.lru_cache(maxsize=64)  # models are copied and bound with one policy many times
 def compact_sqrt(text: str) -> str:
     """Drop comments and needless white space from a policy; doc comments stay.
 
