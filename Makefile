@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format cov notebooks bench clean
+.PHONY: help demo serve test lint format cov notebooks bench lowest clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,5 +46,10 @@ notebooks: $(READY)  ## Run the notebooks and save their outputs
 bench: $(READY)  ## CPU time beside the peers, as ratios in one run
 	$(BIN)/python -m benchmarks $(ARGS)
 
+lowest: $(READY)  ## Run all tests on the lowest versions that are promised
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
+	.venv-lowest/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
 clean:  ## Remove everything that was made
-	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .mypy_cache .ruff_cache demo-output
+	rm -rf $(VENV) .venv-lowest build dist *.egg-info .coverage .hypothesis .mypy_cache .ruff_cache demo-output
