@@ -10,11 +10,16 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from typing_extensions import override
 
+from langchain_sequrity.chat_models.call_arguments import (
+    body_fields,
+    headers_of,
+    session_id_of,
+    with_session,
+)
 from langchain_sequrity.chat_models.parameters import Parameters
 from langchain_sequrity.chat_models.tools import (
     write_response_format,
@@ -26,38 +31,6 @@ from langchain_sequrity.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from langchain_sequrity.chat_models.structured_output import Method, Schema
-
-_CONFIGURABLE_SESSION = "sequrity_session_id"
-# Arguments of a call that are for this package, not for the body.
-_NOT_FOR_THE_BODY = frozenset(
-    {
-        "session_id",
-        "configured_session_id",
-        "extra_headers",
-        "extra_body",
-        "stream",
-        "ls_structured_output_format",
-        "structured_output_format",
-    }
-)
-# Parameters of a model that a call can override; all others are no fields of the body.
-_OF_THE_BODY = frozenset(
-    {
-        "frequency_penalty",
-        "logit_bias",
-        "logprobs",
-        "max_tokens",
-        "n",
-        "presence_penalty",
-        "reasoning_effort",
-        "seed",
-        "service_tier",
-        "stop",
-        "temperature",
-        "top_logprobs",
-        "top_p",
-    }
-)
 
 
 class SequrityChatModel(Parameters):
@@ -160,9 +133,9 @@ class SequrityChatModel(Parameters):
             state.settings,
             messages,
             self._params(state.params, stop, kwargs, stream=stream),
-            session_id=_session_id(kwargs),
+            session_id=session_id_of(kwargs),
             configured_session_id=kwargs.get("configured_session_id"),
-            extra_headers=_call_headers(kwargs),
+            extra_headers=headers_of(kwargs),
         )
 
     def _params(
@@ -174,13 +147,7 @@ class SequrityChatModel(Parameters):
         stream: bool,
     ) -> dict[str, Any]:
         """All fields of the body but the messages."""
-        params = {**defaults}
-        for name, value in kwargs.items():
-            if value is None or name in _NOT_FOR_THE_BODY:
-                continue
-            if name in type(self).model_fields and name not in _OF_THE_BODY:
-                raise _for_the_model(name)
-            params[name] = value
+        params = {**defaults, **body_fields(kwargs, type(self).model_fields)}
         if stop is not None:
             params["stop"] = stop
         if stream:
@@ -296,7 +263,7 @@ class SequrityChatModel(Parameters):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AIMessage:
-        return super().invoke(input, config, stop=stop, **_with_session(config, kwargs))
+        return super().invoke(input, config, stop=stop, **with_session(config, kwargs))
 
     @override
     async def ainvoke(
@@ -307,7 +274,7 @@ class SequrityChatModel(Parameters):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AIMessage:
-        return await super().ainvoke(input, config, stop=stop, **_with_session(config, kwargs))
+        return await super().ainvoke(input, config, stop=stop, **with_session(config, kwargs))
 
     @override
     def stream(
@@ -318,7 +285,7 @@ class SequrityChatModel(Parameters):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
-        return super().stream(input, config, stop=stop, **_with_session(config, kwargs))
+        return super().stream(input, config, stop=stop, **with_session(config, kwargs))
 
     @override
     def astream(
@@ -329,17 +296,17 @@ class SequrityChatModel(Parameters):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
-        return super().astream(input, config, stop=stop, **_with_session(config, kwargs))
+        return super().astream(input, config, stop=stop, **with_session(config, kwargs))
 
     @override
     def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return super().stream_events(input, config, **_with_session(config, kwargs))
+        return super().stream_events(input, config, **with_session(config, kwargs))
 
     @override
     def astream_events(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Any:
-        return super().astream_events(input, config, **_with_session(config, kwargs))
+        return super().astream_events(input, config, **with_session(config, kwargs))
 
     # Tools and structured output
 
@@ -450,42 +417,3 @@ class SequrityChatModel(Parameters):
     async def aclose(self) -> None:
         """Close idle connections of the running event loop, as `close` does."""
         await self._transport().aclose()
-
-
-def _with_session(config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Take the session to start with from `configurable`, where the call does not name one.
-
-    The configuration reaches every model of a run, so a session in the history goes before it.
-    """
-    if "session_id" in kwargs:
-        return kwargs
-    for source in (config, var_child_runnable_config.get()):
-        if source and (found := source.get("configurable", {}).get(_CONFIGURABLE_SESSION)):
-            return {**kwargs, "configured_session_id": found}
-    return kwargs
-
-
-def _for_the_model(name: str) -> UsageError:
-    msg = (
-        f"`{name}` belongs to the model, not to one call: use "
-        f"`model.model_copy(update={{{name!r}: …}})`. A field of the body with this name goes into "
-        "`extra_body`."
-    )
-    return UsageError(msg)
-
-
-def _session_id(kwargs: Mapping[str, Any]) -> str | None:
-    headers = kwargs.get("extra_headers") or {}
-    by_header = [value for name, value in headers.items() if name.lower() == "x-session-id"]
-    session_id = by_header[0] if by_header else kwargs.get("session_id")
-    if session_id is not None and (not isinstance(session_id, str) or not session_id):
-        msg = f'`session_id` is the id of a session, or "new"; got {session_id!r}.'
-        raise UsageError(msg)
-    return session_id
-
-
-def _call_headers(kwargs: Mapping[str, Any]) -> dict[str, str] | None:
-    headers = kwargs.get("extra_headers")
-    if not headers:
-        return None
-    return {name: value for name, value in headers.items() if name.lower() != "x-session-id"}
