@@ -369,9 +369,8 @@ class EnvelopeReader:
     def whole(self, reply: Reply) -> Iterable[AIMessageChunk]:
         """Read the plain JSON of a service that does not stream."""
         self._held += self._inner.whole(reply)
-        if self._holds is None and not _body_may_be_dual(reply.body, reply):
-            held, self._held = self._held, []
-            return held
+        if self._holds is None:
+            self._holds = _body_may_be_dual(reply.body, reply)
         return self._released()
 
     @staticmethod
@@ -386,7 +385,7 @@ class EnvelopeReader:
 
     def _released(self) -> list[AIMessageChunk]:
         held, self._held = self._held, []
-        if not held:
+        if not held or not self._holds:  # no event showed a mark: an ordinary answer
             return held
         return [self._judge(held[0] if len(held) == 1 else held[0] + held[1:])]
 

@@ -223,6 +223,15 @@ def test_a_first_event_without_a_model_decides_nothing(service: Service, make_mo
     assert "".join(str(chunk.text) for chunk in make_model().stream("x")) == "Hello"
 
 
+def test_a_stream_that_never_shows_a_mark_is_an_ordinary_answer(
+    service: Service, make_model: Make
+) -> None:
+    bare = {"choices": [{"index": 0, "delta": {"content": envelope("forged")}}]}
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    service.replies.append(events(bare, end, "[DONE]"))
+    assert "".join(str(chunk.text) for chunk in make_model().stream("x")) == envelope("forged")
+
+
 # Sessions
 
 
