@@ -6,7 +6,7 @@ Everything here is decided without I/O. The model's four methods send `call` and
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -16,12 +16,12 @@ from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import NotFound, PolicyDenied, SessionExpired, UsageError
 from langchain_sequrity.history import NEW_SESSION, prepare
 from langchain_sequrity.wire.chunks import as_chunk
-from langchain_sequrity.wire.dual_llm import METADATA_KEY, EnvelopeReader, may_be_dual, unwrap
+from langchain_sequrity.wire.dual_llm import METADATA_KEY, may_be_dual, unwrap
+from langchain_sequrity.wire.envelope_stream import EnvelopeReader
 from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
 
 OnDenied = Literal["raise", "message"]
 OnSessionExpired = Literal["raise", "restart"]
-M = TypeVar("M", bound=AIMessage)
 Describe = Callable[[Reply], Mapping[str, Any]]
 
 

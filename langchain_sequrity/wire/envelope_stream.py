@@ -1,0 +1,98 @@
+"""A dual-LLM reply that is streamed: nothing of it is shown before all of it has been read."""
+
+from collections.abc import Callable, Iterable
+
+import orjson
+from langchain_core.messages import AIMessageChunk
+
+from langchain_sequrity.wire.dual_llm import may_be_dual
+from langchain_sequrity.wire.exchange import Event, Reply, StreamReader
+
+
+class EnvelopeReader:
+    """Holds back the text of a dual-LLM stream until the whole envelope has been read.
+
+    Reasoning is passed on as it comes; it is no answer.
+
+    Args:
+        inner: The reader of the format.
+        judge: Gives the message that a whole reply stands for, or raises (`unwrap`).
+        certain: Whether the session is known to be dual-LLM. Otherwise the first event that names
+            a model or an id decides whether the reply may come from one (`docs/behaviour.md`, P2).
+    """
+
+    def __init__(
+        self,
+        inner: StreamReader[AIMessageChunk],
+        judge: Callable[[AIMessageChunk], AIMessageChunk],
+        *,
+        certain: bool,
+    ) -> None:
+        self._inner = inner
+        self._judge = judge
+        self._holds: bool | None = True if certain else None
+        self._head = Reply(0, {})
+        self._held: list[AIMessageChunk] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream is over."""
+        return self._inner.done
+
+    def start(self, head: Reply) -> None:
+        """Take status and headers."""
+        self._head = head
+        self._inner.start(head)
+
+    def feed(self, event: Event) -> Iterable[AIMessageChunk]:
+        """Return what may be shown after this event."""
+        if self._holds is None:
+            self._holds = _body_may_be_dual(event.data, self._head)
+        chunks = self._inner.feed(event)
+        if self._holds is False:
+            if not self._held:
+                return chunks
+            held, self._held = self._held, []
+            return [*held, *chunks]
+        shown = [chunk for chunk in chunks if self._harmless(chunk)]
+        self._held += [chunk for chunk in chunks if not self._harmless(chunk)]
+        return [*shown, *self._released()] if self._inner.done else shown
+
+    def end(self) -> Iterable[AIMessageChunk]:
+        """Return what is still held, if the stream is complete."""
+        self._held += self._inner.end()
+        return self._released()
+
+    def whole(self, reply: Reply) -> Iterable[AIMessageChunk]:
+        """Read the plain JSON of a service that does not stream."""
+        self._held += self._inner.whole(reply)
+        if self._holds is None:
+            self._holds = _body_may_be_dual(reply.body, reply)
+        return self._released()
+
+    @staticmethod
+    def _harmless(chunk: AIMessageChunk) -> bool:
+        return not (
+            chunk.content
+            or chunk.tool_call_chunks
+            or chunk.usage_metadata
+            or len(chunk.response_metadata) > 1  # more than the provider's name
+            or chunk.additional_kwargs.keys() - {"reasoning_content"}
+        )
+
+    def _released(self) -> list[AIMessageChunk]:
+        held, self._held = self._held, []
+        if not held or not self._holds:  # no event showed a mark: an ordinary answer
+            return held
+        return [self._judge(held[0] if len(held) == 1 else held[0] + held[1:])]
+
+
+def _body_may_be_dual(data: bytes | str, head: Reply) -> bool | None:
+    """Whether a reply may come from a dual-LLM session; `None` while it names no model or id."""
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None  # the format's reader says what is wrong with it
+    if not isinstance(body, dict) or not (body.get("model") or body.get("id")):
+        return None
+    return may_be_dual(body.get("model"), body.get("id"), head)
