@@ -24,7 +24,16 @@ _CASES: dict[str, Callable[[str, Effort], list[Row]]] = {
     "imports": imports.measure,
     "construct": construct.measure,
 }
-_PACKAGES = ("langchain-core", "langchain-openai", "openai", "httpx", "sequrity", "pydantic")
+_PACKAGES = (
+    "langchain-core",
+    "langchain-openai",
+    "openai",
+    "langchain-anthropic",
+    "anthropic",
+    "httpx",
+    "sequrity",
+    "pydantic",
+)
 
 
 def _arguments() -> argparse.Namespace:

@@ -2,8 +2,8 @@
 
 from functools import partial
 
+from benchmarks.formats import CHAT_COMPLETIONS, KEY, MODEL, OPENAI, UNSET
 from benchmarks.measure import Effort, cpu, interleaved
-from benchmarks.peers import CONSTRUCTORS, KEY, MODEL, OPENAI, UNSET
 from benchmarks.report import Row, compare
 from langchain_sequrity import ChatSequrity
 
@@ -35,13 +35,14 @@ tool "load_members" -> @tags |= {"personal"};
 
 
 def measure(base_url: str, effort: Effort) -> list[Row]:
-    work = {name: cpu(partial(make, base_url), effort) for name, make in CONSTRUCTORS.items()}
+    models = CHAT_COMPLETIONS.models
+    work = {name: cpu(partial(make, base_url), effort) for name, make in models.items()}
     work[_WITH_POLICY] = cpu(
         lambda: ChatSequrity(MODEL, api_key=KEY, base_url=base_url, policy=_POLICY), effort
     )
     samples = interleaved(work, effort)
     with_policy = {UNSET: samples.pop(_WITH_POLICY), OPENAI: samples[OPENAI]}
     return [
-        compare("constructor", samples, openai=1.0),
-        compare("constructor, with a policy", with_policy, openai=1.0),
+        compare("constructor", samples, rival=1.0),
+        compare("constructor, with a policy", with_policy, rival=1.0),
     ]

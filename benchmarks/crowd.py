@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from statistics import median, quantiles
 
+from benchmarks.formats import CHAT_COMPLETIONS
 from benchmarks.measure import Effort, interleaved
 from benchmarks.peers import HTTPX, PROMPT, BareHttpx, chat_models, prompt_body
 from benchmarks.report import Row, compare
@@ -17,11 +18,12 @@ Call = Callable[[], Awaitable[object]]
 
 
 def measure(base_url: str, effort: Effort) -> list[Row]:
-    bare = BareHttpx(base_url)
+    bare = BareHttpx(CHAT_COMPLETIONS, base_url)
     calls: dict[str, Call] = {
-        name: partial(model.ainvoke, PROMPT) for name, model in chat_models(base_url).items()
+        name: partial(model.ainvoke, PROMPT)
+        for name, model in chat_models(CHAT_COMPLETIONS, base_url).items()
     }
-    calls[HTTPX] = partial(bare.apost, prompt_body())
+    calls[HTTPX] = partial(bare.apost, prompt_body(CHAT_COMPLETIONS))
     # One loop for all rounds: clients keep their connections as long as their loop lives.
     with asyncio.Runner() as runner:
         crowds = {name: _Crowd(runner, call) for name, call in calls.items()}
@@ -31,9 +33,9 @@ def measure(base_url: str, effort: Effort) -> list[Row]:
     p50 = {name: crowd.p50[1:] for name, crowd in crowds.items()}
     p99 = {name: crowd.p99[1:] for name, crowd in crowds.items()}
     return [
-        compare("50 concurrent, CPU per call", samples, openai=0.5),
+        compare("50 concurrent, CPU per call", samples, rival=0.5),
         compare("50 concurrent, p50 of wall time", p50),
-        compare("50 concurrent, p99 of wall time", p99, openai=1.0),
+        compare("50 concurrent, p99 of wall time", p99, rival=1.0),
     ]
 
 

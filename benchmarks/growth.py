@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.formats import CHAT_COMPLETIONS, OPENAI, UNSET
 from benchmarks.measure import Effort
-from benchmarks.peers import CONSTRUCTORS, OPENAI, PROMPT, UNSET
+from benchmarks.peers import PROMPT
 from benchmarks.report import Goal, Row
 
 _STATM = Path("/proc/self/statm")
@@ -31,7 +32,8 @@ class _Size(NamedTuple):
 
 
 def measure(base_url: str, effort: Effort) -> list[Row]:
-    ours, openai = CONSTRUCTORS[UNSET](base_url), CONSTRUCTORS[OPENAI](base_url)
+    models = CHAT_COMPLETIONS.models
+    ours, openai = models[UNSET](base_url), models[OPENAI](base_url)
     invokes, loops = effort.calls, effort.calls // 20
     grown = {
         UNSET: _growth(lambda: ours.invoke(PROMPT), invokes),

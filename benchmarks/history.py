@@ -10,13 +10,13 @@ from langchain_core.messages import (
     HumanMessage,
     SystemMessage,
     ToolMessage,
-    convert_to_openai_messages,
 )
 from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from benchmarks.formats import FORMATS, MODEL, OURS, Format
 from benchmarks.measure import Effort, Samples, cpu, interleaved, ratio
-from benchmarks.peers import CONSTANT, HTTPX, MODEL, OURS, BareHttpx, chat_models
+from benchmarks.peers import CONSTANT, HTTPX, BareHttpx, chat_models
 from benchmarks.report import Goal, Row, compare
 
 _SIZES = (200, 400)
@@ -27,17 +27,22 @@ _TEXT = (
 
 
 def measure(base_url: str, effort: Effort) -> list[Row]:
+    return [row for wire_format in FORMATS for row in _rows(wire_format, base_url, effort)]
+
+
+def _rows(wire_format: Format, base_url: str, effort: Effort) -> list[Row]:
     work: dict[tuple[str, int], Callable[[], float]] = {}
     for size in _SIZES:
-        for name, action in _actions(base_url, history(size)).items():
+        for name, action in _actions(wire_format, base_url, history(size)).items():
             work[name, size] = cpu(action, effort)
     samples = interleaved(work, effort)
     small, large = _SIZES
     doubled = max(ratio(samples, (name, large), [(name, small)]) for name in OURS)
     linear = Goal(f"/ {small} messages", doubled, limit=2.2)
+    case, limit = f"{wire_format.title}invoke", wire_format.limits.history
     return [
-        compare(f"invoke, {small} messages", _of(samples, small), openai=0.05),
-        compare(f"invoke, {large} messages", _of(samples, large), more=[linear]),
+        compare(f"{case}, {small} messages", _of(samples, small), rival=limit),
+        compare(f"{case}, {large} messages", _of(samples, large), more=[linear]),
     ]
 
 
@@ -56,17 +61,19 @@ def history(size: int) -> list[BaseMessage]:
     return [*messages[: size - 1], HumanMessage("Which orders are open?")]
 
 
-def _actions(base_url: str, messages: list[BaseMessage]) -> dict[str, Callable[[], object]]:
+def _actions(
+    wire_format: Format, base_url: str, messages: list[BaseMessage]
+) -> dict[str, Callable[[], object]]:
     tools = _tools()
     written = [convert_to_openai_tool(tool) for tool in tools]
-    models = chat_models(base_url)
+    models = chat_models(wire_format, base_url)
     constant = models.pop(CONSTANT).bind(tools=written)
-    body = {"model": MODEL, "messages": convert_to_openai_messages(messages), "tools": written}
+    body = wire_format.write(messages, {"model": MODEL, "tools": written})
     actions: dict[str, Callable[[], object]] = {
         name: partial(model.bind_tools(tools).invoke, messages) for name, model in models.items()
     }
     actions[CONSTANT] = partial(constant.invoke, messages)
-    actions[HTTPX] = partial(BareHttpx(base_url).post, body)
+    actions[HTTPX] = partial(BareHttpx(wire_format, base_url).post, body)
     return actions
 
 

@@ -9,8 +9,8 @@ from functools import partial
 from itertools import cycle
 from tempfile import TemporaryDirectory
 
+from benchmarks.formats import CHAT_COMPLETIONS, OPENAI, UNSET, VENDOR
 from benchmarks.measure import DEPTHS, Effort, interleaved
-from benchmarks.peers import OPENAI, UNSET, VENDOR
 from benchmarks.report import Row, compare
 
 _LEAST = "langchain-core and httpx"
@@ -30,7 +30,10 @@ _MODELS = {
     _LEAST: "import langchain_core.language_models.chat_models, httpx",
 }
 _REPLIES = {name: f"{program}; model.invoke('Hello')" for name, program in _MODELS.items()}
-_REPLIES[_LEAST] = f"{_MODELS[_LEAST]}; httpx.Client().post({{url!r}}, json={{{{}}}}).json()"
+_REPLIES[_LEAST] = (
+    f"{_MODELS[_LEAST]}; url = {{url!r}} + {CHAT_COMPLETIONS.path!r}; "
+    "httpx.Client().post(url, json={{}}).json()"
+)
 
 # The start of the interpreter is the same for all and left out.
 _TIMED = """

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from benchmarks.formats import OURS, RIVALS, VENDOR
 from benchmarks.measure import Samples, ratio
-from benchmarks.peers import FLOOR, NAMES, OPENAI, OURS
+from benchmarks.peers import FLOOR
 
 _MICRO = 1e6
+_COLUMNS = (*OURS, *RIVALS, VENDOR, *FLOOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,14 @@ class Row:
         case: What was measured, with its unit.
         figures: The median of each peer.
         to_floor: How many times the floor the slower of ours needs.
-        to_openai: How many times `ChatOpenAI` the slower of ours needs.
+        to_rival: How many times the rival the slower of ours needs.
         goals: What is to hold.
     """
 
     case: str
     figures: Mapping[str, float]
     to_floor: float | None = None
-    to_openai: float | None = None
+    to_rival: float | None = None
     goals: Sequence[Goal] = field(default=())
 
 
@@ -61,7 +63,7 @@ def compare(
     *,
     floor: float | None = None,
     floor_is: Sequence[str] = FLOOR,
-    openai: float | None = None,
+    rival: float | None = None,
     more: Sequence[Goal] = (),
 ) -> Row:
     """Make a row of seconds by peer.
@@ -71,21 +73,22 @@ def compare(
         samples: The figures of each round.
         floor: How many times the floor ours may need, or `None` for no such goal.
         floor_is: Whose figures add up to the floor.
-        openai: The same for `ChatOpenAI`.
+        rival: The same for the rival, whichever of them was measured.
         more: Further goals.
     """
     to_floor = _slowest(samples, floor_is)
-    to_openai = _slowest(samples, (OPENAI,))
+    other = next((name for name in RIVALS if name in samples), "")
+    to_rival = _slowest(samples, (other,))
     goals = [
         Goal(text, measured, limit)
         for text, measured, limit in (
             ("/ floor", to_floor, floor),
-            ("/ ChatOpenAI", to_openai, openai),
+            (f"/ {other}", to_rival, rival),
         )
         if measured is not None and limit is not None
     ]
     figures = {name: median(values) * _MICRO for name, values in samples.items()}
-    return Row(case, figures, to_floor, to_openai, [*goals, *more])
+    return Row(case, figures, to_floor, to_rival, [*goals, *more])
 
 
 def _slowest(samples: Samples[str], others: Sequence[str]) -> float | None:
@@ -96,7 +99,7 @@ def _slowest(samples: Samples[str], others: Sequence[str]) -> float | None:
 
 def table(rows: Sequence[Row]) -> str:
     """Write the rows as a Markdown table."""
-    head = ["case", *NAMES, "/ floor", "/ ChatOpenAI", "goals"]
+    head = ["case", *_COLUMNS, "/ floor", "/ rival", "goals"]
     lines = [head, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     lines.insert(1, ["-" * width for width in widths])
@@ -109,9 +112,9 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    figures = [_figure(row.figures.get(name)) for name in NAMES]
+    figures = [_figure(row.figures.get(name)) for name in _COLUMNS]
     goals = "; ".join(map(str, row.goals))
-    return [row.case, *figures, _figure(row.to_floor), _figure(row.to_openai), goals]
+    return [row.case, *figures, _figure(row.to_floor), _figure(row.to_rival), goals]
 
 
 def _figure(figure: float | None) -> str:
@@ -127,7 +130,7 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "case": row.case,
             "figures": dict(row.figures),
             "to_floor": row.to_floor,
-            "to_openai": row.to_openai,
+            "to_rival": row.to_rival,
             "goals": [
                 {"text": goal.text, "measured": goal.measured, "limit": goal.limit, "met": goal.met}
                 for goal in row.goals

@@ -1,70 +1,40 @@
 """A server that costs its clients nothing to wait for: fixed replies, ready before anyone asks.
 
-It runs in a process of its own and answers every POST with the same bytes: a chat completion, or
-a stream of chunks where the body says `"stream": true`. It ends with its parent (its standard
-input closes) and after an hour at the latest.
+It runs in a process of its own and answers every POST of a format with the same bytes: a reply, or
+a stream where the body says `"stream": true`. It ends with its parent (its standard input closes)
+and after an hour at the latest.
 """
 
 import asyncio
-import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-CHUNKS = 300
-"""Chunks of text in a streamed reply."""
+from benchmarks.replies import REPLIES
+
 EVENTS_PER_WRITE = 10
 _LIFETIME = 3600.0
-_TEXT = "The meeting is on Thursday at ten, and Ada brings the figures of the third quarter."
-_COMMON: dict[str, Any] = {"id": "chatcmpl-7f3a", "created": 1700000000, "model": "bench/model"}
-_USAGE = {"prompt_tokens": 12, "completion_tokens": CHUNKS, "total_tokens": CHUNKS + 12}
+_ROOT = Path(__file__).parent.parent
 _HEADERS = (
     b"HTTP/1.1 200 OK\r\n"
     b"X-Request-ID: req-51c0e2\r\n"
     b"X-Session-ID: 0b6f1c2e-1a2b-41f1-9c3d-0242ac120002\r\n"
 )
+_PATH = re.compile(rb"POST [^ ?]*/(\w+)[ ?]")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _STREAM = re.compile(rb'"stream": ?true')
 
 
-def _dumps(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
-
-
-def _whole() -> bytes:
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": _TEXT},
-        "finish_reason": "stop",
-    }
-    reply = {**_COMMON, "object": "chat.completion", "choices": [choice], "usage": _USAGE}
-    body = _dumps(reply)
+def _whole(body: bytes) -> list[bytes]:
     head = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-    return _HEADERS + head + body
+    return [_HEADERS + head + body]
 
 
-def _chunk(choices: list[Any], **more: Any) -> bytes:
-    body = {**_COMMON, "object": "chat.completion.chunk", "choices": choices, **more}
-    return b"data: %s\n\n" % _dumps(body)
-
-
-def _delta(delta: dict[str, str], finish_reason: str | None = None) -> bytes:
-    return _chunk([{"index": 0, "delta": delta, "finish_reason": finish_reason}])
-
-
-def _streamed() -> list[bytes]:
+def _streamed(events: list[bytes]) -> list[bytes]:
     """The writes of a streamed reply; each is one chunk of HTTP with several events."""
-    events = [
-        _delta({"role": "assistant", "content": ""}),
-        *(_delta({"content": f" word{index}"}) for index in range(CHUNKS)),
-        _delta({}, "stop"),
-        _chunk([], usage=_USAGE),
-        b"data: [DONE]\n\n",
-    ]
     writes = []
     for start in range(0, len(events), EVENTS_PER_WRITE):
         data = b"".join(events[start : start + EVENTS_PER_WRITE])
@@ -74,11 +44,12 @@ def _streamed() -> list[bytes]:
     return [_HEADERS + head, *writes]
 
 
+_WHOLE = {path.encode(): _whole(replies.whole) for path, replies in REPLIES.items()}
+_STREAMED = {path.encode(): _streamed(replies.events) for path, replies in REPLIES.items()}
+
+
 class _Connection(asyncio.Protocol):
     """One connection, kept alive; asyncio sets TCP_NODELAY by itself."""
-
-    whole = [_whole()]  # noqa: RUF012  # never changed
-    streamed = _streamed()
 
     def __init__(self) -> None:
         self._received = bytearray()
@@ -90,7 +61,9 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         while (request := self._next_request()) is not None:
-            for piece in self.streamed if _STREAM.search(request) else self.whole:
+            path = _PATH.match(request)
+            assert path, request[:80]
+            for piece in (_STREAMED if _STREAM.search(request) else _WHOLE)[path[1]]:
                 self._transport.write(piece)
 
     def _next_request(self) -> bytes | None:
@@ -122,9 +95,9 @@ async def _serve() -> None:
 @contextmanager
 def raw_server() -> Iterator[str]:
     """Run the server and give its base URL."""
-    command = [sys.executable, "-P", str(Path(__file__))]
+    command = [sys.executable, "-m", "benchmarks.server"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:  # noqa: S603  # our own file
+    with subprocess.Popen(command, cwd=_ROOT, stdin=pipe, stdout=pipe, text=True) as process:  # noqa: S603  # our own file
         try:
             assert process.stdout is not None
             yield f"http://127.0.0.1:{int(process.stdout.readline())}"

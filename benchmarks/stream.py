@@ -2,21 +2,29 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 
+from benchmarks.formats import FORMATS, Format
 from benchmarks.measure import Effort, cpu, interleaved
 from benchmarks.peers import HTTPX, PROMPT, BareHttpx, chat_models, prompt_body
+from benchmarks.replies import CHUNKS
 from benchmarks.report import Row, compare
-from benchmarks.server import CHUNKS
 
 
 def measure(base_url: str, effort: Effort) -> list[Row]:
-    bare = BareHttpx(base_url)
+    return [_row(wire_format, base_url, effort) for wire_format in FORMATS]
+
+
+def _row(wire_format: Format, base_url: str, effort: Effort) -> Row:
+    models = chat_models(wire_format, base_url)
     work = {
-        name: _per_chunk(lambda model=model: model.stream(PROMPT), effort)  # type: ignore[misc]
-        for name, model in chat_models(base_url).items()
+        name: _per_chunk(partial(model.stream, PROMPT), effort) for name, model in models.items()
     }
-    work[HTTPX] = _per_chunk(lambda: bare.stream(prompt_body()), effort)
-    return [compare("stream, per chunk", interleaved(work, effort), floor=1.3, openai=0.3)]
+    bare = BareHttpx(wire_format, base_url)
+    work[HTTPX] = _per_chunk(partial(bare.stream, prompt_body(wire_format)), effort)
+    floor, rival = wire_format.limits.chunk
+    samples = interleaved(work, effort)
+    return compare(f"{wire_format.title}stream, per chunk", samples, floor=floor, rival=rival)
 
 
 def _per_chunk(stream: Callable[[], Iterable[object]], effort: Effort) -> Callable[[], float]:

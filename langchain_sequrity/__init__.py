@@ -1,7 +1,8 @@
 """LangChain and LangGraph agents under a security policy, through Sequrity Control.
 
-Chat models: `ChatSequrity`. What they send: `FeaturesHeader`, `PolicyHeader`, `ConfigHeader`.
-What comes back: `dual_llm_result` reads the verdict behind a message (`DualLLMResult`).
+Chat models: `ChatSequrity`, `SequrityMessages`. What they send: `FeaturesHeader`, `PolicyHeader`,
+`ConfigHeader`. What comes back: `dual_llm_result` reads the verdict behind a message
+(`DualLLMResult`).
 Labels on tool results: `labeled_tool_result`, `Labels`. What can go wrong:
 `langchain_sequrity.errors`. The same API on this machine: `langchain_sequrity.local.LocalServer`.
 """
@@ -10,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from langchain_sequrity.chat_models import ChatSequrity
+    from langchain_sequrity.chat_models import ChatSequrity, SequrityMessages
     from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
     from langchain_sequrity.labels import Labels, labeled_tool_result
     from langchain_sequrity.registration import register_init_chat_model
@@ -23,6 +24,7 @@ __all__ = [
     "FeaturesHeader",
     "Labels",
     "PolicyHeader",
+    "SequrityMessages",
     "dual_llm_result",
     "labeled_tool_result",
     "register_init_chat_model",
@@ -36,6 +38,7 @@ _HOME = {
     "FeaturesHeader": "headers",
     "Labels": "labels",
     "PolicyHeader": "headers",
+    "SequrityMessages": "chat_models",
     "dual_llm_result": "wire.dual_llm",
     "labeled_tool_result": "labels",
     "register_init_chat_model": "registration",

@@ -19,6 +19,7 @@ PUBLIC = [
     "FeaturesHeader",
     "Labels",
     "PolicyHeader",
+    "SequrityMessages",
     "dual_llm_result",
     "labeled_tool_result",
     "register_init_chat_model",

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 class SequrityChatModel(Parameters):
     """Base of `ChatSequrity` and `SequrityMessages`; see these for their use."""
+
+    _takes_tool_extras: ClassVar[bool] = False
 
     # Facts that LangChain asks for
 
@@ -152,8 +154,6 @@ class SequrityChatModel(Parameters):
             params["stop"] = stop
         if stream:
             params["stream"] = True
-            if self.stream_usage:
-                params.setdefault("stream_options", {"include_usage": True})
         for extra in (self.extra_body, kwargs.get("extra_body")):
             if extra:
                 params.update(extra)
@@ -325,7 +325,7 @@ class SequrityChatModel(Parameters):
 
         Args:
             tools: LangChain tools, functions, pydantic classes, TypedDicts or tool objects of
-                the OpenAI API.
+                the provider's API, those that the service runs itself among them.
             tool_choice: `"auto"`, `"none"`, `"any"` or `"required"`, a tool's name, `True` for
                 any tool, or an object of the API.
             strict: Whether arguments must fit the schema exactly.
@@ -339,7 +339,9 @@ class SequrityChatModel(Parameters):
         Raises:
             UsageError: If `tool_choice` names a tool that is not there.
         """
-        written = [write_tool(tool, strict=strict) for tool in tools]
+        written = [
+            write_tool(tool, strict=strict, extras=self._takes_tool_extras) for tool in tools
+        ]
         bound = {
             "tool_choice": write_tool_choice(tool_choice, written),
             "parallel_tool_calls": parallel_tool_calls,
@@ -367,8 +369,9 @@ class SequrityChatModel(Parameters):
         Args:
             schema: A pydantic class (the result is an instance of it), or a TypedDict, a JSON
                 Schema or an OpenAI function (the result is a dict).
-            method: `json_schema` uses `response_format`, `function_calling` a forced tool call,
-                `json_mode` asks for any JSON (say in the prompt what it should hold).
+            method: `json_schema` uses the format's own structured output, `function_calling` a
+                forced tool call, `json_mode` asks for any JSON (say in the prompt what it should
+                hold).
             include_raw: Return `{"raw": message, "parsed": …, "parsing_error": …}` and never
                 raise for a reply that does not parse.
             strict: Whether the reply must fit the schema exactly; not with `json_mode`.

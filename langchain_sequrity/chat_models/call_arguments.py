@@ -25,18 +25,25 @@ _NOT_FOR_THE_BODY = frozenset(
 _OF_THE_BODY = frozenset(
     {
         "frequency_penalty",
+        "include",
         "logit_bias",
         "logprobs",
         "max_tokens",
         "n",
+        "output_config",
         "presence_penalty",
+        "reasoning",
         "reasoning_effort",
         "seed",
         "service_tier",
         "stop",
+        "store",
         "temperature",
+        "thinking",
+        "top_k",
         "top_logprobs",
         "top_p",
+        "truncation",
     }
 )
 

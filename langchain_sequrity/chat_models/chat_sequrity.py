@@ -1,7 +1,7 @@
 """`ChatSequrity`: the OpenAI-format endpoints as a LangChain chat model."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Literal, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from pydantic import Field, model_validator
@@ -15,7 +15,10 @@ from langchain_sequrity.wire.routes import Format
 
 
 class ChatSequrity(SequrityChatModel):
-    """Chat model over Sequrity's chat/completions endpoints (`docs/protocol.md`, Chat completions).
+    """Chat model over Sequrity's endpoints in OpenAI's formats (`docs/protocol.md`).
+
+    By default it speaks chat/completions, with `use_responses_api=True` Responses. Its messages can
+    go on in either format, and in `SequrityMessages`.
 
     All arguments but `model` are given by keyword. Every field below is one. The most used:
 
@@ -28,6 +31,8 @@ class ChatSequrity(SequrityChatModel):
         base_url: Default: `SEQURITY_BASE_URL`, else `https://api.sequrity.ai`.
         provider: `None` (the service's default), `openai`, `openrouter` or `sequrity_azure`.
         endpoint_type: `chat` (default), `code` or `agent`.
+        use_responses_api: Speak Responses instead of chat/completions: reasoning items with their
+            encrypted content, built-in tools, `previous_response_id`.
         features: X-Features, a `FeaturesHeader` or a dict.
         policy: X-Policy: a `PolicyHeader`, SQRT text, or a `Path` to it.
         session_config: X-Config, a `ConfigHeader` or a dict.
@@ -41,9 +46,13 @@ class ChatSequrity(SequrityChatModel):
     message in the history that this very configuration obtained goes on; it can also be given as
     `config={"configurable": {"sequrity_session_id": …}}`.
 
-    A reply's `response_metadata` has `model_name`, `finish_reason`, `id` and, under `sequrity`,
-    `session_id` and `request_id`; after a dual-LLM turn also its status, labels and program
-    (see `dual_llm_result`).
+    A reply's `content` is text where it is nothing else. Over Responses, reasoning, citations,
+    function calls and the items of built-in tools make it a list of blocks; `text`, `tool_calls`
+    and `content_blocks` read both alike.
+
+    `response_metadata` has `model_name`, `finish_reason`, `id` and, under `sequrity`, `session_id`
+    and `request_id`; after a dual-LLM turn also its status, labels and program (see
+    `dual_llm_result`).
 
     Raises:
         UsageError: For a missing key, an unknown argument, or a provider that does not serve this
@@ -62,9 +71,9 @@ class ChatSequrity(SequrityChatModel):
         ```
     """
 
-    _wire: ClassVar[WireFormat] = chat_completions
-    _suffix: ClassVar[Format] = "chat/completions"
-
+    seed: int | None = None
+    stream_usage: bool = True
+    """Whether streams of chat/completions ask for token counts; Responses always has them."""
     n: int | None = Field(default=None, ge=1)
     """Number of replies to ask for; more than one cannot be streamed."""
     logprobs: bool | None = None
@@ -74,7 +83,18 @@ class ChatSequrity(SequrityChatModel):
     logit_bias: dict[str, int] | None = None
     service_tier: str | None = None
     use_responses_api: bool = False
-    """Not available in this version; the Responses format arrives with a later one."""
+    """Whether to speak Responses."""
+    use_previous_response_id: bool = False
+    """Whether a conversation goes on by the id of its last reply, with nothing sent but what came
+    after it. Only over Responses, and only where that reply is of the session that goes on."""
+    reasoning: dict[str, Any] | None = None
+    """Over Responses: `{"effort": …, "summary": …}`; `reasoning_effort` is its short form."""
+    include: list[str] | None = None
+    """Over Responses: what else to answer, such as `reasoning.encrypted_content`."""
+    store: bool | None = None
+    """Over Responses: whether the reply can be gone on from by its id."""
+    truncation: Literal["auto", "disabled"] | None = None
+    """Over Responses: whether a conversation that is too long is cut or refused."""
 
     def __init__(self, model: str | None = None, **kwargs: Any) -> None:
         """Take the model's name first and everything else by keyword."""
@@ -83,20 +103,41 @@ class ChatSequrity(SequrityChatModel):
         super().__init__(**kwargs)
 
     @model_validator(mode="after")
-    def _refuse_responses(self) -> Self:
+    def _check_format(self) -> Self:
+        """A parameter of the other format would be lost, or be refused by the service."""
+        mine, other = "chat/completions", "Responses (`use_responses_api=True`)"
+        strange: tuple[str, ...] = _OF_RESPONSES
         if self.use_responses_api:
-            msg = "`use_responses_api=True` is not built yet. Leave it out to use chat/completions."
-            raise UsageError(msg)
+            mine, other, strange = "Responses", "chat/completions", _OF_CHAT_COMPLETIONS
+        for name in strange:
+            if getattr(self, name) not in (None, False):
+                msg = f"`{name}` belongs to {other}, and this model speaks {mine}. Leave it out."
+                raise UsageError(msg)
         return self
+
+    @override
+    def _format(self) -> tuple[Format, WireFormat]:
+        if not self.use_responses_api:
+            return "chat/completions", chat_completions
+        from langchain_sequrity.wire import (  # noqa: PLC0415 - most programs speak one format
+            responses,
+        )
+
+        return "responses", responses
+
+    @override
+    def _sends_only_new(self) -> bool:
+        return self.use_previous_response_id
 
     @property
     @override
     def _llm_type(self) -> str:
-        return "sequrity-chat"
+        return "sequrity-chat"  # in either format: it is the same model to LangChain
 
     @override
     def _default_params(self) -> dict[str, Any]:
         own = {
+            "seed": self.seed,
             "n": self.n,
             "logprobs": self.logprobs,
             "top_logprobs": self.top_logprobs,
@@ -104,6 +145,10 @@ class ChatSequrity(SequrityChatModel):
             "presence_penalty": self.presence_penalty,
             "logit_bias": self.logit_bias,
             "service_tier": self.service_tier,
+            "reasoning": self.reasoning,
+            "include": self.include,
+            "store": self.store,
+            "truncation": self.truncation,
         }
         named = {name: value for name, value in own.items() if value is not None}
         return {**named, **super()._default_params()}
@@ -134,4 +179,10 @@ class ChatSequrity(SequrityChatModel):
         if stream and (params.get("n") or 1) > 1:
             msg = "Several replies (`n` > 1) cannot be streamed. Use `generate`, or `n=1`."
             raise UsageError(msg)
+        if stream and self.stream_usage and not self.use_responses_api:
+            params.setdefault("stream_options", {"include_usage": True})
         return params
+
+
+_OF_RESPONSES = ("use_previous_response_id", "reasoning", "include", "store", "truncation")
+_OF_CHAT_COMPLETIONS = ("n", "frequency_penalty", "presence_penalty", "logit_bias", "seed")

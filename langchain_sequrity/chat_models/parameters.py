@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
@@ -67,9 +67,6 @@ class Parameters(BaseChatModel):
         defer_build=True,  # the bases are never built, which saves a third of the import time
     )
 
-    _wire: ClassVar[WireFormat]
-    _suffix: ClassVar[Format]
-
     model_name: str = Field(alias="model", min_length=1)
     """One model for all roles, or `"planner,worker"`."""
     api_key: SecretStr | None = Field(default_factory=_env("SEQURITY_API_KEY"))
@@ -99,12 +96,9 @@ class Parameters(BaseChatModel):
     max_tokens: int | None = Field(default=None, ge=1)
     """Limit on the reply's tokens."""
     stop: list[str] | None = Field(default=None, alias="stop_sequences")
-    seed: int | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     streaming: bool = False
     """Whether `invoke` streams under the hood."""
-    stream_usage: bool = True
-    """Whether streams ask for token counts."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Further fields of the body."""
     extra_body: dict[str, Any] | None = None
@@ -221,6 +215,10 @@ class Parameters(BaseChatModel):
 
     # State that is made of the fields
 
+    def _format(self) -> tuple[Format, WireFormat]:
+        """The wire format: the last part of the path, and what reads and writes it."""
+        raise NotImplementedError
+
     def _ready(self) -> State:
         # Not through attribute access: pydantic looks private attributes up the slow way, and
         # this is asked several times a call.
@@ -238,13 +236,14 @@ class Parameters(BaseChatModel):
                 "them again with `model.model_copy(update={...})`."
             )
             raise UsageError(msg)
-        connection = self._connection()
+        suffix, wire = self._format()
         settings = Settings(
-            connection=connection,
-            wire=self._wire,
+            connection=self._connection(suffix),
+            wire=wire,
             on_denied=self.on_denied,
             on_session_expired=self.on_session_expired,
             include_response_headers=self.include_response_headers,
+            only_new_messages=self._sends_only_new(),
         )
         return State(settings, self._default_params(), self._identify())
 
@@ -272,7 +271,11 @@ class Parameters(BaseChatModel):
             http_async_client=self.http_async_client,
         )
 
-    def _connection(self) -> Connection:
+    def _sends_only_new(self) -> bool:
+        """Whether a conversation goes on by the id of its last reply."""
+        return False
+
+    def _connection(self, suffix: Format) -> Connection:
         llm_api_key = self.llm_api_key
         own = {
             name: value.get_secret_value() for name, value in (self.default_headers or {}).items()
@@ -283,7 +286,7 @@ class Parameters(BaseChatModel):
             llm_api_key=None if llm_api_key is None else llm_api_key.get_secret_value(),
             endpoint_type=self.endpoint_type,
             provider=self.provider,
-            suffix=self._suffix,
+            suffix=suffix,
             features=self.features,
             policy=self.policy,
             config=self.session_config,
@@ -315,7 +318,6 @@ class Parameters(BaseChatModel):
             "top_p": self.top_p,
             "max_tokens": self.max_tokens,
             "stop": self.stop,
-            "seed": self.seed,
             "reasoning_effort": self.reasoning_effort,
             **self.model_kwargs,
         }

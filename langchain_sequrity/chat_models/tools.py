@@ -1,19 +1,43 @@
-"""Tools, the choice among them, and shapes of answers, as chat/completions words them."""
+"""Tools, the choice among them, and shapes of answers, in the neutral words of `wire.tools`."""
 
 from typing import Any
 
+from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.wire.tools import name_of
+
+# A dict whose `type` is one of these is a JSON Schema or a function, and not a tool of the API.
+_CONVERTED = (None, "object", "function")
 
 
-def write_tool(tool: Any, *, strict: bool | None) -> dict[str, Any]:
-    """Write a tool; `strict` asks for arguments that fit the schema exactly."""
+def write_tool(tool: Any, *, strict: bool | None, extras: bool = False) -> dict[str, Any]:
+    """Write a tool.
+
+    Args:
+        tool: Any tool that LangChain knows, or a tool object of the provider's API.
+        strict: Asks for arguments that fit the schema exactly.
+        extras: Whether what the tool has as `extras`, such as `cache_control`, is for this format.
+
+    Returns:
+        The tool in neutral form; a tool object of the API stays as it is.
+    """
+    if isinstance(tool, dict) and _is_of_the_api(tool):
+        return tool if strict is None or tool.get("type") else {**tool, "strict": strict}
     written: dict[str, Any] = convert_to_openai_tool(tool, strict=strict)
     if strict is not None and isinstance(written.get("function"), dict):
         # `convert_to_openai_tool` leaves tools that are already in this form as they are.
         written = {**written, "function": {**written["function"], "strict": strict}}
+    if extras and isinstance(tool, BaseTool) and tool.extras:
+        written = {**written, **tool.extras}
     return written
+
+
+def _is_of_the_api(tool: dict[str, Any]) -> bool:
+    kind = tool.get("type")
+    is_flat = kind == "function" and "name" in tool and "function" not in tool
+    return is_flat or "input_schema" in tool or kind not in _CONVERTED
 
 
 def write_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> Any:
@@ -28,11 +52,13 @@ def write_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> Any:
         return "required"
     if isinstance(choice, dict) or choice in ("auto", "none", "required"):
         return choice
-    names = [tool["function"]["name"] for tool in tools if "function" in tool]
-    if choice not in names:
-        msg = f"`tool_choice` names the tool {choice!r}, but the tools are {names}."
-        raise UsageError(msg)
-    return {"type": "function", "function": {"name": choice}}
+    if choice in (names := [name_of(tool) for tool in tools]):
+        return {"type": "function", "function": {"name": choice}}
+    if choice in (kinds := [tool["type"] for tool in tools if name_of(tool) is None]):
+        return {"type": choice}
+    there = [*filter(None, names), *kinds]
+    msg = f"`tool_choice` names the tool {choice!r}, but the tools are {there}."
+    raise UsageError(msg)
 
 
 def write_response_format(schema: Any, *, strict: bool | None = None) -> dict[str, Any]:

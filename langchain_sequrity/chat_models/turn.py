@@ -16,8 +16,8 @@ from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import NotFound, PolicyDenied, SessionExpired, UsageError
 from langchain_sequrity.history import NEW_SESSION, prepare
 from langchain_sequrity.wire.chunks import as_chunk
-from langchain_sequrity.wire.dual_llm import METADATA_KEY, may_be_dual, unwrap
-from langchain_sequrity.wire.envelope_stream import EnvelopeReader
+from langchain_sequrity.wire.dual_llm import METADATA_KEY, may_be_dual, refuse_doubtful, unwrap
+from langchain_sequrity.wire.envelope_stream import DoubtReader, EnvelopeReader
 from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
 
 OnDenied = Literal["raise", "message"]
@@ -37,8 +37,14 @@ class WireFormat(Protocol):
         """A whole reply to messages."""
 
     @property
-    def StreamReader(self) -> Callable[[Describe], StreamReader[AIMessageChunk]]:  # noqa: N802
-        """The class that reads a stream."""
+    def StreamReader(  # noqa: N802
+        self,
+    ) -> Callable[[Describe, Mapping[str, Any]], StreamReader[AIMessageChunk]]:
+        """The class that reads a stream; it is told the body of the request."""
+
+    @property
+    def TELLS_DUAL_LLM(self) -> bool:  # noqa: N802
+        """Whether a reply shows marks of a dual-LLM session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,8 @@ class Settings:
         on_denied: Whether a denial raises or comes back as a refusal.
         on_session_expired: Whether an expired session raises or is replaced by a new one.
         include_response_headers: Whether messages show the headers of the reply.
+        only_new_messages: Whether a conversation goes on by the id of its last reply, with nothing
+            sent but what came after it.
     """
 
     connection: Connection
@@ -58,6 +66,7 @@ class Settings:
     on_denied: OnDenied = "raise"
     on_session_expired: OnSessionExpired = "raise"
     include_response_headers: bool = False
+    only_new_messages: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -85,6 +94,7 @@ class Turn:
     connection: Connection = field(init=False)
     dual_llm: bool | None = field(init=False)
     call: Call = field(init=False)
+    _body: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
         """Choose the session and write the call."""
@@ -102,13 +112,27 @@ class Turn:
             seal=self._seal,
             configured=self.configured_session_id,
         )
-        body = self.settings.wire.write_request(history.messages, self.params)
+        messages, params = history.messages, self.params
+        if self.settings.only_new_messages and history.resumed_at is not None:
+            messages, params = self._after(history.resumed_at, messages)
+        body = self.settings.wire.write_request(messages, params)
+        object.__setattr__(self, "_body", body)
         return self.connection.call(
             _dumps(body),
             session_id=history.session_id,
             resend=history.session_id is None and not history.has_results,
             extra_headers=headers,
         )
+
+    def _after(
+        self, index: int, messages: Sequence[BaseMessage]
+    ) -> tuple[Sequence[BaseMessage], Mapping[str, Any]]:
+        """What is new after a message of the session, and the fields that name that message."""
+        reply_id = messages[index].response_metadata.get("id")
+        new = messages[index + 1 :]
+        if not reply_id or not new or "previous_response_id" in self.params:
+            return messages, self.params
+        return new, {**self.params, "previous_response_id": reply_id}
 
     def _seal(self, session_id: str) -> str:
         return self.connection.seal(self.params["model"], session_id)
@@ -128,9 +152,11 @@ class Turn:
 
     def new_reader(self) -> StreamReader[AIMessageChunk]:
         """Make a reader for one streamed reply."""
-        reader = self.settings.wire.StreamReader(self._describe)
+        reader = self.settings.wire.StreamReader(self._describe, self._body)
         if self.dual_llm is False:
             return reader
+        if self.dual_llm is None and not self.settings.wire.TELLS_DUAL_LLM:
+            return DoubtReader(reader, refuse_doubtful)
         certain = self.dual_llm is True
         return EnvelopeReader(reader, self._judge_chunk, certain=certain)
 
@@ -167,6 +193,9 @@ class Turn:
         return described
 
     def _unwrap_if_dual(self, message: AIMessage, reply: Reply) -> AIMessage:
+        if self.dual_llm is None and not self.settings.wire.TELLS_DUAL_LLM:
+            refuse_doubtful(message)
+            return message
         seen = message.response_metadata
         if self.dual_llm or may_be_dual(seen.get("model_name"), seen.get("id"), reply):
             return self._judge(message)

@@ -36,6 +36,7 @@ class Answer:
         calls: Names of tools and the arguments they are called with.
         usage: Usage to report instead of what is counted.
         finish_reason: Finish reason to report instead of what follows from the answer.
+        stop_sequence: The stop sequence that the text was cut at.
     """
 
     text: str = ""
@@ -44,6 +45,7 @@ class Answer:
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
     usage: UsageMetadata | None = None
     finish_reason: str | None = None
+    stop_sequence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ def stream_answer(answer: Answer, request: ChatRequest) -> Iterator[AIMessageChu
         Reasoning, refusal, text and tool calls in this order, then one piece with usage and
         finish reason.
     """
-    cut = _within_limits(_stopped(answer, request.stop), request.max_tokens)
+    answer = _stopped(answer, request.stop)
+    cut = _within_limits(answer, request.max_tokens)
     for piece in _pieces(cut.reasoning):
         yield AIMessageChunk(content="", additional_kwargs={"reasoning_content": "".join(piece)})
     for piece in _pieces(cut.refusal):
@@ -84,8 +87,11 @@ def stream_answer(answer: Answer, request: ChatRequest) -> Iterator[AIMessageChu
 
 
 def _stopped(answer: Answer, stops: Sequence[str]) -> Answer:
-    ends = [end for stop in stops if stop and (end := answer.text.find(stop)) >= 0]
-    return replace(answer, text=answer.text[: min(ends)]) if ends else answer
+    ends = [(end, stop) for stop in stops if stop and (end := answer.text.find(stop)) >= 0]
+    if not ends:
+        return answer
+    end, stop = min(ends)
+    return replace(answer, text=answer.text[:end], stop_sequence=stop)
 
 
 def _within_limits(answer: Answer, limit: int | None) -> _Cut:
@@ -160,11 +166,10 @@ def _last(answer: Answer, cut: _Cut, request: ChatRequest) -> AIMessageChunk:
         audio=count_audio(request.messages),
         reasoning=count(cut.reasoning),
     )
-    return AIMessageChunk(
-        content="",
-        usage_metadata=usage,
-        response_metadata={"finish_reason": finish_reason, "model_name": request.model},
-    )
+    metadata = {"finish_reason": finish_reason, "model_name": request.model}
+    if answer.stop_sequence is not None and finish_reason == "stop":
+        metadata["stop_sequence"] = answer.stop_sequence
+    return AIMessageChunk(content="", usage_metadata=usage, response_metadata=metadata)
 
 
 # Log probabilities

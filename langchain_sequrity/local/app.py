@@ -107,7 +107,7 @@ def _later(route: Route) -> str | None:
         return "`lang-graph` endpoint"
     if route.suffix == "generate":
         return "policy generation (`generate`)"
-    return None if route.suffix == "chat/completions" else f"format `{route.suffix}`"
+    return None
 
 
 def _refusing(
@@ -117,8 +117,8 @@ def _refusing(
         guard.bearer(request.scope["by_name"], api_keys)
         refuse(
             501,
-            f"This version of the local server does not have the {what} yet. Use "
-            "`chat/completions`, or the hosted service.",
+            f"This version of the local server does not have the {what} yet. Use the hosted "
+            "service, or the endpoint types `chat`, `code` and `agent`.",
         )
 
     return endpoint

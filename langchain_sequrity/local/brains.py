@@ -25,6 +25,9 @@ _FINISH_REASONS = {
     "stop_sequence": "stop",
     "tool_use": "tool_calls",
     "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "pause_turn": "stop",
+    "refusal": "stop",  # the refusal itself is said beside
 }
 
 
@@ -52,8 +55,10 @@ class Brain(Protocol):
             context: Who is asked, and where.
 
         Returns:
-            Pieces of one message. `usage_metadata` and `response_metadata["finish_reason"]` are on
-            the last one only; tool call pieces have an integer `index`.
+            Pieces of one message: text as `content`, `reasoning_content`, `reasoning_signature`
+            and `refusal` in `additional_kwargs`, tool call pieces with an integer `index`.
+            `usage_metadata`, and `finish_reason` and `stop_sequence` in `response_metadata`, are
+            on the last one only.
 
         Raises:
             StatusError: To answer with an error status.
@@ -107,9 +112,10 @@ class ModelBrain:
         kwargs = _arguments(request)
         runnable: Any = self._model
         streams = request.stream
-        if request.tools and self._calls_tools:
-            runnable = self._model.bind_tools(request.tools, **_tool_arguments(request))
-        elif request.tools:
+        tools = [*request.tools, *request.server_tools]
+        if tools and self._calls_tools:
+            runnable = self._model.bind_tools(tools, **_tool_arguments(request))
+        elif tools:
             streams = False  # LangChain's fake models lose tool calls in streams
         try:
             if streams:
@@ -172,6 +178,7 @@ class _Neutral:
     def __init__(self) -> None:
         self._usage: UsageMetadata | None = None
         self._finish_reason: str | None = None
+        self._stop_sequence: str | None = None
         self._index = -1
         self._output_tokens = 0
 
@@ -180,6 +187,7 @@ class _Neutral:
         if message.usage_metadata is not None:
             self._usage = add_usage(self._usage, message.usage_metadata)
         self._finish_reason = _finish_reason(message.response_metadata) or self._finish_reason
+        self._stop_sequence = message.response_metadata.get("stop_sequence") or self._stop_sequence
         self._output_tokens += count_message(message)
         logprobs = message.response_metadata.get("logprobs")
         return AIMessageChunk(
@@ -201,14 +209,13 @@ class _Neutral:
     def last(self, request: ChatRequest) -> AIMessageChunk:
         usage = self._usage or usage_of(count_request(request), self._output_tokens)
         default = "tool_calls" if self._index >= 0 else "stop"
-        return AIMessageChunk(
-            content="",
-            usage_metadata=usage,
-            response_metadata={
-                "finish_reason": self._finish_reason or default,
-                "model_name": request.model,
-            },
-        )
+        metadata = {
+            "finish_reason": self._finish_reason or default,
+            "model_name": request.model,
+        }
+        if self._stop_sequence is not None:
+            metadata["stop_sequence"] = self._stop_sequence
+        return AIMessageChunk(content="", usage_metadata=usage, response_metadata=metadata)
 
 
 def _finish_reason(metadata: Mapping[str, Any]) -> str | None:
@@ -220,20 +227,18 @@ def _finish_reason(metadata: Mapping[str, Any]) -> str | None:
 
 
 def _said_beside(message: AIMessage) -> dict[str, Any]:
-    said = {
-        key: value
-        for key in ("reasoning_content", "refusal")
-        if (value := message.additional_kwargs.get(key))
-    }
-    if "reasoning_content" not in said and isinstance(message.content, list):
-        reasoning = "".join(
-            block.get("reasoning", "")
-            for block in message.content_blocks
-            if block["type"] == "reasoning"
-        )
-        if reasoning:
-            said["reasoning_content"] = reasoning
-    return said
+    """Reasoning, its signature and a refusal, from wherever the provider's package put them."""
+    said = {"reasoning_content": "", "reasoning_signature": "", "refusal": ""}
+    if isinstance(message.content, list):
+        for block in message.content_blocks:
+            if block["type"] == "reasoning":
+                said["reasoning_content"] += block.get("reasoning", "")
+                said["reasoning_signature"] += str(block.get("extras", {}).get("signature", ""))
+            elif block["type"] == "refusal":
+                said["refusal"] += block["refusal"]
+    for key in ("reasoning_content", "refusal"):
+        said[key] = message.additional_kwargs.get(key) or said[key]
+    return {key: value for key, value in said.items() if value}
 
 
 def _call_pieces(message: AIMessage) -> list[ToolCallChunk]:

@@ -24,6 +24,7 @@ from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.responses import EventStream, json_response
 from langchain_sequrity.local.sessions import SessionStore, bearer_digest
 from langchain_sequrity.local.turn import Fidelity, Incoming, Turn
+from langchain_sequrity.wire.exchange import Event
 from langchain_sequrity.wire.routes import Route
 from langchain_sequrity.wire.sse import write_event
 
@@ -153,23 +154,23 @@ class Chats:
         return EventStream(self._events(turn, first, pieces, keep), headers, on_end)
 
     async def _events(
-        self, turn: Turn, piece: str, pieces: Iterator[str], keep: Callable[[bytes], None]
+        self, turn: Turn, piece: Event, pieces: Iterator[Event], keep: Callable[[bytes], None]
     ) -> AsyncIterator[bytes]:
         sent: list[bytes] = []
         try:
             while not turn.is_over:
-                sent.append(write_event(piece))
+                sent.append(_bytes(piece))
                 yield sent[-1]
                 piece = await self._in_thread(partial(next, pieces))
         except StatusError as error:
-            yield _error_event(str(error), error.status)
+            yield _bytes(turn.error(str(error), error.status or 500))
             return
         except Exception:
             logger.exception("A stream of session %s failed", turn.session.id[:8])
-            yield _error_event("The server failed. Its log has the reason.", 500)
+            yield _bytes(turn.error("The server failed. Its log has the reason.", 500))
             return
         # What is left takes no brain. It is kept first: a client may repeat what it has read.
-        rest = b"".join(map(write_event, (piece, *pieces)))
+        rest = b"".join(map(_bytes, (piece, *pieces)))
         keep(b"".join(sent) + rest)
         yield rest
 
@@ -187,6 +188,5 @@ def _digest(incoming: Incoming) -> str:
     return hashlib.sha256(head + incoming.body).hexdigest()
 
 
-def _error_event(message: str, status: int | None) -> bytes:
-    error = {"message": message, "code": status}
-    return write_event(orjson.dumps({"error": error}).decode())
+def _bytes(event: Event) -> bytes:
+    return write_event(event.data, event.name)

@@ -5,7 +5,13 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-_KINDS = {"image_url": "an image", "input_audio": "a sound recording"}
+_KINDS = {
+    "image_url": "an image",
+    "image": "an image",
+    "input_audio": "a sound recording",
+    "audio": "a sound recording",
+    "text-plain": "a file",
+}
 
 
 def text_of(message: BaseMessage | None) -> str:
@@ -61,6 +67,7 @@ def attachments(message: BaseMessage | None) -> list[str]:
 def _attachment(part: dict[str, Any]) -> str | None:
     if part.get("type") != "file":
         return _KINDS.get(str(part.get("type")))
-    file = part.get("file", {})
-    name = file.get("filename") or file.get("file_id")
+    # The part of chat/completions has what it says inside, LangChain's block does not.
+    file = {**part, **part.get("extras", {}), **part.get("file", {})}
+    name = file.get("filename") or file.get("title") or file.get("file_id")
     return f"a file `{name}`" if name else "a file"

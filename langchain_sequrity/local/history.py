@@ -7,7 +7,9 @@ from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolM
 from langchain_sequrity.local.refusals import refuse
 
 
-def complete(messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]) -> list[BaseMessage]:
+def complete(
+    messages: Sequence[BaseMessage], stored: Sequence[BaseMessage], *, only_new: bool = False
+) -> list[BaseMessage]:
     """Return the whole conversation that a request stands for.
 
     A client may send the whole history each time, a trimmed one, or only what is new
@@ -17,6 +19,7 @@ def complete(messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]) -> 
     Args:
         messages: The messages of the request.
         stored: The session's conversation so far; empty in a new session.
+        only_new: Whether the request says itself that it holds only what is new.
 
     Returns:
         The conversation.
@@ -24,7 +27,8 @@ def complete(messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]) -> 
     Raises:
         StatusError: 400 if a tool call has no result, or a result no call.
     """
-    whole = list(messages) if _is_history(messages, stored) else _continued(messages, stored)
+    is_whole = not only_new and _is_history(messages, stored)
+    whole = list(messages) if is_whole else _continued(messages, stored)
     problem = _problem(whole)
     if problem is not None:
         refuse(400, problem)

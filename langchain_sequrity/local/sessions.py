@@ -44,6 +44,7 @@ class Session:
         messages: The conversation so far, the last reply included.
         turns: How many turns have ended.
         calls: How many tool calls were handed out.
+        reply: Id of the last reply, by which a request can go on from it.
         max_turns: How many turns it has, or `None` for no limit.
     """
 
@@ -54,6 +55,7 @@ class Session:
     messages: list[BaseMessage] = field(default_factory=list)
     turns: int = 0
     calls: int = 0
+    reply: str | None = None
     max_turns: int | None = None
 
     @property

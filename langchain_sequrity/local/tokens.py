@@ -22,6 +22,12 @@ _PER_FILE = 200
 # An hour of speech in base64 must not cost seconds to count: audio is counted by its size.
 _AUDIO_CHARACTERS_PER_TOKEN = 1_000
 
+# Kinds of blocks, in the words of chat/completions and in LangChain's own.
+_IMAGES = ("image_url", "image")
+_AUDIO = ("input_audio", "audio")
+# Where blocks of text have it.
+_SAYING = ("text", "refusal", "thinking")
+
 
 def split(text: str) -> list[str]:
     """Split text into tokens, which joined are the text again."""
@@ -50,7 +56,7 @@ def count_audio(messages: Iterable[BaseMessage]) -> int:
         _count_part(part)
         for message in messages
         for part in _parts(message)
-        if isinstance(part, dict) and part.get("type") == "input_audio"
+        if isinstance(part, dict) and part.get("type") in _AUDIO
     )
 
 
@@ -91,11 +97,11 @@ def _count_part(part: Any) -> int:
     if isinstance(part, str):
         return count(part)
     kind = part.get("type")
-    if kind == "image_url":
+    if kind in _IMAGES:
         return _PER_IMAGE
     if kind == "file":
         return _PER_FILE
-    if kind == "input_audio":
-        data = str(part.get("input_audio", {}).get("data", ""))
+    if kind in _AUDIO:
+        data = str(part.get("base64") or part.get("input_audio", {}).get("data", ""))
         return 1 + len(data) // _AUDIO_CHARACTERS_PER_TOKEN
-    return count(str(part.get("text") or part.get("refusal") or ""))
+    return count(str(next((part[key] for key in _SAYING if part.get(key)), "")))

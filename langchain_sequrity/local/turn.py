@@ -4,11 +4,11 @@ Nothing here is asynchronous or knows HTTP; `app` opens a turn, takes its reply,
 """
 
 import re
-import secrets
 import time
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from typing import Any, Literal
 
 import orjson
@@ -27,8 +27,9 @@ from langchain_sequrity.local.brains import Brain, BrainContext
 from langchain_sequrity.local.history import complete
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.sessions import Session, SessionStore, resume
-from langchain_sequrity.wire import chat_completions
-from langchain_sequrity.wire.exchange import ChatRequest
+from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead
+from langchain_sequrity.wire.formats import FORMATS
+from langchain_sequrity.wire.responses import session_of
 from langchain_sequrity.wire.routes import Route
 
 Fidelity = Literal["full", "documented"]
@@ -36,19 +37,6 @@ Fidelity = Literal["full", "documented"]
 _UUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
 _LONG_ID = re.compile(rf"tc-({_UUID})-")
 _SHORT_ID = re.compile(r"tc([0-9a-f]{12})[0-9a-f]{4}\Z")
-# What the service documents for chat/completions; whether more has an effect is not known (P4).
-_DOCUMENTED = frozenset(
-    {
-        "messages",
-        "model",
-        "temperature",
-        "top_p",
-        "tools",
-        "seed",
-        "reasoning_effort",
-        "response_format",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,27 +81,43 @@ class Turn:
         self._store = store
         self._brain = brain
         self._documented = fidelity == "documented"
+        self._format = FORMATS[incoming.route.suffix]
         self._context = BrainContext(endpoint_type=incoming.route.endpoint_type)
-        request = chat_completions.read_request(self._honoured(parse(incoming.body)))
+        request = self._format.read_request(self._honoured(parse(incoming.body)))
         self._count = _reply_count(request)
-        named = _named_sessions(request.messages, incoming.headers.get("x-session-id"))
+        named = _named_sessions(request, incoming.headers.get("x-session-id"))
         self.session = self._open(incoming, named)
         self.is_over = False
         self.summary = ""
         try:
             settings.apply(self.session, incoming.headers, new=not named)
-            messages = complete(request.messages, self.session.messages)
+            messages = self._conversation(request)
         except BaseException:
             self.close()
             raise
         self.request = replace(request, messages=messages)
-        self.reply_id = f"chatcmpl-{secrets.token_hex(12)}"
-        self.created = int(time.time())
+        self._head = ReplyHead(
+            self._format.new_reply_id(self.session.id),
+            int(time.time()),
+            self.request,
+            documented=self._documented,
+        )
+
+    def _conversation(self, request: ChatRequest) -> list[BaseMessage]:
+        if request.previous_reply is not None and request.previous_reply != self.session.reply:
+            refuse(
+                400,
+                f"The reply `{request.previous_reply}` is not the last one of its session, or was "
+                "not stored. Go on from the last one, or send the whole conversation.",
+            )
+        return complete(
+            request.messages, self.session.messages, only_new=request.previous_reply is not None
+        )
 
     def _honoured(self, body: Any) -> Any:
         if not self._documented or not isinstance(body, dict):
             return body
-        return {name: value for name, value in body.items() if name in _DOCUMENTED}
+        return {name: value for name, value in body.items() if name in self._format.DOCUMENTED}
 
     def _open(self, incoming: Incoming, named: set[str]) -> Session:
         place = incoming.route.path
@@ -128,26 +132,24 @@ class Turn:
     def reply(self) -> bytes:
         """Let the brain answer, and write the whole reply as JSON."""
         messages = [_whole(self._chunks()) for _ in range(self._count)]
-        reply = chat_completions.write_reply(
-            messages, reply_id=self.reply_id, model=self.request.model, created=self.created
-        )
-        body = orjson.dumps(reply)
+        body = orjson.dumps(self._format.write_reply(messages, self._head))
         self._finish(messages[0])
         return body
 
-    def stream(self) -> Generator[str, None, None]:
+    def stream(self) -> Generator[Event, None, None]:
         """Let the brain answer, and write the reply in pieces.
 
         The turn is over before its last pieces are handed out: a client that has read them may
         send its next request at once, or hang up.
         """
-        yield from chat_completions.write_stream(
-            self._finishing_chunks(),
-            reply_id=self.reply_id,
-            model=self.request.model,
-            created=self.created,
-            usage=self.request.stream_usage,
-        )
+        chunks = self._finishing_chunks()
+        # Before anything is written: an error of the brain then still has a status of its own.
+        first = list(islice(chunks, 1))
+        yield from self._format.write_stream(chain(first, chunks), self._head)
+
+    def error(self, message: str, status: int) -> Event:
+        """Write an error that comes up within the stream."""
+        return self._format.write_error(message, status)
 
     def _finishing_chunks(self) -> Iterator[AIMessageChunk]:
         chunks: list[AIMessageChunk] = []
@@ -182,6 +184,7 @@ class Turn:
             return
         session = self.session
         session.messages = [*self.request.messages, message]
+        session.reply = None if self.request.options.get("store") is False else self._head.id
         calls = len(message.tool_calls) + len(message.invalid_tool_calls)
         self.summary = f"{calls} tool call{'s' * (calls > 1)}" if calls else "text"
         if not calls:
@@ -217,11 +220,13 @@ def _reply_count(request: ChatRequest) -> int:
     return count
 
 
-def _named_sessions(messages: Iterable[BaseMessage], header: str | None) -> set[str]:
-    """Sessions that a request names: in its header, and in the ids of its tool results."""
+def _named_sessions(request: ChatRequest, header: str | None) -> set[str]:
+    """Sessions that a request names: in its header, and in ids of tool results and replies."""
     named = {header} if header else set()
+    if request.previous_reply is not None:
+        named.add(session_of(request.previous_reply) or request.previous_reply)
     short = header.replace("-", "")[-12:] if header else None
-    for message in messages:
+    for message in request.messages:
         call_id = message.tool_call_id if isinstance(message, ToolMessage) else ""
         match = _LONG_ID.match(call_id) or _SHORT_ID.match(call_id)
         if match and match[1] != short:

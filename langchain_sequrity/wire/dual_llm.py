@@ -20,13 +20,17 @@ from langchain_core.messages import AIMessage
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, PolicyDenied, ProgramFailed, TurnFailed
 from langchain_sequrity.labels import Labels
+from langchain_sequrity.wire.blocks import MODEL_PROVIDER
 from langchain_sequrity.wire.exchange import Reply
 from langchain_sequrity.wire.json_text import dumps
 
 M = TypeVar("M", bound=AIMessage)
+Content = str | list[str | dict[Any, Any]]
 
 METADATA_KEY = "sequrity"
 _NOT_REPORTED = "not reported"
+# Keys of a text block that belong to the text that was there.
+_OF_TEXT = ("text", "citations", "annotations", "logprobs")
 # Codes and messages are not published; these words stand in all recorded denials, and hardly in
 # failures of another kind.
 _DENIAL_CODE = re.compile(r"polic|den(y|ied)|control.?flow", re.IGNORECASE)
@@ -206,7 +210,7 @@ def unwrap(message: M, *, certain: bool) -> M:
             return message
         # Text beside a call or a refusal is no answer either, and is not shown as one.
         if calls or message.additional_kwargs.get("refusal"):
-            return message.model_copy(update={"content": ""})
+            return message.model_copy(update={"content": with_text(message.content, "")})
         raise _no_envelope(message, text)
     if result.status == "failure":
         raise _failure(result, _with_result(message, result, text, shown=""))
@@ -237,9 +241,60 @@ def _with_result(message: M, result: DualLLMResult, text: str, *, shown: str) ->
         "content": text,
         "shown": zlib.crc32(shown.encode("utf-8", "surrogatepass")),
     }
+    content = with_text(message.content, shown)
     return message.model_copy(
-        update={"content": shown, "response_metadata": {**seen, METADATA_KEY: own}}
+        update={"content": content, "response_metadata": {**seen, METADATA_KEY: own}}
     )
+
+
+def with_text(content: Content, text: str) -> Content:
+    """Put a text in the place of all text of a message's content; other blocks stay.
+
+    Args:
+        content: Content of a LangChain message.
+        text: The text; an empty one takes the text away. Any other is no refusal, so that blocks
+            of a refusal go as well.
+
+    Returns:
+        The content: text where nothing else is in it, blocks otherwise.
+    """
+    if isinstance(content, str):
+        return text
+    blocks: list[str | dict[Any, Any]] = []
+    is_placed = not text
+    for block in content:
+        kind = "text" if isinstance(block, str) else block.get("type")
+        if kind == "refusal" and text:
+            continue
+        if kind != "text":
+            blocks.append(block)
+        elif not is_placed:
+            is_placed = True
+            place = block if isinstance(block, dict) else {"type": "text"}
+            kept = {key: value for key, value in place.items() if key not in _OF_TEXT}
+            blocks.append({**kept, "text": text})
+    if not is_placed:
+        blocks.append({"type": "text", "text": text})
+    # In a stream the `index` ties a block to others that were shown before.
+    is_alone = len(blocks) == 1 and isinstance(blocks[0], dict) and "index" not in blocks[0]
+    return text if not blocks or (is_alone and text) else blocks
+
+
+def refuse_doubtful(message: AIMessage) -> None:
+    """Refuse an envelope where nothing tells whether the session is dual-LLM.
+
+    Raises:
+        BadReply: If the message's text is an envelope (`docs/behaviour.md`, P2).
+    """
+    text = str(message.text)
+    if not text.lstrip().startswith("{") or read_envelope(text) is None:
+        return
+    msg = (
+        "The reply is an object like that of a dual-LLM turn, and nothing says whether the session "
+        "is one. It is used neither as an answer nor as a verdict. Give "
+        '`features={"agent_arch": "dual-llm"}` or `{"agent_arch": "single-llm"}`.'
+    )
+    raise BadReply(msg, session_id=_session(message), body=text)
 
 
 def original_content(message: AIMessage) -> str | None:
@@ -298,12 +353,14 @@ def _denials(result: DualLLMResult) -> list[Mapping[str, Any]]:
 
 
 def _refused(turn: AIMessage, reason: str) -> AIMessage:
-    """The message of a turn that brought no answer: empty text and a refusal.
+    """The message of a turn that brought no answer: no text and a refusal.
 
-    LangChain's parsers raise on a refusal, so it is never read as an answer.
+    LangChain's parsers raise on a refusal, so it is never read as an answer. Where they find it
+    depends on the provider: for Anthropic's blocks it has to be a block.
     """
+    is_own = turn.response_metadata.get("model_provider") == MODEL_PROVIDER
     return AIMessage(
-        content="",
+        content="" if is_own else [{"type": "refusal", "refusal": reason}],
         additional_kwargs={**turn.additional_kwargs, "refusal": reason},
         response_metadata=turn.response_metadata,
         usage_metadata=turn.usage_metadata,

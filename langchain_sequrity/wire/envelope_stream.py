@@ -1,12 +1,15 @@
 """A dual-LLM reply that is streamed: nothing of it is shown before all of it has been read."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import orjson
 from langchain_core.messages import AIMessageChunk
 
 from langchain_sequrity.wire.dual_llm import may_be_dual
 from langchain_sequrity.wire.exchange import Event, Reply, StreamReader
+
+_REASONING = ("thinking", "redacted_thinking", "reasoning")
 
 
 class EnvelopeReader:
@@ -73,7 +76,7 @@ class EnvelopeReader:
     @staticmethod
     def _harmless(chunk: AIMessageChunk) -> bool:
         return not (
-            chunk.content
+            _says_something(chunk.content)
             or chunk.tool_call_chunks
             or chunk.usage_metadata
             or len(chunk.response_metadata) > 1  # more than the provider's name
@@ -85,6 +88,85 @@ class EnvelopeReader:
         if not held or not self._holds:  # no event showed a mark: an ordinary answer
             return held
         return [self._judge(held[0] if len(held) == 1 else held[0] + held[1:])]
+
+
+def _says_something(content: str | list[str | dict[Any, Any]]) -> bool:
+    if isinstance(content, str):
+        return bool(content)
+    return any(isinstance(one, str) or one.get("type") not in _REASONING for one in content)
+
+
+class DoubtReader:
+    """Holds back what may turn out to be an envelope, where nothing tells whether it could be one.
+
+    The formats that show no mark of a dual-LLM session leave one way only: text that begins like
+    an object is held until its end, and an envelope is then neither answer nor verdict
+    (`docs/behaviour.md`, P2).
+
+    Args:
+        inner: The reader of the format.
+        check: Raises for a whole reply whose text is an envelope.
+    """
+
+    def __init__(
+        self, inner: StreamReader[AIMessageChunk], check: Callable[[AIMessageChunk], object]
+    ) -> None:
+        self._inner = inner
+        self._check = check
+        self._is_doubtful = False
+        self._is_clear = False
+        self._held: list[AIMessageChunk] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream is over."""
+        return self._inner.done
+
+    def start(self, head: Reply) -> None:
+        """Take status and headers."""
+        self._inner.start(head)
+
+    def feed(self, event: Event) -> Iterable[AIMessageChunk]:
+        """Return what may be shown after this event."""
+        chunks = self._inner.feed(event)
+        if self._is_clear:
+            return chunks
+        shown = self._sifted(chunks)
+        return [*shown, *self._released()] if self._inner.done else shown
+
+    def end(self) -> Iterable[AIMessageChunk]:
+        """Return what is still held, if the stream is complete."""
+        return [*self._sifted(self._inner.end()), *self._released()]
+
+    def whole(self, reply: Reply) -> Iterable[AIMessageChunk]:
+        """Read the plain JSON of a service that does not stream."""
+        return [*self._sifted(self._inner.whole(reply)), *self._released()]
+
+    def _sifted(self, chunks: Iterable[AIMessageChunk]) -> list[AIMessageChunk]:
+        shown: list[AIMessageChunk] = []
+        for chunk in chunks:
+            text = str(chunk.text)
+            if self._is_clear or not (text or self._held):
+                shown.append(chunk)
+                continue
+            self._held.append(chunk)
+            start = text.lstrip()[:1]
+            if start and not self._is_doubtful:
+                self._is_doubtful = start == "{"
+                self._is_clear = not self._is_doubtful
+                if self._is_clear:
+                    shown += self._taken()
+        return shown
+
+    def _taken(self) -> list[AIMessageChunk]:
+        held, self._held = self._held, []
+        return held
+
+    def _released(self) -> list[AIMessageChunk]:
+        held = self._taken()
+        if held:
+            self._check(held[0] if len(held) == 1 else held[0] + held[1:])
+        return held
 
 
 def _body_may_be_dual(data: bytes | str, head: Reply) -> bool | None:

@@ -86,6 +86,8 @@ class ChatRequest:
         stream: Whether server-sent events were asked for.
         stream_usage: Whether a usage chunk was asked for.
         parallel_tool_calls: Whether several calls in one reply are allowed.
+        server_tools: Tools that the service runs itself, in the format's own words.
+        previous_reply: Id of the reply that this request goes on from, where the format has that.
         options: Every other field of the body, unchanged.
     """
 
@@ -99,4 +101,23 @@ class ChatRequest:
     stream: bool = False
     stream_usage: bool = False
     parallel_tool_calls: bool = True
+    server_tools: list[dict[str, Any]] = field(default_factory=list)
+    previous_reply: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyHead:
+    """What a reply says of itself, whatever the answer: the local server's side.
+
+    Attributes:
+        id: Id of the reply, in the format's own form.
+        created: Unix time in seconds.
+        request: What is answered.
+        documented: Whether only what the service documents may be written.
+    """
+
+    id: str
+    created: int
+    request: ChatRequest
+    documented: bool = False

@@ -149,11 +149,6 @@ def test_a_provider_that_does_not_serve_the_format_is_refused_with_those_that_do
         make_model(provider="anthropic")
 
 
-def test_the_responses_format_says_that_it_is_not_built_yet(make_model: Make) -> None:
-    with pytest.raises(UsageError, match="not built yet"):
-        make_model(use_responses_api=True)
-
-
 def test_a_lang_graph_call_needs_a_program(service: Service, make_model: Make) -> None:
     model = make_model(endpoint_type="lang-graph")
     with pytest.raises(UsageError, match="user_provided_program"):

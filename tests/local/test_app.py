@@ -20,6 +20,7 @@ from langchain_sequrity.local.chats import Services
 from langchain_sequrity.local.models import DeterministicModel
 from langchain_sequrity.local.script import Script, ScriptBrain
 from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH
+from langchain_sequrity.wire.sse import SSEDecoder
 from tests.local.api import (
     CHAT,
     WAIT,
@@ -39,11 +40,13 @@ from tests.local.conftest import Serve
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 JSON = {"Content-Type": "application/json"}
-OPEN = [
-    route
-    for route in CHAT_ROUTES
-    if route.suffix == "chat/completions" and route.endpoint_type != "lang-graph"
-]
+OPEN = [route for route in CHAT_ROUTES if route.endpoint_type != "lang-graph"]
+# What a format's smallest body has beside model and stream, and what its reply is.
+SMALLEST: dict[str, tuple[dict[str, Any], str, str]] = {
+    "chat/completions": ({"messages": BODY["messages"]}, "object", "chat.completion"),
+    "messages": ({"messages": BODY["messages"], "max_tokens": 99}, "type", "message"),
+    "responses": ({"input": "Hi"}, "object", "response"),
+}
 LATER = [route for route in (*CHAT_ROUTES, *POLICY_ROUTES) if route not in OPEN]
 
 
@@ -71,10 +74,52 @@ def test_health_needs_no_key_and_is_at_both_places(api: Api, path: str, method: 
 
 
 @pytest.mark.parametrize("route", OPEN, ids=lambda route: route.path)
-def test_every_chat_completions_route_answers(api: Api, route: Any) -> None:
-    reply = api.chat("Hi", path=route.path)
-    assert said(reply)["content"]
-    assert reply.json()["object"] == "chat.completion"
+def test_every_route_answers_in_its_format(api: Api, route: Any) -> None:
+    fields, key, kind = SMALLEST[route.suffix]
+    reply = api.post(route.path, json={"model": "m", **fields})
+    assert reply.status_code == 200, reply.text
+    assert reply.json()[key] == kind
+    assert "You said: Hi" in reply.text
+    assert session_of(reply)
+
+
+@pytest.mark.parametrize("route", OPEN, ids=lambda route: route.path)
+def test_every_route_streams_in_its_format(api: Api, route: Any) -> None:
+    fields, _, _ = SMALLEST[route.suffix]
+    reply = api.post(route.path, json={"model": "m", "stream": True, **fields})
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    names = [event.name for event in SSEDecoder().feed(reply.content)]
+    last = {"chat/completions": "", "messages": "message_stop", "responses": "response.completed"}
+    assert names[-1] == last[route.suffix]
+    assert session_of(reply)
+
+
+@pytest.mark.parametrize("suffix", SMALLEST)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_of_the_brain_has_its_own_status_in_every_format(
+    serve: Serve, suffix: str, stream: bool
+) -> None:
+    api = serve(script=[{"error": {"status": 529, "message": "Busy.", "retry_after": 3}}])
+    path = f"/control/chat/v1/{suffix}"
+    reply = api.post(path, json={"model": "m", "stream": stream, **SMALLEST[suffix][0]})
+    assert (reply.status_code, reply.headers["retry-after"]) == (529, "3")
+    assert detail(reply) == "Busy."
+
+
+@pytest.mark.parametrize("suffix", SMALLEST)
+def test_a_brain_that_breaks_off_ends_the_stream_with_an_error_of_the_format(
+    serve: Serve, suffix: str
+) -> None:
+    api = serve(model=Speaker(pieces=late_explosion))
+    body = {"model": "m", "stream": True, **SMALLEST[suffix][0]}
+    reply = api.post(f"/control/chat/v1/{suffix}", json=body)
+    assert reply.status_code == 200
+    last = SSEDecoder().feed(reply.content)[-1]
+    assert last.name == ("" if suffix == "chat/completions" else "error")
+    error = json.loads(last.data)
+    message = error["message"] if suffix == "responses" else error["error"]["message"]
+    assert "failed" in message
+    assert "secret-of-the-brain" not in reply.text
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
@@ -220,8 +221,18 @@ def test_chat_openai_invokes_and_streams_the_same(chat_openai: ChatOpenAI) -> No
 
 
 async def test_chat_openai_works_asynchronously(chat_openai: ChatOpenAI) -> None:
-    whole = await chat_openai.ainvoke("Hello there")
-    texts = [chunk.text async for chunk in chat_openai.astream("Hello there")]
+    # A client of this test's own: `ChatOpenAI` shares one that stays bound to a closed event loop.
+    async with httpx.AsyncClient() as client:
+        model = ChatOpenAI(
+            model=MODEL,
+            base_url=chat_openai.openai_api_base,
+            api_key=SecretStr("sq-test"),
+            max_retries=0,
+            use_responses_api=False,
+            http_async_client=client,
+        )
+        whole = await model.ainvoke("Hello there")
+        texts = [chunk.text async for chunk in model.astream("Hello there")]
     assert "".join(texts) == whole.text
 
 

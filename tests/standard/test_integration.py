@@ -1,7 +1,8 @@
 """langchain-tests' integration suite, unmodified, against a local server.
 
-Flags that stay off are those of the Anthropic format, and media in tool messages: chat/completions
-takes text there only (docs/protocol.md, Chat completions).
+Flags that stay off are what a format does not have (docs/protocol.md): media in tool messages and
+Anthropic's inputs in chat/completions, which takes text there only; audio in Messages; JSON without
+a schema in Messages.
 """
 
 import base64
@@ -14,7 +15,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
-from langchain_sequrity import ChatSequrity
+from langchain_sequrity import ChatSequrity, SequrityMessages
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -45,10 +46,8 @@ def _address(base_url: str) -> Iterator[None]:
         yield
 
 
-class TestChatSequrity(ChatModelIntegrationTests):
-    @property
-    def chat_model_class(self) -> type[BaseChatModel]:
-        return ChatSequrity
+class _Suite(ChatModelIntegrationTests):
+    """What holds for every format."""
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
@@ -57,10 +56,6 @@ class TestChatSequrity(ChatModelIntegrationTests):
     @property
     def model_override_value(self) -> str:
         return "any/other-model"
-
-    @property
-    def supports_json_mode(self) -> bool:
-        return True
 
     @property
     def supports_image_inputs(self) -> bool:
@@ -75,16 +70,16 @@ class TestChatSequrity(ChatModelIntegrationTests):
         return True
 
     @property
-    def supports_audio_inputs(self) -> bool:
-        return True
+    def details(self) -> list[str]:
+        """What the usage tells beside the totals."""
+        return ["reasoning_output", "cache_read_input"]
 
     @property
     def supported_usage_metadata_details(self) -> Any:
-        kinds = ["audio_input", "reasoning_output", "cache_read_input"]
-        return {"invoke": kinds, "stream": kinds}
+        return {"invoke": self.details, "stream": self.details}
 
     def invoke_with_audio_input(self, *, stream: bool = False) -> AIMessage:
-        part = {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}
+        part = {"type": "audio", "base64": "UklGRg==", "mime_type": "audio/wav"}
         return self._ask([HumanMessage([part])], stream=stream)
 
     def invoke_with_reasoning_output(self, *, stream: bool = False) -> AIMessage:
@@ -92,6 +87,10 @@ class TestChatSequrity(ChatModelIntegrationTests):
 
     def invoke_with_cache_read_input(self, *, stream: bool = False) -> AIMessage:
         return self._ask([HumanMessage("Hello again and again.")], stream=stream)
+
+    def invoke_with_cache_creation_input(self, *, stream: bool = False) -> AIMessage:
+        block = {"type": "text", "text": "Hello.", "cache_control": {"type": "ephemeral"}}
+        return self._ask([HumanMessage([block])], stream=stream)
 
     def _ask(self, messages: list[BaseMessage], *, stream: bool) -> AIMessage:
         model = self.chat_model_class(**self.standard_chat_model_params, **self.chat_model_params)
@@ -102,3 +101,69 @@ class TestChatSequrity(ChatModelIntegrationTests):
             total = chunk if total is None else total + chunk
         assert total is not None
         return total
+
+
+class TestChatSequrity(_Suite):
+    @property
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return ChatSequrity
+
+    @property
+    def supports_json_mode(self) -> bool:
+        return True
+
+    @property
+    def supports_audio_inputs(self) -> bool:
+        return True
+
+    @property
+    def details(self) -> list[str]:
+        return [*super().details, "audio_input"]
+
+
+class TestChatSequrityOverResponses(_Suite):
+    @property
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return ChatSequrity
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {**super().chat_model_params, "use_responses_api": True}
+
+    @property
+    def supports_json_mode(self) -> bool:
+        return True
+
+    @property
+    def supports_audio_inputs(self) -> bool:
+        return True
+
+    @property
+    def supports_image_tool_message(self) -> bool:
+        return True
+
+    @property
+    def supports_pdf_tool_message(self) -> bool:
+        return True
+
+
+class TestSequrityMessages(_Suite):
+    @property
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return SequrityMessages
+
+    @property
+    def supports_image_tool_message(self) -> bool:
+        return True
+
+    @property
+    def supports_pdf_tool_message(self) -> bool:
+        return True
+
+    @property
+    def supports_anthropic_inputs(self) -> bool:
+        return True
+
+    @property
+    def details(self) -> list[str]:
+        return [*super().details, "cache_creation_input"]

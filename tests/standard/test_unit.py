@@ -4,14 +4,10 @@ import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_tests.unit_tests import ChatModelUnitTests
 
-from langchain_sequrity import ChatSequrity
+from langchain_sequrity import ChatSequrity, SequrityMessages
 
 
-class TestChatSequrity(ChatModelUnitTests):
-    @property
-    def chat_model_class(self) -> type[BaseChatModel]:
-        return ChatSequrity
-
+class _Suite(ChatModelUnitTests):
     @property
     def chat_model_params(self) -> dict[str, object]:
         return {"model": "any/model", "base_url": "https://api.example", "api_key": "sq-test"}
@@ -36,3 +32,25 @@ class TestChatSequrity(ChatModelUnitTests):
     )
     def test_serdes(self, model: BaseChatModel, snapshot: object) -> None:
         super().test_serdes(model, snapshot)  # type: ignore[arg-type]
+
+
+class TestChatSequrity(_Suite):
+    @property
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return ChatSequrity
+
+
+class TestChatSequrityOverResponses(_Suite):
+    @property
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return ChatSequrity
+
+    @property
+    def chat_model_params(self) -> dict[str, object]:
+        return {**super().chat_model_params, "use_responses_api": True}
+
+
+class TestSequrityMessages(_Suite):
+    @property
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return SequrityMessages

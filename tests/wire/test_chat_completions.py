@@ -38,7 +38,7 @@ from langchain_sequrity.wire.chat_completions import (
     write_request,
     write_stream,
 )
-from langchain_sequrity.wire.exchange import Event, Reply
+from langchain_sequrity.wire.exchange import ChatRequest, Event, Reply, ReplyHead
 from langchain_sequrity.wire.sse import SSEDecoder, write_event
 
 PNG = "iVBORw0KGgo="
@@ -84,6 +84,10 @@ BOTH_WAYS: list[tuple[str, BaseMessage, dict[str, Any]]] = [
 def test_a_message_is_written_and_read_back(message: BaseMessage, wire: dict[str, Any]) -> None:
     assert write_messages([message]) == [wire]
     assert read_request({"model": "m", "messages": [wire]}).messages == [message]
+
+
+def _head() -> ReplyHead:
+    return ReplyHead("r", 0, ChatRequest("m", []))
 
 
 def _data(mime: str) -> str:
@@ -194,7 +198,7 @@ def test_tool_arguments_keep_unicode_and_every_digit() -> None:
     assert "李雷" in text
     assert str(2**80) in text
     reply = write_reply([AIMessage("", tool_calls=[{"id": "1", "name": "f", "args": args}])],
-                        reply_id="r", model="m", created=0)  # fmt: skip
+                        _head())  # fmt: skip
     [message] = read_reply(Reply(200, {}, orjson.dumps(reply)), _describe)
     assert message.tool_calls[0]["args"] == args
 
@@ -399,7 +403,7 @@ def _read_whole(text: bytes) -> None:
 
 
 def _read_streamed(text: bytes) -> None:
-    StreamReader(_describe).feed(Event("", text.decode()))
+    StreamReader(_describe, {}).feed(Event("", text.decode()))
 
 
 def test_an_error_object_in_a_good_reply_is_the_error_it_names() -> None:
@@ -411,7 +415,7 @@ def test_an_error_object_in_a_good_reply_is_the_error_it_names() -> None:
 def test_several_choices_are_several_messages_and_usage_counts_once() -> None:
     messages = [AIMessage("a"), AIMessage("b")]
     messages[0].usage_metadata = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
-    body = write_reply(messages, reply_id="r", model="m", created=0)
+    body = write_reply(messages, _head())
     read = read_reply(Reply(200, {}, orjson.dumps(body)), _describe)
     assert [message.content for message in read] == ["a", "b"]
     assert [message.usage_metadata is not None for message in read] == [True, False]
@@ -425,7 +429,7 @@ def _chunk(delta: dict[str, Any], **choice: Any) -> dict[str, Any]:
 
 
 def _read(*events: Any, describe: Any = _describe) -> AIMessageChunk:
-    reader = StreamReader(describe)
+    reader = StreamReader(describe, {})
     reader.start(Reply(200, {}))
     chunks: list[AIMessageChunk] = []
     for event in events:
@@ -562,7 +566,7 @@ def test_output_of_all_choices_is_counted() -> None:
     messages = [AIMessage("a"), AIMessage("b")]
     for message in messages:
         message.usage_metadata = {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7}
-    usage = write_reply(messages, reply_id="r", model="m", created=0)["usage"]
+    usage = write_reply(messages, _head())["usage"]
     assert usage == {"prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9}
 
 
@@ -619,8 +623,8 @@ def test_any_cut_of_any_stream_gives_the_same_message(
     text: str, calls: list[tuple[str, dict[str, Any]]], data: st.DataObject
 ) -> None:
     message = _message(text, calls)
-    lines = write_stream(_pieces(message), reply_id="r", model="m", created=0, usage=False)
-    stream = b"".join(write_event(line) for line in lines)
+    written = write_stream(_pieces(message), _head())
+    stream = b"".join(write_event(event.data, event.name) for event in written)
     cut = data.draw(st.integers(0, len(stream)))
     decoder = SSEDecoder()
     events = decoder.feed(stream[:cut]) + decoder.feed(stream[cut:])
@@ -636,7 +640,7 @@ def test_any_message_is_read_as_it_was_written(
     text: str, calls: list[tuple[str, dict[str, Any]]]
 ) -> None:
     message = _message(text, calls)
-    body = write_reply([message], reply_id="r", model="m", created=0)
+    body = write_reply([message], _head())
     [read] = read_reply(Reply(200, {}, orjson.dumps(body)), _describe)
     assert (read.content, read.tool_calls) == (message.content, message.tool_calls)
 

@@ -4,15 +4,27 @@ The client writes a request and reads a reply or its stream; the local server re
 and writes the reply or the stream. See `docs/protocol.md`, Chat completions.
 """
 
-from langchain_sequrity.wire.chat_completions.from_client import read_request
+from langchain_sequrity.wire.chat_completions.from_client import DOCUMENTED, read_request
 from langchain_sequrity.wire.chat_completions.from_server import StreamReader, read_reply
-from langchain_sequrity.wire.chat_completions.to_client import write_reply, write_stream
+from langchain_sequrity.wire.chat_completions.to_client import (
+    new_reply_id,
+    write_error,
+    write_reply,
+    write_stream,
+)
 from langchain_sequrity.wire.chat_completions.to_server import write_messages, write_request
 
+TELLS_DUAL_LLM = True
+"""Whether a reply of this format shows marks of a dual-LLM session (`docs/behaviour.md`, P2)."""
+
 __all__ = [
+    "DOCUMENTED",
+    "TELLS_DUAL_LLM",
     "StreamReader",
+    "new_reply_id",
     "read_reply",
     "read_request",
+    "write_error",
     "write_messages",
     "write_reply",
     "write_request",

@@ -4,10 +4,9 @@ Replies are untrusted: every shape that is not the protocol's becomes a `BadRepl
 not known here are kept, under the names they came with.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
-import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import (
@@ -18,18 +17,21 @@ from langchain_core.messages.tool import (
     tool_call_chunk,
 )
 
-from langchain_sequrity.errors import BadReply, StatusError, StreamInterrupted
+from langchain_sequrity.errors import StreamInterrupted
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
 from langchain_sequrity.wire.chunks import as_chunk
-from langchain_sequrity.wire.error_body import error_from_body
 from langchain_sequrity.wire.exchange import Event, Reply
-from langchain_sequrity.wire.json_text import excerpt, read_arguments
+from langchain_sequrity.wire.json_text import read_arguments
+from langchain_sequrity.wire.reply_body import (
+    MISSHAPEN,
+    OK,
+    Describe,
+    count,
+    error_inside,
+    read_object,
+    refuse,
+)
 
-Describe = Callable[[Reply], Mapping[str, Any]]
-"""What to add to a message's `response_metadata`, made from the head of the reply."""
-
-_IN_BODY = 200  # an error object inside a successful reply, where it names no status itself
-_EXCERPT = 200
 # Fields of the reply and of its message that are read by name; the others are kept as they are.
 _REPLY_FIELDS = {"choices", "usage", "object", "created", "model", "id"}
 _MESSAGE_FIELDS = {"role", "content", "tool_calls", "reasoning_content", "reasoning", "refusal"}
@@ -51,53 +53,23 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
         BadReply: If the body is not a chat completion.
         StatusError: If the body is an error object.
     """
-    body = _object(reply.body, reply)
+    body = read_object(reply.body, reply)
     if body.get("error"):
-        raise _error(body, reply)
+        raise error_inside(body, reply)
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
-        _refuse("a chat completion with `choices`", body, reply)
+        refuse("a chat completion with `choices`", body, reply)
     shared = {**_metadata(body), **describe(reply)}
     try:
         for choice in choices:
             if choice.get("error"):
-                raise _error(choice, reply)
+                raise error_inside(choice, reply)
         messages = [_read_choice(choice, shared) for choice in choices]
         usage = body.get("usage")
         messages[0].usage_metadata = _usage(usage) if usage else None
-    except (KeyError, TypeError, ValueError, AttributeError):
-        _refuse("choices with a `message`", body, reply)
+    except MISSHAPEN:
+        refuse("choices with a `message`", body, reply)
     return messages
-
-
-def _object(data: bytes | str, reply: Reply) -> dict[str, Any]:
-    try:
-        body = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        _refuse("JSON", data, reply)
-    if not isinstance(body, dict):
-        _refuse("a JSON object", body, reply)
-    return body
-
-
-def _refuse(expected: str, body: Any, reply: Reply) -> NoReturn:
-    msg = f"The service's reply is not {expected}. It begins with: {excerpt(body, _EXCERPT)!r}."
-    raise BadReply(
-        msg,
-        status=reply.status,
-        request_id=reply.headers.get("x-request-id"),
-        session_id=reply.headers.get("x-session-id"),
-        body=body.decode(errors="replace") if isinstance(body, bytes) else body,
-    ) from None
-
-
-def _error(body: dict[str, Any], reply: Reply) -> StatusError:
-    return error_from_body(
-        _IN_BODY,
-        body,
-        request_id=reply.headers.get("x-request-id"),
-        session_id=reply.headers.get("x-session-id"),
-    )
 
 
 def _metadata(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,20 +146,12 @@ def _tool_calls(
     return good, bad
 
 
-def _count(usage: Mapping[str, Any], name: str) -> int:
-    count = usage.get(name) or 0
-    if not isinstance(count, int):
-        msg = f"`{name}` is not an integer."
-        raise TypeError(msg)
-    return count
-
-
 def _usage(usage: Mapping[str, Any]) -> UsageMetadata:
-    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    prompt, completion = count(usage, "prompt_tokens"), count(usage, "completion_tokens")
     result = UsageMetadata(
         input_tokens=prompt,
         output_tokens=completion,
-        total_tokens=_count(usage, "total_tokens") or prompt + completion,
+        total_tokens=count(usage, "total_tokens") or prompt + completion,
     )
     prompt_details = usage.get("prompt_tokens_details") or {}
     completion_details = usage.get("completion_tokens_details") or {}
@@ -216,11 +180,12 @@ class StreamReader:
 
     Args:
         describe: Gives what to add to `response_metadata` of the finishing piece.
+        _asked: The body of the request; streams of this format read alike for all.
     """
 
-    def __init__(self, describe: Describe) -> None:
+    def __init__(self, describe: Describe, _asked: Mapping[str, Any]) -> None:
         self._describe = describe
-        self._head = Reply(_IN_BODY, {})
+        self._head = Reply(OK, {})
         self._metadata: dict[str, Any] = {}
         self._logprobs: dict[str, list[Any]] = {}
         self._calls = _CallIndices()
@@ -243,9 +208,9 @@ class StreamReader:
         if event.data == "[DONE]":
             self.done = True
             return () if self._finished else self._unfinished_piece()
-        body = self._last = _object(event.data, self._head)
+        body = self._last = read_object(event.data, self._head)
         if body.get("error") or event.name == "error":
-            raise _error(body, self._head)
+            raise error_inside(body, self._head)
         choices = body.get("choices")
         try:
             # A choice beyond the first only comes with `n` > 1, which is not sent with a stream.
@@ -253,10 +218,10 @@ class StreamReader:
                 return self._piece(body, choices[0])
             if usage := body.get("usage"):
                 return self._usage_piece(usage)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-            _refuse("a chunk of a chat completion", body, self._head)
+        except MISSHAPEN:
+            refuse("a chunk of a chat completion", body, self._head)
         if choices is None:
-            _refuse("a chunk of a chat completion", body, self._head)
+            refuse("a chunk of a chat completion", body, self._head)
         return ()
 
     def end(self) -> tuple[AIMessageChunk, ...]:
@@ -288,7 +253,7 @@ class StreamReader:
         if not finish_reason or self._finished:  # some repeat the finishing chunk
             return self._delta_piece(delta, {}, self._usage_once(body))
         if choice.get("error"):
-            raise _error(choice, self._head)
+            raise error_inside(choice, self._head)
         self._finished = True
         metadata = self._whole_metadata(body, finish_reason)
         return self._delta_piece(delta, metadata, self._usage_once(body))

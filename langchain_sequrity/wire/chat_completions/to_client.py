@@ -1,5 +1,6 @@
 """LangChain messages to the replies of chat/completions: what the local server answers."""
 
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -7,32 +8,32 @@ import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
 
+from langchain_sequrity.wire.exchange import Event, ReplyHead
 from langchain_sequrity.wire.json_text import dumps
 
 DONE = "[DONE]"
 _FINISHED_BY_CALLS = "tool_calls"
 
 
-def write_reply(
-    messages: Sequence[AIMessage], *, reply_id: str, model: str, created: int
-) -> dict[str, Any]:
+def new_reply_id(session_id: str) -> str:
+    """Make the id of a reply; it tells nothing of the session in this format."""
+    del session_id
+    return f"chatcmpl-{secrets.token_hex(12)}"
+
+
+def write_reply(messages: Sequence[AIMessage], head: ReplyHead) -> dict[str, Any]:
     """Write a whole reply.
 
     Args:
         messages: One message per choice. `finish_reason` and `logprobs` come from
             `response_metadata`; the prompt is counted once, the output of all choices.
-        reply_id: The reply's id.
-        model: The model's name as it is shown to the client.
-        created: Unix time in seconds.
+        head: What the reply says of itself.
 
     Returns:
         The JSON body.
     """
     body: dict[str, Any] = {
-        "id": reply_id,
-        "object": "chat.completion",
-        "created": created,
-        "model": model,
+        **_common(head, "chat.completion"),
         "choices": [_choice(index, message) for index, message in enumerate(messages)],
     }
     if usage := _usage_of_all(messages):
@@ -40,27 +41,22 @@ def write_reply(
     return body
 
 
-def write_stream(
-    chunks: Iterable[AIMessageChunk], *, reply_id: str, model: str, created: int, usage: bool
-) -> Iterator[str]:
+def _common(head: ReplyHead, kind: str) -> dict[str, Any]:
+    return {"id": head.id, "object": kind, "created": head.created, "model": head.request.model}
+
+
+def write_stream(chunks: Iterable[AIMessageChunk], head: ReplyHead) -> Iterator[Event]:
     """Write a streamed reply.
 
     Args:
         chunks: Pieces of one message. `finish_reason` is taken from whichever has it.
-        reply_id: The reply's id.
-        model: The model's name as it is shown to the client.
-        created: Unix time in seconds.
-        usage: Whether the usage was asked for; it then comes last, in a chunk of its own.
+        head: What the reply says of itself. Usage comes last, in an event of its own, if the
+            request asked for it.
 
     Yields:
-        The data of each event, `[DONE]` at the end.
+        The events, `[DONE]` at the end.
     """
-    head = {
-        "id": reply_id,
-        "object": "chat.completion.chunk",
-        "created": created,
-        "model": model,
-    }
+    common = _common(head, "chat.completion.chunk")
     role: dict[str, Any] = {"role": "assistant", "content": ""}
     finish_reason: str | None = None
     tokens: UsageMetadata | None = None
@@ -71,13 +67,22 @@ def write_stream(
         called = called or bool(chunk.tool_call_chunks)
         delta, logprobs = _delta(chunk), chunk.response_metadata.get("logprobs")
         if delta or logprobs or role:
-            yield _chunk(head, {**role, **delta}, logprobs=logprobs)
+            yield _chunk(common, {**role, **delta}, logprobs=logprobs)
             role = {}
     finish_reason = finish_reason or (_FINISHED_BY_CALLS if called else "stop")
-    yield _chunk(head, role, finish_reason=finish_reason)
-    if usage and tokens is not None:
-        yield orjson.dumps({**head, "choices": [], "usage": write_usage(tokens)}).decode()
-    yield DONE
+    yield _chunk(common, role, finish_reason=finish_reason)
+    if head.request.stream_usage and tokens is not None:
+        yield _event({**common, "choices": [], "usage": write_usage(tokens)})
+    yield Event("", DONE)
+
+
+def write_error(message: str, status: int) -> Event:
+    """Write an error that comes up within a stream."""
+    return _event({"error": {"message": message, "code": status}})
+
+
+def _event(body: Mapping[str, Any]) -> Event:
+    return Event("", orjson.dumps(body).decode())
 
 
 def _usage_of_all(messages: Sequence[AIMessage]) -> UsageMetadata | None:
@@ -172,11 +177,11 @@ def _fragment(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chunk(
-    head: Mapping[str, Any],
+    common: Mapping[str, Any],
     delta: Mapping[str, Any],
     *,
     finish_reason: str | None = None,
     logprobs: Any = None,
-) -> str:
+) -> Event:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": logprobs}
-    return orjson.dumps({**head, "choices": [choice]}).decode()
+    return _event({**common, "choices": [choice]})

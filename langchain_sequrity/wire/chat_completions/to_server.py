@@ -14,9 +14,10 @@ from langchain_core.messages import (
 )
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.wire.content import write_parts
+from langchain_sequrity.wire.chat_completions.content import write_parts
 from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.tool_results import write_tool_result
+from langchain_sequrity.wire.tools import neutral, read_function
 
 Message = dict[str, Any]
 
@@ -35,8 +36,17 @@ def write_request(messages: Sequence[BaseMessage], params: Mapping[str, Any]) ->
         UsageError: If a message has no place in this format.
     """
     body = {key: value for key, value in params.items() if value is not None}
+    if tools := body.get("tools"):
+        body["tools"] = [_function_tool(tool) for tool in tools]
     body["messages"] = write_messages(messages)
     return body
+
+
+def _function_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A function tool in the words of another format, in those of this one."""
+    if "function" in tool or (function := read_function(tool)) is None:
+        return tool
+    return neutral(function)
 
 
 def write_messages(messages: Sequence[BaseMessage]) -> list[Message]:

@@ -1,17 +1,17 @@
 """LangChain content blocks to the content parts of chat/completions.
 
-Input comes in several dialects: OpenAI's own parts, LangChain's standard blocks (v1), their
-predecessors with `source_type` (v0), and Anthropic's blocks. Each ends as one OpenAI part
-(`docs/protocol.md`, Chat completions).
+Blocks of any dialect (`media`) end as one OpenAI part each (`docs/protocol.md`, Chat completions).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.wire.media import Block, non_standard, read_media, unfit
 
 Part = dict[str, Any]
-Block = Mapping[str, Any]
+
+_FORMAT = "chat/completions"
 
 _AUDIO_FORMATS = {
     "audio/wav": "wav",
@@ -70,44 +70,17 @@ def _left_out(_block: Block) -> None:
     return None
 
 
-def _data(block: Block) -> tuple[str | None, str | None, str | None, str | None]:
-    """Mime type, base64 data, URL and file id of a media block in any dialect."""
-    source = block.get("source")
-    if isinstance(source, Mapping):  # Anthropic
-        data = source.get("data") if source.get("type") == "base64" else None
-        return source.get("media_type"), data, source.get("url"), source.get("file_id")
-    if block.get("source_type") == "base64":
-        return block.get("mime_type"), block.get("data"), None, None
-    if block.get("source_type") == "id":
-        return block.get("mime_type"), None, None, block.get("id")
-    return (
-        block.get("mime_type"),
-        block.get("base64") or block.get("data"),
-        block.get("url"),
-        block.get("file_id"),
-    )
-
-
-def _unfit(block: Block, way_out: str) -> UsageError:
-    keys = ", ".join(f"`{key}`" for key in sorted(block) if key != "type")
-    msg = (
-        f"A content block of type `{block.get('type')}` with {keys} does not fit into "
-        f"chat/completions. {way_out}"
-    )
-    return UsageError(msg)
-
-
 def _image(block: Block) -> Part:
-    mime_type, data, url, _file_id = _data(block)
-    if data is not None:
-        if not mime_type:
+    media = read_media(block)
+    url = media.url
+    if media.data is not None:
+        if not media.mime_type:
             raise _unfit(block, "Add `mime_type`, such as `image/png`.")
-        url = f"data:{mime_type};base64,{data}"
+        url = f"data:{media.mime_type};base64,{media.data}"
     if url is None:
         raise _unfit(block, "Give the image as `url` or as `base64` with `mime_type`.")
     image: Part = {"url": url}
-    detail = block.get("detail") or (block.get("extras") or {}).get("detail")
-    if detail:
+    if detail := media.extras.get("detail"):
         image["detail"] = detail
     return {"type": "image_url", "image_url": image}
 
@@ -118,30 +91,28 @@ def _image_url(block: Block) -> Part:
 
 
 def _audio(block: Block) -> Part:
-    mime_type, data, _url, _file_id = _data(block)
-    kind = _AUDIO_FORMATS.get((mime_type or "").lower())
-    if data is None or kind is None:
+    media = read_media(block)
+    kind = _AUDIO_FORMATS.get((media.mime_type or "").lower())
+    if media.data is None or kind is None:
         known = ", ".join(f"`{name}`" for name in _AUDIO_FORMATS)
         raise _unfit(block, f"Give the audio as `base64` with a `mime_type` of {known}.")
-    return {"type": "input_audio", "input_audio": {"data": data, "format": kind}}
+    return {"type": "input_audio", "input_audio": {"data": media.data, "format": kind}}
 
 
 def _file(block: Block) -> Part:
     if "file" in block:  # already OpenAI's form
         return dict(block)
-    mime_type, data, _url, file_id = _data(block)
-    if file_id is not None:
-        return {"type": "file", "file": {"file_id": file_id}}
-    if data is None or not mime_type:
+    media = read_media(block)
+    if media.file_id is not None:
+        return {"type": "file", "file": {"file_id": media.file_id}}
+    if media.data is None or not media.mime_type:
         raise _unfit(block, "Give the file as `base64` with `mime_type`, or as `file_id`.")
-    extras = block.get("extras") or {}
-    name = block.get("filename") or block.get("title") or block.get("name")
-    name = (
-        name or extras.get("filename") or extras.get("name") or f"file.{mime_type.split('/')[-1]}"
-    )
     return {
         "type": "file",
-        "file": {"filename": name, "file_data": f"data:{mime_type};base64,{data}"},
+        "file": {
+            "filename": media.name or f"file.{media.mime_type.split('/')[-1]}",
+            "file_data": f"data:{media.mime_type};base64,{media.data}",
+        },
     }
 
 
@@ -163,10 +134,11 @@ def _video(block: Block) -> Part:
 
 
 def _non_standard(block: Block) -> Part:
-    value = block.get("value")
-    if not isinstance(value, Mapping):
-        raise _unfit(block, "Its `value` must be the provider's own block.")
-    return dict(value)
+    return non_standard(block, _FORMAT)
+
+
+def _unfit(block: Block, way_out: str) -> UsageError:
+    return unfit(block, _FORMAT, way_out)
 
 
 _WRITERS: dict[str | None, Callable[[Block], Part | None]] = {
@@ -176,6 +148,10 @@ _WRITERS: dict[str | None, Callable[[Block], Part | None]] = {
     "image_url": _image_url,
     "audio": _audio,
     "input_audio": _as_is,
+    "input_image": _image,
+    "input_file": _file,
+    "input_text": _text,
+    "output_text": _text,
     "file": _file,
     "document": _document,
     "video": _video,

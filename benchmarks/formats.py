@@ -1,0 +1,128 @@
+"""The formats: who speaks each, how it is spoken by hand, and what ours may cost."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from langchain_anthropic import ChatAnthropic
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
+from sequrity.control import FeaturesHeader as VendorFeatures  # type: ignore[import-untyped]
+from sequrity.control.integrations.langgraph import (  # type: ignore[import-untyped]
+    LangGraphChatSequrityAI,
+)
+
+from langchain_sequrity import ChatSequrity, FeaturesHeader, SequrityMessages
+from langchain_sequrity.wire import chat_completions, messages, responses
+
+SINGLE = "ours, single-llm"
+UNSET = "ours, unset"
+OPENAI = "ChatOpenAI"
+ANTHROPIC = "ChatAnthropic"
+VENDOR = "vendor"
+OURS = (SINGLE, UNSET)
+"""Our model of the format, with `features` of a single-LLM session, and without `features`."""
+RIVALS = (OPENAI, ANTHROPIC)
+"""What one would use instead; each format has one of them."""
+
+MODEL = "bench/model"
+KEY = "sk-benchmark"
+
+
+class Limits(NamedTuple):
+    """How many times the floor (the first figure) or the rival (the second) ours may need.
+
+    Attributes:
+        invoke: For a call with a short prompt.
+        chunk: For a chunk of a stream.
+        history: For a call with 200 messages; there is no limit beside the floor.
+    """
+
+    invoke: tuple[float, float]
+    chunk: tuple[float, float]
+    history: float
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format.
+
+    Attributes:
+        title: What its rows begin with.
+        path: Where it is spoken by hand.
+        models: The chat models that speak it; each is made from the server's base URL.
+        limits: What is to hold of ours.
+        write: Messages and further fields to a body.
+        text_of: The text of a whole reply.
+        piece_of: The text that an event of a stream adds.
+    """
+
+    title: str
+    path: str
+    models: Mapping[str, Callable[[str], BaseChatModel]]
+    limits: Limits
+    write: Callable[[Sequence[BaseMessage], Mapping[str, Any]], dict[str, Any]]
+    text_of: Callable[[Any], str]
+    piece_of: Callable[[Any], str]
+
+
+def _ours(
+    model: Callable[..., BaseChatModel], **kwargs: Any
+) -> dict[str, Callable[[str], BaseChatModel]]:
+    single = FeaturesHeader.single_llm()
+    return {
+        SINGLE: lambda url: model(MODEL, api_key=KEY, base_url=url, features=single, **kwargs),
+        UNSET: lambda url: model(MODEL, api_key=KEY, base_url=url, **kwargs),
+    }
+
+
+def _chat_openai(url: str, **kwargs: Any) -> BaseChatModel:
+    return ChatOpenAI(model=MODEL, api_key=SecretStr(KEY), base_url=f"{url}/v1", **kwargs)
+
+
+CHAT_COMPLETIONS = Format(
+    title="",
+    path="/v1/chat/completions",
+    models={
+        **_ours(ChatSequrity),
+        OPENAI: _chat_openai,
+        VENDOR: lambda url: LangGraphChatSequrityAI(
+            sequrity_api_key=KEY, features=VendorFeatures.single_llm(), base_url=url, model=MODEL
+        ),
+    },
+    limits=Limits(invoke=(1.4, 0.5), chunk=(1.3, 0.3), history=0.05),
+    write=chat_completions.write_request,
+    text_of=lambda reply: reply["choices"][0]["message"]["content"],
+    piece_of=lambda event: "".join(
+        choice["delta"].get("content", "") for choice in event["choices"]
+    ),
+)
+MESSAGES = Format(
+    title="Messages: ",
+    path="/v1/messages",
+    models={
+        **_ours(SequrityMessages),
+        ANTHROPIC: lambda url: ChatAnthropic(
+            model_name=MODEL, api_key=SecretStr(KEY), base_url=url, timeout=None, stop=None
+        ),
+    },
+    limits=Limits(invoke=(1.4, 0.62), chunk=(1.4, 0.75), history=0.15),
+    write=messages.write_request,
+    text_of=lambda reply: reply["content"][0]["text"],
+    piece_of=lambda event: event.get("delta", {}).get("text", ""),
+)
+RESPONSES = Format(
+    title="Responses: ",
+    path="/v1/responses",
+    models={
+        **_ours(ChatSequrity, use_responses_api=True),
+        OPENAI: lambda url: _chat_openai(url, use_responses_api=True),
+    },
+    limits=Limits(invoke=(1.4, 0.5), chunk=(1.4, 0.5), history=0.15),
+    write=responses.write_request,
+    text_of=lambda reply: reply["output"][0]["content"][0]["text"],
+    piece_of=lambda event: event.get("delta", ""),
+)
+FORMATS = (CHAT_COMPLETIONS, MESSAGES, RESPONSES)

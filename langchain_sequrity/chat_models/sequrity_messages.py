@@ -1,0 +1,156 @@
+"""`SequrityMessages`: the Anthropic-format endpoints as a LangChain chat model."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.runnables import Runnable
+from pydantic import Field
+from typing_extensions import override
+
+from langchain_sequrity.chat_models.base import SequrityChatModel
+from langchain_sequrity.chat_models.turn import WireFormat
+from langchain_sequrity.wire import messages
+from langchain_sequrity.wire.routes import Format
+
+if TYPE_CHECKING:
+    from langchain_sequrity.chat_models.structured_output import Method, Schema
+
+
+class SequrityMessages(SequrityChatModel):
+    """Chat model over Sequrity's endpoints in Anthropic's format (`docs/protocol.md`, Messages).
+
+    All arguments but `model` are given by keyword. Every field below is one. Those of connection,
+    policy and session are the same as in `ChatSequrity`; further ones:
+
+    Args:
+        model: One model for all roles, or `"planner,worker"`.
+        provider: `None` (the service's default) or `anthropic`.
+        max_tokens: Limit on the reply's tokens. The format demands one: 16,384 if none is given,
+            and the budget for thinking on top of it.
+        thinking: `{"type": "enabled", "budget_tokens": …}`, `{"type": "adaptive"}` or
+            `{"type": "disabled"}`.
+        top_k: Sample from this many tokens only.
+        stop: Stop sequences; `stop_sequences` is the same.
+
+    A reply's `content` is text where it is nothing else, and the list of Anthropic's blocks as they
+    came otherwise: thinking with its signature, tool calls, citations, the service's own tools.
+    They go back as they came. `text`, `tool_calls` and `content_blocks` read both alike.
+
+    Consecutive messages of one side are put into one turn, and system messages into the system
+    prompt, wherever they stand: the format has them nowhere else.
+
+    `response_metadata` has `model_name`, `stop_reason`, `id` and, under `sequrity`, `session_id`
+    and `request_id`; after a dual-LLM turn also its status, labels and program (see
+    `dual_llm_result`).
+
+    Raises:
+        UsageError: For a missing key, an unknown argument, or a provider that does not serve this
+            format. Calls raise the other errors of `langchain_sequrity.errors`.
+
+    Example:
+        ```python
+        from langchain_sequrity import SequrityMessages
+        from langchain_sequrity.local import LocalServer
+
+        with LocalServer() as server:
+            model = SequrityMessages("any/model", base_url=server.base_url)
+            print(model.invoke("Hello!").text)
+            for chunk in model.stream("Hello again!"):
+                print(chunk.text, end="")
+        ```
+    """
+
+    _takes_tool_extras: ClassVar[bool] = True
+
+    temperature: float | None = Field(default=None, ge=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
+    """Sample from this many tokens only."""
+    thinking: dict[str, Any] | None = None
+    """Whether and how long the model thinks before it answers."""
+    output_config: dict[str, Any] | None = None
+    """`{"format": {"type": "json_schema", "schema": …}}`; see `with_structured_output`."""
+    service_tier: str | None = None
+
+    def __init__(self, model: str | None = None, **kwargs: Any) -> None:
+        """Take the model's name first and everything else by keyword."""
+        if model is not None:
+            kwargs["model"] = model
+        super().__init__(**kwargs)
+
+    @property
+    @override
+    def _llm_type(self) -> str:
+        return "sequrity-messages"
+
+    @override
+    def _format(self) -> tuple[Format, WireFormat]:
+        return "messages", messages
+
+    @override
+    def _default_params(self) -> dict[str, Any]:
+        own = {
+            "top_k": self.top_k,
+            "thinking": self.thinking,
+            "output_config": self.output_config,
+            "service_tier": self.service_tier,
+        }
+        named = {name: value for name, value in own.items() if value is not None}
+        return {**named, **super()._default_params()}
+
+    @override
+    def with_structured_output(
+        self,
+        schema: "Schema | None" = None,
+        *,
+        method: "Method" = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Answer in a given shape.
+
+        As `ChatSequrity.with_structured_output`, but for two things that the format lacks:
+        `json_mode` with a schema is `json_schema`, and a model that thinks cannot be forced to
+        call a tool. With `function_calling` it is then asked to, and a call that does not come
+        raises `ForcedToolMissing`.
+
+        Args:
+            schema: A pydantic class (the result is an instance of it), or a TypedDict, a JSON
+                Schema or an OpenAI function (the result is a dict).
+            method: `json_schema` uses `output_config`, `function_calling` a forced tool call.
+            include_raw: Return `{"raw": message, "parsed": …, "parsing_error": …}` and never
+                raise for a reply that does not parse.
+            strict: Whether the reply must fit the schema exactly.
+            **kwargs: Further fields of the body, such as `tools`.
+
+        Returns:
+            A runnable with the input of the model.
+
+        Raises:
+            UsageError: If the arguments do not go together.
+
+        Example:
+            ```python
+            from pydantic import BaseModel
+            from langchain_sequrity import SequrityMessages
+            from langchain_sequrity.local import LocalServer
+
+
+            class City(BaseModel):
+                name: str
+
+
+            with LocalServer() as server:
+                model = SequrityMessages("any/model", base_url=server.base_url)
+                city = model.with_structured_output(City).invoke("The city is 'Oslo'.")
+                assert isinstance(city, City)
+            ```
+        """
+        if method == "json_mode" and schema is not None:
+            method = "json_schema"
+        thinking = kwargs.get("thinking") or self.thinking or {}
+        if method == "function_calling" and thinking.get("type") in ("enabled", "adaptive"):
+            kwargs = {"tool_choice": "auto", **kwargs}
+        return super().with_structured_output(
+            schema, method=method, include_raw=include_raw, strict=strict, **kwargs
+        )

@@ -1,0 +1,197 @@
+"""Images, files and sounds of LangChain messages, in whatever dialect they are written.
+
+Users write OpenAI's parts, LangChain's standard blocks (v1), their predecessors with
+`source_type` (v0), and Anthropic's blocks. Each is read here into one form, which every wire
+format writes as its own.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from langchain_sequrity.errors import UsageError
+
+Block = Mapping[str, Any]
+Kind = Literal["image", "audio", "file", "video"]
+
+_DATA_URI = re.compile(r"data:([^;,]*)[^,]*;base64,")
+_KINDS: dict[Any, Kind] = {
+    "image": "image",
+    "image_url": "image",
+    "input_image": "image",
+    "audio": "audio",
+    "input_audio": "audio",
+    "file": "file",
+    "document": "file",
+    "input_file": "file",
+    "video": "video",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An image, a file, a sound or a video.
+
+    Attributes:
+        kind: What it is.
+        mime_type: Its type, such as `image/png`, where it is known.
+        data: Its bytes as base64.
+        url: Where it is instead.
+        file_id: Or what the provider knows it by.
+        name: Name of the file.
+        extras: Everything else that was said of it, such as `detail` or `cache_control`.
+    """
+
+    kind: Kind
+    mime_type: str | None = None
+    data: str | None = None
+    url: str | None = None
+    file_id: str | None = None
+    name: str | None = None
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+
+def is_media(block: Block) -> bool:
+    """Whether a block is one of media, in any dialect."""
+    return block.get("type") in _KINDS
+
+
+def read_media(block: Block) -> Media:
+    """Read a block of media.
+
+    Args:
+        block: The block, in any dialect.
+
+    Returns:
+        What it holds; what a format needs of it may still be missing.
+
+    Example:
+        ```python
+        from langchain_sequrity.wire.media import read_media
+
+        part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+        assert read_media(part).mime_type == "image/png"
+        ```
+    """
+    kind = block["type"]
+    inner = block.get(kind)
+    if kind == "image_url" or (kind == "input_image" and "image_url" in block):
+        return _of_url("image", block, block.get("image_url"))
+    if kind == "input_audio":
+        return _openai_audio(block, inner if isinstance(inner, Mapping) else block)
+    if kind == "input_file" or (kind == "file" and isinstance(inner, Mapping)):
+        return _openai_file(block, inner if isinstance(inner, Mapping) else block)
+    return _standard(block)
+
+
+def _of_url(kind: Kind, block: Block, given: Any) -> Media:
+    image = given if isinstance(given, Mapping) else {"url": given}
+    url = image.get("url")
+    mime_type, data = _split(url)
+    detail = image.get("detail") or block.get("detail")
+    extras = _extras(block, {"type", "image_url", "detail"})
+    if detail:
+        extras["detail"] = detail
+    return Media(kind, mime_type, data, None if data is not None else url, extras=extras)
+
+
+def _openai_audio(block: Block, audio: Block) -> Media:
+    mime_type = {"wav": "audio/wav", "mp3": "audio/mpeg"}.get(str(audio.get("format")))
+    return Media(
+        "audio", mime_type, audio.get("data"), extras=_extras(block, {"type", "input_audio"})
+    )
+
+
+def _openai_file(block: Block, file: Block) -> Media:
+    mime_type, data = _split(file.get("file_data"))
+    return Media(
+        "file",
+        mime_type,
+        data,
+        file.get("file_url"),
+        file.get("file_id"),
+        file.get("filename"),
+        _extras(block, {"type", "file", "file_data", "file_url", "file_id", "filename"}),
+    )
+
+
+def _standard(block: Block) -> Media:
+    """A block of LangChain, new or old, or of Anthropic."""
+    kind = _KINDS[block["type"]]
+    source = block.get("source")
+    extras = _extras(block, _STANDARD)
+    name = block.get("filename") or block.get("title") or block.get("name")
+    name = name or extras.get("filename") or extras.get("title") or extras.get("name")
+    if isinstance(source, Mapping):
+        data = source.get("data") if source.get("type") in ("base64", "text") else None
+        return Media(
+            kind,
+            source.get("media_type"),
+            data,
+            source.get("url"),
+            source.get("file_id"),
+            name,
+            extras,
+        )
+    mime_type = block.get("mime_type")
+    if block.get("source_type") == "id":
+        return Media(kind, mime_type, None, None, block.get("id"), name, extras)
+    url = block.get("url")
+    data = block.get("base64") or block.get("data")
+    if data is None and isinstance(url, str) and url.startswith("data:"):
+        found, data = _split(url)
+        mime_type, url = mime_type or found, None
+    return Media(kind, mime_type, data, url, block.get("file_id"), name, extras)
+
+
+_STANDARD = frozenset(
+    {
+        "type",
+        "source",
+        "source_type",
+        "mime_type",
+        "base64",
+        "data",
+        "url",
+        "file_id",
+        "id",
+        "index",
+        "extras",
+        "metadata",
+        "filename",
+        "name",
+    }
+)
+
+
+def _extras(block: Block, known: set[str] | frozenset[str]) -> dict[str, Any]:
+    extras = {key: value for key, value in block.items() if key not in known}
+    for more in (block.get("metadata"), block.get("extras")):
+        if isinstance(more, Mapping):
+            extras |= more
+    return extras
+
+
+def _split(url: Any) -> tuple[str | None, str | None]:
+    """Type and data of a data URI; nothing of any other URL."""
+    match = _DATA_URI.match(url) if isinstance(url, str) else None
+    return (match[1] or None, url[match.end() :]) if match else (None, None)
+
+
+def unfit(block: Block, format_name: str, way_out: str) -> UsageError:
+    """The error for a block that a format cannot carry; it shows the block's keys, not its data."""
+    keys = ", ".join(f"`{key}`" for key in sorted(block) if key != "type")
+    msg = (
+        f"A content block of type `{block.get('type')}` with {keys} does not fit into "
+        f"{format_name}. {way_out}"
+    )
+    return UsageError(msg)
+
+
+def non_standard(block: Block, format_name: str) -> dict[str, Any]:
+    """The provider's own block that LangChain wrapped as `non_standard`."""
+    value = block.get("value")
+    if not isinstance(value, Mapping):
+        raise unfit(block, format_name, "Its `value` must be the provider's own block.")
+    return dict(value)

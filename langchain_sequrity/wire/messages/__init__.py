@@ -1,0 +1,33 @@
+"""The Messages format (Anthropic's), read and written from both ends.
+
+The client writes a request and reads a reply or its stream; the local server reads the request
+and writes the reply or the stream. See `docs/protocol.md`, Messages.
+"""
+
+from langchain_sequrity.wire.messages.from_client import DOCUMENTED, read_request
+from langchain_sequrity.wire.messages.from_server import read_reply
+from langchain_sequrity.wire.messages.stream_reader import StreamReader
+from langchain_sequrity.wire.messages.to_client import (
+    new_reply_id,
+    write_error,
+    write_reply,
+    write_stream,
+)
+from langchain_sequrity.wire.messages.to_server import write_messages, write_request
+
+TELLS_DUAL_LLM = False
+"""Whether a reply of this format shows marks of a dual-LLM session (`docs/behaviour.md`, P2)."""
+
+__all__ = [
+    "DOCUMENTED",
+    "TELLS_DUAL_LLM",
+    "StreamReader",
+    "new_reply_id",
+    "read_reply",
+    "read_request",
+    "write_error",
+    "write_messages",
+    "write_reply",
+    "write_request",
+    "write_stream",
+]

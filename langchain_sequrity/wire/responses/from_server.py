@@ -1,0 +1,187 @@
+"""Whole replies of Responses to LangChain messages.
+
+Replies are untrusted: every shape that is not the protocol's becomes a `BadReply`. Fields that are
+not known here are kept, under the names they came with; echoes of the request are not.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
+
+from langchain_sequrity.errors import StatusError
+from langchain_sequrity.wire.blocks import MODEL_PROVIDER
+from langchain_sequrity.wire.exchange import Reply
+from langchain_sequrity.wire.reply_body import (
+    MISSHAPEN,
+    Describe,
+    count,
+    error_inside,
+    read_object,
+    refuse,
+)
+from langchain_sequrity.wire.responses.items import Item, read_output
+
+# Fields of the reply that are read by name, and those that only repeat the request.
+_READ = {"output", "usage", "object", "created_at", "completed_at", "model", "id"}
+_ECHOES = {
+    "background",
+    "include",
+    "instructions",
+    "max_output_tokens",
+    "max_tool_calls",
+    "parallel_tool_calls",
+    "previous_response_id",
+    "prompt",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "reasoning",
+    "safety_identifier",
+    "store",
+    "temperature",
+    "text",
+    "tool_choice",
+    "tools",
+    "top_logprobs",
+    "top_p",
+    "truncation",
+    "user",
+}
+_UNKEPT = frozenset(_READ | _ECHOES)
+_UNFINISHED = ("queued", "in_progress", "cancelled")
+_FINISH_REASONS = {"max_output_tokens": "length"}
+
+
+def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
+    """Read a whole reply.
+
+    A denied turn of a dual-LLM session has status `failed` and a text that says so
+    (`docs/protocol.md`, Responses); it is read like any other. A failure without text is an error.
+
+    Args:
+        reply: The reply with status 2xx.
+        describe: Gives what to add to the message's `response_metadata`.
+
+    Returns:
+        One message. `response_metadata` holds `model_name`, `model_provider`, `finish_reason` in
+        the words of chat/completions, `id`, `status`, and whatever else the reply said.
+
+    Raises:
+        BadReply: If the body is not a finished response.
+        StatusError: If the body is an error object, or a failed response without text.
+    """
+    body = read_object(reply.body, reply)
+    items = output_of(body, reply)
+    try:
+        output = read_output(items)
+        message = AIMessage(
+            content=output.content,
+            additional_kwargs={"refusal": output.refusal} if output.refusal else {},
+            tool_calls=output.tool_calls,
+            invalid_tool_calls=output.invalid_tool_calls,
+            usage_metadata=read_usage(body.get("usage")),
+        )
+        called = bool(output.tool_calls or output.invalid_tool_calls)
+        message.response_metadata = {
+            **read_metadata(body, items, called=called),
+            **describe(reply),
+        }
+    except MISSHAPEN:
+        refuse("a response whose `output` has the documented shape", body, reply)
+    if is_failed(body) and not message.text:
+        raise failure(body, reply)
+    return [message]
+
+
+def output_of(body: Mapping[str, Any], reply: Reply) -> list[Item]:
+    """The output of a finished response; raises for anything else."""
+    output = body.get("output")
+    if not isinstance(output, list):
+        if body.get("error"):
+            raise error_inside(body, reply)
+        refuse("a response with `output`", body, reply)
+    if body.get("status") in _UNFINISHED:
+        refuse(f"a finished response: its status is `{body['status']}`", body, reply)
+    return output
+
+
+def is_failed(body: Mapping[str, Any]) -> bool:
+    """Whether the service says that the response failed."""
+    return body.get("status") == "failed" or bool(body.get("error"))
+
+
+def failure(body: Mapping[str, Any], reply: Reply) -> StatusError:
+    """The error that a failed response stands for."""
+    error = body.get("error") or {"message": "The response failed, and no reason was given."}
+    return error_inside({"error": error}, reply)
+
+
+def read_metadata(
+    body: Mapping[str, Any], items: Iterable[Item], *, called: bool
+) -> dict[str, Any]:
+    """What a response says of itself.
+
+    Args:
+        body: The response.
+        items: Its output.
+        called: Whether tools are called.
+
+    Returns:
+        The `response_metadata`.
+    """
+    kept = {key: value for key, value in body.items() if key not in _UNKEPT and value is not None}
+    metadata = {
+        **kept,
+        "model_name": body.get("model") or "",
+        "model_provider": MODEL_PROVIDER,
+        "id": body.get("id"),
+        "finish_reason": _finish_reason(body, called=called),
+    }
+    if logprobs := _logprobs(items):
+        metadata["logprobs"] = {"content": logprobs}
+    return metadata
+
+
+def _finish_reason(body: Mapping[str, Any], *, called: bool) -> str:
+    if is_failed(body):
+        return "error"
+    if body.get("status") == "incomplete":
+        reason: str = (body.get("incomplete_details") or {}).get("reason") or "incomplete"
+        return _FINISH_REASONS.get(reason, reason)
+    return "tool_calls" if called else "stop"
+
+
+def _logprobs(items: Iterable[Item]) -> list[Any]:
+    """Log probabilities of all parts: where chat/completions has them, and nowhere else."""
+    return [
+        token
+        for item in items
+        if item["type"] == "message"
+        for part in item.get("content") or ()
+        for token in part.get("logprobs") or ()
+    ]
+
+
+def read_usage(usage: Mapping[str, Any] | None) -> UsageMetadata | None:
+    """Token counts in LangChain's names."""
+    if not usage:
+        return None
+    asked, answered = count(usage, "input_tokens"), count(usage, "output_tokens")
+    result = UsageMetadata(
+        input_tokens=asked,
+        output_tokens=answered,
+        total_tokens=count(usage, "total_tokens") or asked + answered,
+    )
+    input_details = usage.get("input_tokens_details") or {}
+    output_details = usage.get("output_tokens_details") or {}
+    inputs = {
+        "cache_read": input_details.get("cached_tokens"),
+        "cache_creation": input_details.get("cache_write_tokens"),
+    }
+    outputs = {"reasoning": output_details.get("reasoning_tokens")}
+    if found := {key: count for key, count in inputs.items() if count is not None}:
+        result["input_token_details"] = cast("Any", found)
+    if found := {key: count for key, count in outputs.items() if count is not None}:
+        result["output_token_details"] = cast("Any", found)
+    return result

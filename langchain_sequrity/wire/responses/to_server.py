@@ -1,0 +1,134 @@
+"""LangChain messages to the body of a Responses request."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.wire.responses.assistant import write_assistant
+from langchain_sequrity.wire.responses.content import TEXT, Part, write_parts
+from langchain_sequrity.wire.responses.params import write_params
+from langchain_sequrity.wire.tool_results import write_tool_result
+
+Item = dict[str, Any]
+
+
+def write_request(messages: Sequence[BaseMessage], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the body of a request.
+
+    Args:
+        messages: The conversation, or what is new in it where `previous_response_id` is given.
+        params: Every other field of the body, such as `model` and `tools`, in the neutral words of
+            chat/completions or in the format's own. `None` is left out.
+
+    Returns:
+        The body as JSON-ready objects.
+
+    Raises:
+        UsageError: If a message has no place in this format.
+    """
+    body = write_params(params)
+    body["input"] = write_input(messages)
+    return body
+
+
+def write_input(messages: Iterable[BaseMessage]) -> list[Item]:
+    """Write a conversation as items.
+
+    Args:
+        messages: The conversation. Names of messages have no place here.
+
+    Returns:
+        The items: those of the assistant are several per message.
+
+    Raises:
+        UsageError: For a message that has no place in it.
+    """
+    return [item for message in messages for item in _writer(message)(message)]
+
+
+def _writer(message: BaseMessage) -> Callable[[Any], list[Item]]:
+    writer = _WRITERS.get(type(message))
+    if writer is not None:
+        return writer
+    for kind, candidate in _WRITERS.items():  # chunks and the user's own subclasses
+        if isinstance(message, kind):
+            return candidate
+    msg = (
+        f"A `{type(message).__name__}` cannot be sent. Expected system, human, AI, tool or chat "
+        "messages."
+    )
+    raise UsageError(msg)
+
+
+def _system(message: SystemMessage) -> list[Item]:
+    role = message.additional_kwargs.get("__openai_role__", "system")
+    return [{"role": role, "content": _content(message)}]
+
+
+def _content(message: BaseMessage) -> str | list[Part]:
+    # An empty list of parts is not legal: blocks that say nothing on this wire were all there was.
+    return write_parts(message.content) or ""
+
+
+def _human(message: HumanMessage) -> list[Item]:
+    return [{"role": "user", "content": _content(message)}]
+
+
+def _chat(message: ChatMessage) -> list[Item]:
+    if message.role == "assistant":
+        return write_assistant(AIMessage(message.content))
+    if message.role in ("tool", "function"):
+        raise _no_call_id(message)
+    return [{"role": message.role, "content": _content(message)}]
+
+
+def _function(message: FunctionMessage) -> list[Item]:
+    raise _no_call_id(message)
+
+
+def _no_call_id(message: BaseMessage) -> UsageError:
+    msg = (
+        f"A `{type(message).__name__}` says nothing of the call that it answers, which Responses "
+        "needs. Use a `ToolMessage` with the id of the call."
+    )
+    return UsageError(msg)
+
+
+def _tool(message: ToolMessage) -> list[Item]:
+    output = write_tool_result(_result(message.content), message.artifact)
+    if not isinstance(output, str):
+        output = [{**part, "type": TEXT} if part.get("type") == "text" else part for part in output]
+    return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": output}]
+
+
+def _result(content: str | list[Any]) -> str | list[Part]:
+    """A tool's result: text, which is all that is documented, or parts if there is more.
+
+    Text in parts is of type `text` as long as labels are looked for in it (`tool_results`).
+    """
+    parts = write_parts(content)
+    if isinstance(parts, str):
+        return parts
+    if all(part.get("type") == TEXT for part in parts):
+        return "".join(part["text"] for part in parts)
+    return [{**part, "type": "text"} if part.get("type") == TEXT else part for part in parts]
+
+
+_WRITERS: dict[type[BaseMessage], Callable[[Any], list[Item]]] = {
+    HumanMessage: _human,
+    AIMessage: write_assistant,
+    ToolMessage: _tool,
+    SystemMessage: _system,
+    ChatMessage: _chat,
+    FunctionMessage: _function,
+}

@@ -1,0 +1,101 @@
+"""A conversation goes on in another format: nothing of it is lost, and no session goes along."""
+
+from itertools import permutations
+from typing import Any
+
+import pytest
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+
+from langchain_sequrity.local import LocalServer
+from tests.chat_models.formats import ROWS, Row, added
+
+PNG = "iVBORw0KGgo="
+IMAGE = {"type": "image", "base64": PNG, "mime_type": "image/png"}
+PAIRS = list(permutations(ROWS, 2))
+SCRIPT: list[dict[str, Any]] = [
+    {
+        "when": {"user": "^Look"},
+        "times": 1,
+        "reasoning": "A picture of a city.",
+        "text": "Let me see.",
+        "tool_calls": [
+            {"name": "get_weather", "arguments": {"city": "Rome"}},
+            {"name": "get_weather", "arguments": {"city": "Oslo"}},
+        ],
+    },
+    {"when": {"tool_result": "."}, "text": "Sunny, says {tool_result}."},
+]
+
+
+def get_weather(city: str) -> str:
+    """The weather of a city."""
+    return f"Sunny in {city}"
+
+
+def _first_turn(row: Row, server: LocalServer, *, stream: bool, v1: bool) -> list[BaseMessage]:
+    version = {"output_version": "v1"} if v1 else {}
+    model: Any = row.make(base_url=server.base_url, **version).bind_tools([get_weather])
+    messages: list[BaseMessage] = [
+        SystemMessage("Be brief."),
+        HumanMessage([{"type": "text", "text": "Look at this."}, IMAGE]),
+    ]
+    called = added(model.stream(messages)) if stream else model.invoke(messages)
+    results = [
+        ToolMessage(get_weather(**c["args"]), tool_call_id=c["id"]) for c in called.tool_calls
+    ]
+    return [*messages, called, *results]
+
+
+def _media(message: BaseMessage) -> list[str]:
+    return [
+        str(block) for block in message.content if isinstance(block, dict) and PNG in str(block)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), PAIRS, ids=[f"{a.format} to {b.format}" for a, b in PAIRS]
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("v1", [False, True], ids=["", "v1"])
+def test_a_conversation_goes_on_in_another_format(
+    first: Row, second: Row, stream: bool, v1: bool
+) -> None:
+    with LocalServer(script=SCRIPT) as server:
+        messages = _first_turn(first, server, stream=stream, v1=v1)
+        called: Any = messages[2]
+        model: Any = second.make(base_url=server.base_url).bind_tools([get_weather])
+        answer: AIMessage = model.invoke(messages)
+        assert answer.text == "Sunny, says Sunny in Oslo."
+        old = called.response_metadata["sequrity"]["session_id"]
+        new = answer.response_metadata["sequrity"]["session_id"]
+        assert new != old
+
+        # What the server was told in the new session is the whole conversation.
+        told = server.sessions.find(new)
+        assert told is not None
+        system, user, said, *results, _answer = told.messages
+        assert system.text == "Be brief."
+        assert user.text == "Look at this."
+        assert _media(user)
+        assert isinstance(said, AIMessage)
+        assert said.text == "Let me see."
+        assert [(c["name"], c["args"]) for c in said.tool_calls] == [
+            ("get_weather", {"city": "Rome"}),
+            ("get_weather", {"city": "Oslo"}),
+        ]
+        assert [one.text for one in results] == ["Sunny in Rome", "Sunny in Oslo"]
+        paired = [one.tool_call_id for one in results if isinstance(one, ToolMessage)]
+        assert paired == [call["id"] for call in said.tool_calls]
+        assert old not in str(told.messages)
+
+        # And back again, to the session that it began in.
+        back: Any = first.make(base_url=server.base_url).bind_tools([get_weather])
+        again = back.invoke([*messages, answer, HumanMessage("And now?")])
+        assert again.response_metadata["sequrity"]["session_id"] == old
+        assert "And now?" in again.text
