@@ -39,7 +39,7 @@ _PACKAGES = (
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(_CASES)}")
-    parser.add_argument("--quick", action="store_true", help="a look in a minute, not a result")
+    parser.add_argument("--quick", action="store_true", help="a look in two minutes, not a result")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     found = parser.parse_args()
     if unknown := set(found.cases) - set(_CASES):

@@ -71,9 +71,10 @@ class Format:
 def _ours(
     model: Callable[..., BaseChatModel], **kwargs: Any
 ) -> dict[str, Callable[[str], BaseChatModel]]:
-    single = FeaturesHeader.single_llm()
     return {
-        SINGLE: lambda url: model(MODEL, api_key=KEY, base_url=url, features=single, **kwargs),
+        SINGLE: lambda url: model(
+            MODEL, api_key=KEY, base_url=url, features=FeaturesHeader.single_llm(), **kwargs
+        ),
         UNSET: lambda url: model(MODEL, api_key=KEY, base_url=url, **kwargs),
     }
 

@@ -14,6 +14,7 @@ from benchmarks.peers import PROMPT
 from benchmarks.report import Goal, Row
 
 _STATM = Path("/proc/self/statm")
+_WARM_UPS = 5
 # What is allowed leaves room for the allocator and for caches of Python itself.
 _LIMITS = {"kiB of memory": 1024.0, "file descriptors": 0.0, "objects": 100.0}
 
@@ -47,12 +48,17 @@ def measure(base_url: str, effort: Effort) -> list[Row]:
 
 
 def _growth(action: Callable[[], object], times: int) -> _Size:
-    for _ in range(times // 5):  # pools and caches fill up
-        action()
-    before = _Size.now()
+    # Pools and caches fill up, and measuring itself takes memory at first: the list of all objects
+    # is larger than what is looked for.
+    for _ in range(_WARM_UPS):
+        before = _after(action, times // _WARM_UPS)
+    return _Size(*(new - old for new, old in zip(_after(action, times), before, strict=True)))
+
+
+def _after(action: Callable[[], object], times: int) -> _Size:
     for _ in range(times):
         action()
-    return _Size(*(new - old for new, old in zip(_Size.now(), before, strict=True)))
+    return _Size.now()
 
 
 def _rows(case: str, grown: dict[str, _Size]) -> list[Row]:

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,11 @@ Seal = Callable[[str], str]
 # Both forms the service is known to use: `tc-<session>-<call>` and `tc` with 16 hex digits.
 _LONG_ID = re.compile(r"tc-[0-9a-zA-Z-]{36}-")
 _SHORT_ID = re.compile(r"tc[0-9a-f]{16}\Z")
+# Where calls, results and what refers to them have the id of a call, in any dialect.
+_IDS = frozenset({"id", "call_id", "tool_use_id", "tool_call_id", "tool_id"})
+# What a tool is called with is the user's own data.
+_ARGUMENTS = frozenset({"input", "args", "arguments"})
+_RESULTS = ("tool_result", "function_call_output", "custom_tool_call_output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +74,23 @@ def prepare(
     if resumed == NEW_SESSION:
         resumed = None
     ids = _Ids(resumed, seal)
-    has_results = False
-    out: list[BaseMessage] = []
-    for message in messages:
-        if isinstance(message, AIMessage):
-            out.append(ids.clear_ai(message))
-        elif isinstance(message, ToolMessage):
-            has_results = True
-            out.append(ids.clear_result(message))
-        elif isinstance(message.content, list) and _holds_results(message.content):
-            has_results = True
-            out.append(ids.clear_blocks(message))
-        else:
-            has_results = has_results or isinstance(message, FunctionMessage)
-            out.append(message)
-    return History(out, resumed, has_results, resumed_at if resumed == own else None)
+    cleared = [ids.clear(message) for message in messages]
+    has_results = any(map(_holds_results, messages))
+    return History(cleared, resumed, has_results, resumed_at if resumed == own else None)
 
 
-def _holds_results(content: list[Any]) -> bool:
-    """Whether tool results stand in a user's message, as Anthropic's users write them."""
-    return any(isinstance(one, dict) and one.get("type") == "tool_result" for one in content)
+def _holds_results(message: BaseMessage) -> bool:
+    """Whether a message says that a tool has run: also one of the user, as Anthropic's have it."""
+    if isinstance(message, ToolMessage | FunctionMessage):
+        return True
+    return isinstance(message.content, list) and any(map(_is_result, message.content))
+
+
+def _is_result(block: Any) -> bool:
+    if not isinstance(block, dict):
+        return False
+    kind = block.get("type")
+    return kind in _RESULTS or (kind == "non_standard" and _is_result(block.get("value")))
 
 
 def _as_it_came(message: AIMessage, text: str) -> AIMessage:
@@ -119,92 +121,74 @@ def _last_own_session(messages: Sequence[BaseMessage], seal: Seal) -> tuple[str 
 
 
 class _Ids:
-    """Tool call ids of one history: those of the resumed session stay, others are replaced."""
+    """Ids of one history: those of the resumed session stay, those of others are replaced."""
 
     def __init__(self, resumed: str | None, seal: Seal) -> None:
         self._resumed = resumed
         self._digest = None if resumed is None else seal(resumed)
         self._own: set[str | None] = set()
 
-    def clear_ai(self, message: AIMessage) -> AIMessage:
-        calls = [*message.tool_calls, *message.invalid_tool_calls]
-        blocks = message.content if isinstance(message.content, list) else []
-        if not calls and not blocks and METADATA_KEY not in message.response_metadata:
+    def clear(self, message: BaseMessage) -> BaseMessage:
+        """Return the message without ids of other sessions, wherever it has them."""
+        if isinstance(message, AIMessage):
+            return self._clear_ai(message)
+        changes: dict[str, Any] = {}
+        content = self._cleared(message.content)
+        if content is not message.content:
+            changes["content"] = content
+        if isinstance(message, ToolMessage) and self._is_foreign(message.tool_call_id):
+            changes["tool_call_id"] = _neutral(message.tool_call_id)
+        return message.model_copy(update=changes) if changes else message
+
+    def _clear_ai(self, message: AIMessage) -> AIMessage:
+        calls, invalid, content = message.tool_calls, message.invalid_tool_calls, message.content
+        is_plain = isinstance(content, str) and not calls and not invalid
+        if is_plain and METADATA_KEY not in message.response_metadata:
             return message
         if self._digest is not None and _is_own(message, self._digest):
-            self._own.update(call["id"] for call in calls)
+            self._own.update(call["id"] for call in (*calls, *invalid))
             text = original_content(message)
             return message if text is None else _as_it_came(message, text)
-        ids = [*(call["id"] for call in calls), *map(_id_in, blocks)]
-        if not any(map(self._is_foreign, ids)):
-            return message
-        return message.model_copy(
-            update={
-                "content": self._cleared_blocks(message.content),
-                "tool_calls": self._cleared(message.tool_calls),
-                "invalid_tool_calls": self._cleared(message.invalid_tool_calls),
-            }
+        changes = {
+            "content": self._cleared(content),
+            "tool_calls": self._cleared(calls),
+            "invalid_tool_calls": self._cleared(invalid),
+        }
+        is_same = (
+            changes["content"] is content
+            and changes["tool_calls"] is calls
+            and changes["invalid_tool_calls"] is invalid
         )
+        return message if is_same else message.model_copy(update=changes)
 
-    def clear_blocks(self, message: BaseMessage) -> BaseMessage:
-        """Clear a message whose content holds tool results."""
-        return message.model_copy(update={"content": self._cleared_blocks(message.content)})
+    def _cleared(self, value: Any) -> Any:
+        """Replace foreign ids at any depth; what has none is returned as it is.
 
-    def clear_result(self, message: ToolMessage) -> ToolMessage:
-        call_id = message.tool_call_id
-        is_foreign = call_id not in self._own and self._is_foreign(call_id)
-        content = message.content
-        if isinstance(content, list) and _holds_results(content):
-            content = self._cleared_blocks(content)
-        elif not is_foreign:
-            return message
-        own_id = _neutral(call_id) if is_foreign else call_id
-        return message.model_copy(update={"tool_call_id": own_id, "content": content})
+        Every provider has blocks of its own, so the keys decide and not the types.
+        """
+        if isinstance(value, list):
+            cleared = [self._cleared(one) for one in value]
+            is_same = all(new is old for new, old in zip(cleared, value, strict=True))
+            return value if is_same else cleared
+        if isinstance(value, dict):
+            entries = {key: self._cleared_entry(key, one) for key, one in value.items()}
+            return value if all(entries[key] is value[key] for key in value) else entries
+        return value
 
-    def _cleared_blocks(self, content: Any) -> Any:
-        """Blocks of content that name a tool call name it by the same id as the call itself."""
-        if isinstance(content, str):
-            return content
-        return [self._cleared_block(block) for block in content]
-
-    def _cleared_block(self, block: Any) -> Any:
-        call_id = _id_in(block)
-        if call_id is None or call_id in self._own or not self._is_foreign(call_id):
-            return block
-        return {**block, _ID_KEYS[block["type"]]: _neutral(call_id)}
-
-    def _cleared(self, calls: Iterable[Any]) -> list[Any]:
-        return [
-            {**call, "id": _neutral(call["id"]) if self._is_foreign(call["id"]) else call["id"]}
-            for call in calls
-        ]
+    def _cleared_entry(self, key: Any, value: Any) -> Any:
+        if isinstance(value, str):
+            return _neutral(value) if key in _IDS and self._is_foreign(value) else value
+        return value if key in _ARGUMENTS else self._cleared(value)
 
     def _is_foreign(self, call_id: str | None) -> bool:
         """Whether an id names a session other than the resumed one; ids without form might."""
-        if call_id is None or not call_id.startswith("tc"):
+        if call_id is None or not call_id.startswith("tc") or call_id in self._own:
             return False
         if _LONG_ID.match(call_id):
             return call_id[3:39] != self._resumed
         if _SHORT_ID.match(call_id):
             return self._resumed is None or call_id[2:14] != self._resumed.replace("-", "")[-12:]
         return call_id.startswith("tc-")
-
-
-# Where the blocks of each dialect have the id of a tool call.
-_ID_KEYS = {
-    "tool_use": "id",
-    "tool_call": "id",
-    "invalid_tool_call": "id",
-    "function_call": "call_id",
-    "tool_result": "tool_use_id",
-    "function_call_output": "call_id",
-}
-
-
-def _id_in(block: Any) -> str | None:
-    key = _ID_KEYS.get(str(block.get("type"))) if isinstance(block, dict) else None
-    found = block.get(key) if key else None
-    return found if isinstance(found, str) else None
 
 
 def _neutral(call_id: str) -> str:

@@ -150,6 +150,8 @@ class SequrityChatModel(Parameters):
     ) -> dict[str, Any]:
         """All fields of the body but the messages."""
         params = {**defaults, **body_fields(kwargs, type(self).model_fields)}
+        if "stop_sequences" in params:  # the parameter's other name
+            params["stop"] = params.pop("stop_sequences")
         if stop is not None:
             params["stop"] = stop
         if stream:

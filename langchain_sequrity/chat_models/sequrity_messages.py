@@ -37,7 +37,8 @@ class SequrityMessages(SequrityChatModel):
     They go back as they came. `text`, `tool_calls` and `content_blocks` read both alike.
 
     Consecutive messages of one side are put into one turn, and system messages into the system
-    prompt, wherever they stand: the format has them nowhere else.
+    prompt, wherever they stand: the format has them nowhere else. Nor can it force a model that
+    thinks to call a tool: `tool_choice` is then `auto`.
 
     `response_metadata` has `model_name`, `stop_reason`, `id` and, under `sequrity`, `session_id`
     and `request_id`; after a dual-LLM turn also its status, labels and program (see
@@ -111,8 +112,8 @@ class SequrityMessages(SequrityChatModel):
 
         As `ChatSequrity.with_structured_output`, but for two things that the format lacks:
         `json_mode` with a schema is `json_schema`, and a model that thinks cannot be forced to
-        call a tool. With `function_calling` it is then asked to, and a call that does not come
-        raises `ForcedToolMissing`.
+        call a tool. It is then only asked to, and a call that does not come raises
+        `ForcedToolMissing`.
 
         Args:
             schema: A pydantic class (the result is an instance of it), or a TypedDict, a JSON
@@ -148,9 +149,6 @@ class SequrityMessages(SequrityChatModel):
         """
         if method == "json_mode" and schema is not None:
             method = "json_schema"
-        thinking = kwargs.get("thinking") or self.thinking or {}
-        if method == "function_calling" and thinking.get("type") in ("enabled", "adaptive"):
-            kwargs = {"tool_choice": "auto", **kwargs}
         return super().with_structured_output(
             schema, method=method, include_raw=include_raw, strict=strict, **kwargs
         )

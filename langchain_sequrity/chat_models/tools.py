@@ -8,6 +8,14 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.wire.tools import name_of
 
+# What of a tool's `extras` is for Anthropic's format; other packages have theirs there too.
+_EXTRAS = (
+    "allowed_callers",
+    "cache_control",
+    "defer_loading",
+    "eager_input_streaming",
+    "input_examples",
+)
 # A dict whose `type` is one of these is a JSON Schema or a function, and not a tool of the API.
 _CONVERTED = (None, "object", "function")
 
@@ -30,7 +38,9 @@ def write_tool(tool: Any, *, strict: bool | None, extras: bool = False) -> dict[
         # `convert_to_openai_tool` leaves tools that are already in this form as they are.
         written = {**written, "function": {**written["function"], "strict": strict}}
     if extras and isinstance(tool, BaseTool) and tool.extras:
-        written = {**written, **tool.extras}
+        if isinstance(own := tool.extras.get("provider_tool_definition"), dict):
+            return own
+        written |= {key: tool.extras[key] for key in _EXTRAS if key in tool.extras}
     return written
 
 

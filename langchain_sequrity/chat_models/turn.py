@@ -19,6 +19,7 @@ from langchain_sequrity.wire.chunks import as_chunk
 from langchain_sequrity.wire.dual_llm import METADATA_KEY, may_be_dual, refuse_doubtful, unwrap
 from langchain_sequrity.wire.envelope_stream import DoubtReader, EnvelopeReader
 from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
+from langchain_sequrity.wire.json_text import dumps
 
 OnDenied = Literal["raise", "message"]
 OnSessionExpired = Literal["raise", "restart"]
@@ -217,7 +218,11 @@ class Turn:
 def _dumps(body: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(body)
-    except TypeError as error:
+    except TypeError:
+        pass
+    try:  # integers beyond 64 bits
+        return dumps(body).encode()
+    except (TypeError, ValueError) as error:
         msg = (
             f"The request cannot be written as JSON: {error}. Messages, tools and parameters must "
             "hold plain data and valid Unicode."

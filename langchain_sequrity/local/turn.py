@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any, Literal
 
-import orjson
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -29,6 +28,7 @@ from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.sessions import Session, SessionStore, resume
 from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead
 from langchain_sequrity.wire.formats import FORMATS
+from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.responses import session_of
 from langchain_sequrity.wire.routes import Route
 
@@ -132,7 +132,7 @@ class Turn:
     def reply(self) -> bytes:
         """Let the brain answer, and write the whole reply as JSON."""
         messages = [_whole(self._chunks()) for _ in range(self._count)]
-        body = orjson.dumps(self._format.write_reply(messages, self._head))
+        body = dumps(self._format.write_reply(messages, self._head)).encode()
         self._finish(messages[0])
         return body
 

@@ -356,13 +356,16 @@ def _refused(turn: AIMessage, reason: str) -> AIMessage:
     """The message of a turn that brought no answer: no text and a refusal.
 
     LangChain's parsers raise on a refusal, so it is never read as an answer. Where they find it
-    depends on the provider: for Anthropic's blocks it has to be a block.
+    depends on the provider: for Anthropic's it is the reason why the message stopped.
     """
-    is_own = turn.response_metadata.get("model_provider") == MODEL_PROVIDER
+    metadata = turn.response_metadata
+    if metadata.get("model_provider") != MODEL_PROVIDER:
+        details = {"type": "refusal", "explanation": reason}
+        metadata = {**metadata, "stop_reason": "refusal", "stop_details": details}
     return AIMessage(
-        content="" if is_own else [{"type": "refusal", "refusal": reason}],
+        content=with_text(turn.content, "") or [],
         additional_kwargs={**turn.additional_kwargs, "refusal": reason},
-        response_metadata=turn.response_metadata,
+        response_metadata=metadata,
         usage_metadata=turn.usage_metadata,
         id=turn.id,
     )

@@ -3,6 +3,7 @@
 Replies are untrusted: every shape that is not the protocol's becomes a `BadReply`.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -11,7 +12,7 @@ import orjson
 from langchain_sequrity.errors import BadReply, StatusError
 from langchain_sequrity.wire.error_body import error_from_body
 from langchain_sequrity.wire.exchange import Reply
-from langchain_sequrity.wire.json_text import excerpt
+from langchain_sequrity.wire.json_text import excerpt, loads
 
 Describe = Callable[[Reply], Mapping[str, Any]]
 """What to add to a message's `response_metadata`, made from the head of the reply."""
@@ -20,13 +21,28 @@ OK = 200
 # What reading a reply of the wrong shape raises.
 MISSHAPEN = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 _EXCERPT = 200
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
-def read_object(data: bytes | str, reply: Reply) -> dict[str, Any]:
-    """Parse a JSON object; raises `BadReply` for anything else."""
+def read_object(data: bytes | str, reply: Reply, *, exact: bool = False) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Args:
+        data: The text.
+        reply: The head of the reply.
+        exact: Whether integers beyond 64 bits keep all digits.
+
+    Returns:
+        The object.
+
+    Raises:
+        BadReply: For anything else.
+    """
     try:
         body = orjson.loads(data)
-    except orjson.JSONDecodeError:
+        if exact and _LONG_NUMBER.search(data if isinstance(data, bytes) else data.encode()):
+            body = loads(data.decode() if isinstance(data, bytes) else data)
+    except ValueError:
         refuse("JSON", data, reply)
     if not isinstance(body, dict):
         refuse("a JSON object", body, reply)

@@ -37,6 +37,31 @@ def write_tool_result(content: str | list[Any], artifact: Any) -> str | list[Any
     return _wrap(content, _NO_LABELS, "ignore") if _looks_wrapped(text) else content
 
 
+def whole_results(content: str | list[Any]) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Find whole tool results in a message's content, as Anthropic's users write them.
+
+    Args:
+        content: Content of any message.
+
+    Returns:
+        The results (`tool_result` blocks), and the other blocks; nothing of a text.
+    """
+    if isinstance(content, str):
+        return [], []
+    blocks = [_unwrapped(block) for block in content]
+    results = [block for block in blocks if _is_result(block)]
+    return results, [block for block in blocks if not _is_result(block)]
+
+
+def _unwrapped(block: Any) -> Any:
+    is_wrapped = isinstance(block, dict) and block.get("type") == "non_standard"
+    return block["value"] if is_wrapped and _is_result(block.get("value")) else block
+
+
+def _is_result(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") == "tool_result"
+
+
 def _joined(parts: list[Any]) -> str:
     return "".join(part.get("text", "") for part in parts if part.get("type") == "text")
 

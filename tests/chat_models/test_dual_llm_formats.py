@@ -180,6 +180,10 @@ def test_a_denial_as_message_is_a_refusal_that_parsers_raise_on(
     assert message.additional_kwargs["refusal"] == DENIAL
     refusals = [b["refusal"] for b in message.content_blocks if b["type"] == "refusal"]
     assert refusals == [DENIAL]
+    service.answer(failure(DENIAL), stream=True)
+    final = model.stream_events("x", version="v3").output
+    assert final.additional_kwargs["refusal"] == DENIAL
+    assert final.text == ""
     for chain in (model | JsonOutputParser(), model.with_structured_output(Bed)):
         service.answer(failure(DENIAL), stream=stream)
         with pytest.raises(ModelRefusalError):

@@ -8,7 +8,13 @@ from typing import Any
 import httpx
 import pytest
 from langchain_core.load import dumps, load
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    ChatMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field, ValidationError
 
@@ -252,6 +258,20 @@ def test_tools_that_the_service_runs_pass_and_can_be_chosen(
         service.model(client).bind_tools([native, open_valve], tool_choice="close_valve")
 
 
+def test_extras_of_other_packages_stay_away_and_a_providers_definition_is_the_tool() -> None:
+    service = Service(MESSAGES)
+    definition = {"type": "memory_20250818", "name": "memory"}
+    strange = open_valve.model_copy(update={"extras": {"foo": 1, "defer_loading": True}})
+    served = open_valve.model_copy(update={"extras": {"provider_tool_definition": definition}})
+    service.answer("Hi")
+    with httpx.Client(transport=httpx.MockTransport(service)) as client:
+        service.model(client).bind_tools([strange, served]).invoke("x", stop_sequences=["b"])
+    body = service.bodies[-1]
+    assert body["tools"][1] == definition
+    assert body["tools"][0].keys() == {"name", "description", "input_schema", "defer_loading"}
+    assert body["stop_sequences"] == ["b"]
+
+
 def test_one_call_at_a_time_is_asked_for_in_the_words_of_the_format(
     service: Service, client: httpx.Client, row: Row
 ) -> None:
@@ -386,8 +406,13 @@ def test_ids_of_other_sessions_leave_neither_in_calls_nor_in_blocks(
 ) -> None:
     foreign = f"tc-{OTHER}-0c11d7aa-1a2b-11f1-8e44-0242ac120002"
     args: Any = {"bed": 4}
+    own = {"type": "tool_use", "id": foreign, "name": "open_valve", "input": args}
     blocks: list[Any] = [
-        {"type": "tool_use", "id": foreign, "name": "open_valve", "input": args},
+        own,
+        {"type": "non_standard", "value": own},
+        {"type": "server_tool_use", "id": foreign, "name": "web_search", "input": {}},
+        {"type": "web_search_tool_result", "tool_use_id": foreign, "content": []},
+        {"type": "text", "text": "x", "extras": {"caller": {"tool_id": foreign}}},
         {"type": "function_call", "id": "fc_1", "call_id": foreign, "name": "open_valve", "arguments": "{}"},
         {"type": "tool_call", "id": foreign, "name": "open_valve", "args": args},
     ]  # fmt: skip
@@ -396,6 +421,19 @@ def test_ids_of_other_sessions_leave_neither_in_calls_nor_in_blocks(
         for result in (
             ToolMessage("ok", tool_call_id=foreign),
             HumanMessage([{"type": "tool_result", "tool_use_id": foreign, "content": "ok"}]),
+            HumanMessage(
+                [
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": foreign,
+                        "content": [{"type": "tool_reference", "tool_use_id": foreign}],
+                    }
+                ]
+            ),
+            ChatMessage(
+                content=[{"type": "tool_result", "tool_use_id": foreign, "content": "ok"}],
+                role="user",
+            ),
         ):
             service.answer("Hi")
             said = AIMessage([{"type": "text", "text": "x"}, block], tool_calls=calls)
@@ -404,10 +442,20 @@ def test_ids_of_other_sessions_leave_neither_in_calls_nor_in_blocks(
             assert "x-session-id" not in service.requests[-1].headers
 
 
+def test_arguments_of_a_tool_are_the_users_own(service: Service, client: httpx.Client) -> None:
+    named = f"tc-{OTHER}-0c11d7aa-1a2b-11f1-8e44-0242ac120002"
+    calls: list[Any] = [{"id": "c1", "name": "look_up", "args": {"id": named}}]
+    service.answer("Hi")
+    said = AIMessage("", tool_calls=calls)
+    service.model(client).invoke([HumanMessage("a"), said, ToolMessage("ok", tool_call_id="c1")])
+    assert named in service.requests[-1].content.decode()
+
+
 def test_results_in_a_users_message_make_a_turn_that_is_not_sent_again() -> None:
     service = Service(MESSAGES)
     service.replies = [httpx.Response(503), httpx.Response(503)]
-    result = HumanMessage([{"type": "tool_result", "tool_use_id": "c1", "content": "ok"}])
+    block = {"type": "tool_result", "tool_use_id": "c1", "content": "ok"}
+    result = HumanMessage([{"type": "non_standard", "value": block}])
     said = AIMessage("", tool_calls=[{"id": "c1", "name": "f", "args": {}}])
     with (
         httpx.Client(transport=httpx.MockTransport(service)) as client,

@@ -13,7 +13,7 @@ from langchain_core.messages import (
 )
 
 from langchain_sequrity.local import LocalServer
-from tests.chat_models.formats import ROWS, Row, added
+from tests.chat_models.formats import CHAT, ROWS, Row, added
 
 PNG = "iVBORw0KGgo="
 IMAGE = {"type": "image", "base64": PNG, "mime_type": "image/png"}
@@ -99,3 +99,26 @@ def test_a_conversation_goes_on_in_another_format(
         again = back.invoke([*messages, answer, HumanMessage("And now?")])
         assert again.response_metadata["sequrity"]["session_id"] == old
         assert "And now?" in again.text
+
+
+SERVED: list[Any] = [
+    {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "q"}},
+    {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []},
+    {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+    {"type": "text", "text": "Found it."},
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.format for row in ROWS])
+def test_what_another_service_ran_itself_does_not_stand_in_the_way(row: Row, base_url: str) -> None:
+    call = {"type": "tool_use", "id": "c1", "name": "get_weather", "input": {"city": "Rome"}}
+    history = [
+        HumanMessage("Hello"),
+        AIMessage(SERVED if row is CHAT else SERVED[-1:]),
+        HumanMessage("get_weather"),
+        AIMessage([call], tool_calls=[{"id": "c1", "name": "get_weather", "args": {"city": "Rome"}}]),
+        HumanMessage([{"type": "tool_result", "tool_use_id": "c1", "content": "Sunny"},
+                      {"type": "text", "text": "And?"}]),
+    ]  # fmt: skip
+    answer = row.make(base_url=base_url).bind_tools([get_weather]).invoke(history)
+    assert answer.text

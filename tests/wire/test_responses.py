@@ -602,6 +602,10 @@ OUTPUTS: list[tuple[str, list[Json], Any, str, int]] = [
         {"type": "reasoning_text", "text": "hm"}]}, _said(_text("Hi"))],
      [{"type": "reasoning", "id": "rs_1", "summary": [], "content": [
          {"type": "reasoning_text", "text": "hm"}]}, {"type": "text", "text": "Hi", "id": "msg_1"}], "Hi", 0),
+    ("thoughts and their summary", [{"type": "reasoning", "id": "rs_1", "content": [
+        {"type": "reasoning_text", "text": "hm"}], "summary": [{"type": "summary_text", "text": "h"}]}],
+     [{"type": "reasoning", "id": "rs_1", "content": [{"type": "reasoning_text", "text": "hm"}],
+       "summary": [{"type": "summary_text", "text": "h"}]}], "", 0),
     ("call", [NAMED_CALL], [NAMED_CALL], "", 1),
     ("text and calls", [_said(_text("Wait")), NAMED_CALL, {**SECOND, "id": "fc_2"}],
      [{"type": "text", "text": "Wait", "id": "msg_1"}, NAMED_CALL, {**SECOND, "id": "fc_2"}], "Wait", 2),
@@ -1184,6 +1188,36 @@ def test_increments_may_come_without_any_announcement() -> None:
     assert total.tool_calls == []  # whose arguments they are was never said
 
 
+def test_an_index_that_is_not_said_is_the_first() -> None:
+    unsaid = ("output_index", "content_index")
+    events = [
+        {key: value for key, value in event.items() if key not in unsaid}
+        for event in Style().events([_said(_text("Hello"))])
+    ]
+    assert _read(*events).text == "Hello"
+
+
+def test_annotations_that_come_one_by_one_alone_are_kept() -> None:
+    *events, last = Style(done=False).events([_said(_text("Hi", CITED, FILED))])
+    last["response"]["output"] = []
+    total = _read(*events, last)
+    [text] = [block for block in total.content if isinstance(block, dict)]
+    assert (text["annotations"], text["id"]) == ([CITED, FILED], "msg_1")
+
+
+def test_text_that_came_as_text_is_followed_by_a_block_with_its_name() -> None:
+    total = _read(*Style().events([_said(_text("Hello")), NAMED_CALL]))
+    assert total.content[:2] == ["Hello", {"type": "text", "text": "", "id": "msg_1", "index": 0}]
+
+
+def test_the_last_event_tells_the_status_where_the_response_does_not() -> None:
+    *events, last = Style().events([_said(_text("Hi"))])
+    del last["response"]["status"]
+    cut = {"incomplete_details": {"reason": "max_output_tokens"}}
+    last |= {"type": "response.incomplete", "response": {**last["response"], **cut}}
+    assert _read(*events, last).response_metadata["finish_reason"] == "length"
+
+
 def test_the_items_of_the_response_may_be_fewer_than_those_of_the_stream() -> None:
     *events, last = Style().events([REASONING, _said(_text("Hi")), NAMED_CALL])
     last["response"]["output"] = [_said(_text("Hi"))]
@@ -1409,6 +1443,10 @@ def test_a_stream_ends_with_the_whole_reply_and_clients_models_take_both(
     whole = write_reply([total], head)
     events = _events(_answer(message, finish_reason=reason), head)
     assert (whole["status"], events[-1]["type"]) == (status, f"response.{status}")
+    ends = [item.get("status", "completed") for item in whole["output"]]
+    cut = "incomplete" if status == "incomplete" and message.text else "completed"
+    assert ends[-1:] == ([cut] if ends else [])
+    assert set(ends[:-1]) <= {"completed"}
     assert events[-1]["response"] == whole
     Response.model_validate(whole)
     ResponsesResponse.model_validate(whole)

@@ -13,6 +13,7 @@ Part = dict[str, Any]
 
 _FORMAT = "chat/completions"
 
+_RAN_ELSEWHERE = ("_tool_use", "_tool_result", "_call", "_output")
 _AUDIO_FORMATS = {
     "audio/wav": "wav",
     "audio/x-wav": "wav",
@@ -47,8 +48,12 @@ def _write_part(block: Any) -> Part | None:
     if kind is None and "text" in block:
         kind = "text"
     write = _WRITERS.get(kind)
-    # Unknown kinds go out as they are: the service may know more than this table.
-    return dict(block) if write is None else write(block)
+    if write is not None:
+        return write(block)
+    # Calls that another provider's service ran itself have no meaning here; unknown kinds go out
+    # as they are: the service may know more than this table.
+    ran_elsewhere = str(kind).endswith(_RAN_ELSEWHERE) or str(kind).startswith("mcp_")
+    return None if ran_elsewhere else dict(block)
 
 
 def _text(block: Block) -> Part:

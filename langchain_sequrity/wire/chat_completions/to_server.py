@@ -16,7 +16,7 @@ from langchain_core.messages import (
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.wire.chat_completions.content import write_parts
 from langchain_sequrity.wire.json_text import dumps
-from langchain_sequrity.wire.tool_results import write_tool_result
+from langchain_sequrity.wire.tool_results import whole_results, write_tool_result
 from langchain_sequrity.wire.tools import neutral, read_function
 
 Message = dict[str, Any]
@@ -51,7 +51,26 @@ def _function_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def write_messages(messages: Sequence[BaseMessage]) -> list[Message]:
     """Write a conversation; raises `UsageError` for a message that has no place in it."""
-    return [_writer(message)(message) for message in messages]
+    written: list[Message] = []
+    for message in messages:
+        results, others = whole_results(message.content)
+        if results:
+            artifact = getattr(message, "artifact", None)
+            written += [_result(block, artifact) for block in results]
+            if not others:
+                continue
+            message = HumanMessage(others)  # noqa: PLW2901 - what was said beside the results
+        written.append(_writer(message)(message))
+    return written
+
+
+def _result(block: Mapping[str, Any], artifact: Any) -> Message:
+    content = write_parts(block.get("content") or "") or ""
+    return {
+        "role": "tool",
+        "content": write_tool_result(content, artifact),
+        "tool_call_id": block.get("tool_use_id"),
+    }
 
 
 def _writer(message: BaseMessage) -> Callable[[Any], Message]:

@@ -48,7 +48,7 @@ def write_block(block: Any) -> Block | None:
     kind = block.get("type")
     if kind is None and "text" in block:
         kind = "text"
-    write = _WRITERS.get(kind)
+    write = _WRITERS.get(kind) if isinstance(kind, str) else None
     if write is not None:
         return write(block)
     # Kinds that are not known here go out as they are: the service may know more than this table.
@@ -66,15 +66,19 @@ def _is_of_responses(kind: Any) -> bool:
 
 
 def _text(block: Mapping[str, Any]) -> Block | None:
-    text = block["text"]
+    text = block.get("text")
+    if not isinstance(text, str):
+        raise _unfit(block, "Give the text itself as `text`.")
     if not text.strip():
         return None
     written = {"type": "text", "text": text, **_said_beside(block)}
+    if isinstance(citations := written.get("citations"), list):
+        written["citations"] = [_without_no_file(one) for one in citations]
     annotations = block.get("annotations")
     if annotations and "citations" not in written:
-        citations = [found for one in annotations if (found := write_citation(one)) is not None]
-        if citations:
-            written["citations"] = citations
+        found = [citation for one in annotations if (citation := write_citation(one)) is not None]
+        if found:
+            written["citations"] = [_without_no_file(one) for one in found]
     return written
 
 
@@ -83,6 +87,13 @@ def _said_beside(block: Mapping[str, Any]) -> Block:
     found = {key: extras[key] for key in _KEPT if key in extras} if extras else {}
     # An empty list is what a service sends for "no citations", and does not take back.
     return found | {key: block[key] for key in _KEPT if block.get(key)}
+
+
+def _without_no_file(citation: Any) -> Any:
+    """Replies name no file as null, which requests do not take."""
+    if isinstance(citation, Mapping) and citation.get("file_id", "") is None:
+        return {key: value for key, value in citation.items() if key != "file_id"}
+    return citation
 
 
 def _media(block: Mapping[str, Any]) -> Block:
@@ -146,6 +157,8 @@ def write_result(block: Mapping[str, Any], artifact: Any = None) -> Block:
     """Write a whole tool result, as Anthropic's users write them; labels come from the artifact."""
     written = {**as_is(block), "tool_use_id": legal_id(block.get("tool_use_id"))}
     content = block.get("content")
+    if isinstance(content, Mapping):
+        content = [content]
     if content is not None:
         content = content if isinstance(content, str) else write_blocks(content)
         written["content"] = write_tool_result(content, artifact)
@@ -154,8 +167,8 @@ def write_result(block: Mapping[str, Any], artifact: Any = None) -> Block:
 
 def _thinking(block: Mapping[str, Any]) -> Block | None:
     """Thinking can go back only as it came: signed, or in the service's own documented form."""
-    if block.get("signature"):
-        return as_is(block)
+    if block.get("signature"):  # the text may have been left out, and then its key is missing
+        return {"type": "thinking", "thinking": "", **as_is(block)}
     return {"type": "thinking", "text": block["text"]} if "text" in block else None
 
 
@@ -201,8 +214,8 @@ def _server_tool_use(block: Mapping[str, Any]) -> Block:
     return written
 
 
-def _non_standard(block: Mapping[str, Any]) -> Block:
-    return media.non_standard(block, _FORMAT)
+def _non_standard(block: Mapping[str, Any]) -> Block | None:
+    return write_block(media.non_standard(block, _FORMAT))
 
 
 def _left_out(_block: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from langchain_core.messages.tool import ToolCall, invalid_tool_call, tool_call
 
 from langchain_sequrity.wire.exchange import Reply
 from langchain_sequrity.wire.json_text import dumps, read_arguments
+from langchain_sequrity.wire.messages.ids import INVALID
 from langchain_sequrity.wire.reply_body import (
     MISSHAPEN,
     Describe,
@@ -48,7 +49,7 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
         BadReply: If the body is not a message.
         StatusError: If the body is an error object.
     """
-    body = read_object(reply.body, reply)
+    body = read_object(reply.body, reply, exact=True)  # arguments of calls are part of it
     if body.get("error"):
         raise error_inside(body, reply)
     blocks = body.get("content")
@@ -101,9 +102,11 @@ def _tool_calls(
         if block["type"] != "tool_use":
             continue
         name, given, call_id = block["name"], block.get("input"), block.get("id")
-        if isinstance(given, dict):
+        if isinstance(given, dict) and given.keys() != {INVALID}:
             good.append(tool_call(name=name, args=given, id=call_id))
             continue
+        if isinstance(given, dict):
+            given = given[INVALID]
         # Some services in between send the JSON text itself.
         text = given if isinstance(given, str) or given is None else dumps(given)
         args, problem = read_arguments(text)

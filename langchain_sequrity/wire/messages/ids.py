@@ -1,7 +1,10 @@
-"""Ids of tool calls that this format takes: letters, digits, `_` and `-`."""
+"""Ids and arguments of tool calls that this format takes: letters, digits, `_`, `-`; objects."""
 
 import hashlib
 import re
+
+INVALID = "INVALID_JSON"
+"""Key of arguments that are no JSON object: the format demands one all the same."""
 
 _LEGAL = re.compile(r"[a-zA-Z0-9_-]+\Z")
 

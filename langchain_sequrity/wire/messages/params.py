@@ -14,6 +14,7 @@ from langchain_sequrity.wire.tools import read_function
 _NEUTRAL = frozenset(
     {"tools", "tool_choice", "parallel_tool_calls", "response_format", "stop", "max_tokens"}
 )
+_FORCED = ("any", "tool")
 _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
 DEFAULT_MAX_TOKENS = 16_384
 """`max_tokens` where none is given; the format demands one (`docs/protocol.md`, Messages)."""
@@ -34,7 +35,8 @@ def write_params(params: Mapping[str, Any]) -> dict[str, Any]:
     body = {
         key: value for key, value in params.items() if value is not None and key not in _NEUTRAL
     }
-    body["max_tokens"] = params.get("max_tokens") or _default_max_tokens(body)
+    limit = params.get("max_tokens")
+    body["max_tokens"] = _default_max_tokens(body) if limit is None else limit
     if stop := params.get("stop"):
         body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
     if tools := params.get("tools"):
@@ -42,6 +44,8 @@ def write_params(params: Mapping[str, Any]) -> dict[str, Any]:
     parallel = params.get("parallel_tool_calls") if tools else None
     choice = _tool_choice(params.get("tool_choice"), parallel=parallel)
     if choice is not None:
+        if choice.get("type") in _FORCED and _thinks(body):
+            choice = {**_without_name(choice), "type": "auto"}
         body["tool_choice"] = choice
     if shape := _output_format(params.get("response_format")):
         body["output_config"] = {**body.get("output_config", {}), "format": shape}
@@ -53,6 +57,16 @@ def _default_max_tokens(body: Mapping[str, Any]) -> int:
     thinking = body.get("thinking")
     budget = thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
     return DEFAULT_MAX_TOKENS + (budget or 0)
+
+
+def _thinks(body: Mapping[str, Any]) -> bool:
+    """Whether the model thinks: it can be asked to call a tool then, but not be forced to."""
+    thinking = body.get("thinking")
+    return isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
+
+
+def _without_name(choice: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in choice.items() if key != "name"}
 
 
 def write_tool(tool: Mapping[str, Any]) -> dict[str, Any]:

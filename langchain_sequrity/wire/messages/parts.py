@@ -25,10 +25,11 @@ def read_part(block: Any, where: Where) -> Block:
         InvalidRequest: If it is none that may stand here.
     """
     checks.an_object(block, where)
-    read = _READERS.get(block.get("type"))
+    kind = block.get("type")
+    read = _READERS.get(kind) if isinstance(kind, str) else None
     if read is None:
         kinds = ", ".join(f"`{kind}`" for kind in _READERS)
-        checks.unknown((*where, "type"), f"one of {kinds}", block.get("type"))
+        checks.unknown((*where, "type"), f"one of {kinds}", kind)
     return read(block, where)
 
 

@@ -8,9 +8,9 @@ model reads them; whoever parses the answer checks them all the same.
 from collections.abc import Mapping
 from typing import Any
 
-_SUBSCHEMAS = ("items", "not", "if", "then", "else", "contains")
-_LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
-_MAPS = ("properties", "$defs", "definitions")
+_SUBSCHEMAS = ("items", "not", "if", "then", "else", "contains", "additionalProperties")
+_LISTS = ("anyOf", "allOf", "prefixItems")
+_MAPS = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 _BOUNDS = (
     "minimum",
     "maximum",
@@ -24,6 +24,7 @@ _BOUNDS = (
     "minProperties",
     "maxProperties",
 )
+_RENAMED = {"oneOf": "anyOf"}
 _FORMATS = frozenset(
     {
         "date-time",
@@ -59,7 +60,9 @@ def fit_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
         }
         ```
     """
-    fit = {key: _part(key, value) for key, value in schema.items()}
+    # Variants are told apart by their shapes here, not by a key.
+    known = {_RENAMED.get(key, key): one for key, one in schema.items() if key != "discriminator"}
+    fit = {key: _part(key, value) for key, value in known.items()}
     if _is_object(fit) and fit.get("additionalProperties") in (None, True):
         fit["additionalProperties"] = False
     moved = [key for key in _BOUNDS if key in fit]

@@ -30,7 +30,6 @@ from langchain_sequrity.wire.reply_body import (
 Chunks = tuple[AIMessageChunk, ...]
 
 _PROVIDER = {"model_provider": MODEL_PROVIDER}
-_OF_THINKING = {"thinking_delta": "thinking", "signature_delta": "signature"}
 # What is asked for with these is answered in more than one block.
 _ASKS_FOR_BLOCKS = ("tools", "thinking", "reasoning_effort", "mcp_servers", "container")
 
@@ -58,8 +57,7 @@ class StreamReader:
         self._usage: dict[str, Any] = {}
         # `None` while nothing tells.
         self._is_text: bool | None = False if _asks_for_blocks(asked) else None
-        self._blocks: set[int] = set()
-        self._calls: set[int] = set()
+        self._kinds: dict[int, str] = {}
         self._finished = False
         self.done = False
 
@@ -75,7 +73,7 @@ class StreamReader:
             StatusError: If it is an error.
         """
         if event.data == "[DONE]":  # some services in between end every stream like this
-            return self._end_of_message({})
+            return self.end()
         body = read_object(event.data, self._head)
         kind = body.get("type") or event.name
         if kind == "error" or body.get("error"):
@@ -98,7 +96,10 @@ class StreamReader:
         if not self._finished:
             msg = "The stream ended before the reply was finished."
             raise StreamInterrupted(msg, session_id=self._head.headers.get("x-session-id"))
-        return self._end_of_message({})
+        try:
+            return self._end_of_message({})
+        except MISSHAPEN:
+            refuse("a streamed message", self._message, self._head)
 
     def whole(self, reply: Reply) -> Chunks:
         """Read the plain JSON of a service that does not stream."""
@@ -117,11 +118,11 @@ class StreamReader:
 
     def _start_of_block(self, body: dict[str, Any]) -> Chunks:
         index, block = int(body["index"]), read_block(body["content_block"])
-        if index in self._blocks:
+        if index in self._kinds:
             msg = "Two blocks have the same index."
             raise ValueError(msg)
-        self._blocks.add(index)
         kind = block["type"]
+        self._kinds[index] = kind
         if self._is_text is None:
             self._is_text = kind == "text" and block.get("citations") is None
         if kind == "text":
@@ -132,7 +133,6 @@ class StreamReader:
         return self._call(index, placed) if kind == "tool_use" else _piece(placed)
 
     def _call(self, index: int, block: dict[str, Any]) -> Chunks:
-        self._calls.add(index)
         given = block.get("input")
         args = given if isinstance(given, str) else dumps(given) if given else ""
         call = tool_call_chunk(name=block["name"], args=args, id=block["id"], index=index)
@@ -153,7 +153,10 @@ class StreamReader:
         text = delta["text"]
         if self._is_text:
             return (AIMessageChunk(content=text, response_metadata=_PROVIDER),)
-        return self._text(int(body["index"]), _string(text), [])
+        index = int(body["index"])
+        if self._kinds.get(index) == "thinking":  # in the words that the service documents
+            return _piece({"type": "thinking", "thinking": _string(text), "index": index})
+        return self._text(index, _string(text), [])
 
     def _delta_of_block(self, index: int, delta: dict[str, Any]) -> Chunks:
         kind = delta["type"]
@@ -162,16 +165,20 @@ class StreamReader:
         if kind == "citations_delta":
             self._is_text = False
             return self._text(index, "", [delta["citation"]])
-        key = _OF_THINKING.get(kind)
-        if key is None:  # not known yet
-            return ()
-        return _piece({"type": "thinking", key: _string(delta[key]), "index": index})
+        if kind == "thinking_delta":
+            thought = _string(delta["thinking"])
+            return _piece({"type": "thinking", "thinking": thought, "index": index})
+        if kind == "signature_delta":  # perhaps of thinking whose text is left out
+            signature = _string(delta["signature"])
+            block = {"type": "thinking", "thinking": "", "signature": signature, "index": index}
+            return _piece(block)
+        return ()  # not known yet
 
     def _arguments(self, index: int, text: str) -> Chunks:
         if not text:
             return ()
         block = {"type": "input_json_delta", "partial_json": text, "index": index}
-        if index not in self._calls:  # of a tool that the service runs itself
+        if self._kinds.get(index) != "tool_use":  # of a tool that the service runs itself
             return _piece(block)
         return _piece(block, tool_call_chunk(name=None, args=text, id=None, index=index))
 
@@ -190,6 +197,9 @@ class StreamReader:
     def _end_of_message(self, _body: dict[str, Any]) -> Chunks:
         if self.done:
             return ()
+        if not self._message:
+            msg = "The message has not begun."
+            raise ValueError(msg)
         self.done = True
         return (
             AIMessageChunk(
@@ -224,14 +234,14 @@ def _piece(block: dict[str, Any], call: ToolCallChunk | None = None) -> Chunks:
 
 def _asks_for_blocks(asked: Mapping[str, Any]) -> bool:
     return any(map(asked.get, _ASKS_FOR_BLOCKS)) or any(
-        _cites(turn["content"]) for turn in asked.get("messages", ())
+        _brings_blocks(turn["content"]) for turn in asked.get("messages", ())
     )
 
 
-def _cites(content: Any) -> bool:
-    """Whether documents are to be cited: the answer then comes in many blocks of text."""
+def _brings_blocks(content: Any) -> bool:
+    """Whether tools were called, or documents are to be cited, which takes many blocks of text."""
     return isinstance(content, list) and any(
-        "citations" in block or ("content" in block and _cites(block["content"]))
+        "citations" in block or block.get("type") in ("tool_use", "tool_result")
         for block in content
     )
 

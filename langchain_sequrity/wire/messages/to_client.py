@@ -6,12 +6,13 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.messages.tool import ToolCallChunk
+from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 
 from langchain_sequrity.wire.exchange import Event, ReplyHead
+from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.wire.messages.ids import INVALID
 
 _STOP_REASONS = {
     "stop": "end_turn",
@@ -67,10 +68,10 @@ def _calls(message: AIMessage) -> list[dict[str, Any]]:
         {"type": "tool_use", "id": call["id"], "name": call["name"], "input": call["args"]}
         for call in message.tool_calls
     ]
-    # Arguments that are no JSON object have no form in a whole reply; the model sent nothing else.
+    # Arguments that are no JSON object must not look like a call that can be run.
     calls += [
-        {"type": "tool_use", "id": call["id"], "name": call["name"], "input": {}}
-        for call in message.invalid_tool_calls
+        {"type": "tool_use", "id": bad["id"], "name": bad["name"], "input": {INVALID: bad["args"]}}
+        for bad in message.invalid_tool_calls
     ]
     return calls
 
@@ -168,16 +169,24 @@ def write_error(message: str, status: int) -> Event:
 
 
 def _event(name: str, **fields: Any) -> Event:
-    return Event(name, orjson.dumps({"type": name, **fields}).decode())
+    return Event(name, dumps({"type": name, **fields}))
 
 
 class _BlockWriter:
-    """Puts the pieces of a message into blocks, one after the other."""
+    """Puts the pieces of a message into blocks, one after the other.
+
+    A block that is closed cannot go on. Brains may answer with pieces of several calls by turns,
+    and with text between them; so the first call is written as it comes, and all else that comes
+    from then on waits for its end.
+    """
 
     def __init__(self, head: ReplyHead) -> None:
         self._head = head
         self._index = -1
         self._open: Any = None
+        self._call: int | None = None
+        self._waiting: dict[int | None, ToolCallChunk] = {}
+        self._later: list[AIMessageChunk] = []
         self._reasoning = ""
         self._extra: dict[str, Any] = {}
         self.refusal = ""
@@ -185,23 +194,32 @@ class _BlockWriter:
 
     def write(self, chunk: AIMessageChunk) -> Iterator[Event]:
         """Write what one piece adds."""
+        if self._call is None:
+            yield from self._said(chunk)
+        else:
+            self._later.append(chunk)
+        for call in chunk.tool_call_chunks:
+            yield from self._piece(call)
+
+    def _said(self, chunk: AIMessageChunk) -> Iterator[Event]:
         extra = chunk.additional_kwargs
         self._extra |= extra
         if reasoning := extra.get("reasoning_content"):
-            yield from self._opened(
-                "thinking", {"type": "thinking", "thinking": "", "signature": ""}
-            )
+            empty = {"type": "thinking", "thinking": "", "signature": ""}
+            yield from self._opened("thinking", empty)
             self._reasoning += reasoning
             yield self._delta({"type": "thinking_delta", "thinking": reasoning})
         if refusal := extra.get("refusal"):
             self.refusal += refusal
         if text := str(chunk.text):
             yield from self._text(text)
-        for call in chunk.tool_call_chunks:
-            yield from self._call(call)
 
     def end(self) -> Iterator[Event]:
-        """Close what is open."""
+        """Write what has waited, and close what is open."""
+        for call in self._waiting.values():
+            yield from self._called(call)
+        for chunk in self._later:
+            yield from self._said(chunk)
         if self.refusal and self._head.documented:
             yield from self._text(self.refusal)
         yield from self._closed()
@@ -210,7 +228,25 @@ class _BlockWriter:
         yield from self._opened("text", {"type": "text", "text": ""})
         yield self._delta({"type": "text_delta", "text": text})
 
-    def _call(self, call: ToolCallChunk) -> Iterator[Event]:
+    def _piece(self, call: ToolCallChunk) -> Iterator[Event]:
+        index = call["index"]
+        waiting = self._waiting.pop(index, None)
+        if waiting is not None:
+            call = tool_call_chunk(
+                id=waiting["id"] or call["id"],
+                name=waiting["name"] or call["name"],
+                args=(waiting["args"] or "") + (call["args"] or ""),
+                index=index,
+            )
+        is_open = self._open == ("tool_use", index)
+        starts = self._call is None and bool(call["name"])
+        if is_open or starts:
+            self._call = index
+            yield from self._called(call)
+        else:
+            self._waiting[index] = call
+
+    def _called(self, call: ToolCallChunk) -> Iterator[Event]:
         self.called = True
         block: dict[str, Any] = {"type": "tool_use", "input": {}}
         block |= {"id": call["id"], "name": call["name"]}

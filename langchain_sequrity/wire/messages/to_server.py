@@ -19,14 +19,14 @@ from langchain_core.messages import (
 )
 
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.wire.json_text import read_arguments
 from langchain_sequrity.wire.messages.content import (
     Block,
-    as_is,
     write_block,
     write_blocks,
     write_result,
 )
-from langchain_sequrity.wire.messages.ids import legal_id
+from langchain_sequrity.wire.messages.ids import INVALID, legal_id
 from langchain_sequrity.wire.messages.params import write_params
 from langchain_sequrity.wire.tool_results import write_tool_result
 
@@ -35,8 +35,6 @@ Turn = dict[str, Any]
 _CALLS = frozenset(
     {"tool_use", "tool_call", "function_call", "invalid_tool_call", "tool_call_chunk"}
 )
-# Where the arguments of a call are no JSON, the format still demands an object.
-_INVALID = "INVALID_JSON"
 
 
 def write_request(messages: Sequence[BaseMessage], params: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,6 +84,9 @@ def write_messages(messages: Iterable[BaseMessage]) -> tuple[str | list[Block], 
             turns.append({"role": role, "content": content})
     if turns and turns[-1]["role"] == "assistant":
         turns[-1]["content"] = _without_trailing_space(turns[-1]["content"])
+    for turn in turns:
+        if turn["role"] == "user" and isinstance(turn["content"], list):
+            turn["content"] = _results_first(turn["content"])
     return system, turns
 
 
@@ -94,7 +95,18 @@ Written = tuple[str, Content]
 
 
 def _joined(first: Content, second: Content) -> list[Block]:
-    return [*_blocks(first), *_blocks(second)]
+    if isinstance(first, str):
+        return [*_blocks(first), *_blocks(second)]
+    first += _blocks(second)  # a list made here, of a turn that may have many messages
+    return first
+
+
+def _results_first(blocks: list[Block]) -> list[Block]:
+    """The format wants results of tools before what the user says; tools can say things too."""
+    kinds = [block.get("type") == "tool_result" for block in blocks]
+    if kinds == sorted(kinds, reverse=True):
+        return blocks
+    return sorted(blocks, key=lambda block: block.get("type") != "tool_result")
 
 
 def _blocks(content: Content) -> list[Block]:
@@ -106,7 +118,7 @@ def _without_trailing_space(content: Content) -> Content:
     if isinstance(content, str):
         return content.rstrip()
     last = content[-1]
-    if last["type"] != "text":
+    if last.get("type") != "text":
         return content
     return [*content[:-1], {**last, "text": last["text"].rstrip()}]
 
@@ -161,6 +173,7 @@ def _tool(message: ToolMessage) -> Written:
     if whole := _whole_results(message):
         return "user", [write_result(block, message.artifact) for block in whole]
     content = _content(message)
+    mark = _cache_mark(content)
     result: Block = {
         "type": "tool_result",
         "tool_use_id": legal_id(message.tool_call_id),
@@ -168,7 +181,17 @@ def _tool(message: ToolMessage) -> Written:
     }
     if message.status == "error":
         result["is_error"] = True
+    if mark:
+        result["cache_control"] = mark
     return "user", [result]
+
+
+def _cache_mark(content: Content) -> Any:
+    """A mark on a block within a result is one on the result: its text may be wrapped."""
+    marks = (
+        [] if isinstance(content, str) else [block.pop("cache_control", None) for block in content]
+    )
+    return next(filter(None, reversed(marks)), None)
 
 
 def _whole_results(message: ToolMessage) -> list[dict[str, Any]]:
@@ -183,18 +206,22 @@ def _whole_results(message: ToolMessage) -> list[dict[str, Any]]:
 
 def _ai(message: AIMessage) -> Written:
     content = message.content
-    calls = _calls(message)
-    if isinstance(content, str) and not calls:
+    calls = _Calls(message)
+    if isinstance(content, str) and not calls.left:
         return "assistant", _said(content, message)
-    blocks = []
+    blocks: list[Block] = []
+    is_foreign = _is_foreign(message)
     for block in [content] if isinstance(content, str) else content:
-        if isinstance(block, dict) and block.get("type") in _CALLS:
-            written = _call_block(block, calls, message)
+        kind = block.get("type") if isinstance(block, dict) else None
+        if isinstance(block, dict) and kind in _CALLS:
+            written = calls.take(block)
+        elif is_foreign and kind in _THOUGHTS:
+            written = None
         else:
             written = write_block(block)
         if written is not None:
             blocks.append(written)
-    blocks += calls.values()
+    blocks += calls.left
     return "assistant", blocks or _said("", message)
 
 
@@ -203,39 +230,70 @@ def _said(text: str, message: AIMessage) -> Content:
     return text if text.strip() else str(message.additional_kwargs.get("refusal") or "")
 
 
-def _calls(message: AIMessage) -> dict[str | None, Block]:
-    """The message's tool calls by their ids: they decide, users edit them and not the content."""
-    calls = {
-        call["id"]: _tool_use(call["id"], call["name"], call["args"]) for call in message.tool_calls
-    }
-    for bad in message.invalid_tool_calls:
-        # Its result says what is wrong with it: both go back.
-        calls[bad["id"]] = _tool_use(bad["id"], bad["name"] or "", {_INVALID: bad["args"] or ""})
-    return calls
+def _is_foreign(message: AIMessage) -> bool:
+    """Whether thoughts were signed by another provider: a signature is good at home only."""
+    provider = message.response_metadata.get("model_provider")
+    return provider is not None and not str(provider).startswith(_HOMES)
+
+
+class _Calls:
+    """Tool calls of one message. `tool_calls` decide: users edit them, and not the content.
+
+    Args:
+        message: The message.
+
+    Attributes:
+        left: Calls that have no block in the content, or none yet.
+
+    Raises:
+        UsageError: If two calls have the same id.
+    """
+
+    def __init__(self, message: AIMessage) -> None:
+        # A message that was read knows all of its calls, one that was written by hand perhaps not.
+        self._decides = "id" in message.response_metadata
+        self.left = [
+            _tool_use(call["id"] or f"call {number}", call["name"], call["args"])
+            for number, call in enumerate(message.tool_calls)
+        ]
+        for bad in message.invalid_tool_calls:
+            # Its result says what is wrong with it: both go back.
+            args = {INVALID: bad["args"] or ""}
+            self.left.append(_tool_use(bad["id"], bad["name"] or _NAMELESS, args))
+        self._decides = self._decides or bool(self.left)
+        ids = {call["id"] for call in self.left}
+        if len(ids) != len(self.left):
+            msg = "Two tool calls of one message have the same id. Give each an id of its own."
+            raise UsageError(msg)
+
+    def take(self, block: Mapping[str, Any]) -> Block | None:
+        """The call that stands here in the content; one that was taken out of the calls is gone."""
+        call_id = legal_id(block.get("call_id") or block.get("id"))
+        is_own = block["type"] == "tool_use"
+        for place, call in enumerate(self.left):
+            if call["id"] == call_id:
+                del self.left[place]
+                return {**call, **_beside(block)}
+        if self._decides or not is_own:
+            return None
+        args = block.get("input") or read_arguments(block.get("partial_json"))[0] or {}
+        return _tool_use(call_id, block["name"], args) | _beside(block)
 
 
 def _tool_use(call_id: str | None, name: str, args: Mapping[str, Any]) -> Block:
     return {"type": "tool_use", "id": legal_id(call_id), "name": name, "input": args}
 
 
-def _call_block(
-    block: Mapping[str, Any], calls: dict[str | None, Block], message: AIMessage
-) -> Block | None:
-    """A call where the content has it; one that was taken out of `tool_calls` is gone."""
-    call_id = block.get("call_id") or block.get("id")
-    call = calls.pop(call_id, None)
-    is_own = block["type"] == "tool_use"
-    if call is not None:
-        kept = (
-            {key: value for key, value in block.items() if key not in _OF_CALLS} if is_own else {}
-        )
-        return {**call, **kept}
-    if message.tool_calls or message.invalid_tool_calls or not is_own:
-        return None
-    return {**as_is(block), "id": legal_id(call_id), "input": block.get("input") or {}}
+def _beside(block: Mapping[str, Any]) -> Block:
+    """What is said beside a call, in its own block or in LangChain's standard one."""
+    found = {**(block.get("extras") or {}), **block}
+    return {key: found[key] for key in _BESIDE if found.get(key) is not None}
 
 
-_OF_CALLS = frozenset({"type", "id", "name", "input", "index", "partial_json"})
+_BESIDE = ("cache_control", "caller", "toolset_name")
+_THOUGHTS = ("thinking", "redacted_thinking", "reasoning")
+_HOMES = ("anthropic", "bedrock", "google_vertexai")
+_NAMELESS = "invalid_call"
 
 _WRITERS: dict[type[BaseMessage], Callable[[Any], Written]] = {
     HumanMessage: _human,

@@ -27,11 +27,12 @@ from langchain_sequrity.wire.responses.items import (
 )
 
 Place = tuple[Any, Any]
-"""Number of an item, and that of the part where the item is a message."""
+"""Number of an item, and of a part of it where it is a message; otherwise `None`."""
 
 _PROVIDER = {"model_provider": MODEL_PROVIDER}
 _GROWING = {"text": "text", "function_call": "arguments"}
-_PARTS = {"summary": "summary_text", "content": THOUGHT}
+# In the order in which standard blocks show them (`blocks`).
+_PARTS = {"content": THOUGHT, "summary": "summary_text"}
 _EMPTY: dict[str, Block] = {"function_call": {"arguments": ""}, "reasoning": {"summary": []}}
 # What an item that has only begun may say otherwise in the end.
 _LATER = frozenset({"arguments", "status", "encrypted_content", "summary", "content"})
@@ -131,7 +132,10 @@ class Increments:
         self._grow(self._part("text", place, item_id), "text", text, whole=True)
 
     def annotation(self, place: Place, item_id: Any, annotation: Item) -> None:
-        """Take an annotation; all of a text are handed on at once (v3 would keep the last)."""
+        """Take an annotation; all of a text are handed on at once (v3 would keep the last).
+
+        That is when the text is told whole, or in the end.
+        """
         self._part("text", place, item_id).annotations.append(dict(annotation))
 
     def refusal(self, place: Place, item_id: Any, delta: str) -> None:
@@ -265,10 +269,8 @@ class Increments:
         if kind == "refusal":
             self._refusal += whole["refusal"][len(block.refusal) :]
             block.refusal = whole["refusal"]
-        elif block.annotations:
-            whole = {"annotations": block.annotations, **whole}
         growing = _GROWING.get(block.kind)
-        parts = _PARTS.keys() & whole.keys() if kind == "reasoning" else ()
+        parts = [key for key in _PARTS if key in whole] if kind == "reasoning" else []
         fixed = {key: value for key, value in whole.items() if key not in (growing, *parts)}
         self._hand_on(block, {**block.name, **fixed, **{key: [] for key in parts}})
         if growing is not None:

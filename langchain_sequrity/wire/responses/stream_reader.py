@@ -118,8 +118,12 @@ class StreamReader:
         return output.take({**metadata, **self._describe(self._head)}, usage)
 
 
+def _number(body: Mapping[str, Any]) -> Any:
+    return body.get("output_index", 0)  # some servers leave out what is the first
+
+
 def _place(body: Mapping[str, Any]) -> Place:
-    return body.get("output_index"), body.get("content_index")
+    return _number(body), body.get("content_index", 0)
 
 
 def _text_done(output: Increments, body: Mapping[str, Any]) -> None:
@@ -144,18 +148,18 @@ def _part_done(output: Increments, body: Mapping[str, Any]) -> None:
 
 
 def _arguments(output: Increments, body: Mapping[str, Any]) -> None:
-    output.arguments(body.get("output_index"), string(body, "delta"))
+    output.arguments(_number(body), string(body, "delta"))
 
 
 def _arguments_done(output: Increments, body: Mapping[str, Any]) -> None:
-    output.arguments(body.get("output_index"), string(body, "arguments"), whole=True)
+    output.arguments(_number(body), string(body, "arguments"), whole=True)
 
 
 def _thought(key: str, number: str, field: str) -> Callable[[Increments, Mapping[str, Any]], None]:
     """Reads an event of reasoning: of which list, which key numbers the part, which has text."""
 
     def take(output: Increments, body: Mapping[str, Any]) -> None:
-        place = body.get("output_index"), body.get(number)
+        place = _number(body), body.get(number, 0)
         whole = field != "delta"
         output.thought(key, place, body.get("item_id"), string(body, field), whole=whole)
 
@@ -163,16 +167,16 @@ def _thought(key: str, number: str, field: str) -> Callable[[Increments, Mapping
 
 
 def _summary_done(output: Increments, body: Mapping[str, Any]) -> None:
-    place = body.get("output_index"), body.get("summary_index")
+    place = _number(body), body.get("summary_index", 0)
     output.thought("summary", place, body.get("item_id"), string(body["part"], "text"), whole=True)
 
 
 def _item_added(output: Increments, body: Mapping[str, Any]) -> None:
-    output.begin(body.get("output_index"), body["item"])
+    output.begin(_number(body), body["item"])
 
 
 def _item_done(output: Increments, body: Mapping[str, Any]) -> None:
-    output.end(body.get("output_index"), body["item"])
+    output.end(_number(body), body["item"])
 
 
 _EVENTS: dict[Any, Callable[[Increments, Mapping[str, Any]], None]] = {

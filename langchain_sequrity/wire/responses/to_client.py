@@ -30,7 +30,22 @@ def new_reply_id(session_id: str) -> str:
 
 
 def session_of(reply_id: str) -> str | None:
-    """The session that a reply was given in, or `None` if its id is not one of ours."""
+    """Find the session that a reply was given in.
+
+    Args:
+        reply_id: The id of the reply.
+
+    Returns:
+        The session's id, or `None` if the reply's is not one of ours.
+
+    Example:
+        ```python
+        from langchain_sequrity.wire.responses import new_reply_id, session_of
+
+        session_id = "0b6f1c2e-1a2b-11f1-9c3d-0242ac120002"
+        assert session_of(new_reply_id(session_id)) == session_id
+        ```
+    """
     match = _REPLY_ID.match(reply_id)
     return str(uuid.UUID(match[1])) if match else None
 

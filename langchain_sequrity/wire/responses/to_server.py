@@ -17,7 +17,7 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.wire.responses.assistant import write_assistant
 from langchain_sequrity.wire.responses.content import TEXT, Part, write_parts
 from langchain_sequrity.wire.responses.params import write_params
-from langchain_sequrity.wire.tool_results import write_tool_result
+from langchain_sequrity.wire.tool_results import whole_results, write_tool_result
 
 Item = dict[str, Any]
 
@@ -53,7 +53,20 @@ def write_input(messages: Iterable[BaseMessage]) -> list[Item]:
     Raises:
         UsageError: For a message that has no place in it.
     """
-    return [item for message in messages for item in _writer(message)(message)]
+    items: list[Item] = []
+    for message in messages:
+        results, others = whole_results(message.content)
+        if results:
+            artifact = getattr(message, "artifact", None)
+            items += [
+                _output(block.get("tool_use_id"), block.get("content") or "", artifact)
+                for block in results
+            ]
+            if not others:
+                continue
+            message = HumanMessage(others)  # noqa: PLW2901 - what was said beside the results
+        items += _writer(message)(message)
+    return items
 
 
 def _writer(message: BaseMessage) -> Callable[[Any], list[Item]]:
@@ -105,10 +118,14 @@ def _no_call_id(message: BaseMessage) -> UsageError:
 
 
 def _tool(message: ToolMessage) -> list[Item]:
-    output = write_tool_result(_result(message.content), message.artifact)
+    return [_output(message.tool_call_id, message.content, message.artifact)]
+
+
+def _output(call_id: str | None, content: str | list[Any], artifact: Any) -> Item:
+    output = write_tool_result(_result(content), artifact)
     if not isinstance(output, str):
         output = [{**part, "type": TEXT} if part.get("type") == "text" else part for part in output]
-    return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": output}]
+    return {"type": "function_call_output", "call_id": call_id, "output": output}
 
 
 def _result(content: str | list[Any]) -> str | list[Part]:
