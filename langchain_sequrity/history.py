@@ -133,9 +133,10 @@ class _Ids:
         if isinstance(message, AIMessage):
             return self._clear_ai(message)
         changes: dict[str, Any] = {}
-        content = self._cleared(message.content)
-        if content is not message.content:
-            changes["content"] = content
+        if isinstance(message.content, list):
+            content = self._cleared(message.content)
+            if content is not message.content:
+                changes["content"] = content
         if isinstance(message, ToolMessage) and self._is_foreign(message.tool_call_id):
             changes["tool_call_id"] = _neutral(message.tool_call_id)
         return message.model_copy(update=changes) if changes else message
@@ -149,17 +150,16 @@ class _Ids:
             self._own.update(call["id"] for call in (*calls, *invalid))
             text = original_content(message)
             return message if text is None else _as_it_came(message, text)
+        cleared = content if isinstance(content, str) else self._cleared(content)
+        is_foreign = any(self._is_foreign(call["id"]) for call in (*calls, *invalid))
+        if cleared is content and not is_foreign:
+            return message
         changes = {
-            "content": self._cleared(content),
+            "content": cleared,
             "tool_calls": self._cleared(calls),
             "invalid_tool_calls": self._cleared(invalid),
         }
-        is_same = (
-            changes["content"] is content
-            and changes["tool_calls"] is calls
-            and changes["invalid_tool_calls"] is invalid
-        )
-        return message if is_same else message.model_copy(update=changes)
+        return message.model_copy(update=changes)
 
     def _cleared(self, value: Any) -> Any:
         """Replace foreign ids at any depth; what has none is returned as it is.

@@ -85,8 +85,9 @@ def write_messages(messages: Iterable[BaseMessage]) -> tuple[str | list[Block], 
     if turns and turns[-1]["role"] == "assistant":
         turns[-1]["content"] = _without_trailing_space(turns[-1]["content"])
     for turn in turns:
-        if turn["role"] == "user" and isinstance(turn["content"], list):
-            turn["content"] = _results_first(turn["content"])
+        content = turn["content"]
+        if turn["role"] == "user" and isinstance(content, list) and len(content) > 1:
+            turn["content"] = _results_first(content)
     return system, turns
 
 
@@ -170,10 +171,15 @@ def _function(message: FunctionMessage) -> Written:
 
 
 def _tool(message: ToolMessage) -> Written:
-    if whole := _whole_results(message):
+    content: Content
+    mark = None
+    if isinstance(message.content, str):
+        content = message.content
+    elif whole := _whole_results(message.content):
         return "user", [write_result(block, message.artifact) for block in whole]
-    content = _content(message)
-    mark = _cache_mark(content)
+    else:
+        content = write_blocks(message.content)
+        mark = _cache_mark(content)
     result: Block = {
         "type": "tool_result",
         "tool_use_id": legal_id(message.tool_call_id),
@@ -181,22 +187,13 @@ def _tool(message: ToolMessage) -> Written:
     }
     if message.status == "error":
         result["is_error"] = True
-    if mark:
+    if mark is not None:
         result["cache_control"] = mark
     return "user", [result]
 
 
-def _cache_mark(content: Content) -> Any:
-    """A mark on a block within a result is one on the result: its text may be wrapped."""
-    marks = (
-        [] if isinstance(content, str) else [block.pop("cache_control", None) for block in content]
-    )
-    return next(filter(None, reversed(marks)), None)
-
-
-def _whole_results(message: ToolMessage) -> list[dict[str, Any]]:
+def _whole_results(content: list[str | dict[Any, Any]]) -> list[dict[str, Any]]:
     """The content where it is nothing but whole results, as Anthropic's users write them."""
-    content = message.content if isinstance(message.content, list) else []
     results = [block for block in content if isinstance(block, dict)]
     is_whole = len(results) == len(content) and all(
         block.get("type") == "tool_result" for block in results
@@ -204,14 +201,22 @@ def _whole_results(message: ToolMessage) -> list[dict[str, Any]]:
     return results if is_whole else []
 
 
+def _cache_mark(content: list[Block]) -> Any:
+    """A mark on a block within a result is one on the result: its text may be wrapped."""
+    marks = [block.pop("cache_control", None) for block in content]
+    return next(filter(None, reversed(marks)), None)
+
+
 def _ai(message: AIMessage) -> Written:
     content = message.content
-    calls = _Calls(message)
-    if isinstance(content, str) and not calls.left:
-        return "assistant", _said(content, message)
+    if isinstance(content, str):
+        if not (message.tool_calls or message.invalid_tool_calls):
+            return "assistant", _said(content, message)
+        return "assistant", [*write_blocks(content), *_Calls(message).left]
     blocks: list[Block] = []
+    calls = _Calls(message)
     is_foreign = _is_foreign(message)
-    for block in [content] if isinstance(content, str) else content:
+    for block in content:
         kind = block.get("type") if isinstance(block, dict) else None
         if isinstance(block, dict) and kind in _CALLS:
             written = calls.take(block)
@@ -261,8 +266,7 @@ class _Calls:
             args = {INVALID: bad["args"] or ""}
             self.left.append(_tool_use(bad["id"], bad["name"] or _NAMELESS, args))
         self._decides = self._decides or bool(self.left)
-        ids = {call["id"] for call in self.left}
-        if len(ids) != len(self.left):
+        if len(self.left) > 1 and len({call["id"] for call in self.left}) != len(self.left):
             msg = "Two tool calls of one message have the same id. Give each an id of its own."
             raise UsageError(msg)
 
