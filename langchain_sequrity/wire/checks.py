@@ -57,6 +57,16 @@ def impossible(detail: str) -> NoReturn:
     raise InvalidRequest(detail, status=400, body={"detail": detail})
 
 
+def distinct_tools(tools: Collection[Mapping[str, Any]]) -> None:
+    """Refuse function tools of the same name, in the neutral form."""
+    seen: set[str] = set()
+    for tool in tools:
+        name = tool["function"]["name"]
+        if name in seen:
+            impossible(f"`tools` has two tools named `{name}`. Names must differ.")
+        seen.add(name)
+
+
 def place(where: Where) -> str:
     """The way to a value as text, such as `messages.0.content`."""
     return ".".join(map(str, where))

@@ -61,7 +61,9 @@ def dumps(value: Any) -> str:
         ValueError: If the value is nested too deeply, or holds NaN or infinities that JSON lacks.
     """
     try:
-        return orjson.dumps(value).decode()
+        text = orjson.dumps(value).decode()
+        if "null" not in text:  # orjson writes NaN and infinities as null
+            return text
     except TypeError:  # integers beyond 64 bits, or nested deeper than orjson goes
         pass
     try:

@@ -714,6 +714,7 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("tool name", {"tools": [{"type": "function", "function": {"name": "a b"}}]}, 422, "letters"),
     ("tool parameters", {"tools": [
         {"type": "function", "function": {"name": "f", "parameters": 7}}]}, 422, "JSON Schema"),
+    ("tools of one name", {"tools": [TOOL, TOOL]}, 400, "two tools named"),
     ("choice without tools", {"tool_choice": "required"}, 400, "empty"),
     ("unknown choice", {"tool_choice": "perhaps"}, 422, "`required`"),
     ("choice of a wrong kind", {"tools": [TOOL], "tool_choice": {"function": "f"}}, 422, "`required`"),

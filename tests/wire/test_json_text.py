@@ -50,6 +50,13 @@ def test_what_is_no_json_is_refused(text: str) -> None:
         loads(text)
 
 
+@pytest.mark.parametrize("value", [float("nan"), {"a": [float("inf")]}, [None, -float("inf")]])
+def test_numbers_that_json_lacks_are_never_written_as_something_else(value: Any) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        dumps(value)
+    assert dumps([None, "null"]) == '[null,"null"]'
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(b"ab\xff\x1b[2J", "ab\ufffd\\x1b[2J"), ("ab\n", "ab\\n"), ({"a": "\u202e"}, '{"a":"\\u202e"}'), ("x" * 20, "x" * 10 + "… (10 more characters)")],

@@ -1117,6 +1117,7 @@ MALFORMED: list[tuple[Any, int, str]] = [
     (_body(HI, metadata="x"), 422, "metadata"),
     (_body(HI, tools=[1]), 422, "tools.0"),
     (_body(HI, tools=[{"name": "f"}]), 422, "input_schema"),
+    (_body(HI, tools=[OWN_TOOL, OWN_TOOL]), 400, "two tools named"),
     (_body(HI, tools=[{"name": "a b", "input_schema": {}}]), 422, "name"),
     (_body(HI, tools=[{"name": "f", "input_schema": 1}]), 422, "input_schema"),
     (_body(HI, tool_choice={"type": "any"}), 400, "empty"),

@@ -1790,6 +1790,7 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("tool name", {"tools": [{**FLAT, "name": "a b"}]}, 422, "letters"),
     ("tool parameters", {"tools": [{**FLAT, "parameters": 7}]}, 422, "JSON Schema"),
     ("tool strictness", {"tools": [{**FLAT, "strict": "yes"}]}, 422, "boolean"),
+    ("tools of one name", {"tools": [FLAT, FLAT]}, 400, "two tools named"),
     ("choice without tools", {"tool_choice": "required"}, 400, "empty"),
     ("unknown choice", {"tool_choice": "perhaps"}, 422, "`required`"),
     ("nested choice", {"tools": [FLAT], "tool_choice": {"type": "function", "function": {"name": "f"}}},

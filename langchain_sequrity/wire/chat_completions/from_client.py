@@ -69,6 +69,7 @@ def read_request(body: Any) -> ChatRequest:
     if not messages:
         checks.impossible("`messages` is empty. Send at least one message.")
     tools = [_tool(tool, ("tools", i)) for i, tool in enumerate(checks.a_list(body, "tools"))]
+    checks.distinct_tools(tools)
     stream_options = checks.optional(body, "stream_options", dict) or {}
     checks.numbers(body, _BOUNDS, _WHOLE)
     return ChatRequest(

@@ -79,6 +79,7 @@ def read_request(body: Any) -> ChatRequest:
     if max_tokens is None:
         checks.wrong(("max_tokens",), "an integer", None)
     tools, server_tools = _tools(body)
+    checks.distinct_tools(tools)
     thinks = _thinks(body, max_tokens)
     choice, parallel = _tool_choice(body.get("tool_choice"), tools, server_tools, thinks=thinks)
     checks.numbers(body, _BOUNDS, ("top_k",))

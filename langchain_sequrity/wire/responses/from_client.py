@@ -80,6 +80,7 @@ def read_request(body: Any) -> ChatRequest:
     checks.an_object(body, ("body",))
     _refuse_missing(body)
     tools, server_tools = _tools(body)
+    checks.distinct_tools(tools)
     checks.numbers(body, _BOUNDS, _WHOLE)
     checks.optional(body, "stream_options", dict)
     checks.optional(body, "store", bool)
