@@ -5,6 +5,7 @@ into floats), and arguments that are not an object of plain JSON are reported, n
 """
 
 import json
+import math
 from typing import Any, NoReturn
 
 import orjson
@@ -17,18 +18,26 @@ class _NotJson(ValueError):
 
 
 def _refuse(constant: str) -> NoReturn:
-    msg = f"{constant} is not JSON"
+    msg = f"{constant} is no number that JSON can carry"
     raise _NotJson(msg)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        _refuse(f"{digits[:40]}, which is beyond what a float holds,")
+    return number
 
 
 def loads(text: str) -> Any:
     """Parse JSON without losing digits.
 
     Raises:
-        ValueError: If the text is no JSON, has NaN or infinities, or is nested too deeply.
+        ValueError: If the text is no JSON, has NaN, infinities or floats as large as that, or is
+            nested too deeply.
     """
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except RecursionError:
         msg = "The JSON is nested too deeply."
         raise ValueError(msg) from None
