@@ -44,7 +44,9 @@ def test_what_is_too_deep_is_a_value_error_both_ways() -> None:
     assert excerpt(nested(100_000), 10) == "(nested too deeply)"
 
 
-@pytest.mark.parametrize("text", ["NaN", "[1e999]", "[Infinity]", '{"a": -Infinity}', "", "{", "01"])
+@pytest.mark.parametrize(
+    "text", ["NaN", "[1e999]", "[Infinity]", '{"a": -Infinity}', "", "{", "01"]
+)
 def test_what_is_no_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         loads(text)
