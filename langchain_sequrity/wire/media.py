@@ -179,6 +179,31 @@ def _split(url: Any) -> tuple[str | None, str | None]:
     return (match[1] or None, url[match.end() :]) if match else (None, None)
 
 
+_AUDIO_FORMATS = {
+    "audio/wav": "wav",
+    "audio/x-wav": "wav",
+    "audio/wave": "wav",
+    "audio/mpeg": "mp3",
+    "audio/mp3": "mp3",
+}
+
+
+def openai_audio(block: Block, format_name: str) -> dict[str, Any]:
+    """Write sound as the part that both formats of OpenAI have for it.
+
+    Raises:
+        UsageError: For anything but WAV and MP3 as base64.
+    """
+    audio = read_media(block)
+    kind = _AUDIO_FORMATS.get((audio.mime_type or "").lower())
+    if audio.data is None or kind is None:
+        known = ", ".join(f"`{name}`" for name in _AUDIO_FORMATS)
+        raise unfit(
+            block, format_name, f"Give the audio as `base64` with a `mime_type` of {known}."
+        )
+    return {"type": "input_audio", "input_audio": {"data": audio.data, "format": kind}}
+
+
 def unfit(block: Block, format_name: str, way_out: str) -> UsageError:
     """The error for a block that a format cannot carry; it shows the block's keys, not its data."""
     keys = ", ".join(f"`{key}`" for key in sorted(block) if key != "type")

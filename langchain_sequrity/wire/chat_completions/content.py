@@ -4,23 +4,17 @@ Blocks of any dialect (`media`) end as one OpenAI part each (`docs/protocol.md`,
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.wire.media import Block, non_standard, read_media, unfit
+from langchain_sequrity.wire.media import Block, non_standard, openai_audio, read_media, unfit
 
 Part = dict[str, Any]
 
 _FORMAT = "chat/completions"
 
 _RAN_ELSEWHERE = ("_tool_use", "_tool_result", "_call", "_output")
-_AUDIO_FORMATS = {
-    "audio/wav": "wav",
-    "audio/x-wav": "wav",
-    "audio/wave": "wav",
-    "audio/mpeg": "mp3",
-    "audio/mp3": "mp3",
-}
 
 
 def write_parts(content: str | list[Any]) -> str | list[Part]:
@@ -95,15 +89,6 @@ def _image_url(block: Block) -> Part:
     return {**block, "image_url": {"url": image}} if isinstance(image, str) else dict(block)
 
 
-def _audio(block: Block) -> Part:
-    media = read_media(block)
-    kind = _AUDIO_FORMATS.get((media.mime_type or "").lower())
-    if media.data is None or kind is None:
-        known = ", ".join(f"`{name}`" for name in _AUDIO_FORMATS)
-        raise _unfit(block, f"Give the audio as `base64` with a `mime_type` of {known}.")
-    return {"type": "input_audio", "input_audio": {"data": media.data, "format": kind}}
-
-
 def _file(block: Block) -> Part:
     if "file" in block:  # already OpenAI's form
         return dict(block)
@@ -151,7 +136,7 @@ _WRITERS: dict[str | None, Callable[[Block], Part | None]] = {
     "text-plain": _plain_text,
     "image": _image,
     "image_url": _image_url,
-    "audio": _audio,
+    "audio": partial(openai_audio, format_name=_FORMAT),
     "input_audio": _as_is,
     "input_image": _image,
     "input_file": _file,

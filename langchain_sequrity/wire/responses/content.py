@@ -4,6 +4,7 @@ Blocks of any dialect (`media`) end as one part each (`docs/protocol.md`, Respon
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from langchain_sequrity.errors import UsageError
@@ -14,14 +15,6 @@ Part = dict[str, Any]
 
 _FORMAT = "Responses"
 TEXT = "input_text"
-
-_AUDIO_FORMATS = {
-    "audio/wav": "wav",
-    "audio/x-wav": "wav",
-    "audio/wave": "wav",
-    "audio/mpeg": "mp3",
-    "audio/mp3": "mp3",
-}
 
 
 def write_parts(content: str | list[Any]) -> str | list[Part]:
@@ -77,15 +70,6 @@ def _image(block: Block) -> Part:
     return part
 
 
-def _audio(block: Block) -> Part:
-    audio = read_media(block)
-    kind = _AUDIO_FORMATS.get((audio.mime_type or "").lower())
-    if audio.data is None or kind is None:
-        known = ", ".join(f"`{name}`" for name in _AUDIO_FORMATS)
-        raise unfit(block, f"Give the audio as `base64` with a `mime_type` of {known}.")
-    return {"type": "input_audio", "input_audio": {"data": audio.data, "format": kind}}
-
-
 def _file(block: Block) -> Part:
     source = block.get("source")
     if isinstance(source, dict) and source.get("type") == "text":
@@ -137,8 +121,8 @@ _WRITERS: dict[str | None, Callable[[Block], Part | None]] = {
     "image": _image,
     "image_url": _image,
     "input_image": _image,
-    "audio": _audio,
-    "input_audio": _audio,
+    "audio": partial(media.openai_audio, format_name=_FORMAT),
+    "input_audio": partial(media.openai_audio, format_name=_FORMAT),
     "file": _file,
     "input_file": _file,
     "document": _file,
