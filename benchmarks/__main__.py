@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import construct, crowd, growth, history, imports, invoke, stream
+from benchmarks import construct, crowd, growth, history, imports, invoke, policies, stream
 from benchmarks.measure import FULL, QUICK, Effort
 from benchmarks.peers import check_alike
 from benchmarks.report import Row, as_json, table
@@ -23,6 +23,7 @@ _CASES: dict[str, Callable[[str, Effort], list[Row]]] = {
     "growth": growth.measure,
     "imports": imports.measure,
     "construct": construct.measure,
+    "policies": policies.measure,
 }
 _PACKAGES = (
     "langchain-core",

@@ -3,7 +3,8 @@
 ```
 SequrityError (RuntimeError)
 ├── UsageError                   yours: a missing key, a wrong option, a pair that does not exist
-│   └── MissingExtra             an optional dependency that is not installed
+│   ├── MissingExtra             an optional dependency that is not installed
+│   └── PolicySyntaxError        a policy text that is not SQRT, or means nothing
 ├── ServiceError                 theirs: the service or the way to it
 │   ├── ConnectionFailed         [ModelConnectionError]  nothing was processed
 │   ├── StreamInterrupted        [ModelConnectionError]  lost after sending; may have been processed
@@ -74,6 +75,27 @@ class UsageError(SequrityError):
 
 class MissingExtra(UsageError):
     """An optional dependency is not installed; the text has the `pip install` line."""
+
+
+class PolicySyntaxError(UsageError):
+    """A text is not a SQRT policy, or one that can have no meaning.
+
+    Attributes:
+        line: Line of the place, from 1.
+        column: Column of the place, from 1.
+        source: That line and, below it, a caret under the place.
+        expected: What could stand there, in words; empty where the fault is one of meaning.
+    """
+
+    def __init__(
+        self, message: str, *, line: int, column: int, source: str, expected: tuple[str, ...] = ()
+    ) -> None:
+        """Build the error; the text is the message followed by the line and its caret."""
+        super().__init__(f"{message}\n{source}")
+        self.line = line
+        self.column = column
+        self.source = source
+        self.expected = expected
 
 
 class ErrorReply:

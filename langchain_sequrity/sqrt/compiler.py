@@ -1,0 +1,356 @@
+"""Nodes to closures: names resolved, regexes compiled, constants folded, once per policy.
+
+A predicate becomes a function from a `Context` to a truth; a set becomes two functions: its names,
+and whether a value is in it. What has no meaning is reported with its place; who compiles decides
+whether a report is an exception or a finding.
+
+The height of what was compiled is bounded, and the value of a binding is remembered within a
+context: a policy can neither exhaust the stack nor double its work with each `let`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.labels import ALL
+from langchain_sequrity.sqrt import predicates, sets
+from langchain_sequrity.sqrt.context import MISSING
+from langchain_sequrity.sqrt.hints import nearest
+from langchain_sequrity.sqrt.nodes import (
+    Binding,
+    BoolDomain,
+    Boolean,
+    Both,
+    Combined,
+    Compared,
+    Constant,
+    Edited,
+    Either,
+    Element,
+    In,
+    Members,
+    Meta,
+    Moment,
+    Name,
+    Not,
+    NumberDomain,
+    Operand,
+    Operator,
+    Position,
+    Predicate,
+    Same,
+    Set,
+    Text,
+    TextDomain,
+    TimeDomain,
+    Value,
+)
+from langchain_sequrity.sqrt.patterns import written_out
+from langchain_sequrity.sqrt.predicates import Read, Test, unknown
+from langchain_sequrity.sqrt.remarks import remarks
+from langchain_sequrity.sqrt.sets import UNKNOWN_SET, CompiledSet, ReadNames
+from langchain_sequrity.sqrt.values import Matcher, matcher, readings
+
+Severity = Literal["error", "warning"]
+MAX_HEIGHT = 100
+MAX_REGEXES = 200_000
+_DOMAINS = (BoolDomain, NumberDomain, TextDomain, TimeDomain)
+
+
+class Report(Protocol):
+    """Takes a finding; it may raise instead of coming back."""
+
+    def __call__(self, severity: Severity, message: str, at: Position, hint: str = "") -> None:
+        """Take it."""
+
+
+@dataclass(slots=True)
+class Uses:
+    """What a compiled thing looks at, its bindings included.
+
+    Attributes:
+        arguments: Names of arguments, each with a place where it is used.
+        result: A place where the result is used, if any.
+        short: A place of the short form `@field`, if any.
+        height: How deep its evaluation goes.
+    """
+
+    arguments: dict[str, Position] = field(default_factory=dict)
+    result: Position | None = None
+    short: Position | None = None
+    height: int = 0
+
+    def add(self, other: "Uses", depth: int) -> None:
+        """Take over what a binding uses, which is evaluated at some depth."""
+        self.arguments = {**other.arguments, **self.arguments}
+        self.result = self.result or other.result
+        self.short = self.short or other.short
+        self.height = max(self.height, depth + other.height)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A compiled binding; exactly one of `test` and `set` is there."""
+
+    node: Binding
+    test: Test | None
+    set: CompiledSet | None
+    uses: Uses
+
+
+class Compiler:
+    """Compiles one policy; `uses` collects what is looked at until it is replaced."""
+
+    def __init__(self, report: Report, *, later: dict[str, Position]) -> None:
+        self._report = report
+        self._later = later  # all names of the text, also those that come further down
+        self._depth = 0
+        self._regexes = 0
+        self.bindings: dict[str, Bound] = {}
+        self.uses = Uses()
+
+    # Bindings
+
+    def bind(self, node: Binding) -> None:
+        """Compile a binding and make its name known."""
+        self.uses = Uses()
+        test: Test | None = None
+        members: CompiledSet | None = None
+        if isinstance(node.value, Name):
+            test, members = self._alias(node.value)
+        elif isinstance(node.value, _DOMAINS):
+            members = self._members(Members((node.value,), node.value.at))
+        elif isinstance(node.value, Members | Meta | Combined | Edited):
+            members = self.set(node.value)
+        else:
+            test = self.test(node.value)
+        if node.name in self.bindings:
+            line = self.bindings[node.name].node.at.line
+            self._report("error", f"`{node.name}` is already defined in line {line}", node.at)
+        if test is not None:
+            test = predicates.remembered(node.name, test)
+        elif members is not None:
+            members = sets.remembered(node.name, members)
+        self.bindings[node.name] = Bound(node, test, members, self.uses)
+
+    def _alias(self, name: Name) -> tuple[Test | None, CompiledSet | None]:
+        bound = self._bound(name)
+        return (unknown, None) if bound is None else (bound.test, bound.set)
+
+    def _bound(self, name: Name) -> Bound | None:
+        bound = self.bindings.get(name.name)
+        if bound is None:
+            message, advice = self._undefined(name.name)
+            self._report("error", message, name.at, advice)
+            return None
+        self.uses.add(bound.uses, self._depth + 1)
+        self._check_height(name.at)
+        return bound
+
+    def _undefined(self, name: str) -> tuple[str, str]:
+        if name in self._later:
+            line = self._later[name].line
+            return f"`{name}` is used before its definition in line {line}", "Move the `let` up"
+        if name in {"true", "false"}:
+            return f"`{name}` is a name here, not a constant", "Write `always`"
+        return f"`{plain(name, limit=80)}` is not defined", nearest(name, self.bindings)
+
+    def _check_height(self, at: Position) -> None:
+        if self.uses.height > MAX_HEIGHT:
+            self.uses.height = 0  # said once
+            self._report("error", "This builds on too many names that build on names", at)
+
+    # Predicates
+
+    def test(self, node: Predicate) -> Test:
+        """Compile a predicate."""
+        self._depth += 1
+        self.uses.height = max(self.uses.height, self._depth)
+        try:
+            return self._test(node)
+        finally:
+            self._depth -= 1
+
+    def _test(self, node: Predicate) -> Test:  # noqa: PLR0911 - one per construct
+        match node:
+            case Name():
+                return self._named_test(node)
+            case Not(inner=inner):
+                return predicates.negation(self.test(inner))
+            case Both(parts=parts):
+                return predicates.conjunction([self.test(part) for part in parts])
+            case Either(parts=parts):
+                return predicates.disjunction([self.test(part) for part in parts])
+            case In():
+                return self._in(node)
+            case Same():
+                return self._same(node)
+            case Compared():
+                return self._compared(node)
+
+    def _named_test(self, node: Name) -> Test:
+        bound = self._bound(node)
+        if bound is None:
+            return unknown
+        if bound.test is None:
+            self._report(
+                "error", f"`{node.name}` is a set, not a predicate", node.at,
+                f"Write `arg.value in {node.name}` or `arg.tags overlaps {node.name}`",
+            )  # fmt: skip
+            return unknown
+        return bound.test
+
+    def _in(self, node: In) -> Test:
+        members = self.set(node.set)
+        if isinstance(node.value, Value):
+            return predicates.contained(self._read(node.value), members)
+        self._matcher(node.value)  # reports what is wrong with it
+        return predicates.constant_contained(_meant(node.value), members)
+
+    def _same(self, node: Same) -> Test:
+        if isinstance(node.left, Value):
+            return self._is(node.left, node.right)
+        if isinstance(node.right, Value):
+            return self._is(node.right, node.left)
+        # Of a time and a text, the time knows how to compare.
+        left, right = sorted((node.left, node.right), key=lambda one: isinstance(one, Moment))
+        return predicates.constants_match(_meant(left), self._matcher(right))
+
+    def _is(self, value: Value, other: Operand) -> Test:
+        read = self._read(value)
+        if isinstance(other, Value):
+            return predicates.same(read, self._read(other))
+        return predicates.matches(read, self._matcher(other))
+
+    def _read(self, node: Value) -> Read:
+        if node.scope == "arg":
+            name = node.argument
+            self.uses.arguments.setdefault(name, node.at)
+            return lambda context: (
+                MISSING if (found := context.arguments.get(name)) is None else found.value
+            )
+        if node.scope == "result":
+            self.uses.result = self.uses.result or node.at
+            return lambda context: MISSING if context.result is None else context.result.value
+        self._report("warning", "What `@session.value` holds is unknown, and so is this", node.at)
+        return lambda _: MISSING
+
+    def _compared(self, node: Compared) -> Test:
+        read = self._labels(node.left)
+        if node.right is None:
+            return predicates.labels_are(node.test, read)
+        members = self.set(node.right)
+        if not members.patterned:
+            return predicates.labels_compare(node.test, read, members.names)
+        self._report(
+            "warning", "How labels compare with patterns, numbers and domains is unknown",
+            node.at, "Use plain texts here",
+        )  # fmt: skip
+        return predicates.labels_match(node.test, read, members)
+
+    # Sets
+
+    def set(self, node: Set) -> CompiledSet:
+        """Compile a set."""
+        self._depth += 1
+        self.uses.height = max(self.uses.height, self._depth)
+        try:
+            return self._set(node)
+        finally:
+            self._depth -= 1
+
+    def _set(self, node: Set) -> CompiledSet:
+        match node:
+            case Members():
+                return self._members(node)
+            case Meta():
+                return sets.of_labels(self._labels(node))
+            case Name():
+                return self._named_set(node)
+            case Combined():
+                return self._combined(node)
+            case Edited(base=base, edits=edits):
+                steps: list[tuple[Operator, CompiledSet]] = [
+                    ("|" if adds else "-", self._members(Members((element,), element.at)))
+                    for adds, element in edits
+                ]
+                return sets.folded(self.set(base), steps)
+
+    def _combined(self, node: Combined) -> CompiledSet:
+        if node.bare:
+            self._report(
+                "warning", "Union binds tighter than intersection: `a & b | c` is `a & (b | c)`",
+                node.at, "Write the parentheses",
+            )  # fmt: skip
+        first, *rest = [self.set(operand) for operand in node.operands]
+        return sets.folded(first, [(node.operator, operand) for operand in rest])
+
+    def _named_set(self, node: Name) -> CompiledSet:
+        bound = self._bound(node)
+        if bound is None:
+            return UNKNOWN_SET
+        if bound.set is None:
+            self._report("error", f"`{node.name}` is a predicate, not a set", node.at)
+            return UNKNOWN_SET
+        return bound.set
+
+    def _members(self, node: Members) -> CompiledSet:
+        texts, patterns = {}, []
+        for element in node.elements:
+            test = self._matcher(element)
+            if isinstance(element, Text) and element.kind == "plain" and "\\" not in element.raw:
+                texts[element.raw] = test
+            else:
+                patterns.append(test)
+        return sets.members(texts, patterns, universal=ALL in texts)
+
+    def _labels(self, node: Meta) -> ReadNames:
+        if node.scope == "arg":
+            self.uses.arguments.setdefault(node.argument, node.at)
+        elif node.scope == "result":
+            self.uses.result = self.uses.result or node.at
+        elif node.scope == "short":
+            self.uses.short = self.uses.short or node.at
+        return lambda context: context.names(node)
+
+    def _matcher(self, element: Element | Moment | Boolean) -> Matcher:
+        for message, advice in remarks(element):
+            self._report("warning", message, element.at, advice)
+        try:
+            found = matcher(element)
+            self._count(element)
+        except ValueError as error:
+            reason = plain(str(error), limit=200)
+            self._report("error", f"This cannot be read: {reason}", element.at)
+            return lambda *_: None
+        return found
+
+    def _count(self, element: Element | Moment | Boolean) -> None:
+        """Bound the memory that all regexes of a policy take together."""
+        text = element.text if isinstance(element, TextDomain) else element
+        if isinstance(text, Text) and text.kind == "matching":
+            self._regexes += written_out(text.raw)
+            if self._regexes > MAX_REGEXES:
+                msg = f"the regexes of a policy come to more than {MAX_REGEXES} characters"
+                raise ValueError(msg)
+
+    def tool_id(self, text: Text) -> Matcher:
+        """Compile the name of a tool, or the regex for names."""
+        return self._matcher(text)
+
+    def target(self, node: Meta) -> None:
+        """Note what an update writes."""
+        self._labels(node)
+
+    def fresh(self) -> Uses:
+        """Start collecting anew what is looked at."""
+        self.uses = Uses()
+        return self.uses
+
+
+def _meant(node: Constant) -> Sequence[Any]:
+    """What a literal may mean: one value, but for a text with backslashes."""
+    if isinstance(node, Text):
+        return readings(node.raw)
+    return (node.written if isinstance(node, Moment) else node.value,)

@@ -1,0 +1,239 @@
+"""A compiled policy: session updates, verdicts and result updates for calls of tools.
+
+The order of one call is M5 of `docs/behaviour.md`: `before`, `decide`, the call itself, `after`.
+An engine has no state; labels go in and come out.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple, cast
+
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.sqrt.compiler import Severity
+from langchain_sequrity.sqrt.context import Argument, Call, Context
+from langchain_sequrity.sqrt.faults import fault
+from langchain_sequrity.sqrt.names import OPERATIONS, Names, intersection, widest
+from langchain_sequrity.sqrt.nodes import Field, Operator, Phase, Policy, Position, Update
+from langchain_sequrity.sqrt.parser import parse
+from langchain_sequrity.sqrt.patterns import Budget
+from langchain_sequrity.sqrt.rules import (
+    CompiledCheck,
+    CompiledStep,
+    CompiledTool,
+    CompiledUpdate,
+    compiled_tools,
+)
+from langchain_sequrity.sqrt.truth import Truth, both, negated
+from langchain_sequrity.sqrt.verdict import Presets, Reason, Verdict, Vote, judge
+
+LLM_BLOCKED = "__llm_blocked"
+NON_EXECUTABLE = "__non_executable"
+DATA_MODEL_TOOL = "parse_with_ai"
+_DEFAULTS = Presets()
+_REMEMBERED_TOOLS = 1_000
+
+
+class _Rules(NamedTuple):
+    """What applies to one tool, each with how surely it does."""
+
+    checks: tuple[tuple[CompiledCheck, Truth], ...]
+    steps: dict[Phase, tuple[tuple[CompiledStep, Truth], ...]]
+    marks: tuple[CompiledUpdate, ...]  # of arguments, before the call
+
+
+class Engine:
+    """A policy that is ready to decide; made by `compile_policy`, safe to share.
+
+    Example:
+        ```python
+        from langchain_sequrity.labels import Labels
+        from langchain_sequrity.sqrt import Argument, Call, compile_policy, parse
+
+        engine = compile_policy(parse('tool "ship" { must deny when "raw" in crate.tags; }'))
+        call = Call("ship", {"crate": Argument("C7", Labels(tags=frozenset({"raw"})))})
+        verdict = engine.decide(call, Labels())
+        assert verdict.final_verdict == "hard_denied"
+        assert verdict.reasons[0].at == (1, 15)
+        ```
+    """
+
+    def __init__(self, tools: tuple[CompiledTool, ...], presets: Presets) -> None:
+        self._tools = tools
+        self._presets = presets
+        self._rules: dict[str, _Rules] = {}
+
+    def before(self, call: Call, session: Labels) -> Labels:
+        """Run the updates of kind `session before`.
+
+        Args:
+            call: The call that is about to be checked.
+            session: The session's labels.
+
+        Returns:
+            The session's labels from now on, also if the call is denied.
+        """
+        context = Context(call, session, short="session")
+        self._run("before", call.tool, context)
+        return context.session
+
+    def decide(self, call: Call, session: Labels) -> Verdict:
+        """Check a call.
+
+        Args:
+            call: The call, exactly as it would be made.
+            session: The session's labels after `before`.
+
+        Returns:
+            The verdict. An error in a rule is never raised: it puts the rule in doubt, which
+            denies.
+        """
+        presets = self._presets
+        asks_model = call.tool == DATA_MODEL_TOOL and presets.non_executable_memory
+        return judge(call.tool, self._votes(call, session), presets, int(asks_model))
+
+    def after(self, call: Call, result: Argument, session: Labels) -> tuple[Labels, Labels]:
+        """Run the updates of kind `result`, then those of kind `session after`.
+
+        Between the two the result gets the tag `__non_executable`, if the presets say so.
+
+        Args:
+            call: The call that was made.
+            result: What came back, with the labels it has so far: the join of those of the
+                arguments and of the tool's own.
+            session: The session's labels.
+
+        Returns:
+            The labels of the result and those of the session.
+        """
+        context = self._context(call, session, result)
+        context.short = "result"
+        self._run("result", call.tool, context)
+        if self._presets.non_executable_memory:
+            context.tag_result(NON_EXECUTABLE)
+        context.short = "session"
+        self._run("after", call.tool, context)
+        return context.result_labels, context.session
+
+    def _votes(self, call: Call, session: Labels) -> Iterator[Vote]:
+        context = self._context(call, session)
+        if call.tool == DATA_MODEL_TOOL and self._presets.llm_blocked:
+            blocked = any(LLM_BLOCKED in labels.tags for labels in context.argument_labels())
+            reason = Reason(
+                "llm_blocked_tag", None, "an argument may not be read by the data model",
+                self._presets.llm_blocked, "deny",
+            )  # fmt: skip
+            yield Vote(reason, (0, True), blocked, fails=False)
+        for check, applies in self._rules_for(call.tool).checks:
+            met = True if check.test is None else check.test(context)
+            fails = both(applies, negated(met)) if check.required else False
+            yield Vote(check.reason, check.rank, met if applies else both(applies, met), fails)
+
+    def _context(self, call: Call, session: Labels, result: Argument | None = None) -> Context:
+        """A context in which arguments carry what a `session before` block may have added.
+
+        Whether the service lets such a block change arguments is unknown, and its condition may
+        have changed since. So what it adds counts, and what it removes does not.
+        """
+        context = Context(call, session, result)
+        if marks := self._rules_for(call.tool).marks:
+            context.short = "session"
+            for update in marks:
+                _apply(update, context, certain=False)
+            context.short = ""
+        return context
+
+    def _run(self, phase: Phase, tool: str, context: Context) -> None:
+        for step, applies in self._rules_for(tool).steps[phase]:
+            truth = both(applies, _condition(step, context))
+            if truth is not False:
+                for update in step.updates:
+                    _apply(update, context, certain=truth is True and update.honoured)
+
+    def _rules_for(self, tool: str) -> _Rules:
+        rules = self._rules.get(tool)
+        if rules is None:
+            rules = self._matching(tool)
+            if len(self._rules) < _REMEMBERED_TOOLS:
+                self._rules[tool] = rules
+        return rules
+
+    def _matching(self, tool: str) -> _Rules:
+        budget = Budget()
+        checks: list[tuple[CompiledCheck, Truth]] = []
+        steps: dict[Phase, list[tuple[CompiledStep, Truth]]] = {
+            "before": [], "result": [], "after": [],
+        }  # fmt: skip
+        for entry in self._tools:
+            applies = entry.matches(tool, budget)
+            if applies is not False:
+                checks += [(check, applies) for check in entry.checks]
+                for step in entry.steps:
+                    steps[step.phase].append((step, applies))
+        marks = (
+            update
+            for step, _ in steps["before"]
+            for update in step.updates
+            if update.node.target.scope == "arg"
+        )
+        known = {phase: tuple(found) for phase, found in steps.items()}
+        return _Rules(tuple(checks), known, tuple(marks))
+
+
+def _condition(step: CompiledStep, context: Context) -> Truth:
+    if step.test is None:
+        return True
+    if not step.is_one_liner:
+        return step.test(context)
+    short, context.short = context.short, ""  # unknown in the condition of a one-liner
+    truth = step.test(context)
+    context.short = short
+    return truth
+
+
+def _apply(update: CompiledUpdate, context: Context, *, certain: bool) -> None:
+    """Run an update; one in doubt only adds tags and producers, and only takes consumers away."""
+    target = update.node.target
+    old = context.names(target)
+    if old is None:  # labels of an argument that was left out
+        return
+    given = update.set.names(context)
+    if given is None:
+        given, certain = context.as_if_given(update.set.names), False
+    if given is not None:
+        new = _assigned(update.node, old, given)
+        context.write(target, new if certain else _cautious(target.field, old, new))
+
+
+def _assigned(node: Update, old: Names, given: Names) -> Names:
+    if node.assignment == "=":
+        return given
+    return OPERATIONS[cast("Operator", node.assignment[0])](old, given)
+
+
+def _cautious(field: Field, old: Names, new: Names) -> Names:
+    return intersection(old, new) if field == "consumers" else widest(old, new)
+
+
+def compile_policy(policy: Policy | str, presets: Presets = _DEFAULTS) -> Engine:
+    """Resolve names and compile patterns, once.
+
+    Args:
+        policy: A parsed policy, or its text.
+        presets: The built-in policies.
+
+    Returns:
+        An engine.
+
+    Raises:
+        PolicySyntaxError: If the text is no policy or has no meaning: names that are undefined,
+            used before their definition or defined twice, a predicate in the place of a set, a
+            regex that does not compile, a time that is none, `@result` where there is none.
+    """
+    if isinstance(policy, str):
+        policy = parse(policy)
+    text = policy.text
+
+    def report(severity: Severity, message: str, at: Position, hint: str = "") -> None:
+        if severity == "error":
+            raise fault(text, at, f"{message}. {hint}" if hint else message)
+
+    return Engine(tuple(compiled_tools(policy, report)), presets)

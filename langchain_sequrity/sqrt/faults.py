@@ -1,0 +1,34 @@
+"""Errors that show the place: line, column, the line itself and a caret."""
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.errors import PolicySyntaxError
+from langchain_sequrity.sqrt.nodes import Position
+
+_WIDTH = 160
+_LINES = str.maketrans({"\t": " "})
+
+
+def position(text: str, offset: int) -> Position:
+    """The place of an offset in a text."""
+    start = text.rfind("\n", 0, offset) + 1
+    return Position(text.count("\n", 0, start) + 1, offset - start + 1)
+
+
+def fault(
+    text: str, at: Position, message: str, *, expected: tuple[str, ...] = ()
+) -> PolicySyntaxError:
+    """Build the error for a place in a text."""
+    return PolicySyntaxError(
+        f"{message} (line {at.line}, column {at.column})",
+        line=at.line,
+        column=at.column,
+        source=_pointed(text, at),
+        expected=expected,
+    )
+
+
+def _pointed(text: str, at: Position) -> str:
+    line = text.split("\n", at.line)[at.line - 1].translate(_LINES)
+    cut = max(0, at.column - _WIDTH // 2)
+    before = plain(line[cut : at.column - 1])
+    return f"  {before}{plain(line[at.column - 1 : cut + _WIDTH])}\n  {' ' * len(before)}^"

@@ -1,0 +1,232 @@
+"""Whether a JSON value is what an element of a set says.
+
+Where the service's reading is unknown the answer is unknown: 1, 1.0 and true; a number where a
+text is asked for and the other way; backslashes in texts; lists and objects, into which SQRT
+cannot look.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from langchain_sequrity.sqrt.nodes import (
+    BoolDomain,
+    Boolean,
+    Element,
+    Moment,
+    Number,
+    NumberDomain,
+    Range,
+    Text,
+    TextDomain,
+    TimeDomain,
+)
+from langchain_sequrity.sqrt.patterns import Budget, Pattern, Wildcard
+from langchain_sequrity.sqrt.times import Instant, before, instant
+from langchain_sequrity.sqrt.truth import Truth, agreed, both, doubted
+
+Matcher = Callable[[Any, Budget], Truth]
+SCALARS = (str, int, float, type(None))  # not a union, which would be built at each call
+_MAX_STEPS = 100_000
+_MAX_NUMERAL = 64
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+
+
+def matcher(element: Element | Moment | Boolean) -> Matcher:  # noqa: PLR0911 - one per kind
+    """Make the test for one element, or for a literal on one side of `==`.
+
+    Returns:
+        The test, for values of the types in `SCALARS`.
+
+    Raises:
+        ValueError: For a regex that does not compile or a time that is none, with the reason.
+    """
+    match element:
+        case Text():
+            return _on_text(_text_test(element))
+        case Number(value=number):
+            return lambda value, _: _is_number(value, number)
+        case BoolDomain(value=flag) | Boolean(value=flag):
+            return lambda value, _: _is_boolean(value, flag=flag)
+        case NumberDomain():
+            return _number_domain(element)
+        case TextDomain():
+            return _on_text(_text_domain(element))
+        case Moment():
+            return _time(element, element, low_open=False, high_open=False)
+        case TimeDomain(low=low, high=high):
+            return _time(low, high, low_open=element.low_open, high_open=element.high_open)
+
+
+def readings(raw: str) -> tuple[str, ...]:
+    """The texts that may be meant by what stands between two quotes."""
+    if "\\" not in raw:
+        return (raw,)
+    return (raw, _ESCAPE.sub(r"\1", raw), *_as_json(raw))
+
+
+def _as_json(raw: str) -> tuple[str, ...]:
+    try:
+        decoded = json.loads('"' + raw.replace("\n", "\\n") + '"')
+    except ValueError:
+        return ()
+    return (str(decoded),)
+
+
+def equal(left: Any, right: Any) -> Truth:
+    """Whether two values are equal; unknown where only loosely (1 and true, also deep inside).
+
+    It takes a bounded number of steps, however deep the values are and however often a part of
+    them occurs, and is unknown beyond.
+    """
+    truth: Truth = True
+    pending = [(left, right)]
+    for _ in range(_MAX_STEPS):
+        if not pending:
+            return truth
+        one, other = pending.pop()
+        if isinstance(one, list) and isinstance(other, list):
+            if len(one) != len(other):
+                return False
+            pending.extend(zip(one, other, strict=True))
+        elif isinstance(one, dict) and isinstance(other, dict):
+            if one.keys() != other.keys():
+                return False
+            pending.extend((value, other[name]) for name, value in one.items())
+        elif one != other:
+            return False
+        elif type(one) is not type(other):
+            truth = None
+    return None
+
+
+# Texts
+
+
+def _text_test(text: Text) -> Callable[[str, Budget], Truth]:
+    if text.kind == "matching":
+        return Pattern(text.raw).matches
+    if text.kind == "like":
+        return Wildcard(text.raw).matches
+    meant = readings(text.raw)
+    return lambda value, _: agreed([value == one for one in meant])
+
+
+def _on_text(test: Callable[[str, Budget], Truth]) -> Matcher:
+    def run(value: Any, budget: Budget) -> Truth:
+        if isinstance(value, str):
+            return test(value, budget)
+        if value is None:
+            return False
+        written = numeral(value)
+        return None if written is None else doubted(test(written, budget))
+
+    return run
+
+
+def numeral(value: Any) -> str | None:
+    """How a value would be written, or `None` where that is too long."""
+    try:
+        return json.dumps(value)
+    except ValueError:  # more digits than Python writes
+        return None
+
+
+def _text_domain(domain: TextDomain) -> Callable[[str, Budget], Truth]:
+    test = _text_test(domain.text)
+    if domain.length is None:
+        return test
+    fits = within(domain.length)
+
+    def run(value: str, budget: Budget) -> Truth:
+        characters = fits(len(value))
+        if not value.isascii() and characters != fits(len(value.encode("utf-8", "surrogatepass"))):
+            return both(None, test(value, budget))
+        return test(value, budget) if characters else False
+
+    return run
+
+
+# Numbers
+
+
+def within(bounds: Range) -> Callable[[float], bool]:
+    """Make the test whether a number lies in a range."""
+    low = -math.inf if bounds.low is None else bounds.low.value
+    high = math.inf if bounds.high is None else bounds.high.value
+    low_open, high_open = bounds.low_open, bounds.high_open
+
+    def run(number: float) -> bool:
+        above = number > low if low_open else number >= low
+        return above and (number < high if high_open else number <= high)
+
+    return run
+
+
+def _as_number(value: str) -> float | None:
+    """The number that a text writes; only to tell that somebody might read it so."""
+    try:
+        return float(value) if len(value) <= _MAX_NUMERAL else None
+    except ValueError:
+        return None
+
+
+def _is_number(value: Any, number: float) -> Truth:
+    if type(value) is type(number):
+        return bool(value == number)
+    if isinstance(value, str):
+        return doubted(_as_number(value) == number)
+    return doubted(value is not None and value == number)
+
+
+def _number_domain(domain: NumberDomain) -> Matcher:
+    fits = within(domain.range)
+    kind = int if domain.kind == "int" else float
+
+    def run(value: Any, _: Budget) -> Truth:
+        if type(value) is kind:
+            return fits(value)
+        number = _as_number(value) if isinstance(value, str) else value
+        return doubted(number is not None and fits(number))
+
+    return run
+
+
+def _is_boolean(value: Any, *, flag: bool) -> Truth:
+    if isinstance(value, bool):
+        return value is flag
+    if isinstance(value, str):
+        return doubted(value.strip().lower() == str(flag).lower())
+    return doubted(value is not None and value == flag)
+
+
+# Times
+
+
+def _time(low: Moment | None, high: Moment | None, *, low_open: bool, high_open: bool) -> Matcher:
+    first, last = _bound(low), _bound(high)
+
+    def run(value: Any, _: Budget) -> Truth:
+        at = instant(value)
+        if at is None:
+            return None if isinstance(value, str) else False
+        truth: Truth = True
+        if first is not None:
+            truth = both(truth, before(first, at, or_same=not low_open))
+        if last is not None:
+            truth = both(truth, before(at, last, or_same=not high_open))
+        return truth if isinstance(value, str) else doubted(truth)
+
+    return run
+
+
+def _bound(moment: Moment | None) -> Instant | None:
+    if moment is None:
+        return None
+    found = instant(moment.written)
+    if found is None:
+        msg = f"{moment.written!r} is not a time in ISO 8601"
+        raise ValueError(msg)
+    return found

@@ -1,0 +1,257 @@
+"""Votes to a verdict (`docs/behaviour.md`, V1 to V3)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.sqrt.nodes import Decision, Position, Strength
+from langchain_sequrity.sqrt.truth import Truth
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Presets:
+    """The built-in policies and how checking proceeds; the defaults are the service's.
+
+    Attributes:
+        default_allow: Whether a call that no rule decides is allowed.
+        default_allow_hard: Whether that default is reported as hard.
+        fail_fast: Whether counting stops at the first hard denial. It changes the counters and
+            the reasons, never whether a call is allowed.
+        llm_blocked: How strongly `parse_with_ai` is denied where an argument carries the tag
+            `__llm_blocked`; `None` switches it off.
+        non_executable_memory: Whether each result gets the tag `__non_executable`. The preset is
+            also the second allowing voice that recordings of `parse_with_ai` show.
+    """
+
+    default_allow: bool = True
+    default_allow_hard: bool = False
+    fail_fast: bool = True
+    llm_blocked: Strength | None = "hard"
+    non_executable_memory: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A rule that decided.
+
+    Attributes:
+        rule: The rule as written, or the name of a preset.
+        at: Its place in the policy, or `None` for a preset.
+        description: Its doc comment, or what the preset is for.
+        strength: `hard` or `soft`.
+        verdict: `allow` or `deny`. A hard allow whose condition failed has `deny` here.
+        certain: Whether its condition was certain.
+        unmet: Whether it is such a hard allow.
+    """
+
+    rule: str
+    at: Position | None
+    description: str
+    strength: Strength
+    verdict: Decision
+    certain: bool = True
+    unmet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a policy says about a call.
+
+    Attributes:
+        allowed: Whether the call may be made.
+        strength: `hard` or `soft`.
+        certain: Whether the service says the same, whatever its reading of what is unknown.
+        n_allowed: Allowing votes, the default among them.
+        n_denied: Denying votes.
+        reasons: The rules that decided, in source order.
+        tool: The tool that was to be called.
+    """
+
+    allowed: bool
+    strength: Strength
+    certain: bool
+    n_allowed: int
+    n_denied: int
+    reasons: tuple[Reason, ...]
+    tool: str
+
+    @property
+    def final_verdict(self) -> str:
+        """The verdict in one word, as `hard_denied` or `soft_allowed`."""
+        return f"{self.strength}_{'allowed' if self.allowed else 'denied'}"
+
+    def words(self) -> str:
+        """The verdict and its reasons as a sentence or two, safe to print."""
+        done = "allowed" if self.allowed else "denied"
+        doubt = "" if self.certain else " The service may see this differently."
+        because = "; ".join(_words(reason) for reason in self.reasons[:_SHOWN])
+        if (more := len(self.reasons) - _SHOWN) > 0:
+            because = f"{because}; and {more} more"
+        tool = plain(self.tool, limit=80)
+        return f"The call of `{tool}` is {done} ({self.strength}): {because}.{doubt}"
+
+
+def _words(reason: Reason) -> str:
+    where = f" (line {reason.at.line})" if reason.at else ""
+    if reason.unmet:
+        how = "is not met" if reason.certain else "may not be met"
+    else:
+        how = "applies" if reason.certain else "may apply"
+    why = f" — {plain(reason.description, limit=200)}" if reason.description else ""
+    return f"`{plain(' '.join(reason.rule.split()), limit=200)}`{where} {how}{why}"
+
+
+class Vote(NamedTuple):
+    """One rule's voice.
+
+    Attributes:
+        reason: The rule.
+        rank: Priority, and whether it has a condition: what orders soft rules.
+        holds: Whether it applies.
+        fails: For a hard allow, whether it would apply but for its condition.
+    """
+
+    reason: Reason
+    rank: tuple[int | float, bool]
+    holds: Truth
+    fails: Truth
+
+
+class _Outcome(NamedTuple):
+    allowed: bool
+    strength: Strength
+    votes: Sequence[Vote]
+
+
+def judge(tool: str, votes: Iterable[Vote], presets: Presets, allowing: int) -> Verdict:
+    """Make the verdict.
+
+    Args:
+        tool: The tool that was to be called.
+        votes: The votes of presets and rules, in order.
+        presets: The default, and whether to stop at the first hard denial.
+        allowing: How many presets allowed without being asked.
+
+    Returns:
+        The verdict.
+    """
+    cast = _cast(votes, fail_fast=presets.fail_fast)
+    outcome = _decide(cast.votes, presets)
+    certain = not cast.doubtful or _agree(outcome, _decide(_hopeful(cast.votes), presets), presets)
+    unmet = len(outcome.votes) if _unmet(outcome) else 0
+    return Verdict(
+        outcome.allowed,
+        outcome.strength,
+        certain,
+        cast.allowing + allowing + presets.default_allow,
+        cast.denying + unmet + (not presets.default_allow),
+        _reasons(outcome, presets),
+        tool,
+    )
+
+
+class _Cast(NamedTuple):
+    votes: list[Vote]
+    doubtful: bool
+    allowing: int
+    denying: int
+
+
+def _cast(votes: Iterable[Vote], *, fail_fast: bool) -> _Cast:
+    """Take votes until one settles the matter, and count them up to the first hard denial."""
+    cast = []
+    doubtful = stopped = False
+    allowing = denying = 0
+    for vote in votes:
+        cast.append(vote)
+        reason, _, holds, fails = vote
+        doubtful = doubtful or holds is None or fails is None
+        if reason.verdict == "allow":
+            allowing += holds is True and not stopped
+        elif holds is not False:
+            denying += not stopped
+            if fail_fast and reason.strength == "hard":
+                stopped = True
+                if holds:
+                    break
+    return _Cast(cast, doubtful, allowing, denying)
+
+
+def _decide(votes: Sequence[Vote], presets: Presets) -> _Outcome:
+    """V1, where a denial in doubt applies and an allowance in doubt does not."""
+    hard_denials: list[Vote] = []
+    hard_allows: list[Vote] = []
+    unmet: list[Vote] = []
+    soft: list[Vote] = []
+    allows = False
+    for vote in votes:
+        if vote.reason.verdict == "deny":
+            if vote.holds is not False:
+                (hard_denials if vote.reason.strength == "hard" else soft).append(vote)
+        elif vote.holds is True:
+            allows = True
+            (hard_allows if vote.reason.strength == "hard" else soft).append(vote)
+        elif vote.fails is not False:
+            unmet.append(vote)
+    if hard_denials:
+        return _Outcome(False, "hard", hard_denials[:1] if presets.fail_fast else hard_denials)  # noqa: FBT003 - a tuple
+    if unmet and not allows:
+        return _Outcome(False, "hard", unmet)  # noqa: FBT003 - a tuple
+    if hard_allows:
+        return _Outcome(True, "hard", hard_allows)  # noqa: FBT003 - a tuple
+    if soft:
+        return _soft(soft)
+    return _Outcome(presets.default_allow, "hard" if presets.default_allow_hard else "soft", ())
+
+
+def _soft(votes: list[Vote]) -> _Outcome:
+    top = max(vote.rank for vote in votes)
+    first = [vote for vote in votes if vote.rank == top]
+    denials = [vote for vote in first if vote.reason.verdict == "deny"]
+    return _Outcome(not denials, "soft", denials or first)
+
+
+def _hopeful(votes: list[Vote]) -> list[Vote]:
+    """The votes with every doubt resolved towards allowing."""
+    return [
+        vote
+        if vote.holds is not None and vote.fails is not None
+        else vote._replace(
+            holds=vote.holds is True or (vote.holds is None and vote.reason.verdict == "allow"),
+            fails=vote.fails is True,
+        )
+        for vote in votes
+    ]
+
+
+def _agree(fearful: _Outcome, hopeful: _Outcome, presets: Presets) -> bool:
+    """Whether all readings between these two have the same outcome.
+
+    More denials never allow and more allowances never deny, so what both say holds between them.
+    Only a hard default can have soft votes between itself and hard ones.
+    """
+    if presets.default_allow_hard and bool(fearful.votes) != bool(hopeful.votes):
+        return False
+    return fearful[:2] == hopeful[:2]
+
+
+def _unmet(outcome: _Outcome) -> bool:
+    return not outcome.allowed and any(vote.reason.verdict == "allow" for vote in outcome.votes)
+
+
+def _reasons(outcome: _Outcome, presets: Presets) -> tuple[Reason, ...]:
+    if not outcome.votes:
+        decision: Decision = "allow" if presets.default_allow else "deny"
+        return (Reason("default_allow", None, "no rule decides", outcome.strength, decision),)
+    if not _unmet(outcome):
+        return tuple(
+            vote.reason if vote.holds else replace(vote.reason, certain=False)
+            for vote in outcome.votes
+        )
+    return tuple(
+        replace(vote.reason, verdict="deny", certain=vote.fails is True, unmet=True)
+        for vote in outcome.votes
+    )

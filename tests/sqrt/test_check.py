@@ -1,0 +1,288 @@
+"""Mistakes in a policy that parses: what `check` finds and `compile_policy` refuses."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.sqrt import Argument, Call, Engine, Finding, check, compile_policy
+
+LEND = {
+    "type": "function",
+    "function": {
+        "name": "lend_item",
+        "parameters": {"type": "object", "properties": {"item": {}, "days": {}}},
+    },
+}
+SCAN = {"name": "scan_item", "input_schema": {"type": "object", "properties": {"item": {}}}}
+OPEN = {"name": "run", "input_schema": {"properties": {"x": {}}, "additionalProperties": True}}
+
+
+def only(text: str, tools: Sequence[Any] | None = None) -> Finding:
+    (finding,) = check(text, tools)
+    return finding
+
+
+# Errors
+
+ERRORS = [
+    ("an undefined predicate", 'tool "x" { must deny when fragile; }', "`fragile` is not defined", (1, 27)),
+    ("an undefined set", 'tool "x" -> @tags |= marks;', "`marks` is not defined", (1, 22)),
+    ("an undefined name in a binding", "let a = b;", "`b` is not defined", (1, 9)),
+    ("true as a condition", 'tool "x" { must deny when true; }', "`true` is a name here, not a constant", (1, 27)),
+    ("use before definition", 'let a = b;\nlet b = {"x"};', "`b` is used before its definition in line 2", (1, 9)),
+    ("a name for itself", "let a = a;", "`a` is used before its definition in line 1", (1, 9)),
+    ("the same name twice", 'let a = {"x"};\nlet a = {"y"};', "`a` is already defined in line 1", (2, 1)),
+    ("a predicate as a set", 'let p = a.tags is empty;\ntool "x" { must deny when a.tags overlaps p; }', "`p` is a predicate, not a set", (2, 43)),
+    ("a predicate in set algebra", 'let p = a.tags is empty;\nlet s = {"x"} | p;', "`p` is a predicate, not a set", (2, 17)),
+    ("a set as a predicate", 'let s = {"x"};\ntool "x" { must deny when s; }', "`s` is a set, not a predicate", (2, 27)),
+    ("a domain as a predicate", "let n = int 1..5;\nlet p = not n;", "`n` is a set, not a predicate", (2, 13)),
+    ("the result in a check", 'tool "x" { must deny when "a" in @result.tags; }', "There is no `@result` before the call", (1, 34)),
+    ("the value of the result in a check", 'tool "x" { must deny when @result.value == 1; }', "There is no `@result` before the call", (1, 27)),
+    ("the result before the call", 'tool "x" { session before { @tags |= @result.tags; } }', "There is no `@result` before the call", (1, 38)),
+    ("a change of the result before the call", 'tool "x" { session before { @result.tags = {}; } }', "There is no `@result` before the call", (1, 29)),
+    ("the result through a name", 'let p = "a" in @result.tags;\ntool "x" { must deny when p; }', "There is no `@result` before the call", (1, 16)),
+    ("the result in a one-liner before the call", 'tool "x" -> session before @tags |= {"a"} when "b" in @result.tags;', "There is no `@result` before the call", (1, 55)),
+    ("a regex that does not compile", 'tool "x" { must deny when a.value in {r"("}; }', "This cannot be read:", (1, 39)),
+    ("a regex in a domain that does not compile", 'let s = str matching r"[";', "This cannot be read:", (1, 9)),
+    ("a regex as a tool that does not compile", 'tool r"*" { must deny always; }', "This cannot be read:", (1, 6)),
+    ("a regex that is too long", f'let s = {{r"{"a" * 1001}"}};', "at most 1000 characters", (1, 10)),
+    ("a wildcard that is too long", f'let s = {{w"{"a" * 1001}"}};', "at most 1000 characters", (1, 10)),
+    ("a time that is none", 'let d = datetime d"next week";', "'next week' is not a time in ISO 8601", (1, 18)),
+    ("a time that is none in a plain text", 'let d = datetime "soon";', "'soon' is not a time", (1, 9)),
+    ("a time that is none in a comparison", 'let p = a.value == d"soon";', "'soon' is not a time", (1, 20)),
+    ("a time that is none as a member", 'let p = d"soon" in {"x"};', "'soon' is not a time", (1, 9)),
+    ("a pattern as a label", 'tool "x" -> @tags |= {w"a*"};', "Labels are plain texts", (1, 22)),
+    ("a number as a label", 'tool "x" -> @tags |= {1};', "Labels are plain texts", (1, 22)),
+    ("a domain as labels", 'let n = int 1;\ntool "x" -> @tags |= n;', "Labels are plain texts", (2, 22)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "at"), [e[1:] for e in ERRORS], ids=[e[0] for e in ERRORS]
+)
+def test_an_error_is_found_and_refused_at_its_place(
+    text: str, message: str, at: tuple[int, int]
+) -> None:
+    errors = [found for found in check(text) if found.severity == "error"]
+    assert [(found.line, found.column) for found in errors] == [at]
+    assert message in errors[0].message
+    with pytest.raises(PolicySyntaxError) as caught:
+        compile_policy(text)
+    assert message in str(caught.value)
+    assert (caught.value.line, caught.value.column) == at
+    assert caught.value.source.endswith("^")
+
+
+def test_all_errors_are_found_at_once_and_in_order() -> None:
+    found = check('tool "x" { must deny when a; must deny when b; }\nlet c = d;')
+    assert [one.line for one in found] == [1, 1, 2]
+    assert all(one.severity == "error" for one in found)
+
+
+def test_a_syntax_error_is_the_only_finding() -> None:
+    finding = only('let a = b;\ntool "x" {')
+    assert (finding.severity, finding.line, finding.column) == ("error", 2, 11)
+    assert finding.message.startswith("Expected `must`")
+    assert "\n" not in finding.message
+
+
+@pytest.mark.parametrize("name", ["fragil", "fragiles", "fargile"])
+def test_a_name_that_is_nearly_right_is_asked_for(name: str) -> None:
+    text = f'let fragile = a.tags is empty; tool "x" {{ must deny when {name}; }}'
+    assert only(text).hint == "Did you mean `fragile`?"
+
+
+# Warnings
+
+WARNINGS = [
+    ("union within intersection", "let s = a.tags & b.tags | c.tags;", "Union binds tighter than intersection"),
+    ("a backslash in a text", 'let s = {"a\\nb"};', "How a backslash in a text is read is unknown"),
+    ("a doubled backslash in a regex", 'let s = {r"a\\\\.b"};', "How a doubled backslash in a regex is read is unknown"),
+    ("a bracket in a wildcard", 'let s = {w"[ab]*"};', "How `[` and backslashes in a wildcard are read is unknown"),
+    ("a regex that may take long", 'let s = {r"(a+)+b"};', "This regex can take exponential time"),
+    ("alternatives that are repeated", 'let s = {r"(a|aa)*b"};', "This regex can take exponential time"),
+    ("an empty range", "let n = int 5..1;", "No number lies in this range"),
+    ("a range without its only number", "let n = int 5..<5;", "No number lies in this range"),
+    ("a fraction for integers", "let n = int 0.5..3;", "The bounds of whole numbers are whole"),
+    ("a fraction for lengths", 'let s = str matching r".*" length ..0.5;', "The bounds of whole numbers are whole"),
+    ("an empty range of times", 'let d = datetime d"2027-02-01T00:00:00Z"..d"2027-01-01T00:00:00Z";', "No time lies in this range"),
+    ("times without a zone", 'let d = datetime d"2027-01-01"..d"2027-02-01";', "The zone of a time without one is unknown"),
+    ("the value of the session", "let p = @session.value == 1;", "What `@session.value` holds is unknown"),
+    ("labels against patterns", 'let p = a.tags overlaps {w"x*"};', "How labels compare with patterns"),
+    ("the short form in a check", 'tool "x" { must deny when "a" in @tags; }', "What `@tags` and the like mean here is unknown"),
+    ("the short form in a one-liner's condition", 'tool "x" -> @tags |= {"a"} when "b" in @tags;', "What `@tags` and the like mean here is unknown"),
+    ("a change of an argument", 'tool "x" { result { a.tags |= {"b"}; } }', "Whether the service changes these labels here is unknown"),
+    ("a change of the session for a result", 'tool "x" { result { @session.tags |= {"b"}; } }', "Whether the service changes these labels here is unknown"),
+    ("a change of the result for the session", 'tool "x" { session after { @result.tags |= {"b"}; } }', "Whether the service changes these labels here is unknown"),
+    ("two priorities", 'tool "x" { priority 1; priority 2; must deny always; }', "Which of several priorities counts is unknown"),
+    ("a priority of an update", 'tool "x" [5] -> @tags |= {"a"};', "Whether a priority changes the order of updates is unknown"),
+    ("must allow beside should allow", 'tool "x" { must allow when "a" in i.tags; should allow when "b" in i.tags; }', "Beside another rule that allows, this one restricts nothing for sure"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [w[1:] for w in WARNINGS], ids=[w[0] for w in WARNINGS]
+)
+def test_what_may_surprise_is_a_warning_and_compiles(text: str, message: str) -> None:
+    finding = only(text)
+    assert finding.severity == "warning"
+    assert message in finding.message
+    assert isinstance(compile_policy(text), Engine)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "let s = (a.tags & b.tags) | c.tags;",
+        "let s = a.tags & (b.tags | c.tags);",
+        'let s = {r"^[a-z]+(-[a-z]+)?$"};',
+        'let s = {r"a\\.b"};',
+        'let d = datetime d"2027-01-01T00:00:00Z"..d"2027-02-01T00:00:00+01:00";',
+        "let n = int 5..5;",
+        "let n = int ..inf;",
+        'tool "x" { session after { @result.tags |= {"a"}; } }'.replace("@result", "@session"),
+        'tool "x" { must allow when "a" in i.tags; should deny always; }',
+    ],
+)
+def test_what_is_in_order_is_not_mentioned(text: str) -> None:
+    assert check(text) == []
+
+
+# Rules that decide nothing
+
+
+@pytest.mark.parametrize(
+    ("rules", "dead"),
+    [
+        ("must deny always; must deny when p;", [2]),
+        ("must deny when p; must deny always;", [1]),
+        ("must deny always; must deny always;", [2]),
+        ("must deny always; must allow when p; should allow always;", [2, 3]),
+        ("must allow always; should deny when p;", [2]),
+        ("must allow always; must deny when p;", []),
+        ("should deny always; should allow always;", [2]),
+        ("should allow always; should deny always;", [1]),
+        ("should allow always; should allow always;", [2]),
+        ("should deny always; should allow when p;", []),
+        ("should deny always; must allow when p;", []),
+        ("must deny when p; must deny when q; should allow always;", []),
+    ],
+)
+def test_a_rule_that_another_leaves_without_effect_is_found(rules: str, dead: list[int]) -> None:
+    lines = rules.replace("; ", ";\n")
+    found = check(f'let p = a.tags is empty; let q = b.tags is empty; tool "x" {{\n{lines}\n}}')
+    unreachable = [one for one in found if "decides nothing" in one.message]
+    assert [one.line - 1 for one in unreachable] == dead
+
+
+# Tools
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ('tool "lend_itm" { must deny always; }', "There is no tool `lend_itm`", "Did you mean `lend_item`?"),
+        ('tool "send" { must deny always; }', "There is no tool `send`", ""),
+        ('tool "lend_itm" -> @tags |= {"x"};', "There is no tool `lend_itm`", "Did you mean `lend_item`?"),
+        ('tool r"^lent_" { must deny always; }', "No tool matches `^lent_`", ""),
+        ('tool "lend_item" { must deny when "x" in itme.tags; }', "`lend_item` has no argument `itme`", "Did you mean `item`?"),
+        ('tool "lend_item" { must deny when day.value == 1; }', "`lend_item` has no argument `day`", "Did you mean `days`?"),
+        ('tool "lend_item" -> @tags |= itm.tags;', "`lend_item` has no argument `itm`", "Did you mean `item`?"),
+        ('let p = itm.tags is empty; tool "lend_item" { must deny when p; }', "`lend_item` has no argument `itm`", "Did you mean `item`?"),
+        ('tool r"_item$" { must deny when "x" in room.tags; }', "None of these tools has an argument `room`", ""),
+    ],
+)  # fmt: skip
+def test_a_misspelt_tool_or_argument_is_an_error(text: str, message: str, hint: str) -> None:
+    finding = only(text, [LEND, SCAN])
+    assert (finding.severity, finding.message, finding.hint) == ("error", message, hint)
+
+
+def test_an_argument_that_only_some_tools_have_is_a_warning() -> None:
+    finding = only('tool r"_item$" { must deny when days.value == 1; }', [LEND, SCAN])
+    assert finding.severity == "warning"
+    assert finding.message == "Not all of these tools have an argument `days`"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'tool "lend_item" { must deny when "x" in item.tags and days.value == 3; }',
+        'tool r"^lend" { must deny when days.value == 3; }',
+        'tool "parse_with_ai" { must deny when "x" in query.tags; }',
+        'tool r".*" { must deny when @args.tags overlaps {"x"}; }',
+        'tool "run" { must deny when anything.tags is empty; }',
+        'tool "plain" { must deny when anything.tags is empty; }',
+    ],
+)
+def test_tools_and_arguments_that_exist_are_in_order(text: str) -> None:
+    assert check(text, [LEND, SCAN, OPEN, "plain"]) == []
+
+
+def test_without_tools_nothing_is_said_about_names() -> None:
+    assert check('tool "lend_itm" { must deny when "x" in itme.tags; }') == []
+
+
+@pytest.mark.parametrize("tool", [5, None, {}, {"function": {}}, {"function": 1}, {"name": 3}])
+def test_what_is_no_tool_is_a_usage_error(tool: Any) -> None:
+    with pytest.raises(UsageError, match="`tools` takes names of tools and their definitions"):
+        check("", [tool])
+
+
+# Hostile policies
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'tool "x" {' + "must deny always;" * 3_800 + "}",
+        'tool "x" {' + "should allow when p;must allow when p;" * 1_600 + "}",
+        "".join(f"let undefined{n} = other{n};" for n in range(2_000)),
+        "let s = {" + ",".join(f'r"(((((a+)+)+)+)+){n}"' for n in range(2_000)) + "};",
+        f'let s = {{r"{"[" * 60_000}"}};',
+        f'let s = {{r"{"(+" * 30_000}"}};',
+        f"let {'a' * 30_000} = {{}}; let b = {'a' * 29_999};",
+        "let a0 = {}; " + "".join(f"let a{n} = a{n - 1} | a{n - 1};" for n in range(1, 2_000)),
+        "let x = " + " | ".join(f"a{n}.tags" for n in range(3_000)) + ";" + 'tool "t" { must deny when a.tags == x; }' * 200,
+        'tool r"(a+)+$" { must deny when p; }' * 1_500,
+    ],
+    ids=lambda text: f"{text[:30]!r}",
+)  # fmt: skip
+def test_checking_a_hostile_policy_takes_bounded_time(text: str) -> None:
+    start = time.process_time()
+    found = check(text, ["a" * 60, "x"])
+    assert time.process_time() - start < 8
+    for one in found:
+        assert len(one.message) + len(one.hint) < 600
+
+
+def test_names_that_build_on_names_are_bounded_in_depth() -> None:
+    text = "let a0 = x.tags is empty;" + "".join(f"let a{n} = not a{n - 1};" for n in range(1, 200))
+    (finding,) = [one for one in check(text) if "too many names" in one.message][:1]
+    assert finding.severity == "error"
+    with pytest.raises(PolicySyntaxError, match="too many names"):
+        compile_policy(text)
+
+
+def test_names_that_double_with_each_line_do_not_double_the_work() -> None:
+    text = "let a0 = x.tags is empty;"
+    text += "".join(f"let a{n} = a{n - 1} and a{n - 1};" for n in range(1, 26))
+    text += "let s0 = x.tags;" + "".join(f"let s{n} = s{n - 1} | s{n - 1};" for n in range(1, 26))
+    engine = compile_policy(
+        text + 'tool "x" { must deny when a25; must deny when x.value in s25; }'
+    )
+    start = time.process_time()
+    call = Call("x", {"x": Argument("v")})
+    assert not engine.decide(call, Labels()).allowed
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("char", ["\u202e", "\x1b[31m", "\x00"])
+def test_findings_are_safe_to_print(char: str) -> None:
+    text = f'tool "{char}" {{ must deny when a.value in {{r"({char}"}}; }}'
+    shown = "".join(one.message + one.hint for one in check(text, ["x"]))
+    assert shown
+    assert char not in shown

@@ -1,0 +1,78 @@
+"""Every policy on the page about policies is what the page says it is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from langchain_sequrity.errors import PolicySyntaxError
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.sqrt import (
+    Argument,
+    Call,
+    check,
+    compile_policy,
+    compiler,
+    cursor,
+    expressions,
+    parse,
+    parser,
+    patterns,
+)
+
+PAGE = (Path(__file__).parent.parent / "docs" / "policies.md").read_text(encoding="utf-8")
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def paragraphs(kind: str) -> list[str]:
+    return [part for block in blocks(kind) for part in block.strip().split("\n\n")]
+
+
+def test_the_page_has_policies_of_every_kind() -> None:
+    kinds = re.findall(r"^```(sqrt[a-z-]*)$", PAGE, re.MULTILINE)
+    assert set(kinds) == {"sqrt", "sqrt-doubtful", "sqrt-invalid", "sqrt-mistaken"}
+    assert len(blocks("sqrt")) >= 6
+
+
+@pytest.mark.parametrize("policy", blocks("sqrt"))
+def test_a_policy_of_the_page_is_without_fault_and_runs(policy: str) -> None:
+    assert check(policy) == []
+    engine = compile_policy(policy)
+    for tool in [*re.findall(r'tool "(\w+)"', policy), "lend_item", "press_item"]:
+        call = Call(tool, {"item": Argument("vase"), "from": Argument("east")})
+        session = engine.before(call, Labels())
+        assert engine.decide(call, session).reasons
+        assert engine.after(call, Argument("done"), session)[0].tags
+
+
+@pytest.mark.parametrize("policy", paragraphs("sqrt-doubtful"))
+def test_a_doubtful_policy_of_the_page_has_warnings_and_no_errors(policy: str) -> None:
+    assert {finding.severity for finding in check(policy)} == {"warning"}
+    compile_policy(policy)
+
+
+@pytest.mark.parametrize("policy", paragraphs("sqrt-invalid"))
+def test_what_the_page_calls_invalid_is_refused(policy: str) -> None:
+    with pytest.raises(PolicySyntaxError):
+        parse(policy)
+
+
+@pytest.mark.parametrize("policy", paragraphs("sqrt-mistaken"))
+def test_what_the_page_calls_mistaken_parses_and_does_not_compile(policy: str) -> None:
+    parse(policy)
+    assert "error" in {finding.severity for finding in check(policy)}
+    with pytest.raises(PolicySyntaxError):
+        compile_policy(policy)
+
+
+def test_the_page_names_the_limits_that_are_set() -> None:
+    limits = PAGE.split("## Limits")[1].split("## ")[0]
+    for limit in (
+        parser.MAX_CHARACTERS, cursor.MAX_DEPTH, compiler.MAX_HEIGHT, expressions.MAX_DIGITS,
+        patterns.MAX_PATTERN, patterns.MAX_WRITTEN_OUT, compiler.MAX_REGEXES,
+    ):  # fmt: skip
+        assert f"{limit:,}" in limits
+    assert f"{patterns.SECONDS_PER_MATCH} s, {patterns.SECONDS_PER_CALL} s" in limits
