@@ -1,0 +1,518 @@
+"""Built-in functions and types, as a table: what is not in it does not exist."""
+
+import builtins as python
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from langchain_sequrity.local.interpreter.calls import call_value, pure, sized
+from langchain_sequrity.local.interpreter.containers import make_list, make_set, order, update
+from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType, TextMember
+from langchain_sequrity.local.interpreter.faults import Exit, ToolError, ValidationError
+from langchain_sequrity.local.interpreter.formatting import as_repr, as_text, convert
+from langchain_sequrity.local.interpreter.forms import Union
+from langchain_sequrity.local.interpreter.machine import (
+    ITERATOR_SIZE,
+    Machine,
+)
+from langchain_sequrity.local.interpreter.operators import (
+    binary,
+    collect,
+    guard_errors,
+    iterate,
+    paid,
+)
+from langchain_sequrity.local.interpreter.values import (
+    Builtin,
+    DictValue,
+    ErrorType,
+    ErrorValue,
+    Function,
+    IteratorValue,
+    ListValue,
+    Mark,
+    Method,
+    Record,
+    SetValue,
+    Tool,
+    TypeValue,
+    Value,
+    box_mark,
+    join,
+    strip,
+    tag,
+    take,
+    type_name,
+)
+
+Args = list[Value]
+Named = dict[str, Value]
+
+
+def _positional(  # noqa: PLR0917 - a line of a table
+    machine: Machine, name: str, args: Args, named: Named, least: int, most: int
+) -> None:
+    if named:
+        machine.fail(TypeError, f"{name}() takes no keyword arguments")
+    if not least <= len(args) <= most:
+        machine.fail(TypeError, f"{name}() takes {least} to {most} arguments, got {len(args)}")
+
+
+def _length(machine: Machine, args: Args, named: Named) -> Value:
+    _positional(machine, "len", args, named, 1, 1)
+    inner, mark = take(args[0])
+    if type(inner) not in _SIZED:
+        machine.fail(TypeError, f"object of type '{type_name(inner)}' has no len()", mark)
+    return tag(len(inner), mark)
+
+
+_SIZED = frozenset({str, bytes, tuple, range, ListValue, DictValue, SetValue, EnumType, TextMember})
+
+
+def _set(machine: Machine, args: Args, named: Named) -> Value:
+    _positional(machine, "set", args, named, 0, 1)
+    return make_set(machine, *collect(machine, args[0])) if args else SetValue({})
+
+
+def _list(machine: Machine, args: Args, named: Named) -> Value:
+    _positional(machine, "list", args, named, 0, 1)
+    return make_list(*collect(machine, args[0])) if args else ListValue()
+
+
+def _tuple(machine: Machine, args: Args, named: Named) -> Value:
+    _positional(machine, "tuple", args, named, 0, 1)
+    if not args:
+        return ()
+    items, mark = collect(machine, args[0])
+    return tag(tuple(items), mark)
+
+
+def _dict(machine: Machine, args: Args, named: Named) -> Value:
+    if len(args) > 1:
+        machine.fail(TypeError, f"dict expected at most 1 argument, got {len(args)}")
+    result: DictValue[Any, Value] = DictValue()
+    for source in args:
+        update(machine, result, source)
+    for key, value in named.items():
+        result[key] = value
+    return result
+
+
+def _range(machine: Machine, args: Args, named: Named) -> Value:
+    _positional(machine, "range", args, named, 1, 3)
+    return pure(range)(machine, args, named)
+
+
+def _enumerate(machine: Machine, args: Args, named: Named) -> Value:
+    start = args[1] if len(args) > 1 else named.get("start", 0)
+    _positional(machine, "enumerate", args[:1], {}, 1, 1)
+    begin, mark = machine.bare(start)
+    if not isinstance(begin, int):
+        machine.fail(TypeError, f"'{type_name(begin)}' object is not an integer", mark)
+    numbers = (tag(number, mark) for number in itertools.count(begin))
+    return _derived(machine, args[:1], zip(numbers, iterate(machine, args[0]), strict=False))
+
+
+def _derived(machine: Machine, sources: Args, elements: Iterator[Value]) -> IteratorValue:
+    # What is read from the sources carries their labels already; that there is one more does not.
+    machine.charge(ITERATOR_SIZE)
+    mark: Mark = None
+    for source in sources:
+        mark = join(mark, take(source)[1])
+    result = IteratorValue(iter(()), mark)
+    iterators = [inner for inner in map(strip, sources) if type(inner) is IteratorValue]
+
+    def read() -> Iterator[Value]:
+        for element in elements:
+            for iterator in iterators:
+                result.labels = join(result.labels, iterator.labels)
+            yield element
+        for iterator in iterators:
+            result.labels = join(result.labels, iterator.labels)
+
+    result.source = read()
+    return result
+
+
+def _zip(machine: Machine, args: Args, named: Named) -> Value:
+    strict = bool(strip(named.pop("strict", False)))
+    if named:
+        machine.fail(TypeError, "zip() got an unexpected keyword argument")
+    rows = zip(*(iterate(machine, arg) for arg in args), strict=strict)
+    return _derived(machine, args, paid(machine, rows))
+
+
+def _map(machine: Machine, args: Args, named: Named) -> Value:
+    _positional(machine, "map", args, named, 2, 100)
+    sources = [iterate(machine, arg) for arg in args[1:]]
+    elements = (
+        call_value(machine, args[0], list(items), {}) for items in zip(*sources, strict=False)
+    )
+    return _derived(machine, args[1:], elements)
+
+
+def _filter(machine: Machine, args: Args, named: Named) -> Value:
+    _positional(machine, "filter", args, named, 2, 2)
+    result = _derived(machine, args[1:], iter(()))
+    inner = strip(args[1])
+
+    def read() -> Iterator[Value]:
+        for element in iterate(machine, args[1]):
+            machine.work(1)
+            kept = (
+                element if strip(args[0]) is None else call_value(machine, args[0], [element], {})
+            )
+            bare, mark = take(kept)
+            if type(inner) is IteratorValue:
+                mark = join(mark, inner.labels)
+            result.labels = join(result.labels, mark)
+            if bare:
+                yield element
+
+    result.source = read()
+    return result
+
+
+def _reversed(machine: Machine, args: Args, named: Named) -> Value:
+    _positional(machine, "reversed", args, named, 1, 1)
+    inner, mark = take(args[0])
+    if type(inner) not in _SIZED or type(inner) is SetValue:
+        machine.fail(TypeError, f"'{type_name(inner)}' object is not reversible", mark)
+    items, mark = collect(machine, args[0])
+    return IteratorValue((tag(item, mark) for item in reversed(items)), mark)
+
+
+def _iter(machine: Machine, args: Args, named: Named) -> Value:
+    _positional(machine, "iter", args, named, 1, 1)
+    inner = strip(args[0])
+    return (
+        args[0]
+        if type(inner) is IteratorValue
+        else _derived(machine, args, iterate(machine, args[0]))
+    )
+
+
+def _next(machine: Machine, args: Args, named: Named) -> Value:
+    _positional(machine, "next", args, named, 1, 2)
+    inner, mark = take(args[0])
+    if type(inner) is not IteratorValue:
+        machine.fail(TypeError, f"'{type_name(inner)}' object is not an iterator", mark)
+    for element in inner.source:
+        return tag(element, join(mark, inner.labels))
+    mark = join(mark, inner.labels)
+    return tag(args[1], mark) if len(args) > 1 else machine.fail(StopIteration, "", mark)
+
+
+def _sorted(machine: Machine, args: Args, named: Named) -> Value:
+    _positional(machine, "sorted", args, {}, 1, 1)
+    _only(machine, "sorted", named, ("key", "reverse"))
+    items, mark = collect(machine, args[0])
+    places, keys_mark = order(machine, items, named)
+    return make_list([items[place] for place in places], join(mark, keys_mark))
+
+
+def _only(machine: Machine, name: str, named: Named, allowed: tuple[str, ...]) -> None:
+    for key in named:
+        if key not in allowed:
+            machine.fail(TypeError, f"{name}() got an unexpected keyword argument '{key}'")
+
+
+def _extreme(name: str, *, largest: bool) -> Any:
+    choose = max if largest else min
+
+    def call(machine: Machine, args: Args, named: Named) -> Value:
+        _only(machine, name, named, ("key", "default"))
+        items, mark = collect(machine, args[0]) if len(args) == 1 else (list(args), None)
+        if not args or (len(args) > 1 and "default" in named):
+            machine.fail(TypeError, f"{name}() expected other arguments")
+        if not items:
+            if "default" in named:
+                return tag(named["default"], mark)
+            machine.fail(ValueError, f"{name}() arg is an empty sequence", mark)
+        key = named.get("key")
+        keys = items if strip(key) is None else [call_value(machine, key, [i], {}) for i in items]
+        bare, keys_mark = machine.bare_all(keys)
+        mark = join(mark, keys_mark)
+        place = guard_errors(machine, mark, lambda: choose(range(len(bare)), key=bare.__getitem__))
+        return tag(items[place], mark)
+
+    return call
+
+
+def _sum(machine: Machine, args: Args, named: Named) -> Value:
+    _only(machine, "sum", named, ("start",))
+    _positional(machine, "sum", args, {}, 1, 2)
+    total = args[1] if len(args) > 1 else named.get("start", 0)
+    if isinstance(strip(total), str | bytes):
+        machine.fail(TypeError, "sum() can't sum strings [use ''.join(seq) instead]")
+    items, mark = collect(machine, args[0])
+    if total == 0 and type(total) is int and _FLAT.issuperset(map(type, items)):
+        # Large integers are bounded too: each has paid for its bits, and so does the sum.
+        machine.make_bits(
+            max((abs(i).bit_length() for i in items if type(i) is int), default=0) + 64
+        )
+        return tag(sum(items), mark)
+    for item in items:
+        machine.work(1)
+        total = binary(machine, "+", total, item)
+    return tag(total, mark)
+
+
+_FLAT = frozenset({int, float, bool})
+
+
+def _quantifier(name: str, *, stops_at: bool) -> Any:
+    def call(machine: Machine, args: Args, named: Named) -> Value:
+        _positional(machine, name, args, named, 1, 1)
+        mark = box_mark(args[0])
+        for element in iterate(machine, args[0]):
+            machine.work(1)
+            inner, element_mark = take(element)
+            mark = join(mark, element_mark)
+            if bool(inner) is stops_at:
+                return tag(stops_at, join(mark, take(args[0])[1]))
+        return tag(not stops_at, join(mark, take(args[0])[1]))
+
+    return call
+
+
+def _isinstance(machine: Machine, args: Args, named: Named) -> Value:
+    _positional(machine, "isinstance", args, named, 2, 2)
+    value, kinds = strip(args[0]), strip(args[1])
+    return tag(_is_instance(machine, value, kinds), box_mark(args[0]))
+
+
+def _is_instance(machine: Machine, value: Value, kind: Value) -> bool:  # noqa: PLR0911 - one per kind
+    if isinstance(kind, tuple):
+        machine.work(1)  # tuples that hold each other can be walked for ever
+        return any(_is_instance(machine, value, strip(one)) for one in kind)
+    if type(kind) is Union:
+        return any(
+            value is None if one is None else _is_instance(machine, value, one)
+            for one in kind.members
+        )
+    if type(kind) is TypeValue:
+        return isinstance(value, kind.types)
+    if type(kind) is ErrorType:
+        return type(value) is ErrorValue and is_error(value.type, kind)
+    if type(kind) is EnumType:
+        return isinstance(value, EnumMember) and value.kind is kind
+    if hasattr(type(kind), "instantiate"):
+        return isinstance(value, Record) and kind in value.model.ancestry
+    return machine.fail(TypeError, "isinstance() arg 2 must be a type or a tuple of types")
+
+
+def is_error(one: ErrorType, other: ErrorType) -> bool:
+    """Whether the first is the second or one of its kind."""
+    if other.parent is None:
+        return issubclass(one.kind, other.kind)
+    ancestor: ErrorType | None = one
+    while ancestor is not None and ancestor is not other:
+        ancestor = ancestor.parent
+    return ancestor is not None
+
+
+def _callable(machine: Machine, args: Args, named: Named) -> Value:
+    _positional(machine, "callable", args, named, 1, 1)
+    kinds = (Function, Builtin, TypeValue, Method, ErrorType, EnumType, Tool)
+    inner = strip(args[0])
+    return tag(isinstance(inner, kinds) or hasattr(type(inner), "instantiate"), box_mark(args[0]))
+
+
+def _print(machine: Machine, args: Args, named: Named) -> Value:
+    _only(machine, "print", named, ("sep", "end", "flush"))
+    values, _ = machine.bare_all([*args, named.get("sep", " ")])
+    texts = [as_text(machine, value) for value in values[:-1]]
+    separator = values[-1] if isinstance(values[-1], str) else " "
+    machine.make_text(sum(map(len, texts)) + len(separator) * len(texts))
+    machine.print(separator.join(texts))
+
+
+def _exit(machine: Machine, args: Args, named: Named) -> Value:
+    _positional(machine, "exit", args, named, 0, 1)
+    bare, mark = machine.bare_all(args)
+    raise Exit(bare[0] if bare else None, mark)
+
+
+_NOT_GIVEN = object()
+
+
+def _text(machine: Machine, value: Value = "", encoding: Value = _NOT_GIVEN) -> str:
+    if encoding is not _NOT_GIVEN:
+        return decode(machine, value, encoding)
+    return as_text(machine, value)
+
+
+ENCODINGS = frozenset({"utf-8", "utf8", "ascii", "latin-1", "latin1", "utf-16", "utf-32"})
+
+
+def check_encoding(machine: Machine, encoding: str) -> None:
+    """Allow the encodings of text; others are programs of their own."""
+    if not isinstance(encoding, str):
+        machine.fail(TypeError, f"encoding must be str, not {type_name(encoding)}")
+    if encoding.lower() not in ENCODINGS:
+        machine.fail(LookupError, "unknown encoding; use utf-8, ascii, latin-1 or utf-16")
+
+
+def decode(machine: Machine, data: bytes, encoding: str = "utf-8", errors: str = "strict") -> str:
+    """`bytes.decode`."""
+    if not isinstance(data, bytes):
+        machine.fail(TypeError, f"decoding to str: need bytes, {type_name(data)} found")
+    check_encoding(machine, encoding)
+    machine.make_text(8 * len(data))
+    return bytes.decode(data, encoding, errors)
+
+
+def encode(machine: Machine, text: str, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+    """`str.encode`."""
+    check_encoding(machine, encoding)
+    machine.make_text(10 * len(text))
+    return str.encode(text, encoding, errors)
+
+
+def _bytes(machine: Machine, source: Value = b"", encoding: Value = _NOT_GIVEN) -> bytes:
+    if isinstance(source, str):
+        if encoding is _NOT_GIVEN:
+            machine.fail(TypeError, "string argument without an encoding")
+        return encode(machine, source, encoding)
+    if encoding is not _NOT_GIVEN:
+        machine.fail(TypeError, "encoding without a string argument")
+    if isinstance(source, int):
+        machine.make_text(source)
+    if isinstance(source, SetValue | range | tuple | list):
+        machine.make_items(len(source))
+    return bytes(source)
+
+
+def _int(machine: Machine, value: Value = 0, base: Value = None) -> int:
+    if isinstance(value, str | bytes):
+        # A radix that is no power of two takes quadratic time; Python itself stops at 4300 digits.
+        machine.make_bits(4 * len(value) if base in (2, 4, 8, 16, 32) else 0)
+        return int(value) if base is None else int(value, base)
+    return int(value) if base is None else int(value, base)
+
+
+def _float(machine: Machine, value: Value = 0.0) -> float:
+    if isinstance(value, str | bytes):
+        machine.work(len(value) >> 4)
+    return float(value)
+
+
+def _power(machine: Machine, base: Value, exponent: Value, modulus: Value = None) -> Value:
+    if modulus is None:
+        return binary(machine, "**", base, exponent)
+    if isinstance(exponent, int):
+        machine.work(abs(exponent).bit_length())
+    return pow(base, exponent, modulus)
+
+
+def _type_of(machine: Machine, args: Args, named: Named) -> Value:
+    _positional(machine, "type", args, named, 1, 1)
+    inner = strip(args[0])
+    if isinstance(inner, ErrorValue):
+        return tag(inner.type, box_mark(args[0]))
+    if isinstance(inner, Record):
+        return tag(inner.model, box_mark(args[0]))
+    if isinstance(inner, EnumMember):
+        return tag(inner.kind, box_mark(args[0]))
+    if type(inner) in TYPE_OF:
+        return tag(TYPE_OF[type(inner)], box_mark(args[0]))
+    return machine.fail(TypeError, "type() of this value is not supported. Use isinstance().")
+
+
+def _ascii(machine: Machine, value: Value) -> str:
+    return convert(machine, value, "a", "")
+
+
+def _format(machine: Machine, value: Value, spec: str = "") -> str:
+    if not isinstance(spec, str):
+        machine.fail(TypeError, f"format() argument 2 must be str, not {type_name(spec)}")
+    return convert(machine, value, None, spec)
+
+
+def _round(machine: Machine, value: Value, digits: Value = None) -> Value:
+    if isinstance(digits, int) and abs(digits) > machine.limits.bits:
+        machine.exhaust("bits", machine.limits.bits)
+    return round(value, digits)
+
+
+def _types() -> dict[str, TypeValue]:
+    def of(name: str, call: Any, *types: type) -> TypeValue:
+        return TypeValue(name, call, types)
+
+    return {
+        "bool": of("bool", pure(bool), bool),
+        "int": of("int", sized(_int), int),
+        "float": of("float", sized(_float), float),
+        "str": of("str", sized(_text), str),
+        "bytes": of("bytes", sized(_bytes), bytes),
+        "list": of("list", _list, ListValue),
+        "tuple": of("tuple", _tuple, tuple),
+        "dict": of("dict", _dict, DictValue),
+        "set": of("set", _set, SetValue),
+        "range": of("range", _range, range),
+    }
+
+
+def _errors() -> dict[str, ErrorType]:
+    kinds = [
+        kind
+        for kind in vars(python).values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+        if not issubclass(kind, Warning | python.BaseExceptionGroup)
+    ]
+    types = {
+        kind.__name__: ErrorType(kind.__name__, kind)
+        for kind in [*kinds, ToolError, ValidationError]
+    }
+    return {**types, "IOError": types["OSError"], "EnvironmentError": types["OSError"]}
+
+
+TYPES = _types()
+# What `type()` finds; `clock` adds its own.
+TYPE_OF: dict[type, TypeValue] = {
+    **{kind: found for found in TYPES.values() for kind in found.types},
+    type(None): TypeValue("NoneType", pure(lambda: None), (type(None),)),
+}
+ERRORS = _errors()
+BUILTINS: dict[str, Value] = {
+    **TYPES,
+    **{name: kind for name, kind in ERRORS.items() if name != "ValidationError"},
+    **{
+        name: Builtin(name, call)
+        for name, call in {
+            "abs": pure(abs),
+            "all": _quantifier("all", stops_at=False),
+            "any": _quantifier("any", stops_at=True),
+            "ascii": sized(_ascii),
+            "bin": pure(bin),
+            "callable": _callable,
+            "chr": pure(chr),
+            "divmod": pure(divmod),
+            "enumerate": _enumerate,
+            "exit": _exit,
+            "filter": _filter,
+            "format": sized(_format),
+            "hex": pure(hex),
+            "isinstance": _isinstance,
+            "iter": _iter,
+            "len": _length,
+            "map": _map,
+            "max": _extreme("max", largest=True),
+            "min": _extreme("min", largest=False),
+            "next": _next,
+            "oct": pure(oct),
+            "ord": pure(ord),
+            "pow": sized(_power),
+            "print": _print,
+            "quit": _exit,
+            "repr": sized(as_repr),
+            "reversed": _reversed,
+            "round": sized(_round),
+            "sorted": _sorted,
+            "sum": _sum,
+            "type": _type_of,
+            "zip": _zip,
+        }.items()
+    },
+}

@@ -1,0 +1,129 @@
+"""`datetime` and `time`: values of Python, methods by table, the time of day from outside."""
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from typing import Any
+
+from langchain_sequrity.local.interpreter.builtins import TYPE_OF
+from langchain_sequrity.local.interpreter.calls import (
+    ATTRIBUTES,
+    METHODS,
+    MISSING,
+    Implementation,
+    pure,
+    sized,
+)
+from langchain_sequrity.local.interpreter.formatting import clock_format
+from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.values import Builtin, TypeValue, Value, type_name
+
+Args = list[Value]
+Named = dict[str, Value]
+
+
+def _fields(*names: str) -> Callable[[Any, str], Value]:
+    return lambda inner, name: getattr(inner, name) if name in names else MISSING
+
+
+def _strftime(machine: Machine, value: Any, template: str) -> str:
+    if not isinstance(template, str):
+        machine.fail(TypeError, f"strftime() argument 1 must be str, not {type_name(template)}")
+    return clock_format(machine, value, template) if template else ""
+
+
+def _strptime(machine: Machine, text: str, template: str) -> dt.datetime:
+    # Python makes a regular expression of the template, which has no time limit.
+    machine.make_text(100 * (len(text) + len(template)))
+    if template.count("%") > 12 or len(text) > 100:  # noqa: PLR2004 - more than any date has
+        machine.fail(ValueError, "The date or its format is too long.")
+    return dt.datetime.strptime(text, template)  # noqa: DTZ007 - as the program says
+
+
+def _now(kind: str) -> Implementation:
+    def call(machine: Machine, args: Args, named: Named) -> Value:
+        return sized(read)(machine, args, named)
+
+    def read(machine: Machine, tz: dt.tzinfo | None = None) -> Any:
+        text = machine.event("now", lambda: dt.datetime.now(dt.UTC).isoformat())
+        moment = dt.datetime.fromisoformat(text)
+        local = moment.astimezone(tz) if tz is not None else moment.replace(tzinfo=None)
+        return local.date() if kind == "date" else local
+
+    return call
+
+
+def _seconds(machine: Machine, args: Args, named: Named) -> Value:
+    del args, named
+    return machine.event("time", time.time)
+
+
+def _sleep(machine: Machine, args: Args, named: Named) -> Value:
+    """Nothing happens while a program waits, so it does not wait."""
+    del machine, args, named
+
+
+def _methods(kind: type, *names: str) -> dict[str, Implementation]:
+    return {name: pure(getattr(kind, name)) for name in names}
+
+
+_ZONED = ("isoformat", "replace", "utcoffset", "tzname")
+METHODS[dt.date] = {
+    **_methods(dt.date, "isoformat", "isoweekday", "weekday", "replace", "toordinal"),
+    "isocalendar": pure(lambda day: tuple(day.isocalendar())),
+    "strftime": sized(_strftime),
+}
+METHODS[dt.time] = {**_methods(dt.time, *_ZONED), "strftime": sized(_strftime)}
+METHODS[dt.datetime] = {
+    **METHODS[dt.date],
+    **_methods(dt.datetime, *_ZONED, "astimezone", "date", "time", "timestamp"),
+}
+METHODS[dt.timedelta] = _methods(dt.timedelta, "total_seconds")
+METHODS[dt.timezone] = {}
+ATTRIBUTES[dt.date] = _fields("year", "month", "day")
+ATTRIBUTES[dt.time] = _fields("hour", "minute", "second", "microsecond", "tzinfo")
+ATTRIBUTES[dt.datetime] = _fields(
+    *("year", "month", "day", "hour", "minute", "second", "microsecond", "tzinfo")
+)
+ATTRIBUTES[dt.timedelta] = _fields("days", "seconds", "microseconds")
+
+
+def _kind(kind: type, **members: Value) -> TypeValue:
+    made = TypeValue(kind.__name__, pure(kind), (kind,))
+    CLASS_MEMBERS[made.name] = members
+    TYPE_OF[kind] = made
+    return made
+
+
+# What the types themselves have, besides the methods of their values.
+CLASS_MEMBERS: dict[str, dict[str, Value]] = {}
+DATETIME: dict[str, Value] = {
+    "date": _kind(
+        dt.date,
+        today=Builtin("today", _now("date")),
+        fromisoformat=Builtin("fromisoformat", pure(dt.date.fromisoformat)),
+        fromordinal=Builtin("fromordinal", pure(dt.date.fromordinal)),
+    ),
+    "datetime": _kind(
+        dt.datetime,
+        now=Builtin("now", _now("datetime")),
+        today=Builtin("today", _now("datetime")),
+        utcnow=Builtin("utcnow", _now("datetime")),
+        combine=Builtin("combine", pure(dt.datetime.combine)),
+        fromisoformat=Builtin("fromisoformat", pure(dt.datetime.fromisoformat)),
+        fromtimestamp=Builtin(
+            "fromtimestamp", pure(lambda seconds, tz=dt.UTC: dt.datetime.fromtimestamp(seconds, tz))
+        ),
+        strptime=Builtin("strptime", sized(_strptime)),
+    ),
+    "time": _kind(dt.time, fromisoformat=Builtin("fromisoformat", pure(dt.time.fromisoformat))),
+    "timedelta": _kind(dt.timedelta),
+    "timezone": _kind(dt.timezone, utc=dt.UTC),
+    "UTC": dt.UTC,
+}
+TIME: dict[str, Value] = {
+    "time": Builtin("time", _seconds),
+    "monotonic": Builtin("monotonic", _seconds),
+    "perf_counter": Builtin("perf_counter", _seconds),
+    "sleep": Builtin("sleep", _sleep),
+}

@@ -1,0 +1,180 @@
+"""Formatting: f-strings, `format` and `%`, with widths checked before anything is written.
+
+`str.format` of Python walks attributes and items of its arguments. Here a field names an argument
+and nothing else.
+"""
+
+import string
+from collections.abc import Sequence
+from typing import Any
+
+import regex
+
+from langchain_sequrity.local.interpreter.enums import MEMBERS, EnumMember
+from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.values import (
+    DictValue,
+    ErrorValue,
+    ListValue,
+    Record,
+    SetValue,
+    Value,
+    type_name,
+)
+
+_DIGITS = regex.compile(r"[0-9]+")
+_PERCENT = regex.compile(
+    r"%(?:\((?P<key>[^()]*)\))?(?P<flags>[-+ #0]*)(?P<width>\*|[0-9]*)"
+    r"(?:\.(?P<precision>\*|[0-9]*))?(?P<kind>.)",
+    regex.DOTALL,
+)
+_SPECABLE = (str, int, float, EnumMember)
+_WIDEST = 10_000
+_LITERAL_SIZE = 400  # a float without an exponent has at most this many digits
+
+
+def written_size(value: Value) -> int:  # noqa: PLR0911 - one per kind
+    """At least as many characters as `repr` of a bare value has; integers count by bits."""
+    if isinstance(value, EnumMember):
+        return written_size(value.value) + len(value.name) + len(value.kind.name) + 6
+    if isinstance(value, str | bytes):
+        return 10 * len(value) + 3 if not value.isascii() else 4 * len(value) + 3
+    if isinstance(value, bool) or value is None:
+        return 5
+    if isinstance(value, int):
+        return value.bit_length() // 3 + 2
+    if isinstance(value, ListValue | tuple):
+        return sum(map(written_size, value)) + 2 * len(value) + 3
+    if isinstance(value, DictValue):
+        return sum(written_size(k) + written_size(v) + 4 for k, v in value.items()) + 2
+    if isinstance(value, SetValue):
+        return sum(map(written_size, value)) + 2 * len(value) + 5
+    if isinstance(value, Record):
+        fields = value.fields.items()
+        return sum(len(k) + written_size(v) + 3 for k, v in fields) + len(value.model.name) + 2
+    if isinstance(value, ErrorValue):
+        return written_size(value.args) + len(value.type.name)
+    return 400
+
+
+def as_text(machine: Machine, value: Value) -> str:
+    """`str` of a bare value."""
+    if type(value) is str:  # a member of an enumeration that is a text has another `str`
+        return value
+    machine.make_text(written_size(value))
+    return shown(value)
+
+
+def as_repr(machine: Machine, value: Value) -> str:
+    """`repr` of a bare value."""
+    machine.make_text(written_size(value))
+    return repr(value) if _has_repr(value) else f"<{type_name(value)}>"
+
+
+def shown(value: Value) -> str:
+    """`str` of a bare value that is known to be small enough."""
+    return str(value) if _has_repr(value) else f"<{type_name(value)}>"
+
+
+def _has_repr(value: Value) -> bool:
+    # The representations of functions and iterators hold addresses.
+    kind = type(value)
+    return kind in _SHOWN or kind.__module__ == "datetime"
+
+
+_SHOWN = frozenset(
+    {str, int, float, bool, type(None), bytes, tuple, range, ListValue, DictValue, SetValue}
+    | {Record, ErrorValue, *MEMBERS}
+)
+
+
+def with_spec(machine: Machine, value: Value, spec: str) -> str:
+    """`format(value, spec)` of bare values."""
+    if not spec:
+        return as_text(machine, value)
+    machine.make_text(_spec_size(machine, spec) + written_size(value) + _LITERAL_SIZE)
+    if type(value).__module__ == "datetime":
+        return clock_format(machine, value, spec)
+    if not isinstance(value, _SPECABLE):
+        name = type_name(value)
+        machine.fail(TypeError, f"unsupported format string passed to {name}.__format__")
+    return str(format(value, spec))
+
+
+def _spec_size(machine: Machine, spec: str) -> int:
+    size = 0
+    for digits in _DIGITS.findall(spec):
+        if len(digits) > len(str(_WIDEST)) or int(digits) > _WIDEST:
+            machine.exhaust("width of a format", _WIDEST)
+        size += int(digits)
+    return size
+
+
+def clock_format(machine: Machine, value: Any, spec: str) -> str:
+    """`strftime`: the C library takes widths too, and would fill memory with them."""
+    if _DIGITS.search(spec) and regex.search(r"%[^a-zA-Z%]*[0-9]", spec):
+        machine.fail(ValueError, "A width in a date's format is not supported.")
+    machine.make_text(40 * len(spec))
+    return format(value, spec) if spec else str(value)
+
+
+def percent(machine: Machine, template: str, values: Value) -> str:
+    """`template % values`, of bare values."""
+    size = 40 * len(template) + 2 * written_size(values)
+    for match in _PERCENT.finditer(template):
+        if "*" in (match["width"], match["precision"]):
+            machine.fail(ValueError, "`*` in a % format is not supported. Use an f-string.")
+        size += _spec_size(machine, match["width"] + " " + (match["precision"] or ""))
+        size += _LITERAL_SIZE
+    machine.make_text(size)
+    return str(template % values)
+
+
+def brace(machine: Machine, template: str, args: Sequence[Value], named: dict[str, Value]) -> str:
+    """`template.format(*args, **named)`, of bare values."""
+    machine.make_text(len(template))
+    parts: list[str] = []
+    automatic = 0
+    for literal, field, spec, conversion in string.Formatter().parse(template):
+        parts.append(literal)
+        if field is None:
+            continue
+        if "{" in (spec or ""):
+            machine.fail(ValueError, "A field within a format is not supported. Use an f-string.")
+        key = field
+        if not field:
+            key, automatic = str(automatic), automatic + 1
+        value = _argument(machine, key, args, named)
+        parts.append(convert(machine, value, conversion, spec or ""))
+    size = sum(map(len, parts))
+    machine.make_text(size)
+    return "".join(parts)
+
+
+def _argument(machine: Machine, key: str, args: Sequence[Value], named: dict[str, Value]) -> Value:
+    if key.isascii() and key.isdigit():
+        number = int(key[:6])
+        if number < len(args):
+            return args[number]
+        machine.fail(
+            IndexError, f"Replacement index {number} out of range for positional args tuple"
+        )
+    if "." in key or "[" in key:
+        machine.fail(
+            ValueError,
+            "Fields of `format` with a dot or brackets are not supported. Use an f-string.",
+        )
+    if key in named:
+        return named[key]
+    return machine.fail(KeyError, key)
+
+
+def convert(machine: Machine, value: Value, conversion: str | None, spec: str) -> str:
+    """One field: conversion (`r`, `s`, `a` or none), then format."""
+    if conversion == "r":
+        value = as_repr(machine, value)
+    elif conversion == "a":
+        value = as_repr(machine, value).encode("ascii", "backslashreplace").decode("ascii")
+    elif conversion == "s":
+        value = as_text(machine, value)
+    return with_spec(machine, value, spec)

@@ -1,0 +1,487 @@
+"""Types as data: what `list[Item]`, `int | None` or a model's field asks of a value.
+
+A form can write itself as JSON Schema and read a value, converting it as pydantic does. Numbers,
+texts and times are left to pydantic's own validators, which are made of data alone; containers are
+walked here, so that every element keeps its labels.
+"""
+
+import datetime as dt
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+from pydantic_core import SchemaError, SchemaValidator
+from pydantic_core import ValidationError as Refusal
+
+from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType
+from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.values import (
+    DictValue,
+    IteratorValue,
+    ListValue,
+    Mark,
+    Marker,
+    Opaque,
+    SetValue,
+    TypeValue,
+    Value,
+    join,
+    own,
+    tag,
+    take,
+)
+
+Schema = dict[str, Any]
+_LARGEST = 500
+
+
+class Misfit(Exception):
+    """A value does not fit a form.
+
+    Attributes:
+        path: Fields and places on the way to it, outermost first.
+        reason: What is wrong.
+    """
+
+    def __init__(self, reason: str, path: tuple[str, ...] = ()) -> None:
+        """Start at the value itself."""
+        super().__init__(reason)
+        self.reason = reason
+        self.path = path
+
+    def within(self, step: str) -> "Misfit":
+        """The same, seen from one level further out."""
+        return Misfit(self.reason, (step, *self.path))
+
+
+class Form(Opaque):
+    """A type."""
+
+    CONSTRAINTS: ClassVar[frozenset[str]] = frozenset()
+
+    @cached_property
+    def size(self) -> int:
+        """How many forms it is made of, each counted as often as it occurs."""
+        return 1 + sum(part.size for part in self.parts())
+
+    def parts(self) -> tuple["Form", ...]:
+        """The forms in it."""
+        return ()
+
+    def schema(self, definitions: Schema) -> Schema:
+        """JSON Schema; models go to `definitions` and are referred to."""
+        raise NotImplementedError
+
+    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+        """The value as this type.
+
+        Args:
+            machine: The run.
+            value: Any value.
+            is_exact: Whether to take it only as it is, without conversion.
+
+        Raises:
+            Misfit: If it does not fit.
+        """
+        raise NotImplementedError
+
+    def constrain(self, limits: Mapping[str, Any]) -> "Form | None":
+        """The same with limits such as `ge`; `None` if it knows no such limits."""
+        return self if not limits else None
+
+    def json_schema(self) -> Schema:
+        """A JSON Schema that stands alone."""
+        definitions: Schema = {}
+        schema = self.schema(definitions)
+        return {"$defs": definitions, **schema} if definitions else schema
+
+
+class Anything(Form):
+    """`Any`."""
+
+    def schema(self, definitions: Schema) -> Schema:
+        """Allow all."""
+        del definitions
+        return {}
+
+    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+        """Take it as it is."""
+        del machine, is_exact
+        return value
+
+
+_KEYWORDS = {
+    "ge": "minimum",
+    "gt": "exclusiveMinimum",
+    "le": "maximum",
+    "lt": "exclusiveMaximum",
+    "multiple_of": "multipleOf",
+    "min_length": "minLength",
+    "max_length": "maxLength",
+    "pattern": "pattern",
+}
+_NUMERIC = frozenset({"ge", "gt", "le", "lt", "multiple_of"})
+_LENGTHS = frozenset({"min_length", "max_length"})
+
+
+@dataclass(frozen=True, repr=False)
+class Scalar(Form):
+    """A number, a text, a time or `None`."""
+
+    core: Mapping[str, Any]
+    json: Mapping[str, Any]
+    allowed: frozenset[str] = frozenset()
+    validator: SchemaValidator = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Build pydantic's validator."""
+        object.__setattr__(self, "validator", SchemaValidator(dict(self.core)))
+
+    def schema(self, definitions: Schema) -> Schema:
+        """The type's name, and the limits under their names there."""
+        del definitions
+        limits = {_KEYWORDS[k]: v for k, v in self.core.items() if k in _KEYWORDS}
+        return {**self.json, **limits}
+
+    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+        """Let pydantic judge."""
+        inner, mark = take(value)
+        if isinstance(inner, EnumMember):
+            inner = inner.value
+        try:
+            result = self.validator.validate_python(inner, strict=is_exact)
+        except Refusal as refusal:
+            raise Misfit(refusal.errors(include_url=False)[0]["msg"]) from None
+        if isinstance(result, int):
+            machine.make_bits(result.bit_length())
+        if isinstance(result, dt.tzinfo | dt.datetime | dt.time):
+            result = _plain_zone(result)
+        return tag(result, mark)
+
+    def constrain(self, limits: Mapping[str, Any]) -> Form | None:
+        """Hand the limits to pydantic."""
+        if not self.allowed.issuperset(limits):
+            return None
+        try:
+            return replace(self, core={**self.core, **limits})
+        except SchemaError:
+            return None
+
+
+def _plain_zone(value: Any) -> Any:
+    # pydantic has a class of its own for offsets, which programs shall not see.
+    offset = value.utcoffset() if value.tzinfo is not None else None
+    return value if offset is None else value.replace(tzinfo=dt.timezone(offset))
+
+
+@dataclass(frozen=True, repr=False)
+class Items(Form):
+    """A list, a set, or a tuple of any length."""
+
+    kind: type
+    item: Form
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+    def parts(self) -> tuple[Form, ...]:
+        """The form of its elements."""
+        return (self.item,)
+
+    def schema(self, definitions: Schema) -> Schema:
+        """An array."""
+        schema: Schema = {"type": "array", "items": self.item.schema(definitions)}
+        if self.kind is SetValue:
+            schema["uniqueItems"] = True
+        names = {"min_length": "minItems", "max_length": "maxItems"}
+        return {**schema, **{names[name]: limit for name, limit in self.limits.items()}}
+
+    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+        """Read each element."""
+        items, mark = _elements(machine, value, self.kind, is_exact=is_exact)
+        least, most = self.limits.get("min_length", 0), self.limits.get("max_length", len(items))
+        if not least <= len(items) <= most:
+            msg = f"It has {len(items)} items; {least} to {most} are allowed."
+            raise Misfit(msg)
+        read = [
+            _read_at(place, self.item, machine, item, is_exact=is_exact)
+            for place, item in enumerate(items)
+        ]
+        return _gather(machine, self.kind, read, mark)
+
+    def constrain(self, limits: Mapping[str, Any]) -> Form | None:
+        """Lengths only."""
+        if not _LENGTHS.issuperset(limits) or not all(type(n) is int for n in limits.values()):
+            return None
+        return replace(self, limits={**self.limits, **limits})
+
+
+@dataclass(frozen=True, repr=False)
+class Sequence(Form):
+    """A tuple with a type for each place."""
+
+    items: tuple[Form, ...]
+
+    def parts(self) -> tuple[Form, ...]:
+        """The forms of its places."""
+        return self.items
+
+    def schema(self, definitions: Schema) -> Schema:
+        """An array with a prefix."""
+        prefix = [item.schema(definitions) for item in self.items]
+        size = len(prefix)
+        return {"type": "array", "prefixItems": prefix, "minItems": size, "maxItems": size}
+
+    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+        """Read each place."""
+        items, mark = _elements(machine, value, tuple, is_exact=is_exact)
+        if len(items) != len(self.items):
+            msg = f"It has {len(items)} items; {len(self.items)} are needed."
+            raise Misfit(msg)
+        pairs = enumerate(zip(self.items, items, strict=True))
+        read = [
+            _read_at(place, form, machine, item, is_exact=is_exact) for place, (form, item) in pairs
+        ]
+        return tag(tuple(read), mark)
+
+
+@dataclass(frozen=True, repr=False)
+class Entries(Form):
+    """A dict."""
+
+    key: Form
+    value: Form
+
+    def parts(self) -> tuple[Form, ...]:
+        """The forms of keys and values."""
+        return self.key, self.value
+
+    def schema(self, definitions: Schema) -> Schema:
+        """An object."""
+        return {"type": "object", "additionalProperties": self.value.schema(definitions)}
+
+    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+        """Read each key and value."""
+        inner, mark = take(value)
+        if type(inner) is not DictValue:
+            msg = "Input should be a valid dictionary"
+            raise Misfit(msg)
+        machine.make_items(len(inner), 100)
+        result: DictValue[Any, Value] = DictValue()
+        for key, item in inner.items():
+            step = str(key) if isinstance(key, str | int) else "key"
+            name = _read_at(step, self.key, machine, key, is_exact=is_exact)
+            result[name] = _read_at(step, self.value, machine, item, is_exact=is_exact)
+        machine.mark(result, mark)
+        return result
+
+
+@dataclass(frozen=True, repr=False)
+class Union(Form):
+    """Several types; the first that fits as it is, else the first that fits."""
+
+    members: tuple[Value, ...]
+    options: tuple[Form, ...]
+
+    def parts(self) -> tuple[Form, ...]:
+        """The forms it may have."""
+        return self.options
+
+    def schema(self, definitions: Schema) -> Schema:
+        """Any of them."""
+        return {"anyOf": [option.schema(definitions) for option in self.options]}
+
+    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+        """Try one after the other."""
+        reason = ""
+        for exactly in (True,) if is_exact else (True, False):
+            for option in self.options:
+                try:
+                    return option.read(machine, value, is_exact=exactly)
+                except Misfit as misfit:
+                    reason = reason or misfit.reason
+        raise Misfit(reason)
+
+    def constrain(self, limits: Mapping[str, Any]) -> Form | None:
+        """Constrain those that can be; at least one has to be."""
+        narrowed = [option.constrain(limits) for option in self.options]
+        if limits and not any(narrowed):
+            return None
+        pairs = zip(narrowed, self.options, strict=True)
+        return Union(self.members, tuple(one or other for one, other in pairs))
+
+
+@dataclass(frozen=True, repr=False)
+class OneOf(Form):
+    """`Literal`."""
+
+    values: tuple[Value, ...]
+
+    def schema(self, definitions: Schema) -> Schema:
+        """An enumeration."""
+        del definitions
+        plain = [v.value if isinstance(v, EnumMember) else v for v in self.values]
+        return {"const": plain[0]} if len(plain) == 1 else {"enum": plain}
+
+    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+        """Take it if it is one of them."""
+        del is_exact
+        inner, mark = machine.bare(value)
+        for wanted in self.values:
+            if type(wanted) is type(inner) and wanted == inner:
+                return tag(wanted, mark)
+        msg = f"Input should be {' or '.join(map(repr, self.values))}"
+        raise Misfit(msg)
+
+
+@dataclass(frozen=True, repr=False)
+class Members(Form):
+    """An enumeration of the program."""
+
+    enum: EnumType
+
+    def schema(self, definitions: Schema) -> Schema:
+        """Its values."""
+        values = [member.value for member in self.enum]
+        definitions[self.enum.name] = {"enum": values, "title": self.enum.name}
+        return {"$ref": f"#/$defs/{self.enum.name}"}
+
+    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+        """Take a member, or the value of one."""
+        inner, mark = machine.bare(value)
+        for member in self.enum:
+            if inner is member or (isinstance(inner, EnumMember) and inner == member):
+                return tag(member, mark)
+            same = type(inner) is type(member.value) and inner == member.value
+            if not is_exact and same:
+                return tag(member, mark)
+        msg = f"Input should be {' or '.join(repr(m.value) for m in self.enum)}"
+        raise Misfit(msg)
+
+
+def _read_at(step: object, form: Form, machine: Machine, value: Value, *, is_exact: bool) -> Value:
+    try:
+        return form.read(machine, value, is_exact=is_exact)
+    except Misfit as misfit:
+        raise misfit.within(str(step)) from None
+
+
+def _elements(
+    machine: Machine, value: Value, kind: type, *, is_exact: bool
+) -> tuple[list[Value], Mark]:
+    inner, mark = take(value)
+    allowed = (kind,) if is_exact else (ListValue, tuple, SetValue, range, IteratorValue)
+    if type(inner) not in allowed:
+        name = {ListValue: "list", SetValue: "set"}.get(kind, "tuple")
+        msg = f"Input should be a valid {name}"
+        raise Misfit(msg)
+    most = machine.limits.items
+    items = list(itertools.islice(inner, most + 1))
+    machine.make_items(len(items))
+    return items, join(mark, own(inner))
+
+
+def _gather(machine: Machine, kind: type, items: list[Value], mark: Mark) -> Value:
+    if kind is tuple:
+        return tag(tuple(items), mark)
+    if kind is ListValue:
+        made = ListValue(items)
+        machine.mark(made, mark)
+        return made
+    bare, inner = machine.bare_all(items)
+    if any(type(item).__hash__ is None for item in bare):
+        msg = "The elements of a set must be hashable"
+        raise Misfit(msg)
+    return SetValue(dict.fromkeys(bare), join(mark, inner))
+
+
+ANYTHING = Anything()
+NOTHING = Scalar({"type": "none"}, {"type": "null"})
+TEXT = Scalar({"type": "str"}, {"type": "string"}, _LENGTHS | {"pattern"})
+_SCALARS: dict[type, Form] = {
+    bool: Scalar({"type": "bool"}, {"type": "boolean"}),
+    int: Scalar({"type": "int"}, {"type": "integer"}, _NUMERIC),
+    float: Scalar({"type": "float"}, {"type": "number"}, _NUMERIC),
+    str: TEXT,
+    bytes: Scalar({"type": "bytes"}, {"type": "string", "format": "binary"}, _LENGTHS),
+    dt.date: Scalar({"type": "date"}, {"type": "string", "format": "date"}),
+    dt.datetime: Scalar({"type": "datetime"}, {"type": "string", "format": "date-time"}),
+    dt.time: Scalar({"type": "time"}, {"type": "string", "format": "time"}),
+    dt.timedelta: Scalar({"type": "timedelta"}, {"type": "string", "format": "duration"}),
+    ListValue: Items(ListValue, ANYTHING),
+    SetValue: Items(SetValue, ANYTHING),
+    tuple: Items(tuple, ANYTHING),
+    DictValue: Entries(ANYTHING, ANYTHING),
+}
+_MARKERS: dict[str, Form] = {
+    "Any": ANYTHING,
+    "Dict": _SCALARS[DictValue],
+    "List": _SCALARS[ListValue],
+    "Mapping": _SCALARS[DictValue],
+    "Sequence": _SCALARS[ListValue],
+    "Iterable": _SCALARS[ListValue],
+    "Set": _SCALARS[SetValue],
+    "Tuple": _SCALARS[tuple],
+}
+
+
+def as_form(value: Value) -> Form | None:
+    """The form that a bare value stands for; `None` if it stands for no type."""
+    if isinstance(value, Form):
+        return value
+    if isinstance(value, TypeValue):
+        return _SCALARS.get(value.types[0])
+    if isinstance(value, EnumType):
+        return Members(value)
+    if isinstance(value, Marker):
+        return _MARKERS.get(value.name)
+    return NOTHING if value is None else None
+
+
+def unite(members: tuple[Value, ...]) -> Form | None:
+    """`X | Y`, and `Union[X, Y]`."""
+    flat: list[Value] = []
+    for member in members:
+        flat += member.members if type(member) is Union else [member]
+    options = [as_form(member) for member in flat]
+    known = tuple(option for option in options if option is not None)
+    return _bounded(Union(tuple(flat), known)) if len(known) == len(options) else None
+
+
+def _bounded(form: Form) -> Form:
+    # One that was put together in a loop could be walked for ever.
+    if form.size > _LARGEST:
+        msg = f"A type may be made of {_LARGEST} others."
+        raise ValueError(msg)
+    return form
+
+
+def of(generic: Value, arguments: tuple[Value, ...]) -> Form | None:  # noqa: PLR0911 - one per kind
+    """`list[X]` and the like; `None` if that is no type."""
+    if isinstance(generic, Marker) and generic.name == "Literal":
+        return OneOf(arguments) if all(map(_is_literal, arguments)) and arguments else None
+    if isinstance(generic, Marker) and generic.name == "Optional":
+        return unite((*arguments, None)) if len(arguments) == 1 else None
+    if isinstance(generic, Marker) and generic.name == "Union":
+        return unite(arguments)
+    form = as_form(generic) if isinstance(generic, Marker | TypeValue) else None
+    if isinstance(form, Items) and form.kind is tuple and arguments[-1:] != (...,):
+        return _sequence(arguments)
+    inner = [as_form(argument) for argument in arguments if argument is not ...]
+    match form, inner:
+        case Items(), [Form() as item]:
+            return _bounded(Items(form.kind, item))
+        case Entries(), [Form() as key, Form() as value]:
+            return _bounded(Entries(key, value))
+        case _:
+            return None
+
+
+def _is_literal(value: Value) -> bool:
+    return value is None or isinstance(value, str | int | bytes | EnumMember)
+
+
+def _sequence(arguments: tuple[Value, ...]) -> Form | None:
+    forms = [as_form(argument) for argument in arguments]
+    known = tuple(form for form in forms if form is not None)
+    return _bounded(Sequence(known)) if len(known) == len(forms) else None

@@ -1,0 +1,146 @@
+"""Functions of the program and lambdas: parameters, defaults, frames."""
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.scopes import UNBOUND, Frame, function_scope
+from langchain_sequrity.local.interpreter.values import DictValue, Function, Value
+
+if TYPE_CHECKING:
+    from langchain_sequrity.local.interpreter.expressions import Expressions
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameters:
+    """Names of a function's parameters and their places in its frame."""
+
+    name: str
+    positional: tuple[str, ...]
+    only_positional: int
+    keyword_only: tuple[str, ...]
+    rest: int | None
+    keywords: int | None
+    slots: dict[str, int]
+
+
+def compile_function(
+    compiler: "Expressions", node: ast.FunctionDef | ast.Lambda
+) -> Callable[[Frame | None], Function]:
+    """Compile to something that makes the function, with the frame it is defined in."""
+    machine = compiler.machine
+    scope = function_scope(node, compiler.scope)
+    within = compiler.inner(scope)
+    parameters = _parameters(node, scope.slots)
+    defaults = tuple(map(compiler.expression, node.args.defaults))
+    named_defaults = {
+        arg.arg: compiler.expression(default)
+        for arg, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+        if default is not None
+    }
+    run = _body(within, node)
+    size, count = len(scope.slots), len(parameters.positional)
+    is_simple = not (parameters.keyword_only or parameters.rest or parameters.keywords)
+    empty = [UNBOUND] * (size - count)
+    deepest = machine.limits.depth
+
+    def make(outer: Frame | None) -> Function:
+        values = [default(outer) for default in defaults]
+        given = dict(zip(parameters.positional[count - len(values) :], values, strict=True))
+        given.update({name: default(outer) for name, default in named_defaults.items()})
+        machine.charge(300)
+
+        def call(args: list[Value], named: dict[str, Value]) -> Value:
+            if is_simple and not named and len(args) == count:
+                frame = [outer, *args, *empty]
+            else:
+                frame = [outer, *([UNBOUND] * size)]
+                _bind(machine, parameters, given, frame, args, dict(named))
+            machine.depth += 1
+            if machine.depth > deepest:
+                machine.exhaust("depth", deepest)
+            machine.fuel -= 1
+            if machine.fuel < 0:
+                machine.refuel()
+            try:
+                return run(frame)
+            finally:
+                machine.depth -= 1
+
+        return Function(parameters.name, call)
+
+    return make
+
+
+def _parameters(node: ast.FunctionDef | ast.Lambda, slots: dict[str, int]) -> _Parameters:
+    args = node.args
+    return _Parameters(
+        name=getattr(node, "name", "<lambda>"),
+        positional=tuple(arg.arg for arg in (*args.posonlyargs, *args.args)),
+        only_positional=len(args.posonlyargs),
+        keyword_only=tuple(arg.arg for arg in args.kwonlyargs),
+        rest=slots[args.vararg.arg] if args.vararg else None,
+        keywords=slots[args.kwarg.arg] if args.kwarg else None,
+        slots=slots,
+    )
+
+
+def _body(within: "Expressions", node: ast.FunctionDef | ast.Lambda) -> Callable[[Frame], Value]:
+    machine = within.machine
+    if isinstance(node, ast.Lambda):
+        return within.expression(node.body)
+    block = within.block(node.body)
+
+    def run(frame: Frame) -> Value:
+        line = machine.line
+        signal = block(frame)
+        machine.line = line
+        if signal is None:
+            return None
+        result, machine.returned = machine.returned, None
+        return result
+
+    return run
+
+
+def _bind(  # noqa: PLR0917 - only called once
+    machine: Machine,
+    parameters: _Parameters,
+    defaults: dict[str, Value],
+    frame: list[Any],
+    args: list[Value],
+    named: dict[str, Value],
+) -> None:
+    """Put arguments into the frame as Python does."""
+    names, slots, title = parameters.positional, parameters.slots, parameters.name
+    for name, value in zip(names, args, strict=False):
+        frame[slots[name]] = value
+    if parameters.rest is not None:
+        frame[parameters.rest] = tuple(args[len(names) :])
+    elif len(args) > len(names):
+        message = f"{title}() takes {len(names)} positional arguments but {len(args)} were given"
+        machine.fail(TypeError, message)
+    _bind_named(machine, parameters, frame, named)
+    for name in (*names, *parameters.keyword_only):
+        if frame[slots[name]] is UNBOUND:
+            if name not in defaults:
+                machine.fail(TypeError, f"{title}() missing required argument: '{name}'")
+            frame[slots[name]] = defaults[name]
+
+
+def _bind_named(
+    machine: Machine, parameters: _Parameters, frame: list[Any], named: dict[str, Value]
+) -> None:
+    names, slots, title = parameters.positional, parameters.slots, parameters.name
+    for name in (*names[parameters.only_positional :], *parameters.keyword_only):
+        if name in named:
+            if frame[slots[name]] is not UNBOUND:
+                machine.fail(TypeError, f"{title}() got multiple values for argument '{name}'")
+            frame[slots[name]] = named.pop(name)
+    if parameters.keywords is not None:
+        frame[parameters.keywords] = DictValue(named)
+    elif named:
+        name = next(iter(named))
+        machine.fail(TypeError, f"{title}() got an unexpected keyword argument '{name}'")

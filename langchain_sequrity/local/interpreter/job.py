@@ -1,0 +1,302 @@
+"""The work of a run: the program, its log, and what the machine asks for.
+
+The log is the one source of what comes from outside. A result is first written to the log and then
+read from it, in a live run as in a replayed one, so that the two cannot differ.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.local.interpreter.border import (
+    check_json,
+    come_in,
+    go_out,
+    labels_from_json,
+)
+from langchain_sequrity.local.interpreter.compiler import ANSWER, compile_module
+from langchain_sequrity.local.interpreter.faults import (
+    BranchForbidden,
+    Diverged,
+    Exit,
+    HostError,
+    NoForm,
+    OutOfBudget,
+    Raised,
+    ToolError,
+)
+from langchain_sequrity.local.interpreter.formatting import as_text
+from langchain_sequrity.local.interpreter.forms import as_form
+from langchain_sequrity.local.interpreter.limits import Limits
+from langchain_sequrity.local.interpreter.machine import Machine, MayBranch
+from langchain_sequrity.local.interpreter.models import validated
+from langchain_sequrity.local.interpreter.operators import from_python
+from langchain_sequrity.local.interpreter.program import Program
+from langchain_sequrity.local.interpreter.steps import (
+    Failed,
+    FailureKind,
+    Finished,
+    ToolCall,
+    ToolFailure,
+)
+from langchain_sequrity.local.interpreter.values import (
+    NO_LABELS,
+    ErrorType,
+    ErrorValue,
+    Labeled,
+    Mark,
+    Value,
+    as_mark,
+    join,
+    strip,
+    type_name,
+)
+
+ENGINE = 1
+"""Version of what a log depends on: another engine does not replay it."""
+_EVENT_SIZE = 400  # bytes of one that holds a number
+Event = dict[str, Any]
+Pause = Callable[[ToolCall], None]
+_EVENTS = {
+    "start": {"digest", "engine"},
+    "result": {"call", "value", "labels"},
+    "failure": {"call", "message", "labels"},
+    "read": {"name", "value"},
+}
+
+
+def read_event(event: Event) -> Event:
+    """Check an event of a log that comes from outside.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    copied = check_json(event)
+    if not isinstance(copied, dict) or copied.get("event") not in _EVENTS:
+        msg = "This is no log of a run: it has an event of an unknown kind."
+        raise UsageError(msg)
+    if missing := _EVENTS[copied["event"]] - copied.keys():
+        msg = f"This is no log of a run: an event lacks `{min(missing)}`."
+        raise UsageError(msg)
+    return copied
+
+
+def _digest(data: Any) -> str:
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _wire(values: Mapping[str, Labeled]) -> dict[str, Any]:
+    return {name: [one.value, one.labels.to_wire()] for name, one in values.items()}
+
+
+def _nobody(call: ToolCall) -> NoReturn:
+    msg = f"`{call.tool}` was called where no program runs"
+    raise AssertionError(msg)
+
+
+class Job:
+    """What the thread of a run works on.
+
+    Args:
+        program: What to run.
+        tools: JSON Schema of the parameters, by name of tool.
+        variables: Variables that exist before the program.
+        limits: What it may use up.
+        may_branch: Whether a value with these labels may steer the program.
+        is_strict: Whether what happens under a branch takes the labels of its condition.
+        typed: Parameters that hold a type, by name of tool.
+        log: Events so far, which were read with `read_event`.
+    """
+
+    def __init__(
+        self,
+        *,
+        program: Program,
+        tools: Mapping[str, Mapping[str, Any]],
+        variables: Mapping[str, Labeled],
+        limits: Limits,
+        may_branch: MayBranch | None,
+        is_strict: bool,
+        typed: Mapping[str, str],
+        log: list[Event],
+    ) -> None:
+        """Do nothing yet."""
+        self.program = program
+        self.tools = tools
+        self.variables = variables
+        self.limits = limits
+        self.may_branch = may_branch
+        self.is_strict = is_strict
+        self.typed = typed
+        self.log = log
+        self.waiting = ""
+        self.begin(_nobody)
+
+    def begin(self, pause: Pause) -> None:
+        """Put everything but the log back to the start."""
+        self.pause = pause
+        self.cursor = self.calls = 0
+        self.machine = Machine(
+            limits=self.limits,
+            tools=self.tools,
+            call_tool=self.call_tool,
+            event=self.read_clock,
+            may_branch=self.ask if self.may_branch is not None else None,
+            is_strict=self.is_strict,
+        )
+
+    # -- the log
+
+    def answer(self, result: Labeled | ToolFailure) -> None:
+        """Write down what a tool said."""
+        labels = result.labels.to_wire()
+        if isinstance(result, ToolFailure):
+            event = {"event": "failure", "message": check_json(result.message)}
+        else:
+            event = {"event": "result", "value": check_json(result.value)}
+        self.log.append({**event, "call": self.waiting, "labels": labels})
+
+    def next_event(self, *kinds: str) -> Event:
+        """The next event of the log, which must be of this kind."""
+        event = self.log[self.cursor]
+        if event["event"] not in kinds:
+            self.diverge(f"asks for `{kinds[0]}` where it was `{event['event']}`")
+        self.cursor += 1
+        return event
+
+    def diverge(self, what: str) -> NoReturn:
+        """Say where the run leaves its log."""
+        msg = f"The run {what} (event {self.cursor} of its log, line {self.machine.line})."
+        raise Diverged(msg)
+
+    # -- what the machine asks for
+
+    def ask(self, labels: Labels) -> bool:
+        """Ask the policy; that it fails is not for the program to catch."""
+        try:
+            return self.may_branch is None or self.may_branch(labels)
+        except Exception as error:
+            raise HostError(error) from error
+
+    def read_clock(self, name: str, read: Callable[[], Any]) -> Any:
+        """Read the clock or draw a number, unless the log has it."""
+        if self.cursor == len(self.log):
+            self.machine.charge(_EVENT_SIZE)
+            self.log.append({"event": "read", "name": name, "value": read()})
+        event = self.next_event("read")
+        if event["name"] != name:
+            self.diverge(f"asks for `{name}` where it asked for `{event['name']}`")
+        return event["value"]
+
+    def call_tool(self, tool: str, bound: dict[str, Value], line: int) -> Value:
+        """Call a tool, unless the log has its result."""
+        machine = self.machine
+        self.calls += 1
+        if self.calls > self.limits.calls:
+            machine.exhaust("calls", self.limits.calls)
+        arguments = {name: go_out(machine, value) for name, value in bound.items()}
+        self.waiting = _digest([tool, _wire(arguments)])
+        if self.cursor == len(self.log):
+            machine.stop_clock()
+            self.pause(ToolCall(tool, arguments, line))
+            machine.start_clock()
+        event = self.next_event("result", "failure")
+        if event["call"] != self.waiting:
+            self.diverge(f"calls `{tool}` otherwise than before")
+        labels = labels_from_json(event["labels"])
+        if event["event"] == "failure":
+            kind = ErrorType("ToolError", ToolError)
+            raise Raised(ErrorValue(kind, (event["message"],), as_mark(labels)))
+        return self.typed_result(tool, bound, come_in(machine, Labeled(event["value"], labels)))
+
+    def typed_result(self, tool: str, bound: dict[str, Value], result: Value) -> Value:
+        """The result as the type that the call asked for."""
+        parameter = self.typed.get(tool)
+        if parameter not in bound:
+            return result
+        # A plain JSON Schema is a dict and no type: its result stays as it came.
+        form = as_form(strip(bound[parameter]))
+        return result if form is None else validated(self.machine, form, result)
+
+    # -- the run
+
+    def run(self, pause: Pause) -> Finished | Failed:
+        """Run from the start; this is what the thread does."""
+        self.begin(pause)
+        try:
+            return self.outcome()
+        except (NoForm, OutOfBudget, BranchForbidden) as stop:
+            return self.failed(stop.kind, stop.type_name, str(stop), stop.labels)
+        except (RecursionError, MemoryError):
+            text = "The program nests calls or values too deeply."
+            return self.failed("budget", OutOfBudget.type_name, text)
+
+    def outcome(self) -> Finished | Failed:
+        """Run, and describe an exception; to write that one down can reach a limit too."""
+        try:
+            return self.result()
+        except Raised as raised:
+            return self.exception(raised.error)
+        except (RecursionError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - what an operation raised is the program's
+            return self.exception(from_python(self.machine, error))
+
+    def result(self) -> Finished | Failed:
+        """Run, and end as the program did."""
+        machine = self.machine
+        self.start()
+        body = compile_module(machine, self.program.tree)
+        code, mark, value = None, None, None
+        try:
+            value = body()
+        except Exit as ended:
+            code, mark = ended.code, ended.labels
+        if self.cursor != len(self.log):
+            self.diverge("ended before its log did")
+        value = machine.names.get(ANSWER, value)
+        if code is None or (isinstance(code, int | str) and not code):
+            return self.finished(value, code, mark)
+        text = code if isinstance(code, str) else f"exit({as_text(machine, code)})"
+        kept = go_out(machine, value) if ANSWER in machine.names else None
+        return self.failed("exit", "SystemExit", text, mark or NO_LABELS, kept)
+
+    def start(self) -> None:
+        """Write down, or compare, what the run starts from; then bind the variables."""
+        digest = _digest([self.program.digest, _wire(self.variables), self.is_strict])
+        if not self.log:
+            self.log.append({"event": "start", "engine": ENGINE, "digest": digest})
+        event = self.next_event("start")
+        if event["engine"] != ENGINE or event["digest"] != digest:
+            self.diverge("is of another program, other variables or another engine")
+        for name, given in self.variables.items():
+            self.machine.names[name] = come_in(self.machine, given)
+
+    def finished(self, value: Value, code: Any, mark: Mark) -> Finished:
+        """The normal end."""
+        machine = self.machine
+        out = go_out(machine, value)
+        labels = join(as_mark(out.labels), mark) or NO_LABELS
+        named = Labeled(out.value, labels)
+        return Finished(named, type_name(strip(value)), machine.line, code)
+
+    def failed(
+        self,
+        kind: FailureKind,
+        type_name: str,
+        message: str,
+        labels: Labels = NO_LABELS,
+        value: Labeled | None = None,
+    ) -> Failed:
+        """The other end, at this line."""
+        return Failed(kind, type_name, message, self.machine.line, labels, value)
+
+    def exception(self, error: ErrorValue) -> Failed:
+        """An exception that nobody caught."""
+        bare, mark = self.machine.bare(error)
+        text = as_text(self.machine, bare)
+        return self.failed("exception", error.type.name, text, mark or NO_LABELS)

@@ -1,0 +1,43 @@
+"""What a program may use up, all in one place (`docs/security.md`, rule 2)."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one program and of one run of it.
+
+    Attributes:
+        source: Characters of the program's text.
+        nodes: Nodes of its syntax tree.
+        nesting: Depth of its syntax tree.
+        steps: Statements, iterations and calls, and elements that built-ins walk over.
+        depth: Calls of the program's functions within each other.
+        bits: Bits of an integer.
+        text: Characters of a string, bytes of a bytes value.
+        items: Elements of a container, or of all that one operation walks over.
+        memory: Bytes that the run may ask for in all, by estimate.
+        pattern: Characters of a regular expression.
+        regex_seconds: Time of one search with a regular expression.
+        seconds: Time that the program computes; waiting for tools does not count.
+        calls: Calls of tools.
+        output: Characters that it may print.
+    """
+
+    source: int = 100_000
+    nodes: int = 20_000
+    nesting: int = 100
+    steps: int = 5_000_000
+    depth: int = 100
+    bits: int = 16_384
+    text: int = 2_000_000
+    items: int = 200_000
+    memory: int = 100_000_000
+    pattern: int = 1_000
+    regex_seconds: float = 0.5
+    seconds: float = 10.0
+    calls: int = 10_000
+    output: int = 100_000
+
+
+DEFAULT_LIMITS = Limits()

@@ -1,0 +1,300 @@
+"""The state of one run: what it may still use, where it is, and its way to the outside.
+
+Compiled code holds a reference to the machine, so that nothing is threaded through it by hand.
+Steps are handed out in slices: compiled code subtracts from `fuel`, and only when a slice is used
+up are the step limit and the clock looked at.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.local.interpreter.faults import BranchForbidden, OutOfBudget, Raised
+from langchain_sequrity.local.interpreter.limits import Limits
+from langchain_sequrity.local.interpreter.values import (
+    NO_LABELS,
+    DictValue,
+    ErrorType,
+    ErrorValue,
+    ListValue,
+    Mark,
+    Record,
+    SetValue,
+    Tagged,
+    Value,
+    join,
+)
+
+MayBranch = Callable[[Labels], bool]
+CallTool = Callable[[str, dict[str, Value], int], Value]
+Event = Callable[[str, Callable[[], Any]], Any]
+_SLICE = 4096
+ITERATOR_SIZE = 1_600  # bytes of an iterator, with the generators in it
+_UNCOUNTED = 256  # work on less than this is paid for by the step that does it
+ATOMS = frozenset({int, str, float, bool, type(None), bytes})
+
+
+class Machine:
+    """The state of one run.
+
+    Args:
+        limits: What the run may use.
+        tools: Parameter schemas by name of tool.
+        call_tool: Calls a tool and returns its result; it may wait for as long as it likes.
+        event: Returns what the outside has to say, such as the time, and records it.
+        may_branch: Whether a value with these labels may steer the program; `None` for every one.
+        is_strict: Whether what happens under a branch takes the labels of its condition.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        tools: Mapping[str, Mapping[str, Any]],
+        call_tool: CallTool,
+        event: Event,
+        may_branch: MayBranch | None = None,
+        is_strict: bool = False,
+    ) -> None:
+        """Start with everything unused."""
+        self.limits = limits
+        self.tools = tools
+        self.call_tool = call_tool
+        self.event = event
+        self.may_branch = may_branch
+        self.is_strict = is_strict
+        self.fuel = 0
+        self.line = 1
+        self.depth = 0
+        self.branch: Mark = None  # joined labels of the branches that are open, in strict mode
+        self.returned: Value = None
+        self.handled: ErrorValue | None = None
+        self.output: list[str] = []
+        self.names: dict[str, Value] = {}
+        self._steps = 0
+        self._memory = 0
+        self._printed = 0
+        self._seconds = limits.seconds
+        self._deadline = time.monotonic() + limits.seconds
+
+    @classmethod
+    def idle(cls, limits: Limits) -> "Machine":
+        """A machine for work that belongs to no run: checking a program, showing its variables."""
+        return cls(limits=limits, tools={}, call_tool=_no_tools, event=_no_events)
+
+    # -- budget
+
+    def refuel(self) -> None:
+        """Hand out the next slice of steps, or end the run."""
+        while self.fuel < 0:
+            self._steps += _SLICE
+            if self._steps > self.limits.steps + _SLICE:
+                self.exhaust("steps", self.limits.steps)
+            self.fuel += _SLICE
+        self.look_at_clock()
+
+    def look_at_clock(self) -> None:
+        """End the run if its time is over; for work that is slower than its steps say."""
+        if time.monotonic() > self._deadline:
+            self.exhaust("seconds", self.limits.seconds)
+
+    def work(self, steps: int) -> None:
+        """Pay for walking over so many elements."""
+        self.fuel -= steps
+        if self.fuel < 0:
+            self.refuel()
+
+    def make_items(self, count: int, each: int = 40) -> None:
+        """Pay for a container with so many elements of so many bytes, before it is made."""
+        if count > _UNCOUNTED:
+            if count > self.limits.items:
+                self.exhaust("items", self.limits.items)
+            self.work(count >> 3)
+        self.charge(each * count + 80)
+
+    def make_text(self, size: int) -> None:
+        """Pay for a text or bytes of this size, before it is made."""
+        if size > _UNCOUNTED:
+            if size > self.limits.text:
+                self.exhaust("text", self.limits.text)
+            self.work(size // _UNCOUNTED)
+        self.charge(size + 50)
+
+    def make_bits(self, bits: int) -> None:
+        """Pay for an integer, before it is made."""
+        if bits > self.limits.bits:
+            self.exhaust("bits", self.limits.bits)
+        self.charge(bits >> 3)
+
+    def charge(self, size: int) -> None:
+        """Pay for memory."""
+        self._memory += size
+        if self._memory > self.limits.memory:
+            self.exhaust("memory", self.limits.memory)
+
+    def exhaust(self, name: str, limit: float) -> NoReturn:
+        """End the run because a limit was reached."""
+        msg = f"The program reached the limit `{name}` ({limit:g})."
+        raise OutOfBudget(msg)
+
+    def stop_clock(self) -> None:
+        """Wait for the outside: this time is not the program's."""
+        self._seconds = self._deadline - time.monotonic()
+
+    def start_clock(self) -> None:
+        """Go on."""
+        self._deadline = time.monotonic() + self._seconds
+
+    def stop(self) -> None:
+        """End the run from another thread, at its next look at the clock."""
+        self._deadline = -math.inf
+
+    def print(self, text: str) -> None:
+        """Keep what the program prints."""
+        self._printed += len(text) + 1
+        if self._printed > self.limits.output:
+            self.exhaust("output", self.limits.output)
+        self.output.append(text)
+
+    # -- labels
+
+    @property
+    def is_unwatched(self) -> bool:
+        """Whether nobody asks what steers the program, so that code need not say."""
+        return self.may_branch is None and not self.is_strict
+
+    def steer(self, mark: Mark) -> None:
+        """Ask whether a value with these labels may steer the program (`behaviour.md`, M3)."""
+        if self.may_branch is not None and not self.may_branch(mark or NO_LABELS):
+            raise BranchForbidden(mark or NO_LABELS)
+
+    def looked(self, mark: Mark) -> None:
+        """Do the same for a condition; in strict mode, what comes next takes its labels too.
+
+        Whatever opens a branch puts `branch` back when it is over.
+        """
+        self.steer(mark)
+        if self.is_strict:
+            self.branch = join(self.branch, mark)
+
+    def mark(self, container: Any, mark: Mark) -> None:
+        """Add labels to a container that is written to."""
+        if self.branch is not None:
+            mark = join(mark, self.branch)
+        if mark is not None:
+            container.labels = join(container.labels, mark)
+
+    def fail(self, kind: type[Exception], message: str, mark: Mark = None) -> NoReturn:
+        """Raise an exception inside the program."""
+        raise Raised(ErrorValue(ErrorType(kind.__name__, kind), (message,), mark))
+
+    def bare(self, value: Value) -> tuple[Value, Mark]:
+        """Take labels off a value and everything in it.
+
+        Whatever looks at a whole container comes through here first: the walk counts elements as
+        often as they can be reached, so a small web of shared lists cannot cost exponential time.
+
+        Returns:
+            The value, the same object where nothing in it had labels, and the join of the labels.
+        """
+        if type(value) in ATOMS:
+            return value, None
+        walk = _Walk(self)
+        return walk.bare(value), walk.mark
+
+    def bare_all(self, values: list[Value]) -> tuple[list[Value], Mark]:
+        """Do the same for several values."""
+        if ATOMS.issuperset(map(type, values)):
+            return values, None
+        walk = _Walk(self)
+        return [walk.bare(value) for value in values], walk.mark
+
+
+def _no_tools(name: str, arguments: dict[str, Value], line: int) -> NoReturn:
+    del arguments, line
+    msg = f"`{name}` was called where no program runs"
+    raise AssertionError(msg)
+
+
+def _no_events(name: str, read: Callable[[], Any]) -> NoReturn:
+    del read
+    msg = f"`{name}` was asked for where no program runs"
+    raise AssertionError(msg)
+
+
+class _Walk:
+    """One walk through a value."""
+
+    __slots__ = ("left", "machine", "mark", "open")
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.left = machine.limits.items
+        self.mark: Mark = None
+        self.open: set[int] = set()
+
+    def bare(self, value: Value) -> Value:
+        if type(value) is Tagged:
+            self.mark = join(self.mark, value.labels)
+            value = value.value
+        walk = _WALKS.get(type(value))
+        if walk is None or id(value) in self.open:
+            return value
+        self.left -= len(value)
+        if self.left < 0:
+            self.machine.exhaust("items", self.machine.limits.items)
+        self.machine.work(len(value) >> 3)
+        self.open.add(id(value))
+        result = walk(self, value)
+        self.open.discard(id(value))
+        return result
+
+    def items(self, values: Any) -> list[Value] | None:
+        """Bare items, or `None` if they were so already."""
+        if ATOMS.issuperset(map(type, values)):
+            return None
+        bare = [self.bare(value) for value in values]
+        same = all(one is other for one, other in zip(bare, values, strict=True))
+        return None if same else bare
+
+    def list(self, value: ListValue[Value]) -> Value:
+        self.mark = join(self.mark, value.labels)
+        items = self.items(value)
+        return value if items is None else ListValue(items)
+
+    def tuple(self, value: tuple[Value, ...]) -> Value:
+        items = self.items(value)
+        return value if items is None else tuple(items)
+
+    def dict(self, value: DictValue[Any, Value]) -> Value:
+        self.mark = join(self.mark, value.labels)
+        items = self.items(value.values())
+        return value if items is None else DictValue(zip(value, items, strict=True))
+
+    def set(self, value: SetValue) -> Value:
+        self.mark = join(self.mark, value.labels)
+        return value
+
+    def record(self, value: Any) -> Value:
+        self.mark = join(self.mark, value.labels)
+        items = self.items(value.fields.values())
+        if items is None:
+            return value
+        return type(value)(value.model, dict(zip(value.fields, items, strict=True)))
+
+    def error(self, value: ErrorValue) -> Value:
+        self.mark = join(self.mark, value.labels)
+        items = self.items(value.args)
+        return value if items is None else ErrorValue(value.type, tuple(items), None)
+
+
+_WALKS: dict[type, Callable[[_Walk, Any], Value]] = {
+    ListValue: _Walk.list,
+    DictValue: _Walk.dict,
+    tuple: _Walk.tuple,
+    SetValue: _Walk.set,
+    Record: _Walk.record,
+    ErrorValue: _Walk.error,
+}

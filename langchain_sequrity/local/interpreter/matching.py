@@ -1,0 +1,124 @@
+"""Patterns of `match`: literals, sequences, mappings, alternatives and names."""
+
+import ast
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from langchain_sequrity.local.interpreter.containers import make_list
+from langchain_sequrity.local.interpreter.operators import compare
+from langchain_sequrity.local.interpreter.scopes import Frame
+from langchain_sequrity.local.interpreter.syntax import refuse
+from langchain_sequrity.local.interpreter.values import (
+    DictValue,
+    ListValue,
+    Value,
+    strip,
+    tag,
+    take,
+)
+
+if TYPE_CHECKING:
+    from langchain_sequrity.local.interpreter.statements import Statements
+
+Fits = Callable[[Frame | None, Value], bool]
+
+
+def compile_pattern(compiler: "Statements", node: ast.pattern) -> Fits:  # noqa: PLR0911 - one per kind
+    """Compile a pattern to something that says whether a value fits, and binds its names."""
+    match node:
+        case ast.MatchValue():
+            return _value(compiler, node)
+        case ast.MatchSingleton():
+            return lambda _, value: strip(value) is node.value
+        case ast.MatchSequence():
+            return _sequence(compiler, node)
+        case ast.MatchMapping():
+            return _mapping(compiler, node)
+        case ast.MatchAs():
+            return _name(compiler, node)
+        case ast.MatchOr():
+            options = tuple(compile_pattern(compiler, option) for option in node.patterns)
+            return lambda frame, value: any(fits(frame, value) for fits in options)
+        case _:
+            return refuse(node, "This pattern is not supported. Use an `if`.")
+
+
+def _value(compiler: "Statements", node: ast.MatchValue) -> Fits:
+    wanted, machine = compiler.expression(node.value), compiler.machine
+    return lambda frame, value: bool(strip(compare(machine, ast.Eq, value, wanted(frame))))
+
+
+def _name(compiler: "Statements", node: ast.MatchAs) -> Fits:
+    fits = compile_pattern(compiler, node.pattern) if node.pattern is not None else None
+    store = compiler.store(node.name) if node.name is not None else None
+
+    def run(frame: Frame | None, value: Value) -> bool:
+        if fits is not None and not fits(frame, value):
+            return False
+        if store is not None:
+            store(frame, value)
+        return True
+
+    return run
+
+
+def _sequence(compiler: "Statements", node: ast.MatchSequence) -> Fits:
+    star = next((i for i, p in enumerate(node.patterns) if isinstance(p, ast.MatchStar)), None)
+    parts = tuple(
+        _star(compiler, pattern)
+        if isinstance(pattern, ast.MatchStar)
+        else compile_pattern(compiler, pattern)
+        for pattern in node.patterns
+    )
+    least = len(parts) - (star is not None)
+    machine = compiler.machine
+
+    def run(frame: Frame | None, value: Value) -> bool:
+        inner, mark = take(value)
+        if type(inner) not in (ListValue, tuple, range):
+            return False
+        if len(inner) < least or (star is None and len(inner) != least):
+            return False
+        machine.make_items(len(inner))
+        items = [tag(item, mark) for item in inner]
+        if star is not None:
+            end = len(items) - (least - star)
+            items[star:end] = [make_list(items[star:end], mark)]
+        return all(fits(frame, item) for fits, item in zip(parts, items, strict=True))
+
+    return run
+
+
+def _star(compiler: "Statements", node: ast.MatchStar) -> Fits:
+    store = compiler.store(node.name) if node.name is not None else None
+
+    def run(frame: Frame | None, value: Value) -> bool:
+        if store is not None:
+            store(frame, value)
+        return True
+
+    return run
+
+
+def _mapping(compiler: "Statements", node: ast.MatchMapping) -> Fits:
+    keys = tuple(map(compiler.expression, node.keys))
+    parts = tuple(compile_pattern(compiler, pattern) for pattern in node.patterns)
+    store = compiler.store(node.rest) if node.rest is not None else None
+    machine = compiler.machine
+
+    def run(frame: Frame | None, value: Value) -> bool:
+        inner, mark = take(value)
+        if type(inner) is not DictValue:
+            return False
+        wanted = [machine.bare(key(frame))[0] for key in keys]
+        if any(key not in inner for key in wanted):
+            return False
+        pairs = zip(parts, wanted, strict=True)
+        if not all(fits(frame, tag(inner[key], mark)) for fits, key in pairs):
+            return False
+        if store is not None:
+            rest = {key: tag(item, mark) for key, item in inner.items() if key not in wanted}
+            store(frame, tag(DictValue(rest), mark))
+        return True
+
+    return run

@@ -1,0 +1,399 @@
+"""What `import` finds: tables of functions, never modules of Python."""
+
+import itertools
+import json
+import math
+import random
+import string
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_sequrity.local.interpreter.builtins import ERRORS, TYPES
+from langchain_sequrity.local.interpreter.calls import (
+    ATTRIBUTES,
+    MISSING,
+    Implementation,
+    call_value,
+    pure,
+    sized,
+)
+from langchain_sequrity.local.interpreter.clock import DATETIME, TIME
+from langchain_sequrity.local.interpreter.containers import hashable, make_list, update
+from langchain_sequrity.local.interpreter.formatting import shown, written_size
+from langchain_sequrity.local.interpreter.machine import (
+    ITERATOR_SIZE,
+    Machine,
+)
+from langchain_sequrity.local.interpreter.operators import (
+    binary,
+    collect,
+    iterate,
+    paid,
+)
+from langchain_sequrity.local.interpreter.regexes import RE
+from langchain_sequrity.local.interpreter.values import (
+    TYPE_NAMES,
+    Builtin,
+    DictValue,
+    ErrorType,
+    IteratorValue,
+    Marker,
+    Opaque,
+    Value,
+    join,
+    strip,
+    tag,
+    take,
+    type_name,
+)
+
+Args = list[Value]
+Named = dict[str, Value]
+_DRAW = random.SystemRandom()
+_WIDEST_INDENT = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Module(Opaque):
+    """A module: names and values."""
+
+    name: str
+    members: dict[str, Value]
+
+
+# -- json
+
+
+def _dumps(
+    machine: Machine,
+    value: Value,
+    *,
+    indent: Any = None,
+    sort_keys: bool = False,
+    ensure_ascii: bool = True,
+    default: Value = None,
+    separators: Any = None,
+) -> str:
+    width = len(indent) if isinstance(indent, str) else indent or 0
+    if width > _WIDEST_INDENT:
+        machine.exhaust("indent", _WIDEST_INDENT)
+    if separators is not None:
+        machine.make_text(sum(map(len, separators)) * written_size(value))
+    machine.make_text(3 * written_size(value) + width * _indented(value, 1))
+
+    def fallback(item: Any) -> Any:
+        if isinstance(default, Builtin) and default.name == "str":
+            return shown(item)
+        msg = f"Object of type {type_name(item)} is not JSON serializable"
+        raise TypeError(msg)
+
+    return json.dumps(
+        value,
+        indent=indent,
+        sort_keys=sort_keys,
+        ensure_ascii=ensure_ascii,
+        separators=separators,
+        default=fallback,
+    )
+
+
+def _indented(value: Value, depth: int) -> int:
+    if isinstance(value, list | tuple):
+        return depth * (len(value) + 1) + sum(_indented(item, depth + 1) for item in value)
+    if isinstance(value, dict):
+        inner = sum(_indented(item, depth + 1) for item in value.values())
+        return depth * (len(value) + 1) + inner
+    return 0
+
+
+def _loads(machine: Machine, text: Any) -> Any:
+    if not isinstance(text, str | bytes):
+        machine.fail(TypeError, f"the JSON object must be str or bytes, not {type_name(text)}")
+    if isinstance(text, bytes):
+        text = text.decode()
+    machine.make_text(len(text))
+    machine.make_items(text.count(",") + text.count("[") + text.count("{"), 150)
+    return json.loads(text)
+
+
+# -- math
+
+
+def _factorial(machine: Machine, number: int) -> int:
+    if isinstance(number, int) and number > 0:
+        machine.make_bits(number * number.bit_length())
+    return math.factorial(number)
+
+
+def _chosen(function: Callable[..., int]) -> Callable[..., int]:
+    def call(machine: Machine, total: int, count: int | None = None) -> int:
+        if isinstance(total, int) and isinstance(count if count is not None else 0, int):
+            picked = min(total if count is None else count, total)
+            if function is math.comb and count is not None:
+                picked = min(picked, total - picked)
+            machine.make_bits(max(picked, 0) * total.bit_length())
+        return function(total, count) if count is not None else function(total)
+
+    return call
+
+
+def _product(machine: Machine, args: Args, named: Named) -> Value:
+    total = named.get("start", 1)
+    items, mark = collect(machine, args[0])
+    for item in items:
+        machine.work(1)
+        total = binary(machine, "*", total, item)
+    return tag(total, mark)
+
+
+def _lcm(machine: Machine, *numbers: int) -> int:
+    machine.make_bits(sum(n.bit_length() for n in numbers if isinstance(n, int)))
+    return math.lcm(*numbers)
+
+
+_MATH = (
+    *("acos", "asin", "atan", "atan2", "ceil", "copysign", "cos", "cosh", "degrees", "dist"),
+    *("erf", "exp", "fabs", "floor", "fmod", "fsum", "gcd", "hypot", "isclose", "isfinite"),
+    *("isinf", "isnan", "isqrt", "log", "log10", "log1p", "log2", "modf", "pow", "radians"),
+    *("sin", "sinh", "sqrt", "tan", "tanh", "trunc"),
+)
+
+
+# -- random
+
+
+def _drawn(name: str, draw: Callable[..., Any]) -> Implementation:
+    """A random value; it comes from the log when the run is replayed."""
+
+    def call(machine: Machine, *args: Any, **named: Any) -> Any:
+        return machine.event(f"random.{name}", lambda: draw(*args, **named))
+
+    return sized(call)
+
+
+def _places(machine: Machine, name: str, total: int, count: int) -> list[int]:
+    places: list[int] = machine.event(
+        f"random.{name}", lambda: _DRAW.sample(range(total), min(count, total))
+    )
+    return places
+
+
+def _choice(machine: Machine, args: Args, named: Named) -> Value:
+    del named
+    items, mark = collect(machine, args[0])
+    if not items:
+        machine.fail(IndexError, "Cannot choose from an empty sequence", mark)
+    (place,) = _places(machine, "choice", len(items), 1)
+    return tag(items[place], mark)
+
+
+def _sample(machine: Machine, args: Args, named: Named) -> Value:
+    items, mark = collect(machine, args[0])
+    count, count_mark = machine.bare(args[1] if len(args) > 1 else named["k"])
+    if not isinstance(count, int) or not 0 <= count <= len(items):
+        machine.fail(ValueError, "Sample larger than population or is negative", mark)
+    places = _places(machine, "sample", len(items), count)
+    return make_list([items[place] for place in places], join(mark, count_mark))
+
+
+def _shuffle(machine: Machine, args: Args, named: Named) -> Value:
+    del named
+    items, mark = collect(machine, args[0])
+    places = _places(machine, "shuffle", len(items), len(items))
+    strip(args[0])[:] = [items[place] for place in places]
+    machine.mark(strip(args[0]), mark)
+
+
+# -- itertools, functools, collections
+
+
+def _lazy(make: Callable[..., Iterator[Value]]) -> Implementation:
+    """Something that reads its sources element by element."""
+
+    def call(machine: Machine, args: Args, named: Named) -> Value:
+        mark = None
+        for arg in (*args, *named.values()):
+            mark = join(mark, take(arg)[1])
+        machine.charge(ITERATOR_SIZE)
+        return IteratorValue(make(machine, *args, **named), mark)
+
+    return call
+
+
+def _chain(machine: Machine, *sources: Value) -> Iterator[Value]:
+    for source in sources:
+        yield from iterate(machine, source)
+
+
+def _islice(machine: Machine, source: Value, *bounds: Value) -> Iterator[Value]:
+    bare, _ = machine.bare_all(list(bounds))
+    return itertools.islice(paid(machine, iterate(machine, source)), *bare)
+
+
+def _count(machine: Machine, start: Value = 0, step: Value = 1) -> Iterator[Value]:
+    while True:
+        yield start
+        start = binary(machine, "+", start, step)
+
+
+def _repeat(machine: Machine, item: Value, times: Value = None) -> Iterator[Value]:
+    number, _ = machine.bare(times)
+    return itertools.repeat(item) if number is None else itertools.repeat(item, number)
+
+
+def _combined(function: Callable[..., Iterator[Value]]) -> Implementation:
+    def make(machine: Machine, *args: Value) -> Iterator[Value]:
+        bare, _ = machine.bare_all(list(args[1:]))
+        items, _ = collect(machine, args[0])
+        if bare and isinstance(bare[0], int):
+            machine.make_items(bare[0])
+        return paid(machine, function(items, *bare))
+
+    return _lazy(make)
+
+
+def _cartesian(machine: Machine, *sources: Value, repeat: Value = 1) -> Iterator[Value]:
+    number, _ = machine.bare(repeat)
+    pools = [collect(machine, source)[0] for source in sources]
+    machine.make_items(len(pools) * number)
+    return paid(machine, itertools.product(*pools, repeat=number))
+
+
+def _accumulate(machine: Machine, source: Value, function: Value = None) -> Iterator[Value]:
+    total: Value = MISSING
+    for element in iterate(machine, source):
+        if total is MISSING:
+            total = element
+        elif strip(function) is None:
+            total = binary(machine, "+", total, element)
+        else:
+            total = call_value(machine, function, [total, element], {})
+        yield total
+
+
+def _zip_longest(machine: Machine, *sources: Value, fillvalue: Value = None) -> Iterator[Value]:
+    rows = itertools.zip_longest(*(iterate(machine, s) for s in sources), fillvalue=fillvalue)
+    return paid(machine, rows)
+
+
+def _pairwise(machine: Machine, source: Value) -> Iterator[Value]:
+    return itertools.pairwise(iterate(machine, source))
+
+
+def _reduce(machine: Machine, args: Args, named: Named) -> Value:
+    del named
+    elements = iterate(machine, args[1])
+    total = args[2] if len(args) > 2 else next(elements, MISSING)  # noqa: PLR2004 - the start
+    if total is MISSING:
+        machine.fail(TypeError, "reduce() of empty iterable with no initial value")
+    for element in elements:
+        machine.work(1)
+        total = call_value(machine, args[0], [total, element], {})
+    return tag(total, take(args[1])[1])
+
+
+def _default_dict(machine: Machine, args: Args, named: Named) -> Value:
+    result: DictValue[Any, Value] = DictValue()
+    result.factory = args[0] if args else None
+    for source in args[1:]:
+        update(machine, result, source)
+    result.update(named)
+    return result
+
+
+def _counter(machine: Machine, args: Args, named: Named) -> Value:
+    del named
+    result: DictValue[Any, Value] = DictValue()
+    result.is_counter = True
+    if args and type(strip(args[0])) is DictValue:
+        update(machine, result, args[0])
+    elif args and strip(args[0]) is not None:
+        items, mark = collect(machine, args[0])
+        keys, keys_mark = hashable(machine, items)
+        for key in keys:
+            machine.work(1)
+            machine.charge(100)
+            result[key] = result.get(key, 0) + 1
+        machine.mark(result, join(mark, keys_mark))
+    return result
+
+
+def _named(functions: dict[str, Implementation]) -> dict[str, Value]:
+    return {name: Builtin(name, call) for name, call in functions.items()}
+
+
+def _markers(*names: str) -> dict[str, Value]:
+    return {name: Marker(name) for name in names}
+
+
+MODULES: dict[str, dict[str, Value]] = {
+    "collections": _named(
+        {
+            "Counter": _counter,
+            "OrderedDict": lambda m, a, n: call_value(m, TYPES["dict"], a, n),
+            "defaultdict": _default_dict,
+        }
+    ),
+    "datetime": DATETIME,
+    "enum": _markers("Enum", "IntEnum", "StrEnum"),
+    "functools": _named({"reduce": _reduce}),
+    "itertools": _named(
+        {
+            "accumulate": _lazy(_accumulate),
+            "chain": _lazy(_chain),
+            "combinations": _combined(itertools.combinations),
+            "count": _lazy(_count),
+            "islice": _lazy(_islice),
+            "pairwise": _lazy(_pairwise),
+            "permutations": _combined(itertools.permutations),
+            "product": _lazy(_cartesian),
+            "repeat": _lazy(_repeat),
+            "zip_longest": _lazy(_zip_longest),
+        }
+    ),
+    "json": {
+        **_named({"dumps": sized(_dumps), "loads": sized(_loads)}),
+        "JSONDecodeError": ErrorType("JSONDecodeError", json.JSONDecodeError),
+    },
+    "math": {
+        **_named({name: pure(getattr(math, name)) for name in _MATH}),
+        **_named(
+            {
+                "comb": sized(_chosen(math.comb)),
+                "factorial": sized(_factorial),
+                "lcm": sized(_lcm),
+                "perm": sized(_chosen(math.perm)),
+                "prod": _product,
+            }
+        ),
+        **{name: getattr(math, name) for name in ("e", "inf", "nan", "pi", "tau")},
+    },
+    "pydantic": {**_markers("BaseModel", "Field"), "ValidationError": ERRORS["ValidationError"]},
+    "random": _named(
+        {
+            "choice": _choice,
+            "randint": _drawn("randint", _DRAW.randint),
+            "random": _drawn("random", _DRAW.random),
+            "randrange": _drawn("randrange", _DRAW.randrange),
+            "sample": _sample,
+            "shuffle": _shuffle,
+            "uniform": _drawn("uniform", _DRAW.uniform),
+        }
+    ),
+    "re": RE,
+    "string": {
+        name: getattr(string, name)
+        for name in (
+            *("ascii_letters", "ascii_lowercase", "ascii_uppercase", "digits", "hexdigits"),
+            *("octdigits", "printable", "punctuation", "whitespace"),
+        )
+    },
+    "time": TIME,
+    "typing": _markers(
+        *("Any", "Callable", "Dict", "Iterable", "Iterator", "List", "Literal", "Mapping"),
+        *("Optional", "Sequence", "Set", "Tuple", "Union"),
+    ),
+}
+ATTRIBUTES[Module] = lambda inner, name: inner.members.get(name, MISSING)
+TYPE_NAMES[Module] = "module"

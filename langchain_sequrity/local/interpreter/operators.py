@@ -1,0 +1,362 @@
+"""Operators: the fast way for bare numbers and texts, the other for everything.
+
+Sizes are checked before the work. No operator of Python ever sees a container with labels in it:
+containers have their own cases here, everything else is numbers, texts, bytes and times.
+"""
+
+import ast
+import operator
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType
+from langchain_sequrity.local.interpreter.faults import Raised
+from langchain_sequrity.local.interpreter.formatting import percent
+from langchain_sequrity.local.interpreter.forms import Form, unite
+from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.values import (
+    ITERABLE,
+    DictValue,
+    ErrorType,
+    ErrorValue,
+    IteratorValue,
+    ListValue,
+    Mark,
+    Marker,
+    SetValue,
+    TypeValue,
+    Value,
+    box_mark,
+    join,
+    own,
+    strip,
+    tag,
+    take,
+    type_name,
+)
+
+Operator = Callable[[Any, Any], Any]
+SYMBOLS: dict[type[ast.AST], str] = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+    ast.FloorDiv: "//",
+    ast.Mod: "%",
+    ast.Pow: "**",
+    ast.LShift: "<<",
+    ast.RShift: ">>",
+    ast.BitOr: "|",
+    ast.BitAnd: "&",
+    ast.BitXor: "^",
+}
+_PLAIN: dict[str, Operator] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "**": operator.pow,
+    "<<": operator.lshift,
+    ">>": operator.rshift,
+    "|": operator.or_,
+    "&": operator.and_,
+    "^": operator.xor,
+}
+_NUMBERS = (int, float)
+_SEQUENCES = (str, bytes, tuple, list)
+_TIMES = (date, datetime, timedelta)
+_TYPES = (Form, TypeValue, EnumType, Marker)
+_SMALL = 1 << 62
+
+
+def guard_errors(machine: Machine, mark: Mark, run: Callable[[], Value]) -> Value:
+    """Run an operation; an exception it raises takes the labels it looked at."""
+    if mark is None:
+        return run()
+    try:
+        return run()
+    except Raised as raised:
+        raised.error.labels = join(raised.error.labels, mark)
+        raise
+    except (RecursionError, MemoryError):
+        raise  # the end of the run; as an exception of the program it could be caught
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+        raise Raised(from_python(machine, error, mark)) from None
+
+
+def from_python(machine: Machine, error: Exception, mark: Mark = None) -> ErrorValue:
+    """Turn an exception of Python into one of the program."""
+    kind = next(kind for kind in type(error).__mro__ if kind.__module__ in _ERROR_MODULES)
+    args, inner = machine.bare_all([_own_type(arg) for arg in error.args])
+    return ErrorValue(ErrorType(kind.__name__, kind), tuple(args), join(mark, inner))
+
+
+_ERROR_MODULES = ("builtins", "json.decoder", "langchain_sequrity.local.interpreter.faults")
+
+
+def _own_type(arg: Any) -> Any:
+    return arg if isinstance(arg, str | int | float | tuple | None) else str(arg)
+
+
+def binary(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
+    """Apply a binary operator to any two values."""
+    left, left_mark = take(one)
+    # A format writes all that is in its argument.
+    is_format = symbol == "%" and isinstance(left, str)
+    right, right_mark = machine.bare(other) if is_format else take(other)
+    mark = join(left_mark, right_mark)
+    return tag(
+        guard_errors(machine, mark, lambda: _bare_binary(machine, symbol, left, right)), mark
+    )
+
+
+def _bare_binary(  # noqa: C901, PLR0911 - one per kind
+    machine: Machine, symbol: str, left: Value, right: Value
+) -> Value:
+    if isinstance(left, EnumMember) and left.kind.mixed:
+        left = left.value
+    if symbol == "%" and isinstance(left, str):
+        return percent(machine, left, right)
+    if isinstance(right, EnumMember) and right.kind.mixed:
+        right = right.value
+    if isinstance(left, _NUMBERS) and isinstance(right, _NUMBERS):
+        return _arithmetic(machine, symbol, left, right)
+    if symbol == "+" and isinstance(left, _SEQUENCES):
+        return _concatenate(machine, left, right)
+    if symbol == "*":
+        return _repeat(machine, left, right)
+    if isinstance(left, SetValue) and isinstance(right, SetValue):
+        return _combine_sets(machine, symbol, left, right)
+    if symbol == "|" and isinstance(left, DictValue) and isinstance(right, DictValue):
+        machine.make_items(len(left) + len(right))
+        return DictValue({**left, **right})
+    if isinstance(left, _TIMES) or isinstance(right, _TIMES):
+        return _PLAIN[symbol](left, right)
+    if symbol == "|" and (isinstance(left, _TYPES) or isinstance(right, _TYPES)):
+        united = unite((left, right))
+        if united is not None:
+            return united
+    return _unsupported(machine, symbol, left, right)
+
+
+def _unsupported(machine: Machine, symbol: str, left: Value, right: Value) -> Value:
+    names = f"'{type_name(left)}' and '{type_name(right)}'"
+    machine.fail(TypeError, f"unsupported operand type(s) for {symbol}: {names}")
+
+
+def _arithmetic(machine: Machine, symbol: str, left: float, right: float) -> Value:
+    if isinstance(left, int) and isinstance(right, int):
+        machine.make_bits(_bits(symbol, left, right))
+    result = _PLAIN[symbol](left, right)
+    if isinstance(result, complex):
+        machine.fail(ValueError, "The result would be a complex number, which programs lack.")
+    return result
+
+
+def _bits(symbol: str, left: int, right: int) -> int:
+    if symbol == "**":
+        # Of 0, 1 and -1 every power is small; of anything else the exponent counts.
+        return left.bit_length() * right if right > 0 and abs(left) > 1 else 0
+    if symbol == "<<":
+        return left.bit_length() + right if right > 0 and left else 0
+    if symbol == "*":
+        return left.bit_length() + right.bit_length()
+    return max(left.bit_length(), right.bit_length()) + 1
+
+
+def _concatenate(machine: Machine, left: Value, right: Value) -> Value:
+    if type(left) is not type(right):
+        return _unsupported(machine, "+", left, right)
+    _pay(machine, left, len(left) + len(right))
+    if type(left) is ListValue:
+        return ListValue([*left, *right])
+    return left + right
+
+
+def _repeat(machine: Machine, left: Value, right: Value) -> Value:
+    if isinstance(right, _SEQUENCES) and isinstance(left, int):
+        left, right = right, left
+    if isinstance(left, _SEQUENCES) and isinstance(right, int):
+        _pay(machine, left, len(left) * max(right, 0))
+        result = left * right
+        return ListValue(result) if isinstance(left, list) else result
+    if isinstance(left, timedelta) or isinstance(right, timedelta):
+        return left * right
+    return _unsupported(machine, "*", left, right)
+
+
+def _pay(machine: Machine, sequence: Value, size: int) -> None:
+    if isinstance(sequence, str | bytes):
+        machine.make_text(size)
+    else:
+        machine.make_items(size)
+
+
+def _combine_sets(machine: Machine, symbol: str, left: SetValue, right: SetValue) -> Value:
+    machine.make_items(len(left) + len(right))
+    one, other = left.items, right.items
+    if symbol == "|":
+        return SetValue({**one, **other})
+    if symbol == "&":
+        return SetValue({item: None for item in one if item in other})
+    if symbol == "-":
+        return SetValue({item: None for item in one if item not in other})
+    if symbol == "^":
+        first = {item: None for item in one if item not in other}
+        return SetValue({**first, **{item: None for item in other if item not in one}})
+    return _unsupported(machine, symbol, left, right)
+
+
+def fast_binary(machine: Machine, symbol: str) -> Operator:
+    """The operator for the common case: two bare integers or floats that stay small."""
+    general = binary
+    plain = _PLAIN[symbol]
+    if symbol in ("**", "<<"):
+        return lambda one, other: general(machine, symbol, one, other)
+
+    def numbers(one: Value, other: Value) -> Value:
+        kind = type(one)
+        if kind is int and type(other) is int and -_SMALL < one < _SMALL:
+            if -_SMALL < other < _SMALL:
+                return plain(one, other)
+        elif kind is float and type(other) is float:
+            return plain(one, other)
+        return general(machine, symbol, one, other)
+
+    return numbers
+
+
+def compare(machine: Machine, symbol: type[ast.cmpop], one: Value, other: Value) -> Value:
+    """Compare any two values."""
+    if symbol in (ast.Is, ast.IsNot):
+        return _identity(symbol, one, other)
+    if symbol in (ast.In, ast.NotIn):
+        return contains(machine, one, other, negate=symbol is ast.NotIn)
+    left, left_mark = machine.bare(one)
+    right, right_mark = machine.bare(other)
+    mark = join(left_mark, right_mark)
+    return tag(guard_errors(machine, mark, lambda: COMPARISONS[symbol](left, right)), mark)
+
+
+COMPARISONS: dict[type[ast.cmpop], Operator] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+
+
+def _identity(symbol: type[ast.cmpop], one: Value, other: Value) -> Value:
+    left, right = strip(one), strip(other)
+    result = (left is right) is (symbol is ast.Is)
+    return tag(result, join(box_mark(one), box_mark(other)))
+
+
+def contains(machine: Machine, item: Value, container: Value, *, negate: bool = False) -> Value:
+    """Evaluate `in`: all elements are looked at, and their labels taken."""
+    inner, mark = take(container)
+    kind = type(inner)
+    bare_item, item_mark = machine.bare(item)
+    mark = join(mark, item_mark)
+    if kind is IteratorValue:
+        found, mark = _search(machine, bare_item, container, mark)
+    elif kind is SetValue and type(bare_item) is SetValue:
+        found = False  # no set holds a set
+    elif kind in (DictValue, SetValue, str, bytes, range):
+        if kind is range:
+            pay_for_search(machine, inner, bare_item)
+        elif kind in (str, bytes):
+            machine.work(len(inner) >> 8)
+        found = guard_errors(machine, mark, lambda: bare_item in inner)
+    elif kind in ITERABLE:
+        bare, elements_mark = machine.bare(inner)
+        mark = join(mark, elements_mark)
+        found = bare_item in bare
+    else:
+        machine.fail(TypeError, f"argument of type '{type_name(inner)}' is not iterable", mark)
+    return tag(found is not negate, mark)
+
+
+def pay_for_search(machine: Machine, numbers: range, item: Value) -> None:
+    """Pay for looking for a value in a range: for anything but an integer Python walks over it."""
+    if type(item) not in (int, bool):
+        machine.work(len(numbers))
+
+
+def _search(machine: Machine, item: Value, container: Value, mark: Mark) -> tuple[bool, Mark]:
+    for element in iterate(machine, container):
+        machine.work(1)
+        bare, element_mark = machine.bare(element)
+        mark = join(mark, element_mark)
+        if bare is item or bare == item:
+            return True, mark
+    return False, join(mark, take(container)[1])
+
+
+def iterate(machine: Machine, value: Value) -> Iterator[Value]:
+    """Iterate over a value; each element takes the labels of what it is read from."""
+    inner, mark = take(value)
+    kind = type(inner)
+    if kind not in ITERABLE:
+        machine.fail(TypeError, f"'{type_name(inner)}' object is not iterable", mark)
+    if mark is None and kind is not IteratorValue:
+        return iter(inner)
+    return _labelled(inner, box_mark(value))
+
+
+def paid(machine: Machine, elements: Iterator[Value]) -> Iterator[Value]:
+    """Pay for elements that Python's own loops read, and for the tuples that they make."""
+    for element in elements:
+        machine.work(1)
+        if type(element) is tuple:
+            machine.make_items(len(element), 8)
+        yield element
+
+
+def _labelled(inner: Value, mark: Mark) -> Iterator[Value]:
+    for element in inner:
+        yield tag(element, join(mark, own(inner)))
+
+
+def collect(machine: Machine, value: Value) -> tuple[list[Value], Mark]:
+    """Read all elements of a value.
+
+    Returns:
+        The elements with the labels they have themselves, and the labels that count for all.
+    """
+    inner, mark = take(value)
+    kind = type(inner)
+    if kind is IteratorValue:
+        elements = []
+        for element in inner.source:
+            machine.work(1)
+            elements.append(element)
+            if len(elements) > machine.limits.items:
+                machine.exhaust("items", machine.limits.items)
+        machine.make_items(len(elements))
+        return elements, join(mark, inner.labels)
+    if kind not in ITERABLE:
+        machine.fail(TypeError, f"'{type_name(inner)}' object is not iterable", mark)
+    machine.make_items(len(inner))
+    return list(inner), mark
+
+
+def unary(machine: Machine, symbol: type[ast.unaryop], value: Value) -> Value:
+    """Apply `-`, `+` or `~`; `not` is the compiler's."""
+    inner, mark = take(value)
+    if not isinstance(inner, int | float | timedelta):
+        name = type_name(inner)
+        machine.fail(TypeError, f"bad operand type for unary operator: '{name}'", mark)
+    return tag(guard_errors(machine, mark, lambda: _UNARY[symbol](inner)), mark)
+
+
+_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+    ast.Invert: operator.invert,
+}

@@ -1,0 +1,180 @@
+"""One run of a program: up to a tool call, on with its result, up to the next one.
+
+A live run waits in a thread; one that was parked, or comes from another process, runs again from
+the start, and each call is compared with the log on the way.
+"""
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from langchain_sequrity.local.interpreter.border import check_json, go_out
+from langchain_sequrity.local.interpreter.faults import (
+    Diverged,
+    HostError,
+    NoForm,
+    OutOfBudget,
+    ReplayDiverged,
+)
+from langchain_sequrity.local.interpreter.fiber import Fiber
+from langchain_sequrity.local.interpreter.job import Event, Job, read_event
+from langchain_sequrity.local.interpreter.limits import DEFAULT_LIMITS, Limits
+from langchain_sequrity.local.interpreter.machine import Machine, MayBranch
+from langchain_sequrity.local.interpreter.program import Program
+from langchain_sequrity.local.interpreter.steps import Step, ToolCall, ToolFailure, check_turn
+from langchain_sequrity.local.interpreter.values import (
+    NO_LABELS,
+    Labeled,
+    Value,
+    take,
+    type_name,
+)
+
+
+class Run:
+    """One run of a program. It is for one thread at a time.
+
+    Args:
+        program: What `parse` returned.
+        tools: JSON Schema of the parameters, by name of tool.
+        variables: Variables that exist before the program.
+        limits: What it may use up.
+        may_branch: Whether a value with these labels may steer the program; `None` for every one.
+        is_strict: Whether what happens under a branch takes the labels of its condition.
+        typed: Parameters that hold a type, by name of tool: the tool's result is read as that type.
+        log: `Run.log` of an earlier run of the same program with the same variables.
+
+    Raises:
+        UsageError: For variables or a log that are no JSON data.
+
+    Example:
+        ```python
+        from langchain_sequrity.local.interpreter import Finished, Labeled, Run, ToolCall, parse
+
+        run = Run(parse("f'{add(a=1)}!'"), tools={"add": {"properties": {"a": {}}}})
+        call = run.advance()
+        assert isinstance(call, ToolCall) and call.arguments["a"].value == 1
+        end = run.advance(Labeled(2))
+        assert isinstance(end, Finished) and end.value.value == "2!"
+        ```
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        tools: Mapping[str, Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Labeled] | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        may_branch: MayBranch | None = None,
+        is_strict: bool = False,
+        typed: Mapping[str, str] | None = None,
+        log: Sequence[Event] = (),
+    ) -> None:
+        """Do nothing yet."""
+        given = {
+            name: Labeled(check_json(one.value), one.labels)
+            for name, one in (variables or {}).items()
+        }
+        self._job = Job(
+            program=program,
+            tools=tools or {},
+            variables=given,
+            limits=limits,
+            may_branch=may_branch,
+            is_strict=is_strict,
+            typed=typed or {},
+            log=[read_event(event) for event in log],
+        )
+        self._fiber: Fiber | None = None
+        self._close: Callable[[], Any] = _nothing
+        self._step: Step | None = None
+        self._is_closed = False
+
+    @property
+    def log(self) -> tuple[Event, ...]:
+        """What came from outside so far, as JSON data: enough to run again up to here."""
+        return tuple(self._job.log)
+
+    @property
+    def output(self) -> tuple[str, ...]:
+        """What the program printed."""
+        return tuple(self._job.machine.output)
+
+    def advance(self, result: Labeled | ToolFailure | None = None) -> Step:
+        """Run up to the next tool call or the end.
+
+        Args:
+            result: Result of the call that the run waits for; nothing at the start.
+
+        Returns:
+            The next call, or how the program ended.
+
+        Raises:
+            UsageError: If the run waits for a result and gets none, or the other way round.
+            ReplayDiverged: If the program does something else than its log says. The run is over.
+        """
+        check_turn(self._step, result, is_closed=self._is_closed)
+        if result is not None:
+            self._job.answer(result)
+        if self._fiber is None:
+            self._fiber = Fiber(self._job.run)
+            self._close = weakref.finalize(self, self._fiber.close)
+        try:
+            self._step = self._fiber.resume()
+        except Diverged as diverged:
+            self.close()
+            raise ReplayDiverged(str(diverged)) from None
+        except HostError as error:
+            self.close()
+            raise error.error from None
+        except BaseException:
+            self._job.machine.stop()  # the thread may still be running, after Ctrl-C for one
+            self.close()
+            raise
+        if not isinstance(self._step, ToolCall):
+            self._leave()
+        return self._step
+
+    def park(self) -> None:
+        """Give up the thread; the next `advance` replays the log."""
+        self._leave()
+
+    def close(self) -> None:
+        """End the run. Its log, names and output can still be read."""
+        self._is_closed = True
+        self._leave()
+
+    def _leave(self) -> None:
+        self._close()
+        self._fiber, self._close = None, _nothing
+
+    def names(self) -> dict[str, Labeled]:
+        """The variables now; what has no JSON form is shown as `{"type": …}`."""
+        machine = Machine.idle(self._job.limits)
+        # A copy: the thread of a run that was just parked may still be putting variables away.
+        names = dict(self._job.machine.names)
+        return {name: _shown(machine, value) for name, value in names.items()}
+
+    def variables(self) -> dict[str, Labeled]:
+        """The variables now that have a JSON form: what a later program can start from."""
+        machine = Machine.idle(self._job.limits)
+        names = dict(self._job.machine.names)
+        shown = {name: _json_form(machine, value) for name, value in names.items()}
+        return {name: one for name, one in shown.items() if one is not None}
+
+
+def _nothing() -> None:
+    """There is no thread to end."""
+
+
+def _shown(machine: Machine, value: Value) -> Labeled:
+    inner, mark = take(value)
+    return _json_form(machine, value) or Labeled({"type": type_name(inner)}, mark or NO_LABELS)
+
+
+def _json_form(machine: Machine, value: Value) -> Labeled | None:
+    try:
+        return go_out(machine, value)
+    except (NoForm, OutOfBudget, RecursionError):
+        return None

@@ -1,0 +1,122 @@
+"""Which name means which place, decided before the program runs.
+
+Names of the module live in a dict, which becomes the namespace of the result. Every function,
+lambda and comprehension has a frame: a list whose first item is the frame around it.
+"""
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+Frame = list[Any]
+_NESTED = (
+    ast.FunctionDef,
+    ast.Lambda,
+    ast.ClassDef,
+    ast.ListComp,
+    ast.SetComp,
+    ast.DictComp,
+    ast.GeneratorExp,
+)
+_NAMED = (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+class Unbound:
+    """Marks a local variable that has no value yet."""
+
+
+UNBOUND = Unbound()
+
+
+@dataclass(slots=True)
+class Scope:
+    """The names of one function, lambda or comprehension.
+
+    Attributes:
+        parent: The scope around it; `None` is the module.
+        slots: Place in the frame by name.
+        is_comprehension: Whether `:=` binds around it.
+    """
+
+    parent: "Scope | None"
+    slots: dict[str, int] = field(default_factory=dict)
+    is_comprehension: bool = False
+    globals: set[str] = field(default_factory=set)
+
+    def add(self, name: str) -> int:
+        """Give a name a place."""
+        return self.slots.setdefault(name, len(self.slots) + 1)
+
+    def frame(self, outer: Frame | None) -> Frame:
+        """A new frame with nothing bound."""
+        return [outer, *([UNBOUND] * len(self.slots))]
+
+
+def find(scope: Scope | None, name: str) -> tuple[int, int] | None:
+    """Where a name is: how many frames out and which place; `None` is the module."""
+    depth = 0
+    while scope is not None:
+        if name in scope.globals:
+            return None
+        if name in scope.slots:
+            return depth, scope.slots[name]
+        scope, depth = scope.parent, depth + 1
+    return None
+
+
+def function_scope(node: ast.FunctionDef | ast.Lambda, parent: Scope | None) -> Scope:
+    """The scope of a function: its parameters and whatever it binds."""
+    scope = Scope(parent)
+    args = node.args
+    for arg in (*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg):
+        if arg is not None:
+            scope.add(arg.arg)
+    body = node.body if isinstance(node, ast.FunctionDef) else [node.body]
+    outer: set[str] = set()
+    nodes = list(walk_scope(body))
+    for child in nodes:
+        if isinstance(child, ast.Global):
+            scope.globals.update(child.names)
+        elif isinstance(child, ast.Nonlocal):
+            outer.update(child.names)
+    for name in bound_names(nodes):
+        if name not in outer and name not in scope.globals:
+            scope.add(name)
+    return scope
+
+
+def comprehension_scope(generators: list[ast.comprehension], parent: Scope | None) -> Scope:
+    """The scope of a comprehension: its targets."""
+    scope = Scope(parent, is_comprehension=True)
+    for generator in generators:
+        for name in bound_names(walk_scope([generator.target])):
+            scope.add(name)
+    return scope
+
+
+def walk_scope(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """All nodes that belong to a scope, without those of scopes within it."""
+    waiting = list(body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, COMPREHENSIONS):
+            # `:=` in a comprehension binds outside of it, and its first source is read there.
+            waiting.extend(n for n in ast.walk(node) if isinstance(n, ast.NamedExpr))
+        elif not isinstance(node, _NESTED):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def bound_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Names that these nodes bind."""
+    for node in nodes:
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            yield node.id
+        elif isinstance(node, _NAMED) and node.name:
+            yield node.name
+        elif isinstance(node, ast.MatchMapping) and node.rest:
+            yield node.rest
+        elif isinstance(node, ast.alias):
+            yield node.asname or node.name.partition(".")[0]

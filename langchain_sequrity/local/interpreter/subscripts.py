@@ -1,0 +1,120 @@
+"""`value[key]` and `value.field`: reading, writing and deleting, with the labels of both."""
+
+from typing import Any
+
+import regex
+
+from langchain_sequrity.local.interpreter.calls import (
+    call_method,
+    call_value,
+)
+from langchain_sequrity.local.interpreter.containers import hashable, store_key
+from langchain_sequrity.local.interpreter.enums import EnumType, TextMember
+from langchain_sequrity.local.interpreter.forms import of
+from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.operators import collect, guard_errors
+from langchain_sequrity.local.interpreter.values import (
+    DictValue,
+    ListValue,
+    Mark,
+    Marker,
+    Record,
+    TypeValue,
+    Value,
+    join,
+    tag,
+    take,
+    type_name,
+)
+
+_SEQUENCES = frozenset({str, bytes, tuple, range, ListValue, TextMember})
+
+
+def get_item(machine: Machine, container: Value, key: Value) -> Value:
+    """`container[key]`."""
+    inner, mark = take(container)
+    kind = type(inner)
+    if kind is DictValue:
+        return _from_dict(machine, inner, container, key)
+    bare, key_mark = machine.bare(key)
+    mark = join(mark, key_mark)
+    if kind is EnumType and bare in inner.members:
+        return tag(inner.members[bare], mark)
+    if kind is TypeValue or kind is Marker:
+        return _generic(machine, inner, bare, mark)
+    if kind not in _SEQUENCES:
+        if kind is regex.Match and isinstance(bare, str | int):
+            return call_method(machine, container, "group", [key], {})
+        machine.fail(TypeError, f"'{type_name(inner)}' object is not subscriptable", mark)
+    if type(bare) is slice and kind is not range:
+        machine.make_items(len(range(len(inner))[bare]) if kind in (tuple, ListValue) else 0)
+        machine.make_text(len(range(len(inner))[bare]) if kind in (str, bytes) else 0)
+    found = guard_errors(machine, mark, lambda: inner[bare])
+    return tag(ListValue(found) if type(found) is list else found, mark)
+
+
+def _generic(machine: Machine, inner: Value, bare: Value, mark: Mark) -> Value:
+    form = of(inner, bare if isinstance(bare, tuple) else (bare,))
+    if form is None:
+        machine.fail(TypeError, f"'{inner.name}[…]' with these arguments is no type here", mark)
+    return tag(form, mark)
+
+
+def _from_dict(
+    machine: Machine, inner: DictValue[Any, Value], container: Value, key: Value
+) -> Value:
+    _, mark = take(container)
+    (bare,), key_mark = hashable(machine, [key])
+    mark = join(mark, key_mark)
+    if bare not in inner:
+        if inner.is_counter:
+            return tag(0, mark)
+        if inner.factory is not None:
+            store_key(machine, inner, mark, key, call_value(machine, inner.factory, [], {}))
+    return tag(guard_errors(machine, mark, lambda: inner[bare]), mark)
+
+
+def set_item(machine: Machine, container: Value, key: Value, value: Value) -> None:
+    """`container[key] = value`."""
+    inner, mark = take(container)
+    if machine.branch is not None:
+        value = tag(value, machine.branch)
+    if type(inner) is DictValue:
+        store_key(machine, inner, mark, key, value)
+        return
+    bare, key_mark = machine.bare(key)
+    if type(inner) is not ListValue:
+        message = f"'{type_name(inner)}' object does not support item assignment"
+        machine.fail(TypeError, message, mark)
+    if type(bare) is slice:
+        items, items_mark = collect(machine, value)
+        machine.make_items(len(inner) + len(items), 8)
+        mark = join(mark, items_mark)
+        value = [tag(item, items_mark) for item in items]
+    guard_errors(machine, join(mark, key_mark), lambda: inner.__setitem__(bare, value))
+    machine.mark(inner, join(mark, key_mark))
+
+
+def set_field(machine: Machine, target: Value, name: str, value: Value) -> None:
+    """`target.name = value`."""
+    inner, mark = take(target)
+    if type(inner) is not Record or name not in inner.fields:
+        message = f"'{type_name(inner)}' object has no field '{name}' to set"
+        machine.fail(AttributeError, message, mark)
+    inner.fields[name] = tag(value, machine.branch)
+    machine.mark(inner, mark)
+
+
+def del_item(machine: Machine, container: Value, key: Value) -> None:
+    """`del container[key]`."""
+    inner, mark = take(container)
+    kind = type(inner)
+    if kind not in (ListValue, DictValue):
+        message = f"'{type_name(inner)}' object doesn't support item deletion"
+        machine.fail(TypeError, message, mark)
+    bare, key_mark = machine.bare(key)
+    if kind is DictValue:
+        (bare,), _ = hashable(machine, [bare])
+    machine.work(len(inner) >> 8)
+    guard_errors(machine, join(mark, key_mark), lambda: inner.__delitem__(bare))
+    machine.mark(inner, join(mark, key_mark))

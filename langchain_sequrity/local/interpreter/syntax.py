@@ -1,0 +1,242 @@
+"""From text to a checked syntax tree: what is not allowed here does not exist later.
+
+`ast.parse` makes a tree of data. It is never compiled. A node that no rule below allows is refused,
+so that what a new version of Python brings is not trusted before somebody looked at it.
+"""
+
+import ast
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+from langchain_sequrity.local.interpreter.faults import ProgramRefused
+from langchain_sequrity.local.interpreter.limits import Limits
+from langchain_sequrity.local.interpreter.modules import MODULES
+
+MAIN = "__name__"
+ALLOWED: tuple[type[ast.AST], ...] = (
+    *(ast.Module, ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Delete, ast.Pass),
+    *(ast.If, ast.For, ast.While, ast.Break, ast.Continue, ast.Try, ast.ExceptHandler, ast.Raise),
+    *(ast.Assert, ast.FunctionDef, ast.Return, ast.Lambda, ast.arguments, ast.arg, ast.keyword),
+    *(ast.Global, ast.Nonlocal, ast.Import, ast.ImportFrom, ast.alias, ast.ClassDef),
+    *(ast.Match, ast.match_case, ast.MatchValue, ast.MatchSingleton, ast.MatchSequence),
+    *(ast.MatchMapping, ast.MatchStar, ast.MatchAs, ast.MatchOr),
+    *(ast.Constant, ast.Name, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp),
+    *(ast.Call, ast.Attribute, ast.Subscript, ast.Slice, ast.Starred, ast.NamedExpr),
+    *(ast.List, ast.Tuple, ast.Set, ast.Dict, ast.JoinedStr, ast.FormattedValue),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.comprehension),
+    *(ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
+)
+_INSTEAD: dict[str, str] = {
+    "With": "`with` is not supported. There are no files or locks to close; call the tool.",
+    "AsyncWith": "`async` is not supported. Tools are called without `await`.",
+    "AsyncFor": "`async` is not supported. Use a plain `for`.",
+    "AsyncFunctionDef": "`async def` is not supported. Use `def`.",
+    "Await": "`await` is not supported. Tools are called without it.",
+    "Yield": "`yield` is not supported. Build a list and return it.",
+    "YieldFrom": "`yield from` is not supported. Build a list and return it.",
+    "TryStar": "`except*` is not supported. Use `except`.",
+    "MatchClass": "Class patterns are not supported. Use `isinstance` in an `if`.",
+    "TypeAlias": "`type` statements are not supported. Leave them out.",
+    "TemplateStr": "t-strings are not supported. Use an f-string.",
+}
+_NO_NAMES: dict[str, str] = {
+    "eval": "Write the expression itself.",
+    "exec": "Write the statements themselves.",
+    "compile": "Write the statements themselves.",
+    "__import__": "Use `import` with one of the allowed modules.",
+    "open": "Files are reached through tools only.",
+    "input": "Ask through a tool.",
+    "globals": "Name the variable.",
+    "locals": "Name the variable.",
+    "vars": "Name the variable or the key.",
+    "dir": "Name what you need.",
+    "getattr": "Write `value.name` or `value[key]`.",
+    "setattr": "Write `value.name = …` or `value[key] = …`.",
+    "delattr": "Use `del value[key]`.",
+    "hasattr": "Use `isinstance`, or `key in value`.",
+    "hash": "Compare values with `==`.",
+    "id": "Compare values with `is`.",
+    "super": "Classes have no methods here.",
+    "object": "Use a dict.",
+    "memoryview": "Use `bytes`.",
+    "bytearray": "Use `bytes`.",
+    "complex": "Use two floats.",
+    "classmethod": "Use a plain function.",
+    "staticmethod": "Use a plain function.",
+    "property": "Use a plain function.",
+    "breakpoint": "Leave it out.",
+    "help": "Leave it out.",
+}
+
+
+def read(source: str, limits: Limits) -> ast.Module:
+    """Read a program's text and check every node of it.
+
+    Raises:
+        ProgramRefused: With line, column and what to write instead.
+    """
+    if len(source) > limits.source:
+        msg = f"The program has more than {limits.source} characters. Write a shorter one."
+        raise ProgramRefused(msg)
+    tree = _tree(source)
+    check(tree, limits)
+    return tree
+
+
+def _tree(source: str) -> ast.Module:
+    try:
+        source.encode()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "\d" in a plain string is frequent and harmless
+            return ast.parse(source)
+    except SyntaxError as error:
+        raise ProgramRefused.of_syntax(error) from None
+    except ValueError:
+        msg = "The text holds characters that no program can have."
+        raise ProgramRefused(msg) from None
+    except (RecursionError, MemoryError):
+        raise ProgramRefused(TOO_DEEP) from None
+
+
+TOO_DEEP = "The program is nested too deeply. Give parts of it names of their own."
+
+
+def check(tree: ast.AST, limits: Limits) -> None:
+    """Check every node of a tree.
+
+    Raises:
+        ProgramRefused: For the first that the language does not have.
+    """
+    # By hand and not with a visitor: a tree that is too deep would exhaust the visitor's stack.
+    waiting: list[tuple[ast.AST, int]] = [(tree, 0)]
+    count = 0
+    while waiting:
+        node, depth = waiting.pop()
+        count += 1
+        if count > limits.nodes:
+            refuse(node, f"The program has more than {limits.nodes} nodes. Write a shorter one.")
+        if depth > limits.nesting:
+            refuse(node, TOO_DEEP)
+        _check_node(node)
+        waiting.extend((child, depth + _deeper(node)) for child in _children(node))
+
+
+def _children(node: ast.AST) -> Iterable[ast.AST]:
+    operand = type_of_operand(node) if isinstance(node, ast.Attribute) else None
+    # Of `type(x).__name__` only `x` is looked at: the rest is one construct.
+    return ast.iter_child_nodes(node) if operand is None else (operand,)
+
+
+def _deeper(node: ast.AST) -> int:
+    # `elif` nests in the tree, but neither for the reader nor when it runs.
+    return 0 if isinstance(node, ast.If) and len(node.orelse) == 1 else 1
+
+
+def refuse(node: ast.AST, reason: str) -> NoReturn:
+    """Refuse a node, with its position."""
+    raise ProgramRefused(
+        reason, line=getattr(node, "lineno", 1), column=getattr(node, "col_offset", 0) + 1
+    )
+
+
+def _check_node(node: ast.AST) -> None:
+    name = type(node).__name__
+    if name in _INSTEAD:
+        refuse(node, _INSTEAD[name])
+    if not isinstance(node, ALLOWED):
+        refuse(node, f"`{name}` is not supported. Use simpler statements.")
+    check = _CHECKS.get(type(node))
+    if check is not None:
+        check(node)
+
+
+def _check_name(node: ast.Name) -> None:
+    if node.id == MAIN and isinstance(node.ctx, ast.Load):
+        return
+    if node.id in _NO_NAMES and isinstance(node.ctx, ast.Load):
+        refuse(node, f"`{node.id}` is not supported. {_NO_NAMES[node.id]}")
+    _check_identifier(node, node.id)
+
+
+def _check_identifier(node: ast.AST, name: str | None) -> None:
+    if name is not None and name.startswith("__"):
+        refuse(node, f"Names that start with `__`, such as `{name}`, are not supported.")
+
+
+def _check_attribute(node: ast.Attribute) -> None:
+    if node.attr.startswith("_") and type_of_operand(node) is None:
+        refuse(
+            node,
+            f"`.{node.attr}` is not supported: attributes that start with `_` are internal. "
+            "Use methods and fields; `type(x).__name__` is allowed.",
+        )
+
+
+def type_of_operand(node: ast.Attribute) -> ast.expr | None:
+    """Return `x` of `type(x).__name__` and `x.__class__.__name__`, else `None`."""
+    value = node.value
+    if node.attr != MAIN:
+        return None
+    if isinstance(value, ast.Attribute) and value.attr == "__class__":
+        return value.value
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "type":
+        return value.args[0] if len(value.args) == 1 and not value.keywords else None
+    return None
+
+
+def _check_constant(node: ast.Constant) -> None:
+    if isinstance(node.value, complex):
+        refuse(node, "Complex numbers are not supported. Use two floats.")
+
+
+def _check_function(node: ast.FunctionDef) -> None:
+    if node.decorator_list:
+        refuse(node.decorator_list[0], "Decorators are not supported. Call the function itself.")
+    if getattr(node, "type_params", None):
+        refuse(node, "Type parameters are not supported. Leave them out.")
+    _check_identifier(node, node.name)
+
+
+def _check_class(node: ast.ClassDef) -> None:
+    if node.decorator_list:
+        refuse(node.decorator_list[0], "Decorators are not supported. Leave it out.")
+    if node.keywords or getattr(node, "type_params", None):
+        refuse(node, "A class takes nothing but its bases here. Leave the rest out.")
+    _check_identifier(node, node.name)
+
+
+def _check_import(node: ast.Import) -> None:
+    for alias in node.names:
+        if alias.name not in MODULES:
+            refuse(node, f"`import {alias.name}` is not supported. {_MODULES_ARE}")
+        _check_identifier(node, alias.asname)
+
+
+def _check_import_from(node: ast.ImportFrom) -> None:
+    module = node.module or ""
+    if node.level or module not in MODULES:
+        refuse(node, f"`from {module or '.'} import` is not supported. {_MODULES_ARE}")
+    for alias in node.names:
+        if alias.name not in MODULES[module]:
+            names = ", ".join(sorted(MODULES[module]))
+            refuse(node, f"`{module}` has no `{alias.name}` here. It has: {names}.")
+        _check_identifier(node, alias.asname)
+
+
+_MODULES_ARE = f"There are: {', '.join(sorted(MODULES))}."
+_CHECKS: dict[type[ast.AST], Callable[[Any], None]] = {
+    ast.Name: _check_name,
+    ast.Attribute: _check_attribute,
+    ast.Constant: _check_constant,
+    ast.FunctionDef: _check_function,
+    ast.ClassDef: _check_class,
+    ast.Import: _check_import,
+    ast.ImportFrom: _check_import_from,
+    ast.arg: lambda node: _check_identifier(node, node.arg),
+    ast.keyword: lambda node: _check_identifier(node, node.arg),
+    ast.ExceptHandler: lambda node: _check_identifier(node, node.name),
+    ast.MatchAs: lambda node: _check_identifier(node, node.name),
+    ast.MatchStar: lambda node: _check_identifier(node, node.name),
+    ast.MatchMapping: lambda node: _check_identifier(node, node.rest),
+}

@@ -1,0 +1,31 @@
+"""Hostile programs, one module per family."""
+
+from tests.local.interpreter.corpus import (
+    classes,
+    containers,
+    flow,
+    laundering,
+    nesting,
+    numbers,
+    reaching,
+    regexes,
+    texts,
+    times,
+    webs,
+)
+from tests.local.interpreter.corpus.case import Case
+
+FAMILIES: dict[str, list[Case]] = {
+    "classes": classes.CASES,
+    "containers": containers.CASES,
+    "flow": flow.CASES,
+    "laundering": laundering.CASES,
+    "nesting": nesting.CASES,
+    "numbers": numbers.CASES,
+    "reaching": reaching.CASES,
+    "regexes": regexes.CASES,
+    "texts": texts.CASES,
+    "times": times.CASES,
+    "webs": webs.CASES,
+}
+CORPUS = [case for cases in FAMILIES.values() for case in cases]

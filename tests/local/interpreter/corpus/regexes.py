@@ -1,0 +1,127 @@
+"""Regular expressions that backtrack, repeat or compile for ever."""
+
+from tests.local.interpreter.corpus.case import Case, budget, ends, fails, gives
+
+RE = "import re\n"
+
+CASES: list[Case] = [
+    ends("nested repeats", RE + "re.match('(a+)+$', 'a' * 5000 + 'b')", known="OWASP ReDoS"),
+    budget(
+        "nested repeats with alternatives",
+        RE + "re.match('(a|aa)+$', 'a' * 5000 + 'b')",
+        "regex_seconds",
+        known="OWASP ReDoS",
+    ),
+    ends(
+        "nested repeats of a class",
+        RE + "re.match('([a-zA-Z]+)*$', 'a' * 5000 + '!')",
+        known="OWASP ReDoS",
+    ),
+    ends("nested repeats of anything", RE + "re.match('(.*)*x', 'a' * 5000)"),
+    budget(
+        "overlapping alternatives",
+        RE + "re.fullmatch('(a|a?)+', 'a' * 5000 + 'b')",
+        "regex_seconds",
+        known="OWASP ReDoS",
+    ),
+    ends(
+        "an address of mail",
+        RE + "re.match(r'^([a-zA-Z0-9])(([\\-.]|[_]+)?([a-zA-Z0-9]+))*(@)$', 'a' * 5000 + '!')",
+        known="regexlib ReDoS",
+    ),
+    budget(
+        "polynomial spaces",
+        RE + "re.search(r'\\s+\\s+\\s+\\s+$', ' ' * 20_000 + 'x')",
+        "regex_seconds",
+        known="trim ReDoS",
+    ),
+    ends(
+        "polynomial anything",
+        RE + "re.search('.*.*.*.*=.*', 'x' * 20_000)",
+        known="WAF ReDoS of 2019",
+    ),
+    ends("back references", RE + "re.match(r'(a*)(a*)(a*)(a*)\\1\\2\\3\\4b', 'a' * 3000)"),
+    ends("lookahead", RE + "re.match('(?=(a+)+$)b', 'a' * 5000 + 'c')"),
+    ends("lookbehind", RE + "re.search('(?<=(a+)+)b$', 'a' * 5000 + 'c')"),
+    budget("searching everywhere", RE + "re.findall('(a+)+b', 'a' * 5000)", "regex_seconds"),
+    budget("splitting everywhere", RE + "re.split('(a+)+b', 'a' * 5000)", "regex_seconds"),
+    budget("replacing everywhere", RE + "re.sub('(a+)+b', '', 'a' * 5000)", "regex_seconds"),
+    budget("iterating everywhere", RE + "list(re.finditer('(a+)+b', 'a' * 5000))", "regex_seconds"),
+    budget(
+        "a compiled pattern's search",
+        RE + "re.compile('(a+)+$').search('a' * 5000 + 'b')",
+        "regex_seconds",
+    ),
+    budget(
+        "a compiled pattern's fullmatch",
+        RE + "re.compile('(a|a)*').fullmatch('a' * 5000 + 'b')",
+        "regex_seconds",
+    ),
+    ends("fuzzy matching", RE + "re.search('(?:abcdefghij){e<=9}', 'zyx' * 20_000)"),
+    ends("recursion in a pattern", RE + "re.match('(?:(?1)|(a|b(?1)*))*c', 'ab' * 5000)"),
+    budget("slow searches in a loop", RE + "while True:\n    re.match('(a+)+$', 'a' * 20 + 'b')"),
+    budget("fast searches in a loop", RE + "while True:\n    re.search('b', 'a' * 100_000)"),
+    budget(
+        "patterns compiled in a loop",
+        RE + "i = 0\nwhile True:\n    i += 1\n    re.compile('(a|b|c)*d' * 50 + str(i))",
+    ),
+    budget(
+        "repeats that multiply",
+        RE + "re.compile('((a{1000}){1000}){1000}')",
+        "repeats in a pattern",
+        known="CPython bpo-1160",
+    ),
+    budget("repeats that add up", RE + "re.compile('a{1000}' * 140)"),
+    budget("a huge repeat", RE + "re.compile('(a{100000000})')", "repeats in a pattern"),
+    budget(
+        "a huge range of repeats", RE + "re.compile('(ab){1,99999999}')", "repeats in a pattern"
+    ),
+    budget(
+        "a huge repeat of nothing", RE + "re.match('(?:){2147483647}', '')", "repeats in a pattern"
+    ),
+    budget("a long pattern", RE + "re.compile('a' * 1001)", "pattern"),
+    budget("a pattern of many groups", RE + "re.compile('(' * 5000 + ')' * 5000)", "pattern"),
+    budget("a long class of letters", RE + "re.compile('[' + 'a-z' * 5000 + ']')", "pattern"),
+    fails("a pattern nested as deep as it may be", RE + "re.compile('(' * 499)", "error"),
+    fails("a pattern that is none", RE + "re.compile('*')", "error"),
+    fails("flags that are none", RE + "re.compile('a', 2 ** 40)", "ValueError"),
+    fails("flags of another engine", RE + "re.compile('a', 4096)", "ValueError"),
+    budget("a replacement that grows", RE + "re.sub('', 'b' * 100_000, 'a' * 100_000)"),
+    budget(
+        "a replacement that doubles groups",
+        RE + "re.sub('(a+)', r'\\1' * 1000, 'a' * 1_000_000)",
+        "text",
+    ),
+    budget(
+        "a replacement by a function that grows",
+        RE + "re.sub('a', lambda m: 'b' * 1_000_000, 'a' * 1000)",
+    ),
+    budget(
+        "a replacement by a function that loops",
+        RE + "def f(m):\n    while True:\n        pass\nre.sub('a', f, 'a')",
+    ),
+    budget("matches of nothing", RE + "re.findall('', 'a' * 1_500_000)"),
+    budget("pieces of a split", RE + "re.split('', 'a' * 1_500_000)"),
+    budget(
+        "a group asked for so often",
+        RE
+        + "m = re.match('(a*)', 'a' * 100_000)\nx = []\nwhile True:\n    x = [x, m.group(1), m.groups()]",
+    ),
+    budget(
+        "the text of a match kept",
+        RE + "m = re.match('(a*)', 'a' * 1_000_000)\nx = []\nwhile True:\n    x = [x, m[0]]",
+    ),
+    budget(
+        "groups asked for all at once",
+        RE + "m = re.match('(a*)', 'a' * 1_000_000)\nm.group(*[0] * 190_000)",
+    ),
+    gives(
+        "a pattern tells nothing of the engine",
+        RE + "str(re.compile('a')) + str(re.match('a', 'a'))",
+        "<Pattern><Match>",
+    ),
+    gives(
+        "named groups of another syntax", RE + "re.match('(?P<a>x)', 'x').groupdict()", {"a": "x"}
+    ),
+    fails("an expansion that is none", RE + "re.sub('a', r'\\9', 'a')", "error"),
+]

@@ -1,0 +1,55 @@
+"""Runs the whole corpus and prints what each program took: `python -m tests.local.interpreter.escapes`.
+
+With `--limits default` programs get the limits that they have in use; the loops among them then
+take their ten seconds, which is what the limits say.
+"""
+
+import argparse
+import sys
+import time
+
+from langchain_sequrity.local.interpreter import Limits
+from tests.local.interpreter.corpus import FAMILIES
+from tests.local.interpreter.corpus.case import Case
+from tests.local.interpreter.observer import STRICT, Observer, Seen
+
+
+def tell(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Return 1 if a program did not end as it has to."""
+    parser = argparse.ArgumentParser(description="Run hostile programs.")
+    parser.add_argument("--family", choices=FAMILIES, action="append")
+    parser.add_argument("--name", default="", help="a part of the name of a program")
+    parser.add_argument("--limits", choices=["strict", "default"], default="strict")
+    parser.add_argument("--slowest", type=int, default=10)
+    options = parser.parse_args()
+    limits = STRICT if options.limits == "strict" else Limits()
+    rows: list[tuple[Case, Seen]] = []
+    bad, start = 0, time.monotonic()
+    with Observer() as observer:
+        for family in options.family or FAMILIES:
+            for case in FAMILIES[family]:
+                if options.name not in case.name:
+                    continue
+                seen = observer.watch(case, limits)
+                rows.append((case, seen))
+                faults = seen.faults(case, observer.canary)
+                bad += bool(faults)
+                for fault in faults:
+                    tell(f"{family}: {case.name}: {fault}")
+    rows.sort(key=lambda row: row[1].seconds, reverse=True)
+    for case, seen in rows[: options.slowest]:
+        tell(f"{seen.seconds:6.2f} s {seen.megabytes:6.0f} MB  {case.name}")
+    for case, seen in sorted(rows, key=lambda row: -row[1].megabytes)[:5]:
+        tell(f"{seen.seconds:6.2f} s {seen.megabytes:6.0f} MB  {case.name}")
+    tell(f"{len(rows)} programs, {bad} not as they should be, {time.monotonic() - start:.0f} s")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Running a program in a test: what it gives, with which labels."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.local.interpreter import (
+    Failed,
+    Finished,
+    Labeled,
+    Run,
+    ToolCall,
+    ToolFailure,
+    parse,
+)
+
+SECRET = Labels(producers=frozenset({"vault"}), tags=frozenset({"secret"}))
+OTHER = Labels(tags=frozenset({"other"}))
+TOOLS: dict[str, dict[str, Any]] = {
+    "read": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+    "send": {
+        "type": "object",
+        "properties": {"to": {}, "text": {}, "copy": {}},
+        "required": ["to", "text"],
+    },
+}
+
+
+def finish(source: str, **options: Any) -> Finished | Failed:
+    """Run a program that calls no tool."""
+    run = Run(parse(source), **options)
+    step = run.advance()
+    assert not isinstance(step, ToolCall)
+    return step
+
+
+def value(source: str, **options: Any) -> Any:
+    """What a program gives."""
+    step = finish(source, **options)
+    assert isinstance(step, Finished), step
+    return step.value.value
+
+
+def failure(source: str, **options: Any) -> Failed:
+    """How a program fails."""
+    step = finish(source, **options)
+    assert isinstance(step, Failed), step
+    return step
+
+
+def labels(source: str, **options: Any) -> Labels:
+    """Labels of what a program gives; `s` is secret, `o` has another tag, `p` has none."""
+    step = finish(source, variables=variables(), **options)
+    assert isinstance(step, Finished), step
+    return step.value.labels
+
+
+def variables() -> dict[str, Labeled]:
+    """Variables with and without labels."""
+    return {
+        "s": Labeled("hush", SECRET),
+        "n": Labeled(3, SECRET),
+        "xs": Labeled([3, 1, 2], SECRET),
+        "d": Labeled({"a": 1, "b": [2]}, SECRET),
+        "yes": Labeled(value=True, labels=SECRET),
+        "no": Labeled(value=False, labels=SECRET),
+        "o": Labeled("other", OTHER),
+        "p": Labeled("plain"),
+        "ps": Labeled(["b", "a"]),
+    }
+
+
+def drive(run: Run, results: Iterable[Labeled | ToolFailure]) -> list[Any]:
+    """Run to the end with these results; all steps."""
+    steps: list[Any] = [run.advance()]
+    for result in results:
+        steps.append(run.advance(result))
+    return steps
+
+
+def plain(call: ToolCall) -> dict[str, Any]:
+    """The arguments of a call without labels."""
+    return {name: argument.value for name, argument in call.arguments.items()}

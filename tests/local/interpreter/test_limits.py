@@ -1,0 +1,117 @@
+"""Each limit ends the run, before the work is done."""
+
+import time
+
+import pytest
+
+from langchain_sequrity.local.interpreter import (
+    Failed,
+    Finished,
+    Labeled,
+    Limits,
+    ProgramRefused,
+    Run,
+    parse,
+)
+from tests.local.interpreter.running import TOOLS, drive, failure, finish, value
+
+SMALL = Limits(
+    steps=20_000, depth=20, bits=256, text=1_000, items=500, memory=2_000_000, pattern=50,
+    regex_seconds=0.1, seconds=2.0, calls=3, output=100,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("limit", "source"),
+    [
+        ("steps", "while True:\n    pass"),
+        ("steps", "for i in range(10**9):\n    pass"),
+        ("steps", "def f(): return 1\nwhile f():\n    f()"),
+        ("steps", "x = 0\nfor a in range(300):\n    for b in range(300):\n        x += 1"),
+        ("steps", "[0 for a in range(300) for b in range(300) if 0]"),
+        ("depth", "def f():\n    return f()\nf()"),
+        ("depth", "f = lambda n: f(n + 1)\nf(0)"),
+        ("bits", "2 ** 1000"),
+        ("bits", "1 << 300"),
+        ("bits", "x = 3\nfor i in range(20):\n    x *= x"),
+        ("bits", "pow(2, 10**9)"),
+        ("bits", "import math\nmath.factorial(10**6)"),
+        ("bits", "int('f' * 500, 16)"),
+        ("text", "'a' * 10**9"),
+        ("text", "'ab'.ljust(10**9)"),
+        ("text", "'1'.zfill(10**9)"),
+        ("text", "('a' * 500).replace('a', 'b' * 500)"),
+        ("text", "'-'.join(['a' * 200] * 400)"),
+        ("text", "'a\\t'.expandtabs(10**9)"),
+        ("text", "b'a' * 10**9"),
+        ("text", "bytes(10**9)"),
+        ("text", "x = 'ab'\nfor i in range(30):\n    x += x"),
+        ("text", "x = 'ab'\nfor i in range(30):\n    x = f'{x}{x}'"),
+        ("text", "import json\njson.dumps(['x' * 900] * 9)"),
+        ("text", "repr(['x' * 900] * 9)"),
+        ("width of a format", "f'{1:10000000}'"),
+        ("width of a format", "'%10000000d' % 1"),
+        ("width of a format", "'{:10000000}'.format(1)"),
+        ("items", "[0] * 10**9"),
+        ("items", "list(range(10**9))"),
+        ("items", "x = [1]\nfor i in range(30):\n    x += x"),
+        ("items", "x = [1]\nwhile True:\n    x.append(1)"),
+        ("items", "x = {}\nfor i in range(10**6):\n    x[i] = 1"),
+        ("items", "x = set()\nfor i in range(10**6):\n    x.add(i)"),
+        ("items", "import itertools\nlist(itertools.count())"),
+        ("items", "x = [1, 1]\nfor i in range(40):\n    x = [x, x]\nx == 1"),
+        ("memory", "x = []\nwhile True:\n    x = [x] * 400"),
+        ("pattern", "import re\nre.search('a' * 60, 'a')"),
+        ("regex_seconds", "import re\nre.search('(a|aa)+$', 'a' * 60 + 'b')"),
+        ("output", "while True:\n    print('x' * 20)"),
+    ],
+)
+def test_a_program_that_reaches_a_limit_ends_quickly(limit: str, source: str) -> None:
+    begin = time.process_time()
+    step = failure(source, limits=SMALL)
+
+    assert step.kind == "budget", step
+    assert f"`{limit}`" in step.message
+    assert time.process_time() - begin < 1.0
+
+
+def test_time_is_limited() -> None:
+    step = failure("while True:\n    pass", limits=Limits(steps=10**12, seconds=0.05))
+
+    assert "`seconds`" in step.message
+
+
+def test_calls_are_limited() -> None:
+    run = Run(parse("for i in range(9):\n    read('x')"), tools=TOOLS, limits=SMALL)
+    *_, end = drive(run, [Labeled(1)] * 3)
+
+    assert isinstance(end, Failed)
+    assert (end.kind, end.message) == ("budget", "The program reached the limit `calls` (3).")
+
+
+@pytest.mark.parametrize(
+    ("limits", "source", "reason"),
+    [
+        (Limits(source=10), "x = 1 + 2 + 3", "more than 10 characters"),
+        (Limits(nodes=10), "x = [1, 2, 3, 4, 5, 6, 7, 8, 9]", "more than 10 nodes"),
+        (Limits(nesting=20), "x = " + "[" * 30 + "]" * 30, "nested too deeply"),
+        (Limits(), "x = " + "(" * 5000 + ")" * 5000, "Line 1"),
+        (Limits(), "x = " + "-" * 50_000 + "1", "nested too deeply"),
+        (Limits(), "x = 1" + " + 1" * 9_000, "nested too deeply"),
+    ],
+)
+def test_a_program_that_is_too_long_or_too_deep_is_refused(limits: Limits, source: str, reason: str) -> None:
+    with pytest.raises(ProgramRefused, match=reason):
+        parse(source, limits)
+
+
+def test_a_long_chain_of_elif_is_no_nesting() -> None:
+    chain = "".join(f"elif x == {i}:\n    y = {i}\n" for i in range(1, 200))
+
+    assert value(f"x = 150\nif x == 0:\n    y = 0\n{chain}y") == 150
+
+
+def test_ordinary_programs_stay_far_below_the_limits() -> None:
+    source = "x = []\nfor i in range(20000):\n    x.append({'n': i, 's': str(i) * 3})\nlen(x)"
+
+    assert isinstance(finish(source), Finished)

@@ -1,0 +1,339 @@
+"""A run pauses at each tool call, can be parked, moved and replayed, and leaves no thread."""
+
+import gc
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.local.interpreter import (
+    Failed,
+    Finished,
+    Labeled,
+    Limits,
+    ReplayDiverged,
+    Run,
+    ToolCall,
+    ToolFailure,
+    parse,
+)
+from tests.local.interpreter.running import OTHER, SECRET, TOOLS, drive, plain
+
+TWO_CALLS = "a = read('x')\nb = read(name=a + '!')\nsend('bob', f'{a} {b}')\nfinal_return_value = a + b"
+
+
+def start(source: str, **options: Any) -> Run:
+    return Run(parse(source), tools=TOOLS, **options)
+
+
+def threads() -> int:
+    return sum(thread.name == "interpreter" for thread in threading.enumerate())
+
+
+def wait_for_threads(count: int) -> None:
+    end = time.monotonic() + 5
+    while threads() > count and time.monotonic() < end:
+        time.sleep(0.005)
+    assert threads() <= count
+
+
+def test_a_run_stops_at_each_call_and_goes_on_with_its_result() -> None:
+    first, second, third, end = drive(
+        start(TWO_CALLS), [Labeled("A", SECRET), Labeled("B", OTHER), Labeled(None)]
+    )
+
+    assert isinstance(first, ToolCall)
+    assert (first.tool, plain(first), first.line) == ("read", {"name": "x"}, 1)
+    assert plain(second) == {"name": "A!"}
+    assert second.arguments["name"].labels == SECRET
+    assert plain(third) == {"to": "bob", "text": "A B"}
+    assert third.arguments["to"].labels == Labels()
+    assert third.arguments["text"].labels == SECRET.join(OTHER)
+    assert end == Finished(Labeled("AB", SECRET.join(OTHER)), "str", 4)
+
+
+def test_arguments_are_bound_to_names_and_defaults_are_left_out() -> None:
+    (call,) = drive(start("send('a', copy=[1], text={'k': 2})"), [])
+
+    assert plain(call) == {"to": "a", "copy": [1], "text": {"k": 2}}
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["send('a')", "send('a', 'b', 'c', 'd')", "send('a', 'b', to='c')", "send('a', 'b', d=1)"],
+)
+def test_a_call_that_does_not_fit_the_schema_is_a_type_error_of_the_program(call: str) -> None:
+    step = start(call).advance()
+
+    assert isinstance(step, Failed)
+    assert (step.kind, step.type) == ("exception", "TypeError")
+
+
+def test_a_tool_that_fails_raises_an_exception_that_can_be_caught() -> None:
+    source = "try:\n    r = read('x')\nexcept ToolError as e:\n    r = 'no: ' + str(e)\nr"
+
+    *_, end = drive(start(source), [ToolFailure("disk full", SECRET)])
+
+    assert end == Finished(Labeled("no: disk full", SECRET), "str", 5)
+
+
+def test_a_tool_that_fails_ends_a_program_that_does_not_catch_it() -> None:
+    *_, end = drive(start("p = 1\nread('x')"), [ToolFailure("disk full", SECRET)])
+
+    assert end == Failed("exception", "ToolError", "disk full", 2, SECRET)
+
+
+def test_a_parked_run_goes_on_where_it_was() -> None:
+    run = start(TWO_CALLS)
+    run.advance()
+    run.park()
+    second = run.advance(Labeled("A", SECRET))
+    run.park()
+    run.park()
+    third = run.advance(Labeled("B"))
+    end = run.advance(Labeled(None))
+
+    assert isinstance(second, ToolCall)
+    assert isinstance(third, ToolCall)
+    assert plain(third) == {"to": "bob", "text": "A B"}
+    assert isinstance(end, Finished)
+    assert end.value == Labeled("AB", SECRET)
+    wait_for_threads(0)
+
+
+def test_a_log_is_json_and_rebuilds_the_run_elsewhere() -> None:
+    run = start(TWO_CALLS)
+    drive(run, [Labeled("A", SECRET)])
+    log = json.loads(json.dumps(run.log))
+
+    other = start(TWO_CALLS, log=log)
+    step = other.advance()
+    assert isinstance(step, ToolCall)
+    assert plain(step) == {"name": "A!"}
+    other.advance(Labeled("B"))
+    end = other.advance(Labeled(None))
+
+    assert isinstance(end, Finished)
+    assert end.value == Labeled("AB", SECRET)
+    assert other.log[: len(log)] == tuple(log)
+    run.close()
+
+
+def test_clock_and_chance_come_from_the_log_when_a_run_is_replayed() -> None:
+    source = (
+        "import random\nfrom datetime import datetime\nimport time\n"
+        "x = [datetime.now().isoformat(), time.time(), random.random(), random.randint(1, 10**9),"
+        " random.choice(list(range(1000))), random.sample(range(1000), 3)]\n"
+        "y = list(range(50))\nrandom.shuffle(y)\nread('x')\nfinal_return_value = [x, y]"
+    )
+    run = start(source)
+    run.advance()
+    copy = start(source, log=run.log)
+    copy.advance()
+
+    assert run.advance(Labeled(1)) == copy.advance(Labeled(1))
+    assert isinstance(start(source, log=run.log).advance(), Finished)
+
+
+def test_a_log_of_another_program_or_of_other_variables_is_refused() -> None:
+    run = start("read('x')\np", variables={"p": Labeled(1)})
+    run.advance()
+    run.close()
+
+    for other in (
+        start("read('y')\np", variables={"p": Labeled(1)}, log=run.log),
+        start("read('x')\np", variables={"p": Labeled(2)}, log=run.log),
+        start("read('x')\np", variables={"p": Labeled(1, SECRET)}, log=run.log),
+        start("read('x')\np", variables={"p": Labeled(1)}, is_strict=True, log=run.log),
+    ):
+        with pytest.raises(ReplayDiverged, match="another program"):
+            other.advance()
+        with pytest.raises(UsageError):
+            other.advance()
+
+
+def test_a_log_with_another_call_is_refused_and_the_program_cannot_catch_that() -> None:
+    source = "try:\n    read('x')\nexcept BaseException:\n    pass"
+    run = start(source)
+    drive(run, [Labeled(1)])
+    log = [dict(event) for event in run.log]
+    log[1]["call"] = "0" * 64
+
+    with pytest.raises(ReplayDiverged, match="otherwise than before"):
+        start(source, log=log).advance()
+
+
+def test_a_log_that_is_longer_than_the_run_is_refused() -> None:
+    run = start("read('x')")
+    drive(run, [Labeled(1)])
+
+    with pytest.raises(ReplayDiverged, match="before its log did"):
+        start("read('x')", log=[*run.log, run.log[-1]]).advance()
+
+
+@pytest.mark.parametrize("log", [[{"event": "strange"}], [{"event": "result"}], [{}], [3]])
+def test_a_log_that_is_none_is_refused(log: list[Any]) -> None:
+    with pytest.raises(UsageError, match="no log"):
+        start("1", log=log)
+
+
+def test_results_are_given_when_they_are_waited_for_and_only_then() -> None:
+    run = start("read('x')")
+    with pytest.raises(UsageError, match="does not wait"):
+        run.advance(Labeled(1))
+    run.advance()
+    with pytest.raises(UsageError, match="waits"):
+        run.advance()
+    run.advance(Labeled(1))
+    with pytest.raises(UsageError, match="over"):
+        run.advance()
+
+
+@pytest.mark.parametrize("bad", [{1: 2}, {"a": {3}}, float("nan"), object(), (1,)])
+def test_a_result_that_is_no_json_is_refused_and_the_run_goes_on_waiting(bad: Any) -> None:
+    run = start("read('x')")
+    run.advance()
+    with pytest.raises(UsageError, match="JSON"):
+        run.advance(Labeled(bad))
+
+    assert run.advance(Labeled(1)) == Finished(Labeled(1), "int", 1)
+
+
+def test_what_comes_in_is_copied() -> None:
+    given = {"k": [1]}
+    run = start("x = read('x')\nread('y')\nx")
+    run.advance()
+    run.advance(Labeled(given))
+    given["k"].append(2)
+    end = run.advance(Labeled(None))
+
+    assert isinstance(end, Finished)
+    assert end.value.value == {"k": [1]}
+
+
+def test_closing_parking_and_forgetting_a_run_ends_its_thread() -> None:
+    wait_for_threads(0)
+    runs = [start("for i in range(9):\n    sorted([1], key=lambda v: read('x'))") for _ in range(3)]
+    for run in runs:
+        run.advance()
+    assert threads() == 3
+    runs[0].close()
+    runs[1].park()
+    wait_for_threads(1)
+    runs.clear()
+    del run
+    gc.collect()
+
+    wait_for_threads(0)
+
+
+def test_finally_blocks_do_not_run_when_a_run_is_given_up() -> None:
+    run = start("x = []\ntry:\n    read('x')\nfinally:\n    x.append(1)\n    read('y')")
+    run.advance()
+    run.close()
+    wait_for_threads(0)
+
+    assert run.names()["x"].value == []
+
+
+def test_waiting_for_a_tool_does_not_count_as_time_of_the_program() -> None:
+    run = start("read('x')\n1", limits=Limits(seconds=0.05))
+    run.advance()
+    time.sleep(0.1)
+
+    assert run.advance(Labeled(1)) == Finished(Labeled(1), "int", 2)
+
+
+def test_names_shows_the_variables_at_a_pause_and_at_the_end() -> None:
+    run = start("import json\nx = {1, 2}\ndef f(): pass\ny = read('x')\nz = (y, f)")
+    run.advance()
+    before = run.names()
+    run.advance(Labeled("A", SECRET))
+    after = run.names()
+
+    assert before["x"] == Labeled([1, 2])
+    assert before["f"] == Labeled({"type": "function"})
+    assert "y" not in before
+    assert after["y"] == Labeled("A", SECRET)
+    assert after["json"] == Labeled({"type": "module"})
+
+
+def test_printed_lines_are_kept() -> None:
+    run = start("print('a', 1)\nprint([2], sep='-')\nprint()")
+    run.advance()
+
+    assert run.output == ("a 1", "[2]", "")
+
+
+def test_a_fault_of_the_policy_is_the_callers_and_not_the_programs() -> None:
+    def broken(_: Labels) -> bool:
+        raise ZeroDivisionError
+
+    run = start("try:\n    if 1: pass\nexcept Exception:\n    pass", may_branch=broken)
+
+    with pytest.raises(ZeroDivisionError):
+        run.advance()
+
+
+def test_a_thousand_calls_cost_no_more_each_than_a_hundred() -> None:
+    def steps(count: int) -> int:
+        run = start(f"for i in range({count}):\n    last = read(str(i))\nlast")
+        step, calls = run.advance(), 0
+        while isinstance(step, ToolCall):
+            calls += 1
+            step = run.advance(Labeled(calls))
+        assert isinstance(step, Finished)
+        assert step.value.value == count
+        return run._job.machine._steps + len(run.log)
+
+    assert steps(1000) < 12 * steps(100)
+
+
+def test_runs_do_not_share_anything() -> None:
+    first = start("x = read('x')\nx", variables={"p": Labeled([])})
+    second = start("x = read('x')\nx", variables={"p": Labeled([])})
+    first.advance()
+    second.advance()
+
+    assert first.advance(Labeled("one", SECRET)) == Finished(Labeled("one", SECRET), "str", 2)
+    assert second.advance(Labeled("two")) == Finished(Labeled("two"), "str", 2)
+
+
+def test_a_class_given_to_a_typed_tool_becomes_its_schema_and_types_the_result() -> None:
+    tools = {"parse_with_ai": {"properties": {"query": {}, "output_schema": {}}}}
+    source = (
+        "from pydantic import BaseModel\nclass Mail(BaseModel):\n    to: str\n    count: int = 1\n"
+        "m = parse_with_ai('q', output_schema={})\nfinal_return_value = {}"
+    )
+
+    def run(schema: str, result: str, given: Any) -> tuple[Any, Any]:
+        made = Run(
+            parse(source.format(schema, result)),
+            tools=tools,
+            typed={"parse_with_ai": "output_schema"},
+        )
+        call = made.advance()
+        assert isinstance(call, ToolCall)
+        return call.arguments["output_schema"].value, made.advance(Labeled(given, SECRET))
+
+    schema, end = run("Mail", "[m.to, m.count, type(m).__name__]", {"to": "a", "count": "2"})
+    assert schema == {
+        "title": "Mail",
+        "type": "object",
+        "properties": {"to": {"type": "string"}, "count": {"type": "integer"}},
+        "required": ["to"],
+    }
+    assert end.value == Labeled(["a", 2, "Mail"], SECRET)
+    schema, end = run("list[Mail]", "m[0].to", [{"to": "a"}])
+    assert schema["items"] == {"$ref": "#/$defs/Mail"}
+    assert end.value == Labeled("a", SECRET)
+    schema, end = run("int", "m + 1", "41")
+    assert (schema, end.value) == ({"type": "integer"}, Labeled(42, SECRET))
+    schema, end = run("{'type': 'integer'}", "m", "41")
+    assert (schema, end.value) == ({"type": "integer"}, Labeled("41", SECRET))
+    _, end = run("Mail", "m", {"count": 1})
+    assert (end.kind, end.type, end.labels) == ("exception", "ValidationError", SECRET)

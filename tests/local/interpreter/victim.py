@@ -1,0 +1,95 @@
+"""The process that hostile programs run in: a program a line in, how it ended a line out.
+
+An audit hook, which Python code cannot remove, writes down whatever a program gets Python to do
+besides computing: opening, importing, compiling, starting something, reading a frame.
+"""
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.local.interpreter import (
+    Failed,
+    Finished,
+    Labeled,
+    Limits,
+    ProgramRefused,
+    Run,
+    ToolCall,
+    parse,
+)
+
+SECRET = Labels(tags=frozenset({"secret"}))
+TOOLS = {
+    "send": {"properties": {"to": {}, "body": {}}, "required": ["to", "body"]},
+    "read": {"properties": {"name": {}}, "required": ["name"]},
+}
+# What the interpreter itself does: it waits on a thread, and knows values that hold themselves.
+_HARMLESS = ("_thread.start_new_thread", "builtins.id")
+_TEXTS = ("<unknown>", "<program>")
+_trespasses: list[str] = []
+
+
+def _watch(event: str, args: tuple[Any, ...]) -> None:
+    # Trees and tables of names are made of texts, which makes no code; for the line of an error
+    # Python then looks for a file of the text's name.
+    if (event == "compile" and args[1] in _TEXTS) or (event == "open" and args[0] in _TEXTS):
+        return
+    if event not in _HARMLESS:
+        _trespasses.append(f"{event} {args!r:.100}")
+
+
+def end_of(program: str, limits: Limits) -> dict[str, Any]:
+    """Run a program to its end, with a result for each tool."""
+    try:
+        run = Run(
+            parse(program, limits),
+            tools=TOOLS,
+            variables={"secret": Labeled("k3y", SECRET)},
+            limits=limits,
+        )
+    except ProgramRefused as refusal:
+        return {"ends": "refused", "says": str(refusal)}
+    step = run.advance()
+    while isinstance(step, ToolCall):
+        labels = Labels()
+        for argument in step.arguments.values():
+            labels = labels.join(argument.labels)
+        step = run.advance(Labeled("result", labels))
+    return _described(step)
+
+
+def _described(step: Finished | Failed) -> dict[str, Any]:
+    if isinstance(step, Finished):
+        tags = sorted(step.value.labels.tags)
+        return {"ends": "gives", "says": "", "value": step.value.value, "tags": tags}
+    tags = sorted(step.labels.tags)
+    ends = {"exception": "fails", "value": "fails"}.get(step.kind, step.kind)
+    says = {"exception": step.type, "value": "value"}.get(step.kind, step.message)
+    return {"ends": ends, "says": says, "message": step.message, "tags": tags}
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    # Python imports this one only when the first date is read.
+    warm = end_of("import datetime\ndatetime.datetime.strptime('2020', '%Y').year", Limits())
+    assert warm["ends"] == "gives", warm
+    sys.addaudithook(_watch)
+    for line in sys.stdin:
+        request = json.loads(line)
+        _trespasses.clear()
+        end = end_of(request["program"], Limits(**request["limits"]))
+        reply = json.dumps({**end, "trespasses": list(_trespasses)})
+        sys.stdout.write(reply + "\n")
+        sys.stdout.flush()
+
+
+def as_request(program: str, limits: Limits) -> str:
+    """The line that asks for a program."""
+    return json.dumps({"program": program, "limits": dataclasses.asdict(limits)})
+
+
+if __name__ == "__main__":
+    main()
