@@ -1,0 +1,224 @@
+"""Thresholds and modes; classifiers that ask, and what happens when nobody answers."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.headers import Classifier, FeaturesHeader
+from langchain_sequrity.local.screening import Finding, Screen
+from langchain_sequrity.local.screening.findings import WITHHELD
+from langchain_sequrity.local.screening.keywords import score
+from langchain_sequrity.local.screening.sensitivity import MODES
+from tests.local.screening.screens import Recorder, nobody, redacted, screen
+
+TOXIC = screen(classifiers=("toxicity_filter",))
+
+
+def toxicity(threshold: float | None = None, mode: str | None = None) -> Classifier:
+    if threshold is None:
+        return Classifier(name="toxicity_filter", mode=mode)
+    return Classifier(name="toxicity_filter", threshold=threshold, mode=mode)
+
+
+# Thresholds
+
+
+@pytest.mark.parametrize(
+    ("classifier", "threshold"),
+    [
+        (toxicity(), 0.5),
+        (toxicity(0.7), 0.7),
+        (toxicity(mode="strict"), 0.2),
+        (toxicity(mode="high sensitivity"), 0.35),
+        (toxicity(mode="normal"), 0.5),
+        (toxicity(mode="low sensitivity"), 0.8),
+        (toxicity(0.9, "strict"), 0.2),
+        (toxicity(0.1, "Low_Sensitivity"), 0.8),
+        (toxicity(mode=" HIGH-sensitivity "), 0.35),
+        (toxicity(0.3, "whatever"), 0.3),
+        (toxicity(0.0), 0.0),
+        (toxicity(1.0), 1.0),
+    ],
+)
+def test_a_classifier_strikes_from_its_threshold_on(
+    classifier: Classifier, threshold: float
+) -> None:
+    looking = screen(classifiers=(classifier,))
+    struck = looking.look_at("x", ask=lambda _name, _text: threshold)
+    assert struck.denied == Finding("toxicity_filter", "score", score=threshold)
+    if threshold:
+        assert looking.look_at("x", ask=lambda _name, _text: threshold - 0.01).denied is None
+
+
+def test_an_unknown_mode_is_said_with_the_known_ones() -> None:
+    [note] = screen(classifiers=(toxicity(0.3, "wild\x1b[2J"),)).notes
+    assert note.startswith(
+        r"The mode `wild\x1b[2J` of `toxicity_filter` is not known, so the threshold 0.3 applies."
+    )
+    assert all(f"`{mode}`" in note for mode in MODES)
+
+
+def test_known_modes_need_no_note() -> None:
+    assert screen(classifiers=tuple(toxicity(mode=mode) for mode in MODES)).notes == ()
+
+
+def test_of_a_classifier_that_comes_twice_the_lower_threshold_counts() -> None:
+    for pair in ((toxicity(0.3), toxicity(0.6)), (toxicity(0.6), toxicity(0.3))):
+        looking = screen(classifiers=pair)
+        assert looking.look_at("x", ask=lambda _name, _text: 0.4).denied is not None
+
+
+# What is asked
+
+
+def test_it_is_asked_about_all_texts_keys_and_numbers() -> None:
+    ask = Recorder()
+    value = {"to": ["ann", {"b": "line\nbreak"}], "n": 5, "no": None, "yes": True}
+    TOXIC.look_at(value, ask=ask)
+    assert ask.asked == [("toxicity_filter", "to\nann\nb\nline\nbreak\nn\n5\nno\nyes\nTrue")]
+
+
+def test_it_sees_only_what_the_rules_have_left() -> None:
+    ask = Recorder()
+    looking = screen("url_blocker", classifiers=("pii_redaction", "toxicity_filter"))
+    looking.look_at("a@b.example http://x.example/secret", ask=ask)
+    assert ask.asked == [("toxicity_filter", "[E-MAIL ADDRESS REDACTED] [URL BLOCKED]")]
+
+
+@pytest.mark.parametrize("value", [None, "", " \n", [], {}, [None, {}]])
+def test_it_is_not_asked_about_nothing(value: Any) -> None:
+    assert redacted(TOXIC, value) == value
+
+
+def test_the_first_that_strikes_is_the_last_that_is_asked() -> None:
+    ask = Recorder(healthcare_topic_guardrail=1)
+    looking = screen(
+        classifiers=("toxicity_filter", "healthcare_topic_guardrail", "finance_topic_guardrail")
+    )
+    outcome = looking.look_at("x", ask=ask)
+    assert [name for name, _ in ask.asked] == ["toxicity_filter", "healthcare_topic_guardrail"]
+    assert outcome.denied == Finding("healthcare_topic_guardrail", "score", score=1.0)
+
+
+@pytest.mark.parametrize("place", [0, 15_990, 16_000, 31_700, 500_000, 999_980])
+def test_no_place_of_a_long_text_escapes(place: int) -> None:
+    text = ("x " * 500_000)[:place] + " kill you " + "y " * ((1_000_000 - place) // 2)
+    outcome = TOXIC.look_at(text, ask=lambda _, piece: float("kill you" in piece))
+    assert outcome.denied is not None
+
+
+def test_a_text_too_long_to_ask_about_is_struck_without_asking() -> None:
+    outcome = TOXIC.look_at("x" * 2_000_000, ask=nobody)
+    assert outcome.denied == Finding("toxicity_filter", "text too long to be classified")
+
+
+# Strikes
+
+
+@pytest.mark.parametrize("value", ["bad words", {"bad": "words"}, ["bad", 5], 7])
+def test_where_it_strikes_nothing_of_the_value_is_left(value: Any) -> None:
+    outcome = TOXIC.look_at(value, ask=lambda _name, _text: 0.9)
+    assert outcome.value == WITHHELD
+    assert outcome.denied == Finding("toxicity_filter", "score", score=0.9)
+    assert outcome.findings == (outcome.denied,)
+
+
+def test_paths_of_other_findings_do_not_quote_what_is_withheld() -> None:
+    looking = screen("url_blocker", classifiers=("toxicity_filter",))
+    outcome = looking.look_at(
+        {"idiot": ["http://a.example", "http://b.example"]}, ask=lambda _name, _text: 1.0
+    )
+    assert outcome.findings == (
+        Finding("url_blocker", "url", count=2),
+        Finding("toxicity_filter", "score", score=1.0),
+    )
+
+
+@pytest.mark.parametrize(
+    "answer", [None, True, False, "0.1", -0.1, 1.1, float("nan"), float("inf"), [0.1], {}, 10**400]
+)
+def test_an_answer_that_is_no_score_is_a_strike(answer: Any) -> None:
+    outcome = TOXIC.look_at("x", ask=lambda _name, _text: answer)
+    assert outcome.value == WITHHELD
+    assert outcome.denied is not None
+    assert outcome.denied.kind == "no answer, the classifier gave no number from 0 to 1"
+
+
+def test_a_classifier_that_fails_is_a_strike_that_does_not_quote_the_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(_name: str, text: str) -> float:
+        raise LookupError(text)
+
+    with caplog.at_level(logging.WARNING, "langchain_sequrity.local"):
+        outcome = TOXIC.look_at("secret text", ask=fail)
+    assert outcome.value == WITHHELD
+    assert str(outcome.denied) == (
+        "`toxicity_filter`: no answer, the classifier failed with `LookupError` at `$`"
+    )
+    assert "toxicity_filter" in caplog.text
+
+
+def test_stopping_the_program_is_no_failure_of_the_classifier() -> None:
+    def stop(_name: str, _text: str) -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        TOXIC.look_at("x", ask=stop)
+
+
+# Off
+
+
+@pytest.mark.parametrize("features", [None, FeaturesHeader(), FeaturesHeader.dual_llm()])
+def test_nothing_on_looks_at_nothing(features: FeaturesHeader | None) -> None:
+    looking = Screen.from_features(features)
+    value = {"x": object()}
+    assert not looking.is_on
+    assert looking.look_at(value, ask=nobody).value is value
+
+
+# Keywords
+
+KEYWORDS = [
+    ("toxicity_filter", "You are a stupid idiot", "You are a kind person"),
+    ("toxicity_filter", "I will KILL\nyou", "skill, youth and killjoys"),
+    ("toxicity_filter", "you \uff49\uff44\uff49\uff4f\uff54", "the idiom"),
+    ("healthcare_topic_guardrail", "my doctor gave me pills", "my mechanic gave me keys"),
+    ("healthcare_topic_guardrail", '{"bloodPressure": 120}', '{"tirePressure": 120}'),
+    ("healthcare_topic_guardrail", "type 2 diabetes", "type 2 errors"),
+    ("finance_topic_guardrail", "Compare stock prices and bonds", "Compare shoe sizes"),
+    ("finance_topic_guardrail", "interest_rates: 4%", "an interesting rating"),
+]
+
+
+@pytest.mark.parametrize(("name", "on_topic", "off_topic"), KEYWORDS)
+def test_keywords_tell_a_topic(name: str, on_topic: str, off_topic: str) -> None:
+    assert score(name, on_topic) >= 0.5
+    assert score(name, off_topic) == 0
+
+
+def test_one_word_that_only_hints_is_not_enough_by_default_but_for_strict() -> None:
+    hint = score("finance_topic_guardrail", "I walked along the bank of the river")
+    assert MODES["strict"] <= hint < MODES["normal"]
+
+
+def test_a_keyword_at_the_end_of_a_long_text_counts() -> None:
+    assert score("toxicity_filter", "word " * 100_000 + "idiot") >= 0.5
+
+
+@pytest.mark.parametrize(
+    "name", ["toxicity_filter", "healthcare_topic_guardrail", "finance_topic_guardrail"]
+)
+def test_a_score_is_never_above_one_and_markers_score_nothing(name: str) -> None:
+    everything = "idiot moron shit cancer biopsy insulin mortgage dividend portfolio stock"
+    assert score(name, everything * 5 + " " + everything) == 1
+    for marker in ("[CARD NUMBER REDACTED]", "[IBAN REDACTED]", "[URL BLOCKED]", WITHHELD):
+        assert score(name, marker) == 0
+
+
+def test_an_unknown_classifier_has_no_keywords() -> None:
+    with pytest.raises(UsageError, match="no keywords for the classifier `pii_redaction`"):
+        score("pii_redaction", "x")
