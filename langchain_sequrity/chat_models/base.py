@@ -27,7 +27,7 @@ from langchain_sequrity.chat_models.tools import (
     write_tool_choice,
 )
 from langchain_sequrity.chat_models.turn import Turn
-from langchain_sequrity.errors import NotFound, UsageError
+from langchain_sequrity.errors import StatusError, UsageError
 
 if TYPE_CHECKING:
     from langchain_sequrity.chat_models.structured_output import Method, Schema
@@ -179,8 +179,8 @@ class SequrityChatModel(Parameters):
         transport = self._transport()
         try:
             return transport.send(turn.call, turn.read)
-        except NotFound as error:
-            turn = turn.after_not_found(error)
+        except StatusError as error:
+            turn = turn.after_refusal(error)
         return transport.send(turn.call, turn.read)
 
     @override
@@ -195,8 +195,8 @@ class SequrityChatModel(Parameters):
         transport = self._transport()
         try:
             return await transport.asend(turn.call, turn.read)
-        except NotFound as error:
-            turn = turn.after_not_found(error)
+        except StatusError as error:
+            turn = turn.after_refusal(error)
         return await transport.asend(turn.call, turn.read)
 
     @override
@@ -217,8 +217,8 @@ class SequrityChatModel(Parameters):
         transport = self._transport()
         try:
             yield from transport.stream(turn.call, turn.new_reader)
-        except NotFound as error:
-            turn = turn.after_not_found(error)
+        except StatusError as error:
+            turn = turn.after_refusal(error)
         else:
             return
         yield from transport.stream(turn.call, turn.new_reader)
@@ -246,8 +246,8 @@ class SequrityChatModel(Parameters):
             async with aclosing(transport.astream(turn.call, turn.new_reader)) as messages:
                 async for message in messages:
                     yield message
-        except NotFound as error:
-            turn = turn.after_not_found(error)
+        except StatusError as error:
+            turn = turn.after_refusal(error)
         else:
             return
         async with aclosing(transport.astream(turn.call, turn.new_reader)) as messages:

@@ -4,6 +4,7 @@ Everything here is decided without I/O. The model's four methods send `call` and
 `read`, or the events to a reader of `new_reader`.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
@@ -13,16 +14,29 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 from langchain_sequrity.connection import Connection
-from langchain_sequrity.errors import NotFound, PolicyDenied, SessionExpired, UsageError
+from langchain_sequrity.errors import (
+    NotFound,
+    PolicyDenied,
+    SessionExpired,
+    StatusError,
+    UsageError,
+)
 from langchain_sequrity.history import NEW_SESSION, prepare
 from langchain_sequrity.wire.chunks import as_chunk
-from langchain_sequrity.wire.dual_llm import METADATA_KEY, may_be_dual, refuse_doubtful, unwrap
+from langchain_sequrity.wire.dual_llm import (
+    HISTORY_MISMATCH,
+    METADATA_KEY,
+    may_be_dual,
+    refuse_doubtful,
+    unwrap,
+)
 from langchain_sequrity.wire.envelope_stream import DoubtReader, EnvelopeReader
 from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.wire.json_text import dumps, read_arguments
 
 OnDenied = Literal["raise", "message"]
 OnSessionExpired = Literal["raise", "restart"]
+_logger = logging.getLogger("langchain_sequrity")
 Describe = Callable[[Reply], Mapping[str, Any]]
 
 
@@ -81,6 +95,7 @@ class Turn:
         session_id: A session that the caller names, `"new"`, or `None`.
         configured_session_id: A session to start with, where the history has none yet.
         extra_headers: Headers of this call only.
+        forked_from: The session that the history is a fork of, where that is known.
 
     Raises:
         UsageError: If the messages or parameters cannot be sent.
@@ -92,6 +107,7 @@ class Turn:
     session_id: str | None = None
     configured_session_id: str | None = None
     extra_headers: Mapping[str, str] | None = None
+    forked_from: str | None = None
     connection: Connection = field(init=False)
     dual_llm: bool | None = field(init=False)
     call: Call = field(init=False)
@@ -129,9 +145,11 @@ class Turn:
         self, index: int, messages: Sequence[BaseMessage]
     ) -> tuple[Sequence[BaseMessage], Mapping[str, Any]]:
         """What is new after a message of the session, and the fields that name that message."""
-        reply_id = messages[index].response_metadata.get("id")
+        last = messages[index]
+        reply_id = last.response_metadata.get("id")
         new = messages[index + 1 :]
-        if not reply_id or not new or "previous_response_id" in self.params:
+        is_edited = isinstance(last, AIMessage) and not _has_its_calls(last)
+        if not reply_id or not new or is_edited or "previous_response_id" in self.params:
             return messages, self.params
         return new, {**self.params, "previous_response_id": reply_id}
 
@@ -161,14 +179,25 @@ class Turn:
         certain = self.dual_llm is True
         return EnvelopeReader(reader, self._judge_chunk, certain=certain)
 
-    def after_not_found(self, error: NotFound) -> "Turn":
-        """What to do after a 404: the turn in a new session, if that is what it takes.
+    def after_refusal(self, error: StatusError) -> "Turn":
+        """What to do after a refusal: the turn in a new session, if that is what it takes.
+
+        A history that was forked (time travel, an edited tool call) is no longer that of its
+        session (`docs/behaviour.md`, T1). It goes on in a new one, which the reply tells.
 
         Raises:
-            NotFound: If no session was resumed, or the error is not about the request itself.
-            SessionExpired: If one was, and the model does not restart.
+            StatusError: If the refusal has nothing to do with a session that was resumed.
+            SessionExpired: If the session is gone, and the model does not restart.
         """
         if self.call.session_id is None or error.inside_reply:
+            raise error
+        if _is_mismatch(error) and self.session_id is None:
+            _logger.warning(
+                "The history differs from that of session %s; it goes on in a new session.",
+                self.call.session_id,
+            )
+            return replace(self, session_id=NEW_SESSION, forked_from=self.call.session_id)
+        if not isinstance(error, NotFound):
             raise error
         if self.settings.on_session_expired == "restart":
             return replace(self, session_id=NEW_SESSION)
@@ -184,6 +213,8 @@ class Turn:
         facts: dict[str, Any] = {}
         if session_id is not None:
             facts = {"session_id": session_id, "digest": self._seal(session_id)}
+        if self.forked_from is not None:
+            facts["forked_from"] = self.forked_from
         if request_id := head.headers.get("x-request-id"):
             facts["request_id"] = request_id
         described: dict[str, Any] = {METADATA_KEY: facts}
@@ -213,6 +244,27 @@ class Turn:
     def _judge_chunk(self, chunk: AIMessageChunk) -> AIMessageChunk:
         message = self._judge(chunk)
         return message if isinstance(message, AIMessageChunk) else as_chunk(message)
+
+
+def _has_its_calls(message: AIMessage) -> bool:
+    """Whether a message of Responses still makes the calls that its content shows."""
+    came = [
+        (block.get("call_id"), block.get("name"), block.get("arguments"))
+        for block in message.content
+        if isinstance(block, dict) and block.get("type") == "function_call"
+    ]
+    calls = [(call["id"], call["name"], call["args"]) for call in message.tool_calls]
+    if message.invalid_tool_calls or len(came) != len(calls):
+        return not calls
+    return all(
+        (call_id, name) == call[:2] and read_arguments(arguments)[0] == call[2]
+        for (call_id, name, arguments), call in zip(came, calls, strict=True)
+    )
+
+
+def _is_mismatch(error: StatusError) -> bool:
+    body = error.body
+    return isinstance(body, Mapping) and body.get("type") == HISTORY_MISMATCH
 
 
 def _dumps(body: dict[str, Any]) -> bytes:

@@ -21,10 +21,11 @@ from langchain_sequrity.headers import (
 )
 from langchain_sequrity.local import body as bodies
 from langchain_sequrity.local import guard
-from langchain_sequrity.local.chats import Chats, Services
+from langchain_sequrity.local.chats import Chats
 from langchain_sequrity.local.edge import Edge
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.responses import error_response, json_response, problem_response
+from langchain_sequrity.local.services import Services
 from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH, Route
 
 # Anyone may ask for a check of headers, and a header that can be sent is far shorter.
@@ -103,8 +104,6 @@ def _validated(data: bytes) -> dict[str, Any]:
 
 def _later(route: Route) -> str | None:
     """What a later version brings that this endpoint needs, or `None`."""
-    if route.endpoint_type == "lang-graph":
-        return "`lang-graph` endpoint"
     if route.suffix == "generate":
         return "policy generation (`generate`)"
     return None
@@ -118,7 +117,7 @@ def _refusing(
         refuse(
             501,
             f"This version of the local server does not have the {what} yet. Use the hosted "
-            "service, or the endpoint types `chat`, `code` and `agent`.",
+            "service.",
         )
 
     return endpoint

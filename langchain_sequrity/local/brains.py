@@ -1,6 +1,6 @@
 """What answers a chat: the protocol, and any LangChain chat model behind it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,10 +38,31 @@ class BrainContext:
     Attributes:
         role: Who is asked: `chat`, `planner`, `quarantined`, `classifier` or `policy`.
         endpoint_type: First segment of the path that the request came in on, such as `chat`.
+        plan: What a planner may use; it is in the planner's prompt, too, as text.
+        classifier: The classifier's name.
     """
 
     role: str = "chat"
     endpoint_type: str = "chat"
+    plan: "PlanContext | None" = None
+    classifier: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanContext:
+    """What a program may use, for brains that do not read prompts.
+
+    Attributes:
+        tools: The caller's tools, with the names that programs use.
+        internal_tools: Internal tools that are enabled.
+        tool_choice: Which tool is to be called, as in `ChatRequest`.
+        response_format: What the answer must look like, as in `ChatRequest`.
+    """
+
+    tools: Sequence[dict[str, Any]] = ()
+    internal_tools: Sequence[str] = ()
+    tool_choice: str | dict[str, str] | None = None
+    response_format: dict[str, Any] | None = None
 
 
 class Brain(Protocol):

@@ -2,9 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,46 +16,21 @@ from starlette.responses import Response
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.local import body as bodies
 from langchain_sequrity.local import guard
-from langchain_sequrity.local.brains import Brain
-from langchain_sequrity.local.edge import RequestRecord
 from langchain_sequrity.local.idempotency import Replies, StoredReply
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.responses import EventStream, json_response
-from langchain_sequrity.local.sessions import SessionStore, bearer_digest
-from langchain_sequrity.local.turn import Fidelity, Incoming, Turn
+from langchain_sequrity.local.services import Services
+from langchain_sequrity.local.sessions import bearer_digest
+from langchain_sequrity.local.turn import Incoming, Turn
 from langchain_sequrity.wire.exchange import Event
 from langchain_sequrity.wire.routes import Route
 from langchain_sequrity.wire.sse import write_event
 
-MAX_TURNS_AT_ONCE = 512
 # What decides on a reply beside path and body.
 _DECIDING = ("x-session-id", "x-features", "x-policy", "x-config")
 T = TypeVar("T")
 
 logger = logging.getLogger("langchain_sequrity.local")
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What the app needs.
-
-    Attributes:
-        store: Where sessions live.
-        brain: What answers.
-        api_keys: Keys that are allowed, or `None` for any.
-        hosts: Names that a Host header may have, or `None` for any.
-        fidelity: Which fields are honoured.
-        on_request: Called once for each answered request, on the server's thread.
-        max_turns_at_once: How many turns may run; one more is refused with 429.
-    """
-
-    store: SessionStore
-    brain: Brain
-    api_keys: Sequence[str] | None = field(default=None, repr=False)
-    hosts: frozenset[str] | None = guard.LOOPBACK_NAMES
-    fidelity: Fidelity = "full"
-    on_request: Callable[[RequestRecord], None] | None = None
-    max_turns_at_once: int = MAX_TURNS_AT_ONCE
 
 
 class Chats:
@@ -109,9 +83,7 @@ class Chats:
             refuse(429, "Too many turns are running at once. Try again.", retry_after=1)
         self._running += 1
         try:
-            return await self._in_thread(
-                partial(Turn, incoming, services.store, services.brain, services.fidelity)
-            )
+            return await self._in_thread(partial(Turn, incoming, services))
         except BaseException:
             self._running -= 1
             raise

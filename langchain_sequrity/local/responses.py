@@ -22,7 +22,12 @@ def json_response(
 
 
 def problem_response(
-    status: int, detail: Any, message: str, headers: Mapping[str, str] | None = None
+    status: int,
+    detail: Any,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    kind: str | None = None,
 ) -> Response:
     """Answer with an error.
 
@@ -31,11 +36,13 @@ def problem_response(
         detail: A sentence, or a list of validation problems; where Sequrity's clients look.
         message: The same as one sentence; where OpenAI's clients look.
         headers: Headers of the reply.
+        kind: What programs may tell the error by.
 
     Returns:
         The reply.
     """
-    return json_response({"detail": detail, "message": message}, status, headers)
+    told = {} if kind is None else {"type": kind}
+    return json_response({"detail": detail, "message": message, **told}, status, headers)
 
 
 def error_response(error: StatusError) -> Response:
@@ -47,8 +54,9 @@ def error_response(error: StatusError) -> Response:
     if error.retry_after is not None:
         headers["Retry-After"] = f"{error.retry_after:g}"
     text = str(error)
-    detail = error.body.get("detail", text) if isinstance(error.body, dict) else text
-    return problem_response(error.status or 500, detail, text, headers)
+    body = error.body if isinstance(error.body, dict) else {}
+    detail = body.get("detail", text)
+    return problem_response(error.status or 500, detail, text, headers, kind=body.get("type"))
 
 
 class EventStream(StreamingResponse):

@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, get_args
@@ -13,13 +13,12 @@ from langchain_core.language_models import BaseChatModel
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.brains import Brain, ModelBrain
-from langchain_sequrity.local.chats import Services
 from langchain_sequrity.local.edge import RequestRecord
 from langchain_sequrity.local.guard import LOOPBACK_NAMES
 from langchain_sequrity.local.models import DeterministicModel
 from langchain_sequrity.local.script import Script, ScriptBrain
+from langchain_sequrity.local.services import Fidelity, Services
 from langchain_sequrity.local.sessions import MemorySessions, SessionStore
-from langchain_sequrity.local.turn import Fidelity
 
 _MAX_HEADER_BYTES = 1024 * 1024  # far above our own limit, so that the refusal is ours
 _GRACE_SECONDS = 1  # for replies under way when the server stops; uvicorn takes whole seconds
@@ -42,6 +41,8 @@ class LocalServer:
             service documents, and answers streams with plain JSON.
         store: Where sessions live; in memory by default.
         on_request: Called once for each answered request, on the server's thread.
+        replacing_tools: Names of the tools whose results may put their own labels in the place of
+            those of the arguments (`combine_meta: replace`).
 
     Raises:
         UsageError: If it would listen beyond loopback without keys, or an option has no meaning.
@@ -68,6 +69,7 @@ class LocalServer:
         fidelity: Fidelity = "full",
         store: SessionStore | None = None,
         on_request: Callable[[RequestRecord], None] | None = None,
+        replacing_tools: Collection[str] = (),
     ) -> None:
         _check(host, api_keys, fidelity)
         self.sessions: SessionStore = MemorySessions() if store is None else store
@@ -80,6 +82,7 @@ class LocalServer:
             hosts=LOOPBACK_NAMES if host in LOOPBACK_NAMES else None,
             fidelity=fidelity,
             on_request=on_request,
+            replacing_tools=frozenset(replacing_tools),
         )
         self._running: _Running | None = None
 
@@ -110,6 +113,7 @@ class LocalServer:
         running, self._running = self._running, None
         if running is not None:
             running.stop()
+            self._services.runs.close()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the server has stopped, at most `timeout` seconds."""

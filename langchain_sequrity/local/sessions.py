@@ -46,6 +46,7 @@ class Session:
         calls: How many tool calls were handed out.
         reply: Id of the last reply, by which a request can go on from it.
         max_turns: How many turns it has, or `None` for no limit.
+        state: What policies and programs remember, if there are any.
     """
 
     bearer: str
@@ -57,6 +58,7 @@ class Session:
     calls: int = 0
     reply: str | None = None
     max_turns: int | None = None
+    state: object = None
 
     @property
     def short(self) -> str:

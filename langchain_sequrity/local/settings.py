@@ -1,10 +1,6 @@
-"""The three JSON headers of a request, and what of them this server can honour.
+"""The three JSON headers of a request: those of its session, or none (`docs/behaviour.md`, T1)."""
 
-A policy that cannot be enforced is never ignored: the request is refused with 501 and the reason
-(`docs/local-server.md`).
-"""
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import (
@@ -36,12 +32,11 @@ def apply(session: Session, headers: Mapping[str, str], *, new: bool) -> None:
 
     Raises:
         StatusError: 400 for a header that cannot be read, 409 for one that differs from the
-            session's, 501 for what this server cannot do.
+            session's.
     """
     sent = {name: _read(kind, headers[name]) for name, kind in _KINDS.items() if name in headers}
     written = {name: write_header(header) for name, header in sent.items()}
     if new:
-        _refuse_what_is_missing(sent)
         session.headers = written
         session.max_turns = _max_turns(sent.get("x-config"))
         return
@@ -63,33 +58,3 @@ def _read(kind: type[Header], text: str) -> Header:
 
 def _max_turns(config: Header | None) -> int | None:
     return config.fsm.max_n_turns if isinstance(config, ConfigHeader) and config.fsm else None
-
-
-def _refuse_what_is_missing(sent: Mapping[str, Header]) -> None:
-    for name in sent:
-        for what in _missing(sent[name]):
-            refuse(
-                501,
-                f"This version of the local server has no {what} yet, and does not run a request "
-                f"without it. Leave it out of `{name}`, or send the request to the hosted service.",
-            )
-
-
-def _missing(header: Header) -> Iterator[str]:
-    """What a header asks for that a later version brings."""
-    if isinstance(header, FeaturesHeader):
-        if header.agent_arch == "dual-llm":
-            yield "dual-LLM mode (`agent_arch`)"
-        if header.content_classifiers:
-            yield "content classifiers (`content_classifiers`)"
-        if header.content_blockers:
-            yield "content blockers (`content_blockers`)"
-    if isinstance(header, PolicyHeader):
-        if header.codes and (header.codes.code or "").strip():
-            yield "policy engine for `codes`"
-        if header.auto_gen:
-            yield "policy generation (`auto_gen`)"
-        if header.mode not in (None, "standard"):
-            yield f"policy mode `{header.mode}`"
-        if header.presets and header.presets.default_allow is False:
-            yield "policy engine for `default_allow: false`"

@@ -7,32 +7,31 @@ import re
 import time
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, islice
-from typing import Any, Literal
+from typing import Any
 
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
-    BaseMessage,
     ToolMessage,
     message_chunk_to_message,
 )
-from langchain_core.messages.tool import ToolCallChunk
 
 from langchain_sequrity.local import settings
+from langchain_sequrity.local.answering import Answering, Asked, DualAnswer, SingleAnswer
 from langchain_sequrity.local.body import parse
-from langchain_sequrity.local.brains import Brain, BrainContext
-from langchain_sequrity.local.history import complete
+from langchain_sequrity.local.configuration import configure
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.local.sessions import Session, SessionStore, resume
+from langchain_sequrity.local.services import Services
+from langchain_sequrity.local.sessions import Session, resume
+from langchain_sequrity.wire.dual_llm import HISTORY_MISMATCH
 from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead
 from langchain_sequrity.wire.formats import FORMATS
 from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.responses import session_of
 from langchain_sequrity.wire.routes import Route
-
-Fidelity = Literal["full", "documented"]
 
 _UUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
 _LONG_ID = re.compile(rf"tc-({_UUID})-")
@@ -57,62 +56,51 @@ class Incoming:
 
 
 class Turn:
-    """One turn of a session, from the request to the end of the reply.
+    """One request, from its body to the end of its reply.
 
     Args:
         incoming: The request.
-        store: Where sessions live.
-        brain: What answers.
-        fidelity: `full` honours every field; `documented` only those that are documented.
+        services: Brain, store and the rest that requests share.
 
     Attributes:
-        session: The session, reserved until the turn is over.
+        session: The session, reserved until the reply is over.
         request: What is asked, with the whole conversation.
-        is_over: Whether the brain has answered, or the turn was closed.
+        is_over: Whether the answer is there, or the request was given up.
         summary: What the answer was, in a few words.
 
     Raises:
         StatusError: If the request is refused; no session is then left reserved.
     """
 
-    def __init__(
-        self, incoming: Incoming, store: SessionStore, brain: Brain, fidelity: Fidelity
-    ) -> None:
-        self._store = store
-        self._brain = brain
-        self._documented = fidelity == "documented"
+    def __init__(self, incoming: Incoming, services: Services) -> None:
+        self._services = services
+        self._store = services.store
+        self._documented = services.fidelity == "documented"
         self._format = FORMATS[incoming.route.suffix]
-        self._context = BrainContext(endpoint_type=incoming.route.endpoint_type)
         request = self._format.read_request(self._honoured(parse(incoming.body)))
         self._count = _reply_count(request)
         named = _named_sessions(request, incoming.headers.get("x-session-id"))
         self.session = self._open(incoming, named)
         self.is_over = False
         self.summary = ""
+        self._answering: Answering | None = None
         try:
             settings.apply(self.session, incoming.headers, new=not named)
-            messages = self._conversation(request)
+            self._check_previous(request)
+            self._answering = self._answer(request, incoming.route.endpoint_type)
         except BaseException:
             self.close()
             raise
-        self.request = replace(request, messages=messages)
-        self._head = ReplyHead(
-            self._format.new_reply_id(self.session.id),
-            int(time.time()),
-            self.request,
-            documented=self._documented,
-        )
+        self.request = self._answering.request
 
-    def _conversation(self, request: ChatRequest) -> list[BaseMessage]:
+    def _check_previous(self, request: ChatRequest) -> None:
         if request.previous_reply is not None and request.previous_reply != self.session.reply:
             refuse(
-                400,
+                409,
                 f"The reply `{request.previous_reply}` is not the last one of its session, or was "
                 "not stored. Go on from the last one, or send the whole conversation.",
+                kind=HISTORY_MISMATCH,
             )
-        return complete(
-            request.messages, self.session.messages, only_new=request.previous_reply is not None
-        )
 
     def _honoured(self, body: Any) -> Any:
         if not self._documented or not isinstance(body, dict):
@@ -127,17 +115,37 @@ class Turn:
             self._store.acquire(session.id)
         return session
 
+    def _answer(self, request: ChatRequest, endpoint_type: str) -> Answering:
+        configuration = configure(self.session.headers, endpoint_type)
+        asked = Asked(
+            request,
+            self.session,
+            configuration,
+            self._services,
+            endpoint_type,
+            self._new_call_id,
+        )
+        if not configuration.dual_llm:
+            return SingleAnswer(asked)
+        return DualAnswer(asked, failed=self._format.FAILED_TURN[self._services.fidelity])
+
+    def _new_call_id(self) -> str:
+        self.session.calls += 1
+        if self._documented:
+            return f"tc{self.session.short}{self.session.calls & 0xFFFF:04x}"
+        return f"tc-{self.session.id}-{uuid.uuid4()}"
+
     # The reply
 
     def reply(self) -> bytes:
-        """Let the brain answer, and write the whole reply as JSON."""
+        """Let the answer be made, and write the whole reply as JSON."""
         messages = [_whole(self._chunks()) for _ in range(self._count)]
         body = dumps(self._format.write_reply(messages, self._head)).encode()
         self._finish(messages[0])
         return body
 
     def stream(self) -> Generator[Event, None, None]:
-        """Let the brain answer, and write the reply in pieces.
+        """Let the answer be made, and write the reply in pieces.
 
         The turn is over before its last pieces are handed out: a client that has read them may
         send its next request at once, or hang up.
@@ -151,6 +159,19 @@ class Turn:
         """Write an error that comes up within the stream."""
         return self._format.write_error(message, status)
 
+    @cached_property
+    def _head(self) -> ReplyHead:
+        dual_llm = isinstance(self._answering, DualAnswer)
+        return ReplyHead(
+            self._format.new_reply_id(self.session.id, dual_llm=dual_llm),
+            int(time.time()),
+            self.request,
+            documented=self._documented,
+        )
+
+    def _chunks(self) -> Iterator[AIMessageChunk]:
+        return self._answering.chunks() if self._answering else iter(())
+
     def _finishing_chunks(self) -> Iterator[AIMessageChunk]:
         chunks: list[AIMessageChunk] = []
         for chunk in self._chunks():
@@ -158,39 +179,19 @@ class Turn:
             yield chunk
         self._finish(_whole(chunks))
 
-    def _chunks(self) -> Iterator[AIMessageChunk]:
-        named: set[int | None] = set()
-        for chunk in self._brain.stream(self.request, self._context):
-            calls = chunk.tool_call_chunks
-            chunk.tool_call_chunks = [self._with_own_id(call, named) for call in calls]
-            yield chunk
-
-    def _with_own_id(self, call: ToolCallChunk, named: set[int | None]) -> ToolCallChunk:
-        """A tool call id tells its session, and comes once; the brain's own does not leave."""
-        if call["index"] in named:
-            return ToolCallChunk(**{**call, "id": None})
-        named.add(call["index"])
-        self.session.calls += 1
-        if self._documented:
-            own = f"tc{self.session.short}{self.session.calls & 0xFFFF:04x}"
-        else:
-            own = f"tc-{self.session.id}-{uuid.uuid4()}"
-        return ToolCallChunk(**{**call, "id": own})
-
     # The end
 
     def _finish(self, message: AIMessage) -> None:
-        if self.is_over:  # the server was stopped while the brain was thinking
+        if self.is_over or self._answering is None:  # the server was stopped in the meantime
             return
         session = self.session
-        session.messages = [*self.request.messages, message]
+        self._answering.commit(message)
         session.reply = None if self.request.options.get("store") is False else self._head.id
         calls = len(message.tool_calls) + len(message.invalid_tool_calls)
         self.summary = f"{calls} tool call{'s' * (calls > 1)}" if calls else "text"
-        if not calls:
-            session.turns += 1
         if session.max_turns is not None and session.turns >= session.max_turns:
             self._store.remove(session.id)
+            self._services.runs.drop(session.id)
         else:
             self._store.save(session)
         self.close()
@@ -199,6 +200,8 @@ class Turn:
         """Give the session back, however the turn ended; again, it does nothing."""
         if not self.is_over:
             self.is_over = True
+            if self._answering is not None:
+                self._answering.close()
             self._store.release(self.session.id)
 
 

@@ -28,6 +28,8 @@ M = TypeVar("M", bound=AIMessage)
 Content = str | list[str | dict[Any, Any]]
 
 METADATA_KEY = "sequrity"
+HISTORY_MISMATCH = "history_mismatch"
+"""`type` of the error body that refuses a history which is not its session's (the local server)."""
 _NOT_REPORTED = "not reported"
 # Keys of a text block that belong to the text that was there.
 _OF_TEXT = ("text", "citations", "annotations", "logprobs")

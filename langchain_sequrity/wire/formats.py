@@ -17,11 +17,14 @@ class ServerFormat(Protocol):
         """Fields of the body that the service documents (`docs/protocol.md`)."""
 
     @property
+    def FAILED_TURN(self) -> Mapping[str, str]:  # noqa: N802
+        """Finish reason of a dual-LLM turn that failed, by fidelity."""
+
+    @property
     def read_request(self) -> Callable[[Any], ChatRequest]:
         """Check and read a body; raises `InvalidRequest`."""
 
-    @property
-    def new_reply_id(self) -> Callable[[str], str]:
+    def new_reply_id(self, session_id: str, *, dual_llm: bool = False) -> str:
         """Make the id of a reply of a session."""
 
     @property

@@ -159,8 +159,8 @@ def test_the_last_turn_of_a_session_ends_it(any_base_url: str) -> None:
 def test_what_the_server_refuses_is_typed(model: ChatSequrity) -> None:
     with pytest.raises(InvalidRequest, match="c1"):
         model.invoke([HumanMessage("Hi"), ToolMessage("x", tool_call_id="c1")])
-    later = model.model_copy(update={"features": {"agent_arch": "dual-llm"}})
-    with pytest.raises(ServerFailed, match="dual-LLM") as caught:
+    later = model.model_copy(update={"policy": {"auto_gen": True}})
+    with pytest.raises(ServerFailed, match="auto_gen") as caught:
         later.invoke("Hi")
     assert caught.value.status == 501
     assert caught.value.request_id

@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessageChunk
 
 from langchain_sequrity.local import MemorySessions, RequestRecord
 from langchain_sequrity.local.app import make_app
-from langchain_sequrity.local.chats import Services
+from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.models import DeterministicModel
 from langchain_sequrity.local.script import Script, ScriptBrain
 from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH
@@ -41,13 +41,14 @@ from tests.local.conftest import Serve
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 JSON = {"Content-Type": "application/json"}
 OPEN = [route for route in CHAT_ROUTES if route.endpoint_type != "lang-graph"]
+LANG_GRAPH = [route for route in CHAT_ROUTES if route not in OPEN]
 # What a format's smallest body has beside model and stream, and what its reply is.
 SMALLEST: dict[str, tuple[dict[str, Any], str, str]] = {
     "chat/completions": ({"messages": BODY["messages"]}, "object", "chat.completion"),
     "messages": ({"messages": BODY["messages"], "max_tokens": 99}, "type", "message"),
     "responses": ({"input": "Hi"}, "object", "response"),
 }
-LATER = [route for route in (*CHAT_ROUTES, *POLICY_ROUTES) if route not in OPEN]
+LATER = POLICY_ROUTES
 
 
 def nested(depth: int) -> bytes:
@@ -129,38 +130,45 @@ def test_double_slashes_of_a_base_url_do_not_matter(api: Api, slashes: str) -> N
     assert said(api.chat("Hi", path=slashes))["content"]
 
 
+@pytest.mark.parametrize("route", LANG_GRAPH, ids=lambda route: route.path)
+def test_lang_graph_runs_a_program_on_every_route(api: Api, route: Any) -> None:
+    body, _, _ = SMALLEST[route.suffix]
+    asked = {"model": "m", **body}
+    assert "user_provided_program" in detail(api.post(route.path, json=asked))
+    reply = api.post(route.path, json={**asked, "user_provided_program": "6 * 7"})
+    assert reply.status_code == 200
+    assert '\\"value\\":42' in reply.text
+
+
 @pytest.mark.parametrize("route", LATER, ids=lambda route: route.path)
 def test_a_route_of_a_later_version_is_501_and_named(api: Api, route: Any) -> None:
     reply = api.post(route.path, json=BODY)
     assert reply.status_code == 501
-    named = "lang-graph" if route.endpoint_type == "lang-graph" else route.suffix
-    assert f"`{named}`" in detail(reply)
-
-
-HEADERS_OF_LATER_VERSIONS = [
-    ("X-Features", {"agent_arch": "dual-llm"}, "dual-LLM"),
-    ("X-Features", {"content_classifiers": [{"name": "pii_redaction"}]}, "content_classifiers"),
-    ("X-Features", {"content_blockers": [{"name": "url_blocker"}]}, "content_blockers"),
-    ("X-Policy", {"codes": {"code": 'tool "f" { must deny always; }', "language": "sqrt"}}, "codes"),
-    ("X-Policy", {"auto_gen": True}, "auto_gen"),
-    ("X-Policy", {"mode": "strict"}, "strict"),
-    ("X-Policy", {"mode": "custom"}, "custom"),
-    ("X-Policy", {"presets": {"default_allow": False}}, "default_allow"),
-]  # fmt: skip
+    assert f"`{route.suffix}`" in detail(reply)
 
 
 @pytest.mark.parametrize(
-    ("header", "value", "named"),
-    HEADERS_OF_LATER_VERSIONS,
-    ids=[f"{name}-{what}" for name, _, what in HEADERS_OF_LATER_VERSIONS],
+    ("policy", "named"),
+    [
+        ({"auto_gen": True}, "auto_gen"),
+        ({"codes": {"code": "permit(principal, action, resource);", "language": "cedar"}}, "Cedar"),
+    ],
 )
-def test_a_header_that_cannot_be_honoured_is_501_and_named(
-    api: Api, header: str, value: dict[str, Any], named: str
+def test_a_policy_that_cannot_be_enforced_is_501_and_named(
+    api: Api, policy: dict[str, Any], named: str
 ) -> None:
-    reply = api.chat("Hi", headers={header: json.dumps(value)})
+    reply = api.chat("Hi", headers={"X-Policy": json.dumps(policy)})
     assert reply.status_code == 501
     assert named in detail(reply)
-    assert header.lower() in detail(reply)
+    assert "X-Policy" in detail(reply)
+
+
+def test_a_policy_that_cannot_be_read_is_400_and_shows_where(api: Api) -> None:
+    policy = {"codes": {"code": 'tool "f" { must deny alwys; }'}}
+    reply = api.chat("Hi", headers={"X-Policy": json.dumps(policy)})
+    assert reply.status_code == 400
+    assert "alwys" in detail(reply)
+    assert "^" in detail(reply)
 
 
 @pytest.mark.parametrize(

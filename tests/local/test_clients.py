@@ -15,7 +15,7 @@ from sequrity import (  # type: ignore[import-untyped] # the package has no type
     SequrityAPIError,
     SequrityClient,
 )
-from sequrity.control import ControlConfig, FeaturesHeader  # type: ignore[import-untyped] # as above
+from sequrity.control import ControlConfig, FeaturesHeader, SecurityPolicyHeader  # type: ignore[import-untyped] # as above
 from sequrity.control.integrations.langgraph import (  # type: ignore[import-untyped] # as above
     LangGraphChatSequrityAI,
 )
@@ -265,6 +265,7 @@ def test_chat_openai_gives_structured_output(chat_openai: ChatOpenAI, method: An
 # The vendor's SDK
 
 
+AUTO_GEN = SecurityPolicyHeader.dual_llm(auto_gen=True)
 CONFIG = ControlConfig(features=FeaturesHeader.single_llm())
 VENDOR_HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
 VENDOR_CALL: list[Any] = [{"role": "user", "content": "call get_weather in Rome"}]
@@ -346,8 +347,8 @@ def test_the_vendors_misspelt_schema_is_understood(vendor: SequrityClient) -> No
 
 def test_the_vendors_client_shows_what_is_wrong(base_url: str) -> None:
     with SequrityClient("sq-test", base_url=base_url) as vendor:
-        with pytest.raises(SequrityAPIError, match="dual-LLM") as caught:
-            vendor.control.chat.create(VENDOR_HELLO, MODEL, features=FeaturesHeader.dual_llm())
+        with pytest.raises(SequrityAPIError, match="auto_gen") as caught:
+            vendor.control.chat.create(VENDOR_HELLO, MODEL, security_policy=AUTO_GEN)
         assert caught.value.status_code == 501
         with pytest.raises(SequrityAPIError, match="unknown") as caught:
             vendor.control.chat.create(VENDOR_HELLO, MODEL, session_id="nonsense")

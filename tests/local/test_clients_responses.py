@@ -220,13 +220,13 @@ def test_only_the_last_reply_of_a_session_can_be_gone_on_from(client: openai.Ope
     first = client.responses.create(model=MODEL, input="Hello")
     second = client.responses.create(model=MODEL, input="And?", previous_response_id=first.id)
     assert second.output_text
-    with pytest.raises(openai.BadRequestError, match="not the last one"):
+    with pytest.raises(openai.ConflictError, match="not the last one"):
         client.responses.create(model=MODEL, input="Or?", previous_response_id=first.id)
 
 
 def test_a_reply_that_was_not_stored_cannot_be_gone_on_from(client: openai.OpenAI) -> None:
     first = client.responses.create(model=MODEL, input="Hello", store=False)
-    with pytest.raises(openai.BadRequestError, match="not stored"):
+    with pytest.raises(openai.ConflictError, match="not stored"):
         client.responses.create(model=MODEL, input="And?", previous_response_id=first.id)
 
 

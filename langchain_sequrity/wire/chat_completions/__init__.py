@@ -7,6 +7,7 @@ and writes the reply or the stream. See `docs/protocol.md`, Chat completions.
 from langchain_sequrity.wire.chat_completions.from_client import DOCUMENTED, read_request
 from langchain_sequrity.wire.chat_completions.from_server import StreamReader, read_reply
 from langchain_sequrity.wire.chat_completions.to_client import (
+    FAILED_TURN,
     new_reply_id,
     write_error,
     write_reply,
@@ -19,6 +20,7 @@ TELLS_DUAL_LLM = True
 
 __all__ = [
     "DOCUMENTED",
+    "FAILED_TURN",
     "TELLS_DUAL_LLM",
     "StreamReader",
     "new_reply_id",

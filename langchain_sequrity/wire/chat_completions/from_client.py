@@ -25,6 +25,8 @@ from langchain_sequrity.wire.json_text import read_arguments
 # (`docs/behaviour.md`, P4).
 DOCUMENTED = frozenset(
     {
+        "user_provided_program",
+        "context_vars",
         "messages",
         "model",
         "temperature",

@@ -14,11 +14,12 @@ from langchain_sequrity.wire.json_text import dumps
 DONE = "[DONE]"
 _FINISHED_BY_CALLS = "tool_calls"
 
+FAILED_TURN = {"full": "stop", "documented": "error"}
 
-def new_reply_id(session_id: str) -> str:
-    """Make the id of a reply; it tells nothing of the session in this format."""
-    del session_id
-    return f"chatcmpl-{secrets.token_hex(12)}"
+
+def new_reply_id(session_id: str, *, dual_llm: bool = False) -> str:
+    """Make the id of a reply: that of the session after a dual-LLM turn, else a random one."""
+    return session_id if dual_llm else f"chatcmpl-{secrets.token_hex(12)}"
 
 
 def write_reply(messages: Sequence[AIMessage], head: ReplyHead) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from langchain_sequrity.wire.messages.from_client import DOCUMENTED, read_reques
 from langchain_sequrity.wire.messages.from_server import read_reply
 from langchain_sequrity.wire.messages.stream_reader import StreamReader
 from langchain_sequrity.wire.messages.to_client import (
+    FAILED_TURN,
     new_reply_id,
     write_error,
     write_reply,
@@ -20,6 +21,7 @@ TELLS_DUAL_LLM = False
 
 __all__ = [
     "DOCUMENTED",
+    "FAILED_TURN",
     "TELLS_DUAL_LLM",
     "StreamReader",
     "new_reply_id",

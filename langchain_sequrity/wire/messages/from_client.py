@@ -26,6 +26,8 @@ from langchain_sequrity.wire.tools import neutral, read_function
 
 DOCUMENTED = frozenset(
     {
+        "user_provided_program",
+        "context_vars",
         "messages",
         "model",
         "max_tokens",

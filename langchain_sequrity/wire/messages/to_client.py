@@ -32,10 +32,12 @@ _NAMES_OF_STATUS = {
 }
 _NOTHING_YET = {"input_tokens": 0, "output_tokens": 0}
 
+FAILED_TURN = {"full": "stop", "documented": "stop"}
 
-def new_reply_id(session_id: str) -> str:
+
+def new_reply_id(session_id: str, *, dual_llm: bool = False) -> str:
     """Make the id of a reply; it tells nothing of the session in this format."""
-    del session_id
+    del session_id, dual_llm
     return f"msg_{secrets.token_hex(12)}"
 
 

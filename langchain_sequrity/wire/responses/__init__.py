@@ -9,6 +9,7 @@ from langchain_sequrity.wire.responses.from_server import read_reply
 from langchain_sequrity.wire.responses.stream_reader import StreamReader
 from langchain_sequrity.wire.responses.stream_writer import write_stream
 from langchain_sequrity.wire.responses.to_client import (
+    FAILED_TURN,
     new_reply_id,
     session_of,
     write_error,
@@ -21,6 +22,7 @@ TELLS_DUAL_LLM = False
 
 __all__ = [
     "DOCUMENTED",
+    "FAILED_TURN",
     "TELLS_DUAL_LLM",
     "StreamReader",
     "new_reply_id",

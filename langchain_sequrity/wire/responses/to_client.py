@@ -23,9 +23,12 @@ _ENCRYPTED = "reasoning.encrypted_content"
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _FAILED = "error"
 
+FAILED_TURN = {"full": "error", "documented": "error"}
 
-def new_reply_id(session_id: str) -> str:
+
+def new_reply_id(session_id: str, *, dual_llm: bool = False) -> str:
     """Make the id of a reply; `previous_response_id` finds the session by it."""
+    del dual_llm
     return f"resp_{session_id.replace('-', '')}{secrets.token_hex(_RANDOM // 2)}"
 
 

@@ -1,0 +1,229 @@
+"""What a session's three headers make of the defaults: its policy, its limits, its reports.
+
+Defaults that the service does not document are choices, listed in `docs/local-server.md`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import regex
+
+from langchain_sequrity.errors import PolicySyntaxError
+from langchain_sequrity.headers import (
+    ConfigHeader,
+    FeaturesHeader,
+    FsmConfig,
+    Header,
+    PlannerPrompt,
+    PolicyHeader,
+    ResponseFormatConfig,
+    read_header,
+)
+from langchain_sequrity.headers.policy import BranchingMetaPolicy, Presets
+from langchain_sequrity.labels import ALL, RESERVED_PREFIX, Labels
+from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.local.screening import Screen
+from langchain_sequrity.sqrt import Engine, compile_policy
+from langchain_sequrity.sqrt import Presets as EnginePresets
+
+INTERNAL_TOOLS = ("parse_with_ai", "verify_hypothesis", "complete_turn", "set_policy")
+_REMEMBERED = 64
+MayBranch = Callable[[Labels], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How often a dual-LLM turn may do something; `None` is without limit.
+
+    Attributes:
+        steps: Programs of a turn.
+        failed_steps: How many of them may fail.
+        tool_calls: Tool calls of one program.
+    """
+
+    steps: int = 10
+    failed_steps: int = 3
+    tool_calls: int | None = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Everything that a session's headers decide.
+
+    Attributes:
+        dual_llm: Whether a planner writes programs; else one model answers.
+        engine: The policy, ready to decide.
+        presets: The built-in policies as the engine has them.
+        has_policy: Whether anything could deny a call or keep labels.
+        screen: Content blockers and classifiers.
+        may_branch: Whether a value with these labels may steer a program; `None` for all.
+        is_strict: Whether labels of conditions reach what they decide.
+        limits: Limits of a turn.
+        fsm: The section of `X-Config` as it came; fields may be unset.
+        planner: Likewise, what the planner is told.
+        response: Likewise, what replies report.
+        internal_tools: Internal tools that programs may call.
+        cached: Patterns of tools whose results are kept.
+        max_output_tokens: Output limits by role, from the section `llm`.
+    """
+
+    dual_llm: bool
+    engine: Engine
+    presets: EnginePresets
+    has_policy: bool
+    screen: Screen
+    may_branch: MayBranch | None
+    is_strict: bool
+    limits: Limits
+    fsm: FsmConfig
+    planner: PlannerPrompt
+    response: ResponseFormatConfig
+    internal_tools: tuple[str, ...]
+    cached: "tuple[regex.Pattern[str], ...]"
+    max_output_tokens: Mapping[str, int]
+
+
+def configure(headers: Mapping[str, str], endpoint_type: str) -> Configuration:
+    """Read the headers of a session.
+
+    Args:
+        headers: `x-features`, `x-policy` and `x-config` as the session keeps them.
+        endpoint_type: First segment of the path; `lang-graph` is always dual-LLM.
+
+    Returns:
+        The configuration; the same object for the same headers.
+
+    Raises:
+        StatusError: 400 for a policy that cannot be read, 501 for what this server does not have.
+            A policy that cannot be enforced is never ignored.
+    """
+    sent = (headers.get("x-features"), headers.get("x-policy"), headers.get("x-config"))
+    return _configured(*sent, endpoint_type == "lang-graph")
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _configured(
+    features_text: str | None,
+    policy_text: str | None,
+    config_text: str | None,
+    always_dual: bool,  # noqa: FBT001 - part of the cache's key
+) -> Configuration:
+    features = read_header(FeaturesHeader, features_text) if features_text else FeaturesHeader()
+    policy = read_header(PolicyHeader, policy_text) if policy_text else PolicyHeader()
+    config = read_header(ConfigHeader, config_text) if config_text else None
+    fsm = (config and config.fsm) or FsmConfig()
+    for header in (features, policy):
+        for what in _missing(header):
+            refuse(
+                501,
+                f"The local server has no {what}, and does not run a request without it. Leave it "
+                f"out of `{header.header_name}`, or send the request to the hosted service.",
+            )
+    dual_llm = always_dual or features.agent_arch == "dual-llm"
+    presets = policy.presets or Presets()
+    engine_presets = _engine_presets(policy, presets, dual_llm=dual_llm)
+    code = (policy.codes and policy.codes.code) or ""
+    branching = presets.branching_meta_policy if policy.mode == "custom" and dual_llm else None
+    prompt = config and config.prompt
+    return Configuration(
+        dual_llm=dual_llm,
+        engine=_engine(code, engine_presets),
+        presets=engine_presets,
+        has_policy=bool(code.strip()) or not engine_presets.default_allow,
+        screen=Screen.from_features(features),
+        may_branch=_branching_rule(branching) if branching else None,
+        is_strict=policy.mode == "strict",
+        limits=_limits(fsm),
+        fsm=fsm,
+        planner=(prompt and prompt.pllm) or PlannerPrompt(),
+        response=(config and config.response_format) or ResponseFormatConfig(),
+        internal_tools=_internal_tools(fsm),
+        cached=tuple(map(regex.compile, fsm.force_to_cache or ())),
+        max_output_tokens=_output_limits(config),
+    )
+
+
+def _missing(header: Header) -> Iterator[str]:
+    if isinstance(header, PolicyHeader):
+        if header.codes and header.codes.language == "cedar":
+            yield "policy engine for Cedar (`codes.language`)"
+        if header.auto_gen:
+            yield "policy generation (`auto_gen`)"
+
+
+def _engine(code: str, presets: EnginePresets) -> Engine:
+    try:
+        return compile_policy(code, presets)
+    except PolicySyntaxError as error:
+        refuse(400, f"`codes` of `X-Policy` is no valid policy. {error}")
+
+
+def _engine_presets(policy: PolicyHeader, given: Presets, *, dual_llm: bool) -> EnginePresets:
+    blocked = given.llm_blocked_tag_enforcement_level or "hard"
+    return EnginePresets(
+        default_allow=given.default_allow is not False,
+        default_allow_hard=given.default_allow_enforcement_level == "hard",
+        fail_fast=policy.fail_fast is not False,
+        llm_blocked=None if given.enable_llm_blocked_tag is False else blocked,
+        non_executable_memory=dual_llm and given.enable_non_executable_memory is not False,
+    )
+
+
+def _limits(fsm: FsmConfig) -> Limits:
+    default = Limits()
+    unlimited = "max_tool_calls_per_step" in fsm.model_fields_set
+    return Limits(
+        steps=fsm.max_pllm_steps or default.steps,
+        failed_steps=fsm.max_pllm_failed_steps or default.failed_steps,
+        tool_calls=fsm.max_tool_calls_per_step if unlimited else default.tool_calls,
+    )
+
+
+def _internal_tools(fsm: FsmConfig) -> tuple[str, ...]:
+    if fsm.enabled_internal_tools is None:  # `docs/behaviour.md`, P7
+        return INTERNAL_TOOLS[:2]
+    return tuple(name for name in INTERNAL_TOOLS if name in fsm.enabled_internal_tools)
+
+
+_SLOTS = {"planner": "pllm", "quarantined": "qllm"}
+
+
+def _output_limits(config: ConfigHeader | None) -> dict[str, int]:
+    slots: dict[str, Any] = {
+        role: config and config.llm and getattr(config.llm, slot) for role, slot in _SLOTS.items()
+    }
+    return {
+        role: slot.max_completion_tokens
+        for role, slot in slots.items()
+        if slot is not None and slot.max_completion_tokens is not None
+    }
+
+
+def _branching_rule(rule: BranchingMetaPolicy) -> MayBranch:
+    """Which labels may decide a branch (`docs/behaviour.md`, M3).
+
+    In mode `allow` the service's own names need not be listed: every tool result has one.
+    """
+    producers = frozenset(rule.producers or ())
+    tags = frozenset(rule.tags or ())
+    consumers = frozenset(rule.consumers or ())
+
+    def denies_none(labels: Labels) -> bool:
+        return not (
+            labels.producers & producers or labels.tags & tags or labels.consumers & consumers
+        )
+
+    def allows_all(labels: Labels) -> bool:
+        return (
+            _own(labels.producers) <= producers
+            and _own(labels.tags) <= tags
+            and labels.consumers <= consumers | {ALL}
+        )
+
+    return allows_all if rule.mode == "allow" else denies_none
+
+
+def _own(names: frozenset[str]) -> frozenset[str]:
+    return frozenset(name for name in names if not name.startswith(RESERVED_PREFIX))

@@ -1,0 +1,231 @@
+"""The models of a dual-LLM session, asked one question at a time; what they use is counted."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    message_chunk_to_message,
+)
+from langchain_core.messages.ai import UsageMetadata, add_usage
+from langchain_core.messages.tool import tool_call_chunk
+
+from langchain_sequrity.local.body import MAX_DEPTH
+from langchain_sequrity.local.brains import Brain, BrainContext, PlanContext
+from langchain_sequrity.local.dual_llm import prompts
+from langchain_sequrity.local.results import nests_deeper
+from langchain_sequrity.wire.exchange import ChatRequest
+from langchain_sequrity.wire.json_text import dumps, loads
+
+_FENCED = re.compile(r"```[\w+-]*[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+_KEY = "answer"
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?\Z")
+
+
+class NoAnswer(Exception):
+    """A model refused, or said what cannot be used; the text is fixed and holds nothing of it."""
+
+
+class Models:
+    """Planner, data model and classifiers behind one brain.
+
+    Args:
+        brain: What answers.
+        endpoint_type: First segment of the path, for scripts.
+        model: The model's name in the request, `"planner"` or `"planner,worker"`.
+        max_output_tokens: Output limits by role.
+
+    Attributes:
+        planner: The planner's name.
+        worker: The name of the data model.
+        usage: Tokens that were used so far.
+    """
+
+    def __init__(
+        self,
+        brain: Brain,
+        endpoint_type: str,
+        model: str,
+        max_output_tokens: Mapping[str, int],
+    ) -> None:
+        self._brain = brain
+        self._endpoint_type = endpoint_type
+        self._max_output_tokens = max_output_tokens
+        planner, _, worker = model.partition(",")
+        self.planner = planner.strip()
+        self.worker = worker.strip() or self.planner
+        self.usage: UsageMetadata | None = None
+
+    @property
+    def names(self) -> str:
+        """Both names, as replies state them."""
+        return f"{self.planner},{self.worker}"
+
+    def plan(
+        self, messages: list[BaseMessage], plan: PlanContext, *, model: str | None = None
+    ) -> Iterator[AIMessageChunk]:
+        """Ask the planner, piece by piece; `program_of` reads the whole.
+
+        Args:
+            messages: The prompt.
+            plan: What the program may use.
+            model: Another planner than the request's.
+
+        Returns:
+            The pieces.
+        """
+        context = BrainContext("planner", self._endpoint_type, plan=plan)
+        return self._ask(ChatRequest(model or self.planner, messages, stream=True), context)
+
+    def read(self, query: str, schema: Mapping[str, Any] | None) -> Any:
+        """Have the data model read something.
+
+        Args:
+            query: The question with the data in it.
+            schema: JSON Schema of the answer, or `None` for text.
+
+        Returns:
+            The answer: JSON data, or text.
+
+        Raises:
+            NoAnswer: If it refuses, or does not answer with JSON.
+        """
+        return self._data(prompts.READER, query, schema)
+
+    def judge(self, hypothesis: str) -> bool:
+        """Have the data model judge a statement; raises `NoAnswer` if it does not."""
+        answer = self._data(prompts.VERIFIER, hypothesis, {"type": "boolean"})
+        if not isinstance(answer, bool):
+            msg = "The data model did not answer with a boolean."
+            raise NoAnswer(msg)
+        return answer
+
+    def score(self, name: str, text: str) -> float:
+        """Have a classifier score a text, 0 to 1; raises `NoAnswer` if it gives no number."""
+        context = BrainContext("classifier", self._endpoint_type, classifier=name)
+        message = self._whole(prompts.classifier(name), text, None, context)
+        answer = str(message.text).strip()
+        if not _NUMBER.match(answer):
+            msg = "The classifier did not answer with a number."
+            raise NoAnswer(msg)
+        return float(answer)
+
+    def _data(self, instructions: str, query: str, schema: Mapping[str, Any] | None) -> Any:
+        context = BrainContext("quarantined", self._endpoint_type)
+        message = self._whole(instructions, query, schema, context)
+        text = str(message.text)
+        if schema is None:
+            # A script's `value` is JSON text also where text was asked for.
+            return _as_text(text)
+        try:
+            answer = loads(_unfenced(text))
+        except ValueError:
+            msg = "The data model did not answer with JSON."
+            raise NoAnswer(msg) from None
+        if nests_deeper(answer, MAX_DEPTH):
+            msg = f"The data model's answer is nested deeper than {MAX_DEPTH} levels."
+            raise NoAnswer(msg)
+        is_wrapped = not _is_object(schema) and isinstance(answer, dict) and set(answer) == {_KEY}
+        return answer[_KEY] if is_wrapped else answer
+
+    def _whole(
+        self, instructions: str, query: str, schema: Mapping[str, Any] | None, context: BrainContext
+    ) -> AIMessage:
+        shape = None
+        if schema is not None:
+            shape = {
+                "type": "json_schema",
+                "json_schema": {"name": _KEY, "schema": _rooted(schema)},
+            }
+        messages = [SystemMessage(instructions), HumanMessage(query)]
+        request = ChatRequest(self.worker, messages, response_format=shape)
+        message = whole(self._ask(request, context))
+        if message.additional_kwargs.get("refusal"):
+            msg = "The data model refused."
+            raise NoAnswer(msg)
+        return message
+
+    def _ask(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
+        limit = self._max_output_tokens.get(context.role)
+        for chunk in self._brain.stream(replace(request, max_tokens=limit), context):
+            if chunk.usage_metadata is not None:
+                self.usage = add_usage(self.usage, chunk.usage_metadata)
+            yield chunk
+
+
+def _is_object(schema: Mapping[str, Any]) -> bool:
+    return schema.get("type") == "object"
+
+
+def _rooted(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema with an object at its root, as model providers demand."""
+    if _is_object(schema):
+        return dict(schema)
+    inner = {key: value for key, value in schema.items() if key != "$defs"}
+    outer = {"type": "object", "properties": {_KEY: inner}, "required": [_KEY]}
+    return {**outer, "$defs": schema["$defs"]} if "$defs" in schema else outer
+
+
+def whole(chunks: Iterator[AIMessageChunk]) -> AIMessage:
+    """Put the pieces of an answer together."""
+    first, *others = [*chunks, AIMessageChunk(content="", chunk_position="last")]
+    message = message_chunk_to_message(first + others if others else first)
+    assert isinstance(message, AIMessage)  # noqa: S101 - what a chunk of this type becomes
+    return message
+
+
+def as_piece(message: AIMessage) -> AIMessageChunk:
+    """A whole answer as one piece."""
+    calls = [
+        tool_call_chunk(name=call["name"], args=dumps(call["args"]), id=call["id"], index=index)
+        for index, call in enumerate(message.tool_calls)
+    ]
+    return AIMessageChunk(
+        content=message.content,
+        additional_kwargs=message.additional_kwargs,
+        response_metadata=message.response_metadata,
+        usage_metadata=message.usage_metadata,
+        tool_call_chunks=calls,
+    )
+
+
+def program_of(message: AIMessage) -> str:
+    """Read the program out of a planner's answer.
+
+    Args:
+        message: The answer: a program, alone or in one fenced block.
+
+    Returns:
+        The program.
+
+    Raises:
+        NoAnswer: If the planner refused, or wrote nothing.
+    """
+    if message.additional_kwargs.get("refusal"):
+        msg = "The planner refused."
+        raise NoAnswer(msg)
+    program = _unfenced(str(message.text)).strip("\n")
+    if not program.strip():
+        msg = "The planner wrote no program."
+        raise NoAnswer(msg)
+    return program + "\n"
+
+
+def _unfenced(text: str) -> str:
+    blocks = _FENCED.findall(text)
+    return max(blocks, key=len) if blocks else text
+
+
+def _as_text(text: str) -> str:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, str) else text

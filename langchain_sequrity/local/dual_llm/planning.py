@@ -1,0 +1,185 @@
+"""Having the planner write a program."""
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+)
+
+from langchain_sequrity.headers import PlannerPrompt
+from langchain_sequrity.local.brains import PlanContext
+from langchain_sequrity.local.configuration import Configuration
+from langchain_sequrity.local.conversation import text_of
+from langchain_sequrity.local.dual_llm import prompts
+from langchain_sequrity.local.dual_llm.asking import Models, NoAnswer, program_of, whole
+from langchain_sequrity.local.dual_llm.news import News
+from langchain_sequrity.local.dual_llm.state import OpenTurn, PastTurn
+from langchain_sequrity.local.interpreter import ProgramRefused, parse
+
+
+def query(news: News, prompt: PlannerPrompt) -> str:
+    """What the user says, as it is put to the planner.
+
+    Args:
+        news: What the request brings.
+        prompt: What of the rest of the conversation is to be in it.
+
+    Returns:
+        The text.
+    """
+    asks_for_past = (
+        {*(prompt.query_inline_roles or ())} & {"assistant", "tool"}
+        or prompt.query_include_tool_calls
+        or prompt.query_include_tool_results
+    )
+    before = news.messages[: news.start] if asks_for_past else []
+    return prompts.query_of(news.said, before, news.system, prompt)
+
+
+def remembered(news: News, past: Sequence[PastTurn]) -> list[PastTurn]:
+    """What the user said before in messages that no turn of this session stands for."""
+    told = past[-1].end if past else 0
+    return [
+        PastTurn(text_of(message), (), index + 1)
+        for index, message in enumerate(news.messages[: news.start])
+        if index >= told and message.type == "human"
+    ]
+
+
+def program(
+    turn: OpenTurn,
+    past: Sequence[PastTurn],
+    configuration: Configuration,
+    models: Models,
+    names: Mapping[str, str],
+) -> Generator[AIMessageChunk, None, str]:
+    """Ask for a program, as often as `n_pllm_plans` says; the first that can run is taken.
+
+    Args:
+        turn: The turn.
+        past: Earlier turns that the planner remembers.
+        configuration: What the session's headers decide.
+        models: The models.
+        names: Names of the tools as programs call them.
+
+    Yields:
+        What the planner thinks, if that is to be streamed.
+
+    Returns:
+        The program's text.
+
+    Raises:
+        NoAnswer: If no planner wrote one.
+    """
+    messages = _messages(turn, past, configuration, names)
+    plan = PlanContext(
+        [_renamed(tool, names) for tool in turn.tools],
+        configuration.internal_tools,
+        _choice(turn.tool_choice, names),
+        turn.shape,
+    )
+    candidates = configuration.fsm.pllm_candidate_models or [models.planner]
+    found: str | None = None
+    problem = NoAnswer("The planner wrote no program.")
+    for number in range(configuration.fsm.n_pllm_plans or 1):
+        pieces = models.plan(messages, plan, model=candidates[number % len(candidates)])
+        answer = yield from _thinking(pieces, streams=bool(configuration.response.stream_thoughts))
+        try:
+            text = program_of(answer)
+        except NoAnswer as error:
+            problem = error
+            continue
+        if _can_run(text):
+            return text
+        found = found or text
+    if found is None:
+        raise problem
+    return found
+
+
+def _can_run(text: str) -> bool:
+    try:
+        parse(text)
+    except ProgramRefused:
+        return False
+    return True
+
+
+def _thinking(
+    pieces: Iterator[AIMessageChunk], *, streams: bool
+) -> Generator[AIMessageChunk, None, AIMessage]:
+    chunks = []
+    for chunk in pieces:
+        chunks.append(chunk)
+        thought = chunk.additional_kwargs.get("reasoning_content")
+        if streams and thought:
+            yield AIMessageChunk(content="", additional_kwargs={"reasoning_content": thought})
+    return whole(iter(chunks))
+
+
+def _messages(
+    turn: OpenTurn,
+    past: Sequence[PastTurn],
+    configuration: Configuration,
+    names: Mapping[str, str],
+) -> list[BaseMessage]:
+    prompt, fsm = configuration.planner, configuration.fsm
+    instructions = prompts.planner_instructions(
+        prompt=prompt,
+        fsm=fsm,
+        tools=turn.tools,
+        names=names,
+        internal_tools=configuration.internal_tools,
+        shape=turn.shape,
+        tool_choice=turn.tool_choice,
+        system=turn.system,
+    )
+    first, *later = _known(turn, configuration)
+    if first:
+        instructions = f"{instructions}\n{first}\n"
+    messages: list[BaseMessage] = [SystemMessage(instructions)]
+    for earlier in past:
+        messages.append(HumanMessage(earlier.query))
+        if earlier.programs:
+            messages.append(AIMessage("\n".join(earlier.programs)))
+    messages.append(_asked(turn))
+    builds_up = bool(fsm.enable_multistep_planning)
+    for step, known in zip(turn.attempts, later, strict=True):
+        messages.append(AIMessage(step.program or "(no program)"))
+        messages.append(prompts.again(turn.query, step.outcome, known, steps_build_up=builds_up))
+    return messages
+
+
+def _known(turn: OpenTurn, configuration: Configuration) -> list[str]:
+    """What is told of variables, before each program of the turn."""
+    now = prompts.variables_text(turn.variables, configuration.planner)
+    if configuration.fsm.pllm_context_pruning is False:
+        return [*(step.known for step in turn.attempts), now]
+    return [*("" for _ in turn.attempts), now]
+
+
+def _asked(turn: OpenTurn) -> HumanMessage:
+    beside = [
+        block
+        for message in turn.said
+        if isinstance(message.content, list)
+        for block in message.content
+        if isinstance(block, dict) and block.get("type") != "text"
+    ]
+    return HumanMessage([{"type": "text", "text": turn.query}, *beside] if beside else turn.query)
+
+
+def _renamed(tool: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    function = tool["function"]
+    return {**tool, "function": {**function, "name": names[function["name"]]}}
+
+
+def _choice(
+    choice: str | dict[str, str] | None, names: Mapping[str, str]
+) -> str | dict[str, str] | None:
+    return {"name": names[choice["name"]]} if isinstance(choice, dict) else choice

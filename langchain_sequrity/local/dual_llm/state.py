@@ -1,0 +1,147 @@
+"""What a dual-LLM session remembers between requests: plain data, so that it can be stored."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.local.gate import Brought
+from langchain_sequrity.local.interpreter import Labeled
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A program of a turn, and what the planner is told of how it ended.
+
+    Attributes:
+        program: Its text.
+        outcome: Fixed words with the type and line of an error; never data.
+        failed: Whether it failed.
+        known: What the planner was told of variables when it wrote it.
+    """
+
+    program: str
+    outcome: str
+    failed: bool = True
+    known: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PastTurn:
+    """A turn that is over, as the planner remembers it.
+
+    Attributes:
+        query: What the user said, as it was put to the planner.
+        programs: The programs that were written for it.
+        end: How many messages the conversation had at its end.
+    """
+
+    query: str
+    programs: tuple[str, ...]
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingCall:
+    """The tool call that was handed out.
+
+    Attributes:
+        id: Its id.
+        tool: The tool's own name.
+        arguments: What it was called with, after blockers.
+        cache_key: Under what its result is kept, if it is.
+    """
+
+    id: str
+    tool: str
+    arguments: dict[str, Labeled]
+    cache_key: str | None = None
+
+
+@dataclass(slots=True)
+class OpenTurn:
+    """A turn that is not over.
+
+    Attributes:
+        query: What the user said, as it is put to the planner.
+        said: The user's messages.
+        system: What the application says.
+        tools: The caller's tools.
+        shape: `response_format` of the request.
+        tool_choice: Which tool the request wants called.
+        is_planned: Whether a planner writes programs; else the caller has given one.
+        variables: Variables that exist before the program.
+        program: The program that runs.
+        line: Line of the call that is waited for.
+        log: Its log, from which it can be run again.
+        waiting: The call that was handed out.
+        attempts: Programs that were tried before, as far as they are remembered.
+        programs: All programs, for the session's memory.
+        steps: How many programs were written.
+        failed_steps: How many of them failed.
+        calls: Tool calls of this program.
+        checks: One object for each checked call of the turn.
+        mismatch: Whether the history that was sent differed from the stored one.
+    """
+
+    query: str
+    said: list[BaseMessage]
+    system: list[BaseMessage]
+    tools: list[Json]
+    shape: Json | None = None
+    tool_choice: str | dict[str, str] | None = None
+    is_planned: bool = True
+    variables: dict[str, Labeled] = field(default_factory=dict)
+    program: str = ""
+    log: tuple[Json, ...] = ()
+    waiting: WaitingCall | None = None
+    attempts: list[Step] = field(default_factory=list)
+    programs: list[str] = field(default_factory=list)
+    steps: int = 0
+    failed_steps: int = 0
+    calls: int = 0
+    checks: list[Json] = field(default_factory=list)
+    mismatch: bool = False
+
+    def copy(self) -> "OpenTurn":
+        """A copy that can be changed while this one stays as it is."""
+        return replace(
+            self,
+            attempts=[*self.attempts],
+            programs=[*self.programs],
+            checks=[*self.checks],
+        )
+
+
+@dataclass(slots=True)
+class DualState:
+    """What a session remembers.
+
+    Attributes:
+        labels: The session's labels.
+        variables: What the programs of earlier turns left behind.
+        past: Earlier turns.
+        turn: The turn that is open.
+        cache: What tools returned and is kept.
+        policies: Policies that programs added.
+    """
+
+    labels: Labels = field(default_factory=Labels)
+    variables: dict[str, Labeled] = field(default_factory=dict)
+    past: list[PastTurn] = field(default_factory=list)
+    turn: OpenTurn | None = None
+    cache: dict[str, Brought] = field(default_factory=dict)
+    policies: list[str] = field(default_factory=list)
+
+    def copy(self) -> "DualState":
+        """A copy to work on: a request that fails changes nothing (`docs/behaviour.md`, T2)."""
+        return replace(
+            self,
+            past=[*self.past],
+            turn=self.turn and self.turn.copy(),
+            cache={**self.cache},
+            policies=[*self.policies],
+        )

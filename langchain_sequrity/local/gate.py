@@ -1,0 +1,152 @@
+"""One call of a tool under policy: what is checked before it, and which labels its result gets.
+
+The order is M5 of `docs/behaviour.md`: blockers and classifiers, session-before updates, checks on
+exactly what will be sent; after the call the labels of the arguments, those that the result brings,
+blockers and classifiers, result rules, session-after updates.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from langchain_sequrity.labels import Combine, Labels
+from langchain_sequrity.local.screening import Finding, Screen
+from langchain_sequrity.local.screening.judging import Ask
+from langchain_sequrity.sqrt import Argument, Call, Engine, Verdict
+
+Arguments = Mapping[str, Argument]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What came of a check.
+
+    Attributes:
+        call: The call as it would be made: arguments may be redacted.
+        session: The session's labels from now on, also after a denial.
+        verdict: What the policy says; `None` if a classifier struck before it was asked.
+        findings: What blockers and classifiers found.
+        denied: The finding of the classifier that struck.
+    """
+
+    call: Call
+    session: Labels
+    verdict: Verdict | None
+    findings: tuple[Finding, ...] = ()
+    denied: Finding | None = None
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the call may be made."""
+        return self.denied is None and self.verdict is not None and self.verdict.allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A tool's result, and the labels it brings along if it brings any."""
+
+    value: Any
+    labels: Labels | None = None
+    combine: Combine = "merge"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A result as it goes on.
+
+    Attributes:
+        result: The value, perhaps redacted, with its labels.
+        session: The session's labels from now on.
+        findings: What blockers and classifiers found.
+    """
+
+    result: Argument
+    session: Labels
+    findings: tuple[Finding, ...] = ()
+
+
+class Gate:
+    """Checks calls and labels results.
+
+    Args:
+        engines: The policies; a call is made only if all allow it, and the first has the say on
+            labels.
+        screen: Blockers and classifiers.
+        ask: Scores a text for a classifier.
+    """
+
+    def __init__(self, engines: Sequence[Engine], screen: Screen, ask: Ask) -> None:
+        self._engines = engines
+        self._screen = screen
+        self._ask = ask
+
+    def check(self, call: Call, session: Labels) -> Checked:
+        """Check a call before it is made.
+
+        Args:
+            call: The call.
+            session: The session's labels.
+
+        Returns:
+            Whether it may be made, and what that changes.
+        """
+        # Values alone: the names of arguments are the schema's.
+        values = [argument.value for argument in call.arguments.values()]
+        seen = self._screen.look_at(values, ask=self._ask)
+        if seen.denied is not None:
+            return Checked(call, session, None, seen.findings, seen.denied)
+        if seen.findings:
+            call = _with_values(call, seen.value)
+        session = self._engines[0].before(call, session)
+        verdict = self._decide(call, session)
+        return Checked(call, session, verdict, seen.findings)
+
+    def _decide(self, call: Call, session: Labels) -> Verdict:
+        verdict = self._engines[0].decide(call, session)
+        for engine in self._engines[1:]:
+            if not verdict.allowed:
+                break
+            further = engine.decide(call, session)
+            if not further.allowed:
+                verdict = further
+        return verdict
+
+    def take(self, call: Call, brought: Brought, session: Labels) -> Taken:
+        """Label a result.
+
+        Args:
+            call: The call that was made.
+            brought: What the tool returned.
+            session: The session's labels.
+
+        Returns:
+            The result as the program or the model sees it.
+        """
+        labels = combined(labels_of(call), brought)
+        seen = self._screen.look_at(brought.value, ask=self._ask)
+        result = Argument(seen.value, labels)
+        labels, session = self._engines[0].after(call, result, session)
+        return Taken(replace(result, labels=labels), session, seen.findings)
+
+
+def _with_values(call: Call, values: Sequence[Any]) -> Call:
+    arguments = {
+        name: replace(argument, value=value)
+        for (name, argument), value in zip(call.arguments.items(), values, strict=True)
+    }
+    return Call(call.tool, arguments)
+
+
+def labels_of(call: Call) -> Labels:
+    """The join of the labels of a call's arguments."""
+    joined = Labels()
+    for argument in call.arguments.values():
+        joined = joined.join(argument.labels)
+    return joined
+
+
+def combined(initial: Labels, brought: Brought) -> Labels:
+    """Labels of a result before the rules: its arguments' and its own (`docs/protocol.md`)."""
+    if brought.labels is None or brought.combine == "ignore":
+        return initial
+    return brought.labels if brought.combine == "replace" else initial.join(brought.labels)

@@ -1,0 +1,69 @@
+"""Programs without a model: what the deterministic model answers when it is asked to plan."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from langchain_sequrity.local.brains import PlanContext
+from langchain_sequrity.local.clues import Clues
+from langchain_sequrity.local.conversation import attachments, last_user, text_of
+from langchain_sequrity.local.schema_filling import fill
+from langchain_sequrity.local.tool_choosing import arguments_for, chosen_tools, tool_name
+from langchain_sequrity.wire.exchange import ChatRequest
+
+_ECHOED = 500
+_MOST_ATTACHMENTS = 20
+_READER = "parse_with_ai"
+
+
+def program_for(request: ChatRequest, plan: PlanContext) -> str:
+    """Write a program that calls the tools that fit, and returns what they said.
+
+    Args:
+        request: What the planner is asked.
+        plan: What the program may use.
+
+    Returns:
+        The program's text.
+    """
+    prompt = text_of(last_user(request.messages))
+    asked = replace(request, tools=[*plan.tools], tool_choice=plan.tool_choice)
+    tools = chosen_tools(asked, prompt)
+    clues = Clues(prompt)
+    results = [f"result_{number}" for number in range(1, len(tools) + 1)]
+    lines = [
+        f"{result} = {tool_name(tool)}({_keywords(arguments_for(tool, clues))})"
+        for result, tool in zip(results, tools, strict=True)
+    ]
+    said = [
+        f"The tool `{tool_name(tool)}` returned: {{{result}}}"
+        for result, tool in zip(results, tools, strict=True)
+    ]
+    return "\n".join([*lines, f"final_return_value = {_value(request, plan, prompt, said)}"]) + "\n"
+
+
+def _keywords(arguments: Mapping[str, Any]) -> str:
+    plain = [f"{name}={value!r}" for name, value in arguments.items() if name.isidentifier()]
+    others = {name: value for name, value in arguments.items() if not name.isidentifier()}
+    return ", ".join([*plain, f"**{others!r}"] if others else plain)
+
+
+def _value(request: ChatRequest, plan: PlanContext, prompt: str, said: list[str]) -> str:
+    form = plan.response_format or {}
+    if form.get("type") == "json_schema":
+        schema = form["json_schema"]["schema"]
+        if said and _READER in plan.internal_tools:
+            query = "\n".join(said)
+            return f"{_READER}(query=f{query!r}, output_schema={schema!r})"
+        return repr(fill(schema, Clues(prompt)))
+    if form.get("type") == "json_object":
+        return repr({"answer": prompt[:_ECHOED]})
+    return f"f{chr(10).join(said)!r}" if said else repr(echo(request, prompt))
+
+
+def echo(request: ChatRequest, prompt: str) -> str:
+    """Say again what the user said and sent."""
+    sent = attachments(last_user(request.messages))[:_MOST_ATTACHMENTS]
+    said = f"You said: {prompt.strip()[:_ECHOED]}" if prompt.strip() else ""
+    seen = f"You sent {' and '.join(sent)}." if sent else ""
+    return " ".join(filter(None, (seen, said))) or "You said nothing. What can I do for you?"

@@ -1,0 +1,197 @@
+"""The text of a tool's result: its value, the labels it brings, and whether it is an error.
+
+The text is data that a mail or a web page may have written. A wrapper with labels is read at the
+top level only, and names that belong to the service are refused in it (`docs/security.md`, rule 1).
+"""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import regex
+from langchain_core.messages import ToolMessage
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.headers import FsmConfig
+from langchain_sequrity.labels import Combine, make_labels
+from langchain_sequrity.local.body import MAX_DEPTH
+from langchain_sequrity.local.conversation import text_of
+from langchain_sequrity.local.gate import Brought
+from langchain_sequrity.wire.json_text import dumps, loads
+
+_MARK = "is_sequrity_var"
+_FIELDS = ("producers", "consumers", "tags")
+_COMBINES = ("merge", "replace", "ignore")
+_MATCH_SECONDS = 0.5
+_DEFAULT_ERROR = r"(?i)\A\W*(error|exception|traceback|failed|failure)\b"
+_CODEX_HEAD = regex.compile(
+    r"\A(?:Chunk ID:[^\n]*\n)?(?:Wall time:[^\n]*\n)?"
+    r"(?:Process exited with code|Exit code:?) (-?\d+)\n(?:[A-Z][^\n]*:[^\n]*\n)*?Output:\n"
+)
+AskWhetherError = Callable[[str], bool]
+
+
+class BadResult(Exception):
+    """A result that may not be used; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult:
+    """A result that was read.
+
+    Attributes:
+        brought: The value and the labels that came with it.
+        failure: The text of an error, if it is one.
+    """
+
+    brought: Brought
+    failure: str | None = None
+
+
+def read_result(
+    message: ToolMessage,
+    *,
+    fsm: FsmConfig,
+    has_output_schema: bool = False,
+    may_replace: bool = False,
+    is_error: AskWhetherError | None = None,
+) -> ReadResult:
+    """Read the result of a tool.
+
+    Args:
+        message: The tool message.
+        fsm: The section of `X-Config` that says how results are read.
+        has_output_schema: Whether the tool declares a schema of its results.
+        may_replace: Whether its results may put their labels in the place of the arguments'.
+        is_error: Asks a model whether a text is an error, for `detect_tool_errors: llm`.
+
+    Returns:
+        What it says.
+
+    Raises:
+        BadResult: If it is a wrapper that is malformed, holds reserved names, or replaces labels
+            without leave.
+    """
+    text = text_of(message)
+    if fsm.tool_result_transform == "codex":
+        text = _without_codex_head(text)
+    parsed = _parsed(text)
+    if parsed is _TOO_DEEP or nests_deeper(parsed, MAX_DEPTH):
+        # As text it would lose the labels of a wrapper around it.
+        msg = f"It is JSON that is nested deeper than {MAX_DEPTH} levels."
+        raise BadResult(msg)
+    if isinstance(parsed, dict) and parsed.get(_MARK) is True:
+        brought = _unwrapped(parsed, may_replace=may_replace)
+        # Whether it is an error is said by what the tool returned, not by the wrapper around it.
+        text = brought.value if isinstance(brought.value, str) else dumps(brought.value)
+    elif fsm.strict_tool_result_parsing and not has_output_schema:
+        brought = Brought(_content(message, text))
+    else:
+        brought = Brought(_content(message, text) if parsed is _NO_JSON else parsed)
+    failed = _is_error(message, text, fsm, is_error)
+    return ReadResult(brought, text if failed else None)
+
+
+_NO_JSON: Any = object()
+_TOO_DEEP: Any = object()
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return loads(text)
+    except ValueError as error:
+        return _TOO_DEEP if isinstance(error.__context__, RecursionError) else _NO_JSON
+
+
+def nests_deeper(value: Any, levels: int) -> bool:
+    """Whether a JSON value has more containers within each other than this."""
+    inside = [value]
+    for _ in range(levels):
+        inside = [
+            one
+            for outer in inside
+            if isinstance(outer, dict | list)
+            for one in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return any(isinstance(one, dict | list) for one in inside)
+
+
+def _content(message: ToolMessage, text: str) -> Any:
+    """The text, or the blocks where there is more than text."""
+    content = message.content
+    if isinstance(content, str) or all(_is_text(block) for block in content):
+        return text
+    return content
+
+
+def _is_text(block: Any) -> bool:
+    return isinstance(block, str) or block.get("type") == "text"
+
+
+def _unwrapped(wrapper: Mapping[str, Any], *, may_replace: bool) -> Brought:
+    meta, combine = wrapper.get("meta"), wrapper.get("combine_meta", "merge")
+    if "value" not in wrapper or not isinstance(meta, Mapping) or set(meta) != set(_FIELDS):
+        msg = "It is a wrapper with labels, but lacks `value`, or `meta` with exactly three lists."
+        raise BadResult(msg)
+    if combine not in _COMBINES:
+        msg = "Its `combine_meta` is none of `merge`, `replace`, `ignore`."
+        raise BadResult(msg)
+    if combine == "replace" and not may_replace:
+        msg = (
+            "It replaces the labels of the call's arguments, which this server lets named tools "
+            "do only: `LocalServer(replacing_tools=[…])`."
+        )
+        raise BadResult(msg)
+    lists = [meta[name] for name in _FIELDS]
+    if not all(isinstance(names, list) for names in lists):
+        msg = "Its labels are not lists."
+        raise BadResult(msg)
+    try:
+        labels = make_labels(*lists)
+    except (UsageError, TypeError):
+        msg = "Its labels hold names that belong to the service (`*`, `__…`), or that are no names."
+        raise BadResult(msg) from None
+    return Brought(wrapper["value"], labels, cast("Combine", combine))
+
+
+def _without_codex_head(text: str) -> str:
+    """Keep exit code and output of the Codex CLI (`docs/local-server.md`)."""
+    parsed = _parsed(text)
+    if isinstance(parsed, dict) and "output" in parsed and isinstance(parsed.get("metadata"), dict):
+        kept = {"exit_code": parsed["metadata"].get("exit_code"), "output": parsed["output"]}
+        return json.dumps(kept)
+    match = _CODEX_HEAD.match(text)
+    if match is None:
+        return text
+    return json.dumps({"exit_code": int(match[1]), "output": text[match.end() :]})
+
+
+# Errors
+
+
+def _is_error(message: ToolMessage, text: str, fsm: FsmConfig, ask: AskWhetherError | None) -> bool:
+    if message.status == "error" and fsm.detect_tool_errors != "none":
+        return True
+    if fsm.detect_tool_errors not in {"regex", "llm"}:
+        return False
+    limit = fsm.detect_tool_error_max_result_length
+    looked_at = text if limit is None else text[:limit]
+    if fsm.detect_tool_errors == "llm":
+        return ask is not None and ask(looked_at)
+    return looks_like_error(looked_at, fsm.detect_tool_error_regex_pattern or _DEFAULT_ERROR)
+
+
+def looks_like_error(text: str, pattern: str = _DEFAULT_ERROR) -> bool:
+    """Whether a pattern is found in a text; in doubt it is, and the program decides what to do."""
+    try:
+        return regex.search(pattern, text, timeout=_MATCH_SECONDS) is not None
+    except (TimeoutError, regex.error):
+        return True
+
+
+def output_schemas(tools: Collection[Mapping[str, Any]]) -> frozenset[str]:
+    """Names of the tools that declare a schema of their results."""
+    return frozenset(
+        tool["function"]["name"] for tool in tools if tool["function"].get("output_schema")
+    )

@@ -1,0 +1,162 @@
+"""A single-LLM request under policy: one model answers; its calls and their results are checked.
+
+There are no labels on values here. A policy sees the arguments, the labels that wrapped results
+bring along, and those of the session (`docs/protocol.md`, Single-LLM and dual-LLM).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
+
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.local.brains import Brain, BrainContext
+from langchain_sequrity.local.configuration import Configuration
+from langchain_sequrity.local.conversation import this_turn
+from langchain_sequrity.local.dual_llm.asking import Models, as_piece, whole
+from langchain_sequrity.local.dual_llm.reports import denial_message
+from langchain_sequrity.local.gate import Gate
+from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.local.results import BadResult, read_result
+from langchain_sequrity.sqrt import Argument, Call
+from langchain_sequrity.wire.exchange import ChatRequest
+from langchain_sequrity.wire.json_text import dumps
+
+
+@dataclass(slots=True)
+class SingleState:
+    """What a single-LLM session remembers under policy.
+
+    Attributes:
+        labels: The session's labels.
+        results: What the model is shown of tool results, by id of the call.
+    """
+
+    labels: Labels = field(default_factory=Labels)
+    results: dict[str, Any] = field(default_factory=dict)
+
+    def copy(self) -> "SingleState":
+        """A copy to work on: a request that fails changes nothing."""
+        return replace(self, results={**self.results})
+
+
+class SingleTurn:
+    """Works on one request.
+
+    Args:
+        state: A copy of the session's state, to be changed.
+        configuration: What the session's headers decide.
+        models: The classifiers.
+        replacing_tools: Tools whose results may replace labels.
+    """
+
+    def __init__(
+        self,
+        state: SingleState,
+        configuration: Configuration,
+        models: Models,
+        replacing_tools: frozenset[str],
+    ) -> None:
+        self._state = state
+        self._configuration = configuration
+        self._gate = Gate((configuration.engine,), configuration.screen, models.score)
+        self._replacing_tools = replacing_tools
+
+    def stream(
+        self, request: ChatRequest, brain: Brain, context: BrainContext
+    ) -> Iterator[AIMessageChunk]:
+        """Take the results of the request, let the model answer, and check its calls.
+
+        Args:
+            request: What is asked.
+            brain: The model.
+            context: What it is told beside.
+
+        Yields:
+            The answer, or a refusal where a call is denied.
+
+        Raises:
+            StatusError: 400 for a result that may not be used.
+        """
+        if not this_turn(request.messages) and self._clears_labels:
+            self._state.labels = Labels()
+        messages = self._shown(request.messages)
+        message = whole(brain.stream(replace(request, messages=messages), context))
+        reason = self._denial(message)
+        yield as_piece(message) if reason is None else _refusal(message, reason)
+
+    @property
+    def _clears_labels(self) -> bool:
+        return self._configuration.fsm.clear_session_meta in {"every_turn", "every_attempt"}
+
+    # Results
+
+    def _shown(self, messages: list[BaseMessage]) -> list[BaseMessage]:
+        """The conversation as the model sees it; results that are new are taken."""
+        calls = {
+            call["id"]: call
+            for message in messages
+            if isinstance(message, AIMessage)
+            for call in message.tool_calls
+        }
+        return [
+            self._result(message, calls.get(message.tool_call_id) or {})
+            if isinstance(message, ToolMessage)
+            else message
+            for message in messages
+        ]
+
+    def _result(self, message: ToolMessage, call: Mapping[str, Any]) -> ToolMessage:
+        known = self._state.results
+        if message.tool_call_id not in known:
+            known[message.tool_call_id] = self._taken(message, call)
+        shown: ToolMessage = message.model_copy(update={"content": known[message.tool_call_id]})
+        return shown
+
+    def _taken(self, message: ToolMessage, call: Mapping[str, Any]) -> Any:
+        name = call.get("name") or message.name or "tool"
+        try:
+            read = read_result(
+                message, fsm=self._configuration.fsm, may_replace=name in self._replacing_tools
+            )
+        except BadResult as problem:
+            refuse(400, f"The result of `{name}` cannot be used. {problem}")
+        brought = read.brought
+        made = Call(name, _arguments(call.get("args") or {}))
+        taken = self._gate.take(made, brought, self._state.labels)
+        self._state.labels = taken.session
+        is_as_sent = brought.labels is None and taken.result.value == brought.value
+        return message.content if is_as_sent else _text(taken.result.value)
+
+    # Calls
+
+    def _denial(self, message: AIMessage) -> str | None:
+        """Check the calls of an answer in their order; says why the first denied one is."""
+        for broken in message.invalid_tool_calls:
+            return f"Tool call to '{broken['name']}' is denied: its arguments are no JSON object."
+        for call in message.tool_calls:
+            made = Call(call["name"], _arguments(call["args"]))
+            checked = self._gate.check(made, self._state.labels)
+            self._state.labels = checked.session
+            if not checked.allowed:
+                return denial_message(checked)
+            call["args"] = {name: one.value for name, one in checked.call.arguments.items()}
+        return None
+
+
+def _refusal(message: AIMessage, reason: str) -> AIMessageChunk:
+    return AIMessageChunk(
+        content="",
+        additional_kwargs={"refusal": reason},
+        response_metadata={**message.response_metadata, "finish_reason": "stop"},
+        usage_metadata=message.usage_metadata,
+    )
+
+
+def _arguments(args: Mapping[str, Any]) -> dict[str, Argument]:
+    return {name: Argument(value) for name, value in args.items()}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else dumps(value)

@@ -1,0 +1,123 @@
+"""Histories that are no longer those of their session (behaviour.md T1)."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
+
+from langchain_sequrity import ChatSequrity, SequrityMessages
+from langchain_sequrity.errors import InvalidRequest
+from langchain_sequrity.local import LocalServer
+
+DUAL = {"agent_arch": "dual-llm"}
+CLASSES: list[tuple[type[ChatSequrity] | type[SequrityMessages], dict[str, Any]]] = [
+    (ChatSequrity, {}),
+    (SequrityMessages, {}),
+    (ChatSequrity, {"use_responses_api": True}),
+    (ChatSequrity, {"use_responses_api": True, "use_previous_response_id": True}),
+]
+IDS = ["chat", "messages", "responses", "previous-id"]
+
+
+def read_file(name: str) -> str:
+    """Read a file."""
+    return f"content of {name}"
+
+
+@pytest.fixture(params=CLASSES, ids=IDS)
+def model(request: pytest.FixtureRequest) -> Iterator[Any]:
+    kind, options = request.param
+    with LocalServer() as server:
+        made = kind("any/model", base_url=server.base_url, features=DUAL, **options)
+        yield made
+
+
+def session_of(message: BaseMessage) -> str:
+    found: str = message.response_metadata["sequrity"]["session_id"]
+    return found
+
+
+def test_going_back_in_time_starts_a_new_session_and_says_so(
+    model: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = model.invoke([HumanMessage("one")])
+    second = model.invoke([HumanMessage("one"), first, HumanMessage("two")])
+    assert session_of(second) == session_of(first)
+    with caplog.at_level(logging.WARNING, "langchain_sequrity"):
+        other = model.invoke([HumanMessage("one"), first, HumanMessage("three")])
+    assert other.text == "You said: three"
+    assert session_of(other) != session_of(first)
+    assert other.response_metadata["sequrity"]["forked_from"] == session_of(first)
+    assert "goes on in a new session" in caplog.text
+    # From there on it is a conversation like any other; so is the one that was left.
+    history = [HumanMessage("one"), first, HumanMessage("three"), other, HumanMessage("four")]
+    assert session_of(model.invoke(history)) == session_of(other)
+    history = [HumanMessage("one"), first, HumanMessage("two"), second, HumanMessage("five")]
+    assert session_of(model.invoke(history)) == session_of(first)
+
+
+async def test_every_way_of_calling_forks_alike(model: Any) -> None:
+    first = model.invoke([HumanMessage("one")])
+    model.invoke([HumanMessage("one"), first, HumanMessage("two")])
+    fork = [HumanMessage("one"), first, HumanMessage("three")]
+    assert "".join(chunk.text for chunk in model.stream(fork)) == "You said: three"
+    assert (await model.ainvoke(fork)).text == "You said: three"
+    assert "".join([chunk.text async for chunk in model.astream(fork)]) == "You said: three"
+
+
+def test_a_session_that_was_asked_for_is_not_left(model: Any) -> None:
+    first = model.invoke([HumanMessage("one")])
+    model.invoke([HumanMessage("one"), first, HumanMessage("two")])
+    fork = [HumanMessage("one"), first, HumanMessage("three")]
+    with pytest.raises(InvalidRequest) as caught:
+        model.invoke(fork, session_id=session_of(first))
+    assert caught.value.status == 409
+
+
+def test_an_edited_tool_call_starts_the_turn_anew(model: Any) -> None:
+    agent = model.bind_tools([read_file])
+    question = HumanMessage("read_file 'a.txt'")
+    asked = agent.invoke([question])
+    call = asked.tool_calls[0]
+    edited = asked.model_copy(
+        update={"tool_calls": [{**call, "args": {"name": "b.txt"}}], "content": ""}
+    )
+    result = ToolMessage("content of b.txt", tool_call_id=call["id"])
+    again = agent.invoke([question, edited, result])
+    assert session_of(again) != session_of(asked)
+    assert again.tool_calls[0]["name"] == "read_file"
+    assert again.tool_calls[0]["id"] != call["id"]
+
+
+def test_a_graph_travels_in_time(model: Any) -> None:
+    agent = model.bind_tools([read_file])
+
+    def call_model(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [agent.invoke(state["messages"])]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("model", call_model)
+    graph.add_node("tools", ToolNode([read_file]))
+    graph.add_edge(START, "model")
+    graph.add_conditional_edges("model", tools_condition)
+    graph.add_edge("tools", "model")
+    app = graph.compile(checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "1"}}
+    app.invoke({"messages": [HumanMessage("read_file 'a.txt'")]}, config)
+    done = app.invoke({"messages": [HumanMessage("read_file 'b.txt'")]}, config)
+    assert "content of b.txt" in done["messages"][-1].text
+    past = list(app.get_state_history(config))
+    before = next(
+        one for one in past if one.next == ("tools",) and len(one.values["messages"]) == 2
+    )
+    replayed = app.invoke(None, before.config)
+    assert "content of a.txt" in replayed["messages"][-1].text
+    fork = app.update_state(before.config, {"messages": [HumanMessage("Say hello instead.")]})
+    other = app.invoke({"messages": []}, fork)
+    last = other["messages"][-1]
+    assert isinstance(last, AIMessage)

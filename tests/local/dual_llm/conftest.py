@@ -1,0 +1,29 @@
+"""A server for the tests of dual-LLM sessions."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.local.api import Api
+from tests.local.dual_llm.conversation import Stage, Teller
+from tests.local.dual_llm.dialog import Begin, Dialog
+
+
+@pytest.fixture(scope="package")
+def stage() -> Iterator[Stage]:
+    with Stage() as running:
+        yield running
+
+
+@pytest.fixture
+def begin(stage: Stage, http: httpx.Client) -> Begin:
+    """Begins a session whose planner writes these programs."""
+
+    def start(*programs: Any, tellers: tuple[Teller, ...] = (), **headers: Any) -> Dialog:
+        planner = Teller("planner", *programs)
+        api = Api(stage.server, http, key="sq-test")
+        return Dialog(api, stage.cast(planner, *tellers), planner, **headers)
+
+    return start

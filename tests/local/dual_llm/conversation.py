@@ -1,0 +1,122 @@
+"""Conversations with dual-LLM sessions, and models that keep what they were told."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from types import TracebackType
+from typing import Any, Self
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import Runnable
+
+from langchain_sequrity import ChatSequrity, DualLLMResult, dual_llm_result
+from langchain_sequrity.local import LocalServer
+from langchain_sequrity.local.conversation import text_of
+from langchain_sequrity.wire.exchange import ChatRequest
+
+DUAL = {"agent_arch": "dual-llm"}
+ROLES = ("chat", "planner", "quarantined", "classifier")
+Tools = Mapping[str, Callable[..., Any] | str]
+
+
+def converse(
+    model: Runnable[Any, AIMessage], history: Sequence[BaseMessage] | str, tools: Tools
+) -> list[BaseMessage]:
+    """Run the tool calls of a model until it answers; returns the whole conversation.
+
+    A tool is its result, or a function that returns it: the content of a tool message, or a whole
+    one, whose id is filled in.
+    """
+    messages: list[BaseMessage]
+    messages = [HumanMessage(history)] if isinstance(history, str) else list(history)
+    while True:
+        reply = model.invoke(messages)
+        messages.append(reply)
+        if not reply.tool_calls:
+            return messages
+        messages += [result_of(call, tools) for call in reply.tool_calls]
+
+
+def ended(messages: Sequence[BaseMessage]) -> DualLLMResult:
+    """How the last turn of a conversation ended."""
+    message = messages[-1]
+    assert isinstance(message, AIMessage)
+    result = dual_llm_result(message)
+    assert result is not None
+    return result
+
+
+def result_of(call: Mapping[str, Any], tools: Tools) -> ToolMessage:
+    """Run one tool call."""
+    tool = tools[call["name"]]
+    result = tool if isinstance(tool, str) else tool(**call["args"])
+    if isinstance(result, ToolMessage):
+        result.tool_call_id = call["id"]
+        return result
+    return ToolMessage(result, tool_call_id=call["id"])
+
+
+class Teller:
+    """Answers a role: with these, one after the other and then the last for ever.
+
+    It keeps what it was asked. `rule` is its rule in a script.
+    """
+
+    def __init__(self, role: str, *answers: Any) -> None:
+        self.role = role
+        self.requests: list[ChatRequest] = []
+        self._answers = list(answers)
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        return {"when": {"role": self.role}, "answer": self}
+
+    def __call__(self, request: ChatRequest) -> Any:
+        self.requests.append(request)
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+    @property
+    def prompts(self) -> list[str]:
+        """What it was told, request by request."""
+        return ["\n\n".join(map(text_of, request.messages)) for request in self.requests]
+
+
+class Stage:
+    """One server for many tests: who answers is found by the first part of the model's name.
+
+    Stopping a server takes longer than most tests do.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._tellers: dict[tuple[str, str], Teller] = {}
+        self._numbers = count()
+        rules = [{"when": {"role": role}, "answer": self._finder(role)} for role in ROLES]
+        self.server = LocalServer(script=rules, **options)
+
+    def _finder(self, role: str) -> Callable[[ChatRequest], Any]:
+        def find(request: ChatRequest) -> Any:
+            return self._tellers[request.model.partition("/")[0], role](request)
+
+        return find
+
+    def cast(self, *tellers: Teller) -> str:
+        """Let these answer; returns the model's name, `"planner,worker"`."""
+        name = f"play{next(self._numbers)}"
+        self._tellers |= {(name, teller.role): teller for teller in tellers}
+        return f"{name}/planner,{name}/worker"
+
+    def model(self, *tellers: Teller, of: Callable[..., Any] = ChatSequrity, **fields: Any) -> Any:
+        """A model of a dual-LLM session, or of another if `features` says so."""
+        fields = {"features": DUAL, "max_retries": 0, **fields}
+        return of(self.cast(*tellers), base_url=self.server.base_url, **fields)
+
+    def __enter__(self) -> Self:
+        self.server.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.server.stop()

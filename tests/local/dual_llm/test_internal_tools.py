@@ -1,0 +1,343 @@
+"""Tools that the service runs itself, under policy; and names of tools (M5, P7; security.md 12)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage
+
+from langchain_sequrity.errors import InvalidRequest, PolicyDenied, ProgramFailed
+from langchain_sequrity.labels import Labels
+from tests.local.dual_llm.conversation import Stage, Teller, Tools, converse, ended
+
+Json = dict[str, Any]
+ALL_FOUR = ["parse_with_ai", "verify_hypothesis", "complete_turn", "set_policy"]
+MODEL = """
+from pydantic import BaseModel
+
+class Mail(BaseModel):
+    sender: str
+    stars: int = 3
+
+"""
+OBJECT = {"type": "object", "properties": {"stars": {"type": "integer"}}, "required": ["stars"]}
+
+
+def tool(name: str, *parameters: str) -> Json:
+    schema = {"type": "object", "properties": {one: {} for one in parameters or ("x",)}}
+    return {"type": "function", "function": {"name": name, "parameters": schema}}
+
+
+MAIL = [tool("read_mail", "number"), tool("send_mail", "to", "text")]
+TOOLS: Tools = {"read_mail": "From Bob", "send_mail": "sent"}
+
+
+class Play:
+    """One program at a time, with a data model that says what it is told to."""
+
+    def __init__(
+        self, stage: Stage, *programs: str, says: Any = "Bob", tools: Any = MAIL, **fields: Any
+    ) -> None:
+        self.reader = Teller("quarantined", says)
+        fsm = {"max_pllm_steps": 1, "enabled_internal_tools": ALL_FOUR, **fields.pop("fsm", {})}
+        planner = Teller("planner", *programs)
+        model = stage.model(planner, self.reader, session_config={"fsm": fsm}, **fields)
+        self.model = model.bind_tools(tools)
+
+    def run(self, tools: Tools = TOOLS) -> Any:
+        return ended(converse(self.model, "Go", tools))
+
+
+# parse_with_ai
+
+
+@pytest.mark.parametrize(
+    ("call", "said", "expected"),
+    [
+        ("parse_with_ai(query='?')", "Bob, of course", "Bob, of course"),
+        ("parse_with_ai('?')", "", ""),
+        ("parse_with_ai(query='?', output_schema=None)", '{"a": 1}', '{"a": 1}'),
+        ("parse_with_ai(query='?', output_schema=int)", '{"answer": 5}', 5),
+        ("parse_with_ai('?', int)", "5", 5),
+        ("parse_with_ai(query='?', output_schema=bool)", "false", False),
+        ("parse_with_ai(query='?', output_schema=list[str])", '{"answer": ["a"]}', ["a"]),
+        ("parse_with_ai(query='?', output_schema=int | None)", "null", None),
+        (f"parse_with_ai(query='?', output_schema={OBJECT})['stars']", '{"stars": 2}', 2),
+        (
+            f"{MODEL}mail = parse_with_ai(query='?', output_schema=Mail)\n[mail.sender, mail.stars]",
+            '```json\n{"sender": "Bob"}\n```',
+            ["Bob", 3],
+        ),
+        (
+            f"{MODEL}[mail.stars for mail in parse_with_ai(query='?', output_schema=list[Mail])]",
+            '{"answer": [{"sender": "Bob", "stars": 1}, {"sender": "Eve", "stars": 5}]}',
+            [1, 5],
+        ),
+    ],
+)
+def test_the_data_model_answers_in_the_form_that_is_asked_for(
+    stage: Stage, call: str, said: str, expected: Any
+) -> None:
+    assert Play(stage, call, says=said).run().value == expected
+
+
+def test_the_data_model_is_told_the_form_and_has_no_tools(stage: Stage) -> None:
+    schemas = ("int", str(OBJECT), "None")
+    program = "\n".join(f"parse_with_ai(query='?', output_schema={one})" for one in schemas)
+    play = Play(stage, program, says='{"stars": 1, "answer": 1}'.replace("stars", "stars"))
+    with pytest.raises(ProgramFailed):
+        play.run()  # what was said is no integer
+    (request,) = play.reader.requests
+    assert request.tools == []
+    assert request.response_format == {
+        "type": "json_schema",
+        "json_schema": {
+            "name": "answer",
+            "schema": {
+                "type": "object",
+                "properties": {"answer": {"type": "integer"}},
+                "required": ["answer"],
+            },
+        },
+    }
+
+
+CATCHING = "try:\n    x = {call}\nexcept Exception as error:\n    x = type(error).__name__\nx"
+
+
+@pytest.mark.parametrize(
+    ("schema", "said", "error"),
+    [
+        ("int", "Five, I think", "ToolError"),
+        ("int", '"five"', "ValidationError"),
+        ("int", "1e999", "ToolError"),
+        ("list[str]", '["a", 1]', "ValidationError"),
+        ("list", f"{'[' * 500}{']' * 500}", "ToolError"),
+        ("list", f"{'[' * 5000}", "ToolError"),
+        ("Mail", '{"stars": 1}', "ValidationError"),
+        ("Mail", "[]", "ValidationError"),
+        ("7", "7", "ToolError"),
+        ("'int'", "7", "ToolError"),
+        ("None", {"refusal": "I will not"}, "ToolError"),
+        ("int", {"refusal": "I will not"}, "ToolError"),
+    ],
+)
+def test_a_wrong_answer_is_an_error_that_the_program_can_catch(
+    stage: Stage, schema: str, said: Any, error: str
+) -> None:
+    call = f"parse_with_ai(query='?', output_schema={schema})"
+    assert Play(stage, MODEL + CATCHING.format(call=call), says=said).run().value == error
+    with pytest.raises(ProgramFailed) as caught:
+        Play(stage, MODEL + call, says=said).run()
+    assert "I will not" not in str(caught.value)
+    assert "Five" not in str(caught.value)
+
+
+@pytest.mark.parametrize("call", ["parse_with_ai()", "parse_with_ai(query='?', more=1)"])
+def test_a_call_with_wrong_arguments_reaches_no_model(stage: Stage, call: str) -> None:
+    play = Play(stage, CATCHING.format(call=call))
+    assert play.run().value == "TypeError"
+    assert play.reader.requests == []
+
+
+SECRET = """
+tool "read_mail" -> @tags |= {"secret"};
+tool "parse_with_ai" {
+    must deny when query.tags overlaps {"secret"} and not "public" in @session.tags;
+    result { @tags |= {"read"}; }
+}
+tool "send_mail" -> session @tags |= {"public"};
+"""
+ASKS = "parse_with_ai(query=f'Who? {read_mail(number=1)}')"
+
+
+def test_the_data_model_is_under_policy(stage: Stage) -> None:
+    denied = Play(stage, f"try:\n    {ASKS}\nexcept Exception:\n    'caught'", policy=SECRET)
+    with pytest.raises(PolicyDenied) as caught:
+        denied.run()
+    assert caught.value.tool == "parse_with_ai"
+    assert denied.reader.requests == []
+    allowed = Play(stage, f"send_mail(to='Bob', text='hi')\n{ASKS}", policy=SECRET)
+    result = allowed.run()
+    assert (result.value, result.labels) == (
+        "Bob",
+        Labels(
+            producers=frozenset({"__tool/parse_with_ai"}),
+            tags=frozenset({"secret", "read", "__non_executable"}),
+        ),
+    )
+
+
+# verify_hypothesis
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("true", True),
+        ('{"answer": false}', False),
+        ('"true"', "ToolError"),
+        ("1", "ToolError"),
+        ("Yes!", "ToolError"),
+        ({"refusal": "I will not"}, "ToolError"),
+    ],
+)
+def test_a_hypothesis_is_true_or_false_or_an_error(
+    stage: Stage, said: Any, expected: bool | str
+) -> None:
+    call = "verify_hypothesis(hypothesis='It rains', context=['wet'])"
+    play = Play(stage, CATCHING.format(call=call), says=said)
+    assert play.run().value == expected
+    (request,) = play.reader.requests
+    assert (request.messages[-1].text, request.tools) == ('It rains\n\nData:\n["wet"]', [])
+
+
+def test_a_hypothesis_is_under_policy_and_its_truth_has_the_labels_of_the_data(
+    stage: Stage,
+) -> None:
+    policy = """
+    tool "read_mail" -> @producers |= {"inbox"};
+    tool "verify_hypothesis" { must deny when hypothesis.value == "no"; }
+    """
+    program = "verify_hypothesis(hypothesis='yes', context=read_mail(number=1))"
+    result = Play(stage, program, says="true", policy=policy).run()
+    assert result.labels.producers == {"inbox"}
+    with pytest.raises(PolicyDenied):
+        Play(stage, "verify_hypothesis(hypothesis='no')", says="true", policy=policy).run()
+
+
+# complete_turn
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        ("complete_turn(value={'a': [1]})\nsend_mail(to='x', text='y')", {"a": [1]}),
+        ("complete_turn()", None),
+        ("try:\n    complete_turn(value=1)\nfinally:\n    complete_turn(value=2)", 1),
+        ("def end():\n    complete_turn(value=1)\n\nwhile True:\n    end()", 1),
+        ("final_return_value = 2\ncomplete_turn(value=1)", 1),
+    ],
+)
+def test_a_program_can_end_the_turn(stage: Stage, program: str, expected: Any) -> None:
+    assert Play(stage, program).run({}).value == expected
+
+
+def test_the_answer_at_the_end_is_under_policy(stage: Stage) -> None:
+    policy = """
+    tool "read_mail" -> @tags |= {"secret"};
+    tool "complete_turn" { must deny when value.tags overlaps {"secret"}; }
+    """
+    with pytest.raises(PolicyDenied):
+        Play(stage, "complete_turn(value=[read_mail(number=1)])", policy=policy).run()
+    assert Play(stage, "complete_turn(value=[1])", policy=policy).run().labels == Labels()
+
+
+# set_policy
+
+NO_MAIL = 'set_policy(policy=\'tool "send_mail" { must deny when to.value == "Eve"; }\')\n'
+
+
+def test_a_program_can_forbid_what_was_allowed_for_the_rest_of_the_session(stage: Stage) -> None:
+    send = "send_mail(to='{}', text='hi')"
+    programs = (NO_MAIL + send.format("Bob"), send.format("Bob"), send.format("Eve"))
+    play = Play(stage, *programs)
+    history = converse(play.model, "Go", TOOLS)
+    history = converse(play.model, [*history, HumanMessage("On")], TOOLS)
+    assert ended(history).value == "sent"
+    with pytest.raises(PolicyDenied):
+        converse(play.model, [*history, HumanMessage("On")], TOOLS)
+
+
+def test_a_program_can_allow_nothing_that_was_forbidden(stage: Stage) -> None:
+    rules = "priority 1000; must allow always; hard allow when true_words; should allow always;"
+    loose = f'let true_words = to.value == "Eve"; tool r".*" {{ {rules} }}'
+    policy = 'tool "send_mail" { should deny when to.value == "Eve"; }'
+    program = f"set_policy(policy={loose!r})\nsend_mail(to='Eve', text='hi')"
+    with pytest.raises(PolicyDenied):
+        Play(stage, program, policy=policy).run()
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        'tool "send_mail" { session before { @tags = {}; } }',
+        'tool "read_mail" { must deny always; result { @tags = {}; } }',
+        'tool "read_mail" -> @tags = {};',
+        'tool "read_mail" -> session @tags = {};',
+        'tool "read_mail" {',
+        'tool "read_mail" { must deny when unknown_name; }',
+    ],
+)
+def test_a_policy_of_a_program_has_checks_only(stage: Stage, policy: str) -> None:
+    program = CATCHING.format(call=f"set_policy(policy={policy!r})") + "\nread_mail(number=1)\nx"
+    assert Play(stage, program).run().value == "ToolError"
+
+
+def test_setting_a_policy_is_under_policy(stage: Stage) -> None:
+    with pytest.raises(PolicyDenied):
+        Play(stage, NO_MAIL, policy='tool "set_policy" { must deny always; }').run()
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [
+        ("read-mail", "read_mail"),
+        ("2nd", "tool_2nd"),
+        ("class", "class_"),
+        ("True", "True_"),
+        ("match", "match"),
+        ("print", "print"),
+        ("__import__", "tool___import__"),
+        ("-", "_"),
+    ],
+)
+def test_a_tool_is_called_by_a_name_of_python_and_reported_by_its_own(
+    stage: Stage, name: str, called: str
+) -> None:
+    policy = f'tool "{name}" {{ must deny when x.value == 0; }}'
+    tools: Mapping[str, Any] = {name: lambda x: f"got {x}"}
+    play = Play(stage, f"{called}(x=1)", f"{called}(x=0)", tools=[tool(name)], policy=policy)
+    history = converse(play.model, "Go", tools)
+    assert ended(history).value == "got 1"
+    with pytest.raises(PolicyDenied) as caught:
+        converse(play.model, [*history, HumanMessage("On")], tools)
+    assert caught.value.tool == name
+
+
+def test_arguments_may_have_names_that_python_has_not(stage: Stage) -> None:
+    program = "f(**{'a-b': 1, 'class': 2})"
+    play = Play(stage, program, tools=[tool("f", "a-b", "class")])
+    assert play.run({"f": lambda **given: str(sorted(given.items()))}).value == str(
+        [("a-b", 1), ("class", 2)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "enabled"),
+    [
+        (["parse_with_ai"], ["parse_with_ai"]),
+        (["parse-with-ai"], ["parse_with_ai"]),
+        (["set_policy"], ["set_policy"]),
+        (["a-b", "a_b"], []),
+        (["class", "class_"], []),
+    ],
+)
+def test_two_tools_of_one_name_are_refused(
+    stage: Stage, names: list[str], enabled: list[str]
+) -> None:
+    fsm = {"enabled_internal_tools": enabled}
+    with pytest.raises(InvalidRequest, match=r"\b400\b.*Rename it"):
+        Play(stage, "1", tools=[tool(name) for name in names], fsm=fsm).run()
+
+
+@pytest.mark.parametrize("name", ALL_FOUR)
+def test_the_name_of_an_internal_tool_that_is_off_is_free(stage: Stage, name: str) -> None:
+    enabled = [one for one in ALL_FOUR if one != name]
+    fsm = {"enabled_internal_tools": enabled}
+    play = Play(stage, f"{name}(x=1)", tools=[tool(name)], fsm=fsm)
+    assert play.run({name: "mine"}).value == "mine"
+    assert play.reader.requests == []

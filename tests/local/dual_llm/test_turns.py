@@ -1,0 +1,405 @@
+"""What a request may bring to a dual-LLM session, and what becomes of its turn (P5, P6, P7, T1)."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+
+from langchain_sequrity import dual_llm_result
+from tests.chat_models.formats import NAMES, ROWS, Row
+from tests.local.api import WAIT, Gate, Message, detail, result, said
+from tests.local.conftest import Serve
+from tests.local.dual_llm.conversation import Stage, Teller, converse, result_of
+from tests.local.dual_llm.dialog import TOOLS, Begin, Dialog, calls, ended, error, value, words
+
+ONE = 'final_return_value = look_up(word="a")'
+TWO = 'final_return_value = [look_up(word="a"), send(word="b")]'
+LOOKED_UP = [("look_up", {"word": "a"})]
+WRAPPER = {
+    "value": {"n": 5},
+    "is_sequrity_var": True,
+    "meta": {"producers": ["p"], "consumers": ["*"], "tags": ["t"]},
+}
+# What each adds tells what was kept: a call that was asked for, a result that was taken.
+COUNTING = """
+tool "look_up" {
+    session before { @tags |= {"asked"}; }
+    session after { @tags |= {"answered"}; }
+}
+"""
+REPORTING = {"response_format": {"include_policy_check_history": True}}
+
+
+# Calls and results
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
+def test_independent_calls_come_one_at_a_time(stage: Stage, row: Row, streaming: bool) -> None:
+    model = stage.model(Teller("planner", TWO), of=row.model, **row.arguments, streaming=streaming)
+    history = converse(model.bind_tools(TOOLS), "Go", {"look_up": "1", "send": "sent"})
+    assert [one.type for one in history] == ["human", "ai", "tool", "ai", "tool", "ai"]
+    last = history[-1]
+    assert isinstance(last, AIMessage)
+    found = dual_llm_result(last)
+    assert found is not None
+    assert (found.value, found.value_type) == ([1, "sent"], "list")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected", "kind"),
+    [
+        ("42", 42, "int"),
+        ('"42"', "42", "str"),
+        (" [1, 2.5, null]\n", [1, 2.5, None], "list"),
+        ('{"a": {"b": true}}', {"a": {"b": True}}, "dict"),
+        ("null", None, "NoneType"),
+        ("12345678901234567890123", 12345678901234567890123, "int"),
+        ("It rains.", "It rains.", "str"),
+        ("", "", "str"),
+        ("[1, 2", "[1, 2", "str"),
+        ("NaN", "NaN", "str"),
+        ("1e999", "1e999", "str"),
+        (json.dumps([WRAPPER]), [WRAPPER], "list"),
+    ],
+)
+def test_a_result_is_the_json_that_it_says_or_else_text(
+    begin: Begin, content: str, expected: Any, kind: str
+) -> None:
+    dialog = begin(ONE)
+    dialog.say()
+    returned = ended(dialog.answer(content))["final_return_value"]
+    assert (returned["value"], returned["value_type"]) == (expected, kind)
+    assert returned["meta"] == {"producers": [], "consumers": ["*"], "tags": ["__non_executable"]}
+
+
+def test_a_wrapped_result_is_its_value_with_its_labels(begin: Begin) -> None:
+    dialog = begin(ONE)
+    dialog.say()
+    returned = ended(dialog.answer(json.dumps(WRAPPER)))["final_return_value"]
+    assert returned["value"] == {"n": 5}
+    assert returned["meta"]["producers"] == ["p"]
+    assert sorted(returned["meta"]["tags"]) == ["__non_executable", "t"]
+
+
+@pytest.mark.parametrize("depth", [101, 300, 5_000])
+@pytest.mark.parametrize("text", ["…", json.dumps(WRAPPER).replace('{"n": 5}', "…")])
+def test_a_result_that_nests_too_deeply_ends_the_turn_and_loses_no_labels(
+    begin: Begin, text: str, depth: int
+) -> None:
+    dialog = begin(ONE)
+    dialog.say()
+    code, message = error(dialog.answer(text.replace("…", "[" * depth + "]" * depth)))
+    assert (code, "nested deeper" in message) == ("tool_result_refused", True)
+    assert calls(dialog.say()) == LOOKED_UP
+
+
+def test_an_answer_of_the_data_model_that_nests_too_deeply_is_an_error_of_the_program(
+    begin: Begin,
+) -> None:
+    reading = 'try:\n    x = parse_with_ai(query="?", output_schema={"type": "array"})\nexcept ToolError as error:\n    x = str(error)\nx'
+    dialog = begin(reading, tellers=(Teller("quarantined", "[" * 300 + "]" * 300),))
+    assert "nested deeper" in value(dialog.say())
+
+
+# What a client sends of the past
+
+Part = Callable[[Dialog], list[Message]]
+
+
+def new(dialog: Dialog) -> list[Message]:
+    return dialog.history[-1:]
+
+
+def end(dialog: Dialog) -> list[Message]:
+    return dialog.history[-2:]
+
+
+def everything(dialog: Dialog) -> list[Message]:
+    return dialog.history
+
+
+def system_words(dialog: Dialog) -> list[Message]:
+    return [{"role": "system", "content": f"{len(dialog.history)} messages"}, *dialog.history]
+
+
+@pytest.mark.parametrize("named_by", ["header", "call id"])
+@pytest.mark.parametrize("part", [new, end, everything, system_words])
+def test_a_client_may_send_all_of_the_history_or_its_end(
+    begin: Begin, part: Part, named_by: str
+) -> None:
+    dialog = begin(TWO)
+    reply = dialog.say()
+    while calls(reply):
+        dialog.history.append(result(dialog.open_call, "1"))
+        options = {} if named_by == "header" else {"session": None}
+        reply = dialog.post(*part(dialog), **options)
+        dialog.history.append(said(reply))
+    assert value(reply) == [1, 1]
+
+
+@pytest.mark.parametrize("part", [end, everything])
+def test_the_next_turn_may_come_with_the_history_or_its_end(begin: Begin, part: Part) -> None:
+    dialog = begin(ONE, "'second'")
+    dialog.say()
+    dialog.answer()
+    dialog.history.append(words("And now?"))
+    assert value(dialog.post(*part(dialog))) == "second"
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "problem"),
+    [
+        ([result("tc-1", "1")], 400, "answers no open call"),
+        ([], 400, "nothing new"),
+        ([{"role": "assistant", "content": "I say so."}], 409, "differs"),
+    ],
+)
+def test_what_brings_nothing_to_do_is_refused_and_changes_nothing(
+    begin: Begin, more: list[Message], status: int, problem: str
+) -> None:
+    dialog = begin(ONE)
+    dialog.say()
+    reply = dialog.post(*dialog.history, *more)
+    assert (reply.status_code, problem in detail(reply)) == (status, True)
+    assert value(dialog.answer()) == 1
+
+
+def test_one_call_has_one_result(begin: Begin) -> None:
+    dialog = begin(ONE)
+    dialog.say()
+    twice = [result(dialog.open_call, "1"), result(dialog.open_call, "2")]
+    assert "two results" in detail(dialog.post(*twice))
+    assert value(dialog.answer()) == 1
+
+
+# Results together with new words
+
+
+def test_a_result_that_ends_the_turn_ends_it_silently_and_it_counts(begin: Begin) -> None:
+    dialog = begin(ONE, "2", config={"fsm": {"max_n_turns": 2}})
+    dialog.say("First")
+    assert value(dialog.answer("1", "Second")) == 2
+    assert dialog.say("Third").status_code == 404
+
+
+def test_new_words_are_planned_also_where_the_program_fails(begin: Begin) -> None:
+    dialog = begin('1 / look_up(word="a")', "2")
+    dialog.say("First")
+    assert value(dialog.answer("0", "Second")) == 2
+    assert dialog.stored.turns == 2
+    assert len(dialog.planner.requests) == 2  # nobody repairs what is not waited for
+
+
+def test_new_words_cancel_the_call_that_follows_the_result_and_labels_stay(begin: Begin) -> None:
+    dialog = begin(TWO, "2", policy=COUNTING, config=REPORTING)
+    dialog.say("First")
+    reply = dialog.answer("1", "Second")
+    assert value(reply) == 2
+    assert sorted(dialog.state.labels.tags) == ["answered", "asked"]
+    assert (dialog.stored.turns, dialog.state.turn) == (1, None)
+
+
+def test_new_words_cancel_the_open_call_and_labels_stay(begin: Begin) -> None:
+    dialog = begin(ONE, "2", policy=COUNTING)
+    dialog.say("First")
+    late = result(dialog.open_call, "1")
+    assert value(dialog.say("Second")) == 2
+    assert sorted(dialog.state.labels.tags) == ["asked"]
+    assert dialog.stored.turns == 1
+    assert "answers no open call" in detail(dialog.post(late))
+
+
+# Repetitions and two at once
+
+
+@pytest.mark.parametrize("texts", [(), ("Second",)], ids=["result", "result and words"])
+@pytest.mark.parametrize("part", [new, everything])
+def test_the_same_result_again_has_the_same_reply_and_changes_nothing(
+    begin: Begin, part: Part, texts: tuple[str, ...]
+) -> None:
+    dialog = begin(TWO, policy=COUNTING)
+    dialog.say()
+    added = [result(dialog.open_call, "1"), *map(words, texts)]
+    sent = [*added] if part is new else [*dialog.history, *added]
+    first = dialog.send(*sent)
+    before = (dialog.stored.turns, dialog.stored.calls, dialog.state, len(dialog.planner.requests))
+    for _ in range(2):
+        again = dialog.post(*sent)
+        created = f'"created":{again.json()["created"]}', f'"created":{first.json()["created"]}'
+        assert again.text.replace(*created) == first.text
+    after = (dialog.stored.turns, dialog.stored.calls, dialog.state, len(dialog.planner.requests))
+    assert after == before
+    assert value(dialog.until_end("2"))[1] == 2
+
+
+def test_the_end_of_a_turn_is_repeated_as_well(begin: Begin) -> None:
+    dialog = begin(ONE, "2")
+    dialog.say()
+    sent = result(dialog.open_call, "1")
+    first = dialog.send(sent)
+    assert said(dialog.post(sent)) == said(first)
+    assert dialog.stored.turns == 1
+    assert value(dialog.say("Second")) == 2
+
+
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
+def test_a_reply_is_repeated_in_every_format(stage: Stage, row: Row) -> None:
+    model = stage.model(Teller("planner", TWO), of=row.model, **row.arguments).bind_tools(TOOLS)
+    history = [HumanMessage("Go"), model.invoke("Go")]
+    history.append(result_of(history[1].tool_calls[0], {"look_up": "1"}))
+    first, again = model.invoke(history), model.invoke(history)
+    assert again.tool_calls == first.tool_calls
+    assert (again.text, again.usage_metadata) == (first.text, first.usage_metadata)
+
+
+def test_a_second_request_at_once_is_refused(serve: Serve) -> None:
+    gate = Gate()
+    rules = [
+        {"when": {"role": "planner", "user": "wait"}, "answer": gate},
+        {"when": {"role": "planner"}, "program": ONE},
+    ]
+    dialog = Dialog(serve(script=rules), "any/model", Teller("planner"))
+    dialog.say()
+    with ThreadPoolExecutor() as threads:
+        slow = threads.submit(dialog.post, words("wait"))
+        gate.wait_for_request()
+        assert dialog.post(result(dialog.open_call, "1")).status_code == 409
+        gate.opened.set()
+        assert slow.result(WAIT).status_code == 200
+
+
+# Other histories than the session's own
+
+
+def forked(dialog: Dialog) -> list[Message]:
+    """The history with other first words, and the result of the open call."""
+    _, *others = dialog.history
+    return [words("Other words"), *others, result(dialog.open_call, "1")]
+
+
+@pytest.mark.parametrize("fsm", [{}, {"history_mismatch_policy": "reject"}])
+def test_another_history_is_refused_by_default(begin: Begin, fsm: dict[str, str]) -> None:
+    dialog = begin(ONE, config={"fsm": fsm})
+    dialog.say()
+    reply = dialog.post(*forked(dialog))
+    assert (reply.status_code, reply.json()["type"]) == (409, "history_mismatch")
+    assert value(dialog.answer()) == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "called"),
+    [("restart_turn", LOOKED_UP), ("continue", [])],
+)
+def test_another_history_restarts_the_turn_or_is_taken_as_it_is(
+    begin: Begin, policy: str, called: list[Any]
+) -> None:
+    dialog = begin(ONE, config={"fsm": {"history_mismatch_policy": policy}})
+    dialog.say()
+    sent, dialog.history = forked(dialog), []
+    reply = dialog.send(*sent)
+    assert calls(reply) == called
+    assert ("Other words" in dialog.planner.prompts[-1]) is (policy == "restart_turn")
+    if called:
+        reply = dialog.answer()
+    body = ended(reply)
+    assert body["message_history_mismatch_detected"] is True
+    assert body["final_return_value"]["value"] == 1
+    assert dialog.stored.turns == 1
+    dialog.say()
+    assert "message_history_mismatch_detected" not in ended(dialog.answer())
+
+
+def test_a_shorter_history_is_another_one_that_forgets_the_turns_after_it(begin: Begin) -> None:
+    config = {"fsm": {"history_mismatch_policy": "restart_turn"}}
+    dialog = begin("'first'", "'second'", "'third'", "'fourth'", config=config)
+    dialog.say("Words one")
+    kept = list(dialog.history)
+    dialog.say("Words two")
+    dialog.history = []
+    assert value(dialog.send(*kept, words("Words three"))) == "third"
+    assert "Words one" in dialog.planner.prompts[-1]
+    assert "Words two" not in dialog.planner.prompts[-1]
+    value(dialog.say("Words four"))
+    assert "Words three" in dialog.planner.prompts[-1]
+
+
+# Turns after turns
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_session_has_as_many_turns_as_were_asked_for(begin: Begin, most: int) -> None:
+    dialog = begin("'done'", config={"fsm": {"max_n_turns": most}})
+    assert [value(dialog.say()) for _ in range(most)] == ["done"] * most
+    assert dialog.say().status_code == 404
+
+
+def test_a_result_that_ends_the_last_turn_brings_no_further_one(begin: Begin) -> None:
+    dialog = begin(ONE, "2", config={"fsm": {"max_n_turns": 1}})
+    dialog.say()
+    reply = dialog.answer("1", "Second")
+    assert (reply.status_code, "last turn" in detail(reply)) == (404, True)
+    assert len(dialog.planner.requests) == 1
+    assert value(dialog.answer()) == 1
+
+
+def test_programs_go_on_with_the_variables_of_earlier_turns_and_their_labels(begin: Begin) -> None:
+    policy = 'tool "look_up" -> @tags |= {"looked_up"};'
+    dialog = begin(
+        'found = look_up(word="a")\nn = len(found)\nf = lambda: 1\n"done"',
+        "n += 1\ncomplete = f'{found} {n}'\ncomplete",
+        "final_return_value = [complete, n]",
+        policy=policy,
+    )
+    dialog.say()
+    assert value(dialog.answer("abc")) == "done"
+    assert value(dialog.say()) == "abc 4"
+    body = ended(dialog.say())
+    assert body["final_return_value"]["value"] == ["abc 4", 4]
+    tags = body["final_return_value"]["meta"]["tags"]
+    assert sorted(tags) == ["__non_executable", "looked_up"]
+
+
+def test_an_answer_is_no_variable_of_the_next_turn(begin: Begin) -> None:
+    dialog = begin("final_return_value = 1", "2", "final_return_value")
+    assert [value(dialog.say()) for _ in range(2)] == [1, 2]
+    code, message = error(dialog.say())
+    assert (code, "NameError" in message) == ("program_error", True)
+
+
+def test_complete_turn_leaves_the_variables_as_well(begin: Begin) -> None:
+    tools = {"fsm": {"enabled_internal_tools": ["complete_turn"]}}
+    dialog = begin("n = 5\nfinal_return_value = 1\ncomplete_turn(value=n)", "n + 1", config=tools)
+    assert [value(dialog.say()) for _ in range(2)] == [5, 6]
+
+
+# Brains that fail
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_planner_that_fails_leaves_the_session_as_it_was(begin: Begin, stream: bool) -> None:
+    broken = {"error": {"status": 503, "message": "Not now."}}
+    dialog = begin(broken, ONE, broken, "2", policy=COUNTING)
+    assert dialog.say().status_code == 503
+    dialog.say()
+    before = (dialog.state, dialog.stored.messages, dialog.stored.turns)
+    sent = (result(dialog.open_call, "1"), words("Second"))
+    assert dialog.post(*sent, stream=stream).status_code == 503
+    assert (dialog.state, dialog.stored.messages, dialog.stored.turns) == before
+    assert value(dialog.send(*sent)) == 2
+    assert sorted(dialog.state.labels.tags) == ["answered", "asked"]
+
+
+def test_a_data_model_that_fails_leaves_the_open_call_open(begin: Begin) -> None:
+    reading = 'text = look_up(word="a")\nfinal_return_value = parse_with_ai(query=text)'
+    reader = Teller("quarantined", {"error": {"status": 500, "message": "Broken."}}, "read")
+    dialog = begin(reading, tellers=(reader,), policy=COUNTING)
+    dialog.say()
+    before = (dialog.state, dialog.stored.messages)
+    assert dialog.answer("text").status_code == 500
+    assert (dialog.state, dialog.stored.messages) == before
+    assert value(dialog.answer("text")) == "read"
+    assert len(dialog.planner.requests) == 1
