@@ -1,11 +1,15 @@
 """The demonstration: a LangGraph agent that examines the Python packages installed here.
 
+Then the same agent, under a policy and with a planner, is to mail the report: outside, and inside.
+
 | Module | Idea |
 |---|---|
 | `agent` | the `StateGraph`: a model, its tools, a conditional edge |
 | `tools` | what the model may call |
 | `packages` | the input: metadata of the installed packages as a SQLite file |
 | `sql`, `reports` | SQL that can only read, files that stay in one folder |
-| `brain`, `topics` | the offline model: it plans queries and words what they returned |
+| `mail` | mails as files in an outbox |
+| `mailing` | the second act: the policy, and what it does to two requests |
+| `brain`, `topics` | the offline model: it plans queries, words results, plans the mail |
 | `screen`, `run`, `options` | what is seen, the run as a whole, what it may be told |
 """

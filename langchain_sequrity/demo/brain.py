@@ -51,7 +51,30 @@ class _Finding(NamedTuple):
 
 def offline_script() -> Script:
     """Make the script for a local server whose model takes `next_step` at each request."""
-    return Script([{"when": {"role": "chat"}, "answer": _answer}], name="the demo's script")
+    return Script(
+        [
+            {"when": {"role": "chat"}, "answer": _answer},
+            {"when": {"role": "planner"}, "answer": _program},
+        ],
+        name="the demo's script",
+    )
+
+
+def _program(request: ChatRequest) -> str:
+    """The program that mails a report, planned from the user's words alone."""
+    words = _read_text(request).rstrip(".").split()
+    report = next((word for word in words if word.endswith(".md")), "")
+    to = next((word for word in words if "@" in word), "")
+    return (
+        f"report = read_report(file_name={report!r})\n"
+        f"send_mail(to={to!r}, subject='Installed packages', body=report)\n"
+        f"final_return_value = 'The report went to {to}.'\n"
+    )
+
+
+def _read_text(request: ChatRequest) -> str:
+    users = [message for message in request.messages if isinstance(message, HumanMessage)]
+    return users[-1].text
 
 
 def _answer(request: ChatRequest) -> AIMessage:

@@ -21,6 +21,8 @@ class DemoOptions:
         question: What the agent is asked.
         folder: Where the report goes.
         live: Whether the hosted service answers instead of a server on this machine.
+        outside: Where the report is to be mailed first: outside of the company.
+        inside: Where it is to be mailed then.
         model: Name of the model, or `None` for a default.
         provider: Provider segment of the URL, or `None` for the service's default.
     """
@@ -28,5 +30,7 @@ class DemoOptions:
     question: str = DEFAULT_QUESTION
     folder: Path = Path("demo-output")
     live: bool = False
+    outside: str = "press@elsewhere.example"
+    inside: str = "audit@example.com"
     model: str | None = None
     provider: Provider | None = None

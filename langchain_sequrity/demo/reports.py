@@ -34,6 +34,19 @@ class ReportFolder:
     max_bytes: int = 100_000
     written: list[Path] = field(default_factory=list, init=False)
 
+    def read(self, name: str) -> str:
+        """Read a report that was written in this run.
+
+        Raises:
+            ReportRefused: If there is none of that name.
+        """
+        for path in self.written:
+            if path.name == name:
+                return path.read_text(encoding="utf-8")
+        known = ", ".join(path.name for path in self.written) or "none"
+        msg = f"There is no report {name[:100]!r} of this run. Reports: {known}."
+        raise ReportRefused(msg)
+
     def write(self, name: str, text: str) -> Path:
         """Write a new report.
 

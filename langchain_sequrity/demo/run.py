@@ -15,6 +15,14 @@ from langchain_sequrity import ChatSequrity, FeaturesHeader
 from langchain_sequrity.connection import LOOPBACK_KEY
 from langchain_sequrity.demo.agent import build_agent
 from langchain_sequrity.demo.brain import offline_script
+from langchain_sequrity.demo.mail import Outbox
+from langchain_sequrity.demo.mailing import (
+    POLICY,
+    mail_report,
+    make_mail_tools,
+    request_for,
+    under_policy,
+)
 from langchain_sequrity.demo.options import LIVE_MODEL, OFFLINE_MODEL, DemoOptions
 from langchain_sequrity.demo.packages import installed_packages, write_database
 from langchain_sequrity.demo.reports import ReportFolder
@@ -57,7 +65,26 @@ def run_demo(options: DemoOptions, console: "Console") -> None:
         screen.fact("question", options.question, limit=2_000)
         answer = _follow(agent, options.question, screen)
         screen.outcome(answer, reports.written[-1] if reports.written else None)
+        if reports.written:
+            _mail(options, model, reports, screen)
         screen.hints(*_hints(model, live=options.live))
+
+
+def _mail(options: DemoOptions, model: ChatSequrity, reports: ReportFolder, screen: Screen) -> None:
+    """The second act, twice: to an address outside, and to one inside."""
+    outbox = Outbox(_made(options.folder / "outbox"))
+    tools = make_mail_tools(reports, outbox)
+    planner = under_policy(model)
+    screen.pause()
+    screen.block("policy", POLICY)
+    for address in (options.outside, options.inside):
+        screen.pause()
+        before = len(outbox.sent)
+        answer = mail_report(planner, tools, request_for(reports.written[-1], address), screen)
+        if answer is not None:
+            screen.fact("answer", answer.text)
+        mails = ", ".join(map(str, outbox.sent[before:])) or f"none to {address}"
+        screen.fact("mail", mails)
 
 
 def _made(folder: Path) -> Path:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from langchain_sequrity.display import plain, rich_text
+from langchain_sequrity.errors import PolicyDenied
 
 _LABEL_WIDTH = 9
 _SHORT = 240
@@ -27,6 +28,12 @@ _STYLES = {
     "result": "magenta",
     "answer": "bold green",
     "report": "bold",
+    "policy": "bold",
+    "program": "green",
+    "denied": "bold red",
+    "rule": "bold red",
+    "labels": "magenta",
+    "mail": "bold",
 }
 
 
@@ -73,6 +80,25 @@ class Screen:
         elif isinstance(message, ToolMessage):
             self.fact("result", f"{message.name}  {message.text}")
 
+    def block(self, label: str, text: str, *, limit: int = 4_000) -> None:
+        """Print a label and several lines of text from anywhere."""
+        self._end_text()
+        lines = plain(text.strip("\n"), limit=limit, lines=True).split("\n")
+        self._line(label, lines[0])
+        for line in lines[1:]:
+            self._console.print(rich_text(" " * _LABEL_WIDTH + line), soft_wrap=True)
+
+    def denial(self, error: PolicyDenied) -> None:
+        """Print what was denied and why: the program, the call, its labels, and the rule."""
+        self.block("program", error.program or "(not reported)")
+        arguments = error.arguments if isinstance(error.arguments, Mapping) else {}
+        shown = {name: one["value"] for name, one in arguments.items()}
+        self.fact("call", f"{error.tool}  {_arguments(shown)}".rstrip())
+        for name, one in arguments.items():
+            self.fact("labels", f"{name}: {_labels(one['meta'])}")
+        self.fact("rule", error.rule)
+        self.fact("denied", error.reason)
+
     def outcome(self, answer: str, report: Path | None) -> None:
         """Print what the run led to."""
         self._end_text()
@@ -80,6 +106,11 @@ class Screen:
         self._line("report", plain(str(report)) if report else "none was written")
         self._console.print(_label("answer"), end="")
         self._console.print(rich_text(answer, limit=20_000), soft_wrap=True)
+
+    def pause(self) -> None:
+        """Print an empty line."""
+        self._end_text()
+        self._console.print()
 
     def hints(self, *lines: str) -> None:
         """Print what to do next, apart from the rest."""
@@ -105,6 +136,11 @@ def _session(session_id: str | None) -> str:
     if session_id is None:
         return "no session yet"
     return f"session {session_id[:_SESSION_SHOWN]}…"
+
+
+def _labels(meta: Mapping[str, Any]) -> str:
+    sets = {kind: ", ".join(meta[kind]) for kind in ("producers", "consumers", "tags")}
+    return "  ".join(f"{kind} {{{names}}}" for kind, names in sets.items())
 
 
 def _arguments(arguments: Mapping[str, Any]) -> str:

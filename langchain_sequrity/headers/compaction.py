@@ -27,6 +27,8 @@ _TOKEN = re.compile(
 )
 _GAPS = {"space", "comment"}
 _TEXTUAL = {"word", "text", "at"}
+_OPENING = frozenset("{([;,")
+_CLOSING = frozenset("})];,")
 
 
 class _Token(NamedTuple):
@@ -82,20 +84,27 @@ def _doubtful(token: _Token) -> bool:
 
 def _joined(tokens: list[_Token]) -> str:
     parts = []
-    before = "doc"  # nothing needs a space at the start
+    before = _Token("doc", "")  # nothing needs a space at the start
     gap = False
     for kind, text in tokens:
         if kind in _GAPS:
             gap = True
             continue
-        if gap and not _may_touch(before, kind):
+        if gap and not _may_touch(before, _Token(kind, text)):
             parts.append(" ")
         parts.append(f"{text}\n" if kind == "doc" else text)
-        before, gap = kind, False
+        before, gap = _Token(kind, text), False
     return "".join(parts)
 
 
-def _may_touch(left: str, right: str) -> bool:
-    if left in {"bracket", "doc"} or right == "bracket":
+def _may_touch(left: _Token, right: _Token) -> bool:
+    """Whether a gap between two tokens is needless.
+
+    One between a word and a bracket is kept: rules are shown as they were sent, and
+    `overlaps {"a"} and` can be read.
+    """
+    if left.kind == "doc" or left.text in _OPENING or right.text in _CLOSING:
         return True
-    return (left == "operator" and right in _TEXTUAL) or (left in _TEXTUAL and right == "operator")
+    if left.kind == "operator":
+        return right.kind in _TEXTUAL or right.kind == "bracket"
+    return left.kind in _TEXTUAL and right.kind == "operator"

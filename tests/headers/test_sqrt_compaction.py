@@ -109,8 +109,8 @@ def test_remarks_and_indentation_go_and_doc_comments_stay() -> None:
         }
     """
     assert compact_sqrt(text) == (
-        'let crew={"ana","bo"};/// Nobody floods a bed.\ntool "open_valve"{must deny when not '
-        "seconds.value in{int 0..60};should allow always;}"
+        'let crew={"ana","bo"};/// Nobody floods a bed.\ntool "open_valve" {must deny when not '
+        "seconds.value in {int 0..60};should allow always;}"
     )
 
 

@@ -167,3 +167,28 @@ class TestSequrityMessages(_Suite):
     @property
     def details(self) -> list[str]:
         return [*super().details, "cache_creation_input"]
+
+
+class _DualLLM:
+    """The same through programs. The planner is not told which keys a JSON object should have."""
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        params: dict[str, Any] = super().chat_model_params  # type: ignore[misc] # a mixin
+        return {**params, "features": {"agent_arch": "dual-llm"}}
+
+    @property
+    def supports_json_mode(self) -> bool:
+        return False
+
+
+class TestDualLLMOverChatCompletions(_DualLLM, TestChatSequrity):
+    """Dual-LLM sessions."""
+
+
+class TestDualLLMOverResponses(_DualLLM, TestChatSequrityOverResponses):
+    """Dual-LLM sessions."""
+
+
+class TestDualLLMOverMessages(_DualLLM, TestSequrityMessages):
+    """Dual-LLM sessions."""
