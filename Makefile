@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format cov notebooks bench lowest clean
+.PHONY: help demo serve test long lint format cov notebooks bench lowest clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,11 @@ serve: $(READY)  ## Run the local server in the foreground
 
 test: $(READY)  ## Run all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+long: $(READY)  ## The long runs: differential tests and guards, in full numbers
+	$(BIN)/python -m tests.sqrt.differential --count 20000
+	$(BIN)/python -m tests.local.interpreter.differential --count 5000
+	$(BIN)/python -m tests.local.interpreter.guards
 
 lint: $(READY)  ## ruff, mypy strict, import layers
 	$(BIN)/ruff check --no-cache .

@@ -213,7 +213,7 @@ def test_the_short_form_means_the_result_or_the_session_by_its_block() -> None:
         """
         let marked = "m" in @tags;
         tool "scan" {
-            result { @tags |= {"m"}; when marked { @tags |= {"r"}; } }
+            result { @tags |= {"m"}; when marked { @tags |= {"r"}; } when marked { } }
             session after { when not marked { @tags |= {"s"}; } }
         }
         tool "scan" -> session after @producers |= {"p"};
