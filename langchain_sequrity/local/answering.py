@@ -21,7 +21,7 @@ from langchain_sequrity.local.history import complete
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import Session
-from langchain_sequrity.local.single_llm import SingleState, SingleTurn
+from langchain_sequrity.local.single_llm import SingleState, SingleTurn, without_wrappers
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import dumps
 
@@ -75,7 +75,8 @@ class SingleAnswer:
         asked: The request.
 
     Raises:
-        StatusError: 400 for a history that no model can go on with.
+        StatusError: 400 for a history that no model can go on with, or for a program: this
+            would not be run, nor checked.
     """
 
     is_repetition = False
@@ -83,6 +84,7 @@ class SingleAnswer:
     def __init__(self, asked: Asked) -> None:
         request, session, services = asked.request, asked.session, asked.services
         configuration = asked.configuration
+        given_program(request, endpoint_type=asked.endpoint_type)  # one is never ignored
         only_new = request.previous_reply is not None
         messages = complete(request.messages, session.messages, only_new=only_new)
         self.request = replace(request, messages=messages)
@@ -103,7 +105,8 @@ class SingleAnswer:
         """The model's own pieces."""
         brain, named = self._services.brain, set[int | None]()
         if self._guarded is None:
-            pieces = brain.stream(self.request, self._context)
+            plain = replace(self.request, messages=without_wrappers(self.request.messages))
+            pieces = brain.stream(plain, self._context)
         else:
             pieces = self._guarded.stream(self.request, brain, self._context)
         for chunk in pieces:
@@ -174,6 +177,7 @@ class DualAnswer:
         messages = [*self._news.system, *self._news.messages]
         self.request = replace(request, messages=messages, model=self._models.names)
         self._state = state
+        services.runs.sweep(services.store.find)
         run = None if self.is_repetition else services.runs.take(session.id)
         self._turn = DualTurn(
             Context(
@@ -210,7 +214,9 @@ class DualAnswer:
             msg = "The turn got nowhere."
             raise AssertionError(msg)
         strips = self._configuration.response.strip_response_content
-        metadata["finish_reason"] = self._failed if outcome.end.error else "stop"
+        metadata["finish_reason"] = "stop"
+        if outcome.end.error is not None:
+            metadata |= {"finish_reason": self._failed, "failure": outcome.end.error[1]}
         return AIMessageChunk(
             content=outcome.end.stripped() if strips else outcome.end.text(),
             response_metadata=metadata,

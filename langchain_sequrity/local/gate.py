@@ -78,6 +78,7 @@ class Gate:
     def __init__(self, engines: Sequence[Engine], screen: Screen, ask: Ask) -> None:
         self._engines = engines
         self._screen = screen
+        self._rules = replace(screen, asked=())
         self._ask = ask
 
     def check(self, call: Call, session: Labels) -> Checked:
@@ -90,16 +91,21 @@ class Gate:
         Returns:
             Whether it may be made, and what that changes.
         """
-        # Values alone: the names of arguments are the schema's.
-        values = [argument.value for argument in call.arguments.values()]
+        names, values = list(call.arguments), [one.value for one in call.arguments.values()]
+        # Data can choose a name, as in `f(**{text: 1})`. To the tool a redacted one means nothing.
+        if found := self._rules.look_at(names, ask=self._ask).findings:
+            denied = replace(found[0], kind=f"{found[0].kind} as the name of an argument", path=())
+            return Checked(Call(call.tool, {}), session, None, (denied,), denied)
         seen = self._screen.look_at(values, ask=self._ask)
+        findings = tuple(_placed(finding, names) for finding in seen.findings)
         if seen.denied is not None:
-            return Checked(call, session, None, seen.findings, seen.denied)
-        if seen.findings:
+            withheld = _with_values(call, [seen.value] * len(values))
+            return Checked(withheld, session, None, findings, seen.denied)
+        if findings:
             call = _with_values(call, seen.value)
         session = self._engines[0].before(call, session)
         verdict = self._decide(call, session)
-        return Checked(call, session, verdict, seen.findings)
+        return Checked(call, session, verdict, findings)
 
     def _decide(self, call: Call, session: Labels) -> Verdict:
         verdict = self._engines[0].decide(call, session)
@@ -127,6 +133,14 @@ class Gate:
         result = Argument(seen.value, labels)
         labels, session = self._engines[0].after(call, result, session)
         return Taken(replace(result, labels=labels), session, seen.findings)
+
+
+def _placed(finding: Finding, names: Sequence[str]) -> Finding:
+    """A finding in a list of arguments, with the name of the argument in the place of its index."""
+    if not finding.path:
+        return finding
+    index, *inside = finding.path
+    return replace(finding, path=(names[int(index)], *inside))
 
 
 def _with_values(call: Call, values: Sequence[Any]) -> Call:

@@ -8,9 +8,9 @@ from langchain_core.messages import AIMessageChunk
 
 from langchain_sequrity.local.answers import Answer, stream_answer
 from langchain_sequrity.local.brains import BrainContext
-from langchain_sequrity.local.clues import Clues, quoted
+from langchain_sequrity.local.clues import Clues
 from langchain_sequrity.local.conversation import last_user, text_of, tool_results
-from langchain_sequrity.local.programs import echo, program_for
+from langchain_sequrity.local.programs import echo, program_for, quoted_object
 from langchain_sequrity.local.results import looks_like_error
 from langchain_sequrity.local.schema_filling import fill
 from langchain_sequrity.local.screening.keywords import score
@@ -60,7 +60,7 @@ class DeterministicModel:
         """
         if context.role == "planner" and context.plan is not None:
             return stream_answer(Answer(text=program_for(request, context.plan)), request)
-        if context.role == "classifier":
+        if context.role == "classifier" and context.classifier:
             score = _score(context.classifier, text_of(last_user(request.messages)))
             return stream_answer(Answer(text=f"{score:g}"), request)
         return stream_answer(_answer(request), request)
@@ -96,20 +96,10 @@ def _text(request: ChatRequest, prompt: str) -> str:
     if form.get("type") == "json_schema":
         return dumps(fill(form["json_schema"]["schema"], Clues(prompt)))
     if form.get("type") == "json_object":
-        return dumps(_object(request, prompt))
+        return dumps(quoted_object(request, prompt))
     if results := tool_results(request.messages):
         return "\n".join(
             f"The tool `{name}` returned: {result[:_ECHOED]}"
             for name, result in results[-_MOST_RESULTS:]
         )
     return echo(request, prompt)
-
-
-def _object(request: ChatRequest, prompt: str) -> dict[str, Any]:
-    """An object with the keys that the conversation quotes."""
-    texts = [text_of(message) for message in request.messages if message.type in _ASKING]
-    keys = dict.fromkeys(key for text in texts for key in quoted(text) if _KEY.match(key))
-    names = list(keys)[:_MOST_KEYS] or ["answer"]
-    schema = {"type": "object", "properties": {name: {"type": "string"} for name in names}}
-    filled: dict[str, Any] = fill(schema, Clues(prompt, taken=names))
-    return filled

@@ -1,11 +1,12 @@
 """Programs without a model: what the deterministic model answers when it is asked to plan."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from langchain_sequrity.local.brains import PlanContext
-from langchain_sequrity.local.clues import Clues
+from langchain_sequrity.local.clues import Clues, quoted
 from langchain_sequrity.local.conversation import attachments, last_user, text_of
 from langchain_sequrity.local.schema_filling import fill
 from langchain_sequrity.local.tool_choosing import arguments_for, chosen_tools, tool_name
@@ -14,6 +15,9 @@ from langchain_sequrity.wire.exchange import ChatRequest
 _ECHOED = 500
 _MOST_ATTACHMENTS = 20
 _READER = "parse_with_ai"
+_MOST_KEYS = 30
+_ASKING = ("system", "human")
+_KEY = re.compile(r"[A-Za-z_][\w-]{0,40}\Z")
 
 
 def program_for(request: ChatRequest, plan: PlanContext) -> str:
@@ -57,8 +61,18 @@ def _value(request: ChatRequest, plan: PlanContext, prompt: str, said: list[str]
             return f"{_READER}(query=f{query!r}, output_schema={schema!r})"
         return repr(fill(schema, Clues(prompt)))
     if form.get("type") == "json_object":
-        return repr({"answer": prompt[:_ECHOED]})
+        return repr(quoted_object(request, prompt))
     return f"f{chr(10).join(said)!r}" if said else repr(echo(request, prompt))
+
+
+def quoted_object(request: ChatRequest, prompt: str) -> dict[str, Any]:
+    """An object with the keys that the conversation quotes."""
+    texts = [text_of(message) for message in request.messages if message.type in _ASKING]
+    keys = dict.fromkeys(key for text in texts for key in quoted(text) if _KEY.match(key))
+    names = list(keys)[:_MOST_KEYS] or ["answer"]
+    schema = {"type": "object", "properties": {name: {"type": "string"} for name in names}}
+    filled: dict[str, Any] = fill(schema, Clues(prompt, taken=names))
+    return filled
 
 
 def echo(request: ChatRequest, prompt: str) -> str:

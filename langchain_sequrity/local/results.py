@@ -20,7 +20,7 @@ from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.gate import Brought
 from langchain_sequrity.wire.json_text import dumps, loads
 
-_MARK = "is_sequrity_var"
+MARK = "is_sequrity_var"
 _FIELDS = ("producers", "consumers", "tags")
 _COMBINES = ("merge", "replace", "ignore")
 _MATCH_SECONDS = 0.5
@@ -81,7 +81,7 @@ def read_result(
         # As text it would lose the labels of a wrapper around it.
         msg = f"It is JSON that is nested deeper than {MAX_DEPTH} levels."
         raise BadResult(msg)
-    if isinstance(parsed, dict) and parsed.get(_MARK) is True:
+    if isinstance(parsed, dict) and parsed.get(MARK) is True:
         brought = _unwrapped(parsed, may_replace=may_replace)
         # Whether it is an error is said by what the tool returned, not by the wrapper around it.
         text = brought.value if isinstance(brought.value, str) else dumps(brought.value)

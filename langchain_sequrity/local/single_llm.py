@@ -4,24 +4,28 @@ There are no labels on values here. A policy sees the arguments, the labels that
 bring along, and those of the session (`docs/protocol.md`, Single-LLM and dual-LLM).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 
+from langchain_sequrity.headers import FsmConfig
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.brains import Brain, BrainContext
 from langchain_sequrity.local.configuration import Configuration
-from langchain_sequrity.local.conversation import this_turn
+from langchain_sequrity.local.conversation import text_of, this_turn
 from langchain_sequrity.local.dual_llm.asking import Models, as_piece, whole
 from langchain_sequrity.local.dual_llm.reports import denial_message
 from langchain_sequrity.local.gate import Gate
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.local.results import BadResult, read_result
+from langchain_sequrity.local.results import MARK, BadResult, read_result
 from langchain_sequrity.sqrt import Argument, Call
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import dumps
+
+# How results are read is settled by X-Config in dual-LLM mode only.
+_FSM = FsmConfig()
 
 
 @dataclass(slots=True)
@@ -117,9 +121,7 @@ class SingleTurn:
     def _taken(self, message: ToolMessage, call: Mapping[str, Any]) -> Any:
         name = call.get("name") or message.name or "tool"
         try:
-            read = read_result(
-                message, fsm=self._configuration.fsm, may_replace=name in self._replacing_tools
-            )
+            read = read_result(message, fsm=_FSM, may_replace=name in self._replacing_tools)
         except BadResult as problem:
             refuse(400, f"The result of `{name}` cannot be used. {problem}")
         brought = read.brought
@@ -143,6 +145,35 @@ class SingleTurn:
                 return denial_message(checked)
             call["args"] = {name: one.value for name, one in checked.call.arguments.items()}
         return None
+
+
+def without_wrappers(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """The conversation without labels, for a session that has no use for them.
+
+    Args:
+        messages: The conversation.
+
+    Returns:
+        The messages, results with labels reduced to their values. What only looks like one, and is
+        none, stays as it is.
+    """
+    return [
+        _unwrapped(message)
+        if isinstance(message, ToolMessage) and MARK in text_of(message)
+        else message
+        for message in messages
+    ]
+
+
+def _unwrapped(message: ToolMessage) -> ToolMessage:
+    try:
+        brought = read_result(message, fsm=_FSM, may_replace=True).brought
+    except BadResult:
+        return message
+    if brought.labels is None:
+        return message
+    shown: ToolMessage = message.model_copy(update={"content": _text(brought.value)})
+    return shown
 
 
 def _refusal(message: AIMessage, reason: str) -> AIMessageChunk:

@@ -170,7 +170,7 @@ class TestSequrityMessages(_Suite):
 
 
 class _DualLLM:
-    """The same through programs. The planner is not told which keys a JSON object should have."""
+    """The same through programs; the deterministic planner finds no keys for JSON without a schema."""
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
@@ -183,12 +183,12 @@ class _DualLLM:
 
 
 class TestDualLLMOverChatCompletions(_DualLLM, TestChatSequrity):
-    """Dual-LLM sessions."""
+    """A planner answers with programs."""
 
 
 class TestDualLLMOverResponses(_DualLLM, TestChatSequrityOverResponses):
-    """Dual-LLM sessions."""
+    """A planner answers with programs."""
 
 
 class TestDualLLMOverMessages(_DualLLM, TestSequrityMessages):
-    """Dual-LLM sessions."""
+    """A planner answers with programs."""

@@ -1,10 +1,12 @@
 """A program that the caller brings along (`docs/protocol.md`, LangGraph endpoint)."""
 
+import keyword
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import ALL, Labels
 from langchain_sequrity.local.interpreter import Labeled
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.wire.exchange import ChatRequest
@@ -52,7 +54,7 @@ def given_program(request: ChatRequest, *, endpoint_type: str) -> GivenProgram |
 
 
 def _variable(name: str, given: Any) -> Labeled:
-    if not name.isidentifier():
+    if not _is_usable(name):
         _wrong(f"{VARIABLES}.{name}", "a name that a program can use")
     if not isinstance(given, dict) or "value" not in given or given.keys() - {"value", "meta"}:
         _wrong(f"{VARIABLES}.{name}", "an object {value, meta}")
@@ -63,11 +65,19 @@ def _variable(name: str, given: Any) -> Labeled:
         _wrong(f"{VARIABLES}.{name}.meta", "an object of `producers`, `consumers`, `tags`")
     names = {field: meta.get(field, ["*"] if field == "consumers" else []) for field in _FIELDS}
     for field, one in names.items():
-        if not isinstance(one, list) or not all(isinstance(label, str) for label in one):
-            _wrong(f"{VARIABLES}.{name}.meta.{field}", "an array of strings")
+        if not isinstance(one, list) or not all(isinstance(label, str) and label for label in one):
+            _wrong(f"{VARIABLES}.{name}.meta.{field}", "an array of names")
+        if ALL in one and (field != "consumers" or len(one) > 1):
+            _wrong(f"{VARIABLES}.{name}.meta.{field}", "names; `*` stands alone in `consumers`")
     return Labeled(
         given["value"], Labels(**{field: frozenset(one) for field, one in names.items()})
     )
+
+
+def _is_usable(name: str) -> bool:
+    # Python reads `ﬁ` in a program as `fi`; a variable of the former name could not be reached.
+    is_name = name.isidentifier() and not keyword.iskeyword(name)
+    return is_name and not name.startswith("__") and unicodedata.normalize("NFKC", name) == name
 
 
 def _wrong(where: str, expected: str) -> NoReturn:

@@ -21,9 +21,9 @@ whole answer is the program, without explanations.
 
 The program runs in an interpreter that has a part of Python: assignments, `if`, `for`, `while`,
 `match`, `try`, functions, lambdas, comprehensions, f-strings, slices; the plain types and their
-methods; `json`, `re`, `math`, `datetime`, and pydantic `BaseModel` classes for data. There are no
-other imports, no files and no network: whatever the world is asked for or told goes through the
-tools below.
+methods; the modules `json`, `re`, `math`, `datetime`, and classes of pydantic's `BaseModel` for
+data, all of which are imported as usual. There are no other imports, no files and no network:
+whatever the world is asked for or told goes through the tools below.
 
 Rules:
 - Call a tool by its name with keyword arguments, and with `**{"a-b": 1}` where a name is none in
@@ -38,8 +38,8 @@ _INTERNAL = {
     "parse_with_ai": (
         "parse_with_ai(query, output_schema=None): have a model read the text `query` and answer "
         "it. Put the data to read into the query, with an f-string. It has no tools. With "
-        "`output_schema`, a BaseModel class, a type such as `list[str]`, or a JSON Schema, the "
-        "result is of that type; without one it is text."
+        "`output_schema`, a BaseModel class or a type such as `list[str]`, the result is of that "
+        "type; with a JSON Schema it should fit; without one it is text."
     ),
     "verify_hypothesis": (
         "verify_hypothesis(hypothesis, context=None): have a model say whether the text "

@@ -6,7 +6,7 @@ process has paused, runs again from its log (`docs/behaviour.md`, T2).
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -44,6 +44,19 @@ class Runs:
             given_up = [self._live.popitem(last=False)[1] for _ in surplus]
         for oldest in given_up:
             oldest.close()
+
+    def sweep(self, is_known: Callable[[str], object]) -> None:
+        """End the oldest runs, as long as their sessions are gone.
+
+        Args:
+            is_known: Finds a session, if there still is one.
+        """
+        while (oldest := self._oldest()) is not None and not is_known(oldest):
+            self.drop(oldest)
+
+    def _oldest(self) -> str | None:
+        with self._lock:
+            return next(iter(self._live), None)
 
     def drop(self, session_id: str) -> None:
         """End the live run of a session, if there is one."""

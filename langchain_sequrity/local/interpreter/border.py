@@ -201,6 +201,22 @@ _FORMS: dict[type, Callable[[Machine, Any, int], Any]] = {
 }
 
 
-def labels_from_json(data: dict[str, list[str]]) -> Labels:
-    """Read what `Labels.to_wire` wrote."""
-    return Labels(**{name: frozenset(names) for name, names in data.items()})
+def labels_from_json(data: Any) -> Labels:
+    """Read what `Labels.to_wire` wrote.
+
+    Raises:
+        UsageError: If it is something else.
+    """
+    names = ("producers", "consumers", "tags")
+    if (
+        not isinstance(data, dict)
+        or data.keys() != set(names)
+        or not all(map(_are_names, data.values()))
+    ):
+        msg = "Labels are three lists of names: `producers`, `consumers` and `tags`."
+        raise UsageError(msg)
+    return Labels(*(frozenset(data[name]) for name in names))
+
+
+def _are_names(names: Any) -> bool:
+    return isinstance(names, list) and all(type(name) is str for name in names)

@@ -331,7 +331,7 @@ def _print(machine: Machine, args: Args, named: Named) -> Value:
 def _exit(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "exit", args, named, 0, 1)
     bare, mark = machine.bare_all(args)
-    raise Exit(bare[0] if bare else None, mark)
+    raise Exit(bare[0] if bare else None, join(mark, machine.branch))
 
 
 _NOT_GIVEN = object()

@@ -188,3 +188,18 @@ def call_tool(machine: Machine, name: str, args: list[Value], named: dict[str, V
     if machine.branch is not None:
         bound = {key: tag(value, machine.branch) for key, value in bound.items()}
     return machine.call_tool(name, bound, machine.line)
+
+
+def method(least: int, most: int, *names: str) -> Callable[[Callable[..., Value]], Implementation]:
+    """Check the number of arguments and hand over the container itself and its labels."""
+
+    def decorate(function: Callable[..., Value]) -> Implementation:
+        def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
+            if any(name not in names for name in named) or not least < len(args) <= most + 1:
+                name = function.__name__.strip("_").rpartition("_")[2]
+                machine.fail(TypeError, f"{name}() got wrong arguments")
+            return function(machine, *args, **named)
+
+        return call
+
+    return decorate

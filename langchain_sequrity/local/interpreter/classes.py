@@ -25,7 +25,8 @@ from langchain_sequrity.local.interpreter.values import (
 )
 
 if TYPE_CHECKING:
-    from langchain_sequrity.local.interpreter.expressions import Code, Expressions
+    from langchain_sequrity.local.interpreter.expressions import Expressions
+    from langchain_sequrity.local.interpreter.scoped import Code
 
 _MIXED = {"IntEnum": int, "StrEnum": str}
 _ENUMS = frozenset({"Enum", *_MIXED})
@@ -229,13 +230,21 @@ def _fill(machine: Machine, model: Model, members: list[_Member], frame: Frame |
         model.fields[member.name] = _made(machine, member, form, frame)
 
 
+def _constant(machine: Machine, name: str, value: Value) -> Value:
+    # It becomes a part of the type, which has no labels.
+    bare, mark = machine.bare(value)
+    if mark is not None:
+        machine.fail(TypeError, f"`{name}` of a field is a constant, without labels.", mark)
+    return bare
+
+
 def _made(machine: Machine, member: _Member, form: Form, frame: Frame | None) -> Field:
     if member.options is None:
         return Field(form) if member.value is None else Field(form, member.value(frame))
     given = {name: code(frame) for name, code in member.options.items()}
     factory = given.pop("default_factory", None)
     default = {"default": given.pop("default")} if "default" in given else {}
-    bare = {name: machine.bare(value)[0] for name, value in given.items()}
+    bare = {name: _constant(machine, name, value) for name, value in given.items()}
     limits = {name: bare[name] for name in _LIMITS if bare.get(name) is not None}
     if len(str(limits.get("pattern", ""))) > machine.limits.pattern:
         machine.exhaust("pattern", machine.limits.pattern)

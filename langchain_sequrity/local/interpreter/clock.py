@@ -63,6 +63,20 @@ def _sleep(machine: Machine, args: Args, named: Named) -> Value:
     del machine, args, named
 
 
+def _zoned(moment: dt.datetime) -> dt.datetime:
+    # A time without a zone is UTC here: the zone of the host would be another one elsewhere.
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)
+
+
+def _as_timezone(moment: dt.datetime, tz: dt.tzinfo | None = None) -> dt.datetime:
+    return _zoned(moment).astimezone(dt.UTC if tz is None else tz)
+
+
+def _from_timestamp(seconds: float, tz: dt.tzinfo | None = None) -> dt.datetime:
+    moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
+    return moment.astimezone(tz) if tz is not None else moment.replace(tzinfo=None)
+
+
 def _methods(kind: type, *names: str) -> dict[str, Implementation]:
     return {name: pure(getattr(kind, name)) for name in names}
 
@@ -76,7 +90,9 @@ METHODS[dt.date] = {
 METHODS[dt.time] = {**_methods(dt.time, *_ZONED), "strftime": sized(_strftime)}
 METHODS[dt.datetime] = {
     **METHODS[dt.date],
-    **_methods(dt.datetime, *_ZONED, "astimezone", "date", "time", "timestamp"),
+    **_methods(dt.datetime, *_ZONED, "date", "time"),
+    "astimezone": pure(_as_timezone),
+    "timestamp": pure(lambda moment: _zoned(moment).timestamp()),
 }
 METHODS[dt.timedelta] = _methods(dt.timedelta, "total_seconds")
 METHODS[dt.timezone] = {}
@@ -111,9 +127,7 @@ DATETIME: dict[str, Value] = {
         utcnow=Builtin("utcnow", _now("datetime")),
         combine=Builtin("combine", pure(dt.datetime.combine)),
         fromisoformat=Builtin("fromisoformat", pure(dt.datetime.fromisoformat)),
-        fromtimestamp=Builtin(
-            "fromtimestamp", pure(lambda seconds, tz=dt.UTC: dt.datetime.fromtimestamp(seconds, tz))
-        ),
+        fromtimestamp=Builtin("fromtimestamp", pure(_from_timestamp)),
         strptime=Builtin("strptime", sized(_strptime)),
     ),
     "time": _kind(dt.time, fromisoformat=Builtin("fromisoformat", pure(dt.time.fromisoformat))),

@@ -3,7 +3,8 @@
 import ast
 from collections.abc import Callable
 
-import langchain_sequrity.local.interpreter.methods  # noqa: F401 - fills the tables of `calls`
+import langchain_sequrity.local.interpreter.methods  # fills the tables of `calls`, as does the next
+import langchain_sequrity.local.interpreter.sets  # noqa: F401
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.scopes import bound_names, walk_scope
 from langchain_sequrity.local.interpreter.statements import Statements

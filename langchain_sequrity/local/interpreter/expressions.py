@@ -5,49 +5,35 @@ values without labels and leaves everything else to `operators`, `subscripts` an
 """
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from langchain_sequrity.local.interpreter.builtins import BUILTINS
+from langchain_sequrity.local.interpreter.calling import Calling
 from langchain_sequrity.local.interpreter.calls import (
-    METHODS,
-    MISSING,
     attribute,
-    call_method,
-    call_tool,
-    call_value,
 )
+from langchain_sequrity.local.interpreter.comprehensions import Comprehensions
 from langchain_sequrity.local.interpreter.containers import make_list, make_set, merge, store_key
 from langchain_sequrity.local.interpreter.formatting import convert
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import (
     COMPARISONS,
     SYMBOLS,
-    collect,
     compare,
     fast_binary,
     guard_errors,
-    iterate,
     unary,
 )
+from langchain_sequrity.local.interpreter.scoped import Code
 from langchain_sequrity.local.interpreter.scopes import (
-    UNBOUND,
     Frame,
-    Scope,
-    comprehension_scope,
-    find,
 )
 from langchain_sequrity.local.interpreter.subscripts import get_item
-from langchain_sequrity.local.interpreter.syntax import MAIN, refuse, type_of_operand
+from langchain_sequrity.local.interpreter.syntax import refuse, type_of_operand
 from langchain_sequrity.local.interpreter.values import (
-    Builtin,
     DictValue,
-    Function,
-    IteratorValue,
     ListValue,
     Mark,
-    Tool,
-    TypeValue,
     Value,
     box_mark,
     join,
@@ -57,31 +43,11 @@ from langchain_sequrity.local.interpreter.values import (
     type_name,
 )
 
-Code = Callable[[Frame | None], Value]
-Test = Callable[[Frame | None], bool]
-Store = Callable[[Frame | None, Value], None]
-Arguments = Callable[[Frame | None], tuple[list[Value], dict[str, Value]]]
 _FAST_COMPARABLE = frozenset({int, float, str})
 
 
-class Expressions:
-    """Compiles the expressions of one scope.
-
-    Args:
-        machine: The run that the code belongs to.
-        scope: The function or comprehension that it stands in; `None` is the module.
-        bound: Names that the module binds, so that built-ins under them are not meant.
-    """
-
-    def __init__(self, machine: Machine, scope: Scope | None, bound: frozenset[str]) -> None:
-        """Compile into `machine`."""
-        self.machine = machine
-        self.scope = scope
-        self.bound = bound
-
-    def inner(self, scope: Scope) -> "Expressions":
-        """The same for a scope within this one."""
-        return type(self)(self.machine, scope, self.bound)
+class Expressions(Comprehensions, Calling):
+    """Compiles the expressions of one scope."""
 
     def expression(self, node: ast.expr) -> Code:
         """Compile any expression."""
@@ -89,20 +55,6 @@ class Expressions:
         if method is None:
             refuse(node, f"`{type(node).__name__}` is not supported here.")
         return method(self, node)
-
-    def test(self, node: ast.expr) -> Test:
-        """Compile a condition (`behaviour.md`, M3)."""
-        code = self.expression(node)
-        machine = self.machine
-        if machine.is_unwatched:
-            return lambda frame: bool(strip(code(frame)))
-
-        def watched(frame: Frame | None) -> bool:
-            value, mark = take(code(frame))
-            machine.looked(mark)
-            return bool(value)
-
-        return watched
 
     # -- names and constants
 
@@ -114,68 +66,6 @@ class Expressions:
 
     def _name(self, node: ast.Name) -> Code:
         return self.load(node.id)
-
-    def load(self, name: str) -> Code:
-        """Read a variable, a built-in or a tool."""
-        place = find(self.scope, name)
-        if place is None:
-            return self._load_global(name)
-        depth, slot = place
-
-        def local(frame: Frame | None) -> Value:
-            value = frame[slot]  # type: ignore[index]
-            if value is UNBOUND:
-                _unbound(machine, name)
-            return value
-
-        def outer(frame: Frame | None) -> Value:
-            for _ in range(depth):
-                frame = frame[0]  # type: ignore[index]
-            value = frame[slot]  # type: ignore[index]
-            if value is UNBOUND:
-                message = f"cannot access free variable '{name}' where it has no value"
-                machine.fail(NameError, message)
-            return value
-
-        machine = self.machine
-        return outer if depth else local
-
-    def _load_global(self, name: str) -> Code:
-        machine, names = self.machine, self.machine.names
-        if name == MAIN:
-            return lambda _: "__main__"
-        otherwise = Tool(name) if name in machine.tools else BUILTINS.get(name, MISSING)
-
-        def load(_: Frame | None) -> Value:
-            value = names.get(name, otherwise)
-            if value is MISSING:
-                machine.fail(NameError, f"name '{name}' is not defined")
-            return value
-
-        return load
-
-    def knows(self, name: str) -> bool:
-        """Whether a name can have a value at all."""
-        return name in self.bound or name in BUILTINS or find(self.scope, name) is not None
-
-    def store(self, name: str) -> Store:
-        """Bind a variable."""
-        machine, names = self.machine, self.machine.names
-        place = find(self.scope, name)
-
-        def in_module(_: Frame | None, value: Value) -> None:
-            names[name] = value
-
-        def in_frame(frame: Frame | None, value: Value) -> None:
-            for _ in range(depth):
-                frame = frame[0]  # type: ignore[index]
-            frame[slot] = value  # type: ignore[index]
-
-        depth, slot = place or (0, 0)
-        plain = in_frame if place else in_module
-        if not machine.is_strict:
-            return plain
-        return lambda frame, value: plain(frame, tag(value, machine.branch))
 
     # -- operators
 
@@ -263,19 +153,6 @@ class Expressions:
 
         return self.restoring(run) if machine.is_strict else run
 
-    def restoring(self, run: Code) -> Code:
-        """End with this code the branch that it opened."""
-        machine = self.machine
-
-        def restore(frame: Frame | None) -> Value:
-            before = machine.branch
-            try:
-                return run(frame)
-            finally:
-                machine.branch = before
-
-        return restore
-
     def _walrus(self, node: ast.NamedExpr) -> Code:
         value = self.expression(node.value)
         owner, depth = self.scope, 0
@@ -347,34 +224,6 @@ class Expressions:
         refuse(node, "`*` is not supported here.")
 
     # -- displays
-
-    def elements(self, nodes: list[ast.expr]) -> Callable[[Frame | None], tuple[list[Value], Mark]]:
-        """Compile the elements of a display or a call; `*` adds the labels of its source."""
-        machine = self.machine
-        if not any(isinstance(node, ast.Starred) for node in nodes):
-            codes = tuple(map(self.expression, nodes))
-            return lambda frame: ([code(frame) for code in codes], None)
-        parts = tuple(
-            (self.expression(node.value), True)
-            if isinstance(node, ast.Starred)
-            else (self.expression(node), False)
-            for node in nodes
-        )
-
-        def run(frame: Frame | None) -> tuple[list[Value], Mark]:
-            items: list[Value] = []
-            mark: Mark = None
-            for code, is_starred in parts:
-                if is_starred:
-                    fresh, fresh_mark = collect(machine, code(frame))
-                    items += [tag(item, fresh_mark) for item in fresh]
-                    machine.make_items(len(items), 8)
-                    mark = join(mark, fresh_mark)
-                else:
-                    items.append(code(frame))
-            return items, mark
-
-        return run
 
     def _list(self, node: ast.List) -> Code:
         elements, machine = self.elements(node.elts), self.machine
@@ -451,222 +300,8 @@ class Expressions:
 
         return run
 
-    # -- comprehensions
-
-    def _comprehension(self, generators: list[ast.comprehension], element: Any) -> Code:
-        """Compile to something that gives an iterator; `element` compiles what it yields."""
-        first = self.expression(generators[0].iter)
-        scope = comprehension_scope(generators, self.scope)
-        within = self.inner(scope)
-        produce = within.loops(generators, element(within))
-
-        def run(frame: Frame | None) -> IteratorValue:
-            source = first(frame)
-            result = IteratorValue(iter(()), take(source)[1])
-            result.source = produce(scope.frame(frame), result, source)
-            return result
-
-        return run
-
-    def loops(self, generators: list[ast.comprehension], element: Code) -> Any:
-        """Nest the loops of a comprehension, the last one innermost."""
-        produce: Any = None
-        for generator in reversed(generators):
-            source = None if generator is generators[0] else self.expression(generator.iter)
-            produce = self._loop(generator, source, produce, element)
-        return produce
-
-    def _loop(
-        self, generator: ast.comprehension, source: Code | None, nested: Any, element: Code
-    ) -> Any:
-        if generator.is_async:
-            refuse(generator.iter, "`async` is not supported. Use a plain `for`.")
-        machine = self.machine
-        assign = self.assign(generator.target)
-        strictly = _under(machine, element) if machine.is_strict else None
-        conditions = tuple(map(self.expression, generator.ifs))
-
-        def holds(frame: Frame, result: IteratorValue) -> bool:
-            for condition in conditions:
-                value, mark = take(condition(frame))
-                machine.steer(mark)
-                result.labels = join(result.labels, mark)
-                if not value:
-                    return False
-            return True
-
-        def produce(frame: Frame, result: IteratorValue, given: Value) -> Iterator[Value]:
-            values = given if source is None else source(frame)
-            result.labels = join(result.labels, take(values)[1])
-            for value in iterate(machine, values):
-                machine.fuel -= 1
-                if machine.fuel < 0:
-                    machine.refuel()
-                assign(frame, value)
-                if conditions and not holds(frame, result):
-                    continue
-                if nested is None:
-                    yield element(frame) if strictly is None else strictly(frame, result.labels)
-                else:
-                    yield from nested(frame, result, None)
-            result.labels = join(result.labels, take(values)[1])
-
-        return produce
-
-    def assign(self, target: ast.expr) -> Store:
-        """Compile a target; statements know more of them."""
-        raise NotImplementedError
-
-    def block(self, nodes: list[ast.stmt]) -> Callable[[Frame | None], Any]:
-        """Compile statements, for the body of a function."""
-        raise NotImplementedError
-
-    def _list_comprehension(self, node: ast.ListComp) -> Code:
-        produce, machine = self._one_element(node), self.machine
-        return lambda frame: make_list(*collect(machine, produce(frame)))
-
-    def _set_comprehension(self, node: ast.SetComp) -> Code:
-        produce, machine = self._one_element(node), self.machine
-        return lambda frame: make_set(machine, *collect(machine, produce(frame)))
-
-    def _generator(self, node: ast.GeneratorExp) -> Code:
-        return self._one_element(node)
-
-    def _one_element(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Code:
-        return self._comprehension(node.generators, lambda within: within.expression(node.elt))
-
-    def _dict_comprehension(self, node: ast.DictComp) -> Code:
-        machine = self.machine
-
-        def pair(within: "Expressions") -> Code:
-            key, value = within.expression(node.key), within.expression(node.value)
-            return lambda frame: (key(frame), value(frame))
-
-        produce = self._comprehension(node.generators, pair)
-
-        def run(frame: Frame | None) -> Value:
-            result: DictValue[Any, Value] = DictValue()
-            pairs = produce(frame)
-            for key, value in pairs.source:
-                store_key(machine, result, None, key, value)
-            machine.mark(result, pairs.labels)
-            return result
-
-        return run
-
-    # -- calls
-
-    def _call(self, node: ast.Call) -> Code:
-        if _spreads(node):
-            return self._call_spread(node)
-        arguments, machine = self.arguments(node), self.machine
-        function = node.func
-        if isinstance(function, ast.Attribute) and not function.attr.startswith("_"):
-            return self._call_method(function, node, arguments)
-        known = self._known(function)
-        if isinstance(known, Tool):
-            name, line = known.name, node.lineno
-
-            def tool(frame: Frame | None) -> Value:
-                args, named = arguments(frame)
-                machine.line = line
-                return call_tool(machine, name, args, named)
-
-            return tool
-        if isinstance(known, Builtin | TypeValue):
-            implementation = known.call
-            return lambda frame: implementation(machine, *arguments(frame))
-        callee = self.expression(function)
-
-        def run(frame: Frame | None) -> Value:
-            target = callee(frame)
-            args, named = arguments(frame)
-            if type(target) is Function:
-                return target.call(args, named)
-            return call_value(machine, target, args, named)
-
-        return run
-
-    def _call_spread(self, node: ast.Call) -> Code:
-        """A call with `*` or `**`: how many arguments there are, and their names, are data."""
-        machine, callee, elements = (
-            self.machine,
-            self.expression(node.func),
-            self.elements(node.args),
-        )
-        keywords = tuple((word.arg, self.expression(word.value)) for word in node.keywords)
-        line = node.lineno
-
-        def run(frame: Frame | None) -> Value:
-            target = callee(frame)
-            args, mark = elements(frame)
-            named: dict[str, Value] = {}
-            for name, code in keywords:
-                value = code(frame)
-                if name is None:
-                    pairs, spread_mark = _spread(machine, value)
-                    mark = join(mark, spread_mark)
-                else:
-                    pairs = [(name, value)]
-                for key, item in pairs:
-                    if key in named:
-                        message = f"got multiple values for keyword argument '{key}'"
-                        machine.fail(TypeError, message, mark)
-                    named[key] = tag(item, mark)
-            machine.line = line
-            given = [tag(arg, mark) for arg in args]
-            result = guard_errors(machine, mark, lambda: call_value(machine, target, given, named))
-            return tag(result, mark)
-
-        return run
-
-    def _known(self, function: ast.expr) -> Value:
-        """The built-in or tool that a name can only mean."""
-        if not isinstance(function, ast.Name) or function.id in self.bound:
-            return None
-        name = function.id
-        if find(self.scope, name) is not None:
-            return None
-        return Tool(name) if name in self.machine.tools else BUILTINS.get(name)
-
-    def _call_method(self, function: ast.Attribute, node: ast.Call, arguments: Arguments) -> Code:
-        target, machine, name = self.expression(function.value), self.machine, function.attr
-        line = node.lineno
-
-        def run(frame: Frame | None) -> Value:
-            value = target(frame)
-            methods = METHODS.get(type(value))
-            method = methods.get(name) if methods is not None else None
-            if method is None:
-                # Before the arguments: that there is no such method comes first.
-                found = attribute(machine, value, name)
-                args, named = arguments(frame)
-                machine.line = line
-                return call_value(machine, found, args, named)
-            args, named = arguments(frame)
-            machine.line = line
-            return method(machine, [value, *args], named)
-
-        return run
-
-    def arguments(self, node: ast.Call) -> Arguments:
-        """Compile the arguments of a call."""
-        codes = tuple(map(self.expression, node.args))
-        if not node.keywords:
-            return lambda frame: ([code(frame) for code in codes], {})
-        named = tuple((word.arg or "", self.expression(word.value)) for word in node.keywords)
-        return lambda frame: (
-            [code(frame) for code in codes],
-            {name: code(frame) for name, code in named},
-        )
-
     def _lambda(self, node: ast.Lambda) -> Code:
         raise NotImplementedError
-
-
-def _unbound(machine: Machine, name: str) -> None:
-    message = f"cannot access local variable '{name}' where it is not associated with a value"
-    machine.fail(UnboundLocalError, message)
 
 
 def _shown(machine: Machine, value: Value) -> Value:
@@ -676,56 +311,26 @@ def _shown(machine: Machine, value: Value) -> Value:
     return tag(convert(machine, inner, None, ""), mark)
 
 
-def _under(machine: Machine, element: Code) -> Callable[[Frame | None, Mark], Value]:
-    """Evaluate an element of a comprehension under the labels of what let it through."""
-
-    def run(frame: Frame | None, mark: Mark) -> Value:
-        before, machine.branch = machine.branch, join(machine.branch, mark)
-        try:
-            return element(frame)
-        finally:
-            machine.branch = before
-
-    return run
-
-
-def _spreads(node: ast.Call) -> bool:
-    starred = any(isinstance(arg, ast.Starred) for arg in node.args)
-    return starred or any(word.arg is None for word in node.keywords)
-
-
-def _spread(machine: Machine, value: Value) -> tuple[list[tuple[str, Value]], Mark]:
-    inner, mark = take(value)
-    if type(inner) is not DictValue:
-        message = f"argument after ** must be a mapping, not {type_name(inner)}"
-        machine.fail(TypeError, message, mark)
-    for key in inner:
-        if type(key) is not str:
-            machine.fail(TypeError, "keywords must be strings", mark)
-    machine.make_items(len(inner), 100)
-    return list(inner.items()), mark
-
-
 _EXPRESSIONS: dict[type[ast.expr], Callable[[Any, Any], Code]] = {
     ast.Attribute: lambda self, node: self._attribute(node),
     ast.BinOp: lambda self, node: self._binary(node),
     ast.BoolOp: lambda self, node: self._boolean(node),
-    ast.Call: lambda self, node: self._call(node),
+    ast.Call: lambda self, node: self.call(node),
     ast.Compare: lambda self, node: self._compare(node),
     ast.Constant: lambda self, node: self._constant(node),
     ast.Dict: lambda self, node: self._dict(node),
-    ast.DictComp: lambda self, node: self._dict_comprehension(node),
+    ast.DictComp: lambda self, node: self.dict_comprehension(node),
     ast.FormattedValue: lambda self, node: self._formatted(node),
-    ast.GeneratorExp: lambda self, node: self._generator(node),
+    ast.GeneratorExp: lambda self, node: self.generator(node),
     ast.IfExp: lambda self, node: self._ternary(node),
     ast.JoinedStr: lambda self, node: self._joined(node),
     ast.Lambda: lambda self, node: self._lambda(node),
     ast.List: lambda self, node: self._list(node),
-    ast.ListComp: lambda self, node: self._list_comprehension(node),
+    ast.ListComp: lambda self, node: self.list_comprehension(node),
     ast.Name: lambda self, node: self._name(node),
     ast.NamedExpr: lambda self, node: self._walrus(node),
     ast.Set: lambda self, node: self._set(node),
-    ast.SetComp: lambda self, node: self._set_comprehension(node),
+    ast.SetComp: lambda self, node: self.set_comprehension(node),
     ast.Slice: lambda self, node: self._slice(node),
     ast.Starred: lambda self, node: self._starred(node),
     ast.Subscript: lambda self, node: self._subscript(node),

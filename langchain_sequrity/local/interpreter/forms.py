@@ -321,7 +321,8 @@ class OneOf(Form):
         """An enumeration."""
         del definitions
         plain = [v.value if isinstance(v, EnumMember) else v for v in self.values]
-        return {"const": plain[0]} if len(plain) == 1 else {"enum": plain}
+        choice = {"const": plain[0]} if len(plain) == 1 else {"enum": plain}
+        return {**choice, **_type_of_all(plain)}
 
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
         """Take it if it is one of them."""
@@ -343,7 +344,11 @@ class Members(Form):
     def schema(self, definitions: Schema) -> Schema:
         """Its values."""
         values = [member.value for member in self.enum]
-        definitions[self.enum.name] = {"enum": values, "title": self.enum.name}
+        definitions[self.enum.name] = {
+            "enum": values,
+            "title": self.enum.name,
+            **_type_of_all(values),
+        }
         return {"$ref": f"#/$defs/{self.enum.name}"}
 
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
@@ -357,6 +362,12 @@ class Members(Form):
                 return tag(member, mark)
         msg = f"Input should be {' or '.join(repr(m.value) for m in self.enum)}"
         raise Misfit(msg)
+
+
+def _type_of_all(values: list[Value]) -> Schema:
+    kinds = {type(value) for value in values}
+    name = {str: "string", int: "integer"}.get(kinds.pop()) if len(kinds) == 1 else None
+    return {"type": name} if name else {}
 
 
 def _read_at(step: object, form: Form, machine: Machine, value: Value, *, is_exact: bool) -> Value:

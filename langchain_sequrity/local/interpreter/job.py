@@ -81,6 +81,8 @@ def read_event(event: Event) -> Event:
     if missing := _EVENTS[copied["event"]] - copied.keys():
         msg = f"This is no log of a run: an event lacks `{min(missing)}`."
         raise UsageError(msg)
+    if "labels" in copied:
+        labels_from_json(copied["labels"])
     return copied
 
 
@@ -216,7 +218,7 @@ class Job:
     def typed_result(self, tool: str, bound: dict[str, Value], result: Value) -> Value:
         """The result as the type that the call asked for."""
         parameter = self.typed.get(tool)
-        if parameter not in bound:
+        if parameter not in bound or strip(bound[parameter]) is None:
             return result
         # A plain JSON Schema is a dict and no type: its result stays as it came.
         form = as_form(strip(bound[parameter]))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from langchain_sequrity.local.interpreter.border import come_in, go_out
 from langchain_sequrity.local.interpreter.calls import (
     ATTRIBUTES,
     METHODS,
@@ -233,12 +234,12 @@ def _dump(machine: Machine, args: Args, named: Named) -> Value:
 
 def _dump_json(machine: Machine, args: Args, named: Named) -> Value:
     _only(machine, "model_dump_json", args, named, "indent")
-    fields = _dump(machine, args, {})
+    out = go_out(machine, _dump(machine, args, {}))
     dumps: Implementation = MODULES["json"]["dumps"].call
     indent = named.get("indent")
     separators = (",", ":") if indent is None else (",", ": ")
     options = {"indent": indent, "separators": separators, "ensure_ascii": False}
-    return dumps(machine, [fields], options)
+    return dumps(machine, [come_in(machine, out)], options)
 
 
 def _copy(machine: Machine, args: Args, named: Named) -> Value:

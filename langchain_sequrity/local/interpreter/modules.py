@@ -227,7 +227,9 @@ def _chain(machine: Machine, *sources: Value) -> Iterator[Value]:
 
 
 def _islice(machine: Machine, source: Value, *bounds: Value) -> Iterator[Value]:
-    bare, _ = machine.bare_all(list(bounds))
+    bare, mark = machine.bare_all(list(bounds))
+    if type(strip(source)) is IteratorValue:
+        machine.mark(strip(source), mark)  # how much of it is left depends on them
     return itertools.islice(paid(machine, iterate(machine, source)), *bare)
 
 

@@ -1,29 +1,18 @@
-"""Where statements may stand: what Python checks after parsing, and `ast.parse` alone does not."""
+"""Where statements may stand, which Python checks only when it compiles."""
 
 import ast
-import symtable
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from langchain_sequrity.local.interpreter.faults import ProgramRefused
 
 
-def check_placement(source: str, tree: ast.Module) -> None:
-    """Check what only has a meaning in its place.
-
-    Args:
-        source: Text of the program.
-        tree: Its tree, which is known to be no deeper than allowed.
+def check_placement(tree: ast.Module) -> None:
+    """Refuse `return` outside of a function, and `break` or `continue` outside of a loop.
 
     Raises:
-        ProgramRefused: For `return` outside of a function, `break` outside of a loop, `global`
-            after use, two parameters of one name and the like.
+        ProgramRefused: With line, column and what to write instead.
     """
-    try:
-        # The standard library's own table of names; it runs nothing.
-        symtable.symtable(source, "<program>", "exec")
-    except SyntaxError as error:
-        raise ProgramRefused.of_syntax(error) from None
     # By hand: a long chain of `elif` is deep in the tree, and shall not need a deep stack.
     waiting = [(node, _Place()) for node in tree.body]
     while waiting:

@@ -49,7 +49,7 @@ def parse(source: str, limits: Limits = DEFAULT_LIMITS) -> Program:
     """
     tree = read(source, limits)
     try:
-        check_placement(source, tree)
+        check_placement(tree)
         # What only compiling finds, such as a field of an unknown type, is refused here too.
         compile_module(Machine.idle(limits), tree)
     except (RecursionError, OutOfBudget) as error:

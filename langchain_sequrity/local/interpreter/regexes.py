@@ -56,7 +56,7 @@ def compile_pattern(machine: Machine, pattern: Any, flags: int = 0) -> "Pattern[
         machine.fail(ValueError, "unknown flags")
     try:
         return regex.compile(pattern, int(flags) | regex.V0, cache_pattern=False)
-    except (regex.error, OverflowError, RecursionError) as error:
+    except (regex.error, OverflowError) as error:
         # Only `regex.error` can say where; the pattern itself stays out of the text.
         raise RegexError(str(getattr(error, "msg", "too large"))) from None
 

@@ -40,6 +40,7 @@ class Run:
         variables: Variables that exist before the program.
         limits: What it may use up.
         may_branch: Whether a value with these labels may steer the program; `None` for every one.
+            It is called in the thread of the run.
         is_strict: Whether what happens under a branch takes the labels of its condition.
         typed: Parameters that hold a type, by name of tool: the tool's result is read as that type.
         log: `Run.log` of an earlier run of the same program with the same variables.

@@ -6,15 +6,11 @@ waits on the machine.
 
 import ast
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
-from langchain_sequrity.local.interpreter.builtins import ERRORS, is_error
-from langchain_sequrity.local.interpreter.calls import attribute, make_error
+from langchain_sequrity.local.interpreter.calls import attribute
 from langchain_sequrity.local.interpreter.classes import class_statement
 from langchain_sequrity.local.interpreter.containers import in_place, make_list
-from langchain_sequrity.local.interpreter.expressions import Code, Expressions, Store
-from langchain_sequrity.local.interpreter.faults import Raised
 from langchain_sequrity.local.interpreter.functions import compile_function
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.matching import compile_pattern
@@ -23,9 +19,9 @@ from langchain_sequrity.local.interpreter.operators import (
     SYMBOLS,
     collect,
     fast_binary,
-    from_python,
     iterate,
 )
+from langchain_sequrity.local.interpreter.scoped import Code, Store
 from langchain_sequrity.local.interpreter.scopes import UNBOUND, Frame, find
 from langchain_sequrity.local.interpreter.subscripts import (
     del_item,
@@ -34,25 +30,17 @@ from langchain_sequrity.local.interpreter.subscripts import (
     set_item,
 )
 from langchain_sequrity.local.interpreter.syntax import refuse
+from langchain_sequrity.local.interpreter.trying import Signal, Step, Trying
 from langchain_sequrity.local.interpreter.values import (
-    ErrorType,
-    ErrorValue,
     Value,
-    strip,
     tag,
     take,
 )
 
-
-class Signal:
-    """How a statement ended, if not normally."""
-
-
 BREAK, CONTINUE, RETURN = Signal(), Signal(), Signal()
-Step = Callable[[Frame | None], Signal | None]
 
 
-class Statements(Expressions):
+class Statements(Trying):
     """Compiles the statements of one scope; see `Expressions` for what it is given."""
 
     def statement(self, node: ast.stmt) -> Step:
@@ -79,11 +67,6 @@ class Statements(Expressions):
             return None
 
         return run
-
-    def branching(self, run: Step) -> Step:
-        """In mode `strict`, end with a statement the branch that it opened."""
-        machine = self.machine
-        return self.restoring(run) if machine.is_strict else run
 
     # -- assignments
 
@@ -313,136 +296,6 @@ class Statements(Expressions):
 
         return self.branching(run)
 
-    # -- exceptions
-
-    def _try(self, node: ast.Try) -> Step:
-        body, otherwise = self.block(node.body), self.block(node.orelse)
-        handlers = tuple(map(self._handler, node.handlers))
-        caught = self._caught
-
-        def run(frame: Frame | None) -> Signal | None:
-            try:
-                signal = body(frame)
-            except Exception as exception:  # noqa: BLE001 - what an operation raised is the program's
-                return self._handle(frame, handlers, caught(exception))
-            return signal if signal is not None else otherwise(frame)
-
-        return self._with_finally(run, node.finalbody) if node.finalbody else run
-
-    def _caught(self, exception: Exception) -> ErrorValue:
-        """The program's view of an exception; exhausting Python's stack or memory is the end."""
-        if isinstance(exception, Raised):
-            error: ErrorValue = exception.error
-            return error
-        if isinstance(exception, RecursionError | MemoryError):
-            self.machine.exhaust("depth", self.machine.limits.depth)
-        return from_python(self.machine, exception)
-
-    def _handle(
-        self, frame: Frame | None, handlers: tuple[Any, ...], error: ErrorValue
-    ) -> Signal | None:
-        machine = self.machine
-        for fits, bind, unbind, body in handlers:
-            if not fits(frame, error):
-                continue
-            before, machine.handled = machine.handled, error
-            bind(frame, error)
-            try:
-                signal: Signal | None = body(frame)
-                return signal
-            finally:
-                machine.handled = before
-                unbind(frame)
-        raise Raised(error)
-
-    def _handler(self, node: ast.ExceptHandler) -> tuple[Any, ...]:
-        machine = self.machine
-        kinds = self.expression(node.type) if node.type is not None else None
-        bind = self.store(node.name) if node.name else _ignore
-        unbind = self._forget(node.name) if node.name else _ignore
-
-        def fits(frame: Frame | None, error: ErrorValue) -> bool:
-            if kinds is None:
-                return True
-            wanted = strip(kinds(frame))
-            for kind in wanted if isinstance(wanted, tuple) else (wanted,):
-                one = strip(kind)
-                if type(one) is not ErrorType:
-                    message = "catching classes that do not inherit from BaseException"
-                    machine.fail(TypeError, message)
-                if is_error(error.type, one):
-                    return True
-            return False
-
-        return fits, bind, unbind, self.block(node.body)
-
-    def _forget(self, name: str) -> Callable[[Frame | None], None]:
-        unbind = self.unbind(name)
-
-        def forget(frame: Frame | None) -> None:
-            with suppress(Raised):  # the handler deleted the name itself
-                unbind(frame)
-
-        return forget
-
-    def _with_finally(self, body: Step, nodes: list[ast.stmt]) -> Step:
-        finish, machine, caught = self.block(nodes), self.machine, self._caught
-
-        def run(frame: Frame | None) -> Signal | None:
-            error = signal = None
-            try:
-                signal = body(frame)
-            except Exception as exception:  # noqa: BLE001 - and not what no `finally` may see
-                error = caught(exception)
-            line, returned = machine.line, machine.returned
-            last = finish(frame)
-            if last is not None:
-                return last
-            machine.line, machine.returned = line, returned
-            if error is not None:
-                raise Raised(error)
-            return signal
-
-        return run
-
-    def _raise(self, node: ast.Raise) -> Step:
-        machine = self.machine
-        value = self.expression(node.exc) if node.exc is not None else None
-        cause = self.expression(node.cause) if node.cause is not None else None
-
-        def run(frame: Frame | None) -> Signal | None:
-            if value is None:
-                if machine.handled is None:
-                    machine.fail(RuntimeError, "No active exception to reraise")
-                raise Raised(machine.handled)
-            error, mark = take(value(frame))
-            if type(error) is ErrorType:
-                error = make_error(machine, error, [], {})
-            if type(error) is not ErrorValue:
-                machine.fail(TypeError, "exceptions must derive from BaseException", mark)
-            if cause is not None:
-                error.cause = cause(frame)
-                if type(strip(error.cause)) not in (ErrorValue, ErrorType, type(None)):
-                    machine.fail(TypeError, "exception causes must derive from BaseException", mark)
-            machine.mark(error, mark)
-            raise Raised(error)
-
-        return run
-
-    def _assert(self, node: ast.Assert) -> Step:
-        test, machine = self.expression(node.test), self.machine
-        message = self.expression(node.msg) if node.msg is not None else None
-
-        def run(frame: Frame | None) -> Signal | None:
-            value, mark = take(test(frame))
-            machine.looked(mark)
-            if not value:
-                args = () if message is None else (message(frame),)
-                raise Raised(ErrorValue(ERRORS["AssertionError"], args, mark))
-            return None
-
-        return self.branching(run)
-
     # -- functions, classes, imports and the rest
 
     def _function(self, node: ast.FunctionDef) -> Step:
@@ -514,10 +367,6 @@ def _watched(machine: Machine, values: Value) -> Iterator[Value]:
     machine.looked(take(values)[1])
 
 
-def _ignore(*_: Any) -> None:
-    """Nothing to bind."""
-
-
 def _store_all(pairs: list[tuple[Store, Value]]) -> Step:
     def run(frame: Frame | None) -> None:
         for store, value in pairs:
@@ -528,7 +377,7 @@ def _store_all(pairs: list[tuple[Store, Value]]) -> Step:
 
 _STATEMENTS: dict[type[ast.stmt], Callable[[Any, Any], Step]] = {
     ast.AnnAssign: lambda self, node: self._annotated(node),
-    ast.Assert: lambda self, node: self._assert(node),
+    ast.Assert: lambda self, node: self.asserting(node),
     ast.Assign: lambda self, node: self._assignment(node),
     ast.AugAssign: lambda self, node: self._augmented(node),
     ast.Break: lambda _self, _node: lambda _: BREAK,
@@ -545,8 +394,8 @@ _STATEMENTS: dict[type[ast.stmt], Callable[[Any, Any], Step]] = {
     ast.Match: lambda self, node: self._match(node),
     ast.Nonlocal: lambda _self, _node: lambda _: None,
     ast.Pass: lambda _self, _node: lambda _: None,
-    ast.Raise: lambda self, node: self._raise(node),
+    ast.Raise: lambda self, node: self.raising(node),
     ast.Return: lambda self, node: self._return(node),
-    ast.Try: lambda self, node: self._try(node),
+    ast.Try: lambda self, node: self.attempt(node),
     ast.While: lambda self, node: self._while(node),
 }

@@ -54,6 +54,8 @@ def get_item(machine: Machine, container: Value, key: Value) -> Value:
 
 
 def _generic(machine: Machine, inner: Value, bare: Value, mark: Mark) -> Value:
+    if mark is not None:
+        machine.fail(TypeError, "What a type is made of has no labels.", mark)
     form = of(inner, bare if isinstance(bare, tuple) else (bare,))
     if form is None:
         machine.fail(TypeError, f"'{inner.name}[…]' with these arguments is no type here", mark)

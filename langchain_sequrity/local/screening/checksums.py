@@ -35,9 +35,10 @@ def is_card(digits: str) -> bool:
 
 
 def _is_issued(digits: str) -> bool:
-    two, four, length = int(digits[:2]), int(digits[:4]), len(digits)
+    length = len(digits)
     if digits[0] == "4":  # Visa
         return length in {16, 19}
+    two, four = int(digits[:2]), int(digits[:4])
     if 51 <= two <= 55 or 2221 <= four <= 2720:  # noqa: PLR2004 - Mastercard
         return length == 16  # noqa: PLR2004
     if two in {34, 37}:  # American Express

@@ -51,9 +51,7 @@ class Redaction:
             TooMuch: If it is too large, or nested too deeply.
             TypeError: If it is no JSON value.
         """
-        if len(path) > _DEEPEST:
-            msg = "value nested too deeply to be screened"
-            raise TooMuch(msg)
+        _check_depth(path)
         if isinstance(value, str):
             return self._text(value, path)
         if isinstance(value, Mapping):
@@ -70,14 +68,17 @@ class Redaction:
     def _text(self, text: str, path: Path) -> str:
         # Tables have the same keys in every row.
         if text not in self._seen:
-            self._left -= len(text) + _COST_OF_A_TEXT
-            if self._left < 0:
-                msg = "value too large to be screened"
-                raise TooMuch(msg)
+            self._spend(len(text))
             self._seen[text] = redact(text, self._rules)
         redacted, found = self._seen[text]
         self.findings += [Finding(name, kind, path, count) for (name, kind), count in found.items()]
         return redacted
+
+    def _spend(self, characters: int) -> None:
+        self._left -= characters + _COST_OF_A_TEXT
+        if self._left < 0:
+            msg = "value too large to be screened"
+            raise TooMuch(msg)
 
     def _number(self, number: float, path: Path) -> Any:
         if not _LEAST_NUMBER <= abs(number) < _MOST_NUMBER or number != int(number):
@@ -87,12 +88,14 @@ class Redaction:
         return number if redacted == digits else redacted
 
     def _object(self, value: Mapping[str, Any], path: Path) -> dict[str, Any]:
-        blocked = self._files is not None and is_file(value)
+        files = self._files if is_file(value) else None
         redacted: dict[str, Any] = {}
         for key, name in self._names(value, path).items():
-            inside = blocked and key in PAYLOADS
-            one = value[key]
-            redacted[name] = (self._content if inside else self.of)(one, (*path, name))
+            inside = (*path, name)
+            if files is not None and key in PAYLOADS:
+                redacted[name] = self._content(value[key], inside, files)
+            else:
+                redacted[name] = self.of(value[key], inside)
         return redacted
 
     def _names(self, value: Mapping[str, Any], path: Path) -> dict[str, str]:
@@ -118,26 +121,34 @@ class Redaction:
             names[key] = unique
         return names
 
-    def _content(self, value: Any, path: Path) -> Any:
+    def _content(self, value: Any, path: Path, files: Rule) -> Any:
         """Replace the content of a file block, whatever shape it has."""
-        if self._files is None:
-            return self.of(value, path)
+        _check_depth(path)
         if isinstance(value, list):
-            return [self._content(one, (*path, index)) for index, one in enumerate(value)]
+            return [self._content(one, (*path, index), files) for index, one in enumerate(value)]
         if isinstance(value, Mapping):
             return {
-                name: (self.of if key in DESCRIBING else self._content)(value[key], (*path, name))
+                name: self.of(value[key], (*path, name))
+                if key in DESCRIBING
+                else self._content(value[key], (*path, name), files)
                 for key, name in self._names(value, path).items()
             }
-        marker = self._files.marker("file")
+        marker = files.marker("file")
         if not isinstance(value, str):
             # A number that a rule turns into a text is content like any other text here.
             kept = self.of(value, path)
             return marker if isinstance(kept, str) else kept
         if value in {"", marker}:
             return value
-        self.findings.append(Finding(self._files.name, "file", path))
+        self._spend(0)  # it is not read
+        self.findings.append(Finding(files.name, "file", path))
         return marker
+
+
+def _check_depth(path: Path) -> None:
+    if len(path) > _DEEPEST:
+        msg = "value nested too deeply to be screened"
+        raise TooMuch(msg)
 
 
 def texts(value: Any) -> Iterator[str]:

@@ -67,6 +67,7 @@ class _Stream:
         self._waiting: list[ToolCallChunk] = []
         self._called: set[int | None] = set()
         self._finish_reason: str | None = None
+        self._failure: str | None = None
         self._usage: UsageMetadata | None = None
 
     def event(self, name: str, /, **fields: Any) -> Event:
@@ -78,6 +79,7 @@ class _Stream:
         """Write what a piece brings."""
         self._usage = chunk.usage_metadata or self._usage
         self._finish_reason = chunk.response_metadata.get("finish_reason") or self._finish_reason
+        self._failure = chunk.response_metadata.get("failure") or self._failure
         extra = chunk.additional_kwargs
         if reasoning := extra.get("reasoning_content"):
             yield from self._think(reasoning)
@@ -93,7 +95,7 @@ class _Stream:
         """Write the end of the response."""
         status = status_of(self._finish_reason)
         yield from self._end(status)
-        metadata = {"finish_reason": self._finish_reason}
+        metadata = {"finish_reason": self._finish_reason, "failure": self._failure}
         response = write_response(self._head, self._output, metadata, self._usage)
         yield self.event(status, response=response)
 

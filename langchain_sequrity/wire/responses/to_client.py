@@ -96,7 +96,8 @@ def write_response(
     Args:
         head: What the reply says of itself.
         output: Its items.
-        metadata: The message's `response_metadata`; `None` while it is not finished.
+        metadata: The message's `response_metadata`, where `failure` says why a turn failed; `None`
+            while it is not finished.
         usage: Token counts, once they are known.
 
     Returns:
@@ -105,8 +106,9 @@ def write_response(
     finish_reason = None if metadata is None else metadata.get("finish_reason")
     reason = _INCOMPLETE.get(str(finish_reason))
     error = None
-    if finish_reason == _FAILED:
-        error = {"code": "server_error", "message": "The turn failed."}
+    if metadata is not None and finish_reason == _FAILED:
+        told = metadata.get("failure") or "The turn failed."
+        error = {"code": "server_error", "message": told}
     return {
         "id": head.id,
         "object": "response",

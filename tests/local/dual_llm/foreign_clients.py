@@ -292,8 +292,9 @@ class LangChainTalk:
 
     def _send(self, message: BaseMessage) -> Said:
         self.history.append(message)
-        model, history = self._model, self.history
-        reply = added(model.stream(history)) if self._stream else model.invoke(history)
+        model: Any = self._model
+        history = self.history
+        reply: AIMessage = added(model.stream(history)) if self._stream else model.invoke(history)
         self.history.append(reply)
         calls = [(str(call["id"]), call["name"], call["args"]) for call in reply.tool_calls]
         return Said(str(reply.text), calls)

@@ -228,7 +228,7 @@ async def test_chat_openai_raises_for_a_failed_response_and_can_go_on(
     talk = LangChainTalk(model, stream=stream)
     assert (await talk.say("Read the first mail.")).calls
     check_answer((await talk.give(MAIL)).text)
-    with pytest.raises(ValueError, match="turn failed"):
+    with pytest.raises(ValueError, match="private mail stays in the house"):
         await talk.say("Send it to Eve.")
     talk.history.pop()
     if only_new:

@@ -27,7 +27,7 @@ tool "send" {
         @tags |= {"first"};
     }
     must deny when "third" in @session.tags;
-    must deny when word.value != "right";
+    must deny when not word.value == "right";
 }"""
 REPORTING = {"response_format": {"include_policy_check_history": True, "include_program": True}}
 ONE_STEP = {"fsm": {"max_pllm_steps": 1}}
@@ -51,7 +51,7 @@ def custom(**preset: Any) -> dict[str, Any]:
         ('tool "send" { must allow when word.value == "x"; }', "hard_denied", (1, 1), ['must allow when word.value=="x";']),
         ('tool "send" { should deny always; should allow when word.value == "text"; }', "soft_allowed", (2, 1), ['should allow when word.value=="text";']),
         ('tool "send" { must allow always; should deny always; }', "hard_allowed", (2, 1), ["must allow always;"]),
-        ('tool r"^se" { priority 5; should allow always; } tool "send" { should deny always; }', "soft_allowed", (2, 1), ["should allow always;"]),
+        ('tool r"^se.*" { priority 5; should allow always; } tool "send" { should deny always; }', "soft_allowed", (2, 1), ["should allow always;"]),
         ({"codes": {"code": 'tool "look_up" { must allow always; }'}, "presets": {"default_allow": False}}, "soft_denied", (0, 1), ["default_allow"]),
         ({"codes": {"code": 'tool "look_up" { must allow always; }'}, "presets": {"default_allow": False, "default_allow_enforcement_level": "hard"}}, "hard_denied", (0, 1), ["default_allow"]),
         ({"codes": {"code": 'tool "send" { must deny always; must deny when word.value == "text"; }'}}, "hard_denied", (1, 1), ["must deny always;"]),
@@ -136,7 +136,7 @@ def test_the_third_attempt_finds_the_door_locked(stage: Stage, row: Row, on_deni
         assert found is not None
         rules.append(found.policy_check_history[-1]["denied"][0]["rule"])
         history.append(message)
-    wrong = 'must deny when word.value!="right";'
+    wrong = 'must deny when not word.value=="right";'
     assert rules == [wrong, wrong, 'must deny when "third" in @session.tags;']
 
 

@@ -10,12 +10,19 @@ from langchain_core.messages import AIMessage
 from langchain_sequrity import dual_llm_result
 from langchain_sequrity.errors import ProgramFailed
 from tests.chat_models.formats import NAMES, ROWS, Row, added
-from tests.local.api import events
+from tests.local.api import events, result
 from tests.local.dual_llm.conversation import Stage, Teller
 from tests.local.dual_llm.dialog import Begin, Json, calls, ended, error, value, words
 
+COUNTING = """
+tool "look_up" {
+    session before { @tags |= {"asked"}; }
+    session after { @tags |= {"answered"}; }
+}
+"""
 FAILING = "1 / 0"
 REFUSED = "import os"
+LOOK = 'final_return_value = look_up(word="a")'
 ONE_STEP: Json = {"fsm": {"max_pllm_steps": 1}}
 
 
@@ -236,3 +243,32 @@ def test_replies_report_what_was_asked_for(stage: Stage, include: bool) -> None:
     assert found.namespace_snapshot["n"] == {"value": [1, 2], "meta": meta}
     assert set(found.namespace_snapshot) == {"n", "f"}
     assert found.session_meta == {"value": None, "meta": meta}
+
+
+# Brains that fail
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_planner_that_fails_leaves_the_session_as_it_was(begin: Begin, stream: bool) -> None:
+    broken = {"error": {"status": 503, "message": "Not now."}}
+    dialog = begin(broken, LOOK, broken, "2", policy=COUNTING)
+    assert dialog.say().status_code == 503
+    dialog.say()
+    before = (dialog.state, dialog.stored.messages, dialog.stored.turns)
+    sent = (result(dialog.open_call, "1"), words("Second"))
+    assert dialog.post(*sent, stream=stream).status_code == 503
+    assert (dialog.state, dialog.stored.messages, dialog.stored.turns) == before
+    assert value(dialog.send(*sent)) == 2
+    assert sorted(dialog.state.labels.tags) == ["answered", "asked"]
+
+
+def test_a_data_model_that_fails_leaves_the_open_call_open(begin: Begin) -> None:
+    reading = 'text = look_up(word="a")\nfinal_return_value = parse_with_ai(query=text)'
+    reader = Teller("quarantined", {"error": {"status": 500, "message": "Broken."}}, "read")
+    dialog = begin(reading, tellers=(reader,), policy=COUNTING)
+    dialog.say()
+    before = (dialog.state, dialog.stored.messages)
+    assert dialog.answer("text").status_code == 500
+    assert (dialog.state, dialog.stored.messages) == before
+    assert value(dialog.answer("text")) == "read"
+    assert len(dialog.planner.requests) == 1

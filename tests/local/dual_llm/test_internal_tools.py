@@ -1,6 +1,5 @@
 """Tools that the service runs itself, under policy; and names of tools (M5, P7; security.md 12)."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -56,7 +55,11 @@ class Play:
     [
         ("parse_with_ai(query='?')", "Bob, of course", "Bob, of course"),
         ("parse_with_ai('?')", "", ""),
-        ("parse_with_ai(query='?', output_schema=None)", '{"a": 1}', '{"a": 1}'),
+        pytest.param(
+            "parse_with_ai(query='?', output_schema=None)",
+            '{"a": 1}',
+            '{"a": 1}',
+        ),
         ("parse_with_ai(query='?', output_schema=int)", '{"answer": 5}', 5),
         ("parse_with_ai('?', int)", "5", 5),
         ("parse_with_ai(query='?', output_schema=bool)", "false", False),
@@ -82,24 +85,17 @@ def test_the_data_model_answers_in_the_form_that_is_asked_for(
 
 
 def test_the_data_model_is_told_the_form_and_has_no_tools(stage: Stage) -> None:
-    schemas = ("int", str(OBJECT), "None")
-    program = "\n".join(f"parse_with_ai(query='?', output_schema={one})" for one in schemas)
-    play = Play(stage, program, says='{"stars": 1, "answer": 1}'.replace("stars", "stars"))
-    with pytest.raises(ProgramFailed):
-        play.run()  # what was said is no integer
-    (request,) = play.reader.requests
-    assert request.tools == []
-    assert request.response_format == {
-        "type": "json_schema",
-        "json_schema": {
-            "name": "answer",
-            "schema": {
-                "type": "object",
-                "properties": {"answer": {"type": "integer"}},
-                "required": ["answer"],
-            },
-        },
-    }
+    calls = [f"parse_with_ai('?', output_schema={schema})" for schema in ("int", OBJECT)]
+    play = Play(stage, "\n".join([*calls, "parse_with_ai('?')"]), says='{"answer": 1}')
+    assert play.run().value == '{"answer": 1}'
+    assert [request.tools for request in play.reader.requests] == [[], [], []]
+    named = [
+        request.response_format and request.response_format["json_schema"]["schema"]
+        for request in play.reader.requests
+    ]
+    answer = {"answer": {"type": "integer"}}
+    integer = {"type": "object", "properties": answer, "required": ["answer"]}
+    assert named == [integer, OBJECT, None]
 
 
 CATCHING = "try:\n    x = {call}\nexcept Exception as error:\n    x = type(error).__name__\nx"
@@ -299,7 +295,7 @@ def test_a_tool_is_called_by_a_name_of_python_and_reported_by_its_own(
     stage: Stage, name: str, called: str
 ) -> None:
     policy = f'tool "{name}" {{ must deny when x.value == 0; }}'
-    tools: Mapping[str, Any] = {name: lambda x: f"got {x}"}
+    tools: Tools = {name: lambda x: f"got {x}"}
     play = Play(stage, f"{called}(x=1)", f"{called}(x=0)", tools=[tool(name)], policy=policy)
     history = converse(play.model, "Go", tools)
     assert ended(history).value == "got 1"

@@ -41,6 +41,7 @@ kept.append(parse_with_ai(query=f"Repeat: {secret}"))
 final_return_value = kept
 """,
     "Go on": """\
+kept.append("and")
 kept.append(fetch(key="second"))
 kept.append(look_up(key="shared"))
 final_return_value = kept
@@ -134,7 +135,7 @@ class Conversation:
     async def run(self) -> None:
         kept = [f"{self.name} first", f"{self.name} found", f"{self.name} first"]
         assert await self._turn("Begin", ["fetch", "look_up"]) == kept
-        kept += [f"{self.name} second", f"{self.name} found"]
+        kept += ["and", f"{self.name} second", f"{self.name} found"]
         assert await self._turn("Go on", ["fetch"]) == kept
         if self._kind in {"own", "added"}:
             await self._denied("Guard" if self._kind == "added" else "Send")

@@ -374,32 +374,3 @@ def test_complete_turn_leaves_the_variables_as_well(begin: Begin) -> None:
     tools = {"fsm": {"enabled_internal_tools": ["complete_turn"]}}
     dialog = begin("n = 5\nfinal_return_value = 1\ncomplete_turn(value=n)", "n + 1", config=tools)
     assert [value(dialog.say()) for _ in range(2)] == [5, 6]
-
-
-# Brains that fail
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_planner_that_fails_leaves_the_session_as_it_was(begin: Begin, stream: bool) -> None:
-    broken = {"error": {"status": 503, "message": "Not now."}}
-    dialog = begin(broken, ONE, broken, "2", policy=COUNTING)
-    assert dialog.say().status_code == 503
-    dialog.say()
-    before = (dialog.state, dialog.stored.messages, dialog.stored.turns)
-    sent = (result(dialog.open_call, "1"), words("Second"))
-    assert dialog.post(*sent, stream=stream).status_code == 503
-    assert (dialog.state, dialog.stored.messages, dialog.stored.turns) == before
-    assert value(dialog.send(*sent)) == 2
-    assert sorted(dialog.state.labels.tags) == ["answered", "asked"]
-
-
-def test_a_data_model_that_fails_leaves_the_open_call_open(begin: Begin) -> None:
-    reading = 'text = look_up(word="a")\nfinal_return_value = parse_with_ai(query=text)'
-    reader = Teller("quarantined", {"error": {"status": 500, "message": "Broken."}}, "read")
-    dialog = begin(reading, tellers=(reader,), policy=COUNTING)
-    dialog.say()
-    before = (dialog.state, dialog.stored.messages)
-    assert dialog.answer("text").status_code == 500
-    assert (dialog.state, dialog.stored.messages) == before
-    assert value(dialog.answer("text")) == "read"
-    assert len(dialog.planner.requests) == 1

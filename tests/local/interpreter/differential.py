@@ -23,12 +23,11 @@ import pydantic
 import regex
 
 from langchain_sequrity.local.interpreter import Failed, Run, ToolCall, parse
+from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType
 from langchain_sequrity.local.interpreter.syntax import ALLOWED
 from langchain_sequrity.local.interpreter.values import (
     Builtin,
     DictValue,
-    EnumMember,
-    EnumType,
     ErrorType,
     ErrorValue,
     Function,
@@ -114,7 +113,7 @@ def _interpreter(source: str) -> Any:
     return None, out
 
 
-def describe(value: Any, depth: int = 0) -> Any:
+def describe(value: Any, depth: int = 0) -> Any:  # noqa: C901, PLR0911, PLR0912 - one per kind
     """A value of either side, in terms that both share."""
     if depth > 20:
         return "…"
@@ -211,16 +210,20 @@ def main(arguments: list[str]) -> int:
     every = {cell.key for cell in cells(options.seed)}
     _table("nodes", nodes)
     _table("operations", Counter(f"{k[0]} {k[1]}" for k in covered.elements()))
-    print(f"cells: {len(every)} kinds, {sum(covered.values())} runs")
-    print(f"cells missing: {len(every - covered.keys())}; nodes missing: {missing_nodes(nodes)}")
-    print(f"programs: {options.count}, disagreements: {len(wrong)}")
+    _say(f"cells: {len(every)} kinds, {sum(covered.values())} runs")
+    _say(f"cells missing: {len(every - covered.keys())}; nodes missing: {missing_nodes(nodes)}")
+    _say(f"programs: {options.count}, disagreements: {len(wrong)}")
     for one in wrong[: options.show]:
-        print(f"--- program\n{one.source}\n--- CPython\n{one.cpython}\n--- here\n{one.ours}")
+        _say(f"--- program\n{one.source}\n--- CPython\n{one.cpython}\n--- here\n{one.ours}")
     return 1 if wrong or every - covered.keys() or missing_nodes(nodes) else 0
 
 
 def _table(title: str, counts: Counter[str]) -> None:
-    print(f"{title}: " + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+    _say(f"{title}: " + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
 
 
 if __name__ == "__main__":

@@ -7,11 +7,15 @@ take their ten seconds, which is what the limits say.
 import argparse
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from langchain_sequrity.local.interpreter import Limits
 from tests.local.interpreter.corpus import FAMILIES
-from tests.local.interpreter.corpus.case import Case
-from tests.local.interpreter.observer import STRICT, Observer, Seen
+from tests.local.interpreter.observer import STRICT, Observer
+
+if TYPE_CHECKING:
+    from tests.local.interpreter.corpus.case import Case
+    from tests.local.interpreter.observer import Seen
 
 
 def tell(line: str) -> None:

@@ -25,8 +25,13 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _HOST_OBJECT = re.compile(
     r"\bat 0x[0-9a-f]+|<class '|<module |<frame |langchain_sequrity\.|/lib/python"
 )
-STRICT = Limits(steps=200_000, seconds=1.0, memory=40_000_000)
-"""The default limits with fewer steps and less memory, so that a thousand programs are over soon."""
+STRICT = Limits(steps=200_000, seconds=1.0, memory=40_000_000, calls=1_000)
+"""The default limits with fewer steps, calls and less memory, so that a thousand programs are over soon."""
+
+
+def limits_of(case: Case, limits: Limits = STRICT) -> Limits:
+    """The limits for one program."""
+    return limits if case.memory is None else replace(limits, memory=case.memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +97,7 @@ class Observer:
 
     def watch(self, case: Case, limits: Limits = STRICT) -> Seen:
         """Run a hostile program and measure it."""
-        memory = limits.memory if case.memory is None else case.memory
-        return self.run(case.program, replace(limits, memory=memory))
+        return self.run(case.program, limits_of(case, limits))
 
     def run(self, program: str, limits: Limits = STRICT) -> Seen:
         """Run a program and measure it."""

@@ -73,8 +73,7 @@ def variables() -> dict[str, Labeled]:
 def drive(run: Run, results: Iterable[Labeled | ToolFailure]) -> list[Any]:
     """Run to the end with these results; all steps."""
     steps: list[Any] = [run.advance()]
-    for result in results:
-        steps.append(run.advance(result))
+    steps += [run.advance(result) for result in results]
     return steps
 
 

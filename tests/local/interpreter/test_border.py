@@ -75,7 +75,10 @@ def test_what_has_no_json_form_fails_with_its_labels(source: str, kind: str) -> 
     step = failure(source)
 
     assert (step.kind, step.type) == ("value", kind)
-    labelled = failure(f"y = None\n{source.rpartition(chr(10))[0]}\n[s, {source.rpartition(chr(10))[2]}]", variables={"s": Labeled(1, SECRET)})
+    labelled = failure(
+        f"y = None\n{source.rpartition(chr(10))[0]}\n[s, {source.rpartition(chr(10))[2]}]",
+        variables={"s": Labeled(1, SECRET)},
+    )
     assert (labelled.kind, labelled.labels) == ("value", SECRET)
 
 

@@ -5,7 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.interpreter import Failed, Finished, Labeled, Run, ToolCall, parse
+from langchain_sequrity.local.interpreter import (
+    Failed,
+    Finished,
+    Labeled,
+    Limits,
+    Run,
+    ToolCall,
+    parse,
+)
 from langchain_sequrity.local.interpreter.values import as_mark, join
 from tests.local.interpreter.running import (
     OTHER,
@@ -26,7 +34,9 @@ LABELS = st.builds(Labels, NAMES, NAMES | st.just(frozenset({"*"})), NAMES)
 
 @settings(derandomize=True)
 @given(LABELS, LABELS, LABELS)
-def test_joining_is_associative_commutative_and_idempotent(one: Labels, two: Labels, three: Labels) -> None:
+def test_joining_is_associative_commutative_and_idempotent(
+    one: Labels, two: Labels, three: Labels
+) -> None:
     a, b, c = as_mark(one), as_mark(two), as_mark(three)
 
     assert join(a, join(b, c)) == join(join(a, b), c)
@@ -41,7 +51,7 @@ def test_joining_is_associative_commutative_and_idempotent(one: Labels, two: Lab
     [
         # operators
         "s + p", "p + s", "-n", "not s", "n * 2", "s == p", "p in s", "s in p", "n < 5", "1 < n < 5",
-        "s and p", "s or p", "no or p", "no and p", "s is None", "p % n if 0 else '%s' % s",
+        "s and p", "s or p", "no or p", "no and p", "s is None", "'%s' % s",
         # choice, names and parts
         "p if yes else p", "(q := s)", "ps[n - 3]", "xs[0]", "d['a']", "d['b'][0]", "{'hush': 1}[s]",
         "s[0]", "s[1:]", "p[: n]", "p[0:5:n]", "[s][0]", "(s,)[0]", "{'k': s}['k']", "{s: 1}['hush']",
@@ -52,7 +62,7 @@ def test_joining_is_associative_commutative_and_idempotent(one: Labels, two: Lab
         # built-ins
         "len(s)", "len(xs)", "len(d)", "sum(xs)", "max(xs)", "min(1, n)", "sorted(xs)", "abs(n)",
         "range(n)", "list(range(n))", "list(xs)", "tuple(xs)", "set(xs)", "dict(d)", "any(xs)", "all([1, n])",
-        "round(n)", "int(s) if 0 else n", "bool(s)", "type(s).__name__", "isinstance(s, str)", "chr(n)",
+        "round(n)", "int(n)", "bool(s)", "type(s).__name__", "isinstance(s, str)", "chr(n)",
         "list(enumerate(xs))", "list(zip(ps, xs))", "list(map(str, xs))", "list(reversed(xs))",
         "list(filter(None, xs))", "list(filter(lambda v: v == s, ps))", "next(iter(xs))",
         "sorted(ps, key=lambda v: s)", "sorted(ps, reverse=yes)", "max(ps, key=lambda v: s)", "divmod(n, 2)",
@@ -116,7 +126,6 @@ def test_an_expression_takes_the_labels_of_all_it_looked_at(expression: str) -> 
         ("for v in xs: r = v\nr", SECRET),
         ("r = ''\nfor c in s: r += c\nr", SECRET),
         ("r = ''\nfor i in range(len(s)): r = r + chr(ord(s[i]))\nr", SECRET),
-        ("exit() if 0 else s", SECRET),
     ],
 )  # fmt: skip
 def test_modules_statements_and_exceptions_take_labels_along(source: str, expected: Labels) -> None:
@@ -127,7 +136,7 @@ def test_modules_statements_and_exceptions_take_labels_along(source: str, expect
     "expression",
     [
         "p", "[p, s][0]", "(s, p)[1]", "{'a': s, 'b': p}['b']", "len([s, s])", "[s, p][0:2][1]",
-        "(lambda v, w: w)(s, p)", "p or s", "no is 1 or p" if False else "p and p", "'k' in {'k': s}",
+        "(lambda v, w: w)(s, p)", "p or s", "p and p", "'k' in {'k': s}",
         "[v for v in [p, s]][0]", "list({'a': s})", "{'a': s}.keys()", "isinstance([s], list)",
         "(s, p) and p", "type([s]).__name__", "[s].copy() and p", "dict(a=s, b=p)['b']",
     ],
@@ -166,7 +175,9 @@ def test_an_expression_takes_no_labels_of_what_it_did_not_look_at(expression: st
         ("x = s\ndel x\nx = p\nx", NONE),
     ],
 )  # fmt: skip
-def test_containers_carry_labels_of_their_own_and_of_each_element(source: str, expected: Labels) -> None:
+def test_containers_carry_labels_of_their_own_and_of_each_element(
+    source: str, expected: Labels
+) -> None:
     assert labels(source) == expected
 
 
@@ -231,7 +242,7 @@ def test_arguments_of_calls_under_a_branch_take_its_labels_in_strict_mode(source
 
 BRANCHES = [
     "if n:\n    pass",
-    "if p:\n    pass\nelif p and s:\n    pass" if False else "if not p:\n    pass\nelif s:\n    pass",
+    "if not p:\n    pass\nelif s:\n    pass",
     "while no:\n    pass",
     "for v in xs:\n    pass",
     "1 if s else 2",
@@ -299,7 +310,13 @@ STOPS = {
 )
 def test_a_program_cannot_catch_what_ends_it(kind: str, around: str) -> None:
     source = around.replace("{}", STOPS[kind])
-    run = Run(parse(source), tools=TOOLS, variables=variables(), may_branch=no_secrets)
+    run = Run(
+        parse(source),
+        tools=TOOLS,
+        variables=variables(),
+        may_branch=no_secrets,
+        limits=Limits(steps=20_000),
+    )
     step = run.advance()
 
     assert isinstance(step, Failed)
@@ -308,9 +325,7 @@ def test_a_program_cannot_catch_what_ends_it(kind: str, around: str) -> None:
 
 
 def test_labels_of_an_argument_are_the_join_over_all_in_it() -> None:
-    run = Run(
-        parse("send([p], {'k': (p, [s]), o: p}, copy=p)"), tools=TOOLS, variables=variables()
-    )
+    run = Run(parse("send([p], {'k': (p, [s]), o: p}, copy=p)"), tools=TOOLS, variables=variables())
     step = run.advance()
     run.close()
 

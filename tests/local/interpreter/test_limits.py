@@ -100,7 +100,9 @@ def test_calls_are_limited() -> None:
         (Limits(), "x = 1" + " + 1" * 9_000, "nested too deeply"),
     ],
 )
-def test_a_program_that_is_too_long_or_too_deep_is_refused(limits: Limits, source: str, reason: str) -> None:
+def test_a_program_that_is_too_long_or_too_deep_is_refused(
+    limits: Limits, source: str, reason: str
+) -> None:
     with pytest.raises(ProgramRefused, match=reason):
         parse(source, limits)
 

@@ -23,7 +23,9 @@ from langchain_sequrity.local.interpreter import (
 )
 from tests.local.interpreter.running import OTHER, SECRET, TOOLS, drive, plain
 
-TWO_CALLS = "a = read('x')\nb = read(name=a + '!')\nsend('bob', f'{a} {b}')\nfinal_return_value = a + b"
+TWO_CALLS = (
+    "a = read('x')\nb = read(name=a + '!')\nsend('bob', f'{a} {b}')\nfinal_return_value = a + b"
+)
 
 
 def start(source: str, **options: Any) -> Run:
@@ -175,9 +177,19 @@ def test_a_log_that_is_longer_than_the_run_is_refused() -> None:
         start("read('x')", log=[*run.log, run.log[-1]]).advance()
 
 
-@pytest.mark.parametrize("log", [[{"event": "strange"}], [{"event": "result"}], [{}], [3]])
+@pytest.mark.parametrize(
+    "log",
+    [
+        [{"event": "strange"}],
+        [{"event": "result"}],
+        [{}],
+        [3],
+        [{"event": "result", "call": "", "value": 1, "labels": {"tags": 3}}],
+        [{"event": "read", "name": "now", "value": float("nan")}],
+    ],
+)
 def test_a_log_that_is_none_is_refused(log: list[Any]) -> None:
-    with pytest.raises(UsageError, match="no log"):
+    with pytest.raises(UsageError, match=r"no log|three lists|JSON"):
         start("1", log=log)
 
 
@@ -304,7 +316,9 @@ def test_runs_do_not_share_anything() -> None:
 
 
 def test_a_class_given_to_a_typed_tool_becomes_its_schema_and_types_the_result() -> None:
-    tools = {"parse_with_ai": {"properties": {"query": {}, "output_schema": {}}}}
+    tools: dict[str, dict[str, Any]] = {
+        "parse_with_ai": {"properties": {"query": {}, "output_schema": {}}}
+    }
     source = (
         "from pydantic import BaseModel\nclass Mail(BaseModel):\n    to: str\n    count: int = 1\n"
         "m = parse_with_ai('q', output_schema={})\nfinal_return_value = {}"

@@ -102,7 +102,7 @@ def test_the_first_that_strikes_is_the_last_that_is_asked() -> None:
     assert outcome.denied == Finding("healthcare_topic_guardrail", "score", score=1.0)
 
 
-@pytest.mark.parametrize("place", [0, 15_990, 16_000, 31_700, 500_000, 999_980])
+@pytest.mark.parametrize("place", [0, 15_995, 16_000, 31_700, 500_000, 999_980])
 def test_no_place_of_a_long_text_escapes(place: int) -> None:
     text = ("x " * 500_000)[:place] + " kill you " + "y " * ((1_000_000 - place) // 2)
     outcome = TOXIC.look_at(text, ask=lambda _, piece: float("kill you" in piece))

@@ -1,6 +1,7 @@
 """Hostile programs, one module per family."""
 
 from tests.local.interpreter.corpus import (
+    bulk,
     classes,
     containers,
     flow,
@@ -16,6 +17,7 @@ from tests.local.interpreter.corpus import (
 from tests.local.interpreter.corpus.case import Case
 
 FAMILIES: dict[str, list[Case]] = {
+    "bulk": bulk.CASES,
     "classes": classes.CASES,
     "containers": containers.CASES,
     "flow": flow.CASES,

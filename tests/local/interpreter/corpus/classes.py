@@ -114,6 +114,19 @@ CASES: list[Case] = [
         known="CTF: calls without parentheses",
     ),
     refused(
+        "a field with a hidden name", MODEL + "class A(BaseModel):\n    _x: int", "cannot be named"
+    ),
+    refused(
+        "a field that hides a method",
+        MODEL + "class A(BaseModel):\n    model_dump: int",
+        "cannot be named",
+    ),
+    budget(
+        "a long pattern of a field",
+        MODEL + "class A(BaseModel):\n    x: str = Field(pattern='a' * 2_000)",
+        "pattern",
+    ),
+    refused(
         "a hook as a field", MODEL + "class A(BaseModel):\n    __slots__: list = []", "start with"
     ),
     refused(

@@ -4,7 +4,7 @@ Before each program `secret` is the text "k3y" with the tag "secret". What flows
 alone is not followed by default; `docs/security.md` says so.
 """
 
-from tests.local.interpreter.corpus.case import Case, gives
+from tests.local.interpreter.corpus.case import Case, fails, gives, refused
 
 KEEPS = ("secret",)
 
@@ -266,6 +266,42 @@ CASES: list[Case] = [
         "by the default of next", "next(iter([c for c in 'ab' if c in secret]), 'none')", "none"
     ),
     _keeps("by chance among its letters", "import random\nlen(random.sample(secret, 2))", 2),
+    _keeps(
+        "by how much islice leaves",
+        "from itertools import islice\nx = iter('abcdef')\nlist(islice(x, len(secret)))\nnext(x)",
+        "d",
+    ),
+    fails(
+        "by the description of a field",
+        "from pydantic import BaseModel, Field\nclass A(BaseModel):\n    x: str = Field(description=secret)\nA.model_json_schema()",
+        "TypeError",
+    ),
+    fails(
+        "by a limit of a field",
+        "from pydantic import BaseModel, Field\nclass A(BaseModel):\n    x: str = Field(max_length=len(secret))\nA(x='abcd')",
+        "TypeError",
+    ),
+    fails(
+        "by examples of a field",
+        "from pydantic import BaseModel, Field\nclass A(BaseModel):\n    x: str = Field(examples=[secret])\nA",
+        "TypeError",
+    ),
+    fails("by a literal", "from typing import Literal\nT = Literal[secret]\nT", "TypeError"),
+    refused(
+        "by a literal in a model",
+        "from typing import Literal\nfrom pydantic import BaseModel\nclass A(BaseModel):\n    x: Literal[secret]\nA(x='k3y').x",
+        "not defined",
+    ),
+    fails(
+        "by a member of an enumeration",
+        "from enum import Enum\nclass A(Enum):\n    X = secret\nA.X.value",
+        "TypeError",
+    ),
+    _keeps(
+        "by a default of a model",
+        "from pydantic import BaseModel\nclass A(BaseModel):\n    x: str = secret\nA().x",
+        "k3y",
+    ),
     gives("what was not looked at stays clean", "x = [secret, 1]\nx[1]", 1),
     gives("a name that held it stays clean", "x = secret\nx = 1\nx", 1),
 ]

@@ -1,0 +1,155 @@
+"""What every compiler of a scope does: names, conditions, and the doors to the other constructs."""
+
+import ast
+from collections.abc import Callable
+from typing import Any, Self
+
+from langchain_sequrity.local.interpreter.builtins import BUILTINS
+from langchain_sequrity.local.interpreter.calls import (
+    MISSING,
+)
+from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.scopes import (
+    UNBOUND,
+    Frame,
+    Scope,
+    find,
+)
+from langchain_sequrity.local.interpreter.syntax import MAIN
+from langchain_sequrity.local.interpreter.values import (
+    Tool,
+    Value,
+    strip,
+    tag,
+    take,
+)
+
+Code = Callable[[Frame | None], Value]
+Test = Callable[[Frame | None], bool]
+Store = Callable[[Frame | None, Value], None]
+
+
+class Scoped:
+    """Compiles what stands in one scope.
+
+    Args:
+        machine: The run that the code belongs to.
+        scope: The function or comprehension that it stands in; `None` is the module.
+        bound: Names that the module binds, so that built-ins under them are not meant.
+    """
+
+    def __init__(self, machine: Machine, scope: Scope | None, bound: frozenset[str]) -> None:
+        """Compile into `machine`."""
+        self.machine = machine
+        self.scope = scope
+        self.bound = bound
+
+    def inner(self, scope: Scope) -> Self:
+        """The same for a scope within this one."""
+        return type(self)(self.machine, scope, self.bound)
+
+    def expression(self, node: ast.expr) -> Code:
+        """Compile any expression."""
+        raise NotImplementedError
+
+    def assign(self, target: ast.expr) -> Store:
+        """Compile a target; statements know more of them."""
+        raise NotImplementedError
+
+    def block(self, nodes: list[ast.stmt]) -> Callable[[Frame | None], Any]:
+        """Compile statements, for the body of a function."""
+        raise NotImplementedError
+
+    def test(self, node: ast.expr) -> Test:
+        """Compile a condition (`behaviour.md`, M3)."""
+        code = self.expression(node)
+        machine = self.machine
+        if machine.is_unwatched:
+            return lambda frame: bool(strip(code(frame)))
+
+        def watched(frame: Frame | None) -> bool:
+            value, mark = take(code(frame))
+            machine.looked(mark)
+            return bool(value)
+
+        return watched
+
+    def load(self, name: str) -> Code:
+        """Read a variable, a built-in or a tool."""
+        place = find(self.scope, name)
+        if place is None:
+            return self._load_global(name)
+        depth, slot = place
+
+        def local(frame: Frame | None) -> Value:
+            value = frame[slot]  # type: ignore[index]
+            if value is UNBOUND:
+                _unbound(machine, name)
+            return value
+
+        def outer(frame: Frame | None) -> Value:
+            for _ in range(depth):
+                frame = frame[0]  # type: ignore[index]
+            value = frame[slot]  # type: ignore[index]
+            if value is UNBOUND:
+                message = f"cannot access free variable '{name}' where it has no value"
+                machine.fail(NameError, message)
+            return value
+
+        machine = self.machine
+        return outer if depth else local
+
+    def _load_global(self, name: str) -> Code:
+        machine, names = self.machine, self.machine.names
+        if name == MAIN:
+            return lambda _: "__main__"
+        otherwise = Tool(name) if name in machine.tools else BUILTINS.get(name, MISSING)
+
+        def load(_: Frame | None) -> Value:
+            value = names.get(name, otherwise)
+            if value is MISSING:
+                machine.fail(NameError, f"name '{name}' is not defined")
+            return value
+
+        return load
+
+    def knows(self, name: str) -> bool:
+        """Whether a name can have a value at all."""
+        return name in self.bound or name in BUILTINS or find(self.scope, name) is not None
+
+    def store(self, name: str) -> Store:
+        """Bind a variable."""
+        machine, names = self.machine, self.machine.names
+        place = find(self.scope, name)
+
+        def in_module(_: Frame | None, value: Value) -> None:
+            names[name] = value
+
+        def in_frame(frame: Frame | None, value: Value) -> None:
+            for _ in range(depth):
+                frame = frame[0]  # type: ignore[index]
+            frame[slot] = value  # type: ignore[index]
+
+        depth, slot = place or (0, 0)
+        plain = in_frame if place else in_module
+        if not machine.is_strict:
+            return plain
+        return lambda frame, value: plain(frame, tag(value, machine.branch))
+
+    def restoring(self, run: Code) -> Code:
+        """End with this code the branch that it opened."""
+        machine = self.machine
+
+        def restore(frame: Frame | None) -> Value:
+            before = machine.branch
+            try:
+                return run(frame)
+            finally:
+                machine.branch = before
+
+        return restore
+
+
+def _unbound(machine: Machine, name: str) -> None:
+    message = f"cannot access local variable '{name}' where it is not associated with a value"
+    machine.fail(UnboundLocalError, message)

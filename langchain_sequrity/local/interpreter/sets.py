@@ -1,0 +1,156 @@
+"""Methods of sets."""
+
+from collections.abc import Callable
+from typing import Any
+
+from langchain_sequrity.local.interpreter.calls import (
+    METHODS,
+    MISSING,
+    Implementation,
+    method,
+)
+from langchain_sequrity.local.interpreter.containers import (
+    hashable,
+    make_set,
+)
+from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.operators import (
+    binary,
+    collect,
+    guard_errors,
+)
+from langchain_sequrity.local.interpreter.values import (
+    Mark,
+    SetValue,
+    Value,
+    join,
+    tag,
+    take,
+)
+
+Args = list[Value]
+Named = dict[str, Value]
+
+
+@method(1, 1)
+def _set_add(machine: Machine, target: Value, item: Value) -> None:
+    inner, mark = take(target)
+    (bare,), item_mark = hashable(machine, [item])
+    if len(inner) >= machine.limits.items:
+        machine.exhaust("items", machine.limits.items)
+    machine.charge(100)
+    inner.items[bare] = None
+    machine.mark(inner, join(mark, item_mark))
+
+
+def _element(machine: Machine, item: Value) -> tuple[Value, Mark]:
+    """What may be taken out of a set: a set too, though none holds one."""
+    bare, mark = machine.bare(item)
+    if type(bare) is SetValue:
+        return MISSING, mark
+    (key,), _ = hashable(machine, [bare])
+    return key, mark
+
+
+@method(1, 1)
+def _set_discard(machine: Machine, target: Value, item: Value) -> None:
+    inner, mark = take(target)
+    bare, item_mark = _element(machine, item)
+    inner.items.pop(bare, None)
+    machine.mark(inner, join(mark, item_mark))
+
+
+@method(1, 1)
+def _set_remove(machine: Machine, target: Value, item: Value) -> None:
+    inner, mark = take(target)
+    bare, item_mark = _element(machine, item)
+    mark = join(mark, item_mark)
+    guard_errors(machine, mark, lambda: inner.items.pop(bare))
+    machine.mark(inner, mark)
+
+
+@method(0, 0)
+def _set_pop(machine: Machine, target: Value) -> Value:
+    inner, mark = take(target)
+    if not inner.items:
+        machine.fail(KeyError, "pop from an empty set", mark)
+    first = next(iter(inner.items))
+    del inner.items[first]
+    machine.mark(inner, mark)
+    return tag(first, mark)
+
+
+@method(0, 0)
+def _set_clear(machine: Machine, target: Value) -> None:
+    inner, mark = take(target)
+    inner.items.clear()
+    machine.mark(inner, mark)
+
+
+@method(0, 0)
+def _set_copy(machine: Machine, target: Value) -> Value:
+    inner, mark = take(target)
+    machine.make_items(len(inner), 100)
+    return SetValue(dict(inner.items), mark)
+
+
+def _set_update(machine: Machine, args: Args, named: Named) -> Value:
+    del named
+    inner, mark = take(args[0])
+    for source in args[1:]:
+        other = make_set(machine, *collect(machine, source))
+        machine.make_items(len(inner) + len(other), 100)
+        inner.items.update(other.items)
+        mark = join(mark, other.labels)
+    machine.mark(inner, mark)
+
+
+def _set_combined(keep: Callable[[Any, Any, Any], dict[Any, None]]) -> Implementation:
+    def call(machine: Machine, args: Args, named: Named) -> Value:
+        del named
+        inner, mark = take(args[0])
+        items = inner.items
+        for source in args[1:]:
+            other = make_set(machine, *collect(machine, source))
+            machine.make_items(len(items) + len(other), 100)
+            items = keep(items, other.items, None)
+            mark = join(mark, other.labels)
+        return SetValue(dict(items), mark)
+
+    return call
+
+
+def _set_symmetric_difference(machine: Machine, target: Value, source: Value) -> Value:
+    return binary(machine, "^", target, make_set(machine, *collect(machine, source)))
+
+
+def _set_relation(holds: Callable[[SetValue, SetValue], bool]) -> Implementation:
+    @method(1, 1)
+    def relation(machine: Machine, target: Value, source: Value) -> Value:
+        inner, mark = take(target)
+        other = make_set(machine, *collect(machine, source))
+        return tag(holds(inner, other), join(mark, other.labels))
+
+    return relation
+
+
+def _without(one: Any, other: Any, _: Any) -> dict[Any, None]:
+    return {item: None for item in one if item not in other}
+
+
+METHODS[SetValue] = {
+    "add": _set_add,
+    "clear": _set_clear,
+    "copy": _set_copy,
+    "difference": _set_combined(_without),
+    "discard": _set_discard,
+    "intersection": _set_combined(lambda one, other, _: {i: None for i in one if i in other}),
+    "isdisjoint": _set_relation(lambda one, other: one.items.keys().isdisjoint(other.items)),
+    "issubset": _set_relation(lambda one, other: one <= other),
+    "issuperset": _set_relation(lambda one, other: one >= other),
+    "pop": _set_pop,
+    "remove": _set_remove,
+    "symmetric_difference": method(1, 1)(_set_symmetric_difference),
+    "union": _set_combined(lambda one, other, _: {**one, **other}),
+    "update": _set_update,
+}

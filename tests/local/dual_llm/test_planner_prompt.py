@@ -1,0 +1,326 @@
+"""What the models are told: the planner nothing that is data, the data model nothing else (T3).
+
+Each piece of data has a name of its own, `canary_…`, that no prompt of the planner may hold.
+"""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from langchain_sequrity.local.conversation import text_of
+from tests.local.api import Message, result
+from tests.local.dual_llm.conversation import Teller
+from tests.local.dual_llm.dialog import (
+    TOOLS,
+    Begin,
+    Dialog,
+    Json,
+    error,
+    value,
+    words,
+)
+
+LOOK = 'x = look_up(word="a")\n'
+IMPORTS = "import json, re\nfrom datetime import datetime\nfrom pydantic import BaseModel\n"
+LABELS = {"producers": ["canary_p"], "consumers": ["canary_c"], "tags": ["canary_t"]}
+
+# Each fails; whether the text of the error holds what the tool said.
+FAILURES = {
+    "raise": ("raise ValueError(x)", True),
+    "cause": ("try:\n    int(x)\nexcept ValueError as e:\n    raise KeyError(x) from e", True),
+    "number": ("int(x)", True),
+    "key": ("{}[x]", True),
+    "date": ("datetime.fromisoformat(x)", True),
+    "format": ("f'{1:{x}}'", True),
+    "assert": ("assert not x, x", True),
+    "exit": ("exit(x)", True),
+    "unknown argument": ("send(**{x: 1})", True),
+    "tool error": ("raise ToolError(x)", True),
+    "policy": ("set_policy(policy=x)", True),
+    "json": ("json.loads(x)", False),
+    "pattern": ("re.compile('(' + x)", False),
+    "type": ("x + 1", False),
+    "model": ("class M(BaseModel):\n    n: int\nM(n=x)", False),
+    "answer": ("parse_with_ai(query=x, output_schema=int)", False),
+    "schema": ("parse_with_ai(query=x, output_schema={'type': x, 'x': [x]})", False),
+    "value": ("final_return_value = {x: float('nan')}", False),
+    "printed": ("print(x)\n1 / 0", False),
+}
+TOOL_NAMES = ["parse_with_ai", "verify_hypothesis", "set_policy", "complete_turn"]
+
+
+def canaries(*texts: str) -> set[str]:
+    return set(re.findall(r"canary_\w+", "\n".join(texts)))
+
+
+def told(dialog: Dialog) -> list[list[tuple[str, Any]]]:
+    """What the planner was told, message by message."""
+    return [
+        [(one.type, one.content) for one in request.messages] for request in dialog.planner.requests
+    ]
+
+
+def heard(dialog: Dialog) -> set[str]:
+    """What data the planner was told."""
+    return canaries(json.dumps(told(dialog)))
+
+
+def failing(begin: Begin, failure: str, content: str, level: str = "normal", **fsm: Any) -> Dialog:
+    config = {
+        "fsm": {"enabled_internal_tools": TOOL_NAMES, **fsm},
+        "prompt": {"pllm": {"debug_info_level": level}},
+    }
+    reader = Teller("quarantined", "canary_read")
+    program = f"{IMPORTS}{LOOK}{failure}"
+    dialog = begin(program, "'repaired'", tellers=(reader,), config=config)
+    dialog.say()
+    assert value(dialog.answer(content)) == "repaired"
+    return dialog
+
+
+@pytest.mark.parametrize(("failure", "has_data"), FAILURES.values(), ids=FAILURES)
+def test_a_repair_is_asked_for_without_the_text_of_the_error(
+    begin: Begin, failure: str, has_data: bool
+) -> None:
+    one, other = (failing(begin, failure, f"canary_{name}") for name in ("alpha", "omega"))
+    assert told(one) == told(other)
+    assert (len(told(one)), heard(one)) == (2, set())
+    assert "at line" in str(told(one)[1][-1])
+    extra = failing(begin, failure, "canary_alpha", level="extra")
+    assert heard(extra) == ({"canary_alpha"} if has_data else set())
+
+
+@pytest.mark.parametrize("wraps", [False, True])
+def test_the_error_of_a_tool_is_not_told(begin: Begin, wraps: bool) -> None:
+    failure = "raise ToolError(x['error'])" if wraps else "x"
+    content = "Error: canary_error"
+    dialog = failing(begin, failure, content, detect_tool_errors="regex", wrap_tool_result=wraps)
+    assert (len(told(dialog)), heard(dialog)) == (2, set())
+    assert "ToolError" in str(told(dialog)[1])
+
+
+@pytest.mark.parametrize(
+    ("program", "policy"),
+    [
+        ("send(word=x)", 'tool "send" { must deny when word.value == "canary_x"; }'),
+        ("if x: pass", {"mode": "custom", "presets": {"branching_meta_policy": {"mode": "deny", "tags": ["__non_executable"]}}}),
+    ],
+)  # fmt: skip
+def test_another_try_after_a_denial_is_asked_for_without_its_arguments(
+    begin: Begin, program: str, policy: str | Json
+) -> None:
+    fsm = {"retry_on_policy_violation": True}
+    dialog = begin(LOOK + program, "'other way'", policy=policy, config={"fsm": fsm})
+    dialog.say()
+    assert value(dialog.answer("canary_x")) == "other way"
+    assert (len(told(dialog)), heard(dialog)) == (2, set())
+    assert "at line 2" in str(told(dialog)[1])
+
+
+def a_long_conversation(begin: Begin, name: str) -> Dialog:
+    """Every kind of data that a session comes across, in six turns."""
+    reader = Teller("quarantined", f"canary_read_{name}")
+    wrapper = json.dumps(
+        {"value": f"canary_wrapped_{name}", "is_sequrity_var": True, "meta": LABELS}
+    )
+    dialog = begin(
+        f"{LOOK}y = [x, {{x: parse_with_ai(query=x)}}]\nfinal_return_value = y",
+        "final_return_value = send(word=y[0])",
+        f"{LOOK}z = send(word=x)",
+        "1",
+        LOOK,
+        "final_return_value = [look_up(word=x), y]",
+        "'last'",
+        tellers=(reader,),
+        config={"fsm": {"max_pllm_steps": 1}},
+    )
+    dialog.say("First")
+    value(dialog.answer(f"canary_result_{name}"))
+    dialog.say("Second")
+    value(dialog.answer(wrapper))
+    dialog.say("Third")
+    dialog.answer(f"canary_cancelled_{name}", "Fourth")  # the call with that text is given up
+    dialog.say("Fifth")
+    value(dialog.answer(f"canary_unused_{name}"))
+    dialog.say("Sixth")
+    error(dialog.answer('{"value": "canary_bad", "is_sequrity_var": true}'))
+    assert value(dialog.say("Seventh")) == "last"
+    return dialog
+
+
+def test_turn_after_turn_nothing_of_results_and_answers_is_told(begin: Begin) -> None:
+    one, other = (a_long_conversation(begin, name) for name in ("alpha", "omega"))
+    assert told(one) == told(other)
+    assert (len(told(one)), heard(one)) == (7, set())
+    last = str(told(one)[-1])
+    assert all(text in last for text in ("First", "Fourth", "Sixth", "y: list of length 2"))
+    assert len(canaries(json.dumps(one.history))) > 5
+
+
+def test_step_after_step_nothing_is_told_but_types_and_sizes(begin: Begin) -> None:
+    def run(name: str) -> Dialog:
+        fsm = {"enable_multistep_planning": True}
+        programs = (LOOK, "y = {x: [x]}", "raise KeyError(x)", "final_return_value = y")
+        dialog = begin(*programs, config={"fsm": fsm})
+        dialog.say()
+        assert value(dialog.answer(f"canary_{name}")) == {f"canary_{name}": [f"canary_{name}"]}
+        return dialog
+
+    one, other = run("alpha"), run("omega")
+    assert told(one) == told(other)
+    assert (len(told(one)), heard(one)) == (4, set())
+    assert "x: str of length 12" in str(told(one)[1])
+    assert "y: dict of length 1" in str(told(one)[2])
+
+
+# What is asked for
+
+
+def foreign_past() -> list[Message]:
+    """A history that another session left behind."""
+    call = {"name": "look_up", "arguments": '{"word": "canary_argument"}'}
+    return [
+        {"role": "system", "content": "canary_system"},
+        words("canary_user"),
+        {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "type": "function", "function": call}]},
+        result("1", "canary_result"),
+        {"role": "assistant", "content": "canary_answer"},
+        words("Go on"),
+    ]  # fmt: skip
+
+
+TRUSTED = {"canary_system", "canary_user"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "added"),
+    [
+        ({}, set()),
+        ({"debug_info_level": "extra", "context_var_visibility": "all"}, set()),
+        ({"query_inline_roles": ["system", "developer"]}, set()),
+        ({"query_inline_roles": ["assistant"]}, {"canary_answer"}),
+        ({"query_inline_roles": ["tool"]}, {"canary_result"}),
+        ({"query_include_tool_calls": True}, set()),
+        ({"query_include_tool_args": True}, set()),
+        ({"query_include_tool_calls": True, "query_include_tool_args": True}, {"canary_argument"}),
+        ({"query_include_tool_results": True}, {"canary_result"}),
+        ({"query_role_name_overrides": {"tool": "assistant", "assistant": "user"}}, set()),
+    ],
+)
+def test_of_a_foreign_past_the_planner_is_told_what_the_users_said_and_what_is_asked_for(
+    begin: Begin, prompt: Json, added: set[str]
+) -> None:
+    dialog = begin("'done'", config={"prompt": {"pllm": prompt}})
+    assert value(dialog.send(*foreign_past())) == "done"
+    assert heard(dialog) == TRUSTED | added
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ({}, set()),
+        ({"query_include_tool_results": True}, {"canary_result"}),
+        ({"query_inline_roles": ["assistant"]}, {"canary_canary_result"}),
+    ],
+)
+def test_of_its_own_past_as_well(begin: Begin, prompt: Json, expected: set[str]) -> None:
+    program = f"{LOOK}final_return_value = 'can' + f'ary_{{x}}'"
+    dialog = begin(program, "'done'", config={"prompt": {"pllm": prompt}})
+    dialog.say()
+    assert value(dialog.answer("canary_result")) == "canary_canary_result"
+    value(dialog.say("And now?"))
+    assert heard(dialog) == expected
+
+
+VARIABLES = f"""{LOOK}
+t = "canary_" + "written"
+n = 12345
+m = len(x) + 54321 - 13
+both = [t, x]
+mine = [t]
+'done'"""
+
+
+@pytest.mark.parametrize(
+    ("visibility", "expected"),
+    [
+        (None, []),
+        ("none", []),
+        ("basic-notext", ["m", "n"]),
+        ("basic-executable", ["m", "n", "t"]),
+        ("all-executable", ["mine", "n", "t"]),
+        ("all", ["both", "m", "mine", "n", "t", "x"]),
+    ],
+)
+def test_of_variables_the_planner_sees_the_values_that_the_setting_names(
+    begin: Begin, visibility: str | None, expected: list[str]
+) -> None:
+    dialog = begin(
+        VARIABLES, "'done'", config={"prompt": {"pllm": {"context_var_visibility": visibility}}}
+    )
+    dialog.say()
+    value(dialog.answer("canary_result"))
+    value(dialog.say())
+    [instructions] = [content for kind, content in told(dialog)[1] if kind == "system"]
+    shown = dict(re.findall(r"^- (\w+) = (.*)$", instructions, re.MULTILINE))
+    values = {
+        "x": "canary_result", "t": "canary_written", "n": 12345, "m": 54321,
+        "both": ["canary_written", "canary_result"], "mine": ["canary_written"],
+    }  # fmt: skip
+    assert {name: json.loads(text) for name, text in shown.items()} == {
+        name: values[name] for name in expected
+    }
+    assert ("x: str of length 13" in instructions) is (visibility is None)
+
+
+@pytest.mark.parametrize(
+    ("level", "line", "kind", "text"),
+    [
+        (None, True, True, False),
+        ("minimal", False, False, False),
+        ("normal", True, True, False),
+        ("extra", True, True, True),
+    ],
+)
+def test_of_errors_the_planner_is_told_as_much_as_the_level_says(
+    begin: Begin, level: str | None, line: bool, kind: bool, text: bool
+) -> None:
+    prompt = {} if level is None else {"debug_info_level": level}
+    dialog = begin(f"{LOOK}raise ValueError(x)", "'done'", config={"prompt": {"pllm": prompt}})
+    dialog.say()
+    value(dialog.answer("canary_text"))
+    last = str(told(dialog)[1][-1])
+    assert ("line 2" in last, "ValueError" in last) == (line, kind)
+    assert heard(dialog) == ({"canary_text"} if text else set())
+
+
+# The data model
+
+
+def test_the_data_model_is_told_its_query_and_has_no_tools(begin: Begin) -> None:
+    program = (
+        f"{LOOK}y = parse_with_ai(query=f'Who? {{x}}')\n"
+        "z = verify_hypothesis(hypothesis='It is so.', context={'y': y})\n[y, z]"
+    )
+    reader = Teller("quarantined", {"value": "canary_read"}, {"value": True})
+    dialog = begin(program, tellers=(reader,))
+    dialog.send({"role": "system", "content": "canary_system"}, words("canary_user"))
+    assert value(dialog.answer("canary_result")) == ["canary_read", True]
+    asked, judged = ([*map(text_of, one.messages)] for one in reader.requests)
+    assert asked[1:] == ["Who? canary_result"]
+    assert judged[1:] == ['It is so.\n\nData:\n{"y":"canary_read"}']
+    assert canaries(asked[0], judged[0]) == set()
+    for request in reader.requests:
+        assert [one.type for one in request.messages] == ["system", "human"]
+        assert (request.tools, request.server_tools, request.tool_choice) == ([], [], None)
+        assert request.model.endswith("/worker")
+
+
+def test_the_planner_is_asked_without_tools_of_its_own(begin: Begin) -> None:
+    dialog = begin("'done'")
+    dialog.say()
+    [request] = dialog.planner.requests
+    assert (request.tools, request.server_tools, request.tool_choice) == ([], [], None)
+    assert all(tool["function"]["name"] in dialog.planner.prompts[0] for tool in TOOLS)

@@ -1,0 +1,292 @@
+"""Programs that wait go on from their log as if they had never stopped (T2), and all end."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import cycle
+from typing import Any
+
+import httpx
+import pytest
+
+from langchain_sequrity.local import LocalServer, MemorySessions
+from langchain_sequrity.local.dual_llm.runs import Runs
+from tests.local.api import WAIT, Api, result
+from tests.local.dual_llm.conversation import Stage, Teller
+from tests.local.dual_llm.dialog import Begin, Dialog, Json, calls, ended, value, words
+
+PROGRAMS = {
+    "calls anywhere": """
+def twice(text):
+    return look_up(word=text) + send(word=text)
+found = [twice(name) for name in ("a", "b")]
+found += sorted(["d", "c"], key=lambda name: look_up(word=name))
+for name in {"y", "x"}:
+    while len(found) < 6:
+        found.append(look_up(word=f"{name}{len(found)}"))
+final_return_value = found""",
+    "data model": """
+read = [parse_with_ai(query=f"? {n}", output_schema=int) for n in range(2)]
+look_up(word=f"{read}")
+read.append(verify_hypothesis(hypothesis=f"{read}"))
+final_return_value = [read, look_up(word=f"{read}")]""",
+    "errors": """
+caught = []
+for n in range(3):
+    try:
+        caught.append(look_up(word=str(n)))
+        raise ValueError(caught[-1])
+    except ToolError as problem:
+        caught.append(f"tool: {problem}")
+    except ValueError as problem:
+        caught.append(f"value: {problem}")
+final_return_value = caught""",
+    "refused arguments": """
+try:
+    send(sound="b")
+except TypeError:
+    look_up(word="a")
+final_return_value = look_up(word="b")""",
+    "models": """
+from pydantic import BaseModel
+class Page(BaseModel):
+    title: str
+    lines: list[str] = []
+page = Page(title=look_up(word="a"))
+page.lines.append(look_up(word=page.title))
+final_return_value = page""",
+}
+DRAWING = {
+    "clock": """
+import time
+from datetime import datetime, timezone
+before = [str(datetime.now()), time.time(), str(datetime.now(timezone.utc).date())]
+look_up(word=f"{before}")
+final_return_value = [before, look_up(word=f"{before}"), str(datetime.now()) >= before[0]]""",
+    "random numbers": """
+import random
+numbers = [random.random(), random.randint(1, 10**9), random.choice([1, 2, 3])]
+look_up(word=f"{numbers}")
+final_return_value = [numbers, look_up(word=f"{numbers}"), random.random()]""",
+}
+SETTINGS: Json = {
+    "fsm": {"detect_tool_errors": "regex"},
+    "response_format": {
+        "include_program": True,
+        "include_policy_check_history": True,
+        "include_namespace_snapshot": True,
+    },
+}
+LABELS = """
+tool "look_up" -> @tags |= {"looked_up"};
+tool "send" { session before { @tags |= {"sent"}; } result { @producers |= {"sender"}; } }
+"""
+
+
+def run_to_the_end(
+    dialog: Dialog, between: Callable[[], object], *results: str
+) -> tuple[list[Any], Any]:
+    """The calls of a turn and its end."""
+    answers = cycle(results)
+    reply, made = dialog.say(), []
+    while found := calls(reply):
+        made += found
+        between()
+        reply = dialog.answer(next(answers))
+    return made, ended(reply)
+
+
+@pytest.fixture
+def end_runs(stage: Stage) -> Callable[[], None]:
+    return stage.server._services.runs.close
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_a_replayed_turn_is_the_same_as_a_live_one(
+    begin: Begin, end_runs: Callable[[], None], program: str
+) -> None:
+    seen = []
+    results = ("one", "Error: two", "three") if "ToolError" in program else ("one",)
+    for between in (waiting, end_runs):
+        reader = Teller("quarantined", "1", "2", "true", "3")
+        dialog = begin(program, tellers=(reader,), policy=LABELS, config=SETTINGS)
+        made, end = run_to_the_end(dialog, between, *results)
+        assert end["status"] == "success", end
+        assert len(dialog.planner.requests) == 1
+        assert len(end["policy_check_history"]) == len(made) + len(reader.requests)
+        seen.append((made, end, reader.prompts, dialog.state.labels))
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("program", DRAWING.values(), ids=DRAWING)
+def test_what_a_program_read_before_it_waited_stays_as_it_was(
+    begin: Begin, end_runs: Callable[[], None], program: str
+) -> None:
+    made, end = run_to_the_end(begin(program, config=SETTINGS), end_runs, "one")
+    assert end["status"] == "success", end
+    [before, after, *_] = end["final_return_value"]["value"]
+    assert [arguments["word"] for _, arguments in made] == [repr(before)] * 2
+    assert after == "one"
+
+
+def test_repair_denial_and_later_turns_go_on_from_the_log(
+    begin: Begin, end_runs: Callable[[], None]
+) -> None:
+    programs = (
+        'x = look_up(word="a")\nint(x)',
+        'x = look_up(word="b")\nsend(word=x)',
+        "x = look_up(word='c')\nx",
+        "final_return_value = look_up(word=x)",
+    )
+    policy = 'tool "send" { must deny always; }'
+    dialog = begin(*programs, policy=policy, config={"fsm": {"retry_on_policy_violation": True}})
+    assert calls(dialog.say()) == [("look_up", {"word": "a"})]
+    end_runs()
+    assert calls(dialog.answer("no number")) == [("look_up", {"word": "b"})]
+    end_runs()
+    assert calls(dialog.answer("text")) == [("look_up", {"word": "c"})]
+    end_runs()
+    assert value(dialog.answer("kept")) == "kept"
+    assert calls(dialog.say()) == [("look_up", {"word": "kept"})]
+    end_runs()
+    assert value(dialog.answer("last")) == "last"
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["live", "ended now and then"])
+def test_a_turn_has_two_hundred_calls(
+    begin: Begin, end_runs: Callable[[], None], kept: bool
+) -> None:
+    dialog = begin("final_return_value = [look_up(word=str(n)) for n in range(200)]")
+    reply = dialog.say()
+    for number in range(200):
+        assert calls(reply) == [("look_up", {"word": str(number)})]
+        if not kept and number % 20 == 0:
+            end_runs()
+        reply = dialog.answer(str(number))
+    assert value(reply) == list(range(200))
+
+
+def test_runs_that_push_each_other_out_keep_to_their_sessions() -> None:
+    server = LocalServer(script=[{"when": {"role": "planner"}, "program": PROGRAMS["errors"]}])
+    server._services = replace(server._services, runs=Runs(max_live=1))
+    with server, httpx.Client(timeout=WAIT, trust_env=False) as http:
+        api = Api(server, http, key="sq-test")
+        dialogs = [Dialog(api, "any/model", Teller("planner")) for _ in range(3)]
+        for dialog in dialogs:
+            assert calls(dialog.say()) == [("look_up", {"word": "0"})]
+        for _ in range(2):
+            for number, dialog in enumerate(dialogs):
+                dialog.answer(f"of {number}")
+        assert waiting() == 1
+        for number, dialog in enumerate(dialogs):
+            text = f"of {number}"
+            assert value(dialog.answer(text)) == [text, f"value: {text}"] * 3
+
+
+# Threads
+
+
+def waiting() -> int:
+    """Threads of programs that wait."""
+    return sum(1 for thread in threading.enumerate() if thread.name == "interpreter")
+
+
+def assert_none_waits() -> None:
+    """A thread that was told to end needs a moment."""
+    deadline = time.monotonic() + WAIT
+    while waiting() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert waiting() == 0
+
+
+@pytest.fixture
+def quiet(stage: Stage) -> None:
+    """No other test has left a program that waits."""
+    stage.server._services.runs.close()
+    assert_none_waits()
+
+
+ASKING = 'x = look_up(word="a")\n'
+
+
+@pytest.mark.usefixtures("quiet")
+def test_no_thread_is_left_when_the_server_stops(http: httpx.Client) -> None:
+    with LocalServer(script=[{"when": {"role": "planner"}, "program": ASKING}]) as server:
+        for _ in range(3):
+            Dialog(Api(server, http, key="sq-test"), "any/model", Teller("planner")).say()
+        assert waiting() == 3
+    assert_none_waits()
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "'done'",
+        "1 / 0",
+        "exit(1)",
+        "complete_turn(value=1)",
+        "send(word=x)",
+        "if x: pass",
+        "while True: x += x",
+        "float('nan')",
+        "parse_with_ai(query=x)",
+        "import os",
+    ],
+)
+def test_no_thread_is_left_however_a_turn_ends(begin: Begin, rest: str) -> None:
+    policy = {
+        "mode": "custom",
+        "codes": {"code": 'tool "send" { must deny always; }'},
+        "presets": {"branching_meta_policy": {"mode": "deny", "tags": ["__non_executable"]}},
+    }
+    tools = ["complete_turn", "parse_with_ai"]
+    fsm = {"max_pllm_steps": 2, "enabled_internal_tools": tools, "retry_on_policy_violation": True}
+    reader = Teller("quarantined", {"error": {"status": 500, "message": "Broken."}})
+    dialog = begin(f"{ASKING}{rest}", tellers=(reader,), policy=policy, config={"fsm": fsm})
+    reply = dialog.say()
+    while reply.status_code == httpx.codes.OK and calls(reply):
+        assert waiting() == 1
+        reply = dialog.answer("text")
+    assert_none_waits()
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("content", [None, "1", '{"value": 1, "is_sequrity_var": true}'])
+def test_no_thread_is_left_of_what_was_given_up(begin: Begin, content: str | None) -> None:
+    dialog = begin(f"{ASKING}y = send(word=x)", "'done'")
+    dialog.say()
+    results = [] if content is None else [result(dialog.open_call, content)]
+    assert value(dialog.send(*results, words("Never mind"))) == "done"
+    assert_none_waits()
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_planner_that_fails_leaves_no_thread(begin: Begin) -> None:
+    dialog = begin(ASKING, {"error": {"status": 500, "message": "Broken."}}, "'done'")
+    dialog.say()
+    late = result(dialog.open_call, "1")
+    assert dialog.post(late, words("Go on")).status_code == 500
+    assert_none_waits()
+    assert value(dialog.send(late, words("Go on"))) == "done"
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_session_that_ended_leaves_no_thread(begin: Begin) -> None:
+    dialog = begin(f"{ASKING}'done'", config={"fsm": {"max_n_turns": 1}})
+    dialog.say()
+    assert value(dialog.answer()) == "done"
+    assert dialog.say().status_code == 404
+    assert_none_waits()
+
+
+@pytest.mark.usefixtures("quiet")
+def test_threads_of_lost_sessions_end_when_the_next_request_comes(http: httpx.Client) -> None:
+    rules = [{"when": {"role": "planner"}, "program": ASKING}]
+    with LocalServer(script=rules, store=MemorySessions(max_sessions=2)) as server:
+        api = Api(server, http, key="sq-test")
+        for _ in range(6):
+            Dialog(api, "any/model", Teller("planner")).say()
+        assert waiting() <= 3
+    assert_none_waits()

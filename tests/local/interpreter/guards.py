@@ -1,0 +1,185 @@
+"""Takes away one guard at a time and looks for a hostile program that then ends otherwise.
+
+A guard is a statement of the interpreter that does nothing but check or pay: `machine.make_text(…)`
+before a text is made, `refuse(…)` in a check of the syntax. Each is removed in a copy of the
+package. `python -m tests.local.interpreter.guards` removes all of them, one after the other, and
+runs the program that `witnesses.json` names for it; `--search` looks for one where none is named
+and writes it down.
+"""
+
+import argparse
+import ast
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import langchain_sequrity
+from langchain_sequrity.local.interpreter.faults import OutOfBudget, ProgramRefused, Raised
+from tests.local.interpreter.corpus import CORPUS
+from tests.local.interpreter.corpus.case import Case
+from tests.local.interpreter.observer import Observer, limits_of
+from tests.local.interpreter.victim import end_of
+
+PACKAGE = Path(langchain_sequrity.__file__).parent
+INTERPRETER = Path("local/interpreter")
+WITNESSES = Path(__file__).parent / "witnesses.json"
+_PAYMENTS = {"charge", "exhaust", "look_at_clock", "make_bits", "make_items", "make_text"}
+_CHECKS = {"check_encoding", "check_placement", "pay_for_search", "refuel", "refuse", "work"}
+_TRIES = 15
+_PRIVATE = ("_check", "_pay", "_bounded")
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """One statement that can be removed.
+
+    `name` says where it is in a way that survives edits elsewhere in the file.
+    """
+
+    name: str
+    module: str
+    line: int
+    end: int
+    indent: int
+
+    @property
+    def lines(self) -> range:
+        """Its lines."""
+        return range(self.line, self.end + 1)
+
+
+def guards() -> list[Guard]:
+    """All guards of the interpreter."""
+    folder = PACKAGE / INTERPRETER
+    return [guard for path in sorted(folder.glob("*.py")) for guard in _guards_of(path)]
+
+
+def _guards_of(path: Path) -> Iterator[Guard]:
+    counts: dict[str, int] = {}
+    for owner, node in _statements(ast.parse(path.read_text()), path.stem):
+        called = _called(node)
+        if called in _PAYMENTS | _CHECKS or called.startswith(_PRIVATE):
+            title = f"{owner}: {called}"
+            counts[title] = counts.get(title, 0) + 1
+            name = title if counts[title] == 1 else f"{title} ({counts[title]})"
+            yield Guard(name, path.name, node.lineno, node.end_lineno or 0, node.col_offset)
+
+
+def _statements(node: ast.AST, owner: str) -> Iterator[tuple[str, ast.stmt]]:
+    for child in ast.iter_child_nodes(node):
+        named = isinstance(child, ast.FunctionDef | ast.ClassDef)
+        within = f"{owner}.{child.name}" if named else owner  # type: ignore[attr-defined]
+        if isinstance(child, ast.stmt):
+            yield owner, child
+        yield from _statements(child, within)
+
+
+def _called(node: ast.stmt) -> str:
+    """Name of the function that a statement calls, if it does nothing else."""
+    if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Call):
+        return ""
+    function = node.value.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+@contextmanager
+def without(guard: Guard) -> Iterator[Observer]:
+    """An observer of the package without this guard."""
+    with tempfile.TemporaryDirectory(prefix="guard-") as folder:
+        copy = Path(folder) / PACKAGE.name
+        shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        path = copy / INTERPRETER / guard.module
+        lines = path.read_text().splitlines(keepends=True)
+        lines[guard.line - 1 : guard.end] = [" " * guard.indent + "pass\n"]
+        path.write_text("".join(lines))
+        with Observer(Path(folder)) as observer:
+            yield observer
+
+
+def witness(guard: Guard, cases: list[Case], intact: Observer) -> Case | None:
+    """The first of these programs that ends as it must with the guard, and otherwise without."""
+    with without(guard) as observer:
+        noticed = (case for case in cases if observer.faults(case))
+        return next((case for case in noticed if not intact.faults(case)), None)
+
+
+def recorded() -> dict[str, Case]:
+    """The program that notices, by name of the guard."""
+    names: dict[str, str] = json.loads(WITNESSES.read_text()) if WITNESSES.exists() else {}
+    cases = {case.name: case for case in CORPUS}
+    return {guard: cases[case] for guard, case in names.items() if case in cases}
+
+
+def candidates(chosen: list[Guard]) -> dict[str, list[Case]]:
+    """Programs that each guard had a part in stopping, the quick ones first.
+
+    All are run once; whenever something stops one, the statements that are running then are noted.
+    """
+    at = {(guard.module, line): guard.name for guard in chosen for line in guard.lines}
+    found: dict[str, dict[str, float]] = {guard.name: {} for guard in chosen}
+    stopped: set[str] = set()
+
+    def noted(kind: type[BaseException]) -> Callable[..., None]:
+        before = kind.__init__
+
+        def init(self: BaseException, *args: Any, **named: Any) -> None:
+            frame = sys._getframe(1)
+            while frame is not None:
+                place = (Path(frame.f_code.co_filename).name, frame.f_lineno)
+                if place in at:
+                    stopped.add(at[place])
+                frame = frame.f_back  # type: ignore[assignment]
+            before(self, *args, **named)
+
+        return init
+
+    with ExitStack() as stack:
+        for kind in (OutOfBudget, ProgramRefused, Raised):
+            stack.enter_context(mock.patch.object(kind, "__init__", noted(kind)))
+        for case in CORPUS:
+            stopped.clear()
+            start = time.process_time()
+            end_of(case.program, limits_of(case))
+            for name in stopped:
+                found[name][case.name] = time.process_time() - start
+    cases = {case.name: case for case in CORPUS}
+    return {name: [cases[c] for c in sorted(of, key=of.__getitem__)] for name, of in found.items()}
+
+
+def main() -> int:
+    """Return 1 if nothing notices that a guard is gone."""
+    parser = argparse.ArgumentParser(description="Remove each guard in turn.")
+    parser.add_argument("--only", default="", help="a part of the names of guards")
+    parser.add_argument("--search", action="store_true", help="look for programs that notice")
+    options = parser.parse_args()
+    chosen = [guard for guard in guards() if options.only in guard.name]
+    known, tries = recorded(), candidates(chosen) if options.search else {}
+    unnoticed = 0
+    with Observer() as intact:
+        for guard in chosen:
+            found = witness(guard, [known[guard.name]] if guard.name in known else [], intact)
+            if found is None and options.search:
+                found = witness(guard, tries[guard.name][:_TRIES], intact)
+                known |= {guard.name: found} if found is not None else {}
+            unnoticed += found is None
+            if found is None or options.search:
+                sys.stdout.write(f"{guard.name}: {found.name if found else 'NOTHING NOTICES'}\n")
+                sys.stdout.flush()
+    if options.search:
+        there = {guard.name for guard in guards()}
+        names = {name: case.name for name, case in sorted(known.items()) if name in there}
+        WITNESSES.write_text(json.dumps(names, indent=1) + "\n")
+    sys.stdout.write(f"{len(chosen)} guards, {unnoticed} that nothing notices\n")
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

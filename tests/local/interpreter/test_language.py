@@ -1,0 +1,116 @@
+"""What programs can do, one construct at a time. `test_differential` compares with CPython."""
+
+from typing import Any
+
+import pytest
+
+from tests.local.interpreter.running import failure, value
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("x = y = [1]\nx.append(2)\ny", [1, 2]),
+        ("a, (b, *c), d = 1, (2, 3, 4), 5\n[a, b, c, d]", [1, 2, [3, 4], 5]),
+        ("x: int = 1\ny: int\nx", 1),
+        ("x = {'a': [0]}\nx['a'][0] += 5\nx", {"a": [5]}),
+        ("x = [1, 2, 3, 4]\nx[1:3] = 'ab'\ndel x[0]\nx", ["a", "b", 4]),
+        ("x = 1\ndel x\ntry:\n    x\nexcept NameError as e:\n    r = str(e)\nr", "name 'x' is not defined"),
+        ("if 0:\n    r = 1\nelif []:\n    r = 2\nelse:\n    r = 3\nr", 3),
+        ("r = []\nfor a, b in [(1, 2), (3, 4)]:\n    r += [b, a]\nelse:\n    r.append('e')\nr", [2, 1, 4, 3, "e"]),
+        ("r = 0\nwhile True:\n    r += 1\n    if r < 3:\n        continue\n    break\nr", 3),
+        ("r = []\ntry:\n    r.append(1)\n    int('x')\nexcept (KeyError, ValueError) as e:\n    r.append(type(e).__name__)\nelse:\n    r.append('no')\nfinally:\n    r.append('f')\nr", [1, "ValueError", "f"]),
+        ("try:\n    try:\n        1 / 0\n    finally:\n        x = 1\nexcept ArithmeticError:\n    x += 1\nx", 2),
+        ("class MyError(ValueError):\n    pass\nclass Sub(MyError):\n    pass\ntry:\n    raise Sub('a', 1)\nexcept MyError as e:\n    r = [str(e), isinstance(e, ValueError), type(e).__name__]\nr", ["('a', 1)", True, "Sub"]),
+        ("try:\n    try:\n        raise KeyError('k')\n    except KeyError as e:\n        raise ValueError('v') from e\nexcept ValueError as e:\n    r = str(e)\nr", "v"),
+        ("try:\n    assert 1 > 2, 'why'\nexcept AssertionError as e:\n    r = str(e)\nr", "why"),
+        ("def f(a, /, b, *c, d=4, **e):\n    return [a, b, c, d, e]\nf(1, 2, 3, d=5, z=6)", [1, 2, [3], 5, {"z": 6}]),
+        ("def f(n):\n    return 1 if n == 0 else n * f(n - 1)\nf(20)", 2432902008176640000),
+        ("def counter():\n    n = 0\n    def step():\n        nonlocal n\n        n += 1\n        return n\n    return step\nc = counter()\nc()\nc()", 2),
+        ("n = 1\ndef f():\n    global n\n    n += 1\nf()\nn", 2),
+        ("def f(x, acc=[]):\n    acc.append(x)\n    return acc\nf(1)\nf(2)", [1, 2]),
+        ("fs = [lambda v, k=k: v * k for k in (1, 2, 3)]\n[f(10) for f in fs]", [10, 20, 30]),
+        ("def f():\n    for i in range(5):\n        try:\n            if i == 2:\n                return i\n        finally:\n            i = 9\nf()", 2),
+        ("(lambda *a, **k: [a, k])(*[1, 2], **{'z': 3})", [[1, 2], {"z": 3}]),
+        ("[i for i in range(3) if i != 1] + [j * k for j in (1, 2) for k in (3, 4)]", [0, 2, 3, 4, 6, 8]),
+        ("{k: v for k, v in zip('ab', [1, 2])}", {"a": 1, "b": 2}),
+        ("sorted({c for c in 'hello'})", ["e", "h", "l", "o"]),
+        ("x = [y := 5, y ** 2]\nx", [5, 25]),
+        ("[last := i for i in range(4)]\nlast", 3),
+        ("1 < 2 < 3 != 4 in [4]", True),
+        ("[] or {} or 'x' and 0", 0),
+        ("'abcdef'[1:-1:2] + 'abc'[::-1]", "bdcba"),
+        ("[*range(2), *'ab', {**{'k': 1}, 'l': 2}]", [0, 1, "a", "b", {"k": 1, "l": 2}]),
+        ("w = 8\nf'{3.14159:{w}.2f}|{\"a\"!r:>5}|{1 + 1 = }'", "    3.14|  'a'|1 + 1 = 2"),
+        ("'%s is %05.1f%%' % ('x', 2.5)", "x is 002.5%"),
+        ("'{0} {0!r} {k:>3}'.format('a', k=1)", "a 'a'   1"),
+        ("match {'type': 'mail', 'to': ['a', 'b'], 'n': 1}:\n    case {'type': 'mail', 'to': [first, *_], **rest} if rest:\n        r = [first, rest]\nr", ["a", {"n": 1}]),
+        ("r = []\nfor v in [0, 'x', None, [1], (1, 2)]:\n    match v:\n        case 0 | 'x' as w:\n            r.append(w)\n        case None:\n            r.append('none')\n        case [a]:\n            r.append(a)\n        case _:\n            r.append('else')\nr", [0, "x", "none", 1, "else"]),
+        ("if __name__ == '__main__':\n    r = 'main'\nr", "main"),
+        ("x = ...\nx is ...", True),
+        ("sum(i for i in range(5) if i % 2)", 4),
+        ("it = iter([1, 2])\n[next(it), next(it), next(it, 'end')]", [1, 2, "end"]),
+        ("list(map(lambda a, b: a + b, [1, 2], [3, 4]))", [4, 6]),
+        ("print('x')", None),
+        ("round(2.5) + abs(-3) + divmod(7, 2)[1] + pow(2, 3, 5)", 9),
+        ("isinstance(True, int) and isinstance(1, int | str) and not isinstance('', (int, list))", True),
+    ],
+)  # fmt: skip
+def test_statements_and_expressions(source: str, expected: Any) -> None:
+    assert value(source) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import json\njson.loads('{\"a\": [1, null]}')", {"a": [1, None]}),
+        ("import json as j\nj.dumps({'a': (1, True)}, indent=1)", '{\n "a": [\n  1,\n  true\n ]\n}'),
+        ("from json import loads, JSONDecodeError\ntry:\n    loads('{')\nexcept JSONDecodeError as e:\n    r = type(e).__name__\nr", "JSONDecodeError"),
+        ("import re\nre.findall(r'(\\w)(\\d)', 'a1 b2')", [["a", "1"], ["b", "2"]]),
+        ("import re\nm = re.search(r'(?P<y>\\d{4})', 'in 2024')\n[m.group('y'), m['y'], m.span(), m.groups()]", ["2024", "2024", [3, 7], ["2024"]]),
+        ("import re\np = re.compile('a+', re.I)\np.sub(lambda m: str(len(m[0])), 'xAaa')", "x3"),
+        ("import re\ntry:\n    re.compile('(')\nexcept re.error:\n    r = 'bad'\nr", "bad"),
+        ("import math\n[math.floor(2.7), math.sqrt(16), math.gcd(12, 18), math.isinf(math.inf)]", [2, 4.0, 6, True]),
+        ("from datetime import datetime, timedelta\n(datetime(2024, 2, 28) + timedelta(days=2)).strftime('%d.%m.%Y')", "01.03.2024"),
+        ("from datetime import datetime\ndatetime.strptime('2024-05-06', '%Y-%m-%d').date().isoformat()", "2024-05-06"),
+        ("from datetime import date\n(date(2024, 3, 1) - date(2024, 2, 1)).days", 29),
+        ("import datetime\ndatetime.datetime(2024, 1, 1, tzinfo=datetime.timezone.utc).isoformat()", "2024-01-01T00:00:00+00:00"),
+        ("from collections import Counter, defaultdict\nd = defaultdict(list)\nd['a'].append(1)\n[d, Counter('aab').most_common(1)]", [{"a": [1]}, [["a", 2]]]),
+        ("import itertools\n[list(itertools.chain('a', 'b')), list(itertools.islice(itertools.count(5), 2))]", [["a", "b"], [5, 6]]),
+        ("from functools import reduce\nreduce(lambda a, b: a * b, [1, 2, 3, 4])", 24),
+        ("from datetime import datetime, UTC\n[datetime(1970, 1, 2).timestamp(), datetime.fromtimestamp(60).minute, datetime(1970, 1, 1).astimezone().isoformat()]", [86400.0, 1, "1970-01-01T00:00:00+00:00"]),
+        ("import string\nstring.digits", "0123456789"),
+        ("import time\ntime.sleep(60)", None),
+    ],
+)  # fmt: skip
+def test_modules(source: str, expected: Any) -> None:
+    assert value(source) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("undefined", "NameError"),
+        ("def f():\n    x\n    x = 1\nf()", "UnboundLocalError"),
+        ("[][0]", "IndexError"),
+        ("{}['k']", "KeyError"),
+        ("None.x", "AttributeError"),
+        ("(1).real", "AttributeError"),
+        ("1()", "TypeError"),
+        ("raise ValueError", "ValueError"),
+        ("raise 1", "TypeError"),
+        ("raise", "RuntimeError"),
+        ("a, b = [1]", "ValueError"),
+        ("(-8) ** 0.5", "ValueError"),
+        ("'{0.real}'.format(1)", "ValueError"),
+        ("import json\njson.loads('x')", "JSONDecodeError"),
+        ("next(iter([]))", "StopIteration"),
+        ("d = {'a': 1}\nfor k in d:\n    d['b'] = 2", "RuntimeError"),
+        ("class MyError(Exception):\n    pass\nraise MyError('x')", "MyError"),
+        ("frozenset([1])", "NameError"),
+    ],
+)
+def test_exceptions_have_pythons_types(source: str, kind: str) -> None:
+    step = failure(source)
+
+    assert (step.kind, step.type) == ("exception", kind)

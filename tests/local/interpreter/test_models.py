@@ -1,0 +1,171 @@
+"""`BaseModel` and `Enum` statements: data with a schema, never classes of Python."""
+
+import json
+from typing import Any
+
+import pydantic
+import pytest
+
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.local.interpreter import Finished, Labeled
+from tests.local.interpreter.running import SECRET, failure, finish, value
+
+HEADER = """\
+from pydantic import BaseModel, Field, ValidationError
+from typing import Any, Dict, List, Literal, Optional, Tuple, Union
+from enum import Enum
+from datetime import date
+"""
+ITEM = """\
+class Kind(str, Enum):
+    MAIL = "mail"
+    CALL = "call"
+class Item(BaseModel):
+    "One thing."
+    name: str = Field(description="what it is called", min_length=1)
+    count: int = Field(default=1, ge=0, le=99)
+    kind: Kind = Kind.MAIL
+    tags: list[str] = Field(default_factory=list)
+    day: Optional[date] = None
+    parent: "Item | None" = None
+class Box(Item):
+    items: List[Item]
+    sizes: Dict[str, Tuple[int, int]] = {}
+    state: Literal["open", "shut"] = "open"
+    extra: Any = None
+"""
+
+
+def run(source: str, **options: Any) -> Any:
+    return value(HEADER + ITEM + source, **options)
+
+
+def stripped(schema: Any) -> Any:
+    """A schema of pydantic without the titles of fields, which say nothing."""
+    if isinstance(schema, list):
+        return [stripped(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    named = {"properties", "$defs"}
+    return {
+        key: {name: stripped(one) for name, one in inner.items()}
+        if key in named
+        else stripped(inner)
+        for key, inner in schema.items()
+        if not (key == "title" and "properties" not in schema)
+        and key not in ("default", "description")
+    }
+
+
+def test_schemas_say_what_pydantics_say() -> None:
+    namespace: dict[str, Any] = {"__name__": "models"}
+    exec(HEADER + ITEM, namespace)  # noqa: S102 - the text above
+    for name in ("Item", "Box"):
+        ours = stripped(run(f"{name}.model_json_schema()"))
+        theirs = stripped(namespace[name].model_json_schema())
+        assert ours == theirs
+    assert issubclass(namespace["Item"], pydantic.BaseModel)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("Item(name='a').count", 1),
+        ("Item(name='a', count='7').count", 7),
+        ("Item(name='a', kind='call').kind.name", "CALL"),
+        ("Item(name='a', kind='call').kind == 'call'", True),
+        ("Item(name='a', day='2024-02-29').day.year", 2024),
+        ("x = Item(name='a')\nx.tags.append('t')\n[x.tags, Item(name='b').tags]", [["t"], []]),
+        ("Item(name='a', unknown=1).model_dump()['name']", "a"),
+        ("Item(name='a', parent={'name': 'p'}).parent.name", "p"),
+        ("Box(name='b', items=[{'name': 'i'}, Item(name='j')]).items[0].count", 1),
+        ("Box(name='b', items=[], sizes={'s': ['1', 2]}).sizes", {"s": [1, 2]}),
+        ("isinstance(Box(name='b', items=[]), Item)", True),
+        ("Item(name='a') == Item(name='a') != Item(name='b')", True),
+        ("x = Item(name='a')\nx.count += 5\nx.count", 6),
+        ("Item.model_validate({'name': 'v'}).name", "v"),
+        ('Item.model_validate_json(\'{"name": "v"}\').name', "v"),
+        ("Item(name='a').model_copy(update={'count': 3}).count", 3),
+        ("repr(Kind.MAIL) + str(Kind['CALL'].value) + str(len(Kind))", "<Kind.MAIL: 'mail'>call2"),
+        ("[k.value for k in Kind]", ["mail", "call"]),
+        ("Kind('mail') is Kind.MAIL", True),
+    ],
+)
+def test_instances_behave_as_pydantics(source: str, expected: Any) -> None:
+    assert run(source) == expected
+
+
+def test_an_instance_dumps_to_json() -> None:
+    text = run("Item(name='ä', day='2024-01-01', kind='call').model_dump_json()")
+
+    assert json.loads(text) == {
+        "name": "ä", "count": 1, "kind": "call", "tags": [], "day": "2024-01-01", "parent": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        ("", "name"),
+        ("name=1", "name"),
+        ("name=''", "name"),
+        ("name='a', count=100", "count"),
+        ("name='a', count='x'", "count"),
+        ("name='a', count=1.5", "count"),
+        ("name='a', kind='fax'", "kind"),
+        ("name='a', tags='t'", "tags"),
+        ("name='a', tags=['t', 1]", "tags.1"),
+        ("name='a', day='tomorrow'", "day"),
+        ("name='a', parent={}", "parent"),
+    ],
+)
+def test_what_does_not_fit_is_a_validation_error_that_says_where(
+    arguments: str, place: str
+) -> None:
+    step = failure(f"{HEADER}{ITEM}Item({arguments})")
+
+    assert (step.kind, step.type) == ("exception", "ValidationError")
+    assert step.message.splitlines()[:2] == ["1 validation error for Item", place]
+    caught = f"try:\n    Item({arguments})\n    r = 0\nexcept ValidationError:\n    r = 1\nr"
+    assert run(caught) == 1
+
+
+def test_each_field_keeps_its_own_labels() -> None:
+    source = f"{HEADER}{ITEM}x = Box(name=s, items=[{{'name': p}}], extra=[s])\n"
+    variables = {"s": Labeled("1", SECRET), "p": Labeled("p")}
+
+    def labels(expression: str) -> Labels:
+        step = finish(source + expression, variables=variables)
+        assert isinstance(step, Finished)
+        return step.value.labels
+
+    assert labels("x.name") == SECRET
+    assert labels("x.items[0].name") == Labels()
+    assert labels("x.model_dump()['items']") == Labels()
+    assert labels("x.model_dump()['name']") == SECRET
+    assert labels("x.count") == Labels()
+    assert labels("x") == SECRET
+    assert labels("Item(name=p, count=s).count") == SECRET
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class A(int):\n    x: int",
+        "class A(BaseModel):\n    x = 1",
+        "class A(Enum):\n    x: int",
+        "class A(Enum):\n    X = [1]",
+        "class A(ValueError):\n    x: int",
+        "class A(BaseModel):\n    x: len",
+        "class A(BaseModel):\n    x: int = Field(max_length=3)",
+        "class A(BaseModel):\n    x: Literal",
+        "class A(BaseModel):\n    x: dict[int]",
+        "Item('positional')",
+        "Item(name='a').model_dump(by_alias=True)",
+        "len(Item(name='a'))",
+    ],
+)
+def test_a_class_statement_that_means_nothing_is_a_type_error(source: str) -> None:
+    step = failure(HEADER + ITEM + source)
+
+    assert (step.kind, step.type) == ("exception", "TypeError")
