@@ -9,7 +9,17 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import construct, crowd, growth, history, imports, invoke, policies, stream
+from benchmarks import (
+    construct,
+    crowd,
+    growth,
+    history,
+    imports,
+    invoke,
+    policies,
+    programs,
+    stream,
+)
 from benchmarks.measure import FULL, QUICK, Effort
 from benchmarks.peers import check_alike
 from benchmarks.report import Row, as_json, table
@@ -24,6 +34,7 @@ _CASES: dict[str, Callable[[str, Effort], list[Row]]] = {
     "imports": imports.measure,
     "construct": construct.measure,
     "policies": policies.measure,
+    "programs": programs.measure,
 }
 _PACKAGES = (
     "langchain-core",

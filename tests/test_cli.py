@@ -52,7 +52,7 @@ def assert_right_figures(output: str) -> None:
     """The answer has the figures that the installed packages have."""
     sizes = installed()
     largest = max(sizes, key=lambda name: sizes[name])
-    answer = re.findall(r"^answer   (.*)$", output, re.MULTILINE)[-1]
+    answer = re.findall(r"^answer   (.*)$", output, re.MULTILINE)[0]
     assert f"Installed: {len(sizes)} packages" in answer
     assert f"({sum(sizes.values()):,} bytes)" in answer
     assert f"The largest is {largest} {version(largest)}" in answer
@@ -86,13 +86,17 @@ def test_the_demo_runs_offline_and_answers_with_the_right_figures(tmp_path: Path
 def test_the_demo_shows_requests_calls_and_results_in_their_order(tmp_path: Path) -> None:
     output = run("demo", "--folder", str(tmp_path), "--question", "Which is the largest?").output
     labels = [line.split()[0] for line in output.splitlines() if line and not line[0].isspace()]
-    exchange = ["request", "reply", "model"]
+    exchange = ["request", "reply"]
+    asks_to_mail = ["question", *exchange, "call", "result", *exchange]
     assert labels[:-2] == [
         "input", "question",
-        *exchange, "call", "result",
-        *exchange, "call", "call", "call", "result", "result", "result",
-        *exchange, "call", "result",
-        *exchange, "report", "answer",
+        *exchange, "model", "call", "result",
+        *exchange, "model", "call", "call", "call", "result", "result", "result",
+        *exchange, "model", "call", "result",
+        *exchange, "model", "report", "answer",
+        "policy",
+        *asks_to_mail, "program", "call", *["labels"] * 3, "rule", "denied", "mail",
+        *asks_to_mail, "call", "result", *exchange, "answer", "mail",
     ]  # fmt: skip
     assert re.search(r"request  POST /control/chat/v1/chat/completions  session \w{8}…", output)
     assert 'call     query_packages  sql="SELECT count(*) AS packages' in output
@@ -101,7 +105,8 @@ def test_the_demo_shows_requests_calls_and_results_in_their_order(tmp_path: Path
 def test_the_demo_can_be_run_again_in_the_same_folder(tmp_path: Path) -> None:
     results = [run("demo", "--folder", str(tmp_path)) for _ in range(2)]
     assert [result.exit_code for result in results] == [0, 0]
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("*.md"))) == 2
+    assert len(list(tmp_path.glob("outbox/*.eml"))) == 2
 
 
 def test_the_question_decides_what_is_answered(tmp_path: Path) -> None:
@@ -125,7 +130,8 @@ def test_a_live_demo_uses_the_key_and_shows_none(
     assert result.exit_code == 0, result.output
     assert_right_figures(result.output)
     assert {(record.path, record.model, record.status) for record in records} == {
-        ("/control/chat/openai/v1/chat/completions", "a/b", 200)
+        ("/control/chat/openai/v1/chat/completions", model, 200)
+        for model in ("a/b", "a/b,a/b")  # under a policy, planner and data model
     }
     assert KEY not in result.output
     assert LLM_KEY not in result.output
@@ -175,7 +181,7 @@ def test_a_hostile_model_neither_leaves_the_folder_nor_reaches_the_terminal(tmp_
     answers = {"when": {"tool_result": ""}, "text": hostile}
     result = live(folder, [answers, {"text": hostile, "tool_calls": calls}])
     assert result.exit_code == 0, result.output
-    assert [path.name for path in tmp_path.rglob("*")] == ["reports", "fine.md"]
+    assert {path.name for path in tmp_path.rglob("*")} == {"reports", "outbox", "fine.md"}
     assert not {char for char in result.output if not char.isprintable()} - {"\n"}
     assert r"answer   [bold]\x1b]8;;http://evil\x07\u202e\r" in result.output
 

@@ -181,7 +181,12 @@ class DualAnswer:
         run = None if self.is_repetition else services.runs.take(session.id)
         self._turn = DualTurn(
             Context(
-                state, configuration, self._models, asked.new_call_id, services.replacing_tools
+                state,
+                configuration,
+                self._models,
+                asked.new_call_id,
+                services.replacing_tools,
+                services.isolated_programs,
             ),
             run,
             turns_left=session.max_turns and session.max_turns - session.turns,

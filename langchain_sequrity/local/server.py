@@ -43,6 +43,8 @@ class LocalServer:
         on_request: Called once for each answered request, on the server's thread.
         replacing_tools: Names of the tools whose results may put their own labels in the place of
             those of the arguments (`combine_meta: replace`).
+        isolated_programs: Run each dual-LLM program in a process of its own, which is killed when
+            it takes too long or too much memory. It costs about a second for each program.
 
     Raises:
         UsageError: If it would listen beyond loopback without keys, or an option has no meaning.
@@ -70,6 +72,7 @@ class LocalServer:
         store: SessionStore | None = None,
         on_request: Callable[[RequestRecord], None] | None = None,
         replacing_tools: Collection[str] = (),
+        isolated_programs: bool = False,
     ) -> None:
         _check(host, api_keys, fidelity)
         self.sessions: SessionStore = MemorySessions() if store is None else store
@@ -83,6 +86,7 @@ class LocalServer:
             fidelity=fidelity,
             on_request=on_request,
             replacing_tools=frozenset(replacing_tools),
+            isolated_programs=isolated_programs,
         )
         self._running: _Running | None = None
 

@@ -27,6 +27,7 @@ class Services:
         on_request: Called once for each answered request, on the server's thread.
         max_turns_at_once: How many turns may run; one more is refused with 429.
         replacing_tools: Tools whose results may put their labels in the place of the arguments'.
+        isolated_programs: Whether each program gets a process of its own.
         runs: The programs that wait for tools.
     """
 
@@ -38,4 +39,5 @@ class Services:
     on_request: Callable[[RequestRecord], None] | None = None
     max_turns_at_once: int = MAX_TURNS_AT_ONCE
     replacing_tools: frozenset[str] = frozenset()
+    isolated_programs: bool = False
     runs: Runs = field(default_factory=Runs)

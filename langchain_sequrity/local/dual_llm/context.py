@@ -18,6 +18,7 @@ class Context:
         models: The models.
         new_call_id: Makes the id of a tool call that is handed out.
         replacing_tools: Tools whose results may replace labels.
+        isolated_programs: Whether each program gets a process of its own.
     """
 
     state: DualState
@@ -25,3 +26,4 @@ class Context:
     models: Models
     new_call_id: Callable[[], str]
     replacing_tools: frozenset[str] = frozenset()
+    isolated_programs: bool = False

@@ -12,6 +12,7 @@ from langchain_sequrity.local.dual_llm.asking import NoAnswer
 from langchain_sequrity.local.dual_llm.calls import Calls, Completed
 from langchain_sequrity.local.dual_llm.context import Context
 from langchain_sequrity.local.dual_llm.names import program_names
+from langchain_sequrity.local.dual_llm.runs import AnyRun
 from langchain_sequrity.local.dual_llm.state import OpenTurn, Step, WaitingCall
 from langchain_sequrity.local.gate import Checked
 from langchain_sequrity.local.interpreter import (
@@ -19,7 +20,6 @@ from langchain_sequrity.local.interpreter import (
     Finished,
     Labeled,
     ProgramRefused,
-    Run,
     ToolCall,
     ToolFailure,
 )
@@ -41,7 +41,7 @@ class Outcome:
     """
 
     call: WaitingCall | None = None
-    run: Run | None = None
+    run: AnyRun | None = None
     end: Envelope | None = None
 
 
@@ -98,7 +98,7 @@ class Loop:
         self._turn.program = program
         return self._only(self._start())
 
-    def resume(self, run: Run | None, message: ToolMessage, *, repairs: bool) -> Work:
+    def resume(self, run: AnyRun | None, message: ToolMessage, *, repairs: bool) -> Work:
         """Give the program the result that it waits for.
 
         Args:
@@ -128,21 +128,26 @@ class Loop:
             return (yield from self._work(advanced))
         return self._only(advanced)
 
-    def _live(self, run: Run | None) -> Run:
+    def _live(self, run: AnyRun | None) -> AnyRun:
         if run is not None and len(run.log) == len(self._turn.log):
             return run
         if run is not None:
             run.close()
-        run = runs.start(self._turn, self._context.configuration, self._names)
+        run = self._new_run()
         runs.replayed(run)
         return run
 
+    def _new_run(self) -> AnyRun:
+        context = self._context
+        isolated = context.isolated_programs
+        return runs.start(self._turn, context.configuration, self._names, isolated=isolated)
+
     # -- one program after the other
 
-    def _work(self, reached: Run | _Ended | Outcome) -> Work:
+    def _work(self, reached: AnyRun | _Ended | Outcome) -> Work:
         limits, turn = self._context.configuration.limits, self._turn
         while not isinstance(reached, Outcome):
-            if isinstance(reached, Run):
+            if isinstance(reached, AnyRun):
                 reached = self._advance(reached, None)
                 continue
             turn.failed_steps += reached.failed
@@ -154,8 +159,8 @@ class Loop:
             reached = yield from self._write()
         return reached
 
-    def _only(self, reached: Run | _Ended | Outcome) -> Outcome:
-        if isinstance(reached, Run):
+    def _only(self, reached: AnyRun | _Ended | Outcome) -> Outcome:
+        if isinstance(reached, AnyRun):
             reached = self._advance(reached, None)
         return Outcome(end=reached.end) if isinstance(reached, _Ended) else reached
 
@@ -168,7 +173,7 @@ class Loop:
         if every is not None and not builds_up and len(self._turn.attempts) >= every:
             self._turn.attempts.clear()
 
-    def _write(self) -> Generator[AIMessageChunk, None, Run | _Ended]:
+    def _write(self) -> Generator[AIMessageChunk, None, AnyRun | _Ended]:
         """Have the planner write a program, and start it."""
         turn, context = self._turn, self._context
         self._begin_attempt()
@@ -188,9 +193,9 @@ class Loop:
         turn.steps += 1
         turn.calls, turn.log, turn.program = 0, (), ""
 
-    def _start(self) -> Run | _Ended:
+    def _start(self) -> AnyRun | _Ended:
         try:
-            return runs.start(self._turn, self._context.configuration, self._names)
+            return self._new_run()
         except ProgramRefused as refused:
             # What it says is about the program's own text.
             told = f"It was refused. {refused}"
@@ -198,12 +203,12 @@ class Loop:
 
     # -- one program
 
-    def _advance(self, run: Run, result: Result) -> Outcome | _Ended:
+    def _advance(self, run: AnyRun, result: Result) -> Outcome | _Ended:
         """Run up to a call for the caller, or to the end of the program."""
         with runs.closed_on_failure(run):
             return self._steps(run, result)
 
-    def _steps(self, run: Run, result: Result) -> Outcome | _Ended:
+    def _steps(self, run: AnyRun, result: Result) -> Outcome | _Ended:
         most = self._context.configuration.limits.tool_calls
         while True:
             step = run.advance(result)
@@ -229,7 +234,7 @@ class Loop:
                 case _:
                     result = made
 
-    def _denied(self, run: Run, step: ToolCall, checked: Checked) -> Outcome | _Ended:
+    def _denied(self, run: AnyRun, step: ToolCall, checked: Checked) -> Outcome | _Ended:
         told = prompts.denial(step.tool, step.line, self._context.configuration.planner)
         error = (reports.POLICY_VIOLATION, reports.denial_message(checked))
         return self._violated(self._failed(told, error, run, violated=True))
@@ -237,7 +242,7 @@ class Loop:
     def _violated(self, ended: _Ended) -> Outcome | _Ended:
         return ended if self._fsm.retry_on_policy_violation else Outcome(end=ended.end)
 
-    def _ended(self, run: Run, step: Finished | Failed) -> Outcome | _Ended:
+    def _ended(self, run: AnyRun, step: Finished | Failed) -> Outcome | _Ended:
         prompt, turn = self._context.configuration.planner, self._turn
         if isinstance(step, Failed):
             is_violation = step.kind == "branch"
@@ -262,23 +267,28 @@ class Loop:
     # -- ends
 
     def _failed(
-        self, told: str, error: tuple[str, str], run: Run | None = None, *, violated: bool = False
+        self,
+        told: str,
+        error: tuple[str, str],
+        run: AnyRun | None = None,
+        *,
+        violated: bool = False,
     ) -> _Ended:
         return _Ended(told, self._failure(error, run, violated=violated))
 
-    def _success(self, value: Labeled, value_type: str | None, run: Run) -> Envelope:
+    def _success(self, value: Labeled, value_type: str | None, run: AnyRun) -> Envelope:
         beside = self._beside(run)
         return Envelope(
             value.value, value.labels, value_type, history_mismatch=self._turn.mismatch, **beside
         )
 
     def _failure(
-        self, error: tuple[str, str], run: Run | None, *, violated: bool = False
+        self, error: tuple[str, str], run: AnyRun | None, *, violated: bool = False
     ) -> Envelope:
         beside = self._beside(run, violated=violated)
         return Envelope(error=error, history_mismatch=self._turn.mismatch, **beside)
 
-    def _beside(self, run: Run | None, *, violated: bool = False) -> Mapping[str, Any]:
+    def _beside(self, run: AnyRun | None, *, violated: bool = False) -> Mapping[str, Any]:
         names = None
         if run is not None and self._context.configuration.response.include_namespace_snapshot:
             names = run.names()

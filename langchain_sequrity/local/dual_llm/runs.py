@@ -14,7 +14,9 @@ from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm import internal_tools
 from langchain_sequrity.local.dual_llm.state import OpenTurn
 from langchain_sequrity.local.interpreter import Program, ReplayDiverged, Run, ToolCall, parse
+from langchain_sequrity.local.interpreter.worker import WorkerRun
 
+AnyRun = Run | WorkerRun
 MAX_LIVE = 256
 _REMEMBERED = 256
 
@@ -28,15 +30,15 @@ class Runs:
 
     def __init__(self, max_live: int = MAX_LIVE) -> None:
         self._max_live = max_live
-        self._live: OrderedDict[str, Run] = OrderedDict()
+        self._live: OrderedDict[str, AnyRun] = OrderedDict()
         self._lock = threading.Lock()
 
-    def take(self, session_id: str) -> Run | None:
+    def take(self, session_id: str) -> AnyRun | None:
         """Take the live run of a session; it is then the caller's."""
         with self._lock:
             return self._live.pop(session_id, None)
 
-    def put(self, session_id: str, run: Run) -> None:
+    def put(self, session_id: str, run: AnyRun) -> None:
         """Keep a paused run until the session goes on."""
         with self._lock:
             self._live[session_id] = run
@@ -72,13 +74,20 @@ class Runs:
             run.close()
 
 
-def start(turn: OpenTurn, configuration: Configuration, names: Mapping[str, str]) -> Run:
+def start(
+    turn: OpenTurn,
+    configuration: Configuration,
+    names: Mapping[str, str],
+    *,
+    isolated: bool = False,
+) -> AnyRun:
     """Make the run of a turn's program, from its log if it has one.
 
     Args:
         turn: The turn.
         configuration: What the session's headers decide.
         names: Names of the caller's tools as programs call them, by their own names.
+        isolated: Whether the program gets a process of its own.
 
     Returns:
         The run. With a log, it still has to be brought up to where it was: `replayed`.
@@ -91,7 +100,8 @@ def start(turn: OpenTurn, configuration: Configuration, names: Mapping[str, str]
         for tool in turn.tools
     }
     tools |= {name: internal_tools.SCHEMAS[name] for name in configuration.internal_tools}
-    return Run(
+    kind = WorkerRun if isolated else Run
+    return kind(
         _parsed(turn.program),
         tools=tools,
         variables=turn.variables,
@@ -103,7 +113,7 @@ def start(turn: OpenTurn, configuration: Configuration, names: Mapping[str, str]
 
 
 @contextmanager
-def closed_on_failure(run: Run) -> Iterator[None]:
+def closed_on_failure(run: AnyRun) -> Iterator[None]:
     """End a run where work with it fails; its thread would wait for ever."""
     try:
         yield
@@ -117,7 +127,7 @@ def _parsed(program: str) -> Program:
     return parse(program)
 
 
-def replayed(run: Run) -> ToolCall:
+def replayed(run: AnyRun) -> ToolCall:
     """Bring a run up to the call that it waited for.
 
     Raises:

@@ -9,8 +9,8 @@ from langchain_sequrity.local.dual_llm.context import Context
 from langchain_sequrity.local.dual_llm.given import GivenProgram
 from langchain_sequrity.local.dual_llm.loop import Loop, Outcome, Work
 from langchain_sequrity.local.dual_llm.news import News
+from langchain_sequrity.local.dual_llm.runs import AnyRun
 from langchain_sequrity.local.dual_llm.state import OpenTurn, PastTurn
-from langchain_sequrity.local.interpreter import Run
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.wire.exchange import ChatRequest
 
@@ -28,7 +28,7 @@ class DualTurn:
         turns: How many turns have ended.
     """
 
-    def __init__(self, context: Context, run: Run | None, *, turns_left: int | None) -> None:
+    def __init__(self, context: Context, run: AnyRun | None, *, turns_left: int | None) -> None:
         self.run = run
         self.turns = 0
         self._turns_left = turns_left

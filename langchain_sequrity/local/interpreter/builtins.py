@@ -388,6 +388,7 @@ def _int(machine: Machine, value: Value = 0, base: Value = None) -> int:
     if isinstance(value, str | bytes):
         # A radix that is no power of two takes quadratic time; Python itself stops at 4300 digits.
         machine.make_bits(4 * len(value) if base in (2, 4, 8, 16, 32) else 0)
+        machine.work(len(value) >> 4)
         return int(value) if base is None else int(value, base)
     return int(value) if base is None else int(value, base)
 

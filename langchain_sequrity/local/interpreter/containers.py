@@ -20,7 +20,6 @@ from langchain_sequrity.local.interpreter.values import (
 
 Args = list[Value]
 Named = dict[str, Value]
-_CHUNK = 64
 
 
 def hashable(machine: Machine, values: Args) -> tuple[list[Any], Mark]:
@@ -35,15 +34,10 @@ def hashable(machine: Machine, values: Args) -> tuple[list[Any], Mark]:
 
 
 def make_set(machine: Machine, values: Args, mark: Mark) -> SetValue:
-    """Build a set a little at a time: with chosen keys each insertion can cost a full walk."""
+    """Build a set."""
     keys, keys_mark = hashable(machine, values)
-    items: dict[Any, None] = {}
-    for start in range(0, len(keys), _CHUNK):
-        machine.look_at_clock()
-        machine.work(_CHUNK)
-        machine.charge(100 * _CHUNK)
-        items.update(dict.fromkeys(keys[start : start + _CHUNK]))
-    return SetValue(items, join(mark, keys_mark))
+    machine.make_items(len(keys), 100)
+    return SetValue(dict.fromkeys(machine.paced(keys)), join(mark, keys_mark))
 
 
 def make_list(items: list[Value], mark: Mark) -> ListValue[Value]:
@@ -60,7 +54,7 @@ def update(machine: Machine, target: DictValue[Any, Value], source: Value) -> No
     if type(inner) is DictValue:
         merge(machine, target, source)
         return
-    for pair in iterate(machine, source):
+    for pair in machine.paced(iterate(machine, source)):
         machine.work(1)
         items, pair_mark = collect(machine, pair)
         if len(items) != 2:  # noqa: PLR2004 - a pair
@@ -74,7 +68,8 @@ def merge(machine: Machine, target: DictValue[Any, Value], source: Value) -> Non
     if type(inner) is not DictValue:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not a mapping", mark)
     machine.make_items(len(target) + len(inner), 100)
-    target.update({key: tag(value, mark) for key, value in inner.items()})
+    for key, value in zip(machine.paced(inner), inner.values(), strict=True):
+        target[key] = tag(value, mark)
     machine.mark(target, mark)
 
 
@@ -97,13 +92,20 @@ def order(machine: Machine, items: list[Value], named: Named) -> tuple[list[int]
     keys = items if strip(key) is None else [call_value(machine, key, [item], {}) for item in items]
     bare, keys_mark = machine.bare_all(keys)
     mark = join(mark, keys_mark)
-    machine.work(len(items) * len(items).bit_length())
+    _pay_for_comparisons(machine, bare)
     places = guard_errors(
         machine,
         mark,
         lambda: sorted(range(len(items)), key=bare.__getitem__, reverse=bool(reverse)),
     )
     return places, mark
+
+
+def _pay_for_comparisons(machine: Machine, keys: list[Value]) -> None:
+    """Pay for sorting: each round looks at all keys, which they paid for once so far."""
+    for _ in range(len(keys).bit_length()):
+        machine.work(len(keys))
+        machine.bare_all(keys)
 
 
 def in_place(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
@@ -118,9 +120,9 @@ def in_place(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
         return one
     if type(target) is SetValue:
         result, result_mark = take(binary(machine, symbol, one, other))
-        fresh = dict(result.items)
         target.items.clear()  # and not another dict: a loop over it has to notice
-        target.items.update(fresh)
+        for item in machine.paced(result.items):
+            target.items[item] = None
         machine.mark(target, result_mark)
         return one
     if type(target) is ListValue and symbol == "*":

@@ -268,10 +268,10 @@ class Entries(Form):
             raise Misfit(msg)
         machine.make_items(len(inner), 100)
         result: DictValue[Any, Value] = DictValue()
-        for key, item in inner.items():
+        for key in machine.paced(inner):
             step = str(key) if isinstance(key, str | int) else "key"
             name = _read_at(step, self.key, machine, key, is_exact=is_exact)
-            result[name] = _read_at(step, self.value, machine, item, is_exact=is_exact)
+            result[name] = _read_at(step, self.value, machine, inner[key], is_exact=is_exact)
         machine.mark(result, mark)
         return result
 
@@ -403,7 +403,7 @@ def _gather(machine: Machine, kind: type, items: list[Value], mark: Mark) -> Val
     if any(type(item).__hash__ is None for item in bare):
         msg = "The elements of a set must be hashable"
         raise Misfit(msg)
-    return SetValue(dict.fromkeys(bare), join(mark, inner))
+    return SetValue(dict.fromkeys(machine.paced(bare)), join(mark, inner))
 
 
 ANYTHING = Anything()

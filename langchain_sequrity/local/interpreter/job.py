@@ -203,9 +203,7 @@ class Job:
         arguments = {name: go_out(machine, value) for name, value in bound.items()}
         self.waiting = _digest([tool, _wire(arguments)])
         if self.cursor == len(self.log):
-            machine.stop_clock()
             self.pause(ToolCall(tool, arguments, line))
-            machine.start_clock()
         event = self.next_event("result", "failure")
         if event["call"] != self.waiting:
             self.diverge(f"calls `{tool}` otherwise than before")

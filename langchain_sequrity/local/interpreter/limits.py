@@ -19,7 +19,8 @@ class Limits:
         memory: Bytes that the run may ask for in all, by estimate.
         pattern: Characters of a regular expression.
         regex_seconds: Time of one search with a regular expression.
-        seconds: Time that the program computes; waiting for tools does not count.
+        seconds: Time of the processor that the program takes; waiting does not count, and what
+            else the machine does neither.
         calls: Calls of tools.
         output: Characters that it may print.
     """
@@ -35,7 +36,7 @@ class Limits:
     memory: int = 100_000_000
     pattern: int = 1_000
     regex_seconds: float = 0.5
-    seconds: float = 10.0
+    seconds: float = 1.0
     calls: int = 10_000
     output: int = 100_000
 

@@ -2,15 +2,17 @@
 
 Compiled code holds a reference to the machine, so that nothing is threaded through it by hand.
 Steps are handed out in slices: compiled code subtracts from `fuel`, and only when a slice is used
-up are the step limit and the clock looked at.
+up are the step limit and the clock looked at. The clock is the processor's, for the thread of the
+run alone: neither a tool that takes long nor other work on the machine uses up a program's time.
 """
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, NoReturn, TypeVar
 
 from langchain_sequrity.labels import Labels
+from langchain_sequrity.local.interpreter.enums import TextMember
 from langchain_sequrity.local.interpreter.faults import BranchForbidden, OutOfBudget, Raised
 from langchain_sequrity.local.interpreter.limits import Limits
 from langchain_sequrity.local.interpreter.values import (
@@ -25,19 +27,25 @@ from langchain_sequrity.local.interpreter.values import (
     Tagged,
     Value,
     join,
+    strip,
 )
 
 MayBranch = Callable[[Labels], bool]
 CallTool = Callable[[str, dict[str, Value], int], Value]
 Event = Callable[[str, Callable[[], Any]], Any]
+K = TypeVar("K")
 _SLICE = 4096
+_PACE = 64
 ITERATOR_SIZE = 1_600  # bytes of an iterator, with the generators in it
 _UNCOUNTED = 256  # work on less than this is paid for by the step that does it
+_FEW = 16
 ATOMS = frozenset({int, str, float, bool, type(None), bytes})
+_TEXTS = frozenset({str, bytes})
+_PERHAPS_TEXTS = frozenset({*_TEXTS, TextMember, Tagged})
 
 
 class Machine:
-    """The state of one run.
+    """The state of one run. It belongs to the thread that makes it, whose time it counts.
 
     Args:
         limits: What the run may use.
@@ -76,8 +84,7 @@ class Machine:
         self._steps = 0
         self._memory = 0
         self._printed = 0
-        self._seconds = limits.seconds
-        self._deadline = time.monotonic() + limits.seconds
+        self._deadline = time.thread_time() + limits.seconds
 
     @classmethod
     def idle(cls, limits: Limits) -> "Machine":
@@ -97,14 +104,29 @@ class Machine:
 
     def look_at_clock(self) -> None:
         """End the run if its time is over; for work that is slower than its steps say."""
-        if time.monotonic() > self._deadline:
+        if time.thread_time() > self._deadline:
             self.exhaust("seconds", self.limits.seconds)
+
+    @property
+    def seconds_left(self) -> float:
+        """Time that is left, at least 0; for an operation that can be given a limit itself."""
+        return max(self._deadline - time.thread_time(), 0.0)
 
     def work(self, steps: int) -> None:
         """Pay for walking over so many elements."""
         self.fuel -= steps
         if self.fuel < 0:
             self.refuel()
+
+    def paced(self, keys: Iterable[K]) -> Iterator[K]:
+        """Go through keys that are looked up or stored, with a look at the clock now and then.
+
+        With chosen keys each of them can cost a walk over all others, which no step counts.
+        """
+        for number, key in enumerate(keys, 1):
+            if number % _PACE == 0:
+                self.look_at_clock()
+            yield key
 
     def make_items(self, count: int, each: int = 40) -> None:
         """Pay for a container with so many elements of so many bytes, before it is made."""
@@ -138,14 +160,6 @@ class Machine:
         """End the run because a limit was reached."""
         msg = f"The program reached the limit `{name}` ({limit:g})."
         raise OutOfBudget(msg)
-
-    def stop_clock(self) -> None:
-        """Wait for the outside: this time is not the program's."""
-        self._seconds = self._deadline - time.monotonic()
-
-    def start_clock(self) -> None:
-        """Go on."""
-        self._deadline = time.monotonic() + self._seconds
 
     def stop(self) -> None:
         """End the run from another thread, at its next look at the clock."""
@@ -195,6 +209,7 @@ class Machine:
 
         Whatever looks at a whole container comes through here first: the walk counts elements as
         often as they can be reached, so a small web of shared lists cannot cost exponential time.
+        Texts count by their length, for whoever compares them reads them.
 
         Returns:
             The value, the same object where nothing in it had labels, and the join of the labels.
@@ -206,10 +221,11 @@ class Machine:
 
     def bare_all(self, values: list[Value]) -> tuple[list[Value], Mark]:
         """Do the same for several values."""
-        if ATOMS.issuperset(map(type, values)):
+        if len(values) < _FEW and ATOMS.issuperset(map(type, values)):
             return values, None
         walk = _Walk(self)
-        return [walk.bare(value) for value in values], walk.mark
+        bare = walk.items(values)
+        return values if bare is None else bare, walk.mark
 
 
 def _no_tools(name: str, arguments: dict[str, Value], line: int) -> NoReturn:
@@ -251,13 +267,23 @@ class _Walk:
         self.open.discard(id(value))
         return result
 
-    def items(self, values: Any) -> list[Value] | None:
+    def items(self, values: Collection[Value]) -> list[Value] | None:
         """Bare items, or `None` if they were so already."""
-        if ATOMS.issuperset(map(type, values)):
+        kinds = set(map(type, values))
+        if not kinds.isdisjoint(_PERHAPS_TEXTS):
+            self.machine.work(_text_size(values, kinds) >> 12)
+        if kinds <= ATOMS:
             return None
         bare = [self.bare(value) for value in values]
         same = all(one is other for one, other in zip(bare, values, strict=True))
         return None if same else bare
+
+    def keys(self, table: dict[Any, Any]) -> None:
+        """Look up each key once, as those will who compare the table with another."""
+        self.items(table)
+        # Nobody can choose the hash of a text: Python's has a secret in it.
+        if not _TEXTS.issuperset(map(type, table)):
+            all(map(table.__contains__, self.machine.paced(table)))
 
     def list(self, value: ListValue[Value]) -> Value:
         self.mark = join(self.mark, value.labels)
@@ -270,11 +296,15 @@ class _Walk:
 
     def dict(self, value: DictValue[Any, Value]) -> Value:
         self.mark = join(self.mark, value.labels)
+        self.keys(value)
         items = self.items(value.values())
-        return value if items is None else DictValue(zip(value, items, strict=True))
+        if items is None:
+            return value
+        return DictValue(zip(self.machine.paced(value), items, strict=True))
 
     def set(self, value: SetValue) -> Value:
         self.mark = join(self.mark, value.labels)
+        self.keys(value.items)
         return value
 
     def record(self, value: Any) -> Value:
@@ -288,6 +318,12 @@ class _Walk:
         self.mark = join(self.mark, value.labels)
         items = self.items(value.args)
         return value if items is None else ErrorValue(value.type, tuple(items), None)
+
+
+def _text_size(values: Collection[Value], kinds: set[type]) -> int:
+    if kinds <= _TEXTS:
+        return sum(map(len, values))
+    return sum(len(text) for text in map(strip, values) if isinstance(text, str | bytes))
 
 
 _WALKS: dict[type, Callable[[_Walk, Any], Value]] = {

@@ -215,7 +215,7 @@ def _dict_copy(machine: Machine, target: Value) -> Value:
 def _dict_fromkeys(machine: Machine, _: Value, keys: Value, value: Value = None) -> Value:
     items, mark = collect(machine, keys)
     made = make_set(machine, items, mark)
-    result: DictValue[Any, Value] = DictValue(dict.fromkeys(made.items, value))
+    result: DictValue[Any, Value] = DictValue(dict.fromkeys(machine.paced(made.items), value))
     result.labels = made.labels
     return result
 

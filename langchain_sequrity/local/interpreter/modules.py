@@ -313,9 +313,8 @@ def _counter(machine: Machine, args: Args, named: Named) -> Value:
     elif args and strip(args[0]) is not None:
         items, mark = collect(machine, args[0])
         keys, keys_mark = hashable(machine, items)
-        for key in keys:
-            machine.work(1)
-            machine.charge(100)
+        machine.make_items(len(keys), 100)
+        for key in machine.paced(keys):
             result[key] = result.get(key, 0) + 1
         machine.mark(result, join(mark, keys_mark))
     return result

@@ -5,6 +5,7 @@ containers have their own cases here, everything else is numbers, texts, bytes a
 """
 
 import ast
+import itertools
 import operator
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
@@ -131,8 +132,11 @@ def _bare_binary(  # noqa: C901, PLR0911 - one per kind
     if isinstance(left, SetValue) and isinstance(right, SetValue):
         return _combine_sets(machine, symbol, left, right)
     if symbol == "|" and isinstance(left, DictValue) and isinstance(right, DictValue):
-        machine.make_items(len(left) + len(right))
-        return DictValue({**left, **right})
+        machine.make_items(len(left) + len(right), 100)
+        result = DictValue(left)
+        for key in machine.paced(right):
+            result[key] = right[key]
+        return result
     if isinstance(left, _TIMES) or isinstance(right, _TIMES):
         return _PLAIN[symbol](left, right)
     if symbol == "|" and (isinstance(left, _TYPES) or isinstance(right, _TYPES)):
@@ -196,17 +200,20 @@ def _pay(machine: Machine, sequence: Value, size: int) -> None:
 
 
 def _combine_sets(machine: Machine, symbol: str, left: SetValue, right: SetValue) -> Value:
-    machine.make_items(len(left) + len(right))
+    """Combine two sets; their elements are looked up, and so paid for as in a comparison."""
     one, other = left.items, right.items
+    machine.bare_all([left, right])
+    machine.make_items(len(one) + len(other), 100)
     if symbol == "|":
-        return SetValue({**one, **other})
+        return SetValue(dict.fromkeys(machine.paced(itertools.chain(one, other))))
     if symbol == "&":
-        return SetValue({item: None for item in one if item in other})
+        return SetValue(dict.fromkeys(item for item in machine.paced(one) if item in other))
     if symbol == "-":
-        return SetValue({item: None for item in one if item not in other})
+        return SetValue(dict.fromkeys(item for item in machine.paced(one) if item not in other))
     if symbol == "^":
-        first = {item: None for item in one if item not in other}
-        return SetValue({**first, **{item: None for item in other if item not in one}})
+        first = [item for item in machine.paced(one) if item not in other]
+        second = [item for item in machine.paced(other) if item not in one]
+        return SetValue(dict.fromkeys(machine.paced([*first, *second])))
     return _unsupported(machine, symbol, left, right)
 
 

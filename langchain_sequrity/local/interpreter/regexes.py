@@ -51,6 +51,7 @@ def compile_pattern(machine: Machine, pattern: Any, flags: int = 0) -> "Pattern[
     if len(pattern) > machine.limits.pattern:
         machine.exhaust("pattern", machine.limits.pattern)
     _check_counts(machine, pattern)
+    machine.look_at_clock()  # to compile takes milliseconds
     allowed = regex.A | regex.I | regex.M | regex.S | regex.X | regex.U
     if not isinstance(flags, int) or flags & ~int(allowed):
         machine.fail(ValueError, "unknown flags")
@@ -73,10 +74,14 @@ def _check_counts(machine: Machine, pattern: str | bytes) -> None:
 
 
 def _timed(machine: Machine, run: Callable[[float], Any]) -> Any:
+    longest, left = machine.limits.regex_seconds, machine.seconds_left
     try:
-        return run(machine.limits.regex_seconds)
+        # Never below 0, which `regex` would take for no limit at all.
+        return run(min(longest, left))
     except TimeoutError:
-        machine.exhaust("regex_seconds", machine.limits.regex_seconds)
+        if left < longest:
+            machine.exhaust("seconds", machine.limits.seconds)
+        machine.exhaust("regex_seconds", longest)
 
 
 def _search(method: str) -> Callable[..., Any]:

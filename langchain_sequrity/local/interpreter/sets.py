@@ -1,7 +1,6 @@
 """Methods of sets."""
 
 from collections.abc import Callable
-from typing import Any
 
 from langchain_sequrity.local.interpreter.calls import (
     METHODS,
@@ -99,23 +98,20 @@ def _set_update(machine: Machine, args: Args, named: Named) -> Value:
     inner, mark = take(args[0])
     for source in args[1:]:
         other = make_set(machine, *collect(machine, source))
-        machine.make_items(len(inner) + len(other), 100)
-        inner.items.update(other.items)
+        machine.make_items(len(inner) + len(other), 1)
+        for item in machine.paced(other.items):
+            inner.items[item] = None
         mark = join(mark, other.labels)
     machine.mark(inner, mark)
 
 
-def _set_combined(keep: Callable[[Any, Any, Any], dict[Any, None]]) -> Implementation:
+def _set_combined(symbol: str) -> Implementation:
     def call(machine: Machine, args: Args, named: Named) -> Value:
-        del named
-        inner, mark = take(args[0])
-        items = inner.items
+        result: Value = _set_copy(machine, args[:1], named)
         for source in args[1:]:
             other = make_set(machine, *collect(machine, source))
-            machine.make_items(len(items) + len(other), 100)
-            items = keep(items, other.items, None)
-            mark = join(mark, other.labels)
-        return SetValue(dict(items), mark)
+            result = binary(machine, symbol, result, other)
+        return result
 
     return call
 
@@ -134,23 +130,19 @@ def _set_relation(holds: Callable[[SetValue, SetValue], bool]) -> Implementation
     return relation
 
 
-def _without(one: Any, other: Any, _: Any) -> dict[Any, None]:
-    return {item: None for item in one if item not in other}
-
-
 METHODS[SetValue] = {
     "add": _set_add,
     "clear": _set_clear,
     "copy": _set_copy,
-    "difference": _set_combined(_without),
+    "difference": _set_combined("-"),
     "discard": _set_discard,
-    "intersection": _set_combined(lambda one, other, _: {i: None for i in one if i in other}),
+    "intersection": _set_combined("&"),
     "isdisjoint": _set_relation(lambda one, other: one.items.keys().isdisjoint(other.items)),
     "issubset": _set_relation(lambda one, other: one <= other),
     "issuperset": _set_relation(lambda one, other: one >= other),
     "pop": _set_pop,
     "remove": _set_remove,
     "symmetric_difference": method(1, 1)(_set_symmetric_difference),
-    "union": _set_combined(lambda one, other, _: {**one, **other}),
+    "union": _set_combined("|"),
     "update": _set_update,
 }

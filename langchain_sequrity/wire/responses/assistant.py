@@ -261,7 +261,9 @@ def _served_call(items: list[Item], block: Block) -> None:
 def _served_result(items: list[Item], block: Block) -> None:
     for item in items:
         tool = SERVED_TOOLS.get(item["type"])
-        if tool is not None and tool.output is not None and item["id"] == block["tool_call_id"]:
+        if tool is None or tool.output is None:
+            continue
+        if item.get("id") == block["tool_call_id"]:
             if "output" in block:
                 item[tool.output] = block["output"]
             return

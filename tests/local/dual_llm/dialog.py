@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import httpx
@@ -101,6 +102,11 @@ class Dialog:
         found = self.stored.state
         assert isinstance(found, DualState)
         return found
+
+    def remembered(self) -> tuple[Any, ...]:
+        """A copy of what the session remembers, to be compared with it later."""
+        found = self.stored
+        return deepcopy((found.messages, found.state, found.turns, found.calls))
 
     def say(self, text: str = "Go") -> httpx.Response:
         """Send words of the user."""

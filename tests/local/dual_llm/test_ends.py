@@ -254,10 +254,10 @@ def test_a_planner_that_fails_leaves_the_session_as_it_was(begin: Begin, stream:
     dialog = begin(broken, LOOK, broken, "2", policy=COUNTING)
     assert dialog.say().status_code == 503
     dialog.say()
-    before = (dialog.state, dialog.stored.messages, dialog.stored.turns)
+    before = dialog.remembered()
     sent = (result(dialog.open_call, "1"), words("Second"))
     assert dialog.post(*sent, stream=stream).status_code == 503
-    assert (dialog.state, dialog.stored.messages, dialog.stored.turns) == before
+    assert dialog.remembered()[:3] == before[:3]  # ids of calls are not used twice
     assert value(dialog.send(*sent)) == 2
     assert sorted(dialog.state.labels.tags) == ["answered", "asked"]
 
@@ -267,8 +267,8 @@ def test_a_data_model_that_fails_leaves_the_open_call_open(begin: Begin) -> None
     reader = Teller("quarantined", {"error": {"status": 500, "message": "Broken."}}, "read")
     dialog = begin(reading, tellers=(reader,), policy=COUNTING)
     dialog.say()
-    before = (dialog.state, dialog.stored.messages)
+    before = dialog.remembered()
     assert dialog.answer("text").status_code == 500
-    assert (dialog.state, dialog.stored.messages) == before
+    assert dialog.remembered() == before
     assert value(dialog.answer("text")) == "read"
     assert len(dialog.planner.requests) == 1

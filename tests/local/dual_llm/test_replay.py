@@ -97,6 +97,32 @@ def run_to_the_end(
     return made, ended(reply)
 
 
+class Waiting:
+    """Threads of programs that wait, but for those of other tests, which may still be there."""
+
+    def __init__(self) -> None:
+        self._others = set(self._all())
+
+    def __call__(self) -> int:
+        return sum(thread not in self._others for thread in self._all())
+
+    def is_at_most(self, count: int) -> bool:
+        """Whether no more wait; a thread that was told to end needs a moment."""
+        deadline = time.monotonic() + WAIT
+        while self() > count and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return self() <= count
+
+    @staticmethod
+    def _all() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "interpreter"]
+
+
+@pytest.fixture
+def waiting() -> Waiting:
+    return Waiting()
+
+
 @pytest.fixture
 def end_runs(stage: Stage) -> Callable[[], None]:
     return stage.server._services.runs.close
@@ -104,7 +130,7 @@ def end_runs(stage: Stage) -> Callable[[], None]:
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_a_replayed_turn_is_the_same_as_a_live_one(
-    begin: Begin, end_runs: Callable[[], None], program: str
+    waiting: Waiting, begin: Begin, end_runs: Callable[[], None], program: str
 ) -> None:
     seen = []
     results = ("one", "Error: two", "three") if "ToolError" in program else ("one",)
@@ -167,7 +193,7 @@ def test_a_turn_has_two_hundred_calls(
     assert value(reply) == list(range(200))
 
 
-def test_runs_that_push_each_other_out_keep_to_their_sessions() -> None:
+def test_runs_that_push_each_other_out_keep_to_their_sessions(waiting: Waiting) -> None:
     server = LocalServer(script=[{"when": {"role": "planner"}, "program": PROGRAMS["errors"]}])
     server._services = replace(server._services, runs=Runs(max_live=1))
     with server, httpx.Client(timeout=WAIT, trust_env=False) as http:
@@ -178,7 +204,7 @@ def test_runs_that_push_each_other_out_keep_to_their_sessions() -> None:
         for _ in range(2):
             for number, dialog in enumerate(dialogs):
                 dialog.answer(f"of {number}")
-        assert waiting() == 1
+        assert waiting.is_at_most(1)
         for number, dialog in enumerate(dialogs):
             text = f"of {number}"
             assert value(dialog.answer(text)) == [text, f"value: {text}"] * 3
@@ -186,40 +212,17 @@ def test_runs_that_push_each_other_out_keep_to_their_sessions() -> None:
 
 # Threads
 
-
-def waiting() -> int:
-    """Threads of programs that wait."""
-    return sum(1 for thread in threading.enumerate() if thread.name == "interpreter")
-
-
-def assert_none_waits() -> None:
-    """A thread that was told to end needs a moment."""
-    deadline = time.monotonic() + WAIT
-    while waiting() and time.monotonic() < deadline:
-        time.sleep(0.001)
-    assert waiting() == 0
-
-
-@pytest.fixture
-def quiet(stage: Stage) -> None:
-    """No other test has left a program that waits."""
-    stage.server._services.runs.close()
-    assert_none_waits()
-
-
 ASKING = 'x = look_up(word="a")\n'
 
 
-@pytest.mark.usefixtures("quiet")
-def test_no_thread_is_left_when_the_server_stops(http: httpx.Client) -> None:
+def test_no_thread_is_left_when_the_server_stops(waiting: Waiting, http: httpx.Client) -> None:
     with LocalServer(script=[{"when": {"role": "planner"}, "program": ASKING}]) as server:
         for _ in range(3):
             Dialog(Api(server, http, key="sq-test"), "any/model", Teller("planner")).say()
         assert waiting() == 3
-    assert_none_waits()
+    assert waiting.is_at_most(0)
 
 
-@pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize(
     "rest",
     [
@@ -235,7 +238,7 @@ def test_no_thread_is_left_when_the_server_stops(http: httpx.Client) -> None:
         "import os",
     ],
 )
-def test_no_thread_is_left_however_a_turn_ends(begin: Begin, rest: str) -> None:
+def test_no_thread_is_left_however_a_turn_ends(waiting: Waiting, begin: Begin, rest: str) -> None:
     policy = {
         "mode": "custom",
         "codes": {"code": 'tool "send" { must deny always; }'},
@@ -247,46 +250,46 @@ def test_no_thread_is_left_however_a_turn_ends(begin: Begin, rest: str) -> None:
     dialog = begin(f"{ASKING}{rest}", tellers=(reader,), policy=policy, config={"fsm": fsm})
     reply = dialog.say()
     while reply.status_code == httpx.codes.OK and calls(reply):
-        assert waiting() == 1
+        assert waiting.is_at_most(1)
         reply = dialog.answer("text")
-    assert_none_waits()
+    assert waiting.is_at_most(0)
 
 
-@pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("content", [None, "1", '{"value": 1, "is_sequrity_var": true}'])
-def test_no_thread_is_left_of_what_was_given_up(begin: Begin, content: str | None) -> None:
+def test_no_thread_is_left_of_what_was_given_up(
+    waiting: Waiting, begin: Begin, content: str | None
+) -> None:
     dialog = begin(f"{ASKING}y = send(word=x)", "'done'")
     dialog.say()
     results = [] if content is None else [result(dialog.open_call, content)]
     assert value(dialog.send(*results, words("Never mind"))) == "done"
-    assert_none_waits()
+    assert waiting.is_at_most(0)
 
 
-@pytest.mark.usefixtures("quiet")
-def test_a_planner_that_fails_leaves_no_thread(begin: Begin) -> None:
+def test_a_planner_that_fails_leaves_no_thread(waiting: Waiting, begin: Begin) -> None:
     dialog = begin(ASKING, {"error": {"status": 500, "message": "Broken."}}, "'done'")
     dialog.say()
     late = result(dialog.open_call, "1")
     assert dialog.post(late, words("Go on")).status_code == 500
-    assert_none_waits()
+    assert waiting.is_at_most(0)
     assert value(dialog.send(late, words("Go on"))) == "done"
 
 
-@pytest.mark.usefixtures("quiet")
-def test_a_session_that_ended_leaves_no_thread(begin: Begin) -> None:
+def test_a_session_that_ended_leaves_no_thread(waiting: Waiting, begin: Begin) -> None:
     dialog = begin(f"{ASKING}'done'", config={"fsm": {"max_n_turns": 1}})
     dialog.say()
     assert value(dialog.answer()) == "done"
     assert dialog.say().status_code == 404
-    assert_none_waits()
+    assert waiting.is_at_most(0)
 
 
-@pytest.mark.usefixtures("quiet")
-def test_threads_of_lost_sessions_end_when_the_next_request_comes(http: httpx.Client) -> None:
+def test_threads_of_lost_sessions_end_when_the_next_request_comes(
+    waiting: Waiting, http: httpx.Client
+) -> None:
     rules = [{"when": {"role": "planner"}, "program": ASKING}]
     with LocalServer(script=rules, store=MemorySessions(max_sessions=2)) as server:
         api = Api(server, http, key="sq-test")
         for _ in range(6):
             Dialog(api, "any/model", Teller("planner")).say()
-        assert waiting() <= 3
-    assert_none_waits()
+        assert waiting.is_at_most(3)
+    assert waiting.is_at_most(0)
