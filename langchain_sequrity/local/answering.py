@@ -84,6 +84,7 @@ class SingleAnswer:
     def __init__(self, asked: Asked) -> None:
         request, session, services = asked.request, asked.session, asked.services
         configuration = asked.configuration
+        services.runs.sweep(services.store.find)
         given_program(request, endpoint_type=asked.endpoint_type)  # one is never ignored
         only_new = request.previous_reply is not None
         messages = complete(request.messages, session.messages, only_new=only_new)
@@ -178,7 +179,7 @@ class DualAnswer:
         self.request = replace(request, messages=messages, model=self._models.names)
         self._state = state
         services.runs.sweep(services.store.find)
-        run = None if self.is_repetition else services.runs.take(session.id)
+        run = services.runs.take(session.id)
         self._turn = DualTurn(
             Context(
                 state,
@@ -230,12 +231,12 @@ class DualAnswer:
 
     def commit(self, message: AIMessage) -> None:
         """Keep the conversation, the state, and the program that waits."""
-        if self.is_repetition:
-            return
         session = self._session
-        session.messages = [*self.request.messages, message]
-        session.state = self._state
-        session.turns += self._turn.turns
+        if not self.is_repetition:
+            session.messages = [*self.request.messages, message]
+            session.state = self._state
+            session.turns += self._turn.turns
+        # After a repetition too: runs keep the order in which their sessions were used.
         if self._turn.run is not None:
             self._services.runs.put(session.id, self._turn.run)
             self._turn.run = None

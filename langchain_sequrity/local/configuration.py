@@ -3,6 +3,7 @@
 Defaults that the service does not document are choices, listed in `docs/local-server.md`.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +31,7 @@ from langchain_sequrity.sqrt import Presets as EnginePresets
 
 INTERNAL_TOOLS = ("parse_with_ai", "verify_hypothesis", "complete_turn", "set_policy")
 _REMEMBERED = 64
+_logger = logging.getLogger("langchain_sequrity.local")
 MayBranch = Callable[[Labels], bool]
 
 
@@ -126,13 +128,16 @@ def _configured(
     engine_presets = _engine_presets(policy, presets, dual_llm=dual_llm)
     code = (policy.codes and policy.codes.code) or ""
     branching = presets.branching_meta_policy if policy.mode == "custom" and dual_llm else None
+    screen = Screen.from_features(features)
+    for note in screen.notes:
+        _logger.warning("X-Features: %s", note)
     prompt = config and config.prompt
     return Configuration(
         dual_llm=dual_llm,
         engine=_engine(code, engine_presets),
         presets=engine_presets,
         has_policy=bool(code.strip()) or not engine_presets.default_allow,
-        screen=Screen.from_features(features),
+        screen=screen,
         may_branch=_branching_rule(branching) if branching else None,
         is_strict=policy.mode == "strict",
         limits=_limits(fsm),

@@ -6,7 +6,7 @@ top level only, and names that belong to the service are refused in it (`docs/se
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import regex
@@ -27,7 +27,7 @@ _MATCH_SECONDS = 0.5
 _DEFAULT_ERROR = r"(?i)\A\W*(error|exception|traceback|failed|failure)\b"
 _CODEX_HEAD = regex.compile(
     r"\A(?:Chunk ID:[^\n]*\n)?(?:Wall time:[^\n]*\n)?"
-    r"(?:Process exited with code|Exit code:?) (-?\d+)\n(?:[A-Z][^\n]*:[^\n]*\n)*?Output:\n"
+    r"(?:Process exited with code|Exit code:?) (-?\d{1,10})\n(?:[A-Z][^\n:]*:[^\n]*\n)*?Output:\n"
 )
 AskWhetherError = Callable[[str], bool]
 
@@ -70,25 +70,37 @@ def read_result(
         What it says.
 
     Raises:
-        BadResult: If it is a wrapper that is malformed, holds reserved names, or replaces labels
-            without leave.
+        BadResult: If it is nested too deeply, or a wrapper that is malformed, holds reserved
+            names, or replaces labels without leave.
     """
     text = text_of(message)
-    if fsm.tool_result_transform == "codex":
-        text = _without_codex_head(text)
     parsed = _parsed(text)
     if parsed is _TOO_DEEP or nests_deeper(parsed, MAX_DEPTH):
         # As text it would lose the labels of a wrapper around it.
         msg = f"It is JSON that is nested deeper than {MAX_DEPTH} levels."
         raise BadResult(msg)
+    if parsed is _NO_JSON and _is_loosely_wrapped(text):
+        msg = (
+            "It is a wrapper with labels, but no sound JSON: NaN, infinities, numbers beyond all "
+            "size and a byte order mark have no place in it."
+        )
+        raise BadResult(msg)
+    content = _content(message, text)
     if isinstance(parsed, dict) and parsed.get(MARK) is True:
+        if content is not text:
+            msg = "It is a wrapper with labels beside an image or a file, which belongs into it."
+            raise BadResult(msg)
         brought = _unwrapped(parsed, may_replace=may_replace)
-        # Whether it is an error is said by what the tool returned, not by the wrapper around it.
-        text = brought.value if isinstance(brought.value, str) else dumps(brought.value)
     elif fsm.strict_tool_result_parsing and not has_output_schema:
-        brought = Brought(_content(message, text))
+        brought = Brought(content)
     else:
-        brought = Brought(_content(message, text) if parsed is _NO_JSON else parsed)
+        brought = Brought(content if parsed is _NO_JSON or content is not text else parsed)
+    came = brought.value
+    if fsm.tool_result_transform == "codex":
+        brought = replace(brought, value=_without_codex_head(came))
+    # Whether it is an error is said by what the tool returned, not by what is around it.
+    if brought.labels is not None or brought.value is not came:
+        text = brought.value if isinstance(brought.value, str) else dumps(brought.value)
     failed = _is_error(message, text, fsm, is_error)
     return ReadResult(brought, text if failed else None)
 
@@ -102,6 +114,15 @@ def _parsed(text: str) -> Any:
         return loads(text)
     except ValueError as error:
         return _TOO_DEEP if isinstance(error.__context__, RecursionError) else _NO_JSON
+
+
+def _is_loosely_wrapped(text: str) -> bool:
+    """Whether what is no JSON is a wrapper to a reader that is less strict."""
+    try:
+        value = json.loads(text.removeprefix("\ufeff"), parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and value.get(MARK) is True
 
 
 def nests_deeper(value: Any, levels: int) -> bool:
@@ -155,16 +176,15 @@ def _unwrapped(wrapper: Mapping[str, Any], *, may_replace: bool) -> Brought:
     return Brought(wrapper["value"], labels, cast("Combine", combine))
 
 
-def _without_codex_head(text: str) -> str:
+def _without_codex_head(value: Any) -> Any:
     """Keep exit code and output of the Codex CLI (`docs/local-server.md`)."""
-    parsed = _parsed(text)
+    parsed = _parsed(value) if isinstance(value, str) else value
     if isinstance(parsed, dict) and "output" in parsed and isinstance(parsed.get("metadata"), dict):
-        kept = {"exit_code": parsed["metadata"].get("exit_code"), "output": parsed["output"]}
-        return json.dumps(kept)
-    match = _CODEX_HEAD.match(text)
+        return {"exit_code": parsed["metadata"].get("exit_code"), "output": parsed["output"]}
+    match = _CODEX_HEAD.match(value) if isinstance(value, str) else None
     if match is None:
-        return text
-    return json.dumps({"exit_code": int(match[1]), "output": text[match.end() :]})
+        return value
+    return {"exit_code": int(match[1]), "output": value[match.end() :]}
 
 
 # Errors

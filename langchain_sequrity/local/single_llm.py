@@ -4,6 +4,7 @@ There are no labels on values here. A policy sees the arguments, the labels that
 bring along, and those of the session (`docs/protocol.md`, Single-LLM and dual-LLM).
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -34,15 +35,16 @@ class SingleState:
 
     Attributes:
         labels: The session's labels.
-        results: What the model is shown of tool results, by id of the call.
+        results: What the model is shown of tool results, by id of the call: a list, for models
+            that made calls before this session may have used an id again.
     """
 
     labels: Labels = field(default_factory=Labels)
-    results: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, list[Any]] = field(default_factory=dict)
 
     def copy(self) -> "SingleState":
         """A copy to work on: a request that fails changes nothing."""
-        return replace(self, results={**self.results})
+        return replace(self, results={key: [*shown] for key, shown in self.results.items()})
 
 
 class SingleTurn:
@@ -98,24 +100,26 @@ class SingleTurn:
 
     def _shown(self, messages: list[BaseMessage]) -> list[BaseMessage]:
         """The conversation as the model sees it; results that are new are taken."""
-        calls = {
-            call["id"]: call
-            for message in messages
-            if isinstance(message, AIMessage)
-            for call in message.tool_calls
-        }
-        return [
-            self._result(message, calls.get(message.tool_call_id) or {})
-            if isinstance(message, ToolMessage)
-            else message
-            for message in messages
-        ]
+        calls: dict[str | None, Mapping[str, Any]] = {}
+        times = Counter[str]()
+        shown: list[BaseMessage] = []
+        for message in messages:
+            if isinstance(message, AIMessage):
+                calls |= {call["id"]: call for call in message.tool_calls}
+            if isinstance(message, ToolMessage):
+                call_id = message.tool_call_id
+                shown.append(self._result(message, calls.get(call_id) or {}, times[call_id]))
+                times[call_id] += 1
+            else:
+                shown.append(message)
+        return shown
 
-    def _result(self, message: ToolMessage, call: Mapping[str, Any]) -> ToolMessage:
-        known = self._state.results
-        if message.tool_call_id not in known:
-            known[message.tool_call_id] = self._taken(message, call)
-        shown: ToolMessage = message.model_copy(update={"content": known[message.tool_call_id]})
+    def _result(self, message: ToolMessage, call: Mapping[str, Any], time: int) -> ToolMessage:
+        """The result of a call, for the first, second, … time that its id is used."""
+        known = self._state.results.setdefault(message.tool_call_id, [])
+        if time == len(known):
+            known.append(self._taken(message, call))
+        shown: ToolMessage = message.model_copy(update={"content": known[time]})
         return shown
 
     def _taken(self, message: ToolMessage, call: Mapping[str, Any]) -> Any:

@@ -20,6 +20,7 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_sequrity.local.body import MAX_DEPTH
 from langchain_sequrity.local.brains import Brain, BrainContext, PlanContext
 from langchain_sequrity.local.dual_llm import prompts
+from langchain_sequrity.local.interpreter import ProgramRefused, parse
 from langchain_sequrity.local.results import nests_deeper
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import dumps, loads
@@ -200,7 +201,7 @@ def program_of(message: AIMessage) -> str:
     """Read the program out of a planner's answer.
 
     Args:
-        message: The answer: a program, alone or in one fenced block.
+        message: The answer: a program, or a text with one in a fenced block.
 
     Returns:
         The program.
@@ -211,11 +212,22 @@ def program_of(message: AIMessage) -> str:
     if message.additional_kwargs.get("refusal"):
         msg = "The planner refused."
         raise NoAnswer(msg)
-    program = _unfenced(str(message.text)).strip("\n")
+    text = str(message.text)
+    # A program can have fences in its own texts.
+    program = (text if can_run(text) else _unfenced(text)).strip("\n")
     if not program.strip():
         msg = "The planner wrote no program."
         raise NoAnswer(msg)
     return program + "\n"
+
+
+def can_run(text: str) -> bool:
+    """Whether a text is a program that the interpreter takes."""
+    try:
+        parse(text)
+    except ProgramRefused:
+        return False
+    return True
 
 
 def _unfenced(text: str) -> str:

@@ -13,7 +13,7 @@ from langchain_sequrity.local.dual_llm import internal_tools, reports
 from langchain_sequrity.local.dual_llm.asking import NoAnswer
 from langchain_sequrity.local.dual_llm.context import Context
 from langchain_sequrity.local.dual_llm.state import OpenTurn, WaitingCall
-from langchain_sequrity.local.gate import Brought, Checked, Gate
+from langchain_sequrity.local.gate import Brought, Checked, Gate, labels_of
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
 from langchain_sequrity.local.results import output_schemas, read_result
 from langchain_sequrity.sqrt import Argument, Call, Engine, Presets, compile_policy
@@ -64,6 +64,8 @@ class Calls:
         self._turn.calls += 1
         arguments = {name: Argument(one.value, one.labels) for name, one in step.arguments.items()}
         call = Call(self._own_names.get(step.tool, step.tool), arguments)
+        if not all(map(_is_carried, arguments)):
+            return ToolFailure("The name of an argument is no text for JSON.", labels_of(call))
         checked = self._gate().check(call, self._state.labels)
         self._state.labels = checked.session
         self._turn.checks.append(reports.check_entry(checked, step.line))
@@ -176,6 +178,11 @@ def _matches(pattern: "regex.Pattern[str]", tool: str) -> bool:
         return pattern.search(tool, timeout=_MATCH_SECONDS) is not None
     except TimeoutError:
         return False  # not kept: the call is then made
+
+
+def _is_carried(name: str) -> bool:
+    """Whether UTF-8 can carry a name; data can choose one, as in `f(**{text: 1})`."""
+    return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _labeled(call: Call) -> dict[str, Labeled]:

@@ -1,7 +1,7 @@
 """The programs of a turn: written, run, repaired, until the caller is needed or there is an end."""
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.messages import AIMessageChunk, ToolMessage
@@ -63,6 +63,11 @@ class _Ended:
 
 
 Work = Generator[AIMessageChunk, None, Outcome]
+
+
+def _carried(text: str) -> str:
+    """A text as UTF-8 can carry it; data can put half a surrogate pair into an exception."""
+    return text.encode("utf-8", "replace").decode()
 
 
 class Loop:
@@ -129,7 +134,8 @@ class Loop:
         return self._only(advanced)
 
     def _live(self, run: AnyRun | None) -> AnyRun:
-        if run is not None and len(run.log) == len(self._turn.log):
+        # Servers that share a store each have a run of their own, perhaps of an earlier turn.
+        if run is not None and run.log == self._turn.log:
             return run
         if run is not None:
             run.close()
@@ -168,6 +174,8 @@ class Loop:
         turn, prompt = self._turn, self._context.configuration.planner
         known = prompts.variables_text(turn.variables, prompt)
         turn.attempts.append(Step(turn.program, ended.told, ended.failed, known))
+        if ended.failed and turn.program:
+            turn.failures.add(len(turn.programs) - 1)
         every = self._fsm.clear_history_every_n_attempts
         builds_up = self._fsm.enable_multistep_planning
         if every is not None and not builds_up and len(self._turn.attempts) >= every:
@@ -245,6 +253,7 @@ class Loop:
     def _ended(self, run: AnyRun, step: Finished | Failed) -> Outcome | _Ended:
         prompt, turn = self._context.configuration.planner, self._turn
         if isinstance(step, Failed):
+            step = replace(step, message=_carried(step.message))
             is_violation = step.kind == "branch"
             told, error = prompts.failure(step, prompt), reports.failure(step)
             ended = self._failed(told, error, run, violated=is_violation)

@@ -76,7 +76,10 @@ def news_of(
     now = [one for one in sent if not isinstance(one, SystemMessage)]
     if not past:
         return _first(now, system)
-    told = 0 if only_new else _told(now)
+    if only_new and _told(now):
+        # A reply that comes with what is new stands for the stored one, and may be edited.
+        now = [*past[:-1], *now]
+    told = _told(now)
     if told == 0:
         return _delta(now, past, system, open_call)
     if _ends_alike(now[:told], past):

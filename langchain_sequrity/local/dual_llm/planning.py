@@ -16,10 +16,9 @@ from langchain_sequrity.local.brains import PlanContext
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.dual_llm import prompts
-from langchain_sequrity.local.dual_llm.asking import Models, NoAnswer, program_of, whole
+from langchain_sequrity.local.dual_llm.asking import Models, NoAnswer, can_run, program_of, whole
 from langchain_sequrity.local.dual_llm.news import News
-from langchain_sequrity.local.dual_llm.state import OpenTurn, PastTurn
-from langchain_sequrity.local.interpreter import ProgramRefused, parse
+from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn, PastTurn
 
 
 def query(news: News, prompt: PlannerPrompt) -> str:
@@ -41,11 +40,11 @@ def query(news: News, prompt: PlannerPrompt) -> str:
     return prompts.query_of(news.said, before, news.system, prompt)
 
 
-def remembered(news: News, past: Sequence[PastTurn]) -> list[PastTurn]:
+def remembered(news: News, state: DualState) -> list[PastTurn]:
     """What the user said before in messages that no turn of this session stands for."""
-    told = past[-1].end if past else 0
+    told = state.past[-1].end if state.past else 0
     return [
-        PastTurn(text_of(message), (), index + 1)
+        PastTurn(text_of(message), (), index + 1, state.variables)
         for index, message in enumerate(news.messages[: news.start])
         if index >= told and message.type == "human"
     ]
@@ -94,20 +93,12 @@ def program(
         except NoAnswer as error:
             problem = error
             continue
-        if _can_run(text):
+        if can_run(text):
             return text
         found = found or text
     if found is None:
         raise problem
     return found
-
-
-def _can_run(text: str) -> bool:
-    try:
-        parse(text)
-    except ProgramRefused:
-        return False
-    return True
 
 
 def _thinking(

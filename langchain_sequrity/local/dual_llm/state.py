@@ -37,11 +37,13 @@ class PastTurn:
         query: What the user said, as it was put to the planner.
         programs: The programs that were written for it.
         end: How many messages the conversation had at its end.
+        variables: What there was for the next program at its end.
     """
 
     query: str
     programs: tuple[str, ...]
     end: int
+    variables: dict[str, Labeled] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class OpenTurn:
         waiting: The call that was handed out.
         attempts: Programs that were tried before, as far as they are remembered.
         programs: All programs, for the session's memory.
+        failures: Indices of those that failed.
         steps: How many programs were written.
         failed_steps: How many of them failed.
         calls: Tool calls of this program.
@@ -100,6 +103,7 @@ class OpenTurn:
     waiting: WaitingCall | None = None
     attempts: list[Step] = field(default_factory=list)
     programs: list[str] = field(default_factory=list)
+    failures: set[int] = field(default_factory=set)
     steps: int = 0
     failed_steps: int = 0
     calls: int = 0
@@ -112,6 +116,7 @@ class OpenTurn:
             self,
             attempts=[*self.attempts],
             programs=[*self.programs],
+            failures={*self.failures},
             checks=[*self.checks],
         )
 

@@ -76,7 +76,7 @@ class DualTurn:
         state, configuration = self._state, self._context.configuration
         if configuration.fsm.clear_session_meta == "every_turn":
             state.labels = Labels()
-        state.past += planning.remembered(news, state.past)
+        state.past += planning.remembered(news, state)
         turn = state.turn = OpenTurn(
             query=planning.query(news, configuration.planner),
             said=news.said,
@@ -113,13 +113,15 @@ class DualTurn:
         turn, fsm = self._state.turn, self._context.configuration.fsm
         if turn is None or not turn.programs:
             return
-        failed = {step.program for step in turn.attempts if step.failed}
-        prunes = fsm.prune_failed_steps is not False
-        kept = [one for one in turn.programs if not (prunes and one in failed)]
+        pruned = turn.failures if fsm.prune_failed_steps is not False else ()
+        kept = [one for index, one in enumerate(turn.programs) if index not in pruned]
         kept = kept if fsm.enable_multistep_planning else kept[-1:]
-        self._state.past.append(PastTurn(turn.query, tuple(kept or turn.programs[-1:]), end))
+        programs = tuple(kept or turn.programs[-1:])
+        self._state.past.append(PastTurn(turn.query, programs, end, self._state.variables))
 
     def _forget(self, kept: int) -> None:
         """Cut the memory where the history is no longer that of the session."""
-        self._state.past = [turn for turn in self._state.past if turn.end <= kept]
+        past = [turn for turn in self._state.past if turn.end <= kept]
+        self._state.past = past
+        self._state.variables = past[-1].variables if past else {}
         self._leave(counts=False)

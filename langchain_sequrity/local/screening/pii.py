@@ -48,10 +48,6 @@ def _digits(text: str) -> str:
     return text.translate(_SEPARATORS)
 
 
-def _is_grouped_card(text: str) -> bool:
-    return is_card(_digits(text))
-
-
 def _is_phone(text: str) -> bool:
     return 8 <= len(_digits(text)) <= 15  # noqa: PLR2004 - E.164's longest; shorter is local
 
@@ -79,16 +75,6 @@ def _has_groups(text: str) -> bool:
 _IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-f:]*:[0-9a-f]*:)[0-9a-f:]{3,39}(?![\w:])", re.IGNORECASE)
 # Every pattern is linear: bounded, and begun only where no part of the same can stand before.
 _FORMS = (
-    *(
-        # Looked for at every group, since the first ones need not belong to the card.
-        _Form(_CARD, 0.9, re.compile(rf"(?<!\d)(?=([2-6]{groups})(?!\d))"), _is_grouped_card)
-        for groups in (
-            r"\d{13,18}",
-            r"\d{3}([ .-])\d{4}\2\d{4}\2\d{4}",
-            r"\d{3}([ .-])\d{4}\2\d{4}\2\d{4}\2\d{3}",
-            r"\d{3}([ .-])\d{6}\2\d{4,5}",
-        )
-    ),
     _Form(
         _SSN,
         0.85,
@@ -140,6 +126,14 @@ _FORMS = (
         ),
     ),
 )
+_CARD_CONFIDENCE = 0.9
+# Looked for at every group, since the first ones need not belong to the card; so a card can be all
+# of what fits, or all but the last group of three.
+_CARDS = re.compile(
+    r"(?<!\d)(?=([2-6]\d{13,18}(?!\d)|([2-6]\d{3}(?P<gap>[ .-])"
+    r"(?:\d{4}(?P=gap)\d{4}(?P=gap)\d{4}|\d{6}(?P=gap)\d{4,5})(?!\d))"
+    r"(?:(?P=gap)\d{3}(?!\d))?))"
+)
 _AT = re.compile(r"@(?:[\w-]{1,63}+\.)+(?:[^\W\d_]{2,63}|xn--[\w-]{1,59})")
 _IN_LOCAL_PART = frozenset("!#$%&'*+-./=?^_`{|}~")
 _LONGEST_LOCAL_PART = 64
@@ -162,12 +156,13 @@ def find_pii(text: str, threshold: float) -> Iterator[Hit]:
     """
     yield from _emails(text)
     yield from _ibans(text)
+    if threshold <= _CARD_CONFIDENCE:
+        yield from _cards(text)
     for form in _FORMS:
         if form.confidence >= threshold:
             for match in form.pattern.finditer(text):
-                group = 1 if form.kind == _CARD else 0
-                if form.holds(match[group]):
-                    yield Hit(*match.span(group), form.kind)
+                if form.holds(match[0]):
+                    yield Hit(*match.span(), form.kind)
 
 
 def _emails(text: str) -> Iterator[Hit]:
@@ -181,6 +176,14 @@ def _emails(text: str) -> Iterator[Hit]:
         if start < at:
             yield Hit(start, domain.end(), "e-mail address")
         done = domain.end()
+
+
+def _cards(text: str) -> Iterator[Hit]:
+    for match in _CARDS.finditer(text):
+        for group in (1, 2) if match.end(1) > match.end(2) > 0 else (1,):
+            if is_card(match[group].translate(_SEPARATORS)):
+                yield Hit(*match.span(group), _CARD)
+                break
 
 
 def _ibans(text: str) -> Iterator[Hit]:

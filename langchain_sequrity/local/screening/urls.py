@@ -4,8 +4,10 @@ A URL is found by what gives it away, such as `://`, and grown from there to bot
 linear in the length of the text, which a pattern that starts at the first letter would not be.
 Found are:
 
-- everything with a scheme and `://`; `javascript:`, `vbscript:`, `mailto:` and `data:` URLs, the
-  first two also with the line breaks that browsers take out;
+- everything with a scheme and `://`; with the schemes of the web also fewer slashes or backslashes,
+  which browsers mend, and slashes as JSON may write them, after backslashes;
+- `javascript:`, `vbscript:`, `mailto:` and `data:` URLs, the first two also with the line breaks
+  that browsers take out;
 - `www.` hosts, and `//host.example`;
 - a domain, an IPv4 or IPv6 address or `localhost` that a path, a query or a fragment follows; an
   address or `localhost` also before a port. IDN and punycode are domains like others;
@@ -24,9 +26,10 @@ DATA_URL = r"(?<!\w)data:(?:[\w.+-]{1,60}/[\w.+-]{1,100})?(?:;[\w=.+\"-]{1,80}){
 
 _BROWSERS_TAKE_OUT = r"[\t\r\n]{0,3}"
 _SCRIPT = rf"(?<![\w.-])(?:{'|'.join(map(_BROWSERS_TAKE_OUT.join, ('javascript', 'vbscript')))})"
+_ON_THE_WEB = r"(?:(?<=\bhttp:)|(?<=\bhttps:)|(?<=\bws:)|(?<=\bwss:)|(?<=\bftp:))"
 _SIGN = re.compile(
     rf"""
-      (?P<scheme> ://(?=[^\s<>"]) )
+      (?P<scheme> ://(?=[^\s<>"]) | :{_ON_THE_WEB}[/\\]{{1,8}}(?=[\w\[]) )
     | (?P<host>
           (?<![\w-])www\d?\.(?=\w)
         | \.(?:[^\W\d_]{{2,63}}|xn--[\w-]{{1,59}})\.?(?::\d{{1,5}})?(?:/|[?\#](?=\w))

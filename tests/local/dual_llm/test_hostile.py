@@ -1,0 +1,395 @@
+"""What data, clients and planners try on a dual-LLM session, and what it comes to."""
+
+import json
+import threading
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from langchain_sequrity.local import LocalServer, MemorySessions
+from tests.local.api import WAIT, Api, Message, result, said, tool
+from tests.local.conftest import Serve
+from tests.local.dual_llm.conversation import Teller
+from tests.local.dual_llm.dialog import (
+    TOOLS,
+    Begin,
+    Dialog,
+    Json,
+    calls,
+    ended,
+    error,
+    value,
+    words,
+)
+
+RESPONSES = "/control/chat/v1/responses"
+KEPT = 'found = look_up(word="a")\n'
+META: Json = {"producers": [], "consumers": ["*"], "tags": ["secret"]}
+WRAPPER: Json = {"value": "x", "meta": META, "is_sequrity_var": True}
+
+
+# Text that UTF-8 cannot carry
+
+HALF = json.dumps("Error \ud800")
+OPEN = tool("send")
+OPEN["function"]["parameters"] = {"type": "object", "additionalProperties": True}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(
+    ("rest", "code"),
+    [
+        ("raise ValueError(found)", "program_error"),
+        ("exit(found)", "program_exit"),
+        ("send(**{found: 1})", "program_error"),
+        ("send(word={found: 1})", "value_not_json"),
+        ("final_return_value = found", "value_not_json"),
+    ],
+)
+def test_half_a_character_in_a_result_fails_the_turn_and_no_request(
+    begin: Begin, rest: str, code: str, stream: bool
+) -> None:
+    dialog = begin(KEPT + rest, config={"fsm": {"max_pllm_failed_steps": 1}})
+    dialog.send(words("Go"), tools=[tool(), OPEN])
+    late = result(dialog.open_call, HALF)
+    assert dialog.post(late, stream=stream).status_code == 200
+    assert error(dialog.send(late))[0] == code
+    assert dialog.say().status_code == 200
+
+
+@pytest.mark.parametrize("catches", [False, True])
+def test_half_a_character_in_an_error_of_a_tool_fails_no_request(
+    begin: Begin, catches: bool
+) -> None:
+    caught = "try:\n    {0}except ToolError as error:\n    final_return_value = len(str(error))"
+    fsm = {"max_pllm_failed_steps": 1, "detect_tool_errors": "regex"}
+    dialog = begin(caught.format(KEPT) if catches else KEPT, config={"fsm": fsm})
+    dialog.say()
+    reply = dialog.answer(json.dumps({**WRAPPER, "value": "Error \ud800"}))
+    assert value(reply) == 7 if catches else error(reply)[0] == "program_error"
+
+
+def test_the_planner_is_told_whole_characters_only(begin: Begin) -> None:
+    config = {"prompt": {"pllm": {"debug_info_level": "extra"}}}
+    dialog = begin(f"{KEPT}raise ValueError(found)", "'done'", config=config)
+    dialog.say()
+    assert value(dialog.answer(HALF)) == "done"
+    assert "Error ?" in dialog.planner.requests[-1].messages[-1].content
+
+
+# Labels that a spelling would lose
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({**WRAPPER, "value": float("nan")}),
+        json.dumps({**WRAPPER, "value": [float("-inf")]}),
+        json.dumps(WRAPPER).replace('"x"', "1e999"),
+        json.dumps(WRAPPER).replace('"x"', "9" * 5000),
+        "\ufeff" + json.dumps(WRAPPER),
+    ],
+    ids=["NaN", "infinity", "large float", "large integer", "byte order mark"],
+)
+def test_a_wrapper_that_is_no_sound_json_is_refused_and_not_taken_for_a_text_without_labels(
+    begin: Begin, text: str
+) -> None:
+    dialog = begin(f"{KEPT}final_return_value = found")
+    dialog.say()
+    code, message = error(dialog.answer(text))
+    assert (code, "JSON" in message) == ("tool_result_refused", True)
+
+
+# Histories
+
+
+def test_a_turn_that_starts_anew_has_no_variables_of_turns_that_are_forgotten(begin: Begin) -> None:
+    config = {"fsm": {"history_mismatch_policy": "restart_turn"}}
+    dialog = begin("kept = 1", f"{KEPT}kept = 2", "final_return_value = kept", config=config)
+    dialog.say("One")
+    history = list(dialog.history)
+    dialog.say("Two")
+    dialog.answer("canary")
+    dialog.history = []
+    assert value(dialog.send(*history, words("Three"))) == 1
+    assert "found" not in dialog.planner.prompts[-1]
+    assert list(dialog.state.variables) == ["kept"]
+
+
+def test_another_beginning_leaves_no_variables(begin: Begin) -> None:
+    config = {"fsm": {"history_mismatch_policy": "restart_turn"}}
+    dialog = begin("kept = 1", "final_return_value = kept", config=config)
+    dialog.say("One")
+    _, *others = dialog.history
+    dialog.history = []
+    reply = dialog.send(words("Another beginning"), *others, words("Two"))
+    assert error(reply)[0] == "program_error"
+    assert not dialog.state.variables
+
+
+@pytest.mark.parametrize("policy", [None, "continue"])
+@pytest.mark.parametrize("arguments", ['{"word":"a"}', '{"word":"evil"}'], ids=["same", "edited"])
+def test_a_reply_that_is_sent_again_with_previous_response_id_is_compared(
+    begin: Begin, arguments: str, policy: str | None
+) -> None:
+    fsm = {"history_mismatch_policy": policy} if policy else {}
+    dialog = begin(f"{KEPT}final_return_value = found", "'next'", config={"fsm": fsm})
+    first = respond(dialog, input="Go").json()
+    (call,) = (item for item in first["output"] if item["type"] == "function_call")
+    edited = {"type": "function_call", "call_id": call["call_id"], "name": call["name"]}
+    output = {"type": "function_call_output", "call_id": call["call_id"], "output": "1"}
+    sent = [{**edited, "arguments": arguments}, output]
+    reply = respond(dialog, input=sent, previous_response_id=first["id"])
+    if "evil" in arguments and policy is None:
+        assert (reply.status_code, reply.json()["type"]) == (409, "history_mismatch")
+        return
+    assert reply.status_code == 200, reply.text
+    last = respond(dialog, input="On", previous_response_id=reply.json()["id"])
+    assert last.status_code == 200
+    assert dialog.planner.prompts[-1].count("Go") == 1  # what was said is still known
+
+
+def respond(dialog: Dialog, **body: Any) -> httpx.Response:
+    """Send a request of Responses with the headers of a dialog."""
+    arguments = dialog.arguments(path=RESPONSES, session=None)
+    parameters = {"type": "object", "properties": {"word": {"type": "string"}}}
+    look_up = {"type": "function", "name": "look_up", "parameters": parameters}
+    model = arguments["json"]["model"]
+    return dialog.api.http.post(
+        **{**arguments, "json": {"model": model, "tools": [look_up], **body}}
+    )
+
+
+# Programs that wait
+
+
+class Threads:
+    """Threads of programs that have begun to wait since this was made."""
+
+    def __init__(self) -> None:
+        self._before = set(threading.enumerate())
+
+    def become(self, count: int) -> bool:
+        """Whether they are so many; one that was told to end needs a moment."""
+        deadline = time.monotonic() + WAIT
+        while self._count() != count and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return self._count() == count
+
+    def _count(self) -> int:
+        new = set(threading.enumerate()) - self._before
+        return sum(1 for thread in new if thread.name == "interpreter")
+
+
+def test_two_servers_with_one_store_never_mix_up_their_programs(http: httpx.Client) -> None:
+    rules = [
+        {
+            "when": {"role": "planner", "user": word},
+            "program": f'found = look_up(word="{word}")\nfinal_return_value = f"{word} {{found}}"',
+        }
+        for word in ("first", "second")
+    ]
+    store = MemorySessions()
+    with (
+        LocalServer(script=rules, store=store) as one,
+        LocalServer(script=rules, store=store) as two,
+    ):
+        dialog = Dialog(Api(one, http, key="sq-test"), "any/model", Teller("planner"))
+        dialog.say("first")
+        dialog.api = Api(two, http, key="sq-test")
+        dialog.say("second")
+        dialog.api = Api(one, http, key="sq-test")
+        assert value(dialog.answer("1")) == "second 1"
+
+
+def test_threads_of_lost_sessions_end_whoever_repeats_a_request(http: httpx.Client) -> None:
+    rules = [{"when": {"role": "planner"}, "program": KEPT + KEPT}]
+    threads = Threads()
+    with LocalServer(script=rules, store=MemorySessions(max_sessions=2)) as server:
+        api = Api(server, http, key="sq-test")
+        one, two, three = (Dialog(api, "any/model", Teller("planner")) for _ in range(3))
+        one.say()
+        repeated = result(one.open_call, "1")
+        one.send(repeated)
+        two.say()
+        one.post(repeated)
+        three.say()  # two was idle longest
+        assert two.post(result(two.open_call, "1")).status_code == 404
+        one.post(repeated)
+        assert threads.become(2)
+        assert calls(one.post(repeated)) == [("look_up", {"word": "a"})]
+
+
+# Planners
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (
+            'text = """\n```json\n{"a": 1}\n```\n"""\nfinal_return_value = text.strip()',
+            '```json\n{"a": 1}\n```',
+        ),
+        ("Here it is:\n```python\n'in prose'\n```\nDone.", "in prose"),
+        ("```\n'fenced'\n```", "fenced"),
+    ],
+    ids=["program", "prose", "fenced"],
+)
+def test_a_fence_within_a_program_is_a_text_of_the_program(
+    begin: Begin, answer: str, expected: str
+) -> None:
+    assert value(begin({"text": answer}).say()) == expected
+
+
+def test_a_step_that_succeeded_is_remembered_though_its_text_had_failed_before(
+    begin: Begin,
+) -> None:
+    fsm = {"enable_multistep_planning": True, "detect_tool_errors": "regex"}
+    dialog = begin(KEPT, KEPT, "final_return_value = found", "'next'", config={"fsm": fsm})
+    dialog.say("One")
+    dialog.answer("Error: once")
+    assert value(dialog.answer("2")) == 2
+    dialog.say("Two")
+    assert dialog.planner.prompts[-1].count(KEPT) == 1
+
+
+# Results whose labels must not get lost
+
+SECRET_GOES_NOWHERE = """
+tool "look_up" { session after { when @result.tags overlaps {"secret"} { @session.tags |= {"secret"}; } } }
+tool "send" { must deny when @session.tags overlaps {"secret"}; }
+"""
+
+
+@pytest.mark.parametrize("ids", ["12", "11"], ids=["own ids", "the same id twice"])
+@pytest.mark.parametrize("order", [("look_up", "send"), ("send", "look_up")])
+def test_a_single_llm_session_takes_every_result_of_a_history_under_the_tool_that_was_called(
+    serve: Serve, ids: str, order: tuple[str, str]
+) -> None:
+    api = serve(script=[{"tool_calls": [{"name": "send", "arguments": {"word": "x"}}]}])
+    contents = {"look_up": json.dumps(WRAPPER), "send": "sent"}
+    history: list[Message] = []
+    for call_id, name in zip(ids, order, strict=True):
+        history += [words(f"Now {name}"), calling(call_id, name), result(call_id, contents[name])]
+    sent = {"X-Policy": json.dumps({"codes": {"code": SECRET_GOES_NOWHERE}})}
+    reply = api.chat(*history, tools=TOOLS, headers=sent)
+    assert "denied" in said(reply)["refusal"]
+
+
+def calling(call_id: str, name: str) -> Message:
+    function = {"name": name, "arguments": "{}"}
+    call = {"id": call_id, "type": "function", "function": function}
+    return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        "Exit code: 2\nOutput:\nno such file",
+        {"output": "no such file", "metadata": {"exit_code": 2}},
+    ],
+)
+@pytest.mark.parametrize("wraps", [False, True])
+def test_results_of_codex_are_the_same_with_labels_and_without(
+    begin: Begin, returned: str | Json, wraps: bool
+) -> None:
+    config = {"fsm": {"tool_result_transform": "codex"}}
+    dialog = begin(f"{KEPT}final_return_value = found", config=config)
+    dialog.say()
+    content: Any = {**WRAPPER, "value": returned, "output": 1, "metadata": {}}
+    if not wraps:
+        content = returned
+    reply = dialog.answer(content if isinstance(content, str) else json.dumps(content))
+    assert value(reply) == {"exit_code": 2, "output": "no such file"}
+    tags = ended(reply)["final_return_value"]["meta"]["tags"]
+    assert ("secret" in tags) is wraps
+
+
+def test_an_exit_code_beyond_all_size_is_text_and_fails_no_request(begin: Begin) -> None:
+    text = f"Exit code: {'9' * 5000}\nOutput:\nno such file"
+    config = {"fsm": {"tool_result_transform": "codex"}}
+    dialog = begin(f"{KEPT}final_return_value = found", config=config)
+    dialog.say()
+    assert value(dialog.answer(text)) == text
+
+
+# What is on the quiet
+
+
+def test_a_mode_of_a_classifier_that_is_not_known_is_said_to_be_so(
+    begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    dialog = begin("'done'")
+    classifier = {"name": "toxicity_filter", "mode": "strickt"}
+    features = {"agent_arch": "dual-llm", "content_classifiers": [classifier]}
+    sent = {"X-Features": json.dumps(features)}
+    assert value(dialog.send(words("Go"), headers=sent)) == "done"
+    assert "`strickt`" in caplog.text
+    assert "0.5" in caplog.text
+
+
+def test_threads_of_expired_sessions_end_with_the_next_request_of_any_kind(
+    http: httpx.Client,
+) -> None:
+    now = [0.0]
+    store = MemorySessions(max_idle=10, clock=lambda: now[0])
+    rules = [{"when": {"role": "planner"}, "program": KEPT}]
+    threads = Threads()
+    with LocalServer(script=rules, store=store) as server:
+        api = Api(server, http, key="sq-test")
+        for _ in range(3):
+            Dialog(api, "any/model", Teller("planner")).say()
+        assert threads.become(3)
+        now[0] = 11
+        assert api.chat("Hello").status_code == 200
+        assert threads.become(0)
+
+
+MESSAGES = "/control/chat/v1/messages"
+IMAGE = {
+    "type": "image",
+    "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="},
+}
+
+
+@pytest.mark.parametrize("text", ["a picture", "42"])
+def test_an_image_beside_text_is_not_lost_whatever_the_text_is(begin: Begin, text: str) -> None:
+    body = pictured(begin(f"{KEPT}final_return_value = len(found)"), text)
+    assert body["final_return_value"]["value"] == 2
+
+
+def test_a_wrapper_beside_an_image_is_refused(begin: Begin) -> None:
+    body = pictured(begin(f"{KEPT}final_return_value = found"), json.dumps(WRAPPER))
+    assert body["error"]["code"] == "tool_result_refused"
+
+
+def pictured(dialog: Dialog, text: str) -> dict[str, Any]:
+    """How a turn over Messages ends whose tool returns a text and an image."""
+    arguments = dialog.arguments(path=MESSAGES)
+    schema = {"type": "object", "properties": {"word": {"type": "string"}}}
+    base = {
+        "model": arguments["json"]["model"],
+        "max_tokens": 100,
+        "tools": [{"name": "look_up", "input_schema": schema}],
+    }
+
+    def send(*messages: Any) -> Any:
+        body = {**base, "messages": messages}
+        reply = dialog.api.http.post(**{**arguments, "json": body})
+        assert reply.status_code == 200, reply.text
+        return reply.json()["content"]
+
+    asked: Message = {"role": "user", "content": "Go"}
+    called = send(asked)
+    (call,) = (block for block in called if block["type"] == "tool_use")
+    returned = {
+        "type": "tool_result",
+        "tool_use_id": call["id"],
+        "content": [{"type": "text", "text": text}, IMAGE],
+    }
+    said_ = {"role": "assistant", "content": called}
+    (last,) = send(asked, said_, {"role": "user", "content": [returned]})
+    body: dict[str, Any] = json.loads(last["text"])
+    return body
