@@ -3,6 +3,9 @@
 httpcore takes a limit per operation, so a server that sends a byte now and then keeps a call alive
 for ever. Here each read and write gets the rest of the call's time instead. A connection carries
 one request at a time (HTTP/1.1), so its backend can hold that request's deadline.
+
+httpcore writes head and body of a request one after the other. Here the head waits for the body,
+and both leave in one write: a system call costs more than all that is done with a short request.
 """
 # ruff: noqa: ASYNC109  # the signatures are those of httpcore, which passes limits as `timeout`
 
@@ -17,6 +20,7 @@ import httpcore
 from langchain_sequrity.transport.timeouts import Deadline
 
 _NO_DEADLINE = Deadline()
+_END_OF_HEAD = b"\r\n\r\n"
 _KEEPALIVE = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),)  # a turn may be silent for minutes
 
 
@@ -66,14 +70,21 @@ class _Stream(httpcore.NetworkStream):
     def __init__(self, inner: httpcore.NetworkStream, backend: Backend) -> None:
         self._inner = inner
         self._backend = backend
+        self._head = b""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._head:
+            self.write(b"", timeout)
         left = self._backend.deadline.bounded(timeout, httpcore.ReadTimeout)
         return self._inner.read(max_bytes, left)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if not self._head and buffer.endswith(_END_OF_HEAD):
+            self._head = buffer
+            return
+        waiting, self._head = self._head, b""
         left = self._backend.deadline.bounded(timeout, httpcore.WriteTimeout)
-        self._inner.write(buffer, left)
+        self._inner.write(waiting + buffer, left)
 
     def close(self) -> None:
         self._inner.close()
@@ -118,14 +129,21 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
     def __init__(self, inner: httpcore.AsyncNetworkStream, backend: AsyncBackend) -> None:
         self._inner = inner
         self._backend = backend
+        self._head = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._head:
+            await self.write(b"", timeout)
         left = self._backend.deadline.bounded(timeout, httpcore.ReadTimeout)
         return await self._inner.read(max_bytes, left)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if not self._head and buffer.endswith(_END_OF_HEAD):
+            self._head = buffer
+            return
+        waiting, self._head = self._head, b""
         left = self._backend.deadline.bounded(timeout, httpcore.WriteTimeout)
-        await self._inner.write(buffer, left)
+        await self._inner.write(waiting + buffer, left)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
