@@ -22,6 +22,7 @@ from langchain_sequrity.headers import (
     ResponseFormatConfig,
     read_header,
 )
+from langchain_sequrity.headers.enforcement import engine_presets
 from langchain_sequrity.headers.policy import BranchingMetaPolicy, Presets
 from langchain_sequrity.labels import ALL, RESERVED_PREFIX, Labels
 from langchain_sequrity.local.refusals import refuse
@@ -125,7 +126,7 @@ def _configured(
             )
     dual_llm = always_dual or features.agent_arch == "dual-llm"
     presets = policy.presets or Presets()
-    engine_presets = _engine_presets(policy, presets, dual_llm=dual_llm)
+    presets_of_engine = engine_presets(policy, dual_llm=dual_llm)
     code = (policy.codes and policy.codes.code) or ""
     branching = presets.branching_meta_policy if policy.mode == "custom" and dual_llm else None
     screen = Screen.from_features(features)
@@ -134,9 +135,9 @@ def _configured(
     prompt = config and config.prompt
     return Configuration(
         dual_llm=dual_llm,
-        engine=_engine(code, engine_presets),
-        presets=engine_presets,
-        has_policy=bool(code.strip()) or not engine_presets.default_allow,
+        engine=_engine(code, presets_of_engine),
+        presets=presets_of_engine,
+        has_policy=bool(code.strip()) or not presets_of_engine.default_allow,
         screen=screen,
         may_branch=_branching_rule(branching) if branching else None,
         is_strict=policy.mode == "strict",
@@ -163,17 +164,6 @@ def _engine(code: str, presets: EnginePresets) -> Engine:
         return compile_policy(code, presets)
     except PolicySyntaxError as error:
         refuse(400, f"`codes` of `X-Policy` is no valid policy. {error}")
-
-
-def _engine_presets(policy: PolicyHeader, given: Presets, *, dual_llm: bool) -> EnginePresets:
-    blocked = given.llm_blocked_tag_enforcement_level or "hard"
-    return EnginePresets(
-        default_allow=given.default_allow is not False,
-        default_allow_hard=given.default_allow_enforcement_level == "hard",
-        fail_fast=policy.fail_fast is not False,
-        llm_blocked=None if given.enable_llm_blocked_tag is False else blocked,
-        non_executable_memory=dual_llm and given.enable_non_executable_memory is not False,
-    )
 
 
 def _limits(fsm: FsmConfig) -> Limits:

@@ -108,12 +108,13 @@ class Gate:
         return Checked(call, session, verdict, findings)
 
     def _decide(self, call: Call, session: Labels) -> Verdict:
+        """What all policies together say: the strongest denial, or else the first one's word."""
         verdict = self._engines[0].decide(call, session)
         for engine in self._engines[1:]:
-            if not verdict.allowed:
+            if _is_hard_denial(verdict):
                 break
             further = engine.decide(call, session)
-            if not further.allowed:
+            if _is_hard_denial(further) or (verdict.allowed and not further.allowed):
                 verdict = further
         return verdict
 
@@ -133,6 +134,10 @@ class Gate:
         result = Argument(seen.value, labels)
         labels, session = self._engines[0].after(call, result, session)
         return Taken(replace(result, labels=labels), session, seen.findings)
+
+
+def _is_hard_denial(verdict: Verdict) -> bool:
+    return not verdict.allowed and verdict.strength == "hard"
 
 
 def _placed(finding: Finding, names: Sequence[str]) -> Finding:

@@ -6,6 +6,7 @@ bare; its labels are the join of all labels in it.
 
 import base64
 import datetime as dt
+import json
 import math
 import reprlib
 from collections.abc import Callable
@@ -113,7 +114,9 @@ def _outside(machine: Machine, value: Value, depth: int) -> Any:
     form = as_form(value)
     if form is None:
         _refuse(TypeError, f"A value of type `{type_name(value)}` has no JSON form.")
-    return form.json_schema()
+    schema = form.json_schema()
+    machine.make_text(len(json.dumps(schema)))
+    return schema
 
 
 class _Formless(Exception):
@@ -156,7 +159,9 @@ def _key(machine: Machine, key: Value) -> str:
     return _refuse(TypeError, f"A key of type `{type_name(key)}` has no JSON form.")
 
 
-def _text(_: Machine, value: str, __: int) -> str:
+def _text(machine: Machine, value: str, _: int) -> str:
+    # One text in many places is written as often as it stands there.
+    machine.make_text(len(value))
     if not value.isascii():
         try:
             value.encode()
@@ -165,7 +170,8 @@ def _text(_: Machine, value: str, __: int) -> str:
     return value
 
 
-def _integer(_: Machine, value: int, __: int) -> int:
+def _integer(machine: Machine, value: int, _: int) -> int:
+    machine.make_bits(value.bit_length())
     if value.bit_length() > _WIDEST_INTEGER:
         _refuse(ValueError, "An integer of that size has no JSON form.")
     return value
@@ -187,7 +193,7 @@ _FORMS: dict[type, Callable[[Machine, Any, int], Any]] = {
     int: _integer,
     float: _number,
     str: _text,
-    bytes: lambda _, value, __: base64.b64encode(value).decode(),
+    bytes: lambda machine, value, _: _text(machine, base64.b64encode(value).decode(), 0),
     dt.date: lambda _, value, __: value.isoformat(),
     dt.datetime: lambda _, value, __: value.isoformat(),
     dt.time: lambda _, value, __: value.isoformat(),

@@ -388,7 +388,7 @@ def _int(machine: Machine, value: Value = 0, base: Value = None) -> int:
     if isinstance(value, str | bytes):
         # A radix that is no power of two takes quadratic time; Python itself stops at 4300 digits.
         machine.make_bits(4 * len(value) if base in (2, 4, 8, 16, 32) else 0)
-        machine.work(len(value) >> 4)
+        machine.work(len(value) >> 6)
         return int(value) if base is None else int(value, base)
     return int(value) if base is None else int(value, base)
 
@@ -402,8 +402,9 @@ def _float(machine: Machine, value: Value = 0.0) -> float:
 def _power(machine: Machine, base: Value, exponent: Value, modulus: Value = None) -> Value:
     if modulus is None:
         return binary(machine, "**", base, exponent)
-    if isinstance(exponent, int):
-        machine.work(abs(exponent).bit_length())
+    if isinstance(exponent, int) and isinstance(modulus, int):
+        # One squaring a bit of the exponent: with numbers of full size this takes seconds.
+        machine.work(exponent.bit_length() * modulus.bit_length() ** 2 >> 16)
     return pow(base, exponent, modulus)
 
 

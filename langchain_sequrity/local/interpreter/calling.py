@@ -60,7 +60,7 @@ class Calling(Scoped):
                 if is_starred:
                     fresh, fresh_mark = collect(machine, code(frame))
                     items += [tag(item, fresh_mark) for item in fresh]
-                    machine.make_items(len(items), 8)
+                    machine.make_room(len(items))
                     mark = join(mark, fresh_mark)
                 else:
                     items.append(code(frame))

@@ -49,8 +49,6 @@ def class_statement(compiler: "Expressions", node: ast.ClassDef) -> Callable[[Fr
     """Compile a class statement to something that makes the type."""
     if not node.bases:
         refuse(node, "Plain classes are not supported. Derive from `BaseModel`, or use a dict.")
-    if any(isinstance(base, ast.Starred) for base in node.bases):
-        refuse(node, "`*` is not supported among the bases of a class.")
     bases = tuple(map(compiler.expression, node.bases))
     members = [member for line in node.body for member in _members(compiler, node.name, line)]
     description = ast.get_docstring(node) or ""

@@ -40,7 +40,6 @@ def compile_module(machine: Machine, tree: ast.Module) -> Callable[[], Value]:
         if block(None) is not None or result is None:
             return None
         machine.line = line
-        machine.work(1)
         return result(None)
 
     return run

@@ -20,6 +20,7 @@ from langchain_sequrity.local.interpreter.values import (
 
 Args = list[Value]
 Named = dict[str, Value]
+_NUMBERS = frozenset({int, float, bool})
 
 
 def hashable(machine: Machine, values: Args) -> tuple[list[Any], Mark]:
@@ -54,7 +55,7 @@ def update(machine: Machine, target: DictValue[Any, Value], source: Value) -> No
     if type(inner) is DictValue:
         merge(machine, target, source)
         return
-    for pair in machine.paced(iterate(machine, source)):
+    for pair in iterate(machine, source):
         machine.work(1)
         items, pair_mark = collect(machine, pair)
         if len(items) != 2:  # noqa: PLR2004 - a pair
@@ -79,8 +80,7 @@ def store_key(
     """`target[key] = value`; the key's labels become the dict's."""
     (bare,), key_mark = hashable(machine, [key])
     machine.make_items(1, 100)
-    if len(target) >= machine.limits.items:
-        machine.exhaust("items", machine.limits.items)
+    machine.make_room(len(target) + 1)
     target[bare] = value
     machine.mark(target, join(mark, key_mark))
 
@@ -102,10 +102,12 @@ def order(machine: Machine, items: list[Value], named: Named) -> tuple[list[int]
 
 
 def _pay_for_comparisons(machine: Machine, keys: list[Value]) -> None:
-    """Pay for sorting: each round looks at all keys, which they paid for once so far."""
-    for _ in range(len(keys).bit_length()):
-        machine.work(len(keys))
-        machine.bare_all(keys)
+    """Pay for sorting: each round looks at all keys, and whoever took them bare paid for one."""
+    rounds = len(keys).bit_length()
+    machine.work(rounds * len(keys))
+    if not _NUMBERS.issuperset(map(type, keys)):
+        for _ in range(rounds):
+            machine.bare_all(keys)
 
 
 def in_place(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
@@ -120,9 +122,9 @@ def in_place(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
         return one
     if type(target) is SetValue:
         result, result_mark = take(binary(machine, symbol, one, other))
+        fresh = dict(result.items)
         target.items.clear()  # and not another dict: a loop over it has to notice
-        for item in machine.paced(result.items):
-            target.items[item] = None
+        target.items.update(fresh)
         machine.mark(target, result_mark)
         return one
     if type(target) is ListValue and symbol == "*":
@@ -136,6 +138,6 @@ def in_place(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
 def extend(machine: Machine, target: ListValue[Value], mark: Mark, source: Value) -> None:
     """Append all elements; each takes the source's labels, for a loop may be running over it."""
     elements, source_mark = collect(machine, source)
-    machine.make_items(len(target) + len(elements))
+    machine.make_room(len(target) + len(elements))
     target.extend([tag(element, source_mark) for element in elements])
     machine.mark(target, join(mark, source_mark))

@@ -51,10 +51,7 @@ class Expressions(Comprehensions, Calling):
 
     def expression(self, node: ast.expr) -> Code:
         """Compile any expression."""
-        method = _EXPRESSIONS.get(type(node))
-        if method is None:
-            refuse(node, f"`{type(node).__name__}` is not supported here.")
-        return method(self, node)
+        return EXPRESSIONS[type(node)](self, node)
 
     # -- names and constants
 
@@ -255,17 +252,17 @@ class Expressions(Comprehensions, Calling):
             (None if key is None else self.expression(key), self.expression(value))
             for key, value in zip(node.keys, node.values, strict=True)
         )
+        size = 100 * (len(pairs) + 1)
 
         def run(frame: Frame | None) -> Value:
             result: DictValue[Any, Value] = DictValue()
-            machine.charge(100)
+            machine.charge(size)
             for key, value in pairs:
                 if key is None:
                     merge(machine, result, value(frame))
                     continue
                 bare = key(frame)
                 if type(bare) is str:
-                    machine.charge(100)
                     result[bare] = value(frame)
                 else:
                     store_key(machine, result, None, bare, value(frame))
@@ -311,7 +308,7 @@ def _shown(machine: Machine, value: Value) -> Value:
     return tag(convert(machine, inner, None, ""), mark)
 
 
-_EXPRESSIONS: dict[type[ast.expr], Callable[[Any, Any], Code]] = {
+EXPRESSIONS: dict[type[ast.expr], Callable[[Any, Any], Code]] = {
     ast.Attribute: lambda self, node: self._attribute(node),
     ast.BinOp: lambda self, node: self._binary(node),
     ast.BoolOp: lambda self, node: self._boolean(node),

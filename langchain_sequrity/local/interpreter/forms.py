@@ -268,10 +268,10 @@ class Entries(Form):
             raise Misfit(msg)
         machine.make_items(len(inner), 100)
         result: DictValue[Any, Value] = DictValue()
-        for key in machine.paced(inner):
+        for key, item in inner.items():
             step = str(key) if isinstance(key, str | int) else "key"
             name = _read_at(step, self.key, machine, key, is_exact=is_exact)
-            result[name] = _read_at(step, self.value, machine, inner[key], is_exact=is_exact)
+            result[name] = _read_at(step, self.value, machine, item, is_exact=is_exact)
         machine.mark(result, mark)
         return result
 

@@ -34,7 +34,7 @@ MayBranch = Callable[[Labels], bool]
 CallTool = Callable[[str, dict[str, Value], int], Value]
 Event = Callable[[str, Callable[[], Any]], Any]
 K = TypeVar("K")
-_SLICE = 4096
+_SLICE = 1024
 _PACE = 64
 ITERATOR_SIZE = 1_600  # bytes of an iterator, with the generators in it
 _UNCOUNTED = 256  # work on less than this is paid for by the step that does it
@@ -131,10 +131,14 @@ class Machine:
     def make_items(self, count: int, each: int = 40) -> None:
         """Pay for a container with so many elements of so many bytes, before it is made."""
         if count > _UNCOUNTED:
-            if count > self.limits.items:
-                self.exhaust("items", self.limits.items)
+            self.make_room(count)
             self.work(count >> 3)
         self.charge(each * count + 80)
+
+    def make_room(self, count: int) -> None:
+        """End the run if a container would have so many elements; what they take is not paid."""
+        if count > self.limits.items:
+            self.exhaust("items", self.limits.items)
 
     def make_text(self, size: int) -> None:
         """Pay for a text or bytes of this size, before it is made."""
@@ -243,11 +247,11 @@ def _no_events(name: str, read: Callable[[], Any]) -> NoReturn:
 class _Walk:
     """One walk through a value."""
 
-    __slots__ = ("left", "machine", "mark", "open")
+    __slots__ = ("count", "machine", "mark", "open")
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.left = machine.limits.items
+        self.count = 0
         self.mark: Mark = None
         self.open: set[int] = set()
 
@@ -258,9 +262,8 @@ class _Walk:
         walk = _WALKS.get(type(value))
         if walk is None or id(value) in self.open:
             return value
-        self.left -= len(value)
-        if self.left < 0:
-            self.machine.exhaust("items", self.machine.limits.items)
+        self.count += len(value)
+        self.machine.make_room(self.count)
         self.machine.work(len(value) >> 3)
         self.open.add(id(value))
         result = walk(self, value)
@@ -298,9 +301,7 @@ class _Walk:
         self.mark = join(self.mark, value.labels)
         self.keys(value)
         items = self.items(value.values())
-        if items is None:
-            return value
-        return DictValue(zip(self.machine.paced(value), items, strict=True))
+        return value if items is None else DictValue(zip(value, items, strict=True))
 
     def set(self, value: SetValue) -> Value:
         self.mark = join(self.mark, value.labels)

@@ -54,8 +54,7 @@ Named = dict[str, Value]
 @method(1, 1)
 def _list_append(machine: Machine, target: Value, item: Value) -> None:
     inner, mark = take(target)
-    if len(inner) >= machine.limits.items:
-        machine.exhaust("items", machine.limits.items)
+    machine.make_room(len(inner) + 1)
     machine.charge(40)
     inner.append(item if machine.branch is None else tag(item, machine.branch))
     if mark is not None or machine.branch is not None:
@@ -215,7 +214,7 @@ def _dict_copy(machine: Machine, target: Value) -> Value:
 def _dict_fromkeys(machine: Machine, _: Value, keys: Value, value: Value = None) -> Value:
     items, mark = collect(machine, keys)
     made = make_set(machine, items, mark)
-    result: DictValue[Any, Value] = DictValue(dict.fromkeys(machine.paced(made.items), value))
+    result: DictValue[Any, Value] = DictValue(dict.fromkeys(made.items, value))
     result.labels = made.labels
     return result
 

@@ -166,7 +166,7 @@ def _fresh(machine: Machine, value: Value) -> Value:
         made = ListValue(_fresh(machine, item) for item in value)
     elif kind is DictValue:
         machine.make_items(len(value), 100)
-        made = DictValue((key, _fresh(machine, value[key])) for key in machine.paced(value))
+        made = DictValue((key, _fresh(machine, item)) for key, item in value.items())
     elif kind is SetValue:
         machine.make_items(len(value), 100)
         made = SetValue(dict(value.items))
@@ -203,7 +203,7 @@ def plain(machine: Machine, value: Value) -> Value:
         return tag(tuple(plain(machine, item) for item in inner), mark)
     if kind is DictValue:
         machine.make_items(len(inner), 100)
-        return tag(DictValue((k, plain(machine, inner[k])) for k in machine.paced(inner)), mark)
+        return tag(DictValue((k, plain(machine, item)) for k, item in inner.items()), mark)
     return value
 
 

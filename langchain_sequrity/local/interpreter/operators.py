@@ -200,21 +200,22 @@ def _pay(machine: Machine, sequence: Value, size: int) -> None:
 
 
 def _combine_sets(machine: Machine, symbol: str, left: SetValue, right: SetValue) -> Value:
-    """Combine two sets; their elements are looked up, and so paid for as in a comparison."""
     one, other = left.items, right.items
-    machine.bare_all([left, right])
     machine.make_items(len(one) + len(other), 100)
-    if symbol == "|":
-        return SetValue(dict.fromkeys(machine.paced(itertools.chain(one, other))))
-    if symbol == "&":
-        return SetValue(dict.fromkeys(item for item in machine.paced(one) if item in other))
-    if symbol == "-":
-        return SetValue(dict.fromkeys(item for item in machine.paced(one) if item not in other))
-    if symbol == "^":
-        first = [item for item in machine.paced(one) if item not in other]
-        second = [item for item in machine.paced(other) if item not in one]
-        return SetValue(dict.fromkeys(machine.paced([*first, *second])))
-    return _unsupported(machine, symbol, left, right)
+    keep = _MEMBERSHIP.get(symbol)
+    if keep is None:
+        return _unsupported(machine, symbol, left, right)
+    items = machine.paced(itertools.chain(one, other))
+    return SetValue(dict.fromkeys(item for item in items if keep(item in one, item in other)))
+
+
+# Whether an element stays, by whether it is in the one and in the other.
+_MEMBERSHIP: dict[str, Operator] = {
+    "|": operator.or_,
+    "&": operator.and_,
+    "-": operator.gt,
+    "^": operator.xor,
+}
 
 
 def fast_binary(machine: Machine, symbol: str) -> Operator:
@@ -343,8 +344,7 @@ def collect(machine: Machine, value: Value) -> tuple[list[Value], Mark]:
         for element in inner.source:
             machine.work(1)
             elements.append(element)
-            if len(elements) > machine.limits.items:
-                machine.exhaust("items", machine.limits.items)
+            machine.make_room(len(elements))
         machine.make_items(len(elements))
         return elements, join(mark, inner.labels)
     if kind not in ITERABLE:

@@ -51,7 +51,6 @@ def compile_pattern(machine: Machine, pattern: Any, flags: int = 0) -> "Pattern[
     if len(pattern) > machine.limits.pattern:
         machine.exhaust("pattern", machine.limits.pattern)
     _check_counts(machine, pattern)
-    machine.look_at_clock()  # to compile takes milliseconds
     allowed = regex.A | regex.I | regex.M | regex.S | regex.X | regex.U
     if not isinstance(flags, int) or flags & ~int(allowed):
         machine.fail(ValueError, "unknown flags")
@@ -79,15 +78,13 @@ def _timed(machine: Machine, run: Callable[[float], Any]) -> Any:
         # Never below 0, which `regex` would take for no limit at all.
         return run(min(longest, left))
     except TimeoutError:
-        if left < longest:
-            machine.exhaust("seconds", machine.limits.seconds)
-        machine.exhaust("regex_seconds", longest)
+        name = "regex_seconds" if longest <= left else "seconds"
+        machine.exhaust(name, getattr(machine.limits, name))
 
 
 def _search(method: str) -> Callable[..., Any]:
     def call(machine: Machine, pattern: Any, text: Any, flags: int = 0) -> Any:
         compiled = compile_pattern(machine, pattern, flags)
-        machine.work(len(text) >> 8)
         machine.charge(_MATCH_SIZE)
         return _timed(machine, lambda limit: getattr(compiled, method)(text, timeout=limit))
 
@@ -118,9 +115,6 @@ def _matches(machine: Machine, pattern: Any, text: Any, flags: int) -> "list[Mat
         for match in compiled.finditer(text, timeout=limit):
             matches.append(match)
             machine.charge(_MATCH_SIZE)
-            machine.work(1)
-            if len(matches) > machine.limits.items:
-                machine.exhaust("items", machine.limits.items)
         return matches
 
     result: list[Match[Any]] = _timed(machine, run)
@@ -187,10 +181,8 @@ def _replaced(  # noqa: PLR0917 - what `re.sub` takes
             fresh = replacement(match)
         except regex.error as error:
             raise RegexError(str(getattr(error, "msg", error))) from None
-        machine.look_at_clock()
         parts += [text[end : match.start()], fresh]
         end = match.end()
-        machine.make_text(len(parts[-2]) + len(fresh))
     parts.append(text[end:])
     machine.make_text(sum(map(len, parts)))
     return text[:0].join(parts)
@@ -215,7 +207,6 @@ def _escape(machine: Machine, text: Any) -> Any:
 
 
 def _group(machine: Machine, match: "Match[Any]", *which: Any) -> Any:
-    machine.make_items(len(which))
     _pay_for_groups(machine, match, *which or (0,))
     return match.group(*which)
 

@@ -10,6 +10,7 @@ from langchain_sequrity.local.interpreter.calls import (
 )
 from langchain_sequrity.local.interpreter.containers import (
     hashable,
+    in_place,
     make_set,
 )
 from langchain_sequrity.local.interpreter.machine import Machine
@@ -35,8 +36,7 @@ Named = dict[str, Value]
 def _set_add(machine: Machine, target: Value, item: Value) -> None:
     inner, mark = take(target)
     (bare,), item_mark = hashable(machine, [item])
-    if len(inner) >= machine.limits.items:
-        machine.exhaust("items", machine.limits.items)
+    machine.make_room(len(inner) + 1)
     machine.charge(100)
     inner.items[bare] = None
     machine.mark(inner, join(mark, item_mark))
@@ -93,16 +93,10 @@ def _set_copy(machine: Machine, target: Value) -> Value:
     return SetValue(dict(inner.items), mark)
 
 
-def _set_update(machine: Machine, args: Args, named: Named) -> Value:
+def _set_update(machine: Machine, args: Args, named: Named) -> None:
     del named
-    inner, mark = take(args[0])
     for source in args[1:]:
-        other = make_set(machine, *collect(machine, source))
-        machine.make_items(len(inner) + len(other), 1)
-        for item in machine.paced(other.items):
-            inner.items[item] = None
-        mark = join(mark, other.labels)
-    machine.mark(inner, mark)
+        in_place(machine, "|", args[0], make_set(machine, *collect(machine, source)))
 
 
 def _set_combined(symbol: str) -> Implementation:

@@ -45,10 +45,7 @@ class Statements(Trying):
 
     def statement(self, node: ast.stmt) -> Step:
         """Compile any statement."""
-        method = _STATEMENTS.get(type(node))
-        if method is None:
-            refuse(node, f"`{type(node).__name__}` is not supported here.")
-        return method(self, node)
+        return STATEMENTS[type(node)](self, node)
 
     def block(self, nodes: Sequence[ast.stmt]) -> Step:
         """Compile statements that follow each other."""
@@ -240,15 +237,11 @@ class Statements(Trying):
         return self.branching(run)
 
     def _while(self, node: ast.While) -> Step:
-        machine = self.machine
         test, body = self.test(node.test), self.block(node.body)
         otherwise = self.block(node.orelse)
 
         def run(frame: Frame | None) -> Signal | None:
             while test(frame):
-                machine.fuel -= 1
-                if machine.fuel < 0:
-                    machine.refuel()
                 signal = body(frame)
                 if signal is not None and signal is not CONTINUE:
                     return None if signal is BREAK else signal
@@ -264,9 +257,6 @@ class Statements(Trying):
 
         def run(frame: Frame | None) -> Signal | None:
             for value in elements(machine, source(frame)):
-                machine.fuel -= 1
-                if machine.fuel < 0:
-                    machine.refuel()
                 store(frame, value)
                 signal = body(frame)
                 if signal is not None and signal is not CONTINUE:
@@ -375,7 +365,7 @@ def _store_all(pairs: list[tuple[Store, Value]]) -> Step:
     return run
 
 
-_STATEMENTS: dict[type[ast.stmt], Callable[[Any, Any], Step]] = {
+STATEMENTS: dict[type[ast.stmt], Callable[[Any, Any], Step]] = {
     ast.AnnAssign: lambda self, node: self._annotated(node),
     ast.Assert: lambda self, node: self.asserting(node),
     ast.Assign: lambda self, node: self._assignment(node),

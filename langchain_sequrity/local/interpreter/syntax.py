@@ -40,6 +40,9 @@ _INSTEAD: dict[str, str] = {
     "TryStar": "`except*` is not supported. Use `except`.",
     "MatchClass": "Class patterns are not supported. Use `isinstance` in an `if`.",
     "TypeAlias": "`type` statements are not supported. Leave them out.",
+    "TypeVar": "Type parameters are not supported. Leave them out.",
+    "TypeVarTuple": "Type parameters are not supported. Leave them out.",
+    "ParamSpec": "Type parameters are not supported. Leave them out.",
     "TemplateStr": "t-strings are not supported. Use an f-string.",
 }
 _NO_NAMES: dict[str, str] = {
@@ -151,10 +154,8 @@ def refuse(node: ast.AST, reason: str) -> NoReturn:
 
 def _check_node(node: ast.AST) -> None:
     name = type(node).__name__
-    if name in _INSTEAD:
-        refuse(node, _INSTEAD[name])
     if not isinstance(node, ALLOWED):
-        refuse(node, f"`{name}` is not supported. Use simpler statements.")
+        refuse(node, _INSTEAD.get(name) or f"`{name}` is not supported. Use simpler statements.")
     check = _CHECKS.get(type(node))
     if check is not None:
         check(node)
@@ -202,15 +203,13 @@ def _check_constant(node: ast.Constant) -> None:
 def _check_function(node: ast.FunctionDef) -> None:
     if node.decorator_list:
         refuse(node.decorator_list[0], "Decorators are not supported. Call the function itself.")
-    if getattr(node, "type_params", None):
-        refuse(node, "Type parameters are not supported. Leave them out.")
     _check_identifier(node, node.name)
 
 
 def _check_class(node: ast.ClassDef) -> None:
     if node.decorator_list:
         refuse(node.decorator_list[0], "Decorators are not supported. Leave it out.")
-    if node.keywords or getattr(node, "type_params", None):
+    if node.keywords:
         refuse(node, "A class takes nothing but its bases here. Leave the rest out.")
     _check_identifier(node, node.name)
 

@@ -270,6 +270,13 @@ def test_a_policy_of_a_program_has_checks_only(stage: Stage, policy: str) -> Non
     assert Play(stage, program).run().value == "ToolError"
 
 
+def test_the_strongest_denial_of_all_policies_counts(stage: Stage) -> None:
+    policy = 'tool "send_mail" { should deny when to.value == "Eve"; }'
+    with pytest.raises(PolicyDenied) as caught:
+        Play(stage, NO_MAIL + "send_mail(to='Eve', text='hi')", policy=policy).run()
+    assert caught.value.checks[-1]["verdict"] == "hard_denied"
+
+
 def test_setting_a_policy_is_under_policy(stage: Stage) -> None:
     with pytest.raises(PolicyDenied):
         Play(stage, NO_MAIL, policy='tool "set_policy" { must deny always; }').run()

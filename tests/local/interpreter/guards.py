@@ -1,8 +1,8 @@
 """Takes away one guard at a time and looks for a hostile program that then ends otherwise.
 
 A guard is a statement of the interpreter that does nothing but check or pay: `machine.make_text(…)`
-before a text is made, `refuse(…)` in a check of the syntax. Each is removed in a copy of the
-package. `python -m tests.local.interpreter.guards` removes all of them, one after the other, and
+before a text is made, `refuse(…)` in a check of the syntax. An expression can be one too:
+`machine.paced(keys)`, which gives the same keys. Each is removed in a copy of the package. `python -m tests.local.interpreter.guards` removes all of them, one after the other, and
 runs the program that `witnesses.json` names for it; `--search` looks for one where none is named
 and writes it down.
 """
@@ -31,29 +31,50 @@ from tests.local.interpreter.victim import end_of
 PACKAGE = Path(langchain_sequrity.__file__).parent
 INTERPRETER = Path("local/interpreter")
 WITNESSES = Path(__file__).parent / "witnesses.json"
-_PAYMENTS = {"charge", "exhaust", "look_at_clock", "make_bits", "make_items", "make_text"}
-_CHECKS = {"check_encoding", "check_placement", "pay_for_search", "refuel", "refuse", "work"}
+_PAYMENTS = {
+    *("bare_all", "charge", "exhaust", "look_at_clock", "make_bits", "make_items", "make_room"),
+    *("make_text", "refuel", "work"),
+}
+_CHECKS = {"check_encoding", "check_placement", "pay_for_search", "refuse"}
+_WRAPPER = "paced"
 _TRIES = 15
+# Nothing notices that one of these is gone, for what stands before it holds as well. They stay for
+# the reason given.
+SECOND = {
+    "machine._Walk.keys: paced": (
+        "To look all keys of a table up takes no longer than to build it took, which was within the "
+        "limit; with the clock looked at, it takes none of the time beyond the limit."
+    ),
+}
 _PRIVATE = ("_check", "_pay", "_bounded")
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """One statement that can be removed.
+    """A piece of code that can be removed.
 
-    `name` says where it is in a way that survives edits elsewhere in the file.
+    `name` says where it is in a way that survives edits elsewhere in the file; `instead` is what
+    takes its place.
     """
 
     name: str
     module: str
-    line: int
-    end: int
-    indent: int
+    start: tuple[int, int]
+    end: tuple[int, int]
+    instead: str
 
     @property
     def lines(self) -> range:
         """Its lines."""
-        return range(self.line, self.end + 1)
+        return range(self.start[0], self.end[0] + 1)
+
+    def taken_from(self, text: str) -> str:
+        """The text of its module without it."""
+        lines = text.splitlines(keepends=True)
+        (first, left), (last, right) = self.start, self.end
+        before, after = lines[first - 1].encode()[:left], lines[last - 1].encode()[right:]
+        lines[first - 1 : last] = [f"{before.decode()}{self.instead}{after.decode()}"]
+        return "".join(lines)
 
 
 def guards() -> list[Guard]:
@@ -64,29 +85,38 @@ def guards() -> list[Guard]:
 
 def _guards_of(path: Path) -> Iterator[Guard]:
     counts: dict[str, int] = {}
-    for owner, node in _statements(ast.parse(path.read_text()), path.stem):
-        called = _called(node)
-        if called in _PAYMENTS | _CHECKS or called.startswith(_PRIVATE):
+    for owner, node in _nodes(ast.parse(path.read_text()), path.stem):
+        called, instead = _guarding(node)
+        if called:
             title = f"{owner}: {called}"
             counts[title] = counts.get(title, 0) + 1
             name = title if counts[title] == 1 else f"{title} ({counts[title]})"
-            yield Guard(name, path.name, node.lineno, node.end_lineno or 0, node.col_offset)
+            start, end = (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
+            yield Guard(name, path.name, start, end, instead)
 
 
-def _statements(node: ast.AST, owner: str) -> Iterator[tuple[str, ast.stmt]]:
+def _nodes(node: ast.AST, owner: str) -> Iterator[tuple[str, Any]]:
     for child in ast.iter_child_nodes(node):
         named = isinstance(child, ast.FunctionDef | ast.ClassDef)
         within = f"{owner}.{child.name}" if named else owner  # type: ignore[attr-defined]
-        if isinstance(child, ast.stmt):
-            yield owner, child
-        yield from _statements(child, within)
+        yield owner, child
+        yield from _nodes(child, within)
 
 
-def _called(node: ast.stmt) -> str:
-    """Name of the function that a statement calls, if it does nothing else."""
-    if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Call):
-        return ""
-    function = node.value.func
+def _guarding(node: ast.AST) -> tuple[str, str]:
+    """Name of the function that guards here, and what does the same without it."""
+    match node:
+        case ast.Expr(value=ast.Call(func=function)):
+            called = _name(function)
+            known = called in _PAYMENTS | _CHECKS or called.startswith(_PRIVATE)
+            return (called, "pass") if known else ("", "")
+        case ast.Call(func=function, args=[inner]) if _name(function) == _WRAPPER:
+            return _WRAPPER, ast.unparse(inner)
+        case _:
+            return "", ""
+
+
+def _name(function: ast.expr) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
@@ -97,9 +127,7 @@ def without(guard: Guard) -> Iterator[Observer]:
         copy = Path(folder) / PACKAGE.name
         shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
         path = copy / INTERPRETER / guard.module
-        lines = path.read_text().splitlines(keepends=True)
-        lines[guard.line - 1 : guard.end] = [" " * guard.indent + "pass\n"]
-        path.write_text("".join(lines))
+        path.write_text(guard.taken_from(path.read_text()))
         with Observer(Path(folder)) as observer:
             yield observer
 
@@ -160,7 +188,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="a part of the names of guards")
     parser.add_argument("--search", action="store_true", help="look for programs that notice")
     options = parser.parse_args()
-    chosen = [guard for guard in guards() if options.only in guard.name]
+    chosen = [g for g in guards() if options.only in g.name and g.name not in SECOND]
     known, tries = recorded(), candidates(chosen) if options.search else {}
     unnoticed = 0
     with Observer() as intact:

@@ -14,24 +14,26 @@ from pathlib import Path
 from typing import Any, Self
 
 from langchain_sequrity.local.interpreter import Limits
-from tests.local.interpreter.corpus.case import Case
+from tests.local.interpreter.corpus.case import Case, with_any_limits
 from tests.local.interpreter.victim import as_request
 
 SECONDS = 2.0
 MEGABYTES = 200.0
-_PATIENCE = 10.0  # a program is stopped then; on a busy machine 2 s of work can take that long
+_MOST = 4.0  # a program is stopped then: what it takes longer need not be known
+_PATIENCE = 60.0  # the same by the wall clock, for one that waits; a busy machine is slow
 _ROOT = Path(__file__).parents[3]
 _TICKS = os.sysconf("SC_CLK_TCK")
 _HOST_OBJECT = re.compile(
     r"\bat 0x[0-9a-f]+|<class '|<module |<frame |langchain_sequrity\.|/lib/python"
 )
-STRICT = Limits(steps=200_000, seconds=1.0, memory=40_000_000, calls=1_000)
+STRICT = Limits(steps=200_000, regex_seconds=0.2, memory=40_000_000, calls=1_000)
 """The default limits with fewer steps, calls and less memory, so that a thousand programs are over soon."""
 
 
-def limits_of(case: Case, limits: Limits = STRICT) -> Limits:
-    """The limits for one program."""
-    return limits if case.memory is None else replace(limits, memory=case.memory)
+def limits_of(case: Case) -> Limits:
+    """The strict limits for one program."""
+    memory, seconds = case.memory or STRICT.memory, case.seconds or STRICT.seconds
+    return replace(STRICT, memory=memory, seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +92,18 @@ class Observer:
         self.stop()
         self._folder.cleanup()
 
-    def faults(self, case: Case, limits: Limits = STRICT) -> list[str]:
+    def faults(self, case: Case) -> list[str]:
         """Run a program and say what is wrong with its end."""
-        faults = self.watch(case, limits).faults(case, self.canary)
-        return faults + [f"left {path.name}" for path in Path(self._folder.name).iterdir()]
+        return self.judge(case, self.run(case.program, limits_of(case)))
 
-    def watch(self, case: Case, limits: Limits = STRICT) -> Seen:
-        """Run a hostile program and measure it."""
-        return self.run(case.program, limits_of(case, limits))
+    def faults_in_use(self, case: Case) -> list[str]:
+        """Do the same with the limits that programs have in use."""
+        return self.judge(with_any_limits(case), self.run(case.program, Limits()))
+
+    def judge(self, case: Case, seen: Seen) -> list[str]:
+        """Say what is wrong with what was seen of a program."""
+        faults = seen.faults(case, self.canary)
+        return faults + [f"left {path.name}" for path in Path(self._folder.name).iterdir()]
 
     def run(self, program: str, limits: Limits = STRICT) -> Seen:
         """Run a program and measure it."""
@@ -109,14 +115,14 @@ class Observer:
         try:
             process.stdin.write(as_request(program, limits) + "\n")
             process.stdin.flush()
-            ready, _, _ = select.select([process.stdout], [], [], _PATIENCE)
-            line = process.stdout.readline() if ready else ""
+            is_over = _answers(process, used)
+            line = process.stdout.readline() if is_over else ""
         except BrokenPipeError:
-            line = ""
+            is_over, line = True, ""
         if not line:
             self.stop()
-            how = "crashed" if ready else "did not end"
-            return Seen(how, seconds=time.monotonic() - start)
+            how = "crashed" if is_over else "did not end"
+            return Seen(how, seconds=_MOST)
         # Time of the processor, for a machine that is busy with something else.
         spent = _cpu(process.pid)
         seconds = time.monotonic() - start if used is None or spent is None else spent - used
@@ -148,7 +154,10 @@ class Observer:
                 cwd=self._folder.name,
                 env=environment,
             )
-            self.run("1")  # what is only paid once is not the first program's
+            started = self._process
+            # What is only paid once is not the first program's.
+            assert self.run("1").ends == "gives", "The process for hostile programs does not start."
+            return started
         return self._process
 
     def stop(self) -> None:
@@ -157,6 +166,20 @@ class Observer:
         if process is not None:
             process.kill()
             process.communicate()
+
+
+def _answers(process: subprocess.Popen[str], used: float | None) -> bool:
+    """Wait for an answer or the end of a process, but not longer than a program may take."""
+    assert process.stdout is not None
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        ready, _, _ = select.select([process.stdout], [], [], 0.25)
+        if ready:
+            return True
+        spent = _cpu(process.pid)
+        if used is not None and spent is not None and spent - used > _MOST:
+            return False
+    return False
 
 
 def _cpu(pid: int) -> float | None:

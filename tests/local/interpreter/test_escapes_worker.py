@@ -101,10 +101,11 @@ def test_its_log_is_one_for_a_run_without_a_process(runs: list[WorkerRun]) -> No
 
 
 def test_a_log_of_something_else_is_an_error(runs: list[WorkerRun]) -> None:
-    log = worker(runs, "read(number=1)")
-    log.advance()
+    other = Run(parse("read(number=1)"), tools=TOOLS)
+    other.advance()
+    other.close()
     with pytest.raises(ReplayDiverged):
-        worker(runs, "read(number=2)", log=log.log).advance()
+        worker(runs, "read(number=2)", log=other.log).advance()
 
 
 def test_the_policy_is_asked_on_this_side(runs: list[WorkerRun]) -> None:
@@ -238,25 +239,36 @@ def test_a_process_that_cannot_be_started_is_an_error(
         worker(runs, "1").advance()
 
 
-@pytest.mark.parametrize("answer", [b"nonsense\n", b"[]\n", b"{}\n", b'{"step": {"step": "x"}}\n'])
+def taken_over(
+    runs: list[WorkerRun], folder: Path, monkeypatch: pytest.MonkeyPatch, says: str
+) -> WorkerRun:
+    """A run whose process is not ours: it starts as it has to and then says something else."""
+    script = folder / "python"
+    script.write_text(f"#!/bin/sh\necho '{{}}'\n{says}\n")
+    script.chmod(0o700)
+    monkeypatch.setattr("sys.executable", str(script))
+    return worker(runs, "1", may_branch=lambda _: True, patience=0.5)
+
+
+@needs_proc
+@pytest.mark.parametrize("answer", ["nonsense", "[]", "{}", '{"step": {"step": "x"}}'])
 def test_a_process_that_was_taken_over_and_talks_nonsense_is_an_exhausted_budget(
-    runs: list[WorkerRun], answer: bytes
+    runs: list[WorkerRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
-    run = worker(runs, "read(number=1)")
-    run.advance()
-    process = run._process
-    assert process is not None
-    assert process.stdout is not None
-
-    class Other:
-        def readline(self, _: int) -> bytes:
-            return answer
-
-        def close(self) -> None:
-            process_out.close()
-
-    process_out, process.stdout = process.stdout, Other()  # type: ignore[assignment]
-    end = run.advance(Labeled(1))
+    says = f"echo '{answer}'\nexec cat > /dev/null"
+    end = taken_over(runs, tmp_path, monkeypatch, says).advance()
     assert isinstance(end, Failed)
     assert end.kind == "budget"
     assert "sense" in end.message
+
+
+@needs_proc
+def test_a_process_that_was_taken_over_and_asks_for_ever_is_stopped(
+    runs: list[WorkerRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = '{"ask": {"producers": [], "consumers": ["*"], "tags": []}}'
+    says = f"while read line; do echo '{question}'; done"
+    end = taken_over(runs, tmp_path, monkeypatch, says).advance()
+    assert isinstance(end, Failed)
+    assert end.kind == "budget"
+    assert "within 0.5 s" in end.message

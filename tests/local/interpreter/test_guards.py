@@ -10,12 +10,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.local.interpreter.corpus.case import Case
-from tests.local.interpreter.guards import Guard, guards, recorded, witness
+from tests.local.interpreter.guards import SECOND, Guard, guards, recorded, witness
 from tests.local.interpreter.observer import Observer
 
 KNOWN = recorded()
-NOTICED = [guard for guard in guards() if guard.name in KNOWN]
-SAMPLE = random.Random(7).sample(NOTICED, 5)  # noqa: S311 - which ones does not matter
+GUARDS = guards()
+# Those that a limit of time witnesses are left to the long run: how long is too long depends on the
+# machine.
+STEADY = [g for g in GUARDS if g.name in KNOWN and KNOWN[g.name].seconds is None]
+SAMPLE = random.Random(7).sample(STEADY, 6)  # noqa: S311 - which ones does not matter
 
 
 @pytest.fixture(scope="module")
@@ -40,5 +43,5 @@ def test_a_program_that_goes_wrong_anyway_notices_nothing(intact: Observer) -> N
     assert witness(SAMPLE[0], [wrong], intact) is None
 
 
-def test_most_guards_have_a_program_that_notices() -> None:
-    assert len(NOTICED) > 100
+def test_every_guard_has_a_program_that_notices_or_a_reason() -> None:
+    assert {guard.name for guard in GUARDS} == KNOWN.keys() | SECOND.keys()

@@ -1,9 +1,13 @@
 """What programs can do, one construct at a time. `test_differential` compares with CPython."""
 
+import ast
 from typing import Any
 
 import pytest
 
+from langchain_sequrity.local.interpreter.expressions import EXPRESSIONS
+from langchain_sequrity.local.interpreter.statements import STATEMENTS
+from langchain_sequrity.local.interpreter.syntax import ALLOWED
 from tests.local.interpreter.running import failure, value
 
 
@@ -114,3 +118,13 @@ def test_exceptions_have_pythons_types(source: str, kind: str) -> None:
     step = failure(source)
 
     assert (step.kind, step.type) == ("exception", kind)
+
+
+def test_what_the_syntax_allows_is_what_can_be_compiled() -> None:
+    # The parts of an f-string and of a slice, and a star, stand within other expressions only.
+    assert set(STATEMENTS) == {kind for kind in ALLOWED if issubclass(kind, ast.stmt)}
+    assert set(EXPRESSIONS) == {kind for kind in ALLOWED if issubclass(kind, ast.expr)}
+
+
+def test_a_list_that_grows_by_one_element_at_a_time_pays_for_that_element() -> None:
+    assert value("x = []\nfor i in range(20_000):\n    x += [i]\nlen(x)") == 20_000

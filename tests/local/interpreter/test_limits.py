@@ -13,6 +13,7 @@ from langchain_sequrity.local.interpreter import (
     Run,
     parse,
 )
+from langchain_sequrity.local.interpreter.machine import Machine
 from tests.local.interpreter.running import TOOLS, drive, failure, finish, value
 
 SMALL = Limits(
@@ -79,6 +80,30 @@ def test_time_is_limited() -> None:
     step = failure("while True:\n    pass", limits=Limits(steps=10**12, seconds=0.05))
 
     assert "`seconds`" in step.message
+
+
+def test_time_that_other_threads_take_is_not_the_programs() -> None:
+    run = Run(parse("read('x')\n1"), tools=TOOLS, limits=Limits(seconds=0.2))
+    run.advance()
+    end = time.thread_time() + 0.4
+    while time.thread_time() < end:
+        pass
+
+    assert isinstance(run.advance(Labeled(1)), Finished)
+
+
+def test_a_search_has_no_more_time_than_is_left() -> None:
+    source = "import re\nre.search('(a|aa)+$', 'a' * 60 + 'b')"
+    step = failure(source, limits=Limits(seconds=0.05, regex_seconds=100.0))
+
+    assert "`seconds`" in step.message
+
+
+def test_a_program_that_is_told_to_stop_starts_no_search_without_limit() -> None:
+    machine = Machine.idle(Limits())
+    machine.stop()
+
+    assert machine.seconds_left == 0
 
 
 def test_calls_are_limited() -> None:

@@ -2,7 +2,6 @@
 
 import gc
 import json
-import threading
 import time
 from typing import Any
 
@@ -21,6 +20,7 @@ from langchain_sequrity.local.interpreter import (
     ToolFailure,
     parse,
 )
+from langchain_sequrity.local.interpreter.fiber import Fiber
 from tests.local.interpreter.running import OTHER, SECRET, TOOLS, drive, plain
 
 TWO_CALLS = (
@@ -32,15 +32,10 @@ def start(source: str, **options: Any) -> Run:
     return Run(parse(source), tools=TOOLS, **options)
 
 
-def threads() -> int:
-    return sum(thread.name == "interpreter" for thread in threading.enumerate())
-
-
-def wait_for_threads(count: int) -> None:
-    end = time.monotonic() + 5
-    while threads() > count and time.monotonic() < end:
-        time.sleep(0.005)
-    assert threads() <= count
+def fiber_of(run: Run) -> Fiber:
+    """Where a run waits; it does not keep the run itself alive."""
+    assert run._fiber is not None
+    return run._fiber
 
 
 def test_a_run_stops_at_each_call_and_goes_on_with_its_result() -> None:
@@ -92,11 +87,14 @@ def test_a_tool_that_fails_ends_a_program_that_does_not_catch_it() -> None:
 def test_a_parked_run_goes_on_where_it_was() -> None:
     run = start(TWO_CALLS)
     run.advance()
+    fibers = [fiber_of(run)]
     run.park()
     second = run.advance(Labeled("A", SECRET))
+    fibers.append(fiber_of(run))
     run.park()
     run.park()
     third = run.advance(Labeled("B"))
+    fibers.append(fiber_of(run))
     end = run.advance(Labeled(None))
 
     assert isinstance(second, ToolCall)
@@ -104,7 +102,7 @@ def test_a_parked_run_goes_on_where_it_was() -> None:
     assert plain(third) == {"to": "bob", "text": "A B"}
     assert isinstance(end, Finished)
     assert end.value == Labeled("AB", SECRET)
-    wait_for_threads(0)
+    assert [fiber.join(5) for fiber in fibers] == [True, True, True]
 
 
 def test_a_log_is_json_and_rebuilds_the_run_elsewhere() -> None:
@@ -228,26 +226,27 @@ def test_what_comes_in_is_copied() -> None:
 
 
 def test_closing_parking_and_forgetting_a_run_ends_its_thread() -> None:
-    wait_for_threads(0)
     runs = [start("for i in range(9):\n    sorted([1], key=lambda v: read('x'))") for _ in range(3)]
     for run in runs:
         run.advance()
-    assert threads() == 3
+    closed, parked, forgotten = map(fiber_of, runs)
+    assert [fiber.join(0) for fiber in (closed, parked, forgotten)] == [False, False, False]
     runs[0].close()
     runs[1].park()
-    wait_for_threads(1)
+    assert (closed.join(5), parked.join(5), forgotten.join(0)) == (True, True, False)
     runs.clear()
     del run
     gc.collect()
 
-    wait_for_threads(0)
+    assert forgotten.join(5)
 
 
 def test_finally_blocks_do_not_run_when_a_run_is_given_up() -> None:
     run = start("x = []\ntry:\n    read('x')\nfinally:\n    x.append(1)\n    read('y')")
     run.advance()
+    fiber = fiber_of(run)
     run.close()
-    wait_for_threads(0)
+    assert fiber.join(5)
 
     assert run.names()["x"].value == []
 

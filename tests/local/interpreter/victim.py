@@ -32,6 +32,7 @@ RESULTS: dict[object, Any] = {
     "dict": {str(number): number for number in range(20_000)},
     "text": "a" * 1_000_000,
     "number": [10**4_000] * 10,
+    "empty": {str(number): None for number in range(100)},
 }
 # What the interpreter itself does: it waits on a thread, and knows values that hold themselves.
 _HARMLESS = ("_thread.start_new_thread", "builtins.id")

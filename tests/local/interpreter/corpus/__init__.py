@@ -1,6 +1,7 @@
 """Hostile programs, one module per family."""
 
 from tests.local.interpreter.corpus import (
+    alone,
     bulk,
     classes,
     containers,
@@ -17,6 +18,7 @@ from tests.local.interpreter.corpus import (
 from tests.local.interpreter.corpus.case import Case
 
 FAMILIES: dict[str, list[Case]] = {
+    "alone": alone.CASES,
     "bulk": bulk.CASES,
     "classes": classes.CASES,
     "containers": containers.CASES,

@@ -1,6 +1,6 @@
 """What a hostile program is, and how it has to end."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Ending = Literal["refused", "budget", "fails", "exit", "gives", "ends"]
@@ -13,7 +13,7 @@ class Case:
     `says` is a part of what the end has to name: the reason of a refusal, the limit of a budget, the
     type of an exception. `tags` are on the value at the end, exactly. `known` names the kind of
     record that the idea comes from. `memory` is a limit for those that would else reach another one
-    first.
+    first; `seconds` is one for those that the clock alone stops.
     """
 
     name: str
@@ -24,6 +24,12 @@ class Case:
     tags: tuple[str, ...] = ()
     known: str = ""
     memory: int | None = None
+    seconds: float | None = None
+
+
+def with_any_limits(case: Case) -> Case:
+    """What holds for it whatever the limits are: one that none of them stops has to end itself."""
+    return replace(case, ends="ends", says="") if case.ends == "budget" else case
 
 
 def refused(name: str, program: str, says: str = "not supported", *, known: str = "") -> Case:
@@ -36,9 +42,19 @@ def budget(name: str, program: str, limit: str = "", *, known: str = "") -> Case
     return Case(name, program, "budget", limit and f"`{limit}`", known=known)
 
 
+def outlasts(name: str, program: str, *, seconds: float = 0.25, known: str = "") -> Case:
+    """It is stopped by the clock and nothing else."""
+    return Case(name, program, "budget", "`seconds`", known=known, seconds=seconds)
+
+
 def hoards(name: str, program: str) -> Case:
     """It keeps what it makes, a little at a time."""
     return Case(name, program, "budget", "`memory`", memory=2_000_000)
+
+
+def costs(name: str, program: str, memory: int) -> Case:
+    """It asks for more memory than this, most of it in one kind of operation."""
+    return Case(name, program, "budget", "`memory`", memory=memory)
 
 
 def overflows(name: str, program: str, *, known: str = "") -> Case:

@@ -1,6 +1,6 @@
 """Types, classes and rows that are put together in a loop, and work that no step counts."""
 
-from tests.local.interpreter.corpus.case import Case, budget, fails, hoards
+from tests.local.interpreter.corpus.case import Case, budget, fails, hoards, outlasts
 
 MODEL = "from pydantic import BaseModel\n"
 LOOP = "for i in range(60):\n    "
@@ -106,10 +106,15 @@ CASES: list[Case] = [
         "import json\njson.dumps([1] * 190_000, separators=('a' * 1_900, ':'))",
         "text",
     ),
-    budget("a long text made a float in a loop", "x = '1' * 1_900_000\nwhile True:\n    float(x)"),
+    budget(
+        "a long text made a float in a loop",
+        "x = '1' * 1_900_000\nwhile True:\n    float(x)",
+        "steps",
+    ),
     budget(
         "a long text made an integer in a loop",
         "x = 'z' * 1_900_000\nwhile True:\n    try:\n        int(x, 36)\n    except ValueError:\n        pass",
+        "steps",
     ),
     budget(
         "letters stripped that are many",
@@ -131,7 +136,7 @@ CASES: list[Case] = [
         "long texts that differ at the end looked for",
         "x = ('a' * 1_000_000,) * 1_000\ny = 'a' * 999_999 + 'b'\nwhile True:\n    y in x",
     ),
-    budget(
+    outlasts(
         "colliding keys compared in a loop",
         "m = 2 ** 61 - 1\nx = {i * m: 1 for i in range(3_000)}\ny = {i * m: 1 for i in range(3_000)}\nwhile True:\n    x == y",
         known="hash collisions",
