@@ -27,9 +27,11 @@ serve: $(READY)  ## Run the local server in the foreground
 test: $(READY)  ## Run all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-long: $(READY)  ## The long runs: differential tests and guards, in full numbers
+long: $(READY)  ## The long runs: differential tests, escapes and guards, in full numbers
 	$(BIN)/python -m tests.sqrt.differential --count 20000
 	$(BIN)/python -m tests.local.interpreter.differential --count 5000
+	$(BIN)/python -m tests.local.interpreter.escapes
+	$(BIN)/python -m tests.local.interpreter.escapes --limits default
 	$(BIN)/python -m tests.local.interpreter.guards
 
 lint: $(READY)  ## ruff, mypy strict, import layers

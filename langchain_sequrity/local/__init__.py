@@ -3,19 +3,16 @@
 Needs the extra `local`: `pip install "langchain-sequrity[local]"`.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from langchain_sequrity.errors import MissingExtra
 
-try:
+if TYPE_CHECKING:
     from langchain_sequrity.local.edge import RequestRecord
     from langchain_sequrity.local.script import Script
     from langchain_sequrity.local.server import LocalServer
     from langchain_sequrity.local.sessions import MemorySessions, Session, SessionStore
-except ModuleNotFoundError as error:
-    _name = (error.name or "").partition(".")[0]
-    if _name == "langchain_sequrity":
-        raise
-    _msg = f'`{_name}` is not installed. Run `pip install "langchain-sequrity[local]"`.'
-    raise MissingExtra(_msg) from None
 
 __all__ = [
     "LocalServer",
@@ -25,3 +22,40 @@ __all__ = [
     "Session",
     "SessionStore",
 ]
+
+# Imported at first use: a process that only runs a program does not wait for a web server.
+_HOME = {
+    "LocalServer": "server",
+    "MemorySessions": "sessions",
+    "RequestRecord": "edge",
+    "Script": "script",
+    "Session": "sessions",
+    "SessionStore": "sessions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562).
+
+    Raises:
+        MissingExtra: If something of the extra `local` is not installed.
+    """
+    home = _HOME.get(name)
+    if home is None:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    try:
+        value = getattr(import_module(f"{__name__}.{home}"), name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing == "langchain_sequrity":
+            raise
+        msg = f'`{missing}` is not installed. Run `pip install "langchain-sequrity[local]"`.'
+        raise MissingExtra(msg) from None
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Show the public names before they are imported."""
+    return sorted({*globals(), *__all__})

@@ -33,7 +33,7 @@ class Blocker:
 sys.meta_path.insert(0, Blocker())
 import langchain_sequrity.errors
 try:
-    import langchain_sequrity.local
+    from langchain_sequrity.local import LocalServer
 except langchain_sequrity.errors.MissingExtra as error:
     print(error)
 """
