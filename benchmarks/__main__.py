@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks import (
     construct,
     crowd,
+    graphs,
     growth,
     history,
     imports,
@@ -35,6 +36,7 @@ _CASES: dict[str, Callable[[str, Effort], list[Row]]] = {
     "construct": construct.measure,
     "policies": policies.measure,
     "programs": programs.measure,
+    "graphs": graphs.measure,
 }
 _PACKAGES = (
     "langchain-core",

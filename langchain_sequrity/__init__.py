@@ -3,8 +3,11 @@
 Chat models: `ChatSequrity`, `SequrityMessages`. What they send: `FeaturesHeader`, `PolicyHeader`,
 `ConfigHeader`. What comes back: `dual_llm_result` reads the verdict behind a message
 (`DualLLMResult`).
-Labels on tool results: `labeled_tool_result`, `Labels`. What can go wrong:
-`langchain_sequrity.errors`. The same API on this machine: `langchain_sequrity.local.LocalServer`.
+Graphs under policy: `LangGraphExecutor`, with `NodeOptions` and `FieldRouter`; `Trace` and
+`Progress` show its runs.
+Labels on tool results and node updates: `labeled_tool_result`, `with_labels`, `Labels`.
+What can go wrong: `langchain_sequrity.errors`.
+The same API on this machine: `langchain_sequrity.local.LocalServer`.
 """
 
 from importlib import import_module
@@ -12,8 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from langchain_sequrity.chat_models import ChatSequrity, SequrityMessages
+    from langchain_sequrity.graph.executor import LangGraphExecutor
+    from langchain_sequrity.graph.options import FieldRouter, NodeOptions
+    from langchain_sequrity.graph.progress import Progress
+    from langchain_sequrity.graph.trace import Trace
     from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
-    from langchain_sequrity.labels import Labels, labeled_tool_result
+    from langchain_sequrity.labels import Labels, labeled_tool_result, with_labels
     from langchain_sequrity.registration import register_init_chat_model
     from langchain_sequrity.wire.dual_llm import DualLLMResult, dual_llm_result
 
@@ -22,12 +29,18 @@ __all__ = [
     "ConfigHeader",
     "DualLLMResult",
     "FeaturesHeader",
+    "FieldRouter",
     "Labels",
+    "LangGraphExecutor",
+    "NodeOptions",
     "PolicyHeader",
+    "Progress",
     "SequrityMessages",
+    "Trace",
     "dual_llm_result",
     "labeled_tool_result",
     "register_init_chat_model",
+    "with_labels",
 ]
 
 # Imported at first use: a program that only wants the headers does not wait for the chat models.
@@ -36,12 +49,18 @@ _HOME = {
     "ConfigHeader": "headers",
     "DualLLMResult": "wire.dual_llm",
     "FeaturesHeader": "headers",
+    "FieldRouter": "graph.options",
     "Labels": "labels",
+    "LangGraphExecutor": "graph.executor",
+    "NodeOptions": "graph.options",
     "PolicyHeader": "headers",
+    "Progress": "graph.progress",
     "SequrityMessages": "chat_models",
+    "Trace": "graph.trace",
     "dual_llm_result": "wire.dual_llm",
     "labeled_tool_result": "labels",
     "register_init_chat_model": "registration",
+    "with_labels": "labels",
 }
 
 

@@ -4,6 +4,7 @@
 SequrityError (RuntimeError)
 ├── UsageError                   yours: a missing key, a wrong option, a pair that does not exist
 │   ├── MissingExtra             an optional dependency that is not installed
+│   ├── GraphNotSupported        a StateGraph, or a part of it, that cannot be a program
 │   └── PolicySyntaxError        a policy text that is not SQRT, or means nothing
 ├── ServiceError                 theirs: the service or the way to it
 │   ├── ConnectionFailed         [ModelConnectionError]  nothing was processed
@@ -75,6 +76,23 @@ class UsageError(SequrityError):
 
 class MissingExtra(UsageError):
     """An optional dependency is not installed; the text has the `pip install` line."""
+
+
+class GraphNotSupported(UsageError):
+    """A StateGraph does something that cannot be done under a policy; the text has the way out.
+
+    Attributes:
+        node: The node it is about, where there is one.
+        edge: Both ends of the edge it is about, or source and name of the conditional edge.
+    """
+
+    def __init__(
+        self, message: str, *, node: str | None = None, edge: tuple[str, str] | None = None
+    ) -> None:
+        """Build the error; the message already names node or edge."""
+        super().__init__(message)
+        self.node = node
+        self.edge = edge
 
 
 class PolicySyntaxError(UsageError):
@@ -256,6 +274,8 @@ class PolicyDenied(TurnFailed, ModelRefusalError):
 
     Attributes:
         tool: Name of the tool whose call was denied, or "not reported".
+        node: The node of a `LangGraphExecutor`'s graph behind the tool (of a router, the node that
+            it follows), or `None`.
         arguments: The call's arguments with their labels as the service words them, or `None`.
         rule: The rule that decided, or "not reported".
         reason: The reason in words, or "not reported".
@@ -268,6 +288,7 @@ class PolicyDenied(TurnFailed, ModelRefusalError):
         text: str,
         *,
         tool: str = "not reported",
+        node: str | None = None,
         arguments: Any = None,
         rule: str = "not reported",
         reason: str = "not reported",
@@ -279,6 +300,7 @@ class PolicyDenied(TurnFailed, ModelRefusalError):
         TurnFailed.__init__(self, text, **facts)
         self.raw_message = self.message
         self.tool = tool
+        self.node = node
         self.arguments = arguments
         self.rule = rule
         self.reason = reason

@@ -5,6 +5,9 @@ travel beside its text, in the artifact of the tool message: text is data that a
 mail can forge, an artifact is made by the tool's own code. Even so it is sealed, because some
 tools put what they fetched into the artifact. The seal's key comes from the environment, so that
 a conversation can be resumed from a checkpoint in another process; without one it is random.
+
+The labels of a node's update travel beside its items, on the dict itself, and need no seal: they
+go from the node's code straight to the executor.
 """
 
 import hashlib
@@ -103,6 +106,12 @@ def make_labels(
     )
 
 
+def _check_combine(combine: str) -> None:
+    if combine not in get_args(Combine):
+        msg = f"`combine` is one of `merge`, `replace`, `ignore`; got {combine!r}."
+        raise UsageError(msg)
+
+
 def labeled_tool_result(
     content: Any,
     *,
@@ -147,9 +156,7 @@ def labeled_tool_result(
             return labeled_tool_result("Hello", producers=["inbox"], tags=["untrusted"])
         ```
     """
-    if combine not in get_args(Combine):
-        msg = f"`combine` is one of `merge`, `replace`, `ignore`; got {combine!r}."
-        raise UsageError(msg)
+    _check_combine(combine)
     labels = make_labels(producers, consumers, tags).to_wire()
     return content, {
         _MARK: labels,
@@ -157,6 +164,88 @@ def labeled_tool_result(
         "seal": _seal(labels, combine),
         "artifact": artifact,
     }
+
+
+class LabeledUpdate(dict[str, Any]):
+    """A node's update and its labels: a dict like any other to whoever does not know it.
+
+    Attributes:
+        labels: Labels of everything in the update.
+        combine: How they combine with those of what the node read.
+    """
+
+    __slots__ = ("combine", "labels")
+
+    def __init__(
+        self,
+        update: Mapping[str, Any] | Iterable[tuple[str, Any]] = (),
+        labels: Labels | None = None,
+        combine: Combine = "merge",
+    ) -> None:
+        # `dataclasses.asdict`, and so the `repr` of a `Command`, builds dicts anew from pairs.
+        super().__init__(update)
+        self.labels = labels or Labels()
+        self.combine = combine
+
+    def copy(self) -> "LabeledUpdate":
+        """Copy with the labels."""
+        return LabeledUpdate(self, self.labels, self.combine)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle with the labels."""
+        return LabeledUpdate, (dict(self), self.labels, self.combine)
+
+    def __repr__(self) -> str:
+        """Show what it was made with."""
+        return f"with_labels({dict(self)!r}, {self.labels!r}, combine={self.combine!r})"
+
+
+def with_labels(
+    update: Mapping[str, Any],
+    *,
+    producers: Iterable[str] = (),
+    consumers: Iterable[str] = (ALL,),
+    tags: Iterable[str] = (),
+    combine: Combine = "merge",
+) -> LabeledUpdate:
+    """Label what a LangGraph node returns.
+
+    The labels hold for every field of the update, and `LangGraphExecutor` adds the node's name to
+    the producers. For plain LangGraph the result is the update and nothing else, so the same graph
+    runs without an executor. Works within `Command(update=…)` as well. Label last: a new dict that
+    is made of the result (`{**update}`, `update | more`) has no labels.
+
+    Args:
+        update: The state update; a dict.
+        producers: Names of the sources.
+        consumers: Names of those who may receive it; everyone by default.
+        tags: Marks for policies.
+        combine: `merge` with the labels of what the node read, `replace` them, or `ignore` these.
+
+    Returns:
+        A dict equal to the update, which carries the labels beside its items: nothing that stands
+        in the data can pass for a label.
+
+    Raises:
+        UsageError: For a reserved name, an unknown `combine`, or an update that is no dict.
+
+    Example:
+        ```python
+        from langchain_sequrity import with_labels
+
+
+        def read_inbox(state: dict) -> dict:
+            return with_labels({"mail": "Hello"}, producers=["inbox"], tags=["untrusted"])
+        ```
+    """
+    _check_combine(combine)
+    if not isinstance(update, Mapping):
+        msg = (
+            f"`with_labels` takes a node's update as a dict, not {type(update).__name__}. "
+            'Write `with_labels({"field": value}, …)`.'
+        )
+        raise UsageError(msg)
+    return LabeledUpdate(update, make_labels(producers, consumers, tags), combine)
 
 
 def read_artifact(artifact: Any) -> tuple[dict[str, list[str]], str] | None:

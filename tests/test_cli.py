@@ -85,10 +85,13 @@ def test_the_demo_runs_offline_and_answers_with_the_right_figures(tmp_path: Path
 
 def test_the_demo_shows_requests_calls_and_results_in_their_order(tmp_path: Path) -> None:
     output = run("demo", "--folder", str(tmp_path), "--question", "Which is the largest?").output
+    # The table of the trace, whose lines begin with box characters or end the output, is not meant.
+    output = output.partition("\nmail job: ")[0]
     labels = [line.split()[0] for line in output.splitlines() if line and not line[0].isspace()]
     exchange = ["request", "reply"]
     asks_to_mail = ["question", *exchange, "call", "result", *exchange]
-    assert labels[:-2] == [
+    steps = ["question", *["step"] * 5]
+    assert labels == [
         "input", "question",
         *exchange, "model", "call", "result",
         *exchange, "model", "call", "call", "call", "result", "result", "result",
@@ -97,6 +100,9 @@ def test_the_demo_shows_requests_calls_and_results_in_their_order(tmp_path: Path
         "policy",
         *asks_to_mail, "program", "call", *["labels"] * 3, "rule", "denied", "mail",
         *asks_to_mail, "call", "result", *exchange, "answer", "mail",
+        "policy",
+        *steps, "step", "step", "mail",
+        *steps, "step", "call", *["labels"] * 3, "rule", "denied", "mail",
     ]  # fmt: skip
     assert re.search(r"request  POST /control/chat/v1/chat/completions  session \w{8}…", output)
     assert 'call     query_packages  sql="SELECT count(*) AS packages' in output
@@ -106,7 +112,7 @@ def test_the_demo_can_be_run_again_in_the_same_folder(tmp_path: Path) -> None:
     results = [run("demo", "--folder", str(tmp_path)) for _ in range(2)]
     assert [result.exit_code for result in results] == [0, 0]
     assert len(list(tmp_path.glob("*.md"))) == 2
-    assert len(list(tmp_path.glob("outbox/*.eml"))) == 2
+    assert len(list(tmp_path.glob("outbox/*.eml"))) == 4
 
 
 def test_the_question_decides_what_is_answered(tmp_path: Path) -> None:
@@ -130,8 +136,9 @@ def test_a_live_demo_uses_the_key_and_shows_none(
     assert result.exit_code == 0, result.output
     assert_right_figures(result.output)
     assert {(record.path, record.model, record.status) for record in records} == {
-        ("/control/chat/openai/v1/chat/completions", model, 200)
-        for model in ("a/b", "a/b,a/b")  # under a policy, planner and data model
+        (f"/control/{kind}/openai/v1/chat/completions", model, 200)
+        # Under a policy there are a planner and a data model; a graph is its own plan.
+        for kind, model in (("chat", "a/b"), ("chat", "a/b,a/b"), ("lang-graph", "a/b,a/b"))
     }
     assert KEY not in result.output
     assert LLM_KEY not in result.output
@@ -181,7 +188,9 @@ def test_a_hostile_model_neither_leaves_the_folder_nor_reaches_the_terminal(tmp_
     answers = {"when": {"tool_result": ""}, "text": hostile}
     result = live(folder, [answers, {"text": hostile, "tool_calls": calls}])
     assert result.exit_code == 0, result.output
-    assert {path.name for path in tmp_path.rglob("*")} == {"reports", "outbox", "fine.md"}
+    # The mail is that of the last act, whose graph asks no model.
+    written = {"reports", "outbox", "fine.md", "mail-1.eml"}
+    assert {path.name for path in tmp_path.rglob("*")} == written
     assert not {char for char in result.output if not char.isprintable()} - {"\n"}
     assert r"answer   [bold]\x1b]8;;http://evil\x07\u202e\r" in result.output
 

@@ -22,6 +22,12 @@ def blocks(text: str) -> list[str]:
     ]
 
 
+def run(code: str, file: Path) -> None:
+    """Run code from a file, where its functions find their source, as a graph's nodes need it."""
+    file.write_text(code)
+    exec(compile(code, str(file), "exec"), {"__name__": file.stem})  # noqa: S102 - our own pages
+
+
 def pages() -> Iterator[Path]:
     yield ROOT / "README.md"
     yield from sorted((ROOT / "docs").glob("*.md"))
@@ -30,9 +36,8 @@ def pages() -> Iterator[Path]:
 @pytest.mark.parametrize(
     "page", [page for page in pages() if blocks(page.read_text())], ids=lambda p: p.name
 )
-def test_the_code_of_a_page_runs_from_top_to_bottom(page: Path) -> None:
-    code = "\n".join(blocks(page.read_text()))
-    exec(compile(code, page.name, "exec"), {"__name__": "page"})  # noqa: S102 - our own pages
+def test_the_code_of_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
+    run("\n".join(blocks(page.read_text())), tmp_path / f"{page.stem}.py")
 
 
 def docstrings() -> Iterator[tuple[str, str]]:
@@ -47,8 +52,8 @@ def docstrings() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(
     "code", [c for _, c in docstrings()], ids=[name for name, _ in docstrings()]
 )
-def test_the_example_of_a_docstring_runs(code: str) -> None:
-    exec(compile(code, "example", "exec"), {"__name__": "example"})  # noqa: S102 - as above
+def test_the_example_of_a_docstring_runs(code: str, tmp_path: Path) -> None:
+    run(code, tmp_path / "example.py")
 
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

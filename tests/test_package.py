@@ -17,12 +17,18 @@ PUBLIC = [
     "ConfigHeader",
     "DualLLMResult",
     "FeaturesHeader",
+    "FieldRouter",
     "Labels",
+    "LangGraphExecutor",
+    "NodeOptions",
     "PolicyHeader",
+    "Progress",
     "SequrityMessages",
+    "Trace",
     "dual_llm_result",
     "labeled_tool_result",
     "register_init_chat_model",
+    "with_labels",
 ]
 
 

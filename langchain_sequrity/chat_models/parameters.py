@@ -213,6 +213,17 @@ class Parameters(BaseChatModel):
         self._ready()
         return self
 
+    # For the rest of the package
+
+    @property
+    def prepared(self) -> State:
+        """Connection, format and fields of the body, as every turn of the model uses them."""
+        return self._ready()
+
+    def sender(self) -> "Transport":
+        """What sends the model's calls; its connections are the model's."""
+        return self._transport()
+
     # State that is made of the fields
 
     def _format(self) -> tuple[Format, WireFormat]:

@@ -48,6 +48,10 @@ class WireFormat(Protocol):
         """Messages and parameters to a body."""
 
     @property
+    def write_results(self) -> Callable[[Sequence[tuple[str, str]]], list[dict[str, Any]]]:
+        """Ids of calls and written contents to messages of a body."""
+
+    @property
     def read_reply(self) -> Callable[[Reply, Describe], list[AIMessage]]:
         """A whole reply to messages."""
 

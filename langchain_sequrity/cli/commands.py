@@ -45,7 +45,9 @@ def demo(
 ) -> None:
     """Watch a LangGraph agent examine the installed Python packages.
 
-    It queries their metadata and writes a report. Without --live all of it happens on this
+    It queries their metadata and writes a report. Under a policy it is then asked to mail the
+    report to an address outside and to one inside, and the same job runs as a graph, once denied
+    and once allowed. Without --live all of it happens on this
     machine: a local server with a script as its model, no key, no network.
 
     With --live the question and the metadata that the agent asks for are sent to the service at

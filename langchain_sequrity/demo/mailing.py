@@ -115,6 +115,7 @@ def mail_report(
                     screen.message(message)
                     last = message
     except PolicyDenied as denied:
+        screen.block("program", denied.program or "(not reported)")
         screen.denial(denied)
         return None
     return last if isinstance(last, AIMessage) else None

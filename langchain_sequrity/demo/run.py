@@ -28,6 +28,8 @@ from langchain_sequrity.demo.packages import installed_packages, write_database
 from langchain_sequrity.demo.reports import ReportFolder
 from langchain_sequrity.demo.screen import Screen
 from langchain_sequrity.demo.sql import ReadOnlyDatabase
+from langchain_sequrity.demo.steps import POLICY as JOB_POLICY
+from langchain_sequrity.demo.steps import job_executor, run_job
 from langchain_sequrity.demo.tools import make_tools
 from langchain_sequrity.errors import TurnFailed, UsageError
 from langchain_sequrity.local import LocalServer
@@ -66,13 +68,20 @@ def run_demo(options: DemoOptions, console: "Console") -> None:
         answer = _follow(agent, options.question, screen)
         screen.outcome(answer, reports.written[-1] if reports.written else None)
         if reports.written:
-            _mail(options, model, reports, screen)
+            outbox = Outbox(_made(options.folder / "outbox"))
+            _mail(options, model, reports, outbox, screen)
+            _run_steps(options, model, database, outbox, screen)
         screen.hints(*_hints(model, live=options.live))
 
 
-def _mail(options: DemoOptions, model: ChatSequrity, reports: ReportFolder, screen: Screen) -> None:
+def _mail(
+    options: DemoOptions,
+    model: ChatSequrity,
+    reports: ReportFolder,
+    outbox: Outbox,
+    screen: Screen,
+) -> None:
     """The second act, twice: to an address outside, and to one inside."""
-    outbox = Outbox(_made(options.folder / "outbox"))
     tools = make_mail_tools(reports, outbox)
     planner = under_policy(model)
     screen.pause()
@@ -83,8 +92,31 @@ def _mail(options: DemoOptions, model: ChatSequrity, reports: ReportFolder, scre
         answer = mail_report(planner, tools, request_for(reports.written[-1], address), screen)
         if answer is not None:
             screen.fact("answer", answer.text)
-        mails = ", ".join(map(str, outbox.sent[before:])) or f"none to {address}"
-        screen.fact("mail", mails)
+        screen.fact("mail", _mails(outbox, before, address))
+
+
+def _run_steps(
+    options: DemoOptions,
+    model: ChatSequrity,
+    database: ReadOnlyDatabase,
+    outbox: Outbox,
+    screen: Screen,
+) -> None:
+    """The third act, twice: to the address inside, and to the one outside, with its trace."""
+    executor = job_executor(model, database, outbox)
+    screen.pause()
+    screen.block("policy", JOB_POLICY)
+    for address in (options.inside, options.outside):
+        screen.pause()
+        before = len(outbox.sent)
+        trace = run_job(executor, options.question, address, screen)
+        screen.fact("mail", _mails(outbox, before, address))
+    screen.pause()
+    screen.table(trace)
+
+
+def _mails(outbox: Outbox, before: int, address: str) -> str:
+    return ", ".join(map(str, outbox.sent[before:])) or f"none to {address}"
 
 
 def _made(folder: Path) -> Path:

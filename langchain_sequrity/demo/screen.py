@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
-from rich.console import Console
+from rich.console import Console, RichCast
 from rich.text import Text
 
 from langchain_sequrity.display import plain, rich_text
@@ -33,6 +33,7 @@ _STYLES = {
     "denied": "bold red",
     "rule": "bold red",
     "labels": "magenta",
+    "step": "yellow",
     "mail": "bold",
 }
 
@@ -88,9 +89,17 @@ class Screen:
         for line in lines[1:]:
             self._console.print(rich_text(" " * _LABEL_WIDTH + line), soft_wrap=True)
 
+    def step(self, name: str, written: Mapping[str, Any] | None) -> None:
+        """Print a step of a graph that is done, and what it wrote."""
+        self.fact("step", f"{name}  {_arguments(written or {})}".rstrip())
+
+    def table(self, table: RichCast) -> None:
+        """Print a table of this package's; what is in it was made safe there."""
+        self._end_text()
+        self._console.print(table)
+
     def denial(self, error: PolicyDenied) -> None:
-        """Print what was denied and why: the program, the call, its labels, and the rule."""
-        self.block("program", error.program or "(not reported)")
+        """Print what was denied and why: the call, its labels, and the rule."""
         arguments = error.arguments if isinstance(error.arguments, Mapping) else {}
         shown = {name: one["value"] for name, one in arguments.items()}
         self.fact("call", f"{error.tool}  {_arguments(shown)}".rstrip())

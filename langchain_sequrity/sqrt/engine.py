@@ -113,6 +113,17 @@ class Engine:
         self._run("after", call.tool, context)
         return context.result_labels, context.session
 
+    def depends_on_session(self, tool: str) -> bool:
+        """Whether calls of a tool may change the session's labels, or get labels that hang on them.
+
+        The session has labels only if some rule gives it any.
+        """
+        steps = self._rules_for(tool).steps
+        if steps["before"] or steps["after"]:
+            return True
+        changes = any(step.phase != "result" for entry in self._tools for step in entry.steps)
+        return changes and bool(steps["result"])
+
     def _votes(self, call: Call, session: Labels) -> Iterator[Vote]:
         context = self._context(call, session)
         if call.tool == DATA_MODEL_TOOL and self._presets.llm_blocked:

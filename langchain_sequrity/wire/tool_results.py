@@ -10,7 +10,7 @@ nothing (`docs/security.md`, rule 1).
 import re
 from typing import Any
 
-from langchain_sequrity.labels import Labels, read_artifact
+from langchain_sequrity.labels import Combine, Labels, read_artifact
 from langchain_sequrity.wire.json_text import dumps, loads
 
 _MARK = "is_sequrity_var"
@@ -35,6 +35,19 @@ def write_tool_result(content: str | list[Any], artifact: Any) -> str | list[Any
         return _wrap(content, *found)
     text = content if isinstance(content, str) else _joined(content)
     return _wrap(content, _NO_LABELS, "ignore") if _looks_wrapped(text) else content
+
+
+def write_labeled(value: str, labels: Labels, combine: Combine) -> str:
+    """Write the content of a result whose labels are the caller's own, not those of an artifact.
+
+    Args:
+        value: The value as JSON text.
+        labels: Its labels.
+        combine: How they combine with those of the arguments.
+    """
+    # The value is not parsed again: it may be long, and it was written here.
+    meta = dumps(labels.to_wire())
+    return f'{{"value":{value},"meta":{meta},"{_MARK}":true,"combine_meta":"{combine}"}}'
 
 
 def whole_results(content: str | list[Any]) -> tuple[list[dict[str, Any]], list[Any]]:

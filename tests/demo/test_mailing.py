@@ -115,9 +115,13 @@ def test_mails_never_replace_each_other(outbox: Outbox) -> None:
         outbox.send("a@example.com", "x", "x" * 2_000_000)
 
 
-def test_the_whole_demo_ends_with_one_mail_denied_and_one_written(tmp_path: Path) -> None:
+def test_each_act_of_the_demo_ends_with_one_mail_denied_and_one_written(tmp_path: Path) -> None:
     out = io.StringIO()
     run_demo(DemoOptions(folder=tmp_path), Console(file=out, width=400))
-    assert [path.name for path in (tmp_path / "outbox").iterdir()] == ["mail-1.eml"]
-    lines = out.getvalue().splitlines()
-    assert any(line.startswith("mail     none to press@elsewhere.example") for line in lines)
+    outbox = tmp_path / "outbox"
+    assert {path.name for path in outbox.iterdir()} == {"mail-1.eml", "mail-2.eml"}
+    mails = [line for line in out.getvalue().splitlines() if line.startswith("mail     ")]
+    none = "mail     none to press@elsewhere.example"
+    assert mails == [
+        none, f"mail     {outbox / 'mail-1.eml'}", f"mail     {outbox / 'mail-2.eml'}", none,
+    ]  # fmt: skip

@@ -69,6 +69,12 @@ def test_calls_and_results_are_shown_shortened(recorder: Recorder) -> None:
     assert len(result_line) < 300
 
 
+def test_a_step_shows_what_it_wrote(recorder: Recorder) -> None:
+    recorder.screen.step("plan", {"todo": ["a"]})
+    recorder.screen.step("wait", None)
+    assert recorder.text == 'step     plan  todo=["a"]\nstep     wait\n'
+
+
 def test_the_end_shows_the_report_and_the_whole_answer(recorder: Recorder) -> None:
     answer = "word " * 1_000
     recorder.screen.outcome(answer, Path("/tmp/reports/packages.md"))  # noqa: S108 - not opened
@@ -90,6 +96,7 @@ def test_nothing_shown_can_act_on_the_terminal(recorder: Recorder) -> None:
     screen.text(HOSTILE)
     screen.message(AIMessage(HOSTILE, tool_calls=[call]))
     screen.message(ToolMessage(HOSTILE, name=HOSTILE, tool_call_id="1"))
+    screen.step(HOSTILE, {HOSTILE: HOSTILE})
     screen.outcome(HOSTILE, Path("reports"))
     screen.hints(HOSTILE)
     assert not {char for char in recorder.text if not char.isprintable()} - {"\n"}

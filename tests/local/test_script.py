@@ -37,7 +37,7 @@ def ask(prompt: str | list[BaseMessage] = "Hello", **request: Any) -> ChatReques
 def answer(
     rules: Script | list[dict[str, Any]],
     request: ChatRequest | str = "Hello",
-    **context: str,
+    **context: Any,
 ) -> AIMessageChunk:
     script = rules if isinstance(rules, Script) else Script(rules)
     brain = ScriptBrain(script, DeterministicModel())

@@ -13,7 +13,11 @@ from langchain_sequrity.wire.chat_completions.to_client import (
     write_reply,
     write_stream,
 )
-from langchain_sequrity.wire.chat_completions.to_server import write_messages, write_request
+from langchain_sequrity.wire.chat_completions.to_server import (
+    write_messages,
+    write_request,
+    write_results,
+)
 
 TELLS_DUAL_LLM = True
 """Whether a reply of this format shows marks of a dual-LLM session (`docs/behaviour.md`, P2)."""
@@ -30,5 +34,6 @@ __all__ = [
     "write_messages",
     "write_reply",
     "write_request",
+    "write_results",
     "write_stream",
 ]

@@ -42,6 +42,18 @@ def write_request(messages: Sequence[BaseMessage], params: Mapping[str, Any]) ->
     return body
 
 
+def write_results(results: Sequence[tuple[str, str]]) -> list[Message]:
+    """Write tool results whose content is written already.
+
+    Args:
+        results: Id of the call and content, in the order of the calls.
+    """
+    return [
+        {"role": "tool", "content": content, "tool_call_id": call_id}
+        for call_id, content in results
+    ]
+
+
 def _function_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     """A function tool in the words of another format, in those of this one."""
     if "function" in tool or (function := read_function(tool)) is None:

@@ -14,7 +14,7 @@ from langchain_sequrity.wire.messages.to_client import (
     write_reply,
     write_stream,
 )
-from langchain_sequrity.wire.messages.to_server import write_messages, write_request
+from langchain_sequrity.wire.messages.to_server import write_messages, write_request, write_results
 
 TELLS_DUAL_LLM = False
 """Whether a reply of this format shows marks of a dual-LLM session (`docs/behaviour.md`, P2)."""
@@ -31,5 +31,6 @@ __all__ = [
     "write_messages",
     "write_reply",
     "write_request",
+    "write_results",
     "write_stream",
 ]

@@ -61,6 +61,19 @@ def write_request(messages: Sequence[BaseMessage], params: Mapping[str, Any]) ->
     return body
 
 
+def write_results(results: Sequence[tuple[str, str]]) -> list[Turn]:
+    """Write tool results whose content is written already.
+
+    Args:
+        results: Id of the call and content, in the order of the calls.
+    """
+    blocks = [
+        {"type": "tool_result", "tool_use_id": legal_id(call_id), "content": content}
+        for call_id, content in results
+    ]
+    return [{"role": "user", "content": blocks}]
+
+
 def write_messages(messages: Iterable[BaseMessage]) -> tuple[str | list[Block], list[Turn]]:
     """Write a conversation.
 

@@ -15,7 +15,7 @@ from langchain_sequrity.wire.responses.to_client import (
     write_error,
     write_reply,
 )
-from langchain_sequrity.wire.responses.to_server import write_input, write_request
+from langchain_sequrity.wire.responses.to_server import write_input, write_request, write_results
 
 TELLS_DUAL_LLM = False
 """Whether a reply of this format shows marks of a dual-LLM session (`docs/behaviour.md`, P2)."""
@@ -33,5 +33,6 @@ __all__ = [
     "write_input",
     "write_reply",
     "write_request",
+    "write_results",
     "write_stream",
 ]

@@ -41,6 +41,18 @@ def write_request(messages: Sequence[BaseMessage], params: Mapping[str, Any]) ->
     return body
 
 
+def write_results(results: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Write tool results whose content is written already.
+
+    Args:
+        results: Id of the call and content, in the order of the calls.
+    """
+    return [
+        {"type": "function_call_output", "call_id": call_id, "output": content}
+        for call_id, content in results
+    ]
+
+
 def write_input(messages: Iterable[BaseMessage]) -> list[Item]:
     """Write a conversation as items.
 

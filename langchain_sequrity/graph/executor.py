@@ -1,0 +1,191 @@
+"""`LangGraphExecutor`: a StateGraph that runs under policy."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from langgraph.graph import StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from langchain_sequrity.chat_models import ChatSequrity
+from langchain_sequrity.chat_models.base import SequrityChatModel
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.graph.calls import Calls
+from langchain_sequrity.graph.compiler import compile_graph
+from langchain_sequrity.graph.exchange import Exchange, History
+from langchain_sequrity.graph.explain import Explanation, explain
+from langchain_sequrity.graph.on_denied import read_on_denied
+from langchain_sequrity.graph.options import NodeOptions
+from langchain_sequrity.graph.pinning import pinned
+from langchain_sequrity.graph.reading import read_graph
+from langchain_sequrity.graph.requests import Requests
+from langchain_sequrity.graph.shell import build_shell, finish_shell
+from langchain_sequrity.graph.surface import Surface
+from langchain_sequrity.graph.threads import Threads
+from langchain_sequrity.graph.tools import ClientTools
+from langchain_sequrity.graph.views import Views
+from langchain_sequrity.wire.address import is_loopback
+
+
+class LangGraphExecutor(Surface):
+    """Runs a StateGraph under policy, exactly as LangGraph would run it.
+
+    The graph becomes a program that the service interprets; each node is a tool call that a policy
+    may deny before the node runs (`docs/langgraph.md`).
+
+    Args:
+        graph: A `StateGraph`, or a compiled one; it is not changed. A compiled graph's
+            checkpointer, store, cache, name and static interrupts are taken over.
+        model: Whose connection, policy and keys are used: a `ChatSequrity` or `SequrityMessages`.
+            Or the name of a model, with the arguments of `ChatSequrity` behind it.
+        nodes: Options of single nodes, by name.
+        history: Whether each request brings the whole conversation ("whole") or only the new
+            results and the session's id ("new"). "auto" is "new" where the service is the local
+            server, which is known to keep sessions, and "whole" elsewhere.
+        on_denied: What follows a denial. "raise": `PolicyDenied`. "interrupt": a soft denial is
+            offered to a human, as LangChain's human-in-the-loop middleware does it, and needs a
+            checkpointer; all others raise. "state:<field>": the run ends with the state so far and
+            `{tool, node, reason, rule, code}` in the field.
+        checkpointer: As in `StateGraph.compile`.
+        store: As in `StateGraph.compile`.
+        cache: As in `StateGraph.compile`.
+        name: Name of the graph in traces.
+        **connection: Arguments of `ChatSequrity`, where `model` is a name.
+
+    Raises:
+        GraphNotSupported: If the graph has something that cannot be run; it names node or edge,
+            reason and way out.
+        UsageError: If an option has no meaning.
+
+    Example:
+        ```python
+        from typing import TypedDict
+        from langgraph.graph import StateGraph
+        from langchain_sequrity import ChatSequrity, LangGraphExecutor
+        from langchain_sequrity.local import LocalServer
+
+
+        class State(TypedDict):
+            text: str
+
+
+        def shout(state: State):
+            return {"text": state["text"].upper()}
+
+
+        graph = StateGraph(State).add_sequence([shout]).set_entry_point("shout")
+        with LocalServer() as server:
+            model = ChatSequrity("any/model", base_url=server.base_url)
+            secure = LangGraphExecutor(graph, model)
+            assert secure.invoke({"text": "hi"}) == {"text": "HI"}
+        ```
+    """
+
+    def __init__(
+        self,
+        graph: StateGraph[Any, Any, Any, Any] | CompiledStateGraph[Any, Any, Any, Any],
+        model: SequrityChatModel | str,
+        *,
+        nodes: Mapping[str, NodeOptions] | None = None,
+        history: History | Literal["auto"] = "auto",
+        on_denied: str = "raise",
+        checkpointer: Any = None,
+        store: Any = None,
+        cache: Any = None,
+        name: str | None = None,
+        **connection: Any,
+    ) -> None:
+        spec = read_graph(graph)
+        self._model = _model_of(model, connection)
+        self._given, self._spec = graph, spec
+        self._options = dict(nodes or {})
+        self._rest = {"history": history, "on_denied": on_denied}
+        prepared = self._model.prepared
+        self._program = compile_graph(spec, self._options)
+        settings = pinned(prepared.settings)
+        if history == "auto":
+            host = urlsplit(settings.connection.base_url).hostname or ""
+            history = "new" if is_loopback(host) else "whole"
+        exchange = Exchange(settings, prepared.params, self._program, history)
+        tools = ClientTools(spec, self._program)
+        choice = read_on_denied(on_denied, spec)
+        requests = Requests(
+            spec, self._program, tools, exchange, self._model.sender, on_denied=choice
+        )
+        threads = Threads(spec, self._program, tools)
+        calls = Calls(spec, self._program, tools)
+        self._views = Views(calls.input_of)
+        compiled = build_shell(spec, self._program, threads, requests, calls).compile(
+            checkpointer=spec.checkpointer if checkpointer is None else checkpointer,
+            store=spec.store if store is None else store,
+            cache=spec.cache if cache is None else cache,
+            name=name or spec.name,
+        )
+        finish_shell(compiled, spec, calls)
+        compiled.interrupt_before_nodes = spec.interrupt_before
+        compiled.interrupt_after_nodes = spec.interrupt_after
+        self.__dict__.update(vars(compiled))
+
+    @property
+    def program(self) -> str:
+        """The program that the service runs."""
+        return self._program.text
+
+    def explain(self) -> Explanation:
+        """What became of the graph: tools, what they read and write, and how that is known.
+
+        Print it, show it in a notebook, or take `to_dict()`.
+        """
+        return explain(self._spec, self._program, self._options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what it was made of; the pickle of the model holds no keys."""
+        kept = {name: getattr(self, name) for name in _KEPT}
+        options = {"nodes": self._options, **self._rest}
+        return _restored, (type(self), self._spec.builder, self._model, options, kept)
+
+
+_KEPT = (
+    "checkpointer",
+    "store",
+    "cache",
+    "name",
+    "config",
+    "interrupt_before_nodes",
+    "interrupt_after_nodes",
+)
+
+
+def _restored(
+    kind: type[LangGraphExecutor],
+    builder: StateGraph[Any, Any, Any, Any],
+    model: SequrityChatModel,
+    options: Mapping[str, Any],
+    kept: dict[str, Any],
+) -> LangGraphExecutor:
+    return kind(builder, model, **options).copy(kept)
+
+
+def _model_of(model: SequrityChatModel | str, connection: Mapping[str, Any]) -> SequrityChatModel:
+    """The model, made if it is a name, and checked."""
+    if isinstance(model, str):
+        model = ChatSequrity(model, **connection)
+    elif not isinstance(model, SequrityChatModel):
+        msg = (
+            "`model` is a `ChatSequrity` or a `SequrityMessages`, whose connection is used, or the "
+            f"name of a model; got {type(model).__name__}."
+        )
+        raise UsageError(msg)
+    elif connection:
+        msg = (
+            f"`{next(iter(connection))}` is no option of the executor. If it is one of the model, "
+            "give it to the model; with a model's name in its place, it may stand here."
+        )
+        raise UsageError(msg)
+    if model.prepared.settings.connection.suffix == "responses":
+        msg = (
+            "A graph runs through chat/completions or messages: `/responses` has no endpoint for "
+            "programs. Give a `ChatSequrity` without `use_responses_api`."
+        )
+        raise UsageError(msg)
+    return model

@@ -1,0 +1,109 @@
+"""What a user says about single nodes and routers."""
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_sequrity.errors import UsageError
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class NodeOptions:
+    """How one node becomes a tool.
+
+    Attributes:
+        reads: State fields that the node reads; it gets these and no others. Default: found out.
+        writes: State fields that it may write; another one is an error. Default: found out.
+        tool_name: Name of the tool, as policies say it. Default: made from the node's name.
+        fuse_router: Run the routers after this node within its call. It saves a round trip; the
+            routing then carries the labels of all that node and routers read.
+        internal_tool: One of the service's own tools that is called in place of the node's code.
+            Its parameters are the fields in `reads`, its result goes to the one field in `writes`.
+
+    Example:
+        ```python
+        from langchain_sequrity import NodeOptions
+
+        options = {"send": NodeOptions(reads=["user", "summary"], writes=["status"])}
+        ```
+    """
+
+    reads: tuple[str, ...] | None
+    writes: tuple[str, ...] | None
+    tool_name: str | None
+    fuse_router: bool
+    internal_tool: str | None
+
+    def __init__(
+        self,
+        reads: Iterable[str] | None = None,
+        writes: Iterable[str] | None = None,
+        *,
+        tool_name: str | None = None,
+        fuse_router: bool = False,
+        internal_tool: str | None = None,
+    ) -> None:
+        """Keep what is given; a single string for `reads` or `writes` is refused."""
+        for name, given in (("reads", reads), ("writes", writes)):
+            if isinstance(given, str):
+                msg = f"`{name}` is a list of state fields, not one string. Write [{given!r}]."
+                raise UsageError(msg)
+        object.__setattr__(self, "reads", None if reads is None else tuple(reads))
+        object.__setattr__(self, "writes", None if writes is None else tuple(writes))
+        object.__setattr__(self, "tool_name", tool_name)
+        object.__setattr__(self, "fuse_router", fuse_router)
+        object.__setattr__(self, "internal_tool", internal_tool)
+
+
+class FieldRouter:
+    """A router that only looks a field up, so that the program can do it without a call.
+
+    Args:
+        field: State field whose value decides.
+        routes: Value → node (or END). Values are strings, integers, booleans or `None`.
+
+    Example:
+        ```python
+        from langchain_sequrity import FieldRouter
+
+        router = FieldRouter("needs_validation", {True: "validate", False: "run"})
+        assert router({"needs_validation": True}) == "validate"
+        # builder.add_conditional_edges("plan", router)
+        ```
+    """
+
+    def __init__(self, field: str, routes: Mapping[Any, str]) -> None:
+        """Refuse values that a program cannot compare."""
+        for value in routes:
+            if not isinstance(value, str | int | bool | None):
+                msg = (
+                    f"A `FieldRouter` compares strings, integers, booleans and None; {value!r} is "
+                    "none of them. Use a function as the router."
+                )
+                raise UsageError(msg)
+        self.field = field
+        self.routes: dict[Hashable, str] = dict(routes)
+        self.__name__ = f"by_{field}"
+
+    def __call__(self, state: Any) -> str:
+        """The node to go to: what plain LangGraph runs."""
+        has_keys = isinstance(state, Mapping)
+        value = state.get(self.field, _ABSENT) if has_keys else getattr(state, self.field, _ABSENT)
+        try:
+            return self.routes[value]
+        except (KeyError, TypeError):
+            raise no_route(self.field) from None
+
+    def __repr__(self) -> str:
+        """As it was written."""
+        return f"FieldRouter({self.field!r}, {self.routes!r})"
+
+
+def no_route(field: str) -> UsageError:
+    """The error for a value that a `FieldRouter` does not know."""
+    return UsageError(
+        f"The `FieldRouter` on `{field}` has no route for the field's value. Add the value to its "
+        "routes."
+    )

@@ -1,0 +1,294 @@
+"""The requests of a run: what the shell's `begin`, `drive`, `approve` and `deny` do."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.channels.base import BaseChannel
+from langgraph.errors import GraphRecursionError, InvalidUpdateError
+from langgraph.types import Command, Overwrite, Send, StreamWriter
+
+from langchain_sequrity.errors import (
+    BadReply,
+    NotFound,
+    PolicyDenied,
+    TurnFailed,
+)
+from langchain_sequrity.graph import _langgraph
+from langchain_sequrity.graph.approval import Approvals
+from langchain_sequrity.graph.denials import Denials
+from langchain_sequrity.graph.driving import Work, adriven, driven
+from langchain_sequrity.graph.entries import Asked
+from langchain_sequrity.graph.exchange import Answer, Ended, Exchange
+from langchain_sequrity.graph.failures import in_graph
+from langchain_sequrity.graph.journal import Journal, Round, Run, read_journal, read_latest
+from langchain_sequrity.graph.mirror import Settled, settled
+from langchain_sequrity.graph.on_denied import OnDenied
+from langchain_sequrity.graph.options import no_route
+from langchain_sequrity.graph.program import (
+    ACTIVE,
+    CONFLICT,
+    ERROR,
+    RECURSION_LIMIT,
+    UNROUTED,
+    Program,
+)
+from langchain_sequrity.graph.reading import GraphSpec
+from langchain_sequrity.graph.recovery import Replayed, ask, replay
+from langchain_sequrity.graph.shell import GIVEN, JOURNAL, ROUTE, RUN
+from langchain_sequrity.graph.threads import Ending, Threads
+from langchain_sequrity.graph.tools import ClientTools
+from langchain_sequrity.graph.views import LIMIT_KEY
+from langchain_sequrity.graph.watching import Decided, RequestWatch
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.wire.json_text import dumps, loads
+
+if TYPE_CHECKING:
+    from langchain_sequrity.transport import Transport
+
+_NO_LABELS = Labels().to_wire()
+
+
+class Requests:
+    """Makes the requests of runs, and keeps nothing of any.
+
+    Args:
+        spec: The user's graph.
+        program: The graph as a program.
+        tools: The client side of its tools.
+        exchange: Writes requests and reads replies.
+        transport: Gives what sends them.
+        on_denied: What follows a denial.
+    """
+
+    def __init__(
+        self,
+        spec: GraphSpec,
+        program: Program,
+        tools: ClientTools,
+        exchange: Exchange,
+        transport: "Callable[[], Transport]",
+        *,
+        on_denied: OnDenied,
+    ) -> None:
+        self._program = program
+        self._tools = tools
+        self._exchange = exchange
+        self._transport = transport
+        self._key = on_denied.key
+        self._threads = Threads(spec, program, tools)
+        self._approvals = Approvals(exchange.connection, program)
+        self._denials = Denials(program, self._approvals, on_denied)
+
+    # The shell's nodes
+
+    def begin(self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter) -> Any:
+        """Make the first request of a run."""
+        return self._run(self._begin(state, config), self._watch({}, config, writer))
+
+    async def abegin(
+        self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter
+    ) -> Any:
+        """Make the first request of a run."""
+        return await self._arun(self._begin(state, config), self._watch({}, config, writer))
+
+    def drive(self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter) -> Any:
+        """Send the results that came, and take what comes next."""
+        return self._run(self._drive(state), self._watch(state, config, writer))
+
+    async def adrive(
+        self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter
+    ) -> Any:
+        """Send the results that came, and take what comes next."""
+        return await self._arun(self._drive(state), self._watch(state, config, writer))
+
+    def approve(
+        self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter
+    ) -> Any:
+        """Ask a human about the last denial, and make the call if it is approved."""
+        with self._watch(state, config, writer) as watch:
+            return self._approve(state, config, watch)
+
+    async def aapprove(
+        self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter
+    ) -> Any:
+        """Ask a human about the last denial, and make the call if it is approved."""
+        async with self._watch(state, config, writer) as watch:
+            return self._approve(state, config, watch)
+
+    def _approve(
+        self, state: Mapping[str, Any], config: RunnableConfig, watch: RequestWatch
+    ) -> Any:
+        denial = read_journal(state[JOURNAL]).denials[-1]
+        objection = self._denials.objection(denial, config)
+        watch.heard(Decided(denial.call, objection is None))
+        if objection is None:
+            update = {JOURNAL: [{"approved": denial.digest}]}
+            return Command(update=update, goto=[self._send(denial.call)])
+        raise self._denials.rejected(denial, objection)
+
+    def deny(self, state: Mapping[str, Any]) -> Any:
+        """End the run with the state so far and what was denied."""
+        channels = self._threads.taken(state)
+        channels[self._key].update([read_journal(state[JOURNAL]).refused])
+        return _whole(channels)
+
+    async def adeny(self, state: Mapping[str, Any]) -> Any:
+        """End the run with the state so far and what was denied."""
+        return self.deny(state)
+
+    def _watch(
+        self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter
+    ) -> RequestWatch:
+        """What tells of a request. At the beginning there is no state: it is that of an old run."""
+
+        def calls() -> list[Asked]:
+            rounds = read_journal(state.get(JOURNAL, ())).rounds
+            return [call for one in rounds for call in one.calls]
+
+        session = state[RUN]["session"] if RUN in state else None
+        return RequestWatch(self._program.tools, calls, session, config, writer)
+
+    def _run(self, work: Work, watched: RequestWatch) -> Any:
+        with watched as watch, _in_graph(self._program):
+            return driven(work, self._transport(), self._exchange.read, watch.heard)
+
+    async def _arun(self, work: Work, watched: RequestWatch) -> Any:
+        async with watched as watch:
+            with _in_graph(self._program):
+                return await adriven(work, self._transport(), self._exchange.read, watch.heard)
+
+    def _begin(self, state: Mapping[str, Any], config: RunnableConfig) -> Work:
+        start = self._threads.start(state, state.get(RUN), state.get(GIVEN, []))
+        limit = {"value": config["configurable"][LIMIT_KEY], "meta": _NO_LABELS}
+        variables = dumps({**start.variables, RECURSION_LIMIT: limit})
+        run = Run(None, variables, is_labelled=_langgraph.keeps_threads(config))
+        answer = yield from ask(self._exchange.first(run))
+        update = self._after(answer, run, Journal(), is_new=True)
+        if isinstance(update, Command):
+            return replace(update, update={**start.taken_back, **(update.update or {})})
+        return update
+
+    def _drive(self, state: Mapping[str, Any]) -> Work:
+        run, entries = Run(**state[RUN]), state[JOURNAL]
+        latest = read_latest(entries)
+        if not latest.is_answered:  # the error handler of a node beside is still at work
+            return None
+        if latest.approved:
+            return (yield from self._again(run, read_journal(entries)))
+        exchange = self._exchange
+        told = exchange.told(entries) if exchange.tells_all else ()
+        results = exchange.results(latest.rounds[-1])
+        try:
+            answer = yield from ask(exchange.next(run, told, results, len(entries)))
+        except NotFound as error:
+            if error.inside_reply:
+                raise
+            return (yield from self._again(run, read_journal(entries)))
+        if isinstance(answer, PolicyDenied):
+            return self._denials.after(answer, run, read_journal(entries))
+        return self._after(answer, run, latest, heard=results if exchange.tells_all else "")
+
+    def _again(self, run: Run, journal: Journal) -> Work:
+        """Go on in a new session."""
+        approved = journal.approved
+        if len(approved) > run.approvals:
+            program, results = self._approvals.program_after(approved)
+            variables = {**loads(run.variables), **results}
+            run = Run(None, dumps(variables), program, len(approved), run.is_labelled)
+        try:
+            found: Replayed = yield from replay(self._exchange, run, journal.answered)
+        except PolicyDenied as denial:
+            return self._denials.after(denial, run, journal)
+        journal.rounds[:] = found.rounds
+        return self._after(found.answer, found.run, journal, is_new=True)
+
+    # What follows an answer
+
+    def _after(
+        self,
+        answer: Answer | PolicyDenied,
+        run: Run,
+        journal: Journal,
+        *,
+        is_new: bool = False,
+        heard: str = "",
+    ) -> Any:
+        """The update of the shell.
+
+        Args:
+            answer: What the service said.
+            run: The run.
+            journal: What has happened; of a new session, with the round that is open.
+            is_new: Whether the session is.
+            heard: The results that the answer follows, where they are kept.
+        """
+        if isinstance(answer, Ended):
+            return self._final(answer)
+        if isinstance(answer, PolicyDenied):
+            return self._denials.after(answer, run, journal)
+        run = run.within(answer.session_id)
+        if not journal.rounds or journal.rounds[-1].is_answered:
+            journal.rounds.append(Round(answer.said, answer.calls, heard=heard))
+        last = journal.rounds[-1]
+        update: dict[str, Any] = {JOURNAL: last.entries()}
+        if is_new:
+            update = {RUN: run.to_json(), JOURNAL: Overwrite(journal.entries())}
+        return self._dispatch(last.waiting, update)
+
+    def _dispatch(self, calls: Iterable[Asked], update: dict[str, Any]) -> Any:
+        return Command(update=update, goto=[self._send(call) for call in calls])
+
+    def _send(self, call: Asked) -> Send:
+        tool = self._program.tools.get(call.tool)
+        if tool is None:
+            msg = f"The service asks for the tool `{call.tool}`, which the program does not have."
+            raise BadReply(msg)
+        node = tool.node if tool.role == "node" else ROUTE
+        return Send(node, {"id": call.id, "tool": call.tool, "arguments": call.arguments})
+
+    def _final(self, ended: Ended) -> Ending:
+        value = ended.result.value
+        if not isinstance(value, dict) or not {ERROR, ACTIVE} <= value.keys():
+            msg = "The final value of the run is not the state that the program returns."
+            raise BadReply(msg, session_id=ended.session_id)
+        if error := value[ERROR]:
+            raise _failure(str(error), ended.session_id)
+        final = self._tools.final(value)  # what its reducers raise comes before the limit
+        if value[ACTIVE]:
+            msg = (
+                "The graph did not come to an end within its recursion limit. Set a higher one: "
+                'config={"recursion_limit": …}.'
+            )
+            raise GraphRecursionError(msg)
+        told = self._tools.told(value)
+        kept = self._threads.kept(ended.result)
+        return Ending(kept, _whole(final), None if told is None else _whole(told))
+
+
+@contextmanager
+def _in_graph(program: Program) -> Iterator[None]:
+    """Let failures speak of the graph."""
+    try:
+        yield
+    except TurnFailed as error:
+        raise in_graph(error, program) from None
+
+
+def _whole(channels: Mapping[str, BaseChannel[Any, Any, Any]]) -> dict[str, Settled]:
+    return {key: settled(channel) for key, channel in channels.items()}
+
+
+def _failure(error: str, session_id: str) -> Exception:
+    if error.startswith(UNROUTED):
+        return no_route(error.removeprefix(UNROUTED))
+    if error.startswith(CONFLICT):
+        key = error.removeprefix(CONFLICT)
+        return InvalidUpdateError(
+            f"At key `{key}`: Can receive only one value per step. Use an Annotated key to handle "
+            "multiple values."
+        )
+    msg = "The final value of the run has an error that the program does not make."
+    return BadReply(msg, session_id=session_id)

@@ -1,0 +1,261 @@
+"""The shell as a compiled graph: what callers see is the user's graph, not the shell."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, closing
+from typing import Any, Self
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import merge_configs
+from langchain_core.runnables.graph import Graph
+from langgraph.graph import END, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Command, StateSnapshot, StateUpdate
+from typing_extensions import override
+
+from langchain_sequrity.errors import GraphNotSupported, UsageError
+from langchain_sequrity.graph import _langgraph
+from langchain_sequrity.graph.reading import GraphSpec
+from langchain_sequrity.graph.shell import DRIVE, PAUSE, RUN
+from langchain_sequrity.graph.threads import is_unfinished
+from langchain_sequrity.graph.views import (
+    LIMIT_KEY,
+    PAUSE_KEY,
+    Views,
+    is_between,
+    shown_state,
+    without_own_notes,
+)
+from langchain_sequrity.graph.watching import RUN_KEY, new_run
+
+_SHELL_STEPS = 2_000_000
+"""LangGraph's own limit for the shell; the program has the graph's."""
+
+_OPEN = (
+    "This thread has a run that is not finished, and the state of a run is the service's. Finish "
+    "it first (`invoke(None, config)` or `Command(resume=…)`), or drop it with "
+    "`update_state(config, None, as_node=END)`."
+)
+
+_DROPPED = (
+    "The last run of this thread was dropped before it ended. What it wrote is taken back when the "
+    "next run begins, and an update would be taken back with it. Give it as the input of that run."
+)
+
+
+class Surface(CompiledStateGraph[Any, Any, Any, Any]):
+    """A compiled shell whose methods show and take what those of the user's graph do."""
+
+    _given: "StateGraph[Any, Any, Any, Any] | _langgraph.Compiled"
+    _spec: GraphSpec
+    _views: Views
+
+    # Running
+
+    @override
+    def stream(
+        self, input: Any, config: RunnableConfig | None = None, **options: Any
+    ) -> Iterator[Any]:
+        if _updates(input) and _langgraph.has_saver(self, config):
+            _refuse_update(super().get_state(_langgraph.full_config(self.config, config)))
+        settings = self._settings(config, options)
+        chunks = super().stream(input, settings, **options)
+        return self._shown(chunks, _shape(options))
+
+    @override
+    async def astream(
+        self, input: Any, config: RunnableConfig | None = None, **options: Any
+    ) -> AsyncIterator[Any]:
+        if _updates(input) and _langgraph.has_saver(self, config):
+            _refuse_update(await super().aget_state(_langgraph.full_config(self.config, config)))
+        settings = self._settings(config, options)
+        shape = _shape(options)
+        with without_own_notes():
+            async with aclosing(super().astream(input, settings, **options)) as chunks:  # type: ignore[type-var] # a generator
+                async for chunk in chunks:
+                    for one in shape.shown(chunk, self._views.show):
+                        yield one
+
+    def _shown(self, chunks: Iterator[Any], shape: _langgraph.ChunkShape) -> Iterator[Any]:
+        with closing(chunks), without_own_notes():  # type: ignore[type-var] # a generator
+            for chunk in chunks:
+                yield from shape.shown(chunk, self._views.show)
+
+    def _settings(self, config: RunnableConfig | None, options: dict[str, Any]) -> RunnableConfig:
+        """The config of the shell: the limit is the program's, pauses are the shell's to make."""
+        full = _langgraph.full_config(self.config, config)
+        limit = full["recursion_limit"]
+        if limit < 1:
+            msg = "recursion_limit must be at least 1"  # as LangGraph
+            raise ValueError(msg)
+        configurable = {LIMIT_KEY: limit, **_langgraph.shown_to_parent(full, self._views.show)}
+        pauses = options.get("interrupt_after") or self.interrupt_after_nodes
+        configurable[RUN_KEY] = new_run(self.get_name())
+        configurable[PAUSE_KEY] = pauses if pauses == "*" else list(pauses)
+        options["interrupt_after"] = [PAUSE]
+        changed: RunnableConfig = {"recursion_limit": _SHELL_STEPS, "configurable": configurable}
+        return merge_configs(config, changed)
+
+    # States
+
+    @override
+    def get_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
+        return shown_state(super().get_state(config, subgraphs=subgraphs))
+
+    @override
+    async def aget_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
+        return shown_state(await super().aget_state(config, subgraphs=subgraphs))
+
+    @override
+    def get_state_history(
+        self, config: RunnableConfig, *, limit: int | None = None, **options: Any
+    ) -> Iterator[StateSnapshot]:
+        count = 0
+        for number, found in enumerate(super().get_state_history(config, **options)):
+            if limit is not None and count >= limit:
+                return
+            if number == 0 or not is_between(found):
+                count += 1
+                yield shown_state(found)
+
+    @override
+    async def aget_state_history(
+        self, config: RunnableConfig, *, limit: int | None = None, **options: Any
+    ) -> AsyncIterator[StateSnapshot]:
+        count, number = 0, 0
+        async with aclosing(super().aget_state_history(config, **options)) as history:  # type: ignore[type-var]
+            async for found in history:
+                if limit is not None and count >= limit:
+                    return
+                if number == 0 or not is_between(found):
+                    count += 1
+                    yield shown_state(found)
+                number += 1
+
+    @override
+    def bulk_update_state(
+        self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]
+    ) -> RunnableConfig:
+        if not _langgraph.is_for_subgraph(config):
+            run = _langgraph.stored_value(self, config, RUN)
+            supersteps = self._allowed(super().get_state(config), run, supersteps)
+        return super().bulk_update_state(config, supersteps)
+
+    @override
+    async def abulk_update_state(
+        self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]
+    ) -> RunnableConfig:
+        if not _langgraph.is_for_subgraph(config):
+            run = await _langgraph.astored_value(self, config, RUN)
+            supersteps = self._allowed(await super().aget_state(config), run, supersteps)
+        return await super().abulk_update_state(config, supersteps)
+
+    def _allowed(
+        self, state: StateSnapshot, run: Any, supersteps: Sequence[Sequence[StateUpdate]]
+    ) -> list[list[StateUpdate]]:
+        """The updates as the shell takes them; those that it cannot take are refused."""
+        is_new, is_open = state.metadata is None, bool(state.tasks)
+        found: list[list[StateUpdate]] = []
+        for updates in supersteps:
+            taken = []
+            for one in (StateUpdate(*update) for update in updates):
+                drops = one.values is None and one.as_node == END
+                if not drops and one.as_node != "__copy__":
+                    _check_update(run, is_open=is_open)
+                taken.append(one if is_new or drops else self._as_shell(one))
+            is_new, is_open, run = False, False, None
+            found.append(taken)
+        return found
+
+    def _as_shell(self, update: StateUpdate) -> StateUpdate:
+        node, values = update.as_node, update.values
+        if isinstance(values, Command) and values.goto:
+            raise GraphNotSupported(_no_start("Command(goto=…)"))
+        if node is None or (node in self._spec.nodes and not self._leads_on(node)):
+            return update._replace(as_node=DRIVE)
+        if node in self._spec.nodes:
+            raise GraphNotSupported(_no_start(f"as_node={node!r}"), node=node)
+        return update
+
+    def _leads_on(self, node: str) -> bool:
+        edges = any(source == node and target != END for source, target in self._spec.edges)
+        joins = any(node in sources for sources, _ in self._spec.joins)
+        return edges or joins or bool(self._spec.branches_of(node))
+
+    # Looking
+
+    @override
+    def get_graph(self, config: RunnableConfig | None = None, *, xray: int | bool = False) -> Graph:
+        """Draw the user's graph, without the shell."""
+        return self._drawing().get_graph(config, xray=xray)
+
+    @override
+    async def aget_graph(
+        self, config: RunnableConfig | None = None, *, xray: int | bool = False
+    ) -> Graph:
+        """Draw the user's graph, without the shell."""
+        return await self._drawing().aget_graph(config, xray=xray)
+
+    def _drawing(self) -> _langgraph.Compiled:
+        given = self._given
+        drawn = (
+            given if isinstance(given, CompiledStateGraph) else _langgraph.separate(given).compile()
+        )
+        pauses = ("interrupt_before_nodes", "interrupt_after_nodes")
+        return drawn.copy({name: getattr(self, name) for name in pauses})
+
+    # Copies: nothing of a run is kept on the object, so that copies share all that it has
+
+    @override
+    def copy(self, update: dict[str, Any] | None = None) -> Self:
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        new.__dict__.update(update or {})
+        return new
+
+    def __copy__(self) -> Self:
+        """Copy as `copy` does."""
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy as `copy` does."""
+        return self.copy()
+
+
+def _shape(options: dict[str, Any]) -> _langgraph.ChunkShape:
+    return _langgraph.ChunkShape(
+        options.get("stream_mode"),
+        subgraphs=bool(options.get("subgraphs")),
+        version=options.get("version", "v1"),
+    )
+
+
+def _updates(value: Any) -> bool:
+    """Whether an input changes the state within a run.
+
+    Raises:
+        GraphNotSupported: If it says which node comes next.
+    """
+    if not isinstance(value, Command) or value.graph is not None:
+        return False
+    if value.goto:
+        raise GraphNotSupported(_no_start("Command(goto=…)"))
+    return value.update is not None
+
+
+def _check_update(run: Any, *, is_open: bool) -> None:
+    if is_open:
+        raise UsageError(_OPEN)
+    if is_unfinished(run):
+        raise UsageError(_DROPPED)
+
+
+def _refuse_update(state: StateSnapshot) -> None:
+    if state.tasks:  # `next` leaves out those that are done where a kill came before the next step
+        raise UsageError(_OPEN)
+
+
+def _no_start(what: str) -> str:
+    return (
+        f"`{what}` starts a graph in its middle, and its program starts at START. Give an input "
+        "instead, and let a conditional edge after START choose the first node."
+    )

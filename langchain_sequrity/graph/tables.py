@@ -1,0 +1,135 @@
+"""Tables for a terminal, for rich and for notebooks.
+
+Their text comes from graphs, policies, models and servers, so every cell goes through
+`langchain_sequrity.display` before it is shown, and none of it is ever markup.
+"""
+
+import html
+import shutil
+import textwrap
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from langchain_sequrity.display import plain, rich_text
+
+if TYPE_CHECKING:
+    import rich.table
+
+Cell = tuple[str, ...]
+"""Texts that stand below each other, one line each."""
+
+Row = tuple[Cell, ...]
+
+_LONGEST = 300
+_NARROWEST = 6
+_GAP = "  "
+_WIDE = frozenset("WF")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table whose cells hold text from anywhere.
+
+    Attributes:
+        title: A line above it.
+        columns: Heads of the columns.
+        rows: Cells; each row has one for each column.
+        notes: Lines below it.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+    def text(self, width: int | None = None) -> str:
+        """Draw it with characters.
+
+        Args:
+            width: Characters in a line; by default those of the terminal.
+        """
+        heads: Row = tuple((head,) for head in self.columns)
+        rows = [tuple(_shown(cell) for cell in row) for row in (heads, *self.rows)]
+        space = width or shutil.get_terminal_size((120, 24)).columns
+        widths = _fitted(rows, space - len(_GAP) * (len(self.columns) - 1))
+        rule: Row = tuple(("-" * wide,) for wide in widths)
+        lines = [line for row in (rows[0], rule, *rows[1:]) for line in _drawn(row, widths)]
+        ends = [plain(one, limit=_LONGEST) for one in (self.title, *self.notes)]
+        return "\n".join([ends[0], *lines, *ends[1:]])
+
+    def html(self) -> str:
+        """Write it as HTML."""
+        heads = "".join(f"<th>{_escaped(head)}</th>" for head in self.columns)
+        rows = "".join(f"<tr>{_html_cells(row)}</tr>" for row in self.rows)
+        notes = "".join(f"<p>{_escaped(note)}</p>" for note in self.notes)
+        return (
+            f"<table><caption>{_escaped(self.title)}</caption><thead><tr>{heads}</tr></thead>"
+            f"<tbody>{rows}</tbody></table>{notes}"
+        )
+
+    def rich(self) -> "rich.table.Table":
+        """Make a rich table of it."""
+        from rich.table import Table as RichTable  # noqa: PLC0415 - rich belongs to an extra
+
+        caption = rich_text("\n".join(plain(note, limit=_LONGEST) for note in self.notes))
+        table = RichTable(
+            title=rich_text(plain(self.title, limit=_LONGEST)),
+            caption=caption if self.notes else None,
+            title_justify="left",
+            caption_justify="left",
+        )
+        for head in self.columns:
+            table.add_column(rich_text(head), overflow="fold")
+        for row in self.rows:
+            table.add_row(*(rich_text("\n".join(_shown(cell))) for cell in row))
+        return table
+
+
+def _shown(cell: Cell) -> Cell:
+    return tuple(plain(text, limit=_LONGEST) for text in cell)
+
+
+def _html_cells(row: Row) -> str:
+    return "".join(f"<td>{'<br>'.join(map(_escaped, cell))}</td>" for cell in row)
+
+
+def _escaped(text: str) -> str:
+    return html.escape(plain(text, limit=_LONGEST))
+
+
+def _fitted(rows: Sequence[Row], space: int) -> list[int]:
+    """Widths of the columns: what they need, less what the widest can give."""
+    widths = [
+        max((_width(text) for cell in column for text in cell), default=0)
+        for column in zip(*rows, strict=True)
+    ]
+    while sum(widths) > space and max(widths) > _NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def _drawn(row: Row, widths: Sequence[int]) -> Iterator[str]:
+    """The lines of a row."""
+    cells = [_wrapped(cell, width) for cell, width in zip(row, widths, strict=True)]
+    for parts in zip_longest(*cells, fillvalue=""):
+        padded = [_padded(part, width) for part, width in zip(parts, widths, strict=True)]
+        yield _GAP.join(padded).rstrip()
+
+
+def _wrapped(cell: Cell, width: int) -> list[str]:
+    return [line for text in cell for line in textwrap.wrap(text, max(width, 1)) or [""]]
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))
+
+
+def _width(text: str) -> int:
+    """Columns that a text takes in a terminal."""
+    return sum(
+        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in _WIDE)
+        for char in text
+    )

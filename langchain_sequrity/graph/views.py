@@ -1,0 +1,129 @@
+"""What is seen of a run from outside: streams and states without the shell's own parts.
+
+The shell takes several steps where the graph takes one, and gives nodes calls instead of states.
+Streams and states show what LangGraph shows of the graph itself.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph import START
+from langgraph.types import StateSnapshot
+
+from langchain_sequrity.graph import _langgraph
+
+LIMIT_KEY = "__sequrity_recursion_limit"
+"""Key of `configurable` with the recursion limit that the caller gave for the graph."""
+
+PAUSE_KEY = "__sequrity_interrupt_after"
+"""Key of `configurable` with the nodes after which the run pauses."""
+
+OWN_PREFIX = "__sequrity_"
+
+_CALL = {"id", "tool", "arguments"}
+
+
+def callers_config(config: RunnableConfig | None) -> RunnableConfig:
+    """The config of a shell's node as it would be in the graph: for code of the user's."""
+    changed: RunnableConfig = {**(config or {})}
+    given = changed.get("configurable", {})
+    changed["recursion_limit"] = given[LIMIT_KEY]
+    changed["configurable"] = {key: one for key, one in given.items() if not _is_own(key)}
+    return changed
+
+
+class Views:
+    """Shows runs of one executor.
+
+    Args:
+        read: Makes a node's input of a call.
+    """
+
+    def __init__(self, read: Callable[[Mapping[str, Any]], Any]) -> None:
+        self._read = read
+
+    def show(self, mode: str, payload: Any) -> tuple[Any, ...]:
+        """What is shown of something in a stream: one payload, or none.
+
+        Args:
+            mode: The stream mode.
+            payload: What the shell's own loop says. It is not changed.
+        """
+        if mode == "debug":
+            kind = "checkpoints" if payload["type"] == "checkpoint" else "tasks"
+            return tuple({**payload, "payload": one} for one in self.show(kind, payload["payload"]))
+        if mode == "tasks":
+            return self._task(payload)
+        if mode == "updates":
+            is_own = isinstance(payload, dict) and any(map(_is_own, payload))
+            return () if is_own else (payload,)
+        return _checkpoint(payload) if mode == "checkpoints" else (payload,)
+
+    def _task(self, payload: Mapping[str, Any]) -> tuple[Any, ...]:
+        if _is_own(payload["name"]):
+            return ()
+        call = payload.get("input")
+        if not isinstance(call, dict) or call.keys() != _CALL:
+            return (payload,)  # of a result, or of a graph within a node
+        return ({**payload, "input": self._read(call)},)
+
+
+def _checkpoint(payload: Mapping[str, Any]) -> tuple[Any, ...]:
+    seen = [name for name in payload["next"] if not _is_own(name)]
+    if payload["next"] and not seen:
+        return ()
+    tasks = [task for task in payload["tasks"] if not _is_own(task["name"])]
+    configs = {key: _shown_config(payload[key]) for key in ("config", "parent_config")}
+    metadata = _shown_metadata(payload["metadata"])
+    return ({**payload, **configs, "metadata": metadata, "next": seen, "tasks": tasks},)
+
+
+def _shown_config(config: Any) -> Any:
+    if not config:
+        return config
+    given = {key: one for key, one in config["configurable"].items() if not _is_own(key)}
+    return {**config, "configurable": given}
+
+
+def _shown_metadata(metadata: Any) -> Any:
+    """Metadata without how much of the journal, the one delta channel, is in a checkpoint."""
+    return metadata and {key: one for key, one in metadata.items() if key != _langgraph.DELTAS}
+
+
+def is_between(snapshot: StateSnapshot) -> bool:
+    """Whether nothing but a request comes next, so that the graph itself has no such state."""
+    return bool(snapshot.next) and all(map(_is_own, snapshot.next))
+
+
+def shown_state(snapshot: StateSnapshot) -> StateSnapshot:
+    """A state as it is shown. Where a request comes next, `next` says START."""
+    is_alone = is_between(snapshot)
+    seen = tuple(
+        START if _is_own(name) else name
+        for name in (snapshot.next[:1] if is_alone else snapshot.next)
+        if is_alone or not _is_own(name)
+    )
+    tasks = tuple(
+        task._replace(name=START) if _is_own(task.name) else task
+        for task in snapshot.tasks
+        if is_alone or not _is_own(task.name)
+    )
+    metadata = _shown_metadata(snapshot.metadata)
+    return snapshot._replace(next=seen, tasks=tasks, metadata=metadata)
+
+
+@contextmanager
+def without_own_notes() -> Iterator[None]:
+    """Take the notes off exceptions with which LangGraph names the shell's nodes."""
+    try:
+        yield
+    except Exception as error:
+        if notes := getattr(error, "__notes__", None):
+            notes[:] = [one for one in notes if OWN_PREFIX not in one]
+        raise
+
+
+def _is_own(name: str) -> bool:
+    return name.startswith(OWN_PREFIX)

@@ -1,0 +1,14 @@
+"""A model on a local server of each module's own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from langchain_sequrity import ChatSequrity
+from langchain_sequrity.local import LocalServer
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[ChatSequrity]:
+    with LocalServer() as server:
+        yield ChatSequrity("any/model", base_url=server.base_url)

@@ -1,0 +1,174 @@
+"""Random graphs through the executor and through LangGraph itself.
+
+`python -m tests.graph.differential --count 6000` runs so many and prints every seed whose two runs
+differ, with the smallest graph that still shows it. `--mix` and `--seed` choose, `--text` prints
+the graph of one seed.
+"""
+
+import argparse
+import linecache
+import logging
+import multiprocessing
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from langchain_sequrity import ChatSequrity, LangGraphExecutor, NodeOptions
+from langchain_sequrity.local import LocalServer
+from tests.graph.graph_text import text_of
+from tests.graph.outcome import Outcome, outcome
+from tests.graph.plans import Plan
+from tests.graph.random_graphs import MIXES, plan_of
+from tests.graph.shrink import shrink
+
+_FILES = count()
+_REFUSED = "langchain_sequrity.errors.GraphNotSupported"
+_ENDLESS = "builtins.OverflowError"  # what generated graphs raise when they grow too large
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A graph's two outcomes.
+
+    Attributes:
+        mix: Which mix of features.
+        seed: Which of its graphs.
+        langgraph: What LangGraph makes of it.
+        executor: What the executor makes of it.
+    """
+
+    mix: str
+    seed: int
+    langgraph: Outcome
+    executor: Outcome
+
+    @property
+    def verdict(self) -> str:
+        """Which kind of agreement or disagreement this is."""
+        if self.langgraph.error == _ENDLESS:
+            return "left out: endless"
+        if self.executor.error == _REFUSED:
+            return "refused"
+        if self.langgraph != self.executor:
+            return "DIFFERENT"
+        return "equal: " + (self.langgraph.error or "state").rpartition(".")[2]
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What two comparisons that show the same have in common."""
+        ours, theirs = self.executor, self.langgraph
+        types = tuple(one.value and one.value[0] for one in (ours, theirs))
+        return self.verdict, ours.error, theirs.error, types, ours.value == theirs.value
+
+
+def run(text: str, model: ChatSequrity | None) -> Outcome:
+    """Run a graph that is given as text: with a model through the executor."""
+    name = f"<graph {next(_FILES)}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    module: dict[str, Any] = {"__name__": name}
+    exec(compile(text, name, "exec"), module)  # noqa: S102 - generated here
+
+    def call() -> Any:
+        graph = module["build"]()
+        if model is None:
+            compiled = graph.compile()
+        else:
+            options = {node: NodeOptions(**one) for node, one in module["OPTIONS"].items()}
+            compiled = LangGraphExecutor(graph, model, nodes=options)
+        return compiled.invoke(module["INPUT"], {"recursion_limit": module["LIMIT"]})
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that nobody can tell what an opaque node reads
+            return outcome(call, module["seen"])
+    finally:
+        del linecache.cache[name]
+
+
+def compare(mix: str, seed: int, model: ChatSequrity, plan: Plan | None = None) -> Comparison:
+    """Run the graph of a seed both ways, or another one in its place."""
+    text = text_of(plan or plan_of(MIXES[mix], f"{mix} {seed}"))
+    return Comparison(mix, seed, run(text, None), run(text, model))
+
+
+def explain(found: Comparison, model: ChatSequrity) -> str:
+    """The smallest graph that still shows a disagreement, and what the two make of it."""
+    plan = shrink(
+        plan_of(MIXES[found.mix], f"{found.mix} {found.seed}"),
+        lambda one: compare(found.mix, found.seed, model, one).kind == found.kind,
+    )
+    small = compare(found.mix, found.seed, model, plan)
+    return (
+        f"--- {found.mix} {found.seed}\n{text_of(plan)}"
+        f"# LangGraph: {_shown(small.langgraph)}\n# executor:  {_shown(small.executor)}\n"
+    )
+
+
+def _shown(one: Outcome) -> str:
+    return f"{one.error}: {one.message[:400]}" if one.error else f"{one.value}\n#   {one.seen}"
+
+
+# -- many, in processes
+
+_MODEL: list[ChatSequrity] = []
+
+
+def _start() -> None:
+    logging.disable(logging.WARNING)  # LangGraph warns of targets that do not exist
+    server = LocalServer()
+    server.start()
+    _MODEL.append(ChatSequrity("any/model", base_url=server.base_url))
+
+
+def _compare(case: tuple[str, int]) -> Comparison:
+    return compare(*case, _MODEL[0])
+
+
+def _explain(found: Comparison) -> str:
+    return explain(found, _MODEL[0])
+
+
+def _cases(options: argparse.Namespace) -> Iterator[tuple[str, int]]:
+    mixes = options.mix or list(MIXES)
+    for number in range(options.count):
+        yield mixes[number % len(mixes)], options.seed + number // len(mixes)
+
+
+def main(arguments: list[str]) -> int:
+    """Compare so many graphs, print a table, and return 1 if any two outcomes differ."""
+    parser = argparse.ArgumentParser(prog="python -m tests.graph.differential")
+    parser.add_argument("--count", type=int, default=6000)
+    parser.add_argument("--mix", action="append", choices=MIXES)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--show", type=int, default=5, help="disagreements to explain")
+    parser.add_argument("--text", action="store_true", help="print the graph of this seed")
+    options = parser.parse_args(arguments)
+    if options.text:
+        mix, seed = next(_cases(options))
+        sys.stdout.write(text_of(plan_of(MIXES[mix], f"{mix} {seed}")))
+        return 0
+    verdicts: dict[str, Counter[str]] = {mix: Counter() for mix in options.mix or MIXES}
+    wrong: list[Comparison] = []
+    refused: list[Comparison] = []
+    with multiprocessing.get_context("spawn").Pool(initializer=_start) as pool:
+        for found in pool.imap_unordered(_compare, _cases(options), chunksize=20):
+            verdicts[found.mix][found.verdict] += 1
+            if found.verdict in ("DIFFERENT", "refused"):
+                (wrong if found.verdict == "DIFFERENT" else refused).append(found)
+        for text in pool.imap(_explain, wrong[: options.show] + refused[:1]):
+            sys.stdout.write(text)
+    for mix, counts in verdicts.items():
+        row = ", ".join(f"{name} {number}" for name, number in sorted(counts.items()))
+        sys.stdout.write(f"{mix}: {row}\n")
+    for kind, ones in (("different", wrong), ("refused", refused)):
+        seeds = ", ".join(f"{one.mix} {one.seed}" for one in ones)
+        sys.stdout.write(f"{kind}: {len(ones)} of {options.count} {seeds}\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,318 @@
+"""Runs that are killed and taken up again, and what must hold at each kill.
+
+`python -m tests.graph.durability.killing --kills 50` makes so many.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command, Overwrite
+
+from langchain_sequrity.graph.shell import JOURNAL
+from langchain_sequrity.local import LocalServer
+from langchain_sequrity.local.edge import RequestRecord
+from tests.graph.durability.child import saver_of
+from tests.graph.durability.postgres import postgres
+from tests.graph.durability.subject import GIVEN, graph
+
+_MOST_KILLS_OF_A_RUN = 6
+
+
+def expected() -> tuple[dict[str, Any], list[str]]:
+    """What plain LangGraph makes of the graph: the final state, and all calls."""
+    calls: list[str] = []
+    plain = graph(calls.append).compile(checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "1"}}
+    plain.invoke(GIVEN, config)
+    return dict(plain.invoke(Command(resume="yes"), config)), calls
+
+
+class Children:
+    """Makes processes that live through a task, or are killed.
+
+    Args:
+        strict: Whether they read checkpoints with LangGraph's strict msgpack.
+    """
+
+    def __init__(self, *, strict: bool) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.graph.durability.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "LANGGRAPH_STRICT_MSGPACK": str(strict).lower()},
+        )
+
+    def born(self, task: dict[str, Any]) -> int:
+        """Start a process; its id."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(task) + "\n")
+        self._process.stdin.flush()
+        return self._said()
+
+    def ended(self) -> int:
+        """Wait for its end; its exit status, negative if by a signal."""
+        return self._said()
+
+    def _said(self) -> int:
+        assert self._process.stdout
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+@contextmanager
+def children(*, strict: bool = False) -> Iterator[Children]:
+    made = Children(strict=strict)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the ledger."""
+
+    life: int
+    kind: str
+    what: Any
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the checkpoints hold: how many replies that asked for calls, how many results."""
+
+    replies: int
+    results: int
+
+
+@dataclass
+class Run:
+    """A run with its kills.
+
+    Attributes:
+        ledger: All that the processes noted.
+        kills: For each life that was ended, what was recorded then.
+    """
+
+    ledger: list[Line] = field(default_factory=list)
+    kills: dict[int, Recorded] = field(default_factory=dict)
+
+    def of(self, kind: str, *lives: int) -> list[Any]:
+        return [
+            line.what
+            for line in self.ledger
+            if line.kind == kind and (not lives or line.life in lives)
+        ]
+
+
+def recorded(saver: str, thread: str) -> Recorded:
+    """Read the thread's journal, with what was stored after the last checkpoint.
+
+    It is put together from what each step wrote, so it does not matter how checkpoints keep it.
+    """
+    entries: list[dict[str, Any]] = []
+    with saver_of(saver) as opened:
+        newest_first = list(opened.list({"configurable": {"thread_id": thread}}))
+    for stored in reversed(newest_first):
+        for _, channel, value in stored.pending_writes or ():
+            if channel == JOURNAL:
+                entries = value.value if isinstance(value, Overwrite) else entries + value
+    replies = sum("said" in entry for entry in entries)
+    return Recorded(replies, len(entries) - replies)
+
+
+@dataclass
+class Killer:
+    """Lets runs be killed.
+
+    Args:
+        children: Who makes the processes.
+        saver: Where checkpoints go: path of a file, or a connection's text.
+        folder: For ledgers.
+        chance: Where the kills come from.
+        forgets: Whether the service is restarted after each kill, and so knows of no session.
+        history: What requests bring along, as for `LangGraphExecutor`.
+    """
+
+    children: Children
+    saver: str
+    folder: Path
+    chance: random.Random
+    forgets: bool = False
+    history: str = "auto"
+    answered: list[RequestRecord] = field(default_factory=list)
+
+    def killed(self, kills: int) -> Run:
+        """Make one run that is killed so many times at random points, or less if it ends before."""
+        return self._run(kills, writes=None)
+
+    def dying(self, writes: int) -> Run:
+        """Make one run whose every process dies when it has stored something so many times.
+
+        Two is the least that gets it on: an answer to an interrupt takes one of its own.
+        """
+        return self._run(0, writes=writes)
+
+    def _run(self, kills: int, writes: int | None) -> Run:
+        path = self.folder / f"{self.chance.getrandbits(64)}.ledger"
+        path.touch()
+        task = {"ledger": str(path), "thread": path.stem, "saver": self.saver, "writes": writes}
+        task["history"] = self.history
+        run = Run()
+        server = self._server()
+        try:
+            for life in count():
+                pid = self.children.born({**task, "life": life, "base_url": server.base_url})
+                if len(run.kills) < kills:
+                    self._kill(pid, path, life)
+                status = self.children.ended()
+                run.ledger = _read(path)
+                if status == 0:
+                    return run
+                if status != -signal.SIGKILL:
+                    msg = f"Life {life} ended with {status}; see above."
+                    raise AssertionError(msg)
+                run.kills[life] = recorded(self.saver, path.stem)
+                if self.forgets:
+                    server.stop()
+                    server = self._server()
+        finally:
+            server.stop()
+        raise AssertionError
+
+    def _server(self) -> LocalServer:
+        return LocalServer(on_request=self.answered.append).start()
+
+    def _kill(self, pid: int, path: Path, life: int) -> None:
+        """Kill at a random point of the ledger, and a random moment after."""
+        lines, moment = self.chance.randrange(45), self.chance.random() * 0.01
+        while _alive(pid):
+            kinds = [line.kind for line in _read(path) if line.life == life]
+            if "end" in kinds:
+                return
+            if len(kinds) >= lines:
+                time.sleep(moment)
+                break
+            time.sleep(0.001)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _read(path: Path) -> list[Line]:
+    *lines, _ = path.read_text().split("\n")
+    return [Line(**json.loads(line)) for line in lines]
+
+
+def check(run: Run, *, forgets: bool = False) -> None:
+    """What must hold of any run, however often it was killed.
+
+    Args:
+        run: The run.
+        forgets: Whether the service forgot its session at each kill: requests are then repeated,
+            in a new one, and calls are not.
+    """
+    state, calls = expected()
+    assert run.of("end") == [json.loads(json.dumps(state, default=repr))]
+    assert not [text for text in run.of("warning") if not _is_ours_to_say(text)]
+    assert set(run.of("call")) == set(calls)
+    _check_kind(run, "call", {life: one.results for life, one in run.kills.items()})
+    if not forgets:
+        requests = {life: one.replies for life, one in run.kills.items() if one.replies}
+        _check_kind(run, "request", requests)
+
+
+def _is_ours_to_say(warning: str) -> bool:
+    """Whether LangGraph says of our own class that it reads it, which it does unless strict."""
+    return "unregistered type tests.graph.durability.subject.Card" in warning
+
+
+def _check_kind(run: Run, kind: str, counts: dict[int, int]) -> None:
+    """Calls come one after the other: those that were recorded are the first that were made."""
+    for life, count_ in counts.items():
+        before = list(dict.fromkeys(run.of(kind, *range(life + 1))))
+        after = run.of(kind, *range(life + 1, len(run.kills) + 1))
+        assert count_ <= len(before) <= count_ + 1, (kind, life, before, run.kills[life])
+        again = set(before[:count_]) & set(after)
+        assert not again, f"recorded, and yet repeated: {again}"
+    for life in range(len(run.kills) + 1):
+        once = run.of(kind, life)
+        assert len(once) == len(set(once)), f"twice in one life: {once}"
+
+
+def killed_runs(killer: Killer, kills: int) -> list[Run]:
+    """Make checked runs until there were so many kills."""
+    runs: list[Run] = []
+    while (left := kills - sum(len(run.kills) for run in runs)) > 0:
+        runs.append(killer.killed(min(left, killer.chance.randint(1, _MOST_KILLS_OF_A_RUN))))
+        check(runs[-1], forgets=killer.forgets)
+    return runs
+
+
+@contextmanager
+def killer(
+    saver: str | None = None, *, seed: int = 0, strict: bool = False, forgets: bool = False
+) -> Iterator[Killer]:
+    """A killer with a folder of its own, and a SQLite file there if no other saver is named."""
+    with children(strict=strict) as made, tempfile.TemporaryDirectory() as folder:
+        chance = random.Random(seed)  # noqa: S311 - no secret
+        yield Killer(made, saver or f"{folder}/runs.sqlite", Path(folder), chance, forgets)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--strict", action="store_true", help="strict msgpack")
+    parser.add_argument("--forgets", action="store_true", help="restart the service at each kill")
+    parser.add_argument("--postgres", action="store_true", help="instead of SQLite")
+    options = parser.parse_args()
+    with (
+        postgres() if options.postgres else nullcontext() as saver,
+        killer(saver, seed=options.seed, strict=options.strict, forgets=options.forgets) as made,
+    ):
+        print(_told(killed_runs(made, options.kills)))  # noqa: T201
+        dying = made.dying(2)
+        check(dying, forgets=made.forgets)
+        print(f"one run, killed {len(dying.kills)} times, after every second write")  # noqa: T201
+
+
+def _told(runs: list[Run]) -> str:
+    kills = sorted(one.results for run in runs for one in run.kills.values())
+    repeated = sum(len(run.of("call")) - len(set(run.of("call"))) for run in runs)
+    return (
+        f"{len(kills)} kills in {len(runs)} runs, all ended as in LangGraph; results recorded at a "
+        f"kill: {kills}; calls that ran at a kill and again: {repeated}"
+    )
+
+
+if __name__ == "__main__":
+    main()

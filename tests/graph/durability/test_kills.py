@@ -1,0 +1,59 @@
+"""A run whose process is killed goes on in a new one, and repeats nothing that was recorded."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.graph.durability.killing import check, expected, killed_runs, killer
+from tests.graph.durability.postgres import NoPostgres, postgres
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+_KILLS = 3
+
+
+@pytest.fixture(scope="module")
+def postgres_server() -> Iterator[str]:
+    pytest.importorskip("langgraph.checkpoint.postgres")
+    started = postgres()
+    try:
+        saver = started.__enter__()
+    except NoPostgres as reason:
+        pytest.skip(str(reason))
+    yield saver
+    started.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize(("strict", "history"), [(False, "new"), (True, "whole")])
+def test_a_killed_run_ends_right_and_repeats_nothing_recorded(strict: bool, history: str) -> None:
+    with killer(strict=strict) as made:
+        made.history = history
+        runs = killed_runs(made, _KILLS)
+        sent = sum(len(run.of("request")) for run in runs)
+        assert sent - _KILLS <= len(made.answered) <= sent
+        assert {record.status for record in made.answered} <= {200, 499}
+
+
+def test_the_same_on_postgres(postgres_server: str) -> None:
+    with killer(postgres_server) as made:
+        killed_runs(made, _KILLS)
+
+
+def test_a_run_that_dies_again_and_again_after_a_few_writes_still_ends_right() -> None:
+    with killer() as made:
+        run = made.dying(40)
+    check(run)
+    assert len(run.kills) >= 3
+
+
+def test_a_killed_run_goes_on_with_a_service_that_forgot_it() -> None:
+    with killer(forgets=True) as made:
+        killed_runs(made, _KILLS)
+        assert 404 in {record.status for record in made.answered}
+
+
+def test_the_graph_has_thirty_nodes_and_never_makes_a_call_twice() -> None:
+    _, calls = expected()
+    names = {call.split()[0] for call in calls}
+    assert len(names | {"left", "middle"}) == 30 + len({"again", "side", "pieces"})
+    assert len(calls) == len(set(calls))

@@ -1,0 +1,176 @@
+"""What checkpoints hold of a run: little, and enough to go on from any of them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.graph import END
+from langgraph.types import Command
+
+from langchain_sequrity import ChatSequrity, LangGraphExecutor
+from langchain_sequrity.errors import UsageError
+from tests.graph.durability.growth import chain, plain, secured
+from tests.graph.durability.killing import expected
+from tests.graph.durability.subject import GIVEN, Note, graph
+
+_THREAD: RunnableConfig = {"configurable": {"thread_id": "1"}}
+
+
+class Crash(BaseException):
+    """Stands for the end of a process."""
+
+
+class Crashing(InMemorySaver):
+    """A saver that fails when it is to store its n-th checkpoint, and works on after that."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self._left = at
+
+    def put(self, *args: Any, **options: Any) -> RunnableConfig:
+        self._left -= 1
+        if self._left == 0:
+            raise Crash
+        return super().put(*args, **options)
+
+
+class Shallow(Crashing):
+    """A saver that keeps only the newest checkpoint of a thread, as some do."""
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        found, newest = super().get_tuple(config), super().get_tuple(_THREAD)
+        return found if found and newest and found.config == newest.config else None
+
+    def get_delta_channel_history(self, **options: Any) -> Mapping[str, Any]:
+        return super(InMemorySaver, self).get_delta_channel_history(**options)
+
+
+@contextmanager
+def _memory() -> Iterator[InMemorySaver]:
+    yield InMemorySaver()
+
+
+@contextmanager
+def _sqlite() -> Iterator[SqliteSaver]:
+    with SqliteSaver.from_conn_string(":memory:") as saver:
+        yield saver
+
+
+SAVERS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+}
+
+
+def _secured(note: Note, model: ChatSequrity, saver: Any) -> LangGraphExecutor:
+    return LangGraphExecutor(graph(note), model, checkpointer=saver)
+
+
+def test_what_a_run_stores_grows_with_its_steps_and_stays_near_langgraphs(
+    model: ChatSequrity,
+) -> None:
+    small, large = (sum(secured(count, model).values()) for count in (30, 120))
+    assert large < 4 * small * 1.25
+    assert large < sum(plain(120).values())
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+@pytest.mark.parametrize("saver", SAVERS)
+def test_an_interrupted_run_goes_on_in_another_executor(
+    saver: str, durability: Any, model: ChatSequrity
+) -> None:
+    calls: list[str] = []
+    with SAVERS[saver]() as kept:
+        first = _secured(calls.append, model, kept).invoke(GIVEN, _THREAD, durability=durability)
+        assert first["__interrupt__"]
+        last = _secured(calls.append, model, kept).invoke(
+            Command(resume="yes"), _THREAD, durability=durability
+        )
+    state, wanted = expected()
+    assert last == state
+    assert sorted(calls) == sorted(wanted)
+
+
+@pytest.mark.parametrize("saver", SAVERS)
+def test_a_run_goes_on_from_any_of_its_states_and_makes_only_the_calls_that_follow(
+    saver: str, model: ChatSequrity
+) -> None:
+    state, calls = expected()
+    with SAVERS[saver]() as kept:
+        runs = _secured(lambda _: None, model, kept)
+        runs.invoke(GIVEN, _THREAD)
+        runs.invoke(Command(resume="yes"), _THREAD)
+        history = [one for one in runs.get_state_history(_THREAD) if one.next][::4]
+        assert len(history) > 5
+        for one in history:
+            seen: list[str] = []
+            again = _secured(seen.append, model, kept)
+            found = again.invoke(None, one.config)
+            if "__interrupt__" in found:
+                found = again.invoke(Command(resume="yes"), _THREAD)
+            assert found == state
+            assert seen == calls[len(calls) - len(seen) :]
+
+
+def test_a_state_does_not_show_how_the_journal_is_kept(model: ChatSequrity) -> None:
+    runs = LangGraphExecutor(chain(3), model, checkpointer=InMemorySaver())
+    shown = list(runs.stream({"text": "a"}, _THREAD, stream_mode=["checkpoints", "debug"]))
+    shown += [("states", one) for one in runs.get_state_history(_THREAD)]
+    assert "__sequrity" not in repr(shown)
+
+
+@pytest.mark.parametrize("at", range(3, 16))
+def test_a_parent_graph_that_crashed_goes_on_within_the_executor(
+    at: int, model: ChatSequrity
+) -> None:
+    calls: list[str] = []
+
+    def parent(saver: Crashing) -> Any:
+        outer = chain(1, calls.append)
+        outer.add_node("secure", LangGraphExecutor(chain(4, calls.append), model))
+        return outer.add_edge("step_0", "secure").compile(checkpointer=saver)
+
+    saver = Crashing(at)
+    with pytest.raises(Crash):
+        parent(saver).invoke({"text": "abc"}, _THREAD, durability="sync")
+    assert parent(saver).invoke(None, _THREAD, durability="sync") == {"text": "cba"}
+    assert calls == ["step_0", "step_0", "step_1", "step_2", "step_3"]
+
+
+@pytest.mark.parametrize(
+    ("at", "is_lost"),
+    [(2, False), (3, False), (4, False), (5, False), (6, True), (7, False), (8, True)],
+)
+def test_a_saver_that_keeps_only_the_newest_checkpoint_goes_on_right_or_is_named(
+    at: int, is_lost: bool, model: ChatSequrity
+) -> None:
+    runs = LangGraphExecutor(chain(4), model, checkpointer=Shallow(at))
+    with pytest.raises(Crash):
+        runs.invoke({"text": "abc"}, _THREAD, durability="sync")
+    if is_lost:
+        with pytest.raises(UsageError, match="keeps only the newest checkpoint"):
+            runs.invoke(None, _THREAD)
+    else:
+        assert runs.invoke(None, _THREAD) == {"text": "abc"}
+
+
+@pytest.mark.parametrize("at", range(2, 9))
+def test_a_run_that_crashed_takes_no_update_of_its_state_until_it_is_finished_or_dropped(
+    at: int, model: ChatSequrity
+) -> None:
+    runs = LangGraphExecutor(chain(4), model, checkpointer=Crashing(at))
+    with pytest.raises(Crash):
+        runs.invoke({"text": "abc"}, _THREAD, durability="sync")
+    with pytest.raises(UsageError, match="not finished"):
+        runs.update_state(_THREAD, {"text": "x"})
+    with pytest.raises(UsageError, match="not finished"):
+        runs.invoke(Command(update={"text": "x"}), _THREAD)
+    assert runs.invoke(None, _THREAD) == {"text": "abc"}
+    runs.update_state(_THREAD, {"text": "x"})
+    assert runs.get_state(_THREAD).values == {"text": "x"}
+    runs.update_state(_THREAD, None, as_node=END)

@@ -1,0 +1,72 @@
+"""A graph about payments, for tests of what is denied, approved and lost."""
+
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.graph import END, START, StateGraph
+
+SAVERS = ("memory", "sqlite")
+
+
+class Ledger(TypedDict, total=False):
+    due: list[int]
+    paid: Annotated[list[int], operator.add]
+    note: str
+    denied: dict[str, Any] | None
+
+
+class Ran(list[str]):
+    """The nodes and routers that ran, in order."""
+
+    def of(self, name: str) -> int:
+        return self.count(name)
+
+
+def ledger(ran: Ran, **replaced: Callable[[Ledger], Any]) -> Any:
+    """`read` makes a list of what is due; `pay` pays the next until `more` says that none is left;
+    `report` tells of it.
+    """
+
+    def read(state: Ledger) -> dict[str, Any]:
+        ran.append("read")
+        return {"due": state["due"]}
+
+    def pay(state: Ledger) -> dict[str, Any]:
+        ran.append("pay")
+        first, *others = state["due"]
+        return {"due": others, "paid": [first]}
+
+    def more(state: Ledger) -> str:
+        ran.append("more")
+        return "pay" if state["due"] else "report"
+
+    def report(state: Ledger) -> dict[str, Any]:
+        ran.append("report")
+        return {"note": f"paid {sum(state['paid'])}"}
+
+    nodes = {"read": read, "pay": pay, "report": report, **replaced}
+    graph: Any = StateGraph(Ledger)
+    for name, node in nodes.items():
+        graph.add_node(name, node)
+    graph.add_edge(START, "read").add_edge("read", "pay").add_edge("report", END)
+    graph.add_conditional_edges("pay", more, ["pay", "report"])
+    return graph
+
+
+@contextmanager
+def saver_of(kind: str, folder: Path) -> Iterator[Any]:
+    """A checkpointer; of SQLite, another one of the same folder goes on where it was."""
+    if kind == "memory":
+        yield InMemorySaver()
+        return
+    with SqliteSaver.from_conn_string(str(folder / "ledger.sqlite")) as saver:
+        yield saver
+
+
+def thread(name: str = "1") -> Any:
+    return {"configurable": {"thread_id": name}}

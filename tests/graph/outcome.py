@@ -1,0 +1,103 @@
+"""What a run of a graph comes to, in terms that any two runs of it share."""
+
+import asyncio
+import dataclasses
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages.base import TextAccessor
+from langgraph.errors import GraphRecursionError
+from langgraph.types import Interrupt
+from pydantic import BaseModel
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        error: The type of the exception that it ended with, if any.
+        value: The state that it returned, described.
+        seen: What nodes and routers noted while they ran, in an order of its own, because those of
+            one step run side by side. Left out if the run failed within a step: who else of the
+            step still ran is then a race.
+        message: What the exception says; not compared.
+    """
+
+    error: str | None
+    value: Any
+    seen: tuple[str, ...]
+    message: str = field(default="", compare=False)
+
+
+def outcome(call: Callable[[], Any], seen: Iterable[Any] = ()) -> Outcome:
+    """Make a run and say what it came to; `seen` is filled while it runs."""
+    try:
+        value = call()
+    except Exception as error:  # noqa: BLE001 - compared by type
+        kind = f"{type(error).__module__}.{type(error).__qualname__}"
+        between_steps = isinstance(error, GraphRecursionError)
+        return Outcome(kind, None, _sorted(seen) if between_steps else (), str(error))
+    return Outcome(None, describe(value), _sorted(seen))
+
+
+def _sorted(notes: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(sorted(repr(describe(note)) for note in notes))
+
+
+def invoke(graph: Any, value: Any, *, in_loop: bool = False, **options: Any) -> Any:
+    """Call `graph.invoke`, or `graph.ainvoke` in an event loop of its own."""
+    if in_loop:
+        return asyncio.run(graph.ainvoke(value, **options))
+    return graph.invoke(value, **options)
+
+
+def describe(value: Any) -> Any:
+    """A value with the types of all its parts; the order of a dict's keys does not count.
+
+    Random ids, as LangGraph gives to messages without one, are numbered in order of appearance.
+    """
+    return _Description().of(value)
+
+
+class _Description:
+    def __init__(self) -> None:
+        self._ids: dict[str, str] = {}
+
+    def of(self, value: Any) -> Any:
+        # A message's `text` is a `str` with a method; it is stored and sent as the string it is.
+        kind = str if isinstance(value, TextAccessor) else type(value)
+        return kind.__name__, self._parts(value)
+
+    def _parts(self, value: Any) -> Any:
+        match value:
+            case str():
+                return _UUID.sub(self._numbered, value)
+            case dict():
+                parts = {repr(self.of(key)): self.of(one) for key, one in value.items()}
+                return dict(sorted(parts.items()))
+            case set() | frozenset():
+                return sorted(repr(self.of(one)) for one in value)
+            case list() | tuple():
+                return [self.of(one) for one in value]
+            case _:
+                fields = _fields(value)
+                return repr(value) if fields is None else self._parts(fields)
+
+    def _numbered(self, found: re.Match[str]) -> str:
+        return self._ids.setdefault(found[0], f"id-{len(self._ids)}")
+
+
+def _fields(value: Any) -> dict[str, Any] | None:
+    """The fields of an object that has some; an interrupt's id is random and left out."""
+    if isinstance(value, BaseModel):
+        return dict(value)
+    if isinstance(value, Interrupt):
+        return {"value": value.value}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    return None

@@ -1,0 +1,145 @@
+"""The service names no classes: what is made of its values is what the user's code has named."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.structured_output import AutoStrategy, ProviderStrategy, ToolStrategy
+from langgraph.graph import START, StateGraph
+from langgraph.types import Send
+from pydantic import BaseModel
+
+from langchain_sequrity import ChatSequrity
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.graph.annotations import of_fields, of_packets
+from langchain_sequrity.graph.kinds import kinds_of
+from langchain_sequrity.graph.reading import GraphSpec, read_graph
+from tests.graph.apps.scripted import following
+from tests.graph.running import secured
+
+
+class Report(BaseModel):
+    city: str
+
+
+class Inner(BaseModel):
+    size: int
+
+
+class Order(BaseModel):
+    inner: Inner
+
+
+@dataclass
+class Failure:
+    reason: str
+
+
+class State(TypedDict, total=False):
+    anything: Any
+    other: Any
+
+
+def classes(spec: GraphSpec, field: str) -> set[type]:
+    """The classes that a field may hold."""
+    return set(kinds_of(of_fields(spec)[field]).classes)
+
+
+AGENTS: list[tuple[Any, set[type]]] = [
+    (None, set()),
+    (Report, {Report}),
+    (ToolStrategy(Report), {Report}),
+    (ProviderStrategy(Report), {Report}),
+    (AutoStrategy(Report), {Report}),
+    (ToolStrategy(Report | Failure), {Report, Failure}),
+    (ToolStrategy(Order), {Order, Inner}),
+    ({"title": "Report", "type": "object", "properties": {}}, set()),
+]
+
+
+@pytest.mark.parametrize(("told", "expected"), AGENTS, ids=[str(n) for n in range(len(AGENTS))])
+def test_an_agent_may_give_what_it_was_told_to_give(told: Any, expected: set[type]) -> None:
+    spec = read_graph(create_agent(following("hi"), response_format=told))
+    assert classes(spec, "structured_response") == expected
+    assert classes(spec, "jump_to") == set()
+
+
+def test_a_return_annotation_names_classes_of_the_fields_in_it() -> None:
+    class Update(TypedDict, total=False):
+        anything: Report
+        nowhere: Failure
+
+    def node(state: State) -> Update | None:
+        return {"anything": Report(city=str(state["other"]))}
+
+    spec = read_graph(StateGraph(State).add_node("a", node).add_edge(START, "a"))
+    assert (classes(spec, "anything"), classes(spec, "other")) == ({Report}, set())
+
+
+def test_an_annotation_that_nobody_can_resolve_names_nothing() -> None:
+    def node(state: State) -> Any:
+        return state
+
+    node.__annotations__ = {"state": "Nobody", "return": "Nothing"}
+    graph = StateGraph(State).add_node("a", node, input_schema=State).add_edge(START, "a")
+    spec = read_graph(graph)
+    assert classes(spec, "anything") == set()
+    assert of_packets(spec.nodes["a"]) == [State, None]
+
+
+def test_a_returned_class_that_nobody_can_resolve_names_nothing() -> None:
+    class Update(TypedDict):
+        anything: "Nobody"  # type: ignore[name-defined]  # noqa: F821 - that is the point
+
+    def node(state: State) -> Any:
+        return {"anything": state["other"]}
+
+    node.__annotations__["return"] = Update
+    spec = read_graph(StateGraph(State).add_node("a", node).add_edge(START, "a"))
+    assert classes(spec, "anything") == set()
+
+
+def takes_model(order: Order) -> Any:
+    return {"anything": order.inner.size}
+
+
+def takes_list(orders: list[Order]) -> Any:
+    return {"anything": [order.inner.size for order in orders]}
+
+
+def takes_optional(order: Annotated[Order | None, "of a kind"]) -> Any:
+    return {"anything": order and order.inner.size}
+
+
+ORDER = Order(inner=Inner(size=3))
+
+
+@pytest.mark.parametrize(
+    ("node", "argument", "expected"),
+    [
+        (takes_model, ORDER, 3), (takes_list, [ORDER, ORDER], [3, 3]), (takes_optional, ORDER, 3), (takes_optional, None, None),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore::langchain_sequrity.graph.access.UnknownAccess")
+def test_a_packet_carries_what_its_target_is_annotated_with(
+    node: Callable[..., Any], argument: Any, expected: Any, model: ChatSequrity
+) -> None:
+    def start(_: State) -> list[Send]:
+        return [Send("a", argument)]
+
+    graph: Any = StateGraph(State).add_node("a", node)
+    graph.add_conditional_edges(START, start, ["a"])
+    for runnable in (graph.compile(), secured(graph, model)):
+        assert runnable.invoke({"other": 1})["anything"] == expected
+
+
+@pytest.mark.filterwarnings("ignore::langchain_sequrity.graph.access.UnknownAccess")
+def test_a_class_that_nobody_named_is_refused_on_its_way_out(model: ChatSequrity) -> None:
+    def node(state: State) -> Any:
+        return {"anything": Failure(str(state["other"]))}
+
+    graph: Any = StateGraph(State).add_node("a", node).add_edge(START, "a")
+    with pytest.raises(UsageError, match="holds a `Failure`, which the field's annotation"):
+        secured(graph, model).invoke({"other": 1})

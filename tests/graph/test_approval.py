@@ -1,0 +1,463 @@
+"""A soft denial, a human, and what the run makes of the decision."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, Send
+
+from langchain_sequrity import ChatSequrity, FeaturesHeader, PolicyHeader, with_labels
+from langchain_sequrity.errors import BadReply, PolicyDenied, UsageError
+from langchain_sequrity.local import LocalServer
+from tests.graph.ledger import SAVERS, Ledger, Ran, ledger, saver_of, thread
+from tests.graph.running import secured
+from tests.graph.services import noted
+from tests.graph.shapes.traced import Traced, connect, traced
+
+APPROVE: Command[Any] = Command(resume={"decisions": [{"type": "approve"}]})
+REJECT: Command[Any] = Command(resume={"decisions": [{"type": "reject", "message": "Too much."}]})
+SOFT = 'tool "pay" { /// Ask before you pay.\n should deny always; }'
+BY_SESSION = """
+tool "read" { session after { @tags |= {"late"}; } }
+tool "pay" { should deny always; result { when "late" in session.tags { @tags |= {"late"}; } } }
+"""
+BROKEN = "the till is jammed"
+ON_REPORT = 'tool "report" { should deny always; }'
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[LocalServer]:
+    with LocalServer() as server:
+        yield server
+
+
+@pytest.fixture(params=SAVERS)
+def saver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    with saver_of(request.param, tmp_path) as found:
+        yield found
+
+
+def model_of(local: LocalServer, policy: Any, **options: Any) -> ChatSequrity:
+    return ChatSequrity("any/model", base_url=local.base_url, policy=policy, **options)
+
+
+def asking(local: LocalServer, graph: Any, policy: Any, saver: Any = None, **options: Any) -> Any:
+    saver = InMemorySaver() if saver is None else saver
+    model = model_of(local, policy, **options)
+    return secured(graph, model, checkpointer=saver, on_denied="interrupt")
+
+
+def request_of(state: dict[str, Any]) -> Any:
+    [asked] = state["__interrupt__"]
+    return asked.value
+
+
+def test_a_soft_denial_asks_in_langchains_format(local: LocalServer) -> None:
+    ran = Ran()
+    request = request_of(asking(local, ledger(ran), SOFT).invoke({"due": [7]}, thread()))
+    [action], [review] = request["action_requests"], request["review_configs"]
+    assert (action["name"], action["args"]) == ("pay", {"due": [7]})
+    assert "Ask before you pay." in action["description"]
+    assert "'pay'" in action["description"]
+    assert review == {"action_name": "pay", "allowed_decisions": ["approve", "reject"]}
+    assert ran == ["read"]
+
+
+def test_an_approved_call_is_made_once_and_the_run_goes_on(local: LocalServer, saver: Any) -> None:
+    ran = Ran()
+    executor = asking(local, ledger(ran), SOFT, saver)
+    executor.invoke({"due": [7]}, thread())
+    state = executor.invoke(APPROVE, thread())
+    assert state == ledger(Ran()).compile().invoke({"due": [7]})
+    assert ran == ["read", "pay", "more", "report"]
+
+
+async def test_an_approved_call_is_made_once_in_an_event_loop(local: LocalServer) -> None:
+    ran = Ran()
+    executor = asking(local, ledger(ran), SOFT)
+    await executor.ainvoke({"due": [7]}, thread())
+    assert (await executor.ainvoke(APPROVE, thread()))["note"] == "paid 7"
+    assert ran == ["read", "pay", "more", "report"]
+
+
+@pytest.mark.parametrize("history", ["new", "whole"])
+def test_every_single_call_is_asked_about(local: LocalServer, history: Any, saver: Any) -> None:
+    ran = Ran()
+    model = model_of(local, SOFT)
+    executor = secured(
+        ledger(ran), model, checkpointer=saver, on_denied="interrupt", history=history
+    )
+    state = executor.invoke({"due": [1, 2, 3]}, thread())
+    for due in ([1, 2, 3], [2, 3], [3]):
+        [action] = request_of(state)["action_requests"]
+        assert action["args"] == {"due": due}
+        state = executor.invoke(APPROVE, thread())
+    assert state == ledger(Ran()).compile().invoke({"due": [1, 2, 3]})
+    assert ran == ["read", *["pay", "more"] * 3, "report"]
+
+
+def test_an_approval_is_for_the_call_that_was_denied_and_no_other(local: LocalServer) -> None:
+    ran = Ran()
+    executor = asking(local, ledger(ran), ON_REPORT)
+    state = executor.invoke({"due": [1, 2]}, thread())
+    assert ran == ["read", "pay", "more", "pay", "more"]
+    assert request_of(state)["action_requests"][0]["name"] == "report"
+    assert executor.invoke(APPROVE, thread())["note"] == "paid 3"
+    assert ran == ["read", "pay", "more", "pay", "more", "report"]
+
+
+def test_an_approval_does_not_hold_in_the_next_run_of_the_thread(local: LocalServer) -> None:
+    executor = asking(local, ledger(Ran()), SOFT)
+    executor.invoke({"due": [1]}, thread())
+    executor.invoke(APPROVE, thread())
+    again = executor.invoke({"due": [1]}, thread())
+    assert request_of(again)["action_requests"][0]["name"] == "pay"
+
+
+def test_the_decision_of_a_router_can_be_approved(local: LocalServer) -> None:
+    ran = Ran()
+    executor = asking(local, ledger(ran), 'tool "more__from__pay" { should deny always; }')
+    request = request_of(executor.invoke({"due": [1]}, thread()))
+    assert request["action_requests"][0]["name"] == "more__from__pay"
+    assert executor.invoke(APPROVE, thread())["note"] == "paid 1"
+    assert ran == ["read", "pay", "more", "report"]
+
+
+def test_the_first_call_of_a_run_can_be_approved(local: LocalServer, saver: Any) -> None:
+    ran = Ran()
+    executor = asking(local, ledger(ran), 'tool "read" { should deny always; }', saver)
+    executor.invoke({"due": [1]}, thread())
+    assert executor.invoke(APPROVE, thread())["note"] == "paid 1"
+    assert ran == ["read", "pay", "more", "report"]
+
+
+def test_a_rejected_call_is_a_denial_that_says_so(local: LocalServer, saver: Any) -> None:
+    ran = Ran()
+    executor = asking(local, ledger(ran), SOFT, saver)
+    executor.invoke({"due": [7]}, thread())
+    with pytest.raises(PolicyDenied, match=r"rejected it\. Too much\.") as caught:
+        executor.invoke(REJECT, thread())
+    error = caught.value
+    assert (error.tool, error.node) == ("pay", "pay")
+    assert error.arguments["due"]["value"] == [7]
+    assert "should deny always" in error.rule
+    assert ran == ["read"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "yes", True, {"decisions": []}, {"decisions": "approve"},
+        {"decisions": [{"type": "edit", "edited_action": {"name": "pay", "args": {}}}]},
+        {"decisions": [{"type": "approve"}, {"type": "approve"}]},
+        [{"type": "approve"}],
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_no_decision_is_asked_for_again(local: LocalServer, answer: Any) -> None:
+    ran = Ran()
+    executor = asking(local, ledger(ran), SOFT)
+    executor.invoke({"due": [7]}, thread())
+    request = request_of(executor.invoke(Command(resume=answer), thread()))
+    assert "not understood" in request["action_requests"][0]["description"]
+    assert ran == ["read"]
+    assert executor.invoke(APPROVE, thread())["note"] == "paid 7"
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "why"),
+    [
+        ('tool "pay" { must deny always; }', {}, "hard"),
+        (PolicyHeader.from_sqrt("", default_allow=False, default_allow_enforcement_level="hard"),
+         {}, "hard"),
+        ('tool "pay" { should deny always; session after { @tags |= {"paid"}; } }', {}, "session"),
+        ('tool r"p.*" { session before { @tags |= {"tried"}; } } tool "pay" { should deny always; }',
+         {}, "session"),
+        (BY_SESSION, {}, "session"),
+        (SOFT, {"features": FeaturesHeader.dual_llm(blockers=["url_blocker"])}, "blockers"),
+    ],
+    ids=[
+        "hard rule", "hard default", "session after", "session before", "result by session",
+        "blockers",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_approved_is_an_error_that_says_why(
+    local: LocalServer, policy: Any, options: dict[str, Any], why: str
+) -> None:
+    ran = Ran()
+    executor = asking(local, ledger(ran), policy, **options)
+    with pytest.raises(PolicyDenied) as caught:
+        executor.invoke({"due": [7]}, thread())
+    [note] = [one for one in caught.value.__notes__ if "not offered for approval" in one]
+    assert why in note
+    assert "pay" not in ran
+
+
+def test_a_hard_denial_after_an_approval_is_an_error(local: LocalServer) -> None:
+    ran = Ran()
+    executor = asking(local, ledger(ran), SOFT + ' tool "report" { must deny always; }')
+    executor.invoke({"due": [7]}, thread())
+    with pytest.raises(PolicyDenied, match="report") as caught:
+        executor.invoke(APPROVE, thread())
+    assert caught.value.node == "report"
+    assert ran == ["read", "pay", "more"]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        'must deny when "pay" in paid.producers;',
+        'must deny when "cash" in paid.tags;',
+        'must deny when "read" in paid.producers;',
+        'must deny when "by_rule" in paid.tags;',
+        'must deny when "__non_executable" in paid.tags;',
+    ],
+)
+def test_an_approved_result_has_the_labels_that_it_would_have_had(
+    local: LocalServer, rule: str
+) -> None:
+    """Its node, what the node says, those of its arguments, and what rules and presets add."""
+
+    def pay(state: Ledger) -> dict[str, Any]:
+        return with_labels({"due": [], "paid": state["due"]}, tags=["cash"])
+
+    policy = (
+        'tool "pay" { should deny always; result { @tags |= {"by_rule"}; } } '
+        f'tool "report" {{ {rule} }}'
+    )
+    executor = asking(local, ledger(Ran(), pay=pay), policy)
+    executor.invoke({"due": [7]}, thread())
+    with pytest.raises(PolicyDenied) as caught:
+        executor.invoke(APPROVE, thread())
+    assert caught.value.node == "report"
+
+
+def test_a_node_that_fails_after_its_approval_runs_again_without_being_asked_about(
+    local: LocalServer, saver: Any
+) -> None:
+    ran = Ran()
+
+    def pay(state: Ledger) -> dict[str, Any]:
+        ran.append("pay")
+        if ran.of("pay") == 1:
+            raise OSError(BROKEN)
+        return {"due": [], "paid": state["due"]}
+
+    executor = asking(local, ledger(ran, pay=pay), SOFT, saver)
+    executor.invoke({"due": [7]}, thread())
+    with pytest.raises(OSError, match=BROKEN):
+        executor.invoke(APPROVE, thread())
+    assert executor.invoke(None, thread())["note"] == "paid 7"
+    assert ran == ["read", "pay", "pay", "more", "report"]
+
+
+def test_what_was_approved_and_made_is_not_made_again_by_another_process(
+    local: LocalServer, tmp_path: Path
+) -> None:
+    ran = Ran()
+
+    def report(state: Ledger) -> dict[str, Any]:
+        ran.append("report")
+        if ran.of("report") == 1:
+            raise OSError(BROKEN)
+        return {"note": f"paid {sum(state['paid'])}"}
+
+    for step in ({"due": [7]}, APPROVE, None):
+        with saver_of("sqlite", tmp_path) as saver:
+            executor = asking(local, ledger(ran, report=report), SOFT, saver)
+            if step is APPROVE:
+                with pytest.raises(OSError, match=BROKEN):
+                    executor.invoke(step, thread())
+            else:
+                state = executor.invoke(step, thread())
+    assert state["note"] == "paid 7"
+    assert ran == ["read", "pay", "more", "report", "report"]
+
+
+@pytest.mark.parametrize("changed", ["policy", "graph"])
+@pytest.mark.parametrize("approved", [False, True], ids=["before it", "after it"])
+def test_an_approval_does_not_carry_over_to_another_policy_or_graph(
+    local: LocalServer, *, changed: str, approved: bool
+) -> None:
+    saver, ran = InMemorySaver(), Ran()
+
+    def pay(state: Ledger) -> dict[str, Any]:
+        ran.append("pay")
+        if ran.of("pay") == 1 and approved:
+            raise OSError(BROKEN)
+        return {"due": [], "paid": state["due"]}
+
+    executor = asking(local, ledger(ran, pay=pay), SOFT, saver)
+    executor.invoke({"due": [7]}, thread())
+    if approved:
+        with pytest.raises(OSError, match=BROKEN):
+            executor.invoke(APPROVE, thread())
+    graph, policy = ledger(ran, pay=pay), SOFT
+    if changed == "graph":
+        graph.add_node("other", lambda _state: {"note": "x"}).add_edge("read", "other")
+    else:
+        policy += ' tool "other" { must deny always; }'
+    with pytest.raises(UsageError, match="does not carry over"):
+        asking(local, graph, policy, saver).invoke(None if approved else APPROVE, thread())
+    assert "report" not in ran
+
+
+def test_asking_and_deciding_send_nothing_again(local: LocalServer) -> None:
+    ran = Ran()
+    with noted(local.base_url, policy=SOFT) as (model, sent):
+        executor = secured(ledger(ran), model, checkpointer=InMemorySaver(), on_denied="interrupt")
+        executor.invoke({"due": [7]}, thread())
+        assert sent.sessions()[0] is None
+        assert len(sent) == 2
+        executor.invoke(Command(resume="what?"), thread())
+        assert len(sent) == 2
+        executor.invoke(APPROVE, thread())
+        sessions = sent.sessions()
+    assert sessions[2] is None
+    assert len(set(sessions[3:])) == 1
+    assert sessions[3] not in (None, sessions[1])
+
+
+def test_a_replay_that_takes_another_way_is_an_error_and_runs_nothing(local: LocalServer) -> None:
+    ran, saver = Ran(), InMemorySaver()
+    executor = asking(local, ledger(ran), ON_REPORT, saver)
+    executor.invoke({"due": [1, 2]}, thread())
+    for place, (kind, content) in list(saver.blobs.items()):
+        changed = content.replace(b'{"due":[1,2]}', b'{"due":[5,2]}')
+        saver.blobs[place] = (kind, changed)
+    with pytest.raises(BadReply, match="another way than when it was recorded"):
+        executor.invoke(APPROVE, thread())
+    assert ran == ["read", "pay", "more", "pay", "more", "report"]
+
+
+def test_the_program_of_an_approved_call_says_so(local: LocalServer) -> None:
+    with noted(local.base_url, policy=SOFT) as (model, sent):
+        executor = secured(
+            ledger(Ran()), model, checkpointer=InMemorySaver(), on_denied="interrupt"
+        )
+        executor.invoke({"due": [1, 2]}, thread())
+        executor.invoke(APPROVE, thread())
+        programs = [one["user_provided_program"] for one in sent if "user_provided_program" in one]
+        variables = [one["context_vars"] for one in sent if "context_vars" in one]
+    assert programs[0] == executor.program
+    assert "a human approved" in programs[1]
+    assert variables[1]["approved_pay_1"]["value"] == {"due": [2], "paid": [1]}
+    assert variables[1]["approved_pay_1"]["meta"]["producers"] == ["pay", "read"]
+
+
+def test_a_call_in_a_straight_line_program_can_be_approved(local: LocalServer) -> None:
+    graph = connect(traced("a", "b", "c"), "__start__>a", "a>b", "b>c")
+    executor = asking(local, graph, 'tool "b" { should deny always; }')
+    assert "for " not in executor.program
+    executor.invoke({}, thread())
+    assert executor.invoke(APPROVE, thread())["trace"] == ["a", "b", "c"]
+
+
+def test_a_call_of_a_packet_can_be_approved(local: LocalServer) -> None:
+    """The second of three packets is denied; the others are not asked about."""
+
+    def each(state: Traced) -> dict[str, Any]:
+        return {"trace": [f"worker {state['n']}"]}
+
+    graph = traced("split", worker=each)
+    connect(graph, "__start__>split")
+    graph.add_conditional_edges(
+        "split", lambda _state: [Send("worker", {"n": n}) for n in range(3)]
+    )
+    policy = 'tool "worker" { should deny when n.value in {int 1..1}; }'
+    ran = asking(local, graph, policy)
+    [action] = request_of(ran.invoke({}, thread()))["action_requests"]
+    assert action["args"]["n"] == 1
+    assert ran.invoke(APPROVE, thread())["trace"] == ["split", "worker 0", "worker 1", "worker 2"]
+
+
+def test_a_second_approval_of_one_denial_does_nothing(local: LocalServer, saver: Any) -> None:
+    ran = Ran()
+    executor = asking(local, ledger(ran), SOFT, saver)
+    executor.invoke({"due": [7]}, thread())
+    first = executor.invoke(APPROVE, thread())
+    assert executor.invoke(APPROVE, thread()) == first
+    assert ran.of("pay") == 1
+
+
+def test_after_a_rejection_the_thread_can_be_run_anew(local: LocalServer, saver: Any) -> None:
+    ran = Ran()
+    executor = asking(local, ledger(ran), SOFT, saver)
+    executor.invoke({"due": [7]}, thread())
+    for resumed in (REJECT, None):
+        with pytest.raises(PolicyDenied, match="rejected"):
+            executor.invoke(resumed, thread())
+    executor.invoke({"due": [8]}, thread())
+    assert executor.invoke(APPROVE, thread())["paid"] == [8]
+    assert ran == ["read", "read", "pay", "more", "report"]
+
+
+def test_a_graph_around_can_pass_the_question_on(local: LocalServer) -> None:
+    ran = Ran()
+    secure = secured(ledger(ran), model_of(local, SOFT), on_denied="interrupt")
+    parent: Any = StateGraph(Ledger)
+    parent.add_node("secure", secure).add_edge(START, "secure")
+    graph = parent.compile(checkpointer=InMemorySaver())
+    state = graph.invoke({"due": [7]}, thread())
+    assert state["__interrupt__"][0].value["action_requests"][0]["name"] == "pay"
+    assert graph.invoke(APPROVE, thread())["note"] == "paid 7"
+    assert ran == ["read", "pay", "more", "report"]
+
+
+_CHILD = """
+import os, signal, sys
+import httpx
+from langchain_sequrity import ChatSequrity
+from tests.graph.ledger import Ran, ledger, saver_of, thread
+from tests.graph.running import secured
+from tests.graph.test_approval import APPROVE, SOFT
+
+url, folder, log, kill_at = sys.argv[1:]
+
+class Logged(Ran):
+    def append(self, name):
+        with open(log, "a") as file:
+            file.write(name + "\\n")
+        if name == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+def sent(request):
+    if kill_at == "request after pay" and "pay" in open(log).read():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+from pathlib import Path
+with saver_of("sqlite", Path(folder)) as saver, httpx.Client(event_hooks={"request": [sent]}) as client:
+    model = ChatSequrity("any/model", base_url=url, policy=SOFT, http_client=client)
+    secured(ledger(Logged()), model, checkpointer=saver, on_denied="interrupt").invoke(
+        APPROVE, thread(), durability="sync"
+    )
+"""
+
+
+@pytest.mark.parametrize("killed_at", ["request after pay", "more", "report"])
+def test_an_approved_call_is_not_made_again_after_the_process_was_killed(
+    local: LocalServer, tmp_path: Path, killed_at: str
+) -> None:
+    ran, log = Ran(), tmp_path / "ran.txt"
+    with saver_of("sqlite", tmp_path) as saver:
+        asking(local, ledger(ran), SOFT, saver).invoke({"due": [7]}, thread())
+    arguments = [local.base_url, str(tmp_path), str(log), killed_at]
+    child = subprocess.run(  # noqa: S603 - this interpreter, this script
+        [sys.executable, "-c", _CHILD, *arguments], check=False, capture_output=True
+    )
+    assert child.returncode == -signal.SIGKILL, child.stderr.decode()
+    with saver_of("sqlite", tmp_path) as saver:
+        state = asking(local, ledger(ran), SOFT, saver).invoke(None, thread())
+    assert state["note"] == "paid 7"
+    made = {
+        "request after pay": ["pay"],
+        "more": ["pay", "more"],
+        "report": ["pay", "more", "report"],
+    }
+    assert log.read_text().split() == made[killed_at]
+    assert "pay" not in ran

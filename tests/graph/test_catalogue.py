@@ -1,0 +1,128 @@
+"""The catalogue of graphs through the executor: each ends as in LangGraph itself."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from langgraph.graph import START, StateGraph
+from langgraph.graph.message import add_messages
+from langgraph.types import Command
+
+from langchain_sequrity import ChatSequrity
+from langchain_sequrity.errors import GraphNotSupported
+from tests.graph.graphs import SHAPES
+from tests.graph.outcome import describe, outcome
+from tests.graph.running import compiled, outcomes, secured
+from tests.graph.shape import Maker, Shape
+from tests.graph.shapes.traced import connect, traced
+
+
+def _is_builder(make: Maker) -> bool:
+    return isinstance(make().graph, StateGraph)
+
+
+each_shape = pytest.mark.parametrize("name", SHAPES)
+
+
+@pytest.mark.parametrize("in_loop", [False, True], ids=["sync", "async"])
+@each_shape
+def test_a_graph_ends_as_in_langgraph_and_is_left_as_it_was(
+    name: str, in_loop: bool, model: ChatSequrity
+) -> None:
+    expected = outcomes(SHAPES[name](), compiled, in_loop=in_loop)
+    shape = SHAPES[name]()
+    before = _snapshot(builder_of(shape))
+    actual = outcomes(shape, lambda graph: secured(graph, model, shape.nodes), in_loop=in_loop)
+    assert actual == expected, [one.message for one in actual]
+    assert _snapshot(builder_of(shape)) == before
+
+
+def builder_of(shape: Shape) -> Any:
+    return shape.graph if isinstance(shape.graph, StateGraph) else shape.graph.builder
+
+
+def _snapshot(value: Any) -> Any:
+    """The builder's attributes, with its own containers copied."""
+    if isinstance(value, StateGraph):
+        return {name: _snapshot(one) for name, one in vars(value).items()}
+    if isinstance(value, dict):
+        return {key: _snapshot(one) for key, one in value.items()}
+    return value.copy() if isinstance(value, set | list) else value
+
+
+@pytest.mark.parametrize("name", [name for name, make in SHAPES.items() if _is_builder(make)])
+def test_a_graph_ends_as_in_langgraph_as_a_node_of_another(name: str, model: ChatSequrity) -> None:
+    expected = outcomes(SHAPES[name](), lambda graph: _parent(graph, compiled(graph)))
+    shape = SHAPES[name]()
+    actual = outcomes(shape, lambda graph: _parent(graph, secured(graph, model, shape.nodes)))
+    assert actual == expected, [one.message for one in actual]
+
+
+def _parent(builder: Any, child: Any) -> Any:
+    """A graph with the same schemas and this one node."""
+    graph: Any = StateGraph(
+        builder.state_schema,
+        context_schema=builder.context_schema,
+        input_schema=builder.input_schema,
+        output_schema=builder.output_schema,
+    )
+    graph.add_node("child", child)
+    return graph.add_edge(START, "child").compile()
+
+
+@each_shape
+def test_updates_are_streamed_as_in_langgraph(name: str, model: ChatSequrity) -> None:
+    expected = _updates(SHAPES[name](), compiled)
+    shape = SHAPES[name]()
+    assert _updates(shape, lambda graph: secured(graph, model, shape.nodes)) == expected
+
+
+def _updates(shape: Shape, make: Callable[[Any], Any]) -> list[tuple[str | None, list[str]]]:
+    """The updates of each run in an order of their own: nodes of one step run side by side."""
+    graph = make(shape.graph)
+    found = []
+    for value in shape.inputs:
+        updates: list[str] = []
+        run = partial(_stream, graph, value, shape, updates)
+        ended = outcome(run)
+        # Who still ran in a step that failed is a race.
+        found.append((ended.error, [] if ended.error else sorted(updates)))
+    return found
+
+
+def _stream(graph: Any, value: Any, shape: Shape, updates: list[str]) -> None:
+    options: Any = {"config": dict(shape.config), "context": shape.context}
+    stream = graph.stream(value, stream_mode="updates", **options)
+    for update in stream:
+        for written in update.values():
+            if isinstance(written, dict) and "messages" in written:
+                # Shown with the ids that they get, as messages that a channel has taken in.
+                written["messages"] = add_messages([], written["messages"])
+        updates.append(repr(describe(update)))
+
+
+@each_shape
+def test_a_graph_has_one_program(name: str, model: ChatSequrity) -> None:
+    first, second = SHAPES[name](), SHAPES[name]()
+    assert (
+        secured(first.graph, model, first.nodes).program
+        == secured(second.graph, model, second.nodes).program
+    )
+
+
+def test_a_command_cannot_start_a_graph_in_its_middle(model: ChatSequrity) -> None:
+    executor = secured(SHAPES["chain"]().graph, model)
+    with pytest.raises(GraphNotSupported, match="conditional edge after START"):
+        executor.invoke(Command(goto="b"))
+
+
+def test_a_router_cannot_read_what_is_no_field(model: ChatSequrity) -> None:
+    def route(state):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - LangGraph passes it on to these
+        return state["hint"]
+
+    graph = connect(traced("b", a=lambda _state: {"hint": "b"}), "__start__>a")
+    graph.add_conditional_edges("a", route, ["b"])
+    assert graph.compile().invoke({})["trace"] == ["b"]
+    with pytest.raises(GraphNotSupported, match=r"`hint`.*Make it a field"):
+        secured(graph, model)

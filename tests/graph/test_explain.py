@@ -1,0 +1,214 @@
+"""`explain()` says what became of a graph, and shows it without being acted upon."""
+
+import json
+import operator
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command
+
+from langchain_sequrity import ChatSequrity, FieldRouter
+from langchain_sequrity.display import plain
+from langchain_sequrity.graph.explain import ExplainedTool, Explanation
+from langchain_sequrity.graph.tables import Table
+from tests.graph.running import secured
+from tests.graph.showing import SENDABLE, assert_plain_html, assert_shown_safely, on_rich
+
+
+class State(TypedDict, total=False):
+    user: str
+    mail: str
+    summary: str
+    is_urgent: bool
+    log: Annotated[list[str], operator.add]
+
+
+class Mail(TypedDict):
+    mail: str
+
+
+def read(state: State) -> dict[str, Any]:
+    found: dict[str, Any] = {"mail": "Hello"}
+    if state["user"] == "bob":
+        found["summary"] = "for Bob"
+    return found
+
+
+def summarize(state: State) -> dict[str, Any]:
+    return {"summary": state["mail"][:3], "is_urgent": True}
+
+
+def pick(state: State) -> str:
+    return "now" if state["is_urgent"] else "later"
+
+
+def send(state: State) -> dict[str, Any]:
+    return {"log": [state["user"] + state["summary"]]}
+
+
+def anything(state: State) -> Any:
+    return dict(**state)
+
+
+def of_mail(state: Mail) -> Any:
+    return dict(**state)
+
+
+def mail_graph() -> StateGraph[Any, Any, Any, Any]:
+    graph = StateGraph(State).add_sequence([read, summarize]).add_node(send).add_edge(START, "read")
+    return graph.add_conditional_edges("summarize", pick, {"now": "send", "later": END})
+
+
+def explained(
+    model: ChatSequrity, graph: Any, nodes: dict[str, dict[str, Any]] | None = None
+) -> Explanation:
+    return secured(graph, model, nodes).explain()
+
+
+def by_name(explanation: Explanation) -> dict[tuple[str, str | None], ExplainedTool]:
+    return {(one.node, one.router): one for one in explanation.tools}
+
+
+def test_each_node_has_its_tool_what_it_reads_and_what_it_writes(model: ChatSequrity) -> None:
+    found = by_name(explained(model, mail_graph()))
+    assert list(found) == [
+        ("read", None),
+        ("summarize", None),
+        ("summarize", "pick"),
+        ("send", None),
+    ]
+    one = found["read", None]
+    assert (one.tool, one.reads, one.reads_from) == ("read", ("user",), "source")
+    assert (one.writes, one.definite, one.writes_from) == (("mail", "summary"), ("mail",), "source")
+    assert one.follows == ("summarize",)
+    one = found["send", None]
+    assert (one.reads, one.writes, one.parameters) == (
+        ("user", "summary"),
+        ("log",),
+        {"user": "user", "summary": "summary"},
+    )
+
+
+def test_a_router_has_its_tool_what_it_reads_and_where_its_answers_lead(
+    model: ChatSequrity,
+) -> None:
+    one = by_name(explained(model, mail_graph()))["summarize", "pick"]
+    assert (one.tool, one.reads, one.reads_from) == (
+        "pick__from__summarize",
+        ("is_urgent",),
+        "source",
+    )
+    assert one.routes == {"now": "send", "later": END}
+
+
+WAYS_TO_KNOW: list[tuple[str, Any, dict[str, Any], tuple[str, str]]] = [
+    ("declared", anything, {"reads": ["mail"], "writes": ["log"]}, ("declared", "declared")),
+    ("source", summarize, {}, ("source", "source")),
+    ("nothing is known", anything, {}, ("everything", "everything")),
+]
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "known"),
+    [one[1:] for one in WAYS_TO_KNOW],
+    ids=[one[0] for one in WAYS_TO_KNOW],
+)
+def test_it_says_how_reads_and_writes_are_known(
+    model: ChatSequrity, function: Any, options: dict[str, Any], known: tuple[str, str]
+) -> None:
+    graph = StateGraph(State).add_node("it", function).add_edge(START, "it")
+    [one] = explained(model, graph, {"it": options}).tools
+    assert (one.reads_from, one.writes_from) == known
+    assert any("labels tell nothing apart" in note for note in one.notes) == ("everything" in known)
+
+
+def test_a_smaller_schema_is_a_way_to_know(model: ChatSequrity) -> None:
+    graph = StateGraph(State).add_node("it", of_mail, input_schema=Mail).add_edge(START, "it")
+    [one] = explained(model, graph).tools
+    assert (one.reads, one.reads_from) == (("mail",), "schema")
+
+
+def test_a_router_that_is_looked_up_or_fused_has_no_tool(model: ChatSequrity) -> None:
+    graph = mail_graph().add_conditional_edges(
+        "send", FieldRouter("is_urgent", {True: "read", False: END})
+    )
+    found = by_name(explained(model, graph, {"summarize": {"fuse_router": True}}))
+    looked_up, fused = found["send", "by_is_urgent"], found["summarize", "pick"]
+    assert (looked_up.tool, looked_up.routes) == (None, {"True": "read", "False": END})
+    assert (fused.tool, fused.routes) == (None, {"now": "send", "later": END})
+    assert found["summarize", None].reads == ("mail", "is_urgent")
+
+
+def test_a_tool_of_the_service_stands_for_its_node(model: ChatSequrity) -> None:
+    options = {"reads": ["mail"], "writes": ["summary"], "internal_tool": "parse_with_ai"}
+    found = by_name(explained(model, mail_graph(), {"summarize": options}))
+    one = found["summarize", None]
+    assert (one.tool, one.reads, one.definite) == ("parse_with_ai", ("mail",), ("summary",))
+
+
+def test_a_node_that_may_go_anywhere_is_said_to(model: ChatSequrity) -> None:
+    def jump(state: State) -> Any:
+        return Command(goto=state["user"])
+
+    graph = StateGraph(State).add_node(jump).add_node(send).add_edge(START, "jump")
+    found = by_name(explained(model, graph))
+    assert found["jump", None].follows is None
+    assert found["send", None].follows == ()
+
+
+def test_an_overwrite_that_would_be_refused_is_announced(model: ChatSequrity) -> None:
+    graph = StateGraph(State).add_node("one", send).add_node("two", send)
+    graph.add_edge(START, "one").add_edge(START, "two")
+    [note] = explained(model, graph).notes
+    assert note.startswith("log: two nodes may write it")
+
+
+def test_it_is_plain_data_on_demand(model: ChatSequrity) -> None:
+    explanation = explained(model, mail_graph())
+    data = json.loads(json.dumps(explanation.to_dict()))
+    assert data == explanation.to_dict()
+    assert data["tools"][2]["routes"] == {"now": "send", "later": "__end__"}
+
+
+def test_it_is_shown_as_a_table_everywhere(
+    model: ChatSequrity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    explanation = explained(model, mail_graph())
+    for shown in (repr(explanation), on_rich(explanation), explanation._repr_html_()):
+        for text in ("pick__from__summarize", "summary (maybe)", "now → send", "later → END"):
+            assert text in shown
+
+
+@pytest.mark.parametrize("text", SENDABLE)
+def test_names_cannot_act_on_what_shows_them(model: ChatSequrity, text: str) -> None:
+    text = text.replace(":", ";").replace("|", "/")  # LangGraph takes neither in a node's name
+    graph = StateGraph(State).add_node(text, anything).add_edge(START, text)
+    graph.add_conditional_edges(text, FieldRouter("user", {text: END}))
+    explanation = secured(graph.compile(name=text), model).explain()
+    assert_shown_safely(explanation)
+    assert plain(text) in on_rich(explanation)
+
+
+TABLE = Table(
+    title="A title",
+    columns=("first", "second"),
+    rows=((("a word " * 9, "水" * 20), ()), (("x",), ("y" * 90,))),
+    notes=("A note",),
+)
+
+
+@pytest.mark.parametrize("width", [10, 30, 60, 500])
+def test_a_table_fits_the_terminal_as_far_as_it_can(width: int) -> None:
+    lines = TABLE.text(width).split("\n")
+    assert (lines[0], lines[-1]) == ("A title", "A note")
+    assert sum(line.count("y") for line in lines) == 90
+    assert sum(line.count("word") for line in lines) == 9
+    assert max(map(len, lines)) <= max(width, 14)
+
+
+def test_a_table_is_html_of_its_cells() -> None:
+    table = Table("T", ("a",), ((("<b>", "&"),),))
+    assert_plain_html(table.html())
+    assert "<td>&lt;b&gt;<br>&amp;</td>" in table.html()

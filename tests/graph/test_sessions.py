@@ -1,0 +1,475 @@
+"""Sessions that the service loses, replies that do not come, several calls in one reply."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from langgraph.cache.memory import InMemoryCache
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import CachePolicy, Command, interrupt
+
+from langchain_sequrity import ChatSequrity
+from langchain_sequrity.errors import (
+    BadReply,
+    NotFound,
+    PolicyDenied,
+    SessionExpired,
+    StreamInterrupted,
+)
+from langchain_sequrity.local import LocalServer
+from tests.graph.ledger import SAVERS, Ledger, Ran, ledger, saver_of, thread
+from tests.graph.running import secured
+from tests.graph.services import Noted, made_up, noted
+from tests.graph.shapes.traced import Traced, connect, traced, visit
+
+PLAIN = {"due": [], "paid": [1, 2], "note": "paid 3"}
+APPROVE: Command[Any] = Command(resume={"decisions": [{"type": "approve"}]})
+
+
+@pytest.fixture
+def local() -> Iterator[LocalServer]:
+    with LocalServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["new", "whole"])
+def history(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture(params=SAVERS)
+def saver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    with saver_of(request.param, tmp_path) as found:
+        yield found
+
+
+def forget(server: LocalServer) -> None:
+    """The service forgets all sessions."""
+    for session in list(server.sessions):  # type: ignore[call-overload]
+        server.sessions.remove(session.id)
+
+
+# -- lost sessions
+
+
+def forgetful(local: LocalServer, ran: Ran, when: Callable[[Ran], bool]) -> Any:
+    """The ledger on a server that forgets its sessions while `pay` runs."""
+
+    def pay(state: Ledger) -> dict[str, Any]:
+        ran.append("pay")
+        if when(ran):
+            forget(local)
+        first, *others = state["due"]
+        return {"due": others, "paid": [first]}
+
+    return ledger(ran, pay=pay)
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "again and again"])
+def test_a_lost_session_is_rebuilt_and_no_node_runs_again(
+    local: LocalServer, history: Any, times: int, saver: Any
+) -> None:
+    ran = Ran()
+    graph = forgetful(local, ran, lambda ran: ran.of("pay") <= times)
+    with noted(local.base_url) as (model, sent):
+        executor = secured(graph, model, history=history, checkpointer=saver)
+        assert executor.invoke({"due": [1, 2]}, thread()) == PLAIN
+    assert ran == ["read", "pay", "more", "pay", "more", "report"]
+    assert sum("user_provided_program" in one for one in sent) >= times + 1
+    assert len(set(sent.sessions()) - {None}) == times + 1
+
+
+async def test_a_lost_session_is_rebuilt_in_an_event_loop(local: LocalServer) -> None:
+    ran = Ran()
+    graph = forgetful(local, ran, lambda ran: ran.of("pay") == 1)
+    model = ChatSequrity("any/model", base_url=local.base_url)
+    assert await secured(graph, model).ainvoke({"due": [1, 2]}) == PLAIN
+    assert ran == ["read", "pay", "more", "pay", "more", "report"]
+
+
+def test_another_process_goes_on_with_a_service_that_has_forgotten(tmp_path: Path) -> None:
+    ran = Ran()
+
+    def report(_state: Ledger) -> dict[str, Any]:
+        ran.append("report")
+        if ran.of("report") == 1:
+            msg = "no ink"
+            raise OSError(msg)
+        return {"note": "paid 3"}
+
+    graph = ledger(ran, report=report)
+    with LocalServer() as first, saver_of("sqlite", tmp_path) as saver:
+        model = ChatSequrity("any/model", base_url=first.base_url)
+        with pytest.raises(OSError, match="no ink"):
+            secured(graph, model, checkpointer=saver).invoke({"due": [1, 2]}, thread())
+    with LocalServer() as second, saver_of("sqlite", tmp_path) as saver:
+        model = ChatSequrity("any/model", base_url=second.base_url)
+        assert secured(graph, model, checkpointer=saver).invoke(None, thread()) == PLAIN
+    assert ran == ["read", "pay", "more", "pay", "more", "report", "report"]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        'tool "report" { must deny when "pay" in paid.producers; }',
+        """
+        tool "pay" { session after { @tags |= {"paid"}; } }
+        tool "report" { must deny when "paid" in @tags; }
+        """,
+    ],
+    ids=["labels of values", "labels of the session"],
+)
+def test_a_rebuilt_session_has_its_labels(local: LocalServer, policy: str) -> None:
+    ran = Ran()
+    graph = forgetful(local, ran, lambda ran: ran.of("pay") == 2)
+    model = ChatSequrity("any/model", base_url=local.base_url, policy=policy)
+    with pytest.raises(PolicyDenied) as caught:
+        secured(graph, model).invoke({"due": [1, 2]})
+    assert caught.value.node == "report"
+    assert "report" not in ran
+
+
+def test_what_was_approved_stays_approved_in_a_rebuilt_session(
+    local: LocalServer, saver: Any
+) -> None:
+    ran = Ran()
+    graph = forgetful(local, ran, lambda ran: ran.of("pay") == 2)
+    policy = 'tool "read" { should deny always; }'
+    model = ChatSequrity("any/model", base_url=local.base_url, policy=policy)
+    executor = secured(graph, model, checkpointer=saver, on_denied="interrupt")
+    executor.invoke({"due": [1, 2]}, thread())
+    assert executor.invoke(APPROVE, thread()) == PLAIN
+    assert ran == ["read", "pay", "more", "pay", "more", "report"]
+
+
+def _halfway(server: LocalServer, graph: Any, saver: Any, ran: Ran, **options: Any) -> Any:
+    """Run until a second payment is due, which is interrupted."""
+    model = ChatSequrity("any/model", base_url=server.base_url)
+    executor = secured(graph, model, checkpointer=saver, **options)
+    executor.invoke({"due": [1, 2]}, thread())
+    assert ran == ["read", "pay", "more"]
+    forget(server)
+
+
+def paying(ran: Ran) -> Any:
+    """A payment that asks before the second one."""
+
+    def pay(state: Ledger) -> dict[str, Any]:
+        if state["due"] == [2]:
+            interrupt("sure?")
+        ran.append("pay")
+        first, *others = state["due"]
+        return {"due": others, "paid": [first]}
+
+    return pay
+
+
+def test_a_program_that_takes_another_way_is_an_error_and_runs_nothing(
+    local: LocalServer, saver: Any
+) -> None:
+    ran = Ran()
+    graph = ledger(ran, pay=paying(ran))
+    _halfway(local, graph, saver, ran)
+    changed = ledger(ran, pay=paying(ran))
+    changed.edges.remove(("read", "pay"))
+    changed.add_edge("read", "report")
+    model = ChatSequrity("any/model", base_url=local.base_url)
+    with pytest.raises(BadReply, match=r"asks for `report` instead of `pay`"):
+        secured(changed, model, checkpointer=saver).invoke(Command(resume="yes"), thread())
+    assert ran == ["read", "pay", "more", "pay"]
+
+
+def test_a_program_that_ends_too_early_is_an_error(local: LocalServer, saver: Any) -> None:
+    ran = Ran()
+    _halfway(local, ledger(ran, pay=paying(ran)), saver, ran)
+    changed = ledger(ran, pay=paying(ran))
+    changed.edges.remove(("read", "pay"))
+    model = ChatSequrity("any/model", base_url=local.base_url)
+    with pytest.raises(BadReply, match="ends before the call of `pay`"):
+        secured(changed, model, checkpointer=saver).invoke(Command(resume="yes"), thread())
+
+
+@pytest.mark.parametrize("on_denied", ["raise", "interrupt", "state:denied"])
+def test_a_policy_that_has_become_stricter_denies_what_is_replayed(
+    local: LocalServer, on_denied: str
+) -> None:
+    """It is not offered for approval either: the call has been made."""
+    ran, saver = Ran(), InMemorySaver()
+    _halfway(local, ledger(ran, pay=paying(ran)), saver, ran)
+    model = ChatSequrity(
+        "any/model", base_url=local.base_url, policy='tool "pay" { should deny always; }'
+    )
+    executor = secured(ledger(ran, pay=paying(ran)), model, checkpointer=saver, on_denied=on_denied)
+    if on_denied == "state:denied":
+        assert executor.invoke(Command(resume="yes"), thread())["denied"]["node"] == "pay"
+    else:
+        with pytest.raises(PolicyDenied) as caught:
+            executor.invoke(Command(resume="yes"), thread())
+        assert caught.value.node == "pay"
+    assert ran == ["read", "pay", "more", "pay"]
+
+
+class _Way(httpx.HTTPTransport):
+    """A way to a server on which things happen after the server has replied."""
+
+    def __init__(self, happens: Callable[[int, httpx.Request, httpx.Response], None]) -> None:
+        super().__init__(trust_env=False)
+        self._happens = happens
+        self.number = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        reply = super().handle_request(request)
+        content, headers = reply.read(), dict(reply.headers)
+        self.number += 1
+        self._happens(self.number, request, reply)
+        headers.pop("content-length", None)
+        return httpx.Response(reply.status_code, headers=headers, content=content)
+
+
+@contextmanager
+def on_the_way(
+    server: LocalServer, happens: Callable[[int, httpx.Request, httpx.Response], None]
+) -> Iterator[tuple[ChatSequrity, Noted]]:
+    sent = Noted()
+    with httpx.Client(transport=_Way(happens), event_hooks={"request": [sent]}) as client:
+        yield ChatSequrity("any/model", base_url=server.base_url, http_client=client), sent
+
+
+def test_a_session_that_is_lost_while_it_is_rebuilt_is_an_error_and_the_run_goes_on_later(
+    local: LocalServer,
+) -> None:
+    ran = Ran()
+    losing = [True]
+
+    def lose(number: int, _request: httpx.Request, _reply: httpx.Response) -> None:
+        if losing[0] and number >= 3:
+            forget(local)
+
+    with on_the_way(local, lose) as (model, _):
+        executor = secured(ledger(ran), model, checkpointer=InMemorySaver())
+        with pytest.raises(SessionExpired, match="Resume the run later"):
+            executor.invoke({"due": [1, 2]}, thread())
+        losing[0] = False
+        assert executor.invoke(None, thread()) == PLAIN
+    assert ran == ["read", "pay", "more", "pay", "more", "report"]
+
+
+def test_a_404_without_a_session_is_no_lost_session() -> None:
+    with made_up() as (model, service):
+        service.replies.append(httpx.Response(404, json={"detail": "no such model"}))
+        with pytest.raises(NotFound):
+            secured(ledger(Ran()), model).invoke({"due": [1]})
+        assert len(service.requests) == 1
+
+
+# -- lost replies
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3, 5, 7])
+def test_a_request_whose_reply_was_lost_is_repeated_only_when_the_run_is_resumed(
+    local: LocalServer, history: Any, lost: int
+) -> None:
+    ran = Ran()
+
+    def lose(number: int, request: httpx.Request, _reply: httpx.Response) -> None:
+        if number == lost:
+            msg = "the line is dead"
+            raise httpx.ReadError(msg, request=request)
+
+    with on_the_way(local, lose) as (model, sent):
+        executor = secured(ledger(ran), model, checkpointer=InMemorySaver(), history=history)
+        if lost == 1:  # no node has run: it is sent again at once
+            state = executor.invoke({"due": [1, 2]}, thread())
+        else:
+            with pytest.raises(StreamInterrupted):
+                executor.invoke({"due": [1, 2]}, thread())
+            assert len(sent) == lost
+            state = executor.invoke(None, thread())
+    assert state == PLAIN
+    assert ran == ["read", "pay", "more", "pay", "more", "report"]
+    first, second = sent.requests[lost - 1 : lost + 1]
+    assert first.content == second.content
+    assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
+    assert len({one.headers["idempotency-key"] for one in sent.requests}) == 7
+
+
+# -- several calls in one reply
+
+
+def asks(*calls: tuple[str, str, dict[str, Any]]) -> httpx.Response:
+    made = [
+        {"id": name, "type": "function", "function": {"name": tool, "arguments": json.dumps(given)}}
+        for name, tool, given in calls
+    ]
+    return reply({"role": "assistant", "content": None, "tool_calls": made}, "tool_calls")
+
+
+def ends(**value: Any) -> httpx.Response:
+    whole = {"trace": [], "n": "__absent__", "error:": "", "steps:": 1, "active:": False, **value}
+    meta = {"producers": [], "consumers": ["*"], "tags": []}
+    envelope = {"status": "success", "final_return_value": {"value": whole, "meta": meta}}
+    return reply({"role": "assistant", "content": json.dumps(envelope)}, "stop")
+
+
+def reply(message: dict[str, Any], finish: str) -> httpx.Response:
+    choice = {"index": 0, "message": message, "finish_reason": finish}
+    body = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    return httpx.Response(200, headers={"x-session-id": "s"}, json=body)
+
+
+def pair(**nodes: Any) -> Any:
+    graph = traced(**{"a": visit("a"), "b": visit("b"), **nodes})
+    return connect(graph, "__start__>a", "__start__>b")
+
+
+TWO: Any = (("x", "b", {}), ("y", "a", {}))
+
+
+def test_several_calls_run_at_once_and_are_answered_in_order(history: Any) -> None:
+    meeting = threading.Barrier(2, timeout=20)
+
+    def node(name: str) -> Any:
+        def run(_state: Traced) -> dict[str, Any]:
+            meeting.wait()
+            return {"trace": [name]}
+
+        return run
+
+    with made_up() as (model, service):
+        service.replies += [asks(*TWO), ends(trace=["b", "a"])]
+        executor = secured(pair(a=node("a"), b=node("b")), model, history=history)
+        assert executor.invoke({})["trace"] == ["b", "a"]
+        results = [one for one in service.bodies[1]["messages"] if one["role"] == "tool"]
+    assert [one["tool_call_id"] for one in results] == ["x", "y"]
+    assert [json.loads(one["content"])["meta"]["producers"] for one in results] == [["b"], ["a"]]
+
+
+async def test_several_calls_are_answered_in_an_event_loop() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        said = json.loads(request.content)["messages"]
+        return ends(trace=["b"]) if said[-1]["role"] == "tool" else asks(*TWO)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        model = ChatSequrity(
+            "any/model", api_key="k", base_url="https://api.example", http_async_client=client
+        )
+        assert (await secured(pair(), model).ainvoke({}))["trace"] == ["b"]
+
+
+def test_when_one_of_several_calls_fails_only_that_one_is_made_again() -> None:
+    ran: list[str] = []
+
+    def a(_state: Traced) -> dict[str, Any]:
+        ran.append("a")
+        if ran.count("a") == 1:
+            msg = "not yet"
+            raise OSError(msg)
+        return {"trace": ["a"]}
+
+    def b(_state: Traced) -> dict[str, Any]:
+        ran.append("b")
+        return {"trace": ["b"]}
+
+    with made_up() as (model, service):
+        service.replies += [asks(*TWO), ends(trace=["b", "a"])]
+        executor = secured(pair(a=a, b=b), model, checkpointer=InMemorySaver())
+        with pytest.raises(OSError, match="not yet"):
+            executor.invoke({}, thread())
+        assert len(service.requests) == 1
+        executor.invoke(None, thread())
+        results = [one for one in service.bodies[1]["messages"] if one["role"] == "tool"]
+    assert sorted(ran) == ["a", "a", "b"]
+    assert [one["tool_call_id"] for one in results] == ["x", "y"]
+
+
+def test_the_error_handler_of_one_of_several_calls_answers_before_anything_is_sent() -> None:
+    def a(_state: Traced) -> dict[str, Any]:
+        raise OSError
+
+    graph = traced(b=visit("b"))
+    graph.add_node("a", a, error_handler=lambda _state: {"trace": ["saved"]})
+    connect(graph, "__start__>a", "__start__>b")
+    with made_up() as (model, service):
+        service.replies += [asks(("x", "a", {}), ("y", "b", {})), ends(trace=["saved", "b"])]
+        secured(graph, model).invoke({})
+        results = [one for one in service.bodies[1]["messages"] if one["role"] == "tool"]
+    assert [one["tool_call_id"] for one in results] == ["x", "y"]
+    assert ["saved" in one["content"] for one in results] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [(("x", "a", {}), ("x", "b", {})), (("x", "a", {}), ("y", "stranger", {}))],
+    ids=["one id twice", "a tool that is no node"],
+)
+def test_several_calls_of_which_one_cannot_be_made_are_an_error_and_none_is(calls: Any) -> None:
+    ran: list[str] = []
+    graph = pair(a=lambda _state: ran.append("a"), b=lambda _state: ran.append("b"))
+    with made_up() as (model, service):
+        service.replies.append(asks(*calls))
+        with pytest.raises(BadReply):
+            secured(graph, model).invoke({})
+    assert ran == []
+
+
+def test_a_rebuilt_session_may_ask_for_several_calls_at_once() -> None:
+    ran: list[str] = []
+
+    def node(name: str) -> Any:
+        def run(_state: Traced) -> dict[str, Any]:
+            ran.append(name)
+            return {"trace": [name]}
+
+        return run
+
+    with made_up() as (model, service):
+        service.replies += [
+            asks(("1", "b", {})),
+            httpx.Response(404, json={"detail": "gone"}),
+            asks(("2", "b", {}), ("3", "a", {})),
+            ends(trace=["b", "a"]),
+        ]
+        secured(pair(a=node("a"), b=node("b")), model).invoke({})
+        results = [one for one in service.bodies[3]["messages"] if one["role"] == "tool"]
+    assert ran == ["b", "a"]
+    assert [one["tool_call_id"] for one in results] == ["2", "3"]
+
+
+def test_a_reply_of_another_session_is_an_error() -> None:
+    with made_up() as (model, service):
+        service.replies += [asks(("1", "a", {})), ends()]
+        service.replies[1].headers["x-session-id"] = "another"
+        with pytest.raises(BadReply, match="names the session `another`"):
+            secured(pair(), model).invoke({})
+
+
+# -- results that a cache gives
+
+
+@pytest.mark.parametrize("loses", [False, True], ids=["in one session", "also when it is rebuilt"])
+def test_a_result_of_a_nodes_cache_answers_another_call(local: LocalServer, *, loses: bool) -> None:
+    ran = Ran()
+
+    def count(state: Traced) -> dict[str, Any]:
+        ran.append("count")
+        return {"n": 5, "trace": [f"from {state['n']}"]}
+
+    def last(_state: Traced) -> dict[str, Any]:
+        if loses:
+            forget(local)
+        return {"trace": ["last"]}
+
+    graph = traced(last=last)
+    graph.add_node("count", count, cache_policy=CachePolicy(key_func=lambda _: "same"))
+    connect(graph, "__start__>count", "count>last")
+    model = ChatSequrity("any/model", base_url=local.base_url)
+    executor = secured(graph, model, cache=InMemoryCache())
+    plain = graph.compile(cache=InMemoryCache())
+    for n in (1, 2):
+        assert executor.invoke({"n": n}) == plain.invoke({"n": n})
+    assert ran == ["count", "count"]

@@ -1,0 +1,530 @@
+"""State values as JSON and back: what comes back is what was there, and nothing else gets in."""
+
+import dataclasses
+import datetime as dt
+import json
+import re
+import zoneinfo
+from collections import Counter, OrderedDict, defaultdict, deque
+from decimal import Decimal
+from enum import Enum, IntEnum, StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar
+from uuid import UUID
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from langchain_core.documents import Document
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    AnyMessage,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    RemoveMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.prompts import PromptTemplate
+from langgraph.types import Overwrite
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    RootModel,
+    SecretStr,
+    field_validator,
+)
+
+from langchain_sequrity import with_labels
+from langchain_sequrity.errors import BadReply, UsageError
+from langchain_sequrity.graph.kinds import Kinds, kinds_of
+from langchain_sequrity.graph.program import ABSENT
+from langchain_sequrity.graph.values import MAX_DEPTH, decode, encode
+
+NOTHING, MESSAGES = Kinds(), Kinds(messages=True)
+WHERE = "Field `x` of node `a`"
+
+
+class Color(Enum):
+    RED = 1
+    BLUE = "b"
+
+
+class Level(IntEnum):
+    LOW = 1
+
+
+class Word(StrEnum):
+    YES = "yes"
+
+
+class Point(NamedTuple):
+    x: int
+    y: "Color | None" = None
+
+
+class Plan(BaseModel):
+    title: str
+    steps: list[Point] = []
+    when: dt.datetime | None = None
+    note: str = "none"
+
+
+class Renamed(BaseModel):
+    user_name: str = Field(alias="userName")
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+    one: int = 1
+
+
+class Names(RootModel[list[str]]):
+    pass
+
+
+@dataclasses.dataclass
+class Leaf:
+    tags: set[str]
+    parent: "Tree | None" = None
+    made: int = dataclasses.field(default=0, init=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tree:
+    leaves: tuple[Leaf, ...] = ()
+
+
+@dataclasses.dataclass
+class DerivedLeaf(Leaf):
+    extra: int = 0
+
+
+class Box(BaseModel):
+    kept: int
+    _secret: int = PrivateAttr(default=0)
+
+
+@dataclasses.dataclass
+class Built:
+    total: int = dataclasses.field(init=False)
+    parts: dataclasses.InitVar[list[int]]
+
+    def __post_init__(self, parts: list[int]) -> None:
+        self.total = sum(parts)
+
+
+def shown(value: Any) -> str:
+    """The name of a case: without addresses and sets, so that every process gives it the same."""
+    if isinstance(value, set | frozenset):
+        return type(value).__name__
+    return re.sub(r" at 0x\w+", "", f"{value!r}")[:60]
+
+
+def there_and_back(value: Any, kinds: Kinds = NOTHING) -> Any:
+    text = json.dumps(encode(value, WHERE, kinds), allow_nan=False)
+    return decode(json.loads(text), WHERE, kinds)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal, and of the same types all the way down."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        pairs = zip(one.items(), other.items(), strict=True)
+        return len(one) == len(other) and all(same(a, b) for a, b in pairs)
+    if isinstance(one, list | tuple | deque):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT
+    | st.sampled_from([ABSENT, "__type__", "value", "=", "", "tuple"])
+)
+hashables = st.recursive(
+    scalars
+    | st.binary()
+    | st.datetimes(timezones=st.none() | st.timezones())
+    | st.dates()
+    | st.times()
+    | st.timedeltas()
+    | st.decimals(allow_nan=False)
+    | st.uuids(),
+    lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=3),
+    max_leaves=4,
+)
+values = st.recursive(
+    hashables,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=3) | hashables, inner, max_size=4)
+        | st.sampled_from(["__type__", "value", "class", "fields"]).flatmap(
+            lambda key: st.fixed_dictionaries({key: inner})
+        )
+        | st.sets(hashables, max_size=3)
+        | st.lists(inner, max_size=3).map(deque)
+        | inner.map(Overwrite)
+    ),
+    max_leaves=12,
+)
+
+
+@given(values)
+def test_what_comes_back_is_what_was_there(value: Any) -> None:
+    back = there_and_back(value)
+    assert back == value or repr(back) == repr(value)
+
+
+@given(values)
+def test_no_value_looks_like_an_absent_one(value: Any) -> None:
+    assert encode(value, WHERE) != ABSENT
+
+
+@given(st.recursive(scalars, lambda one: st.lists(one) | st.dictionaries(TEXT, one)))
+def test_plain_json_stays_as_it_is(value: Any) -> None:
+    assume(not any(mark in repr(value) for mark in (ABSENT, "__type__")))
+    assume(not _has_long_integers(value))
+    assert encode(value, WHERE) == value
+
+
+def _has_long_integers(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return any(map(_has_long_integers, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int) and abs(value) >= 2**63
+
+
+BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        (1, (2,)), {1, 2}, frozenset({"a"}), b"\x00\xff", bytearray(b"x"), 2**80, -(2**63) - 1,
+        {1: "a", (1, 2): "b", None: "c"}, {"__type__": "set", "value": [1]}, ABSENT, [ABSENT],
+        dt.datetime(2024, 1, 2, 3, 4, 5, 6), dt.datetime(2024, 1, 2, tzinfo=dt.UTC),  # noqa: DTZ001
+        dt.datetime(2024, 7, 1, 12, tzinfo=BERLIN),
+        dt.datetime(2024, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=-5))),
+        dt.date(2024, 1, 2), dt.time(3, 4), dt.timedelta(days=-1, microseconds=7),
+        Decimal("1.10"), UUID(int=5), Path("a/b"), deque([1, 2], maxlen=2), Counter("hello"),
+        OrderedDict(b=1, a=2), Overwrite([1]), {"deep": [{"x": (1, {"y": {2}})}]},
+    ],
+    ids=lambda value: f"{type(value).__name__}-{str(value)[:20]}",
+)  # fmt: skip
+def test_types_that_json_lacks_come_back(value: Any) -> None:
+    back = there_and_back(value)
+    assert same(back, value)
+    if isinstance(value, dt.datetime):
+        assert back.tzinfo == value.tzinfo
+    if isinstance(value, deque):
+        assert back.maxlen == value.maxlen
+
+
+def test_an_hour_that_is_there_twice_keeps_its_place() -> None:
+    second = dt.datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN, fold=1)
+    assert there_and_back(second).fold == 1
+    assert there_and_back(second).isoformat() == second.isoformat()
+
+
+def test_sets_are_written_in_an_order_that_does_not_depend_on_hashes() -> None:
+    assert encode({"b", "a", "c"}, WHERE)["value"] == ["a", "b", "c"]
+    assert encode({3, "a", None, (1,)}, WHERE) == encode({(1,), None, "a", 3}, WHERE)
+
+
+def test_a_text_with_methods_of_its_own_becomes_a_text() -> None:
+    text = AIMessage("hello").text
+    assert type(there_and_back(text)) is str
+    assert there_and_back(text) == "hello"
+
+
+MESSAGE_EXAMPLES = [
+    HumanMessage("hi", id="1", name="ann"),
+    HumanMessage([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": "x"}]),
+    AIMessage(
+        "",
+        tool_calls=[{"name": "f", "args": {"a": [1, None]}, "id": "c1"}],
+        usage_metadata={"input_tokens": 1, "output_tokens": 2, "total_tokens": 3},
+        response_metadata={"model_name": "m"},
+        additional_kwargs={"refusal": None, "lc": 1, "type": "constructor", "__type__": "set"},
+    ),
+    AIMessage(
+        "x",
+        invalid_tool_calls=[
+            {"name": "f", "args": "{", "id": "c", "error": "e", "type": "invalid_tool_call"}
+        ],
+    ),
+    AIMessageChunk(
+        content="x",
+        id="9",
+        tool_call_chunks=[
+            {"name": "f", "args": '{"a":', "id": "c", "index": 0, "type": "tool_call_chunk"}
+        ],
+    ),
+    SystemMessage("be kind"),
+    ToolMessage("ok", tool_call_id="c1", artifact={"rows": (1, 2), "raw": b"x"}, status="error"),
+    ChatMessage(content="x", role="critic"),
+    FunctionMessage(content="x", name="f"),
+    RemoveMessage(id="3"),
+    HumanMessage("x", something_new={"a": (1,)}),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGE_EXAMPLES, ids=lambda one: type(one).__name__)
+def test_messages_come_back(message: BaseMessage) -> None:
+    assert same(there_and_back([message], MESSAGES), [message])
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text("ab_", max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text("ab_"), inner, max_size=2),
+    max_leaves=4,
+)
+objects = st.dictionaries(st.text("abc"), json_values, max_size=2)
+tool_calls = st.fixed_dictionaries(
+    {"name": st.text("ab", min_size=1), "args": objects, "id": st.none() | st.text("ab")}
+)
+messages = st.one_of(
+    st.builds(HumanMessage, st.text("abc") | st.lists(st.text("ab"))),
+    st.builds(
+        AIMessage,
+        st.text("abc"),
+        tool_calls=st.lists(tool_calls, max_size=2),
+        additional_kwargs=objects,
+        response_metadata=objects,
+        id=st.none() | st.text("ab"),
+    ),
+    st.builds(ToolMessage, st.text("abc"), tool_call_id=st.text("ab"), artifact=values),
+)
+
+
+@given(st.lists(messages, max_size=3))
+def test_any_messages_come_back(value: list[BaseMessage]) -> None:
+    back = there_and_back(value, MESSAGES)
+    assert back == value or repr(back) == repr(value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Color, Color.BLUE), (list[Level], [Level.LOW]), (Word | None, Word.YES),
+        (Literal[Color.RED], Color.RED), (Point, Point(1, Color.RED)),
+        (dict[str, Plan], {"a": Plan(title="t", steps=[Point(1)], when=dt.datetime(2024, 1, 2))}),  # noqa: DTZ001
+        (Annotated[Renamed, "doc"], Renamed(userName="ann")), (Open, Open.model_validate({"one": 2, "two": (1,)})),
+        (Names, Names(["a"])), (Tree, Tree((Leaf({"a"}, Tree()),))), (Leaf, DerivedLeaf({"a"}, extra=3)),
+        (list[Document], [Document("text", metadata={"k": (1,)}, id="1")]),
+        (list[AnyMessage | Plan], [AIMessage("x", additional_kwargs={"parsed": Plan(title="t")})]),
+    ],
+    ids=shown,
+)  # fmt: skip
+def test_objects_come_back_as_what_the_annotation_names(annotation: Any, value: Any) -> None:
+    assert same(there_and_back(value, kinds_of([annotation])), value)
+
+
+def test_what_nobody_set_in_a_model_stays_unset() -> None:
+    back = there_and_back(Plan(title="t"), kinds_of([Plan]))
+    assert back.model_dump(exclude_unset=True) == {"title": "t"}
+
+
+def test_fields_that_the_constructor_does_not_take_come_back() -> None:
+    leaf = Leaf(set())
+    leaf.made = 5
+    assert there_and_back(leaf, kinds_of([Leaf])).made == 5
+
+
+T = TypeVar("T", bound=Plan)
+Alias = NewType("Alias", Plan)
+
+
+class Holder(TypedDict):
+    color: Color
+    plan: T  # type: ignore[valid-type]
+
+
+class Pair(BaseModel, Generic[T]):
+    one: T
+
+
+@pytest.mark.parametrize(
+    ("annotation", "classes", "has_messages"),
+    [
+        (int, set(), False), (Any, set(), False), (list, set(), False), (BaseModel, set(), False),
+        (Enum, set(), False), ("Unknown", set(), False), (list[dict[str, Color]], {Color}, False),
+        (Holder, {Color, Plan, Point}, False), (Alias, {Plan, Point, Color}, False),
+        (Tree, {Tree, Leaf}, False), (list[AnyMessage], set(), True), (BaseMessage, set(), True),
+        (Point, {Point, Color}, False), (PromptTemplate | int, None, False),
+    ],
+    ids=shown,
+)  # fmt: skip
+def test_annotations_say_what_a_field_may_hold(
+    annotation: Any, classes: set[type] | None, *, has_messages: bool
+) -> None:
+    kinds = kinds_of([annotation])
+    assert kinds.messages == has_messages
+    assert classes is None or kinds.classes == classes
+
+
+def test_two_classes_of_one_name_are_not_mixed_up() -> None:
+    def make() -> type:
+        @dataclasses.dataclass
+        class Twin:
+            x: int
+
+        return Twin
+
+    one, other = make(), make()
+    with pytest.raises(UsageError, match="`Twin`"):
+        encode(one(1), WHERE, kinds_of([one | other]))
+
+
+class Strange:
+    def __repr__(self) -> str:
+        return "topsecret"
+
+
+LOOP: list[Any] = []
+LOOP.append(LOOP)
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (float("nan"), "nan"), ([{"a": float("inf")}], "inf"), (Strange(), "`tests.graph.test_values.Strange`"),
+        (object, "builtins.type"), (lambda: 0, "function"), (LOOP, "holds itself"),
+        (nested(MAX_DEPTH + 2), "nested deeper"), ("\ud800", "surrogate"), ({"\udfff": 1}, "surrogate"),
+        (defaultdict(list), "defaultdict"), (Plan(title="topsecret"), "Annotate the field with `Plan`"),
+        (Color.RED, "`Color`"), (AIMessage("topsecret"), "list[AnyMessage]"),
+        (SecretStr("topsecret"), "SecretStr"), ({"a": with_labels({})}, "around the whole update"),
+        (ValueError("topsecret"), "ValueError"), (iter([]), "list_iterator"), (1j, "complex"),
+    ],
+    ids=shown,
+)  # fmt: skip
+def test_what_has_no_form_is_refused_with_the_place_and_without_the_value(
+    value: Any, reason: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        encode({"in": [value]}, WHERE)
+    text = str(caught.value)
+    assert text.startswith(WHERE)
+    assert reason in text
+    assert "topsecret" not in text
+
+
+@pytest.mark.parametrize(
+    ("annotation", "make", "reason"),
+    [
+        (Box, lambda: _with_secret(Box(kept=1)), "_secret"), (Built, lambda: Built([1, 2]), "`parts`"),
+        (list[AnyMessage], lambda: [type("Mine", (AIMessage,), {})("x")], "additional_kwargs"),
+    ],
+    ids=["private data", "arguments that are no fields", "messages of other classes"],
+)  # fmt: skip
+def test_objects_that_their_fields_do_not_describe_are_refused(
+    annotation: Any, make: Any, reason: str
+) -> None:
+    with pytest.raises(UsageError, match=reason):
+        encode(make(), WHERE, kinds_of([annotation]))
+
+
+def _with_secret(box: Box) -> Box:
+    box._secret = 7
+    return box
+
+
+def test_encoding_shares_nothing_with_the_value_nor_decoding_with_the_json() -> None:
+    value = {"items": [1, {"a": []}]}
+    written = encode(value, WHERE)
+    written["items"][1]["a"].append(1)
+    assert value == {"items": [1, {"a": []}]}
+    decode(written, WHERE)["items"].append(2)
+    assert written == {"items": [1, {"a": [1]}]}
+
+
+class Checked(BaseModel):
+    port: int
+
+    @field_validator("port")
+    @classmethod
+    def check(cls, value: int) -> int:
+        if value < 1:
+            msg = "too small"
+            raise ValueError(msg)
+        return value
+
+
+MESSAGE = {"__type__": "message", "class": "AIMessage", "fields": {"content": "x"}}
+HOSTILE = [
+    ({"__type__": "nope", "value": 1}, "nope"), ({"__type__": ["a"]}, "a"), ({"__type__": None}, "None"),
+    ({"__type__": "tuple", "value": "abc"}, "another shape"), ({"__type__": "tuple", "value": [], "x": 1}, "another shape"),
+    ({"__type__": "set", "value": [[1]]}, "TypeError"), ({"__type__": "bytes", "value": "?"}, "bytes"),
+    ({"__type__": "datetime", "value": "yesterday"}, "ValueError"),
+    ({"__type__": "datetime", "value": "2024-01-02T00:00:00+01:00[../../etc/passwd]"}, "datetime"),
+    ({"__type__": "timedelta", "value": [10**12]}, "OverflowError"), ({"__type__": "Decimal", "value": "x"}, "Decimal"),
+    ({"__type__": "int", "value": "ten"}, "ValueError"), ({"__type__": "str", "value": "other"}, "ValueError"),
+    ({"__type__": "dict", "value": [1]}, "TypeError"), ({"__type__": "UUID", "value": "1"}, "UUID"),
+    ({"__type__": "deque", "value": []}, "IndexError"), (nested(500), "nested"),
+    ({**MESSAGE, "class": "PromptTemplate"}, "PromptTemplate"), ({**MESSAGE, "class": ["AIMessage"]}, "message"),
+    ({**MESSAGE, "fields": {"content": 5}}, "AIMessage"), ({**MESSAGE, "fields": None}, "AIMessage"),
+    ({**MESSAGE, "class": "AIMessage\x1b[2J"}, r"\x1b"), ({**MESSAGE, "fields": {"content": {"__type__": "zap"}}}, "zap"),
+    ({"__type__": "object", "class": "Popen", "fields": {"args": "id"}}, "Popen"),
+    ({"__type__": "object", "class": "Checked", "fields": {"port": 0}}, "ValidationError"),
+    ({"__type__": "object", "class": "Checked"}, "Checked"), ({"__type__": "object"}, "object"),
+    ({"__type__": "object", "class": "Color", "fields": {"name": "__class__"}}, "Color"),
+    ({"__type__": "object", "class": "Leaf", "fields": {"tags": [], "__class__": 1}}, "Leaf"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "reason"), HOSTILE, ids=shown)
+def test_what_no_client_wrote_is_a_bad_reply_that_names_the_field(value: Any, reason: str) -> None:
+    kinds = kinds_of([list[AnyMessage] | Checked | Color | Leaf])
+    with pytest.raises(BadReply) as caught:
+        decode({"in": [value]}, "Field `x`", kinds)
+    assert str(caught.value).startswith("Field `x`")
+    assert reason in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["AIMessage", "HumanMessage", "ToolMessage", "RemoveMessage"])
+def test_messages_are_only_made_where_the_annotation_has_messages(name: str) -> None:
+    message = {"__type__": "message", "class": name, "fields": {"content": "x"}}
+    with pytest.raises(BadReply, match="annotation"):
+        decode(message, "Field `x`", kinds_of([list[dict[str, Any]], Plan]))
+
+
+def test_langchains_own_form_of_an_object_is_plain_data() -> None:
+    written = {"lc": 1, "type": "secret", "id": ["SEQURITY_API_KEY"]}
+    made = {"lc": 1, "type": "constructor", "id": ["langchain", "llms", "OpenAI"], "kwargs": {}}
+    assert decode([written, made], "Field `x`", MESSAGES) == [written, made]
+
+
+@given(st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["__type__", "value", "class", "fields", "a"]),
+        inner | st.sampled_from(["message", "object", "tuple", "set", "dict", "AIMessage", "Plan", "datetime"]),
+        max_size=4,
+    ),
+))  # fmt: skip
+def test_any_json_is_a_value_or_a_bad_reply(value: Any) -> None:
+    kinds = kinds_of([list[AnyMessage | Plan | Leaf | Color | Point]])
+    try:
+        made = decode(value, "Field `x`", kinds)
+    except BadReply:
+        return
+    # Fields of stdlib dataclasses are not checked by anybody, so they may hold themselves no form.
+    assert encode(made, WHERE, kinds) != ABSENT

@@ -1,0 +1,126 @@
+"""`with_labels`: a node's update with labels that plain LangGraph does not see."""
+
+import copy
+import dataclasses
+import json
+import pickle
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.func import entrypoint, task
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command
+
+from langchain_sequrity import Labels, with_labels
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.labels import LabeledUpdate
+
+UPDATE = {"mail": "Hello", "parts": [1, 2]}
+LABELS = Labels(frozenset({"inbox"}), frozenset({"ann"}), frozenset({"untrusted"}))
+
+
+def labeled(update: Any = UPDATE) -> LabeledUpdate:
+    return with_labels(
+        update, producers=["inbox"], consumers=["ann"], tags=["untrusted"], combine="replace"
+    )
+
+
+class State(TypedDict, total=False):
+    mail: str
+    parts: list[int]
+
+
+def test_it_is_a_dict_equal_to_the_update_with_labels_beside_it() -> None:
+    update = labeled()
+    assert isinstance(update, dict)
+    assert update == UPDATE
+    assert list(update) == list(UPDATE)
+    assert json.loads(json.dumps(update)) == UPDATE
+    assert (update.labels, update.combine) == (LABELS, "replace")
+    assert "inbox" in repr(update)
+
+
+def test_without_labels_it_says_nothing() -> None:
+    assert with_labels({}).labels == Labels()
+    assert with_labels({}).combine == "merge"
+
+
+def test_the_given_update_is_not_changed_and_not_kept() -> None:
+    given = {"mail": "Hello"}
+    update = labeled(given)
+    given["mail"] = "changed"
+    assert update == {"mail": "Hello"}
+
+
+@pytest.mark.parametrize(
+    "again",
+    [copy.copy, copy.deepcopy, lambda one: one.copy(), lambda one: pickle.loads(pickle.dumps(one))],
+    ids=["copy", "deepcopy", "dict.copy", "pickle"],
+)
+def test_copies_keep_the_labels(again: Any) -> None:
+    update = again(labeled())
+    assert update == UPDATE
+    assert update.labels == LABELS
+    assert update.combine == "replace"
+
+
+def test_a_new_dict_made_of_it_has_no_labels() -> None:
+    assert type({**labeled()}) is dict
+    assert type(labeled() | {"more": 1}) is dict
+
+
+def test_a_command_around_it_can_be_shown_and_taken_apart() -> None:
+    command = Command(update=labeled(), goto="b")
+    assert "Hello" in repr(command)
+    assert dataclasses.asdict(command)["update"] == UPDATE
+
+
+def test_langgraphs_serializer_stores_the_update() -> None:
+    serializer = JsonPlusSerializer(pickle_fallback=False)
+    kind, data = serializer.dumps_typed({"update": labeled()})
+    assert kind == "msgpack"
+    assert serializer.loads_typed((kind, data)) == {"update": UPDATE}
+
+
+@pytest.mark.parametrize(
+    "wrap", [labeled, lambda: Command(update=labeled())], ids=["update", "command"]
+)
+async def test_plain_langgraph_runs_checkpoints_and_streams_it(wrap: Any) -> None:
+    graph = StateGraph(State)
+    graph.add_node("read", lambda _: wrap())
+    graph.add_edge(START, "read")
+    compiled = graph.compile(checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "1"}}
+    assert compiled.invoke({}, config) == UPDATE
+    assert compiled.get_state(config).values == UPDATE
+    assert await graph.compile().ainvoke({}) == UPDATE
+    assert list(graph.compile().stream({}, stream_mode="updates")) == [{"read": UPDATE}]
+
+
+def test_a_task_that_returns_it_is_stored() -> None:
+    @task
+    def read() -> dict[str, Any]:
+        return labeled()
+
+    @entrypoint(checkpointer=InMemorySaver())
+    def run(_: Any) -> dict[str, Any]:
+        return read().result()
+
+    assert run.invoke({}, {"configurable": {"thread_id": "1"}}) == UPDATE
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"tags": ["__non_executable"]}, "__non_executable"), ({"producers": ["*"]}, "stands alone"),
+        ({"producers": "inbox"}, r"\['inbox'\]"), ({"combine": "add"}, "`merge`, `replace`, `ignore`"),
+        ({"update": [("a", 1)]}, "not list"), ({"update": None}, "not NoneType"), ({"update": Path()}, "as a dict"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        with_labels(**{"update": {"a": 1}, **change})
