@@ -61,8 +61,7 @@ def measure(_: str, effort: Effort) -> list[Row]:
         sizes = {size: _bytes(base_url, size) for size in _SIZES}
     rows = []
     for history in _HISTORIES:
-        for size in _SIZES:
-            rows.append(_row(measured[history, size], size, history))
+        rows += [_row(measured[history, size], size, history) for size in _SIZES]
         small, large = (measured[history, size][UNSET] for size in _SIZES)
         grown = ratio({"large": large, "small": small}, "large", ("small",))
         # A run has as many times the nodes as its figures are figures of a node.

@@ -98,9 +98,12 @@ def _slowest(samples: Samples[str], others: Sequence[str]) -> float | None:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Write the rows as a Markdown table."""
-    head = ["case", *_COLUMNS, "/ floor", "/ rival", "goals"]
-    lines = [head, *(_cells(row) for row in rows)]
+    """Write the rows as a Markdown table, with a column for each peer that was measured."""
+    measured = dict.fromkeys(name for row in rows for name in row.figures)
+    known = [name for name in _COLUMNS if name in measured]
+    columns = [*known, *(name for name in measured if name not in known)]
+    head = ["case", *columns, "/ floor", "/ rival", "goals"]
+    lines = [head, *(_cells(row, columns) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join(
@@ -111,8 +114,8 @@ def table(rows: Sequence[Row]) -> str:
     )
 
 
-def _cells(row: Row) -> list[str]:
-    figures = [_figure(row.figures.get(name)) for name in _COLUMNS]
+def _cells(row: Row, columns: Sequence[str]) -> list[str]:
+    figures = [_figure(row.figures.get(name)) for name in columns]
     goals = "; ".join(map(str, row.goals))
     return [row.case, *figures, _figure(row.to_floor), _figure(row.to_rival), goals]
 

@@ -72,6 +72,18 @@ def hide(graph: Compiled, names: Iterable[str]) -> None:
         node.tags = [*(node.tags or ()), TAG_HIDDEN]
 
 
+def only_send(graph: Compiled, names: Iterable[str]) -> None:
+    """Let nothing but a `Send` start these nodes.
+
+    LangGraph looks at every channel after every step. The one that a node has for its edges would
+    be looked at for nothing.
+    """
+    for name in names:
+        del graph.channels[f"branch:to:{name}"]
+        graph.nodes[name].triggers = []
+    graph.validate()
+
+
 def untrace(graph: Compiled, names: Iterable[str]) -> None:
     """Keep nodes out of traces."""
     for name in names:

@@ -130,6 +130,8 @@ def finish_shell(compiled: _langgraph.Compiled, spec: GraphSpec, calls: "Calls")
     compiled.stream_channels = ROOT if seen == [ROOT] else seen
     given = OutputReader(list(spec.schemas[spec.input_schema]))
     _langgraph.also_write(compiled, GIVEN, lambda value: given.read(value).writes)
+    users = [name for name in compiled.nodes if name not in (START, *OWN_NODES)]
+    _langgraph.only_send(compiled, users)
     calls.attach(compiled)
     _langgraph.untrace(compiled, OWN_NODES)
     # LangGraph shows no interrupt of a hidden node, and that of `approve` is meant to be seen.
