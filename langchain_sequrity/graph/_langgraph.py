@@ -24,8 +24,10 @@ from langgraph._internal._typing import MISSING as MISSING  # noqa: PLC0414 - re
 from langgraph.channels import DeltaChannel
 from langgraph.channels.base import BaseChannel
 from langgraph.channels.binop import _get_overwrite
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.config import get_config
 from langgraph.constants import TAG_HIDDEN
-from langgraph.errors import EmptyChannelError, ParentCommand
+from langgraph.errors import EmptyChannelError, GraphInterrupt, ParentCommand
 from langgraph.graph import START, StateGraph
 from langgraph.graph._node import StateNodeSpec
 from langgraph.graph.state import (
@@ -40,7 +42,7 @@ from langgraph.pregel._messages import _messages_delta_reducer, ensure_message_i
 from langgraph.pregel._utils import validate_timeout_supported
 from langgraph.pregel._write import ChannelWrite, ChannelWriteEntry
 from langgraph.pregel.protocol import StreamProtocol
-from langgraph.types import Command, TracePolicy
+from langgraph.types import Command, Interrupt, StreamWriter, TracePolicy
 
 Compiled = CompiledStateGraph[Any, Any, Any, Any]
 
@@ -105,6 +107,14 @@ def _untraced(name: str, bound: Runnable[Any, Any], writers: Sequence[Runnable[A
             writer.invoke(output, config)
 
     return step(name, run, arun)
+
+
+def is_heard(writer: StreamWriter) -> bool:
+    """Whether what is written to the stream `custom` reaches anybody.
+
+    Where nobody asked for it, LangGraph's writer is a function that holds on to nothing.
+    """
+    return getattr(writer, "__closure__", writer) is not None
 
 
 def run_as(graph: Compiled, name: str, runnable: Runnable[Any, Any]) -> None:
@@ -310,6 +320,30 @@ async def astored_value(graph: Compiled, config: RunnableConfig, channel: str) -
     return None if found is None else found.checkpoint["channel_values"].get(channel)
 
 
+def is_newest(graph: Compiled, config: RunnableConfig) -> bool:
+    """Whether the checkpoint that a config names is the newest of its thread."""
+    saver = graph._state_checkpointer(config)  # noqa: SLF001
+    own = graph._own_checkpoint_config(config)  # noqa: SLF001
+    return _is_same(own, saver.get_tuple(_unnamed(own)))
+
+
+async def ais_newest(graph: Compiled, config: RunnableConfig) -> bool:
+    """As `is_newest`."""
+    saver = graph._state_checkpointer(config)  # noqa: SLF001
+    own = graph._own_checkpoint_config(config)  # noqa: SLF001
+    return _is_same(own, await saver.aget_tuple(_unnamed(own)))
+
+
+def _unnamed(config: RunnableConfig) -> RunnableConfig:
+    given = {key: one for key, one in config["configurable"].items() if key != "checkpoint_id"}
+    return {**config, "configurable": given}
+
+
+def _is_same(config: RunnableConfig, found: CheckpointTuple | None) -> bool:
+    named = config["configurable"]["checkpoint_id"]
+    return found is not None and found.checkpoint["id"] == named
+
+
 def is_for_subgraph(config: RunnableConfig) -> bool:
     """Whether a config of a state method names a graph within this one."""
     found = config.get("configurable", {})
@@ -321,6 +355,12 @@ def keeps_threads(config: RunnableConfig) -> bool:
     found = config.get("configurable", {})
     has_checkpointer = found.get(CONFIG_KEY_CHECKPOINTER) is not None
     return has_checkpointer and found.get(CONFIG_KEY_THREAD_ID) is not None
+
+
+def new_interrupt(value: Any) -> GraphInterrupt:
+    """What `interrupt` raises where there is no answer; within a node's context."""
+    namespace = get_config()["configurable"][CONFIG_KEY_CHECKPOINT_NS]
+    return GraphInterrupt((Interrupt.from_ns(value=value, ns=namespace),))
 
 
 Shown = Callable[[str, Any], tuple[Any, ...]]

@@ -14,6 +14,7 @@ from langgraph.types import interrupt
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicyDenied, PolicySyntaxError, UsageError
+from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.approved import Approved, with_approved
 from langchain_sequrity.graph.entries import Entry, digest_of
 from langchain_sequrity.graph.journal import Denial, Journal
@@ -115,11 +116,13 @@ class Approvals:
 
     # What was decided
 
-    def ask(self, denial: Denial) -> str | None:
+    def ask(self, denial: Denial, *, is_new: bool) -> str | None:
         """Ask a human, by an interrupt in the form of LangChain's human-in-the-loop requests.
 
         Args:
             denial: The denial.
+            is_new: Whether nobody can have answered yet. In a graph within a graph `interrupt`
+                would take what the whole was resumed with, if nothing has used it.
 
         Returns:
             `None` if it was approved, what the human says if not.
@@ -129,6 +132,8 @@ class Approvals:
         """
         self.check(denial)
         problem = ""
+        if is_new:
+            raise _langgraph.new_interrupt(self._request(denial, problem))
         while True:
             answer = interrupt(self._request(denial, problem))
             decision = _decision(answer)
@@ -154,6 +159,16 @@ class Approvals:
             )
             raise UsageError(msg)
 
+    def check_all(self, journal: Journal) -> None:
+        """Check that each approval in a journal is for what this executor runs.
+
+        Raises:
+            UsageError: If one of them is not.
+        """
+        for denial in journal.denials:
+            if denial.is_approved:
+                self.check(denial)
+
     def _request(self, denial: Denial, problem: str) -> dict[str, Any]:
         tool = self._program.tools[denial.tool]
         arguments = {name: one for name, one in denial.arguments.items() if one != ABSENT}
@@ -173,13 +188,8 @@ class Approvals:
         """The program that takes the results of approved calls, and the variables with them.
 
         Args:
-            approved: Calls that were approved and made.
-
-        Raises:
-            UsageError: If one of them was approved under another policy or program.
+            approved: Calls that were approved and made; `check_all` has passed them.
         """
-        for denial in approved:
-            self.check(denial)
         calls = [Approved(one.tool, one.index) for one in approved]
         text, names = with_approved(self._program.text, calls)
         variables = {

@@ -5,6 +5,7 @@ from typing import Any, NoReturn
 
 from langgraph.errors import EmptyChannelError
 
+from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply
 from langchain_sequrity.graph._langgraph import MISSING
 from langchain_sequrity.graph.channels import AnyChannel, Field
@@ -155,7 +156,11 @@ class Signature:
 
     def _refuse(self, given: Any) -> NoReturn:
         missing, unknown = sorted(self._names - given), sorted(given - self._names_of_send)
-        what = f"lacks `{missing[0]}`" if missing else f"has `{unknown[0]}`, which it does not take"
+        what = (
+            f"lacks `{missing[0]}`"
+            if missing
+            else f"has `{plain(unknown[0])}`, which it does not take"
+        )
         msg = f"The service's call of `{self.tool.name}` {what}."
         raise BadReply(msg)
 

@@ -10,13 +10,14 @@ from typing import Any
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.errors import ParentCommand
 from langgraph.types import CachePolicy, Command
-from typing_extensions import override
+from typing_extensions import TypeIs, override
 
+from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph import _langgraph
-from langchain_sequrity.graph.entries import Asked, result_entry
+from langchain_sequrity.graph.entries import Asked, digest_of, result_entry
 from langchain_sequrity.graph.program import Program, ToolSpec
 from langchain_sequrity.graph.reading import GraphSpec, NodeSpec
-from langchain_sequrity.graph.shell import DRIVE, JOURNAL, ROUTE
+from langchain_sequrity.graph.shell import DRIVE, JOURNAL, ROUTE, RUN
 from langchain_sequrity.graph.tools import ClientTools, NodeResult
 from langchain_sequrity.graph.views import callers_config
 from langchain_sequrity.graph.watching import CallWatch, call_facts, note
@@ -24,6 +25,8 @@ from langchain_sequrity.labels import Labels
 
 Given = Mapping[str, Any]
 """What the shell sends to a node: `{id, tool, arguments}` of the call."""
+
+_GIVEN = {"id", "tool", "arguments"}
 
 Work = Generator[tuple[Runnable[Any, Any], Any], Any, Any]
 """Yields a router to run and its input, takes its answer, returns what the shell is told."""
@@ -38,12 +41,15 @@ class Calls:
         spec: The user's graph.
         program: The graph as a program.
         tools: The client side of its tools.
+        under: Stands for the policy that allows the calls.
     """
 
-    def __init__(self, spec: GraphSpec, program: Program, tools: ClientTools) -> None:
+    def __init__(self, spec: GraphSpec, program: Program, tools: ClientTools, under: str) -> None:
         self._spec = spec
+        self._under = under
         self._program = program
         self._tools = tools
+        self._attached: dict[str, str] = {}
         self._routers = {(branch.source, branch.name): branch.path for branch in spec.branches}
 
     def attach(self, shell: _langgraph.Compiled) -> None:
@@ -71,33 +77,70 @@ class Calls:
         def sequence(call: Given) -> Runnable[Any, Any]:
             return _langgraph.sequence(runnable, report(call), policy)
 
-        called = _Called(name, self.input_of, self._callers_config, sequence, report)
+        def skip(config: RunnableConfig) -> bool:
+            # A node that has failed has run: its handler belongs to the same call.
+            if work != self._node or not self._is_stale(config):
+                return False
+            if node.cache_policy is not None:  # a cache would keep that nothing was returned
+                raise _stale(name)
+            for writer in writers:
+                writer.invoke({}, config)
+            return True
+
+        called = _Called(name, self.input_of, self._callers_config, sequence, report, skip=skip)
         _langgraph.run_as(shell, name, called)
+        self._attached[name] = node.name
 
     def router(self) -> Runnable[Any, Any]:
         """What runs any router."""
 
         def run(call: Given, config: RunnableConfig) -> Any:
+            if self._is_stale(config):
+                return {}
             with CallWatch(call, config):
                 return _run(self._route(call), self._routers_config(call, config))
 
         async def arun(call: Given, config: RunnableConfig) -> Any:
+            if self._is_stale(config):
+                return {}
             async with CallWatch(call, config):
                 return await _arun(self._route(call), self._routers_config(call, config))
 
         return _langgraph.step(ROUTE, run, arun)
 
+    def _is_stale(self, config: RunnableConfig) -> bool:
+        """Whether another policy than this executor's has allowed the call.
+
+        Then it is not made. `drive` follows, and asks for it again in a new session.
+        """
+        run = _langgraph.read_state(config, [RUN])[RUN]
+        return bool(run["under"] != self._under)
+
     def cache_policy(self, spec: NodeSpec) -> CachePolicy[Any] | None:
-        """A node's cache policy, whose key is made of the node's input and not of the call."""
+        """A node's cache policy, whose key is made of the node's input and not of the call.
+
+        It holds the program too: what LangGraph itself or an executor of another graph has cached
+        for the same function answers no call of this one.
+        """
         policy = spec.cache_policy
         if policy is None:
             return None
+        of_program = digest_of(self._program.text)
         return CachePolicy(
-            key_func=lambda call: policy.key_func(self.input_of(call)), ttl=policy.ttl
+            key_func=lambda call: f"{of_program}:{policy.key_func(self.input_of(call))!r}",
+            ttl=policy.ttl,
         )
 
     def _tool(self, call: Given) -> ToolSpec:
         return self._program.tools[call["tool"]]
+
+    def is_call(self, value: Any, name: str) -> TypeIs[dict[str, Any]]:
+        """Whether the input of a task is a call: graphs within nodes may have states like one."""
+        if name not in self._attached or not isinstance(value, dict) or value.keys() != _GIVEN:
+            return False
+        tool = value["tool"]
+        known = self._program.tools.get(tool) if isinstance(tool, str) else None
+        return known is not None and known.node == self._attached[name]
 
     def input_of(self, call: Given) -> Any:
         """The node's input that a call stands for."""
@@ -162,8 +205,11 @@ class _Called(Runnable[Any, Any]):
         settings: Callable[[Given, RunnableConfig | None], RunnableConfig],
         sequence: Callable[[Given], Runnable[Any, Any]],
         report: Callable[[Given], Runnable[Any, Any]],
+        *,
+        skip: Callable[[RunnableConfig], bool],
     ) -> None:
         self.name: str = name
+        self._skip = skip
         self._read = read
         self._settings = settings
         self._sequence = sequence
@@ -171,6 +217,8 @@ class _Called(Runnable[Any, Any]):
 
     @override
     def invoke(self, input: Given, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        if self._skip(config or {}):
+            return None
         with CallWatch(input, config):
             given, settings = self._read(input), self._settings(input, config)
             try:
@@ -183,6 +231,8 @@ class _Called(Runnable[Any, Any]):
     async def ainvoke(
         self, input: Given, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Any:
+        if self._skip(config or {}):
+            return None
         async with CallWatch(input, config):
             given, settings = self._read(input), self._settings(input, config)
             try:
@@ -228,6 +278,15 @@ class _Report(Runnable[Any, Any]):
     def _write(self, update: Any, config: RunnableConfig) -> None:
         for writer in self._writers:
             writer.invoke(update, config)
+
+
+def _stale(node: str) -> UsageError:
+    msg = (
+        f"The call of node `{node}` was allowed under another policy than this executor has, and "
+        "was not made. Resume the run with an executor of the same policy, or drop it with "
+        "`update_state(config, None, as_node=END)` and give its input again."
+    )
+    return UsageError(msg)
 
 
 def _run(work: Work, config: RunnableConfig) -> Any:

@@ -142,8 +142,12 @@ class Field:
         if self.plan.kind == "log":
             channel = self.read_channel(value)
             return channel.get() if channel.is_available() else MISSING
-        is_absent = value == ABSENT and self.plan.kind == "last"  # a sum may be any text
-        return MISSING if is_absent else self.read_value(value)
+        if self.plan.kind == "sum":  # which may be any text, `ABSENT` too
+            if type(value) not in self._sums:
+                msg = f"{self._where} is not the sum that the program keeps."
+                raise BadReply(msg)
+            return self.read_value(value)
+        return MISSING if value == ABSENT else self.read_value(value)
 
     def read_value(self, value: Json) -> Any:
         """Read a single value of the field, as in a `Send`."""

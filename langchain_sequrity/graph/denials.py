@@ -6,6 +6,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import set_config_context
 from langgraph.types import Command, Overwrite
 
+from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.graph.approval import Approvals, NotOffered
 from langchain_sequrity.graph.failures import denied, in_graph
@@ -55,14 +56,19 @@ class Denials:
         entries = [*journal.entries(), *denial.entries()]
         return Command(update={**update, JOURNAL: Overwrite(entries)}, goto=APPROVE)
 
-    def objection(self, denial: Denial, config: RunnableConfig) -> str | None:
+    def objection(self, denial: Denial, config: RunnableConfig, *, is_new: bool) -> str | None:
         """Ask a human.
+
+        Args:
+            denial: The denial.
+            config: That of the node that asks.
+            is_new: Whether nobody can have answered yet.
 
         Returns:
             What the human has against the call; `None` if it is approved.
         """
         with set_config_context(config) as context:  # `interrupt` looks for it there
-            return context.run(self._approvals.ask, denial)
+            return context.run(self._approvals.ask, denial, is_new=is_new)
 
     def rejected(self, denial: Denial, objection: str) -> PolicyDenied:
         """The error of a call that a human rejected."""
@@ -74,7 +80,7 @@ class Denials:
             denial.facts["reason"],
             self._program.tools[denial.tool],
             tool=denial.tool,
-            remark=f"A human was asked and rejected it. {objection}",
+            remark=f"A human was asked and rejected it. {plain(objection)}",
             arguments=arguments,
             rule=denial.facts["rule"],
             program=self._program.text,

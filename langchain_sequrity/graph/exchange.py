@@ -14,17 +14,19 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_sequrity.chat_models.turn import Settings
 from langchain_sequrity.connection import Connection
+from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply
-from langchain_sequrity.graph.entries import Asked, Entry, result_content
+from langchain_sequrity.graph.entries import Asked, Entry, digest_of, result_content
 from langchain_sequrity.graph.journal import Round, Run, read_journal
 from langchain_sequrity.graph.pinning import reporting_labels
 from langchain_sequrity.graph.program import Program
 from langchain_sequrity.wire.dual_llm import METADATA_KEY, DualLLMResult, dual_llm_result, unwrap
 from langchain_sequrity.wire.exchange import Call, Reply
-from langchain_sequrity.wire.json_text import dumps
 
 History = Literal["whole", "new"]
 _WORDS = "Run the supplied program."
+_ONLY_CALLS: dict[str, Any] = {"additional_kwargs": {}, "response_metadata": {}}
+"""What a message that asks for calls does not bring along when it is sent back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Exchange:
 
     Attributes:
         connection: Where requests go.
+        under: Stands for policy and features.
+        place: Stands for these and the service.
         tells_all: Whether each request brings the whole conversation.
     """
 
@@ -77,6 +81,10 @@ class Exchange:
     ) -> None:
         self.connection: Connection = settings.connection
         self._labelled = reporting_labels(settings.connection)
+        one = settings.connection
+        headers = [head and head.to_header() for head in (one.policy, one.features, one.config)]
+        self.under = digest_of(headers[:2])
+        self.place = digest_of([one.base_url, one.path, *headers])
         self._wire = settings.wire
         self.tells_all = history == "whole"
         tools = [tool.schema() for tool in program.tools.values()]
@@ -158,7 +166,7 @@ class Exchange:
             raise BadReply(msg)
         if session_id is not None and session != session_id:
             msg = (
-                f"The reply names the session `{session}`, not that of the request, "
+                f"The reply names the session `{plain(session)}`, not that of the request, "
                 f"`{session_id}`. A run is one session; nothing of the reply is used."
             )
             raise BadReply(msg, session_id=session_id)
@@ -170,7 +178,8 @@ class Exchange:
         message = messages[0]
         if message.invalid_tool_calls:
             bad = message.invalid_tool_calls[0]
-            msg = f"The arguments of a call of `{bad['name']}` are no JSON: {bad['error']}."
+            name, reason = plain(str(bad["name"])), plain(str(bad["error"])).rstrip(".")
+            msg = f"The arguments of a call of `{name}` are no JSON object: {reason}."
             raise BadReply(msg, session_id=session)
         if message.tool_calls:
             return self._asking(message, session)
@@ -187,6 +196,14 @@ class Exchange:
         if len({call.id for call in calls}) < len(calls):
             msg = "The reply asks for several calls with one id."
             raise BadReply(msg, session_id=session)
-        kept = AIMessage(content=message.content, tool_calls=message.tool_calls)
-        said = dumps(self._wire.write_request([kept], {})["messages"][0])
-        return Asking(said, calls, session)
+        kept = message.model_copy(update=_ONLY_CALLS)  # which validates nothing again
+        said = self._wire.write_request([kept], {})["messages"][0]
+        return Asking(_written(said), calls, session)
+
+
+def _written(message: Any) -> str:
+    """A message as JSON text. It was JSON, so that it holds nothing that JSON lacks."""
+    try:
+        return orjson.dumps(message).decode()
+    except TypeError:  # integers beyond 64 bits
+        return dumps(message)

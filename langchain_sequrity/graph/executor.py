@@ -23,6 +23,7 @@ from langchain_sequrity.graph.shell import build_shell, finish_shell
 from langchain_sequrity.graph.surface import Surface
 from langchain_sequrity.graph.threads import Threads
 from langchain_sequrity.graph.tools import ClientTools
+from langchain_sequrity.graph.updates import OutputReader
 from langchain_sequrity.graph.views import Views
 from langchain_sequrity.wire.address import is_loopback
 
@@ -113,8 +114,9 @@ class LangGraphExecutor(Surface):
             spec, self._program, tools, exchange, self._model.sender, on_denied=choice
         )
         threads = Threads(spec, self._program, tools)
-        calls = Calls(spec, self._program, tools)
-        self._views = Views(calls.input_of)
+        calls = Calls(spec, self._program, tools, exchange.under)
+        self._outputs = OutputReader([*spec.channels, *spec.managed])
+        self._views = Views(calls.is_call, calls.input_of)
         compiled = build_shell(spec, self._program, threads, requests, calls).compile(
             checkpointer=spec.checkpointer if checkpointer is None else checkpointer,
             store=spec.store if store is None else store,

@@ -69,33 +69,26 @@ class Explanation:
         graph: Name of the graph.
         program: Which kind of program it became: "structured" or "superstep".
         tools: Nodes in the graph's order, each with its routers behind it.
-        notes: What holds for the whole graph.
     """
 
     graph: str
     program: str
     tools: tuple[ExplainedTool, ...]
-    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data, fit for JSON."""
         tools = [
             {name: _plain(value) for name, value in _fields(one).items()} for one in self.tools
         ]
-        return {
-            "graph": self.graph,
-            "program": self.program,
-            "tools": tools,
-            "notes": list(self.notes),
-        }
+        return {"graph": self.graph, "program": self.program, "tools": tools}
 
     def _table(self) -> Table:
-        notes = [f"{_place(one)}: {note}" for one in self.tools for note in one.notes]
+        notes = (f"{_place(one)}: {note}" for one in self.tools for note in one.notes)
         return Table(
             title=f"{self.graph}: {self.program} program",
             columns=("node", "tool", "reads", "writes", "then"),
             rows=tuple(_row(one) for one in self.tools),
-            notes=(*notes, *self.notes),
+            notes=tuple(notes),
         )
 
     def __repr__(self) -> str:
@@ -126,16 +119,7 @@ def explain(spec: GraphSpec, program: Program, options: Mapping[str, NodeOptions
         option = options.get(name, NodeOptions())
         found.append(_internal(spec, node, option) if tool is None else _node(spec, node, tool))
         found += _routers(spec, name, program, tools)
-    risky = [
-        field
-        for field, plan in program.plans.items()
-        if plan.kind == "sum" and field not in program.overwritable
-    ]
-    notes = [
-        f"{field}: two nodes may write it in one step, so an `Overwrite` of it is refused."
-        for field in risky
-    ]
-    return Explanation(spec.name, program.kind, tuple(found), tuple(notes))
+    return Explanation(spec.name, program.kind, tuple(found))
 
 
 def _node(spec: GraphSpec, node: NodeSpec, tool: ToolSpec) -> ExplainedTool:

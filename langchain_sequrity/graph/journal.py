@@ -233,6 +233,11 @@ class Run:
         program: The program, where it is not the graph's own: it takes approved results.
         approvals: How many approved results it takes.
         is_labelled: Whether the service is asked for the labels of the fields at the end.
+        under: Stands for policy and features: what allowed the calls that wait.
+        place: Stands for these and the service: where the session is.
+        is_approving: Whether an approved call waits for its result.
+        asked_in: Which invocation put the last question to a human.
+        limit: How many nodes may run, where the program leaves it to the client to count them.
     """
 
     session: str | None
@@ -240,6 +245,11 @@ class Run:
     program: str | None = None
     approvals: int = 0
     is_labelled: bool = False
+    under: str = ""
+    place: str = ""
+    is_approving: bool = False
+    asked_in: str = ""
+    limit: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As the channel has it."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Self, TypeGuard
 
 from langgraph.channels.base import BaseChannel
+from langgraph.types import Overwrite
 from typing_extensions import override
 
 from langchain_sequrity.graph import _langgraph
@@ -16,23 +17,27 @@ from langchain_sequrity.graph.channels import content, with_content
 
 _SETTLED = "__sequrity_settled__"
 
-Settled = dict[str, list[Any]]
-"""What a channel has from now on, as `with_content` takes it: plain data, for every saver."""
+Settled = Overwrite
+"""What a channel has from now on, as `with_content` takes it: plain data for every saver, in an
+object that no JSON becomes. An input or a tool's output that looks like it is a value.
+"""
 
 
 def settled(channel: BaseChannel[Any, Any, Any]) -> Settled:
     """Take the whole content of a channel."""
     held = content(channel)
-    return {_SETTLED: [] if held is _langgraph.MISSING else [held]}
+    return Settled({_SETTLED: [] if held is _langgraph.MISSING else [held]})
 
 
 def _is_settled(update: Any) -> TypeGuard[Settled]:
-    return type(update) is dict and update.keys() == {_SETTLED}
+    if type(update) is not Settled:
+        return False
+    return type(update.value) is dict and update.value.keys() == {_SETTLED}
 
 
 def content_of(update: Settled) -> Any:
     """The content that an update says, as `with_content` takes it; `MISSING` for none."""
-    return next(iter(update[_SETTLED]), _langgraph.MISSING)
+    return next(iter(update.value[_SETTLED]), _langgraph.MISSING)
 
 
 class Mirror(BaseChannel[Any, Any, Any]):

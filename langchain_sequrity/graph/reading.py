@@ -15,9 +15,13 @@ from langgraph.graph.state import CompiledStateGraph
 
 from langchain_sequrity.errors import GraphNotSupported
 from langchain_sequrity.graph import _langgraph
+from langchain_sequrity.labels import ALL, RESERVED_PREFIX
 
 Mapper = Callable[[dict[str, Any]], Any]
 """Makes the schema's object from a dict of fields."""
+
+OWN_PREFIX = "__sequrity_"
+"""How names begin that the executor gives to nodes, fields and settings of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,7 @@ def read_graph(graph: Any) -> GraphSpec:
         raise GraphNotSupported(msg)
     copy.copy(builder).validate()  # the copy takes the mark that validating leaves
     _check_managed(builder.managed)
+    _check_names(builder)
     schemas = {schema: tuple(fields) for schema, fields in builder.schemas.items()}
     return GraphSpec(
         nodes=_nodes(builder, schemas),
@@ -165,6 +170,26 @@ def read_graph(graph: Any) -> GraphSpec:
         interrupt_before=compiled.interrupt_before_nodes if compiled is not None else (),
         interrupt_after=compiled.interrupt_after_nodes if compiled is not None else (),
     )
+
+
+def _check_names(builder: StateGraph[Any, Any, Any, Any]) -> None:
+    """Refuse names that cannot be labels of what a node returns, or that the shell uses."""
+    for name in builder.nodes:
+        # The handlers that LangGraph adds itself have such a name, and label nothing.
+        is_own = builder.nodes[name].is_error_handler
+        if not is_own and (name.startswith(RESERVED_PREFIX) or name == ALL):
+            msg = (
+                f"The results of node {name!r} are labelled with its name, and labels that start "
+                f"with `{RESERVED_PREFIX}` or are `{ALL}` belong to the service. Call it otherwise."
+            )
+            raise GraphNotSupported(msg, node=name)
+    for field in (*builder.channels, *builder.managed):
+        if field.startswith(OWN_PREFIX):
+            msg = (
+                f"The field {field!r} has a name that starts with `{OWN_PREFIX}`, as those of the "
+                "executor's own. Call it otherwise."
+            )
+            raise GraphNotSupported(msg)
 
 
 def _check_managed(managed: Mapping[str, Any]) -> None:

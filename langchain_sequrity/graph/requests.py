@@ -1,6 +1,6 @@
 """The requests of a run: what the shell's `begin`, `drive`, `approve` and `deny` do."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from langgraph.channels.base import BaseChannel
 from langgraph.errors import GraphRecursionError, InvalidUpdateError
 from langgraph.types import Command, Overwrite, Send, StreamWriter
 
+from langchain_sequrity.display import plain
 from langchain_sequrity.errors import (
     BadReply,
     NotFound,
@@ -20,8 +21,8 @@ from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.approval import Approvals
 from langchain_sequrity.graph.denials import Denials
 from langchain_sequrity.graph.driving import Work, adriven, driven
-from langchain_sequrity.graph.entries import Asked
-from langchain_sequrity.graph.exchange import Answer, Ended, Exchange
+from langchain_sequrity.graph.entries import Asked, Entry
+from langchain_sequrity.graph.exchange import Answer, Asking, Ended, Exchange
 from langchain_sequrity.graph.failures import in_graph
 from langchain_sequrity.graph.journal import Journal, Round, Run, read_journal, read_latest
 from langchain_sequrity.graph.mirror import Settled, settled
@@ -37,11 +38,11 @@ from langchain_sequrity.graph.program import (
 )
 from langchain_sequrity.graph.reading import GraphSpec
 from langchain_sequrity.graph.recovery import Replayed, ask, replay
-from langchain_sequrity.graph.shell import GIVEN, JOURNAL, ROUTE, RUN
+from langchain_sequrity.graph.shell import APPROVE, GIVEN, JOURNAL, ROUTE, RUN
 from langchain_sequrity.graph.threads import Ending, Threads
 from langchain_sequrity.graph.tools import ClientTools
 from langchain_sequrity.graph.views import LIMIT_KEY
-from langchain_sequrity.graph.watching import Decided, RequestWatch
+from langchain_sequrity.graph.watching import RUN_KEY, Decided, RequestWatch
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.wire.json_text import dumps, loads
 
@@ -49,6 +50,10 @@ if TYPE_CHECKING:
     from langchain_sequrity.transport import Transport
 
 _NO_LABELS = Labels().to_wire()
+_LIMIT = (
+    "The graph did not come to an end within its recursion limit. Set a higher one: "
+    'config={"recursion_limit": …}.'
+)
 
 
 class Requests:
@@ -86,23 +91,27 @@ class Requests:
 
     def begin(self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter) -> Any:
         """Make the first request of a run."""
-        return self._run(self._begin(state, config), self._watch({}, config, writer))
+        update = self._run(self._begin(state, config), self._watch({}, config, writer))
+        return _marked(update, config)
 
     async def abegin(
         self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter
     ) -> Any:
         """Make the first request of a run."""
-        return await self._arun(self._begin(state, config), self._watch({}, config, writer))
+        update = await self._arun(self._begin(state, config), self._watch({}, config, writer))
+        return _marked(update, config)
 
     def drive(self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter) -> Any:
         """Send the results that came, and take what comes next."""
-        return self._run(self._drive(state), self._watch(state, config, writer))
+        update = self._run(self._drive(state), self._watch(state, config, writer))
+        return _marked(update, config)
 
     async def adrive(
         self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter
     ) -> Any:
         """Send the results that came, and take what comes next."""
-        return await self._arun(self._drive(state), self._watch(state, config, writer))
+        update = await self._arun(self._drive(state), self._watch(state, config, writer))
+        return _marked(update, config)
 
     def approve(
         self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter
@@ -122,10 +131,14 @@ class Requests:
         self, state: Mapping[str, Any], config: RunnableConfig, watch: RequestWatch
     ) -> Any:
         denial = read_journal(state[JOURNAL]).denials[-1]
-        objection = self._denials.objection(denial, config)
+        run = Run(**state[RUN])
+        # What this invocation was resumed with answers another question.
+        is_new = run.asked_in == config["configurable"][RUN_KEY]["id"]
+        objection = self._denials.objection(denial, config, is_new=is_new)
         watch.heard(Decided(denial.call, objection is None))
         if objection is None:
-            update = {JOURNAL: [{"approved": denial.digest}]}
+            approving = replace(run, is_approving=True).to_json()
+            update = {RUN: approving, JOURNAL: [{"approved": denial.digest}]}
             return Command(update=update, goto=[self._send(denial.call)])
         raise self._denials.rejected(denial, objection)
 
@@ -162,9 +175,17 @@ class Requests:
 
     def _begin(self, state: Mapping[str, Any], config: RunnableConfig) -> Work:
         start = self._threads.start(state, state.get(RUN), state.get(GIVEN, []))
-        limit = {"value": config["configurable"][LIMIT_KEY], "meta": _NO_LABELS}
-        variables = dumps({**start.variables, RECURSION_LIMIT: limit})
-        run = Run(None, variables, is_labelled=_langgraph.keeps_threads(config))
+        limit = config["configurable"][LIMIT_KEY]
+        limited = {RECURSION_LIMIT: {"value": limit, "meta": _NO_LABELS}}
+        variables = dumps({**start.variables, **limited})
+        run = Run(
+            None,
+            variables,
+            is_labelled=_langgraph.keeps_threads(config),
+            under=self._exchange.under,
+            place=self._exchange.place,
+            limit=limit if self._may_exceed(limit) else None,
+        )
         answer = yield from ask(self._exchange.first(run))
         update = self._after(answer, run, Journal(), is_new=True)
         if isinstance(update, Command):
@@ -173,6 +194,8 @@ class Requests:
 
     def _drive(self, state: Mapping[str, Any]) -> Work:
         run, entries = Run(**state[RUN]), state[JOURNAL]
+        if run.place != self._exchange.place:  # a session never goes to another service or policy
+            return (yield from self._again(run, read_journal(entries)))
         latest = read_latest(entries)
         if not latest.is_answered:  # the error handler of a node beside is still at work
             return None
@@ -189,15 +212,32 @@ class Requests:
             return (yield from self._again(run, read_journal(entries)))
         if isinstance(answer, PolicyDenied):
             return self._denials.after(answer, run, read_journal(entries))
+        if isinstance(answer, Asking) and run.limit is not None:
+            self._check_limit(run.limit, [*entries, *({"tool": one.tool} for one in answer.calls)])
         return self._after(answer, run, latest, heard=results if exchange.tells_all else "")
+
+    def _may_exceed(self, limit: int) -> bool:
+        """Whether a run may take more steps than this, and the program does not count them."""
+        # A straight-line program calls each node once at most.
+        nodes = sum(tool.role == "node" for tool in self._program.tools.values())
+        return self._program.kind == "structured" and limit < nodes
+
+    def _check_limit(self, limit: int, entries: Sequence[Entry]) -> None:
+        """Stop before a node that is one too many: a straight-line program does not look."""
+        tools = (self._program.tools.get(one.get("tool", "")) for one in entries)
+        if sum(tool is not None and tool.role == "node" for tool in tools) > limit:
+            raise GraphRecursionError(_LIMIT)
 
     def _again(self, run: Run, journal: Journal) -> Work:
         """Go on in a new session."""
+        self._approvals.check_all(journal)
+        here = self._exchange
+        run = replace(run, session=None, under=here.under, place=here.place, is_approving=False)
         approved = journal.approved
         if len(approved) > run.approvals:
             program, results = self._approvals.program_after(approved)
-            variables = {**loads(run.variables), **results}
-            run = Run(None, dumps(variables), program, len(approved), run.is_labelled)
+            variables = dumps({**loads(run.variables), **results})
+            run = replace(run, variables=variables, program=program, approvals=len(approved))
         try:
             found: Replayed = yield from replay(self._exchange, run, journal.answered)
         except PolicyDenied as denial:
@@ -244,7 +284,8 @@ class Requests:
     def _send(self, call: Asked) -> Send:
         tool = self._program.tools.get(call.tool)
         if tool is None:
-            msg = f"The service asks for the tool `{call.tool}`, which the program does not have."
+            name = plain(call.tool)
+            msg = f"The service asks for the tool `{name}`, which the program does not have."
             raise BadReply(msg)
         node = tool.node if tool.role == "node" else ROUTE
         return Send(node, {"id": call.id, "tool": call.tool, "arguments": call.arguments})
@@ -258,11 +299,7 @@ class Requests:
             raise _failure(str(error), ended.session_id)
         final = self._tools.final(value)  # what its reducers raise comes before the limit
         if value[ACTIVE]:
-            msg = (
-                "The graph did not come to an end within its recursion limit. Set a higher one: "
-                'config={"recursion_limit": …}.'
-            )
-            raise GraphRecursionError(msg)
+            raise GraphRecursionError(_LIMIT)
         told = self._tools.told(value)
         kept = self._threads.kept(ended.result)
         return Ending(kept, _whole(final), None if told is None else _whole(told))
@@ -277,15 +314,24 @@ def _in_graph(program: Program) -> Iterator[None]:
         raise in_graph(error, program) from None
 
 
+def _marked(update: Any, config: RunnableConfig) -> Any:
+    """The update of the shell; where a human is to be asked, with the invocation that asks."""
+    if not isinstance(update, Command) or update.goto != APPROVE:
+        return update
+    told: Any = update.update
+    run = {**told[RUN], "asked_in": config["configurable"][RUN_KEY]["id"]}
+    return replace(update, update={**told, RUN: run})
+
+
 def _whole(channels: Mapping[str, BaseChannel[Any, Any, Any]]) -> dict[str, Settled]:
     return {key: settled(channel) for key, channel in channels.items()}
 
 
 def _failure(error: str, session_id: str) -> Exception:
     if error.startswith(UNROUTED):
-        return no_route(error.removeprefix(UNROUTED))
+        return no_route(plain(error.removeprefix(UNROUTED)))
     if error.startswith(CONFLICT):
-        key = error.removeprefix(CONFLICT)
+        key = plain(error.removeprefix(CONFLICT))
         return InvalidUpdateError(
             f"At key `{key}`: Can receive only one value per step. Use an Annotated key to handle "
             "multiple values."

@@ -7,16 +7,18 @@ from typing import Any, Self
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import merge_configs
 from langchain_core.runnables.graph import Graph
-from langgraph.graph import END, StateGraph
+from langgraph.errors import InvalidUpdateError
+from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot, StateUpdate
 from typing_extensions import override
 
 from langchain_sequrity.errors import GraphNotSupported, UsageError
 from langchain_sequrity.graph import _langgraph
-from langchain_sequrity.graph.reading import GraphSpec
+from langchain_sequrity.graph.reading import OWN_PREFIX, GraphSpec
 from langchain_sequrity.graph.shell import DRIVE, PAUSE, RUN
 from langchain_sequrity.graph.threads import is_unfinished
+from langchain_sequrity.graph.updates import OutputReader
 from langchain_sequrity.graph.views import (
     LIMIT_KEY,
     PAUSE_KEY,
@@ -41,6 +43,12 @@ _DROPPED = (
     "next run begins, and an update would be taken back with it. Give it as the input of that run."
 )
 
+_USED = (
+    "At this checkpoint a call is made that a human has approved. An approval is good for one "
+    "call, and the run goes on from the thread's newest checkpoint alone. Go back to an earlier "
+    "one, where the question is asked again."
+)
+
 
 class Surface(CompiledStateGraph[Any, Any, Any, Any]):
     """A compiled shell whose methods show and take what those of the user's graph do."""
@@ -48,6 +56,7 @@ class Surface(CompiledStateGraph[Any, Any, Any, Any]):
     _given: "StateGraph[Any, Any, Any, Any] | _langgraph.Compiled"
     _spec: GraphSpec
     _views: Views
+    _outputs: OutputReader
 
     # Running
 
@@ -55,8 +64,15 @@ class Surface(CompiledStateGraph[Any, Any, Any, Any]):
     def stream(
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> Iterator[Any]:
+        full = _langgraph.full_config(self.config, config)
         if _updates(input) and _langgraph.has_saver(self, config):
-            _refuse_update(super().get_state(_langgraph.full_config(self.config, config)))
+            state, run = super().get_state(full), _langgraph.stored_value(self, full, RUN)
+            _check_update(run, is_open=bool(state.tasks))
+        if _goes_back(input, full) and _langgraph.has_saver(self, config):
+            run, is_newest = _langgraph.stored_value(self, full, RUN), False
+            if _is_approving(run):
+                is_newest = _langgraph.is_newest(self, full)
+            _check_approval(run, is_newest=is_newest)
         settings = self._settings(config, options)
         chunks = super().stream(input, settings, **options)
         return self._shown(chunks, _shape(options))
@@ -65,8 +81,16 @@ class Surface(CompiledStateGraph[Any, Any, Any, Any]):
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> AsyncIterator[Any]:
+        full = _langgraph.full_config(self.config, config)
         if _updates(input) and _langgraph.has_saver(self, config):
-            _refuse_update(await super().aget_state(_langgraph.full_config(self.config, config)))
+            state = await super().aget_state(full)
+            run = await _langgraph.astored_value(self, full, RUN)
+            _check_update(run, is_open=bool(state.tasks))
+        if _goes_back(input, full) and _langgraph.has_saver(self, config):
+            run, is_newest = await _langgraph.astored_value(self, full, RUN), False
+            if _is_approving(run):
+                is_newest = await _langgraph.ais_newest(self, full)
+            _check_approval(run, is_newest=is_newest)
         settings = self._settings(config, options)
         shape = _shape(options)
         with without_own_notes():
@@ -158,23 +182,32 @@ class Surface(CompiledStateGraph[Any, Any, Any, Any]):
         for updates in supersteps:
             taken = []
             for one in (StateUpdate(*update) for update in updates):
-                drops = one.values is None and one.as_node == END
-                if not drops and one.as_node != "__copy__":
-                    _check_update(run, is_open=is_open)
-                taken.append(one if is_new or drops else self._as_shell(one))
+                if one.as_node == "__copy__":
+                    _check_approval(run, is_newest=False)
+                if one.as_node == "__copy__" or (one.values is None and one.as_node == END):
+                    taken.append(one)  # no update, but a copy, or the end of an open run
+                    continue
+                _check_update(run, is_open=is_open)
+                taken.append(self._as_shell(one, is_new=is_new))
             is_new, is_open, run = False, False, None
             found.append(taken)
         return found
 
-    def _as_shell(self, update: StateUpdate) -> StateUpdate:
+    def _as_shell(self, update: StateUpdate, *, is_new: bool) -> StateUpdate:
         node, values = update.as_node, update.values
+        if node == START or (is_new and node is None):
+            return update  # an input, of which START takes the fields of its schema
         if isinstance(values, Command) and values.goto:
             raise GraphNotSupported(_no_start("Command(goto=…)"))
-        if node is None or (node in self._spec.nodes and not self._leads_on(node)):
-            return update._replace(as_node=DRIVE)
-        if node in self._spec.nodes:
+        if node in self._spec.nodes and self._leads_on(node):
             raise GraphNotSupported(_no_start(f"as_node={node!r}"), node=node)
-        return update
+        if node is not None and node not in self._spec.nodes:
+            msg = f"Node {node} does not exist"  # as LangGraph; the shell's own are no one's
+            raise InvalidUpdateError(msg)
+        if values is None:
+            return update._replace(as_node=DRIVE)
+        writes: Any = Command(update=self._outputs.read(values).writes)
+        return update._replace(as_node=DRIVE, values=writes)
 
     def _leads_on(self, node: str) -> bool:
         edges = any(source == node and target != END for source, target in self._spec.edges)
@@ -234,11 +267,18 @@ def _updates(value: Any) -> bool:
 
     Raises:
         GraphNotSupported: If it says which node comes next.
+        UsageError: If it is for a field of the executor's own. Inputs come from clients, of
+            LangGraph's server for example: they may not write labels, sessions and results. Of a
+            dict, START takes the fields of the input's schema; a `Command` could write any channel.
     """
     if not isinstance(value, Command) or value.graph is not None:
         return False
     if value.goto:
         raise GraphNotSupported(_no_start("Command(goto=…)"))
+    own = [key for key, _ in _langgraph.command_writes(value) if key.startswith(OWN_PREFIX)]
+    if own:
+        msg = f"`{own[0]}` is no field of the graph. Update fields of its state only."
+        raise UsageError(msg)
     return value.update is not None
 
 
@@ -249,9 +289,20 @@ def _check_update(run: Any, *, is_open: bool) -> None:
         raise UsageError(_DROPPED)
 
 
-def _refuse_update(state: StateSnapshot) -> None:
-    if state.tasks:  # `next` leaves out those that are done where a kill came before the next step
-        raise UsageError(_OPEN)
+def _goes_back(value: Any, config: RunnableConfig) -> bool:
+    """Whether a run goes on from a checkpoint that the caller names."""
+    named = config.get("configurable", {}).get("checkpoint_id") is not None
+    return named and (value is None or isinstance(value, Command))
+
+
+def _is_approving(run: Any) -> bool:
+    return run is not None and bool(run.get("is_approving"))
+
+
+def _check_approval(run: Any, *, is_newest: bool) -> None:
+    """Refuse to make an approved call a second time: the approval was for one."""
+    if _is_approving(run) and not is_newest:
+        raise UsageError(_USED)
 
 
 def _no_start(what: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from langgraph.channels.base import BaseChannel
 
+from langchain_sequrity.errors import BadReply
 from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.channels import with_content
 from langchain_sequrity.graph.mirror import Settled, content_of, settled
@@ -28,6 +29,7 @@ Meta = dict[str, list[str]]
 
 _NO_LABELS = Labels().to_wire()
 _KEPT = "kept"
+_KINDS = ("producers", "consumers", "tags")
 
 
 def is_unfinished(run: Mapping[str, Any] | None) -> bool:
@@ -99,13 +101,18 @@ class Threads:
 
     def _instead_of(self, variables: Variables, given: list[tuple[str, Any]]) -> Start:
         """The beginning of a run on a thread whose last run is not finished."""
-        fields = {field: variables[name] for field, name in self._program.variables.items()}
+        empty = self._tools.initial({key: one.copy() for key, one in self._channels.items()})
+        fields = {
+            # The run may be that of an older graph, which had fewer fields.
+            field: variables.get(name, {"value": empty[name], "meta": _NO_LABELS})
+            for field, name in self._program.variables.items()
+        }
         keys = self._program.keys
         channels = self._tools.final({keys[field]: one["value"] for field, one in fields.items()})
         for field, channel in channels.items():
             channel.update([value for name, value in given if name == field])
         labels = {field: one["meta"] for field, one in fields.items()}
-        came = variables[self._program.came]["value"] if self._program.came else {}
+        came = variables.get(self._program.came or "", {"value": {}})["value"]
         taken_back = {field: settled(channel) for field, channel in channels.items()}
         return Start(self._variables(channels, labels, came, given), taken_back)
 
@@ -139,10 +146,14 @@ class Threads:
         whole = (result.labels or Labels()).to_wire()
         snapshot = result.namespace_snapshot or {}
         labels = {
-            field: snapshot[name]["meta"] if name in snapshot else whole
+            field: _meta_of(snapshot[name], field) if name in snapshot else whole
             for field, name in self._program.state.items()
         }
-        return {_KEPT: {"labels": labels, "came": result.value.get(CAME, {})}}
+        came = result.value.get(CAME, {})
+        if not isinstance(came, dict):
+            msg = "The final value of the run does not say which joins are half full."
+            raise BadReply(msg)
+        return {_KEPT: {"labels": labels, "came": came}}
 
     def taken(self, state: Mapping[str, Any]) -> Channels:
         """The graph's own channels with what the shell shows."""
@@ -195,3 +206,13 @@ class Threads:
 
     def _written(self, field: str, channel: BaseChannel[Any, Any, Any]) -> str:
         return dumps(self._tools.write_field(field, channel))
+
+
+def _meta_of(variable: Any, field: str) -> Meta:
+    """The labels of a variable in the service's report; the next run is begun with them."""
+    meta = variable.get("meta") if isinstance(variable, Mapping) else None
+    lists: list[Any] = [meta.get(kind) if isinstance(meta, Mapping) else None for kind in _KINDS]
+    if not all(isinstance(one, list) and all(isinstance(it, str) for it in one) for one in lists):
+        msg = f"The service reports the field `{field}` without labels that it could have."
+        raise BadReply(msg)
+    return dict(zip(_KINDS, lists, strict=True))

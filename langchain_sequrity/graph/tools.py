@@ -23,6 +23,7 @@ from langchain_sequrity.graph.kinds import Kinds, kinds_of
 from langchain_sequrity.graph.program import GOTO, HANDLED, OVERWRITE, SEND, TOLD, Program, ToolSpec
 from langchain_sequrity.graph.reading import Branch, GraphSpec
 from langchain_sequrity.graph.targets import Targets
+from langchain_sequrity.graph.tool_labels import with_tool_labels
 from langchain_sequrity.graph.updates import OutputReader, Write
 from langchain_sequrity.graph.values import Json
 from langchain_sequrity.labels import Combine, Labels
@@ -37,7 +38,7 @@ class NodeResult:
     Attributes:
         wire: The tool's result.
         writes: (field, value) as LangGraph would write them; messages have their ids.
-        labels: Labels of `with_labels`; `None` without.
+        labels: Labels of `with_labels` and of tools; `None` without.
         combine: How they combine with those of the arguments.
     """
 
@@ -189,7 +190,8 @@ class ClientTools:
         if found.gotos or found.sends:
             route = self._targets.write(tool, [*found.gotos, *found.sends])
             wire |= {key: value for key, value in route.items() if value}
-        return NodeResult(wire, tuple(writes), found.labels, found.combine)
+        labels = with_tool_labels(found.labels, (value for _, value in writes))
+        return NodeResult(wire, tuple(writes), labels, found.combine)
 
     def _wire(self, tool: ToolSpec, by_field: Mapping[str, Sequence[Any]]) -> dict[str, Json]:
         wire = {}
@@ -197,9 +199,9 @@ class ClientTools:
             prefix, value = self._fields[name].update(values, self._where[tool.name, name])
             if prefix and name not in self._program.overwritable:
                 msg = (
-                    f"Node `{tool.node}` overwrites the field `{name}` while another node may "
-                    "write it in the same step, which a sum in a program cannot tell apart. Give "
-                    "the field a reducer of your own: `Annotated[…, lambda a, b: a + b]`."
+                    f"Node `{tool.node}` overwrites the field `{name}`, but nothing in its code "
+                    "names `Overwrite`, so the program does not look for it. Import `Overwrite` "
+                    "from `langgraph.types` in the module that defines the node."
                 )
                 raise GraphNotSupported(msg, node=tool.node)
             wire[prefix + self._program.keys[name]] = value

@@ -11,18 +11,16 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START
 from langgraph.types import StateSnapshot
+from typing_extensions import TypeIs
 
 from langchain_sequrity.graph import _langgraph
+from langchain_sequrity.graph.reading import OWN_PREFIX
 
 LIMIT_KEY = "__sequrity_recursion_limit"
 """Key of `configurable` with the recursion limit that the caller gave for the graph."""
 
 PAUSE_KEY = "__sequrity_interrupt_after"
 """Key of `configurable` with the nodes after which the run pauses."""
-
-OWN_PREFIX = "__sequrity_"
-
-_CALL = {"id", "tool", "arguments"}
 
 
 def callers_config(config: RunnableConfig | None) -> RunnableConfig:
@@ -38,10 +36,16 @@ class Views:
     """Shows runs of one executor.
 
     Args:
+        is_call: Whether the input of a task, whose name follows, is a call and no state like one.
         read: Makes a node's input of a call.
     """
 
-    def __init__(self, read: Callable[[Mapping[str, Any]], Any]) -> None:
+    def __init__(
+        self,
+        is_call: Callable[[Any, str], TypeIs[dict[str, Any]]],
+        read: Callable[[Mapping[str, Any]], Any],
+    ) -> None:
+        self._is_call = is_call
         self._read = read
 
     def show(self, mode: str, payload: Any) -> tuple[Any, ...]:
@@ -65,7 +69,7 @@ class Views:
         if _is_own(payload["name"]):
             return ()
         call = payload.get("input")
-        if not isinstance(call, dict) or call.keys() != _CALL:
+        if not self._is_call(call, payload["name"]):
             return (payload,)  # of a result, or of a graph within a node
         return ({**payload, "input": self._read(call)},)
 

@@ -33,6 +33,7 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.types import StreamWriter
 
 from langchain_sequrity.errors import PolicyDenied, TurnFailed
+from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.checks import NOT_REPORTED, Check, assigned, read_checks
 from langchain_sequrity.graph.entries import Asked
 from langchain_sequrity.graph.exchange import Answer, Asking, Ended
@@ -183,6 +184,8 @@ class RequestWatch(_Watch):
         self._session = getattr(outcome, "session_id", None) or self._session
 
     def _told(self, error: Exception | None) -> list[Event]:
+        if not self._handlers and not _langgraph.is_heard(self._writer):
+            return []
         is_pause = isinstance(error, GraphBubbleUp) or isinstance(self._heard, Decided)
         failed = None if is_pause else error
         events = [

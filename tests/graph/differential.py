@@ -57,6 +57,10 @@ class Comparison:
             return "DIFFERENT"
         return "equal: " + (self.langgraph.error or "state").rpartition(".")[2]
 
+    def runs(self) -> tuple[Outcome, Outcome]:
+        """LangGraph's, then the executor's."""
+        return self.langgraph, self.executor
+
     @property
     def kind(self) -> tuple[object, ...]:
         """What two comparisons that show the same have in common."""
@@ -109,7 +113,8 @@ def explain(found: Comparison, model: ChatSequrity) -> str:
 
 
 def _shown(one: Outcome) -> str:
-    return f"{one.error}: {one.message[:400]}" if one.error else f"{one.value}\n#   {one.seen}"
+    ended = f"{one.error}: {one.message[:400]!r}" if one.error else one.value
+    return f"{ended}\n#   {one.seen}"
 
 
 # -- many, in processes
@@ -138,6 +143,21 @@ def _cases(options: argparse.Namespace) -> Iterator[tuple[str, int]]:
         yield mixes[number % len(mixes)], options.seed + number // len(mixes)
 
 
+def _report(
+    verdicts: dict[str, Counter[str]], wrong: list[Comparison], refused: list[Comparison]
+) -> None:
+    for mix, counts in verdicts.items():
+        row = ", ".join(f"{name} {number}" for name, number in sorted(counts.items()))
+        sys.stdout.write(f"{mix}: {row}\n")
+    total = sum(map(Counter.total, verdicts.values()))
+    for kind, ones in (("different", wrong), ("refused", refused)):
+        sys.stdout.write(f"{kind}: {len(ones)} of {total}\n")
+        for one in ones:
+            ended = " / ".join(f"{run.error} {run.message[:160]!r}" for run in one.runs())
+            sys.stdout.write(f"  {one.mix} {one.seed}: {ended}\n")
+    sys.stdout.flush()
+
+
 def main(arguments: list[str]) -> int:
     """Compare so many graphs, print a table, and return 1 if any two outcomes differ."""
     parser = argparse.ArgumentParser(prog="python -m tests.graph.differential")
@@ -159,14 +179,9 @@ def main(arguments: list[str]) -> int:
             verdicts[found.mix][found.verdict] += 1
             if found.verdict in ("DIFFERENT", "refused"):
                 (wrong if found.verdict == "DIFFERENT" else refused).append(found)
+        _report(verdicts, wrong, refused)
         for text in pool.imap(_explain, wrong[: options.show] + refused[:1]):
             sys.stdout.write(text)
-    for mix, counts in verdicts.items():
-        row = ", ".join(f"{name} {number}" for name, number in sorted(counts.items()))
-        sys.stdout.write(f"{mix}: {row}\n")
-    for kind, ones in (("different", wrong), ("refused", refused)):
-        seeds = ", ".join(f"{one.mix} {one.seed}" for one in ones)
-        sys.stdout.write(f"{kind}: {len(ones)} of {options.count} {seeds}\n")
     return 1 if wrong else 0
 
 

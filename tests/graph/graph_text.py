@@ -6,6 +6,7 @@ from tests.graph.plans import END, FIELDS, PRIVATE, Decision, Node, Packet, Plan
 
 _HEAD = """
 import operator
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal, TypedDict
@@ -22,7 +23,7 @@ seen = []
 
 
 def note(*what):
-    seen.append(what)
+    seen.append(deepcopy(what))  # reducers may change messages in place later
     if len(seen) > 300:
         raise OverflowError("too many steps")
 

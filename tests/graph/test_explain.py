@@ -157,13 +157,6 @@ def test_a_node_that_may_go_anywhere_is_said_to(model: ChatSequrity) -> None:
     assert found["send", None].follows == ()
 
 
-def test_an_overwrite_that_would_be_refused_is_announced(model: ChatSequrity) -> None:
-    graph = StateGraph(State).add_node("one", send).add_node("two", send)
-    graph.add_edge(START, "one").add_edge(START, "two")
-    [note] = explained(model, graph).notes
-    assert note.startswith("log: two nodes may write it")
-
-
 def test_it_is_plain_data_on_demand(model: ChatSequrity) -> None:
     explanation = explained(model, mail_graph())
     data = json.loads(json.dumps(explanation.to_dict()))

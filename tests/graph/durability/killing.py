@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, Overwrite
@@ -195,14 +196,15 @@ class Killer:
                     raise AssertionError(msg)
                 run.kills[life] = recorded(self.saver, path.stem)
                 if self.forgets:
+                    port = urlsplit(server.base_url).port or 0  # a session goes to no other
                     server.stop()
-                    server = self._server()
+                    server = self._server(port)
         finally:
             server.stop()
         raise AssertionError
 
-    def _server(self) -> LocalServer:
-        return LocalServer(on_request=self.answered.append).start()
+    def _server(self, port: int = 0) -> LocalServer:
+        return LocalServer(port=port, on_request=self.answered.append).start()
 
     def _kill(self, pid: int, path: Path, life: int) -> None:
         """Kill at a random point of the ledger, and a random moment after."""
