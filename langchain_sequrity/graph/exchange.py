@@ -22,6 +22,7 @@ from langchain_sequrity.graph.pinning import reporting_labels
 from langchain_sequrity.graph.program import Program
 from langchain_sequrity.wire.dual_llm import METADATA_KEY, DualLLMResult, dual_llm_result, unwrap
 from langchain_sequrity.wire.exchange import Call, Reply
+from langchain_sequrity.wire.json_text import dumps
 
 History = Literal["whole", "new"]
 _WORDS = "Run the supplied program."

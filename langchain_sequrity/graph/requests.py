@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.channels.base import BaseChannel
-from langgraph.errors import GraphRecursionError, InvalidUpdateError
+from langgraph.errors import GraphRecursionError
 from langgraph.types import Command, Overwrite, Send, StreamWriter
 
 from langchain_sequrity.display import plain
@@ -21,25 +20,17 @@ from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.approval import Approvals
 from langchain_sequrity.graph.denials import Denials
 from langchain_sequrity.graph.driving import Work, adriven, driven
+from langchain_sequrity.graph.ending import LIMIT_REACHED, ending, whole
 from langchain_sequrity.graph.entries import Asked, Entry
 from langchain_sequrity.graph.exchange import Answer, Asking, Ended, Exchange
 from langchain_sequrity.graph.failures import in_graph
 from langchain_sequrity.graph.journal import Journal, Round, Run, read_journal, read_latest
-from langchain_sequrity.graph.mirror import Settled, settled
 from langchain_sequrity.graph.on_denied import OnDenied
-from langchain_sequrity.graph.options import no_route
-from langchain_sequrity.graph.program import (
-    ACTIVE,
-    CONFLICT,
-    ERROR,
-    RECURSION_LIMIT,
-    UNROUTED,
-    Program,
-)
+from langchain_sequrity.graph.program import RECURSION_LIMIT, Program
 from langchain_sequrity.graph.reading import GraphSpec
 from langchain_sequrity.graph.recovery import Replayed, ask, replay
 from langchain_sequrity.graph.shell import APPROVE, GIVEN, JOURNAL, ROUTE, RUN
-from langchain_sequrity.graph.threads import Ending, Threads
+from langchain_sequrity.graph.threads import Threads
 from langchain_sequrity.graph.tools import ClientTools
 from langchain_sequrity.graph.views import LIMIT_KEY
 from langchain_sequrity.graph.watching import RUN_KEY, Decided, RequestWatch
@@ -50,10 +41,6 @@ if TYPE_CHECKING:
     from langchain_sequrity.transport import Transport
 
 _NO_LABELS = Labels().to_wire()
-_LIMIT = (
-    "The graph did not come to an end within its recursion limit. Set a higher one: "
-    'config={"recursion_limit": …}.'
-)
 
 
 class Requests:
@@ -146,7 +133,7 @@ class Requests:
         """End the run with the state so far and what was denied."""
         channels = self._threads.taken(state)
         channels[self._key].update([read_journal(state[JOURNAL]).refused])
-        return _whole(channels)
+        return whole(channels)
 
     async def adeny(self, state: Mapping[str, Any]) -> Any:
         """End the run with the state so far and what was denied."""
@@ -226,7 +213,7 @@ class Requests:
         """Stop before a node that is one too many: a straight-line program does not look."""
         tools = (self._program.tools.get(one.get("tool", "")) for one in entries)
         if sum(tool is not None and tool.role == "node" for tool in tools) > limit:
-            raise GraphRecursionError(_LIMIT)
+            raise GraphRecursionError(LIMIT_REACHED)
 
     def _again(self, run: Run, journal: Journal) -> Work:
         """Go on in a new session."""
@@ -266,7 +253,7 @@ class Requests:
             heard: The results that the answer follows, where they are kept.
         """
         if isinstance(answer, Ended):
-            return self._final(answer)
+            return ending(answer, self._tools, self._threads)
         if isinstance(answer, PolicyDenied):
             return self._denials.after(answer, run, journal)
         run = run.within(answer.session_id)
@@ -290,20 +277,6 @@ class Requests:
         node = tool.node if tool.role == "node" else ROUTE
         return Send(node, {"id": call.id, "tool": call.tool, "arguments": call.arguments})
 
-    def _final(self, ended: Ended) -> Ending:
-        value = ended.result.value
-        if not isinstance(value, dict) or not {ERROR, ACTIVE} <= value.keys():
-            msg = "The final value of the run is not the state that the program returns."
-            raise BadReply(msg, session_id=ended.session_id)
-        if error := value[ERROR]:
-            raise _failure(str(error), ended.session_id)
-        final = self._tools.final(value)  # what its reducers raise comes before the limit
-        if value[ACTIVE]:
-            raise GraphRecursionError(_LIMIT)
-        told = self._tools.told(value)
-        kept = self._threads.kept(ended.result)
-        return Ending(kept, _whole(final), None if told is None else _whole(told))
-
 
 @contextmanager
 def _in_graph(program: Program) -> Iterator[None]:
@@ -321,20 +294,3 @@ def _marked(update: Any, config: RunnableConfig) -> Any:
     told: Any = update.update
     run = {**told[RUN], "asked_in": config["configurable"][RUN_KEY]["id"]}
     return replace(update, update={**told, RUN: run})
-
-
-def _whole(channels: Mapping[str, BaseChannel[Any, Any, Any]]) -> dict[str, Settled]:
-    return {key: settled(channel) for key, channel in channels.items()}
-
-
-def _failure(error: str, session_id: str) -> Exception:
-    if error.startswith(UNROUTED):
-        return no_route(plain(error.removeprefix(UNROUTED)))
-    if error.startswith(CONFLICT):
-        key = plain(error.removeprefix(CONFLICT))
-        return InvalidUpdateError(
-            f"At key `{key}`: Can receive only one value per step. Use an Annotated key to handle "
-            "multiple values."
-        )
-    msg = "The final value of the run has an error that the program does not make."
-    return BadReply(msg, session_id=session_id)

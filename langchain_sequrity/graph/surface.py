@@ -13,11 +13,18 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot, StateUpdate
 from typing_extensions import override
 
-from langchain_sequrity.errors import GraphNotSupported, UsageError
+from langchain_sequrity.errors import GraphNotSupported
 from langchain_sequrity.graph import _langgraph
-from langchain_sequrity.graph.reading import OWN_PREFIX, GraphSpec
+from langchain_sequrity.graph.outside import (
+    check_approval,
+    check_update,
+    goes_back,
+    is_approving,
+    no_start,
+    updates,
+)
+from langchain_sequrity.graph.reading import GraphSpec
 from langchain_sequrity.graph.shell import DRIVE, PAUSE, RUN
-from langchain_sequrity.graph.threads import is_unfinished
 from langchain_sequrity.graph.updates import OutputReader
 from langchain_sequrity.graph.views import (
     LIMIT_KEY,
@@ -31,23 +38,6 @@ from langchain_sequrity.graph.watching import RUN_KEY, new_run
 
 _SHELL_STEPS = 2_000_000
 """LangGraph's own limit for the shell; the program has the graph's."""
-
-_OPEN = (
-    "This thread has a run that is not finished, and the state of a run is the service's. Finish "
-    "it first (`invoke(None, config)` or `Command(resume=…)`), or drop it with "
-    "`update_state(config, None, as_node=END)`."
-)
-
-_DROPPED = (
-    "The last run of this thread was dropped before it ended. What it wrote is taken back when the "
-    "next run begins, and an update would be taken back with it. Give it as the input of that run."
-)
-
-_USED = (
-    "At this checkpoint a call is made that a human has approved. An approval is good for one "
-    "call, and the run goes on from the thread's newest checkpoint alone. Go back to an earlier "
-    "one, where the question is asked again."
-)
 
 
 class Surface(CompiledStateGraph[Any, Any, Any, Any]):
@@ -65,14 +55,14 @@ class Surface(CompiledStateGraph[Any, Any, Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> Iterator[Any]:
         full = _langgraph.full_config(self.config, config)
-        if _updates(input) and _langgraph.has_saver(self, config):
+        if updates(input) and _langgraph.has_saver(self, config):
             state, run = super().get_state(full), _langgraph.stored_value(self, full, RUN)
-            _check_update(run, is_open=bool(state.tasks))
-        if _goes_back(input, full) and _langgraph.has_saver(self, config):
+            check_update(run, is_open=bool(state.tasks))
+        if goes_back(input, full) and _langgraph.has_saver(self, config):
             run, is_newest = _langgraph.stored_value(self, full, RUN), False
-            if _is_approving(run):
+            if is_approving(run):
                 is_newest = _langgraph.is_newest(self, full)
-            _check_approval(run, is_newest=is_newest)
+            check_approval(run, is_newest=is_newest)
         settings = self._settings(config, options)
         chunks = super().stream(input, settings, **options)
         return self._shown(chunks, _shape(options))
@@ -82,15 +72,15 @@ class Surface(CompiledStateGraph[Any, Any, Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> AsyncIterator[Any]:
         full = _langgraph.full_config(self.config, config)
-        if _updates(input) and _langgraph.has_saver(self, config):
+        if updates(input) and _langgraph.has_saver(self, config):
             state = await super().aget_state(full)
             run = await _langgraph.astored_value(self, full, RUN)
-            _check_update(run, is_open=bool(state.tasks))
-        if _goes_back(input, full) and _langgraph.has_saver(self, config):
+            check_update(run, is_open=bool(state.tasks))
+        if goes_back(input, full) and _langgraph.has_saver(self, config):
             run, is_newest = await _langgraph.astored_value(self, full, RUN), False
-            if _is_approving(run):
+            if is_approving(run):
                 is_newest = await _langgraph.ais_newest(self, full)
-            _check_approval(run, is_newest=is_newest)
+            check_approval(run, is_newest=is_newest)
         settings = self._settings(config, options)
         shape = _shape(options)
         with without_own_notes():
@@ -183,11 +173,11 @@ class Surface(CompiledStateGraph[Any, Any, Any, Any]):
             taken = []
             for one in (StateUpdate(*update) for update in updates):
                 if one.as_node == "__copy__":
-                    _check_approval(run, is_newest=False)
+                    check_approval(run, is_newest=False)
                 if one.as_node == "__copy__" or (one.values is None and one.as_node == END):
                     taken.append(one)  # no update, but a copy, or the end of an open run
                     continue
-                _check_update(run, is_open=is_open)
+                check_update(run, is_open=is_open)
                 taken.append(self._as_shell(one, is_new=is_new))
             is_new, is_open, run = False, False, None
             found.append(taken)
@@ -198,9 +188,9 @@ class Surface(CompiledStateGraph[Any, Any, Any, Any]):
         if node == START or (is_new and node is None):
             return update  # an input, of which START takes the fields of its schema
         if isinstance(values, Command) and values.goto:
-            raise GraphNotSupported(_no_start("Command(goto=…)"))
+            raise GraphNotSupported(no_start("Command(goto=…)"))
         if node in self._spec.nodes and self._leads_on(node):
-            raise GraphNotSupported(_no_start(f"as_node={node!r}"), node=node)
+            raise GraphNotSupported(no_start(f"as_node={node!r}"), node=node)
         if node is not None and node not in self._spec.nodes:
             msg = f"Node {node} does not exist"  # as LangGraph; the shell's own are no one's
             raise InvalidUpdateError(msg)
@@ -259,54 +249,4 @@ def _shape(options: dict[str, Any]) -> _langgraph.ChunkShape:
         options.get("stream_mode"),
         subgraphs=bool(options.get("subgraphs")),
         version=options.get("version", "v1"),
-    )
-
-
-def _updates(value: Any) -> bool:
-    """Whether an input changes the state within a run.
-
-    Raises:
-        GraphNotSupported: If it says which node comes next.
-        UsageError: If it is for a field of the executor's own. Inputs come from clients, of
-            LangGraph's server for example: they may not write labels, sessions and results. Of a
-            dict, START takes the fields of the input's schema; a `Command` could write any channel.
-    """
-    if not isinstance(value, Command) or value.graph is not None:
-        return False
-    if value.goto:
-        raise GraphNotSupported(_no_start("Command(goto=…)"))
-    own = [key for key, _ in _langgraph.command_writes(value) if key.startswith(OWN_PREFIX)]
-    if own:
-        msg = f"`{own[0]}` is no field of the graph. Update fields of its state only."
-        raise UsageError(msg)
-    return value.update is not None
-
-
-def _check_update(run: Any, *, is_open: bool) -> None:
-    if is_open:
-        raise UsageError(_OPEN)
-    if is_unfinished(run):
-        raise UsageError(_DROPPED)
-
-
-def _goes_back(value: Any, config: RunnableConfig) -> bool:
-    """Whether a run goes on from a checkpoint that the caller names."""
-    named = config.get("configurable", {}).get("checkpoint_id") is not None
-    return named and (value is None or isinstance(value, Command))
-
-
-def _is_approving(run: Any) -> bool:
-    return run is not None and bool(run.get("is_approving"))
-
-
-def _check_approval(run: Any, *, is_newest: bool) -> None:
-    """Refuse to make an approved call a second time: the approval was for one."""
-    if _is_approving(run) and not is_newest:
-        raise UsageError(_USED)
-
-
-def _no_start(what: str) -> str:
-    return (
-        f"`{what}` starts a graph in its middle, and its program starts at START. Give an input "
-        "instead, and let a conditional edge after START choose the first node."
     )
