@@ -28,7 +28,7 @@ _USED = (
 )
 
 
-def updates(value: Any) -> bool:
+def is_update(value: Any) -> bool:
     """Whether an input changes the state within a run.
 
     Raises:

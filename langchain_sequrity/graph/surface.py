@@ -20,8 +20,8 @@ from langchain_sequrity.graph.outside import (
     check_update,
     goes_back,
     is_approving,
+    is_update,
     no_start,
-    updates,
 )
 from langchain_sequrity.graph.reading import GraphSpec
 from langchain_sequrity.graph.shell import DRIVE, PAUSE, RUN
@@ -55,7 +55,7 @@ class Surface(CompiledStateGraph[Any, Any, Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> Iterator[Any]:
         full = _langgraph.full_config(self.config, config)
-        if updates(input) and _langgraph.has_saver(self, config):
+        if is_update(input) and _langgraph.has_saver(self, config):
             state, run = super().get_state(full), _langgraph.stored_value(self, full, RUN)
             check_update(run, is_open=bool(state.tasks))
         if goes_back(input, full) and _langgraph.has_saver(self, config):
@@ -72,7 +72,7 @@ class Surface(CompiledStateGraph[Any, Any, Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> AsyncIterator[Any]:
         full = _langgraph.full_config(self.config, config)
-        if updates(input) and _langgraph.has_saver(self, config):
+        if is_update(input) and _langgraph.has_saver(self, config):
             state = await super().aget_state(full)
             run = await _langgraph.astored_value(self, full, RUN)
             check_update(run, is_open=bool(state.tasks))
