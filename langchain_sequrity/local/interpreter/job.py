@@ -204,6 +204,9 @@ class Job:
         self.waiting = _digest([tool, _wire(arguments)])
         if self.cursor == len(self.log):
             self.pause(ToolCall(tool, arguments, line))
+        # Each stretch between two calls has its time, and `limits.calls` bounds their number: a
+        # long run is not the slower for it, nor for a collection of garbage that fell into it.
+        machine.start_clock()
         event = self.next_event("result", "failure")
         if event["call"] != self.waiting:
             self.diverge(f"calls `{tool}` otherwise than before")

@@ -19,8 +19,8 @@ class Limits:
         memory: Bytes that the run may ask for in all, by estimate.
         pattern: Characters of a regular expression.
         regex_seconds: Time of one search with a regular expression.
-        seconds: Time of the processor that the program takes, its regular expressions included.
-            Waiting for tools does not count, nor does what else the machine does.
+        seconds: Time of the processor that the program takes from one call of a tool to the next,
+            its regular expressions included. What else the machine does is not counted.
         calls: Calls of tools.
         output: Characters that it may print.
     """

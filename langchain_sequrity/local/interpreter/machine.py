@@ -84,7 +84,7 @@ class Machine:
         self._steps = 0
         self._memory = 0
         self._printed = 0
-        self._deadline = time.thread_time() + limits.seconds
+        self.start_clock()
 
     @classmethod
     def idle(cls, limits: Limits) -> "Machine":
@@ -101,6 +101,10 @@ class Machine:
                 self.exhaust("steps", self.limits.steps)
             self.fuel += _SLICE
         self.look_at_clock()
+
+    def start_clock(self) -> None:
+        """Give the program its time, from now on."""
+        self._deadline = time.thread_time() + self.limits.seconds
 
     def look_at_clock(self) -> None:
         """End the run if its time is over; for work that is slower than its steps say."""
