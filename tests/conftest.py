@@ -1,5 +1,6 @@
 """A real local server for every test, and no way out of this machine."""
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,15 @@ from langchain_sequrity.local import LocalServer
 # Examples have no time limit: a busy machine is no defect.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frozen() -> None:
+    """What earlier modules left is not looked at again: a collection of it takes a second.
+
+    Such a pause falls into whatever runs, and a program has but a second of its thread's time.
+    """
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
