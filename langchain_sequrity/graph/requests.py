@@ -41,6 +41,11 @@ if TYPE_CHECKING:
     from langchain_sequrity.transport import Transport
 
 _NO_LABELS = Labels().to_wire()
+_UNANSWERED = (
+    "A call was made whose result is not in the journal: the checkpointer lost it, or something "
+    "answered in the node's place. Nothing is taken for the end of the run. Start it afresh, with "
+    "another `thread_id`."
+)
 
 
 class Requests:
@@ -184,8 +189,8 @@ class Requests:
         if run.place != self._exchange.place:  # a session never goes to another service or policy
             return (yield from self._again(run, read_journal(entries)))
         latest = read_latest(entries)
-        if not latest.is_answered:  # the error handler of a node beside is still at work
-            return None
+        if not latest.is_answered:  # else the run would be over, and its state an answer
+            raise TurnFailed(_UNANSWERED, session_id=run.session)
         if latest.approved:
             return (yield from self._again(run, read_journal(entries)))
         exchange = self._exchange

@@ -31,13 +31,6 @@ REPORT = "# Packages\n\nThere are three.\n"
 
 
 @pytest.fixture
-def outbox(tmp_path: Path) -> Outbox:
-    folder = tmp_path / "outbox"
-    folder.mkdir()
-    return Outbox(folder)
-
-
-@pytest.fixture
 def model() -> Iterator[ChatSequrity]:
     with LocalServer(script=offline_script()) as server:
         yield under_policy(ChatSequrity("offline/brain", base_url=server.base_url))

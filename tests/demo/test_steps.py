@@ -22,13 +22,6 @@ QUESTION = "Which packages are the largest?"
 
 
 @pytest.fixture
-def outbox(tmp_path: Path) -> Outbox:
-    folder = tmp_path / "outbox"
-    folder.mkdir()
-    return Outbox(folder)
-
-
-@pytest.fixture
 def executor(database: ReadOnlyDatabase, outbox: Outbox) -> Iterator[LangGraphExecutor]:
     with LocalServer() as server:
         model = ChatSequrity("any/model", base_url=server.base_url)

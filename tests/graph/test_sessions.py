@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from langchain_sequrity.errors import (
     PolicyDenied,
     SessionExpired,
     StreamInterrupted,
+    TurnFailed,
 )
 from langchain_sequrity.local import LocalServer
 from tests.graph.ledger import SAVERS, Ledger, Ran, ledger, saver_of, thread
@@ -400,6 +401,36 @@ def test_the_error_handler_of_one_of_several_calls_answers_before_anything_is_se
         results = [one for one in service.bodies[1]["messages"] if one["role"] == "tool"]
     assert [one["tool_call_id"] for one in results] == ["x", "y"]
     assert ["saved" in one["content"] for one in results] == [True, False]
+
+
+class Forgetful(InMemorySaver):
+    """Loses what nodes wrote into the journal."""
+
+    def put_writes(
+        self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        kept = [one for one in writes if "journal" not in one[0]]
+        super().put_writes(config, kept, task_id, task_path)
+
+
+def test_a_run_that_lost_a_result_is_an_error_and_never_an_end() -> None:
+    ran: list[str] = []
+
+    def b(_state: Traced) -> dict[str, Any]:
+        ran.append("b")
+        if len(ran) == 1:
+            raise OSError
+        return {"trace": ["b"]}
+
+    with made_up() as (model, service):
+        service.replies += [asks(*TWO), ends(trace=["b", "a"])]
+        graph = pair(a=lambda _state: {"trace": ["a"]}, b=b)
+        executor = secured(graph, model, checkpointer=Forgetful())
+        with pytest.raises(OSError):  # noqa: PT011 - the node's own
+            executor.invoke({}, thread())
+        with pytest.raises(TurnFailed, match="not in the journal"):
+            executor.invoke(None, thread())
+    assert len(service.requests) == 1
 
 
 @pytest.mark.parametrize(

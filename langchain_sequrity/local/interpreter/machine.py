@@ -7,7 +7,6 @@ run alone: neither a tool that takes long nor other work on the machine uses up 
 """
 
 import math
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -29,6 +28,7 @@ from langchain_sequrity.local.interpreter.values import (
     join,
     strip,
 )
+from langchain_sequrity.local.interpreter.work_time import work_time
 
 MayBranch = Callable[[Labels], bool]
 CallTool = Callable[[str, dict[str, Value], int], Value]
@@ -104,17 +104,17 @@ class Machine:
 
     def start_clock(self) -> None:
         """Give the program its time, from now on."""
-        self._deadline = time.thread_time() + self.limits.seconds
+        self._deadline = work_time() + self.limits.seconds
 
     def look_at_clock(self) -> None:
         """End the run if its time is over; for work that is slower than its steps say."""
-        if time.thread_time() > self._deadline:
+        if work_time() > self._deadline:
             self.exhaust("seconds", self.limits.seconds)
 
     @property
     def seconds_left(self) -> float:
         """Time that is left, at least 0; for an operation that can be given a limit itself."""
-        return max(self._deadline - time.thread_time(), 0.0)
+        return max(self._deadline - work_time(), 0.0)
 
     def work(self, steps: int) -> None:
         """Pay for walking over so many elements."""

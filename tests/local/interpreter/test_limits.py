@@ -1,6 +1,8 @@
 """Each limit ends the run, before the work is done."""
 
+import gc
 import time
+from typing import Any
 
 import pytest
 
@@ -90,6 +92,29 @@ def test_time_that_other_threads_take_is_not_the_programs() -> None:
         pass
 
     assert isinstance(run.advance(Labeled(1)), Finished)
+
+
+def test_a_collection_of_the_processes_garbage_is_not_the_programs_time() -> None:
+    collected: list[float] = []
+
+    def take_long(phase: str, info: dict[str, Any]) -> None:
+        if phase == "start" and info["generation"] == 2 and not collected:
+            collected.append(time.thread_time() + 0.5)
+            while time.thread_time() < collected[0]:
+                pass
+
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()  # so that little garbage is enough for a full collection
+    gc.callbacks.append(take_long)
+    gc.set_threshold(10, 1, 1)
+    try:
+        end = Run(parse("[[n] for n in range(3000)]"), limits=Limits(seconds=0.4)).advance()
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(take_long)
+    assert collected
+    assert isinstance(end, Finished)
 
 
 def test_a_search_has_no_more_time_than_is_left() -> None:
