@@ -59,11 +59,13 @@ def measure(_: str, effort: Effort) -> list[Row]:
             for size in _SIZES
         }
         sizes = {size: _bytes(base_url, size) for size in _SIZES}
-    rows = []
+        small, large = (len(_bodies(base_url, size, "new")[-1]) for size in _SIZES)
+    case = f"graph of {_SIZES[1]} nodes, new history: bytes of its last request"
+    rows = [Row(case, {UNSET: large}, goals=[Goal(f"/ of {_SIZES[0]}", large / small, 1.05)])]
     for history in _HISTORIES:
         rows += [_row(measured[history, size], size, history) for size in _SIZES]
-        small, large = (measured[history, size][UNSET] for size in _SIZES)
-        grown = ratio({"large": large, "small": small}, "large", ("small",))
+        runs = {str(size): measured[history, size][UNSET] for size in _SIZES}
+        grown = ratio(runs, str(_SIZES[1]), (str(_SIZES[0]),))
         # A run has as many times the nodes as its figures are figures of a node.
         exponent = 1 + math.log(grown) / math.log(_SIZES[1] / _SIZES[0])
         goal = Goal("exponent", exponent, _MOST_GROWTH)
@@ -226,9 +228,15 @@ def _row(samples: Samples[str], size: int, history: History) -> Row:
 
 
 def _bytes(base_url: str, size: int) -> dict[str, float]:
-    ours: list[bytes] = []
     vendors: list[bytes] = []
-    with httpx.Client(transport=_Recorder(httpx.HTTPTransport(), ours)) as client:
-        _run_ours(_executor(base_url, size, "whole", client), size)
     _vendor(base_url, size, vendors)()
-    return {name: sum(map(len, sent)) / 1000 for name, sent in ((UNSET, ours), (VENDOR, vendors))}
+    sent = {UNSET: _bodies(base_url, size, "whole"), VENDOR: vendors}
+    return {name: sum(map(len, bodies)) / 1000 for name, bodies in sent.items()}
+
+
+def _bodies(base_url: str, size: int, history: History) -> list[bytes]:
+    """What the executor sends in a run."""
+    bodies: list[bytes] = []
+    with httpx.Client(transport=_Recorder(httpx.HTTPTransport(), bodies)) as client:
+        _run_ours(_executor(base_url, size, history, client), size)
+    return bodies

@@ -188,7 +188,7 @@ class _Following:
         self, name: str, state: Mapping[str, Any], config: RunnableConfig, update: Any
     ) -> Any:
         chosen: Sequence[str] = config["configurable"].get(PAUSE_KEY) or ()
-        ran = self._last_node(state[JOURNAL]) if name == DRIVE else None
+        ran = self._last_node(state[JOURNAL]) if chosen and name == DRIVE else None
         pauses = ran is not None and (chosen == "*" or ran in chosen)
         if isinstance(update, Ending):
             shown = _langgraph.read_state(config, self._spec.channels)

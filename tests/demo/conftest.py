@@ -1,9 +1,10 @@
-"""A small package database, and the folder for reports."""
+"""A small package database, and the folders for reports and mails."""
 
 from pathlib import Path
 
 import pytest
 
+from langchain_sequrity.demo.mail import Outbox
 from langchain_sequrity.demo.packages import Package, write_database
 from langchain_sequrity.demo.reports import ReportFolder
 from langchain_sequrity.demo.sql import ReadOnlyDatabase
@@ -32,3 +33,10 @@ def reports(tmp_path: Path) -> ReportFolder:
     folder = tmp_path / "reports"
     folder.mkdir()
     return ReportFolder(folder)
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Outbox:
+    folder = tmp_path / "outbox"
+    folder.mkdir()
+    return Outbox(folder)

@@ -4,7 +4,6 @@ import email
 import io
 from collections.abc import Iterator
 from email.policy import default
-from pathlib import Path
 from typing import Any
 
 import pytest
