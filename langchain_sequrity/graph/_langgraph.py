@@ -4,7 +4,7 @@ A test runs the package on the newest LangGraph; what breaks, breaks here.
 """
 
 import copy
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -238,14 +238,6 @@ def is_function_node(runnable: Any) -> bool:
     return isinstance(runnable, RunnableCallable)
 
 
-# What the executor takes.
-
-
-def recursion_limit(*configs: RunnableConfig | None) -> int:
-    """The limit of a run with these configs; without one given, LangGraph's own."""
-    return ensure_config(*configs)["recursion_limit"]
-
-
 # What running and looking at a graph takes.
 
 
@@ -379,32 +371,6 @@ def shown_to_parent(config: RunnableConfig, show: Shown) -> dict[str, Any]:
             stream((namespace, mode, one))
 
     return {CONFIG_KEY_STREAM: StreamProtocol(put, stream.modes)}
-
-
-class ChunkShape:
-    """Where mode and payload are in what `stream` yields: that depends on its arguments."""
-
-    def __init__(self, mode: Any, *, subgraphs: bool, version: str) -> None:
-        self._mode = mode
-        self._is_list = isinstance(mode, list)
-        self._is_dict = version == "v2"
-        self._has_namespace = subgraphs
-
-    def shown(self, chunk: Any, show: Shown) -> Iterator[Any]:
-        """The chunk as it is shown; nothing if it is not."""
-        if self._is_dict:
-            for one in show(chunk["type"], chunk["data"]):
-                yield {**chunk, "data": one}
-        elif self._is_list:
-            *namespace, mode, payload = chunk
-            for one in show(mode, payload):
-                yield (*namespace, mode, one)
-        elif self._has_namespace:
-            namespace, payload = chunk
-            for one in show(self._mode, payload):
-                yield namespace, one
-        else:
-            yield from show(self._mode, chunk)
 
 
 def separate(builder: StateGraph[Any, Any, Any, Any]) -> StateGraph[Any, Any, Any, Any]:

@@ -29,6 +29,7 @@ from langchain_sequrity.graph.updates import OutputReader
 from langchain_sequrity.graph.views import (
     LIMIT_KEY,
     PAUSE_KEY,
+    ChunkShape,
     Views,
     is_between,
     shown_state,
@@ -89,7 +90,7 @@ class Surface(CompiledStateGraph[Any, Any, Any, Any]):
                     for one in shape.shown(chunk, self._views.show):
                         yield one
 
-    def _shown(self, chunks: Iterator[Any], shape: _langgraph.ChunkShape) -> Iterator[Any]:
+    def _shown(self, chunks: Iterator[Any], shape: ChunkShape) -> Iterator[Any]:
         with closing(chunks), without_own_notes():  # type: ignore[type-var] # a generator
             for chunk in chunks:
                 yield from shape.shown(chunk, self._views.show)
@@ -244,8 +245,8 @@ class Surface(CompiledStateGraph[Any, Any, Any, Any]):
         return self.copy()
 
 
-def _shape(options: dict[str, Any]) -> _langgraph.ChunkShape:
-    return _langgraph.ChunkShape(
+def _shape(options: dict[str, Any]) -> ChunkShape:
+    return ChunkShape(
         options.get("stream_mode"),
         subgraphs=bool(options.get("subgraphs")),
         version=options.get("version", "v1"),

@@ -74,6 +74,32 @@ class Views:
         return ({**payload, "input": self._read(call)},)
 
 
+class ChunkShape:
+    """Where mode and payload are in what `stream` yields: that depends on its arguments."""
+
+    def __init__(self, mode: Any, *, subgraphs: bool, version: str) -> None:
+        self._mode = mode
+        self._is_list = isinstance(mode, list)
+        self._is_dict = version == "v2"
+        self._has_namespace = subgraphs
+
+    def shown(self, chunk: Any, show: _langgraph.Shown) -> Iterator[Any]:
+        """The chunk as it is shown; nothing if it is not."""
+        if self._is_dict:
+            for one in show(chunk["type"], chunk["data"]):
+                yield {**chunk, "data": one}
+        elif self._is_list:
+            *namespace, mode, payload = chunk
+            for one in show(mode, payload):
+                yield (*namespace, mode, one)
+        elif self._has_namespace:
+            namespace, payload = chunk
+            for one in show(self._mode, payload):
+                yield namespace, one
+        else:
+            yield from show(self._mode, chunk)
+
+
 def _checkpoint(payload: Mapping[str, Any]) -> tuple[Any, ...]:
     seen = [name for name in payload["next"] if not _is_own(name)]
     if payload["next"] and not seen:

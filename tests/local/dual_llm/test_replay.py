@@ -106,12 +106,12 @@ class Waiting:
     def __call__(self) -> int:
         return sum(thread not in self._others for thread in self._all())
 
-    def is_at_most(self, count: int) -> bool:
-        """Whether no more wait; a thread that was told to end needs a moment."""
+    def becomes(self, *counts: int) -> bool:
+        """Whether so many come to wait; a thread that was told to end needs a moment."""
         deadline = time.monotonic() + WAIT
-        while self() > count and time.monotonic() < deadline:
+        while self() not in counts and time.monotonic() < deadline:
             time.sleep(0.001)
-        return self() <= count
+        return self() in counts
 
     @staticmethod
     def _all() -> list[threading.Thread]:
@@ -204,7 +204,7 @@ def test_runs_that_push_each_other_out_keep_to_their_sessions(waiting: Waiting) 
         for _ in range(2):
             for number, dialog in enumerate(dialogs):
                 dialog.answer(f"of {number}")
-        assert waiting.is_at_most(1)
+        assert waiting.becomes(1)
         for number, dialog in enumerate(dialogs):
             text = f"of {number}"
             assert value(dialog.answer(text)) == [text, f"value: {text}"] * 3
@@ -220,7 +220,7 @@ def test_no_thread_is_left_when_the_server_stops(waiting: Waiting, http: httpx.C
         for _ in range(3):
             Dialog(Api(server, http, key="sq-test"), "any/model", Teller("planner")).say()
         assert waiting() == 3
-    assert waiting.is_at_most(0)
+    assert waiting.becomes(0)
 
 
 @pytest.mark.parametrize(
@@ -250,9 +250,9 @@ def test_no_thread_is_left_however_a_turn_ends(waiting: Waiting, begin: Begin, r
     dialog = begin(f"{ASKING}{rest}", tellers=(reader,), policy=policy, config={"fsm": fsm})
     reply = dialog.say()
     while reply.status_code == httpx.codes.OK and calls(reply):
-        assert waiting.is_at_most(1)
+        assert waiting.becomes(1)
         reply = dialog.answer("text")
-    assert waiting.is_at_most(0)
+    assert waiting.becomes(0)
 
 
 @pytest.mark.parametrize("content", [None, "1", '{"value": 1, "is_sequrity_var": true}'])
@@ -263,7 +263,7 @@ def test_no_thread_is_left_of_what_was_given_up(
     dialog.say()
     results = [] if content is None else [result(dialog.open_call, content)]
     assert value(dialog.send(*results, words("Never mind"))) == "done"
-    assert waiting.is_at_most(0)
+    assert waiting.becomes(0)
 
 
 def test_a_planner_that_fails_leaves_no_thread(waiting: Waiting, begin: Begin) -> None:
@@ -271,7 +271,7 @@ def test_a_planner_that_fails_leaves_no_thread(waiting: Waiting, begin: Begin) -
     dialog.say()
     late = result(dialog.open_call, "1")
     assert dialog.post(late, words("Go on")).status_code == 500
-    assert waiting.is_at_most(0)
+    assert waiting.becomes(0)
     assert value(dialog.send(late, words("Go on"))) == "done"
 
 
@@ -280,7 +280,7 @@ def test_a_session_that_ended_leaves_no_thread(waiting: Waiting, begin: Begin) -
     dialog.say()
     assert value(dialog.answer()) == "done"
     assert dialog.say().status_code == 404
-    assert waiting.is_at_most(0)
+    assert waiting.becomes(0)
 
 
 def test_threads_of_lost_sessions_end_when_the_next_request_comes(
@@ -291,5 +291,5 @@ def test_threads_of_lost_sessions_end_when_the_next_request_comes(
         api = Api(server, http, key="sq-test")
         for _ in range(6):
             Dialog(api, "any/model", Teller("planner")).say()
-        assert waiting.is_at_most(3)
-    assert waiting.is_at_most(0)
+        assert waiting.becomes(2, 3)
+    assert waiting.becomes(0)
