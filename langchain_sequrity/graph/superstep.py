@@ -42,7 +42,10 @@ from langchain_sequrity.graph.writing import (
 )
 
 _WIDTH = 22
-"""Three loops of 22 rounds are 10,648 steps, more than LangGraph's default limit of 10,007."""
+"""Three loops of 22 rounds are more than LangGraph's default limit of 10,007 steps."""
+
+MOST_STEPS = _WIDTH**3
+"""Node steps that a program with a cycle can take."""
 
 
 def write_superstep(layout: Layout, local: Locals, names: Names) -> str:
