@@ -19,9 +19,8 @@ from langchain_sequrity.graph.approved import Approved, with_approved
 from langchain_sequrity.graph.entries import Entry, digest_of
 from langchain_sequrity.graph.journal import Denial, Journal
 from langchain_sequrity.graph.program import ABSENT, Program
-from langchain_sequrity.headers.enforcement import engine_presets
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.sqrt import Argument, Call, Engine, compile_policy
+from langchain_sequrity.sqrt import Argument, Call, Engine
 from langchain_sequrity.wire.json_text import excerpt, loads
 
 _SOFT = "soft_denied"
@@ -97,17 +96,16 @@ class Approvals:
 
     def _engine(self) -> Engine:
         policy = self._connection.policy
-        codes = policy and policy.codes
-        if policy is None or policy.auto_gen or (codes and codes.language == "cedar"):
-            msg = "the rules on its result are not known here: give the policy as SQRT text"
-            raise NotOffered(msg)
+        not_known = "the rules on its result are not known here: give the policy as SQRT text"
+        if policy is None:
+            raise NotOffered(not_known)
         try:
-            return compile_policy(
-                (codes and codes.code) or "", engine_presets(policy, dual_llm=True)
-            )
+            return policy.compile()
         except PolicySyntaxError as error:
             msg = "the service takes a policy that cannot be read here"
             raise NotOffered(msg) from error
+        except UsageError:
+            raise NotOffered(not_known) from None
 
     def _digest(
         self, index: int, tool: str, arguments: Mapping[str, Any], labels: Mapping[str, Any]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.graph import END, START
 
+from langchain_sequrity.display.tables import Cell, Table
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import Program, ToolSpec
 from langchain_sequrity.graph.reading import Branch, GraphSpec, NodeSpec
 from langchain_sequrity.graph.router_access import field_router_of
-from langchain_sequrity.graph.tables import Cell, Table
 
 if TYPE_CHECKING:
     import rich.table

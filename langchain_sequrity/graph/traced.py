@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from langchain_sequrity.display import plain
+from langchain_sequrity.display.tables import Cell, Row, Table
 from langchain_sequrity.graph.checks import NOT_REPORTED, Meta
-from langchain_sequrity.graph.tables import Cell, Row, Table
 from langchain_sequrity.labels import ALL, RESERVED_PREFIX
 
 _SHORT = 60

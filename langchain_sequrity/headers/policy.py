@@ -12,6 +12,9 @@ from langchain_sequrity.headers.header import Header
 from langchain_sequrity.headers.json_text import described
 from langchain_sequrity.headers.model import HeaderModel
 
+if TYPE_CHECKING:
+    from langchain_sequrity.sqrt import Engine
+
 PolicyMode = Literal["standard", "strict", "custom"]
 PolicyLanguage = Literal["sqrt", "cedar"]
 EnforcementLevel = Literal["soft", "hard"]
@@ -220,6 +223,46 @@ class PolicyHeader(Header):
             f"an object with `dump_for_headers`; got {described(value)}."
         )
         raise UsageError(msg)
+
+    def compile(self, *, dual_llm: bool = True) -> "Engine":
+        """Make the policy decide here, by the same engine as the local server's.
+
+        Args:
+            dual_llm: Whether it is for a dual-LLM session; some built-in policies are for that
+                alone.
+
+        Returns:
+            An engine.
+
+        Raises:
+            UsageError: If its rules are not all known here: Cedar text, or `auto_gen`.
+            PolicySyntaxError: If the text is no SQRT policy.
+
+        Example:
+            ```python
+            from langchain_sequrity.headers import PolicyHeader
+            from langchain_sequrity.labels import Labels
+            from langchain_sequrity.sqrt import Call
+
+            policy = PolicyHeader.from_sqrt("", default_allow=False)
+            assert not policy.compile().decide(Call("ship", {}), Labels()).allowed
+            ```
+        """
+        # Few programs that send a policy also decide by it.
+        from langchain_sequrity.headers.enforcement import engine_presets  # noqa: PLC0415
+        from langchain_sequrity.sqrt import compile_policy  # noqa: PLC0415
+
+        if self.codes is not None and self.codes.language == "cedar":
+            msg = "A policy in Cedar cannot be read here. Write it in SQRT."
+            raise UsageError(msg)
+        if self.auto_gen:
+            msg = (
+                "With `auto_gen` the service writes rules that are not known here. Leave it out, "
+                "or have the policy written before: `PolicyGenTool`."
+            )
+            raise UsageError(msg)
+        code = (self.codes and self.codes.code) or ""
+        return compile_policy(code, engine_presets(self, dual_llm=dual_llm))
 
     def compacted(self) -> Self:
         """A copy whose SQRT text has no comments and no needless white space.

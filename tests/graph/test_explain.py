@@ -10,10 +10,10 @@ from langgraph.types import Command
 
 from langchain_sequrity import ChatSequrity, FieldRouter
 from langchain_sequrity.display import plain
+from langchain_sequrity.display.tables import Table
 from langchain_sequrity.graph.explain import ExplainedTool, Explanation
-from langchain_sequrity.graph.tables import Table
 from tests.graph.running import secured
-from tests.graph.showing import SENDABLE, assert_plain_html, assert_shown_safely, on_rich
+from tests.showing import SENDABLE, assert_plain_html, assert_shown_safely, on_rich
 
 
 class State(TypedDict, total=False):
@@ -205,3 +205,12 @@ def test_a_table_is_html_of_its_cells() -> None:
     table = Table("T", ("a",), ((("<b>", "&"),),))
     assert_plain_html(table.html())
     assert "<td>&lt;b&gt;<br>&amp;</td>" in table.html()
+
+
+def test_a_row_can_say_in_colour_what_its_words_say() -> None:
+    rows = ((("yes",),), (("no",),), (("who knows",),), (("neither",),))
+    table = Table("T", ("a",), rows, tones=("good", "bad", "doubtful", ""))
+    page = table.html()
+    assert_plain_html(page)
+    assert [part.count("color") for part in page.split("<tr")[2:]] == [1, 1, 1, 0]
+    assert "neither" in table.text()

@@ -27,7 +27,7 @@ from langchain_sequrity.graph.traced import TracedCall, TracedRun
 from langchain_sequrity.local import LocalServer
 from tests.graph.running import secured
 from tests.graph.services import changed
-from tests.graph.showing import SENDABLE, assert_plain_mermaid, assert_shown_safely, on_rich
+from tests.showing import SENDABLE, assert_plain_mermaid, assert_shown_safely, on_rich
 
 DENIES = """
 tool "send" {

@@ -28,6 +28,7 @@ _TAGS = {"table", "caption", "thead", "tbody", "tr", "th", "td", "br", "p"}
 _ACTING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _NAME = r"r\d+n\d+"
 _LABEL = r'"(?:[\w _.,-]|#\d+;)*"'
+_COLOUR = re.compile(r"color: #[0-9a-f]{6}")
 _MERMAID = re.compile(
     rf"flowchart LR|  subgraph r\d+\[{_LABEL}\]|  end|  classDef denied [\w:#,-]+ ?[\w:#,-]*"
     rf"|    {_NAME}(?:\[{_LABEL}\]|\{{{_LABEL}\}}|\(\[{_LABEL}\]\))(?::::denied)?"
@@ -51,12 +52,13 @@ def assert_inert(shown: str) -> None:
 
 
 def assert_plain_html(shown: str) -> None:
-    """The text is a table: no other tags, and no attributes at all."""
+    """The text is a table: no other tags, and no attributes but colours."""
     assert_inert(shown)
     tags = _Tags()
     tags.feed(shown)
     assert {tag for tag, _ in tags.seen} <= _TAGS
-    assert not any(attributes for _, attributes in tags.seen)
+    given = [attribute for _, attributes in tags.seen for attribute in attributes]
+    assert all(name == "style" and _COLOUR.fullmatch(value) for name, value in given)
 
 
 def assert_plain_mermaid(shown: str) -> None:

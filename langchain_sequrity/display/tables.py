@@ -1,7 +1,7 @@
 """Tables for a terminal, for rich and for notebooks.
 
-Their text comes from graphs, policies, models and servers, so every cell goes through
-`langchain_sequrity.display` before it is shown, and none of it is ever markup.
+Their text comes from graphs, policies, models and servers, so every cell is made fit to be shown,
+and none of it is ever markup.
 """
 
 import html
@@ -10,8 +10,8 @@ import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
-from typing import TYPE_CHECKING
+from itertools import repeat, zip_longest
+from typing import TYPE_CHECKING, Literal
 
 from langchain_sequrity.display import plain, rich_text
 
@@ -23,6 +23,12 @@ Cell = tuple[str, ...]
 
 Row = tuple[Cell, ...]
 
+Tone = Literal["", "good", "bad", "doubtful"]
+"""What a row says, as a colour; the words of the row say it too."""
+
+_STYLES: dict[Tone, str] = {"": "", "good": "green", "bad": "red", "doubtful": "yellow"}
+# Readable on white and on black.
+_COLOURS: dict[Tone, str] = {"good": "#2da44e", "bad": "#e5484d", "doubtful": "#bf8700"}
 _LONGEST = 300
 _NARROWEST = 6
 _GAP = "  "
@@ -38,12 +44,14 @@ class Table:
         columns: Heads of the columns.
         rows: Cells; each row has one for each column.
         notes: Lines below it.
+        tones: What each row says, in colour where there is any; empty for none of them.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+    tones: tuple[Tone, ...] = ()
 
     def text(self, width: int | None = None) -> str:
         """Draw it with characters.
@@ -63,7 +71,9 @@ class Table:
     def html(self) -> str:
         """Write it as HTML."""
         heads = "".join(f"<th>{_escaped(head)}</th>" for head in self.columns)
-        rows = "".join(f"<tr>{_html_cells(row)}</tr>" for row in self.rows)
+        rows = "".join(
+            f"<tr{_html_style(tone)}>{_html_cells(row)}</tr>" for row, tone in self._toned()
+        )
         notes = "".join(f"<p>{_escaped(note)}</p>" for note in self.notes)
         return (
             f"<table><caption>{_escaped(self.title)}</caption><thead><tr>{heads}</tr></thead>"
@@ -83,13 +93,21 @@ class Table:
         )
         for head in self.columns:
             table.add_column(rich_text(head), overflow="fold")
-        for row in self.rows:
-            table.add_row(*(rich_text("\n".join(_shown(cell))) for cell in row))
+        for row, tone in self._toned():
+            style = _STYLES[tone]
+            table.add_row(*(rich_text("\n".join(_shown(cell)), style=style) for cell in row))
         return table
+
+    def _toned(self) -> Iterator[tuple[Row, Tone]]:
+        return zip(self.rows, self.tones or repeat(""), strict=False)
 
 
 def _shown(cell: Cell) -> Cell:
     return tuple(plain(text, limit=_LONGEST) for text in cell)
+
+
+def _html_style(tone: Tone) -> str:
+    return f' style="color: {_COLOURS[tone]}"' if tone else ""
 
 
 def _html_cells(row: Row) -> str:
