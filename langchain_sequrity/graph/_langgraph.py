@@ -43,6 +43,7 @@ from langgraph.pregel._utils import validate_timeout_supported
 from langgraph.pregel._write import ChannelWrite, ChannelWriteEntry
 from langgraph.pregel.protocol import StreamProtocol
 from langgraph.types import Command, Interrupt, StreamWriter, TracePolicy
+from typing_extensions import override
 
 Compiled = CompiledStateGraph[Any, Any, Any, Any]
 
@@ -90,23 +91,32 @@ def untrace(graph: Compiled, names: Iterable[str]) -> None:
     """Keep nodes out of traces."""
     for name in names:
         node = graph.nodes[name]
-        run_as(graph, name, _untraced(name, node.bound, node.flat_writers))
+        run_as(graph, name, _Untraced(name, node.bound, node.flat_writers))
 
 
-def _untraced(name: str, bound: Runnable[Any, Any], writers: Sequence[Runnable[Any, Any]]) -> Any:
+class _Untraced(Runnable[Any, Any]):
     """What a node runs, without the run that `RunnableSeq` adds to traces."""
 
-    def run(value: Any, config: RunnableConfig) -> None:
-        output = bound.invoke(value, config)
-        for writer in writers:
+    def __init__(
+        self, name: str, bound: Runnable[Any, Any], writers: Sequence[Runnable[Any, Any]]
+    ) -> None:
+        self.name: str = name
+        self._bound = bound
+        self._writers = writers
+
+    @override
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> None:
+        output = self._bound.invoke(input, config)
+        for writer in self._writers:
             writer.invoke(output, config)
 
-    async def arun(value: Any, config: RunnableConfig) -> None:
-        output = await bound.ainvoke(value, config)
-        for writer in writers:
+    @override
+    async def ainvoke(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> None:
+        output = await self._bound.ainvoke(input, config)
+        for writer in self._writers:
             writer.invoke(output, config)
-
-    return step(name, run, arun)
 
 
 def is_heard(writer: StreamWriter) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import orjson
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import HumanMessage, ToolCall
 
 from langchain_sequrity.chat_models.turn import Settings
 from langchain_sequrity.connection import Connection
@@ -20,6 +20,7 @@ from langchain_sequrity.graph.entries import Asked, Entry, digest_of, result_con
 from langchain_sequrity.graph.journal import Round, Run, read_journal
 from langchain_sequrity.graph.pinning import reporting_labels
 from langchain_sequrity.graph.program import Program
+from langchain_sequrity.wire import chat_completions
 from langchain_sequrity.wire.dual_llm import METADATA_KEY, DualLLMResult, dual_llm_result, unwrap
 from langchain_sequrity.wire.exchange import Call, Reply
 from langchain_sequrity.wire.json_text import dumps
@@ -87,6 +88,7 @@ class Exchange:
         self.under = digest_of(headers[:2])
         self.place = digest_of([one.base_url, one.path, *headers])
         self._wire = settings.wire
+        self._is_chat = one.suffix == "chat/completions"
         self.tells_all = history == "whole"
         tools = [tool.schema() for tool in program.tools.values()]
         body = self._wire.write_request([HumanMessage(_WORDS)], {**params, "tools": tools})
@@ -171,6 +173,8 @@ class Exchange:
                 f"`{session_id}`. A run is one session; nothing of the reply is used."
             )
             raise BadReply(msg, session_id=session_id)
+        if self._is_chat and (plainly := chat_completions.read_calls(reply)) is not None:
+            return _asking(chat_completions.write_calls(*plainly), plainly[1], session)
         facts = {METADATA_KEY: {"session_id": session}}
         messages = self._wire.read_reply(reply, lambda _: facts)
         if not messages:
@@ -183,23 +187,22 @@ class Exchange:
             msg = f"The arguments of a call of `{name}` are no JSON object: {reason}."
             raise BadReply(msg, session_id=session)
         if message.tool_calls:
-            return self._asking(message, session)
+            kept = message.model_copy(update=_ONLY_CALLS)  # which validates nothing again
+            said = self._wire.write_request([kept], {})["messages"][0]
+            return _asking(said, message.tool_calls, session)
         result = dual_llm_result(unwrap(message, certain=True))
         if result is None:
             msg = "The reply neither asks for a call nor ends the run."
             raise BadReply(msg, session_id=session)
         return Ended(result, session)
 
-    def _asking(self, message: AIMessage, session: str) -> Asking:
-        calls = tuple(
-            Asked(call["id"] or "", call["name"], call["args"]) for call in message.tool_calls
-        )
-        if len({call.id for call in calls}) < len(calls):
-            msg = "The reply asks for several calls with one id."
-            raise BadReply(msg, session_id=session)
-        kept = message.model_copy(update=_ONLY_CALLS)  # which validates nothing again
-        said = self._wire.write_request([kept], {})["messages"][0]
-        return Asking(_written(said), calls, session)
+
+def _asking(said: Any, given: Sequence[ToolCall], session: str) -> Asking:
+    calls = tuple(Asked(call["id"] or "", call["name"], call["args"]) for call in given)
+    if len({call.id for call in calls}) < len(calls):
+        msg = "The reply asks for several calls with one id."
+        raise BadReply(msg, session_id=session)
+    return Asking(_written(said), calls, session)
 
 
 def _written(message: Any) -> str:

@@ -22,7 +22,7 @@ from langgraph.channels.delta import DeltaChannel
 from langgraph.channels.ephemeral_value import EphemeralValue
 from langgraph.channels.last_value import LastValue
 from langgraph.graph import START, StateGraph
-from langgraph.types import Command, Send
+from langgraph.types import Command, Send, StreamWriter
 
 from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.mirror import Mirror
@@ -152,13 +152,14 @@ class _Following:
 
     def after(self, name: str, func: Any, afunc: Any) -> Runnable[Any, Any]:
         """A node that makes a request, with what follows."""
-        inner = _langgraph.step(name, func, afunc)
 
-        def run(state: Mapping[str, Any], config: RunnableConfig) -> Any:
-            return self._followed(name, state, config, inner.invoke(state, config))
+        def run(state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter) -> Any:
+            return self._followed(name, state, config, func(state, config, writer))
 
-        async def arun(state: Mapping[str, Any], config: RunnableConfig) -> Any:
-            return self._followed(name, state, config, await inner.ainvoke(state, config))
+        async def arun(
+            state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter
+        ) -> Any:
+            return self._followed(name, state, config, await afunc(state, config, writer))
 
         return _langgraph.step(name, run, arun)
 

@@ -106,7 +106,8 @@ class Surface(CompiledStateGraph[Any, Any, Any, Any]):
         pauses = options.get("interrupt_after") or self.interrupt_after_nodes
         configurable[RUN_KEY] = new_run(self.get_name())
         configurable[PAUSE_KEY] = pauses if pauses == "*" else list(pauses)
-        options["interrupt_after"] = [PAUSE]
+        if pauses:
+            options["interrupt_after"] = [PAUSE]
         changed: RunnableConfig = {"recursion_limit": _SHELL_STEPS, "configurable": configurable}
         return merge_configs(config, changed)
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+import httpcore
 import httpx
 
 from langchain_sequrity.errors import UsageError
@@ -41,12 +42,14 @@ class Outgoing:
 
     Attributes:
         url: Where it goes.
+        core_url: The same as httpcore has it.
         origin: The origin of `url`.
         headers: All headers as they go out.
         body: The body.
     """
 
     url: httpx.URL
+    core_url: httpcore.URL
     origin: Origin
     headers: Headers = field(repr=False)
     body: bytes = field(repr=False)
@@ -65,23 +68,29 @@ class Address:
     def __init__(self, base_url: str) -> None:
         self.url = _base_url(base_url)
         self.origin = Origin.of(self.url)
-        self._urls: dict[str, httpx.URL] = {}
+        self._host = (b"Host", self.url.netloc)
+        self._urls: dict[str, tuple[httpx.URL, httpcore.URL]] = {}
 
     def request(self, call: Call) -> Outgoing:
         """Make the request for a call: its own headers, and those that every request needs."""
-        url = self._urls.get(call.path)
-        if url is None:
-            url = self._urls[call.path] = httpx.URL(f"{self.url}{call.path}")
+        urls = self._urls.get(call.path) or self._add(call.path)
         given = {name.lower() for name, _ in call.headers}
         own = (
-            (b"Host", url.netloc),
+            self._host,
             (b"Content-Length", b"%d" % len(call.body)),
             # Compression would cost latency, and a small reply could swell to fill the memory.
             (b"Accept-Encoding", b"identity"),
             (b"Idempotency-Key", secrets.token_hex(16).encode()),
         )
         missing = [header for header in own if header[0].lower() not in given]
-        return Outgoing(url, self.origin, [*missing, *call.headers], call.body)
+        return Outgoing(*urls, self.origin, [*missing, *call.headers], call.body)
+
+    def _add(self, path: str) -> tuple[httpx.URL, httpcore.URL]:
+        url = httpx.URL(f"{self.url}{path}")
+        scheme, host, port = self.origin
+        core_url = httpcore.URL(scheme=scheme, host=host, port=port, target=url.raw_path)
+        self._urls[path] = url, core_url
+        return url, core_url
 
 
 def _base_url(text: str) -> httpx.URL:

@@ -27,12 +27,10 @@ SSLContextMaker = Callable[[], ssl.SSLContext]
 
 
 def _core_request(request: Outgoing, timeouts: Timeouts) -> httpcore.Request:
-    scheme, host, port = request.origin
-    url = httpcore.URL(scheme=scheme, host=host, port=port, target=request.url.raw_path)
     limits = {"timeout": timeouts.by_operation()}
-    return httpcore.Request(
-        b"POST", url, headers=request.headers, content=request.body, extensions=limits
-    )
+    core = httpcore.Request(b"POST", request.core_url, content=request.body, extensions=limits)
+    core.headers = request.headers  # bytes already, of which httpcore would make sure
+    return core
 
 
 class _Line(NamedTuple):

@@ -31,8 +31,10 @@ from langchain_sequrity.errors import (
 from langchain_sequrity.labels import labeled_tool_result
 from langchain_sequrity.wire.chat_completions import (
     StreamReader,
+    read_calls,
     read_reply,
     read_request,
+    write_calls,
     write_messages,
     write_reply,
     write_request,
@@ -388,6 +390,7 @@ def test_whatever_json_comes_is_a_message_or_a_typed_error(body: Any) -> None:
     for read in (_read_whole, _read_streamed):
         with suppress(ServiceError):
             read(text)
+    _check_calls(text)
 
 
 def _fits(body: Any) -> bool:
@@ -396,6 +399,57 @@ def _fits(body: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def test_a_plain_reply_that_asks_for_calls_needs_no_message_to_be_read() -> None:
+    message = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    found = read_calls(Reply(200, {}, orjson.dumps({"choices": [{"message": message}]})))
+    assert found == ("", [{"type": "tool_call", "id": "c1", "name": "f", "args": {"a": 1}}])
+
+
+@given(st.data())
+def test_calls_are_read_without_a_message_as_they_are_with_one(data: st.DataObject) -> None:
+    """Or not at all: what is odd about a reply is for the one reader to say."""
+    call = st.fixed_dictionaries(
+        {},
+        optional={
+            "id": st.sampled_from(["c1", "c2", "", None, 3]),
+            "type": st.just("function"),
+            "function": st.fixed_dictionaries(
+                {"name": st.sampled_from(["f", "g", "", None])},
+                optional={
+                    "arguments": st.sampled_from(
+                        ['{"a": 1}', '{"n": 12345678901234567890123}', "", "[]", "{", None]
+                    )
+                },
+            ),
+        },
+    )
+    message = data.draw(st.fixed_dictionaries(
+        {"role": st.just("assistant")},
+        optional={
+            "content": st.sampled_from(["Hi", "", None, [{"type": "text", "text": "Hi"}], [{"type": "refusal", "refusal": "No"}], 3]),
+            "tool_calls": st.lists(call, max_size=3),
+            "refusal": st.sampled_from(["No", None]),
+        },
+    ))  # fmt: skip
+    choices = [
+        {"message": message, **data.draw(st.sampled_from([{}, {"error": "x"}, {"error": None}]))}
+    ]
+    choices *= data.draw(st.sampled_from([1, 1, 1, 0, 2]))
+    errors = data.draw(st.sampled_from([{}, {}, {"error": {"message": "x"}}]))
+    _check_calls(orjson.dumps({"choices": choices, **errors}))
+
+
+def _check_calls(text: bytes) -> None:
+    found = read_calls(Reply(200, {}, text))
+    if found is None:
+        return
+    content, calls = found
+    (message,) = read_reply(Reply(200, {}, text), _describe)
+    assert (message.tool_calls, message.invalid_tool_calls) == (calls, [])
+    again = message.model_copy(update={"additional_kwargs": {}, "response_metadata": {}})
+    assert write_messages([again]) == [write_calls(content, calls)]
 
 
 def _read_whole(text: bytes) -> None:

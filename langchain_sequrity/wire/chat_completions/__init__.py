@@ -5,7 +5,11 @@ and writes the reply or the stream. See `docs/protocol.md`, Chat completions.
 """
 
 from langchain_sequrity.wire.chat_completions.from_client import DOCUMENTED, read_request
-from langchain_sequrity.wire.chat_completions.from_server import StreamReader, read_reply
+from langchain_sequrity.wire.chat_completions.from_server import (
+    StreamReader,
+    read_calls,
+    read_reply,
+)
 from langchain_sequrity.wire.chat_completions.to_client import (
     FAILED_TURN,
     new_reply_id,
@@ -14,6 +18,7 @@ from langchain_sequrity.wire.chat_completions.to_client import (
     write_stream,
 )
 from langchain_sequrity.wire.chat_completions.to_server import (
+    write_calls,
     write_messages,
     write_request,
     write_results,
@@ -28,8 +33,10 @@ __all__ = [
     "TELLS_DUAL_LLM",
     "StreamReader",
     "new_reply_id",
+    "read_calls",
     "read_reply",
     "read_request",
+    "write_calls",
     "write_error",
     "write_messages",
     "write_reply",

@@ -3,7 +3,7 @@
 The body is untrusted; `checks` refuses what the protocol does not describe.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from langchain_core.messages import (
@@ -70,8 +70,7 @@ def read_request(body: Any) -> ChatRequest:
     messages = checks.a_list(body, "messages", required=True)
     if not messages:
         checks.impossible("`messages` is empty. Send at least one message.")
-    tools = [_tool(tool, ("tools", i)) for i, tool in enumerate(checks.a_list(body, "tools"))]
-    checks.distinct_tools(tools)
+    tools, _ = read_tools(body)
     stream_options = checks.optional(body, "stream_options", dict) or {}
     checks.numbers(body, _BOUNDS, _WHOLE)
     return ChatRequest(
@@ -110,6 +109,13 @@ def _stop(stop: Any) -> list[str]:
     if not isinstance(stops, list) or not all(isinstance(one, str) for one in stops):
         checks.wrong(("stop",), "a string or an array of strings", stop)
     return stops
+
+
+def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The function tools in neutral form; the format has no others, so that the second is empty."""
+    tools = [_tool(tool, ("tools", i)) for i, tool in enumerate(checks.a_list(body, "tools"))]
+    checks.distinct_tools(tools)
+    return tools, []
 
 
 def _tool(tool: Any, where: Where) -> dict[str, Any]:

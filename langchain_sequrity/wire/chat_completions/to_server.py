@@ -10,6 +10,7 @@ from langchain_core.messages import (
     FunctionMessage,
     HumanMessage,
     SystemMessage,
+    ToolCall,
     ToolMessage,
 )
 
@@ -37,7 +38,7 @@ def write_request(messages: Sequence[BaseMessage], params: Mapping[str, Any]) ->
     """
     body = {key: value for key, value in params.items() if value is not None}
     if tools := body.get("tools"):
-        body["tools"] = [_function_tool(tool) for tool in tools]
+        body["tools"] = [write_tool(tool) for tool in tools]
     body["messages"] = write_messages(messages)
     return body
 
@@ -54,8 +55,19 @@ def write_results(results: Sequence[tuple[str, str]]) -> list[Message]:
     ]
 
 
-def _function_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A function tool in the words of another format, in those of this one."""
+def write_calls(content: str, calls: Sequence[ToolCall]) -> Message:
+    """Write what a message says that asks for calls.
+
+    Args:
+        content: What was said beside.
+        calls: The calls.
+    """
+    written = [_tool_call(call["id"], call["name"], dumps(call["args"])) for call in calls]
+    return {"role": "assistant", "content": content, "tool_calls": written}
+
+
+def write_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Write a tool: a function tool in the words of another format, in those of this one."""
     if "function" in tool or (function := read_function(tool)) is None:
         return tool
     return neutral(function)
