@@ -7,7 +7,7 @@ path, and the key of the digests that tie sessions to this connection.
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from langchain_sequrity._version import __version__
@@ -21,7 +21,7 @@ from langchain_sequrity.headers import (
 )
 from langchain_sequrity.wire.address import is_loopback
 from langchain_sequrity.wire.exchange import Call
-from langchain_sequrity.wire.routes import Format, chat_route
+from langchain_sequrity.wire.routes import Format, chat_route, policy_route
 
 _TOKEN = 8
 LOOPBACK_KEY = "local"
@@ -105,9 +105,9 @@ class Connection:
         base_url: As `normalize_base_url` returns it.
         api_key: The Sequrity key.
         llm_api_key: The LLM provider's key, or `None` for the service's own.
-        endpoint_type: `chat`, `code`, `agent` or `lang-graph`.
+        endpoint_type: `chat`, `code`, `agent` or `lang-graph`; `policy-gen` for policies.
         provider: Provider segment of the path, or `None` for the service's default.
-        suffix: The wire format.
+        suffix: The wire format; `generate` for policies.
         features: X-Features, or `None` to leave it to the key's configuration.
         policy: X-Policy, or `None`.
         config: X-Config, or `None`.
@@ -125,7 +125,7 @@ class Connection:
     llm_api_key: str | None = field(default=None, repr=False)
     endpoint_type: str = "chat"
     provider: str | None = None
-    suffix: Format = "chat/completions"
+    suffix: Format | Literal["generate"] = "chat/completions"
     features: FeaturesHeader | None = None
     policy: PolicyHeader | None = None
     config: ConfigHeader | None = None
@@ -150,7 +150,10 @@ class Connection:
                 "pass `allow_http=True` if the way there is safe."
             )
             raise UsageError(msg)
-        route = chat_route(self.endpoint_type, self.provider, self.suffix)
+        if self.suffix == "generate":
+            route = policy_route(self.provider)
+        else:
+            route = chat_route(self.endpoint_type, self.provider, self.suffix)
         object.__setattr__(self, "path", route.path)
         object.__setattr__(self, "_headers", self._common_headers())
         object.__setattr__(self, "_seal_keys", {})
@@ -198,6 +201,28 @@ class Connection:
         if self.dual_llm is None:
             return self
         return replace(self, config=(config or ConfigHeader()).with_envelope())
+
+    def for_policies(self) -> "Connection":
+        """The connection by which a policy is generated: keys and address are the same.
+
+        It has none of the three JSON headers, and its calls never name a session: a policy belongs
+        to no conversation.
+
+        Raises:
+            UsageError: If the provider generates no policies.
+        """
+        # Policies without a provider go to OpenRouter (`docs/protocol.md`, Endpoints), which must
+        # not get the key of a model that speaks Anthropic's format.
+        provider = "anthropic" if self.suffix == "messages" else self.provider
+        return replace(
+            self,
+            endpoint_type="policy-gen",
+            provider=provider,
+            suffix="generate",
+            features=None,
+            policy=None,
+            config=None,
+        )
 
     def with_headers(self, headers: Mapping[str, str]) -> "tuple[Connection, dict[str, str]]":
         """Take the three JSON headers out of a call's own headers.
@@ -270,7 +295,8 @@ class Connection:
     def _common_headers(self) -> dict[bytes, HeaderBytes]:
         headers: dict[bytes, HeaderBytes] = {}
         self._put(headers, "Content-Type", "application/json")
-        self._put(headers, "Accept", "application/json, text/event-stream")
+        if self.suffix != "generate":
+            self._put(headers, "Accept", "application/json, text/event-stream")
         self._put(headers, "User-Agent", _USER_AGENT)
         for header in (self.features, self.policy, self.config):
             if header is not None:

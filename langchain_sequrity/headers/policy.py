@@ -13,6 +13,8 @@ from langchain_sequrity.headers.json_text import described
 from langchain_sequrity.headers.model import HeaderModel
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from langchain_sequrity.sqrt import Engine
 
 PolicyMode = Literal["standard", "strict", "custom"]
@@ -276,6 +278,18 @@ class PolicyHeader(Header):
         if code == self.codes.code:
             return self
         return self.model_copy(update={"codes": self.codes.model_copy(update={"code": code})})
+
+    def _repr_html_(self) -> str:
+        """The text in colour and a table of all else, for notebooks."""
+        from langchain_sequrity.headers.policy_view import policy_html  # noqa: PLC0415 - for a few
+
+        return policy_html(self)
+
+    def __rich__(self) -> "Group":
+        """The text in colour and a table of all else, for rich."""
+        from langchain_sequrity.headers.policy_view import policy_rich  # noqa: PLC0415 - for a few
+
+        return policy_rich(self)
 
 
 def _surely_sqrt(text: str) -> str:

@@ -1,6 +1,5 @@
 """The REST API as an ASGI app: every route, and what surrounds them."""
 
-from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from anyio.to_thread import run_sync
@@ -23,10 +22,12 @@ from langchain_sequrity.local import body as bodies
 from langchain_sequrity.local import guard
 from langchain_sequrity.local.chats import Chats
 from langchain_sequrity.local.edge import Edge
+from langchain_sequrity.local.entrance import Entrance
+from langchain_sequrity.local.policies import Policies
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.responses import error_response, json_response, problem_response
 from langchain_sequrity.local.services import Services
-from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH, Route
+from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH
 
 # Anyone may ask for a check of headers, and a header that can be sent is far shorter.
 _MAX_CHECKED_BYTES = 256 * 1024
@@ -40,14 +41,13 @@ _FAILED = "The server failed. Its log has the reason under the id in `X-Request-
 
 def make_app(services: Services) -> ASGIApp:
     """Mount every row of the route table, and what surrounds it."""
-    chats = Chats(services)
+    entrance = Entrance(services)
+    chats, policies = Chats(services, entrance), Policies(services, entrance)
     paths = [Path(path, _index, methods=["GET"]) for path in ("/", "/control", "/control/")]
     paths += [Path(path, _health, methods=["GET"]) for path in ("/health", "/control/health")]
     paths.append(Path(VALIDATE_HEADERS_PATH, _validate_headers, methods=["POST"]))
-    for route in (*CHAT_ROUTES, *POLICY_ROUTES):
-        later = _later(route)
-        endpoint = chats.endpoint(route) if later is None else _refusing(later, services.api_keys)
-        paths.append(Path(route.path, endpoint, methods=["POST"]))
+    for routes, endpoints in ((CHAT_ROUTES, chats), (POLICY_ROUTES, policies)):
+        paths += [Path(one.path, endpoints.endpoint(one), methods=["POST"]) for one in routes]
     handlers: Any = {
         StatusError: lambda _, error: error_response(error),
         HTTPException: _on_http_exception,
@@ -100,24 +100,3 @@ def _validated(data: bytes) -> dict[str, Any]:
         name: None if sent.get(name) is None else validate_header(kind, sent[name])
         for name, kind in _CHECKED.items()
     }
-
-
-def _later(route: Route) -> str | None:
-    """What a later version brings that this endpoint needs, or `None`."""
-    if route.suffix == "generate":
-        return "policy generation (`generate`)"
-    return None
-
-
-def _refusing(
-    what: str, api_keys: Sequence[str] | None
-) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        guard.bearer(request.scope["by_name"], api_keys)
-        refuse(
-            501,
-            f"This version of the local server does not have the {what} yet. Use the hosted "
-            "service.",
-        )
-
-    return endpoint

@@ -15,6 +15,7 @@ from langchain_sequrity.errors import SequrityError, status_error
 from langchain_sequrity.local.tokens import count_message, count_request, usage_of
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.wire.policy_generation import PolicyRequest
 
 # Without this the callbacks of a run around the server, in the same thread, would be inherited.
 _NO_CALLBACKS: RunnableConfig = {"callbacks": []}
@@ -40,12 +41,14 @@ class BrainContext:
         endpoint_type: First segment of the path that the request came in on, such as `chat`.
         plan: What a planner may use; it is in the planner's prompt, too, as text.
         classifier: The classifier's name.
+        policy: What a policy writer is asked for; it is in the writer's prompt, too, as text.
     """
 
     role: str = "chat"
     endpoint_type: str = "chat"
     plan: "PlanContext | None" = None
     classifier: str = ""
+    policy: PolicyRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from langchain_sequrity.labels import Combine, Labels
 from langchain_sequrity.local.screening import Finding, Screen
 from langchain_sequrity.local.screening.judging import Ask
 from langchain_sequrity.sqrt import Argument, Call, Engine, Verdict
+from langchain_sequrity.sqrt.context import result_labels
 
 Arguments = Mapping[str, Argument]
 
@@ -129,7 +130,7 @@ class Gate:
         Returns:
             The result as the program or the model sees it.
         """
-        labels = combined(labels_of(call), brought)
+        labels = result_labels(call, brought.labels, brought.combine)
         seen = self._screen.look_at(brought.value, ask=self._ask)
         result = Argument(seen.value, labels)
         labels, session = self._engines[0].after(call, result, session)
@@ -154,18 +155,3 @@ def _with_values(call: Call, values: Sequence[Any]) -> Call:
         for (name, argument), value in zip(call.arguments.items(), values, strict=True)
     }
     return Call(call.tool, arguments)
-
-
-def labels_of(call: Call) -> Labels:
-    """The join of the labels of a call's arguments."""
-    joined = Labels()
-    for argument in call.arguments.values():
-        joined = joined.join(argument.labels)
-    return joined
-
-
-def combined(initial: Labels, brought: Brought) -> Labels:
-    """Labels of a result before the rules: its arguments' and its own (`docs/protocol.md`)."""
-    if brought.labels is None or brought.combine == "ignore":
-        return initial
-    return brought.labels if brought.combine == "replace" else initial.join(brought.labels)

@@ -10,13 +10,16 @@ from langchain_sequrity.local.answers import Answer, stream_answer
 from langchain_sequrity.local.brains import BrainContext
 from langchain_sequrity.local.clues import Clues
 from langchain_sequrity.local.conversation import last_user, text_of, tool_results
+from langchain_sequrity.local.policy_writing.skeleton import TooManyTools, skeleton
 from langchain_sequrity.local.programs import echo, program_for, quoted_object
+from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.results import looks_like_error
 from langchain_sequrity.local.schema_filling import fill
 from langchain_sequrity.local.screening.keywords import score
 from langchain_sequrity.local.tool_choosing import arguments_for, chosen_tools, tool_name
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.wire.policy_generation import PolicyRequest
 
 _ECHOED = 500
 _MOST_RESULTS = 20
@@ -33,7 +36,8 @@ class DeterministicModel:
     - Arguments and structured answers are filled from their JSON Schema and the user's words.
     - After a tool has answered, the answer quotes the results.
     - Otherwise the answer echoes what the user said.
-    - As a planner it writes a program that does the same, as a classifier it counts telling words.
+    - As a planner it writes a program that does the same, as a classifier it counts telling words,
+      as a writer of policies it makes a cautious draft of the tools alone.
 
     Example:
         ```python
@@ -53,21 +57,38 @@ class DeterministicModel:
 
         Args:
             request: What is asked.
-            context: Who is asked: a planner writes a program, a classifier gives a score.
+            context: Who is asked: a planner writes a program, a classifier gives a score, a writer
+                of policies a policy.
 
         Returns:
             The pieces of the answer.
+
+        Raises:
+            StatusError: 400 for more tools than a policy can be about.
         """
         if context.role == "planner" and context.plan is not None:
             return stream_answer(Answer(text=program_for(request, context.plan)), request)
         if context.role == "classifier" and context.classifier:
             score = _score(context.classifier, text_of(last_user(request.messages)))
             return stream_answer(Answer(text=f"{score:g}"), request)
+        if context.role == "policy" and context.policy is not None:
+            return stream_answer(Answer(text=_policy(context.policy)), request)
         return stream_answer(_answer(request), request)
 
 
 def _score(classifier: str, text: str) -> float:
     return float(looks_like_error(text)) if classifier == "tool_error" else score(classifier, text)
+
+
+def _policy(request: PolicyRequest) -> str:
+    try:
+        return skeleton(
+            request.tools,
+            description=request.description,
+            internal_tools=request.internal_tool_names,
+        )
+    except TooManyTools as problem:
+        refuse(400, str(problem))
 
 
 def _answer(request: ChatRequest) -> Answer:

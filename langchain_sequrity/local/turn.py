@@ -6,8 +6,7 @@ Nothing here is asynchronous or knows HTTP; `app` opens a turn, takes its reply,
 import re
 import time
 import uuid
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator
 from functools import cached_property
 from itertools import chain, islice
 from typing import Any
@@ -23,6 +22,7 @@ from langchain_sequrity.local import settings
 from langchain_sequrity.local.answering import Answering, Asked, DualAnswer, SingleAnswer
 from langchain_sequrity.local.body import parse
 from langchain_sequrity.local.configuration import configure
+from langchain_sequrity.local.incoming import Incoming
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import Session, resume
@@ -31,28 +31,10 @@ from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead
 from langchain_sequrity.wire.formats import FORMATS
 from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.responses import session_of
-from langchain_sequrity.wire.routes import Route
 
 _UUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
 _LONG_ID = re.compile(rf"tc-({_UUID})-")
 _SHORT_ID = re.compile(r"tc([0-9a-f]{12})[0-9a-f]{4}\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A chat request as the app hands it over.
-
-    Attributes:
-        route: The row of the table that it came in on.
-        bearer: Digest of its bearer.
-        headers: Its headers, by lower-case name.
-        body: Its body as it came.
-    """
-
-    route: Route
-    bearer: str
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
 
 
 class Turn:

@@ -8,7 +8,7 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt.compiler import Report, Severity, Uses
 from langchain_sequrity.sqrt.hints import nearest
-from langchain_sequrity.sqrt.nodes import CheckRule, Position, ToolBlock, ToolId
+from langchain_sequrity.sqrt.nodes import CheckRule, Policy, Position, ToolBlock, ToolId
 from langchain_sequrity.sqrt.parser import parse
 from langchain_sequrity.sqrt.patterns import Budget
 from langchain_sequrity.sqrt.rules import compiled_tools
@@ -56,16 +56,23 @@ def check(text: str, tools: Iterable[str | Mapping[str, Any]] | None = None) -> 
         assert finding.hint == "Did you mean `send_mail`?"
         ```
     """
-    findings: list[Finding] = []
-
-    def report(severity: Severity, message: str, at: Position, hint: str = "") -> None:
-        findings.append(Finding(severity, message, at.line, at.column, hint))
-
     try:
         policy = parse(text)
     except PolicySyntaxError as error:
         message = str(error).removesuffix(f"\n{error.source}")
         return [Finding("error", message, error.line, error.column)]
+    return findings_in(policy, tools)
+
+
+def findings_in(
+    policy: Policy, tools: Iterable[str | Mapping[str, Any]] | None = None
+) -> list[Finding]:
+    """Look for mistakes in a policy that is parsed; as `check`."""
+    findings: list[Finding] = []
+
+    def report(severity: Severity, message: str, at: Position, hint: str = "") -> None:
+        findings.append(Finding(severity, message, at.line, at.column, hint))
+
     known = None if tools is None else _KnownTools(tools, report)
     for _ in compiled_tools(policy, report, known.visit if known else lambda *_: None):
         pass
@@ -180,4 +187,9 @@ def _described(tool: str | Mapping[str, Any]) -> tuple[str, list[str] | None]:
     schema = inner.get("parameters", inner.get("input_schema"))
     if not isinstance(schema, Mapping) or schema.get("additionalProperties"):
         return inner["name"], None
-    return inner["name"], [str(name) for name in schema.get("properties", {})]
+    properties = schema.get("properties", {})
+    if not isinstance(properties, Mapping):
+        name, found = plain(inner["name"], limit=80), plain(repr(properties), limit=80)
+        msg = f"`properties` of the tool `{name}` is an object with its arguments; got {found}."
+        raise UsageError(msg)
+    return inner["name"], [str(name) for name in properties]

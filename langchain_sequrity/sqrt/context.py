@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import Combine, Labels
 from langchain_sequrity.sqrt.names import EMPTY, UNIVERSAL, Names, intersection, widest
 from langchain_sequrity.sqrt.nodes import Field, Meta
 from langchain_sequrity.sqrt.patterns import Budget
@@ -36,6 +36,27 @@ class Call:
 
     tool: str
     arguments: Mapping[str, Argument]
+
+    @property
+    def labels(self) -> Labels:
+        """The join of the labels of its arguments."""
+        joined = Labels()
+        for argument in self.arguments.values():
+            joined = joined.join(argument.labels)
+        return joined
+
+
+def result_labels(call: Call, brought: Labels | None, combine: Combine = "merge") -> Labels:
+    """Labels of a result before the rules: its arguments' and its own (`docs/protocol.md`).
+
+    Args:
+        call: The call that was made.
+        brought: Labels that the result brings along, if it brings any.
+        combine: How they combine with those of the arguments.
+    """
+    if brought is None or combine == "ignore":
+        return call.labels
+    return brought if combine == "replace" else call.labels.join(brought)
 
 
 class Context:

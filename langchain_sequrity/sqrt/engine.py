@@ -56,10 +56,26 @@ class Engine:
         ```
     """
 
-    def __init__(self, tools: tuple[CompiledTool, ...], presets: Presets) -> None:
+    def __init__(self, policy: Policy, tools: tuple[CompiledTool, ...], presets: Presets) -> None:
+        self._policy = policy
         self._tools = tools
         self._presets = presets
         self._rules: dict[str, _Rules] = {}
+
+    @property
+    def policy(self) -> Policy:
+        """The parsed policy."""
+        return self._policy
+
+    @property
+    def tools(self) -> tuple[CompiledTool, ...]:
+        """Blocks and one-liners in source order."""
+        return self._tools
+
+    @property
+    def presets(self) -> Presets:
+        """The built-in policies."""
+        return self._presets
 
     def before(self, call: Call, session: Labels) -> Labels:
         """Run the updates of kind `session before`.
@@ -88,7 +104,27 @@ class Engine:
         """
         presets = self._presets
         asks_model = call.tool == DATA_MODEL_TOOL and presets.non_executable_memory
-        return judge(call.tool, self._votes(call, session), presets, int(asks_model))
+        return judge(call.tool, self.votes(call, session), presets, int(asks_model))
+
+    def votes(self, call: Call, session: Labels) -> Iterator[Vote]:
+        """The votes of presets and rules, in order; a condition is looked at as its vote is taken.
+
+        Args:
+            call: The call.
+            session: The session's labels after `before`.
+        """
+        context = self._context(call, session)
+        if call.tool == DATA_MODEL_TOOL and self._presets.llm_blocked:
+            blocked = any(LLM_BLOCKED in labels.tags for labels in context.argument_labels())
+            reason = Reason(
+                "llm_blocked_tag", None, "an argument may not be read by the data model",
+                self._presets.llm_blocked, "deny",
+            )  # fmt: skip
+            yield Vote(reason, (0, True), blocked, fails=False)
+        for check, applies in self._rules_for(call.tool).checks:
+            met = True if check.test is None else check.test(context)
+            fails = both(applies, negated(met)) if check.required else False
+            yield Vote(check.reason, check.rank, met if applies else both(applies, met), fails)
 
     def after(self, call: Call, result: Argument, session: Labels) -> tuple[Labels, Labels]:
         """Run the updates of kind `result`, then those of kind `session after`.
@@ -113,6 +149,19 @@ class Engine:
         self._run("after", call.tool, context)
         return context.result_labels, context.session
 
+    def steps(
+        self, phase: Phase, tool: str, context: Context
+    ) -> Iterator[tuple[CompiledStep, Truth]]:
+        """The steps for a tool, each with whether it is to run by what those before it changed.
+
+        Args:
+            phase: When they run.
+            tool: The tool.
+            context: The state that conditions look at, as the steps are taken.
+        """
+        for step, applies in self._rules_for(tool).steps[phase]:
+            yield step, both(applies, _condition(step, context))
+
     def depends_on_session(self, tool: str) -> bool:
         """Whether calls of a tool may change the session's labels, or get labels that hang on them.
 
@@ -123,20 +172,6 @@ class Engine:
             return True
         changes = any(step.phase != "result" for entry in self._tools for step in entry.steps)
         return changes and bool(steps["result"])
-
-    def _votes(self, call: Call, session: Labels) -> Iterator[Vote]:
-        context = self._context(call, session)
-        if call.tool == DATA_MODEL_TOOL and self._presets.llm_blocked:
-            blocked = any(LLM_BLOCKED in labels.tags for labels in context.argument_labels())
-            reason = Reason(
-                "llm_blocked_tag", None, "an argument may not be read by the data model",
-                self._presets.llm_blocked, "deny",
-            )  # fmt: skip
-            yield Vote(reason, (0, True), blocked, fails=False)
-        for check, applies in self._rules_for(call.tool).checks:
-            met = True if check.test is None else check.test(context)
-            fails = both(applies, negated(met)) if check.required else False
-            yield Vote(check.reason, check.rank, met if applies else both(applies, met), fails)
 
     def _context(self, call: Call, session: Labels, result: Argument | None = None) -> Context:
         """A context in which arguments carry what a `session before` block may have added.
@@ -153,8 +188,7 @@ class Engine:
         return context
 
     def _run(self, phase: Phase, tool: str, context: Context) -> None:
-        for step, applies in self._rules_for(tool).steps[phase]:
-            truth = both(applies, _condition(step, context))
+        for step, truth in self.steps(phase, tool, context):
             if truth is not False:
                 for update in step.updates:
                     _apply(update, context, certain=truth is True and update.honoured)
@@ -247,4 +281,4 @@ def compile_policy(policy: Policy | str, presets: Presets = _DEFAULTS) -> Engine
         if severity == "error":
             raise fault(text, at, f"{message}. {hint}" if hint else message)
 
-    return Engine(tuple(compiled_tools(policy, report)), presets)
+    return Engine(policy, tuple(compiled_tools(policy, report)), presets)

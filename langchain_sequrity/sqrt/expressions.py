@@ -46,7 +46,7 @@ from langchain_sequrity.sqrt.nodes import (
 DOMAINS = ("bool", "int", "float", "str", "datetime")
 _FIELDS = ("tags", "producers", "consumers")
 _LEVELS = (("^", "xor"), ("-", "minus"), ("&", "intersect"), ("|", "union"))  # loosest first
-_RANGES = ("<..<", "<..", "..<", "..")
+RANGES = ("<..<", "<..", "..<", "..")
 _AFTER_NAME = {";", ")", "{", "", ".", ".value"}
 _TEXT_KINDS = {'"': "plain", "r": "matching", "w": "like"}
 _CONDITION = "a condition"
@@ -338,7 +338,7 @@ class Expressions(Cursor):
         """`a`, `a..b`, `a..`, `..b` and the forms with `<` at the side that is excluded."""
         at = self._at()
         low = None if self._is("..", "..<") else bound()
-        if low is not None and not self._is(*_RANGES):
+        if low is not None and not self._is(*RANGES):
             return node(low, low, low_open=False, high_open=False, at=at)
         mark = self._advance().text
         needed = low is None or mark.endswith(".<")

@@ -5,7 +5,10 @@ of the parentheses in the text and nothing else.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    import rich.text
 
 Field = Literal["tags", "producers", "consumers"]
 Scope = Literal["arg", "result", "session", "short", "args"]
@@ -349,3 +352,19 @@ class Policy:
 
     declarations: tuple[Declaration, ...]
     text: str
+
+    def __str__(self) -> str:
+        """The text."""
+        return self.text
+
+    def _repr_html_(self) -> str:
+        """The text in colour, for notebooks."""
+        from langchain_sequrity.sqrt.text.highlighting import highlight  # noqa: PLC0415 - for a few
+
+        return highlight(self.text)
+
+    def __rich__(self) -> "rich.text.Text":
+        """The text in colour, for rich."""
+        from langchain_sequrity.sqrt.text.highlighting import highlighted  # noqa: PLC0415 - for a few
+
+        return highlighted(self.text)

@@ -56,6 +56,7 @@ class CompiledUpdate(NamedTuple):
 class CompiledStep(NamedTuple):
     """Updates under a condition."""
 
+    node: Step
     phase: Phase
     test: Test | None
     updates: tuple[CompiledUpdate, ...]
@@ -138,7 +139,7 @@ class _Tool:
         is_one_liner = isinstance(self._node, OneLiner)
         test = self._condition(node.condition, phase, short_is_known=not is_one_liner)
         updates = tuple(self._update(update, phase) for update in node.updates)
-        return CompiledStep(phase, test, updates, is_one_liner)
+        return CompiledStep(node, phase, test, updates, is_one_liner)
 
     def _condition(
         self, node: Predicate | None, phase: Phase | None, *, short_is_known: bool = False

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from langchain_sequrity.sqrt.faults import fault, position
 
 # Possessive, because a gap that could be split in many ways would be tried in all of them.
-_GAP = r"(?:[ \t\f\r\n]++|//(?!/)[^\n]*+|/\*(?:[^*]|\*(?!/))*+\*/)*+"
+_COMMENT = r"//(?!/)[^\n]*+|/\*(?:[^*]|\*(?!/))*+\*/"
+_GAP = rf"(?:[ \t\f\r\n]++|{_COMMENT})*+"
 _TOKEN = re.compile(
     r"""
     (?: (?P<doc> ///[^\n]* )
@@ -25,6 +26,8 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _SKIP = re.compile(_GAP)
+COMMENT = re.compile(_COMMENT)
+"""A comment in what stands between two tokens; doc comments are tokens."""
 
 
 class Token(NamedTuple):

@@ -74,6 +74,7 @@ POLICY_ROUTES: tuple[Route, ...] = tuple(
 )
 VALIDATE_HEADERS_PATH = "/control/v1/validate-headers"
 
+_POLICY_BY_PROVIDER = {row.provider: row for row in POLICY_ROUTES}
 _BY_KEY = {(row.endpoint_type, row.provider, row.suffix): row for row in CHAT_ROUTES}
 
 
@@ -105,5 +106,28 @@ def chat_route(endpoint_type: str, provider: str | None, suffix: Format) -> Rout
     msg = (
         f"Provider `{provider}` does not serve the format `{suffix}`. "
         f"Pairs that exist (`None` is the service's default provider) are {pairs}."
+    )
+    raise UsageError(msg)
+
+
+def policy_route(provider: str | None) -> Route:
+    """Find the row of a provider's endpoint for policy generation.
+
+    Args:
+        provider: Provider segment, or `None` for the service's default provider.
+
+    Returns:
+        The row.
+
+    Raises:
+        UsageError: If there is no such row; the text names the providers that have one.
+    """
+    row = _POLICY_BY_PROVIDER.get(provider)  # type: ignore[arg-type]
+    if row is not None:
+        return row
+    known = ", ".join(str(one) for one in POLICY_PROVIDERS)
+    msg = (
+        f"Provider `{provider}` does not generate policies. Those that do (`None` is the service's "
+        f"default provider) are {known}."
     )
     raise UsageError(msg)

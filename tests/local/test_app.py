@@ -48,7 +48,6 @@ SMALLEST: dict[str, tuple[dict[str, Any], str, str]] = {
     "messages": ({"messages": BODY["messages"], "max_tokens": 99}, "type", "message"),
     "responses": ({"input": "Hi"}, "object", "response"),
 }
-LATER = POLICY_ROUTES
 
 
 def nested(depth: int) -> bytes:
@@ -138,13 +137,6 @@ def test_lang_graph_runs_a_program_on_every_route(api: Api, route: Any) -> None:
     reply = api.post(route.path, json={**asked, "user_provided_program": "6 * 7"})
     assert reply.status_code == 200
     assert '\\"value\\":42' in reply.text
-
-
-@pytest.mark.parametrize("route", LATER, ids=lambda route: route.path)
-def test_a_route_of_a_later_version_is_501_and_named(api: Api, route: Any) -> None:
-    reply = api.post(route.path, json=BODY)
-    assert reply.status_code == 501
-    assert f"`{route.suffix}`" in detail(reply)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +287,7 @@ def test_an_unknown_path_is_404(api: Api, path: str) -> None:
         ("DELETE", CHAT, {"POST"}),
         ("OPTIONS", CHAT, {"POST"}),
         ("GET", VALIDATE_HEADERS_PATH, {"POST"}),
-        ("GET", LATER[0].path, {"POST"}),
+        ("GET", POLICY_ROUTES[0].path, {"POST"}),
         ("POST", "/", {"GET", "HEAD"}),
         ("PUT", "/health", {"GET", "HEAD"}),
     ],

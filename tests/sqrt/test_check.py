@@ -226,6 +226,13 @@ def test_without_tools_nothing_is_said_about_names() -> None:
     assert check('tool "lend_itm" { must deny when "x" in itme.tags; }') == []
 
 
+@pytest.mark.parametrize("properties", [None, 3, "text", ["text"]])
+def test_a_tool_whose_arguments_cannot_be_told_is_a_usage_error(properties: Any) -> None:
+    tool = {"name": "send", "parameters": {"type": "object", "properties": properties}}
+    with pytest.raises(UsageError, match="`properties` of the tool `send` is an object"):
+        check("", [tool])
+
+
 @pytest.mark.parametrize("tool", [5, None, {}, {"function": {}}, {"function": 1}, {"name": 3}])
 def test_what_is_no_tool_is_a_usage_error(tool: Any) -> None:
     with pytest.raises(UsageError, match="`tools` takes names of tools and their definitions"):

@@ -126,7 +126,7 @@ class Models:
             # A script's `value` is JSON text also where text was asked for.
             return _as_text(text)
         try:
-            answer = loads(_unfenced(text))
+            answer = loads(unfenced(text))
         except ValueError:
             msg = "The data model did not answer with JSON."
             raise NoAnswer(msg) from None
@@ -214,7 +214,7 @@ def program_of(message: AIMessage) -> str:
         raise NoAnswer(msg)
     text = str(message.text)
     # A program can have fences in its own texts.
-    program = (text if can_run(text) else _unfenced(text)).strip("\n")
+    program = (text if can_run(text) else unfenced(text)).strip("\n")
     if not program.strip():
         msg = "The planner wrote no program."
         raise NoAnswer(msg)
@@ -230,7 +230,8 @@ def can_run(text: str) -> bool:
     return True
 
 
-def _unfenced(text: str) -> str:
+def unfenced(text: str) -> str:
+    """The longest fenced block of a text, or the text where it has none."""
     blocks = _FENCED.findall(text)
     return max(blocks, key=len) if blocks else text
 

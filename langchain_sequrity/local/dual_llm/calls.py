@@ -13,7 +13,7 @@ from langchain_sequrity.local.dual_llm import internal_tools, reports
 from langchain_sequrity.local.dual_llm.asking import NoAnswer
 from langchain_sequrity.local.dual_llm.context import Context
 from langchain_sequrity.local.dual_llm.state import OpenTurn, WaitingCall
-from langchain_sequrity.local.gate import Brought, Checked, Gate, labels_of
+from langchain_sequrity.local.gate import Brought, Checked, Gate
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
 from langchain_sequrity.local.results import output_schemas, read_result
 from langchain_sequrity.sqrt import Argument, Call, Engine, Presets, compile_policy
@@ -65,7 +65,7 @@ class Calls:
         arguments = {name: Argument(one.value, one.labels) for name, one in step.arguments.items()}
         call = Call(self._own_names.get(step.tool, step.tool), arguments)
         if not all(map(_is_carried, arguments)):
-            return ToolFailure("The name of an argument is no text for JSON.", labels_of(call))
+            return ToolFailure("The name of an argument is no text for JSON.", call.labels)
         checked = self._gate().check(call, self._state.labels)
         self._state.labels = checked.session
         self._turn.checks.append(reports.check_entry(checked, step.line))

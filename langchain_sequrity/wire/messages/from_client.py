@@ -80,8 +80,7 @@ def read_request(body: Any) -> ChatRequest:
     max_tokens = checks.positive(body, "max_tokens")
     if max_tokens is None:
         checks.wrong(("max_tokens",), "an integer", None)
-    tools, server_tools = _tools(body)
-    checks.distinct_tools(tools)
+    tools, server_tools = read_tools(body)
     thinks = _thinks(body, max_tokens)
     choice, parallel = _tool_choice(body.get("tool_choice"), tools, server_tools, thinks=thinks)
     checks.numbers(body, _BOUNDS, ("top_k",))
@@ -127,7 +126,7 @@ def _thinks(body: Mapping[str, Any], max_tokens: int) -> bool:
     return bool(kind != "disabled")
 
 
-def _tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The function tools in neutral form, and those that the service would run itself."""
     functions: list[dict[str, Any]] = []
     others: list[dict[str, Any]] = []
@@ -143,6 +142,7 @@ def _tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str
         function = read_function(tool)
         if function is not None:
             functions.append(neutral(function))
+    checks.distinct_tools(functions)
     return functions, others
 
 

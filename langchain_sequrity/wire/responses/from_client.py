@@ -79,8 +79,7 @@ def read_request(body: Any) -> ChatRequest:
     """
     checks.an_object(body, ("body",))
     _refuse_missing(body)
-    tools, server_tools = _tools(body)
-    checks.distinct_tools(tools)
+    tools, server_tools = read_tools(body)
     checks.numbers(body, _BOUNDS, _WHOLE)
     checks.optional(body, "stream_options", dict)
     checks.optional(body, "store", bool)
@@ -125,7 +124,7 @@ def _refuse_missing(body: Mapping[str, Any]) -> None:
         checks.impossible("A response is one reply. Send the request without `n`.")
 
 
-def _tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The function tools in neutral form, and those that the service would run itself."""
     functions: list[dict[str, Any]] = []
     others: list[dict[str, Any]] = []
@@ -142,6 +141,7 @@ def _tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str
             strict=checks.optional(tool, "strict", bool, where),
         )
         functions.append(neutral(function))
+    checks.distinct_tools(functions)
     return functions, others
 
 

@@ -1,0 +1,1 @@
+"""Policies in Python, for those who do not want to write text."""

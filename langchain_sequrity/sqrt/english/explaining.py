@@ -1,0 +1,294 @@
+"""A policy in English, rule by rule.
+
+Beside each rule stands what its author says of it, and what is in doubt, as `check` finds it.
+"""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from typing_extensions import override
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.display.tabled import Tabled
+from langchain_sequrity.display.tables import Cell, Table, Tone
+from langchain_sequrity.sqrt.english import sentences
+from langchain_sequrity.sqrt.checking import Finding, findings_in
+from langchain_sequrity.sqrt.listing import Listed, listed
+from langchain_sequrity.sqrt.nodes import (
+    Binding,
+    Declaration,
+    Policy,
+    Position,
+    ToolBlock,
+)
+from langchain_sequrity.sqrt.parser import parse
+
+_WIDTH = 100
+_CELL_WIDTH = 250  # below what a cell of a table holds
+_END = Position(2**62, 0)
+_TONES: dict[str, Tone] = {
+    "must deny": "bad", "should deny": "bad", "must allow": "good", "should allow": "good",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedRule:
+    """A rule, a change of labels, a priority or a name.
+
+    Attributes:
+        line: Its line, from 1.
+        column: Its column, from 1.
+        tool: The id of its tool, a regex as it is written, or an empty text for a name.
+        kind: `must deny`, `should allow`, …, `result`, `session before`, `session after`,
+            `priority` or `name`.
+        sentence: What it does.
+        reasons: What its author says of it: its doc comment, and that of the block around it.
+        remarks: What is in doubt, or wrong.
+    """
+
+    line: int
+    column: int
+    tool: str
+    kind: str
+    sentence: str
+    reasons: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def cell(self) -> Cell:
+        """It in the cell of a table, which holds no long lines."""
+        lines = (self.sentence, *_said(self.reasons), *_doubted(self.remarks))
+        return tuple(part for line in lines for part in textwrap.wrap(line, _CELL_WIDTH))
+
+    def to_json(self) -> dict[str, Any]:
+        """It as plain data."""
+        return {**asdict(self), "reasons": list(self.reasons), "remarks": list(self.remarks)}
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What is said of one tool at one place, or of names.
+
+    Attributes:
+        title: Which tools it is about.
+        line: Its line, from 1.
+        reasons: What the author says of it.
+        remarks: What is in doubt about the tool's id.
+        rules: Its rules in source order.
+    """
+
+    title: str
+    line: int
+    reasons: tuple[str, ...]
+    remarks: tuple[str, ...]
+    rules: tuple[ExplainedRule, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """It as plain data."""
+        return {
+            "title": self.title,
+            "line": self.line,
+            "reasons": list(self.reasons),
+            "remarks": list(self.remarks),
+            "rules": [rule.to_json() for rule in self.rules],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation(Tabled):
+    """A policy in English; made by `explain`. Its `str` is the whole text.
+
+    Attributes:
+        sections: Tools and names in source order.
+        notes: What holds for the policy as a whole.
+    """
+
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def rules(self) -> tuple[ExplainedRule, ...]:
+        """All rules in source order."""
+        return tuple(rule for section in self.sections for rule in section.rules)
+
+    @override
+    def text(self, width: int | None = None) -> str:
+        """The whole text.
+
+        Args:
+            width: Characters in a line; 100 by default.
+        """
+        return "\n".join(_filled(self._lines(), width or _WIDTH))
+
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        """Lines before they are broken, each with its indent."""
+        yield 0, self._title()
+        for section in self.sections:
+            yield 0, ""
+            yield 0, f"{section.title} (line {section.line})"
+            for line in (*_said(section.reasons), *_doubted(section.remarks)):
+                yield 2, line
+            for rule in section.rules:
+                yield 2, f"Line {rule.line}, {rule.kind}: {rule.sentence}"
+                for line in (*_said(rule.reasons), *_doubted(rule.remarks)):
+                    yield 6, line
+        yield 0, ""
+        yield 0, "In general"
+        for note in self.notes:
+            yield 2, note
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain data, fit for JSON."""
+        sections = [section.to_json() for section in self.sections]
+        return {"sections": sections, "notes": list(self.notes)}
+
+    @override
+    def table(self) -> Table:
+        """It as a table: a row for each rule, denials in red and allowances in green."""
+        rules = self.rules
+        return Table(
+            self._title(),
+            ("Line", "Tool", "Kind", "What it says"),
+            tuple(((str(rule.line),), (rule.tool,), (rule.kind,), rule.cell()) for rule in rules),
+            self.notes,
+            tuple(_TONES.get(rule.kind, "") for rule in rules),
+        )
+
+    def _title(self) -> str:
+        tools = {rule.tool for rule in self.rules} - {""}
+        kinds = [rule.kind for rule in self.rules]
+        checks = sum(kind in _TONES for kind in kinds)
+        names, priorities = kinds.count("name"), kinds.count("priority")
+        changes = len(kinds) - checks - names - priorities
+        counts = (
+            (len(tools), "tool"),
+            (checks, "rule"),
+            (changes, "label change"),
+            (names, "name"),
+        )
+        told = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
+        return f"A policy with {told}"
+
+
+def explain(policy: str | Policy) -> Explanation:
+    """Say in English what a policy says, rule by rule.
+
+    Args:
+        policy: Its text, or the parsed policy.
+
+    Returns:
+        The explanation. What cannot be known (V2 in `docs/behaviour.md`) it says to be unknown.
+
+    Raises:
+        PolicySyntaxError: If the text is no SQRT policy. One that parses and can have no meaning
+            is explained, with the mistakes as remarks.
+
+    Example:
+        ```python
+        from langchain_sequrity.sqrt import explain
+
+        told = explain('tool "send_mail" { must deny when text.tags overlaps {"personal"}; }')
+        (rule,) = told.rules
+        assert rule.kind == "must deny"
+        assert rule.sentence.startswith(
+            'A call is denied when the tags of `text` include "personal".'
+        )
+        print(told)
+        ```
+    """
+    parsed = parse(policy) if isinstance(policy, str) else policy
+    nodes = parsed.declarations
+    ends = [*(node.at for node in nodes[1:]), _END]
+    findings = findings_in(parsed)
+    sections = [
+        _remarked(_section(node), node.at, [one for one in findings if node.at <= _at(one) < end])
+        for node, end in zip(nodes, ends, strict=False)
+    ]
+    said = " ".join(rule.sentence for section in sections for rule in section.rules)
+    notes = sentences.notes(parsed, said)
+    return Explanation(tuple(_with_names_together(sections)), tuple(notes))
+
+
+def _section(node: Declaration) -> Section:
+    rules = tuple(map(explained, listed(node)))
+    if isinstance(node, Binding):
+        return Section("Names", node.at.line, (), (), rules)
+    reasons = _reasons(node.doc) if isinstance(node, ToolBlock) else ()
+    return Section(sentences.title(node.tool), node.at.line, reasons, (), rules)
+
+
+def explained(one: Listed) -> ExplainedRule:
+    """A rule in English, without what is in doubt."""
+    tool, sentence = sentences.tool_name(one.tool), sentences.sentence(one)
+    return ExplainedRule(*one.at, tool, one.kind, sentence, _reasons(*one.docs))
+
+
+def _reasons(*docs: str) -> tuple[str, ...]:
+    return tuple(plain(" ".join(doc.split())) for doc in docs if doc.strip())
+
+
+def _at(placed: ExplainedRule | Finding) -> Position:
+    return Position(placed.line, placed.column)
+
+
+def _remarked(section: Section, start: Position, findings: Sequence[Finding]) -> Section:
+    """A section with what was found, each at the rule in which it stands."""
+    starts = [start, *map(_at, section.rules), _END]
+    told = [
+        tuple(_remark(one) for one in findings if low <= _at(one) < high)
+        for low, high in pairwise(starts)
+    ]
+    rules = [
+        replace(rule, remarks=remarks)
+        for rule, remarks in zip(section.rules, told[1:], strict=True)
+    ]
+    return replace(section, remarks=told[0], rules=tuple(rules))
+
+
+def _remark(finding: Finding) -> str:
+    mistake = "Mistake: " if finding.severity == "error" else ""
+    hint = f" {_ended(finding.hint)}" if finding.hint else ""
+    return f"{mistake}{_ended(finding.message)}{hint}"
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith(("?", ".")) else f"{text}."
+
+
+def _with_names_together(sections: Sequence[Section]) -> Iterator[Section]:
+    """One section for names that follow each other."""
+    held: Section | None = None
+    for section in sections:
+        if held is not None and held.title == section.title == "Names":
+            held = replace(held, rules=held.rules + section.rules)
+            continue
+        if held is not None:
+            yield held
+        held = section
+    if held is not None:
+        yield held
+
+
+def _said(reasons: Sequence[str]) -> Iterator[str]:
+    """The author's words, in marks that they cannot end."""
+    for reason in reasons:
+        inside = reason.replace("\N{RIGHT DOUBLE QUOTATION MARK}", r"\u201d")
+        yield f"The author: \N{LEFT DOUBLE QUOTATION MARK}{inside}\N{RIGHT DOUBLE QUOTATION MARK}"
+
+
+def _doubted(remarks: Sequence[str]) -> Iterator[str]:
+    for remark in remarks:
+        yield f"Note: {remark}"
+
+
+def _filled(lines: Iterator[tuple[int, str]], width: int) -> Iterator[str]:
+    for indent, line in lines:
+        if not line:
+            yield ""
+        first, rest = " " * indent, " " * (indent + 4 if indent else 0)
+        yield from textwrap.wrap(
+            line, width, initial_indent=first, subsequent_indent=rest,
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Policies as text: laid out, printed from nodes, in colour."""

@@ -1,0 +1,254 @@
+"""What changes from one policy to another: its rules, and what it says about calls."""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from typing_extensions import override
+
+from langchain_sequrity.display.tabled import Tabled
+from langchain_sequrity.display.tables import Row, Table, Tone
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.sqrt.engine import Engine
+from langchain_sequrity.sqrt.english.explaining import ExplainedRule, explained
+from langchain_sequrity.sqrt.listing import Listed, listed
+from langchain_sequrity.sqrt.nodes import CheckRule
+from langchain_sequrity.sqrt.trying.simulation import AnyPolicy, Decision, engine_of, run
+from langchain_sequrity.sqrt.trying.telling import rules_cell, tone, verdict_json, verdict_word
+from langchain_sequrity.sqrt.trying.trials import Given, read_trials
+from langchain_sequrity.sqrt.verdict import Presets, Reason, Verdict
+
+_NO_LABELS = Labels()
+_NO_TONE: tuple[Tone, ...] = ("",)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedCall:
+    """A call about which two policies say something else.
+
+    Attributes:
+        old: What the old policy says.
+        new: What the new one says.
+        changed: What differs: `verdict`, `strength`, `certainty`, `reason`, `labels`.
+    """
+
+    old: Decision
+    new: Decision
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference(Tabled):
+    """What changes from one policy to another; made by `diff`.
+
+    Attributes:
+        calls: How many calls were tried.
+        changed: The calls about which the two say something else.
+        removed: Rules, changes of labels, priorities and names that only the old one has.
+        added: Those that only the new one has.
+        presets: Built-in policies that differ, in words.
+        is_reordered: Whether the rules that both have stand in another order.
+    """
+
+    calls: int
+    changed: tuple[ChangedCall, ...]
+    removed: tuple[ExplainedRule, ...]
+    added: tuple[ExplainedRule, ...]
+    presets: tuple[str, ...]
+    is_reordered: bool
+
+    @property
+    def is_none(self) -> bool:
+        """Whether nothing differs, neither rules nor what they say about these calls."""
+        rules = self.removed or self.added or self.presets or self.is_reordered
+        return not self.changed and not rules
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain data, fit for JSON."""
+        return {
+            "calls": self.calls,
+            "changed": [
+                {
+                    "number": one.new.number,
+                    "id": one.new.trial.id,
+                    "tool": one.new.call.tool,
+                    "changed": list(one.changed),
+                    "old": verdict_json(one.old.verdict),
+                    "new": verdict_json(one.new.verdict),
+                }
+                for one in self.changed
+            ],
+            "removed": [rule.to_json() for rule in self.removed],
+            "added": [rule.to_json() for rule in self.added],
+            "presets": list(self.presets),
+            "is_reordered": self.is_reordered,
+        }
+
+    @override
+    def table(self) -> Table:
+        """It as a table: calls in the colour of their new verdict, then rules."""
+        rows = [
+            *(_call_row(one) for one in self.changed),
+            *(_rule_row(rule, is_new=False) for rule in self.removed),
+            *(_rule_row(rule, is_new=True) for rule in self.added),
+        ]
+        rules = len(self.removed) + len(self.added)
+        return Table(
+            f"{len(self.changed)} of {self.calls} calls and {rules} rules differ",
+            ("What", "Old", "New", "Differs in"),
+            tuple(rows),
+            tuple(self._notes()),
+            (*(tone(one.new.verdict) for one in self.changed), *_NO_TONE * rules),
+        )
+
+    def _notes(self) -> Iterator[str]:
+        yield from self.presets
+        if self.is_reordered:
+            yield "The rules that both have stand in another order."
+
+
+def _call_row(one: ChangedCall) -> Row:
+    name = f"call {one.new.number}: {one.new.call.tool}"
+    return ((name,), _side(one.old.verdict), _side(one.new.verdict), one.changed)
+
+
+def _side(verdict: Verdict | None) -> tuple[str, ...]:
+    sure = "" if verdict is None or verdict.certain else ", uncertain"
+    return (f"{verdict_word(verdict)}{sure}", *rules_cell(verdict))
+
+
+def _rule_row(rule: ExplainedRule, *, is_new: bool) -> Row:
+    told = (f"line {rule.line}", *rule.cell())
+    what = f"{rule.kind} of {rule.tool}" if rule.tool else rule.kind
+    return ((what,), () if is_new else told, told if is_new else (), ("only here",))
+
+
+def diff(
+    old: AnyPolicy, new: AnyPolicy, calls: Iterable[Given] = (), *, session: Labels = _NO_LABELS
+) -> Difference:
+    """Compare two policies: their rules, and what they say about calls.
+
+    Args:
+        old: The policy before; as for `simulate`.
+        new: The policy after.
+        calls: As for `simulate`: one session under each of them.
+        session: The session's labels before the first call.
+
+    Returns:
+        What differs. Comments, positions and white space do not count, nor does it whether `must`
+        is written `hard`.
+
+    Raises:
+        UsageError: For calls that cannot be tried, or what is no policy.
+        PolicySyntaxError: If a text is no SQRT policy.
+
+    Example:
+        ```python
+        from langchain_sequrity.sqrt import diff
+
+        found = diff(
+            'tool "pay" { must deny when amount.value in {int 100..}; }',
+            'tool "pay" { must deny when amount.value in {int 500..}; }',
+            [{"tool": "pay", "arguments": {"amount": 200}}],
+        )
+        assert found.changed[0].changed == ("verdict", "strength", "reason")
+        assert [rule.kind for rule in found.removed] == ["must deny"]
+        ```
+    """
+    before, after = engine_of(old), engine_of(new)
+    trials = read_trials(calls)
+    sides = zip(run(before, trials, session), run(after, trials, session), strict=True)
+    compared = (ChangedCall(one, other, tuple(_changes(one, other))) for one, other in sides)
+    rules, others = _rules(before), _rules(after)
+    shapes, other_shapes = [shape for shape, _ in rules], [shape for shape, _ in others]
+    return Difference(
+        len(trials),
+        tuple(one for one in compared if one.changed),
+        tuple(_only_in(rules, other_shapes)),
+        tuple(_only_in(others, shapes)),
+        tuple(_preset_changes(before.presets, after.presets)),
+        _in_common(shapes, other_shapes) != _in_common(other_shapes, shapes),
+    )
+
+
+# Calls
+
+
+def _changes(old: Decision, new: Decision) -> Iterator[str]:
+    before, after = old.verdict, new.verdict
+    if before is None or after is None:
+        if before is not after:
+            yield "verdict"
+        return
+    if before.allowed != after.allowed:
+        yield "verdict"
+    if before.strength != after.strength:
+        yield "strength"
+    if before.certain != after.certain:
+        yield "certainty"
+    if list(map(_said, before.reasons)) != list(map(_said, after.reasons)):
+        yield "reason"
+    labels = (old.result_labels, old.session_after)
+    if before.allowed == after.allowed and labels != (new.result_labels, new.session_after):
+        yield "labels"
+
+
+def _said(reason: Reason) -> tuple[Hashable, ...]:
+    """A reason without its place, which moves whenever a line is added above."""
+    rule = " ".join(reason.rule.split())
+    return (rule, reason.description, reason.strength, reason.verdict, reason.certain, reason.unmet)
+
+
+# Rules
+
+_Shape = Hashable
+_UNSEEN = {"at", "doc", "bare"}
+
+
+def _rules(engine: Engine) -> list[tuple[_Shape, Listed]]:
+    found = (one for node in engine.policy.declarations for one in listed(node))
+    return [
+        ((one.kind, _shape(one.tool), one.one_liner and one.priority, _shape(one.node)), one)
+        for one in found
+    ]
+
+
+def _shape(node: Any) -> _Shape:
+    """A node without comments and positions. Numbers keep their type: 1 and 1.0 may differ."""
+    if isinstance(node, tuple):
+        return tuple(map(_shape, node))
+    if not is_dataclass(node):
+        return type(node).__name__, node
+    unseen = _UNSEEN | {"text"} if isinstance(node, CheckRule) else _UNSEEN
+    names = [one.name for one in fields(node) if one.name not in unseen]
+    return type(node).__name__, *(_shape(getattr(node, name)) for name in names)
+
+
+def _only_in(
+    rules: Iterable[tuple[_Shape, Listed]], others: Iterable[_Shape]
+) -> Iterator[ExplainedRule]:
+    left = Counter(others)
+    for shape, one in rules:
+        if left[shape]:
+            left[shape] -= 1
+        else:
+            yield explained(one)
+
+
+def _in_common(shapes: Iterable[_Shape], others: Iterable[_Shape]) -> list[_Shape]:
+    """What the others have as well, in order."""
+    left = Counter(others)
+    common = []
+    for shape in shapes:
+        if left[shape]:
+            left[shape] -= 1
+            common.append(shape)
+    return common
+
+
+def _preset_changes(old: Presets, new: Presets) -> Iterator[str]:
+    for one in fields(Presets):
+        before, after = getattr(old, one.name), getattr(new, one.name)
+        if before != after:
+            yield f"The preset `{one.name}` was {before} and is {after}."

@@ -1,0 +1,290 @@
+"""Policy generation: a description and tools go out, a policy in SQRT comes back.
+
+The body says in `type` in which format its tools are written; that format's own functions translate
+them. See `docs/protocol.md`, Policy generation.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, NoReturn
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.sqrt.checking import INTERNAL_TOOLS
+from langchain_sequrity.wire import checks
+from langchain_sequrity.wire.chat_completions import from_client as chat_reader
+from langchain_sequrity.wire.chat_completions import to_server as chat_writer
+from langchain_sequrity.wire.exchange import Reply
+from langchain_sequrity.wire.messages import from_client as messages_reader
+from langchain_sequrity.wire.messages import params as messages_writer
+from langchain_sequrity.wire.reply_body import error_inside, refuse
+from langchain_sequrity.wire.responses import from_client as responses_reader
+from langchain_sequrity.wire.responses import params as responses_writer
+from langchain_sequrity.wire.routes import Provider, policy_route
+
+Variant = Literal[
+    "oai_chat_completion",
+    "openrouter_chat_completion",
+    "anthropic_messages",
+    "sequrity_azure_chat_completion",
+    "sequrity_azure_responses",
+    "oai_responses",
+]
+
+DEFAULT_RETRIES = 3
+_LANGUAGES = ("sqrt",)
+_FIELDS = (
+    "type",
+    "model",
+    "description",
+    "policy_lang",
+    "n_retries",
+    "internal_tool_names",
+    "tools",
+)
+
+Tools = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRequest:
+    """What a policy is asked for.
+
+    Attributes:
+        variant: The format that the tools are written in, with the provider of the model.
+        model: The model that is to write the policy.
+        description: What the policy is for, in prose.
+        tools: Function tools in the neutral form (`ChatRequest.tools`).
+        n_retries: New attempts after one that failed.
+        internal_tool_names: The service's own tools that the policy is for, too.
+    """
+
+    variant: Variant
+    model: str
+    description: str
+    tools: Tools = field(default_factory=list)
+    n_retries: int = DEFAULT_RETRIES
+    internal_tool_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyReply:
+    """A generated policy. It is a proposal: nothing has checked that it means what was asked for.
+
+    Attributes:
+        text: The policy in SQRT.
+        usage: Token counts by name, such as `total_tokens`.
+    """
+
+    text: str
+    usage: dict[str, int] = field(default_factory=dict)
+
+
+class _Dialect(NamedTuple):
+    """A format's way with tools."""
+
+    write: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    read: Callable[[Mapping[str, Any]], tuple[Tools, Tools]]
+
+
+class _Row(NamedTuple):
+    providers: tuple[Provider | None, ...]
+    dialect: _Dialect
+    is_responses: bool = False
+
+
+_CHAT = _Dialect(chat_writer.write_tool, chat_reader.read_tools)
+_MESSAGES = _Dialect(messages_writer.write_tool, messages_reader.read_tools)
+_RESPONSES = _Dialect(responses_writer.write_tool, responses_reader.read_tools)
+
+# `oai_responses` has no row: the service does not support it yet (`docs/protocol.md`).
+_ROWS: Mapping[Variant, _Row] = {
+    "oai_chat_completion": _Row(("openai",), _CHAT),
+    "openrouter_chat_completion": _Row((None, "openrouter"), _CHAT),
+    "anthropic_messages": _Row(("anthropic",), _MESSAGES),
+    "sequrity_azure_chat_completion": _Row(("sequrity_azure",), _CHAT),
+    "sequrity_azure_responses": _Row(("sequrity_azure",), _RESPONSES, is_responses=True),
+}
+
+
+# Which variant
+
+
+def variants_at(provider: Provider | None) -> tuple[Variant, ...]:
+    """The variants that a provider's path is for; `None` stands for the path without a provider."""
+    return tuple(variant for variant, row in _ROWS.items() if provider in row.providers)
+
+
+def variant_of(provider: str | None, *, responses: bool = False) -> Variant:
+    """Choose the variant for a provider.
+
+    Args:
+        provider: Provider segment, or `None` for the service's default provider.
+        responses: Whether the tools are to be written as Responses has them.
+
+    Returns:
+        The variant.
+
+    Raises:
+        UsageError: For a provider that generates no policies, or none from tools in this format.
+    """
+    for variant in variants_at(policy_route(provider).provider):
+        if _ROWS[variant].is_responses == responses:
+            return variant
+    msg = (
+        f"Provider `{provider}` does not generate policies from tools in the Responses format. Use "
+        "`sequrity_azure`, or leave that format out: a policy does not depend on it."
+    )
+    raise UsageError(msg)
+
+
+# The client's side
+
+
+def write_request(request: PolicyRequest) -> dict[str, Any]:
+    """Build the body of a request.
+
+    Args:
+        request: What is asked for.
+
+    Returns:
+        The body as JSON-ready objects.
+
+    Raises:
+        UsageError: For a variant that the service does not support, and other values that it would
+            refuse.
+    """
+    row = _ROWS.get(request.variant)
+    if row is None:
+        msg = f"The service does not take `{request.variant}`. Use one of {_named(_ROWS)}."
+        raise UsageError(msg)
+    _check_retries(request.n_retries)
+    _check_internal(request.internal_tool_names)
+    return {
+        "type": request.variant,
+        "model": request.model,
+        "description": request.description,
+        "policy_lang": "sqrt",
+        "n_retries": request.n_retries,
+        "internal_tool_names": list(request.internal_tool_names),
+        "tools": [row.dialect.write(tool) for tool in request.tools],
+    }
+
+
+def _check_retries(number: int) -> None:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        msg = f"`n_retries` is an integer of at least 0; got {number!r}."
+        raise UsageError(msg)
+
+
+def _check_internal(names: tuple[str, ...]) -> None:
+    unknown = [name for name in names if name not in INTERNAL_TOOLS]
+    if unknown:
+        msg = f"`{unknown[0]}` is no internal tool. Use any of {_named(INTERNAL_TOOLS)}."
+        raise UsageError(msg)
+
+
+def _named(names: Any) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def read_reply(body: Any, reply: Reply | None = None) -> PolicyReply:
+    """Read the body of a reply.
+
+    Args:
+        body: The parsed JSON.
+        reply: The head of the reply, for what an error says of it.
+
+    Returns:
+        The policy, and what it took. Fields and counts that are not known are left aside.
+
+    Raises:
+        BadReply: If it is none.
+        StatusError: For an error object inside a good reply.
+    """
+    reply = Reply(200, {}) if reply is None else reply
+    if not isinstance(body, dict):
+        _refuse(body, reply)
+    text, usage = body.get("policies"), body.get("usage", {})
+    if text is None and body.get("error"):
+        raise error_inside(body, reply)
+    if not isinstance(text, str) or not isinstance(usage, dict):
+        _refuse(body, reply)
+    return PolicyReply(text, {name: count for name, count in usage.items() if type(count) is int})
+
+
+def _refuse(body: Any, reply: Reply) -> NoReturn:
+    refuse("a policy with `policies` and `usage`", body, reply)
+
+
+# The server's side
+
+
+def read_request(body: Any) -> PolicyRequest:
+    """Check and read the body of a request.
+
+    Args:
+        body: The parsed JSON.
+
+    Returns:
+        What is asked for. Tools of Responses that the service would run itself are left out: a
+        policy does not see their calls.
+
+    Raises:
+        InvalidRequest: With `status` 422 or 400 and `body={"detail": …}`.
+    """
+    checks.an_object(body, ("body",))
+    variant = _variant(body.get("type"))
+    for key in body:
+        if key not in _FIELDS:
+            checks.unknown((key,), f"no other fields than {_named(_FIELDS)}", body[key])
+    checks.one_of(body, "policy_lang", _LANGUAGES)
+    internal = checks.strings(body, "internal_tool_names")
+    for index, name in enumerate(internal):
+        if name not in INTERNAL_TOOLS:
+            checks.unknown(("internal_tool_names", index), f"any of {_named(INTERNAL_TOOLS)}", name)
+    row = _ROWS[variant]
+    tools, others = row.dialect.read(body)
+    if others and not row.is_responses:  # only there tools are free-form
+        where = ("tools", body["tools"].index(others[0]), "type")
+        checks.unknown(where, "`custom`, or none", others[0]["type"])
+    for index, tool in enumerate(tools):
+        _check_function(tool["function"], ("tools", index))
+    return PolicyRequest(
+        variant=variant,
+        model=checks.text(body, "model", ()),
+        description=checks.text(body, "description", ()),
+        tools=tools,
+        n_retries=_retries(body),
+        internal_tool_names=tuple(internal),
+    )
+
+
+def _variant(sent: Any) -> Variant:
+    found = next((variant for variant in _ROWS if variant == sent), None)
+    if found is None:
+        # Named in the SDK, but "not yet supported by the server" (`docs/protocol.md`).
+        besides = " (`oai_responses` is not supported yet)" if sent == "oai_responses" else ""
+        checks.unknown(("type",), f"one of {_named(_ROWS)}{besides}", sent)
+    return found
+
+
+def _check_function(function: Mapping[str, Any], where: checks.Where) -> None:
+    """Formats pass on what a model is to read; a policy is made of it."""
+    checks.optional(function, "description", str, where)
+    checks.an_object(
+        (function.get("parameters") or {}).get("properties", {}), (*where, "properties")
+    )
+
+
+def _retries(body: Mapping[str, Any]) -> int:
+    found: int | None = checks.optional(body, "n_retries", int)
+    if found is None:
+        return DEFAULT_RETRIES
+    if isinstance(found, bool) or found < 0:
+        checks.unknown(("n_retries",), "an integer of at least 0", found)
+    return found
+
+
+def write_reply(reply: PolicyReply) -> dict[str, Any]:
+    """Build the body of a reply."""
+    return {"policies": reply.text, "usage": dict(reply.usage)}

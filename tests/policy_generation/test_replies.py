@@ -1,0 +1,285 @@
+"""What comes of a reply: a policy that was checked, with its warnings, or an error that shows why not."""
+
+import pickle
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import ToolException
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from langchain_sequrity import PolicyHeader
+from langchain_sequrity.display import plain
+from langchain_sequrity.errors import (
+    AuthenticationFailed,
+    BadReply,
+    ContextTooLong,
+    InvalidRequest,
+    RateLimited,
+    SequrityError,
+    ServerFailed,
+)
+from langchain_sequrity.policy_generation import (
+    BadPolicy,
+    NoPolicy,
+    PolicyGenTool,
+    PolicyProposal,
+    PolicyWarning,
+)
+from langchain_sequrity.policy_generation.proposal import proposed
+from langchain_sequrity.sqrt import check, parse
+from langchain_sequrity.wire.policy_generation import PolicyReply
+from tests.policy_generation.conftest import Generate
+from tests.policy_generation.service import POLICY, SURPRISING, USAGE, Service, send_mail
+
+Make = Callable[..., Any]
+Invoke = Callable[[PolicyGenTool, Any], Any]
+CALL = {"type": "tool_call", "name": "generate_policy", "id": "c1", "args": {"description": "x"}}
+
+
+# A policy that can be used
+
+
+def test_people_get_a_header_that_a_model_takes(make: Make, generate: Generate) -> None:
+    policy = generate(PolicyGenTool(make(), [send_mail]), "Nothing from the web.")
+    assert policy == PolicyHeader.from_sqrt(POLICY)
+    assert make(policy=policy).policy == policy
+
+
+def test_agents_get_the_text_and_with_it_what_it_says(make: Make, invoke: Invoke) -> None:
+    made = PolicyGenTool(make(), [send_mail])
+    assert invoke(made, "Nothing from the web.") == POLICY
+    assert invoke(made, {"description": "Nothing from the web."}) == POLICY
+    message = invoke(made, CALL)
+    assert isinstance(message, ToolMessage)
+    assert (message.content, message.status) == (POLICY, "success")
+    assert message.artifact == PolicyProposal(POLICY, (), USAGE)
+    assert message.artifact.policy == parse(POLICY)
+    assert message.artifact.header == PolicyHeader.from_sqrt(POLICY)
+
+
+def test_what_may_surprise_is_a_warning_to_people(
+    service: Service, make: Make, generate: Generate
+) -> None:
+    service.answer(SURPRISING)
+    with pytest.warns(PolicyWarning, match="line 1, column 20: This rule decides nothing") as seen:
+        policy = generate(PolicyGenTool(make(), [send_mail]), "x")
+    assert policy == PolicyHeader.from_sqrt(SURPRISING)
+    assert len(seen) == 1
+
+
+def test_a_warning_names_the_line_that_asked(service: Service, make: Make) -> None:
+    service.answer(SURPRISING)
+    with pytest.warns(PolicyWarning) as seen:
+        PolicyGenTool(make(), [send_mail]).generate("x")
+    assert seen[0].filename == __file__
+
+
+async def test_a_warning_names_the_line_that_awaited(service: Service, make: Make) -> None:
+    service.answer(SURPRISING)
+    with pytest.warns(PolicyWarning) as seen:
+        await PolicyGenTool(make(), [send_mail]).agenerate("x")
+    assert seen[0].filename == __file__
+
+
+def test_what_may_surprise_is_a_comment_to_models(
+    service: Service, make: Make, invoke: Invoke
+) -> None:
+    service.answer(SURPRISING)
+    message = invoke(PolicyGenTool(make(), [send_mail]), CALL)
+    text, comment = message.content.split("\n\n")
+    assert text == SURPRISING
+    assert comment.startswith("// Warning: line 1, column 20: This rule decides nothing")
+    assert parse(message.content).declarations == parse(SURPRISING).declarations
+    (finding,) = message.artifact.findings
+    assert (finding.severity, finding.line, finding.column) == ("warning", 1, 20)
+
+
+def test_a_proposal_can_be_had_with_its_cost_and_without_python_warnings(
+    service: Service, make: Make
+) -> None:
+    service.answer(SURPRISING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        proposal = PolicyGenTool(make(), [send_mail]).propose("x")
+    assert proposal.usage == USAGE
+    assert len(proposal.warnings) == 1
+
+
+@pytest.mark.parametrize("modules", [True, None], ids=["loose", "strict"])
+def test_the_artifact_is_plain_data_after_a_checkpoint(
+    service: Service, make: Make, modules: Any
+) -> None:
+    service.answer(SURPRISING)
+    message = PolicyGenTool(make(), [send_mail]).invoke(CALL)
+    serde = JsonPlusSerializer(allowed_msgpack_modules=modules)
+    kept = serde.loads_typed(serde.dumps_typed(message))
+    assert kept.content == message.content
+    assert kept.artifact["text"] == SURPRISING
+    assert kept.artifact["usage"] == USAGE
+    assert kept.artifact["findings"][0]["line"] == 1
+    assert pickle.loads(pickle.dumps(message)) == message
+
+
+def test_unknown_fields_of_a_reply_are_left_aside(service: Service, make: Make) -> None:
+    usage = {**USAGE, "cost": 0.5, "details": {}}
+    service.answer(body={"policies": POLICY, "usage": usage, "version": 2})
+    assert PolicyGenTool(make(), [send_mail]).propose("x").usage == USAGE
+
+
+# A policy that cannot
+
+BAD = [
+    ('tool "send_mail" { must dney always; }', ["line 1, column 25", "^"]),
+    ('tool "send_mial" { must deny always; }', ["There is no tool `send_mial`", "line 1, column 6",
+     '  tool "send_mial" { must deny always; }\n       ^', "Did you mean `send_mail`?"]),
+    ('// one\ntool "send_mail" { must deny when subject.value == "x"; }',
+     ["`send_mail` has no argument `subject`", "line 2, column 35", "^"]),
+    ('tool r"read_.*" { must deny always; }', ["No tool matches `read_.*`", "^"]),
+    ("I cannot help with that.", ["line 1, column 1", "^"]),
+    ("```\n" + POLICY + "```", ["line 1, column 1"]),
+    ("", ["no rule"]),
+    ("// nothing to forbid", ["no rule"]),
+    ('let web = {"web"};', ["no rule"]),
+    ('tool "send_mail" { }', ["no rule"]),
+    (POLICY + "// " + "x" * 70_000, ["65536"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "parts"), BAD)
+def test_a_policy_that_protects_nothing_is_never_handed_out(
+    service: Service, make: Make, generate: Generate, invoke: Invoke, text: str, parts: list[str]
+) -> None:
+    service.answer(text)
+    made = PolicyGenTool(make(), [send_mail])
+    for ask in (lambda: generate(made, "x"), lambda: made.propose("x"), lambda: invoke(made, CALL)):
+        with pytest.raises(BadPolicy) as caught:
+            ask()
+        assert [part for part in parts if part not in str(caught.value)] == []
+        assert caught.value.text == text
+        assert (caught.value.status, caught.value.request_id) == (200, "q1")
+    assert len(service.requests) == 3  # the service has tried again already
+
+
+def test_an_error_in_a_policy_is_one_of_the_package_and_one_of_langchains_tools() -> None:
+    assert issubclass(BadPolicy, BadReply)
+    assert issubclass(BadPolicy, ToolException)
+    error = BadPolicy("no", text="x", request_id="q1")
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.text, again.request_id) == ("no", "x", "q1")
+
+
+def _text_of(error: ToolException) -> str:
+    assert isinstance(error, BadPolicy)
+    return error.text
+
+
+@pytest.mark.parametrize(
+    ("handle", "said"),
+    [(True, "There is no tool `send_mial`"), ("Sorry.", "Sorry."), (_text_of, "send_mial")],
+)  # fmt: skip
+def test_an_agent_may_read_what_was_wrong(
+    service: Service, make: Make, invoke: Invoke, handle: Any, said: str
+) -> None:
+    service.answer('tool "send_mial" { must deny always; }')
+    message = invoke(PolicyGenTool(make(), [send_mail], handle_tool_error=handle), CALL)
+    assert message.status == "error"
+    assert said in message.content
+    assert message.artifact is None
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_refusal_is_for_an_agent_to_read_and_an_error_of_the_request_all_the_same(
+    service: Service, make: Make, generate: Generate, invoke: Invoke, status: int
+) -> None:
+    service.answer(status=status, body={"detail": "Nothing valid came of 4 attempts."})
+    made = PolicyGenTool(make(), [send_mail], handle_tool_error=True)
+    with pytest.raises(NoPolicy, match="Nothing valid came of 4 attempts") as caught:
+        generate(made, "x")
+    assert isinstance(caught.value, InvalidRequest)
+    assert (caught.value.status, caught.value.request_id) == (status, "q1")
+    assert caught.value.body == {"detail": "Nothing valid came of 4 attempts."}
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    message = invoke(made, CALL)
+    assert message.status == "error"
+    assert "Nothing valid came of 4 attempts" in message.content
+
+
+def test_many_errors_are_not_all_shown(service: Service, make: Make) -> None:
+    service.answer("\n".join(f'tool "t{i}" {{ must deny always; }}' for i in range(9)))
+    with pytest.raises(BadPolicy, match=r"\(4 more\)"):
+        PolicyGenTool(make(), [send_mail]).generate("x")
+
+
+# Replies that are none
+
+BAD_REPLIES: list[tuple[int, Any, type[Exception]]] = [
+    (200, b"not JSON", BadReply),
+    (200, b"[]", BadReply),
+    (200, {}, BadReply),
+    (200, {"policies": None, "usage": {}}, BadReply),
+    (200, {"policies": [POLICY], "usage": {}}, BadReply),
+    (200, {"policies": POLICY, "usage": []}, BadReply),
+    (200, {"error": {"message": "Slow down.", "code": 429}}, SequrityError),
+    (401, {"detail": "Bad key."}, AuthenticationFailed),
+    (400, {"error": {"message": "Too long.", "code": "context_length_exceeded"}}, ContextTooLong),
+    (429, {"detail": "Slow down."}, RateLimited),
+    (500, {"detail": "No policy after 3 attempts."}, ServerFailed),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "kind"), BAD_REPLIES)
+def test_other_failures_are_those_of_any_call_and_not_for_a_model_to_read(
+    service: Service, make: Make, generate: Generate, invoke: Invoke,
+    status: int, body: Any, kind: type[Exception],
+) -> None:  # fmt: skip
+    service.answer(status=status, body=body)
+    made = PolicyGenTool(make(), [send_mail], handle_tool_error=True)
+    asks: list[Callable[[], Any]] = [lambda: generate(made, "x"), lambda: invoke(made, CALL)]
+    for ask in asks:
+        with pytest.raises(kind) as caught:
+            ask()
+        assert not isinstance(caught.value, ToolException)
+
+
+# Any text
+
+PIECES = ["tool", '"send_mail"', '"send_mial"', "{", "}", "must", "should", "allow", "deny", "when",
+          "always", ";", "text.tags", "txt.tags", "overlaps", '{"web"}', "// note", "/// doc", "\n",
+          "*/", "->", "@tags", "|=", 'r"("', "\x1b[31m", "\u202e"]  # fmt: skip
+TOOLS = [
+    {
+        "type": "function",
+        "function": {"name": "send_mail", "parameters": {"properties": {"to": {}, "text": {}}}},
+    }
+]
+RULES = st.sampled_from(
+    ["must deny always;", "should allow always;", 'must deny when text.tags overlaps {"web"};',
+     'must allow when to.value == "x";', 'should deny when text.value in {str matching "("};']
+)  # fmt: skip
+TEXTS = (
+    st.text()
+    | st.lists(st.sampled_from(PIECES)).map(" ".join)
+    | st.lists(RULES).map(lambda rules: f'tool "send_mail" {{ {" ".join(rules)} }} // end')
+)
+
+
+@given(TEXTS)
+def test_any_text_is_a_policy_without_errors_or_an_error_that_can_be_shown(text: str) -> None:
+    found = check(text, TOOLS)
+    reply = PolicyReply(text, {})
+    try:
+        proposal = proposed(reply, TOOLS)
+    except BadPolicy as error:
+        shown = str(error)
+    else:
+        shown = proposal.content[len(text.rstrip()) :].strip()
+        assert "error" not in {one.severity for one in found}
+        assert proposal.header == PolicyHeader.from_sqrt(text)
+        assert parse(proposal.content).declarations == parse(text).declarations
+        assert len(proposal.warnings) == len(found)
+    assert plain(shown, limit=max(len(shown), 1), lines=True) == shown

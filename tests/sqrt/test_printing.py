@@ -1,0 +1,126 @@
+"""Nodes are written as a text that says the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sequrity.sqrt import validate  # type: ignore[import-untyped]
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.sqrt import Policy, parse
+from langchain_sequrity.sqrt.cursor import MAX_DEPTH
+from langchain_sequrity.sqrt.nodes import (
+    Binding,
+    Members,
+    Name,
+    Not,
+    Position,
+    Predicate,
+    Same,
+    Text,
+    Value,
+)
+from langchain_sequrity.sqrt.text.formatting import format_policy
+from langchain_sequrity.sqrt.text.printing import printed
+from tests.sqrt.generate import Generator
+from tests.sqrt.meaning import meaning
+
+CASES = json.loads((Path(__file__).parent / "cases.json").read_text(encoding="utf-8"))["valid"]
+AT = Position(1, 1)
+
+
+def _assert_same(text: str) -> None:
+    policy = parse(text)
+    written = printed(policy)
+    assert meaning(written) == meaning(policy)
+    assert format_policy(written) == written
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["what"])
+def test_valid_cases_are_written_for_us_and_for_the_vendor(case: dict[str, Any]) -> None:
+    _assert_same(case["code"])
+    assert validate(printed(parse(case["code"])))
+
+
+def test_random_policies_are_written() -> None:
+    for number in range(1_000):
+        generator = Generator(("printed", number))
+        _assert_same(generator.spaced([*generator.policy(), *generator.policy()]))
+
+
+def test_random_policies_are_written_for_the_vendor() -> None:
+    for number in range(60):
+        generator = Generator(("for the vendor", number))
+        text = printed(parse(generator.spaced(generator.policy())))
+        assert validate(text), text
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("((p)) and (q or r) and (s and t)", "p and (q or r) and (s and t)"),
+        ("not (p and q) or not (not (r))", "not (p and q) or not not r"),
+        ("(p and q) or (r)", "p and q or r"),
+        ("a.tags overlaps ((b | c) & d)", "a.tags overlaps (b | c) & d"),
+        ("a.tags overlaps b | c & d", "a.tags overlaps b | c & d"),
+        ("a.tags overlaps (b & c) | d", "a.tags overlaps (b & c) | d"),
+        ("a.tags overlaps (b minus (c xor d))", "a.tags overlaps b - (c ^ d)"),
+        ("a.tags overlaps ((b with 1) without 2)", "a.tags overlaps (b with 1) without 2"),
+        ("a.value in {float 0.00000001..100000000000000000000000.0}", None),
+        ("a.value in {int 1..1, int 1..1.0}", "a.value in {int 1, int 1..1.0}"),
+        ("union of tags from args is empty", "@args.tags is empty"),
+        ("not and and and and not or not or", None),
+    ],
+)
+def test_parentheses_stand_where_they_are_needed(written: str, kept: str | None) -> None:
+    policy = parse(f'tool "x" {{ must deny when {written}; }}')
+    assert printed(policy) == f'tool "x" {{\n    must deny when {kept or written};\n}}\n'
+    assert meaning(printed(policy)) == meaning(policy)
+
+
+def test_kinds_of_declarations_stand_apart_and_doc_comments_stay() -> None:
+    text = '/// a\n/// b\nlet x = {};let y = {};///c\ntool "t" [3] -> session @tags = x;tool "u" {}'
+    assert printed(parse(text)) == (
+        "/// a\n/// b\nlet x = {};\nlet y = {};\n\n"
+        '/// c\ntool "t" [3] -> session after @tags = x;\n\ntool "u" {}\n'
+    )
+
+
+def test_nothing_is_written_as_nothing() -> None:
+    assert printed(Policy((), "")) == ""
+
+
+HOSTILE: list[Predicate | Members] = [
+    Name('x; tool "t" { must allow always; } let z = p', AT),
+    Same(Value("arg", "a.value == 1 or b", AT), Value("arg", "c", AT), AT),
+    Members((Text('x"}; let y = {"', "plain", AT),), AT),
+    Members((Text("x\\", "matching", AT),), AT),
+]
+
+
+@pytest.mark.parametrize("node", HOSTILE)
+def test_nodes_that_nobody_read_cannot_say_more_than_they_are(node: Predicate | Members) -> None:
+    with pytest.raises(UsageError, match=r"SQRT|quotes"):
+        printed(Policy((Binding("ok", node, "", AT),), ""))
+
+
+def test_a_name_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="`a b` cannot be named"):
+        printed(Policy((Binding("a b", Members((), AT), "", AT),), ""))
+
+
+def test_a_doc_comment_cannot_become_a_rule() -> None:
+    policy = Policy((Binding("x", Members((), AT), 'a\nlet y = {"evil"};', AT),), "")
+    assert [node.name for node in parse(printed(policy)).declarations] == ["x"]  # type: ignore[union-attr]
+
+
+def test_what_is_nested_too_deeply_is_refused_with_advice() -> None:
+    node: Predicate = Name("p", AT)
+    for _ in range(MAX_DEPTH):
+        node = Not(node, AT)
+    assert "not not p" in printed(Policy((Binding("x", node, "", AT),), ""))
+    for _ in range(5_000):
+        node = Not(node, AT)
+    with pytest.raises(UsageError, match=r"nested more than 50 deep.*`let`"):
+        printed(Policy((Binding("x", node, "", AT),), ""))

@@ -1,0 +1,342 @@
+"""`simulate`: calls of one session under a policy, without tool, model or server."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.headers import PolicyHeader
+from langchain_sequrity.sqrt import Argument, Call, Presets, compile_policy, parse
+from langchain_sequrity.sqrt.trying.simulation import Decision, Simulation, simulate
+from langchain_sequrity.sqrt.trying.trials import Trial
+from tests.showing import CORPUS, assert_shown_safely, on_rich
+from tests.sqrt.calls import given, labels
+
+Json = dict[str, Any]
+POLICY = """
+tool "read" { result { @tags |= {"mail"}; @consumers = {"ada"}; } }
+tool "send" {
+    /// mails stay here
+    must deny when text.tags overlaps {"mail"};
+    should allow always;
+}
+tool "try" {
+    must deny when "tried_2" in @session.tags;
+    session before {
+        when "tried_1" in @tags { @tags |= {"tried_2"}; }
+        @tags |= {"tried_1"};
+    }
+}
+"""
+MAIL: Json = {"tool": "read", "id": "mail", "result": "Hi"}
+SEND: Json = {"tool": "send", "arguments": {"text": "Hi"}, "uses": {"text": ["mail"]}}
+
+
+def words(simulation: Simulation) -> list[str]:
+    return [
+        one.verdict.final_verdict if one.verdict else "not reached" for one in simulation.decisions
+    ]
+
+
+def one(policy: Any, call: Any, **options: Any) -> Decision:
+    (decision,) = simulate(policy, [call], **options)
+    return decision
+
+
+# What is decided
+
+
+def test_labels_of_a_result_reach_the_calls_that_use_it() -> None:
+    read, sent, other = simulate(POLICY, [MAIL, SEND, {"tool": "send", "arguments": {"text": "x"}}])
+    assert read.allowed
+    assert read.result_labels == labels({"mail", "__non_executable"}, consumers={"ada"})
+    assert sent.call.arguments["text"].labels == read.result_labels
+    assert (sent.allowed, sent.denied, sent.result_labels) == (False, True, None)
+    assert sent.verdict is not None
+    (reason,) = sent.verdict.reasons
+    assert (reason.description, reason.at) == ("mails stay here", (5, 5))
+    assert other.allowed
+
+
+def test_a_denied_call_keeps_what_it_changed_of_the_session_before() -> None:
+    simulation = simulate(POLICY, [{"tool": "try"}] * 3)
+    assert words(simulation) == ["soft_allowed", "hard_denied", "hard_denied"]
+    assert [d.session_before.tags for d in simulation] == [
+        set(),
+        {"tried_1"},
+        {"tried_1", "tried_2"},
+    ]
+    assert simulation[-1].session_after.tags == {"tried_1", "tried_2"}
+
+
+def test_a_session_can_have_labels_from_the_start() -> None:
+    session = labels({"tried_1"})
+    assert one(POLICY, {"tool": "try"}, session=session).denied
+
+
+def test_what_is_made_from_a_denied_call_is_not_reached_and_changes_nothing() -> None:
+    calls = [
+        MAIL,
+        {**SEND, "id": "sent"},
+        {"tool": "try", "arguments": {"a": 1}, "uses": {"a": ["sent"]}, "id": "tried"},
+        {"tool": "read", "arguments": {"b": 1}, "uses": {"b": ["mail", "tried"]}},
+        {"tool": "try"},
+    ]
+    simulation = simulate(POLICY, calls)
+    assert words(simulation) == [
+        "soft_allowed", "hard_denied", "not reached", "not reached", "soft_allowed",
+    ]  # fmt: skip
+    assert [d.waits_for for d in simulation] == [(), (), ("sent",), ("tried",), ()]
+    skipped = simulation.not_reached[0]
+    assert (skipped.allowed, skipped.denied) == (False, False)
+    assert skipped.session_after == skipped.session_before
+    assert "no result of `sent`" in str(skipped)
+    assert "not reached" in simulation.text(200)
+
+
+@pytest.mark.parametrize(
+    ("combine", "tags"),
+    [("merge", {"own", "brought"}), ("replace", {"brought"}), ("ignore", {"own"})],
+)
+def test_labels_that_a_result_brings_combine_as_asked(combine: Any, tags: set[str]) -> None:
+    engine = compile_policy("", Presets(non_executable_memory=False))
+    trial = Trial(
+        "read", {"a": 1}, {"a": labels({"own"})}, result_labels=labels({"brought"}), combine=combine
+    )
+    found = one(engine, trial).result_labels
+    assert found is not None
+    assert found.tags == tags
+
+
+def test_an_argument_joins_its_own_labels_and_those_of_all_results_in_it() -> None:
+    calls = [
+        {"tool": "a", "id": "1", "result_labels": {"producers": ["p"], "consumers": ["x", "y"]}},
+        {"tool": "a", "id": "2", "result_labels": {"tags": ["t"], "consumers": ["y"]}},
+        {
+            "tool": "b",
+            "arguments": {"v": 0},
+            "uses": {"v": ["1", "2"]},
+            "labels": {"v": {"tags": ["own"]}},
+        },
+    ]
+    last = simulate("", calls)[-1]
+    expected = labels({"t", "own", "__non_executable"}, {"p"}, {"y"})
+    assert last.call.arguments["v"].labels == expected
+
+
+POLICIES: list[Callable[[str], Any]] = [str, parse, compile_policy, PolicyHeader.from_sqrt]
+
+
+@pytest.mark.parametrize("made", POLICIES)
+def test_a_policy_comes_in_any_form(made: Callable[[str], Any]) -> None:
+    assert words(simulate(made(POLICY), [MAIL, SEND])) == ["soft_allowed", "hard_denied"]
+
+
+def test_a_header_decides_by_its_own_presets() -> None:
+    header = PolicyHeader.from_sqrt("", default_allow=False, default_allow_enforcement_level="hard")
+    assert words(simulate(header, [{"tool": "a"}])) == ["hard_denied"]
+
+
+FORMS: list[Any] = [
+    Call("send", {"text": given("Hi", tags={"mail"})}),
+    Trial("send", {"text": "Hi"}, {"text": labels({"mail"})}),
+    {"tool": "send", "arguments": {"text": "Hi"}, "labels": {"text": {"tags": ["mail"]}}},
+    {"tool": "send", "arguments": {"text": "Hi"}, "labels": {"text": labels({"mail"})}},
+]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=["call", "trial", "json", "json with labels"])
+def test_a_call_comes_in_any_form(form: Any) -> None:
+    assert one(POLICY, form).call == FORMS[0]
+    assert one(POLICY, form).denied
+
+
+def test_labels_of_a_call_are_taken_as_they_are() -> None:
+    blocked = Call("parse_with_ai", {"query": given("?", tags={"__llm_blocked"})})
+    assert one("", blocked).denied
+
+
+def test_calls_may_come_one_by_one() -> None:
+    assert len(simulate(POLICY, iter([MAIL, SEND]))) == 2
+    assert simulate(POLICY, []).decisions == ()
+
+
+# What is refused
+
+BAD: list[tuple[Any, str]] = [
+    ("send", "Expected a list of calls to try, got a value of type `str`"),
+    ({"tool": "a"}, "Expected a list of calls"),
+    (Trial("a"), "Expected a list of calls"),
+    (7, "Expected a list of calls"),
+    ([{"tool": "a"}, 7], "Call 2: expected a `Trial`, a `Call` or a mapping, got a value of type `int`"),
+    ([{}], "Call 1: it names no `tool`"),
+    ([{"tool": ""}], "expected the name of a tool, got an empty one"),
+    ([{"tool": 7}], "expected the name of a tool, got a value of type `int`"),
+    ([Call("", {})], "expected the name of a tool"),
+    ([{"tool": "a", "argumnts": {}}], "Call 1: unknown key `argumnts`. Did you mean `arguments`?"),
+    ([{"tool": "a", "x": {}}], "unknown key `x`. Keys are `tool`, `arguments`"),
+    ([{"tool": "a", 7: {}}], "unknown key `7`"),
+    ([{"tool": "a", "arguments": []}], "Call 1 (`a`): expected `arguments` by name of argument, got a value of type `list`"),
+    ([{"tool": "a", "arguments": {1: 2}}], "names of arguments are texts, got a value of type `int`"),
+    ([{"tool": "a", "arguments": {"x": object()}}], "argument `x`: expected plain JSON data, got a value of type `object`"),
+    ([{"tool": "a", "arguments": {"x": (1,)}}], "got a value of type `tuple`"),
+    ([{"tool": "a", "arguments": {"x": [{"y": float("nan")}]}}], "got the number nan"),
+    ([{"tool": "a", "arguments": {"x": {1: 2}}}], "got a key that is a value of type `int`"),
+    ([Call("a", {"x": Argument({1})})], "Call 1 (`a`): argument `x`: expected plain JSON data, got a value of type `set`"),
+    ([{"tool": "a", "result": {1}}], "`result`: expected plain JSON data"),
+    ([{"tool": "a", "arguments": {"text": 1}, "labels": {"txt": {}}}], "`labels` names `txt`, which is no argument of it. Did you mean `text`?"),
+    ([{"tool": "a", "uses": {"x": []}}], "`uses` names `x`, which is no argument of it. Name one of `arguments`."),
+    ([{"tool": "a", "arguments": {"x": 1}, "labels": {"x": ["web"]}}], "labels of `x`: expected an object of labels, got a value of type `list`"),
+    ([{"tool": "a", "arguments": {"x": 1}, "labels": {"x": {"tag": ["web"]}}}], "unknown key `tag` in labels of `x`. Did you mean `tags`?"),
+    ([{"tool": "a", "arguments": {"x": 1}, "labels": {"x": {"tags": "web"}}}], "`tags` takes a collection of names"),
+    ([{"tool": "a", "arguments": {"x": 1}, "labels": {"x": {"tags": 7}}}], "expected lists of names, got a value of type `int`"),
+    ([{"tool": "a", "arguments": {"x": 1}, "labels": {"x": {"tags": [[]]}}}], "labels of `x`: Names are texts"),
+    ([{"tool": "a", "arguments": {"x": 1}, "labels": {"x": {"tags": ["__a"]}}}], "labels of `x`: `tags` may not hold '__a'"),
+    ([Trial("a", {"x": 1}, {"x": labels({"*"})})], "labels of `x`: `tags` may not hold '*'"),
+    ([Trial("a", result_labels=labels({"__a"}))], "`result_labels`: `tags` may not hold"),
+    ([Trial("a", {"x": 1}, {"x": {"tags": ["web"]}})], "labels of `x`: expected `Labels`, got a value of type `dict`"),  # type: ignore[dict-item]
+    ([{"tool": "a", "result_labels": ["web"]}], "`result_labels`: expected an object of labels"),
+    ([{"tool": "a", "combine": "join"}], "`combine` is one of `merge`, `replace`, `ignore`; got `join`"),
+    ([{"tool": "a", "combine": []}], "`combine` is one of"),
+    ([{"tool": "a", "id": 7}], "expected a text as `id`, got a value of type `int`"),
+    ([{"tool": "a", "id": "x"}, {"tool": "b", "id": "x"}], "Call 2 (`b`): the id `x` is that of call 1 already"),
+    ([MAIL, {**SEND, "uses": {"text": "mail"}}], "`uses` of `text`: expected a list of ids of calls, got `mail`"),
+    ([MAIL, {**SEND, "uses": {"text": [7]}}], "expected a list of ids of calls"),
+    ([MAIL, {**SEND, "uses": {"text": ["mial"]}}], "Call 2 (`send`): `uses` of `text` names `mial`, and no call before it has this id. Did you mean `mail`?"),
+    ([SEND, MAIL], "Call 1 (`send`): `uses` of `text` names `mail`, and no call before it has this id. Give that call"),
+    ([{**SEND, "id": "mail"}], "no call before it has this id"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("calls", "told"), BAD)
+def test_a_call_that_cannot_be_tried_is_refused_by_its_number(calls: Any, told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        simulate(POLICY, calls)
+    assert told in str(caught.value)
+    assert str(caught.value).endswith((".", "?"))
+
+
+def test_what_is_nested_without_end_is_refused() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(UsageError, match="nested deeper than 100 levels"):
+        simulate("", [{"tool": "a", "result": endless}])
+
+
+@pytest.mark.parametrize("policy", [None, 7, Path("policy.sqrt"), b""])
+def test_what_is_no_policy_is_refused(policy: Any) -> None:
+    with pytest.raises(UsageError, match="Expected a policy"):
+        simulate(policy, [])
+
+
+def test_a_policy_that_means_nothing_is_refused() -> None:
+    with pytest.raises(PolicySyntaxError):
+        simulate('tool "a" { must deny when p; }', [])
+
+
+def test_a_session_is_labels() -> None:
+    with pytest.raises(UsageError, match="Expected `Labels` as `session`"):
+        simulate("", [{"tool": "a"}], session={"tags": ["x"]})  # type: ignore[arg-type]
+
+
+# What is shown
+
+DOUBTFUL = 'tool r"en" { must deny always; }'
+
+
+def test_a_simulation_is_a_sequence_of_decisions() -> None:
+    simulation = simulate(POLICY, [MAIL, SEND])
+    assert simulation[1:] == Simulation(simulation.decisions[1:])
+    assert [d.number for d in simulation] == [1, 2]
+    assert (simulation.allowed, simulation.denied) == (
+        simulation[:1].decisions,
+        simulation[1:].decisions,
+    )
+    assert repr(simulation) == "Simulation(2 calls: 1 allowed, 1 denied)"
+    assert simulation == simulate(POLICY, [MAIL, SEND])
+
+
+def test_each_decision_is_told_in_words_and_in_colour() -> None:
+    simulation = simulate(POLICY + DOUBTFUL, [MAIL, {**SEND, "id": "a|b"}, {"tool": "ten"}])
+    title, _, _, read, sent, ten = simulation.text(1_000).splitlines()
+    assert title == "3 calls: 1 allowed, 2 denied"
+    assert "read (mail)" in read
+    assert "soft allowed" in read
+    assert "default_allow (preset)" in read
+    for part in (
+        "send (a|b)",
+        "hard denied",
+        "certain",
+        "must deny when",
+        "(line 5)",
+        "mails stay here",
+    ):
+        assert part in sent
+    assert "uncertain: the service may see this differently" in ten
+    shown = simulation._repr_html_()
+    green, red = "color: #2da44e", "color: #e5484d"
+    assert [line.split('"')[1] for line in shown.split("<tr")[2:]] == [green, red, red]
+    assert "hard denied" in on_rich(simulation)
+
+
+def test_an_unmet_allowance_is_told_to_be_unmet() -> None:
+    shown = simulate(
+        'tool "a" { must allow when x.value == 1; }', [{"tool": "a", "arguments": {"x": 2}}]
+    )
+    assert "not met: must allow when x.value == 1; (line 1)" in shown.text(1_000)
+
+
+def test_many_rules_that_decide_are_counted_not_listed() -> None:
+    policy = 'tool "a" { %s }' % ("should deny always;" * 9)
+    assert "and 6 more" in simulate(policy, [{"tool": "a"}]).text(1_000)
+
+
+def test_data_of_a_simulation_is_plain_json_and_the_same_each_time() -> None:
+    calls = [MAIL, {**SEND, "id": "s"}, {"tool": "b", "arguments": {"x": 1}, "uses": {"x": ["s"]}}]
+    data = simulate(POLICY, calls).to_json()
+    assert json.loads(json.dumps(data)) == data
+    assert json.dumps(data) == json.dumps(simulate(POLICY, calls).to_json())
+    read, sent, other = data
+    assert (sent["verdict"], sent["allowed"], sent["strength"], sent["certain"]) == (
+        "hard_denied",
+        False,
+        "hard",
+        True,
+    )
+    assert sent["reasons"] == [
+        {
+            "rule": 'must deny when text.tags overlaps {"mail"};', "line": 5, "column": 5,
+            "description": "mails stay here", "strength": "hard", "verdict": "deny",
+            "certain": True, "unmet": False,
+        }
+    ]  # fmt: skip
+    assert read["result_labels"]["tags"] == ["__non_executable", "mail"]
+    assert read["reasons"][0]["line"] is None
+    assert (other["verdict"], other["allowed"], other["waits_for"]) == ("not_reached", None, ["s"])
+    assert "Hi" not in json.dumps(data)
+
+
+@pytest.mark.parametrize("text", CORPUS)
+def test_hostile_texts_are_shown_as_text(text: str) -> None:
+    doc = " ".join(text.split("\n")).replace("\r", " ")
+    policy = f'/// {doc}\ntool "a" {{ /// {doc}\n must deny always; }}'
+    used: Mapping[str, Any] = {"tool": text, "id": text, "arguments": {text: text}, "result": text}
+    simulation = simulate(
+        policy,
+        [
+            used,
+            {"tool": "a", "id": f"{text}2"},
+            {"tool": "b", "arguments": {"x": 1}, "uses": {"x": [f"{text}2"]}},
+        ],
+    )
+    assert_shown_safely(simulation)
+    for decision in simulation:
+        assert "\x1b" not in str(decision)
+        assert "\n" not in str(decision)
+    with pytest.raises(UsageError) as caught:
+        simulate("", [{"tool": text, "uses": {text: []}}])
+    assert "\x1b" not in str(caught.value)
+    assert "\n" not in str(caught.value)
