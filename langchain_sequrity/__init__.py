@@ -5,6 +5,8 @@ Chat models: `ChatSequrity`, `SequrityMessages`. What they send: `FeaturesHeader
 (`DualLLMResult`).
 Graphs under policy: `LangGraphExecutor`, with `NodeOptions` and `FieldRouter`; `Trace` and
 `Progress` show its runs.
+Policies: `PolicyGenTool` writes them, `langchain_sequrity.sqrt` checks, explains and tries them,
+`langchain_sequrity.middleware` applies them to any agent, `langchain_sequrity.testing` tests them.
 Labels on tool results and node updates: `labeled_tool_result`, `with_labels`, `Labels`.
 What can go wrong: `langchain_sequrity.errors`.
 The same API on this machine: `langchain_sequrity.local.LocalServer`.
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from langchain_sequrity.graph.trace import Trace
     from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
     from langchain_sequrity.labels import Labels, labeled_tool_result, with_labels
+    from langchain_sequrity.policy_generation import PolicyGenTool
     from langchain_sequrity.registration import register_init_chat_model
     from langchain_sequrity.wire.dual_llm import DualLLMResult, dual_llm_result
 
@@ -33,6 +36,7 @@ __all__ = [
     "Labels",
     "LangGraphExecutor",
     "NodeOptions",
+    "PolicyGenTool",
     "PolicyHeader",
     "Progress",
     "SequrityMessages",
@@ -53,6 +57,7 @@ _HOME = {
     "Labels": "labels",
     "LangGraphExecutor": "graph.executor",
     "NodeOptions": "graph.options",
+    "PolicyGenTool": "policy_generation",
     "PolicyHeader": "headers",
     "Progress": "graph.progress",
     "SequrityMessages": "chat_models",

@@ -21,6 +21,7 @@ PUBLIC = [
     "Labels",
     "LangGraphExecutor",
     "NodeOptions",
+    "PolicyGenTool",
     "PolicyHeader",
     "Progress",
     "SequrityMessages",

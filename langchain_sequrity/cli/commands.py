@@ -8,11 +8,10 @@ from typing import Literal
 import click
 from rich.console import Console
 
-from langchain_sequrity.cli.serving import serve_until_stopped
+from langchain_sequrity.cli.policy import policy
 from langchain_sequrity.demo.options import DEFAULT_QUESTION, LIVE_MODEL, DemoOptions
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import SequrityError
-from langchain_sequrity.local import Script
 from langchain_sequrity.wire.routes import PROVIDERS, Provider
 
 _PROVIDERS = [provider for provider in PROVIDERS["chat/completions"] if provider is not None]
@@ -109,6 +108,10 @@ def serve(
 
     Prints its URL, then a line for each request, until Ctrl-C.
     """
+    # As above: a server takes a second to import.
+    from langchain_sequrity.cli.serving import serve_until_stopped  # noqa: PLC0415
+    from langchain_sequrity.local import Script  # noqa: PLC0415
+
     with _failures():
         serve_until_stopped(
             Console(),
@@ -118,6 +121,9 @@ def serve(
             fidelity=fidelity,
             api_keys=api_keys,
         )
+
+
+cli.add_command(policy)
 
 
 @contextmanager

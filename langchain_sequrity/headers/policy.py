@@ -285,6 +285,12 @@ class PolicyHeader(Header):
 
         return policy_html(self)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001, ARG002 - IPython's
+        """The text and a table of all else, for IPython in a terminal."""
+        from langchain_sequrity.headers.policy_view import policy_text  # noqa: PLC0415 - for a few
+
+        printer.text(policy_text(self))
+
     def __rich__(self) -> "Group":
         """The text in colour and a table of all else, for rich."""
         from langchain_sequrity.headers.policy_view import policy_rich  # noqa: PLC0415 - for a few

@@ -25,6 +25,14 @@ def policy_html(header: "PolicyHeader") -> str:
     return f"{shown if code else ''}{table.html() if table.rows or not code else ''}"
 
 
+def policy_text(header: "PolicyHeader") -> str:
+    """The same as plain text."""
+    code, _ = _code(header)
+    table = _table(header)
+    shown = [_plain(code).rstrip()] if code else []
+    return "\n\n".join(shown + ([table.text()] if table.rows or not code else []))
+
+
 def policy_rich(header: "PolicyHeader") -> "Group":
     """The same for rich."""
     from rich.console import Group  # noqa: PLC0415 - rich belongs to an extra

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
@@ -14,7 +14,31 @@ from langchain_sequrity.sqrt.patterns import Budget
 from langchain_sequrity.sqrt.rules import compiled_tools
 from langchain_sequrity.sqrt.values import Matcher
 
-INTERNAL_TOOLS = ("parse_with_ai", "verify_hypothesis", "complete_turn", "set_policy")
+_INTERNAL_ARGUMENTS = {
+    "parse_with_ai": ("query", "output_schema"),
+    "verify_hypothesis": ("hypothesis", "context"),
+    "complete_turn": ("value",),
+    "set_policy": ("policy",),
+}
+INTERNAL_TOOLS = tuple(_INTERNAL_ARGUMENTS)
+# A schema that leaves to these what arguments there are.
+_ELSEWHERE = ("$ref", "allOf", "anyOf", "oneOf", "patternProperties")
+
+
+class LangChainTool(Protocol):
+    """A tool of LangChain, as far as a policy can be about it."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def args(self) -> Mapping[str, Any]:
+        """The arguments that a model may give."""
+
+
+AnyTool = str | Mapping[str, Any] | LangChainTool
+"""A tool's name, its definition as it is sent to a model, or a LangChain tool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +60,20 @@ class Finding:
     hint: str = ""
 
 
-def check(text: str, tools: Iterable[str | Mapping[str, Any]] | None = None) -> list[Finding]:
+def check(text: str, tools: Iterable[AnyTool] | None = None) -> list[Finding]:
     """Look for mistakes in a policy.
 
     Args:
         text: The policy.
-        tools: The tools it is for, as names or as the definitions that are sent to a model. Rules
-            for a tool or an argument that does not exist protect nothing, so these are errors.
+        tools: The tools it is for: names, definitions as they are sent to a model, or LangChain
+            tools. Rules for a tool or an argument that does not exist protect nothing, so these
+            are errors.
 
     Returns:
         What was found, in source order. A syntax error is the only finding then.
+
+    Raises:
+        UsageError: For what is no text, and for what is no tool.
 
     Example:
         ```python
@@ -64,9 +92,7 @@ def check(text: str, tools: Iterable[str | Mapping[str, Any]] | None = None) -> 
     return findings_in(policy, tools)
 
 
-def findings_in(
-    policy: Policy, tools: Iterable[str | Mapping[str, Any]] | None = None
-) -> list[Finding]:
+def findings_in(policy: Policy, tools: Iterable[AnyTool] | None = None) -> list[Finding]:
     """Look for mistakes in a policy that is parsed; as `check`."""
     findings: list[Finding] = []
 
@@ -129,67 +155,115 @@ def _mixed(checks: Sequence[CheckRule], report: Report) -> None:
 # Tools
 
 
+class _Arguments(NamedTuple):
+    """The arguments of a tool: those that are declared, and whether there may be others."""
+
+    names: tuple[str, ...] = ()
+    is_open: bool = True
+
+
 class _KnownTools:
     """The tools a policy is for, to find rules for tools and arguments that do not exist."""
 
-    def __init__(self, tools: Iterable[str | Mapping[str, Any]], report: Report) -> None:
+    def __init__(self, tools: Iterable[AnyTool], report: Report) -> None:
+        is_one = isinstance(tools, str | bytes | Mapping) or hasattr(tools, "args_schema")
+        if is_one or not isinstance(tools, Iterable):
+            msg = f"`tools` is a list of tools; got {_shown(tools)}. Write `[…]` around it."
+            raise UsageError(msg)
         self._report = report
-        self._arguments = dict.fromkeys(INTERNAL_TOOLS, None) | dict(map(_described, tools))
+        self._arguments = dict(map(_described, tools))
+        for name, names in _INTERNAL_ARGUMENTS.items():
+            self._arguments.setdefault(name, _Arguments(names, is_open=False))
         self._found: dict[ToolId, list[str]] = {}
 
     def visit(self, tool: ToolId, matches: Matcher, uses: Uses) -> None:
         """Check one rule or step of a tool."""
         if tool not in self._found:
             self._found[tool] = self._named(tool, matches)
-            if not self._found[tool]:
-                self._unknown_tool(tool)
         if found := self._found[tool]:
             for argument, at in uses.arguments.items():
                 self._argument(argument, at, found)
 
     def _named(self, tool: ToolId, matches: Matcher) -> list[str]:
+        """The tools that a block is for; says if there is none, or none for sure."""
+        shown = plain(tool.text.raw, limit=80)
         if tool.text.kind == "plain":
-            return [tool.text.raw] if tool.text.raw in self._arguments else []
-        budget = Budget()
-        return [name for name in self._arguments if matches(name, budget) is not False]
-
-    def _unknown_tool(self, tool: ToolId) -> None:
-        name = plain(tool.text.raw, limit=80)
-        if tool.text.kind == "plain":
+            if tool.text.raw in self._arguments:
+                return [tool.text.raw]
             advice = nearest(tool.text.raw, self._arguments)
-            self._report("error", f"There is no tool `{name}`", tool.at, advice)
-        else:
-            self._report("error", f"No tool matches `{name}`", tool.at)
+            self._report("error", f"There is no tool `{shown}`", tool.at, advice)
+            return []
+        budget = Budget()
+        matched = [(name, matches(name, budget)) for name in self._arguments]
+        found = [name for name, truth in matched if truth is not False]
+        if not found:
+            self._report("error", f"No tool matches `{shown}`", tool.at)
+        elif doubtful := [name for name, truth in matched if truth is None]:
+            self._report(
+                "warning", f"Whether `{shown}` matches `{plain(doubtful[0], limit=80)}` is unknown",
+                tool.at, "Write `^…$` around the regex, and `.*` where anything may stand",
+            )  # fmt: skip
+        return found
 
     def _argument(self, argument: str, at: Position, found: list[str]) -> None:
-        lists = [names for tool in found if (names := self._arguments[tool]) is not None]
-        without = [names for names in lists if argument not in names]
-        if not without:
-            return
-        advice = nearest(argument, [name for names in lists for name in names])
-        if len(without) == len(found):
-            tool = f"`{plain(found[0], limit=80)}`" if len(found) == 1 else "None of these tools"
+        known = [self._arguments[tool] for tool in found]
+        declared = [name for one in known for name in one.names]
+        lacking = [one for one in known if not one.is_open and argument not in one.names]
+        tool = f"`{plain(found[0], limit=80)}`" if len(found) == 1 else "None of these tools"
+        advice = nearest(argument, declared)
+        if len(lacking) == len(found):
             lacks = "has no" if len(found) == 1 else "has an"
             self._report("error", f"{tool} {lacks} argument `{argument}`", at, advice)
-        else:
+        elif lacking:
             self._report("warning", f"Not all of these tools have an argument `{argument}`", at)
+        elif advice and argument not in declared:
+            declares = "does not declare the" if len(found) == 1 else "declares the"
+            self._report("warning", f"{tool} {declares} argument `{argument}`", at, advice)
 
 
-def _described(tool: str | Mapping[str, Any]) -> tuple[str, list[str] | None]:
-    """A tool's name and the names of its arguments, or `None` where these are not known."""
+def _described(tool: AnyTool) -> tuple[str, _Arguments]:
+    """A tool's name, and its arguments as far as they are known."""
     if isinstance(tool, str):
-        return tool, None
-    inner = tool.get("function", tool) if isinstance(tool, Mapping) else None
+        return tool, _Arguments()
+    if not isinstance(tool, Mapping):
+        return _of_langchain(tool)
+    inner = tool.get("function", tool)
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
-        found = plain(repr(tool), limit=80)
-        msg = f"`tools` takes names of tools and their definitions; got {found}."
-        raise UsageError(msg)
+        raise _no_tool(tool)
     schema = inner.get("parameters", inner.get("input_schema"))
-    if not isinstance(schema, Mapping) or schema.get("additionalProperties"):
-        return inner["name"], None
+    if not isinstance(schema, Mapping):
+        return inner["name"], _Arguments()
     properties = schema.get("properties", {})
     if not isinstance(properties, Mapping):
-        name, found = plain(inner["name"], limit=80), plain(repr(properties), limit=80)
-        msg = f"`properties` of the tool `{name}` is an object with its arguments; got {found}."
+        name = plain(inner["name"], limit=80)
+        msg = (
+            f"`properties` of the tool `{name}` is an object with its arguments; got "
+            f"{_shown(properties)}."
+        )
         raise UsageError(msg)
-    return inner["name"], [str(name) for name in properties]
+    others = schema.get("additionalProperties", False)
+    is_open = others is not False or any(key in schema for key in _ELSEWHERE)
+    return inner["name"], _Arguments(tuple(map(str, properties)), is_open)
+
+
+def _of_langchain(tool: Any) -> tuple[str, _Arguments]:
+    """A tool of LangChain, which is known by its form: policies need no LangChain."""
+    name = getattr(tool, "name", None)
+    if isinstance(name, str) and isinstance(schema := getattr(tool, "args_schema", None), Mapping):
+        return _described({"name": name, "parameters": schema})
+    arguments = getattr(tool, "args", None)
+    if not isinstance(name, str) or not isinstance(arguments, Mapping):
+        raise _no_tool(tool)
+    return name, _Arguments(tuple(arguments), is_open=False)
+
+
+def _no_tool(tool: Any) -> UsageError:
+    advice = " Make a tool of the function with `langchain_core.tools.tool`."
+    return UsageError(
+        "`tools` takes names of tools, their definitions, and tools of LangChain; got "
+        f"{_shown(tool)}.{advice if callable(tool) else ''}"
+    )
+
+
+def _shown(value: Any) -> str:
+    return plain(repr(value), limit=80)

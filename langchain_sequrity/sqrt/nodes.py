@@ -5,7 +5,9 @@ of the parentheses in the text and nothing else.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from langchain_sequrity.display import plain
 
 if TYPE_CHECKING:
     import rich.text
@@ -341,7 +343,7 @@ class OneLiner:
 Declaration = Binding | ToolBlock | OneLiner
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Policy:
     """A parsed text.
 
@@ -356,6 +358,14 @@ class Policy:
     def __str__(self) -> str:
         """The text."""
         return self.text
+
+    def __repr__(self) -> str:
+        """What it holds; `declarations` has all of it."""
+        return f"Policy({len(self.declarations)} declarations)"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001, ARG002 - IPython's
+        """How IPython shows it in a terminal."""
+        printer.text(plain(self.text, limit=len(self.text), lines=True))
 
     def _repr_html_(self) -> str:
         """The text in colour, for notebooks."""

@@ -113,6 +113,7 @@ class _Tool:
 
     def compiled(self) -> CompiledTool:
         node = self._node
+        self._visit(node.tool, self._matches, Uses())  # a block may have no rules
         if isinstance(node, OneLiner):
             if node.priority is not None and node.priority.value:
                 self._report(

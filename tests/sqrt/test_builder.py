@@ -203,13 +203,21 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a regex with flags": (lambda: matching(re.compile("a", re.IGNORECASE)), "no flags"),
     "a regex that is no text": (lambda: matching(5), "A pattern is a text"),  # type: ignore[arg-type]
     "a condition that is none": (lambda: tool("t").must_deny(True), "Expected a condition.*`True`"),  # type: ignore[arg-type]
-    "a comparison by Python": (lambda: tool("t").must_deny(arg("a").value == 5), "Expected a condition.*`.equals"),  # type: ignore[arg-type,comparison-overlap]
-    "a comparison and a condition": (lambda: (arg("a").value == 5) & P, "Expected a condition"),  # type: ignore[comparison-overlap]
+    "a comparison by Python": (lambda: tool("t").must_deny(arg("a").value == 5), "Write `.equals"),
+    "a comparison and a condition": (lambda: (arg("a").value == 5) & P, "Write `.equals"),
+    "a comparison that `and` would drop": (lambda: arg("a").value != 5 and P, "Write `.equals"),
+    "a comparison that `or` would drop": (lambda: arg("a").value == 5 or P, "Write `.equals"),
+    "labels that `or` would drop": (lambda: arg("a").tags == {"web"} or P, "Write `.equals"),
+    "a look into a set that `or` would drop": (lambda: arg("a").value in {1, 2} or P, "`.is_in"),
+    "a look into a list that `or` would drop": (lambda: arg("a").value in [1, 2] or P, "`.is_in"),
+    "a look into a value": (lambda: "x" in arg("a").value, "`.is_in"),
+    "two conditions compared": (lambda: P == Q, "Write `.equals"),
+    "bytes for a set of values": (lambda: arg("a").value.is_in(b"east"), "Expected a set"),
     "a condition and a text": (lambda: P | "x", "Expected a condition"),  # type: ignore[operator]
     "less": (lambda: arg("a").value < 5, "between\\(1, 31\\)"),
     "at least, the other way": (lambda: arg("a").value <= 5, "at_least"),
     "in": (lambda: "x" in arg("a").tags, "`.has"),
-    "a text for a set of values": (lambda: arg("a").value.is_in("east"), "got the text `'east'`"),
+    "a text for a set of values": (lambda: arg("a").value.is_in("east"), "got `'east'`. Write `{…}`"),
     "a pattern for labels": (lambda: arg("a").tags.overlaps({matching("x")}), "Labels are texts"),  # type: ignore[arg-type]
     "a number for a label": (lambda: arg("a").tags.has(5), "Labels are texts"),  # type: ignore[arg-type]
     "nothing as a value": (lambda: arg("a").value.equals(None), "got `None`"),  # type: ignore[arg-type]
@@ -241,6 +249,36 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
 def test_what_sqrt_cannot_say_for_certain_is_refused(make: Callable[[], Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         make()
+
+
+@pytest.mark.parametrize(
+    ("made", "shown"),
+    [
+        (P & ~Q, 'Condition(p.value == 1 and not q.value == "x")'),
+        (arg("a").value, "ValueOf(a.value)"),
+        (arg("a").tags, "LabelsOf(a.tags)"),
+        (let("staff", {"ada"}) | {"bo"}, 'SetOf(staff | {"bo"})'),
+        (result.tags.add("x"), 'Change(@result.tags |= {"x"})'),
+        (tool("t").must_deny(P).result(result.tags.add("x")), "Tool('t', 1 rules, 1 changes)"),
+        (tool(matching="^t$"), "Tool(matching='^t$', 0 rules, 0 changes)"),
+    ],
+)
+def test_what_is_built_is_shown_as_it_will_be_written(made: Any, shown: str) -> None:
+    assert repr(made) == shown
+
+
+def test_a_tool_is_printed_with_the_names_that_it_uses() -> None:
+    staff = let("staff", {"ada"})
+    made = tool("t").must_deny(arg("to").value.is_in(staff))
+    assert str(made) == str(policy(made))
+    assert str(made).startswith('let staff = {"ada"};')
+
+
+def test_what_is_nested_too_deeply_to_be_written_is_still_shown() -> None:
+    condition = P
+    for _ in range(100):
+        condition = ~(condition & Q)
+    assert repr(condition) == "Condition(…)"
 
 
 def test_what_has_no_meaning_is_shown_in_the_text_that_was_built() -> None:

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from langchain_core.tools import InjectedToolArg, StructuredTool
+from langchain_core.tools import tool as langchain_tool
 
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.labels import Labels
@@ -18,6 +20,7 @@ LEND = {
     },
 }
 SCAN = {"name": "scan_item", "input_schema": {"type": "object", "properties": {"item": {}}}}
+WIDE = {"name": "wide", "parameters": {"properties": {"city": {}}, "additionalProperties": {}}}
 OPEN = {"name": "run", "input_schema": {"properties": {"x": {}}, "additionalProperties": True}}
 
 
@@ -193,7 +196,7 @@ def test_a_rule_that_another_leaves_without_effect_is_found(rules: str, dead: li
         ('tool "lend_item" { must deny when day.value == 1; }', "`lend_item` has no argument `day`", "Did you mean `days`?"),
         ('tool "lend_item" -> @tags |= itm.tags;', "`lend_item` has no argument `itm`", "Did you mean `item`?"),
         ('let p = itm.tags is empty; tool "lend_item" { must deny when p; }', "`lend_item` has no argument `itm`", "Did you mean `item`?"),
-        ('tool r"_item$" { must deny when "x" in room.tags; }', "None of these tools has an argument `room`", ""),
+        ('tool r"^.*_item$" { must deny when "x" in room.tags; }', "None of these tools has an argument `room`", ""),
     ],
 )  # fmt: skip
 def test_a_misspelt_tool_or_argument_is_an_error(text: str, message: str, hint: str) -> None:
@@ -202,7 +205,7 @@ def test_a_misspelt_tool_or_argument_is_an_error(text: str, message: str, hint: 
 
 
 def test_an_argument_that_only_some_tools_have_is_a_warning() -> None:
-    finding = only('tool r"_item$" { must deny when days.value == 1; }', [LEND, SCAN])
+    finding = only('tool r"^.*_item$" { must deny when days.value == 1; }', [LEND, SCAN])
     assert finding.severity == "warning"
     assert finding.message == "Not all of these tools have an argument `days`"
 
@@ -211,7 +214,7 @@ def test_an_argument_that_only_some_tools_have_is_a_warning() -> None:
     "text",
     [
         'tool "lend_item" { must deny when "x" in item.tags and days.value == 3; }',
-        'tool r"^lend" { must deny when days.value == 3; }',
+        'tool r"^lend.*$" { must deny when days.value == 3; }',
         'tool "parse_with_ai" { must deny when "x" in query.tags; }',
         'tool r".*" { must deny when @args.tags overlaps {"x"}; }',
         'tool "run" { must deny when anything.tags is empty; }',
@@ -220,6 +223,74 @@ def test_an_argument_that_only_some_tools_have_is_a_warning() -> None:
 )
 def test_tools_and_arguments_that_exist_are_in_order(text: str) -> None:
     assert check(text, [LEND, SCAN, OPEN, "plain"]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "severity", "message", "hint"),
+    [
+        ('tool "nope" {}', "error", "There is no tool `nope`", ""),
+        ('tool "nope" { priority 3; }', "error", "There is no tool `nope`", ""),
+        ('tool "nope" { result {} }', "error", "There is no tool `nope`", ""),
+        ('tool "parse_with_ai" { must deny when "x" in quer.tags; }', "error", "`parse_with_ai` has no argument `quer`", "Did you mean `query`?"),
+        ('tool r"^.*$" { must deny when "x" in itme.tags; }', "error", "None of these tools has an argument `itme`", "Did you mean `item`?"),
+        ('tool r"^lend" { must deny always; }', "warning", "Whether `^lend` matches `lend_item` is unknown", "Write `^…$` around the regex, and `.*` where anything may stand"),
+        ('tool "wide" { must deny when "x" in citty.tags; }', "warning", "`wide` does not declare the argument `citty`", "Did you mean `city`?"),
+    ],
+)  # fmt: skip
+def test_what_may_protect_nothing_is_found_wherever_it_stands(
+    text: str, severity: str, message: str, hint: str
+) -> None:
+    finding = only(text, [WIDE] if "wide" in text else [LEND, SCAN])
+    assert (finding.severity, finding.message, finding.hint) == (severity, message, hint)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/A", "$defs": {"A": {"properties": {"a": {}}}}},
+        {"properties": {"b": {}}, "allOf": [{"properties": {"a": {}}}]},
+        {"properties": {"b": {}}, "patternProperties": {"^a": {}}},
+        {"properties": {"b": {}}, "additionalProperties": {}},
+        {"properties": {"b": {}}, "additionalProperties": {"type": "string"}},
+    ],
+)
+def test_an_argument_that_a_schema_may_have_elsewhere_is_no_error(schema: Any) -> None:
+    policy = 'tool "send" { must deny when a.value == "x"; }'
+    assert check(policy, [{"name": "send", "parameters": schema}]) == []
+
+
+@langchain_tool
+def lend(item: str, state: Annotated[str, InjectedToolArg]) -> str:
+    """Lend an item."""
+    return item + state
+
+
+LOOSE = StructuredTool.from_function(
+    lambda **given: given,
+    name="loose",
+    description="Takes what comes.",
+    args_schema={"type": "object", "additionalProperties": True},
+)
+
+
+def test_tools_of_langchain_are_tools() -> None:
+    assert check('tool "lend" { must deny when "x" in item.tags; }', [lend]) == []
+    finding = only('tool "lend" { must deny when "x" in itme.tags; }', [lend])
+    assert finding.hint == "Did you mean `item`?"
+    finding = only('tool "lend" { must deny when "x" in state.tags; }', [lend])
+    assert finding.message == "`lend` has no argument `state`"
+    assert check('tool "loose" { must deny when "x" in item.tags; }', [LOOSE]) == []
+
+
+def test_a_function_is_to_be_made_a_tool() -> None:
+    with pytest.raises(UsageError, match=r"Make a tool of the function with `langchain_core"):
+        check("", [only])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("tools", ["send", LEND, lend, 5])
+def test_tools_are_a_list(tools: Any) -> None:
+    with pytest.raises(UsageError, match=r"`tools` is a list of tools; got .* Write `\[…\]`"):
+        check("", tools)
 
 
 def test_without_tools_nothing_is_said_about_names() -> None:
@@ -235,7 +306,7 @@ def test_a_tool_whose_arguments_cannot_be_told_is_a_usage_error(properties: Any)
 
 @pytest.mark.parametrize("tool", [5, None, {}, {"function": {}}, {"function": 1}, {"name": 3}])
 def test_what_is_no_tool_is_a_usage_error(tool: Any) -> None:
-    with pytest.raises(UsageError, match="`tools` takes names of tools and their definitions"):
+    with pytest.raises(UsageError, match="`tools` takes names of tools, their definitions"):
         check("", [tool])
 
 

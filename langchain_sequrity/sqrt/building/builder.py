@@ -21,6 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
+from typing_extensions import override
+
+from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt.building.conditions import (
     Condition,
@@ -40,7 +43,6 @@ from langchain_sequrity.sqrt.nodes import (
     BoolDomain,
     CheckRule,
     Decision,
-    Declaration,
     Name,
     Number,
     NumberDomain,
@@ -63,7 +65,7 @@ _PHASES: tuple[Phase, ...] = ("before", "result", "after")
 _DOMAINS = (BoolDomain, NumberDomain, TextDomain, TimeDomain)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Tool:
     """The rules of a tool; each method returns another one with a rule more.
 
@@ -74,6 +76,19 @@ class Tool:
 
     node: ToolBlock
     lets: Lets = ()
+
+    @override
+    def __str__(self) -> str:
+        """Its rules as SQRT, with the names that they use."""
+        return printed(_together(self))
+
+    @override
+    def __repr__(self) -> str:
+        tool = self.node.tool.text
+        name = repr(tool.raw) if tool.kind == "plain" else f"matching={tool.raw!r}"
+        rules = len(self.node.checks)
+        changes = sum(len(block.steps) for block in self.node.blocks)
+        return f"Tool({plain(name, limit=80)}, {rules} rules, {changes} changes)"
 
     # Rules
 
@@ -302,9 +317,12 @@ def policy(*tools: Tool) -> Policy:
         if not isinstance(one, Tool):
             msg = f'A policy is made of tools, as `tool("send").must_deny()`; got {shown(one)}.'
             raise UsageError(msg)
-    # By their words, because 1 and 1.0 are equal and not the same.
-    lets = {repr(binding): binding for one in tools for binding in one.lets}
-    nodes: tuple[Declaration, ...] = (*lets.values(), *(one.node for one in tools))
-    built = parse(printed(Policy(nodes, "")))
+    built = parse(printed(_together(*tools)))
     compile_policy(built)
     return built
+
+
+def _together(*tools: Tool) -> Policy:
+    # By their words, because 1 and 1.0 are equal and not the same.
+    lets = {repr(binding): binding for one in tools for binding in one.lets}
+    return Policy((*lets.values(), *(one.node for one in tools)), "")

@@ -3,9 +3,11 @@
 Each object holds nodes and the names that these refer to, and none ever changes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NoReturn
+
+from typing_extensions import override
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt.building.elements import (
@@ -28,8 +30,16 @@ from langchain_sequrity.sqrt.nodes import (
     Predicate,
     Set,
 )
+from langchain_sequrity.sqrt.text.expression_printing import printed_predicate, printed_set
 
 Lets = tuple[Binding, ...]
+
+
+def _answered_at_once() -> UsageError:
+    return UsageError(
+        "Python would answer `==`, `!=` and `in` at once, and not the policy at each call. Write "
+        "`.equals(…)` for `==`, `~….equals(…)` for `!=`, and `.is_in(…)` or `.has(…)` for `in`."
+    )
 
 
 class Undecided:
@@ -45,8 +55,29 @@ class Undecided:
         )
         raise UsageError(msg)
 
+    @override
+    def __eq__(self, other: object) -> NoReturn:
+        """Refuse `==` and `!=`, whose answer `and` and `or` would take for a condition."""
+        raise _answered_at_once()
 
-@dataclass(frozen=True, slots=True, eq=False)
+    @override
+    def __hash__(self) -> int:
+        """Refuse to be looked for in a set or a dict."""
+        raise _answered_at_once()
+
+    def __contains__(self, value: object) -> NoReturn:
+        """Refuse `in`."""
+        raise _answered_at_once()
+
+    def _written(self, write: Callable[[], str]) -> str:
+        """It as SQRT, for a `repr`."""
+        try:
+            return f"{type(self).__name__}({write()})"
+        except UsageError:  # nested too deeply to be written
+            return f"{type(self).__name__}(…)"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Condition(Undecided):
     """A condition; join conditions with `&`, `|` and `~`.
 
@@ -73,6 +104,10 @@ class Condition(Undecided):
     def __invert__(self) -> "Condition":
         """It does not hold."""
         return Condition(Not(self.node, NOWHERE), self.lets)
+
+    @override
+    def __repr__(self) -> str:
+        return self._written(lambda: printed_predicate(self.node))
 
     def __rand__(self, other: object) -> NoReturn:
         """Refuse what is no condition."""
@@ -105,7 +140,7 @@ def condition(value: object) -> Condition:
 # Sets
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class SetOf(Undecided):
     """A set; join sets with `|`, `&`, `-` and `^`.
 
@@ -149,10 +184,9 @@ class SetOf(Undecided):
         """What is in one of them only."""
         return elements(other) ^ self
 
-    def __contains__(self, value: object) -> bool:
-        """Refuse `in`."""
-        msg = "Python cannot look into a set of a policy. Write `.has(…)` or `.is_in(…)`."
-        raise UsageError(msg)
+    @override
+    def __repr__(self) -> str:
+        return self._written(lambda: printed_set(self.node, 0))
 
 
 def _combined(operator: Operator, left: SetOf, right: SetOf) -> SetOf:
@@ -174,8 +208,8 @@ def elements(values: Elements) -> SetOf:
     """A set of values."""
     if isinstance(values, SetOf):
         return values
-    if isinstance(values, str):
-        msg = f"Expected a set, got the text {shown(values)}. Write `{{…}}` around it."
+    if isinstance(values, str | bytes):
+        msg = f"Expected a set, got {shown(values)}. Write `{{…}}` around it."
         raise UsageError(msg)
     if not isinstance(values, Iterable):
         return SetOf(Members((element(values),), NOWHERE))

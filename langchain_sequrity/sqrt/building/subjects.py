@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt.building.conditions import (
     Condition,
@@ -27,12 +29,13 @@ from langchain_sequrity.sqrt.nodes import (
     Update,
     Value,
 )
+from langchain_sequrity.sqrt.text.expression_printing import printed_operand, printed_update
 from langchain_sequrity.sqrt.text.spelling import written_name
 
 # Labels
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class LabelsOf(SetOf):
     """The tags, producers or consumers of something, as they are at a call."""
 
@@ -71,8 +74,8 @@ class LabelsOf(SetOf):
         return Condition(Compared(self.node, test, right.node, NOWHERE), right.lets)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Change:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Change(Undecided):
     """A change of labels.
 
     Attributes:
@@ -82,6 +85,10 @@ class Change:
 
     node: Update
     lets: Lets = ()
+
+    @override
+    def __repr__(self) -> str:
+        return self._written(lambda: printed_update(self.node))
 
 
 class ChangeableLabels(LabelsOf):
@@ -117,11 +124,15 @@ class ChangeableLabels(LabelsOf):
 # Values
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ValueOf(Undecided):
     """The value of an argument or of the result."""
 
     node: Value
+
+    @override
+    def __repr__(self) -> str:
+        return self._written(lambda: printed_operand(self.node))
 
     def equals(self, other: "Scalar | ValueOf") -> Condition:
         """It is this value, or the same as that of another argument."""

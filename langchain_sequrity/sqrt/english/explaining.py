@@ -14,8 +14,8 @@ from typing_extensions import override
 from langchain_sequrity.display import plain
 from langchain_sequrity.display.tabled import Tabled
 from langchain_sequrity.display.tables import Cell, Table, Tone
-from langchain_sequrity.sqrt.english import sentences
 from langchain_sequrity.sqrt.checking import Finding, findings_in
+from langchain_sequrity.sqrt.english import sentences
 from langchain_sequrity.sqrt.listing import Listed, listed
 from langchain_sequrity.sqrt.nodes import (
     Binding,
@@ -96,7 +96,7 @@ class Section:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Explanation(Tabled):
     """A policy in English; made by `explain`. Its `str` is the whole text.
 

@@ -32,6 +32,7 @@ from langchain_sequrity.sqrt.nodes import (
     Text,
     TextDomain,
     TimeDomain,
+    Update,
     Value,
 )
 from langchain_sequrity.sqrt.text.spelling import written_name, written_raw
@@ -67,9 +68,9 @@ def printed_predicate(node: Predicate, depth: int = 0, loosest: int = _ANYTHING)
         case Name(name=name):
             return written_name(name)
         case In(value=value, set=members):
-            return f"{_operand(value)} in {printed_set(members, depth)}"
+            return f"{printed_operand(value)} in {printed_set(members, depth)}"
         case Same(left=left, right=right):
-            return f"{_operand(left)} == {_operand(right)}"
+            return f"{printed_operand(left)} == {printed_operand(right)}"
         case Compared(left=labels, test=test, right=members_or_none):
             rest = "" if members_or_none is None else f" {printed_set(members_or_none, depth)}"
             return f"{printed_meta(labels)} {_TESTS.get(test, test)}{rest}"
@@ -101,7 +102,8 @@ def _deeper(depth: int) -> int:
     return depth + 1
 
 
-def _operand(node: Operand) -> str:
+def printed_operand(node: Operand) -> str:
+    """Write a value."""
     match node:
         case Value(scope="arg", argument=argument):
             return f"{written_name(argument)}.value"
@@ -154,6 +156,11 @@ def printed_meta(node: Meta) -> str:
             return f"@{field}"
         case Meta(scope=scope, field=field, intersect=intersect):
             return f"@{scope}.{field}{'.intersect' if intersect else ''}"
+
+
+def printed_update(node: Update) -> str:
+    """Write a change of labels."""
+    return f"{printed_meta(node.target)} {node.assignment} {printed_set(node.set)}"
 
 
 def printed_element(node: Element) -> str:

@@ -26,16 +26,15 @@ from langchain_sequrity.sqrt.nodes import (
     TextDomain,
     TimeDomain,
     ToolBlock,
-    Update,
 )
 from langchain_sequrity.sqrt.parser import parse
 from langchain_sequrity.sqrt.text.expression_printing import (
     printed_domain,
-    printed_meta,
     printed_number,
     printed_predicate,
     printed_set,
     printed_text,
+    printed_update,
 )
 from langchain_sequrity.sqrt.text.formatting import laid_out
 from langchain_sequrity.sqrt.text.spelling import written_name
@@ -93,7 +92,7 @@ def _declaration(node: Declaration) -> str:
             (update,) = step.updates
             when = "" if step.condition is None else f" when {printed_predicate(step.condition)}"
             head = f"{_doc(step.doc)}tool {printed_text(tool.text)}"
-            return f"{head} {rank}-> {scope}{_update(update)}{when};\n"
+            return f"{head} {rank}-> {scope}{printed_update(update)}{when};\n"
 
 
 def _doc(doc: str) -> str:
@@ -120,11 +119,7 @@ def _block(node: Block) -> str:
 
 
 def _step(node: Step) -> str:
-    updates = "".join(f"{_update(update)};\n" for update in node.updates)
+    updates = "".join(f"{printed_update(update)};\n" for update in node.updates)
     if node.condition is None:
         return f"{_doc(node.doc)}{updates}"
     return f"{_doc(node.doc)}when {printed_predicate(node.condition)} {{ {updates} }}\n"
-
-
-def _update(node: Update) -> str:
-    return f"{printed_meta(node.target)} {node.assignment} {printed_set(node.set)}"

@@ -38,7 +38,7 @@ class ChangedCall:
     changed: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Difference(Tabled):
     """What changes from one policy to another; made by `diff`.
 

@@ -75,7 +75,7 @@ class CoveredRule:
         return self.status not in _EXERCISED
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Coverage(Tabled):
     """What calls exercised of a policy; made by `coverage`.
 

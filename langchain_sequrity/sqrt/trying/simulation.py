@@ -158,10 +158,6 @@ class Simulation(Sequence[Decision], Tabled):
     def __len__(self) -> int:
         return len(self.decisions)
 
-    @override
-    def __repr__(self) -> str:
-        return f"Simulation({self._title()})"
-
     def to_json(self) -> list[dict[str, Any]]:
         """All of it as plain data, fit for JSON: the same for the same calls and policy."""
         return [one.to_json() for one in self]

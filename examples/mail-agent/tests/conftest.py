@@ -1,0 +1,3 @@
+"""Loads the fixtures; this must be the top-level conftest."""
+
+pytest_plugins = ["langchain_sequrity.testing"]

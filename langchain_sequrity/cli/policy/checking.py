@@ -1,0 +1,60 @@
+"""`policy check`."""
+
+import click
+
+from langchain_sequrity.cli.policy.files import FILE_TYPE, only_one_stdin, read_sources
+from langchain_sequrity.cli.policy.output import (
+    as_json_option,
+    finding_json,
+    findings_of,
+    print_finding,
+    print_json,
+    print_text,
+)
+from langchain_sequrity.cli.policy.tools import read_tools, tools_options
+
+
+@click.command("check")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE_TYPE)
+@tools_options
+@click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@as_json_option
+def command(
+    *,
+    files: tuple[str, ...],
+    tools: str | None,
+    tools_from: str | None,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Look for mistakes in policies.
+
+    With the tools that a policy is for, rules for tools and arguments that do not exist are errors:
+    they protect nothing. Exit status 1 if there are errors, or with --strict warnings.
+    """
+    only_one_stdin([*files, tools])
+    known = read_tools(tools, tools_from)
+    found = [(source, one) for source in read_sources(files) for one in findings_of(source, known)]
+    errors = sum(one.severity == "error" for _, one in found)
+    warnings = len(found) - errors
+    failed = bool(errors or (strict and warnings))
+    if as_json:
+        print_json(
+            {
+                "ok": not failed,
+                "files": list(files),
+                "errors": errors,
+                "warnings": warnings,
+                "findings": [finding_json(source, one) for source, one in found],
+            }
+        )
+    else:
+        for source, one in found:
+            print_finding(source, one)
+        counts = f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
+        print_text(f"{_count(len(files), 'file')} checked: {counts}")
+    raise SystemExit(int(failed))
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,223 @@
+"""`policy simulate`."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from langchain_sequrity.cli.policy.files import (
+    FILE_TYPE,
+    Refused,
+    only_one_stdin,
+    read_data,
+    read_source,
+    shown_name,
+)
+from langchain_sequrity.cli.policy.output import (
+    as_json_option,
+    mistakes_in,
+    print_json,
+    print_table,
+    print_text,
+)
+from langchain_sequrity.display import plain
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.sqrt import (
+    Coverage,
+    Decision,
+    Difference,
+    Engine,
+    Simulation,
+    compile_policy,
+    coverage,
+    diff,
+    simulate,
+)
+from langchain_sequrity.sqrt.hints import nearest
+
+_EXPECTED = (
+    "allowed", "denied", "hard_allowed", "soft_allowed", "hard_denied", "soft_denied",
+    "not_reached",
+)  # fmt: skip
+_DEFAULT = "allowed"
+
+
+@click.command("simulate")
+@click.argument("file", metavar="FILE", type=FILE_TYPE)
+@click.option(
+    "--calls",
+    "calls_file",
+    metavar="CALLS",
+    required=True,
+    type=FILE_TYPE,
+    help="The calls as JSON or YAML: a list of objects with `tool`, `arguments`, …, `expect`.",
+)
+@click.option("--cover", is_flag=True, help="Show which rules the calls exercise.")
+@click.option(
+    "--fail-under",
+    metavar="N",
+    type=click.FloatRange(0, 100),
+    help="Status 1 if the calls exercise less than N percent of the rules; implies --cover.",
+)
+@click.option("--against", metavar="OLD", type=FILE_TYPE, help="Show what OLD says differently.")
+@as_json_option
+def command(
+    *,
+    file: str,
+    calls_file: str,
+    cover: bool,
+    fail_under: float | None,
+    against: str | None,
+    as_json: bool,
+) -> None:
+    """Try a policy on calls of one session, and compare with what is expected of it.
+
+    A call may have `expect`: allowed, denied, hard_allowed, soft_allowed, hard_denied, soft_denied
+    or not_reached (it is made from the result of a call that was denied). Without it, it is
+    expected to be allowed. Exit status 1 if an expectation is not met.
+    """
+    only_one_stdin([file, calls_file, against])
+    engine = _engine(file, as_json=as_json)
+    old = None if against is None else _engine(against, as_json=as_json)
+    calls, expected = _read_calls(calls_file)
+    with _refusals(calls_file):
+        covered = coverage(engine, calls) if cover or fail_under is not None else None
+        outcome = _Outcome(
+            covered.simulation if covered else simulate(engine, calls),
+            expected,
+            covered,
+            fail_under,
+            None if old is None else diff(old, engine, calls),
+        )
+    if as_json:
+        print_json(outcome.to_json())
+    else:
+        outcome.show()
+    raise SystemExit(int(not outcome.ok))
+
+
+def _engine(path: str, *, as_json: bool) -> Engine:
+    source = read_source(path)
+    with mistakes_in(source, as_json=as_json):
+        return compile_policy(source.text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What came of a run."""
+
+    simulation: Simulation
+    expected: Sequence[str]
+    coverage: Coverage | None
+    fail_under: float | None
+    difference: Difference | None
+
+    @property
+    def _unmet(self) -> list[tuple[Decision, str]]:
+        pairs = zip(self.simulation, self.expected, strict=True)
+        return [(one, expected) for one, expected in pairs if not _meets(one, expected)]
+
+    @property
+    def _is_covered(self) -> bool:
+        if self.coverage is None or self.fail_under is None:
+            return True
+        return self.coverage.share * 100 >= self.fail_under
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is as expected."""
+        return self._is_covered and not self._unmet
+
+    def to_json(self) -> dict[str, Any]:
+        """It as plain data."""
+        calls = [
+            {**one.to_json(), "expected": expected, "met": _meets(one, expected)}
+            for one, expected in zip(self.simulation, self.expected, strict=True)
+        ]
+        return {
+            "ok": self.ok,
+            "unmet": len(self._unmet),
+            "calls": calls,
+            "coverage": self.coverage and self.coverage.to_json(),
+            "difference": self.difference and self.difference.to_json(),
+        }
+
+    def show(self) -> None:
+        """Print it."""
+        print_table(self.simulation)
+        for more in (self.coverage, self.difference):
+            if more is not None:
+                click.echo()
+                print_table(more)
+        click.echo()
+        unmet = self._unmet
+        for one, expected in unmet:
+            tool = plain(one.call.tool, limit=80)
+            print_text(
+                f"Call {one.number} (`{tool}`): expected {_words(expected)}, "
+                f"got {_words(_verdict(one))}"
+            )
+        print_text(f"{len(self.expected) - len(unmet)} of {len(self.expected)} calls as expected")
+        if self.coverage is not None and not self._is_covered:
+            share = self.coverage.share * 100
+            print_text(f"Coverage is {share:.1f} %, less than {self.fail_under:g} %")
+
+
+def _verdict(decision: Decision) -> str:
+    return decision.verdict.final_verdict if decision.verdict else "not_reached"
+
+
+def _words(verdict: str) -> str:
+    return verdict.replace("_", " ")
+
+
+def _meets(decision: Decision, expected: str) -> bool:
+    verdict = _verdict(decision)
+    if decision.verdict is None:
+        return expected == verdict
+    return expected in {verdict, verdict.partition("_")[2]}
+
+
+# Calls
+
+
+def _read_calls(path: str) -> tuple[list[Any], list[str]]:
+    """The calls, and what is expected of each."""
+    name, given = shown_name(path), read_data(path)
+    if not isinstance(given, list) or not given:
+        found = "an empty list" if given == [] else f"a value of type `{type(given).__name__}`"
+        msg = (
+            f"{name}: expected a list of calls, got {found}. "
+            'Write `[{"tool": "send_mail", "arguments": {"to": "ana"}}, …]`.'
+        )
+        raise Refused(msg)
+    expected = [_expected(name, number, one) for number, one in enumerate(given, 1)]
+    return [_without_expect(one) for one in given], expected
+
+
+def _without_expect(call: Any) -> Any:
+    if not isinstance(call, dict):
+        return call  # for `simulate` to refuse
+    return {key: value for key, value in call.items() if key != "expect"}
+
+
+@contextmanager
+def _refusals(path: str) -> Iterator[None]:
+    """Say in which file a call stands that cannot be tried."""
+    try:
+        yield
+    except UsageError as error:
+        msg = f"{shown_name(path)}: {error}"
+        raise Refused(msg) from None
+
+
+def _expected(name: str, number: int, call: Any) -> str:
+    found = call.get("expect", _DEFAULT) if isinstance(call, dict) else _DEFAULT
+    if isinstance(found, str) and found in _EXPECTED:
+        return found
+    advice = nearest(found, _EXPECTED) if isinstance(found, str) else ""
+    shown = plain(repr(found), limit=80)
+    msg = f"{name}: Call {number}: `expect` is one of {', '.join(_EXPECTED)}; got {shown}. {advice}"
+    raise Refused(msg.rstrip())

@@ -1,0 +1,76 @@
+"""Fixtures: local servers and models at them, and no way to the hosted service."""
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from langchain_sequrity.chat_models import ChatSequrity
+    from langchain_sequrity.local import LocalServer
+
+_SERVER, _LOCAL, _MODEL = "sequrity_server", "sequrity_local", "sequrity_model"
+# The discard port of this machine: a model that is made before there is a server reaches nothing.
+_NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture(autouse=True)
+def _sequrity_environment(request: pytest.FixtureRequest) -> None:
+    """Keep a test that has one of the fixtures below away from the developer's own settings."""
+    if {_SERVER, _LOCAL, _MODEL}.isdisjoint(request.fixturenames):
+        return
+    environment: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    environment.delenv("SEQURITY_API_KEY", raising=False)
+    environment.delenv("SEQURITY_LLM_API_KEY", raising=False)
+    environment.setenv("SEQURITY_BASE_URL", _NOWHERE)
+    if {_SERVER, _MODEL} & set(request.fixturenames):
+        server: LocalServer = request.getfixturevalue(_SERVER)
+        environment.setenv("SEQURITY_BASE_URL", server.base_url)
+
+
+@pytest.fixture(scope="session")
+def sequrity_server() -> "Iterator[LocalServer]":
+    """A local server for all tests, whose model is deterministic.
+
+    In a test that has it, models without a `base_url` are at this server. In fixtures of a wider
+    scope give them `base_url=sequrity_server.base_url`.
+    """
+    from langchain_sequrity.local import LocalServer  # noqa: PLC0415 - only tests that use it wait
+
+    with LocalServer() as server:
+        yield server
+
+
+@pytest.fixture
+def sequrity_local(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Callable[..., LocalServer]]":
+    """Start a local server of the test's own: `sequrity_local(script=[…])`.
+
+    It takes the arguments of `LocalServer`, and stops with the test. From then on, models without a
+    `base_url` are at this server.
+    """
+    from langchain_sequrity.local import LocalServer  # noqa: PLC0415 - only tests that use it wait
+
+    with ExitStack() as running:
+
+        def start(*args: Any, **options: Any) -> LocalServer:
+            server = running.enter_context(LocalServer(*args, **options))
+            monkeypatch.setenv("SEQURITY_BASE_URL", server.base_url)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def sequrity_model(sequrity_server: "LocalServer") -> "Callable[..., ChatSequrity]":
+    """Make a `ChatSequrity` at the server of all tests: `sequrity_model(policy=…)`.
+
+    It takes the fields of `ChatSequrity`; the model's name may be left out.
+    """
+    from langchain_sequrity.chat_models import ChatSequrity  # noqa: PLC0415 - as above
+
+    def make(model: str = "any/model", **fields: Any) -> ChatSequrity:
+        return ChatSequrity(model, **{"base_url": sequrity_server.base_url, **fields})
+
+    return make

@@ -1,0 +1,262 @@
+"""`langchain-sequrity policy`: every command on good and bad input, with its exit status."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import POLICY, run
+from tests.showing import SENDABLE, assert_inert
+
+LOCAL = "generate --local --tools tools.json"
+
+CASES = [
+    # arguments, exit status, text that must be told, whether the command has --json
+    ("check good.sqrt", 0, "1 file checked: 0 errors, 0 warnings", True),
+    ("check good.sqrt --tools tools.json", 0, "0 errors", True),
+    ("check good.sqrt --tools names.json", 0, "0 errors", True),
+    ("check good.sqrt --tools others.json", 1, "good.sqrt:1:6: error: There is no tool `read_mail`", True),
+    ("check good.sqrt --tools others.json", 1, "Did you mean `read_male`?", True),
+    ("check bad.sqrt", 1, "bad.sqrt:2:10: error: Expected `allow` or `deny`, found `dny`\n      must dny always;\n           ^\n", True),
+    ("check good.sqrt bad.sqrt warned.sqrt", 1, "3 files checked: 1 error, 1 warning", True),
+    ("check warned.sqrt", 0, "warned.sqrt:1:32: warning: This rule decides nothing", True),
+    ("check warned.sqrt --strict", 1, "0 errors, 1 warning", True),
+    ("check", 2, "Missing argument", True),
+    ("check nowhere.sqrt", 2, "nowhere.sqrt: cannot be read: No such file", True),
+    ("check bad.sqrt nowhere.sqrt", 2, "nowhere.sqrt", True),
+    ("check .", 2, ".: cannot be read: Is a directory", True),
+    ("check latin.sqrt", 2, "latin.sqrt:2: expected UTF-8, found the byte 0xe9 at offset 16", True),
+    ("check - -", 2, "`-` is given more than once", True),
+    ("check good.sqrt --tools broken.json", 2, "broken.json:2:18: not valid JSON", True),
+    ("check good.sqrt --tools broken.yaml", 2, "broken.yaml:3:1: not valid YAML", True),
+    ("check good.sqrt --tools object.json", 2, "object.json: expected a list of tools", True),
+    ("check good.sqrt --tools calls.json", 2, "calls.json: `tools` takes names of tools", True),
+    ("check good.sqrt --tools names.json --tools-from a:b", 2, "Give one of them", True),
+    ("check good.sqrt --tools-from nothing", 2, "expected `module:attribute`, got `nothing`", True),
+    ("check good.sqrt --tools-from nowhere_at_all:tools", 2, "ModuleNotFoundError", True),
+    ("check good.sqrt --tools-from json:tools", 2, "AttributeError", True),
+    ("format good.sqrt", 0, "", False),
+    ("format good.sqrt --check", 0, "", False),
+    ("format ugly.sqrt", 0, "ugly.sqrt: formatted", False),
+    ("format ugly.sqrt --check", 1, "ugly.sqrt: would be changed", False),
+    ("format ugly.sqrt --diff", 0, '+    must deny when to.value == "eve";\n', False),
+    ("format ugly.sqrt --diff --check", 1, '- must deny when to.value == "eve";\n', False),
+    ("format bad.sqrt", 1, "bad.sqrt:2:10: error: Expected", False),
+    ("format good.sqrt nowhere.sqrt", 2, "nowhere.sqrt", False),
+    ("format latin.sqrt", 2, "expected UTF-8", False),
+    ("explain good.sqrt", 0, 'A call is denied when the value of `to` equals "eve".', True),
+    ("explain warned.sqrt", 0, "Note: This rule decides nothing", True),
+    ("explain bad.sqrt", 1, "bad.sqrt:2:10: error: Expected", True),
+    ("explain nowhere.sqrt", 2, "nowhere.sqrt", True),
+    ("explain good.sqrt bad.sqrt", 2, "unexpected extra argument", True),
+    ("simulate good.sqrt --calls calls.json", 0, "3 of 3 calls as expected", True),
+    ("simulate good.sqrt --calls unmet.json", 1, "Call 4 (`pay`): expected allowed, got hard denied", True),
+    ("simulate good.sqrt --calls calls.json --cover", 0, "3 of 4 rules and label changes held for some call (75%)", True),
+    ("simulate good.sqrt --calls calls.json --fail-under 75", 0, "(75%)", True),
+    ("simulate good.sqrt --calls calls.json --fail-under 76", 1, "Coverage is 75.0 %, less than 76 %", True),
+    ("simulate good.sqrt --calls calls.json --fail-under 101", 2, "--fail-under", True),
+    ("simulate good.sqrt --calls calls.json --against ugly.sqrt", 0, "0 of 3 calls and 0 rules differ", True),
+    ("simulate good.sqrt --calls calls.json --against bad.sqrt", 1, "bad.sqrt:2:10: error", True),
+    ("simulate bad.sqrt --calls calls.json", 1, "bad.sqrt:2:10: error", True),
+    ("simulate good.sqrt", 2, "Missing option '--calls'", True),
+    ("simulate good.sqrt --calls nowhere.json", 2, "nowhere.json: cannot be read", True),
+    ("simulate good.sqrt --calls broken.json", 2, "broken.json:2:18: not valid JSON", True),
+    ("simulate good.sqrt --calls broken.yaml", 2, "broken.yaml:3:1: not valid YAML", True),
+    ("simulate good.sqrt --calls control.yaml", 2, "control.yaml: not valid YAML: unacceptable character", True),
+    ("simulate good.sqrt --calls empty.json", 2, "empty.json: expected a list of calls, got an empty list", True),
+    ("simulate good.sqrt --calls object.json", 2, "object.json: expected a list of calls", True),
+    ("simulate good.sqrt --calls names.json", 2, "names.json: Call 1: expected a `Trial`", True),
+    ("simulate good.sqrt --calls unknown.json", 2, "Did you mean `arguments`?", True),
+    ("simulate good.sqrt --calls mistyped.json", 2, "Call 1: `expect` is one of allowed, denied", True),
+    ("simulate - --calls -", 2, "`-` is given more than once", True),
+    (f"{LOCAL} Careful", 0, 'tool "pay" {', True),
+    (f"{LOCAL} Careful --out new.sqrt", 0, "new.sqrt: written", True),
+    (f"{LOCAL} Careful --out good.sqrt", 2, "good.sqrt exists. Give another name, or --force", True),
+    (f"{LOCAL} Careful --out nowhere/new.sqrt", 2, "its folder is not there", True),
+    (f"{LOCAL}", 2, "Missing argument 'DESCRIPTION'", True),
+    (f"{LOCAL} Careful --model=", 2, "--model: expected some text", True),
+    (f"{LOCAL} Careful --provider nobody", 2, "'nobody' is not one of", True),
+    ("generate --local Careful", 2, "Give --tools or --tools-from", True),
+    ("generate --local Careful --tools empty.json", 2, "Give --tools or --tools-from", True),
+    ("generate --local Careful --tools names.json", 2, "The tool `read_mail` is a name only", True),
+    ("generate --local Careful --tools broken.json", 2, "broken.json:2:18", True),
+    ("generate --tools tools.json Careful", 2, "SEQURITY_API_KEY", True),
+    ("generate --tools tools.json Careful --provider openai", 2, "--model is missing for `openai`", True),
+    ("nothing", 2, "No such command 'nothing'", False),
+]  # fmt: skip
+WITH_JSON = [case for case in CASES if case[3]]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("line", "status", "told"), [case[:3] for case in CASES])
+def test_a_command_ends_with_its_status_and_says_why(line: str, status: int, told: str) -> None:
+    result = run(*line.split())
+    assert result.exit_code == status, result.output
+    assert told in (result.stderr if status == 2 else result.output)
+    if status == 2:
+        assert result.stdout == ""
+        assert result.stderr.rstrip().split("\n")[-1].startswith("Error: ")
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("line", "status"), [case[:2] for case in WITH_JSON])
+def test_as_json_it_is_one_document_with_the_same_status(line: str, status: int) -> None:
+    result = run(*line.split(), "--json")
+    assert result.exit_code == status, result.output
+    if status == 2:  # the command could not begin
+        assert result.stdout == ""
+        assert "Error: " in result.stderr
+    else:
+        assert isinstance(json.loads(result.stdout), dict)
+        assert result.stderr == ""
+        assert result.stdout.isascii()
+
+
+def test_a_finding_as_json_has_its_place_and_its_hint(folder: Path) -> None:
+    result = run("check", "good.sqrt", "--tools", "others.json", "--json")
+    assert json.loads(result.stdout) == {
+        "ok": False,
+        "files": ["good.sqrt"],
+        "errors": 1,
+        "warnings": 0,
+        "findings": [
+            {
+                "file": "good.sqrt",
+                "severity": "error",
+                "message": "There is no tool `read_mail`",
+                "line": 1,
+                "column": 6,
+                "hint": "Did you mean `read_male`?",
+            }
+        ],
+    }
+    assert (folder / "good.sqrt").read_text(encoding="utf-8") == POLICY
+
+
+@pytest.mark.parametrize("command", [["check"], ["explain"], ["simulate", "--calls", "calls.json"]])
+@pytest.mark.usefixtures("folder")
+def test_a_dash_is_standard_input(command: list[str]) -> None:
+    named, piped = (
+        run(*command, "bad.sqrt"),
+        run(*command, "-", given=Path("bad.sqrt").read_bytes()),
+    )
+    assert named.exit_code == piped.exit_code == 1
+    assert named.output.replace("bad.sqrt", "<stdin>") == piped.output
+
+
+def test_line_ends_of_windows_are_no_part_of_what_is_shown(folder: Path) -> None:
+    (folder / "bad.sqrt").write_bytes(b'\xef\xbb\xbftool "pay" {\r\n  must dny always;\r\n}\r\n')
+    assert "\\r" not in run("check", "bad.sqrt").output
+    assert "bad.sqrt:2:8: error" in run("check", "bad.sqrt").output
+
+
+CODE = """
+from dataclasses import dataclass
+from langchain_core.tools import tool
+
+print("imported")
+
+@tool
+def read_mail(number: int) -> str:
+    "Read a mail."
+    return ""
+
+def pay(euros: int, to: str) -> str:
+    "Pay somebody."
+    return ""
+
+class Agent:
+    tools = [read_mail, pay, "send", {"name": "search"}]
+
+tools = (pay,)
+"""
+
+
+def test_tools_come_from_code_that_the_user_names(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (folder / "my_agent.py").write_text(CODE, encoding="utf-8")
+    result = run("check", "good.sqrt", "--tools-from", "my_agent:Agent.tools", "--json")
+    (finding,) = json.loads(result.stdout)["findings"]
+    assert finding["message"] == "`pay` has no argument `amount`"
+    assert result.stderr in {"imported\n", ""}
+    generated = run("generate", "Careful", "--local", "--tools-from", "my_agent:tools")
+    assert 'tool "pay"' in generated.stdout
+    del sys.modules["my_agent"]
+
+
+# What is shown
+
+
+@pytest.mark.parametrize("hostile", SENDABLE)
+def test_hostile_text_in_files_stays_inert(folder: Path, hostile: str) -> None:
+    quoted = hostile.replace("\\", "").replace('"', "").replace("\n", " ")
+    policy = (
+        f'/* {quoted} */ tool "{quoted}" {{ /// {quoted}\n must deny when a.value == "{quoted}"; }}'
+    )
+    (folder / "a.sqrt").write_text(policy, encoding="utf-8", newline="")
+    (folder / "b.sqrt").write_text(f'{policy} {quoted} "', encoding="utf-8", newline="")
+    call = {"tool": quoted, "id": quoted, "arguments": {"a": quoted}}
+    (folder / "calls.json").write_text(json.dumps([call]), encoding="utf-8")
+    (folder / "tools.json").write_text(json.dumps([{hostile: 1}]), encoding="utf-8")
+    for line in (
+        "check a.sqrt b.sqrt",
+        "check a.sqrt --tools names.json",
+        "check a.sqrt --tools tools.json",
+        "format --diff a.sqrt b.sqrt",
+        "explain a.sqrt",
+        "simulate a.sqrt --calls calls.json --cover --against good.sqrt",
+        "simulate a.sqrt --calls calls.json --json",
+    ):
+        result = run(*line.split())
+        assert not result.exception or isinstance(result.exception, SystemExit)
+        assert result.output
+        assert_inert(result.output)
+
+
+@pytest.mark.usefixtures("folder")
+def test_colours_come_only_where_they_are_wanted() -> None:
+    line = ("check", "warned.sqrt")
+    assert "\x1b[33mwarning" in run(*line, FORCE_COLOR="1", TERM="xterm").stdout
+    for setting in ({}, {"NO_COLOR": "1"}):
+        assert "\x1b" not in run(*line, **setting).stdout
+
+
+# The process
+
+
+@pytest.mark.parametrize(
+    ("line", "status"), [("check good.sqrt", 0), ("check bad.sqrt", 1), ("check nowhere.sqrt", 2)]
+)
+def test_the_process_ends_with_the_status(folder: Path, line: str, status: int) -> None:
+    command = [sys.executable, "-m", "langchain_sequrity.cli", "policy", *line.split()]
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=False)  # noqa: S603
+    assert done.returncode == status
+    assert b"Traceback" not in done.stderr
+
+
+def test_other_commands_do_not_wait_for_what_policies_need() -> None:
+    code = (
+        "import sys, langchain_sequrity.cli.commands\n"
+        "late = ['cli.policy.checking', 'sqrt.trying', 'chat_models', 'cli.serving']\n"
+        "sys.exit(any(f'langchain_sequrity.{name}' in sys.modules for name in late))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False)  # noqa: S603 - our own code
+    assert done.returncode == 0
+
+
+def test_the_help_names_the_commands_without_the_chat_models() -> None:
+    code = (
+        "import sys\n"
+        "from langchain_sequrity.cli.commands import cli\n"
+        "try: cli(['policy', '-h'])\n"
+        "except SystemExit: sys.exit('langchain_sequrity.chat_models' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)  # noqa: S603
+    assert done.returncode == 0
+    for name in ("check", "format", "explain", "simulate", "generate"):
+        assert f"\n  {name} " in done.stdout

@@ -1,0 +1,115 @@
+"""`policy simulate`: expectations, and agreement with the library."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from langchain_sequrity.sqrt import coverage, diff, simulate
+from tests.cli.running import CALLS, POLICY, run
+
+PAY: dict[str, Any] = {"tool": "pay", "arguments": {"amount": 5, "to": "ana"}}
+EVE: dict[str, Any] = {"tool": "pay", "arguments": {"amount": 5, "to": "eve"}, "id": "eve"}
+AFTER: dict[str, Any] = {"tool": "pay", "arguments": {"amount": 5}, "uses": {"amount": ["eve"]}}
+
+EXPECTATIONS: list[tuple[list[Any], Any, set[str | None]]] = [
+    # calls before the one that is looked at, it, the expectations that it meets
+    ([], PAY, {"allowed", "soft_allowed", None}),
+    ([], EVE, {"denied", "hard_denied"}),
+    ([{**EVE, "expect": "denied"}], AFTER, {"not_reached"}),
+]
+ALL = [
+    None, "allowed", "denied", "hard_allowed", "soft_allowed", "hard_denied", "soft_denied",
+    "not_reached",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("expect", ALL)
+@pytest.mark.parametrize(("before", "call", "met"), EXPECTATIONS)
+def test_an_expectation_is_met_or_makes_the_status_1(
+    folder: Path, before: list[Any], call: dict[str, Any], met: set[str | None], expect: str | None
+) -> None:
+    asked = call if expect is None else {**call, "expect": expect}
+    (folder / "calls.json").write_text(json.dumps([*before, asked]), encoding="utf-8")
+    result = run("simulate", "good.sqrt", "--calls", "calls.json", "--json")
+    assert result.exit_code == (0 if expect in met else 1)
+    document = json.loads(result.stdout)
+    assert document["ok"] == (expect in met)
+    assert document["calls"][-1]["met"] == (expect in met)
+    assert document["calls"][-1]["expected"] == (expect or "allowed")
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_document_holds_what_the_library_says() -> None:
+    calls = [{key: call[key] for key in call if key != "expect"} for call in CALLS]
+    line = ("--calls", "calls.json", "--cover", "--against", "warned.sqrt", "--json")
+    document = json.loads(run("simulate", "good.sqrt", *line).stdout)
+    old = Path("warned.sqrt").read_text(encoding="utf-8")
+    own = {"expected", "met"}
+    told = [{key: one[key] for key in one if key not in own} for one in document["calls"]]
+    for found, library in (
+        (told, simulate(POLICY, calls).to_json()),
+        (document["coverage"], coverage(POLICY, calls).to_json()),
+        (document["difference"], diff(old, POLICY, calls).to_json()),
+    ):
+        assert found == json.loads(json.dumps(library))
+    assert document["difference"]["changed"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_was_not_asked_for_is_null() -> None:
+    document = json.loads(run("simulate", "good.sqrt", "--calls", "calls.json", "--json").stdout)
+    assert document["coverage"] is None
+    assert document["difference"] is None
+
+
+YAML = """
+- {tool: read_mail, id: mail}
+- tool: pay
+  arguments: {amount: 5, to: ana}
+  uses: {amount: [mail]}
+  expect: hard_denied
+- tool: pay
+  arguments: {amount: 5, to: ana}
+"""
+
+
+def test_yaml_says_the_same_as_json(folder: Path) -> None:
+    (folder / "calls.yaml").write_text(YAML, encoding="utf-8")
+    outputs = {
+        run("simulate", "good.sqrt", "--calls", *calls).stdout
+        for calls in (["calls.json"], ["calls.yaml"])
+    }
+    assert len(outputs) == 1
+    piped = run("simulate", "good.sqrt", "--calls", "-", given=YAML)
+    assert {piped.stdout} == outputs
+
+
+@pytest.mark.usefixtures("folder")
+def test_every_unmet_expectation_is_told_below_the_table() -> None:
+    result = run("simulate", "good.sqrt", "--calls", "unmet.json")
+    assert result.stdout.splitlines()[-2:] == [
+        "Call 4 (`pay`): expected allowed, got hard denied",
+        "3 of 4 calls as expected",
+    ]
+
+
+def test_a_policy_that_parses_and_means_nothing_is_shown_with_its_place(folder: Path) -> None:
+    code = 'tool "pay" {\n    must deny when to.value == unknown;\n}\n'
+    (folder / "bad.sqrt").write_text(code, encoding="utf-8")
+    result = run("simulate", "bad.sqrt", "--calls", "calls.json")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("bad.sqrt:2:")
+    assert result.stderr.rstrip().endswith("^")
+
+
+@pytest.mark.parametrize("depth", [200, 200_000])
+def test_calls_that_are_nested_too_deeply_are_refused(folder: Path, depth: int) -> None:
+    value = "[" * depth + "]" * depth
+    text = f'[{{"tool": "pay", "arguments": {{"to": {value}}}}}]'
+    (folder / "calls.json").write_text(text, encoding="utf-8")
+    result = run("simulate", "good.sqrt", "--calls", "calls.json")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: calls.json: ")

@@ -1,0 +1,163 @@
+"""Assertions about verdicts and simulations."""
+
+import re
+from typing import Any
+
+import pytest
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.sqrt import Argument, Call, Simulation, compile_policy, simulate
+from langchain_sequrity.testing import assert_allowed, assert_denied
+
+POLICY = """
+    tool "read_mail" { result { @tags |= {"mail"}; } session after { @tags |= {"mail"}; } }
+    tool "pay" {
+        /// a mail must not
+        /// choose who is paid
+        must deny when to.tags overlaps {"mail"}
+            and not to.value in {"Ada"};
+        /// large sums need a signature
+        should deny when euros.value in {int 100..};
+    }
+"""
+READ: dict[str, Any] = {"tool": "read_mail", "id": "mail"}
+
+
+def pay(euros: int = 5, to: str = "Bo", **more: Any) -> dict[str, Any]:
+    return {"tool": "pay", "arguments": {"euros": euros, "to": to}, **more}
+
+
+LARGE = simulate(POLICY, [pay(500)])[0]
+FROM_MAIL = simulate(POLICY, [READ, pay(uses={"to": ["mail"]})])[1]
+SMALL = simulate(POLICY, [pay(5)])[0]
+IN_DOUBT = simulate('tool "a" { must deny when x.value == y.value; }', [{"tool": "a"}])[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"tool": "pay"}, {"rule": "euros.value in"}, {"rule": re.compile(r"int \d+")},
+     {"reason": "a signature"}, {"reason": re.compile("SIGN", re.IGNORECASE)}, {"strength": "soft"},
+     {"certain": True}, {"tool": "pay", "rule": "should deny", "reason": "large", "strength": "soft"}],
+)  # fmt: skip
+def test_a_denial_that_is_as_expected_passes(options: dict[str, Any]) -> None:
+    assert_denied(LARGE, **options)
+    assert_denied(LARGE.verdict, **options)
+    assert_denied(simulate(POLICY, [pay(500), pay(600)]), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"tool": "read_mail"}, "the tool is `pay`"),
+     ({"rule": "must deny"}, "the rule is `should deny when euros.value in {int 100..};`"),
+     ({"rule": re.compile("^must")}, "a rule that matches /^must/"),
+     ({"reason": "mail"}, "the reason is `large sums need a signature`"),
+     ({"strength": "hard"}, "the strength is soft"),
+     ({"certain": False}, "the verdict is certain")],
+)  # fmt: skip
+def test_a_denial_that_differs_fails_and_says_in_what(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(AssertionError) as failed:
+        assert_denied(LARGE, **options)
+    text = str(failed.value)
+    assert words in text
+    assert text.startswith("Expected: denied, ")
+    assert "large sums need a signature" in text  # the rule that decided, in any case
+
+
+def test_texts_over_several_lines_are_compared_as_one() -> None:
+    assert_denied(FROM_MAIL, rule='{"mail"} and not to.value', reason="not choose who")
+    assert_denied(FROM_MAIL, rule='{"mail"}\n   and not')
+
+
+def test_rule_and_reason_must_be_of_one_rule() -> None:
+    policy = """
+        tool "a" {
+            /// first
+            should deny when x.value == 1;
+            /// second
+            should deny when x.value in {int 0..2};
+        }
+    """
+    (both,) = simulate(policy, [{"tool": "a", "arguments": {"x": 1}}])
+    assert both.verdict is not None
+    assert len(both.verdict.reasons) == 2
+    assert_denied(both, rule="== 1", reason="first")
+    assert_denied(both, rule="int 0..2", reason="second")
+    with pytest.raises(AssertionError, match="the reason is `first` and `second`"):
+        assert_denied(both, rule="== 1", reason="second")
+
+
+def test_what_is_allowed_is_not_denied_and_the_other_way_round() -> None:
+    assert_allowed(SMALL, tool="pay", rule="default_allow", strength="soft", certain=True)
+    with pytest.raises(
+        AssertionError, match=r"(?s)Expected: denied\..*`default_allow`.*is allowed"
+    ):
+        assert_denied(SMALL)
+    with pytest.raises(AssertionError, match=r"(?s)Expected: allowed\..*signature.*it is denied"):
+        assert_allowed(LARGE)
+
+
+def test_an_engine_s_verdict_can_be_asserted() -> None:
+    engine = compile_policy(POLICY)
+    mail = Argument("Eve", Labels(tags=frozenset({"mail"})))
+    verdict = engine.decide(Call("pay", {"to": mail, "euros": Argument(1)}), Labels())
+    assert_denied(verdict, tool="pay", strength="hard")
+
+
+def test_doubt_can_be_asserted() -> None:
+    assert_denied(IN_DOUBT, certain=False)
+    with pytest.raises(AssertionError, match="the verdict is in doubt"):
+        assert_denied(IN_DOUBT, certain=True)
+
+
+def test_of_a_simulation_every_call_counts_and_the_table_is_shown() -> None:
+    mixed = simulate(POLICY, [READ, pay(5), pay(500)])
+    with pytest.raises(AssertionError) as failed:
+        assert_allowed(mixed)
+    text = str(failed.value)
+    assert "Differs of call 3: it is denied." in text
+    assert "of call 2" not in text
+    assert text.endswith(mixed.text(120))
+    assert_allowed(mixed[:2])
+    with pytest.raises(
+        AssertionError, match=r"Differs of call 1: it is allowed; the tool is `read_m"
+    ):
+        assert_denied(mixed, tool="pay")
+
+
+def test_a_call_that_is_not_reached_is_neither() -> None:
+    policy = POLICY + 'tool "read_mail" { must deny always; }'
+    not_reached = simulate(policy, [READ, pay(uses={"to": ["mail"]})])[1]
+    for check in (assert_allowed, assert_denied):
+        with pytest.raises(AssertionError, match=r"not reached: no result of `mail`"):
+            check(not_reached)
+
+
+@pytest.mark.parametrize("check", [assert_allowed, assert_denied])
+@pytest.mark.parametrize(
+    ("what", "options", "words"),
+    [(Simulation(()), {}, "has no calls"),
+     (None, {}, "got a value of type `NoneType`"),
+     ("denied", {}, "got a value of type `str`"),
+     ({"answer": "x"}, {}, "list of messages as `messages`"),
+     (LARGE, {"rule": ""}, "`rule` is empty"),
+     (LARGE, {"reason": re.compile("")}, "`reason` is empty"),
+     (LARGE, {"tool": 5}, "`tool`: expected `str`, got a value of type `int`"),
+     (LARGE, {"rule": b"x"}, "`rule`: expected `str` or `Pattern`"),
+     (LARGE, {"certain": "yes"}, "`certain`: expected `bool`"),
+     (LARGE, {"strength": "must"}, '`strength` is "hard" or "soft"')],
+)  # fmt: skip
+def test_what_cannot_be_asserted_is_an_error_of_usage(
+    check: Any, what: Any, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        check(what, **options)
+    assert words in str(refused.value)
+
+
+def test_texts_of_a_policy_are_shown_as_data() -> None:
+    policy = 'tool "a" {\n/// red\x1b[31m\nmust deny always; }'
+    with pytest.raises(AssertionError) as failed:
+        assert_allowed(simulate(policy, [{"tool": "a"}]))
+    assert "\x1b" not in str(failed.value)
+    assert "red\\x1b[31m" in str(failed.value)

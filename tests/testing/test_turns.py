@@ -1,0 +1,255 @@
+"""Assertions about what comes back from models and agents, and about what they raise."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langgraph.graph import START, MessagesState, StateGraph
+
+from langchain_sequrity import ChatSequrity, LangGraphExecutor, SequrityMessages
+from langchain_sequrity.errors import PolicyDenied, ProgramFailed, ServiceError, UsageError
+from langchain_sequrity.local import LocalServer
+from langchain_sequrity.middleware import PolicyMiddleware
+from langchain_sequrity.testing import assert_allowed, assert_denied
+from tests.middleware.agents import calling, turns
+
+POLICY = """
+    tool "pay" {
+        /// large sums need a signature
+        must deny when euros.value in {int 100..};
+    }
+"""
+PROGRAMS = {"large": "pay(euros=500)", "small": "pay(euros=5)", "broken": "x = 1 / 0"}
+SCRIPT: list[dict[str, Any]] = [
+    {"when": {"role": "planner", "user": user}, "program": f"{line}\nfinal_return_value = 'done'"}
+    for user, line in PROGRAMS.items()
+] + [
+    {"when": {"user": "refuse"}, "refusal": "I would rather not."},
+    {"when": {"tool_result": "paid"}, "text": "done"},
+    {"when": {"user": "large"}, "tool_calls": [{"name": "pay", "arguments": {"euros": 500}}]},
+    {"when": {"user": "small"}, "tool_calls": [{"name": "pay", "arguments": {"euros": 5}}]},
+    {"when": {"user": "overload"}, "error": {"status": 400, "message": "No."}},
+]  # fmt: skip
+DETAILS: dict[str, Any] = {
+    "tool": "pay",
+    "rule": "int 100..",
+    "reason": "signature",
+    "strength": "hard",
+    "certain": True,
+}
+
+
+def pay(euros: int) -> str:
+    """Pay."""
+    return f"paid {euros}"
+
+
+@pytest.fixture(scope="module")
+def till() -> Iterator[LocalServer]:
+    with LocalServer(script=SCRIPT) as server:
+        yield server
+
+
+def agent(till: LocalServer, architecture: str = "single-llm", **fields: Any) -> Any:
+    """An agent of ours."""
+    model = ChatSequrity(
+        "any/model", base_url=till.base_url, policy=POLICY, max_retries=0,
+        features={"agent_arch": architecture}, **fields,
+    )  # fmt: skip
+    return create_agent(model, [pay])
+
+
+def ask(of: Any, words: str) -> Any:
+    return of.invoke({"messages": words})
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [(ChatSequrity, {}), (ChatSequrity, {"use_responses_api": True}), (SequrityMessages, {})],
+    ids=["chat", "responses", "messages"],
+)
+@pytest.mark.parametrize("fidelity", ["full", "documented"])
+def test_a_refusal_by_a_policy_is_denied_in_every_format(
+    kind: Any, fields: dict[str, Any], fidelity: Any
+) -> None:
+    with LocalServer(script=SCRIPT, fidelity=fidelity) as server:
+        model = kind("any/model", base_url=server.base_url, policy=POLICY, **fields)
+        with_tools = model.bind_tools([pay])
+        denied, allowed = with_tools.invoke("large"), with_tools.invoke("small")
+    assert_denied(denied, **DETAILS)
+    assert_allowed(allowed, tool="pay")
+    with pytest.raises(AssertionError, match="large sums need a signature"):
+        assert_allowed(denied)
+    with pytest.raises(AssertionError, match="The message asks for `pay`"):
+        assert_denied(allowed)
+
+
+def test_a_model_that_refuses_is_neither(till: LocalServer) -> None:
+    state = ask(agent(till), "refuse")
+    for what in (state, state["messages"][-1]):
+        for check in (assert_allowed, assert_denied):
+            with pytest.raises(AssertionError, match="The model refused, and no policy denied it"):
+                check(what)
+
+
+def test_a_denial_of_a_turn_can_be_read_from_exception_and_message(till: LocalServer) -> None:
+    dual = agent(till, "dual-llm")
+    with pytest.raises(PolicyDenied) as raised:
+        ask(dual, "large")
+    assert_denied(raised.value, **DETAILS)
+    assert_denied(lambda: ask(dual, "large"), **DETAILS)
+    with assert_denied(**DETAILS) as denied:
+        ask(dual, "large")
+    assert denied.error.tool == "pay"
+    refusing = agent(till, "dual-llm", on_denied="message")
+    assert_denied(ask(refusing, "large"), **DETAILS)
+    assert_denied(ask(refusing, "large")["messages"][-1], **DETAILS)
+
+
+def test_a_turn_that_went_well_is_allowed_with_the_rules_of_its_calls(till: LocalServer) -> None:
+    report = {"response_format": {"include_policy_check_history": True}}
+    state = ask(agent(till, "dual-llm", session_config=report), "small")
+    assert_allowed(state)
+    assert_allowed(state["messages"][-1], tool="pay", rule="default_allow", strength="soft")
+    with pytest.raises(AssertionError, match="the rule is `default_allow`"):
+        assert_allowed(state["messages"][-1], tool="pay", rule="must")
+    with pytest.raises(AssertionError, match="the tool is `pay`"):
+        assert_allowed(state, tool="send")
+    with assert_allowed():
+        ask(agent(till, "dual-llm"), "small")
+    assert_allowed(lambda: ask(agent(till, "dual-llm"), "small"), tool="pay")
+
+
+def test_what_is_not_reported_is_said_to_be() -> None:
+    bare = PolicyDenied("A policy denied the turn.")
+    assert_denied(bare)
+    with pytest.raises(
+        AssertionError, match=r"the tool is not reported.*include_policy_check_hist"
+    ):
+        assert_denied(bare, tool="pay", strength="hard")
+    assert_denied(PolicyDenied("x", tool="node_pay", node="pay"), tool="pay")
+
+
+def test_a_broken_turn_is_neither(till: LocalServer) -> None:
+    for check in (assert_allowed, assert_denied):
+        with pytest.raises(AssertionError, match="no policy denied it") as failed, check():
+            ask(agent(till, "dual-llm"), "broken")
+        assert isinstance(failed.value.__cause__, ProgramFailed)
+        with pytest.raises(AssertionError, match="no policy denied it"):
+            check(lambda: ask(agent(till, "dual-llm"), "broken"))
+
+
+def test_other_exceptions_go_on(till: LocalServer) -> None:
+    for check in (assert_allowed, assert_denied):
+        with pytest.raises(ServiceError), check():
+            ask(agent(till), "overload")
+        with pytest.raises(ServiceError):
+            check(lambda: ask(agent(till), "overload"))
+        with pytest.raises(ZeroDivisionError), check():
+            raise ZeroDivisionError
+
+
+def test_a_body_that_raises_nothing_was_not_denied(till: LocalServer) -> None:
+    with pytest.raises(AssertionError, match="the body raised nothing"), assert_denied():
+        ask(agent(till), "small")
+    with pytest.raises(AssertionError, match="returned a value of type `NoneType`"):
+        assert_denied(lambda: None, tool="pay")
+
+
+def test_a_function_that_returns_a_denial_is_denied(till: LocalServer) -> None:
+    assert_denied(lambda: ask(agent(till), "large"), tool="pay")
+    with pytest.raises(AssertionError, match="large sums"):
+        assert_allowed(lambda: ask(agent(till), "large"))
+
+
+async def test_bodies_may_await_and_functions_may_not(till: LocalServer) -> None:
+    with assert_denied(tool="pay"):
+        await agent(till, "dual-llm").ainvoke({"messages": "large"})
+    for check in (assert_allowed, assert_denied):
+        with pytest.raises(UsageError, match="has not run"):
+            check(lambda: agent(till).ainvoke({"messages": "large"}))
+
+
+def test_options_that_nothing_can_be_compared_with_are_refused() -> None:
+    with pytest.raises(UsageError, match="Nothing but an exception"):
+        assert_allowed(tool="pay")
+    with pytest.raises(UsageError, match="Nothing but an exception"):
+        assert_allowed(lambda: 5, tool="pay")
+
+
+def test_an_assertion_that_is_never_made_warns() -> None:
+    with pytest.warns(RuntimeWarning, match=r"Write `with assert_denied\(…\):`"):
+        assert_denied(tool="pay")
+
+
+def test_only_the_last_turn_of_a_state_counts(till: LocalServer) -> None:
+    of = agent(till)
+    state = ask(of, "large")
+    state = of.invoke({"messages": [*state["messages"], HumanMessage("small")]})
+    assert_allowed(state, tool="pay")
+    with pytest.raises(AssertionError):
+        assert_denied(state)
+
+
+def test_a_denied_node_of_a_graph_is_found_by_its_name(till: LocalServer) -> None:
+    graph = StateGraph(MessagesState)
+    graph.add_node("greet", lambda _: {"messages": [AIMessage("Hi")]})
+    graph.add_edge(START, "greet")
+    model = ChatSequrity(
+        "any/model", base_url=till.base_url, policy='tool r".*greet.*" { must deny always; }'
+    )
+    executor = LangGraphExecutor(graph, model)
+    words = {"messages": [HumanMessage("Hello")]}
+    with assert_denied(tool="greet", rule="must deny always", strength="hard", certain=True):
+        executor.invoke(words)
+    assert_denied(lambda: executor.invoke(words), tool="greet")
+    allowing = LangGraphExecutor(graph, ChatSequrity("any/model", base_url=till.base_url))
+    assert_allowed(lambda: allowing.invoke(words))
+    with pytest.raises(AssertionError, match="tells of no denial"):
+        assert_denied(lambda: allowing.invoke(words))
+
+
+def test_the_denial_is_at_hand_after_the_body_and_not_before(till: LocalServer) -> None:
+    with assert_denied() as denied:
+        with pytest.raises(UsageError, match="No denial ended the body"):
+            _ = denied.error
+        ask(agent(till, "dual-llm"), "large")
+    assert denied.error.reason == "large sums need a signature"
+
+
+# The middleware
+
+
+def guarded(*calls: AIMessage, **options: Any) -> Any:
+    return create_agent(turns(*calls), [pay], middleware=[PolicyMiddleware(POLICY, **options)])
+
+
+def test_a_call_that_the_middleware_denies_is_denied() -> None:
+    state = ask(guarded(calling(("pay", {"euros": 500}))), "pay")
+    message = next(one for one in state["messages"] if isinstance(one, ToolMessage))
+    assert_denied(message, **DETAILS)
+    assert_denied(state, **DETAILS)
+    with pytest.raises(AssertionError, match="it is denied"):
+        assert_allowed(state, tool="pay")
+    with assert_denied(**DETAILS):
+        ask(guarded(calling(("pay", {"euros": 500})), on_denied="raise"), "pay")
+
+
+def test_a_call_that_the_middleware_lets_through_is_allowed() -> None:
+    state = ask(guarded(calling(("pay", {"euros": 5}))), "pay")
+    assert_allowed(state, tool="pay")
+    with pytest.raises(AssertionError, match="A result: 'paid 5'"):
+        assert_denied(state)
+
+
+def test_a_call_that_failed_or_tells_nothing_is_not_allowed() -> None:
+    failed = ToolMessage("Out of money.", tool_call_id="1", name="pay", status="error")
+    for check in (assert_allowed, assert_denied):
+        with pytest.raises(AssertionError, match="The call failed, and no policy denied it"):
+            check(failed)
+        with pytest.raises(UsageError, match="none that `ChatSequrity`"):
+            check(AIMessage("Hi"))
+        with pytest.raises(UsageError, match="Nothing in the last turn tells of a policy"):
+            check({"messages": [HumanMessage("Hi"), AIMessage("Hi")]})
