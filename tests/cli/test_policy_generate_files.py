@@ -1,6 +1,7 @@
 """`policy generate`: against a server, and what is done with the answer."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,21 @@ def test_the_service_of_the_environment_is_asked(options: list[str], path: str, 
     assert [(record.path, record.model, record.status) for record in records] == [
         (path, model, 200)
     ]
+
+
+def test_a_policy_that_cannot_be_written_is_not_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    (folder / "new.sqrt").write_text("", encoding="utf-8")
+    monkeypatch.setattr(os, "fsync", full)
+    result, _ = ask(answer(POLICY), "--out", "new.sqrt", "--force")
+    assert (result.exit_code, result.stdout) == (1, POLICY)
+    assert "new.sqrt: cannot be written: No space left on device." in result.stderr
+    result, _ = ask(answer(POLICY), "--out", "new.sqrt", "--force", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["policy"]) == (1, POLICY)
 
 
 @pytest.mark.usefixtures("folder")

@@ -154,7 +154,11 @@ def _hand_out(proposal: "PolicyProposal", out: str | None, *, as_json: bool) -> 
     text = proposal.text if proposal.text.endswith("\n") else f"{proposal.text}\n"
     if out is not None:
         write = replace_file if Path(out).exists() else create_file
-        write(out, text.encode())
+        try:
+            write(out, text.encode())
+        except Failed:  # the service has written it, and it is not to be lost
+            _hand_out(proposal, None, as_json=as_json)
+            raise
     if as_json:
         print_json(_data(proposal, out))
         return
