@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_core.messages.base import TextAccessor
+from langchain_core.messages.base import BaseMessage, TextAccessor
 from langgraph.errors import GraphRecursionError
 from langgraph.types import Interrupt
 from pydantic import BaseModel
@@ -46,7 +46,7 @@ def outcome(call: Callable[[], Any], seen: Iterable[Any] = ()) -> Outcome:
 
 
 def _sorted(notes: Iterable[Any]) -> tuple[str, ...]:
-    return tuple(sorted(repr(describe(note)) for note in notes))
+    return tuple(sorted(repr(_Note().of(note)) for note in notes))
 
 
 def invoke(graph: Any, value: Any, *, in_loop: bool = False, **options: Any) -> Any:
@@ -90,6 +90,20 @@ class _Description:
 
     def _numbered(self, found: re.Match[str]) -> str:
         return self._ids.setdefault(found[0], f"id-{len(self._ids)}")
+
+
+class _Note(_Description):
+    """What a node saw while others ran beside it.
+
+    `add_messages` gives ids in place to the messages that an `Overwrite` brought, and it runs for a
+    router of one node while the next node of the step reads them: whether that one sees an id is
+    a race.
+    """
+
+    def _parts(self, value: Any) -> Any:
+        if isinstance(value, BaseMessage) and (value.id is None or _UUID.fullmatch(value.id)):
+            return super()._parts({**dict(value), "id": "random or none"})
+        return super()._parts(value)
 
 
 def _fields(value: Any) -> dict[str, Any] | None:
