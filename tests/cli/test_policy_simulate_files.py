@@ -57,6 +57,42 @@ def test_the_document_holds_what_the_library_says() -> None:
     assert document["difference"]["changed"]
 
 
+def test_the_presets_of_a_header_hold_for_both_policies(folder: Path) -> None:
+    header = {"presets": {"default_allow": False, "default_allow_enforcement_level": "hard"}}
+    (folder / "header.json").write_text(json.dumps(header), encoding="utf-8")
+    (folder / "calls.json").write_text('[{"tool": "rest"}]', encoding="utf-8")
+    line = ("simulate", "good.sqrt", "--calls", "calls.json", "--against", "warned.sqrt", "--json")
+    assert run(*line).exit_code == 0
+    result = run(*line, "--header", "header.json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert document["calls"][0]["verdict"] == "hard_denied"
+    assert document["difference"]["changed"] == []
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("[]", "expected an object with fields of X-Policy, got list"),
+        (
+            '{"codes": ""}',
+            "expected an object with fields of X-Policy, got `codes`, which FILE has",
+        ),
+        ('{"presetz": {}}', "presetz"),
+        ('{"presets": {"default_allow": "no"}}', "default_allow"),
+        ('{"auto_gen": true}', "With `auto_gen` the service writes rules that are not known here"),
+    ],
+)
+def test_a_header_that_is_none_is_refused_with_the_reason(
+    folder: Path, header: str, told: str
+) -> None:
+    (folder / "header.json").write_text(header, encoding="utf-8")
+    result = run("simulate", "good.sqrt", "--calls", "calls.json", "--header", "header.json")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: header.json: ")
+    assert told in result.stderr
+
+
 @pytest.mark.usefixtures("folder")
 def test_what_was_not_asked_for_is_null() -> None:
     document = json.loads(run("simulate", "good.sqrt", "--calls", "calls.json", "--json").stdout)

@@ -23,7 +23,7 @@ from langchain_sequrity.cli.policy.output import (
     print_text,
 )
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import UsageError
+from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import (
     Coverage,
     Decision,
@@ -61,6 +61,12 @@ _DEFAULT = "allowed"
     type=click.FloatRange(0, 100),
     help="Status 1 if the calls exercise less than N percent of the rules; implies --cover.",
 )
+@click.option(
+    "--header",
+    metavar="HEADER",
+    type=FILE_TYPE,
+    help="The other fields of X-Policy as JSON or YAML, such as `presets`, for both policies.",
+)
 @click.option("--against", metavar="OLD", type=FILE_TYPE, help="Show what OLD says differently.")
 @as_json_option
 def command(
@@ -69,6 +75,7 @@ def command(
     calls_file: str,
     cover: bool,
     fail_under: float | None,
+    header: str | None,
     against: str | None,
     as_json: bool,
 ) -> None:
@@ -78,9 +85,10 @@ def command(
     or not_reached (it is made from the result of a call that was denied). Without it, it is
     expected to be allowed. Exit status 1 if an expectation is not met.
     """
-    only_one_stdin([file, calls_file, against])
-    engine = _engine(file, as_json=as_json)
-    old = None if against is None else _engine(against, as_json=as_json)
+    only_one_stdin([file, calls_file, header, against])
+    fields = None if header is None else read_data(header)
+    engine = _engine(file, header, fields, as_json=as_json)
+    old = None if against is None else _engine(against, header, fields, as_json=as_json)
     calls, expected = _read_calls(calls_file)
     with _refusals(calls_file):
         covered = coverage(engine, calls) if cover or fail_under is not None else None
@@ -98,10 +106,28 @@ def command(
     raise SystemExit(int(not outcome.ok))
 
 
-def _engine(path: str, *, as_json: bool) -> Engine:
+def _engine(path: str, header: str | None, fields: Any, *, as_json: bool) -> Engine:
     source = read_source(path)
+    if header is None:
+        with mistakes_in(source, as_json=as_json):
+            return compile_policy(source.text)
+    # Without a header nobody waits for pydantic.
+    from langchain_sequrity.headers import PolicyHeader, coerce  # noqa: PLC0415 - said above
+
+    if not isinstance(fields, dict) or "codes" in fields:
+        what = "`codes`, which FILE has" if isinstance(fields, dict) else type(fields).__name__
+        msg = f"{shown_name(header)}: expected an object with fields of X-Policy, got {what}."
+        raise Refused(msg)
+    with _refusals(header):
+        policy = coerce(PolicyHeader, {**fields, "codes": {"code": source.text}})
     with mistakes_in(source, as_json=as_json):
-        return compile_policy(source.text)
+        try:
+            return policy.compile()
+        except PolicySyntaxError:
+            raise
+        except UsageError as error:  # rules that are not known here: `auto_gen`
+            msg = f"{shown_name(header)}: {error}"
+            raise Refused(msg) from error
 
 
 @dataclass(frozen=True, slots=True)
