@@ -119,6 +119,20 @@ class Gate:
                 verdict = further
         return verdict
 
+    def check_beside(self, checked: Checked, session: Labels) -> tuple[Checked, Labels]:
+        """Check a call as if those that are made beside it had returned already.
+
+        Args:
+            checked: The call, allowed as the session is now.
+            session: The session's labels as if the others had returned.
+
+        Returns:
+            The check, and the session's labels as if this one had returned as well.
+        """
+        session = self._engines[0].before(checked.call, session)
+        beside = replace(checked, session=session, verdict=self._decide(checked.call, session))
+        return beside, self._engines[0].foreseen(checked.call, session)
+
     def take(self, call: Call, brought: Brought, session: Labels) -> Taken:
         """Label a result.
 

@@ -138,13 +138,22 @@ class SingleTurn:
     # Calls
 
     def _denial(self, message: AIMessage) -> str | None:
-        """Check the calls of an answer in their order; says why the first denied one is."""
+        """Check the calls of an answer in their order; says why the first denied one is.
+
+        They are all made before the first result comes back, so each is also checked as if those
+        before it had returned: a rule that lets one call pass and counts it by `session after`
+        would let two pass side by side.
+        """
+        returned = self._state.labels
         for broken in message.invalid_tool_calls:
             return f"Tool call to '{broken['name']}' is denied: its arguments are no JSON object."
         for call in message.tool_calls:
             made = Call(call["name"], _arguments(call["args"]))
             checked = self._gate.check(made, self._state.labels)
             self._state.labels = checked.session
+            if checked.allowed and len(message.tool_calls) > 1:
+                beside, returned = self._gate.check_beside(checked, returned)
+                checked = checked if beside.allowed else beside
             if not checked.allowed:
                 return denial_message(checked)
             call["args"] = {name: one.value for name, one in checked.call.arguments.items()}

@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.compiler import Severity
-from langchain_sequrity.sqrt.context import Argument, Call, Context
+from langchain_sequrity.sqrt.context import MISSING, Argument, Call, Context
 from langchain_sequrity.sqrt.faults import fault
 from langchain_sequrity.sqrt.names import OPERATIONS, Names, intersection, widest
 from langchain_sequrity.sqrt.nodes import Field, Operator, Phase, Policy, Position, Update
@@ -149,6 +149,19 @@ class Engine:
         self._run("after", call.tool, context)
         return context.result_labels, context.session
 
+    def foreseen(self, call: Call, session: Labels) -> Labels:
+        """The labels that the session may have after a call, whatever its result will be.
+
+        Args:
+            call: A call whose result is not there yet.
+            session: The session's labels after `before`.
+
+        Returns:
+            The labels; what hangs on the result is in doubt, so that it only adds tags and
+            producers, and only takes consumers away.
+        """
+        return self.after(call, Argument(MISSING, call.labels), session)[1]
+
     def steps(
         self, phase: Phase, tool: str, context: Context
     ) -> Iterator[tuple[CompiledStep, Truth]]:
@@ -273,7 +286,7 @@ def compile_policy(policy: Policy | str, presets: Presets = _DEFAULTS) -> Engine
             used before their definition or defined twice, a predicate in the place of a set, a
             regex that does not compile, a time that is none, `@result` where there is none.
     """
-    if isinstance(policy, str):
+    if not isinstance(policy, Policy):
         policy = parse(policy)
     text = policy.text
 

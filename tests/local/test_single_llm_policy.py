@@ -245,6 +245,29 @@ def test_a_result_counts_once_however_often_it_is_sent(stage: Stage, row: Row) -
     assert last.additional_kwargs["refusal"]
 
 
+ONE_MAIL = """
+tool "Send" {
+    /// one mail is enough
+    must deny when "sent" in @session.tags;
+    session after { when @result.value in {"sent", "queued"} { @tags |= {"sent"}; } }
+}
+"""
+
+
+def test_calls_side_by_side_are_checked_as_if_the_others_had_returned(
+    stage: Stage, row: Row
+) -> None:
+    both = Play(stage, calling(TO_BOB, TO_BOB), row=row, policy=ONE_MAIL)
+    assert "one mail is enough" in refusal(both.model.invoke([HumanMessage("Go")]))
+    other = {"Read": {"number": 1}}
+    mixed = Play(stage, calling(other, TO_BOB), calling(other), row=row, policy=ONE_MAIL)
+    history = converse(mixed.model, "Go", {"Read": "x", "Send": "no"})
+    assert history[-1].text == "Done."
+    failed = Play(stage, calling(TO_BOB), calling(TO_BOB), row=row, policy=ONE_MAIL)
+    history = converse(failed.model, "Go", {"Send": "no"})
+    assert history[-1].text == "Done."
+
+
 @pytest.mark.parametrize(
     ("setting", "denied"),
     [({}, True), ({"clear_session_meta": "never"}, True), ({"clear_session_meta": "every_turn"}, False),

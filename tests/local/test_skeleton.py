@@ -185,6 +185,36 @@ BEHAVIOURS = [
     ("frobnicate", "", True, True),
     ("frobnicate", "Only reads, I promise.", True, True),
     ("вычислить", "", True, True),
+    ("发送邮件", "", True, True),
+    # A name that says it only in part does not say it.
+    ("search_and_destroy", "", True, True),
+    ("find_n_frobnicate", "", True, True),
+    ("check_out", "", True, True),
+    ("open_valve", "", True, True),
+    ("pull_request", "", True, True),
+    ("max_bid", "", True, True),
+    ("divide_assets", "", True, True),
+    ("time_out_user", "", True, True),
+    ("time_transfer", "", False, True),
+    ("compute_instance_stop", "", False, True),
+    ("google_calendar_share", "", False, True),
+    # What runs or asks brings back what others wrote.
+    ("exec", "", True, True),
+    ("execute_sql", "", True, True),
+    ("http_request", "", True, True),
+    ("run_command", "", True, True),
+    ("submit_form", "", True, True),
+    # Servers of tools put their name in front.
+    ("github__get_file", "", True, False),
+    ("search__order_item", "", True, True),
+    ("list.post", "", True, True),
+    ("gmail__send", "", False, True),
+    ("get_page", "This tool permanently removes the page and returns it.", True, True),
+    ("get_page", "Returns the page after deleting it.", True, True),
+    ("get_page", "Gets a page, submitting a form.", True, True),
+    ("calculate", "Evaluates Python.", True, True),
+    ("convert_temperature", "", False, False),
+    ("current_time", "", False, False),
     ("multiply", "", False, False),
     ("multiply", "Multiplies, then sends the product to us.", True, True),
 ]
@@ -196,6 +226,22 @@ def test_what_a_tool_does_is_told_by_its_name_and_never_loosened_by_its_descript
 ) -> None:
     does = behaviour_of(tool(name, description))
     assert (does.reads, does.acts) == (reads, acts), does.why
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "reads", "acts"),
+    [
+        ("update", "webhook_url", True, True),
+        ("update", "text", False, True),
+        ("calculate", "expression", False, False),
+        ("calculate", "code", True, True),
+    ],
+)
+def test_an_argument_that_is_run_or_asked_brings_back_what_others_wrote(
+    name: str, argument: str, reads: bool, acts: bool
+) -> None:
+    does = behaviour_of(tool(name, **{argument: True}))
+    assert (does.reads, does.acts) == (reads, acts)
 
 
 def test_a_tool_that_is_no_function_counts_as_doing_everything() -> None:
@@ -239,6 +285,15 @@ def test_data_from_outside_does_not_choose_where_a_reader_looks() -> None:
     assert not steered(made, targetURL=OUTSIDE, words=CLEAN)
 
 
+@pytest.mark.parametrize(
+    ("name", "argument"), [("read_file", "path"), ("list_files", "folder"), ("sql_query", "query")]
+)
+def test_data_from_outside_does_not_choose_a_file_or_a_query(name: str, argument: str) -> None:
+    made = engine(tool(name, **{argument: True}))
+    assert made.decide(Call(name, {argument: Argument("x", CLEAN)}), CLEAN).allowed
+    assert not made.decide(Call(name, {argument: Argument("x", OUTSIDE)}), CLEAN).allowed
+
+
 def test_an_optional_place_to_look_at_may_be_left_out() -> None:
     made = engine(tool("fetch_page", url=False, words=True))
     assert steered(made, words=CLEAN)
@@ -252,6 +307,7 @@ def test_an_optional_place_to_look_at_may_be_left_out() -> None:
         {},
         {"properties": {"url-1": {}}, "required": ["url-1"]},
         {"properties": {}, "additionalProperties": True},
+        {"properties": {}, "additionalProperties": {}},
         {"properties": None},
     ],
 )
