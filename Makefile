@@ -27,8 +27,10 @@ serve: $(READY)  ## Run the local server in the foreground
 test: $(READY)  ## Run all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-long: $(READY)  ## The long runs: differential tests, escapes and guards, in full numbers
+long: $(READY)  ## The long runs: differential tests, escapes, guards and kills, in full numbers
 	$(BIN)/python -m tests.sqrt.differential --count 20000
+	$(BIN)/python -m tests.sqrt.agreement --count 5000
+	$(BIN)/python -m tests.local.skeletons --count 10000
 	$(BIN)/python -m tests.local.interpreter.differential --count 5000
 	$(BIN)/python -m tests.local.interpreter.escapes
 	$(BIN)/python -m tests.local.interpreter.escapes --limits default

@@ -1,6 +1,7 @@
 """Drafts for random tools: `python -m tests.local.skeletons [--count N] [--seed S]`.
 
-Each must parse here and at the vendor's, and have no mistakes with the tools it was made for.
+Each must parse here and at the vendor's, say the same when it is laid out, and have no mistakes with
+the tools it was made for.
 """
 
 import argparse
@@ -11,11 +12,13 @@ from typing import Any
 
 from sequrity.sqrt import parser as vendor  # type: ignore[import-untyped] # the package has no type information
 
+from langchain_sequrity import sqrt
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.local.policy_writing.skeleton import skeleton
 from langchain_sequrity.sqrt import check, compile_policy, parse
 from langchain_sequrity.sqrt.checking import INTERNAL_TOOLS
 from langchain_sequrity.sqrt.nodes import Binding
+from tests.sqrt.meaning import meaning
 
 _VERBS = ["read", "get", "list", "search", "fetch", "send", "post", "pay", "delete", "write", "run", "order", "add", "sum", "convert", "frob", "set", "open"]  # fmt: skip
 _NOUNS = ["mail", "orders", "page", "file", "user", "account", "thing", "data", "url", "weather", "report", "posts", "address"]  # fmt: skip
@@ -116,6 +119,9 @@ def problems(tools: list[dict[str, Any]], description: str, internal: list[str])
         return
     if not vendor.validate(text):
         yield f"the vendor's parser: {vendor.check(text)}"
+    laid_out = sqrt.format(text)
+    if meaning(laid_out) != meaning(text) or sqrt.format(laid_out) != laid_out:
+        yield "its layout changes it"
     yield from (f"check: {found}" for found in check(text, tools))
     compile_policy(text)
     names = {tool["function"]["name"] for tool in tools} | set(internal)
