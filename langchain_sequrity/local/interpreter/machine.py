@@ -28,7 +28,7 @@ from langchain_sequrity.local.interpreter.values import (
     join,
     strip,
 )
-from langchain_sequrity.local.interpreter.work_time import work_time
+from langchain_sequrity.local.interpreter.work_time import WorkTime
 
 MayBranch = Callable[[Labels], bool]
 CallTool = Callable[[str, dict[str, Value], int], Value]
@@ -104,17 +104,18 @@ class Machine:
 
     def start_clock(self) -> None:
         """Give the program its time, from now on."""
-        self._deadline = work_time() + self.limits.seconds
+        self._clock = WorkTime()
+        self._seconds = self.limits.seconds
 
     def look_at_clock(self) -> None:
         """End the run if its time is over; for work that is slower than its steps say."""
-        if work_time() > self._deadline:
+        if self._clock.spent() > self._seconds:
             self.exhaust("seconds", self.limits.seconds)
 
     @property
     def seconds_left(self) -> float:
         """Time that is left, at least 0; for an operation that can be given a limit itself."""
-        return max(self._deadline - work_time(), 0.0)
+        return max(self._seconds - self._clock.spent(), 0.0)
 
     def work(self, steps: int) -> None:
         """Pay for walking over so many elements."""
@@ -171,7 +172,7 @@ class Machine:
 
     def stop(self) -> None:
         """End the run from another thread, at its next look at the clock."""
-        self._deadline = -math.inf
+        self._seconds = -math.inf
 
     def print(self, text: str) -> None:
         """Keep what the program prints."""

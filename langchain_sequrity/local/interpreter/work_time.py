@@ -1,8 +1,8 @@
-"""What a thread has worked, without the collections of garbage that fell into it.
+"""What a thread has worked, without a collection of garbage that fell into it.
 
 Python collects the garbage of the whole process in whichever thread makes the next object. In a
-process with many objects that takes a second, and it is nobody's work in particular. What a program
-leaves behind itself is bounded by its memory.
+process with many objects that takes a second, and it is nobody's work in particular. It comes
+seldom there, so one is forgiven; a program that makes them come again and again pays for them.
 """
 
 import gc
@@ -16,10 +16,24 @@ _FULL = 2
 _here = threading.local()
 
 
-def work_time() -> float:
-    """Seconds of processor time of this thread's own work; only differences have a meaning."""
-    collecting: float = getattr(_here, "collecting", 0.0)
-    return time.thread_time() - collecting
+class WorkTime:
+    """Seconds of processor time that this thread has worked since then, but for one collection."""
+
+    __slots__ = ("_forgiven", "_start")
+
+    def __init__(self) -> None:
+        self._start = time.thread_time()
+        self._forgiven: float | None = None
+        _here.watched = self
+
+    def spent(self) -> float:
+        """The seconds so far; to be asked for in the thread that made it."""
+        return time.thread_time() - self._start - (self._forgiven or 0.0)
+
+    def forgive(self, seconds: float) -> None:
+        """Leave a collection out, if it is the first one."""
+        if self._forgiven is None:
+            self._forgiven = seconds
 
 
 def _watch(phase: str, info: dict[str, Any]) -> None:
@@ -27,9 +41,10 @@ def _watch(phase: str, info: dict[str, Any]) -> None:
         return
     if phase == "start":
         _here.began = time.thread_time()
-    else:
-        taken = time.thread_time() - _here.began
-        _here.collecting = getattr(_here, "collecting", 0.0) + taken
+        return
+    watched: WorkTime | None = getattr(_here, "watched", None)
+    if watched is not None:
+        watched.forgive(time.thread_time() - _here.began)
 
 
 gc.callbacks.append(_watch)
