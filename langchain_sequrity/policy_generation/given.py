@@ -73,8 +73,11 @@ def function_tools(tools: Iterable[ToolLike]) -> Iterator[dict[str, Any]]:
         itself, so these are left out.
 
     Raises:
-        UsageError: For what is no tool.
+        UsageError: For what is no tool, and for one that stands alone.
     """
+    if isinstance(tools, str | Mapping | BaseTool) or not isinstance(tools, Iterable):
+        msg = f"`tools` is a list of tools; got {type(tools).__name__}. Write `[…]` around it."
+        raise UsageError(msg)
     for index, tool in enumerate(tools):
         try:
             function = read_function(write_tool(tool, strict=None))

@@ -12,7 +12,8 @@ from langchain_sequrity.errors import BadReply, ContextTooLong, InvalidRequest, 
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.sqrt import Finding, Policy, check, parse
 from langchain_sequrity.sqrt.faults import fault
-from langchain_sequrity.sqrt.nodes import OneLiner, Position, ToolBlock
+from langchain_sequrity.sqrt.listing import has_rules
+from langchain_sequrity.sqrt.nodes import Position
 from langchain_sequrity.wire.policy_generation import PolicyReply
 
 _MOST_SHOWN = 5
@@ -118,15 +119,9 @@ def proposed(reply: PolicyReply, tools: Sequence[Mapping[str, Any]]) -> PolicyPr
     findings = check(text, tools)
     if errors := [finding for finding in findings if finding.severity == "error"]:
         raise _bad(text, [_pointed(text, finding) for finding in errors])
-    if not any(_decides(declaration) for declaration in policy.declarations):
+    if not has_rules(policy):
         raise _bad(text, ["It has no rule for any tool."])
     return PolicyProposal(text, tuple(findings), reply.usage)
-
-
-def _decides(declaration: Any) -> bool:
-    if isinstance(declaration, ToolBlock):
-        return bool(declaration.checks or declaration.blocks)
-    return isinstance(declaration, OneLiner)
 
 
 def _bad(text: str, problems: list[str]) -> BadPolicy:

@@ -46,6 +46,8 @@ _DESCRIPTION = (
 class PolicyDescription(BaseModel):
     """The tool's arguments."""
 
+    model_config = ConfigDict(str_strip_whitespace=True)
+
     description: str = Field(
         min_length=1, description="What the policy is to allow and to forbid, in plain words."
     )
@@ -202,6 +204,9 @@ class PolicyGenTool(BaseTool):
     # The exchange
 
     def _call(self, description: str) -> Call:
+        if not isinstance(description, str):
+            msg = f"The description is a text; got {type(description).__name__}."
+            raise UsageError(msg)
         if not description.strip():
             msg = "The description is empty. Say what the policy is to allow and to forbid."
             raise UsageError(msg)

@@ -21,6 +21,7 @@ _INTERNAL_ARGUMENTS = {
     "set_policy": ("policy",),
 }
 INTERNAL_TOOLS = tuple(_INTERNAL_ARGUMENTS)
+_MATCHING_SECONDS = 2.0  # for all regexes of a policy that name tools
 # A schema that leaves to these what arguments there are.
 _ELSEWHERE = ("$ref", "allOf", "anyOf", "oneOf", "patternProperties")
 
@@ -171,6 +172,7 @@ class _KnownTools:
             msg = f"`tools` is a list of tools; got {_shown(tools)}. Write `[…]` around it."
             raise UsageError(msg)
         self._report = report
+        self._budget = Budget(_MATCHING_SECONDS)  # then whether a regex matches is unknown
         self._arguments = dict(map(_described, tools))
         for name, names in _INTERNAL_ARGUMENTS.items():
             self._arguments.setdefault(name, _Arguments(names, is_open=False))
@@ -193,8 +195,7 @@ class _KnownTools:
             advice = nearest(tool.text.raw, self._arguments)
             self._report("error", f"There is no tool `{shown}`", tool.at, advice)
             return []
-        budget = Budget()
-        matched = [(name, matches(name, budget)) for name in self._arguments]
+        matched = [(name, matches(name, self._budget)) for name in self._arguments]
         found = [name for name, truth in matched if truth is not False]
         if not found:
             self._report("error", f"No tool matches `{shown}`", tool.at)

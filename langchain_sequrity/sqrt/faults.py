@@ -1,7 +1,7 @@
 """Errors that show the place: line, column, the line itself and a caret."""
 
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import PolicySyntaxError
+from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt.nodes import Position
 
 _WIDTH = 160
@@ -12,6 +12,14 @@ def position(text: str, offset: int) -> Position:
     """The place of an offset in a text."""
     start = text.rfind("\n", 0, offset) + 1
     return Position(text.count("\n", 0, start) + 1, offset - start + 1)
+
+
+def no_text(given: object) -> UsageError:
+    """Build the error for what should be the text of a policy."""
+    return UsageError(
+        f"A policy is a text; got {type(given).__name__}. A parsed policy has it as `text`, a "
+        "`PolicyHeader` as `codes.code`, and a file is read first."
+    )
 
 
 def fault(

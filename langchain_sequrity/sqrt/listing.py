@@ -11,6 +11,7 @@ from langchain_sequrity.sqrt.nodes import (
     Number,
     OneLiner,
     Phase,
+    Policy,
     Position,
     Step,
     ToolBlock,
@@ -45,6 +46,15 @@ class Listed:
     phase: Phase = "result"
     priority: float = 0
     one_liner: bool = False
+
+
+def has_rules(policy: Policy) -> bool:
+    """Whether a policy decides about any call, or changes labels."""
+    return any(
+        isinstance(one.node, CheckRule | Step)
+        for declaration in policy.declarations
+        for one in listed(declaration)
+    )
 
 
 def listed(node: Declaration) -> list[Listed]:

@@ -7,10 +7,9 @@ which came furthest.
 
 from typing import cast
 
-from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt.cursor import Misfit
 from langchain_sequrity.sqrt.expressions import DOMAINS, Expressions
-from langchain_sequrity.sqrt.faults import fault
+from langchain_sequrity.sqrt.faults import fault, no_text
 from langchain_sequrity.sqrt.nodes import (
     Assignment,
     Binding,
@@ -56,6 +55,7 @@ def parse(text: str, *, max_characters: int = MAX_CHARACTERS) -> Policy:
         The policy as nodes with positions. Only syntax is looked at; see `check` for meaning.
 
     Raises:
+        UsageError: If it is no text.
         PolicySyntaxError: If the text is not SQRT, is too long or is nested too deeply.
 
     Example:
@@ -67,8 +67,7 @@ def parse(text: str, *, max_characters: int = MAX_CHARACTERS) -> Policy:
         ```
     """
     if not isinstance(text, str):
-        msg = f"A policy is a text; got {type(text).__name__}."
-        raise UsageError(msg)
+        raise no_text(text)
     if len(text) > max_characters:
         msg = f"A policy has at most {max_characters} characters; this one has {len(text)}"
         raise fault(text, Position(1, 1), msg)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.language_models import FakeListChatModel
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, AIMessageChunk
 from sequrity import (  # type: ignore[import-untyped] # the package has no type information
     AsyncSequrityClient,
     SequrityAPIError,
@@ -20,19 +20,20 @@ from sequrity import (  # type: ignore[import-untyped] # the package has no type
 from sequrity.control.types import policy_gen  # type: ignore[import-untyped] # as above
 from sequrity.sqrt import parser as vendor  # type: ignore[import-untyped] # as above
 
+from langchain_sequrity.errors import StatusError
 from langchain_sequrity.local import RequestRecord, Script
 from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.brains import BrainContext
 from langchain_sequrity.local.models import DeterministicModel
 from langchain_sequrity.local.policies import MAX_BYTES
 from langchain_sequrity.local.policy_writing.prompts import INSTRUCTIONS
-from langchain_sequrity.local.policy_writing.writer import MAX_RETRIES
+from langchain_sequrity.local.policy_writing.writer import MAX_RETRIES, write_policy
 from langchain_sequrity.local.script import ScriptBrain
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import MemorySessions
 from langchain_sequrity.sqrt import check
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.policy_generation import variants_at
+from langchain_sequrity.wire.policy_generation import PolicyRequest, variants_at
 from langchain_sequrity.wire.routes import POLICY_ROUTES, policy_route
 from tests.local.api import CHAT, Api, Gate, Speaker, detail, result, said, session_of
 from tests.local.conftest import Serve
@@ -308,13 +309,11 @@ BAD: list[tuple[str | dict[str, Any], str]] = [
     ('tool "send_mail" { must deny when "x" in txt.tags; }', "Did you mean `text`?"),
     ('tool "send_mail" { must deny when private; }', "`private`"),
     ('tool "send_mail" { must deny when text.value in {str matching r"("}; }', "line 1"),
-    (
-        "".join(f'tool r"^send_mail{{1,{n}}}$" {{ must deny always; }}' for n in range(1, 22)),
-        "by 21 regexes",
-    ),
     ("\n".join(f'tool "pay_{n}" {{ must deny always; }}' for n in range(12)), "… and 2 more"),
-    ("", "no declarations"),
-    ("// all is well", "no declarations"),
+    ("", "no rule for any tool"),
+    ('let staff = {"ada"};', "no rule for any tool"),
+    ('tool "send_mail" { priority 3; result {} }', "no rule for any tool"),
+    ("// all is well", "no rule for any tool"),
     ("I cannot.", "line 1, column 1"),
     ({"refusal": "No."}, "The model refused"),
     ("/" * 65_537, "at most 65536 characters"),
@@ -332,6 +331,21 @@ def test_what_is_no_policy_for_these_tools_is_422_with_the_mistake(
     assert problem in detail(reply)
     assert "`any/model` was asked once" in detail(reply)
     assert reply.json()["type"] == "policy_generation_failed"
+
+
+class Thinker:
+    """A brain that thinks without end."""
+
+    def stream(self, *_: Any) -> Iterator[AIMessageChunk]:
+        while True:
+            yield AIMessageChunk(content="", additional_kwargs={"reasoning_content": "Hm. "})
+
+
+def test_a_writer_that_thinks_without_end_is_stopped() -> None:
+    request = PolicyRequest("oai_chat_completion", "any/model", "Be safe.", n_retries=0)
+    with pytest.raises(StatusError, match="was asked once") as caught:
+        write_policy(request, Thinker())
+    assert caught.value.status == 422
 
 
 def test_a_writer_is_asked_once_more_than_it_may_be_asked_again(serve: Serve) -> None:

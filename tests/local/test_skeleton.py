@@ -240,7 +240,7 @@ def test_what_a_tool_does_is_told_by_its_name_and_never_loosened_by_its_descript
 def test_an_argument_that_is_run_or_asked_brings_back_what_others_wrote(
     name: str, argument: str, reads: bool, acts: bool
 ) -> None:
-    does = behaviour_of(tool(name, **{argument: True}))
+    does = behaviour_of(tool(name, "", **{argument: True}))
     assert (does.reads, does.acts) == (reads, acts)
 
 
@@ -289,7 +289,7 @@ def test_data_from_outside_does_not_choose_where_a_reader_looks() -> None:
     ("name", "argument"), [("read_file", "path"), ("list_files", "folder"), ("sql_query", "query")]
 )
 def test_data_from_outside_does_not_choose_a_file_or_a_query(name: str, argument: str) -> None:
-    made = engine(tool(name, **{argument: True}))
+    made = engine(tool(name, "", **{argument: True}))
     assert made.decide(Call(name, {argument: Argument("x", CLEAN)}), CLEAN).allowed
     assert not made.decide(Call(name, {argument: Argument("x", OUTSIDE)}), CLEAN).allowed
 

@@ -226,6 +226,12 @@ def test_what_is_no_tool_is_refused_with_its_place(make: Make, wrong: Any) -> No
         PolicyGenTool(make(), [send_mail, wrong])
 
 
+@pytest.mark.parametrize("alone", [send_mail, read_page, NESTED, Mail, "send_mail", 5])
+def test_a_tool_that_stands_alone_is_to_be_put_into_a_list(make: Make, alone: Any) -> None:
+    with pytest.raises(UsageError, match=r"`tools` is a list of tools; got .*\[…\]"):
+        PolicyGenTool(make(), alone)
+
+
 # What else is refused
 
 
@@ -267,12 +273,21 @@ def test_wrong_options_are_refused(make: Make, options: dict[str, Any], word: st
         PolicyGenTool(make(), [send_mail], **options)
 
 
-@pytest.mark.parametrize("text", ["", "  \n", "\ud800"])
+@pytest.mark.parametrize("text", ["", "  \n", "\ud800", None, 5, ["x"]])
 def test_a_description_that_says_nothing_or_is_no_text_is_refused(
-    service: Service, make: Make, generate: Generate, text: str
+    service: Service, make: Make, generate: Generate, text: Any
 ) -> None:
     with pytest.raises(UsageError, match=r"[Dd]escription"):
         generate(PolicyGenTool(make(), [send_mail]), text)
+    assert service.requests == []
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_a_model_that_describes_nothing_reads_what_is_wrong(
+    service: Service, make: Make, text: str
+) -> None:
+    made = PolicyGenTool(make(), [send_mail], handle_validation_error=True)
+    assert "validation error" in made.invoke({"description": text})
     assert service.requests == []
 
 

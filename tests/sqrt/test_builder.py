@@ -207,6 +207,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a comparison and a condition": (lambda: (arg("a").value == 5) & P, "Write `.equals"),
     "a comparison that `and` would drop": (lambda: arg("a").value != 5 and P, "Write `.equals"),
     "a comparison that `or` would drop": (lambda: arg("a").value == 5 or P, "Write `.equals"),
+    "an argument that `or` would drop": (lambda: arg("a") == 5 or P, "Write `.equals"),
     "labels that `or` would drop": (lambda: arg("a").tags == {"web"} or P, "Write `.equals"),
     "a look into a set that `or` would drop": (lambda: arg("a").value in {1, 2} or P, "`.is_in"),
     "a look into a list that `or` would drop": (lambda: arg("a").value in [1, 2] or P, "`.is_in"),
@@ -255,6 +256,8 @@ def test_what_sqrt_cannot_say_for_certain_is_refused(make: Callable[[], Any], sa
     ("made", "shown"),
     [
         (P & ~Q, 'Condition(p.value == 1 and not q.value == "x")'),
+        (arg("a"), "OneArgument(a)"),
+        (session, "Changeable(@session)"),
         (arg("a").value, "ValueOf(a.value)"),
         (arg("a").tags, "LabelsOf(a.tags)"),
         (let("staff", {"ada"}) | {"bo"}, 'SetOf(staff | {"bo"})'),
@@ -314,7 +317,8 @@ VALUES = st.lists(
     TEXTS | NUMBERS | st.booleans() | MOMENTS | PATTERNS | WILDCARDS | RANGES, max_size=4
 )
 LABELS = st.sets(TEXTS, max_size=3)
-SUBJECTS = NAMES.map(arg) | st.sampled_from((args, args.shared, session))
+OTHERS: dict[str, Any] = {"args": args, "shared": args.shared, "session": session}
+SUBJECTS = NAMES.map(arg) | st.sampled_from(tuple(OTHERS)).map(OTHERS.__getitem__)
 ANY_LABELS = st.builds(
     getattr,
     SUBJECTS, st.sampled_from(("tags", "producers", "consumers")),

@@ -174,6 +174,21 @@ def test_layout_makes_no_difference() -> None:
         assert not found.added
 
 
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("must deny", "hard deny"),
+        ("{int 100..}", "{int  100.. /* and more */}"),
+        ("amount.value in {int 100..}", "(amount.value in {int 100..})"),
+        ('let staff = {"ada"};\n', '// who\nlet staff = {\n"ada"};\n\n'),
+        ("should allow when to", "soft allow when\nto"),
+    ],
+)
+def test_the_spelling_of_a_rule_is_no_part_of_a_reason(text: str, other: str) -> None:
+    assert text in OLD
+    assert diff(OLD, OLD.replace(text, other), CALLS).is_none
+
+
 def test_the_session_starts_with_what_is_given() -> None:
     new = 'tool "a" { must deny when "x" in @session.tags; }'
     assert not diff("", new, [{"tool": "a"}]).changed

@@ -8,12 +8,24 @@ from typing import Any
 
 import pytest
 
-from langchain_sequrity.errors import PolicySyntaxError
-from langchain_sequrity.sqrt import Policy, check, parse
+from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.headers import PolicyHeader
+from langchain_sequrity.sqrt import (
+    Argument,
+    Call,
+    Policy,
+    check,
+    compile_policy,
+    highlight,
+    parse,
+    printed,
+    simulate,
+)
 from langchain_sequrity.sqrt.english.explaining import ExplainedRule, explain
 from langchain_sequrity.sqrt.nodes import Binding, OneLiner, Position
 from tests.showing import CORPUS, assert_inert, assert_shown_safely
 from tests.sqrt.agreement import Writer
+from tests.sqrt.calls import labels
 from tests.sqrt.generate import Generator
 
 HERE = Path(__file__).parent
@@ -411,6 +423,56 @@ def test_a_policy_without_rules_says_what_decides() -> None:
     assert explain("").notes == (
         "Where no rule decides, the preset `default_allow` does: the call is allowed, unless the policy's header says otherwise.",
     )
+
+
+def notes(policy: Any) -> str:
+    return " ".join(explain(policy).notes)
+
+
+def test_a_header_or_an_engine_is_explained_with_its_own_presets() -> None:
+    text = 'tool "parse_with_ai" { must deny when not x.tags is empty; }'
+    header = PolicyHeader.from_sqrt(text, default_allow=False)
+    for given in (header, header.compile()):
+        assert explain(given).rules == explain(text).rules
+        assert "`default_allow` does: the call is denied. " in notes(given)
+        assert "unless the policy's header" not in notes(given)
+    bare = PolicyHeader.from_sqrt(
+        text, enable_llm_blocked_tag=False, enable_non_executable_memory=False
+    )
+    assert "`llm_blocked_tag`" not in notes(bare)
+    assert "`__non_executable`" not in notes(bare)
+
+
+@pytest.mark.parametrize("tool", ['"parse_with_ai"', 'r"^.*$"'])
+def test_where_a_preset_denies_before_all_rules_it_is_said(tool: str) -> None:
+    text = f"tool {tool} {{ must allow always; }}"
+    call = Call("parse_with_ai", {"query": Argument("x", labels({"__llm_blocked"}))})
+    assert not compile_policy(text).decide(call, labels()).allowed
+    assert "`llm_blocked_tag` denies calls of `parse_with_ai`" in notes(text)
+    assert "`llm_blocked_tag`" not in notes('tool "send" { must allow always; }')
+
+
+@pytest.mark.parametrize(
+    "condition", ["x.tags is empty", "x.tags == {}", "x.tags subset of {}", "not x.tags is empty"]
+)
+def test_the_tag_that_keeps_results_from_having_none_is_said(condition: str) -> None:
+    policy = f'tool "send" {{ must deny when not ({condition}); }}'
+    engine = compile_policy(policy)
+    read, _ = engine.after(Call("read", {}), Argument("x"), labels())
+    assert read.tags == {"__non_executable"}
+    assert "Each result gets the tag `__non_executable`" in notes(policy)
+    assert "__non_executable" not in notes('tool "send" { must deny when "a" in x.tags; }')
+
+
+@pytest.mark.parametrize("policy", [None, 5, b"", Path("policy.sqrt"), ["x"]])
+def test_what_is_no_policy_is_refused_by_its_type(policy: Any) -> None:
+    for use in (explain, printed, highlight, compile_policy, check, simulate_none):
+        with pytest.raises(UsageError, match=type(policy).__name__):
+            use(policy)
+
+
+def simulate_none(policy: Any) -> None:
+    simulate(policy, [])
 
 
 # What is shown

@@ -9,6 +9,7 @@ import pytest
 
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.headers import PolicyHeader
+from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Presets, compile_policy, parse
 from langchain_sequrity.sqrt.trying.simulation import Decision, Simulation, simulate
 from langchain_sequrity.sqrt.trying.trials import Trial
@@ -185,6 +186,7 @@ BAD: list[tuple[Any, str]] = [
     ([{"tool": "a", "arguments": {"x": (1,)}}], "got a value of type `tuple`"),
     ([{"tool": "a", "arguments": {"x": [{"y": float("nan")}]}}], "got the number nan"),
     ([{"tool": "a", "arguments": {"x": {1: 2}}}], "got a key that is a value of type `int`"),
+    ([Call("a", {"x": 1})], "Call 1 (`a`): argument `x`: expected an `Argument`, got a value of type `int`"),  # type: ignore[dict-item]
     ([Call("a", {"x": Argument({1})})], "Call 1 (`a`): argument `x`: expected plain JSON data, got a value of type `set`"),
     ([{"tool": "a", "result": {1}}], "`result`: expected plain JSON data"),
     ([{"tool": "a", "arguments": {"text": 1}, "labels": {"txt": {}}}], "`labels` names `txt`, which is no argument of it. Did you mean `text`?"),
@@ -237,9 +239,12 @@ def test_a_policy_that_means_nothing_is_refused() -> None:
         simulate('tool "a" { must deny when p; }', [])
 
 
-def test_a_session_is_labels() -> None:
-    with pytest.raises(UsageError, match="Expected `Labels` as `session`"):
-        simulate("", [{"tool": "a"}], session={"tags": ["x"]})  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "given", [{"tags": ["x"]}, None, Labels(tags="untrusted"), Labels(tags=["x"])]  # type: ignore[arg-type]
+)  # fmt: skip
+def test_a_session_is_labels(given: Any) -> None:
+    with pytest.raises(UsageError, match=r"Expected `Labels` as `session`.*frozenset"):
+        simulate("", [{"tool": "a"}], session=given)
 
 
 # What is shown

@@ -21,7 +21,7 @@ from langchain_sequrity.local.dual_llm.asking import unfenced, whole
 from langchain_sequrity.local.policy_writing import prompts
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.sqrt import check, parse
-from langchain_sequrity.sqrt.nodes import Binding
+from langchain_sequrity.sqrt.listing import has_rules
 from langchain_sequrity.sqrt.parser import MAX_CHARACTERS
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.policy_generation import PolicyReply, PolicyRequest
@@ -33,8 +33,6 @@ FAILED = "policy_generation_failed"
 
 # A policy may stand in some more text; whatever is longer than this is none.
 _MAX_ANSWER = 2 * MAX_CHARACTERS
-# Each is tried on every tool, and may take its time limit (`docs/policies.md`, Limits).
-_MAX_MATCHED = 20
 
 
 class _Judged(NamedTuple):
@@ -122,7 +120,7 @@ class _Writer:
         for chunk in self._brain.stream(request, context):
             if chunk.usage_metadata is not None:
                 self._usage = add_usage(self._usage, chunk.usage_metadata)
-            length += len(chunk.text)
+            length += len(chunk.text) or 1  # a model may think without end
             yield chunk
             if length > _MAX_ANSWER:
                 return
@@ -150,21 +148,11 @@ def _parses(text: str) -> bool:
 def _mistakes(text: str, tools: Sequence[Mapping[str, Any]]) -> str:
     """What is wrong with a policy, in words; nothing if it may go out."""
     try:
-        declared = parse(text).declarations
+        rules = has_rules(parse(text))
     except PolicySyntaxError as error:
         return str(error)
-    if not declared:
-        return "The answer has no declarations, so it would restrict nothing."
-    matched = {
-        one.tool.text.raw
-        for one in declared
-        if not isinstance(one, Binding) and one.tool.text.kind != "plain"
-    }
-    if len(matched) > _MAX_MATCHED:
-        return (
-            f"It names tools by {len(matched)} regexes, and {_MAX_MATCHED} are allowed. Name tools "
-            "themselves."
-        )
+    if not rules:
+        return "The answer has no rule for any tool, so it would restrict nothing."
     # Without tools nothing is known of them, not even that there are none.
     findings = check(text, tools or None)
     return prompts.shown(text, [one for one in findings if one.severity == "error"])

@@ -164,13 +164,17 @@ class ValueOf(Undecided):
 # Whose they are
 
 
-@dataclass(frozen=True, slots=True)
-class Labelled:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Labelled(Undecided):
     """Something that has labels, which conditions can look at."""
 
     scope: Scope
     argument: str = ""
     intersect: bool = False
+
+    @override
+    def __repr__(self) -> str:
+        return self._written(lambda: self.argument or f"@{self.scope}")
 
     @property
     def tags(self) -> LabelsOf:

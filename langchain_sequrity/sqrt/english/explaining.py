@@ -16,6 +16,7 @@ from langchain_sequrity.display.tabled import Tabled
 from langchain_sequrity.display.tables import Cell, Table, Tone
 from langchain_sequrity.sqrt.checking import Finding, findings_in
 from langchain_sequrity.sqrt.english import sentences
+from langchain_sequrity.sqrt.given import AnyPolicy, engine_of
 from langchain_sequrity.sqrt.listing import Listed, listed
 from langchain_sequrity.sqrt.nodes import (
     Binding,
@@ -172,16 +173,17 @@ class Explanation(Tabled):
         return f"A policy with {told}"
 
 
-def explain(policy: str | Policy) -> Explanation:
+def explain(policy: AnyPolicy) -> Explanation:
     """Say in English what a policy says, rule by rule.
 
     Args:
-        policy: Its text, or the parsed policy.
+        policy: Its text, the parsed policy, a `PolicyHeader`, or an engine.
 
     Returns:
         The explanation. What cannot be known (V2 in `docs/behaviour.md`) it says to be unknown.
 
     Raises:
+        UsageError: For what is no policy.
         PolicySyntaxError: If the text is no SQRT policy. One that parses and can have no meaning
             is explained, with the mistakes as remarks.
 
@@ -198,16 +200,21 @@ def explain(policy: str | Policy) -> Explanation:
         print(told)
         ```
     """
-    parsed = parse(policy) if isinstance(policy, str) else policy
-    nodes = parsed.declarations
+    presets = None
+    if isinstance(policy, str):
+        policy = parse(policy)
+    elif not isinstance(policy, Policy):
+        engine = engine_of(policy)
+        policy, presets = engine.policy, engine.presets
+    nodes = policy.declarations
     ends = [*(node.at for node in nodes[1:]), _END]
-    findings = findings_in(parsed)
+    findings = findings_in(policy)
     sections = [
         _remarked(_section(node), node.at, [one for one in findings if node.at <= _at(one) < end])
         for node, end in zip(nodes, ends, strict=False)
     ]
     said = " ".join(rule.sentence for section in sections for rule in section.rules)
-    notes = sentences.notes(parsed, said)
+    notes = sentences.notes(policy, said, presets)
     return Explanation(tuple(_with_names_together(sections)), tuple(notes))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from langchain_sequrity.display import plain
+from langchain_sequrity.sqrt.engine import DATA_MODEL_TOOL, LLM_BLOCKED, NON_EXECUTABLE
 from langchain_sequrity.sqrt.english.element_wording import domain, quoted
 from langchain_sequrity.sqrt.english.wording import Wording
 from langchain_sequrity.sqrt.listing import Listed
@@ -31,6 +32,7 @@ from langchain_sequrity.sqrt.nodes import (
     ToolBlock,
     ToolId,
 )
+from langchain_sequrity.sqrt.verdict import Presets
 
 _OWNERS: dict[Phase, str] = {"before": "session", "result": "result", "after": "session"}
 _MOMENTS: dict[Phase, str] = {
@@ -43,6 +45,9 @@ _CAUTIOUS = (
     "else changes."
 )
 _UNMET = " Where it is not so, or unknown, the call is denied, unless another rule allows it."
+_UNLESS = ", unless the policy's header says otherwise"
+# Words of conditions in which a tag counts that no rule names.
+_OF_ALL_TAGS = ("empty", "are exactly", "are not exactly", "nothing beside", "something beside")
 _CONDITIONS = In | Same | Compared | Not | Both | Either
 
 
@@ -147,8 +152,19 @@ def _changes(listed: Listed, node: Step) -> str:
     return "; then it ".join(words) or "changes nothing"
 
 
-def notes(policy: Policy, said: str) -> Iterator[str]:
-    """What holds for the policy as a whole, as far as what is said of its rules needs it."""
+def _may_be(name: str, tool: ToolId) -> bool:
+    return tool.text.kind != "plain" or tool.text.raw == name
+
+
+def notes(policy: Policy, said: str, presets: Presets | None = None) -> Iterator[str]:
+    """What holds for the policy as a whole, as far as what is said of its rules needs it.
+
+    Args:
+        policy: The policy.
+        said: All that is said of its rules.
+        presets: The built-in policies, where they are known.
+    """
+    usual, unless = (presets, "") if presets else (Presets(), _UNLESS)
     blocks = [node for node in policy.declarations if isinstance(node, ToolBlock)]
     tools = [node for node in policy.declarations if not isinstance(node, Binding)]
     if any(block.checks for block in blocks):
@@ -161,10 +177,8 @@ def notes(policy: Policy, said: str) -> Iterator[str]:
             "Of the `should` rules that apply, the highest rank decides: the higher priority, then "
             "`when` before `always`, then a denial before an allowance."
         )
-    yield (
-        "Where no rule decides, the preset `default_allow` does: the call is allowed, unless the "
-        "policy's header says otherwise."
-    )
+    default = "allowed" if usual.default_allow else "denied"
+    yield f"Where no rule decides, the preset `default_allow` does: the call is {default}{unless}."
     if not tools:
         return
     if len(tools) > 1:
@@ -173,6 +187,17 @@ def notes(policy: Policy, said: str) -> Iterator[str]:
         yield (
             "Changes of labels run in the order of the text. A result starts with the labels of "
             "the call's arguments and with those that it brings."
+        )
+    if usual.llm_blocked and any(_may_be(DATA_MODEL_TOOL, node.tool) for node in tools):
+        yield (
+            f"Before the rules the preset `llm_blocked_tag` denies calls of `{DATA_MODEL_TOOL}` "
+            f"with data that is tagged `{LLM_BLOCKED}`{unless}."
+        )
+    if usual.non_executable_memory and any(word in said for word in _OF_ALL_TAGS):
+        yield (
+            f"Each result gets the tag `{NON_EXECUTABLE}`, too, after the changes of its labels "
+            "(preset `non_executable_memory`), and with it the arguments that are made from it: "
+            f"their tags are never empty{unless}."
         )
     if any(_is_condition(node) for node in policy.declarations):
         yield "A name for a condition is about the arguments of whichever tool uses it."

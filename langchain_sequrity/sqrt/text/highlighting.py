@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from langchain_sequrity.display import plain, rich_text
 from langchain_sequrity.errors import PolicySyntaxError
+from langchain_sequrity.sqrt.faults import no_text
 from langchain_sequrity.sqrt.parser import MAX_CHARACTERS
 from langchain_sequrity.sqrt.tokens import COMMENT, Token, tokens
 
@@ -145,6 +146,8 @@ def _safe(piece: str) -> str:
 
 def _pieces(text: str) -> Iterator[tuple[Tone, str]]:
     """All of the text, piece by piece."""
+    if not isinstance(text, str):
+        raise no_text(text)
     if len(text) > MAX_CHARACTERS:
         yield "mistake", f"This is longer than a policy may be: {len(text)} characters\n"
         yield "", text

@@ -6,6 +6,7 @@ in a block priorities come first, then rules, then changes of labels.
 
 from collections.abc import Iterator, Sequence
 
+from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt.nodes import (
     Binding,
     Block,
@@ -53,8 +54,8 @@ def printed(policy: Policy) -> str:
         A text that is read as the same nodes but for positions and texts.
 
     Raises:
-        UsageError: If it cannot be written: it is nested too deeply, or names or texts that nobody
-            read from a policy are none that SQRT has.
+        UsageError: If it is no parsed policy, or cannot be written: it is nested too deeply, or
+            names or texts that nobody read from a policy are none that SQRT has.
 
     Example:
         ```python
@@ -64,6 +65,12 @@ def printed(policy: Policy) -> str:
         assert printed(policy).splitlines()[1] == "    should deny when raw;"
         ```
     """
+    if not isinstance(policy, Policy):
+        msg = (
+            f"`printed` takes a parsed policy; got {type(policy).__name__}. `parse` makes one of a "
+            "text, and `format` lays a text out."
+        )
+        raise UsageError(msg)
     text = "".join(_declarations(policy.declarations))
     return laid_out(parse(text, max_characters=len(text)))
 

@@ -1,7 +1,7 @@
 """What changes from one policy to another: its rules, and what it says about calls."""
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -12,9 +12,10 @@ from langchain_sequrity.display.tables import Row, Table, Tone
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.english.explaining import ExplainedRule, explained
+from langchain_sequrity.sqrt.given import AnyPolicy, engine_of
 from langchain_sequrity.sqrt.listing import Listed, listed
-from langchain_sequrity.sqrt.nodes import CheckRule
-from langchain_sequrity.sqrt.trying.simulation import AnyPolicy, Decision, engine_of, run
+from langchain_sequrity.sqrt.nodes import CheckRule, Position
+from langchain_sequrity.sqrt.trying.simulation import Decision, run
 from langchain_sequrity.sqrt.trying.telling import rules_cell, tone, verdict_json, verdict_word
 from langchain_sequrity.sqrt.trying.trials import Given, read_trials
 from langchain_sequrity.sqrt.verdict import Presets, Reason, Verdict
@@ -137,7 +138,7 @@ def diff(
 
     Returns:
         What differs. Comments, positions and white space do not count, nor does it whether `must`
-        is written `hard`.
+        is written `hard`; but a doc comment is part of the reason that a call is given.
 
     Raises:
         UsageError: For calls that cannot be tried, or what is no policy.
@@ -159,8 +160,9 @@ def diff(
     before, after = engine_of(old), engine_of(new)
     trials = read_trials(calls)
     sides = zip(run(before, trials, session), run(after, trials, session), strict=True)
-    compared = (ChangedCall(one, other, tuple(_changes(one, other))) for one, other in sides)
     rules, others = _rules(before), _rules(after)
+    changes = _Changes(rules, others)
+    compared = (ChangedCall(one, other, tuple(changes.between(one, other))) for one, other in sides)
     shapes, other_shapes = [shape for shape, _ in rules], [shape for shape, _ in others]
     return Difference(
         len(trials),
@@ -175,38 +177,60 @@ def diff(
 # Calls
 
 
-def _changes(old: Decision, new: Decision) -> Iterator[str]:
-    before, after = old.verdict, new.verdict
-    if before is None or after is None:
-        if before is not after:
+class _Changes:
+    """What two policies say differently about a call.
+
+    Args:
+        old: The rules of the old policy.
+        new: Those of the new one.
+    """
+
+    def __init__(self, old: "_Rules", new: "_Rules") -> None:
+        self._old = {one.at: shape for shape, one in old}
+        self._new = {one.at: shape for shape, one in new}
+
+    def between(self, old: Decision, new: Decision) -> Iterator[str]:
+        """What differs, in words."""
+        before, after = old.verdict, new.verdict
+        if before is None or after is None:
+            if before is not after:
+                yield "verdict"
+            return
+        if before.allowed != after.allowed:
             yield "verdict"
-        return
-    if before.allowed != after.allowed:
-        yield "verdict"
-    if before.strength != after.strength:
-        yield "strength"
-    if before.certain != after.certain:
-        yield "certainty"
-    if list(map(_said, before.reasons)) != list(map(_said, after.reasons)):
-        yield "reason"
-    labels = (old.result_labels, old.session_after)
-    if before.allowed == after.allowed and labels != (new.result_labels, new.session_after):
-        yield "labels"
+        if before.strength != after.strength:
+            yield "strength"
+        if before.certain != after.certain:
+            yield "certainty"
+        if _said(before.reasons, self._old) != _said(after.reasons, self._new):
+            yield "reason"
+        labels = (old.result_labels, old.session_after)
+        if before.allowed == after.allowed and labels != (new.result_labels, new.session_after):
+            yield "labels"
 
 
-def _said(reason: Reason) -> tuple[Hashable, ...]:
-    """A reason without its place, which moves whenever a line is added above."""
-    rule = " ".join(reason.rule.split())
-    return (rule, reason.description, reason.strength, reason.verdict, reason.certain, reason.unmet)
+def _said(reasons: Iterable[Reason], shapes: Mapping[Position, Hashable]) -> list[Hashable]:
+    """Reasons without their places and spelling, which change with the layout."""
+    return [
+        (
+            shapes[one.at] if one.at else one.rule,
+            one.description,
+            one.verdict,
+            one.certain,
+            one.unmet,
+        )
+        for one in reasons
+    ]
 
 
 # Rules
 
 _Shape = Hashable
+_Rules = list[tuple[_Shape, Listed]]
 _UNSEEN = {"at", "doc", "bare"}
 
 
-def _rules(engine: Engine) -> list[tuple[_Shape, Listed]]:
+def _rules(engine: Engine) -> _Rules:
     found = (one for node in engine.policy.declarations for one in listed(node))
     return [
         ((one.kind, _shape(one.tool), one.one_liner and one.priority, _shape(one.node)), one)

@@ -13,11 +13,12 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.context import Call, Context
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.english.sentences import brief, tool_name
+from langchain_sequrity.sqrt.given import AnyPolicy, engine_of
 from langchain_sequrity.sqrt.listing import listed
 from langchain_sequrity.sqrt.nodes import CheckRule, Phase, Policy, Position, Step
 from langchain_sequrity.sqrt.rules import CompiledStep
 from langchain_sequrity.sqrt.truth import Truth
-from langchain_sequrity.sqrt.trying.simulation import AnyPolicy, Simulation, engine_of, run
+from langchain_sequrity.sqrt.trying.simulation import Simulation, run
 from langchain_sequrity.sqrt.trying.trials import Given, read_trials
 from langchain_sequrity.sqrt.verdict import Verdict, Vote
 

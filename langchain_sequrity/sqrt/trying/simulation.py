@@ -6,7 +6,7 @@ session (`docs/behaviour.md`, M5 and V1 to V3). It has no blockers and no classi
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 from typing_extensions import override
 
@@ -16,8 +16,8 @@ from langchain_sequrity.display.tables import Row, Table
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.context import Argument, Call, result_labels
-from langchain_sequrity.sqrt.engine import Engine, compile_policy
-from langchain_sequrity.sqrt.nodes import Policy
+from langchain_sequrity.sqrt.engine import Engine
+from langchain_sequrity.sqrt.given import AnyPolicy, engine_of
 from langchain_sequrity.sqrt.trying.telling import (
     NOT_REACHED,
     certain_word,
@@ -31,17 +31,6 @@ from langchain_sequrity.sqrt.trying.trials import Given, Trial, read_trials
 from langchain_sequrity.sqrt.verdict import Verdict
 
 _NO_LABELS = Labels()
-
-
-class Compilable(Protocol):
-    """What can make an engine of itself, as a `PolicyHeader`."""
-
-    def compile(self) -> Engine:
-        """Make the engine."""
-
-
-AnyPolicy = str | Policy | Engine | Compilable
-"""Text or nodes, under the service's default presets; or an engine, or what makes one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,29 +219,9 @@ def simulate(
     return Simulation(tuple(run(engine_of(policy), read_trials(calls), session)))
 
 
-def engine_of(policy: AnyPolicy) -> Engine:
-    """The engine that decides for a policy."""
-    if isinstance(policy, Engine):
-        return policy
-    if isinstance(policy, str | Policy):
-        return compile_policy(policy)
-    if not callable(getattr(policy, "compile", None)):
-        msg = (
-            "Expected a policy: SQRT text, a parsed policy, a `PolicyHeader` or an engine; got a "
-            f"value of type `{type(policy).__name__}`."
-        )
-        raise UsageError(msg)
-    return policy.compile()
-
-
 def run(engine: Engine, trials: Iterable[Trial], session: Labels) -> Iterator[Decision]:
     """Take checked trials through an engine, one after the other."""
-    if not isinstance(session, Labels):
-        msg = (
-            f"Expected `Labels` as `session`, got a value of type `{type(session).__name__}`. "
-            'Write `Labels(tags=frozenset({"name"}))`.'
-        )
-        raise UsageError(msg)
+    _check_session(session)
     results: dict[str, Labels] = {}
     for number, trial in enumerate(trials, 1):
         decision = _decided(engine, _made(number, trial, results, session))
@@ -260,6 +229,18 @@ def run(engine: Engine, trials: Iterable[Trial], session: Labels) -> Iterator[De
         if trial.id and decision.result_labels is not None:
             results[trial.id] = decision.result_labels
         yield decision
+
+
+def _check_session(session: Labels) -> None:
+    """Refuse what would be compared letter by letter, or not at all."""
+    what = f"a value of type `{type(session).__name__}`"
+    if isinstance(session, Labels):
+        sets = (session.producers, session.consumers, session.tags)
+        if all(isinstance(names, frozenset) for names in sets):
+            return
+        what = "one whose labels are not in a `frozenset`"
+    msg = f'Expected `Labels` as `session`, got {what}. Write `Labels(tags=frozenset({{"name"}}))`.'
+    raise UsageError(msg)
 
 
 def _decided(engine: Engine, made: Decision) -> Decision:
