@@ -1,0 +1,137 @@
+"""What is told of each check: to a function of yours, and to the log."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from inspect import iscoroutinefunction
+from typing import Any, Literal
+
+from langchain_core.messages import ToolCall
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.middleware.denial import from_verdict
+from langchain_sequrity.middleware.rules import Decision
+
+AUDIT = logging.getLogger("langchain_sequrity.audit")
+_LOG = logging.getLogger("langchain_sequrity.middleware")
+_LONGEST = 20_000
+
+Stage = Literal["call", "result", "human"]
+Outcome = Literal["allowed", "denied", "asked", "approved", "edited", "rejected", "answered"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyEvent:
+    """One check of a call.
+
+    Attributes:
+        stage: `call`: before it is made. `result`: after that, if the result is withheld.
+            `human`: what a human said.
+        outcome: What came of it: `allowed`, `denied`, `asked` (denied softly, and a human is
+            asked); of a human `approved`, `edited`, `rejected`, or `answered` in the tool's place.
+        tool: The tool.
+        call_id: Id of the call.
+        thread_id: `configurable.thread_id`, or an empty text.
+        verdict: The policy's word, as `soft_denied`; empty where it was not asked.
+        certain: Whether every reading of the policy says so.
+        kind: Of a denial, its kind (`Denial.kind`); otherwise empty.
+        rule: The rule that decided, as written, or the name of a preset.
+        reason: The reason in words.
+        labels: The labels that each argument carried.
+        session: The session's labels after the check.
+        arguments: The arguments, if `PolicyMiddleware(log_arguments=True)`; otherwise `None`.
+    """
+
+    stage: Stage
+    outcome: Outcome
+    tool: str
+    call_id: str
+    thread_id: str
+    verdict: str = ""
+    certain: bool = True
+    kind: str = ""
+    rule: str = ""
+    reason: str = ""
+    labels: Mapping[str, list[str]]
+    session: Mapping[str, list[str]]
+    arguments: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The event as a JSON object."""
+        return asdict(self)
+
+
+OnEvent = Callable[[PolicyEvent], None]
+
+
+class Audit:
+    """Tells of checks.
+
+    Args:
+        on_event: Is called with each of them.
+        log_arguments: Whether events hold the arguments.
+
+    Raises:
+        UsageError: If `on_event` is no function that is called at once.
+    """
+
+    def __init__(self, on_event: OnEvent | None, *, log_arguments: bool) -> None:
+        if on_event is not None and (not callable(on_event) or iscoroutinefunction(on_event)):
+            msg = f"`on_event` is a plain function of one event; got {type(on_event).__name__}."
+            raise UsageError(msg)
+        self._on_event = on_event
+        self._log_arguments = log_arguments
+
+    def tell(
+        self,
+        stage: Stage,
+        outcome: Outcome,
+        call: ToolCall,
+        decision: Decision,
+        *,
+        labels: Labels,
+        config: Mapping[str, Any],
+    ) -> None:
+        """Tell of a check. What goes wrong there changes no verdict.
+
+        Args:
+            stage: When it was.
+            outcome: What came of it.
+            call: The call.
+            decision: What the policy says.
+            labels: The labels that each argument carried.
+            config: The run's configuration.
+        """
+        verdict, denial = decision.verdict, decision.denial
+        told = denial or (from_verdict(verdict) if verdict is not None else None)
+        event = PolicyEvent(
+            stage=stage,
+            outcome=outcome,
+            tool=call["name"],
+            call_id=call["id"] or "",
+            thread_id=str((config.get("configurable") or {}).get("thread_id") or ""),
+            verdict=verdict.final_verdict if verdict else "",
+            certain=verdict.certain if verdict else True,
+            kind=denial.kind if denial else "",
+            rule=told.rule if told else "",
+            reason=told.reason if told else "",
+            labels=labels.to_wire(),
+            session=decision.session.to_wire(),
+            arguments=dict(call["args"]) if self._log_arguments else None,
+        )
+        try:
+            _log(event)
+            if self._on_event is not None:
+                self._on_event(event)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the check stands
+            _LOG.error("Telling of a check raised %s; the check stands.", type(error).__name__)
+
+
+def _log(event: PolicyEvent) -> None:
+    if AUDIT.isEnabledFor(logging.INFO):
+        # JSON escapes all but ASCII, and `plain` what is left.
+        text = plain(json.dumps(event.to_json(), default=repr), limit=_LONGEST)
+        AUDIT.info("%s", text, extra={"policy_event": event})

@@ -1,0 +1,244 @@
+"""`PolicyMiddleware`: its hooks, and what each of them does."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, cast, get_args
+
+from langchain.agents.middleware.types import (
+    AgentMiddleware,
+    AgentState,
+    ContextT,
+    ResponseT,
+    ToolCallRequest,
+)
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+from langgraph.config import get_config
+from langgraph.runtime import Runtime
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.middleware.entering import enter
+from langchain_sequrity.middleware.events import Audit, OnEvent
+from langchain_sequrity.middleware.guard import Guard, Passed
+from langchain_sequrity.middleware.history import labels_seen
+from langchain_sequrity.middleware.leaving import leave
+from langchain_sequrity.middleware.planning import Planned, Planner
+from langchain_sequrity.middleware.results import Answer
+from langchain_sequrity.middleware.rules import Labelling, Rules, Tool
+from langchain_sequrity.middleware.thread import PolicyState, Thread, read, update
+
+OnDenied = Literal["message", "raise", "interrupt"]
+State = Mapping[str, Any]
+Update = dict[str, Any] | None
+
+
+class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, ResponseT]):
+    """Checks every tool call of an agent against a policy before it is made.
+
+    The policy is read and applied in this process; no service is asked. Each thread
+    (`configurable.thread_id`) is a session of its own, which the agent's checkpointer keeps. One
+    object may serve any number of agents, threads and runs at once.
+
+    List it last in `middleware`: what stands after it could change a call that was checked, so that
+    is refused.
+
+    Args:
+        policy: The policy: SQRT text, a `pathlib.Path` to a file with it, a `PolicyHeader`, or a
+            dict of its fields.
+        on_denied: What a denial is. "message": the model is told why, and goes on. "raise":
+            `PolicyDenied`; no call of that message is made, and the thread goes on with the next
+            input. "interrupt": as "message", but about soft denials a human is asked, in the form
+            of LangChain's human-in-the-loop requests; needs a checkpointer.
+        labelling: "conversation": each argument carries the labels of all tool results that the
+            model had seen, because one model may have used any of them. "none": arguments carry no
+            labels, as in single-LLM mode of the service.
+        allow_uncertain: Whether a call may be made that the policy allows in this package's
+            reading, but not in every one (`docs/policies.md`, What is in doubt).
+        tools: The tools that the policy is for: a rule for a tool or an argument that does not
+            exist is an error. "agent": those of the agent, checked before the first of them is
+            called. A list: checked at once. `None`: not checked, for a policy that is for more than
+            this agent.
+        on_event: Is called with a `PolicyEvent` for each check. The logger
+            `langchain_sequrity.audit` has them too, as JSON at level `INFO`.
+        log_arguments: Whether events hold the arguments of calls.
+
+    Raises:
+        UsageError: If the policy cannot be applied here (Cedar, `auto_gen`) or does not fit the
+            tools, or if an option has no such value.
+        PolicySyntaxError: If the policy's text is no SQRT.
+
+    Example:
+        ```python
+        from langchain.agents import create_agent
+        from langchain_core.language_models import FakeMessagesListChatModel
+        from langchain_core.messages import AIMessage
+        from langchain_sequrity.middleware import PolicyMiddleware
+
+
+        class Model(FakeMessagesListChatModel):
+            def bind_tools(self, tools, **kwargs):
+                return self
+
+
+        def pay(euros: int) -> str:
+            "Pay somebody."
+            return "paid"
+
+
+        call = {"name": "pay", "args": {"euros": 500}, "id": "1"}
+        agent = create_agent(
+            Model(responses=[AIMessage("", tool_calls=[call]), AIMessage("I may not.")]),
+            [pay],
+            middleware=[
+                PolicyMiddleware('''
+                    tool "pay" {
+                        /// more than 100 needs a signature
+                        must deny when not euros.value in {int 1..100};
+                    }
+                ''')
+            ],
+        )
+        state = agent.invoke({"messages": "Pay 500."})
+        assert "more than 100 needs a signature" in state["messages"][2].text.lower()
+        ```
+    """
+
+    state_schema = PolicyState
+
+    def __init__(
+        self,
+        policy: object,
+        *,
+        on_denied: OnDenied = "message",
+        labelling: Labelling = "conversation",
+        allow_uncertain: bool = False,
+        tools: Literal["agent"] | Sequence[Tool] | None = "agent",
+        on_event: OnEvent | None = None,
+        log_arguments: bool = False,
+    ) -> None:
+        super().__init__()
+        if on_denied not in get_args(OnDenied):
+            msg = f'`on_denied` is "message", "raise" or "interrupt"; got {on_denied!r}.'
+            raise UsageError(msg)
+        rules = Rules(policy, labelling=labelling, allow_uncertain=allow_uncertain, tools=tools)
+        asks, raises = on_denied == "interrupt", on_denied == "raise"
+        audit = Audit(on_event, log_arguments=log_arguments)
+        self.tools = []  # LangChain's name for tools that a middleware adds; this one adds none
+        self._guard = Guard(rules, audit, asks=asks, raises=raises)
+        self._planner = Planner(rules, asks=asks, raises=raises)
+
+    # Before anything runs: all calls of a message are decided on, in their order.
+
+    def after_model(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
+        """Decide on the calls of the model's message."""
+        messages: list[AnyMessage] = state["messages"]
+        thread = read(state)
+        last = next((n for n, one in enumerate(reversed(messages), 1) if _is_ai(one)), 0)
+        message = messages[-last] if last else None
+        if not isinstance(message, AIMessage) or not message.tool_calls:
+            return None
+        after = messages[len(messages) - last + 1 :]
+        answered = {one.tool_call_id for one in after if isinstance(one, ToolMessage)}
+        calls = [call for call in message.tool_calls if call["id"] not in answered]
+        if not calls:  # as structured output, which runs nothing
+            return None
+        before = messages[: len(messages) - last]
+        seen = labels_seen(self._guard.rules, before, thread)
+        thread = replace(thread, seen=seen)
+        planned = self._planner.plan(message.id or "", calls, thread)
+        self._tell(planned, thread)
+        return update(
+            session=planned.session, seen=seen, plan=planned.plan, refused=planned.refused
+        )
+
+    async def aafter_model(self, state: State, runtime: Runtime[ContextT]) -> Update:
+        """Decide on the calls of the model's message."""
+        return self.after_model(state, runtime)
+
+    def _tell(self, planned: Planned, thread: Thread) -> None:
+        config = get_config()
+        for call, decision in planned.checks:
+            denial = decision.denial
+            if denial is None:
+                outcome: Literal["allowed", "asked", "denied"] = "allowed"
+            else:
+                outcome = "asked" if self._guard.asks and denial.may_be_approved else "denied"
+            self._guard.tell("call", outcome, call, decision, seen=thread.seen, config=config)
+
+    # When a call runs: only what was decided on, and its result is labelled.
+
+    def wrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Answer]
+    ) -> Answer:
+        """Make a call that may be made, or tell the model why not."""
+        _check_place(handler)
+        passed = enter(self._guard, request)
+        if not isinstance(passed, Passed):
+            return passed
+        return cast("Answer", leave(self._guard, passed, handler(passed.request)))
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Answer]]
+    ) -> Answer:
+        """Make a call that may be made, or tell the model why not."""
+        _check_place(handler)
+        passed = enter(self._guard, request)
+        if not isinstance(passed, Passed):
+            return passed
+        return cast("Answer", leave(self._guard, passed, await handler(passed.request)))
+
+    # `on_denied="raise"`: by now the state has the session and an answer to every call, so the
+    # thread can go on after the exception.
+
+    def before_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
+        """Forget a denial that an earlier run raised."""
+        return update(is_raised=True) if read(state).refused is not None else None
+
+    async def abefore_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
+        """Forget a denial that an earlier run raised."""
+        return self.before_agent(state, runtime)
+
+    def before_model(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
+        """Raise a denial, if there is one to raise."""
+        thread = read(state)
+        if thread.refused is None:
+            return None
+        arguments = _arguments(state["messages"], thread.refused.message, thread.refused.call_id)
+        labels = self._guard.rules.argument_labels(thread.seen)
+        raise thread.refused.denial.error(arguments, labels)
+
+    async def abefore_model(self, state: State, runtime: Runtime[ContextT]) -> Update:
+        """Raise a denial, if there is one to raise."""
+        return self.before_model(state, runtime)
+
+    def after_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
+        """Raise a denial after which the model was not asked again, as with `return_direct`."""
+        return self.before_model(state, runtime)
+
+    async def aafter_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
+        """Raise a denial after which the model was not asked again."""
+        return self.before_model(state, runtime)
+
+
+def _is_ai(message: AnyMessage) -> bool:
+    return isinstance(message, AIMessage)
+
+
+def _arguments(messages: Sequence[AnyMessage], message: str, call_id: str) -> dict[str, Any]:
+    for one in messages:
+        if isinstance(one, AIMessage) and one.id == message:
+            return next((call["args"] for call in one.tool_calls if call["id"] == call_id), {})
+    return {}
+
+
+def _check_place(handler: Callable[..., object]) -> None:
+    """Refuse to run around other middleware: it could make another call than the checked one.
+
+    The innermost wrapper is handed LangGraph's function that runs the tool, all others one of
+    LangChain's that calls the next wrapper.
+    """
+    if getattr(handler, "__module__", "").startswith("langchain.agents"):
+        msg = (
+            "`PolicyMiddleware` must be the last of `middleware` that wraps tool calls: what "
+            "stands after it could change a call that was checked. Move it to the end."
+        )
+        raise UsageError(msg)

@@ -1,0 +1,198 @@
+"""The policy of an agent: one call decided, one result labelled, and what its tools are called.
+
+Whatever goes wrong while a call is checked denies it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.headers import PolicyHeader, coerce
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.middleware.denial import Denial, from_verdict
+from langchain_sequrity.sqrt import Argument, Call, Verdict, check, parse
+from langchain_sequrity.sqrt.patterns import Budget
+from langchain_sequrity.sqrt.rules import compiled_tools
+
+Labelling = Literal["conversation", "none"]
+Tool = BaseTool | Mapping[str, Any] | str
+Args = Mapping[str, Any]
+_NO_LABELS = Labels()
+_REMEMBERED_AGENTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What came of a check.
+
+    Attributes:
+        session: The session's labels from now on, also after a denial.
+        verdict: What the policy says; `None` if it could not be asked.
+        denial: Why the call must not be made; `None` if it may.
+    """
+
+    session: Labels
+    verdict: Verdict | None
+    denial: Denial | None
+
+
+class Rules:
+    """A policy, compiled once; it keeps nothing of any call and may be shared.
+
+    Args:
+        policy: Whatever `ChatSequrity` takes as `policy`.
+        labelling: What labels the arguments of a call carry.
+        allow_uncertain: Whether a call may be made that is allowed, but not for sure.
+        tools: "agent" to check the policy against the agent's tools, or the tools themselves, or
+            `None` not to check it.
+
+    Raises:
+        UsageError: If there is no policy, if it cannot be applied here, or if it is not for these
+            tools.
+    """
+
+    def __init__(
+        self,
+        policy: object,
+        *,
+        labelling: Labelling,
+        allow_uncertain: bool,
+        tools: Literal["agent"] | Sequence[Tool] | None,
+    ) -> None:
+        if labelling not in get_args(Labelling):
+            msg = f'`labelling` is "conversation" or "none"; got {labelling!r}.'
+            raise UsageError(msg)
+        header = coerce(PolicyHeader, policy)
+        self.engine = header.compile(dual_llm=False)
+        self._text = (header.codes and header.codes.code) or ""
+        self._tools = tuple(compiled_tools(parse(self._text), lambda *_: None))
+        self._labelling = labelling
+        self._allow_uncertain = allow_uncertain
+        self._identity = [header.to_header(), labelling, allow_uncertain]
+        self._looks_at_agent = tools == "agent"
+        self._fitting: dict[tuple[int, ...], list[BaseTool]] = {}
+        if isinstance(tools, str):
+            if tools != "agent":
+                msg = f'`tools` is "agent", a list of tools or None; got {tools!r}.'
+                raise UsageError(msg)
+        elif tools is not None:
+            self._check(tools)
+
+    # The policy and the tools
+
+    def check_agent(self, tools: list[BaseTool] | None) -> None:
+        """Check the policy against the tools of an agent, once for each agent.
+
+        Args:
+            tools: Its tools, where they are known.
+
+        Raises:
+            UsageError: If a rule is for a tool or an argument that does not exist: it would
+                protect nothing.
+        """
+        if not self._looks_at_agent or not tools:
+            return
+        key = tuple(map(id, tools))
+        if key not in self._fitting:
+            self._check(tools)
+            if len(self._fitting) >= _REMEMBERED_AGENTS:
+                self._fitting.clear()
+            self._fitting[key] = tools  # which keeps these ids theirs
+
+    def _check(self, tools: Sequence[Tool]) -> None:
+        found = [one for one in check(self._text, [_definition(tool) for tool in tools])
+                 if one.severity == "error"]  # fmt: skip
+        if found:
+            faults = "\n".join(
+                f"- line {one.line}: {one.message}. {one.hint}".rstrip() for one in found
+            )
+            msg = (
+                f"The policy does not fit the tools, so it would not protect them:\n{faults}\n"
+                "Correct it, or give the tools that it is for: `PolicyMiddleware(tools=[…])`."
+            )
+            raise UsageError(msg)
+
+    # One call
+
+    def argument_labels(self, seen: Labels) -> Labels:
+        """The labels that each argument of a call carries.
+
+        Args:
+            seen: The join of the labels of all results that the model had seen.
+        """
+        return seen if self._labelling == "conversation" else _NO_LABELS
+
+    def digest(self, message: str, call: Mapping[str, Any], seen: Labels) -> str:
+        """What a decision is for: policy, message, call and labels; empty if nobody can write it.
+
+        Args:
+            message: Id of the message.
+            call: The call.
+            seen: The join of the labels of all results that the model had seen.
+        """
+        labels = self.argument_labels(seen).to_wire()
+        try:
+            facts = canonical(
+                [self._identity, message, call["id"], call["name"], call["args"], labels]
+            )
+        except (RecursionError, TypeError, ValueError):
+            return ""
+        return hashlib.sha256(facts.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def decide(self, tool: str, args: Args, seen: Labels, session: Labels) -> Decision:
+        """Change the session as the policy says, and decide.
+
+        Args:
+            tool: The tool.
+            args: The call's arguments.
+            seen: The join of the labels of all results that the model had seen.
+            session: The session's labels.
+        """
+        try:
+            call = self._call(tool, args, seen)
+            session = self.engine.before(call, session)
+            verdict = self.engine.decide(call, session)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody knows if it is allowed
+            reason = f"Checking it raised {type(error).__name__}."
+            return Decision(session, None, Denial(tool, "failed", reason=reason))
+        if verdict.allowed and (verdict.certain or self._allow_uncertain):
+            return Decision(session, verdict, None)
+        return Decision(session, verdict, from_verdict(verdict))
+
+    def label(
+        self, tool: str, args: Args, seen: Labels, result: Argument, session: Labels
+    ) -> tuple[Labels, Labels]:
+        """Label a result: the labels of the result, and those of the session from now on."""
+        return self.engine.after(self._call(tool, args, seen), result, session)
+
+    def _call(self, tool: str, args: Args, seen: Labels) -> Call:
+        labels = self.argument_labels(seen)
+        return Call(tool, {name: Argument(value, labels) for name, value in args.items()})
+
+    def ends_in_session(self, tool: str) -> bool:
+        """Whether a call of a tool may change the session's labels when it has ended."""
+        return any(
+            step.phase == "after"
+            or (
+                step.phase == "result"
+                and any(one.node.target.scope == "session" for one in step.updates)
+            )
+            for entry in self._tools
+            if entry.steps and entry.matches(tool, Budget()) is not False
+            for step in entry.steps
+        )
+
+
+def canonical(value: Any) -> str:
+    """JSON text that is the same for equal values, whatever the order of their keys."""
+    return json.dumps(value, sort_keys=True, default=repr)
+
+
+def _definition(tool: Tool) -> str | Mapping[str, Any]:
+    return convert_to_openai_tool(tool) if isinstance(tool, BaseTool) else tool

@@ -1,0 +1,302 @@
+"""A call that the policy denies does not run, however the agent is run."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.tools import tool
+from pydantic import BaseModel, Field, field_validator
+
+from langchain_sequrity import PolicyHeader
+from langchain_sequrity.middleware import denial_of
+from tests.middleware.agents import Till, agent, ask, calling, kinds, results
+
+LIMIT = """
+    tool "pay" {
+        /// more than 100 needs a signature
+        must deny when not euros.value in {int 1..100};
+    }
+"""
+PAYS_500 = calling(("pay", {"euros": 500, "to": "SECRET-7"}))
+PAYS_5 = calling(("pay", {"euros": 5}))
+
+
+def invoke(run: Any, state: Any) -> Any:
+    return run.invoke(state)
+
+
+def stream_values(run: Any, state: Any) -> Any:
+    return list(run.stream(state, stream_mode="values"))[-1]
+
+
+def batch(run: Any, state: Any) -> Any:
+    return run.batch([state])[0]
+
+
+async def ainvoke(run: Any, state: Any) -> Any:
+    return await run.ainvoke(state)
+
+
+async def astream(run: Any, state: Any) -> Any:
+    return [one async for one in run.astream(state, stream_mode="values")][-1]
+
+
+async def abatch(run: Any, state: Any) -> Any:
+    return (await run.abatch([state]))[0]
+
+
+SYNC = [invoke, stream_values, batch]
+ASYNC = [ainvoke, astream, abatch]
+
+
+@pytest.mark.parametrize("run", SYNC)
+def test_a_denied_call_does_not_run_and_an_allowed_one_does(run: Callable[..., Any]) -> None:
+    till = Till()
+    state = run(agent(LIMIT, [till.pay], PAYS_500, PAYS_5), ask())
+    assert kinds(state) == ["policy", "made"]
+    assert till.paid == [(5, "shop")]
+    assert state["messages"][-1].text == "done"
+
+
+@pytest.mark.parametrize("run", ASYNC)
+async def test_so_it_is_in_an_event_loop(run: Callable[..., Any]) -> None:
+    till = Till()
+    state = await run(agent(LIMIT, [till.pay], PAYS_500, PAYS_5), ask())
+    assert kinds(state) == ["policy", "made"]
+    assert till.paid == [(5, "shop")]
+
+
+@pytest.mark.parametrize("mode", ["updates", "messages"])
+def test_streams_show_the_denial_like_any_result(mode: str) -> None:
+    seen = list(agent(LIMIT, [Till().pay], PAYS_500).stream(ask(), stream_mode=mode))
+    assert "more than 100 needs a signature" in str(seen).lower()
+
+
+def test_what_the_agent_returns_is_what_it_would_return_without_a_policy() -> None:
+    assert set(agent(LIMIT, [Till().pay], PAYS_5).invoke(ask())) == {"messages"}
+
+
+def test_the_model_is_told_the_reason_and_no_value() -> None:
+    (message,) = results(agent(LIMIT, [Till().pay], PAYS_500).invoke(ask()))
+    assert message.status == "error"
+    assert message.name == "pay"
+    assert message.text == (
+        "The policy denies this call of `pay` (hard). More than 100 needs a signature. "
+        "It was not made. Do not repeat it as it is."
+    )
+    denial = denial_of(message)
+    assert denial is not None
+    assert (denial.tool, denial.strength, denial.certain) == ("pay", "hard", True)
+    assert denial.rule.startswith("must deny when not euros.value")
+    assert denial.reason == "more than 100 needs a signature"
+    assert "SECRET-7" not in repr(message)
+    assert "500" not in repr(message)
+
+
+@pytest.mark.parametrize(
+    ("policy", "made"),
+    [
+        ("", True),
+        (LIMIT, False),
+        (PolicyHeader.from_sqrt(LIMIT), False),
+        (PolicyHeader.from_sqrt("", default_allow=False), False),
+        ({"codes": {"code": LIMIT}}, False),
+        ('tool "pay" { should deny always; }', False),
+        ('tool "pay" { must allow when to.value == "SECRET-7"; should deny always; }', True),
+        ('tool r"^pa" { must deny always; }', False),
+    ],
+)
+def test_a_policy_is_whatever_the_chat_models_take(policy: Any, made: bool) -> None:
+    till = Till()
+    agent(policy, [till.pay], PAYS_500).invoke(ask())
+    assert bool(till.paid) is made
+
+
+def test_a_policy_can_be_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "policy.sqrt"
+    file.write_text(LIMIT)
+    till = Till()
+    agent(file, [till.pay], PAYS_500).invoke(ask())
+    assert till.paid == []
+
+
+# Doubt
+
+
+DOUBTFUL_DENIAL = 'tool "pay" { should deny when to.value in {str matching r"ECRET"}; }'
+DOUBTFUL_STRENGTH = """
+    tool "pay" {
+        must allow when to.value in {str matching r"ECRET"};
+        should allow always;
+    }
+"""
+
+
+def test_what_may_be_denied_is_denied() -> None:
+    (message,) = results(agent(DOUBTFUL_DENIAL, [Till().pay], PAYS_500).invoke(ask()))
+    denial = denial_of(message)
+    assert denial is not None
+    assert (denial.kind, denial.certain, denial.may_be_approved) == ("policy", False, False)
+
+
+@pytest.mark.parametrize(
+    ("option", "kind"), [({}, "uncertain"), ({"allow_uncertain": True}, "made")]
+)
+def test_what_is_allowed_in_doubt_is_made_on_request_only(option: Any, kind: str) -> None:
+    state = agent(DOUBTFUL_STRENGTH, [Till().pay], PAYS_500, **option).invoke(ask())
+    assert kinds(state) == [kind]
+
+
+def test_an_argument_that_is_left_out_is_in_doubt() -> None:
+    policy = 'tool "pay" { must deny when to.value == "boss"; }'
+    assert kinds(agent(policy, [Till().pay], PAYS_5).invoke(ask())) == ["policy"]
+
+
+# What the tool gets
+
+
+class Payment(BaseModel):
+    euros: float
+    to: str = Field("shop", alias="recipient")
+
+    @field_validator("to")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        return value.strip().lower()
+
+
+@pytest.mark.parametrize(
+    ("args", "made"),
+    [
+        ({"euros": 5.0, "recipient": "shop"}, True),
+        ({"euros": "5e3", "recipient": "shop"}, False),
+        ({"euros": 5.0, "recipient": " EVE "}, False),
+        ({"euros": 5.0, "recipient": "eve"}, False),
+        ({"euros": 5.0, "recipient": "shop", "signed": True}, True),
+        ({"euros": 5000.0, "recipient": "shop", "signed": True}, False),
+    ],
+)
+def test_the_policy_has_to_allow_what_the_tool_makes_of_the_arguments(
+    args: dict[str, Any], made: bool
+) -> None:
+    paid: list[str] = []
+
+    @tool(args_schema=Payment)
+    def pay(euros: float, to: str) -> str:
+        """Pay."""
+        paid.append(f"{euros} {to}")
+        return "paid"
+
+    policy = """
+        tool "pay" {
+            must allow when signed.value == true;
+            must allow when euros.value in {float 0.0..100.0};
+            must deny when recipient.value == "eve";
+            should deny always;
+        }
+    """
+    agent(policy, [pay], calling(("pay", args)), policy_tools=None).invoke(ask())
+    assert bool(paid) is made
+
+
+def test_arguments_that_do_not_fit_are_the_models_to_correct() -> None:
+    till = Till()
+    state = agent("", [till.pay], calling(("pay", {"euros": "many"}))).invoke(ask())
+    assert "euros" in results(state)[0].text
+    assert till.paid == []
+
+
+def test_a_tool_whose_schema_fails_in_another_way_does_not_run() -> None:
+    class Odd(BaseModel):
+        euros: Annotated[int, Field()]
+
+        @field_validator("euros")
+        @classmethod
+        def _raises(cls, value: int) -> int:
+            msg = f"no {value}"
+            raise KeyError(msg)
+
+    @tool(args_schema=Odd)
+    def pay(euros: int) -> str:
+        """Pay."""
+        return str(euros)
+
+    assert kinds(agent("", [pay], PAYS_5).invoke(ask())) == ["failed"]
+
+
+# Odd calls
+
+
+def test_calls_of_tools_that_do_not_exist_are_answered_by_langchain_or_denied() -> None:
+    call = calling(("no_such", {"x": 1}))
+    (message,) = results(agent("", [Till().pay], call).invoke(ask()))
+    assert "no_such is not a valid tool" in message.text
+    closed = PolicyHeader.from_sqrt("", default_allow=False)
+    assert kinds(agent(closed, [Till().pay], call).invoke(ask())) == ["policy"]
+
+
+def test_broken_calls_never_run() -> None:
+    broken = AIMessage(
+        "",
+        invalid_tool_calls=[
+            {"name": "pay", "args": "{", "id": "1", "error": "", "type": "invalid_tool_call"}
+        ],
+    )
+    till = Till()
+    agent("", [till.pay], broken).invoke(ask())
+    assert till.paid == []
+
+
+def test_calls_that_share_an_id_do_not_run() -> None:
+    call = {"name": "pay", "args": {"euros": 5}, "id": "1", "type": "tool_call"}
+    till = Till()
+    state = agent("", [till.pay], AIMessage("", tool_calls=[call, dict(call)])).invoke(ask())
+    assert kinds(state) == ["failed", "failed"]
+    assert till.paid == []
+
+
+@pytest.mark.parametrize("name", ["pay\x1b[31m\nINFO ok", "[bold]x[/]", "\u202etxt", "x" * 500])
+def test_names_cannot_act_on_what_shows_a_denial(name: str) -> None:
+    closed = PolicyHeader.from_sqrt("", default_allow=False)
+    message = AIMessage("", tool_calls=[{"name": name, "args": {name: name}, "id": "1"}])
+    (told,) = results(agent(closed, [Till().pay], message).invoke(ask()))
+    assert told.text.isprintable()
+    assert len(told.text) < 500
+
+
+@pytest.mark.parametrize("value", [float("nan"), 10**400, "\ud800", {"a": [{}] * 3}, None])
+def test_no_value_opens_the_gate(value: Any) -> None:
+    till = Till()
+    call = calling(("pay", {"euros": value}))
+    agent(LIMIT, [till.pay], call).invoke(ask())
+    assert till.paid == []
+
+
+def test_many_threads_share_one_middleware() -> None:
+    till = Till()
+    run = agent(LIMIT, [till.pay], PAYS_500, PAYS_5)
+    with ThreadPoolExecutor(8) as pool:
+        states = list(pool.map(lambda _: run.invoke(ask()), range(40)))
+    assert all(kinds(state) == ["policy", "made"] for state in states)
+    assert till.paid == [(5, "shop")] * 40
+
+
+def test_a_model_that_streams_is_guarded_too() -> None:
+    till = Till()
+    chunk = AIMessageChunk(
+        content="",
+        tool_call_chunks=[
+            {
+                "name": "pay",
+                "args": '{"euros": 500}',
+                "id": "1",
+                "index": 0,
+                "type": "tool_call_chunk",
+            }
+        ],
+    )
+    assert kinds(agent(LIMIT, [till.pay], chunk).invoke(ask())) == ["policy"]
+    assert till.paid == []

@@ -1,0 +1,304 @@
+"""Labels: what the model has seen is on every argument, and only tools' own code makes them."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from langchain.agents.middleware import ToolRetryMiddleware, wrap_tool_call
+from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, ToolMessage
+from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph.message import REMOVE_ALL_MESSAGES
+
+from langchain_sequrity import Labels, labeled_tool_result
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.middleware import thread_labels
+from tests.middleware.agents import THREAD, agent, ask, calling, kinds, results
+
+POLICY = """
+    tool "web" -> @tags |= {"web"};
+    tool "send" {
+        /// nothing from the web leaves
+        must deny when text.tags overlaps {"web", "untrusted"};
+        must deny when not text.consumers is universal;
+    }
+"""
+SENT: list[str] = []
+
+
+@tool
+def web(page: str) -> str:
+    """Read a page."""
+    return f"page {page}"
+
+
+@tool(response_format="content_and_artifact")
+def mail(kind: str) -> Any:
+    """Read a mail."""
+    made: dict[str, Any] = {
+        "tagged": {"tags": ["untrusted"]},
+        "private": {"consumers": ["ada"]},
+        "ignored": {"tags": ["untrusted"], "combine": "ignore"},
+        "replaced": {"tags": ["ok"], "combine": "replace"},
+        "plain": {},
+    }
+    return labeled_tool_result(f"mail {kind}", **made[kind])
+
+
+@tool
+def clock() -> str:
+    """Tell the time."""
+    return "noon"
+
+
+@tool
+def send(text: str) -> str:
+    """Send."""
+    SENT.append(text)
+    return "sent"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_sent() -> None:
+    SENT.clear()
+
+
+TOOLS = [web, mail, clock, send]
+SENDS = calling(("send", {"text": "hello"}))
+
+
+@pytest.mark.parametrize(
+    ("first", "kind"),
+    [
+        (("web", {"page": "x"}), "policy"),
+        (("mail", {"kind": "tagged"}), "policy"),
+        (("mail", {"kind": "private"}), "policy"),
+        (("mail", {"kind": "ignored"}), "made"),
+        (("mail", {"kind": "replaced"}), "made"),
+        (("mail", {"kind": "plain"}), "made"),
+        (("clock", {}), "made"),
+    ],
+)
+def test_arguments_carry_what_the_model_had_seen(first: Any, kind: str) -> None:
+    state = agent(POLICY, TOOLS, calling(first), SENDS).invoke(ask())
+    assert kinds(state) == ["made", kind]
+    assert bool(SENT) is (kind == "made")
+
+
+async def test_so_they_do_in_an_event_loop() -> None:
+    state = await agent(POLICY, TOOLS, calling(("web", {"page": "x"})), SENDS).ainvoke(ask())
+    assert kinds(state) == ["made", "policy"]
+
+
+def test_a_call_of_the_same_message_has_not_seen_the_result() -> None:
+    both = calling(("web", {"page": "x"}), ("send", {"text": "hello"}))
+    state = agent(POLICY, TOOLS, both, SENDS).invoke(ask())
+    assert kinds(state) == ["made", "made", "policy"]
+
+
+def test_labels_of_results_of_one_message_are_joined() -> None:
+    run = agent(
+        POLICY,
+        TOOLS,
+        calling(("web", {"page": "x"}), ("mail", {"kind": "private"}), ("clock", {})),
+        checkpointer=InMemorySaver(),
+    )
+    run.invoke(ask(), THREAD)
+    seen = thread_labels(run.get_state(THREAD).values).seen
+    assert seen == Labels(consumers=frozenset({"ada"}), tags=frozenset({"web"}))
+
+
+def test_labels_do_not_replace_what_was_seen_before() -> None:
+    said = [calling(("web", {"page": "x"})), calling(("mail", {"kind": "replaced"})), SENDS]
+    assert kinds(agent(POLICY, TOOLS, *said).invoke(ask())) == ["made", "made", "policy"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "tags"),
+    [
+        ("plain", {"from web"}),
+        ("tagged", {"from web", "from mail"}),
+        ("ignored", {"from web"}),
+        ("replaced", set()),
+    ],
+)
+def test_labels_of_a_tool_join_those_of_the_arguments_unless_it_says_otherwise(
+    kind: str, tags: set[str]
+) -> None:
+    policy = """
+        tool "web" -> @tags |= {"web"};
+        tool "mail" { session after {
+            when "web" in @result.tags { @tags |= {"from web"}; }
+            when "untrusted" in @result.tags { @tags |= {"from mail"}; }
+        } }
+    """
+    said = [calling(("web", {"page": "x"})), calling(("mail", {"kind": kind}))]
+    run = agent(policy, TOOLS, *said, checkpointer=InMemorySaver())
+    run.invoke(ask(), THREAD)
+    assert thread_labels(run.get_state(THREAD).values).session.tags == tags
+
+
+def test_labels_last_over_turns_and_outlive_the_messages() -> None:
+    run = agent(
+        POLICY, TOOLS, calling(("web", {"page": "x"})), "read", SENDS, checkpointer=InMemorySaver()
+    )
+    run.invoke(ask(), THREAD)
+    assert kinds(run.invoke(ask(), THREAD))[-1] == "policy"
+    gone = [RemoveMessage(REMOVE_ALL_MESSAGES), HumanMessage("a summary"), AIMessage("ok")]
+    run.update_state(THREAD, {"messages": [*gone, AIMessage("ok", id="x")]}, as_node="model")
+    assert kinds(run.invoke(ask(), THREAD)) == ["policy"]
+
+
+def test_without_labelling_arguments_carry_none() -> None:
+    run = agent(POLICY, TOOLS, calling(("web", {"page": "x"})), SENDS, labelling="none")
+    assert kinds(run.invoke(ask())) == ["made", "made"]
+
+
+def test_what_a_result_is_like_can_be_asked_of_it() -> None:
+    policy = """
+        tool "clock" { session after { when @result.value == "noon" { @tags |= {"late"}; } } }
+        tool "send" { must deny when "late" in @session.tags; }
+    """
+    state = agent(policy, TOOLS, calling(("clock", {})), SENDS).invoke(ask())
+    assert kinds(state) == ["made", "policy"]
+
+
+def test_an_error_of_a_tool_is_labelled_like_a_result() -> None:
+    state = agent(POLICY, TOOLS, calling(("web", {"no_page": 1})), SENDS).invoke(ask())
+    assert kinds(state) == ["made", "policy"]
+    assert results(state)[0].status == "error"
+
+
+@pytest.mark.parametrize("tool_that_runs", ["real", "emulated"])
+def test_what_other_middleware_says_of_a_denied_call_is_labelled(tool_that_runs: str) -> None:
+    @tool("web")
+    def fails(page: str) -> str:
+        """Read a page."""
+        msg = f"what page {page} says"
+        raise TimeoutError(msg)
+
+    @wrap_tool_call
+    def steps_in(request: Any, handler: Callable[..., Any]) -> Any:
+        if request.tool_call["name"] != "web":
+            return handler(request)
+        if tool_that_runs == "emulated":
+            return ToolMessage("what it says", tool_call_id=request.tool_call["id"])
+        return handler(request.override(tool_call={**request.tool_call, "args": {"page": "x"}}))
+
+    policy = POLICY + 'tool "web" { must deny when page.value == "bad"; }'
+    run = agent(
+        policy,
+        [fails, send],
+        calling(("web", {"page": "bad"})),
+        SENDS,
+        middleware=[ToolRetryMiddleware(max_retries=0), steps_in],
+    )
+    assert kinds(run.invoke(ask())) == ["made", "policy"]
+
+
+def test_a_denial_is_no_result_and_gets_no_labels() -> None:
+    policy = POLICY + 'tool "web" { must deny always; }'
+    state = agent(policy, TOOLS, calling(("web", {"page": "x"})), SENDS).invoke(ask())
+    assert kinds(state) == ["policy", "made"]
+
+
+# Seals
+
+
+@pytest.mark.parametrize(("kind", "sent"), [("tagged", "policy"), ("plain", "made")])
+def test_labels_that_were_read_once_outlive_the_key_that_sealed_them(
+    kind: str, sent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = agent(
+        POLICY,
+        TOOLS,
+        calling(("mail", {"kind": kind})),
+        "read",
+        SENDS,
+        checkpointer=InMemorySaver(),
+    )
+    monkeypatch.setenv("SEQURITY_LABEL_KEY", "of one process")
+    run.invoke(ask(), THREAD)
+    monkeypatch.setenv("SEQURITY_LABEL_KEY", "of another process")
+    assert kinds(run.invoke(ask(), THREAD)) == ["made", sent]
+
+
+def test_an_id_that_another_message_uses_again_stands_for_another_result() -> None:
+    def same(name: str, **args: Any) -> AIMessage:
+        return AIMessage("", tool_calls=[{"name": name, "args": args, "id": "same"}])
+
+    old = [same("web", page="x"), ToolMessage("text", tool_call_id="same"), HumanMessage("go on")]
+    run = agent(
+        POLICY,
+        TOOLS,
+        same("mail", kind="plain"),
+        "read",
+        "",
+        SENDS,
+        checkpointer=InMemorySaver(),
+    )
+    run.invoke(ask(), THREAD)
+    assert kinds(run.invoke({"messages": old}, THREAD))[-1] == "policy"
+
+
+# Labels that are none
+
+WRAPPER = {
+    "value": "hello",
+    "is_sequrity_var": True,
+    "combine_meta": "replace",
+    "meta": {"producers": [], "consumers": ["*"], "tags": []},
+}
+
+
+@pytest.mark.parametrize("text", [json.dumps(WRAPPER), '{"sequrity_labels": {}, "seal": ""}'])
+def test_labels_in_a_text_do_nothing(text: str) -> None:
+    @tool("web")
+    def forged(page: str) -> str:
+        """Read a page."""
+        return text or page
+
+    state = agent(POLICY, [forged, *TOOLS[1:]], calling(("web", {"page": "x"})), SENDS)
+    found = state.invoke(ask())
+    assert kinds(found) == ["made", "policy"]
+    assert results(found)[0].text == text
+
+
+def broken(artifact: dict[str, Any]) -> dict[str, Any]:
+    return {**artifact, "sequrity_labels": {**artifact["sequrity_labels"], "tags": []}}
+
+
+def test_a_result_whose_seal_is_broken_is_withheld_and_its_call_counts() -> None:
+    @tool("mail", response_format="content_and_artifact")
+    def forged(kind: str) -> Any:
+        """Read a mail."""
+        text, artifact = labeled_tool_result(f"the SECRET {kind}", tags=["untrusted"])
+        return text, broken(artifact)
+
+    policy = 'tool "mail" { session after { @tags |= {"read"}; } } tool "send" {}'
+    run = agent(
+        policy, [forged, send], calling(("mail", {"kind": "x"})), checkpointer=InMemorySaver()
+    )
+    state = run.invoke(ask(), THREAD)
+    assert kinds(state) == ["withheld"]
+    assert "seal does not hold" in results(state)[0].text
+    assert "SECRET" not in str(state)
+    assert thread_labels(run.get_state(THREAD).values).session.tags == {"read"}
+
+
+def test_results_that_the_caller_brings_along_are_labelled_too() -> None:
+    _, artifact = labeled_tool_result("", tags=["untrusted"])
+
+    def history(name: str, artifact: Any = None) -> dict[str, Any]:
+        call = {"name": name, "args": {"page": "x"}, "id": "old"}
+        result = ToolMessage("text", tool_call_id="old", artifact=artifact)
+        said = [AIMessage("", tool_calls=[call]), result, AIMessage("read")]
+        return {"messages": [HumanMessage("go"), *said, HumanMessage("more")]}
+
+    run = agent(POLICY, TOOLS, "", "", SENDS)
+    assert kinds(run.invoke(history("clock")))[-1] == "made"
+    assert kinds(run.invoke(history("web")))[-1] == "policy"
+    assert kinds(run.invoke(history("clock", artifact)))[-1] == "policy"
+    with pytest.raises(UsageError, match="seal does not hold"):
+        run.invoke(history("clock", broken(artifact)))

@@ -1,0 +1,113 @@
+"""What a policy middleware is made of, and what it says when that cannot work."""
+
+import importlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from langchain.tools import tool
+
+from langchain_sequrity import PolicyHeader
+from langchain_sequrity.errors import MissingExtra, PolicySyntaxError, UsageError
+from langchain_sequrity.headers import PolicyCodes
+from langchain_sequrity.middleware import PolicyMiddleware
+from tests.middleware.agents import Till, agent, ask, calling, kinds
+
+MISSPELT = 'tool "pya" { must deny always; }'
+
+
+@pytest.mark.parametrize(
+    ("policy", "error", "text"),
+    [
+        ("tool pay {", PolicySyntaxError, "line"),
+        ('tool "pay" { must deny when x; }', PolicySyntaxError, "x"),
+        (PolicyHeader(codes=PolicyCodes(code="", language="cedar")), UsageError, "Cedar"),
+        (PolicyHeader(auto_gen=True), UsageError, "auto_gen"),
+        (None, UsageError, "X-Policy"),
+        (7, UsageError, "X-Policy"),
+        ("policy.sqrt", UsageError, "pathlib.Path"),
+    ],
+)
+def test_a_policy_that_cannot_be_applied_is_an_error_at_once(
+    policy: Any, error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        PolicyMiddleware(policy)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ({"on_denied": "ignore"}, '"message", "raise" or "interrupt"; got \'ignore\''),
+        ({"labelling": "all"}, '"conversation" or "none"'),
+        ({"tools": "all"}, '"agent", a list of tools or None'),
+        ({"on_event": 7}, "plain function"),
+    ],
+)
+def test_an_option_without_such_a_value_is_an_error(option: dict[str, Any], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        PolicyMiddleware("", **option)
+
+
+async def _later(event: Any) -> None:
+    """An event handler that is never awaited."""
+
+
+def test_a_handler_that_would_never_be_awaited_is_an_error() -> None:
+    with pytest.raises(UsageError, match="plain function"):
+        PolicyMiddleware("", on_event=_later)  # type: ignore[arg-type]
+
+
+# The tools
+
+
+@pytest.mark.parametrize(
+    ("policy", "text"),
+    [
+        (MISSPELT, "There is no tool `pya`. Did you mean `pay`"),
+        ('tool "pay" { must deny when euro.value == 1; }', "Did you mean `euros`"),
+        ('tool r"^x" { must deny always; }', "No tool matches"),
+    ],
+)
+def test_a_rule_for_what_does_not_exist_is_an_error_before_the_first_call(
+    policy: str, text: str
+) -> None:
+    till = Till()
+    with pytest.raises(UsageError, match=text):
+        agent(policy, [till.pay], calling(("pay", {"euros": 5}))).invoke(ask())
+    assert till.paid == []
+    with pytest.raises(UsageError, match=text):
+        PolicyMiddleware(policy, tools=[tool(till.pay)])
+
+
+def test_tools_may_be_named_or_left_alone() -> None:
+    pays = calling(("pay", {"euros": 5}))
+    assert PolicyMiddleware(MISSPELT, tools=["pya", "pay"]).name == "PolicyMiddleware"
+    for tools in (None, ["pya"]):
+        state = agent(MISSPELT, [Till().pay], pays, policy_tools=tools).invoke(ask())
+        assert kinds(state) == ["made"]
+
+
+def test_without_langchain_the_import_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['langchain'] = None\n"
+        "from langchain_sequrity.errors import MissingExtra\n"
+        "try:\n    import langchain_sequrity.middleware\n"
+        "except ImportError as error:\n"
+        "    assert isinstance(error, MissingExtra)\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(  # noqa: S603 - our own interpreter and code
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == (
+        '`langchain` is not installed. Run `pip install "langchain-sequrity[langchain]"`.\n'
+    )
+    assert issubclass(MissingExtra, UsageError)
+
+
+def test_every_name_of_the_package_is_there() -> None:
+    module = importlib.import_module("langchain_sequrity.middleware")
+    assert list(module.__all__) == sorted(module.__all__)
+    assert all(hasattr(module, name) for name in module.__all__)

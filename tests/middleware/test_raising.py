@@ -1,0 +1,118 @@
+"""`on_denied="raise"`: an exception, after which the thread goes on and has forgotten nothing."""
+
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage
+from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
+
+from langchain_sequrity.errors import PolicyDenied
+from langchain_sequrity.labels import labeled_tool_result
+from langchain_sequrity.middleware import thread_labels
+from tests.middleware.agents import THREAD, Till, agent, ask, calling, kinds, results
+
+POLICY = """
+    tool "pay" {
+        /// three attempts are enough
+        must deny when "three" in @session.tags;
+        /// over the limit
+        must deny when not euros.value in {int 1..100};
+        session before {
+            when "two" in @tags { @tags |= {"three"}; }
+            when "one" in @tags { @tags |= {"two"}; }
+            @tags |= {"one"};
+        }
+    }
+"""
+
+
+def raising(till: Till, *said: Any, policy: str = POLICY, **options: Any) -> Any:
+    return agent(policy, [till.pay], *said, on_denied="raise", **options)
+
+
+def test_the_exception_says_what_was_denied_and_why() -> None:
+    with pytest.raises(PolicyDenied) as caught:
+        raising(Till(), calling(("pay", {"euros": 777}))).invoke(ask())
+    error = caught.value
+    assert (error.tool, error.reason) == ("pay", "over the limit")
+    assert error.rule == "must deny when not euros.value in {int 1..100};"
+    assert error.arguments["euros"]["value"] == 777
+    assert error.checks[0]["verdict"] == "hard_denied"
+    assert "777" not in str(error)
+
+
+async def test_so_it_is_in_an_event_loop() -> None:
+    with pytest.raises(PolicyDenied):
+        await raising(Till(), calling(("pay", {"euros": 777}))).ainvoke(ask())
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+def test_the_session_goes_on_and_counts(durability: str) -> None:
+    till = Till()
+    script = [calling(("pay", {"euros": 500}))] * 2 + [calling(("pay", {"euros": 5}))]
+    run = raising(till, *script, checkpointer=InMemorySaver())
+    for number, reason in enumerate(["over the limit", "over the limit", "three attempts"], 1):
+        with pytest.raises(PolicyDenied) as caught:
+            run.invoke(ask(), THREAD, durability=durability)
+        assert caught.value.reason.startswith(reason)
+        state = run.get_state(THREAD).values
+        assert len(thread_labels(state).session.tags) == number
+        calls = [one for one in state["messages"] if isinstance(one, AIMessage)]
+        assert len(calls) == len(results(state)) == number
+    assert till.paid == []
+    assert run.invoke(ask(), THREAD)["messages"][-1].text == "done"
+
+
+def test_no_call_of_the_message_is_made() -> None:
+    till = Till()
+    call = calling(*[("pay", {"euros": one}) for one in (1, 500, 2)])
+    run = raising(till, call, checkpointer=InMemorySaver())
+    with pytest.raises(PolicyDenied):
+        run.invoke(ask(), THREAD)
+    assert till.paid == []
+    assert kinds(run.get_state(THREAD).values) == ["waits", "policy", "waits"]
+
+
+def test_going_on_without_new_input_is_denied_again() -> None:
+    run = raising(Till(), calling(("pay", {"euros": 500})), checkpointer=InMemorySaver())
+    for given in (ask(), None):
+        with pytest.raises(PolicyDenied):
+            run.invoke(given, THREAD)
+
+
+def test_a_call_that_has_to_wait_breaks_no_rule() -> None:
+    policy = 'tool "pay" { session after { @tags |= {"paid"}; } }'
+    call = calling(("pay", {"euros": 1}), ("pay", {"euros": 2}))
+    assert kinds(raising(Till(), call, policy=policy).invoke(ask())) == ["made", "waits"]
+
+
+def test_a_denial_is_raised_after_a_tool_that_ends_the_run() -> None:
+    @tool(return_direct=True)
+    def pay(euros: int) -> str:
+        """Pay."""
+        return f"paid {euros}"
+
+    run = agent(POLICY, [pay], calling(("pay", {"euros": 500})), on_denied="raise")
+    with pytest.raises(PolicyDenied):
+        run.invoke(ask())
+
+
+def test_what_a_tool_makes_of_its_arguments_is_raised_too() -> None:
+    policy = 'tool "pay" { must deny when euros.value == 500; should allow always; }'
+    run = raising(Till(), calling(("pay", {"euros": 500.0})), policy=policy)
+    with pytest.raises(PolicyDenied):
+        run.invoke(ask())
+
+
+def test_a_result_that_is_withheld_is_raised() -> None:
+    @tool(response_format="content_and_artifact")
+    def pay(euros: int) -> Any:
+        """Pay."""
+        text, artifact = labeled_tool_result(f"SECRET {euros}", tags=["x"])
+        return text, {**artifact, "seal": "no"}
+
+    run = agent("", [pay], calling(("pay", {"euros": 5})), on_denied="raise")
+    with pytest.raises(PolicyDenied, match="withheld") as caught:
+        run.invoke(ask())
+    assert "SECRET" not in str(caught.value)

@@ -1,0 +1,187 @@
+"""A thread is a session: its labels last over turns, stay in it, and nobody else writes them."""
+
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.types import Command, Overwrite
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.middleware import thread_labels
+from tests.middleware.agents import THREAD, Till, agent, ask, calling, kinds
+
+TWICE = """
+    tool "pay" {
+        /// two payments are enough
+        must deny when "three" in @session.tags;
+        session before {
+            when "two" in @tags { @tags |= {"three"}; }
+            when "one" in @tags { @tags |= {"two"}; }
+            @tags |= {"one"};
+        }
+    }
+"""
+ONCE = """
+    tool "pay" {
+        /// one payment is enough
+        must deny when "paid" in @session.tags;
+        session after { @tags |= {"paid"}; }
+    }
+"""
+PAYS = calling(("pay", {"euros": 5}))
+OTHER: RunnableConfig = {"configurable": {"thread_id": "other"}}
+
+
+def last_kinds(run: Any, config: RunnableConfig | None = None) -> list[str]:
+    """What became of the calls of a new turn."""
+    state = run.invoke(ask(), config)
+    turn = max(n for n, one in enumerate(state["messages"]) if isinstance(one, HumanMessage))
+    return kinds({"messages": state["messages"][turn:]})
+
+
+def endless(policy: str, till: Till, checkpointer: Any = None, **options: Any) -> Any:
+    """An agent that pays in each turn."""
+    script = [PAYS, "done"] * 9
+    return agent(policy, [till.pay], *script, checkpointer=checkpointer, **options)
+
+
+@pytest.mark.parametrize("policy", [TWICE, ONCE])
+def test_a_thread_counts_over_turns_and_another_starts_anew(policy: str) -> None:
+    till = Till()
+    run = endless(policy, till, InMemorySaver())
+    most = 2 if policy == TWICE else 1
+    assert [last_kinds(run, THREAD) for _ in range(4)] == [["made"]] * most + [["policy"]] * (
+        4 - most
+    )
+    assert last_kinds(run, OTHER) == ["made"]
+    assert len(till.paid) == most + 1
+
+
+def test_without_a_checkpointer_each_run_is_a_session() -> None:
+    run = endless(ONCE, Till())
+    assert [last_kinds(run) for _ in range(3)] == [["made"]] * 3
+
+
+def test_a_session_survives_the_process(tmp_path: Any) -> None:
+    for expected in ("made", "policy"):
+        with SqliteSaver.from_conn_string(str(tmp_path / "db")) as saver:
+            assert last_kinds(endless(ONCE, Till(), saver), THREAD) == [expected]
+
+
+async def test_a_session_survives_in_an_event_loop(tmp_path: Any) -> None:
+    for expected in ("made", "policy"):
+        async with AsyncSqliteSaver.from_conn_string(str(tmp_path / "db")) as saver:
+            run = endless(ONCE, Till(), saver)
+            state = await run.ainvoke(ask(), THREAD)
+            assert kinds(state)[-1] == expected
+
+
+def test_a_fork_has_the_session_of_its_checkpoint() -> None:
+    till = Till()
+    run = endless(ONCE, till, InMemorySaver())
+    last_kinds(run, THREAD)
+    before = list(run.get_state_history(THREAD))[-1].config
+    assert last_kinds(run, THREAD) == ["policy"]
+    forked = run.invoke(ask("again"), before)
+    assert kinds(forked) == ["made"]
+
+
+# Calls of one message
+
+
+def test_calls_of_a_message_are_counted_in_their_order() -> None:
+    till = Till()
+    call = calling(*[("pay", {"euros": n}) for n in range(4)])
+    state = agent(TWICE, [till.pay], call).invoke(ask())
+    assert kinds(state) == ["made", "made", "policy", "policy"]
+    assert sorted(till.paid) == [(0, "shop"), (1, "shop")]
+
+
+def test_a_call_waits_for_one_that_changes_the_session_when_it_ends() -> None:
+    till = Till()
+    both = calling(("pay", {"euros": 1}), ("pay", {"euros": 2}))
+    state = agent(ONCE, [till.pay], both, calling(("pay", {"euros": 2}))).invoke(ask())
+    assert kinds(state) == ["made", "waits", "policy"]
+    assert till.paid == [(1, "shop")]
+
+
+def test_a_call_before_it_does_not_wait() -> None:
+    till, policy = Till(), ONCE + 'tool "look" { must deny when "paid" in @session.tags; }'
+
+    def look() -> str:
+        """Look."""
+        return "seen"
+
+    call = calling(("look", {}), ("pay", {"euros": 1}), ("look", {}))
+    state = agent(policy, [till.pay, look], call).invoke(ask())
+    assert kinds(state) == ["made", "made", "waits"]
+
+
+@pytest.mark.parametrize("tool", ['"pay"', 'r"^p"'])
+def test_a_change_of_the_session_by_a_result_is_one_too(tool: str) -> None:
+    policy = f'tool {tool} {{ result {{ @session.tags |= {{"x"}}; }} }}'
+    call = calling(("pay", {"euros": 1}), ("pay", {"euros": 2}))
+    assert kinds(agent(policy, [Till().pay], call).invoke(ask())) == ["made", "waits"]
+
+
+def test_a_denied_call_keeps_nobody_waiting() -> None:
+    policy = ONCE.replace("session after", "must deny when euros.value == 1; session after")
+    call = calling(("pay", {"euros": 1}), ("pay", {"euros": 2}))
+    assert kinds(agent(policy, [Till().pay], call).invoke(ask())) == ["policy", "made"]
+
+
+# Who writes it
+
+FORGED = {"session": Labels().to_wire()}
+FIELD = "sequrity_policy"
+
+
+def test_a_callers_input_cannot_have_the_field() -> None:
+    run = endless(ONCE, Till(), InMemorySaver())
+    last_kinds(run, THREAD)
+    state = run.invoke({**ask(), FIELD: b"{}"}, THREAD)
+    assert kinds(state)[-1] == "policy"
+    assert FIELD not in run.get_input_jsonschema()["properties"]
+    assert FIELD not in run.get_output_jsonschema()["properties"]
+
+
+@pytest.mark.parametrize("value", [FORGED, None, "", [], {"plan": {}}, '{"session": null}'])
+def test_an_update_from_outside_is_ignored_and_told(
+    value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    till = Till()
+    run = endless(ONCE, till, InMemorySaver())
+    last_kinds(run, THREAD)
+    run.update_state(THREAD, {FIELD: value})
+    run.invoke(Command(update={FIELD: value}, goto="model"), THREAD)
+    assert caplog.text.count("An update of the field `sequrity_policy` from elsewhere") == 2
+    assert last_kinds(run, THREAD) == ["policy"]
+    assert len(till.paid) == 1
+
+
+@pytest.mark.parametrize("value", [FORGED, None, "", {}])
+@pytest.mark.parametrize("form", [Overwrite, lambda value: {"__overwrite__": value}])
+def test_what_overwrites_the_field_ends_the_thread_and_does_not_open_it(
+    value: Any, form: Any
+) -> None:
+    till = Till()
+    run = endless(ONCE, till, InMemorySaver())
+    last_kinds(run, THREAD)
+    run.update_state(THREAD, {FIELD: form(value)})
+    with pytest.raises(UsageError, match="Something else than `PolicyMiddleware`"):
+        last_kinds(run, THREAD)
+    assert len(till.paid) == 1
+
+
+def test_labels_of_a_thread_can_be_looked_at() -> None:
+    run = endless(ONCE, Till(), InMemorySaver())
+    assert thread_labels(run.get_state(THREAD).values) == (Labels(), Labels())
+    last_kinds(run, THREAD)
+    session, seen = thread_labels(run.get_state(THREAD).values)
+    assert session.tags == {"paid"}
+    assert seen == Labels()
