@@ -9,8 +9,6 @@ and labels (`docs/security.md`, rule 7). What a new session could not make up fo
 from collections.abc import Mapping
 from typing import Any
 
-from langgraph.types import interrupt
-
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicyDenied, PolicySyntaxError, UsageError
@@ -19,6 +17,7 @@ from langchain_sequrity.graph.approved import Approved, with_approved
 from langchain_sequrity.graph.entries import Entry, digest_of
 from langchain_sequrity.graph.journal import Denial, Journal
 from langchain_sequrity.graph.program import ABSENT, Program
+from langchain_sequrity.interrupts import answer_to
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Engine
 from langchain_sequrity.wire.json_text import excerpt, loads
@@ -133,7 +132,7 @@ class Approvals:
         if is_new:
             raise _langgraph.new_interrupt(self._request(denial, problem))
         while True:
-            answer = interrupt(self._request(denial, problem))
+            answer = answer_to(self._request(denial, problem))
             decision = _decision(answer)
             if decision is None:
                 problem = f" The last answer was not understood; resume with {_FORM}."

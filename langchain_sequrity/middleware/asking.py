@@ -11,8 +11,8 @@ from typing import Any, Literal
 from langchain_core.messages import ToolCall
 
 from langchain_sequrity.display import plain
+from langchain_sequrity.interrupts import answer_to
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.middleware._langgraph import answer_to
 from langchain_sequrity.middleware.denial import Denial, sentence
 
 _KINDS = ("approve", "edit", "reject", "respond")

@@ -26,6 +26,7 @@ from langchain_sequrity.errors import (
 )
 from langchain_sequrity.local import LocalServer
 from tests.graph.ledger import Ledger, Ran, ledger, thread
+from tests.graph.outcome import invoke
 from tests.graph.running import secured
 from tests.graph.services import made_up, noted
 
@@ -499,6 +500,24 @@ def test_what_the_service_says_cannot_act_on_a_terminal(replies: list[httpx.Resp
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_an_answer_to_a_breakpoint_around_approves_nothing(
+    local: LocalServer, *, in_loop: bool
+) -> None:
+    ran = Ran()
+    model = model_of(local, 'tool "pay" { should deny always; }')
+    inner = secured(ledger(ran), model, on_denied="interrupt")
+    around: Any = StateGraph(Ledger).add_node("all", inner).add_edge(START, "all")
+    graph = around.compile(InMemorySaver(), interrupt_before=["all"])
+    invoke(graph, {"due": [1]}, in_loop=in_loop, config=thread())
+    for given in (APPROVE, None, None):
+        found = invoke(graph, given, in_loop=in_loop, config=thread())
+        assert found["__interrupt__"][0].value["action_requests"][0]["name"] == "pay"
+        assert ran == ["read"]
+    assert invoke(graph, APPROVE, in_loop=in_loop, config=thread())["note"] == "paid 1"
+    assert ran == ["read", "pay", "more", "report"]
+
+
 @pytest.mark.parametrize("is_around", [True, False])
 def test_an_answer_to_another_question_approves_nothing(
     local: LocalServer, *, is_around: bool
@@ -519,6 +538,9 @@ def test_an_answer_to_another_question_approves_nothing(
     [asked] = executor.invoke(APPROVE, thread())["__interrupt__"]
     assert asked.value["action_requests"][0]["name"] == "pay"
     assert ran == ["read"]
+    for _ in range(2):  # LangGraph would hand out what is left over once more
+        [asked] = executor.invoke(None, thread())["__interrupt__"]
+        assert ran == ["read"]
     by_id: Command[Any] = Command(resume={asked.id: {"decisions": [{"type": "approve"}]}})
     assert executor.invoke(by_id, thread())["note"] == "paid 1"
     assert ran == ["read", "pay", "more", "report"]
