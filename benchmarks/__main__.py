@@ -17,6 +17,7 @@ from benchmarks import (
     history,
     imports,
     invoke,
+    middleware,
     policies,
     programs,
     stream,
@@ -35,6 +36,7 @@ _CASES: dict[str, Callable[[str, Effort], list[Row]]] = {
     "imports": imports.measure,
     "construct": construct.measure,
     "policies": policies.measure,
+    "middleware": middleware.measure,
     "programs": programs.measure,
     "graphs": graphs.measure,
 }
