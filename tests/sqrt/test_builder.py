@@ -310,7 +310,7 @@ MOMENTS = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(minute
 PATTERNS = st.sampled_from(("^a+$", '["x"]', "a\\\\b", "\\d{2}", "(?i)é", "")).map(matching)
 WILDCARDS = st.text(st.sampled_from("ab*?.@"), max_size=5).map(like)
 RANGES = st.one_of(
-    st.integers(-5, 5).map(at_least), st.floats(-5, 5).map(below), MOMENTS.map(above),
+    st.integers(-5, 5).map(at_least), st.floats(-5, 5, width=32).map(below), MOMENTS.map(above),
     st.tuples(st.integers(-5, 0), st.integers(1, 5)).map(lambda ends: between(*ends, low_open=True)),
 )  # fmt: skip
 VALUES = st.lists(
