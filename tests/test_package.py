@@ -73,6 +73,7 @@ def test_importing_brings_in_nothing_that_is_not_needed() -> None:
         "yaml",
         "openai",
         "httpcore",
+        "h11",
     }
     assert loaded & heavy == set()
     assert not any(name.startswith("langchain_sequrity.local") for name in loaded)

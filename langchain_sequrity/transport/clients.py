@@ -12,9 +12,10 @@ import os
 import ssl
 import urllib.request
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import cast
 
 import httpx
 
@@ -26,6 +27,40 @@ from langchain_sequrity.wire.address import is_loopback
 
 Proxies = tuple[tuple[str, str], ...]
 """The proxy settings of the environment, by scheme; empty where none applies."""
+
+
+class _Received:
+    """A reply that an httpx client has received."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.status, self.headers = response.status_code, response.headers
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        response = self._response
+        # A hook of an injected client may have read the body already.
+        pieces = response.iter_bytes() if response.is_closed else response.stream
+        return iter(cast("Iterable[bytes]", pieces))
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class _AsyncReceived:
+    """A reply that an asynchronous httpx client has received."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.status, self.headers = response.status_code, response.headers
+        self._response = response
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        response = self._response
+        # A hook of an injected client may have read the body already.
+        pieces = response.aiter_bytes() if response.is_closed else response.stream
+        return aiter(cast("AsyncIterable[bytes]", pieces))
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
 
 
 class ClientSender:
@@ -40,7 +75,7 @@ class ClientSender:
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
 
-    def open(self, request: Outgoing, timeouts: Timeouts, deadline: Deadline) -> httpx.Response:
+    def open(self, request: Outgoing, timeouts: Timeouts, deadline: Deadline) -> "_Received":
         """Send a request and return the reply with its body still to come."""
         built = self._client.build_request(
             "POST",
@@ -49,7 +84,7 @@ class ClientSender:
             content=request.body,
             extensions={"timeout": deadline.clip(timeouts)},
         )
-        return self._client.send(built, stream=True, follow_redirects=False)
+        return _Received(self._client.send(built, stream=True, follow_redirects=False))
 
     def close(self) -> None:
         """Close the client."""
@@ -70,7 +105,7 @@ class AsyncClientSender:
 
     async def open(
         self, request: Outgoing, timeouts: Timeouts, deadline: Deadline
-    ) -> httpx.Response:
+    ) -> "_AsyncReceived":
         """Send a request and return the reply with its body still to come."""
         built = self._client.build_request(
             "POST",
@@ -79,7 +114,7 @@ class AsyncClientSender:
             content=request.body,
             extensions={"timeout": deadline.clip(timeouts)},
         )
-        return await self._client.send(built, stream=True, follow_redirects=False)
+        return _AsyncReceived(await self._client.send(built, stream=True, follow_redirects=False))
 
     async def aclose(self) -> None:
         """Close the client."""

@@ -5,10 +5,10 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-import httpcore
 import httpx
 
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.transport.incoming import AsyncIncoming, Incoming
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
 from langchain_sequrity.wire.exchange import Call
 
@@ -42,14 +42,14 @@ class Outgoing:
 
     Attributes:
         url: Where it goes.
-        core_url: The same as httpcore has it.
+        target: Path and query of it, as they go out.
         origin: The origin of `url`.
         headers: All headers as they go out.
         body: The body.
     """
 
     url: httpx.URL
-    core_url: httpcore.URL
+    target: bytes
     origin: Origin
     headers: Headers = field(repr=False)
     body: bytes = field(repr=False)
@@ -69,7 +69,7 @@ class Address:
         self.url = _base_url(base_url)
         self.origin = Origin.of(self.url)
         self._host = (b"Host", self.url.netloc)
-        self._urls: dict[str, tuple[httpx.URL, httpcore.URL]] = {}
+        self._urls: dict[str, tuple[httpx.URL, bytes]] = {}
 
     def request(self, call: Call) -> Outgoing:
         """Make the request for a call: its own headers, and those that every request needs."""
@@ -85,12 +85,10 @@ class Address:
         missing = [header for header in own if header[0].lower() not in given]
         return Outgoing(*urls, self.origin, [*missing, *call.headers], call.body)
 
-    def _add(self, path: str) -> tuple[httpx.URL, httpcore.URL]:
+    def _add(self, path: str) -> tuple[httpx.URL, bytes]:
         url = httpx.URL(f"{self.url}{path}")
-        scheme, host, port = self.origin
-        core_url = httpcore.URL(scheme=scheme, host=host, port=port, target=url.raw_path)
-        self._urls[path] = url, core_url
-        return url, core_url
+        self._urls[path] = url, url.raw_path
+        return self._urls[path]
 
 
 def _base_url(text: str) -> httpx.URL:
@@ -124,7 +122,7 @@ class Sender(Protocol):
     def exact(self) -> bool:
         """Whether each single wait ends at the deadline."""
 
-    def open(self, request: Outgoing, timeouts: Timeouts, deadline: Deadline) -> httpx.Response:
+    def open(self, request: Outgoing, timeouts: Timeouts, deadline: Deadline) -> Incoming:
         """Send a request and return the reply with its body still to come."""
 
 
@@ -137,5 +135,5 @@ class AsyncSender(Protocol):
 
     def open(
         self, request: Outgoing, timeouts: Timeouts, deadline: Deadline
-    ) -> Awaitable[httpx.Response]:
+    ) -> Awaitable[AsyncIncoming]:
         """Send a request and return the reply with its body still to come."""

@@ -1,41 +1,100 @@
 """Connections of our own, without proxies: HTTP/1.1, and per origin a stack of idle ones.
 
 httpx's pool walks over all of its connections whenever one is released, which costs milliseconds
-per call at fifty concurrent calls. Here everything takes constant time, and each wait ends at the
-call's deadline. Where a proxy applies, `clients` uses httpx's own client.
+per call at fifty concurrent calls. Here everything takes constant time. httpcore takes a limit per
+operation, so a server that sends a byte now and then keeps a call alive for ever; here each read
+and write gets the rest of the call's time. Where a proxy applies, `clients` uses httpx's client.
 """
 
 import asyncio
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple, cast
+from time import monotonic
+from typing import Self
 
 import httpcore
-import httpx
 
+from langchain_sequrity.transport.http11 import Head, Http11
 from langchain_sequrity.transport.idle import KEEPALIVE, MAX_IDLE, IdleStack
-from langchain_sequrity.transport.network import AsyncBackend, Backend
+from langchain_sequrity.transport.network import aconnect, connect
 from langchain_sequrity.transport.outgoing import Origin, Outgoing
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
 
 MAX_OPEN = 1000
 """Connections to one origin in use at a time; further calls wait as long as `Timeouts.pool`."""
 
+_MOST_AT_ONCE = 64 * 1024
+"""Bytes that are read at a time."""
+
 SSLContextMaker = Callable[[], ssl.SSLContext]
 
 
-def _core_request(request: Outgoing, timeouts: Timeouts) -> httpcore.Request:
-    limits = {"timeout": timeouts.by_operation()}
-    core = httpcore.Request(b"POST", request.core_url, content=request.body, extensions=limits)
-    core.headers = request.headers  # bytes already, of which httpcore would make sure
-    return core
+def _tls(origin: Origin, make: SSLContextMaker) -> ssl.SSLContext | None:
+    if origin.scheme != b"https":
+        return None
+    context = make()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
-class _Line(NamedTuple):
-    connection: httpcore.HTTPConnection
-    backend: Backend
+class _Expiry:
+    """When an idle connection is not to be used again."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self) -> None:
+        self._end = 0.0
+
+    def restart(self) -> None:
+        self._end = monotonic() + KEEPALIVE
+
+    def has_passed(self, stream: httpcore.NetworkStream | httpcore.AsyncNetworkStream) -> bool:
+        # All that the server of an idle connection has to say is that it has closed it.
+        return monotonic() > self._end or bool(stream.get_extra_info("is_readable"))
+
+
+# Threads
+
+
+class _Line:
+    """A connection, with the request and the reply that are on it."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+        self._http = Http11()
+        self._expiry = _Expiry()
+
+    def send(self, request: Outgoing, timeouts: Timeouts, deadline: Deadline) -> Head:
+        data = self._http.request(request)
+        left = deadline.bounded(timeouts.write, httpcore.WriteTimeout)
+        with suppress(httpcore.WriteError):  # a server may answer before it has read everything
+            self._stream.write(data, left)
+        while (head := self._http.head()) is None:
+            self._receive(timeouts, deadline)
+        return head
+
+    def body(self, timeouts: Timeouts, deadline: Deadline) -> bytes:
+        """The next piece of the reply's body, empty at its end."""
+        while (data := self._http.body()) is None:
+            self._receive(timeouts, deadline)
+        return data
+
+    def _receive(self, timeouts: Timeouts, deadline: Deadline) -> None:
+        left = deadline.bounded(timeouts.read, httpcore.ReadTimeout)
+        self._http.receive(self._stream.read(_MOST_AT_ONCE, left))
+
+    def may_go_on(self) -> bool:
+        """Whether another request may follow."""
+        self._expiry.restart()
+        return self._http.next_cycle()
+
+    def has_expired(self) -> bool:
+        return self._expiry.has_passed(self._stream)
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 class _Lines:
@@ -44,6 +103,37 @@ class _Lines:
     def __init__(self, max_open: int, max_idle: int) -> None:
         self.idle: IdleStack[_Line] = IdleStack(max_idle)
         self.slots = threading.BoundedSemaphore(max_open)
+
+    def release(self, line: _Line) -> None:
+        self.slots.release()
+        for one in self.idle.put(line) if line.may_go_on() else (line,):
+            one.close()
+
+
+class _Incoming:
+    """A reply on a line."""
+
+    def __init__(
+        self, head: Head, line: _Line, lines: _Lines, timeouts: Timeouts, deadline: Deadline
+    ) -> None:
+        self.status, self.headers = head
+        self._line: _Line | None = line
+        self._lines = lines
+        self._timeouts = timeouts
+        self._deadline = deadline
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._line is not None and (data := self._line.body(self._timeouts, self._deadline)):
+            return data
+        raise StopIteration
+
+    def close(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            self._lines.release(line)
 
 
 class Pool:
@@ -64,31 +154,33 @@ class Pool:
         self._limits = max_open, max_idle
         self._lines: dict[Origin, _Lines] = {}
 
-    def open(self, request: Outgoing, timeouts: Timeouts, deadline: Deadline) -> httpx.Response:
+    def open(self, request: Outgoing, timeouts: Timeouts, deadline: Deadline) -> _Incoming:
         """Send a request and return the reply with its body still to come."""
-        lines = self._lines.get(request.origin)
+        origin = request.origin
+        lines = self._lines.get(origin)
         if lines is None:
-            lines = self._lines.setdefault(request.origin, _Lines(*self._limits))
+            lines = self._lines.setdefault(origin, _Lines(*self._limits))
         if not lines.slots.acquire(timeout=deadline.bounded(timeouts.pool, httpcore.PoolTimeout)):
             raise httpcore.PoolTimeout
         line = None
         try:
-            line = self._idle_line(lines) or self._new_line(request.origin)
-            line.backend.deadline = deadline
-            reply = line.connection.handle_request(_core_request(request, timeouts))
+            line = self._idle_line(lines)
+            if line is None:
+                tls = _tls(origin, self._ssl_context)
+                line = _Line(connect(origin, tls, timeouts, deadline))
+            head = line.send(request, timeouts, deadline)
         except BaseException:
             lines.slots.release()
             if line is not None:
-                line.connection.close()
+                line.close()
             raise
-        body = _Body(reply, lambda: self._release(lines, line))
-        return httpx.Response(reply.status, headers=reply.headers, stream=body)
+        return _Incoming(head, line, lines, timeouts, deadline)
 
     def close_idle(self, origin: Origin | None = None) -> None:
         """Close the idle connections to one origin, or to all."""
         for known, lines in list(self._lines.items()):
             for line in lines.idle.clear() if origin in (known, None) else ():
-                line.connection.close()
+                line.close()
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -96,46 +188,62 @@ class Pool:
 
     def _idle_line(self, lines: _Lines) -> _Line | None:
         while (line := lines.idle.take()) is not None:
-            if not line.connection.has_expired():
+            if not line.has_expired():
                 return line
-            line.connection.close()
+            line.close()
         return None
 
-    def _new_line(self, origin: Origin) -> _Line:
-        backend = Backend()
-        connection = httpcore.HTTPConnection(
-            httpcore.Origin(*origin),
-            self._ssl_context() if origin.scheme == b"https" else None,
-            keepalive_expiry=KEEPALIVE,
-            network_backend=backend,
-        )
-        return _Line(connection, backend)
 
-    def _release(self, lines: _Lines, line: _Line) -> None:
-        lines.slots.release()
-        if line.connection.is_available():
-            for old in lines.idle.put(line):
-                old.connection.close()
+# Event loops
 
 
-class _Body(httpx.SyncByteStream):
-    def __init__(self, reply: httpcore.Response, release: Callable[[], None]) -> None:
-        self._reply = reply
-        self._release = release
+class _AsyncLine:
+    """A connection, with the request and the reply that are on it."""
 
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(cast("Iterator[bytes]", self._reply.stream))
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._http = Http11()
+        self._expiry = _Expiry()
 
-    def close(self) -> None:
-        try:
-            self._reply.close()
-        finally:
-            self._release()
+    async def send(self, request: Outgoing, timeouts: Timeouts, deadline: Deadline) -> Head:
+        data = self._http.request(request)
+        left = deadline.bounded(timeouts.write, httpcore.WriteTimeout)
+        with suppress(httpcore.WriteError):  # a server may answer before it has read everything
+            await self._stream.write(data, left)
+        while (head := self._http.head()) is None:
+            await self._receive(timeouts, deadline)
+        return head
 
+    async def body(self, timeouts: Timeouts, deadline: Deadline) -> bytes:
+        """The next piece of the reply's body, empty at its end."""
+        while (data := self._http.body()) is None:
+            await self._receive(timeouts, deadline)
+        return data
 
-class _AsyncLine(NamedTuple):
-    connection: httpcore.AsyncHTTPConnection
-    backend: AsyncBackend
+    async def _receive(self, timeouts: Timeouts, deadline: Deadline) -> None:
+        left = deadline.bounded(timeouts.read, httpcore.ReadTimeout)
+        self._http.receive(await self._stream.read(_MOST_AT_ONCE, left))
+
+    def may_go_on(self) -> bool:
+        """Whether another request may follow."""
+        self._expiry.restart()
+        return self._http.next_cycle()
+
+    def has_expired(self) -> bool:
+        return self._expiry.has_passed(self._stream)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def close_now(self) -> None:
+        """Close without waiting, since what cancelled a task cancels its waits too.
+
+        The socket is closed before `aclose` first waits, which it does for one turn of the loop.
+        """
+        closing = self._stream.aclose().__await__()
+        with suppress(StopIteration):
+            next(closing)
+        closing.close()
 
 
 class _AsyncLines:
@@ -144,6 +252,45 @@ class _AsyncLines:
     def __init__(self, max_open: int, max_idle: int) -> None:
         self.idle: IdleStack[_AsyncLine] = IdleStack(max_idle)
         self.slots = asyncio.BoundedSemaphore(max_open)
+        self.keeps = True
+
+    def release(self, line: _AsyncLine) -> None:
+        self.slots.release()
+        is_kept = self.keeps and line.may_go_on()
+        for one in self.idle.put(line) if is_kept else (line,):
+            one.close_now()
+
+
+class _AsyncIncoming:
+    """A reply on a line."""
+
+    def __init__(
+        self,
+        head: Head,
+        line: _AsyncLine,
+        lines: _AsyncLines,
+        timeouts: Timeouts,
+        deadline: Deadline,
+    ) -> None:
+        self.status, self.headers = head
+        self._line: _AsyncLine | None = line
+        self._lines = lines
+        self._timeouts = timeouts
+        self._deadline = deadline
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        line = self._line
+        if line is not None and (data := await line.body(self._timeouts, self._deadline)):
+            return data
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            self._lines.release(line)
 
 
 class AsyncPool:
@@ -167,71 +314,47 @@ class AsyncPool:
 
     async def open(
         self, request: Outgoing, timeouts: Timeouts, deadline: Deadline
-    ) -> httpx.Response:
+    ) -> _AsyncIncoming:
         """Send a request and return the reply with its body still to come."""
-        lines = self._lines.get(request.origin)
+        origin = request.origin
+        lines = self._lines.get(origin)
         if lines is None:
-            lines = self._lines[request.origin] = _AsyncLines(*self._limits)
+            lines = self._lines[origin] = _AsyncLines(*self._limits)
+            lines.keeps = self._keeps
         await _acquire(lines.slots, deadline.bounded(timeouts.pool, httpcore.PoolTimeout))
         line = None
         try:
-            line = self._idle_line(lines) or self._new_line(request.origin)
-            line.backend.deadline = deadline
-            reply = await line.connection.handle_async_request(_core_request(request, timeouts))
+            line = self._idle_line(lines)
+            if line is None:
+                tls = _tls(origin, self._ssl_context)
+                line = _AsyncLine(await aconnect(origin, tls, timeouts, deadline))
+            head = await line.send(request, timeouts, deadline)
         except BaseException:
             lines.slots.release()
             if line is not None:
-                _close_now(line.connection)
+                line.close_now()
             raise
-        body = _AsyncBody(reply, lambda: self._release(lines, line))
-        return httpx.Response(reply.status, headers=reply.headers, stream=body)
+        return _AsyncIncoming(head, line, lines, timeouts, deadline)
 
     async def close_idle(self, origin: Origin | None = None) -> None:
         """Close the idle connections to one origin, or to all."""
         for known, lines in list(self._lines.items()):
             for line in lines.idle.clear() if origin in (known, None) else ():
-                await line.connection.aclose()
+                await line.aclose()
 
     async def aclose(self) -> None:
         """Close the idle connections, and from now on each other one after its call."""
         self._keeps = False
+        for lines in self._lines.values():
+            lines.keeps = False
         await self.close_idle()
 
     def _idle_line(self, lines: _AsyncLines) -> _AsyncLine | None:
         while (line := lines.idle.take()) is not None:
-            if not line.connection.has_expired():
+            if not line.has_expired():
                 return line
-            _close_now(line.connection)
+            line.close_now()
         return None
-
-    def _new_line(self, origin: Origin) -> _AsyncLine:
-        backend = AsyncBackend()
-        connection = httpcore.AsyncHTTPConnection(
-            httpcore.Origin(*origin),
-            self._ssl_context() if origin.scheme == b"https" else None,
-            keepalive_expiry=KEEPALIVE,
-            network_backend=backend,
-        )
-        return _AsyncLine(connection, backend)
-
-    def _release(self, lines: _AsyncLines, line: _AsyncLine) -> None:
-        lines.slots.release()
-        if self._keeps and line.connection.is_available():
-            for old in lines.idle.put(line):
-                _close_now(old.connection)
-        else:
-            _close_now(line.connection)
-
-
-def _close_now(connection: httpcore.AsyncHTTPConnection) -> None:
-    """Close without waiting, since what cancelled a task cancels its waits too.
-
-    The socket is closed before `aclose` first waits, which it does for one turn of the loop only.
-    """
-    closing = connection.aclose()
-    with suppress(StopIteration):
-        closing.send(None)
-    closing.close()
 
 
 async def _acquire(slots: asyncio.BoundedSemaphore, timeout: float | None) -> None:  # noqa: ASYNC109  # as httpcore passes limits
@@ -243,18 +366,3 @@ async def _acquire(slots: asyncio.BoundedSemaphore, timeout: float | None) -> No
             await slots.acquire()
     except TimeoutError:
         raise httpcore.PoolTimeout from None
-
-
-class _AsyncBody(httpx.AsyncByteStream):
-    def __init__(self, reply: httpcore.Response, release: Callable[[], None]) -> None:
-        self._reply = reply
-        self._release = release
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(cast("AsyncIterator[bytes]", self._reply.stream))
-
-    async def aclose(self) -> None:
-        try:
-            await self._reply.aclose()
-        finally:
-            self._release()

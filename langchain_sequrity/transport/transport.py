@@ -10,14 +10,12 @@ import asyncio
 import time
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterable,
     Callable,
     Generator,
-    Iterable,
     Iterator,
 )
 from contextlib import aclosing, suppress
-from typing import Any, NoReturn, Self, TypeVar, cast
+from typing import Any, NoReturn, Self, TypeVar
 
 import anyio
 import httpx
@@ -35,6 +33,7 @@ from langchain_sequrity.transport.clients import (
 )
 from langchain_sequrity.transport.faults import MappedErrors
 from langchain_sequrity.transport.heads import complete
+from langchain_sequrity.transport.incoming import AsyncIncoming, Incoming, head_of
 from langchain_sequrity.transport.outgoing import Address, AsyncSender, Outgoing, Sender
 from langchain_sequrity.transport.redaction import Redactor
 from langchain_sequrity.transport.replies import OpenSink, open_stream, open_whole
@@ -191,7 +190,7 @@ class Transport:
         with MappedErrors(deadline, self._address.origin):
             response = sender.open(request, self._timeouts, deadline)
         try:
-            attempts.head = head = Reply(response.status_code, response.headers)
+            attempts.head = head = head_of(response)
             sink = open_sink(head, attempts)
             received = self._received(response, deadline)
             for data in received:
@@ -213,7 +212,7 @@ class Transport:
         with MappedErrors(deadline, self._address.origin):
             response = await sender.open(request, self._timeouts, deadline)
         try:
-            attempts.head = head = Reply(response.status_code, response.headers)
+            attempts.head = head = head_of(response)
             sink = open_sink(head, attempts)
             async with aclosing(self._areceived(response, deadline)) as received:
                 async for data in received:
@@ -243,20 +242,17 @@ class Transport:
         self._redactor.clean(error)
         return attempts.wait_after(error)
 
-    def _received(self, response: httpx.Response, deadline: Deadline) -> Iterator[bytes]:
-        # A hook of an injected client may have read the body already.
-        stream = response.iter_bytes() if response.is_closed else response.stream
+    def _received(self, response: Incoming, deadline: Deadline) -> Iterator[bytes]:
         with MappedErrors(deadline, self._address.origin):
-            for data in cast("Iterable[bytes]", stream):
+            for data in response:
                 deadline.check()
                 yield data
 
     async def _areceived(
-        self, response: httpx.Response, deadline: Deadline
+        self, response: AsyncIncoming, deadline: Deadline
     ) -> AsyncGenerator[bytes, None]:
-        stream = response.aiter_bytes() if response.is_closed else response.stream
         with MappedErrors(deadline, self._address.origin):
-            async for data in cast("AsyncIterable[bytes]", stream):
+            async for data in response:
                 deadline.check()
                 yield data
 

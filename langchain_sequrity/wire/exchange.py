@@ -32,7 +32,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole reply. `headers` looks names up without regard to case."""
+    """A whole reply. Names of `headers` are looked up in lower case."""
 
     status: int
     headers: Mapping[str, str]

@@ -282,8 +282,9 @@ def test_more_idle_connections_than_are_kept_are_closed(serve: Serve) -> None:
     request = Address(server.url).request(FIRST_TURN)
     small = pool.Pool(no_tls, max_idle=1)
 
-    for response in [small.open(request, quick(), Deadline()) for _ in range(2)]:
-        response.read()
+    for reply in [small.open(request, quick(), Deadline()) for _ in range(2)]:
+        assert b"".join(reply) == b'{"text": "hi"}'
+        reply.close()
 
     assert server.closed.acquire(timeout=5)
     assert len(server.connections) == 2
@@ -296,8 +297,9 @@ async def test_more_idle_connections_of_a_loop_than_are_kept_are_closed(serve: S
     request = Address(server.url).request(FIRST_TURN)
     small = pool.AsyncPool(no_tls, max_idle=1)
 
-    for response in [await small.open(request, quick(), Deadline()) for _ in range(2)]:
-        await response.aread()
+    for reply in [await small.open(request, quick(), Deadline()) for _ in range(2)]:
+        assert b"".join([data async for data in reply]) == b'{"text": "hi"}'
+        await reply.aclose()
 
     assert await asyncio.to_thread(server.closed.acquire, timeout=5)
     assert len(server.connections) == 2
