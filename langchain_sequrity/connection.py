@@ -251,6 +251,7 @@ class Connection:
         session_id: str | None,
         resend: bool,
         extra_headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
     ) -> Call:
         """Make a call of a body.
 
@@ -259,6 +260,8 @@ class Connection:
             session_id: The session to resume, or `None`.
             resend: Whether it may be sent again after it may have been processed.
             extra_headers: Headers of this call only; they win over all but the keys.
+            idempotency_key: Tells the call from others and is the same where it is repeated;
+                `None` for one at random.
 
         Returns:
             The call, ready to be sent.
@@ -266,13 +269,13 @@ class Connection:
         Raises:
             UsageError: If a header is not one, or too long.
         """
-        headers = self._headers
-        if session_id is not None or extra_headers:
-            headers = dict(headers)
-            if session_id is not None:
-                self._put(headers, "X-Session-ID", session_id)
-            for name, value in (extra_headers or {}).items():
-                self._put_own(headers, name, value)
+        headers = dict(self._headers)
+        if session_id is not None:
+            self._put(headers, "X-Session-ID", session_id)
+        for name, value in (extra_headers or {}).items():
+            self._put_own(headers, name, value)
+        if idempotency_key is not None:
+            self._put(headers, "Idempotency-Key", idempotency_key)
         return Call(self.path, tuple(headers.values()), body, resend, session_id)
 
     def seal(self, model: str, session_id: str) -> str:

@@ -25,9 +25,8 @@ from langgraph.channels import DeltaChannel
 from langgraph.channels.base import BaseChannel
 from langgraph.channels.binop import _get_overwrite
 from langgraph.checkpoint.base import CheckpointTuple
-from langgraph.config import get_config
 from langgraph.constants import TAG_HIDDEN
-from langgraph.errors import EmptyChannelError, GraphInterrupt, ParentCommand
+from langgraph.errors import EmptyChannelError, ParentCommand
 from langgraph.graph import START, StateGraph
 from langgraph.graph._node import StateNodeSpec
 from langgraph.graph.state import (
@@ -42,7 +41,7 @@ from langgraph.pregel._messages import _messages_delta_reducer, ensure_message_i
 from langgraph.pregel._utils import validate_timeout_supported
 from langgraph.pregel._write import ChannelWrite, ChannelWriteEntry
 from langgraph.pregel.protocol import StreamProtocol
-from langgraph.types import Command, Interrupt, StreamWriter, TracePolicy
+from langgraph.types import Command, StreamWriter, TracePolicy
 from typing_extensions import override
 
 Compiled = CompiledStateGraph[Any, Any, Any, Any]
@@ -357,12 +356,6 @@ def keeps_threads(config: RunnableConfig) -> bool:
     found = config.get("configurable", {})
     has_checkpointer = found.get(CONFIG_KEY_CHECKPOINTER) is not None
     return has_checkpointer and found.get(CONFIG_KEY_THREAD_ID) is not None
-
-
-def new_interrupt(value: Any) -> GraphInterrupt:
-    """What `interrupt` raises where there is no answer; within a node's context."""
-    namespace = get_config()["configurable"][CONFIG_KEY_CHECKPOINT_NS]
-    return GraphInterrupt((Interrupt.from_ns(value=value, ns=namespace),))
 
 
 Shown = Callable[[str, Any], tuple[Any, ...]]

@@ -12,7 +12,6 @@ from typing import Any
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicyDenied, PolicySyntaxError, UsageError
-from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.approved import Approved, with_approved
 from langchain_sequrity.graph.entries import Entry, digest_of
 from langchain_sequrity.graph.journal import Denial, Journal
@@ -113,13 +112,11 @@ class Approvals:
 
     # What was decided
 
-    def ask(self, denial: Denial, *, is_new: bool) -> str | None:
+    def ask(self, denial: Denial) -> str | None:
         """Ask a human, by an interrupt in the form of LangChain's human-in-the-loop requests.
 
         Args:
             denial: The denial.
-            is_new: Whether nobody can have answered yet. In a graph within a graph `interrupt`
-                would take what the whole was resumed with, if nothing has used it.
 
         Returns:
             `None` if it was approved, what the human says if not.
@@ -129,8 +126,6 @@ class Approvals:
         """
         self.check(denial)
         problem = ""
-        if is_new:
-            raise _langgraph.new_interrupt(self._request(denial, problem))
         while True:
             answer = answer_to(self._request(denial, problem))
             decision = _decision(answer)

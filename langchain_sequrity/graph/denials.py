@@ -56,19 +56,18 @@ class Denials:
         entries = [*journal.entries(), *denial.entries()]
         return Command(update={**update, JOURNAL: Overwrite(entries)}, goto=APPROVE)
 
-    def objection(self, denial: Denial, config: RunnableConfig, *, is_new: bool) -> str | None:
+    def objection(self, denial: Denial, config: RunnableConfig) -> str | None:
         """Ask a human.
 
         Args:
             denial: The denial.
             config: That of the node that asks.
-            is_new: Whether nobody can have answered yet.
 
         Returns:
             What the human has against the call; `None` if it is approved.
         """
         with set_config_context(config) as context:  # `interrupt` looks for it there
-            return context.run(self._approvals.ask, denial, is_new=is_new)
+            return context.run(self._approvals.ask, denial)
 
     def rejected(self, denial: Denial, objection: str) -> PolicyDenied:
         """The error of a call that a human rejected."""

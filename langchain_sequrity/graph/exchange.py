@@ -6,7 +6,7 @@ one the results of the calls that the last reply asked for.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
@@ -121,10 +121,10 @@ class Exchange:
             body = self._body(run, [self._words, ",".join((*told, results)).encode()])
         else:
             body = b'%b,"messages":[%b]}' % (self._short_head, results.encode())
-        call = self._connection(run).call(body, session_id=run.session, resend=False)
         text = f"{run.session}:{place}:".encode() + body
         key = hashlib.blake2b(text, digest_size=16).hexdigest()
-        return replace(call, headers=(*call.headers, (b"Idempotency-Key", key.encode())))
+        connection = self._connection(run)
+        return connection.call(body, session_id=run.session, resend=False, idempotency_key=key)
 
     def _connection(self, run: Run) -> Connection:
         return self._labelled if run.is_labelled else self.connection

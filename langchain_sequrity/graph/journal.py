@@ -236,7 +236,6 @@ class Run:
         under: Stands for policy and features: what allowed the calls that wait.
         place: Stands for these and the service: where the session is.
         is_approving: Whether an approved call waits for its result.
-        asked_in: Which invocation put the last question to a human.
         limit: How many nodes may run, where the program leaves it to the client to count them.
     """
 
@@ -248,7 +247,6 @@ class Run:
     under: str = ""
     place: str = ""
     is_approving: bool = False
-    asked_in: str = ""
     limit: int | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The requests of a run: what the shell's `begin`, `drive`, `approve` and `deny` do."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +28,11 @@ from langchain_sequrity.graph.on_denied import OnDenied
 from langchain_sequrity.graph.program import RECURSION_LIMIT, Program
 from langchain_sequrity.graph.reading import GraphSpec
 from langchain_sequrity.graph.recovery import Replayed, ask, replay
-from langchain_sequrity.graph.shell import APPROVE, GIVEN, JOURNAL, ROUTE, RUN
+from langchain_sequrity.graph.shell import GIVEN, JOURNAL, ROUTE, RUN
 from langchain_sequrity.graph.threads import Threads
 from langchain_sequrity.graph.tools import ClientTools
 from langchain_sequrity.graph.views import LIMIT_KEY
-from langchain_sequrity.graph.watching import RUN_KEY, Decided, RequestWatch
+from langchain_sequrity.graph.watching import Decided, RequestWatch
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.wire.json_text import dumps, loads
 
@@ -83,27 +82,23 @@ class Requests:
 
     def begin(self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter) -> Any:
         """Make the first request of a run."""
-        update = self._run(self._begin(state, config), self._watch({}, config, writer))
-        return _marked(update, config)
+        return self._run(self._begin(state, config), self._watch({}, config, writer))
 
     async def abegin(
         self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter
     ) -> Any:
         """Make the first request of a run."""
-        update = await self._arun(self._begin(state, config), self._watch({}, config, writer))
-        return _marked(update, config)
+        return await self._arun(self._begin(state, config), self._watch({}, config, writer))
 
     def drive(self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter) -> Any:
         """Send the results that came, and take what comes next."""
-        update = self._run(self._drive(state), self._watch(state, config, writer))
-        return _marked(update, config)
+        return self._run(self._drive(state), self._watch(state, config, writer))
 
     async def adrive(
         self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter
     ) -> Any:
         """Send the results that came, and take what comes next."""
-        update = await self._arun(self._drive(state), self._watch(state, config, writer))
-        return _marked(update, config)
+        return await self._arun(self._drive(state), self._watch(state, config, writer))
 
     def approve(
         self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter
@@ -124,9 +119,7 @@ class Requests:
     ) -> Any:
         denial = read_journal(state[JOURNAL]).denials[-1]
         run = Run(**state[RUN])
-        # What this invocation was resumed with answers another question.
-        is_new = run.asked_in == config["configurable"][RUN_KEY]["id"]
-        objection = self._denials.objection(denial, config, is_new=is_new)
+        objection = self._denials.objection(denial, config)
         watch.heard(Decided(denial.call, objection is None))
         if objection is None:
             approving = replace(run, is_approving=True).to_json()
@@ -157,13 +150,18 @@ class Requests:
         return RequestWatch(self._program.tools, calls, session, config, writer)
 
     def _run(self, work: Work, watched: RequestWatch) -> Any:
-        with watched as watch, _in_graph(self._program):
-            return driven(work, self._transport(), self._exchange.read, watch.heard)
+        with watched as watch:
+            try:
+                return driven(work, self._transport(), self._exchange.read, watch.heard)
+            except TurnFailed as error:
+                raise in_graph(error, self._program) from None
 
     async def _arun(self, work: Work, watched: RequestWatch) -> Any:
         async with watched as watch:
-            with _in_graph(self._program):
+            try:
                 return await adriven(work, self._transport(), self._exchange.read, watch.heard)
+            except TurnFailed as error:
+                raise in_graph(error, self._program) from None
 
     def _begin(self, state: Mapping[str, Any], config: RunnableConfig) -> Work:
         start = self._threads.start(state, state.get(RUN), state.get(GIVEN, []))
@@ -281,21 +279,3 @@ class Requests:
             raise BadReply(msg)
         node = tool.node if tool.role == "node" else ROUTE
         return Send(node, {"id": call.id, "tool": call.tool, "arguments": call.arguments})
-
-
-@contextmanager
-def _in_graph(program: Program) -> Iterator[None]:
-    """Let failures speak of the graph."""
-    try:
-        yield
-    except TurnFailed as error:
-        raise in_graph(error, program) from None
-
-
-def _marked(update: Any, config: RunnableConfig) -> Any:
-    """The update of the shell; where a human is to be asked, with the invocation that asks."""
-    if not isinstance(update, Command) or update.goto != APPROVE:
-        return update
-    told: Any = update.update
-    run = {**told[RUN], "asked_in": config["configurable"][RUN_KEY]["id"]}
-    return replace(update, update={**told, RUN: run})

@@ -68,22 +68,24 @@ class Address:
     def __init__(self, base_url: str) -> None:
         self.url = _base_url(base_url)
         self.origin = Origin.of(self.url)
-        self._host = (b"Host", self.url.netloc)
+        self._always = (
+            (b"host", (b"Host", self.url.netloc)),
+            # Compression would cost latency, and a small reply could swell to fill the memory.
+            (b"accept-encoding", (b"Accept-Encoding", b"identity")),
+        )
         self._urls: dict[str, tuple[httpx.URL, bytes]] = {}
 
     def request(self, call: Call) -> Outgoing:
         """Make the request for a call: its own headers, and those that every request needs."""
         urls = self._urls.get(call.path) or self._add(call.path)
         given = {name.lower() for name, _ in call.headers}
-        own = (
-            self._host,
-            (b"Content-Length", b"%d" % len(call.body)),
-            # Compression would cost latency, and a small reply could swell to fill the memory.
-            (b"Accept-Encoding", b"identity"),
-            (b"Idempotency-Key", secrets.token_hex(16).encode()),
-        )
-        missing = [header for header in own if header[0].lower() not in given]
-        return Outgoing(*urls, self.origin, [*missing, *call.headers], call.body)
+        headers = [header for name, header in self._always if name not in given]
+        if b"content-length" not in given:
+            headers.append((b"Content-Length", b"%d" % len(call.body)))
+        if b"idempotency-key" not in given:
+            headers.append((b"Idempotency-Key", secrets.token_hex(16).encode()))
+        headers += call.headers
+        return Outgoing(*urls, self.origin, headers, call.body)
 
     def _add(self, path: str) -> tuple[httpx.URL, bytes]:
         url = httpx.URL(f"{self.url}{path}")

@@ -29,6 +29,10 @@ def _finite(digits: str) -> float:
     return number
 
 
+# `json.loads` would make a decoder for each text.
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+
+
 def loads(text: str) -> Any:
     """Parse JSON without losing digits.
 
@@ -37,7 +41,7 @@ def loads(text: str) -> Any:
             nested too deeply.
     """
     try:
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        return _DECODER.decode(text)
     except RecursionError:
         msg = "The JSON is nested too deeply."
         raise ValueError(msg) from None
