@@ -53,19 +53,15 @@ class State(TypedDict):
 
 def measure(_: str, effort: Effort) -> list[Row]:
     with _local_server() as base_url:
-        measured = {
-            (history, size): _samples(base_url, size, history, effort)
-            for history in _HISTORIES
-            for size in _SIZES
-        }
+        measured = {history: _samples(base_url, history, effort) for history in _HISTORIES}
         sizes = {size: _bytes(base_url, size) for size in _SIZES}
         small, large = (len(_bodies(base_url, size, "new")[-1]) for size in _SIZES)
     case = f"graph of {_SIZES[1]} nodes, new history: bytes of its last request"
     rows = [Row(case, {UNSET: large}, goals=[Goal(f"/ of {_SIZES[0]}", large / small, 1.05)])]
-    for history in _HISTORIES:
-        rows += [_row(measured[history, size], size, history) for size in _SIZES]
-        runs = {str(size): measured[history, size][UNSET] for size in _SIZES}
-        grown = ratio(runs, str(_SIZES[1]), (str(_SIZES[0]),))
+    for history, samples in measured.items():
+        rows += [_row(samples, size, history) for size in _SIZES]
+        small_run, large_run = ((UNSET, size) for size in _SIZES)
+        grown = ratio(samples, large_run, (small_run,))
         # A run has as many times the nodes as its figures are figures of a node.
         exponent = 1 + math.log(grown) / math.log(_SIZES[1] / _SIZES[0])
         goal = Goal("exponent", exponent, _MOST_GROWTH)
@@ -204,15 +200,26 @@ class _Loop:
         assert ended["status"] == "success"
 
 
-def _samples(base_url: str, size: int, history: History, effort: Effort) -> Samples[str]:
+Peer = tuple[str, int]
+"""Who runs, and a graph of how many nodes."""
+
+
+def _samples(base_url: str, history: History, effort: Effort) -> Samples[Peer]:
+    work: dict[Peer, Callable[[], float]] = {}
+    for size in _SIZES:
+        for name, run in _peers(base_url, size, history).items():
+            work[name, size] = _each(run, size, effort)
+    return interleaved(work, effort)
+
+
+def _peers(base_url: str, size: int, history: History) -> dict[str, Callable[[], object]]:
     executor, plain = _executor(base_url, size, history), _chain(size).compile()
-    work: dict[str, Callable[[], object]] = {
+    return {
         UNSET: lambda: _run_ours(executor, size),
         _LOOP: _Loop(base_url, size, history).run,
         _PLAIN: lambda: plain.invoke(_INPUT, {"recursion_limit": size + 1}),
         VENDOR: _vendor(base_url, size),
     }
-    return interleaved({name: _each(run, size, effort) for name, run in work.items()}, effort)
 
 
 def _each(run: Callable[[], object], size: int, effort: Effort) -> Callable[[], float]:
@@ -220,11 +227,12 @@ def _each(run: Callable[[], object], size: int, effort: Effort) -> Callable[[], 
     return lambda: whole() / size
 
 
-def _row(samples: Samples[str], size: int, history: History) -> Row:
-    goal = Goal("/ (loop + LangGraph)", ratio(samples, UNSET, (_LOOP, _PLAIN)), 1.4)
-    worst = quantiles(samples[UNSET], n=100, method="inclusive")[-1] * 1e6
+def _row(samples: Samples[Peer], size: int, history: History) -> Row:
+    found = ratio(samples, (UNSET, size), ((_LOOP, size), (_PLAIN, size)))
+    worst = quantiles(samples[UNSET, size], n=100, method="inclusive")[-1] * 1e6
     case = f"graph of {size} nodes, {history} history: a node, p99 {worst:.3g}"
-    return Row(case, {name: median(values) * 1e6 for name, values in samples.items()}, goals=[goal])
+    figures = {name: median(values) * 1e6 for (name, of), values in samples.items() if of == size}
+    return Row(case, figures, goals=[Goal("/ (loop + LangGraph)", found, 1.4)])
 
 
 def _bytes(base_url: str, size: int) -> dict[str, float]:
