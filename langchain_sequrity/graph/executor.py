@@ -10,21 +10,21 @@ from langgraph.graph.state import CompiledStateGraph
 from langchain_sequrity.chat_models import ChatSequrity
 from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.graph.calls import Calls
-from langchain_sequrity.graph.compiler import compile_graph
-from langchain_sequrity.graph.exchange import Exchange, History
-from langchain_sequrity.graph.explain import Explanation, explain
+from langchain_sequrity.graph.calling.tools import ClientTools
+from langchain_sequrity.graph.calling.updates import OutputReader
+from langchain_sequrity.graph.compiling.compiler import compile_graph
+from langchain_sequrity.graph.keeping.threads import Threads
+from langchain_sequrity.graph.looking.explain import Explanation, explain
 from langchain_sequrity.graph.on_denied import read_on_denied
 from langchain_sequrity.graph.options import NodeOptions
-from langchain_sequrity.graph.pinning import pinned
-from langchain_sequrity.graph.reading import read_graph
-from langchain_sequrity.graph.requests import Requests
-from langchain_sequrity.graph.shell import build_shell, finish_shell
+from langchain_sequrity.graph.reading.spec import read_graph
+from langchain_sequrity.graph.running.calls import Calls
+from langchain_sequrity.graph.running.exchange import Exchange, History
+from langchain_sequrity.graph.running.pinning import pinned
+from langchain_sequrity.graph.running.requests import Requests
+from langchain_sequrity.graph.running.shell import build_shell, finish_shell
+from langchain_sequrity.graph.running.views import Views
 from langchain_sequrity.graph.surface import Surface
-from langchain_sequrity.graph.threads import Threads
-from langchain_sequrity.graph.tools import ClientTools
-from langchain_sequrity.graph.updates import OutputReader
-from langchain_sequrity.graph.views import Views
 from langchain_sequrity.wire.address import is_loopback
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.graph.reading import GraphSpec
+from langchain_sequrity.graph.reading.spec import GraphSpec
 
 _STATE = "state:"
 

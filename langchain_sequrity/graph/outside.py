@@ -7,8 +7,8 @@ from langgraph.types import Command
 
 from langchain_sequrity.errors import GraphNotSupported, UsageError
 from langchain_sequrity.graph import _langgraph
-from langchain_sequrity.graph.reading import OWN_PREFIX
-from langchain_sequrity.graph.threads import is_unfinished
+from langchain_sequrity.graph.keeping.threads import is_unfinished
+from langchain_sequrity.graph.own import is_own
 
 _OPEN = (
     "This thread has a run that is not finished, and the state of a run is the service's. Finish "
@@ -41,7 +41,7 @@ def is_update(value: Any) -> bool:
         return False
     if value.goto:
         raise GraphNotSupported(no_start("Command(goto=…)"))
-    own = [key for key, _ in _langgraph.command_writes(value) if str(key).startswith(OWN_PREFIX)]
+    own = [key for key, _ in _langgraph.command_writes(value) if is_own(str(key))]
     if own:
         msg = f"`{own[0]}` is no field of the graph. Update fields of its state only."
         raise UsageError(msg)

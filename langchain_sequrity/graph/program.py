@@ -2,10 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from langchain_sequrity.graph.channels import Plan
+from typing import Any, Literal
 
 ABSENT = "__absent__"
 """Stands for a field that has no value; `values.encode` escapes a string that equals it."""
@@ -41,6 +38,21 @@ UNROUTED = "unrouted:"
 
 RECURSION_LIMIT = "recursion_limit"
 """Context variable: how many node steps the run may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a field is carried.
+
+    Attributes:
+        kind: See `carrying.channels`.
+        resets: Whether a step without a write changes it: then each step appends to the log.
+        zero: What a "sum" starts from: `0`, `""` or `[]`.
+    """
+
+    kind: Literal["last", "sum", "log"]
+    resets: bool = False
+    zero: int | str | list[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +171,7 @@ class Program:
     tokens: Mapping[str, str]
     keys: Mapping[str, str]
     state: Mapping[str, str]
-    plans: "Mapping[str, Plan]"
+    plans: Mapping[str, Plan]
     kind: Literal["structured", "superstep"]
     overwritable: frozenset[str] = frozenset()
     came: str | None = None

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from langchain_sequrity.errors import GraphNotSupported
 from langchain_sequrity.graph import _langgraph
+from langchain_sequrity.graph.calling.updates import OutputReader
 from langchain_sequrity.graph.outside import (
     check_approval,
     check_update,
@@ -23,19 +24,16 @@ from langchain_sequrity.graph.outside import (
     is_update,
     no_start,
 )
-from langchain_sequrity.graph.reading import GraphSpec
-from langchain_sequrity.graph.shell import DRIVE, PAUSE, RUN
-from langchain_sequrity.graph.updates import OutputReader
-from langchain_sequrity.graph.views import (
-    LIMIT_KEY,
-    PAUSE_KEY,
+from langchain_sequrity.graph.own import DRIVE, LIMIT_KEY, PAUSE, PAUSE_KEY, RUN, RUN_KEY
+from langchain_sequrity.graph.reading.spec import GraphSpec
+from langchain_sequrity.graph.running.views import (
     ChunkShape,
     Views,
     is_between,
     shown_state,
     without_own_notes,
 )
-from langchain_sequrity.graph.watching import RUN_KEY, new_run
+from langchain_sequrity.graph.running.watching import new_run
 
 _SHELL_STEPS = 2_000_000
 """LangGraph's own limit for the shell; the program has the graph's."""

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_sequrity.graph.compiler import compile_graph
+from langchain_sequrity.graph.compiling.compiler import compile_graph
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import ABSENT, GOTO, SEND, Program
-from langchain_sequrity.graph.reading import read_graph
+from langchain_sequrity.graph.reading.spec import read_graph
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import Finished, Labeled, Run, ToolCall, parse
 

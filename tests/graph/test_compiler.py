@@ -17,9 +17,9 @@ from langgraph.managed import IsLastStep, RemainingSteps
 from langgraph.types import Command, Overwrite, Send
 
 from langchain_sequrity.errors import GraphNotSupported, UsageError
+from langchain_sequrity.graph.compiling.superstep import MOST_STEPS
 from langchain_sequrity.graph.options import FieldRouter, NodeOptions
 from langchain_sequrity.graph.program import Program
-from langchain_sequrity.graph.superstep import MOST_STEPS
 from tests.graph.compiled import packets, program_of, run, to
 
 
@@ -636,9 +636,9 @@ SCRIPT = """
 import operator
 from typing import Annotated, TypedDict
 from langgraph.graph import START, StateGraph
-from langchain_sequrity.graph.compiler import compile_graph
+from langchain_sequrity.graph.compiling.compiler import compile_graph
 from langchain_sequrity.graph.options import NodeOptions
-from langchain_sequrity.graph.reading import read_graph
+from langchain_sequrity.graph.reading.spec import read_graph
 
 class State(TypedDict):
     names: Annotated[list, operator.add]

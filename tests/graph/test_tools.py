@@ -26,7 +26,8 @@ from pydantic import BaseModel, ValidationError
 from langchain_sequrity import with_labels
 from langchain_sequrity.errors import BadReply, GraphNotSupported, UsageError
 from langchain_sequrity.graph._langgraph import MISSING
-from langchain_sequrity.graph.channels import plan_of
+from langchain_sequrity.graph.calling.tools import ClientTools, NodeResult
+from langchain_sequrity.graph.carrying.channels import plan_of
 from langchain_sequrity.graph.program import (
     ABSENT,
     GOTO,
@@ -36,8 +37,7 @@ from langchain_sequrity.graph.program import (
     Program,
     ToolSpec,
 )
-from langchain_sequrity.graph.reading import GraphSpec, read_graph
-from langchain_sequrity.graph.tools import ClientTools, NodeResult
+from langchain_sequrity.graph.reading.spec import GraphSpec, read_graph
 from tests.graph.test_values import shown, values
 
 

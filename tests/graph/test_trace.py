@@ -22,8 +22,8 @@ from langgraph.types import Command, RetryPolicy, interrupt
 from langchain_sequrity import ChatSequrity, LangGraphExecutor, Progress, Trace, with_labels
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicyDenied
-from langchain_sequrity.graph.checks import Check, assigned, read_checks
-from langchain_sequrity.graph.traced import TracedCall, TracedRun
+from langchain_sequrity.graph.looking.traced import TracedCall, TracedRun
+from langchain_sequrity.graph.running.checks import Check, assigned, read_checks
 from langchain_sequrity.local import LocalServer
 from tests.graph.running import secured
 from tests.graph.services import changed

@@ -42,9 +42,9 @@ from pydantic import (
 
 from langchain_sequrity import with_labels
 from langchain_sequrity.errors import BadReply, UsageError
-from langchain_sequrity.graph.kinds import Kinds, kinds_of
+from langchain_sequrity.graph.carrying.kinds import Kinds, kinds_of
+from langchain_sequrity.graph.carrying.values import MAX_DEPTH, decode, encode
 from langchain_sequrity.graph.program import ABSENT
-from langchain_sequrity.graph.values import MAX_DEPTH, decode, encode
 
 NOTHING, MESSAGES = Kinds(), Kinds(messages=True)
 WHERE = "Field `x` of node `a`"

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, Overwrite
 
-from langchain_sequrity.graph.shell import JOURNAL
+from langchain_sequrity.graph.own import JOURNAL
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.edge import RequestRecord
 from tests.graph.durability.child import saver_of

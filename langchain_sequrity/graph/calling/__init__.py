@@ -1,0 +1,1 @@
+"""A tool call on this side: arguments → what a node gets; its output → the result."""

@@ -1,0 +1,307 @@
+"""The client side of a tool call: arguments → what the user's code gets; its output → the result.
+
+It is what LangGraph does between its channels and a node, with JSON in place of the channels.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+from langgraph.channels.base import BaseChannel
+from langgraph.constants import END, START
+from langgraph.errors import InvalidUpdateError
+from langgraph.types import Send
+
+from langchain_sequrity.errors import BadReply, GraphNotSupported, UsageError
+from langchain_sequrity.graph.calling.arguments import Arguments, Signature
+from langchain_sequrity.graph.calling.call_state import CallState
+from langchain_sequrity.graph.calling.targets import Targets
+from langchain_sequrity.graph.calling.tool_labels import with_tool_labels
+from langchain_sequrity.graph.calling.updates import OutputReader, Write
+from langchain_sequrity.graph.carrying.channels import fields_of
+from langchain_sequrity.graph.carrying.kinds import Kinds, kinds_of
+from langchain_sequrity.graph.carrying.values import Json
+from langchain_sequrity.graph.program import GOTO, HANDLED, OVERWRITE, SEND, TOLD, Program, ToolSpec
+from langchain_sequrity.graph.reading import annotations
+from langchain_sequrity.graph.reading.spec import Branch, GraphSpec
+from langchain_sequrity.labels import Combine, Labels
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeResult:
+    """What a node's output comes to.
+
+    Attributes:
+        wire: The tool's result.
+        writes: (field, value) as LangGraph would write them; messages have their ids.
+        labels: Labels of `with_labels` and of tools; `None` without.
+        combine: How they combine with those of the arguments.
+    """
+
+    wire: dict[str, Json]
+    writes: tuple[Write, ...]
+    labels: Labels | None = None
+    combine: Combine = "merge"
+
+
+class ClientTools:
+    """The client side of all tools of a program.
+
+    Args:
+        spec: The user's graph.
+        program: The graph as a program.
+    """
+
+    def __init__(self, spec: GraphSpec, program: Program) -> None:
+        self._spec = spec
+        self._program = program
+        self._fields = fields_of(spec.channels, annotations.of_fields(spec))
+        self._outputs = OutputReader([*spec.channels, *spec.managed])
+        self._branches = {(one.source, one.name): one for one in spec.branches}
+        anything = reduce(Kinds.join, (one.kinds for one in self._fields.values()), Kinds())
+        tools = list(program.tools.values())
+        tools += [router for tool in tools for router in tool.fused]
+        self._signatures = {tool.name: self._signature(tool, anything) for tool in tools}
+        self._targets = Targets(
+            program.tokens,
+            {tool.node: self._signatures[tool.name] for tool in tools if tool.role == "node"},
+        )
+        self._where = {
+            (tool.name, field): f"Field `{field}` of what node `{tool.node}` returned"
+            for tool in tools
+            for field in tool.writes
+        }
+
+    def _signature(self, tool: ToolSpec, anything: Kinds) -> Signature:
+        if tool.role == "node":
+            node = self._spec.nodes[tool.node]
+            mapper, fields = self._spec.mapper_of(node.input_schema), node.input_fields
+            anything = anything.join(kinds_of(annotations.of_packets(node)))
+        else:
+            branch = self._branch(tool)
+            mapper, fields = branch.mapper, branch.input_fields
+        return Signature(tool, fields, mapper, self._fields, anything)
+
+    def _branch(self, tool: ToolSpec) -> Branch:
+        return self._branches[tool.node, str(tool.branch)]
+
+    # State
+
+    def initial(self, values: Mapping[str, BaseChannel[Any, Any, Any]]) -> dict[str, Json]:
+        """The context variables with the state at the start.
+
+        Args:
+            values: A channel for each field.
+        """
+        return {
+            self._program.variables[name]: field.write(values[name])
+            for name, field in self._fields.items()
+        }
+
+    def final(self, value: Mapping[str, Json]) -> dict[str, BaseChannel[Any, Any, Any]]:
+        """The state at the end, as channels.
+
+        Args:
+            value: The final value of the program.
+
+        Raises:
+            BadReply: If a field is missing, or is not what a program makes.
+            Exception: Whatever a reducer of the user's raises.
+        """
+        keys = self._program.keys
+        if missing := [name for name in self._fields if keys[name] not in value]:
+            msg = f"The final value of the run lacks the field `{missing[0]}`."
+            raise BadReply(msg)
+        return {name: field.read_channel(value[keys[name]]) for name, field in self._fields.items()}
+
+    def told(self, value: Mapping[str, Json]) -> dict[str, BaseChannel[Any, Any, Any]] | None:
+        """The state that LangGraph tells of last, where it is not the final one.
+
+        It tells of a state after each step that wrote a field of the output. Steps that write
+        nothing may still clear fields.
+
+        Args:
+            value: The final value of the program.
+        """
+        told = value.get(TOLD, [])
+        if not isinstance(told, list):
+            msg = "The final value of the run does not say which steps wrote fields."
+            raise BadReply(msg)
+        wrote = [number for number, is_told in enumerate(told, 1) if is_told]
+        if len(told) == (wrote[-1] if wrote else 0):
+            return None
+        keys = (self._program.keys[name] for name, one in self._fields.items() if one.plan.resets)
+        quiet = len(told) - (wrote[-1] if wrote else 0)
+        return self.final({**value, **{key: value[key][:-quiet] for key in keys}})
+
+    def write_field(self, field: str, channel: BaseChannel[Any, Any, Any]) -> Json:
+        """What a channel of a field holds, as `initial` writes it."""
+        return self._fields[field].write(channel)
+
+    # Nodes
+
+    def node_input(self, tool: ToolSpec, arguments: Arguments) -> Any:
+        """What a node gets: its input's schema, or the argument of a `Send` as it was.
+
+        Raises:
+            BadReply: If the arguments are not those of the tool.
+            Exception: Whatever a reducer of the user's raises, or the class of the input.
+        """
+        return self._signatures[tool.name].read(arguments)
+
+    def node_result(self, tool: ToolSpec, output: Any, *, handled: bool = False) -> NodeResult:
+        """What a node's output comes to. The output is not changed.
+
+        Args:
+            tool: The node's tool.
+            output: What the node returned.
+            handled: Whether the node failed and this is of its error handler.
+
+        Raises:
+            InvalidUpdateError: As LangGraph, for what is no update, or two for one field.
+            ParentCommand: As LangGraph, for a command to the graph around.
+            UsageError: For a write that was not declared, or a value that cannot be sent.
+            GraphNotSupported: For a target that was not declared.
+        """
+        found = self._outputs.read(output)
+        by_field: dict[str, list[Any]] = {
+            field: [] for field in tool.writes if self._fields[field].plan.kind == "log"
+        }
+        writes = []
+        for name, value in found.writes:
+            field = self._fields.get(name)
+            if field is None:  # a managed value, say
+                _log.warning("Node %s wrote to unknown channel %s, ignoring it.", tool.node, name)
+                continue
+            if name not in tool.writes:
+                raise _undeclared(tool, name)
+            value = field.with_ids(value)  # noqa: PLW2901 - the same update, with ids
+            writes.append((name, value))
+            by_field.setdefault(name, []).append(value)
+        wire = self._wire(tool, by_field)
+        if not handled:
+            self._check_definite(tool, wire)
+        else:
+            wire[HANDLED] = True
+        if found.gotos or found.sends:
+            route = self._targets.write(tool, [*found.gotos, *found.sends])
+            wire |= {key: value for key, value in route.items() if value}
+        labels = with_tool_labels(found.labels, (value for _, value in writes))
+        return NodeResult(wire, tuple(writes), labels, found.combine)
+
+    def _wire(self, tool: ToolSpec, by_field: Mapping[str, Sequence[Any]]) -> dict[str, Json]:
+        wire = {}
+        for name, values in by_field.items():
+            prefix, value = self._fields[name].update(values, self._where[tool.name, name])
+            if prefix and name not in self._program.overwritable:
+                msg = (
+                    f"Node `{tool.node}` overwrites the field `{name}`, but nothing in its code "
+                    "names `Overwrite`, so the program does not look for it. Import `Overwrite` "
+                    "from `langgraph.types` in the module that defines the node."
+                )
+                raise GraphNotSupported(msg, node=tool.node)
+            wire[prefix + self._program.keys[name]] = value
+        return wire
+
+    def _check_definite(self, tool: ToolSpec, wire: Mapping[str, Json]) -> None:
+        for name in tool.definite:
+            key = self._program.keys[name]
+            if key not in wire and OVERWRITE + key not in wire:
+                msg = (
+                    f"Node `{tool.node}` returned no `{name}`, which it was found to write each "
+                    f"time. Say what it may write: `nodes={{{tool.node!r}: "
+                    f"NodeOptions(writes={list(tool.writes)!r})}}`."
+                )
+                raise UsageError(msg)
+
+    def state_of(self, tool: ToolSpec, arguments: Arguments) -> CallState:
+        """The state that a call brings, for code that does not get it as its input."""
+        return CallState(self._signatures[tool.name], arguments)
+
+    # Routers
+
+    def router_input(self, tool: ToolSpec, arguments: Arguments) -> Any:
+        """What a router gets: the state before the step, with what its node wrote.
+
+        Raises:
+            BadReply: If the arguments are not those of the tool.
+            Exception: Whatever a reducer of the user's raises, or the class of the input.
+        """
+        return self._signatures[tool.name].read(arguments)
+
+    def router_result(self, tool: ToolSpec, output: Any) -> dict[str, Json]:
+        """Where a router goes, as the tool's result.
+
+        Raises:
+            ValueError: As LangGraph, for START or None.
+            InvalidUpdateError: As LangGraph, for a packet to END.
+            KeyError: As LangGraph, for an answer that the path map does not have.
+            GraphNotSupported: For a target that was not declared.
+        """
+        ends = self._branch(tool).ends
+        answers = output if isinstance(output, list | tuple) else [output]
+        if ends:
+            answers = [one if isinstance(one, Send) else ends[one] for one in answers]
+        if any(one is None or one == START for one in answers):
+            msg = "Branch did not return a valid destination"
+            raise ValueError(msg)
+        if any(isinstance(one, Send) and one.node == END for one in answers):
+            msg = "Cannot send a packet to the END node"
+            raise InvalidUpdateError(msg)
+        return self._targets.write(tool, [one for one in answers if one != END])
+
+    def fused_input(
+        self, tool: ToolSpec, router: ToolSpec, arguments: Arguments, result: NodeResult
+    ) -> Any:
+        """What a router gets that runs within its node's call: see `router_input`.
+
+        Args:
+            tool: The node's tool.
+            router: The router's.
+            arguments: Those of the node's call.
+            result: What the node's output came to.
+        """
+        of_node, of_router = self._signatures[tool.name], self._signatures[router.name]
+        if of_node.is_send(arguments):
+            msg = (
+                f"The router of `{tool.node}` cannot run within its call, because the call answers "
+                f"a `Send` and does not bring the state. Set `fuse_router=False` for {tool.node!r}."
+            )
+            raise GraphNotSupported(msg, node=tool.node)
+        fresh = {}
+        for field, parameter in of_router.parameter_of.items():
+            before = arguments[of_node.parameter_of[field]]
+            fresh[parameter] = self._after(field, before, result.wire)
+        return of_router.read(fresh)
+
+    def _after(self, field: str, before: Json, wire: Mapping[str, Json]) -> Json:
+        """A field after a result, as the program has it."""
+        if field not in self._fields:
+            return before
+        key, kind = self._program.keys[field], self._fields[field].plan.kind
+        if kind == "log":
+            return [*before, wire.get(key, [])]
+        if OVERWRITE + key in wire:
+            return wire[OVERWRITE + key]
+        if kind == "last" or key not in wire:
+            return wire.get(key, before)
+        return before + wire[key]
+
+    def with_route(self, result: NodeResult, route: Mapping[str, Json]) -> NodeResult:
+        """A node's result together with where a router within its call goes."""
+        wire = dict(result.wire)
+        for key in (GOTO, SEND):
+            if route[key]:
+                wire[key] = [*wire.get(key, []), *route[key]]
+        return replace(result, wire=wire)
+
+
+def _undeclared(tool: ToolSpec, field: str) -> UsageError:
+    return UsageError(
+        f"Node `{tool.node}` wrote the field `{field}`, which it was not found to write. Say so: "
+        f"`nodes={{{tool.node!r}: NodeOptions(writes={[*tool.writes, field]!r})}}`."
+    )

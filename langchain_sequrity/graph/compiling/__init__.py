@@ -1,0 +1,1 @@
+"""The graph as a program: a tool for each node and router, and the text that calls them."""

@@ -1,0 +1,251 @@
+"""A graph with its tools: what both generators write a program from."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+
+from langgraph.graph import END
+
+from langchain_sequrity.graph.compiling.fields import Fields
+from langchain_sequrity.graph.program import ToolSpec
+from langchain_sequrity.graph.reading.spec import GraphSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """A conditional edge.
+
+    Attributes:
+        tool: The tool that decides, or `None` where a field does.
+        looked_up: That field.
+        values: Node or END → values of the field that lead there, as program text.
+    """
+
+    tool: ToolSpec | None
+    looked_up: str = ""
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A node, or START, with what it starts.
+
+    Attributes:
+        node: LangGraph's name.
+        tool: Its tool; `None` for START.
+        internal: The service's own tool that is called in its place.
+        edges: Nodes that follow it in any case, sorted; END is not among them.
+        routers: Conditional edges that are no part of its own call.
+        fused: Those that are, unless a packet started it.
+        has_handler: Whether an error handler may have made its result.
+        is_deferred: Whether it waits until nothing else is left to do.
+    """
+
+    node: str
+    tool: ToolSpec | None
+    internal: str | None
+    edges: tuple[str, ...]
+    routers: tuple[Router, ...]
+    fused: tuple[Router, ...]
+    has_handler: bool
+    is_deferred: bool
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Fields that it may write."""
+        return () if self.tool is None else self.tool.writes
+
+    @property
+    def answerers(self) -> tuple[ToolSpec, ...]:
+        """The tools whose results may route, the node's own first."""
+        own = () if self.tool is None else (self.tool,)
+        return own + tuple(router.tool for router in self.routers if router.tool is not None)
+
+    @property
+    def decides(self) -> bool:
+        """Whether something else than its edges says what follows."""
+        return bool(self.routers) or any(one.targets != frozenset() for one in self.answerers)
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether a field that is looked up says what follows."""
+        return any(router.tool is None for router in self.routers)
+
+    @property
+    def may_end(self) -> bool:
+        """Whether it is possible that nothing follows it; for nodes that start one task at most."""
+        if self.edges:
+            return False
+        if self.looks_up:
+            return any(END in router.values for router in self.routers)
+        return not self.decides or any(
+            one.may_end for one in self.answerers if one.role == "router" or not self.routers
+        )
+
+    @property
+    def may_start_several(self) -> bool:
+        """Whether more than one task may follow it in one step."""
+        several = any(
+            (one.targets is None or one.targets) and not one.single for one in self.answerers
+        )
+        ways = len(self.edges) + len(self.routers)
+        ways += bool(self.tool is not None and (self.tool.targets is None or self.tool.targets))
+        return several or ways > 1 or any(one.sends is None or one.sends for one in self.answerers)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A graph with its tools.
+
+    Attributes:
+        spec: The graph.
+        start: START and what it starts.
+        tasks: Nodes by name, sorted, which is the order in which LangGraph applies their writes.
+        tokens: Node → routing token.
+        fields: How the state fields stand in the program.
+    """
+
+    spec: GraphSpec
+    start: Task
+    tasks: Mapping[str, Task]
+    tokens: Mapping[str, str]
+    fields: Fields
+
+    @property
+    def everyone(self) -> tuple[Task, ...]:
+        """START and all nodes."""
+        return (self.start, *self.tasks.values())
+
+    @property
+    def joins(self) -> tuple[tuple[tuple[str, ...], str], ...]:
+        """The joins that start a node, each source once."""
+        return tuple(
+            (tuple(dict.fromkeys(sources)), target)
+            for sources, target in self.spec.joins
+            if target in self.tasks
+        )
+
+    @property
+    def receivers(self) -> frozenset[str]:
+        """Nodes that a packet may be for."""
+        found: set[str] = set()
+        for task in self.everyone:
+            for tool in task.answerers:
+                found |= self.tasks.keys() if tool.sends is None else tool.sends
+        return frozenset(found)
+
+    @property
+    def has_undeclared_targets(self) -> bool:
+        """Whether something may go to any node."""
+        return any(tool.targets is None for task in self.everyone for tool in task.answerers)
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether two tasks may run in one step."""
+        return bool(self.joins) or any(task.may_start_several for task in self.everyone)
+
+    @property
+    def written(self) -> frozenset[str]:
+        """Fields that some node may write."""
+        return frozenset(field for task in self.tasks.values() for field in task.writes)
+
+    def written_by_one(self, kind: str) -> list[str]:
+        """Fields of a kind that get one write in a step at most, of one task."""
+        several = self._written_by_several() if self.is_parallel else frozenset()
+        plans = self.fields.plans
+        return [
+            field
+            for field in self.spec.channels
+            if plans[field].kind == kind and field not in several
+        ]
+
+    @property
+    def output(self) -> list[str]:
+        """Fields of the output."""
+        shown = self.spec.schemas[self.spec.output_schema]
+        return [field for field in self.spec.channels if field in shown]
+
+    @property
+    def tells(self) -> bool:
+        """Whether it matters which steps wrote fields of the output: see `program.TOLD`."""
+        return any(self.fields.plans[field].resets for field in self.output)
+
+    def overwritable(self) -> frozenset[str]:
+        """Sums that some node may overwrite."""
+        return frozenset(
+            field
+            for task in self.tasks.values()
+            if task.tool is not None and task.tool.overwrites
+            for field in task.writes
+            if self.fields.plans[field].kind == "sum"
+        )
+
+    def fields_at_risk(self) -> list[str]:
+        """Fields that take one write in a step, and may get two."""
+        plans, safe = self.fields.plans, self.written_by_one("last")
+        return [
+            field
+            for field in self.spec.channels
+            if plans[field].kind == "last" and field not in safe
+        ]
+
+    def _written_by_several(self) -> frozenset[str]:
+        receivers = self.receivers
+        writers = Counter(
+            field
+            for node, task in self.tasks.items()
+            for field in task.writes * (2 if node in receivers else 1)
+        )
+        return frozenset(field for field, number in writers.items() if number > 1)
+
+    @property
+    def tools(self) -> tuple[ToolSpec, ...]:
+        """What is offered to the service; its own tools are not."""
+        tools = [
+            task.tool
+            for task in self.tasks.values()
+            if task.tool is not None and task.internal is None
+        ]
+        receivers = self.receivers
+        routers = [one.tool for task in self.everyone for one in task.routers]
+        routers += [
+            one.tool for node, task in self.tasks.items() if node in receivers for one in task.fused
+        ]
+        return (*tools, *(one for one in routers if one is not None))
+
+    def in_order(self, nodes: Iterable[str]) -> list[str]:
+        """These nodes in the order of the tasks."""
+        chosen = frozenset(nodes)
+        return [node for node in self.tasks if node in chosen]
+
+    def successors(self) -> dict[str, list[str]]:
+        """Node (or START) → nodes that may run because it did."""
+        found: dict[str, list[str]] = {}
+        for task in self.everyone:
+            ways = set(task.edges)
+            for tool in task.answerers:
+                for some in (tool.targets, tool.sends):
+                    ways |= self.tasks.keys() if some is None else some
+            ways |= {node for router in task.routers for node in router.values}
+            ways |= {target for sources, target in self.joins if task.node in sources}
+            found[task.node] = self.in_order(ways)
+        return found
+
+    def longest_run(self) -> int | None:
+        """How many steps a run can take at most; `None` if that has no simple bound.
+
+        A graph without a cycle takes as many as its longest path has nodes. A deferred node waits
+        for things that no path shows.
+        """
+        if any(task.is_deferred for task in self.tasks.values()):
+            return None
+        try:
+            order = list(TopologicalSorter(self.successors()).static_order())
+        except CycleError:
+            return None
+        successors = self.successors()
+        longest: dict[str, int] = {}
+        for node in order:  # successors come first
+            longest[node] = 1 + max((longest[one] for one in successors[node]), default=0)
+        return longest[self.start.node] - 1

@@ -1,0 +1,314 @@
+"""Any graph as a program: a loop over LangGraph's supersteps.
+
+In each step every task reads the state as it was before the step; tasks run in the order in which
+LangGraph applies their writes: nodes that were started by edges by name, then packets in the order
+they were sent. What starts a node is data (`go_b = go_b or …`), not control flow, so that labels of
+a routing decision reach exactly the nodes it decides about.
+
+The channels that LangGraph keeps for this, and what stands for them:
+
+| LangGraph | here |
+|---|---|
+| `branch:to:b` (EphemeralValue) | `go_b`, or b's token in `gotos` where targets are not declared |
+| `branch:to:b` of a deferred node (LastValueAfterFinish) | `go_b`, kept until nothing is left |
+| `join:a+b:c` (NamedBarrierValue) | `a_came_for_c`, `b_came_for_c`, kept until both hold |
+| TASKS (Topic) | `packets`; a deferred node does not wait for them |
+"""
+
+from langchain_sequrity.graph.compiling.layout import Layout, Router, Task
+from langchain_sequrity.graph.compiling.names import Names, shown
+from langchain_sequrity.graph.compiling.writing import (
+    Locals,
+    Text,
+    any_of,
+    call,
+    pulled_arguments,
+    router_arguments,
+    sent_arguments,
+    write_call,
+    write_end,
+    write_start,
+    wrote_output,
+)
+from langchain_sequrity.graph.program import (
+    CONFLICT,
+    GOTO,
+    HANDLED,
+    OVERWRITE,
+    RECURSION_LIMIT,
+    SEND,
+    UNROUTED,
+    ToolSpec,
+)
+
+_WIDTH = 22
+"""Three loops of 22 rounds are more than LangGraph's default limit of 10,007 steps."""
+
+MOST_STEPS = _WIDTH**3
+"""Node steps that a program with a cycle can take."""
+
+
+def write_superstep(layout: Layout, local: Locals, names: Names) -> str:
+    """Write the program.
+
+    Args:
+        layout: The graph with its tools.
+        local: Names of the variables that stand for no field and no node.
+        names: The program's namespace, with tools, fields and those variables taken.
+
+    Returns:
+        The program's text.
+    """
+    return str(_Superstep(layout, local, names).write())
+
+
+class _Superstep:
+    def __init__(self, layout: Layout, local: Locals, names: Names) -> None:
+        self.layout, self.local = layout, local
+        self.fields, self.tasks = layout.fields, layout.tasks
+        self.text = Text()
+        stems = {node: layout.tokens[node][:-1] for node in self.tasks}
+        keys = self.fields.keys
+        self.go = {node: names.take(f"go_{stem}") for node, stem in stems.items()}
+        self.run = {node: names.take(f"run_{stem}") for node, stem in stems.items()}
+        self.came = {
+            (join, source): names.take(f"{stems[source]}_came_for_{stems[join[1]]}")
+            for join in layout.joins
+            for source in join[0]
+        }
+        self.full = {join: names.take(f"all_came_for_{stems[join[1]]}") for join in layout.joins}
+        self.has_gotos = layout.has_undeclared_targets
+        self.receivers = layout.receivers
+        self.tells = layout.tells
+        self.new = {
+            field: names.take(f"n_{keys[field]}")
+            for field in layout.spec.channels
+            if field in layout.written or self.fields.plans[field].resets
+        }
+        at_risk = layout.fields_at_risk()
+        self.wrote = {field: names.take(f"wrote_{keys[field]}") for field in at_risk}
+        self.over = {
+            field: names.take(f"over_{keys[field]}")
+            for field in self.fields.state
+            if field in self.fields.overwritable and field not in layout.written_by_one("sum")
+        }
+        self.clash = {
+            field: names.take(f"clash_{keys[field]}") for field in (*self.wrote, *self.over)
+        }
+
+    def write(self) -> Text:
+        text, local = self.text, self.local
+        write_start(text, self.layout, local)
+        text.add(f"{local.active} = True")
+        came = (f'{flag} = {local.came}.get("{flag}", False)' for flag in self.came.values())
+        text.add(*came, *(f"{flag} = False" for flag in self.clash.values()))
+        started = set(self.layout.start.edges)
+        text.add(*(f"{flag} = {node in started}" for node, flag in self.go.items()))
+        if self.has_gotos:
+            text.add(f"{local.gotos} = []")
+        if self.receivers:
+            text.add(f"{local.packets} = []")
+        self._routers(self.layout.start, self.layout.start.routers)
+        self._loop()
+        active = f"{local.active} or {local.steps} == {RECURSION_LIMIT}"
+        write_end(text, self.layout, local, active, self.came.values())
+        return text
+
+    def _loop(self) -> None:
+        block, rounds = self.text.block, self.layout.longest_run()
+        i, j, k = self.local.rounds
+        if rounds is not None:
+            with block(f"for {i} in {list(range(rounds + 1))}:"):
+                self._round()
+            return
+        width, active = list(range(_WIDTH)), f"if {self.local.active}:"
+        with (
+            block(f"for {i} in {width}:"),
+            block(active),
+            block(f"for {j} in {width}:"),
+            block(active),
+            block(f"for {k} in {width}:"),
+        ):
+            self._round()
+
+    def _round(self) -> None:
+        with self.text.block(f"if {self.local.active}:"):
+            self._choose()
+            with self.text.block(f"if {self.local.active}:"):
+                self._step()
+
+    def _choose(self) -> None:
+        """Which nodes run in this step."""
+        text, local = self.text, self.local
+        for join, flag in self.full.items():
+            text.add(f"{flag} = {' and '.join(self.came[join, source] for source in join[0])}")
+        normal = [node for node, task in self.tasks.items() if not task.is_deferred]
+        for node in normal:
+            ways = [self.go[node], *self._named(node), *self._joined(node)]
+            text.add(f"{self.run[node]} = {any_of(ways)}", f"{self.go[node]} = False")
+        self._choose_deferred(normal)
+        for join, flag in self.full.items():
+            if self.tasks[join[1]].is_deferred:
+                text.add(f"{flag} = {flag} and {self.run[join[1]]}")
+            for source in join[0]:
+                text.add(f"{self.came[join, source]} = {self.came[join, source]} and not {flag}")
+        if self.has_gotos:
+            text.add(f"{local.gotos} = []")
+        work = [*self.run.values(), *([f"{local.packets} != []"] if self.receivers else [])]
+        text.add(f"{local.active} = ({any_of(work)}) and {local.steps} < {RECURSION_LIMIT}")
+
+    def _choose_deferred(self, normal: list[str]) -> None:
+        text, busy = self.text, self.local.busy
+        deferred = [node for node, task in self.tasks.items() if task.is_deferred]
+        if deferred:
+            text.add(f"{busy} = {any_of(self.run[node] for node in normal)}")
+        for node in deferred:
+            go, run = self.go[node], self.run[node]
+            if self.has_gotos:
+                text.add(f"{go} = {any_of([go, *self._named(node)])}")
+            text.add(f"{run} = ({any_of([go, *self._joined(node)])}) and not {busy}")
+            text.add(f"{go} = {go} and not {run}")
+
+    def _named(self, node: str) -> list[str]:
+        return [f'"{self.layout.tokens[node]}" in {self.local.gotos}'] if self.has_gotos else []
+
+    def _joined(self, node: str) -> list[str]:
+        return [flag for join, flag in self.full.items() if join[1] == node]
+
+    def _step(self) -> None:
+        text, local, fields = self.text, self.local, self.fields
+        text.add(f"{local.steps} = {local.steps} + 1")
+        if self.receivers:
+            text.add(f"{local.sent} = {local.packets}", f"{local.packets} = []")
+        for field, new in self.new.items():
+            text.add(f"{new} = {'[]' if fields.is_log(field) else fields.state[field]}")
+        flags = (*self.wrote.values(), *self.over.values(), *([local.tells] if self.tells else []))
+        text.add(*(f"{flag} = False" for flag in flags))
+        wrote: set[str] = set()
+        for node, task in self.tasks.items():
+            text.add(f"# Node {shown(node)}.")
+            with text.block(f"if {self.run[node]}:"):
+                self._task(task, wrote)
+        if self.receivers:
+            self._packets()
+        for field, new in self.new.items():
+            state = fields.state[field]
+            text.add(f"{state} = {f'{state} + [{new}]' if fields.is_log(field) else new}")
+        if self.tells:
+            text.add(f"{local.told} = {local.told} + [{local.tells}]")
+        for field, flag in self.clash.items():
+            with text.block(f"if {flag}:"):
+                self._fail(CONFLICT, field)
+
+    def _packets(self) -> None:
+        packet = self.local.packet
+        self.text.add("# Packets, in the order they were sent.")
+        with self.text.block(f"for {packet} in {self.local.sent}:"):
+            keyword = "if"
+            for node, task in self.tasks.items():
+                if node in self.receivers and task.tool is not None:
+                    test = f'{packet}["node"] == "{self.layout.tokens[node]}"'
+                    with self.text.block(f"{keyword} {test}:"):
+                        self._task(task, set(self.wrote), packet)
+                    keyword = "elif"
+
+    def _task(self, task: Task, wrote: set[str], packet: str | None = None) -> None:
+        """Call a node, keep what it wrote, and note what it starts."""
+        if task.tool is None:
+            return
+        text, took_edges = self.text, self.local.took_edges
+        routers = task.routers if packet is None else (*task.routers, *task.fused)
+        if packet is None:
+            write_call(text, self.layout, task, pulled_arguments(self.layout, task.tool))
+        else:
+            write_call(text, self.layout, task, sent_arguments(self.layout, task.tool, packet))
+        self._writes(task.tool, wrote)
+        if self.tells:
+            tells = self.local.tells
+            text.add(f"{tells} = {any_of([tells, wrote_output(self.layout, task.tool)])}")
+        self._routes(task.tool, self.fields.result)
+        if not task.has_handler:
+            text.add(*self._started(task, "True"))
+            self._routers(task, routers)
+            return
+        text.add(f'{took_edges} = not {self.fields.result}.get("{HANDLED}", False)')
+        text.add(*self._started(task, took_edges))
+        if routers:
+            with text.block(f"if {took_edges}:"):
+                self._routers(task, routers)
+
+    def _writes(self, tool: ToolSpec, wrote: set[str]) -> None:
+        text, fields = self.text, self.fields
+        for field in tool.writes:
+            key, new = fields.keys[field], self.new[field]
+            if fields.is_log(field):
+                text.add(f'{new} = {new} + {fields.result}["{key}"]')
+                continue
+            line = f"{new} = {fields.written(field, tool, new)}"
+            if field in self.over:
+                self._overwrites(field, tool, line)
+                continue
+            text.add(line)
+            if field not in self.wrote:
+                continue
+            flag, clash = self.wrote[field], self.clash[field]
+            is_sure = field in tool.definite
+            has_it = f'"{key}" in {fields.result}'
+            if field in wrote:
+                text.add(f"{clash} = {clash} or {flag if is_sure else f'({flag} and {has_it})'}")
+            text.add(f"{flag} = {'True' if is_sure else f'{flag} or {has_it}'}")
+            wrote.add(field)
+
+    def _overwrites(self, field: str, tool: ToolSpec, line: str) -> None:
+        """A sum that several tasks may write: after an overwrite, the step adds no more to it."""
+        over, clash = self.over[field], self.clash[field]
+        with self.text.block(f"if not {over}:"):
+            self.text.add(line)
+        if tool.overwrites:
+            has_it = f'"{OVERWRITE}{self.fields.keys[field]}" in {self.fields.result}'
+            self.text.add(f"{clash} = {clash} or ({over} and {has_it})")
+            self.text.add(f"{over} = {over} or {has_it}")
+
+    def _started(self, task: Task, when: str) -> list[str]:
+        """What follows in any case: edges and joins."""
+        flags = [self.go[target] for target in task.edges]
+        flags += [flag for (_, source), flag in self.came.items() if source == task.node]
+        return [f"{flag} = {when if when == 'True' else f'{flag} or {when}'}" for flag in flags]
+
+    def _routes(self, tool: ToolSpec, result: str) -> None:
+        """What a result says about where to go."""
+        text, local = self.text, self.local
+        gotos, packets = f'{result}["{GOTO}"]', f'{result}["{SEND}"]'
+        if tool.role == "node":
+            gotos, packets = f'{result}.get("{GOTO}", [])', f'{result}.get("{SEND}", [])'
+        if tool.targets is None:
+            text.add(f"{local.gotos} = {local.gotos} + {gotos}")
+        for target in self.layout.in_order(tool.targets or ()):
+            flag = self.go[target]
+            text.add(f'{flag} = {flag} or "{self.layout.tokens[target]}" in {gotos}')
+        if tool.sends is None or tool.sends:
+            text.add(f"{local.packets} = {local.packets} + {packets}")
+
+    def _routers(self, task: Task, routers: tuple[Router, ...]) -> None:
+        for router in routers:
+            if router.tool is None:
+                self._field_router(task, router)
+                continue
+            arguments = router_arguments(self.layout, task, router)
+            self.text.add(f"{self.local.answer} = {call(router.tool.name, arguments)}")
+            self._routes(router.tool, self.local.answer)
+
+    def _field_router(self, task: Task, router: Router) -> None:
+        text, value = self.text, self.local.value
+        text.add(f"{value} = {self.fields.fresh(router.looked_up, task.tool)}")
+        for target, ones in router.values.items():
+            if target in self.go:
+                flag = self.go[target]
+                text.add(f"{flag} = {any_of([flag, *(f'{value} == {one}' for one in ones)])}")
+        known = [f"{value} == {one}" for ones in router.values.values() for one in ones]
+        with text.block(f"if not ({any_of(known)}):"):
+            self._fail(UNROUTED, router.looked_up)
+
+    def _fail(self, reason: str, field: str) -> None:
+        self.text.add(f'{self.local.error} = "{reason}{self.fields.keys[field]}"')
+        self.text.add(f"{self.local.active} = False")

@@ -1,0 +1,181 @@
+"""The tools of a graph: one for each node and each router, with their names and parameters."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+
+from langchain_sequrity.errors import GraphNotSupported, UsageError
+from langchain_sequrity.graph import _langgraph
+from langchain_sequrity.graph.compiling.names import KEYWORDS, TAKEN, Names, is_plain
+from langchain_sequrity.graph.options import FieldRouter, NodeOptions
+from langchain_sequrity.graph.program import Parameter, ToolSpec
+from langchain_sequrity.graph.reading.access import Access
+from langchain_sequrity.graph.reading.answer import union
+from langchain_sequrity.graph.reading.node_access import node_access
+from langchain_sequrity.graph.reading.router_access import field_router_of, router_access
+from langchain_sequrity.graph.reading.spec import Branch, GraphSpec
+
+_PLAIN = NodeOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class RouterTool:
+    """A conditional edge: a tool, or a field that is looked up."""
+
+    branch: Branch
+    tool: ToolSpec | None
+    field: FieldRouter | None
+
+
+class Toolbox:
+    """Makes the tools of one graph.
+
+    Names are given out in one order, so that the same graph has the same names: fields, tools that
+    were named, nodes that can keep their name, other nodes, routers.
+
+    Args:
+        spec: The graph.
+        options: Options by node.
+
+    Attributes:
+        keys: State field or managed value → its name as a parameter and in results.
+        names: The program's namespace; tools are taken in it.
+        nodes: Node → tool.
+        routers: Node or START → its routers, in LangGraph's order.
+    """
+
+    def __init__(self, spec: GraphSpec, options: Mapping[str, NodeOptions]) -> None:
+        """Make all tools."""
+        self.spec, self.options = spec, options
+        parameters = Names(KEYWORDS)
+        self.keys = _take_all(parameters, [*spec.channels, *spec.managed], otherwise="field")
+        self._send_input = parameters.take("send_input")
+        self.names = Names(TAKEN)
+        self._tool_names = self._claimed()
+        unnamed = sorted(node for node in spec.nodes if node not in self._tool_names)
+        self._tool_names |= _take_all(self.names, unnamed, otherwise="node")
+        self.routers: dict[str, list[RouterTool]] = {}
+        for branch in spec.branches:
+            self.routers.setdefault(branch.source, []).append(self._router(branch))
+        self.nodes = {node: self._node(node) for node in sorted(spec.nodes)}
+
+    def option(self, node: str) -> NodeOptions:
+        """The options of a node or of START."""
+        return self.options.get(node, _PLAIN)
+
+    def for_packets(self, node: str) -> ToolSpec:
+        """The tool of a node that a `Send` may start: it takes what a Send carries."""
+        if internal := self.option(node).internal_tool:
+            msg = (
+                f"Node {node!r} is the internal tool `{internal}`, but a router or a `Command` may "
+                "send it packets, whose input fits no parameter. Route to it by its name."
+            )
+            raise GraphNotSupported(msg, node=node)
+        tool = self.nodes[node]
+        packet = Parameter(self._send_input, None, "send")
+        sees_state = _langgraph.reads_state(self.spec.nodes[node].runnable)
+        return replace(tool, parameters=(*tool.parameters, packet), sees_state=sees_state)
+
+    def _claimed(self) -> dict[str, str]:
+        found = {}
+        for node, option in self.options.items():
+            name = option.tool_name
+            if name is None:
+                continue
+            if not is_plain(name) or not self.names.claim(name):
+                msg = (
+                    f"`NodeOptions(tool_name={name!r})` of node {node!r} is no free name. A tool's "
+                    "name is an identifier of at most 64 ASCII characters, no keyword or built-in "
+                    "of Python, and no other tool's name."
+                )
+                raise UsageError(msg)
+            found[node] = name
+        return found
+
+    def _router(self, branch: Branch) -> RouterTool:
+        field = field_router_of(branch)
+        if field is not None:
+            return RouterTool(branch, None, field)
+        access = router_access(self.spec, branch)
+        after = self._tool_names.get(branch.source, "start")
+        tool = ToolSpec(
+            name=self.names.take(f"{branch.name}__from__{after}", otherwise="router"),
+            role="router",
+            node=branch.source,
+            branch=branch.name,
+            parameters=self._parameters(access.reads),
+            description=access.description or f"Decides what follows {branch.source!r}.",
+            writes=(),
+            definite=frozenset(),
+        )
+        return RouterTool(branch, _with(access, tool), None)
+
+    def _node(self, node: str) -> ToolSpec:
+        option = self.option(node)
+        access = node_access(self.spec, self.spec.nodes[node], option)
+        tool = ToolSpec(
+            name=self._tool_names[node],
+            role="node",
+            node=node,
+            branch=None,
+            parameters=self._parameters(access.reads),
+            description=access.description or f"Node {node!r}.",
+            writes=(),
+            definite=frozenset(),
+        )
+        tool = _with(access, tool)
+        return self._fused(tool) if option.fuse_router else tool
+
+    def _fused(self, tool: ToolSpec) -> ToolSpec:
+        """A node's tool with its routers in it."""
+        inner = [one.tool for one in self.routers.get(tool.node, ()) if one.tool is not None]
+        if not inner:
+            msg = (
+                f"`NodeOptions(fuse_router=True)` of node {tool.node!r}: it has no router that "
+                "needs a call of its own. Leave the option out."
+            )
+            raise UsageError(msg)
+        everyone = [tool, *inner]
+        reads = {str(one.field) for each in everyone for one in each.parameters}
+        return replace(
+            tool,
+            parameters=self._parameters(
+                field for field in (*self.spec.channels, *self.spec.managed) if field in reads
+            ),
+            own=frozenset(str(one.field) for one in tool.parameters),
+            targets=reduce(union, (one.targets for one in everyone)),
+            sends=reduce(union, (one.sends for one in everyone)),
+            single=len(inner) == 1 and not tool.targets and inner[0].single,
+            may_end=all(one.may_end for one in everyone),
+            fused=tuple(inner),
+        )
+
+    def _parameters(self, reads: Iterable[str]) -> tuple[Parameter, ...]:
+        managed = self.spec.managed
+        return tuple(
+            Parameter(self.keys[field], field, "managed" if field in managed else "field")
+            for field in reads
+        )
+
+
+def _take_all(names: Names, wishes: list[str], *, otherwise: str) -> dict[str, str]:
+    """A name for each wish; those that can have what they wish come first."""
+    first = sorted(wishes, key=lambda wish: not is_plain(wish))
+    given = {wish: names.take(wish, otherwise=otherwise) for wish in first}
+    return {wish: given[wish] for wish in wishes}
+
+
+def _with(access: Access, tool: ToolSpec) -> ToolSpec:
+    """A tool with what is known about its access."""
+    return replace(
+        tool,
+        writes=access.writes,
+        definite=access.definite,
+        targets=access.targets,
+        sends=access.sends,
+        single=access.single,
+        may_end=access.may_end,
+        overwrites=access.overwrites,
+        reads_from=access.reads_from,
+        writes_from=access.writes_from,
+    )

@@ -1,0 +1,1 @@
+"""What follows a denial, in the words of the graph; what a human may approve."""

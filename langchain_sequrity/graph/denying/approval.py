@@ -1,0 +1,260 @@
+"""Soft denials that a human may approve: what is offered, what was decided, what comes of it.
+
+The service has no call that approves. So the client makes the approved call itself, once, and the
+run goes on in a new session, whose program takes the result from a variable. Approval therefore
+stands for exactly one call: its digest holds policy, program, number of the call, tool, arguments
+and labels (`docs/security.md`, rule 7). What a new session could not make up for is not offered.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_sequrity.connection import Connection
+from langchain_sequrity.display import plain
+from langchain_sequrity.errors import PolicyDenied, PolicySyntaxError, UsageError
+from langchain_sequrity.graph.denying.approved import Approved, with_approved
+from langchain_sequrity.graph.keeping.entries import Entry, digest_of
+from langchain_sequrity.graph.keeping.journal import Denial, Journal
+from langchain_sequrity.graph.program import ABSENT, Program
+from langchain_sequrity.interrupts import answer_to
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.sqrt import Argument, Call, Engine
+from langchain_sequrity.wire.json_text import excerpt, loads
+
+_SOFT = "soft_denied"
+_SHOWN = 200
+_FORM = '`Command(resume={"decisions": [{"type": "approve"}]})` or the same with "reject"'
+
+
+class NotOffered(Exception):
+    """A denial that cannot be approved, and why."""
+
+
+class Approvals:
+    """Decides which denials are offered to a human.
+
+    Args:
+        connection: Where policy and features come from.
+        program: The graph as a program.
+    """
+
+    def __init__(self, connection: Connection, program: Program) -> None:
+        self._connection = connection
+        self._program = program
+        self._policy = "" if connection.policy is None else connection.policy.to_header()
+
+    # What is offered
+
+    def offer(self, error: PolicyDenied, journal: Journal) -> Denial:
+        """Take a denial as something that a human may approve.
+
+        Args:
+            error: The denial.
+            journal: The journal of the run, up to the denied call.
+
+        Returns:
+            The denial, with the digest of what would be approved.
+
+        Raises:
+            NotOffered: If its strength is hard or not known, or if the run could not go on under
+                the same policy after it.
+        """
+        entry = error.checks[-1] if error.checks else None
+        if not _is_soft(entry, error.tool):
+            msg = "it is hard, or the service does not say how strong it is"
+            raise NotOffered(msg)
+        if error.tool not in self._program.tools:
+            msg = "the call is one of the service's own tools"
+            raise NotOffered(msg)
+        self._check_surroundings(error.tool)
+        checked = [_tool_of(one) for one in error.checks[:-1]]
+        if checked != [call.tool for call, _ in journal.answered]:
+            # A cache of the service, its own tools, or a replay that took another way.
+            msg = "the service has not checked the calls of the journal and no others before it"
+            raise NotOffered(msg)
+        index = journal.calls_of(error.tool) + 1
+        arguments, labels = _arguments(error.arguments)
+        facts = {
+            "reason": error.reason,
+            "rule": error.rule,
+            "code": error.result and error.result.error_code,
+        }
+        digest = self._digest(index, error.tool, arguments, labels)
+        return Denial(error.tool, arguments, labels, index, digest, facts)
+
+    def _check_surroundings(self, tool: str) -> None:
+        """Refuse where a call that the service does not see would escape more than its denial."""
+        if self._engine().depends_on_session(tool):
+            msg = "its rules change or look at labels of the session, which a new one has not"
+            raise NotOffered(msg)
+        features = self._connection.features
+        if features and (features.content_classifiers or features.content_blockers):
+            msg = "its result would pass by the classifiers and blockers of `features`"
+            raise NotOffered(msg)
+
+    def _engine(self) -> Engine:
+        policy = self._connection.policy
+        not_known = "the rules on its result are not known here: give the policy as SQRT text"
+        if policy is None:
+            raise NotOffered(not_known)
+        try:
+            return policy.compile()
+        except PolicySyntaxError as error:
+            msg = "the service takes a policy that cannot be read here"
+            raise NotOffered(msg) from error
+        except UsageError:
+            raise NotOffered(not_known) from None
+
+    def _digest(
+        self, index: int, tool: str, arguments: Mapping[str, Any], labels: Mapping[str, Any]
+    ) -> str:
+        return digest_of([self._policy, self._program.text, index, tool, arguments, labels])
+
+    # What was decided
+
+    def ask(self, denial: Denial) -> str | None:
+        """Ask a human, by an interrupt in the form of LangChain's human-in-the-loop requests.
+
+        Args:
+            denial: The denial.
+
+        Returns:
+            `None` if it was approved, what the human says if not.
+
+        Raises:
+            UsageError: If policy or program are others than when the call was denied.
+        """
+        self.check(denial)
+        problem = ""
+        while True:
+            answer = answer_to(self._request(denial, problem))
+            decision = _decision(answer)
+            if decision is None:
+                problem = f" The last answer was not understood; resume with {_FORM}."
+            elif decision["type"] == "approve":
+                return None
+            else:
+                return str(decision.get("message") or "")
+
+    def check(self, denial: Denial) -> None:
+        """Check that an approval is for what this executor runs.
+
+        Raises:
+            UsageError: If policy or program are others than when the call was denied.
+        """
+        digest = self._digest(denial.index, denial.tool, denial.arguments, denial.labels)
+        if digest != denial.digest:
+            msg = (
+                f"The call of `{plain(denial.tool)}` was denied under another policy, or in "
+                "another graph, than this executor has. An approval does not carry over; start "
+                "the run afresh, with another `thread_id`."
+            )
+            raise UsageError(msg)
+
+    def check_all(self, journal: Journal) -> None:
+        """Check that each approval in a journal is for what this executor runs.
+
+        Raises:
+            UsageError: If one of them is not.
+        """
+        for denial in journal.denials:
+            if denial.is_approved:
+                self.check(denial)
+
+    def _request(self, denial: Denial, problem: str) -> dict[str, Any]:
+        tool = self._program.tools[denial.tool]
+        arguments = {name: one for name, one in denial.arguments.items() if one != ABSENT}
+        labels = {name: denial.labels[name] for name in arguments}
+        description = (
+            f"The policy denies this call (node {plain(tool.node)!r}) softly, so it may be "
+            f"approved, once. Rule: {plain(str(denial.facts['rule']))}. Reason: "
+            f"{plain(str(denial.facts['reason']))} Labels: {excerpt(labels, 2_000)}.{problem}"
+        )
+        action = {"name": denial.tool, "args": arguments, "description": description}
+        review = {"action_name": denial.tool, "allowed_decisions": ["approve", "reject"]}
+        return {"action_requests": [action], "review_configs": [review]}
+
+    # What comes of it
+
+    def program_after(self, approved: list[Denial]) -> tuple[str, dict[str, Any]]:
+        """The program that takes the results of approved calls, and the variables with them.
+
+        Args:
+            approved: Calls that were approved and made; `check_all` has passed them.
+        """
+        calls = [Approved(one.tool, one.index) for one in approved]
+        text, names = with_approved(self._program.text, calls)
+        variables = {
+            names[call]: self._variable(denial, denial.result)
+            for call, denial in zip(calls, approved, strict=True)
+            if denial.result is not None
+        }
+        return text, variables
+
+    def _variable(self, denial: Denial, entry: Entry) -> dict[str, Any]:
+        """A result with the labels that the service would have given it."""
+        value = loads(entry["result"])
+        arguments = {
+            name: Argument(one, Labels(**_sets(denial.labels[name])))
+            for name, one in denial.arguments.items()
+        }
+        labels = Labels()
+        for argument in arguments.values():
+            labels = labels.join(argument.labels)
+        if entry["combine"] != "ignore":
+            # Whether the service lets a tool replace labels is its own affair; joined is safe.
+            labels = labels.join(Labels(**_sets(entry["labels"])))
+        call = Call(denial.tool, arguments)
+        labels, _ = self._engine().after(call, Argument(value, labels), Labels())
+        return {"value": value, "meta": labels.to_wire()}
+
+
+def _sets(names: Mapping[str, list[str]]) -> dict[str, frozenset[str]]:
+    return {kind: frozenset(some) for kind, some in names.items()}
+
+
+def _tool_of(entry: Any) -> Any:
+    return entry.get("tool") if isinstance(entry, Mapping) else None
+
+
+def _is_soft(entry: Any, tool: str) -> bool:
+    """Whether a check says, in every place that could, that its denial is soft."""
+    if not isinstance(entry, Mapping) or entry.get("tool") != tool:
+        return False
+    denied = entry.get("denied")
+    return (
+        _SOFT in (entry.get("verdict"), entry.get("final_verdict"))
+        and isinstance(denied, list)
+        and bool(denied)
+        and all(
+            isinstance(one, Mapping) and one.get("enforcement_level") == "soft" for one in denied
+        )
+    )
+
+
+def _arguments(given: Any) -> tuple[dict[str, Any], dict[str, dict[str, list[str]]]]:
+    """Values and labels of the denied call's arguments."""
+    try:
+        values = {name: one["value"] for name, one in given.items()}
+        labels = {name: _labels(one["meta"]) for name, one in given.items()}
+    except (AttributeError, KeyError, TypeError, ValueError, UsageError):
+        msg = "the service does not report its arguments with their labels"
+        raise NotOffered(msg) from None
+    return values, labels
+
+
+def _labels(meta: Mapping[str, Any]) -> dict[str, list[str]]:
+    names = {kind: meta[kind] for kind in ("producers", "consumers", "tags")}
+    for some in names.values():
+        if not isinstance(some, list) or not all(isinstance(one, str) for one in some):
+            raise ValueError
+    return {kind: sorted(some) for kind, some in names.items()}
+
+
+def _decision(answer: Any) -> Mapping[str, Any] | None:
+    decisions = answer.get("decisions") if isinstance(answer, Mapping) else None
+    if not isinstance(decisions, list) or len(decisions) != 1:
+        return None
+    [one] = decisions
+    known = isinstance(one, Mapping) and one.get("type") in ("approve", "reject")
+    return one if known else None

@@ -1,0 +1,1 @@
+"""A run: hidden nodes make requests, the user's nodes answer the calls."""

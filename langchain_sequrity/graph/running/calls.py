@@ -1,0 +1,307 @@
+"""Calls of the program, run here: a node of the user's, its error handler, a router.
+
+A call of a node runs as LangGraph runs a node: what the policies, traces and streams of LangGraph
+see is the node's own input and output, not the call.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.runnables import Runnable, RunnableConfig
+from langgraph.errors import ParentCommand
+from langgraph.types import CachePolicy, Command
+from typing_extensions import TypeIs, override
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.graph import _langgraph
+from langchain_sequrity.graph.calling.tools import ClientTools, NodeResult
+from langchain_sequrity.graph.keeping.entries import Asked, digest_of, result_entry
+from langchain_sequrity.graph.own import DRIVE, JOURNAL, ROUTE, RUN
+from langchain_sequrity.graph.program import Program, ToolSpec
+from langchain_sequrity.graph.reading.spec import GraphSpec, NodeSpec
+from langchain_sequrity.graph.running.views import callers_config
+from langchain_sequrity.graph.running.watching import CallWatch, call_facts, note
+from langchain_sequrity.labels import Labels
+
+Given = Mapping[str, Any]
+"""What the shell sends to a node: `{id, tool, arguments}` of the call."""
+
+_GIVEN = {"id", "tool", "arguments"}
+
+Work = Generator[tuple[Runnable[Any, Any], Any], Any, Any]
+"""Yields a router to run and its input, takes its answer, returns what the shell is told."""
+
+Writers = Sequence[Runnable[Any, Any]]
+
+
+class Calls:
+    """Answers calls.
+
+    Args:
+        spec: The user's graph.
+        program: The graph as a program.
+        tools: The client side of its tools.
+        under: Stands for the policy that allows the calls.
+    """
+
+    def __init__(self, spec: GraphSpec, program: Program, tools: ClientTools, under: str) -> None:
+        self._spec = spec
+        self._under = under
+        self._program = program
+        self._tools = tools
+        self._attached: dict[str, str] = {}
+        self._routers = {(branch.source, branch.name): branch.path for branch in spec.branches}
+
+    def attach(self, shell: _langgraph.Compiled) -> None:
+        """Let the nodes of a compiled shell answer calls."""
+        for node in self._spec.nodes.values():
+            self._attach(shell, node.name, node, node.runnable, self._node)
+            if node.error_handler is not None:
+                handler = shell.node_error_handler_map[node.name]
+                self._attach(shell, handler, node, node.error_handler, self._handled)
+
+    def _attach(
+        self,
+        shell: _langgraph.Compiled,
+        name: str,
+        node: NodeSpec,
+        runnable: Runnable[Any, Any],
+        work: Callable[[Given, Any], Work],
+    ) -> None:
+        writers = _langgraph.writers_of(shell, name)
+        policy = node.trace_policy if runnable is node.runnable else None
+
+        def report(call: Given) -> Runnable[Any, Any]:
+            return _Report(name, call, work, writers)
+
+        def sequence(call: Given) -> Runnable[Any, Any]:
+            return _langgraph.sequence(runnable, report(call), policy)
+
+        def skip(config: RunnableConfig) -> bool:
+            # A node that has failed has run: its handler belongs to the same call.
+            if work != self._node or not self._is_stale(config):
+                return False
+            if node.cache_policy is not None:  # a cache would keep that nothing was returned
+                raise _stale(name)
+            for writer in writers:
+                writer.invoke({}, config)
+            return True
+
+        called = _Called(name, self.input_of, self._callers_config, sequence, report, skip=skip)
+        _langgraph.run_as(shell, name, called)
+        self._attached[name] = node.name
+
+    def router(self) -> Runnable[Any, Any]:
+        """What runs any router."""
+
+        def run(call: Given, config: RunnableConfig) -> Any:
+            if self._is_stale(config):
+                return {}
+            with CallWatch(call, config):
+                return _run(self._route(call), self._routers_config(call, config))
+
+        async def arun(call: Given, config: RunnableConfig) -> Any:
+            if self._is_stale(config):
+                return {}
+            async with CallWatch(call, config):
+                return await _arun(self._route(call), self._routers_config(call, config))
+
+        return _langgraph.step(ROUTE, run, arun)
+
+    def _is_stale(self, config: RunnableConfig) -> bool:
+        """Whether another policy than this executor's has allowed the call.
+
+        Then it is not made. `drive` follows, and asks for it again in a new session.
+        """
+        run = _langgraph.read_state(config, [RUN])[RUN]
+        return bool(run["under"] != self._under)
+
+    def cache_policy(self, spec: NodeSpec) -> CachePolicy[Any] | None:
+        """A node's cache policy, whose key is made of the node's input and not of the call.
+
+        It holds the program too: what LangGraph itself or an executor of another graph has cached
+        for the same function answers no call of this one.
+        """
+        policy = spec.cache_policy
+        if policy is None:
+            return None
+        of_program = digest_of(self._program.text)
+        return CachePolicy(
+            key_func=lambda call: f"{of_program}:{policy.key_func(self.input_of(call))!r}",
+            ttl=policy.ttl,
+        )
+
+    def _tool(self, call: Given) -> ToolSpec:
+        return self._program.tools[call["tool"]]
+
+    def is_call(self, value: Any, name: str) -> TypeIs[dict[str, Any]]:
+        """Whether the input of a task is a call: graphs within nodes may have states like one."""
+        if name not in self._attached or not isinstance(value, dict) or value.keys() != _GIVEN:
+            return False
+        tool = value["tool"]
+        known = self._program.tools.get(tool) if isinstance(tool, str) else None
+        return known is not None and known.node == self._attached[name]
+
+    def input_of(self, call: Given) -> Any:
+        """The node's input that a call stands for."""
+        return self._tools.node_input(self._tool(call), call["arguments"])
+
+    def _routers_config(self, call: Given, config: RunnableConfig) -> RunnableConfig:
+        return self._callers_config(call, _langgraph.unhidden(config, self._tool(call).node))
+
+    def _callers_config(self, call: Given, config: RunnableConfig | None) -> RunnableConfig:
+        state = self._tools.state_of(self._tool(call), call["arguments"])
+        read_input = state.as_input if state.is_sent else None
+        return _langgraph.with_state(callers_config(config), read_input, state)
+
+    # What an output comes to
+
+    def _node(self, call: Given, output: Any) -> Work:
+        tool, tools = self._tool(call), self._tools
+        found = tools.node_result(tool, output)
+        for router in tool.fused_in(call["arguments"]):
+            path = self._routers[router.node, str(router.branch)]
+            answer = yield path, tools.fused_input(tool, router, call["arguments"], found)
+            found = tools.with_route(found, tools.router_result(router, answer))
+        return self._update(call, found)
+
+    def _handled(self, call: Given, output: Any) -> Work:
+        found = self._tools.node_result(self._tool(call), output, handled=True)
+        update = self._update(call, found)
+        updates = update if isinstance(update, list) else [Command(update=update)]
+        # A handler has no edges, in LangGraph either; it says where to go.
+        return [*updates, Command(goto=DRIVE)]
+        yield
+
+    def _route(self, call: Given) -> Work:
+        tool = self._tool(call)
+        path = self._routers[tool.node, str(tool.branch)]
+        answer = yield path, self._tools.router_input(tool, call["arguments"])
+        wire = self._tools.router_result(tool, answer)
+        return {JOURNAL: [result_entry(Asked(**call), wire, Labels())]}
+
+    def _update(self, call: Given, found: NodeResult) -> Any:
+        node = self._tool(call).node
+        labels = Labels(producers=frozenset({node}))
+        if found.labels is not None:
+            labels = labels.join(found.labels)
+        entry = result_entry(Asked(**call), found.wire, labels, found.combine)
+        update = dict(found.writes)
+        if len(update) == len(found.writes):
+            return {**update, JOURNAL: [entry]}
+        written: list[Command[Any]] = [
+            Command(update={field: value}) for field, value in found.writes
+        ]
+        return [*written, Command(update={JOURNAL: [entry]})]
+
+
+class _Called(Runnable[Any, Any]):
+    """Runs a node of the user's for a call."""
+
+    def __init__(
+        self,
+        name: str,
+        read: Callable[[Given], Any],
+        settings: Callable[[Given, RunnableConfig | None], RunnableConfig],
+        sequence: Callable[[Given], Runnable[Any, Any]],
+        report: Callable[[Given], Runnable[Any, Any]],
+        *,
+        skip: Callable[[RunnableConfig], bool],
+    ) -> None:
+        self.name: str = name
+        self._skip = skip
+        self._read = read
+        self._settings = settings
+        self._sequence = sequence
+        self._report = report
+
+    @override
+    def invoke(self, input: Given, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        if self._skip(config or {}):
+            return None
+        with CallWatch(input, config):
+            given, settings = self._read(input), self._settings(input, config)
+            try:
+                return self._sequence(input).invoke(given, settings)
+            except ParentCommand as error:
+                command = self._own(error, settings)
+            return self._report(input).invoke(command, settings)
+
+    @override
+    async def ainvoke(
+        self, input: Given, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Any:
+        if self._skip(config or {}):
+            return None
+        async with CallWatch(input, config):
+            given, settings = self._read(input), self._settings(input, config)
+            try:
+                return await self._sequence(input).ainvoke(given, settings)
+            except ParentCommand as error:
+                command = self._own(error, settings)
+            return await self._report(input).ainvoke(command, settings)
+
+    def _own(self, error: ParentCommand, config: RunnableConfig) -> Command[Any]:
+        """What a graph within the node says instead of an output; all else goes on outwards."""
+        command = _langgraph.own_command(error, config, self.name)
+        if command is None:
+            raise error
+        return command
+
+
+class _Report(Runnable[Any, Any]):
+    """Takes a node's output, writes what it comes to, and passes the output on."""
+
+    # One is made for each call, so it is not a `RunnableCallable`, which looks at signatures.
+    def __init__(
+        self, name: str, call: Given, work: Callable[[Given, Any], Work], writers: Writers
+    ) -> None:
+        self.name: str = name
+        self._call = call
+        self._work = work
+        self._writers = writers
+
+    @override
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        config = config or {}
+        note(call_facts(self._call), config)
+        self._write(_run(self._work(self._call, input), config), config)
+        return input
+
+    @override
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        config = config or {}
+        note(call_facts(self._call), config)
+        self._write(await _arun(self._work(self._call, input), config), config)
+        return input
+
+    def _write(self, update: Any, config: RunnableConfig) -> None:
+        for writer in self._writers:
+            writer.invoke(update, config)
+
+
+def _stale(node: str) -> UsageError:
+    msg = (
+        f"The call of node `{node}` was allowed under another policy than this executor has, and "
+        "was not made. Resume the run with an executor of the same policy, or drop it with "
+        "`update_state(config, None, as_node=END)` and give its input again."
+    )
+    return UsageError(msg)
+
+
+def _run(work: Work, config: RunnableConfig) -> Any:
+    try:
+        runnable, given = next(work)
+        while True:
+            runnable, given = work.send(runnable.invoke(given, config))
+    except StopIteration as stop:
+        return stop.value
+
+
+async def _arun(work: Work, config: RunnableConfig) -> Any:
+    try:
+        runnable, given = next(work)
+        while True:
+            runnable, given = work.send(await runnable.ainvoke(given, config))
+    except StopIteration as stop:
+        return stop.value

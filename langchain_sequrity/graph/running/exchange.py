@@ -1,0 +1,213 @@
+"""The requests of a run and the replies to them, without I/O.
+
+A run is one turn of one session. The first request brings program, tools and variables; each later
+one the results of the calls that the last reply asked for.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+from langchain_core.messages import HumanMessage, ToolCall
+
+from langchain_sequrity.chat_models.turn import Settings
+from langchain_sequrity.connection import Connection
+from langchain_sequrity.display import plain
+from langchain_sequrity.errors import BadReply
+from langchain_sequrity.graph.keeping.entries import Asked, Entry, digest_of, result_content
+from langchain_sequrity.graph.keeping.journal import Round, Run, read_journal
+from langchain_sequrity.graph.program import Program
+from langchain_sequrity.graph.running.pinning import reporting_labels
+from langchain_sequrity.wire import chat_completions
+from langchain_sequrity.wire.dual_llm import METADATA_KEY, DualLLMResult, dual_llm_result, unwrap
+from langchain_sequrity.wire.exchange import Call, Reply
+from langchain_sequrity.wire.json_text import dumps
+
+History = Literal["whole", "new"]
+_WORDS = "Run the supplied program."
+_ONLY_CALLS: dict[str, Any] = {"additional_kwargs": {}, "response_metadata": {}}
+"""What a message that asks for calls does not bring along when it is sent back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A reply that asks for calls.
+
+    Attributes:
+        said: The assistant message as the wire has it.
+        calls: What it asks for.
+        session_id: The session, as the service named it.
+    """
+
+    said: str
+    calls: tuple[Asked, ...]
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A reply that ends the run with success.
+
+    Attributes:
+        result: The verdict, value and labels.
+        session_id: The session.
+    """
+
+    result: DualLLMResult
+    session_id: str
+
+
+Answer = Asking | Ended
+
+
+class Exchange:
+    """What all requests of an executor have in common.
+
+    Args:
+        settings: Connection and format.
+        params: Fields of the body, `model` among them.
+        program: The graph as a program.
+        history: Whether each request brings the whole conversation, or only what is new.
+
+    Attributes:
+        connection: Where requests go.
+        under: Stands for policy and features.
+        place: Stands for these and the service.
+        tells_all: Whether each request brings the whole conversation.
+    """
+
+    def __init__(
+        self, settings: Settings, params: Mapping[str, Any], program: Program, history: History
+    ) -> None:
+        self.connection: Connection = settings.connection
+        self._labelled = reporting_labels(settings.connection)
+        one = settings.connection
+        headers = [head and head.to_header() for head in (one.policy, one.features, one.config)]
+        self.under = digest_of(headers[:2])
+        self.place = digest_of([one.base_url, one.path, *headers])
+        self._wire = settings.wire
+        self._is_chat = one.suffix == "chat/completions"
+        self.tells_all = history == "whole"
+        tools = [tool.schema() for tool in program.tools.values()]
+        body = self._wire.write_request([HumanMessage(_WORDS)], {**params, "tools": tools})
+        self._words = orjson.dumps(body.pop("messages"))[1:-1]
+        self._head = orjson.dumps(body)[:-1]
+        short = self._wire.write_request([HumanMessage(_WORDS)], {**params})
+        short.pop("messages")
+        self._short_head = orjson.dumps(short)[:-1]
+        self._program = orjson.dumps(program.text)
+
+    def first(self, run: Run) -> Call:
+        """The request that begins a run."""
+        body = self._body(run, [self._words])
+        return self._connection(run).call(body, session_id=None, resend=True)
+
+    def next(self, run: Run, told: Iterable[str], results: str, place: int) -> Call:
+        """The request that brings the results of the last round.
+
+        It is not sent again by itself, because it may have been processed. A process that resumes
+        does send it again, with the same key: the service then gives the reply that it has stored
+        (`docs/behaviour.md`, T2).
+
+        Args:
+            run: The run, in a session.
+            told: The conversation before the results; it goes out if all of it is told.
+            results: The results as the wire has them.
+            place: Tells the request from others of the session, and is the same if it is repeated.
+        """
+        if self.tells_all:
+            body = self._body(run, [self._words, ",".join((*told, results)).encode()])
+        else:
+            body = b'%b,"messages":[%b]}' % (self._short_head, results.encode())
+        text = f"{run.session}:{place}:".encode() + body
+        key = hashlib.blake2b(text, digest_size=16).hexdigest()
+        connection = self._connection(run)
+        return connection.call(body, session_id=run.session, resend=False, idempotency_key=key)
+
+    def _connection(self, run: Run) -> Connection:
+        return self._labelled if run.is_labelled else self.connection
+
+    def _body(self, run: Run, messages: Sequence[bytes]) -> bytes:
+        return b'%b,"user_provided_program":%b,"context_vars":%b,"messages":[%b]}' % (
+            self._head,
+            self._program if run.program is None else orjson.dumps(run.program),
+            run.variables.encode(),
+            b",".join(messages),
+        )
+
+    def results(self, one: Round) -> str:
+        """The results of a round as the wire has them."""
+        contents = [(call.id, result_content(call, entry)) for call, entry in one.answered]
+        return orjson.dumps(self._wire.write_results(contents))[1:-1].decode()
+
+    def told(self, entries: Sequence[Entry]) -> list[str]:
+        """The conversation up to the last reply, in pieces as the wire has them."""
+        asked = [entry for entry in entries if "said" in entry]
+        heard = [entry.get("heard", "") for entry in asked]
+        if not all(heard[1:]):  # a journal of a run that told only what was new
+            rounds = read_journal(entries).rounds
+            heard = ["", *map(self.results, rounds[:-1])]
+        said = (entry["said"] for entry in asked)
+        return [text for pair in zip(heard, said, strict=True) for text in pair if text]
+
+    def read(self, reply: Reply, session_id: str | None) -> Answer:
+        """Read a reply.
+
+        Args:
+            reply: The reply with status 2xx.
+            session_id: The session of the request; `None` of the first.
+
+        Raises:
+            BadReply: If it is not what the protocol promises.
+            TurnFailed: If the program failed, or a policy denied what it does.
+        """
+        session = reply.headers.get("x-session-id") or session_id
+        if session is None:
+            msg = "The reply names no session (`X-Session-ID`). The run cannot go on without one."
+            raise BadReply(msg)
+        if session_id is not None and session != session_id:
+            msg = (
+                f"The reply names the session `{plain(session)}`, not that of the request, "
+                f"`{session_id}`. A run is one session; nothing of the reply is used."
+            )
+            raise BadReply(msg, session_id=session_id)
+        if self._is_chat and (plainly := chat_completions.read_calls(reply)) is not None:
+            return _asking(chat_completions.write_calls(*plainly), plainly[1], session)
+        facts = {METADATA_KEY: {"session_id": session}}
+        messages = self._wire.read_reply(reply, lambda _: facts)
+        if not messages:
+            msg = "The reply holds no message."
+            raise BadReply(msg, session_id=session)
+        message = messages[0]
+        if message.invalid_tool_calls:
+            bad = message.invalid_tool_calls[0]
+            name, reason = plain(str(bad["name"])), plain(str(bad["error"])).rstrip(".")
+            msg = f"The arguments of a call of `{name}` are no JSON object: {reason}."
+            raise BadReply(msg, session_id=session)
+        if message.tool_calls:
+            kept = message.model_copy(update=_ONLY_CALLS)  # which validates nothing again
+            said = self._wire.write_request([kept], {})["messages"][0]
+            return _asking(said, message.tool_calls, session)
+        result = dual_llm_result(unwrap(message, certain=True))
+        if result is None:
+            msg = "The reply neither asks for a call nor ends the run."
+            raise BadReply(msg, session_id=session)
+        return Ended(result, session)
+
+
+def _asking(said: Any, given: Sequence[ToolCall], session: str) -> Asking:
+    calls = tuple(Asked(call["id"] or "", call["name"], call["args"]) for call in given)
+    if len({call.id for call in calls}) < len(calls):
+        msg = "The reply asks for several calls with one id."
+        raise BadReply(msg, session_id=session)
+    return Asking(_written(said), calls, session)
+
+
+def _written(message: Any) -> str:
+    """A message as JSON text. It was JSON, so that it holds nothing that JSON lacks."""
+    try:
+        return orjson.dumps(message).decode()
+    except TypeError:  # integers beyond 64 bits
+        return dumps(message)
