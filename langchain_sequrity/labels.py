@@ -8,6 +8,9 @@ a conversation can be resumed from a checkpoint in another process; without one 
 
 The labels of a node's update travel beside its items, on the dict itself, and need no seal: they
 go from the node's code straight to the executor.
+
+A node may call tools and whole graphs of whose results only the data is left. Whoever answers for
+the node gathers the labels that are given in the meantime (`GatheredLabels`).
 """
 
 import hashlib
@@ -16,8 +19,10 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from types import TracebackType
+from typing import Any, Literal, Self, cast, get_args
 
 from langchain_sequrity.errors import UsageError
 
@@ -62,6 +67,14 @@ class Labels:
             consumers = self.consumers & other.consumers
         return Labels(self.producers | other.producers, consumers, self.tags | other.tags)
 
+    def without_reserved(self) -> "Labels":
+        """The labels without names that belong to the service, which gives its own again."""
+        kept = (
+            frozenset(name for name in names if not name.startswith(RESERVED_PREFIX))
+            for names in (self.producers, self.consumers, self.tags)
+        )
+        return Labels(*kept)
+
     def to_wire(self) -> dict[str, list[str]]:
         """The `meta` object of the protocol, sorted so that equal labels give equal bytes."""
         return {
@@ -69,6 +82,62 @@ class Labels:
             "consumers": sorted(self.consumers),
             "tags": sorted(self.tags),
         }
+
+
+class GatheredLabels:
+    """Gathers the labels that are given while a piece of code runs, in whatever it calls.
+
+    Threads and tasks that copy the context, as those of LangChain and LangGraph do, belong to it.
+
+    Attributes:
+        labels: All of them joined; `None` before the first.
+
+    Example:
+        ```python
+        from langchain_sequrity import with_labels
+        from langchain_sequrity.labels import GatheredLabels
+
+        with GatheredLabels() as gathered:
+            mail = with_labels({"text": "Hello"}, tags=["untrusted"])["text"]
+        assert gathered.labels.tags == {"untrusted"}
+        ```
+    """
+
+    __slots__ = ("_token", "labels")
+
+    def __init__(self) -> None:
+        self.labels: Labels | None = None
+
+    def __enter__(self) -> Self:
+        """Begin to gather."""
+        self._token = _gathered.set(self)
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """End it; whoever gathered around this goes on."""
+        _gathered.reset(self._token)
+
+
+_gathered: ContextVar[GatheredLabels | None] = ContextVar("gathered_labels", default=None)
+
+
+def labels_given(labels: Labels, combine: Combine = "merge") -> None:
+    """Tell whoever gathers.
+
+    Args:
+        labels: The labels.
+        combine: How they combine with others. Whether "replace" is right for all that a node did
+            cannot be known from one part of it, so they are merged; "ignore" gives none.
+    """
+    gathered = _gathered.get()
+    if gathered is not None and combine != "ignore":
+        known = gathered.labels
+        gathered.labels = labels if known is None else known.join(labels)
 
 
 def _names(kind: str, names: Iterable[str], *, allow_all: bool = False) -> frozenset[str]:
@@ -157,7 +226,9 @@ def labeled_tool_result(
         ```
     """
     _check_combine(combine)
-    labels = make_labels(producers, consumers, tags).to_wire()
+    made = make_labels(producers, consumers, tags)
+    labels_given(made, combine)
+    labels = made.to_wire()
     return content, {
         _MARK: labels,
         "combine": combine,
@@ -212,8 +283,9 @@ def with_labels(
 
     The labels hold for every field of the update, and `LangGraphExecutor` adds the node's name to
     the producers. For plain LangGraph the result is the update and nothing else, so the same graph
-    runs without an executor. Works within `Command(update=…)` as well. Label last: a new dict that
-    is made of the result (`{**update}`, `update | more`) has no labels.
+    runs without an executor. Works within `Command(update=…)` as well. A new dict that is made of
+    the result (`{**update}`, `update | more`) does not carry the labels itself, but the executor
+    merges all that was labelled while a node ran, so label last where `combine` matters.
 
     Args:
         update: The state update; a dict.
@@ -245,7 +317,9 @@ def with_labels(
             'Write `with_labels({"field": value}, …)`.'
         )
         raise UsageError(msg)
-    return LabeledUpdate(update, make_labels(producers, consumers, tags), combine)
+    labels = make_labels(producers, consumers, tags)
+    labels_given(labels, combine)
+    return LabeledUpdate(update, labels, combine)
 
 
 def read_artifact(artifact: Any) -> tuple[dict[str, list[str]], str] | None:

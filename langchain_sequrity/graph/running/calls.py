@@ -21,7 +21,7 @@ from langchain_sequrity.graph.program import Program, ToolSpec
 from langchain_sequrity.graph.reading.spec import GraphSpec, NodeSpec
 from langchain_sequrity.graph.running.views import callers_config
 from langchain_sequrity.graph.running.watching import CallWatch, call_facts, note
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import Combine, GatheredLabels, Labels
 
 Given = Mapping[str, Any]
 """What the shell sends to a node: `{id, tool, arguments}` of the call."""
@@ -30,6 +30,9 @@ _GIVEN = {"id", "tool", "arguments"}
 
 Work = Generator[tuple[Runnable[Any, Any], Any], Any, Any]
 """Yields a router to run and its input, takes its answer, returns what the shell is told."""
+
+Answer = Callable[[Given, Any, GatheredLabels], Work]
+"""What an output of a node comes to, with the labels that were given on the way to it."""
 
 Writers = Sequence[Runnable[Any, Any]]
 
@@ -66,16 +69,16 @@ class Calls:
         name: str,
         node: NodeSpec,
         runnable: Runnable[Any, Any],
-        work: Callable[[Given, Any], Work],
+        work: Answer,
     ) -> None:
         writers = _langgraph.writers_of(shell, name)
         policy = node.trace_policy if runnable is node.runnable else None
 
-        def report(call: Given) -> Runnable[Any, Any]:
-            return _Report(name, call, work, writers)
+        def report(call: Given, gathered: GatheredLabels) -> Runnable[Any, Any]:
+            return _Report(name, call, gathered, work, writers)
 
-        def sequence(call: Given) -> Runnable[Any, Any]:
-            return _langgraph.sequence(runnable, report(call), policy)
+        def sequence(then: Runnable[Any, Any]) -> Runnable[Any, Any]:
+            return _langgraph.sequence(runnable, then, policy)
 
         def skip(config: RunnableConfig) -> bool:
             # A node that has failed has run: its handler belongs to the same call.
@@ -156,18 +159,18 @@ class Calls:
 
     # What an output comes to
 
-    def _node(self, call: Given, output: Any) -> Work:
+    def _node(self, call: Given, output: Any, gathered: GatheredLabels) -> Work:
         tool, tools = self._tool(call), self._tools
         found = tools.node_result(tool, output)
         for router in tool.fused_in(call["arguments"]):
             path = self._routers[router.node, str(router.branch)]
             answer = yield path, tools.fused_input(tool, router, call["arguments"], found)
             found = tools.with_route(found, tools.router_result(router, answer))
-        return self._update(call, found)
+        return self._update(call, found, gathered)
 
-    def _handled(self, call: Given, output: Any) -> Work:
+    def _handled(self, call: Given, output: Any, gathered: GatheredLabels) -> Work:
         found = self._tools.node_result(self._tool(call), output, handled=True)
-        update = self._update(call, found)
+        update = self._update(call, found, gathered)
         updates = update if isinstance(update, list) else [Command(update=update)]
         # A handler has no edges, in LangGraph either; it says where to go.
         return [*updates, Command(goto=DRIVE)]
@@ -180,12 +183,11 @@ class Calls:
         wire = self._tools.router_result(tool, answer)
         return {JOURNAL: [result_entry(Asked(**call), wire, Labels())]}
 
-    def _update(self, call: Given, found: NodeResult) -> Any:
+    def _update(self, call: Given, found: NodeResult, gathered: GatheredLabels) -> Any:
         node = self._tool(call).node
-        labels = Labels(producers=frozenset({node}))
-        if found.labels is not None:
-            labels = labels.join(found.labels)
-        entry = result_entry(Asked(**call), found.wire, labels, found.combine)
+        labels, combine = _labels_of(found, gathered)
+        labels = Labels(producers=frozenset({node})).join(labels)
+        entry = result_entry(Asked(**call), found.wire, labels, combine)
         update = dict(found.writes)
         if len(update) == len(found.writes):
             return {**update, JOURNAL: [entry]}
@@ -203,8 +205,8 @@ class _Called(Runnable[Any, Any]):
         name: str,
         read: Callable[[Given], Any],
         settings: Callable[[Given, RunnableConfig | None], RunnableConfig],
-        sequence: Callable[[Given], Runnable[Any, Any]],
-        report: Callable[[Given], Runnable[Any, Any]],
+        sequence: Callable[[Runnable[Any, Any]], Runnable[Any, Any]],
+        report: Callable[[Given, GatheredLabels], Runnable[Any, Any]],
         *,
         skip: Callable[[RunnableConfig], bool],
     ) -> None:
@@ -219,13 +221,14 @@ class _Called(Runnable[Any, Any]):
     def invoke(self, input: Given, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         if self._skip(config or {}):
             return None
-        with CallWatch(input, config):
+        with CallWatch(input, config), GatheredLabels() as gathered:
             given, settings = self._read(input), self._settings(input, config)
+            report = self._report(input, gathered)
             try:
-                return self._sequence(input).invoke(given, settings)
+                return self._sequence(report).invoke(given, settings)
             except ParentCommand as error:
                 command = self._own(error, settings)
-            return self._report(input).invoke(command, settings)
+            return report.invoke(command, settings)
 
     @override
     async def ainvoke(
@@ -234,12 +237,14 @@ class _Called(Runnable[Any, Any]):
         if self._skip(config or {}):
             return None
         async with CallWatch(input, config):
-            given, settings = self._read(input), self._settings(input, config)
-            try:
-                return await self._sequence(input).ainvoke(given, settings)
-            except ParentCommand as error:
-                command = self._own(error, settings)
-            return await self._report(input).ainvoke(command, settings)
+            with GatheredLabels() as gathered:
+                given, settings = self._read(input), self._settings(input, config)
+                report = self._report(input, gathered)
+                try:
+                    return await self._sequence(report).ainvoke(given, settings)
+                except ParentCommand as error:
+                    command = self._own(error, settings)
+                return await report.ainvoke(command, settings)
 
     def _own(self, error: ParentCommand, config: RunnableConfig) -> Command[Any]:
         """What a graph within the node says instead of an output; all else goes on outwards."""
@@ -254,10 +259,11 @@ class _Report(Runnable[Any, Any]):
 
     # One is made for each call, so it is not a `RunnableCallable`, which looks at signatures.
     def __init__(
-        self, name: str, call: Given, work: Callable[[Given, Any], Work], writers: Writers
+        self, name: str, call: Given, gathered: GatheredLabels, work: Answer, writers: Writers
     ) -> None:
         self.name: str = name
         self._call = call
+        self._gathered = gathered
         self._work = work
         self._writers = writers
 
@@ -265,19 +271,33 @@ class _Report(Runnable[Any, Any]):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         config = config or {}
         note(call_facts(self._call), config)
-        self._write(_run(self._work(self._call, input), config), config)
+        self._write(_run(self._work(self._call, input, self._gathered), config), config)
         return input
 
     @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         config = config or {}
         note(call_facts(self._call), config)
-        self._write(await _arun(self._work(self._call, input), config), config)
+        self._write(await _arun(self._work(self._call, input, self._gathered), config), config)
         return input
 
     def _write(self, update: Any, config: RunnableConfig) -> None:
         for writer in self._writers:
             writer.invoke(update, config)
+
+
+def _labels_of(found: NodeResult, gathered: GatheredLabels) -> tuple[Labels, Combine]:
+    """The labels of a result, and how they combine with those of the arguments.
+
+    What a node says of its own result with "replace" is its last word. All else that was labelled
+    while it ran may be in the result, whatever it was that reached it.
+    """
+    labels, combine = found.labels or Labels(), found.combine
+    if gathered.labels is None or (combine == "replace" and found.labels is not None):
+        return labels, combine
+    if combine == "ignore":
+        return gathered.labels, "merge"
+    return labels.join(gathered.labels), combine
 
 
 def _stale(node: str) -> UsageError:

@@ -14,6 +14,7 @@ from langchain_sequrity.graph.keeping.threads import Ending, Threads
 from langchain_sequrity.graph.options import no_route
 from langchain_sequrity.graph.program import ACTIVE, CONFLICT, ERROR, UNROUTED
 from langchain_sequrity.graph.running.exchange import Ended
+from langchain_sequrity.labels import labels_given
 
 LIMIT_REACHED = (
     "The graph did not come to an end within its recursion limit. Set a higher one: "
@@ -45,6 +46,8 @@ def ending(ended: Ended, tools: ClientTools, threads: Threads) -> Ending:
     final = tools.final(value)  # what its reducers raise comes before the limit
     if value[ACTIVE]:
         raise GraphRecursionError(LIMIT_REACHED)
+    if ended.result.labels is not None:  # to an executor around this one
+        labels_given(ended.result.labels.without_reserved())
     told = tools.told(value)
     kept = threads.kept(ended.result)
     return Ending(kept, whole(final), None if told is None else whole(told))
