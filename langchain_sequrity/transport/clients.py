@@ -15,10 +15,11 @@ import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import cast
+from typing import TypeVar, cast
 
 import httpx
 
+from langchain_sequrity.errors import UsageError
 from langchain_sequrity.transport.idle import KEEPALIVE, MAX_IDLE
 from langchain_sequrity.transport.outgoing import AsyncSender, Origin, Outgoing, Sender
 from langchain_sequrity.transport.pool import MAX_OPEN, AsyncPool, Pool
@@ -141,7 +142,13 @@ def proxies_for(url: httpx.URL) -> Proxies:
 
 @functools.cache
 def _ssl_context() -> ssl.SSLContext:
-    return httpx.create_ssl_context()  # reads some 150 certificates: milliseconds
+    try:
+        context = httpx.create_ssl_context()  # reads some 150 certificates: milliseconds
+    except OSError as error:
+        msg = f"The certificates cannot be read ({error}). Check `SSL_CERT_FILE`."
+        raise UsageError(msg) from error
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def _no_cookies() -> CookieJar:
@@ -152,6 +159,7 @@ def _no_cookies() -> CookieJar:
 _LIMITS = httpx.Limits(
     max_connections=MAX_OPEN, max_keepalive_connections=MAX_IDLE, keepalive_expiry=KEEPALIVE
 )
+_C = TypeVar("_C", httpx.Client, httpx.AsyncClient)
 _senders: dict[Proxies, Pool | ClientSender] = {}
 
 
@@ -168,7 +176,16 @@ def shared_sender(proxies: Proxies) -> Sender:
 def _new_sender(proxies: Proxies) -> Pool | ClientSender:
     if not proxies:
         return Pool(_ssl_context)
-    return ClientSender(httpx.Client(verify=_ssl_context(), limits=_LIMITS, cookies=_no_cookies()))
+    return ClientSender(_client(httpx.Client))
+
+
+def _client(kind: type[_C]) -> _C:
+    """Make a client of httpx, which reads the proxy settings of the environment."""
+    try:
+        return kind(verify=_ssl_context(), limits=_LIMITS, cookies=_no_cookies())
+    except (httpx.InvalidURL, ImportError, ValueError) as error:
+        msg = f"The proxy settings of the environment cannot be used: {error}"
+        raise UsageError(msg) from None  # what made them holds their passwords
 
 
 @dataclass(slots=True)
@@ -219,9 +236,7 @@ async def _closing_with(
 def _new_async_sender(proxies: Proxies) -> AsyncPool | AsyncClientSender:
     if not proxies:
         return AsyncPool(_ssl_context)
-    return AsyncClientSender(
-        httpx.AsyncClient(verify=_ssl_context(), limits=_LIMITS, cookies=_no_cookies())
-    )
+    return AsyncClientSender(_client(httpx.AsyncClient))
 
 
 def close_idle(origin: Origin) -> None:

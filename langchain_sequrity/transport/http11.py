@@ -40,14 +40,16 @@ class Http11:
         send = self._state.send
         try:
             head = send(h11.Request(method=b"POST", target=request.target, headers=request.headers))
-            body = send(h11.Data(data=request.body))
-            send(h11.EndOfMessage())
+            return head + send(h11.Data(data=request.body)) + send(h11.EndOfMessage())
         except h11.LocalProtocolError:
             raise httpcore.LocalProtocolError from None  # its text quotes the header
-        return (head or b"") + (body or b"")
+
+    def sending_failed(self) -> None:
+        """Not all of the request went out: its reply may still come, but no other request goes."""
+        self._state.send_failed()
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the network; none of them say that the server has closed.
+        """Take bytes from the network; an empty piece says that the server has closed.
 
         Raises:
             httpcore.RemoteProtocolError: If it has closed before its reply.

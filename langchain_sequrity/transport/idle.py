@@ -35,10 +35,18 @@ class IdleStack(Generic[T]):
         """How many are kept."""
         return len(self._kept)
 
-    def take(self) -> T | None:
-        """Take the connection that was used last."""
+    def take(self) -> tuple[T | None, list[T]]:
+        """Take the connection that was used last, and those that are to be closed: too old."""
+        oldest = monotonic() - self._keepalive
         with self._lock:
-            return self._kept.pop()[1] if self._kept else None
+            if not self._kept:
+                return None, []
+            since, connection = self._kept.pop()
+            if since >= oldest:
+                return connection, []
+            dropped = [connection, *(one for _, one in self._kept)]  # which are older still
+            self._kept.clear()
+        return None, dropped
 
     def put(self, connection: T) -> list[T]:
         """Keep a connection; return those that are to be closed: too old, or too many."""

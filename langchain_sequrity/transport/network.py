@@ -1,4 +1,4 @@
-"""Connecting: TCP, and TLS on top, both within one limit."""
+"""Connecting: TCP, and TLS on top, both within one limit. Writing, within one limit too."""
 
 import socket
 import ssl
@@ -39,8 +39,12 @@ def connect(
         else:
             if tls is None:
                 return stream
-            left = connecting.bounded(None, httpcore.ConnectTimeout)
-            return stream.start_tls(tls, host, left)
+            try:
+                left = connecting.bounded(None, httpcore.ConnectTimeout)
+                return stream.start_tls(tls, host, left)
+            except BaseException:
+                stream.close()
+                raise
     raise failure
 
 
@@ -50,6 +54,24 @@ def _addresses(host: str, port: int) -> list[str]:
     except (OSError, UnicodeError) as error:
         raise httpcore.ConnectError(str(error)) from error
     return [str(sockaddr[0]) for *_, sockaddr in found]
+
+
+def write(stream: httpcore.NetworkStream, data: bytes, timeout: float | None) -> None:
+    """Write all of a request. httpcore's own writing starts the limit anew with each piece.
+
+    Args:
+        stream: Where to.
+        data: What.
+        timeout: The limit in seconds, or `None`.
+    """
+    connection: socket.socket = stream.get_extra_info("socket")
+    try:
+        connection.settimeout(timeout)
+        connection.sendall(data)
+    except TimeoutError as error:
+        raise httpcore.WriteTimeout from error
+    except OSError as error:
+        raise httpcore.WriteError from error
 
 
 async def aconnect(

@@ -14,6 +14,7 @@ from langchain_sequrity.wire.exchange import Call
 
 Headers = list[tuple[bytes, bytes]]
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
+_LAST_PORT = 65535
 
 
 class Origin(NamedTuple):
@@ -96,10 +97,9 @@ class Address:
 def _base_url(text: str) -> httpx.URL:
     try:
         url = httpx.URL(text.rstrip("/"))
-    except httpx.InvalidURL:
-        problem = "it is not a URL"
-    else:
         problem = _problem(url)
+    except (httpx.InvalidURL, UnicodeError):  # the latter for a host such as `xn--`
+        problem = "it is not a URL"
     if problem:
         msg = (
             f"`base_url` cannot be used: {problem}. Give the address of the service, such as "
@@ -112,6 +112,8 @@ def _base_url(text: str) -> httpx.URL:
 def _problem(url: httpx.URL) -> str:
     if url.scheme not in ("http", "https") or not url.host:
         return "it does not begin with `https://` or `http://` and a host"
+    if (url.port or 0) > _LAST_PORT:
+        return f"its port is above {_LAST_PORT}"
     if url.userinfo:
         return "it holds a user name or password, which would show in logs"
     return "it holds a query or a fragment" if url.query or url.fragment else ""

@@ -11,14 +11,13 @@ import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic
 from typing import Self
 
 import httpcore
 
 from langchain_sequrity.transport.http11 import Head, Http11
-from langchain_sequrity.transport.idle import KEEPALIVE, MAX_IDLE, IdleStack
-from langchain_sequrity.transport.network import aconnect, connect
+from langchain_sequrity.transport.idle import MAX_IDLE, IdleStack
+from langchain_sequrity.transport.network import aconnect, connect, write
 from langchain_sequrity.transport.outgoing import Origin, Outgoing
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
 
@@ -32,27 +31,7 @@ SSLContextMaker = Callable[[], ssl.SSLContext]
 
 
 def _tls(origin: Origin, make: SSLContextMaker) -> ssl.SSLContext | None:
-    if origin.scheme != b"https":
-        return None
-    context = make()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-class _Expiry:
-    """When an idle connection is not to be used again."""
-
-    __slots__ = ("_end",)
-
-    def __init__(self) -> None:
-        self._end = 0.0
-
-    def restart(self) -> None:
-        self._end = monotonic() + KEEPALIVE
-
-    def has_passed(self, stream: httpcore.NetworkStream | httpcore.AsyncNetworkStream) -> bool:
-        # All that the server of an idle connection has to say is that it has closed it.
-        return monotonic() > self._end or bool(stream.get_extra_info("is_readable"))
+    return make() if origin.scheme == b"https" else None
 
 
 # Threads
@@ -64,13 +43,13 @@ class _Line:
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
         self._http = Http11()
-        self._expiry = _Expiry()
 
     def send(self, request: Outgoing, timeouts: Timeouts, deadline: Deadline) -> Head:
-        data = self._http.request(request)
         left = deadline.bounded(timeouts.write, httpcore.WriteTimeout)
-        with suppress(httpcore.WriteError):  # a server may answer before it has read everything
-            self._stream.write(data, left)
+        try:  # no variable holds the bytes: tracebacks would show the keys in them
+            write(self._stream, self._http.request(request), left)
+        except httpcore.WriteError:  # a server may answer before it has read everything
+            self._http.sending_failed()
         while (head := self._http.head()) is None:
             self._receive(timeouts, deadline)
         return head
@@ -87,11 +66,11 @@ class _Line:
 
     def may_go_on(self) -> bool:
         """Whether another request may follow."""
-        self._expiry.restart()
         return self._http.next_cycle()
 
-    def has_expired(self) -> bool:
-        return self._expiry.has_passed(self._stream)
+    def was_closed(self) -> bool:
+        """Whether the server has closed it: that is all it has to say between two requests."""
+        return bool(self._stream.get_extra_info("is_readable"))
 
     def close(self) -> None:
         self._stream.close()
@@ -187,11 +166,13 @@ class Pool:
         self.close_idle()
 
     def _idle_line(self, lines: _Lines) -> _Line | None:
-        while (line := lines.idle.take()) is not None:
-            if not line.has_expired():
+        while True:
+            line, old = lines.idle.take()
+            for one in old:
+                one.close()
+            if line is None or not line.was_closed():
                 return line
             line.close()
-        return None
 
 
 # Event loops
@@ -200,16 +181,17 @@ class Pool:
 class _AsyncLine:
     """A connection, with the request and the reply that are on it."""
 
-    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+    def __init__(self, stream: httpcore.AsyncNetworkStream, *, reads_ahead: bool) -> None:
         self._stream = stream
         self._http = Http11()
-        self._expiry = _Expiry()
+        self._reads_ahead = reads_ahead
 
     async def send(self, request: Outgoing, timeouts: Timeouts, deadline: Deadline) -> Head:
-        data = self._http.request(request)
         left = deadline.bounded(timeouts.write, httpcore.WriteTimeout)
-        with suppress(httpcore.WriteError):  # a server may answer before it has read everything
-            await self._stream.write(data, left)
+        try:  # no variable holds the bytes: tracebacks would show the keys in them
+            await self._stream.write(self._http.request(request), left)
+        except httpcore.WriteError:  # a server may answer before it has read everything
+            self._http.sending_failed()
         while (head := self._http.head()) is None:
             await self._receive(timeouts, deadline)
         return head
@@ -222,18 +204,34 @@ class _AsyncLine:
 
     async def _receive(self, timeouts: Timeouts, deadline: Deadline) -> None:
         left = deadline.bounded(timeouts.read, httpcore.ReadTimeout)
-        self._http.receive(await self._stream.read(_MOST_AT_ONCE, left))
+        data = await self._stream.read(_MOST_AT_ONCE, left)
+        if len(data) == _MOST_AT_ONCE:
+            self._reads_ahead = True
+        self._http.receive(data)
 
     def may_go_on(self) -> bool:
         """Whether another request may follow."""
-        self._expiry.restart()
         return self._http.next_cycle()
 
-    def has_expired(self) -> bool:
-        return self._expiry.has_passed(self._stream)
+    def was_closed(self) -> bool:
+        """Whether the server has closed it: that is all it has to say between two requests."""
+        is_readable = bool(self._stream.get_extra_info("is_readable"))
+        return is_readable or (self._reads_ahead and self._holds_more())
 
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+    def _holds_more(self) -> bool:
+        """Whether the stream has taken something from the socket that nobody has read.
+
+        It does so where more has come than was asked for, and with TLS, which takes all there is.
+        It does not say so; but only if it holds nothing does a read wait for something, instead of
+        for one turn of the loop.
+        """
+        reading = self._stream.read(1).__await__()
+        try:
+            return next(reading) is None
+        except (StopIteration, OSError, httpcore.NetworkError):
+            return True
+        finally:
+            reading.close()
 
     def close_now(self) -> None:
         """Close without waiting, since what cancelled a task cancels its waits too.
@@ -327,7 +325,8 @@ class AsyncPool:
             line = self._idle_line(lines)
             if line is None:
                 tls = _tls(origin, self._ssl_context)
-                line = _AsyncLine(await aconnect(origin, tls, timeouts, deadline))
+                stream = await aconnect(origin, tls, timeouts, deadline)
+                line = _AsyncLine(stream, reads_ahead=tls is not None)
             head = await line.send(request, timeouts, deadline)
         except BaseException:
             lines.slots.release()
@@ -340,7 +339,8 @@ class AsyncPool:
         """Close the idle connections to one origin, or to all."""
         for known, lines in list(self._lines.items()):
             for line in lines.idle.clear() if origin in (known, None) else ():
-                await line.aclose()
+                line.close_now()
+        await asyncio.sleep(0)  # one turn of the loop later the sockets are closed
 
     async def aclose(self) -> None:
         """Close the idle connections, and from now on each other one after its call."""
@@ -350,11 +350,13 @@ class AsyncPool:
         await self.close_idle()
 
     def _idle_line(self, lines: _AsyncLines) -> _AsyncLine | None:
-        while (line := lines.idle.take()) is not None:
-            if not line.has_expired():
+        while True:
+            line, old = lines.idle.take()
+            for one in old:
+                one.close_now()
+            if line is None or not line.was_closed():
                 return line
             line.close_now()
-        return None
 
 
 async def _acquire(slots: asyncio.BoundedSemaphore, timeout: float | None) -> None:  # noqa: ASYNC109  # as httpcore passes limits

@@ -21,7 +21,7 @@ class Timeouts:
     |---|---|
     | `connect` | making the connection, TLS included |
     | `read` | waiting for the next bytes |
-    | `write` | sending the next bytes |
+    | `write` | sending the request |
     | `pool` | waiting for a free connection |
     | `total` | the whole call: all attempts, the waits between them, and a stream to its end |
     | `silence` | waiting for the next event of a stream; comments and other padding do not count |

@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -35,6 +36,7 @@ from tests.transport.transport_helpers import (
     STREAM_HEAD,
     STREAMS,
     WORKS,
+    Answer,
     RawServer,
     Reader,
     Script,
@@ -313,13 +315,28 @@ def test_idle_connections_beyond_the_limit_and_the_oldest_are_given_up() -> None
     assert stack.put("a") == []
     assert stack.put("b") == []
     assert stack.put("c") == ["a"]
-    assert stack.take() == "c"
+    assert stack.take() == ("c", [])
     assert stack.clear() == ["b"]
-    assert stack.take() is None
+    assert stack.take() == (None, [])
 
     expired: idle.IdleStack[str] = idle.IdleStack(keepalive=-1.0)
     assert expired.put("d") == ["d"]
     assert len(expired) == 0
+
+
+def test_a_connection_that_was_idle_for_too_long_is_closed_with_all_older_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stack: idle.IdleStack[str] = idle.IdleStack(keepalive=5.0)
+    for moment, name in enumerate("abc"):
+        monkeypatch.setattr(idle, "monotonic", lambda moment=moment: float(moment))
+        assert stack.put(name) == []
+
+    monkeypatch.setattr(idle, "monotonic", lambda: 7.0)
+    assert stack.take() == ("c", [])
+    monkeypatch.setattr(idle, "monotonic", lambda: 7.1)
+    assert stack.take() == (None, ["b", "a"])
+    assert len(stack) == 0
 
 
 def test_a_connection_that_the_server_closed_is_not_used_again(serve: Serve, way: Way) -> None:
@@ -373,6 +390,20 @@ async def test_closing_in_a_loop_gives_up_the_connections_to_this_service_only(
     assert await ASEND.acall(other) == ["hi"]
     assert len(here.connections) == 2
     assert len(there.connections) == 1
+
+
+async def test_closing_that_is_cancelled_closes_all_the_same(serve: Serve) -> None:
+    server = serve(WORKS)
+    transport = Transport(server.url)
+    await asyncio.gather(*(ASEND.acall(transport) for _ in range(5)))
+    assert len(server.connections) > 1
+
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await transport.aclose()
+
+    for _ in server.connections:
+        assert await asyncio.to_thread(server.closed.acquire, timeout=5)
 
 
 async def test_an_injected_client_is_never_closed() -> None:
@@ -477,6 +508,18 @@ def test_a_shared_client_behind_a_proxy_keeps_no_cookies(
     clients._senders.clear()
 
 
+@pytest.mark.parametrize("proxy", ["foo://me:secret@proxy.example", "http://me:secret@proxy:x"])
+def test_proxy_settings_that_cannot_be_used_are_refused(
+    way: Way, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+
+    with pytest.raises(errors.UsageError, match="proxy settings") as caught:
+        way.call(Transport("https://service.example", retry=ONCE))
+
+    assert "secret" not in str(caught.value)
+
+
 def test_a_service_that_needs_no_proxy_is_reached_directly(
     serve: Serve, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -535,21 +578,95 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate with openssl")
-def test_connections_over_tls_are_verified_and_kept(tmp_path: Path) -> None:
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+@pytest.fixture(scope="module")
+def cert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of 127.0.0.1, with its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("makes a certificate with openssl")
+    path = tmp_path_factory.mktemp("tls") / "cert.pem"
     command = (
         "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=test "
-        f"-addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {cert}"
+        f"-addext subjectAltName=IP:127.0.0.1 -keyout {path} -out {path}.crt"
     )
     subprocess.run(  # noqa: S603  # our own command
         command.split(),
         check=True,
         capture_output=True,
     )
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(cert, key)
+    with path.open("ab") as both:
+        both.write(Path(f"{path}.crt").read_bytes())
+    return path
 
+
+def server_tls(cert: Path) -> ssl.SSLContext:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(cert)
+    return tls
+
+
+FORGED = http(b'{"text": "forged"}')
+
+
+@pytest.mark.parametrize(
+    "beyond",
+    [says(FORGED), lambda connection: bool(connection.unwrap())],
+    ids=["another reply", "the end"],
+)
+def test_a_connection_over_tls_that_holds_more_than_its_reply_is_not_used_again(
+    cert: Path, is_async: bool, beyond: Answer
+) -> None:
+    def answers(connection: socket.socket) -> bool:
+        slowly = says(b"", http(b'{"text": "hi"}'), pause=0.05)
+        return slowly(connection) and beyond(connection)
+
+    def whole(replies: pool.Pool) -> bytes:
+        with contextlib.closing(replies.open(request, quick(), Deadline())) as reply:
+            return b"".join(reply)
+
+    async def awhole(replies: pool.AsyncPool) -> bytes:
+        reply = await replies.open(request, quick(), Deadline())
+        async with contextlib.aclosing(reply):
+            return b"".join([data async for data in reply])
+
+    async def atwice() -> list[bytes]:
+        replies = pool.AsyncPool(client_tls)
+        first = asyncio.create_task(awhole(replies))
+        assert await asyncio.to_thread(server.asked.acquire, timeout=5)
+        time.sleep(0.2)  # noqa: ASYNC251  # so that the loop finds all at once
+        both = [await first, await awhole(replies)]
+        await replies.aclose()
+        return both
+
+    def twice() -> list[bytes]:
+        with contextlib.closing(pool.Pool(client_tls)) as replies:
+            first = whole(replies)
+            time.sleep(0.2)
+            return [first, whole(replies)]
+
+    def client_tls() -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=cert)
+
+    with RawServer([answers, WORKS], server_tls(cert)).running() as server:
+        request = Address(server.url).request(FIRST_TURN)
+        both = asyncio.run(atwice()) if is_async else twice()
+
+    assert both == [b'{"text": "hi"}'] * 2
+    assert len(server.connections) == 2
+
+
+def test_certificates_that_cannot_be_read_are_named(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "_ssl_context", clients._ssl_context.__wrapped__)
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file")
+    monkeypatch.setattr(clients, "_senders", {})
+
+    with pytest.raises(errors.UsageError, match="SSL_CERT_FILE"):
+        way.call(Transport("https://127.0.0.1:1", retry=ONCE))
+
+
+def test_connections_over_tls_are_verified_and_kept(cert: Path) -> None:
+    tls = server_tls(cert)
     with RawServer([WORKS, STREAMS, WORKS, STREAMS], tls).running() as server:
         done = run(OVER_TLS, server.url, SSL_CERT_FILE=str(cert))
         assert (done.returncode, done.stderr) == (0, "")

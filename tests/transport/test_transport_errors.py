@@ -351,6 +351,8 @@ def test_a_slash_at_the_end_of_the_base_url_does_not_matter(way: Way, ending: st
     ("base_url", "problem"),
     [
         ("ftp://service.example", "begin with"),
+        ("https://xn--", "not a URL"),
+        ("https://service.example:65536", "port is above 65535"),
         ("service.example", "begin with"),
         ("", "begin with"),
         ("https://", "begin with"),

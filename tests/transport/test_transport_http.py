@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -12,7 +13,8 @@ import httpx
 import pytest
 
 from langchain_sequrity import errors
-from langchain_sequrity.transport import RetryPolicy, Transport
+from langchain_sequrity.transport import RetryPolicy, Transport, http11
+from langchain_sequrity.transport.outgoing import Address
 from langchain_sequrity.wire.exchange import Reply
 from tests.transport.transport_helpers import (
     FIRST_TURN,
@@ -124,9 +126,19 @@ def test_a_reply_is_read_as_httpx_reads_it(
     assert len(server.requests) == 2
 
 
-def test_what_follows_a_reply_is_not_the_reply_to_the_next_request(serve: Serve, way: Way) -> None:
+def of_size(size: int) -> bytes:
+    """A reply that has this many bytes in all."""
+    spare = size - len(http(BODY + b" " * size))
+    return http(BODY + b" " * (size + spare))
+
+
+# An event loop takes more from a socket at a time than is read at a time, which is 64 KiB.
+@pytest.mark.parametrize("size", [1000, 64 * 1024, 128 * 1024])
+def test_what_follows_a_reply_is_not_the_reply_to_the_next_request(
+    serve: Serve, way: Way, size: int
+) -> None:
     smuggled = http(b'{"text": "forged"}')
-    server = serve(says(http(BODY) + smuggled), WORKS)
+    server = serve(says(of_size(size) + smuggled), WORKS)
     transport = Transport(server.url, retry=ONCE)
 
     async def twice() -> None:
@@ -180,6 +192,63 @@ def test_a_reply_that_comes_before_all_of_the_request_was_read_is_taken(way: Way
         with pytest.raises(errors.StatusError, match="too long"):
             way.call(Transport(address, retry=ONCE, timeouts=quick()), call)
         done.result()
+
+
+def test_a_connection_that_breaks_while_the_request_is_written_is_lost(way: Way) -> None:
+    call = replace(FIRST_TURN, body=b" " * 20_000_000)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as threads:
+
+        def reset() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(100)
+
+        done = threads.submit(reset)
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(errors.StreamInterrupted):
+            way.call(Transport(address, retry=ONCE, timeouts=quick()), call)
+        done.result()
+
+
+def test_a_call_that_is_interrupted_while_it_waits_holds_no_bytes_of_the_request(
+    serve: Serve, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    monkeypatch.setattr(http11.Http11, "receive", interrupt)
+    server = serve(WORKS)
+
+    with pytest.raises(Interrupted) as caught:
+        way.call(Transport(server.url))
+
+    _, *frames = [frame for frame, _ in traceback.walk_tb(caught.tb)]
+    shown = [repr(value) for frame in frames for value in frame.f_locals.values()]
+    assert "send" in [frame.f_code.co_name for frame in frames]
+    assert not [text for text in shown if "POST" in text]
+
+
+def test_a_request_of_which_not_all_went_out_is_the_last_of_its_connection() -> None:
+    http = http11.Http11()
+    http.request(Address("http://service.example").request(FIRST_TURN))
+    http.sending_failed()
+
+    http.receive(reply(LENGTH))
+
+    assert http.head() == (200, {"content-length": "14"})
+    assert (http.body(), http.body()) == (BODY, b"")
+    assert http.next_cycle() is False
+
+
+def test_chunks_that_a_call_asks_for_have_an_end() -> None:
+    headers = ((b"Content-Length", b"14"), (b"Transfer-Encoding", b"chunked"))
+    request = Address("http://service.example").request(replace(FIRST_TURN, headers=headers))
+
+    assert http11.Http11().request(request).endswith(b'c\r\n{"hello": 1}\r\n0\r\n\r\n')
 
 
 def test_no_log_of_another_library_has_the_request(

@@ -1,7 +1,12 @@
 """Limits hold exactly, whatever a server does."""
 
+import socket
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -67,6 +72,28 @@ def test_a_server_that_trickles_its_head_cannot_pass_the_total(
 ) -> None:
     server = serve(repeats(b"HTTP/1.1 200 OK\r\nX-Long: ", b"x", 0.02))
     fails_within(2, lambda: way.call(Transport(server.url, timeouts=quick(total=0.2))))
+
+
+def test_a_server_that_reads_slowly_cannot_pass_the_total(way: Way) -> None:
+    call = replace(FIRST_TURN, body=b" " * 30_000_000)
+    stop = threading.Event()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as threads:
+
+        def read_slowly() -> None:
+            connection, _ = listener.accept()
+            with suppress(ConnectionError), connection:
+                while connection.recv(50_000) and not stop.wait(0.01):
+                    pass
+
+        done = threads.submit(read_slowly)
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        transport = Transport(address, timeouts=quick(total=0.6))
+        try:
+            fails_within(2, lambda: way.call(transport, call))
+        finally:
+            stop.set()
+            done.result()
 
 
 def test_pings_do_not_break_the_silence(serve: Callable[..., RawServer], streaming: Way) -> None:
