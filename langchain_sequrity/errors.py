@@ -52,6 +52,35 @@ from langchain_core.exceptions import (
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
+__all__ = [
+    "AuthenticationFailed",
+    "BadReply",
+    "ConnectionFailed",
+    "ContextTooLong",
+    "ErrorReply",
+    "ForcedToolMissing",
+    "GraphNotSupported",
+    "InvalidRequest",
+    "MissingExtra",
+    "NotFound",
+    "Overloaded",
+    "PermissionDenied",
+    "PolicyDenied",
+    "PolicySyntaxError",
+    "ProgramFailed",
+    "RateLimited",
+    "SequrityError",
+    "ServerFailed",
+    "ServiceError",
+    "SessionExpired",
+    "StatusError",
+    "StreamInterrupted",
+    "TimedOut",
+    "TurnFailed",
+    "UsageError",
+    "status_error",
+]
+
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 

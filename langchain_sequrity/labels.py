@@ -10,7 +10,8 @@ The labels of a node's update travel beside its items, on the dict itself, and n
 go from the node's code straight to the executor.
 
 A node may call tools and whole graphs of whose results only the data is left. Whoever answers for
-the node gathers the labels that are given in the meantime (`GatheredLabels`).
+the node gathers the labels that are given in the meantime (`GatheredLabels`). An error may quote
+data as well, so it carries what was gathered until it was raised.
 """
 
 import hashlib
@@ -19,8 +20,10 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import reduce
 from types import TracebackType
 from typing import Any, Literal, Self, cast, get_args
 
@@ -29,7 +32,9 @@ from langchain_sequrity.errors import UsageError
 ALL = "*"
 RESERVED_PREFIX = "__"
 Combine = Literal["merge", "replace", "ignore"]
-_MARK = "sequrity_labels"
+LABELS_KEY = "sequrity_labels"
+"""Key of an artifact under which the labels are."""
+
 _SEAL_ENV = "SEQURITY_LABEL_KEY"
 _PROCESS_KEY = secrets.token_bytes(32)
 
@@ -88,9 +93,8 @@ class GatheredLabels:
     """Gathers the labels that are given while a piece of code runs, in whatever it calls.
 
     Threads and tasks that copy the context, as those of LangChain and LangGraph do, belong to it.
-
-    Attributes:
-        labels: All of them joined; `None` before the first.
+    Whoever gathers around it gets them too, however it ends: an error, a stream that is left half
+    way and a command for the graph around bring data out as well as a result does.
 
     Example:
         ```python
@@ -103,24 +107,50 @@ class GatheredLabels:
         ```
     """
 
-    __slots__ = ("_token", "labels")
+    __slots__ = ("_around", "_given", "_token")
 
     def __init__(self) -> None:
-        self.labels: Labels | None = None
+        self._given: set[Labels] = set()
 
     def __enter__(self) -> Self:
         """Begin to gather."""
+        self._around = _gathered.get()
         self._token = _gathered.set(self)
         return self
 
     def __exit__(
         self,
         _kind: type[BaseException] | None,
-        _error: BaseException | None,
+        error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
         """End it; whoever gathered around this goes on."""
-        _gathered.reset(self._token)
+        with suppress(ValueError):  # a coroutine that nobody awaits any more is closed elsewhere
+            _gathered.reset(self._token)
+        labels = self.labels
+        if isinstance(error, Exception):
+            # Of another run, where the same object is raised again.
+            vars(error).pop(LABELS_KEY, None)
+        if labels is None:
+            return
+        if isinstance(error, Exception):
+            vars(error)[LABELS_KEY] = labels
+        self.tell(labels)
+
+    @property
+    def labels(self) -> Labels | None:
+        """All of them joined; `None` before the first."""
+        given = self._given.copy()
+        return reduce(Labels.join, given) if given else None
+
+    def give(self, labels: Labels) -> None:
+        """Take note of labels; several threads may do so at once."""
+        self._given.add(labels)
+
+    def tell(self, labels: Labels) -> None:
+        """Give labels to whoever gathers around this, if anybody does."""
+        if self._around is not None:
+            self._around.give(labels)
 
 
 _gathered: ContextVar[GatheredLabels | None] = ContextVar("gathered_labels", default=None)
@@ -136,8 +166,13 @@ def labels_given(labels: Labels, combine: Combine = "merge") -> None:
     """
     gathered = _gathered.get()
     if gathered is not None and combine != "ignore":
-        known = gathered.labels
-        gathered.labels = labels if known is None else known.join(labels)
+        gathered.give(labels)
+
+
+def labels_of_error(error: Any) -> Labels | None:
+    """The labels that were given before an error left the code that gathers; `None` without."""
+    found = getattr(error, LABELS_KEY, None)
+    return found if isinstance(found, Labels) else None
 
 
 def _names(kind: str, names: Iterable[str], *, allow_all: bool = False) -> frozenset[str]:
@@ -230,7 +265,7 @@ def labeled_tool_result(
     labels_given(made, combine)
     labels = made.to_wire()
     return content, {
-        _MARK: labels,
+        LABELS_KEY: labels,
         "combine": combine,
         "seal": _seal(labels, combine),
         "artifact": artifact,
@@ -335,9 +370,9 @@ def read_artifact(artifact: Any) -> tuple[dict[str, list[str]], str] | None:
         UsageError: If labels are there but their seal does not hold. To ignore them would fail
             open, to believe them would let data set its own labels.
     """
-    if not isinstance(artifact, Mapping) or _MARK not in artifact:
+    if not isinstance(artifact, Mapping) or LABELS_KEY not in artifact:
         return None
-    labels, combine = artifact[_MARK], artifact.get("combine")
+    labels, combine = artifact[LABELS_KEY], artifact.get("combine")
     seal = str(artifact.get("seal")).encode("utf-8", "surrogatepass")
     if not hmac.compare_digest(_seal(labels, combine).encode(), seal):
         msg = (

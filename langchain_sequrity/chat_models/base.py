@@ -377,7 +377,7 @@ class SequrityChatModel(Parameters):
             include_raw: Return `{"raw": message, "parsed": …, "parsing_error": …}` and never
                 raise for a reply that does not parse.
             strict: Whether the reply must fit the schema exactly; not with `json_mode`.
-            **kwargs: Further fields of the body, such as `tools`.
+            **kwargs: Further fields of the body, and `tools` as for `bind_tools`.
 
         Returns:
             A runnable with the input of the model.

@@ -83,7 +83,8 @@ def _by_tool(
         if _is_class(schema)
         else JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
     )
-    return model.bind_tools([schema], **bound), _required(name) | parser
+    tools = bound.pop("tools", ())
+    return model.bind_tools([schema, *tools], **bound), _required(name) | parser
 
 
 def _by_response_format(
@@ -94,7 +95,7 @@ def _by_response_format(
         "ls_structured_output_format": _format(_as_tool(schema), "json_schema", strict=strict),
         **kwargs,
     }
-    return model.bind(**bound), _json_parser(schema)
+    return _bound(model, bound), _json_parser(schema)
 
 
 def _as_tool(schema: Any) -> Any:
@@ -112,7 +113,13 @@ def _by_json_mode(
         "ls_structured_output_format": {"kwargs": {"method": "json_mode"}, "schema": schema},
         **kwargs,
     }
-    return model.bind(**bound), _json_parser(schema)
+    return _bound(model, bound), _json_parser(schema)
+
+
+def _bound(model: BaseChatModel, fields: dict[str, Any]) -> Runnable[Any, Any]:
+    """The model with fields of the body, tools of any kind among them."""
+    tools = fields.pop("tools", ())
+    return model.bind_tools(tools, **fields) if tools else model.bind(**fields)
 
 
 def _json_parser(schema: Any) -> Runnable[Any, Any]:

@@ -12,6 +12,7 @@ looking      explain(), Trace, Progress
 executor     LangGraphExecutor, which puts the parts together
 surface      what callers see: their graph, and nothing of the shell
 outside      what may not be done to a run from outside
+mismatch     rules of the policy that protect nothing in this graph
 options      what a user says about nodes and routers; on_denied: about denials
 program, own what all of them speak of: the program and its tools; names of the shell's own
 _langgraph   every use of a name that LangGraph does not promise to keep

@@ -301,6 +301,16 @@ def own_command(error: ParentCommand, config: RunnableConfig, node: str) -> Comm
     return command if command.graph in ours else None
 
 
+def check_config(graph: Compiled, config: RunnableConfig) -> None:
+    """Check the config of a run as LangGraph does, before anything is added to it.
+
+    Raises:
+        ValueError: LangGraph's own, for a limit below 1, or where a checkpointer has no thread.
+    """
+    pauses = {"interrupt_before": None, "interrupt_after": None}
+    graph._defaults(config, stream_mode=(), print_mode=(), output_keys=None, **pauses)  # noqa: SLF001
+
+
 def has_saver(graph: Compiled, config: RunnableConfig | None) -> bool:
     """Whether a run with this config has a checkpointer."""
     return bool(graph._resolve_checkpointer(full_config(graph.config, config)))  # noqa: SLF001

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -15,17 +14,17 @@ from langchain_sequrity.graph.calling.updates import OutputReader
 from langchain_sequrity.graph.compiling.compiler import compile_graph
 from langchain_sequrity.graph.keeping.threads import Threads
 from langchain_sequrity.graph.looking.explain import Explanation, explain
+from langchain_sequrity.graph.mismatch import warn_of_mismatch
 from langchain_sequrity.graph.on_denied import read_on_denied
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.reading.spec import read_graph
 from langchain_sequrity.graph.running.calls import Calls
-from langchain_sequrity.graph.running.exchange import Exchange, History
+from langchain_sequrity.graph.running.exchange import Exchange, History, read_history
 from langchain_sequrity.graph.running.pinning import pinned
 from langchain_sequrity.graph.running.requests import Requests
 from langchain_sequrity.graph.running.shell import build_shell, finish_shell
 from langchain_sequrity.graph.running.views import Views
 from langchain_sequrity.graph.surface import Surface
-from langchain_sequrity.wire.address import is_loopback
 
 
 class LangGraphExecutor(Surface):
@@ -57,6 +56,10 @@ class LangGraphExecutor(Surface):
         GraphNotSupported: If the graph has something that cannot be run; it names node or edge,
             reason and way out.
         UsageError: If an option has no meaning.
+
+    Warns:
+        PolicyMismatch: If the policy has rules for tools or arguments that the graph does not have.
+        UnknownAccess: If it is not known what a node reads or writes.
 
     Example:
         ```python
@@ -104,10 +107,9 @@ class LangGraphExecutor(Surface):
         prepared = self._model.prepared
         self._program = compile_graph(spec, self._options)
         settings = pinned(prepared.settings)
-        if history == "auto":
-            host = urlsplit(settings.connection.base_url).hostname or ""
-            history = "new" if is_loopback(host) else "whole"
-        exchange = Exchange(settings, prepared.params, self._program, history)
+        warn_of_mismatch(settings.connection.policy, self._program)
+        told = read_history(history, settings.connection.base_url)
+        exchange = Exchange(settings, prepared.params, self._program, told)
         tools = ClientTools(spec, self._program)
         choice = read_on_denied(on_denied, spec)
         requests = Requests(

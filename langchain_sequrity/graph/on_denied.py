@@ -5,6 +5,7 @@ from typing import Literal
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph.reading.spec import GraphSpec
+from langchain_sequrity.sqrt.hints import nearest
 
 _STATE = "state:"
 
@@ -37,8 +38,9 @@ def read_on_denied(given: object, spec: GraphSpec) -> OnDenied:
     if given == "interrupt":
         return OnDenied("interrupt")
     if not isinstance(given, str) or not given.startswith(_STATE):
-        msg = f'`on_denied` is "raise", "interrupt" or "state:<field>"; got {given!r}.'
-        raise UsageError(msg)
+        advice = nearest(given, ["raise", "interrupt"]) if isinstance(given, str) else ""
+        msg = f'`on_denied` is "raise", "interrupt" or "state:<field>"; got {given!r}. {advice}'
+        raise UsageError(msg.rstrip())
     key, returned = given.removeprefix(_STATE), spec.schemas[spec.output_schema]
     if key not in spec.channels or key not in returned:
         fields = ", ".join(f"`{field}`" for field in spec.channels if field in returned)

@@ -54,6 +54,7 @@ class Surface(CompiledStateGraph[Any, Any, Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> Iterator[Any]:
         full = _langgraph.full_config(self.config, config)
+        _langgraph.check_config(self, full)
         if is_update(input) and _langgraph.has_saver(self, config):
             state, run = super().get_state(full), _langgraph.stored_value(self, full, RUN)
             check_update(run, is_open=bool(state.tasks))
@@ -71,6 +72,7 @@ class Surface(CompiledStateGraph[Any, Any, Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> AsyncIterator[Any]:
         full = _langgraph.full_config(self.config, config)
+        _langgraph.check_config(self, full)
         if is_update(input) and _langgraph.has_saver(self, config):
             state = await super().aget_state(full)
             run = await _langgraph.astored_value(self, full, RUN)
@@ -96,11 +98,10 @@ class Surface(CompiledStateGraph[Any, Any, Any, Any]):
     def _settings(self, config: RunnableConfig | None, options: dict[str, Any]) -> RunnableConfig:
         """The config of the shell: the limit is the program's, pauses are the shell's to make."""
         full = _langgraph.full_config(self.config, config)
-        limit = full["recursion_limit"]
-        if limit < 1:
-            msg = "recursion_limit must be at least 1"  # as LangGraph
-            raise ValueError(msg)
-        configurable = {LIMIT_KEY: limit, **_langgraph.shown_to_parent(full, self._views.show)}
+        configurable = {
+            LIMIT_KEY: full["recursion_limit"],
+            **_langgraph.shown_to_parent(full, self._views.show),
+        }
         pauses = options.get("interrupt_after") or self.interrupt_after_nodes
         configurable[RUN_KEY] = new_run(self.get_name())
         configurable[PAUSE_KEY] = pauses if pauses == "*" else list(pauses)

@@ -220,9 +220,13 @@ class PolicyHeader(Header):
             return cls.from_file(value)
         if isinstance(value, str):
             return cls.from_sqrt(_surely_sqrt(value))
+        from langchain_sequrity.sqrt import Policy  # noqa: PLC0415 - few build one
+
+        if isinstance(value, Policy):
+            return cls.from_sqrt(value.text)
         msg = (
-            "`X-Policy` takes a `PolicyHeader`, SQRT text, a `pathlib.Path` to a file, a dict, or "
-            f"an object with `dump_for_headers`; got {described(value)}."
+            "`X-Policy` takes a `PolicyHeader`, SQRT text, a `Policy` of `sqrt`, a `pathlib.Path` "
+            f"to a file, a dict, or an object with `dump_for_headers`; got {described(value)}."
         )
         raise UsageError(msg)
 

@@ -11,6 +11,7 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Labels, read_artifact
 from langchain_sequrity.middleware.thread import FIELD
 from langchain_sequrity.wire.json_text import loads
+from langchain_sequrity.wire.tool_results import refuse_lost_labels
 
 Answer = ToolMessage | Command[Any]
 """What a tool call comes to; a tool may also return a list of such."""
@@ -43,9 +44,12 @@ def brought_by(messages: Iterable[ToolMessage]) -> Brought:
     """Read the labels that `labeled_tool_result` gave to messages.
 
     Raises:
-        UsageError: For labels that it did not make.
+        UsageError: For labels that it did not make, or that stand in a message's text.
     """
+    messages = list(messages)
     found = [one for message in messages if (one := read_artifact(message.artifact)) is not None]
+    for message in messages:
+        refuse_lost_labels(str(message.text))
     labels: Labels | None = None
     for wire, combine in found:
         if combine != "ignore":

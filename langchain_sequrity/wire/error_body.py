@@ -69,7 +69,10 @@ _WHAT_TO_DO: Mapping[type[StatusError], str] = MappingProxyType(
     {
         AuthenticationFailed: "Check `api_key` (or the variable `SEQURITY_API_KEY`).",
         PermissionDenied: "The key is known but may not do this.",
-        NotFound: "Check `base_url`, `provider` and `model`, and the session if one was resumed.",
+        NotFound: (
+            "Check `base_url` (the service's address without a path), `provider` and `model`, and "
+            "the session if one was resumed."
+        ),
         RateLimited: "Send fewer requests, or wait and try again.",
         Overloaded: "Try again later.",
         ServerFailed: "Try again later; if it persists, report it with the request id.",

@@ -10,12 +10,14 @@ nothing (`docs/security.md`, rule 1).
 import re
 from typing import Any
 
-from langchain_sequrity.labels import Combine, Labels, read_artifact
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.labels import LABELS_KEY, Combine, Labels, read_artifact
 from langchain_sequrity.wire.json_text import dumps, loads
 
 _MARK = "is_sequrity_var"
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _NO_LABELS = Labels().to_wire()
+_PAIR = 2  # content and artifact
 
 
 def write_tool_result(content: str | list[Any], artifact: Any) -> str | list[Any]:
@@ -29,12 +31,42 @@ def write_tool_result(content: str | list[Any], artifact: Any) -> str | list[Any
         The content, wrapped where it brings labels or looks as if it did.
 
     Raises:
-        UsageError: If the artifact's labels are not the work of `labeled_tool_result`.
+        UsageError: If the artifact's labels are not the work of `labeled_tool_result`, or if labels
+            stand in the content.
     """
     if artifact is not None and (found := read_artifact(artifact)):
         return _wrap(content, *found)
     text = content if isinstance(content, str) else _joined(content)
+    refuse_lost_labels(text)
     return _wrap(content, _NO_LABELS, "ignore") if _looks_wrapped(text) else content
+
+
+def refuse_lost_labels(text: str) -> None:
+    """Refuse a result whose text is what `labeled_tool_result` returns, its labels among it.
+
+    LangChain makes one text of the pair where the tool is not declared to return one. Nothing
+    tells that text from one that was forged of an old seal, so it cannot set the labels either.
+
+    Args:
+        text: The text of a tool message.
+
+    Raises:
+        UsageError: If it is such a pair.
+    """
+    if LABELS_KEY not in text:
+        return
+    try:
+        pair = loads(text)
+        is_pair = isinstance(pair, list) and len(pair) == _PAIR and read_artifact(pair[1])
+    except (ValueError, UsageError):
+        return
+    if is_pair:
+        msg = (
+            "A tool's result holds its labels as text, where they count for nothing: the tool "
+            "returns `labeled_tool_result(…)` but is not declared to. Declare it with "
+            '`@tool(response_format="content_and_artifact")`.'
+        )
+        raise UsageError(msg)
 
 
 def write_labeled(value: str, labels: Labels, combine: Combine) -> str:

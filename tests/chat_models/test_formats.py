@@ -320,6 +320,19 @@ def test_an_agents_response_format_goes_beside_tools(
     assert places[row.format] in service.bodies[-1]
 
 
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_a_shape_and_tools_of_any_kind_go_together(
+    service: Service, client: httpx.Client, row: Row, method: Any
+) -> None:
+    del row
+    service.answer(
+        Answer(calls=(("Valve", {"bed": 4}),)) if method != "json_schema" else '{"bed": 4}'
+    )
+    shaped = service.model(client).with_structured_output(Valve, method=method, tools=[open_valve])
+    assert shaped.invoke("x") == Valve(bed=4)
+    assert "open_valve" in str(service.bodies[-1]["tools"])
+
+
 def test_a_model_that_thinks_is_asked_for_the_tool_and_not_forced() -> None:
     service = Service(MESSAGES)
     with httpx.Client(transport=httpx.MockTransport(service)) as client:

@@ -80,6 +80,22 @@ def test_a_page_cannot_set_its_own_labels(
     assert sent["value"]["combine_meta"] == "replace"
 
 
+@tool
+def read_undeclared(number: int) -> Any:
+    """Read one mail."""
+    return labeled_tool_result(f"Mail {number}", producers=["inbox"], tags=["untrusted"])
+
+
+@pytest.mark.parametrize("make_agent", [by_graph, by_agent])
+def test_a_tool_that_is_not_declared_to_return_labels_is_an_error_that_says_so(
+    service: Service, make_model: Make, make_agent: Any
+) -> None:
+    ask_for(service, "read_undeclared")
+    with pytest.raises(UsageError, match=r'response_format="content_and_artifact"'):
+        make_agent(make_model(), [read_undeclared]).invoke({"messages": [HumanMessage("Go")]})
+    assert len(service.bodies) == 1
+
+
 @pytest.mark.parametrize("modules", [True, None])
 def test_labels_survive_a_checkpoint_strict_or_not(
     service: Service, make_model: Make, modules: Any

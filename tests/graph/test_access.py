@@ -2,6 +2,7 @@
 
 # ruff: noqa: ARG001, ARG005 - a node takes the state whether it looks at it or not
 
+import asyncio
 import functools
 import operator
 import warnings
@@ -20,6 +21,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send
 from pydantic import BaseModel
 
+from langchain_sequrity import ChatSequrity, LangGraphExecutor
 from langchain_sequrity.errors import GraphNotSupported, UsageError
 from langchain_sequrity.graph.compiling.compiler import compile_graph
 from langchain_sequrity.graph.options import NodeOptions
@@ -274,6 +276,27 @@ def test_a_function_without_a_source_reads_and_writes_everything() -> None:
     assert (fields(tool), tool.writes) == (EVERYTHING, EVERYTHING)
 
 
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_node_that_misses_a_field_is_told_how_to_read_it(
+    model: ChatSequrity, *, is_async: bool
+) -> None:
+    class Letter(TypedDict, total=False):
+        a: str
+        b: str
+
+    graph = StateGraph(Letter)
+    graph.add_node("n", lambda state: {"b": state["a"]}).add_edge(START, "n")
+    executor = LangGraphExecutor(graph, model, nodes={"n": NodeOptions(reads=[])})
+
+    with pytest.raises(KeyError) as caught:
+        asyncio.run(executor.ainvoke({"a": "x"})) if is_async else executor.invoke({"a": "x"})
+    assert "`nodes={'n': NodeOptions(reads=['a'])}`" in caught.value.__notes__[0]
+
+    with pytest.raises(KeyError) as caught:  # it reads the field, which is empty
+        LangGraphExecutor(graph, model).invoke({})
+    assert not any("NodeOptions" in one for one in caught.value.__notes__)
+
+
 def test_a_schema_of_its_own_bounds_what_a_node_reads() -> None:
     def node(state: Small) -> Any:
         return {"x": helper(state)}
@@ -473,11 +496,34 @@ def test_options_for_what_is_no_node_are_refused() -> None:
         compile_graph(read_graph(graph), {"b": NodeOptions()})
 
 
+@pytest.mark.parametrize(
+    ("given", "got", "meant"),
+    [
+        ({"reads": ["x"]}, "{'reads': ['x']}", "NodeOptions(reads=['x'])"),
+        ({"fuse_router": True, "else": 1}, "{'fuse_router': True, 'else': 1}", "NodeOptions(fuse_router=True)"),
+        (["x"], "['x']", "NodeOptions(reads=[…])"),
+        (None, "None", "NodeOptions(reads=[…])"),
+    ],
+)  # fmt: skip
+def test_options_of_another_kind_are_refused_with_what_to_write(
+    given: Any, got: str, meant: str
+) -> None:
+    graph = StateGraph(State).add_node("a", nothing).add_edge(START, "a")
+    with pytest.raises(UsageError) as caught:
+        compile_graph(read_graph(graph), {"a": given})
+    text = f"The options of node 'a' are a `NodeOptions`; got {got}. Write {{'a': {meant}}}."
+    assert str(caught.value) == text
+
+
 # Objects as states.
 
 
 class Model(BaseModel):
     x: int = 0
+    y: int = 0
+
+
+class Smaller(BaseModel):
     y: int = 0
 
 
@@ -519,6 +565,23 @@ def test_what_an_object_needs_to_be_made_is_read_too(
 ) -> None:
     graph = StateGraph(schema).add_node("a", node).add_edge(START, "a")
     assert quiet(lambda: fields(compile_graph(read_graph(graph)).tools["a"])) == expected
+
+
+def test_a_model_is_read_whole_and_the_warning_says_why() -> None:
+    graph = StateGraph(Model).add_node("a", attribute).add_edge(START, "a")
+    graph.add_conditional_edges("a", lambda state: END if state.y else "a", ["a", END])
+    with pytest.warns(UnknownAccess) as warned:
+        compile_graph(read_graph(graph))
+    texts = [str(one.message) for one in warned]
+    assert len(texts) == 2
+    assert all("the state is a pydantic model, whose fields are validated" in one for one in texts)
+    assert any("Give it a smaller `input_schema`." in one for one in texts)
+
+
+def test_a_smaller_model_is_a_way_to_read_less() -> None:
+    graph = StateGraph(Model).add_node("a", attribute, input_schema=Smaller).add_edge(START, "a")
+    tool = compile_graph(read_graph(graph)).tools["a"]
+    assert (fields(tool), tool.reads_from) == (("y",), "schema")
 
 
 def test_a_declaration_without_what_a_model_needs_is_refused() -> None:

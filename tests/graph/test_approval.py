@@ -14,6 +14,7 @@ from langgraph.types import Command, Send
 
 from langchain_sequrity import ChatSequrity, FeaturesHeader, PolicyHeader, with_labels
 from langchain_sequrity.errors import BadReply, PolicyDenied, UsageError
+from langchain_sequrity.graph.denying.approval import _strength
 from langchain_sequrity.local import LocalServer
 from tests.graph.ledger import SAVERS, Ledger, Ran, ledger, saver_of, thread
 from tests.graph.running import secured
@@ -63,8 +64,11 @@ def test_a_soft_denial_asks_in_langchains_format(local: LocalServer) -> None:
     request = request_of(asking(local, ledger(ran), SOFT).invoke({"due": [7]}, thread()))
     [action], [review] = request["action_requests"], request["review_configs"]
     assert (action["name"], action["args"]) == ("pay", {"due": [7]})
-    assert "Ask before you pay." in action["description"]
-    assert "'pay'" in action["description"]
+    assert action["description"] == (
+        "The policy denies this call (node 'pay') softly, so it may be approved, once. "
+        "Rule: should deny always. Reason: Ask before you pay. Labels: "
+        '{"due":{"producers":["read"],"consumers":["*"],"tags":["__non_executable"]}}.'
+    )
     assert review == {"action_name": "pay", "allowed_decisions": ["approve", "reject"]}
     assert ran == ["read"]
 
@@ -151,6 +155,28 @@ def test_a_rejected_call_is_a_denial_that_says_so(local: LocalServer, saver: Any
 
 
 @pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("not before noon", "not before noon. A human was asked and rejected it. Too much."),
+        ("Not before noon.", "Not before noon. A human was asked and rejected it. Too much."),
+        ("Now?", "Now? A human was asked and rejected it. Too much."),
+    ],
+)
+def test_sentences_of_a_rejection_end_before_the_next_begins(
+    local: LocalServer, reason: str, said: str
+) -> None:
+    policy = f'tool "pay" {{ /// {reason}\n should deny always; }}'
+    executor = asking(local, ledger(Ran()), policy)
+    request = request_of(executor.invoke({"due": [7]}, thread()))
+    description = request["action_requests"][0]["description"]
+    assert f"Reason: {said.partition(' A human')[0]} Labels: " in description
+    with pytest.raises(PolicyDenied) as caught:
+        executor.invoke(REJECT, thread())
+    assert str(caught.value).endswith(f"so it did not run: {said}")
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         "yes", True, {"decisions": []}, {"decisions": "approve"},
@@ -164,7 +190,9 @@ def test_an_answer_that_is_no_decision_is_asked_for_again(local: LocalServer, an
     executor = asking(local, ledger(ran), SOFT)
     executor.invoke({"due": [7]}, thread())
     request = request_of(executor.invoke(Command(resume=answer), thread()))
-    assert "not understood" in request["action_requests"][0]["description"]
+    description = request["action_requests"][0]["description"]
+    assert description.startswith("The last answer was not understood; resume with `Command(")
+    assert '"reject". The policy denies this call' in description
     assert ran == ["read"]
     assert executor.invoke(APPROVE, thread())["note"] == "paid 7"
 
@@ -172,9 +200,9 @@ def test_an_answer_that_is_no_decision_is_asked_for_again(local: LocalServer, an
 @pytest.mark.parametrize(
     ("policy", "options", "why"),
     [
-        ('tool "pay" { must deny always; }', {}, "hard"),
+        ('tool "pay" { must deny always; }', {}, "it is hard."),
         (PolicyHeader.from_sqrt("", default_allow=False, default_allow_enforcement_level="hard"),
-         {}, "hard"),
+         {}, "it is hard."),
         ('tool "pay" { should deny always; session after { @tags |= {"paid"}; } }', {}, "session"),
         ('tool r"p.*" { session before { @tags |= {"tried"}; } } tool "pay" { should deny always; }',
          {}, "session"),
@@ -196,6 +224,33 @@ def test_what_cannot_be_approved_is_an_error_that_says_why(
     [note] = [one for one in caught.value.__notes__ if "not offered for approval" in one]
     assert why in note
     assert "pay" not in ran
+
+
+@pytest.mark.parametrize(
+    ("entry", "strength"),
+    [
+        ({"verdict": "soft_denied", "denied": [{"enforcement_level": "soft"}]}, "soft"),
+        ({"final_verdict": "soft_denied", "denied": [{"enforcement_level": "soft"}]}, "soft"),
+        ({"verdict": "hard_denied"}, "hard"),
+        ({"verdict": "soft_denied", "final_verdict": "hard_denied",
+          "denied": [{"enforcement_level": "soft"}]}, "hard"),
+        ({"verdict": "denied", "denied": [{"enforcement_level": "hard"}]}, "hard"),
+        ({"verdict": "soft_denied",
+          "denied": [{"enforcement_level": "soft"}, {"enforcement_level": "hard"}]}, "hard"),
+        ({"verdict": "soft_denied", "denied": [{"enforcement_level": "soft"}, {}]}, None),
+        ({"verdict": "soft_denied", "denied": []}, None),
+        ({"verdict": "soft_denied"}, None),
+        ({"verdict": "soft_denied", "denied": "soft"}, None),
+        ({"denied": [{"enforcement_level": "soft"}]}, None),
+        ({"verdict": ["hard_denied"], "denied": [None]}, None),
+        ({"tool": "read", "verdict": "hard_denied"}, None),
+    ],
+)  # fmt: skip
+def test_a_denial_is_as_strong_as_its_check_says_everywhere(
+    entry: dict[str, Any], strength: str | None
+) -> None:
+    assert _strength({"tool": "pay", **entry}, "pay") == strength
+    assert _strength([entry], "pay") is None
 
 
 def test_a_hard_denial_after_an_approval_is_an_error(local: LocalServer) -> None:

@@ -241,6 +241,27 @@ def test_an_option_that_means_nothing_is_refused_when_the_executor_is_made(
         executor_of(local, graph, "", on_denied=option)
 
 
+@pytest.mark.parametrize(
+    ("option", "given", "advice"),
+    [
+        ("history", "news", "got 'news'. Did you mean `new`?"),
+        ("history", "Whole", "got 'Whole'. Did you mean `whole`?"),
+        ("history", "", "got ''."),
+        ("history", None, "got None."),
+        ("history", ["new"], "got ['new']."),
+        ("on_denied", "rase", "got 'rase'. Did you mean `raise`?"),
+        ("on_denied", "interupt", "got 'interupt'. Did you mean `interrupt`?"),
+    ],
+)
+def test_an_option_that_is_nearly_right_is_refused_with_what_was_meant(
+    local: LocalServer, option: str, given: Any, advice: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        executor_of(local, ledger(Ran()), "", **{option: given})
+    assert str(caught.value).startswith(f"`{option}` is ")
+    assert str(caught.value).endswith(advice)
+
+
 # -- whatever the service says
 
 _WORDS = st.sampled_from(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
+from pydantic import BaseModel
 
 from langchain_sequrity import ChatSequrity, FieldRouter
 from langchain_sequrity.display import plain
@@ -26,6 +27,11 @@ class State(TypedDict, total=False):
 
 class Mail(TypedDict):
     mail: str
+
+
+class Model(BaseModel):
+    mail: str = ""
+    log: list[str] = []
 
 
 def read(state: State) -> dict[str, Any]:
@@ -53,6 +59,10 @@ def anything(state: State) -> Any:
 
 def of_mail(state: Mail) -> Any:
     return dict(**state)
+
+
+def of_model(state: Model) -> Any:
+    return {"log": [state.mail]}
 
 
 def mail_graph() -> StateGraph[Any, Any, Any, Any]:
@@ -121,6 +131,15 @@ def test_it_says_how_reads_and_writes_are_known(
     [one] = explained(model, graph, {"it": options}).tools
     assert (one.reads_from, one.writes_from) == known
     assert any("labels tell nothing apart" in note for note in one.notes) == ("everything" in known)
+
+
+def test_of_a_pydantic_model_it_says_why_all_is_read(model: ChatSequrity) -> None:
+    graph = StateGraph(Model).add_node("it", of_model).add_edge(START, "it")
+    [one] = explained(model, graph).tools
+    assert (one.reads, one.reads_from) == (("mail", "log"), "everything")
+    [note] = one.notes
+    assert "pydantic model" in note
+    assert "smaller `input_schema`" in note
 
 
 def test_a_smaller_schema_is_a_way_to_know(model: ChatSequrity) -> None:

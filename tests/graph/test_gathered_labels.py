@@ -1,25 +1,33 @@
 """What was labelled while a node ran is labelled in its result, whatever way it came there."""
 
 import asyncio
+import itertools
+import sys
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, TypedDict
 
 import pytest
-from langchain_core.messages import AIMessage, AnyMessage
-from langchain_core.runnables import RunnableLambda
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langchain_core.runnables.config import ContextThreadPoolExecutor
 from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.errors import NodeError
 from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode
-from langgraph.types import Command, RetryPolicy
+from langgraph.types import Command, RetryPolicy, Send
 
 from langchain_sequrity import (
     ChatSequrity,
     LangGraphExecutor,
+    NodeOptions,
     Trace,
     labeled_tool_result,
     with_labels,
 )
-from langchain_sequrity.labels import GatheredLabels
+from langchain_sequrity.errors import PolicyDenied
+from langchain_sequrity.labels import GatheredLabels, Labels, labels_given, labels_of_error
 from langchain_sequrity.local import LocalServer
 
 pytestmark = pytest.mark.filterwarnings(
@@ -208,13 +216,331 @@ def test_nothing_is_left_of_an_attempt_that_failed_or_of_another_call(model: Cha
     assert len(attempts) == 2
 
 
-def test_labels_are_gathered_by_the_innermost_only_and_by_nobody_afterwards() -> None:
+# What was labelled before the run, or by the service
+
+
+EARLIER = with_labels({"text": "hi"}, producers=["constant"], tags=["old"])
+
+
+def test_labels_of_an_update_made_earlier_join_those_given_meanwhile(model: ChatSequrity) -> None:
+    def read(_: Mail) -> Any:
+        read_mail.invoke({"number": 1})
+        return EARLIER
+
+    producers, _, tags = sent_labels(read, model)
+    assert (producers, tags) == ({"read", "constant", "inbox"}, {"old", "untrusted"})
+
+
+def test_labels_in_messages_made_earlier_are_on_the_result(model: ChatSequrity) -> None:
+    def message(tag: str, combine: Any) -> ToolMessage:
+        content, artifact = labeled_tool_result("hi", tags=[tag], combine=combine)
+        return ToolMessage(content, tool_call_id="1", artifact=artifact)
+
+    found = [message("a", "merge"), message("b", "replace"), message("c", "ignore")]
+    graph = StateGraph(Messages)
+    graph.add_node("read", lambda _: {"messages": found, "text": "hi"})
+    graph.add_node("send", lambda state: {"text": state["text"]})
+    graph.add_edge(START, "read").add_edge("read", "send")
+    trace = Trace()
+    LangGraphExecutor(graph, model).invoke({}, {"callbacks": [trace]})
+    [labels] = [call.labels for call in trace.runs[0].calls if call.node == "send"]
+    assert labels is not None
+    assert {"a", "b"} <= set(labels["text"]["tags"])
+    assert "c" not in labels["text"]["tags"]
+
+
+def test_labels_that_a_policy_added_within_are_on_the_result(model: ChatSequrity) -> None:
+    url = model.prepared.settings.connection.base_url
+    policy = 'tool "look" -> @tags |= {"private"};'
+    inner_model = ChatSequrity("any/model", base_url=url, policy=policy)
+    inner = LangGraphExecutor(chain(("look", lambda _: {"text": "hi"})), inner_model)
+    assert sent_labels(inner, model)[2] == {"private"}
+
+
+def test_labels_that_a_thread_within_has_kept_are_on_the_result(model: ChatSequrity) -> None:
+    look = lambda state: {"sent": "again"} if "text" in state else labelled(state)  # noqa: E731
+    inner = LangGraphExecutor(chain(("look", look)), model, checkpointer=InMemorySaver())
+    thread: Any = {"configurable": {"thread_id": "1"}}
+
+    def read(_: Mail) -> Any:
+        return {"text": inner.invoke({}, thread)["text"]}
+
+    for _ in range(2):
+        assert sent_labels(read, model)[2] == {"untrusted"}
+
+
+@pytest.mark.parametrize("is_denied", [True, False], ids=["denied", "left"])
+def test_labels_that_a_thread_within_has_kept_come_out_of_a_run_that_does_not_end(
+    model: ChatSequrity, *, is_denied: bool
+) -> None:
+    graph = chain(("look", lambda state: {"sent": "again"} if "text" in state else labelled(state)))
+    saver, thread = InMemorySaver(), RunnableConfig(configurable={"thread_id": "1"})
+    LangGraphExecutor(graph, model, checkpointer=saver).invoke({}, thread)
+    url = model.prepared.settings.connection.base_url
+    denies = ChatSequrity("any/model", base_url=url, policy='tool "look" { must deny always; }')
+    denied = LangGraphExecutor(graph, denies, checkpointer=saver, on_denied="state:sent")
+    inner = denied if is_denied else LangGraphExecutor(graph, model, checkpointer=saver)
+
+    def read(_: Mail) -> Any:
+        first = next(inner.stream({}, thread, stream_mode="values"))
+        return {"text": first["text"]}
+
+    assert sent_labels(read, model)[2] == {"untrusted"}
+
+
+# Ways out of an executor within a node other than the end of its run
+
+
+def failing(_: Mail) -> Any:
+    raise ValueError(read_mail.invoke({"number": 1}))
+
+
+def leaving(state: Mail) -> Any:
+    return Command(graph=Command.PARENT, update={"text": state["text"]})
+
+
+def denied_after_look(model: ChatSequrity, **options: Any) -> Any:
+    policy = 'tool "pay" { must deny always; }'
+    url = model.prepared.settings.connection.base_url
+    under = ChatSequrity("any/model", base_url=url, policy=policy)
+    graph = chain(("look", labelled), ("pay", lambda state: {"sent": state["text"]}))
+    return LangGraphExecutor(graph, under, **options)
+
+
+def error_that_is_caught(model: ChatSequrity) -> Any:
+    inner = LangGraphExecutor(chain(("look", failing)), model)
+
+    def read(_: Mail) -> Any:
+        with pytest.raises(ValueError, match="hi 1") as caught:
+            inner.invoke({})
+        return {"text": str(caught.value)}
+
+    return read
+
+
+def denial_that_is_caught(model: ChatSequrity) -> Any:
+    inner = denied_after_look(model)
+
+    def read(_: Mail) -> Any:
+        seen: list[Any] = []
+        with pytest.raises(PolicyDenied):
+            seen.extend(inner.stream({}, stream_mode="updates"))
+        return seen[0]["look"]
+
+    return read
+
+
+def denial_that_is_a_state(model: ChatSequrity) -> Any:
+    inner = denied_after_look(model, on_denied="state:sent")
+    return lambda _: {"text": inner.invoke({})["text"]}
+
+
+def stream_that_is_left_half_way(model: ChatSequrity) -> Any:
+    inner = executor(model)
+    return lambda _: next(inner.stream({}, stream_mode="updates"))["look"]
+
+
+def command_to_the_graph_around(model: ChatSequrity) -> Any:
+    return LangGraphExecutor(chain(("look", labelled), ("leave", leaving)), model)
+
+
+WAYS_OUT: list[Callable[[ChatSequrity], Any]] = [
+    error_that_is_caught, denial_that_is_caught, denial_that_is_a_state,
+    stream_that_is_left_half_way, command_to_the_graph_around,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS_OUT, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_labels_reach_the_result_when_the_run_within_does_not_end(
+    model: ChatSequrity, way: Callable[[ChatSequrity], Any], *, is_async: bool
+) -> None:
+    options = {"destinations": ("send",)} if way is command_to_the_graph_around else {}
+    producers, _, tags = sent_labels(way(model), model, is_async=is_async, **options)
+
+    assert {"read", "inbox"} <= producers
+    assert tags == {"untrusted"}
+
+
+def test_an_async_stream_that_is_left_half_way_leaves_its_labels(model: ChatSequrity) -> None:
+    inner = executor(model)
+
+    async def read(_: Mail) -> Any:
+        stream = inner.astream({}, stream_mode="updates")
+        return (await anext(stream))["look"]
+
+    assert sent_labels(read, model, is_async=True) == (
+        {"read", "inbox", "look"},
+        {"*"},
+        {"untrusted"},
+    )
+
+
+# Errors
+
+
+def quote(_: Mail, error: NodeError) -> Any:
+    return Command(update={"text": str(error.error)}, goto="send")
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_what_an_error_handler_writes_has_the_labels_of_what_the_error_may_quote(
+    model: ChatSequrity, *, is_async: bool
+) -> None:
+    found = sent_labels(
+        failing, model, is_async=is_async, error_handler=quote, destinations=("send",)
+    )
+    assert found == ({"read", "inbox"}, {"*"}, {"untrusted"})
+
+
+def test_an_error_that_is_raised_again_elsewhere_brings_no_labels_along(
+    model: ChatSequrity,
+) -> None:
+    error = ValueError("busy")
+    options: dict[str, Any] = {"error_handler": quote, "destinations": ("send",)}
+
+    def tells(_: Mail) -> Any:
+        read_mail.invoke({"number": 1})
+        raise error
+
+    def tells_nothing(_: Mail) -> Any:
+        raise error
+
+    assert sent_labels(tells, model, **options)[2] == {"untrusted"}
+    assert sent_labels(tells_nothing, model, **options) == ({"read"}, {"*"}, set())
+
+
+# Routers
+
+
+def sends_a_mail(_: Mail) -> Any:
+    return [Send("send", {"text": read_mail.invoke({"number": 1})})]
+
+
+async def asends_a_mail(state: Mail) -> Any:
+    return sends_a_mail(state)
+
+
+@pytest.mark.parametrize("combine", ["merge", "replace"])
+@pytest.mark.parametrize("is_fused", [False, True], ids=["tool", "fused"])
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_what_a_router_sends_has_the_labels_of_what_it_called(
+    combine: Any, *, is_fused: bool, is_async: bool
+) -> None:
+    graph = chain()
+    graph.add_node("read", lambda _: with_labels({"sent": ""}, tags=["own"], combine=combine))
+    graph.add_node("send", lambda state: {"sent": state["text"]})
+    graph.add_edge(START, "read")
+    graph.add_conditional_edges("read", asends_a_mail if is_async else sends_a_mail, ["send"])
+    trace, nodes = Trace(), {"read": NodeOptions(fuse_router=is_fused)}
+    with LocalServer(replacing_tools=["read"]) as server:
+        model = ChatSequrity("any/model", base_url=server.base_url)
+        secure = LangGraphExecutor(graph, model, nodes=nodes)
+        if is_async:
+            asyncio.run(secure.ainvoke({}, {"callbacks": [trace]}))
+        else:
+            secure.invoke({}, {"callbacks": [trace]})
+    [labels] = [call.labels for call in trace.runs[0].calls if call.node == "send"]
+    assert labels is not None
+    assert "untrusted" in labels["text"]["tags"]
+
+
+def test_labels_to_ignore_leave_the_name_of_the_node_and_what_its_tools_say(
+    model: ChatSequrity,
+) -> None:
+    assert sent_labels(
+        lambda _: with_labels({"text": "a"}, tags=["x"], combine="ignore"), model
+    ) == ({"read"}, {"*"}, set())
+
+
+# The gatherer itself
+
+
+def test_labels_reach_whoever_gathers_around_and_nobody_afterwards() -> None:
     with GatheredLabels() as outer:
         with GatheredLabels() as inner:
             labelled({})
-        assert outer.labels is None
-    labelled({})
+        labels_given(Labels(tags=frozenset({"late"})))
+    labelled({"text": "nobody gathers"})
 
     assert inner.labels is not None
     assert inner.labels.tags == {"untrusted"}
-    assert outer.labels is None
+    assert outer.labels is not None
+    assert outer.labels.tags == {"untrusted", "late"}
+
+
+def test_no_label_is_lost_where_threads_give_them_at_once() -> None:
+    names = [[f"{worker}-{number}" for number in range(100)] for worker in range(8)]
+
+    def give(some: list[str]) -> None:
+        for name in some:
+            with_labels({}, tags=[name])
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with GatheredLabels() as gathered, ContextThreadPoolExecutor(8) as pool:
+            list(pool.map(give, names))
+    finally:
+        sys.setswitchinterval(interval)
+    assert gathered.labels is not None
+    assert gathered.labels.tags == {name for some in names for name in some}
+
+
+def test_labels_can_be_read_while_more_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    join, late = Labels.join, itertools.count()
+
+    def join_while_more_come(one: Labels, other: Labels) -> Labels:
+        gathered.give(Labels(tags=frozenset({f"late {next(late)}"})))
+        return join(one, other)
+
+    with GatheredLabels() as gathered:
+        for tag in "abc":
+            with_labels({}, tags=[tag])
+        monkeypatch.setattr(Labels, "join", join_while_more_come)
+        found = gathered.labels
+        monkeypatch.undo()
+    assert found is not None
+    assert found.tags == {"a", "b", "c"}
+
+
+def test_what_is_no_label_of_an_error_is_none() -> None:
+    error = ValueError()
+    for stale in (error, "ValueError()", None):  # a checkpoint gives back the text of an error
+        assert labels_of_error(stale) is None
+    vars(error)["sequrity_labels"] = {"tags": ["from a web page"]}
+    assert labels_of_error(error) is None
+
+
+def test_a_coroutine_that_is_closed_in_another_context_ends_without_an_error() -> None:
+    async def gathers() -> None:
+        with GatheredLabels():
+            await asyncio.sleep(0)
+
+    left = gathers()
+    copy_context().run(left.send, None)
+    left.close()
+
+
+async def test_runs_at_the_same_time_do_not_mix_their_labels(model: ChatSequrity) -> None:
+    class Numbered(Mail, total=False):
+        number: str
+
+    async def read(state: Numbered) -> Any:
+        await asyncio.sleep(0)
+        inner = with_labels({"text": "hi"}, tags=[state["number"]])
+        await asyncio.sleep(0)
+        return {"text": inner["text"]}
+
+    graph = chain(("read", read), ("send", lambda state: {"sent": state["text"]}), schema=Numbered)
+    secure = LangGraphExecutor(graph, model)
+    traces = [Trace() for _ in range(8)]
+    await secure.abatch(
+        [{"number": str(number)} for number in range(8)],
+        [{"callbacks": [trace]} for trace in traces],
+    )
+    for number, trace in enumerate(traces):
+        [labels] = [call.labels for call in trace.runs[0].calls if call.node == "send"]
+        assert labels is not None
+        tags = {name for name in labels["text"]["tags"] if not name.startswith("__")}
+        assert tags == {str(number)}

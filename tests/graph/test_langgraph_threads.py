@@ -1,5 +1,6 @@
 """Threads: what a checkpointer keeps of an executor's runs, and what may be done between them."""
 
+import asyncio
 import operator
 from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
@@ -40,6 +41,37 @@ def mails() -> Any:
 def _seen(snapshot: Any) -> Any:
     tasks = [(task.name, task.error, task.result) for task in snapshot.tasks]
     return snapshot.values, snapshot.next, tasks, snapshot.metadata["source"]
+
+
+# What has no thread
+
+
+@pytest.mark.parametrize("given", [{"text": "ann"}, None, Command(update={"text": "bo"})], ids=str)
+@pytest.mark.parametrize("config", [None, {}, {"configurable": {}}], ids=str)
+def test_a_run_without_a_thread_is_the_error_of_langgraph(
+    config: Any, given: Any, model: ChatSequrity
+) -> None:
+    found = set()
+    for graph in Twins(mails, model).of(checkpointer=InMemorySaver):
+        for run in (
+            lambda graph=graph: graph.invoke(given, config),
+            lambda graph=graph: list(graph.stream(given, config)),
+            lambda graph=graph: asyncio.run(graph.ainvoke(given, config)),
+            lambda graph=graph: asyncio.run(_all(graph.astream(given, config))),
+        ):
+            with pytest.raises(ValueError, match="thread_id") as caught:
+                run()
+            found.add((type(caught.value), str(caught.value)))
+    assert len(found) == 1
+
+
+def test_a_run_that_keeps_nothing_needs_no_thread(model: ChatSequrity) -> None:
+    for graph in Twins(mails, model).of():
+        assert graph.invoke({"text": "ann"})["mail"] == "mail for ann"
+
+
+async def _all(chunks: Any) -> list[Any]:
+    return [chunk async for chunk in chunks]
 
 
 # What a thread shows

@@ -35,7 +35,7 @@ tool "send" {
     hard deny when "untrusted" in summary.tags;
 }
 """
-ASKS = 'tool "send" { should deny always; }'
+ASKS = 'tool "send" { /// ask first\n should deny always; }'
 
 
 class State(TypedDict, total=False):
@@ -322,6 +322,30 @@ def test_what_a_human_decides_is_traced(local: LocalServer, answer: str, verdict
     [one] = [one for one in run.calls if one.verdict == verdict]
     assert (one.tool, one.node_seconds is None) == ("send", answer == "reject")
     assert run.outcome == ("finished" if answer == "approve" else "denied")
+    assert (one.rule, one.reason, one.values) == ("should deny always;", "ask first", None)
+    assert producers(one) == {"user": set(), "summary": {"summarize", "read", "imap"}}
+
+
+def test_what_reached_an_approved_node_is_drawn(local: LocalServer) -> None:
+    secure = executor(local, ASKS, on_denied="interrupt", checkpointer=InMemorySaver())
+    secure.invoke({"user": "ann"}, on_thread(Trace()))
+    trace = Trace(values=True)
+    resume: Any = Command(resume={"decisions": [{"type": "approve"}]})
+    secure.invoke(resume, on_thread(trace))
+    [one] = [one for one in trace.runs[0].calls if one.verdict == "approved"]
+    assert one.values == {"user": "ann", "summary": "Hel"}
+    lines = [line.strip() for line in trace.to_mermaid().split("\n")]
+    [send] = [line.partition("[")[0] for line in lines if line.endswith('["send"]')]
+    assert len([line for line in lines if line.endswith(f'-->|"summary"| {send}')]) == 3
+
+
+def test_a_rejected_node_is_drawn_as_denied(local: LocalServer) -> None:
+    secure = executor(local, ASKS, on_denied="interrupt", checkpointer=InMemorySaver())
+    trace = Trace()
+    secure.invoke({"user": "ann"}, on_thread(Trace()))
+    with pytest.raises(PolicyDenied):
+        secure.invoke(Command(resume={"decisions": [{"type": "reject"}]}), on_thread(trace))
+    assert '["send"]:::denied' in trace.to_mermaid()
 
 
 # How it is shown.

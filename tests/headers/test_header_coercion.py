@@ -20,6 +20,8 @@ from langchain_sequrity.headers import (
     ResponseFormatConfig,
     coerce,
 )
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.sqrt import Call, parse, policy, tool
 
 POLICY = 'tool "send" { must deny always; }'
 
@@ -62,6 +64,12 @@ def test_sqrt_text_is_taken_as_a_policy() -> None:
     assert coerce(PolicyHeader, "// notes are in notes.txt").codes is not None
 
 
+def test_a_policy_that_was_built_or_parsed_is_taken_as_a_policy() -> None:
+    assert coerce(PolicyHeader, parse(POLICY)) == PolicyHeader.from_sqrt(POLICY)
+    built = policy(tool("send").must_deny())
+    assert not coerce(PolicyHeader, built).compile().decide(Call("send", {}), Labels()).allowed
+
+
 def test_a_path_is_taken_as_a_policy_file(tmp_path: Path) -> None:
     file = tmp_path / "mail.sqrt"
     file.write_text(POLICY, encoding="utf-8-sig")
@@ -77,7 +85,7 @@ def test_a_path_is_taken_as_a_policy_file(tmp_path: Path) -> None:
         (ConfigHeader, Path("config.json"), "got a `PosixPath`|got a `WindowsPath`"),
         (ConfigHeader, {"fsm": {"max_turns": 1}}, r"`X-Config` is not valid\. Unknown field"),
         (ConfigHeader, {1: 2}, "Unknown field `1`"),
-        (PolicyHeader, 7, "SQRT text, a `pathlib.Path`.*; got 7"),
+        (PolicyHeader, 7, "SQRT text, .*a `pathlib.Path`.*; got 7"),
         (PolicyHeader, object(), "got a `object`"),
         (PolicyHeader, ' {"mode": "custom"}', "got JSON. Use `PolicyHeader.from_header"),
         (PolicyHeader, "policies/mail.sqrt", "the name of a file. Pass it as `pathlib.Path"),

@@ -287,6 +287,18 @@ def test_a_result_whose_seal_is_broken_is_withheld_and_its_call_counts() -> None
     assert thread_labels(run.get_state(THREAD).values).session.tags == {"read"}
 
 
+def test_a_tool_that_is_not_declared_to_return_labels_is_told_so_and_its_result_withheld() -> None:
+    @tool("mail")
+    def undeclared(kind: str) -> Any:
+        """Read a mail."""
+        return labeled_tool_result(f"the SECRET {kind}", tags=["untrusted"])
+
+    state = agent(POLICY, [web, undeclared, send], calling(("mail", {"kind": "x"}))).invoke(ask())
+    assert kinds(state)[0] == "withheld"
+    assert 'response_format="content_and_artifact"' in results(state)[0].text
+    assert "SECRET" not in str(state)
+
+
 def test_results_that_the_caller_brings_along_are_labelled_too() -> None:
     _, artifact = labeled_tool_result("", tags=["untrusted"])
 

@@ -124,9 +124,9 @@ class Signature:
             elif (value := about.read(arguments[name])) is not MISSING:
                 values[field] = value
         if self._is_root:
-            if ROOT not in values:
+            if ROOT not in values and any(field == ROOT for _, field, _ in self._parts):
                 raise EmptyChannelError
-            return values[ROOT]
+            return values.get(ROOT)  # nothing for a node that was found not to look at it
         return values if self._mapper is None else self._mapper(values)
 
     def _read_counter(self, name: str, value: Json) -> int:

@@ -190,8 +190,11 @@ class ClientTools:
         if found.gotos or found.sends:
             route = self._targets.write(tool, [*found.gotos, *found.sends])
             wire |= {key: value for key, value in route.items() if value}
-        labels = with_tool_labels(found.labels, (value for _, value in writes))
-        return NodeResult(wire, tuple(writes), labels, found.combine)
+        # The program is not told: it would ignore the node's name and its tools' labels too.
+        is_own = found.combine != "ignore"
+        labels, combine = (found.labels, found.combine) if is_own else (None, "merge")
+        labels = with_tool_labels(labels, (value for _, value in writes))
+        return NodeResult(wire, tuple(writes), labels, combine)
 
     def _wire(self, tool: ToolSpec, by_field: Mapping[str, Sequence[Any]]) -> dict[str, Json]:
         wire = {}

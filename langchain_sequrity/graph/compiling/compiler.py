@@ -1,11 +1,13 @@
 """A graph as a program: its tools are laid out, then one of two generators writes the text."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
 from langgraph.graph import END, START
 
+from langchain_sequrity.display import plain
 from langchain_sequrity.errors import GraphNotSupported, UsageError
 from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.carrying.channels import plan_of
@@ -128,6 +130,12 @@ def _check_options(spec: GraphSpec, options: Mapping[str, NodeOptions]) -> None:
             known = ", ".join(repr(one) for one in spec.nodes)
             msg = f"`nodes` has options for {node!r}, which is no node. The nodes are {known}."
             raise UsageError(msg)
+        if not isinstance(option, NodeOptions):
+            msg = (
+                f"The options of node {node!r} are a `NodeOptions`; got "
+                f"{plain(repr(option), limit=80)}. Write {{{node!r}: {_meant(option)}}}."
+            )
+            raise UsageError(msg)
         internal = option.internal_tool
         if internal is not None and internal not in INTERNAL_TOOLS:
             msg = (
@@ -135,6 +143,14 @@ def _check_options(spec: GraphSpec, options: Mapping[str, NodeOptions]) -> None:
                 f"tools are {', '.join(INTERNAL_TOOLS)}."
             )
             raise UsageError(msg)
+
+
+def _meant(option: object) -> str:
+    """What to write in place of options that are something else."""
+    names = [one.name for one in dataclasses.fields(NodeOptions)]
+    given = option if isinstance(option, Mapping) else {}
+    known = [f"{name}={plain(repr(given[name]), limit=80)}" for name in names if name in given]
+    return f"NodeOptions({', '.join(known) or 'reads=[…]'})"
 
 
 def _check_field_router(spec: GraphSpec, branch: Branch, router: FieldRouter) -> None:

@@ -7,12 +7,13 @@ and labels (`docs/security.md`, rule 7). What a new session could not make up fo
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicyDenied, PolicySyntaxError, UsageError
 from langchain_sequrity.graph.denying.approved import Approved, with_approved
+from langchain_sequrity.graph.denying.failures import sentence
 from langchain_sequrity.graph.keeping.entries import Entry, digest_of
 from langchain_sequrity.graph.keeping.journal import Denial, Journal
 from langchain_sequrity.graph.program import ABSENT, Program
@@ -21,7 +22,7 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Engine
 from langchain_sequrity.wire.json_text import excerpt, loads
 
-_SOFT = "soft_denied"
+_SOFT, _HARD = "soft_denied", "hard_denied"
 _SHOWN = 200
 _FORM = '`Command(resume={"decisions": [{"type": "approve"}]})` or the same with "reject"'
 
@@ -60,8 +61,9 @@ class Approvals:
                 the same policy after it.
         """
         entry = error.checks[-1] if error.checks else None
-        if not _is_soft(entry, error.tool):
-            msg = "it is hard, or the service does not say how strong it is"
+        strength = _strength(entry, error.tool)
+        if strength != "soft":
+            msg = "it is hard" if strength else "the service does not say how strong it is"
             raise NotOffered(msg)
         if error.tool not in self._program.tools:
             msg = "the call is one of the service's own tools"
@@ -130,7 +132,7 @@ class Approvals:
             answer = answer_to(self._request(denial, problem))
             decision = _decision(answer)
             if decision is None:
-                problem = f" The last answer was not understood; resume with {_FORM}."
+                problem = f"The last answer was not understood; resume with {_FORM}. "
             elif decision["type"] == "approve":
                 return None
             else:
@@ -165,10 +167,11 @@ class Approvals:
         tool = self._program.tools[denial.tool]
         arguments = {name: one for name, one in denial.arguments.items() if one != ABSENT}
         labels = {name: denial.labels[name] for name in arguments}
+        rule, reason = (plain(str(denial.facts[name])) for name in ("rule", "reason"))
         description = (
-            f"The policy denies this call (node {plain(tool.node)!r}) softly, so it may be "
-            f"approved, once. Rule: {plain(str(denial.facts['rule']))}. Reason: "
-            f"{plain(str(denial.facts['reason']))} Labels: {excerpt(labels, 2_000)}.{problem}"
+            f"{problem}The policy denies this call (node {plain(tool.node)!r}) softly, so it may "
+            f"be approved, once. Rule: {sentence(rule.removesuffix(';'))} Reason: "
+            f"{sentence(reason)} Labels: {excerpt(labels, 2_000)}."
         )
         action = {"name": denial.tool, "args": arguments, "description": description}
         review = {"action_name": denial.tool, "allowed_decisions": ["approve", "reject"]}
@@ -217,19 +220,19 @@ def _tool_of(entry: Any) -> Any:
     return entry.get("tool") if isinstance(entry, Mapping) else None
 
 
-def _is_soft(entry: Any, tool: str) -> bool:
-    """Whether a check says, in every place that could, that its denial is soft."""
+def _strength(entry: Any, tool: str) -> Literal["soft", "hard"] | None:
+    """How strong a check says its denial is: soft only if it says so in every place that could."""
     if not isinstance(entry, Mapping) or entry.get("tool") != tool:
-        return False
-    denied = entry.get("denied")
-    return (
-        _SOFT in (entry.get("verdict"), entry.get("final_verdict"))
-        and isinstance(denied, list)
-        and bool(denied)
-        and all(
-            isinstance(one, Mapping) and one.get("enforcement_level") == "soft" for one in denied
-        )
-    )
+        return None
+    verdicts, denied = (entry.get("verdict"), entry.get("final_verdict")), entry.get("denied")
+    levels = [
+        one.get("enforcement_level") if isinstance(one, Mapping) else None
+        for one in (denied if isinstance(denied, list) else ())
+    ]
+    if _HARD in verdicts or "hard" in levels:
+        return "hard"
+    is_soft = _SOFT in verdicts and bool(levels) and all(one == "soft" for one in levels)
+    return "soft" if is_soft else None
 
 
 def _arguments(given: Any) -> tuple[dict[str, Any], dict[str, dict[str, list[str]]]]:

@@ -72,6 +72,12 @@ def denied(
     if spec is not None:
         after = "the router after " if spec.role == "router" else ""
         what = f"{what} ({after}node `{plain(spec.node)}`)"
-    text = f"A policy denied {what}, so it did not run: {plain(reason)}"
+    said = sentence(plain(reason)) if remark else plain(reason)
+    text = f"A policy denied {what}, so it did not run: {said}"
     node = None if spec is None else spec.node
     return PolicyDenied(f"{text} {remark}".rstrip(), tool=tool, node=node, reason=reason, **facts)
+
+
+def sentence(text: str) -> str:
+    """A text with its full stop, so that another sentence can follow."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -10,6 +10,7 @@ from langgraph.graph import END, START
 from langchain_sequrity.display.tables import Cell, Table
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import Program, ToolSpec
+from langchain_sequrity.graph.reading.readers import is_model
 from langchain_sequrity.graph.reading.router_access import field_router_of
 from langchain_sequrity.graph.reading.spec import Branch, GraphSpec, NodeSpec
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 _WHOLE = (
     "It {verb} the whole state as far as is known, so labels tell nothing apart here. Declare it: "
     'NodeOptions({verb}=["…"]).'
+)
+_WHOLE_MODEL = (
+    "It reads the whole state: the fields of a pydantic model are validated together, so labels "
+    "tell nothing apart here. Give it a smaller `input_schema`."
 )
 _SENT = "what a Send carries besides"
 _WHOLE_ROUTER = (
@@ -206,7 +211,7 @@ def _answer(answer: Any) -> str:
 
 def _notes(spec: GraphSpec, node: NodeSpec, tool: ToolSpec) -> Iterator[str]:
     if tool.reads_from == "everything" and len(tool.parameters) > 1:
-        yield _WHOLE.format(verb="reads")
+        yield _WHOLE_MODEL if is_model(node.input_schema) else _WHOLE.format(verb="reads")
     if tool.writes_from == "everything" and len(spec.channels) > 1:
         yield _WHOLE.format(verb="writes")
     if tool.fused:

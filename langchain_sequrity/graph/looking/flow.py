@@ -44,7 +44,7 @@ def _part(prefix: str, run: TracedRun) -> Iterator[str]:
 
     for call in run.calls:
         target = vertex(*_place(call))
-        if call.verdict == "denied":
+        if call.verdict in {"denied", "rejected"}:
             denied.add(target)
         for argument, meta in (call.labels or {}).items():
             for producer in meta["producers"]:

@@ -23,8 +23,8 @@ class Trace(Listener):
 
     It is a callback handler: give it to a run, to several, or to a graph that has the executor as
     a node. Print it, show it in a notebook, or read `runs`. Labels and rules stand in the service's
-    last reply, so they are there when a run has come to its end; what a service does not report is
-    "not reported".
+    last reply, so they are there when a run has come to its end, and those of a call that a human
+    was asked about when the human has decided; what a service does not report is "not reported".
 
     Args:
         values: Whether to keep the values of arguments as well. Without it a trace holds none.
@@ -144,6 +144,7 @@ class _Run:
             case "allowed" | "approved" | "rejected" as verdict:
                 seen = {"request_seconds": event["seconds"], "values": event.get("arguments")}
                 call = _Call(event["call"], {**_place(event), "verdict": verdict, **seen})
+                call.check(event.get("check"))
                 self.calls.append(call)
                 if verdict == "allowed":
                     self.placed[event["index"]] = call

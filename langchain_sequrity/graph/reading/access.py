@@ -69,6 +69,15 @@ def warn_unknown(what: str, way_out: str) -> None:
     warnings.warn(text, UnknownAccess, stacklevel=3)
 
 
+def warn_of_model(what: str, way_out: str) -> None:
+    """Warn that something reads the whole state because pydantic does."""
+    text = (
+        f"{what} the whole state, whatever its source says: the state is a pydantic model, whose "
+        f"fields are validated together, so labels tell nothing apart there. {way_out}"
+    )
+    warnings.warn(text, UnknownAccess, stacklevel=3)
+
+
 def ordered(graph: GraphSpec, fields: Collection[str]) -> tuple[str, ...]:
     """The fields in the graph's order."""
     return tuple(field for field in (*graph.channels, *graph.managed) if field in fields)

@@ -12,11 +12,12 @@ from langchain_sequrity.graph.reading.access import (
     nodes_among,
     only_nodes,
     ordered,
+    warn_of_model,
     warn_unknown,
 )
 from langchain_sequrity.graph.reading.answer import Answer, either
 from langchain_sequrity.graph.reading.answers import annotated_keys, answer_of_node
-from langchain_sequrity.graph.reading.readers import Reader
+from langchain_sequrity.graph.reading.readers import Reader, is_model
 from langchain_sequrity.graph.reading.spec import GraphSpec, NodeSpec
 
 _ROOT = "__root__"
@@ -47,7 +48,10 @@ def node_access(graph: GraphSpec, node: NodeSpec, options: NodeOptions) -> Acces
     if writes_from == "everything" and len(graph.channels) > 1:
         warn_unknown(f"Node {node.name!r} writes", 'Declare it: `NodeOptions(writes=["…"])`.')
     if reads_from == "everything" and len(reads) > 1:
-        warn_unknown(f"Node {node.name!r} reads", 'Declare it: `NodeOptions(reads=["…"])`.')
+        if is_model(node.input_schema):
+            warn_of_model(f"Node {node.name!r} reads", "Give it a smaller `input_schema`.")
+        else:
+            warn_unknown(f"Node {node.name!r} reads", 'Declare it: `NodeOptions(reads=["…"])`.')
     return Access(
         reads=ordered(graph, reads),
         writes=writes,

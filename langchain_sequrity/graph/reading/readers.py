@@ -39,7 +39,7 @@ class Reader:
         """The fields that it reads; `None` if that cannot be told."""
         if isinstance(self.runnable, CompiledStateGraph):
             return _read_by_subgraph(self.runnable, self.fields)
-        if _is_model(self.schema):
+        if is_model(self.schema):
             return None
         keys = self.keys
         if keys is None and (prebuilt := self.known) is not None:
@@ -62,7 +62,7 @@ class Reader:
         Pydantic validates all of them at each node. A dataclass needs those without a default, and
         all where code of its own runs when it is made.
         """
-        if _is_model(self.schema):
+        if is_model(self.schema):
             return frozenset(self.fields)
         if not dataclasses.is_dataclass(self.schema):
             return frozenset()
@@ -78,7 +78,12 @@ class Reader:
 
     @property
     def _is_dict(self) -> bool:
-        return not (dataclasses.is_dataclass(self.schema) or _is_model(self.schema))
+        return not (dataclasses.is_dataclass(self.schema) or is_model(self.schema))
+
+
+def is_model(schema: type[Any]) -> bool:
+    """Whether a schema is a pydantic model: LangGraph validates all of it at each node."""
+    return inspect.isclass(schema) and issubclass(schema, BaseModel)
 
 
 def _read_by_subgraph(
@@ -92,7 +97,3 @@ def _read_by_subgraph(
     if any(branch.input_schema is None for branch in builder.branches.get(START, {}).values()):
         return None
     return frozenset(fields) & builder.schemas[builder.input_schema].keys()
-
-
-def _is_model(schema: type[Any]) -> bool:
-    return inspect.isclass(schema) and issubclass(schema, BaseModel)

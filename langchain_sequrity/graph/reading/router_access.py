@@ -11,11 +11,12 @@ from langchain_sequrity.graph.reading.access import (
     nodes_among,
     only_nodes,
     ordered,
+    warn_of_model,
     warn_unknown,
 )
 from langchain_sequrity.graph.reading.answer import Answer
 from langchain_sequrity.graph.reading.answers import answer_of_node, answer_of_router, names_one
-from langchain_sequrity.graph.reading.readers import Reader
+from langchain_sequrity.graph.reading.readers import Reader, is_model
 from langchain_sequrity.graph.reading.source import functions_of
 from langchain_sequrity.graph.reading.spec import Branch, GraphSpec
 
@@ -39,9 +40,8 @@ def router_access(graph: GraphSpec, branch: Branch) -> Access:
     answer = answer_of_router(branch.path)
     if found is None and len(reads) > 1:
         place = f"The router {branch.name!r} after {branch.source!r} reads"
-        warn_unknown(
-            place, "Annotate its first parameter with a TypedDict of the fields that it reads."
-        )
+        warn = warn_of_model if is_model(branch.schema) else warn_unknown
+        warn(place, "Annotate its first parameter with a TypedDict of the fields that it reads.")
     named = _named(branch, answer)
     targets = None if named is None else nodes_among(graph, named)
     # A Literal says one name, and what its function returns is no Send.

@@ -5,10 +5,11 @@ see is the node's own input and output, not the call.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
-from langgraph.errors import ParentCommand
+from langgraph.errors import NodeError, ParentCommand
 from langgraph.types import CachePolicy, Command
 from typing_extensions import TypeIs, override
 
@@ -21,7 +22,13 @@ from langchain_sequrity.graph.program import Program, ToolSpec
 from langchain_sequrity.graph.reading.spec import GraphSpec, NodeSpec
 from langchain_sequrity.graph.running.views import callers_config
 from langchain_sequrity.graph.running.watching import CallWatch, call_facts, note
-from langchain_sequrity.labels import Combine, GatheredLabels, Labels
+from langchain_sequrity.labels import (
+    Combine,
+    GatheredLabels,
+    Labels,
+    labels_given,
+    labels_of_error,
+)
 
 Given = Mapping[str, Any]
 """What the shell sends to a node: `{id, tool, arguments}` of the call."""
@@ -90,7 +97,10 @@ class Calls:
                 writer.invoke({}, config)
             return True
 
-        called = _Called(name, self.input_of, self._callers_config, sequence, report, skip=skip)
+        settings = self._callers_config if work == self._node else self._handlers_config
+        called = _Called(
+            name, self.input_of, settings, sequence, report, skip=skip, explain=self._explain
+        )
         _langgraph.run_as(shell, name, called)
         self._attached[name] = node.name
 
@@ -100,14 +110,16 @@ class Calls:
         def run(call: Given, config: RunnableConfig) -> Any:
             if self._is_stale(config):
                 return {}
-            with CallWatch(call, config):
-                return _run(self._route(call), self._routers_config(call, config))
+            with CallWatch(call, config), GatheredLabels() as gathered:
+                return _run(self._route(call, gathered), self._routers_config(call, config))
 
         async def arun(call: Given, config: RunnableConfig) -> Any:
             if self._is_stale(config):
                 return {}
             async with CallWatch(call, config):
-                return await _arun(self._route(call), self._routers_config(call, config))
+                with GatheredLabels() as gathered:
+                    work = self._route(call, gathered)
+                    return await _arun(work, self._routers_config(call, config))
 
         return _langgraph.step(ROUTE, run, arun)
 
@@ -157,6 +169,26 @@ class Calls:
         read_input = state.as_input if state.is_sent else None
         return _langgraph.with_state(callers_config(config), read_input, state)
 
+    def _handlers_config(self, call: Given, config: RunnableConfig | None) -> RunnableConfig:
+        """As a node's. What its node had labelled when it failed may be quoted by the error."""
+        for one in (config or {}).get("configurable", {}).values():
+            if isinstance(one, NodeError) and (labels := labels_of_error(one.error)) is not None:
+                labels_given(labels)
+        return self._callers_config(call, config)
+
+    def _explain(self, call: Given, error: KeyError) -> None:
+        """Say of a field that a node did not find that it was not found to read it."""
+        tool, field = self._tool(call), error.args[0] if error.args else None
+        reads = [one.field for one in tool.parameters if one.field is not None]
+        schema = self._spec.nodes[tool.node].input_fields
+        if not isinstance(field, str) or field in reads or field not in schema:
+            return
+        error.add_note(
+            f"Node `{tool.node}` gets the fields that it reads, and `{field}` is not among them "
+            f"(known from: {tool.reads_from}). Say what it reads: "
+            f"`nodes={{{tool.node!r}: NodeOptions(reads={[*reads, field]!r})}}`."
+        )
+
     # What an output comes to
 
     def _node(self, call: Given, output: Any, gathered: GatheredLabels) -> Work:
@@ -166,6 +198,8 @@ class Calls:
             path = self._routers[router.node, str(router.branch)]
             answer = yield path, tools.fused_input(tool, router, call["arguments"], found)
             found = tools.with_route(found, tools.router_result(router, answer))
+            # A node speaks for what it wrote, and not for what its router sends.
+            found = replace(found, combine="merge")
         return self._update(call, found, gathered)
 
     def _handled(self, call: Given, output: Any, gathered: GatheredLabels) -> Work:
@@ -176,17 +210,18 @@ class Calls:
         return [*updates, Command(goto=DRIVE)]
         yield
 
-    def _route(self, call: Given) -> Work:
+    def _route(self, call: Given, gathered: GatheredLabels) -> Work:
         tool = self._tool(call)
         path = self._routers[tool.node, str(tool.branch)]
         answer = yield path, self._tools.router_input(tool, call["arguments"])
         wire = self._tools.router_result(tool, answer)
-        return {JOURNAL: [result_entry(Asked(**call), wire, Labels())]}
+        return {JOURNAL: [result_entry(Asked(**call), wire, gathered.labels or Labels())]}
 
     def _update(self, call: Given, found: NodeResult, gathered: GatheredLabels) -> Any:
         node = self._tool(call).node
         labels, combine = _labels_of(found, gathered)
         labels = Labels(producers=frozenset({node})).join(labels)
+        gathered.tell(labels)  # the run may not come to an end that tells
         entry = result_entry(Asked(**call), found.wire, labels, combine)
         update = dict(found.writes)
         if len(update) == len(found.writes):
@@ -209,9 +244,11 @@ class _Called(Runnable[Any, Any]):
         report: Callable[[Given, GatheredLabels], Runnable[Any, Any]],
         *,
         skip: Callable[[RunnableConfig], bool],
+        explain: Callable[[Given, KeyError], None],
     ) -> None:
         self.name: str = name
         self._skip = skip
+        self._explain = explain
         self._read = read
         self._settings = settings
         self._sequence = sequence
@@ -228,6 +265,9 @@ class _Called(Runnable[Any, Any]):
                 return self._sequence(report).invoke(given, settings)
             except ParentCommand as error:
                 command = self._own(error, settings)
+            except KeyError as error:
+                self._explain(input, error)
+                raise
             return report.invoke(command, settings)
 
     @override
@@ -244,6 +284,9 @@ class _Called(Runnable[Any, Any]):
                     return await self._sequence(report).ainvoke(given, settings)
                 except ParentCommand as error:
                     command = self._own(error, settings)
+                except KeyError as error:
+                    self._explain(input, error)
+                    raise
                 return await report.ainvoke(command, settings)
 
     def _own(self, error: ParentCommand, config: RunnableConfig) -> Command[Any]:
@@ -292,12 +335,10 @@ def _labels_of(found: NodeResult, gathered: GatheredLabels) -> tuple[Labels, Com
     What a node says of its own result with "replace" is its last word. All else that was labelled
     while it ran may be in the result, whatever it was that reached it.
     """
-    labels, combine = found.labels or Labels(), found.combine
-    if gathered.labels is None or (combine == "replace" and found.labels is not None):
-        return labels, combine
-    if combine == "ignore":
-        return gathered.labels, "merge"
-    return labels.join(gathered.labels), combine
+    labels = found.labels or Labels()
+    if gathered.labels is None or found.combine == "replace":
+        return labels, found.combine
+    return labels.join(gathered.labels), found.combine
 
 
 def _stale(node: str) -> UsageError:

@@ -7,7 +7,8 @@ one the results of the calls that the last reply asked for.
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
+from urllib.parse import urlsplit
 
 import orjson
 from langchain_core.messages import HumanMessage, ToolCall
@@ -15,12 +16,14 @@ from langchain_core.messages import HumanMessage, ToolCall
 from langchain_sequrity.chat_models.turn import Settings
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import BadReply
+from langchain_sequrity.errors import BadReply, UsageError
 from langchain_sequrity.graph.keeping.entries import Asked, Entry, digest_of, result_content
 from langchain_sequrity.graph.keeping.journal import Round, Run, read_journal
 from langchain_sequrity.graph.program import Program
 from langchain_sequrity.graph.running.pinning import reporting_labels
+from langchain_sequrity.sqrt.hints import nearest
 from langchain_sequrity.wire import chat_completions
+from langchain_sequrity.wire.address import is_loopback
 from langchain_sequrity.wire.dual_llm import METADATA_KEY, DualLLMResult, dual_llm_result, unwrap
 from langchain_sequrity.wire.exchange import Call, Reply
 from langchain_sequrity.wire.json_text import dumps
@@ -29,6 +32,25 @@ History = Literal["whole", "new"]
 _WORDS = "Run the supplied program."
 _ONLY_CALLS: dict[str, Any] = {"additional_kwargs": {}, "response_metadata": {}}
 """What a message that asks for calls does not bring along when it is sent back."""
+
+
+def read_history(given: object, base_url: str) -> History:
+    """Read the option.
+
+    Args:
+        given: "whole", "new", or "auto" for what the service is known to take.
+        base_url: Its address.
+
+    Raises:
+        UsageError: If it is something else.
+    """
+    if given == "auto":
+        return "new" if is_loopback(urlsplit(base_url).hostname or "") else "whole"
+    if given not in get_args(History):
+        advice = nearest(given, ["auto", *get_args(History)]) if isinstance(given, str) else ""
+        msg = f'`history` is "auto", "whole" or "new"; got {given!r}. {advice}'
+        raise UsageError(msg.rstrip())
+    return cast("History", given)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from langchain_sequrity.graph.running.ending import LIMIT_REACHED, ending, whole
 from langchain_sequrity.graph.running.exchange import Answer, Asking, Ended, Exchange
 from langchain_sequrity.graph.running.recovery import Replayed, ask, replay
 from langchain_sequrity.graph.running.watching import Decided, RequestWatch
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import Labels, labels_given
 from langchain_sequrity.wire.json_text import dumps, loads
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Requests:
         denial = read_journal(state[JOURNAL]).denials[-1]
         run = Run(**state[RUN])
         objection = self._denials.objection(denial, config)
-        watch.heard(Decided(denial.call, objection is None))
+        watch.heard(Decided(denial, objection is None))
         if objection is None:
             approving = replace(run, is_approving=True).to_json()
             update = {RUN: approving, JOURNAL: [{"approved": denial.digest}]}
@@ -164,6 +164,10 @@ class Requests:
 
     def _begin(self, state: Mapping[str, Any], config: RunnableConfig) -> Work:
         start = self._threads.start(state, state.get(RUN), state.get(GIVEN, []))
+        for one in start.variables.values():  # an executor around this one hears of kept labels
+            if one["meta"] != _NO_LABELS:
+                names = {kind: frozenset(some) for kind, some in one["meta"].items()}
+                labels_given(Labels(**names).without_reserved())
         limit = config["configurable"][LIMIT_KEY]
         limited = {RECURSION_LIMIT: {"value": limit, "meta": _NO_LABELS}}
         variables = dumps({**start.variables, **limited})

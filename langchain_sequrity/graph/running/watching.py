@@ -35,6 +35,7 @@ from langgraph.types import StreamWriter
 from langchain_sequrity.errors import PolicyDenied, TurnFailed
 from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.keeping.entries import Asked
+from langchain_sequrity.graph.keeping.journal import Denial
 from langchain_sequrity.graph.own import OWN_NODES, RUN_KEY
 from langchain_sequrity.graph.program import ToolSpec
 from langchain_sequrity.graph.running.checks import NOT_REPORTED, Check, assigned, read_checks
@@ -60,12 +61,25 @@ class Decided:
     """A human was asked about a denied call.
 
     Attributes:
-        call: The call.
+        denial: The call, and why it was denied.
         is_approved: Whether it may be made.
     """
 
-    call: Asked
+    denial: Denial
     is_approved: bool
+
+    @property
+    def check(self) -> Check:
+        """What the policy said of the call; the human was shown the same."""
+        facts, values = self.denial.facts, self.denial.arguments
+        return Check(
+            self.denial.tool,
+            "denied",
+            rule=facts["rule"],
+            reason=facts["reason"],
+            labels=self.denial.labels,
+            values=values,
+        )
 
 
 Heard = Answer | Decided | Exception
@@ -206,9 +220,9 @@ class RequestWatch(_Watch):
                 if tool != NOT_REPORTED:
                     yield {"event": "tool_call", **self._place(tool)}
                 yield {"event": "denied", **self._place(tool), "rule": rule, "reason": reason}
-            case Decided(call=call, is_approved=is_approved):
+            case Decided(denial=denial, is_approved=is_approved):
                 event = "approved" if is_approved else "rejected"
-                yield {"event": event, **self._place(call.tool)}
+                yield {"event": event, **self._place(denial.tool)}
             case Ended():
                 yield {"event": "finished"}
             case Exception():
@@ -228,7 +242,8 @@ class RequestWatch(_Watch):
         for event in events:
             more: Event = {"run": self._run, "seconds": self._seconds}
             if isinstance(self._heard, Decided):
-                more |= {"call": self._heard.call.id}
+                check = _plain(self._heard.check, wants_values)
+                more |= {"call": self._heard.denial.call.id, "check": check}
             elif event["event"] == "allowed":
                 more |= {"call": calls[index].id, "index": index}
                 more |= {"arguments": calls[index].arguments} if wants_values else {}

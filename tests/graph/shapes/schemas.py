@@ -199,6 +199,15 @@ def pydantic_state_returned_whole() -> Shape:
 
 
 @SHAPES.add
+def a_state_that_is_one_value_of_which_a_node_sees_nothing() -> Shape:
+    graph: Any = StateGraph(str)
+    graph.add_node("a", lambda _: "hi")
+    graph.add_node("b", lambda state: state + "!")
+    connect(graph, *PAIR)
+    return Shape(graph=graph, inputs=["x", ""])
+
+
+@SHAPES.add
 def state_that_is_one_value() -> Shape:
     graph: Any = StateGraph(int)
     graph.add_node("a", lambda x: x + 1)
