@@ -1,45 +1,23 @@
 """What is wrong with a policy beyond its syntax."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
 
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.sqrt.compiler import Report, Severity, Uses
+from langchain_sequrity.sqrt.given import AnyPolicy, policy_of
+from langchain_sequrity.sqrt.given_tools import INTERNAL_ARGUMENTS, AnyTool, arguments_of
 from langchain_sequrity.sqrt.hints import nearest
+from langchain_sequrity.sqrt.mentions import find_slips
 from langchain_sequrity.sqrt.nodes import CheckRule, Policy, Position, ToolBlock, ToolId
-from langchain_sequrity.sqrt.parser import parse
 from langchain_sequrity.sqrt.patterns import Budget
 from langchain_sequrity.sqrt.rules import compiled_tools
 from langchain_sequrity.sqrt.values import Matcher
 
-_INTERNAL_ARGUMENTS = {
-    "parse_with_ai": ("query", "output_schema"),
-    "verify_hypothesis": ("hypothesis", "context"),
-    "complete_turn": ("value",),
-    "set_policy": ("policy",),
-}
-INTERNAL_TOOLS = tuple(_INTERNAL_ARGUMENTS)
+INTERNAL_TOOLS = tuple(INTERNAL_ARGUMENTS)
 _MATCHING_SECONDS = 2.0  # for all regexes of a policy that name tools
-# A schema that leaves to these what arguments there are.
-_ELSEWHERE = ("$ref", "allOf", "anyOf", "oneOf", "patternProperties")
-
-
-class LangChainTool(Protocol):
-    """A tool of LangChain, as far as a policy can be about it."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def args(self) -> Mapping[str, Any]:
-        """The arguments that a model may give."""
-
-
-AnyTool = str | Mapping[str, Any] | LangChainTool
-"""A tool's name, its definition as it is sent to a model, or a LangChain tool."""
+_SCOPES = ("session", "result", "args")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +39,11 @@ class Finding:
     hint: str = ""
 
 
-def check(text: str, tools: Iterable[AnyTool] | None = None) -> list[Finding]:
+def check(policy: AnyPolicy, tools: Iterable[AnyTool] | None = None) -> list[Finding]:
     """Look for mistakes in a policy.
 
     Args:
-        text: The policy.
+        policy: Its text, the parsed policy, a `PolicyHeader`, or an engine.
         tools: The tools it is for: names, definitions as they are sent to a model, or LangChain
             tools. Rules for a tool or an argument that does not exist protect nothing, so these
             are errors.
@@ -74,7 +52,7 @@ def check(text: str, tools: Iterable[AnyTool] | None = None) -> list[Finding]:
         What was found, in source order. A syntax error is the only finding then.
 
     Raises:
-        UsageError: For what is no text, and for what is no tool.
+        UsageError: For what is no policy, and for what is no tool.
 
     Example:
         ```python
@@ -86,11 +64,11 @@ def check(text: str, tools: Iterable[AnyTool] | None = None) -> list[Finding]:
         ```
     """
     try:
-        policy = parse(text)
+        parsed = policy_of(policy)
     except PolicySyntaxError as error:
         message = str(error).removesuffix(f"\n{error.source}")
         return [Finding("error", message, error.line, error.column)]
-    return findings_in(policy, tools)
+    return findings_in(parsed, tools)
 
 
 def findings_in(policy: Policy, tools: Iterable[AnyTool] | None = None) -> list[Finding]:
@@ -107,6 +85,8 @@ def findings_in(policy: Policy, tools: Iterable[AnyTool] | None = None) -> list[
         if isinstance(node, ToolBlock):
             _unreachable(node.checks, report)
             _mixed(node.checks, report)
+    if not any(found.severity == "error" for found in findings):  # a slip may be why
+        find_slips(policy, report)
     return sorted(dict.fromkeys(findings), key=lambda found: (found.line, found.column))
 
 
@@ -156,26 +136,13 @@ def _mixed(checks: Sequence[CheckRule], report: Report) -> None:
 # Tools
 
 
-class _Arguments(NamedTuple):
-    """The arguments of a tool: those that are declared, and whether there may be others."""
-
-    names: tuple[str, ...] = ()
-    is_open: bool = True
-
-
 class _KnownTools:
     """The tools a policy is for, to find rules for tools and arguments that do not exist."""
 
     def __init__(self, tools: Iterable[AnyTool], report: Report) -> None:
-        is_one = isinstance(tools, str | bytes | Mapping) or hasattr(tools, "args_schema")
-        if is_one or not isinstance(tools, Iterable):
-            msg = f"`tools` is a list of tools; got {_shown(tools)}. Write `[…]` around it."
-            raise UsageError(msg)
         self._report = report
         self._budget = Budget(_MATCHING_SECONDS)  # then whether a regex matches is unknown
-        self._arguments = dict(map(_described, tools))
-        for name, names in _INTERNAL_ARGUMENTS.items():
-            self._arguments.setdefault(name, _Arguments(names, is_open=False))
+        self._arguments = arguments_of(tools)
         self._found: dict[ToolId, list[str]] = {}
 
     def visit(self, tool: ToolId, matches: Matcher, uses: Uses) -> None:
@@ -192,7 +159,7 @@ class _KnownTools:
         if tool.text.kind == "plain":
             if tool.text.raw in self._arguments:
                 return [tool.text.raw]
-            advice = nearest(tool.text.raw, self._arguments)
+            advice = nearest(tool.text.raw, self._arguments) or _as_regex(tool.text.raw)
             self._report("error", f"There is no tool `{shown}`", tool.at, advice)
             return []
         matched = [(name, matches(name, self._budget)) for name in self._arguments]
@@ -209,9 +176,10 @@ class _KnownTools:
     def _argument(self, argument: str, at: Position, found: list[str]) -> None:
         known = [self._arguments[tool] for tool in found]
         declared = [name for one in known for name in one.names]
-        lacking = [one for one in known if not one.is_open and argument not in one.names]
+        lacking = [one for one in known if one.lack(argument)]
         tool = f"`{plain(found[0], limit=80)}`" if len(found) == 1 else "None of these tools"
-        advice = nearest(argument, declared)
+        scope = f"Did you mean `@{argument}`?" if argument in _SCOPES else ""
+        advice = scope or nearest(argument, declared)
         if len(lacking) == len(found):
             lacks = "has no" if len(found) == 1 else "has an"
             self._report("error", f"{tool} {lacks} argument `{argument}`", at, advice)
@@ -222,49 +190,9 @@ class _KnownTools:
             self._report("warning", f"{tool} {declares} argument `{argument}`", at, advice)
 
 
-def _described(tool: AnyTool) -> tuple[str, _Arguments]:
-    """A tool's name, and its arguments as far as they are known."""
-    if isinstance(tool, str):
-        return tool, _Arguments()
-    if not isinstance(tool, Mapping):
-        return _of_langchain(tool)
-    inner = tool.get("function", tool)
-    if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
-        raise _no_tool(tool)
-    schema = inner.get("parameters", inner.get("input_schema"))
-    if not isinstance(schema, Mapping):
-        return inner["name"], _Arguments()
-    properties = schema.get("properties", {})
-    if not isinstance(properties, Mapping):
-        name = plain(inner["name"], limit=80)
-        msg = (
-            f"`properties` of the tool `{name}` is an object with its arguments; got "
-            f"{_shown(properties)}."
-        )
-        raise UsageError(msg)
-    others = schema.get("additionalProperties", False)
-    is_open = others is not False or any(key in schema for key in _ELSEWHERE)
-    return inner["name"], _Arguments(tuple(map(str, properties)), is_open)
-
-
-def _of_langchain(tool: Any) -> tuple[str, _Arguments]:
-    """A tool of LangChain, which is known by its form: policies need no LangChain."""
-    name = getattr(tool, "name", None)
-    if isinstance(name, str) and isinstance(schema := getattr(tool, "args_schema", None), Mapping):
-        return _described({"name": name, "parameters": schema})
-    arguments = getattr(tool, "args", None)
-    if not isinstance(name, str) or not isinstance(arguments, Mapping):
-        raise _no_tool(tool)
-    return name, _Arguments(tuple(arguments), is_open=False)
-
-
-def _no_tool(tool: Any) -> UsageError:
-    advice = " Make a tool of the function with `langchain_core.tools.tool`."
-    return UsageError(
-        "`tools` takes names of tools, their definitions, and tools of LangChain; got "
-        f"{_shown(tool)}.{advice if callable(tool) else ''}"
-    )
-
-
-def _shown(value: Any) -> str:
-    return plain(repr(value), limit=80)
+def _as_regex(name: str) -> str:
+    """What to write instead of a name in which a star is to stand for anything."""
+    if "*" not in name:
+        return ""
+    pattern = ".*" if name in {"*", ".*"} else f"^{name.replace('.*', '*').replace('*', '.*')}$"
+    return f'A regex stands for many tools: `tool r"{plain(pattern, limit=80)}"`'

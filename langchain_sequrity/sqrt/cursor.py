@@ -85,7 +85,7 @@ class Cursor:
         token = self._tokens[misfit.index]
         found = "the end of the text" if token.kind == "end" else f"`{plain(token.text, limit=40)}`"
         before = [one.text for one in self._tokens[max(0, misfit.index - 2) : misfit.index]]
-        advice = misfit.advice or hint(before, token.text)
+        advice = misfit.advice or hint(before, token.text, misfit.expected)
         message = f"Expected {' or '.join(misfit.expected)}, found {found}"
         message = f"{message}. {advice}" if advice else message
         return fault(self._text, self._at(token), message, expected=misfit.expected)

@@ -5,6 +5,7 @@ An engine has no state; labels go in and come out.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple, cast
 
 from langchain_sequrity.labels import Labels
@@ -124,7 +125,8 @@ class Engine:
         for check, applies in self._rules_for(call.tool).checks:
             met = True if check.test is None else check.test(context)
             fails = both(applies, negated(met)) if check.required else False
-            yield Vote(check.reason, check.rank, met if applies else both(applies, met), fails)
+            reason = check.reason if met is not None else _in_doubt(check, call)
+            yield Vote(reason, check.rank, met if applies else both(applies, met), fails)
 
     def after(self, call: Call, result: Argument, session: Labels) -> tuple[Labels, Labels]:
         """Run the updates of kind `result`, then those of kind `session after`.
@@ -234,6 +236,12 @@ class Engine:
         )
         known = {phase: tuple(found) for phase, found in steps.items()}
         return _Rules(tuple(checks), known, tuple(marks))
+
+
+def _in_doubt(check: CompiledCheck, call: Call) -> Reason:
+    """The reason of a rule in doubt, with the arguments that the call does not have."""
+    absent = tuple(name for name in check.arguments if name not in call.arguments)
+    return replace(check.reason, absent=absent) if absent else check.reason
 
 
 def _condition(step: CompiledStep, context: Context) -> Truth:

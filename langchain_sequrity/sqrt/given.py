@@ -2,9 +2,10 @@
 
 from typing import Protocol
 
-from langchain_sequrity.errors import UsageError
+from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt.engine import Engine, compile_policy
 from langchain_sequrity.sqrt.nodes import Policy
+from langchain_sequrity.sqrt.parser import parse
 
 
 class Compilable(Protocol):
@@ -31,3 +32,18 @@ def engine_of(policy: AnyPolicy) -> Engine:
         )
         raise UsageError(msg)
     return policy.compile()
+
+
+def policy_of(policy: AnyPolicy) -> Policy:
+    """The nodes of a policy, also of one that can have no meaning."""
+    if isinstance(policy, str):
+        return parse(policy)
+    if isinstance(policy, Policy):
+        return policy
+    try:
+        return engine_of(policy).policy
+    except PolicySyntaxError:
+        text = getattr(getattr(policy, "codes", None), "code", None)
+        if not isinstance(text, str):
+            raise
+        return parse(text)

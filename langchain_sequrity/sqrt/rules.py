@@ -31,12 +31,14 @@ class CompiledCheck(NamedTuple):
         rank: What orders soft rules.
         test: Its condition, or `None` for `always`.
         required: Whether it denies where its condition fails and nothing else allows.
+        arguments: The arguments that its condition looks at.
     """
 
     reason: Reason
     rank: tuple[int | float, bool]
     test: Test | None
     required: bool
+    arguments: tuple[str, ...]
 
 
 class CompiledUpdate(NamedTuple):
@@ -134,7 +136,8 @@ class _Tool:
         reason = Reason(node.text, node.at, node.doc, node.strength, node.decision)
         test = self._condition(node.condition, None)
         required = node.decision == "allow" and node.strength == "hard"
-        return CompiledCheck(reason, (priority, test is not None), test, required)
+        arguments = tuple(self._compiler.uses.arguments)
+        return CompiledCheck(reason, (priority, test is not None), test, required, arguments)
 
     def _step(self, node: Step, phase: Phase) -> CompiledStep:
         is_one_liner = isinstance(self._node, OneLiner)

@@ -45,6 +45,7 @@ class Reason:
         verdict: `allow` or `deny`. A hard allow whose condition failed has `deny` here.
         certain: Whether its condition was certain.
         unmet: Whether it is such a hard allow.
+        absent: If its condition is in doubt, the arguments in it that the call does not have.
     """
 
     rule: str
@@ -54,6 +55,7 @@ class Reason:
     verdict: Decision
     certain: bool = True
     unmet: bool = False
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,9 @@ def _words(reason: Reason) -> str:
         how = "is not met" if reason.certain else "may not be met"
     else:
         how = "applies" if reason.certain else "may apply"
+    if reason.absent:
+        names = " and ".join(f"`{plain(name, limit=80)}`" for name in reason.absent[:_SHOWN])
+        how = f"{how}, as the call has no argument {names}"
     why = f" — {plain(reason.description, limit=200)}" if reason.description else ""
     return f"`{plain(' '.join(reason.rule.split()), limit=200)}`{where} {how}{why}"
 

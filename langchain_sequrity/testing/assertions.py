@@ -115,8 +115,9 @@ def assert_denied(
     Args:
         what: A `Verdict`; a `Decision` or a `Simulation`, each call of which must be denied; a
             message of `ChatSequrity` or of `PolicyMiddleware`; the state of an agent, in whose last
-            turn a call must be denied; a `PolicyDenied`; or a function to call. Without it, what
-            comes back is a context manager whose body must raise `PolicyDenied`.
+            turn a call must be denied; the state of a graph that asks a human about a denied call;
+            a `PolicyDenied`; or a function to call. Without it, what comes back is a context
+            manager whose body must raise `PolicyDenied`.
         tool: The tool's name (or that of the node, for a graph).
         rule: A part of the text of a rule that decided, or a regex that is searched in it. White
             space counts as one space.

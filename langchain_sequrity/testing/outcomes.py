@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, PolicyDenied, TurnFailed, UsageError
 from langchain_sequrity.sqrt import Decision, Simulation, Verdict
-from langchain_sequrity.testing.refusals import refusal_of, said_in_refusal
+from langchain_sequrity.testing.refusals import refusal_of, said_in_refusal, said_in_request
 from langchain_sequrity.wire.dual_llm import METADATA_KEY, dual_llm_result, unwrap
 
 Kind = Literal["allowed", "denied", "neither"]
@@ -253,13 +253,21 @@ def _denial(message: ToolMessage) -> Any:
 
 
 def _of_state(state: Mapping[str, Any]) -> Came:
-    """The last turn: all that came after the last message of the user."""
+    """The last turn: all that came after the last message of the user, and what it waits for."""
+    asked = tuple(_of_interrupts(state.get("__interrupt__")))
     messages = state.get("messages")
     if not isinstance(messages, list) or not all(isinstance(one, BaseMessage) for one in messages):
-        msg = "Expected the state of an agent, with a list of messages as `messages`."
+        if asked:
+            return Came(asked)
+        msg = (
+            "Expected the state of an agent, with a list of messages as `messages`, or of a graph "
+            'that `on_denied="interrupt"` stopped. Around the run of another graph, with '
+            '`on_denied="raise"`, write `with assert_denied(…):` or `with assert_allowed():`; or '
+            "look at its `Trace`."
+        )
         raise TellsNothing(msg)
     users = [number for number, one in enumerate(messages, 1) if isinstance(one, HumanMessage)]
-    outcomes = tuple(_of_turn(messages[users[-1] if users else 0 :]))
+    outcomes = (*_of_turn(messages[users[-1] if users else 0 :]), *asked)
     if not outcomes:
         msg = (
             "Nothing in the last turn tells of a policy: no message of `ChatSequrity` or "
@@ -278,6 +286,25 @@ def _of_turn(messages: Iterable[BaseMessage]) -> Iterator[Outcome]:
                 yield from _of_ours(message)
             elif refusal := refusal_of(message):
                 yield Outcome("neither", f"The model refused: {plain(refusal)}")
+
+
+def _of_interrupts(interrupts: Any) -> Iterator[Outcome]:
+    """Calls about which a human is asked, in the form that LangChain has for it."""
+    for one in interrupts if isinstance(interrupts, Sequence) else ():
+        value = getattr(one, "value", None)
+        actions = value.get("action_requests") if isinstance(value, Mapping) else None
+        for action in actions if isinstance(actions, Sequence) else ():
+            if isinstance(action, Mapping):
+                yield _of_action(str(action.get("name")), str(action.get("description")))
+
+
+def _of_action(tool: str, description: str) -> Outcome:
+    words = f"A human is asked about the call of `{plain(tool, limit=80)}`: {plain(description)}"
+    said = said_in_request(description)
+    if said is None:  # of a middleware that knows no policy
+        return Outcome("neither", words, (tool,))
+    tools = tuple(dict.fromkeys((tool, said.node or tool)))
+    return Outcome("denied", words, tools, (Because(said.rule, said.reason),), "soft")
 
 
 def _one(reader: Callable[[Any], Outcome]) -> Callable[[Any], Came]:

@@ -1,4 +1,4 @@
-"""Refusals: in single-LLM sessions a denial is a sentence, and all that is known of it."""
+"""Denials that are nothing but a sentence: refusals of single-LLM sessions, questions to humans."""
 
 import re
 from typing import NamedTuple
@@ -9,6 +9,13 @@ from langchain_core.messages import AIMessage
 _TOOL = re.compile(r"[Tt]ool call to '([^']{1,64})' is denied")
 # What the local server adds: `Verdict.words`.
 _STRENGTH = re.compile(r"The call of `[^`]*` is denied \((hard|soft)\)")
+# What `PolicyMiddleware` and `LangGraphExecutor` say where they ask a human.
+_REQUEST = re.compile(
+    r"(?:The last answer was not understood; .*? )?The policy denies this call"
+    r"(?: \(node (['\"])(?P<node>.*?)\1\))? softly, .*? Rule: (?P<rule>.*) Reason: (?P<reason>.*) "
+    r"Labels(?: of each argument)?: ",
+    re.DOTALL,
+)
 _NO_REASON = "No reason is given."
 _DOUBT = "The service may see this differently."
 
@@ -63,3 +70,30 @@ def said_in_refusal(refusal: str) -> Said | None:
     if strength is None:
         return Said(tool[1], None, None)
     return Said(tool[1], strength[1], not refusal.endswith(_DOUBT))
+
+
+class Asked(NamedTuple):
+    """What a question to a human says of a denial, which is a soft one.
+
+    Attributes:
+        node: The node of a graph, or `None` where there is no graph.
+        rule: The rule, without its semicolon.
+        reason: Its reason.
+    """
+
+    node: str | None
+    rule: str
+    reason: str
+
+
+def said_in_request(description: str) -> Asked | None:
+    """Read a denial from the description of an action that waits for approval.
+
+    Args:
+        description: The description.
+
+    Returns:
+        What it says, or `None` if no policy asks.
+    """
+    found = _REQUEST.match(description)
+    return found and Asked(found["node"], found["rule"], found["reason"])

@@ -61,6 +61,7 @@ FILES: dict[str, Any] = {
     "calls.json": CALLS,
     "unmet.json": [*CALLS, {"tool": "pay", "arguments": {"to": "eve"}}],
     "unknown.json": [{"tool": "pay", "argumnets": {}}],
+    "misspelt.json": [{"tool": "raed_mail"}],
     "empty.json": [],
     "object.json": {"tool": "pay"},
     "mistyped.json": [{"tool": "pay", "expect": "deny"}],

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Iterator
+from queue import SimpleQueue
 from typing import Any
 
 import httpx
@@ -544,8 +545,9 @@ def test_what_failed_is_done_again_under_the_same_key(serve: Serve) -> None:
 
 
 def test_a_record_tells_the_model_and_nothing_that_was_asked(serve: Serve) -> None:
-    records: list[RequestRecord] = []
-    assert written(serve(on_request=records.append).post(PATH, json=body()))
-    [record] = records
+    records: SimpleQueue[RequestRecord] = SimpleQueue()
+    assert written(serve(on_request=records.put).post(PATH, json=body()))
+    record = records.get(timeout=5)  # it is made once the reply is out
+    assert records.empty()
     assert (record.model, record.summary, record.session) == ("any/model", "policy", "")
     assert "house" not in repr(record)

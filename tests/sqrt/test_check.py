@@ -1,16 +1,27 @@
 """Mistakes in a policy that parses: what `check` finds and `compile_policy` refuses."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 from langchain_core.tools import InjectedToolArg, StructuredTool
 from langchain_core.tools import tool as langchain_tool
 
+from langchain_sequrity import sqrt
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.sqrt import Argument, Call, Engine, Finding, check, compile_policy
+from langchain_sequrity.sqrt import (
+    Argument,
+    Call,
+    Engine,
+    Finding,
+    check,
+    compile_policy,
+    parse,
+)
 
 LEND = {
     "type": "function",
@@ -97,6 +108,29 @@ def test_a_syntax_error_is_the_only_finding() -> None:
 def test_a_name_that_is_nearly_right_is_asked_for(name: str) -> None:
     text = f'let fragile = a.tags is empty; tool "x" {{ must deny when {name}; }}'
     assert only(text).hint == "Did you mean `fragile`?"
+
+
+@pytest.mark.parametrize("made", [str, parse, compile_policy, PolicyHeader.from_sqrt])
+def test_a_policy_is_checked_in_any_form(made: Callable[[str], Any]) -> None:
+    (finding,) = check(made('tool "send_mial" { must deny always; }'), ["send_mail"])
+    assert finding.hint == "Did you mean `send_mail`?"
+
+
+@pytest.mark.parametrize("made", [str, parse, PolicyHeader.from_sqrt])
+def test_all_errors_of_a_policy_are_found_in_any_form(made: Callable[[str], Any]) -> None:
+    assert [one.line for one in check(made("let a = b;\nlet c = d;"))] == [1, 2]
+
+
+def test_a_policy_that_was_made_in_python_is_checked_at_the_places_of_its_text() -> None:
+    built = sqrt.policy(sqrt.tool("x").must_deny().should_allow())
+    assert check(built) == check(str(built))
+    assert [one.line for one in check(built)] == [3]
+
+
+@pytest.mark.parametrize("given", [b"", None, 5, ["x"], Path("x")])
+def test_what_is_no_policy_is_refused(given: Any) -> None:
+    with pytest.raises(UsageError, match="Expected a policy: SQRT text, a parsed policy"):
+        check(given)
 
 
 # Warnings
@@ -190,6 +224,11 @@ def test_a_rule_that_another_leaves_without_effect_is_found(rules: str, dead: li
     [
         ('tool "lend_itm" { must deny always; }', "There is no tool `lend_itm`", "Did you mean `lend_item`?"),
         ('tool "send" { must deny always; }', "There is no tool `send`", ""),
+        ('tool "*" { must deny always; }', "There is no tool `*`", 'A regex stands for many tools: `tool r".*"`'),
+        ('tool ".*" { must deny always; }', "There is no tool `.*`", 'A regex stands for many tools: `tool r".*"`'),
+        ('tool "lend*" { must deny always; }', "There is no tool `lend*`", 'A regex stands for many tools: `tool r"^lend.*$"`'),
+        ('tool "lend_item" { must deny when "a" in session.tags; }', "`lend_item` has no argument `session`", "Did you mean `@session`?"),
+        ('tool "lend_item" { must deny when args.tags is empty; }', "`lend_item` has no argument `args`", "Did you mean `@args`?"),
         ('tool "lend_itm" -> @tags |= {"x"};', "There is no tool `lend_itm`", "Did you mean `lend_item`?"),
         ('tool r"^lent_" { must deny always; }', "No tool matches `^lent_`", ""),
         ('tool "lend_item" { must deny when "x" in itme.tags; }', "`lend_item` has no argument `itme`", "Did you mean `item`?"),

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from sequrity.sqrt import validate  # type: ignore[import-untyped]
 
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
-from langchain_sequrity.sqrt import check, parse
+from langchain_sequrity.headers import PolicyHeader
+from langchain_sequrity.sqrt import check, compile_policy, parse
 from langchain_sequrity.sqrt.cursor import MAX_DEPTH
 from langchain_sequrity.sqrt.parser import MAX_CHARACTERS
 from langchain_sequrity.sqrt.text.formatting import format_policy, laid_out
@@ -79,6 +81,23 @@ LAID_OUT = {
 def test_the_layout_is_this(text: str, formatted: str) -> None:
     assert format_policy(text) == formatted
     assert format_policy(formatted) == formatted
+
+
+@pytest.mark.parametrize("made", [str, parse, compile_policy, PolicyHeader.from_sqrt])
+def test_of_a_policy_in_any_form_the_text_is_laid_out(made: Callable[[str], Any]) -> None:
+    text = '// why\ntool"x"{soft deny always;}'
+    assert format_policy(made(text)) == '// why\ntool "x" {\n    soft deny always;\n}\n'
+
+
+@pytest.mark.parametrize("made", [parse, PolicyHeader.from_sqrt])
+def test_what_has_no_meaning_is_laid_out_too(made: Callable[[str], Any]) -> None:
+    assert format_policy(made("let a=b;")) == "let a = b;\n"
+
+
+@pytest.mark.parametrize("given", [b"", None, 5, ["x"]])
+def test_what_is_no_policy_is_refused(given: Any) -> None:
+    with pytest.raises(UsageError, match="Expected a policy: SQRT text, a parsed policy"):
+        format_policy(given)
 
 
 def test_what_is_too_long_breaks_from_the_outside() -> None:

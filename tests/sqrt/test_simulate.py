@@ -1,6 +1,7 @@
 """`simulate`: calls of one session under a policy, without tool, model or server."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Presets, compile_policy, parse
+from langchain_sequrity.sqrt.trying.comparing import diff
+from langchain_sequrity.sqrt.trying.coverage import coverage
 from langchain_sequrity.sqrt.trying.simulation import Decision, Simulation, simulate
 from langchain_sequrity.sqrt.trying.trials import Trial
 from tests.showing import CORPUS, assert_shown_safely, on_rich
@@ -247,6 +250,94 @@ def test_a_session_is_labels(given: Any) -> None:
         simulate("", [{"tool": "a"}], session=given)
 
 
+NAMING = 'tool "send_mail" { must deny when to.value == "eve"; } tool r"^read_.*$" {}'
+SEND_MAIL = {"name": "send_mail", "parameters": {"properties": {"to": {}, "text": {}}}}
+MISSPELT = "Call 1 (`{}`): no rule is for this tool. Did you mean `send_mail`? If not, give"
+
+
+@pytest.mark.parametrize(
+    "tool", ["sned_mail", "send_mial", "send_mails", "sendmail", "send-mail", "Send_Mail"]
+)
+def test_a_tool_without_rules_is_refused_if_it_is_one_slip_away_from_one_that_has_some(
+    tool: str,
+) -> None:
+    trials: list[Callable[..., Any]] = [
+        simulate,
+        coverage,
+        lambda policy, calls, **options: diff("", policy, calls, **options),
+        lambda policy, calls, **options: diff(policy, "", calls, **options),
+    ]
+    for tried in trials:
+        with pytest.raises(UsageError) as caught:
+            tried(NAMING, [{"tool": tool}])
+        assert str(caught.value).startswith(MISSPELT.format(tool))
+        assert tried(NAMING, [{"tool": tool}], tools=[tool])
+
+
+@pytest.mark.parametrize(
+    ("policy", "tool"),
+    [
+        (NAMING, "read_mail"),
+        (NAMING, "send_post"),
+        (NAMING, "spend_mails"),
+        (f'{NAMING} tool "send_mial" {{}}', "send_mial"),
+        (f'{NAMING} tool r"mial" {{}}', "send_mial"),
+        ('tool "step_1" {}', "step_2"),
+        ('tool "pay" {}', "pry"),
+    ],
+)
+def test_another_tool_without_rules_may_be_called(policy: str, tool: str) -> None:
+    assert one(policy, {"tool": tool}).verdict is not None
+
+
+def test_a_tool_that_was_renamed_is_spelt_right_for_both_policies() -> None:
+    renamed = NAMING.replace("send_mail", "send_mails")
+    assert diff(NAMING, renamed, [{"tool": "send_mail"}, {"tool": "send_mails"}]).calls == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"tool": "sned_mail"}, "Call 1 (`sned_mail`): no such tool is among `tools`. Did you mean `send_mail`?"),
+        ({"tool": "pay"}, "Call 1 (`pay`): no such tool is among `tools`. Add it to `tools`."),
+        ({"tool": "send_mail", "arguments": {"txt": ""}}, "Call 1 (`send_mail`): it has no argument `txt`. Did you mean `text`?"),
+        ({"tool": "send_mail", "arguments": {"x": ""}}, "Call 1 (`send_mail`): it has no argument `x`. Leave it out."),
+        ({"tool": "parse_with_ai", "arguments": {"question": ""}}, "Call 1 (`parse_with_ai`): it has no argument `question`."),
+    ],
+)  # fmt: skip
+def test_with_tools_each_call_is_of_one_of_them(call: Json, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        simulate("", [call], tools=[SEND_MAIL])
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("tools", "call"),
+    [
+        ([SEND_MAIL], {"tool": "send_mail", "arguments": {"to": "eve"}}),
+        (["send_mail"], {"tool": "send_mail", "arguments": {"anything": 1}}),
+        (iter(["send_mail"]), {"tool": "send_mail"}),
+        ([], {"tool": "parse_with_ai", "arguments": {"query": "?"}}),
+    ],
+)
+def test_calls_of_tools_that_there_are_are_tried(tools: Any, call: Json) -> None:
+    assert len(simulate(NAMING, [call], tools=tools)) == 1
+
+
+@pytest.mark.parametrize("tools", ["send_mail", SEND_MAIL, [7]])
+def test_what_is_no_list_of_tools_is_refused(tools: Any) -> None:
+    with pytest.raises(UsageError, match="`tools`"):
+        simulate("", [], tools=tools)
+
+
+def test_comparing_the_names_of_many_calls_and_tools_takes_bounded_time() -> None:
+    policy = "".join(f'tool "send_{"x" * 40}{n}" {{}}' for n in range(1_000))
+    calls = [{"tool": f"sent_{'x' * 40}{n}z"} for n in range(1_000)]
+    start = time.process_time()
+    assert len(simulate(policy, calls)) == 1_000
+    assert time.process_time() - start < 4
+
+
 # What is shown
 
 DOUBTFUL = 'tool r"en" { must deny always; }'
@@ -285,6 +376,14 @@ def test_each_decision_is_told_in_words_and_in_colour() -> None:
     green, red = "color: #2da44e", "color: #e5484d"
     assert [line.split('"')[1] for line in shown.split("<tr")[2:]] == [green, red, red]
     assert "hard denied" in on_rich(simulation)
+
+
+def test_an_argument_that_a_call_does_not_have_is_told() -> None:
+    (decision,) = simulation = simulate(
+        'tool "a" { must deny when x.value == y.value; }', [{"tool": "a", "arguments": {"x": 1}}]
+    )
+    assert "may apply, as the call has no argument `y`." in str(decision)
+    assert "uncertain: the call has no argument y" in simulation.text(1_000)
 
 
 def test_an_unmet_allowance_is_told_to_be_unmet() -> None:

@@ -116,10 +116,44 @@ def test_a_reason_has_rule_place_and_doc_comment() -> None:
 
 def test_words_say_that_an_allowance_is_not_met_and_what_is_in_doubt() -> None:
     assert "(line 1) is not met." in decide(ALLOW, item=PAPER).words()
-    doubtful = decide(DENY).words()
+    doubtful = decide('tool "lend" { must deny when days.value == 1; }', days=given(1.0)).words()
     assert "(line 1) may apply." in doubtful
     assert doubtful.endswith("The service may see this differently.")
-    assert "(line 1) may not be met." in decide(ALLOW).words()
+    assert "(line 1) may not be met" in decide(ALLOW).words()
+
+
+ABSENT = [
+    # a condition, the arguments given, those that leave it in doubt
+    ('"glass" in item.tags', {}, ("item",)),
+    ("item.value == 1", {}, ("item",)),
+    ("item.value == days.value and item.value == 1", {}, ("item", "days")),
+    ("item.value == 1 or days.value == 2", {"days": 3}, ("item",)),
+    ("item.value in listed", {"item": "x"}, ("list",)),
+    ("days.value == 1", {"days": 1.0}, ()),
+    ("days.value == 1 or item.value == 1", {"days": 1}, ()),
+    ("days.value == 1 and item.value == 1", {"days": 2}, ()),
+    ("@args.tags is empty", {}, ()),
+]
+
+
+@pytest.mark.parametrize(("condition", "values", "absent"), ABSENT)
+@pytest.mark.parametrize("rule", ["must deny", "must allow"])
+def test_a_rule_in_doubt_names_the_arguments_that_the_call_does_not_have(
+    rule: str, condition: str, values: dict[str, Any], absent: tuple[str, ...]
+) -> None:
+    arguments = {name: given(value) for name, value in values.items()}
+    text = f'let listed = list.tags; tool "lend" {{ {rule} when {condition}; }}'
+    verdict = compile_policy(text).decide(Call("lend", arguments), Labels())
+    assert verdict.reasons[0].absent == absent
+    names = " and ".join(f"`{name}`" for name in absent)
+    assert (f", as the call has no argument {names}." in verdict.words()) == bool(absent)
+
+
+def test_many_absent_arguments_are_not_all_told() -> None:
+    condition = " or ".join(f"a{n}.value == 1" for n in range(1_000))
+    verdict = decide(f'tool "lend" {{ must deny when {condition}; }}')
+    assert len(verdict.reasons[0].absent) == 1_000
+    assert len(verdict.words()) < 600
 
 
 @pytest.mark.parametrize("char", ["\x1b[2J", "\u202e", "\x00"])

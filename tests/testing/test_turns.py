@@ -1,12 +1,14 @@
 """Assertions about what comes back from models and agents, and about what they raise."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Command, Interrupt
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor, SequrityMessages
 from langchain_sequrity.errors import PolicyDenied, ProgramFailed, ServiceError, UsageError
@@ -211,6 +213,111 @@ def test_a_denied_node_of_a_graph_is_found_by_its_name(till: LocalServer) -> Non
         assert_denied(lambda: allowing.invoke(words))
 
 
+class Till(TypedDict):
+    """The state of a graph without messages."""
+
+    paid: str
+
+
+def counter(till: LocalServer, policy: str, **options: Any) -> Any:
+    """A graph without messages, of one node."""
+    graph = StateGraph(Till)
+    graph.add_node("pay", lambda _: {"paid": "yes"})
+    graph.add_edge(START, "pay")
+    return LangGraphExecutor(
+        graph, ChatSequrity("any/model", base_url=till.base_url, policy=policy), **options
+    )
+
+
+ASKS = 'tool "pay" {\n/// Labels: ask "first"\nshould deny always; }'
+THREAD: Any = {"configurable": {"thread_id": "1"}}
+
+
+def test_a_graph_that_asks_a_human_about_a_call_is_denied(till: LocalServer) -> None:
+    ran = counter(till, ASKS, on_denied="interrupt", checkpointer=InMemorySaver())
+    asked = ran.invoke({"paid": ""}, THREAD)
+    again = ran.invoke(Command(resume="what?"), THREAD)
+    for state in (asked, again):
+        for tool in ("pay", None):
+            assert_denied(
+                state, tool=tool, rule="should deny always", reason='ask "first"', strength="soft"
+            )
+        with pytest.raises(AssertionError, match="A human is asked about the call of `pay`"):
+            assert_allowed(state)
+        with pytest.raises(AssertionError, match="the tool is `pay`"):
+            assert_denied(state, tool="report")
+        with pytest.raises(AssertionError, match="the verdict is not reported"):
+            assert_denied(state, certain=True)
+    with pytest.raises(AssertionError, match="A human is asked"):
+        assert_allowed(lambda: ran.invoke({"paid": ""}, THREAD))
+
+
+@pytest.mark.parametrize(
+    ("tool", "node", "found"),
+    [
+        ("more__from__pay", "'pay'", ("more__from__pay", "pay")),
+        ("pay", '"it\'s"', ("pay", "it's")),
+        ("pay", "'pay'", ("pay",)),
+    ],
+)
+def test_a_call_of_a_graph_has_the_names_of_tool_and_node(
+    tool: str, node: str, found: tuple[str, ...]
+) -> None:
+    description = (
+        f"The policy denies this call (node {node}) softly, so it may be approved, once. "
+        "Rule: a. Reason: b. Labels: {}."
+    )
+    request = {"action_requests": [{"name": tool, "args": {}, "description": description}]}
+    state = {"__interrupt__": [Interrupt(value=request)]}
+    for name in found:
+        assert_denied(state, tool=name)
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "Tool execution requires approval",
+        "Args: {'x': 'The policy denies this call softly, so. Rule: a Reason: b Labels: '}",
+        None,
+    ],
+)
+def test_a_human_who_is_asked_by_others_tells_of_no_denial(description: str | None) -> None:
+    request: Any = {"action_requests": [{"name": "pay", "args": {}, "description": description}]}
+    state = {"__interrupt__": [Interrupt(value=request)]}
+    for check in (assert_allowed, assert_denied):
+        with pytest.raises(AssertionError, match="A human is asked about the call of `pay`"):
+            check(state)
+
+
+STATES: list[dict[str, Any]] = [
+    {"paid": "yes"},
+    {"__interrupt__": []},
+    {"__interrupt__": None},
+    {"__interrupt__": [Interrupt(value="What now?")]},
+    {"__interrupt__": [Interrupt(value={"action_requests": "pay"})]},
+    {"__interrupt__": [{"action_requests": []}]},
+]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_state_that_tells_nothing_is_refused_with_what_to_use(state: dict[str, Any]) -> None:
+    for check in (assert_allowed, assert_denied):
+        with pytest.raises(UsageError, match=r"`with assert_denied\(…\):`.* look at its `Trace`"):
+            check(state)
+
+
+def test_the_final_state_of_a_graph_tells_nothing_and_its_run_does(till: LocalServer) -> None:
+    with pytest.raises(UsageError, match="write `with assert_denied"):
+        assert_allowed(counter(till, "").invoke({"paid": ""}))
+    noted = counter(till, ASKS, on_denied="state:paid").invoke({"paid": ""})
+    with pytest.raises(UsageError, match='with `on_denied="raise"`'):
+        assert_denied(noted)
+    with assert_denied(tool="pay", rule="should deny always"):
+        counter(till, ASKS).invoke({"paid": ""})
+    with assert_allowed():
+        counter(till, "").invoke({"paid": ""})
+
+
 def test_the_denial_is_at_hand_after_the_body_and_not_before(till: LocalServer) -> None:
     with assert_denied() as denied:
         with pytest.raises(UsageError, match="No denial ended the body"):
@@ -235,6 +342,19 @@ def test_a_call_that_the_middleware_denies_is_denied() -> None:
         assert_allowed(state, tool="pay")
     with assert_denied(**DETAILS):
         ask(guarded(calling(("pay", {"euros": 500})), on_denied="raise"), "pay")
+
+
+def test_a_call_about_which_the_middleware_asks_a_human_is_denied() -> None:
+    middleware: Any = PolicyMiddleware(POLICY.replace("must", "should"), on_denied="interrupt")
+    of = create_agent(
+        turns(calling(("pay", {"euros": 500}))), [pay], middleware=[middleware],
+        checkpointer=InMemorySaver(),
+    )  # fmt: skip
+    state = of.invoke({"messages": [HumanMessage("pay")]}, THREAD)
+    details = {key: DETAILS[key] for key in ("tool", "rule", "reason")}
+    assert_denied(state, strength="soft", **details)
+    with pytest.raises(AssertionError, match="A human is asked about the call of `pay`"):
+        assert_allowed(state, tool="pay")
 
 
 def test_a_call_that_the_middleware_lets_through_is_allowed() -> None:

@@ -22,6 +22,7 @@ from langchain_sequrity.cli.policy.output import (
     print_table,
     print_text,
 )
+from langchain_sequrity.cli.policy.tools import read_tools, tools_options
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import (
@@ -54,6 +55,7 @@ _DEFAULT = "allowed"
     type=FILE_TYPE,
     help="The calls as JSON or YAML: a list of objects with `tool`, `arguments`, …, `expect`.",
 )
+@tools_options
 @click.option("--cover", is_flag=True, help="Show which rules the calls exercise.")
 @click.option(
     "--fail-under",
@@ -73,6 +75,8 @@ def command(
     *,
     file: str,
     calls_file: str,
+    tools: str | None,
+    tools_from: str | None,
     cover: bool,
     fail_under: float | None,
     header: str | None,
@@ -85,19 +89,20 @@ def command(
     or not_reached (it is made from the result of a call that was denied). Without it, it is
     expected to be allowed. Exit status 1 if an expectation is not met.
     """
-    only_one_stdin([file, calls_file, header, against])
+    only_one_stdin([file, calls_file, tools, header, against])
+    known = read_tools(tools, tools_from)
     fields = None if header is None else read_data(header)
     engine = _engine(file, header, fields, as_json=as_json)
     old = None if against is None else _engine(against, header, fields, as_json=as_json)
     calls, expected = _read_calls(calls_file)
     with _refusals(calls_file):
-        covered = coverage(engine, calls) if cover or fail_under is not None else None
+        covered = coverage(engine, calls, tools=known) if cover or fail_under is not None else None
         outcome = _Outcome(
-            covered.simulation if covered else simulate(engine, calls),
+            covered.simulation if covered else simulate(engine, calls, tools=known),
             expected,
             covered,
             fail_under,
-            None if old is None else diff(old, engine, calls),
+            None if old is None else diff(old, engine, calls, tools=known),
         )
     if as_json:
         print_json(outcome.to_json())

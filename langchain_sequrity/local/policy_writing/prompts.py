@@ -30,7 +30,7 @@ tool "send_mail" {
     must deny when "sent_3" in @session.tags;
     should allow always;
     session before { @tags |= {"tried"}; }          // before the check; stays if it is denied
-    result { @tags |= {"receipt"}; }
+    result { @tags |= {"receipt"}; @consumers &= staff; }
     session after {
         when @result.tags overlaps {"receipt"} { @tags |= {"mailed"}; }
     }

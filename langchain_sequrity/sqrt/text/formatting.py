@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.sqrt.given import AnyPolicy, policy_of
 from langchain_sequrity.sqrt.nodes import (
     Binding,
     Block,
@@ -37,18 +38,18 @@ from langchain_sequrity.sqrt.text.expression_layout import ExpressionLayout
 _Item = TypeVar("_Item")
 
 
-def format_policy(text: str) -> str:
+def format_policy(policy: AnyPolicy) -> str:
     """Lay a policy out: one rule a line, long sets and conditions broken, comments kept.
 
     Args:
-        text: The policy.
+        policy: Its text; or the parsed policy, a `PolicyHeader`, or an engine, whose text it is.
 
     Returns:
         The same words and comments in the same order. Formatting it again changes nothing.
 
     Raises:
         PolicySyntaxError: If the text is not SQRT.
-        UsageError: If it would become longer than a policy may be.
+        UsageError: If it would become longer than a policy may be, and for what is no policy.
 
     Example:
         ```python
@@ -62,7 +63,7 @@ def format_policy(text: str) -> str:
         ]
         ```
     """
-    formatted = laid_out(parse(text))
+    formatted = laid_out(parse(policy if isinstance(policy, str) else policy_of(policy).text))
     if len(formatted) > MAX_CHARACTERS:
         msg = (
             f"Formatted, this policy has {len(formatted)} characters, and at most "

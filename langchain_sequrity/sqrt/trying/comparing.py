@@ -13,8 +13,10 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.english.explaining import ExplainedRule, explained
 from langchain_sequrity.sqrt.given import AnyPolicy, engine_of
+from langchain_sequrity.sqrt.given_tools import AnyTool
 from langchain_sequrity.sqrt.listing import Listed, listed
 from langchain_sequrity.sqrt.nodes import CheckRule, Position
+from langchain_sequrity.sqrt.trying.naming import check_names
 from langchain_sequrity.sqrt.trying.simulation import Decision, run
 from langchain_sequrity.sqrt.trying.telling import rules_cell, tone, verdict_json, verdict_word
 from langchain_sequrity.sqrt.trying.trials import Given, read_trials
@@ -126,7 +128,12 @@ def _rule_row(rule: ExplainedRule, *, is_new: bool) -> Row:
 
 
 def diff(
-    old: AnyPolicy, new: AnyPolicy, calls: Iterable[Given] = (), *, session: Labels = _NO_LABELS
+    old: AnyPolicy,
+    new: AnyPolicy,
+    calls: Iterable[Given] = (),
+    *,
+    session: Labels = _NO_LABELS,
+    tools: Iterable[AnyTool] | None = None,
 ) -> Difference:
     """Compare two policies: their rules, and what they say about calls.
 
@@ -135,6 +142,7 @@ def diff(
         new: The policy after.
         calls: As for `simulate`: one session under each of them.
         session: The session's labels before the first call.
+        tools: As for `simulate`; a tool that one of the policies names is spelt right.
 
     Returns:
         What differs. Comments, positions and white space do not count, nor does it whether `must`
@@ -159,6 +167,7 @@ def diff(
     """
     before, after = engine_of(old), engine_of(new)
     trials = read_trials(calls)
+    check_names(trials, tools, before, after)
     sides = zip(run(before, trials, session), run(after, trials, session), strict=True)
     rules, others = _rules(before), _rules(after)
     changes = _Changes(rules, others)

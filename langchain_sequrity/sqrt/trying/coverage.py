@@ -14,10 +14,12 @@ from langchain_sequrity.sqrt.context import Call, Context
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.english.sentences import brief, tool_name
 from langchain_sequrity.sqrt.given import AnyPolicy, engine_of
+from langchain_sequrity.sqrt.given_tools import AnyTool
 from langchain_sequrity.sqrt.listing import listed
 from langchain_sequrity.sqrt.nodes import CheckRule, Phase, Policy, Position, Step
 from langchain_sequrity.sqrt.rules import CompiledStep
 from langchain_sequrity.sqrt.truth import Truth
+from langchain_sequrity.sqrt.trying.naming import check_names
 from langchain_sequrity.sqrt.trying.simulation import Simulation, run
 from langchain_sequrity.sqrt.trying.trials import Given, read_trials
 from langchain_sequrity.sqrt.verdict import Verdict, Vote
@@ -149,7 +151,11 @@ def _row(rule: CoveredRule) -> Row:
 
 
 def coverage(
-    policy: AnyPolicy, calls: Iterable[Given], *, session: Labels = _NO_LABELS
+    policy: AnyPolicy,
+    calls: Iterable[Given],
+    *,
+    session: Labels = _NO_LABELS,
+    tools: Iterable[AnyTool] | None = None,
 ) -> Coverage:
     """Find out which rules and label changes of a policy a set of calls exercises.
 
@@ -159,6 +165,7 @@ def coverage(
         policy: As for `simulate`.
         calls: As for `simulate`.
         session: The session's labels before the first call.
+        tools: As for `simulate`.
 
     Returns:
         The counts, and the simulation that they come from.
@@ -182,8 +189,9 @@ def coverage(
         assert found.share == 0.5
         ```
     """
-    watched = _Watched(engine_of(policy))
-    simulation = Simulation(tuple(run(watched, read_trials(calls), session)))
+    watched, trials = _Watched(engine_of(policy)), read_trials(calls)
+    check_names(trials, tools, watched)
+    simulation = Simulation(tuple(run(watched, trials, session)))
     return Coverage(tuple(_rules(watched.policy, watched.counts)), simulation)
 
 

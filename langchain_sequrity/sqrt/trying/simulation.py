@@ -18,6 +18,8 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.context import Argument, Call, result_labels
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.given import AnyPolicy, engine_of
+from langchain_sequrity.sqrt.given_tools import AnyTool
+from langchain_sequrity.sqrt.trying.naming import check_names
 from langchain_sequrity.sqrt.trying.telling import (
     NOT_REACHED,
     certain_word,
@@ -170,7 +172,11 @@ class Simulation(Sequence[Decision], Tabled):
 
 
 def simulate(
-    policy: AnyPolicy, calls: Iterable[Given], *, session: Labels = _NO_LABELS
+    policy: AnyPolicy,
+    calls: Iterable[Given],
+    *,
+    session: Labels = _NO_LABELS,
+    tools: Iterable[AnyTool] | None = None,
 ) -> Simulation:
     """Try a policy on calls, in order and in one session.
 
@@ -185,12 +191,15 @@ def simulate(
         calls: Each a `Trial`, a mapping of the same form, or a `Call`, whose labels are taken as
             they are.
         session: The session's labels before the first call.
+        tools: The tools that there are, as for `check`. Without them a call of any tool is tried,
+            unless no rule is for it and its name is one slip away from one that the policy names.
 
     Returns:
         A decision for each call.
 
     Raises:
-        UsageError: For calls that cannot be tried, or what is no policy.
+        UsageError: For calls that cannot be tried, of tools or with arguments that do not exist
+            or are misspelt, or what is no policy.
         PolicySyntaxError: If the text is no SQRT policy.
 
     Example:
@@ -216,7 +225,9 @@ def simulate(
         assert pay.verdict.reasons[0].description == "mails do not move money"
         ```
     """
-    return Simulation(tuple(run(engine_of(policy), read_trials(calls), session)))
+    engine, trials = engine_of(policy), read_trials(calls)
+    check_names(trials, tools, engine)
+    return Simulation(tuple(run(engine, trials, session)))
 
 
 def run(engine: Engine, trials: Iterable[Trial], session: Labels) -> Iterator[Decision]:

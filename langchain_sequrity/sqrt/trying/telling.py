@@ -18,7 +18,12 @@ def certain_word(verdict: Verdict | None) -> str:
     """Whether the service surely says the same, in words."""
     if verdict is None:
         return ""
-    return "certain" if verdict.certain else "uncertain: the service may see this differently"
+    if verdict.certain:
+        return "certain"
+    absent = dict.fromkeys(name for reason in verdict.reasons for name in reason.absent)
+    if absent:
+        return f"uncertain: the call has no argument {' and '.join([*absent][:_SHOWN])}"
+    return "uncertain: the service may see this differently"
 
 
 def tone(verdict: Verdict | None) -> Tone:
