@@ -29,6 +29,8 @@ SequrityError (RuntimeError)
 
 In brackets: the LangChain exception that the class also is, so that LangChain's retry and
 summarization middleware treat it correctly. No class is a `ValueError`: pydantic would swallow it.
+
+Two warnings tell of graphs: `UnknownAccess` and `PolicyMismatch`.
 """
 
 import json
@@ -66,6 +68,7 @@ __all__ = [
     "Overloaded",
     "PermissionDenied",
     "PolicyDenied",
+    "PolicyMismatch",
     "PolicySyntaxError",
     "ProgramFailed",
     "RateLimited",
@@ -77,6 +80,7 @@ __all__ = [
     "StreamInterrupted",
     "TimedOut",
     "TurnFailed",
+    "UnknownAccess",
     "UsageError",
     "status_error",
 ]
@@ -381,6 +385,14 @@ class SessionExpired(TurnFailed):
     Start afresh with `session_id="new"`, or construct the model with
     `on_session_expired="restart"`.
     """
+
+
+class UnknownAccess(UserWarning):
+    """It is not known what a node reads or writes, so its labels are those of the whole state."""
+
+
+class PolicyMismatch(UserWarning):
+    """A policy has rules for tools or arguments that the graph does not have."""
 
 
 _BY_STATUS: Mapping[int, type[StatusError]] = MappingProxyType(

@@ -2,14 +2,10 @@
 
 import warnings
 
-from langchain_sequrity.errors import UsageError
+from langchain_sequrity.errors import PolicyMismatch, UsageError
 from langchain_sequrity.graph.program import Program
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.sqrt.checking import findings_in
-
-
-class PolicyMismatch(UserWarning):
-    """A policy has rules for tools or arguments that the graph does not have."""
 
 
 def warn_of_mismatch(policy: PolicyHeader | None, program: Program) -> None:

@@ -22,11 +22,10 @@ from langgraph.types import Command, Send
 from pydantic import BaseModel
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor
-from langchain_sequrity.errors import GraphNotSupported, UsageError
+from langchain_sequrity.errors import GraphNotSupported, UnknownAccess, UsageError
 from langchain_sequrity.graph.compiling.compiler import compile_graph
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import Program, ToolSpec
-from langchain_sequrity.graph.reading.access import UnknownAccess
 from langchain_sequrity.graph.reading.spec import read_graph
 from langchain_sequrity.labels import with_labels
 

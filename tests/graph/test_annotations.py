@@ -122,7 +122,7 @@ ORDER = Order(inner=Inner(size=3))
         (takes_model, ORDER, 3), (takes_list, [ORDER, ORDER], [3, 3]), (takes_optional, ORDER, 3), (takes_optional, None, None),
     ],
 )  # fmt: skip
-@pytest.mark.filterwarnings("ignore::langchain_sequrity.graph.reading.access.UnknownAccess")
+@pytest.mark.filterwarnings("ignore::langchain_sequrity.errors.UnknownAccess")
 def test_a_packet_carries_what_its_target_is_annotated_with(
     node: Callable[..., Any], argument: Any, expected: Any, model: ChatSequrity
 ) -> None:
@@ -135,7 +135,7 @@ def test_a_packet_carries_what_its_target_is_annotated_with(
         assert runnable.invoke({"other": 1})["anything"] == expected
 
 
-@pytest.mark.filterwarnings("ignore::langchain_sequrity.graph.reading.access.UnknownAccess")
+@pytest.mark.filterwarnings("ignore::langchain_sequrity.errors.UnknownAccess")
 def test_a_class_that_nobody_named_is_refused_on_its_way_out(model: ChatSequrity) -> None:
     def node(state: State) -> Any:
         return {"anything": Failure(str(state["other"]))}

@@ -30,9 +30,7 @@ from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.labels import GatheredLabels, Labels, labels_given, labels_of_error
 from langchain_sequrity.local import LocalServer
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::langchain_sequrity.graph.reading.access.UnknownAccess"
-)
+pytestmark = pytest.mark.filterwarnings("ignore::langchain_sequrity.errors.UnknownAccess")
 
 
 class Mail(TypedDict, total=False):

@@ -9,7 +9,7 @@ import pytest
 from langgraph.graph import END, START, StateGraph
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor, NodeOptions
-from langchain_sequrity.graph.mismatch import PolicyMismatch
+from langchain_sequrity.errors import PolicyMismatch
 
 
 class State(TypedDict, total=False):

@@ -28,10 +28,10 @@ from langgraph.prebuilt import ToolNode, create_react_agent, tools_condition
 from langgraph.types import Command
 from pydantic import BaseModel
 
+from langchain_sequrity.errors import UnknownAccess
 from langchain_sequrity.graph.carrying.kinds import kinds_of
 from langchain_sequrity.graph.compiling.compiler import compile_graph
 from langchain_sequrity.graph.program import Program, ToolSpec
-from langchain_sequrity.graph.reading.access import UnknownAccess
 from langchain_sequrity.graph.reading.annotations import of_fields
 from langchain_sequrity.graph.reading.spec import read_graph
 from tests.graph.apps.scripted import following

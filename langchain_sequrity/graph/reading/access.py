@@ -18,15 +18,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from langchain_sequrity.errors import UnknownAccess
 from langchain_sequrity.graph.reading.source import functions_of
 from langchain_sequrity.graph.reading.spec import GraphSpec
 
 From = Literal["declared", "source", "annotation", "schema", "everything"]
 _LONGEST_DESCRIPTION = 1_000
-
-
-class UnknownAccess(UserWarning):
-    """It is not known what a node reads or writes, so its labels are those of the whole state."""
 
 
 @dataclass(frozen=True, slots=True)
