@@ -60,6 +60,11 @@ class IdleStack(Generic[T]):
                 dropped.append(self._kept.popleft()[1])
         return dropped
 
+    def retire(self) -> list[T]:
+        """Give all up as `clear` does, and keep none from now on."""
+        self._max_idle = 0
+        return self.clear()
+
     def clear(self) -> list[T]:
         """Give all up and return them; they are the caller's to close."""
         with self._lock:

@@ -9,7 +9,7 @@ and write gets the rest of the call's time. Where a proxy applies, `clients` use
 import asyncio
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Self
 
@@ -250,12 +250,10 @@ class _AsyncLines:
     def __init__(self, max_open: int, max_idle: int) -> None:
         self.idle: IdleStack[_AsyncLine] = IdleStack(max_idle)
         self.slots = asyncio.BoundedSemaphore(max_open)
-        self.keeps = True
 
     def release(self, line: _AsyncLine) -> None:
         self.slots.release()
-        is_kept = self.keeps and line.may_go_on()
-        for one in self.idle.put(line) if is_kept else (line,):
+        for one in self.idle.put(line) if line.may_go_on() else (line,):
             one.close_now()
 
 
@@ -308,7 +306,6 @@ class AsyncPool:
         self._ssl_context = ssl_context
         self._limits = max_open, max_idle
         self._lines: dict[Origin, _AsyncLines] = {}
-        self._keeps = True
 
     async def open(
         self, request: Outgoing, timeouts: Timeouts, deadline: Deadline
@@ -318,7 +315,6 @@ class AsyncPool:
         lines = self._lines.get(origin)
         if lines is None:
             lines = self._lines[origin] = _AsyncLines(*self._limits)
-            lines.keeps = self._keeps
         await _acquire(lines.slots, deadline.bounded(timeouts.pool, httpcore.PoolTimeout))
         line = None
         try:
@@ -338,16 +334,17 @@ class AsyncPool:
     async def close_idle(self, origin: Origin | None = None) -> None:
         """Close the idle connections to one origin, or to all."""
         for known, lines in list(self._lines.items()):
-            for line in lines.idle.clear() if origin in (known, None) else ():
-                line.close_now()
+            if origin in (known, None):
+                _close_all(lines.idle.clear())
         await asyncio.sleep(0)  # one turn of the loop later the sockets are closed
 
     async def aclose(self) -> None:
         """Close the idle connections, and from now on each other one after its call."""
-        self._keeps = False
+        max_open, _ = self._limits
+        self._limits = max_open, 0
         for lines in self._lines.values():
-            lines.keeps = False
-        await self.close_idle()
+            _close_all(lines.idle.retire())
+        await asyncio.sleep(0)  # as above
 
     def _idle_line(self, lines: _AsyncLines) -> _AsyncLine | None:
         while True:
@@ -357,6 +354,11 @@ class AsyncPool:
             if line is None or not line.was_closed():
                 return line
             line.close_now()
+
+
+def _close_all(lines: Iterable[_AsyncLine]) -> None:
+    for line in lines:
+        line.close_now()
 
 
 async def _acquire(slots: asyncio.BoundedSemaphore, timeout: float | None) -> None:  # noqa: ASYNC109  # as httpcore passes limits

@@ -42,6 +42,10 @@ def labelled(_: Mail) -> Any:
     return with_labels({"text": "hi"}, producers=["inbox"], tags=["untrusted"])
 
 
+def look_once(state: Mail) -> Any:
+    return {"sent": "again"} if "text" in state else labelled(state)
+
+
 async def alabelled(state: Mail) -> Any:
     return labelled(state)
 
@@ -256,8 +260,7 @@ def test_labels_that_a_policy_added_within_are_on_the_result(model: ChatSequrity
 
 
 def test_labels_that_a_thread_within_has_kept_are_on_the_result(model: ChatSequrity) -> None:
-    look = lambda state: {"sent": "again"} if "text" in state else labelled(state)  # noqa: E731
-    inner = LangGraphExecutor(chain(("look", look)), model, checkpointer=InMemorySaver())
+    inner = LangGraphExecutor(chain(("look", look_once)), model, checkpointer=InMemorySaver())
     thread: Any = {"configurable": {"thread_id": "1"}}
 
     def read(_: Mail) -> Any:
@@ -271,7 +274,7 @@ def test_labels_that_a_thread_within_has_kept_are_on_the_result(model: ChatSequr
 def test_labels_that_a_thread_within_has_kept_come_out_of_a_run_that_does_not_end(
     model: ChatSequrity, *, is_denied: bool
 ) -> None:
-    graph = chain(("look", lambda state: {"sent": "again"} if "text" in state else labelled(state)))
+    graph = chain(("look", look_once))
     saver, thread = InMemorySaver(), RunnableConfig(configurable={"thread_id": "1"})
     LangGraphExecutor(graph, model, checkpointer=saver).invoke({}, thread)
     url = model.prepared.settings.connection.base_url
