@@ -5,23 +5,29 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from langchain_sequrity.local.interpreter.calls import call_value, pure, sized
-from langchain_sequrity.local.interpreter.containers import make_list, make_set, order, update
+from langchain_sequrity.local.interpreter.calls import (
+    call_value,
+    looking,
+    operations,
+    precise,
+    pure,
+    reading,
+    sized,
+)
+from langchain_sequrity.local.interpreter.containers import (
+    make_list,
+    make_set,
+    order,
+    sort_keys,
+    update,
+)
 from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType, TextMember
 from langchain_sequrity.local.interpreter.faults import Exit, ToolError, ValidationError
 from langchain_sequrity.local.interpreter.formatting import as_repr, as_text, convert
 from langchain_sequrity.local.interpreter.forms import Union
-from langchain_sequrity.local.interpreter.machine import (
-    ITERATOR_SIZE,
-    Machine,
-)
-from langchain_sequrity.local.interpreter.operators import (
-    binary,
-    collect,
-    guard_errors,
-    iterate,
-    paid,
-)
+from langchain_sequrity.local.interpreter.iteration import collect, iterate, lazy
+from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.values import (
     Builtin,
     DictValue,
@@ -30,7 +36,6 @@ from langchain_sequrity.local.interpreter.values import (
     Function,
     IteratorValue,
     ListValue,
-    Mark,
     Method,
     Record,
     SetValue,
@@ -92,15 +97,27 @@ def _dict(machine: Machine, args: Args, named: Named) -> Value:
         machine.fail(TypeError, f"dict expected at most 1 argument, got {len(args)}")
     result: DictValue[Any, Value] = DictValue()
     for source in args:
-        update(machine, result, source)
-    for key, value in named.items():
-        result[key] = value
+        update(machine, result, None, source)
+    machine.make_items(len(named), 100)
+    result.update(named)
     return result
 
 
 def _range(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "range", args, named, 1, 3)
-    return pure(range)(machine, args, named)
+    return _RANGE(machine, args, named)
+
+
+def _measured(machine: Machine, *bounds: Value) -> None:
+    machine.make_bits(sum(bound.bit_length() for bound in bounds if isinstance(bound, int)))
+
+
+def _digits(machine: Machine, number: Value) -> None:
+    if isinstance(number, int):
+        machine.make_text(number.bit_length() + 3)
+
+
+_RANGE = pure(range, _measured)
 
 
 def _enumerate(machine: Machine, args: Args, named: Named) -> Value:
@@ -109,37 +126,21 @@ def _enumerate(machine: Machine, args: Args, named: Named) -> Value:
     begin, mark = machine.bare(start)
     if not isinstance(begin, int):
         machine.fail(TypeError, f"'{type_name(begin)}' object is not an integer", mark)
-    numbers = (tag(number, mark) for number in itertools.count(begin))
-    return _derived(machine, args[:1], zip(numbers, iterate(machine, args[0]), strict=False))
+    rows = zip(_numbers(machine, begin), iterate(machine, args[0]), strict=False)
+    return lazy(machine, args[:1], rows, mark)
 
 
-def _derived(machine: Machine, sources: Args, elements: Iterator[Value]) -> IteratorValue:
-    # What is read from the sources carries their labels already; that there is one more does not.
-    machine.charge(ITERATOR_SIZE)
-    mark: Mark = None
-    for source in sources:
-        mark = join(mark, take(source)[1])
-    result = IteratorValue(iter(()), mark)
-    iterators = [inner for inner in map(strip, sources) if type(inner) is IteratorValue]
-
-    def read() -> Iterator[Value]:
-        for element in elements:
-            for iterator in iterators:
-                result.labels = join(result.labels, iterator.labels)
-            yield element
-        for iterator in iterators:
-            result.labels = join(result.labels, iterator.labels)
-
-    result.source = read()
-    return result
+def _numbers(machine: Machine, begin: int) -> Iterator[int]:
+    for number in itertools.count(begin):
+        machine.make_bits(number.bit_length())
+        yield number
 
 
 def _zip(machine: Machine, args: Args, named: Named) -> Value:
-    strict = bool(strip(named.pop("strict", False)))
-    if named:
-        machine.fail(TypeError, "zip() got an unexpected keyword argument")
+    _only(machine, "zip", named, ("strict",))
+    strict, mark = machine.truth(named.get("strict", False))
     rows = zip(*(iterate(machine, arg) for arg in args), strict=strict)
-    return _derived(machine, args, paid(machine, rows))
+    return lazy(machine, args, rows, mark)
 
 
 def _map(machine: Machine, args: Args, named: Named) -> Value:
@@ -148,28 +149,22 @@ def _map(machine: Machine, args: Args, named: Named) -> Value:
     elements = (
         call_value(machine, args[0], list(items), {}) for items in zip(*sources, strict=False)
     )
-    return _derived(machine, args[1:], elements)
+    return lazy(machine, args[1:], elements, box_mark(args[0]), calls=True)
 
 
 def _filter(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "filter", args, named, 2, 2)
-    result = _derived(machine, args[1:], iter(()))
-    inner = strip(args[1])
+    test, source = args
 
     def read() -> Iterator[Value]:
-        for element in iterate(machine, args[1]):
-            machine.work(1)
-            kept = (
-                element if strip(args[0]) is None else call_value(machine, args[0], [element], {})
-            )
-            bare, mark = take(kept)
-            if type(inner) is IteratorValue:
-                mark = join(mark, inner.labels)
-            result.labels = join(result.labels, mark)
-            if bare:
+        for element in iterate(machine, source):
+            kept = element if strip(test) is None else call_value(machine, test, [element], {})
+            is_kept, mark = machine.truth(kept)
+            machine.mark(result, mark)  # where the next one is depends on it
+            if is_kept:
                 yield element
 
-    result.source = read()
+    result = lazy(machine, [source], read(), box_mark(test), calls=True)
     return result
 
 
@@ -186,9 +181,7 @@ def _iter(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "iter", args, named, 1, 1)
     inner = strip(args[0])
     return (
-        args[0]
-        if type(inner) is IteratorValue
-        else _derived(machine, args, iterate(machine, args[0]))
+        args[0] if type(inner) is IteratorValue else lazy(machine, args, iterate(machine, args[0]))
     )
 
 
@@ -197,17 +190,19 @@ def _next(machine: Machine, args: Args, named: Named) -> Value:
     inner, mark = take(args[0])
     if type(inner) is not IteratorValue:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not an iterator", mark)
-    for element in inner.source:
-        return tag(element, join(mark, inner.labels))
+    for element in iterate(machine, args[0]):
+        return element
     mark = join(mark, inner.labels)
-    return tag(args[1], mark) if len(args) > 1 else machine.fail(StopIteration, "", mark)
+    if len(args) == 1:
+        machine.fail(StopIteration, "", mark)
+    return tag(args[1], mark)
 
 
 def _sorted(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "sorted", args, {}, 1, 1)
     _only(machine, "sorted", named, ("key", "reverse"))
     items, mark = collect(machine, args[0])
-    places, keys_mark = order(machine, items, named)
+    places, keys_mark = order(machine, items, mark, named)
     return make_list([items[place] for place in places], join(mark, keys_mark))
 
 
@@ -229,11 +224,8 @@ def _extreme(name: str, *, largest: bool) -> Any:
             if "default" in named:
                 return tag(named["default"], mark)
             machine.fail(ValueError, f"{name}() arg is an empty sequence", mark)
-        key = named.get("key")
-        keys = items if strip(key) is None else [call_value(machine, key, [i], {}) for i in items]
-        bare, keys_mark = machine.bare_all(keys)
-        mark = join(mark, keys_mark)
-        place = guard_errors(machine, mark, lambda: choose(range(len(bare)), key=bare.__getitem__))
+        bare, mark = sort_keys(machine, items, mark, named)
+        place = machine.guarded(mark, lambda: choose(range(len(bare)), key=bare.__getitem__))
         return tag(items[place], mark)
 
     return call
@@ -264,13 +256,15 @@ _FLAT = frozenset({int, float, bool})
 def _quantifier(name: str, *, stops_at: bool) -> Any:
     def call(machine: Machine, args: Args, named: Named) -> Value:
         _positional(machine, name, args, named, 1, 1)
-        mark = box_mark(args[0])
+        inner, mark = take(args[0])
         for element in iterate(machine, args[0]):
-            machine.work(1)
-            inner, element_mark = take(element)
+            is_true, element_mark = machine.truth(element)
             mark = join(mark, element_mark)
-            if bool(inner) is stops_at:
-                return tag(stops_at, join(mark, take(args[0])[1]))
+            if type(inner) is IteratorValue:
+                machine.mark(inner, mark)  # how far it came depends on what was true
+            if is_true is stops_at:
+                return tag(stops_at, mark)
+            machine.branch = join(machine.branch, mark)
         return tag(not stops_at, join(mark, take(args[0])[1]))
 
     return call
@@ -278,14 +272,15 @@ def _quantifier(name: str, *, stops_at: bool) -> Any:
 
 def _isinstance(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "isinstance", args, named, 2, 2)
-    value, kinds = strip(args[0]), strip(args[1])
-    return tag(_is_instance(machine, value, kinds), box_mark(args[0]))
+    value, mark = take(args[0])
+    kinds, kinds_mark = machine.bare(args[1])
+    return tag(_is_instance(machine, value, kinds), join(mark, kinds_mark))
 
 
 def _is_instance(machine: Machine, value: Value, kind: Value) -> bool:  # noqa: PLR0911 - one per kind
     if isinstance(kind, tuple):
         machine.work(1)  # tuples that hold each other can be walked for ever
-        return any(_is_instance(machine, value, strip(one)) for one in kind)
+        return any(_is_instance(machine, value, one) for one in kind)
     if type(kind) is Union:
         return any(
             value is None if one is None else _is_instance(machine, value, one)
@@ -316,7 +311,7 @@ def _callable(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "callable", args, named, 1, 1)
     kinds = (Function, Builtin, TypeValue, Method, ErrorType, EnumType, Tool)
     inner = strip(args[0])
-    return tag(isinstance(inner, kinds) or hasattr(type(inner), "instantiate"), box_mark(args[0]))
+    return isinstance(inner, kinds) or hasattr(type(inner), "instantiate")
 
 
 def _print(machine: Machine, args: Args, named: Named) -> Value:
@@ -410,16 +405,20 @@ def _power(machine: Machine, base: Value, exponent: Value, modulus: Value = None
 
 def _type_of(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "type", args, named, 1, 1)
-    inner = strip(args[0])
+    inner, mark = take(args[0])
+    found: Value
     if isinstance(inner, ErrorValue):
-        return tag(inner.type, box_mark(args[0]))
-    if isinstance(inner, Record):
-        return tag(inner.model, box_mark(args[0]))
-    if isinstance(inner, EnumMember):
-        return tag(inner.kind, box_mark(args[0]))
-    if type(inner) in TYPE_OF:
-        return tag(TYPE_OF[type(inner)], box_mark(args[0]))
-    return machine.fail(TypeError, "type() of this value is not supported. Use isinstance().")
+        found = inner.type
+    elif isinstance(inner, Record):
+        found = inner.model
+    elif isinstance(inner, EnumMember):
+        found = inner.kind
+    elif type(inner) in TYPE_OF:
+        found = TYPE_OF[type(inner)]
+    else:
+        reason = "type() of this value is not supported. Use isinstance()."
+        machine.fail(TypeError, reason, mark)
+    return tag(found, mark)
 
 
 def _ascii(machine: Machine, value: Value) -> str:
@@ -447,12 +446,12 @@ def _types() -> dict[str, TypeValue]:
         "int": of("int", sized(_int), int),
         "float": of("float", sized(_float), float),
         "str": of("str", sized(_text), str),
-        "bytes": of("bytes", sized(_bytes), bytes),
-        "list": of("list", _list, ListValue),
-        "tuple": of("tuple", _tuple, tuple),
-        "dict": of("dict", _dict, DictValue),
-        "set": of("set", _set, SetValue),
-        "range": of("range", _range, range),
+        "bytes": of("bytes", reading(sized(_bytes)), bytes),
+        "list": of("list", precise(_list), ListValue),
+        "tuple": of("tuple", precise(_tuple), tuple),
+        "dict": of("dict", precise(_dict), DictValue),
+        "set": of("set", looking(_set), SetValue),
+        "range": of("range", looking(_range), range),
     }
 
 
@@ -482,39 +481,41 @@ BUILTINS: dict[str, Value] = {
     **{name: kind for name, kind in ERRORS.items() if name != "ValidationError"},
     **{
         name: Builtin(name, call)
-        for name, call in {
-            "abs": pure(abs),
-            "all": _quantifier("all", stops_at=False),
-            "any": _quantifier("any", stops_at=True),
-            "ascii": sized(_ascii),
-            "bin": pure(bin),
-            "callable": _callable,
-            "chr": pure(chr),
-            "divmod": pure(divmod),
-            "enumerate": _enumerate,
-            "exit": _exit,
-            "filter": _filter,
-            "format": sized(_format),
-            "hex": pure(hex),
-            "isinstance": _isinstance,
-            "iter": _iter,
-            "len": _length,
-            "map": _map,
-            "max": _extreme("max", largest=True),
-            "min": _extreme("min", largest=False),
-            "next": _next,
-            "oct": pure(oct),
-            "ord": pure(ord),
-            "pow": sized(_power),
-            "print": _print,
-            "quit": _exit,
-            "repr": sized(as_repr),
-            "reversed": _reversed,
-            "round": sized(_round),
-            "sorted": _sorted,
-            "sum": _sum,
-            "type": _type_of,
-            "zip": _zip,
-        }.items()
+        for name, call in operations(
+            {
+                "abs": pure(abs, _measured),
+                "all": looking(_quantifier("all", stops_at=False)),
+                "any": looking(_quantifier("any", stops_at=True)),
+                "ascii": sized(_ascii),
+                "bin": pure(bin, _digits),
+                "callable": looking(_callable),
+                "chr": pure(chr),
+                "divmod": pure(divmod, _measured),
+                "enumerate": precise(_enumerate),
+                "exit": precise(_exit),
+                "filter": precise(_filter),
+                "format": sized(_format),
+                "hex": pure(hex, _digits),
+                "isinstance": precise(_isinstance),
+                "iter": precise(_iter),
+                "len": precise(_length),
+                "map": precise(_map),
+                "max": looking(_extreme("max", largest=True)),
+                "min": looking(_extreme("min", largest=False)),
+                "next": precise(_next),
+                "oct": pure(oct, _digits),
+                "ord": pure(ord),
+                "pow": sized(_power),
+                "print": looking(_print),
+                "quit": precise(_exit),
+                "repr": sized(as_repr),
+                "reversed": precise(_reversed),
+                "round": sized(_round),
+                "sorted": precise(_sorted),
+                "sum": looking(_sum),
+                "type": precise(_type_of),
+                "zip": precise(_zip),
+            }
+        ).items()
     },
 }

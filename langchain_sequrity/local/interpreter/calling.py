@@ -10,11 +10,8 @@ from langchain_sequrity.local.interpreter.calls import (
     call_tool,
     call_value,
 )
+from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.operators import (
-    collect,
-    guard_errors,
-)
 from langchain_sequrity.local.interpreter.scoped import Code, Scoped
 from langchain_sequrity.local.interpreter.scopes import (
     Frame,
@@ -128,8 +125,7 @@ class Calling(Scoped):
                     named[key] = tag(item, mark)
             machine.line = line
             given = [tag(arg, mark) for arg in args]
-            result = guard_errors(machine, mark, lambda: call_value(machine, target, given, named))
-            return tag(result, mark)
+            return machine.spread(mark, lambda: call_value(machine, target, given, named))
 
         return run
 

@@ -4,21 +4,25 @@ from collections.abc import Callable
 from typing import Any
 
 from langchain_sequrity.local.interpreter.enums import EnumType
+from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import ATOMS, Machine
-from langchain_sequrity.local.interpreter.operators import guard_errors
 from langchain_sequrity.local.interpreter.values import (
+    CARRIERS,
     Builtin,
     DictValue,
     ErrorType,
     ErrorValue,
     Function,
+    IteratorValue,
     ListValue,
     Method,
     SetValue,
+    Tagged,
     Tool,
     TypeValue,
     Value,
     join,
+    own,
     strip,
     tag,
     take,
@@ -29,42 +33,122 @@ Implementation = Callable[[Machine, list[Value], dict[str, Value]], Value]
 Guard = Callable[..., None]
 
 
-def pure(function: Callable[..., Any], guard: Guard | None = None) -> Implementation:
-    """Make a function of the language from one of Python that only looks at its arguments.
+def precise(rule: Implementation) -> Implementation:
+    """Let an operation have a label rule of its own.
 
-    Args:
-        function: It is given bare values.
-        guard: Called before it with the machine and the same arguments, to check sizes.
-
-    Returns:
-        A function whose result carries the labels of everything in its arguments.
+    It says itself which labels its result has and what it marks. Whatever has no such rule gets the
+    cautious one when it is put into a table (`operations`). What it raises has the labels of all
+    that it was given, as anywhere, and the branches that it opens end with it.
     """
 
     def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
-        bare, mark = machine.bare_all(args)
-        if named:
-            values, named_mark = machine.bare_all(list(named.values()))
-            named, mark = dict(zip(named, values, strict=True)), join(mark, named_mark)
+        for value in args:
+            if type(value) not in ATOMS:
+                machine.may_fail(take(value)[1])
+        before = machine.branch
+        try:
+            return rule(machine, args, named)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+            raise machine.labelled(error, machine.labels_of([*args, *named.values()])) from None
+        finally:
+            if machine.branch is not before:
+                machine.leave(before)
 
-        def run() -> Value:
-            if guard is not None:
-                guard(machine, *bare, **named)
-            return adopt(function(*bare, **named))
+    return _ruled(call)
 
-        return tag(guard_errors(machine, mark, run), mark)
 
-    return call
+def cautious(function: Implementation, *, changes: bool = True) -> Implementation:
+    """Give an operation the rule that is safe for any.
+
+    All labels of what went in, receiver, arguments, elements, keys and positions, join what comes
+    out and every container and iterator among the arguments.
+
+    Args:
+        function: The operation.
+        changes: Whether it may change containers; `looking` is for those that do not.
+    """
+    guarded = precise(function)
+    touched = CARRIERS if changes else (IteratorValue,)
+
+    def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
+        given = [*args, *named.values()]
+        before = machine.labels_of(given)
+        machine.may_fail(before)
+        result = guarded(machine, args, named)
+        # Again, for what was read has the labels of its position by now.
+        mark = join(before, machine.labels_of(given))
+        if mark is None:
+            return result
+        for inner in map(strip, given):
+            if type(inner) in touched:
+                machine.mark(inner, mark)
+        return tag(result, mark)
+
+    return _ruled(call)
+
+
+def looking(function: Implementation) -> Implementation:
+    """The cautious rule for an operation that changes no container."""
+    return cautious(function, changes=False)
+
+
+def pure(function: Callable[..., Any], guard: Guard | None = None) -> Implementation:
+    """Make a function of the language from one of Python that only looks at its arguments.
+
+    It follows the cautious rule: what it is given is bare, and its result carries the labels of
+    everything in it.
+
+    Args:
+        function: It is given bare values. An iterator is one that it cannot iterate.
+        guard: Called before it with the machine and the same arguments, to check sizes.
+    """
+
+    def run(machine: Machine, *bare: Value, **named: Value) -> Any:
+        if guard is not None:
+            guard(machine, *bare, **named)
+        return function(*bare, **named)
+
+    return sized(run)
 
 
 def sized(function: Callable[..., Any]) -> Implementation:
     """Do the same for a function that gets the machine first and checks sizes itself."""
 
     def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
-        def with_machine(*bare: Value, **values: Value) -> Any:
-            return function(machine, *bare, **values)
+        bare, mark = machine.bare_all(args)
+        if named:
+            values, named_mark = machine.bare_all(list(named.values()))
+            named, mark = dict(zip(named, values, strict=True)), join(mark, named_mark)
+        return tag(machine.guarded(mark, lambda: adopt(function(machine, *bare, **named))), mark)
 
-        return pure(with_machine)(machine, args, named)
+    return _ruled(call)
 
+
+def reading(implementation: Implementation) -> Implementation:
+    """Read iterators among the arguments into lists first, for a function that takes elements."""
+
+    def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
+        def read(value: Value) -> Value:
+            if type(strip(value)) is not IteratorValue:
+                return value
+            items, mark = collect(machine, value)
+            return tag(ListValue(items), mark)
+
+        return implementation(machine, list(map(read, args)), named)
+
+    return looking(call)
+
+
+def operations(table: dict[str, Implementation]) -> dict[str, Implementation]:
+    """Operations by name; one without a label rule gets the cautious one."""
+    return {name: call if _RULED in vars(call) else cautious(call) for name, call in table.items()}
+
+
+_RULED = "has_label_rule"
+
+
+def _ruled(call: Implementation) -> Implementation:
+    vars(call)[_RULED] = True
     return call
 
 
@@ -87,26 +171,30 @@ def adopt(value: Any) -> Value:
 def call_value(
     machine: Machine, callee: Value, args: list[Value], named: dict[str, Value]
 ) -> Value:
-    """Call any value; the labels of the callee count for the result."""
-    inner, mark = take(callee)
+    """Call any value; that it is this one was decided by the labels of its box."""
+    if type(callee) is Tagged:
+        inner = callee.value
+        return machine.under(callee.labels, lambda: _call(machine, inner, args, named))
+    return _call(machine, callee, args, named)
+
+
+def _call(machine: Machine, inner: Value, args: list[Value], named: dict[str, Value]) -> Value:  # noqa: PLR0911 - one per kind
     kind = type(inner)
     if kind is Function:
-        result = inner.call(args, named)
-    elif kind is Builtin or kind is TypeValue:
-        result = inner.call(machine, args, named)
-    elif kind is Method:
-        result = call_method(machine, inner.target, inner.name, args, named)
-    elif kind is ErrorType:
-        result = make_error(machine, inner, args, named)
-    elif kind is Tool:
-        result = call_tool(machine, inner.name, args, named)
-    elif kind is EnumType:
-        result = enum_member(machine, inner, args)
-    elif hasattr(kind, "instantiate"):
-        result = inner.instantiate(machine, args, named)
-    else:
-        machine.fail(TypeError, f"'{type_name(inner)}' object is not callable", mark)
-    return tag(result, mark)
+        return inner.call(args, named)
+    if kind is Builtin or kind is TypeValue:
+        return inner.call(machine, args, named)
+    if kind is Method:
+        return call_method(machine, inner.target, inner.name, args, named)
+    if kind is ErrorType:
+        return make_error(machine, inner, args, named)
+    if kind is Tool:
+        return call_tool(machine, inner.name, args, named)
+    if kind is EnumType:
+        return enum_member(machine, inner, args)
+    if hasattr(kind, "instantiate"):
+        return inner.instantiate(machine, args, named)
+    return machine.fail(TypeError, f"'{type_name(inner)}' object is not callable", own(inner))
 
 
 def enum_member(machine: Machine, enum: EnumType, args: list[Value]) -> Value:
@@ -127,7 +215,7 @@ def make_error(
     bare, mark = machine.bare_all(args)
     if error_type.parent is None:
         # Some types want certain arguments, and `OSError` becomes another one for some.
-        kind = type(guard_errors(machine, mark, lambda: error_type.kind(*bare)))
+        kind = type(machine.guarded(mark, lambda: error_type.kind(*bare)))
         if kind is not error_type.kind:
             error_type = ErrorType(kind.__name__, kind)
     return ErrorValue(error_type, tuple(args), None)
@@ -185,13 +273,19 @@ def call_tool(machine: Machine, name: str, args: list[Value], named: dict[str, V
     missing = [key for key in schema.get("required") or () if key not in bound]
     if missing:
         machine.fail(TypeError, f"{name}() missing required argument: '{missing[0]}'")
-    if machine.branch is not None:
+    if machine.is_strict and machine.branch is not None:
         bound = {key: tag(value, machine.branch) for key, value in bound.items()}
     return machine.call_tool(name, bound, machine.line)
 
 
 def method(least: int, most: int, *names: str) -> Callable[[Callable[..., Value]], Implementation]:
-    """Check the number of arguments and hand over the container itself and its labels."""
+    """A method of a container with a label rule of its own, which is given the container itself.
+
+    Args:
+        least: How many arguments it takes at least, besides the container.
+        most: How many at most.
+        names: What may be given by name.
+    """
 
     def decorate(function: Callable[..., Value]) -> Implementation:
         def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
@@ -200,6 +294,6 @@ def method(least: int, most: int, *names: str) -> Callable[[Callable[..., Value]
                 machine.fail(TypeError, f"{name}() got wrong arguments")
             return function(machine, *args, **named)
 
-        return call
+        return precise(call)
 
     return decorate

@@ -20,7 +20,6 @@ from langchain_sequrity.local.interpreter.values import (
     Marker,
     TypeValue,
     Value,
-    strip,
     type_name,
 )
 
@@ -55,7 +54,7 @@ def class_statement(compiler: "Expressions", node: ast.ClassDef) -> Callable[[Fr
     machine, name, store = compiler.machine, node.name, compiler.store(node.name)
 
     def make(frame: Frame | None) -> Value:
-        kinds = [strip(base(frame)) for base in bases]
+        kinds = [_constant(machine, "a base", base(frame)) for base in bases]
         machine.charge(1000)
         if all(type(kind) is ErrorType for kind in kinds):
             return _error(machine, name, kinds, members)
@@ -222,7 +221,7 @@ def _fill(machine: Machine, model: Model, members: list[_Member], frame: Frame |
         if member.annotation is None:
             message = f"The field `{member.name}` of a model needs a type: `{member.name}: str = …`"
             machine.fail(TypeError, message)
-        form = as_form(strip(member.annotation(frame)))
+        form = as_form(_constant(machine, "a type", member.annotation(frame)))
         if form is None:
             machine.fail(TypeError, f"What `{member.name}` is annotated with is no type here")
         model.fields[member.name] = _made(machine, member, form, frame)
@@ -232,7 +231,7 @@ def _constant(machine: Machine, name: str, value: Value) -> Value:
     # It becomes a part of the type, which has no labels.
     bare, mark = machine.bare(value)
     if mark is not None:
-        machine.fail(TypeError, f"`{name}` of a field is a constant, without labels.", mark)
+        machine.fail(TypeError, f"What a class is made of has no labels, but {name} has.", mark)
     return bare
 
 
@@ -242,7 +241,7 @@ def _made(machine: Machine, member: _Member, form: Form, frame: Frame | None) ->
     given = {name: code(frame) for name, code in member.options.items()}
     factory = given.pop("default_factory", None)
     default = {"default": given.pop("default")} if "default" in given else {}
-    bare = {name: _constant(machine, name, value) for name, value in given.items()}
+    bare = {name: _constant(machine, f"`{name}`", value) for name, value in given.items()}
     limits = {name: bare[name] for name in _LIMITS if bare.get(name) is not None}
     if len(str(limits.get("pattern", ""))) > machine.limits.pattern:
         machine.exhaust("pattern", machine.limits.pattern)

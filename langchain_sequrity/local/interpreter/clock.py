@@ -11,6 +11,7 @@ from langchain_sequrity.local.interpreter.calls import (
     METHODS,
     MISSING,
     Implementation,
+    looking,
     pure,
     sized,
 )
@@ -41,23 +42,22 @@ def _strptime(machine: Machine, text: str, template: str) -> dt.datetime:
 
 
 def _now(kind: str) -> Implementation:
-    def call(machine: Machine, args: Args, named: Named) -> Value:
-        return sized(read)(machine, args, named)
-
     def read(machine: Machine, tz: dt.tzinfo | None = None) -> Any:
         text = machine.event("now", lambda: dt.datetime.now(dt.UTC).isoformat())
         moment = dt.datetime.fromisoformat(text)
         local = moment.astimezone(tz) if tz is not None else moment.replace(tzinfo=None)
         return local.date() if kind == "date" else local
 
-    return call
+    return sized(read)
 
 
+@looking
 def _seconds(machine: Machine, args: Args, named: Named) -> Value:
     del args, named
     return machine.event("time", time.time)
 
 
+@looking
 def _sleep(machine: Machine, args: Args, named: Named) -> Value:
     """Nothing happens while a program waits, so it does not wait."""
     del machine, args, named

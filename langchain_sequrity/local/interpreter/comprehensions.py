@@ -1,15 +1,16 @@
 """Comprehensions: nested loops that give an iterator; its labels grow with what filters see."""
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from langchain_sequrity.local.interpreter.containers import make_list, make_set, store_key
-from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.operators import (
+from langchain_sequrity.local.interpreter.iteration import (
     collect,
-    iterate,
+    elements_of,
+    share_labels,
 )
+from langchain_sequrity.local.interpreter.machine import ITERATOR_SIZE
 from langchain_sequrity.local.interpreter.scoped import Code, Scoped
 from langchain_sequrity.local.interpreter.scopes import (
     Frame,
@@ -17,9 +18,9 @@ from langchain_sequrity.local.interpreter.scopes import (
 )
 from langchain_sequrity.local.interpreter.syntax import refuse
 from langchain_sequrity.local.interpreter.values import (
+    CARRIERS,
     DictValue,
     IteratorValue,
-    Mark,
     Value,
     join,
     take,
@@ -34,10 +35,11 @@ class Comprehensions(Scoped):
         first = self.expression(generators[0].iter)
         scope = comprehension_scope(generators, self.scope)
         within = self.inner(scope)
-        produce = within.loops(generators, element(within))
+        produce, machine = within.loops(generators, element(within)), self.machine
 
         def run(frame: Frame | None) -> IteratorValue:
             source = first(frame)
+            machine.charge(ITERATOR_SIZE)
             result = IteratorValue(iter(()), take(source)[1])
             result.source = produce(scope.frame(frame), result, source)
             return result
@@ -58,36 +60,66 @@ class Comprehensions(Scoped):
         if generator.is_async:
             refuse(generator.iter, "`async` is not supported. Use a plain `for`.")
         machine = self.machine
-        assign = self.assign(generator.target)
-        strictly = _under(machine, element) if machine.is_strict else None
+        step = self._step(generator, _nothing if nested is not None else element)
+
+        def evaluated(frame: Frame, result: IteratorValue) -> Value:
+            return machine.spread(result.labels, lambda: source(frame))  # type: ignore[misc]
+
+        def produce(frame: Frame, result: IteratorValue, given: Value) -> Iterator[Value]:
+            values = given if source is None else evaluated(frame, result)
+            inner, mark = take(values)
+            carriers = [inner] if type(inner) in CARRIERS else []
+            upstream = [one for one in carriers if type(one) is IteratorValue]
+            machine.mark(result, mark)
+            result.upstream += upstream
+            for value in elements_of(machine, values):
+                machine.fuel -= 1
+                if machine.fuel < 0:
+                    machine.refuel()
+                if carriers:
+                    share_labels(machine, result, carriers)
+                item = step(frame, result, value)
+                if item is _SKIPPED:
+                    continue
+                if nested is None:
+                    yield item
+                else:
+                    yield from nested(frame, result, None)
+            share_labels(machine, result, carriers)
+            machine.steer(result.labels)
+            for one in upstream:
+                result.upstream.remove(one)
+
+        return produce
+
+    def _step(self, generator: ast.comprehension, element: Code) -> Any:
+        """Compile one round of a loop: the element, or `_SKIPPED` where a condition does not hold.
+
+        What the round does depends on what let it through.
+        """
+        machine, assign = self.machine, self.assign(generator.target)
         conditions = tuple(map(self.expression, generator.ifs))
 
         def holds(frame: Frame, result: IteratorValue) -> bool:
             for condition in conditions:
-                value, mark = take(condition(frame))
-                machine.steer(mark)
-                result.labels = join(result.labels, mark)
-                if not value:
+                is_true, mark = machine.truth(condition(frame))
+                if mark is not None:
+                    machine.mark(result, mark)  # where the next element is depends on it
+                    machine.branch = join(machine.branch, mark)
+                if not is_true:
                     return False
             return True
 
-        def produce(frame: Frame, result: IteratorValue, given: Value) -> Iterator[Value]:
-            values = given if source is None else source(frame)
-            result.labels = join(result.labels, take(values)[1])
-            for value in iterate(machine, values):
-                machine.fuel -= 1
-                if machine.fuel < 0:
-                    machine.refuel()
+        def step(frame: Frame, result: IteratorValue, value: Value) -> Value:
+            before = machine.branch
+            try:
+                machine.decided(result.labels)
                 assign(frame, value)
-                if conditions and not holds(frame, result):
-                    continue
-                if nested is None:
-                    yield element(frame) if strictly is None else strictly(frame, result.labels)
-                else:
-                    yield from nested(frame, result, None)
-            result.labels = join(result.labels, take(values)[1])
+                return element(frame) if holds(frame, result) else _SKIPPED
+            finally:
+                machine.leave(before)
 
-        return produce
+        return step
 
     def list_comprehension(self, node: ast.ListComp) -> Code:
         """`[…]`."""
@@ -119,7 +151,7 @@ class Comprehensions(Scoped):
         def run(frame: Frame | None) -> Value:
             result: DictValue[Any, Value] = DictValue()
             pairs = produce(frame)
-            for key, value in pairs.source:
+            for key, value in pairs.source:  # tuples of the compiler, not of the program
                 store_key(machine, result, None, key, value)
             machine.mark(result, pairs.labels)
             return result
@@ -127,14 +159,8 @@ class Comprehensions(Scoped):
         return run
 
 
-def _under(machine: Machine, element: Code) -> Callable[[Frame | None, Mark], Value]:
-    """Evaluate an element of a comprehension under the labels of what let it through."""
+_SKIPPED = object()
 
-    def run(frame: Frame | None, mark: Mark) -> Value:
-        before, machine.branch = machine.branch, join(machine.branch, mark)
-        try:
-            return element(frame)
-        finally:
-            machine.branch = before
 
-    return run
+def _nothing(_: Frame | None) -> None:
+    """What a round gives whose elements come from the loop within it."""

@@ -3,8 +3,9 @@
 from typing import Any
 
 from langchain_sequrity.local.interpreter.calls import call_value
+from langchain_sequrity.local.interpreter.iteration import collect, iterate
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.operators import binary, collect, guard_errors, iterate
+from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.values import (
     DictValue,
     ListValue,
@@ -49,18 +50,20 @@ def make_list(items: list[Value], mark: Mark) -> ListValue[Value]:
     return result
 
 
-def update(machine: Machine, target: DictValue[Any, Value], source: Value) -> None:
+def update(machine: Machine, target: DictValue[Any, Value], mark: Mark, source: Value) -> None:
     """Add what `dict.update` takes: a dict, or pairs."""
-    inner, mark = take(source)
+    inner, source_mark = take(source)
     if type(inner) is DictValue:
         merge(machine, target, source)
-        return
-    for pair in iterate(machine, source):
-        machine.work(1)
-        items, pair_mark = collect(machine, pair)
-        if len(items) != 2:  # noqa: PLR2004 - a pair
-            machine.fail(ValueError, "dictionary update sequence element is no pair", pair_mark)
-        store_key(machine, target, join(mark, pair_mark), *items)
+    else:
+        for pair in iterate(machine, source):
+            items, pair_mark = collect(machine, pair)
+            if len(items) != 2:  # noqa: PLR2004 - a pair
+                message = "dictionary update sequence element is not a pair"
+                machine.fail(ValueError, message, join(pair_mark, take(source)[1]))
+            store_key(machine, target, pair_mark, *items)
+        source_mark = take(source)[1]
+    machine.mark(target, join(mark, source_mark))
 
 
 def merge(machine: Machine, target: DictValue[Any, Value], source: Value) -> None:
@@ -85,20 +88,40 @@ def store_key(
     machine.mark(target, join(mark, key_mark))
 
 
-def order(machine: Machine, items: list[Value], named: Named) -> tuple[list[int], Mark]:
-    """Sort places by their items, or by what `key` makes of them."""
-    key = named.get("key")
-    reverse, mark = machine.bare(named.get("reverse", False))
-    keys = items if strip(key) is None else [call_value(machine, key, [item], {}) for item in items]
-    bare, keys_mark = machine.bare_all(keys)
-    mark = join(mark, keys_mark)
+def order(machine: Machine, items: list[Value], mark: Mark, named: Named) -> tuple[list[int], Mark]:
+    """Sort places by their items, or by what `key` makes of them.
+
+    Args:
+        machine: The run.
+        items: What is sorted.
+        mark: Labels of their number.
+        named: `key` and `reverse`, if they are given.
+
+    Returns:
+        The places in order, and the labels of the order.
+    """
+    bare, mark = sort_keys(machine, items, mark, named)
+    is_reverse, reverse_mark = machine.truth(named.get("reverse", False))
+    mark = join(mark, reverse_mark)
     _pay_for_comparisons(machine, bare)
-    places = guard_errors(
-        machine,
-        mark,
-        lambda: sorted(range(len(items)), key=bare.__getitem__, reverse=bool(reverse)),
+    places = machine.guarded(
+        mark, lambda: sorted(range(len(items)), key=bare.__getitem__, reverse=is_reverse)
     )
     return places, mark
+
+
+def sort_keys(
+    machine: Machine, items: list[Value], mark: Mark, named: Named
+) -> tuple[list[Value], Mark]:
+    """What items are compared by: they themselves, or what `key` makes of them; bare."""
+    key = named.get("key")
+    keys = items
+    if strip(key) is not None:
+        machine.decided(mark)  # how often it is called
+        keys = [call_value(machine, key, [item], {}) for item in items]
+    bare, keys_mark = machine.bare_all(keys)
+    machine.steer(keys_mark)
+    return bare, join(mark, keys_mark)
 
 
 def _pay_for_comparisons(machine: Machine, keys: list[Value]) -> None:
@@ -117,8 +140,7 @@ def in_place(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
         extend(machine, target, mark, other)
         return one
     if type(target) is DictValue and symbol == "|":
-        update(machine, target, other)
-        machine.mark(target, mark)
+        update(machine, target, mark, other)
         return one
     if type(target) is SetValue:
         result, result_mark = take(binary(machine, symbol, one, other))

@@ -21,7 +21,6 @@ from langchain_sequrity.local.interpreter.operators import (
     SYMBOLS,
     compare,
     fast_binary,
-    guard_errors,
     unary,
 )
 from langchain_sequrity.local.interpreter.scoped import Code
@@ -35,9 +34,7 @@ from langchain_sequrity.local.interpreter.values import (
     ListValue,
     Mark,
     Value,
-    box_mark,
     join,
-    strip,
     tag,
     take,
     type_name,
@@ -79,26 +76,31 @@ class Expressions(Comprehensions, Calling):
         if kind is ast.Not:
 
             def negate(frame: Frame | None) -> Value:
-                value, mark = take(operand(frame))
-                return tag(not value, mark)
+                is_true, mark = machine.truth(operand(frame))
+                return tag(not is_true, mark)
 
             return negate
         return lambda frame: unary(machine, kind, operand(frame))
 
     def _boolean(self, node: ast.BoolOp) -> Code:
-        codes = tuple(map(self.expression, node.values))
-        stops_at = isinstance(node.op, ast.Or)
+        *codes, last = map(self.expression, node.values)
+        stops_at, machine = isinstance(node.op, ast.Or), self.machine
 
         def run(frame: Frame | None) -> Value:
             mark: Mark = None
-            value: Value = None
-            for code in codes:
-                value = code(frame)
-                inner, value_mark = take(value)
-                if bool(inner) is stops_at:
-                    break
-                mark = join(mark, value_mark)
-            return tag(value, mark)
+            before = machine.branch
+            try:
+                for code in codes:
+                    value = code(frame)
+                    is_true, value_mark = machine.truth(value)
+                    if is_true is stops_at:
+                        return tag(value, mark)
+                    if value_mark is not None:
+                        mark = join(mark, value_mark)
+                        machine.branch = join(before, mark)
+                return tag(last(frame), mark)
+            finally:
+                machine.leave(before)
 
         return run
 
@@ -113,13 +115,22 @@ class Expressions(Comprehensions, Calling):
             mark: Mark = None
             left = codes[0](frame)
             result: Value = True
-            for kind, code in zip(kinds, codes[1:], strict=True):
-                right = code(frame)
-                result, result_mark = take(compare(machine, kind, left, right))
-                mark = join(mark, result_mark)
-                if not result:
-                    break
-                left = right
+            before = machine.branch
+            try:
+                for kind, code in zip(kinds, codes[1:], strict=True):
+                    machine.work(1)
+                    if code is not codes[1]:
+                        machine.steer(mark)
+                    right = code(frame)
+                    result, result_mark = take(compare(machine, kind, left, right))
+                    if result_mark is not None:
+                        mark = join(mark, result_mark)
+                        machine.branch = join(before, mark)
+                    if not result:
+                        break
+                    left = right
+            finally:
+                machine.leave(before)
             return tag(result, mark)
 
         return chain
@@ -144,18 +155,19 @@ class Expressions(Comprehensions, Calling):
         body, otherwise = self.expression(node.body), self.expression(node.orelse)
 
         def run(frame: Frame | None) -> Value:
-            value, mark = take(condition(frame))
-            machine.looked(mark)
-            return tag((body if value else otherwise)(frame), mark)
+            is_true, mark = machine.truth(condition(frame))
+            chosen = body if is_true else otherwise
+            return chosen(frame) if mark is None else machine.spread(mark, lambda: chosen(frame))
 
-        return self.restoring(run) if machine.is_strict else run
+        return run
 
     def _walrus(self, node: ast.NamedExpr) -> Code:
         value = self.expression(node.value)
         owner, depth = self.scope, 0
         while owner is not None and owner.is_comprehension:
             owner, depth = owner.parent, depth + 1
-        bind = type(self)(self.machine, owner, self.bound).store(node.target.id)
+        around = type(self)(self.machine, owner, self.bound)
+        bind = around.store(node.target.id, is_walrus=True)
 
         def run(frame: Frame | None) -> Value:
             result = value(frame)
@@ -180,8 +192,8 @@ class Expressions(Comprehensions, Calling):
         code = self.expression(operand)
 
         def run(frame: Frame | None) -> Value:
-            value = code(frame)
-            return tag(type_name(strip(value)), box_mark(value))
+            inner, mark = take(code(frame))
+            return tag(type_name(inner), mark)
 
         return run
 
@@ -292,7 +304,7 @@ class Expressions(Comprehensions, Calling):
             inner, mark = machine.bare(value(frame))
             form, form_mark = machine.bare("" if spec is None else spec(frame))
             mark = join(mark, form_mark)
-            text = guard_errors(machine, mark, lambda: convert(machine, inner, conversion, form))
+            text = machine.guarded(mark, lambda: convert(machine, inner, conversion, form))
             return tag(text, mark)
 
         return run
@@ -305,7 +317,7 @@ def _shown(machine: Machine, value: Value) -> Value:
     if type(value) is str:
         return value
     inner, mark = machine.bare(value)
-    return tag(convert(machine, inner, None, ""), mark)
+    return tag(machine.guarded(mark, lambda: convert(machine, inner, None, "")), mark)
 
 
 EXPRESSIONS: dict[type[ast.expr], Callable[[Any, Any], Code]] = {

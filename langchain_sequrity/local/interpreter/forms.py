@@ -6,7 +6,6 @@ walked here, so that every element keeps its labels.
 """
 
 import datetime as dt
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ from pydantic_core import SchemaError, SchemaValidator
 from pydantic_core import ValidationError as Refusal
 
 from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType
+from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.values import (
     DictValue,
@@ -28,7 +28,7 @@ from langchain_sequrity.local.interpreter.values import (
     TypeValue,
     Value,
     join,
-    own,
+    strip,
     tag,
     take,
 )
@@ -293,11 +293,13 @@ class Union(Form):
 
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
         """Try one after the other."""
+        # Which of the types it becomes depends on any part of it.
+        mark = machine.bare(value)[1]
         reason = ""
         for exactly in (True,) if is_exact else (True, False):
             for option in self.options:
                 try:
-                    return option.read(machine, value, is_exact=exactly)
+                    return tag(option.read(machine, value, is_exact=exactly), mark)
                 except Misfit as misfit:
                     reason = reason or misfit.reason
         raise Misfit(reason)
@@ -380,16 +382,13 @@ def _read_at(step: object, form: Form, machine: Machine, value: Value, *, is_exa
 def _elements(
     machine: Machine, value: Value, kind: type, *, is_exact: bool
 ) -> tuple[list[Value], Mark]:
-    inner, mark = take(value)
+    inner = strip(value)
     allowed = (kind,) if is_exact else (ListValue, tuple, SetValue, range, IteratorValue)
     if type(inner) not in allowed:
         name = {ListValue: "list", SetValue: "set"}.get(kind, "tuple")
         msg = f"Input should be a valid {name}"
         raise Misfit(msg)
-    most = machine.limits.items
-    items = list(itertools.islice(inner, most + 1))
-    machine.make_items(len(items))
-    return items, join(mark, own(inner))
+    return collect(machine, value)
 
 
 def _gather(machine: Machine, kind: type, items: list[Value], mark: Mark) -> Value:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.scopes import UNBOUND, Frame, function_scope
-from langchain_sequrity.local.interpreter.values import DictValue, Function, Value
+from langchain_sequrity.local.interpreter.values import DictValue, Function, Value, tag
 
 if TYPE_CHECKING:
     from langchain_sequrity.local.interpreter.expressions import Expressions
@@ -64,10 +64,13 @@ def compile_function(
             machine.fuel -= 1
             if machine.fuel < 0:
                 machine.refuel()
+            branch = machine.branch
             try:
                 return run(frame)
             finally:
                 machine.depth -= 1
+                if machine.branch is not branch:
+                    machine.leave(branch)
 
         return Function(parameters.name, call)
 
@@ -98,7 +101,7 @@ def _body(within: "Expressions", node: ast.FunctionDef | ast.Lambda) -> Callable
         signal = block(frame)
         machine.line = line
         if signal is None:
-            return None
+            return tag(None, machine.branch)
         result, machine.returned = machine.returned, None
         return result
 
@@ -117,8 +120,10 @@ def _bind(  # noqa: PLR0917 - only called once
     names, slots, title = parameters.positional, parameters.slots, parameters.name
     for name, value in zip(names, args, strict=False):
         frame[slots[name]] = value
+    # How many arguments there are and what they are called may be data: `machine.spread`.
+    mark = machine.branch
     if parameters.rest is not None:
-        frame[parameters.rest] = tuple(args[len(names) :])
+        frame[parameters.rest] = tag(tuple(args[len(names) :]), mark)
     elif len(args) > len(names):
         message = f"{title}() takes {len(names)} positional arguments but {len(args)} were given"
         machine.fail(TypeError, message)
@@ -127,7 +132,7 @@ def _bind(  # noqa: PLR0917 - only called once
         if frame[slots[name]] is UNBOUND:
             if name not in defaults:
                 machine.fail(TypeError, f"{title}() missing required argument: '{name}'")
-            frame[slots[name]] = defaults[name]
+            frame[slots[name]] = tag(defaults[name], mark)
 
 
 def _bind_named(
@@ -140,7 +145,7 @@ def _bind_named(
                 machine.fail(TypeError, f"{title}() got multiple values for argument '{name}'")
             frame[slots[name]] = named.pop(name)
     if parameters.keywords is not None:
-        frame[parameters.keywords] = DictValue(named)
+        frame[parameters.keywords] = tag(DictValue(named), machine.branch)
     elif named:
         name = next(iter(named))
         machine.fail(TypeError, f"{title}() got an unexpected keyword argument '{name}'")

@@ -33,7 +33,6 @@ from langchain_sequrity.local.interpreter.forms import as_form
 from langchain_sequrity.local.interpreter.limits import Limits
 from langchain_sequrity.local.interpreter.machine import Machine, MayBranch
 from langchain_sequrity.local.interpreter.models import validated
-from langchain_sequrity.local.interpreter.operators import from_python
 from langchain_sequrity.local.interpreter.program import Program
 from langchain_sequrity.local.interpreter.steps import (
     Failed,
@@ -247,7 +246,7 @@ class Job:
         except (RecursionError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - what an operation raised is the program's
-            return self.exception(from_python(self.machine, error))
+            return self.exception(self.machine.from_python(error, self.machine.branch))
 
     def result(self) -> Finished | Failed:
         """Run, and end as the program did."""

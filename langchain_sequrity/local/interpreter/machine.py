@@ -19,6 +19,7 @@ from langchain_sequrity.local.interpreter.values import (
     DictValue,
     ErrorType,
     ErrorValue,
+    IteratorValue,
     ListValue,
     Mark,
     Record,
@@ -27,6 +28,8 @@ from langchain_sequrity.local.interpreter.values import (
     Value,
     join,
     strip,
+    tag,
+    take,
 )
 from langchain_sequrity.local.interpreter.work_time import WorkTime
 
@@ -54,6 +57,13 @@ class Machine:
         event: Returns what the outside has to say, such as the time, and records it.
         may_branch: Whether a value with these labels may steer the program; `None` for every one.
         is_strict: Whether what happens under a branch takes the labels of its condition.
+
+    Attributes:
+        branch: Labels of what decided that the code runs which runs now: in every mode what an
+            expression decided by (a filter, the choice of a callee), in strict mode statements too.
+            What is changed meanwhile takes them.
+        trying: How many `try` statements are open that may catch an exception of an operation.
+        attempted: Labels of all data that might have raised an exception since the innermost `try`.
     """
 
     def __init__(
@@ -76,11 +86,14 @@ class Machine:
         self.fuel = 0
         self.line = 1
         self.depth = 0
-        self.branch: Mark = None  # joined labels of the branches that are open, in strict mode
+        self.branch: Mark = None
+        self.trying = 0
+        self.attempted: Mark = None
         self.returned: Value = None
         self.handled: ErrorValue | None = None
         self.output: list[str] = []
         self.names: dict[str, Value] = {}
+        self._verdicts: dict[Mark, bool] = {}
         self._steps = 0
         self._memory = 0
         self._printed = 0
@@ -188,30 +201,145 @@ class Machine:
         """Whether nobody asks what steers the program, so that code need not say."""
         return self.may_branch is None and not self.is_strict
 
+    def truth(self, value: Value) -> tuple[bool, Mark]:
+        """Decide by a value: the one truth test of the language (`behaviour.md`, M3).
+
+        Returns:
+            Whether it counts as true, and the labels of that.
+        """
+        inner, mark = take(value)
+        self.steer(mark)
+        return bool(inner), mark
+
     def steer(self, mark: Mark) -> None:
-        """Ask whether a value with these labels may steer the program (`behaviour.md`, M3)."""
-        if self.may_branch is not None and not self.may_branch(mark or NO_LABELS):
+        """Ask whether data with these labels may decide what the program does next."""
+        if mark is not None:
+            self.attempted = join(self.attempted, mark)
+        if self.may_branch is None:
+            return
+        verdict = self._verdicts.get(mark)
+        if verdict is None:
+            verdict = self._verdicts[mark] = self.may_branch(mark or NO_LABELS)
+        if not verdict:
             raise BranchForbidden(mark or NO_LABELS)
 
     def looked(self, mark: Mark) -> None:
-        """Do the same for a condition; in strict mode, what comes next takes its labels too.
+        """Note what a statement decided by; in strict mode all that comes next takes its labels.
 
-        Whatever opens a branch puts `branch` back when it is over.
+        Whatever opens a branch ends it with `leave`.
         """
         self.steer(mark)
         if self.is_strict:
             self.branch = join(self.branch, mark)
 
-    def mark(self, container: Any, mark: Mark) -> None:
-        """Add labels to a container that is written to."""
+    def decided(self, mark: Mark) -> None:
+        """Note what an expression decided by: what it does next takes the labels in every mode."""
+        self.steer(mark)
+        self.branch = join(self.branch, mark)
+
+    def leave(self, branch: Mark) -> None:
+        """End the branches that were opened since `branch` was the whole of them.
+
+        In strict mode they last to the end of a `try` around them: whether the next statement is
+        reached may depend on an exception that they did not raise.
+        """
+        if not (self.is_strict and self.trying):
+            self.branch = branch
+
+    def under(self, mark: Mark, run: Callable[[], Value]) -> Value:
+        """Do what data with these labels decided to do; result and exceptions take them."""
+        self.steer(mark)
+        return self.spread(mark, run)
+
+    def spread(self, mark: Mark, call: Callable[[], Value]) -> Value:
+        """Make a call whose number of arguments, or their names, are data with these labels.
+
+        They decide nothing of what the program does, but all that the call changes depends on them.
+        """
+        if mark is None:
+            return call()
+        before = self.branch
+        self.branch = join(before, mark)
+        try:
+            return tag(call(), mark)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+            raise self.labelled(error, mark) from None
+        finally:
+            self.leave(before)
+
+    def mark(self, changed: Any, mark: Mark) -> None:
+        """Add labels to a container or iterator that is changed, and those of the open branches.
+
+        With an iterator those change that it reads from: where they are shows how far it came.
+        """
         if self.branch is not None:
             mark = join(mark, self.branch)
-        if mark is not None:
-            container.labels = join(container.labels, mark)
+        if mark is None:
+            return
+        if type(changed) is IteratorValue:
+            _mark_with_upstream(changed, mark)
+        else:
+            changed.labels = join(changed.labels, mark)
+
+    # -- exceptions of the program
 
     def fail(self, kind: type[Exception], message: str, mark: Mark = None) -> NoReturn:
         """Raise an exception inside the program."""
+        mark = join(mark, self.branch)
         raise Raised(ErrorValue(ErrorType(kind.__name__, kind), (message,), mark))
+
+    def guarded(self, mark: Mark, run: Callable[[], Value]) -> Value:
+        """Run an operation on data with these labels; an exception that it raises takes them."""
+        if mark is None and self.branch is None:
+            return run()
+        self.may_fail(mark)
+        try:
+            return run()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+            raise self.labelled(error, mark) from None
+
+    def may_fail(self, mark: Mark) -> None:
+        """Note an operation on data with these labels, which decide whether it raises.
+
+        An exception that is caught later has them, for it only came because this one did not.
+        Within a `try` that may catch the exception, it is a decision on what comes next.
+        """
+        if mark is None:
+            return
+        self.attempted = join(self.attempted, mark)
+        if self.trying:
+            self.looked(mark)
+
+    def labelled(self, error: Exception, mark: Mark) -> Exception:
+        """An exception with these labels, as one of the program.
+
+        Those of an exhausted stack or memory stay what they are: they end the run, and a program
+        could catch an exception of its own.
+        """
+        if isinstance(error, RecursionError | MemoryError):
+            return error
+        mark = join(mark, self.branch)
+        if not isinstance(error, Raised):
+            return Raised(self.from_python(error, mark))
+        error.error.labels = join(error.error.labels, mark)
+        return error
+
+    def from_python(self, error: Exception, mark: Mark = None) -> ErrorValue:
+        """Turn an exception of Python into one of the program."""
+        kind = next(kind for kind in type(error).__mro__ if kind.__module__ in _ERROR_MODULES)
+        args, inner = self.bare_all([_own_type(arg) for arg in error.args])
+        return ErrorValue(ErrorType(kind.__name__, kind), tuple(args), join(mark, inner))
+
+    # -- labels of whole values
+
+    def labels_of(self, values: Iterable[Value]) -> Mark:
+        """The join of all labels on and in these values."""
+        if ATOMS.issuperset(map(type, values)):
+            return None
+        walk = _Walk(self)
+        for value in values:
+            walk.bare(value)
+        return walk.mark
 
     def bare(self, value: Value) -> tuple[Value, Mark]:
         """Take labels off a value and everything in it.
@@ -235,6 +363,23 @@ class Machine:
         walk = _Walk(self)
         bare = walk.items(values)
         return values if bare is None else bare, walk.mark
+
+
+def _mark_with_upstream(iterator: IteratorValue, mark: Mark) -> None:
+    waiting = [iterator]
+    while waiting:
+        one = waiting.pop()
+        labels = join(one.labels, mark)
+        if labels is not one.labels:  # else those upstream have them too
+            one.labels = labels
+            waiting += one.upstream
+
+
+_ERROR_MODULES = ("builtins", "json.decoder", "langchain_sequrity.local.interpreter.faults")
+
+
+def _own_type(arg: Any) -> Any:
+    return arg if isinstance(arg, str | int | float | tuple | None) else str(arg)
 
 
 def _no_tools(name: str, arguments: dict[str, Value], line: int) -> NoReturn:
@@ -264,6 +409,8 @@ class _Walk:
         if type(value) is Tagged:
             self.mark = join(self.mark, value.labels)
             value = value.value
+        if type(value) is IteratorValue:
+            self.mark = join(self.mark, value.labels)
         walk = _WALKS.get(type(value))
         if walk is None or id(value) in self.open:
             return value

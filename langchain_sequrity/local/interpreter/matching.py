@@ -4,7 +4,7 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from langchain_sequrity.local.interpreter.containers import make_list
+from langchain_sequrity.local.interpreter.containers import hashable, make_list
 from langchain_sequrity.local.interpreter.operators import compare
 from langchain_sequrity.local.interpreter.scopes import Frame
 from langchain_sequrity.local.interpreter.syntax import refuse
@@ -12,6 +12,7 @@ from langchain_sequrity.local.interpreter.values import (
     DictValue,
     ListValue,
     Value,
+    join,
     strip,
     tag,
     take,
@@ -45,7 +46,13 @@ def compile_pattern(compiler: "Statements", node: ast.pattern) -> Fits:  # noqa:
 
 def _value(compiler: "Statements", node: ast.MatchValue) -> Fits:
     wanted, machine = compiler.expression(node.value), compiler.machine
-    return lambda frame, value: bool(strip(compare(machine, ast.Eq, value, wanted(frame))))
+
+    def run(frame: Frame | None, value: Value) -> bool:
+        is_equal, mark = machine.truth(compare(machine, ast.Eq, value, wanted(frame)))
+        machine.looked(mark)
+        return is_equal
+
+    return run
 
 
 def _name(compiler: "Statements", node: ast.MatchAs) -> Fits:
@@ -110,14 +117,17 @@ def _mapping(compiler: "Statements", node: ast.MatchMapping) -> Fits:
         inner, mark = take(value)
         if type(inner) is not DictValue:
             return False
-        wanted = [machine.bare(key(frame))[0] for key in keys]
+        wanted, keys_mark = hashable(machine, [key(frame) for key in keys])
+        machine.looked(keys_mark)
+        mark = join(mark, keys_mark)  # which item a name gets depends on them
         if any(key not in inner for key in wanted):
             return False
         pairs = zip(parts, wanted, strict=True)
         if not all(fits(frame, tag(inner[key], mark)) for fits, key in pairs):
             return False
         if store is not None:
-            rest = {key: tag(item, mark) for key, item in inner.items() if key not in wanted}
+            machine.make_items(len(inner), 100)
+            rest = {key: item for key, item in inner.items() if key not in wanted}
             store(frame, tag(DictValue(rest), mark))
         return True
 

@@ -7,6 +7,8 @@ from langchain_sequrity.local.interpreter.calls import (
     METHODS,
     MISSING,
     method,
+    operations,
+    precise,
     pure,
 )
 from langchain_sequrity.local.interpreter.clock import CLASS_MEMBERS
@@ -26,12 +28,9 @@ from langchain_sequrity.local.interpreter.enums import (
     NumberMember,
     TextMember,
 )
+from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.operators import (
-    collect,
-    guard_errors,
-    pay_for_search,
-)
+from langchain_sequrity.local.interpreter.operators import pay_for_search
 from langchain_sequrity.local.interpreter.texts import bytes_methods, text_methods
 from langchain_sequrity.local.interpreter.values import (
     Builtin,
@@ -56,7 +55,7 @@ def _list_append(machine: Machine, target: Value, item: Value) -> None:
     inner, mark = take(target)
     machine.make_room(len(inner) + 1)
     machine.charge(40)
-    inner.append(item if machine.branch is None else tag(item, machine.branch))
+    inner.append(item)
     if mark is not None or machine.branch is not None:
         machine.mark(inner, mark)
 
@@ -72,7 +71,7 @@ def _list_insert(machine: Machine, target: Value, place: Value, item: Value) -> 
     inner, mark = take(target)
     index, index_mark = machine.bare(place)
     machine.make_items(len(inner) + 1, 1)
-    guard_errors(machine, index_mark, lambda: inner.insert(index, item))
+    inner.insert(index, item)
     machine.mark(inner, join(mark, index_mark))
 
 
@@ -81,8 +80,8 @@ def _list_pop(machine: Machine, target: Value, place: Value = -1) -> Value:
     inner, mark = take(target)
     index, index_mark = machine.bare(place)
     mark = join(mark, index_mark)
-    item = guard_errors(machine, mark, lambda: inner.pop(index))
     machine.work(len(inner) >> 8)
+    item = inner.pop(index)
     machine.mark(inner, mark)
     return tag(item, mark)
 
@@ -93,12 +92,12 @@ def _list_remove(machine: Machine, target: Value, item: Value) -> None:
     bare, mark = machine.bare(target)
     wanted, item_mark = machine.bare(item)
     mark = join(mark, item_mark)
-    del inner[guard_errors(machine, mark, lambda: _find(machine, bare, wanted))]
+    del inner[_find(machine, bare, wanted)]
     machine.mark(inner, mark)
 
 
 def _find(machine: Machine, items: Value, wanted: Value) -> int:
-    for place, item in enumerate(items):
+    for place, item in enumerate(items):  # paid for by whoever took them bare
         if item is wanted or item == wanted:
             return place
     return machine.fail(ValueError, "list.remove(x): x not in list")
@@ -123,7 +122,7 @@ def _list_reverse(machine: Machine, target: Value) -> None:
 def _list_sort(machine: Machine, target: Value, **named: Value) -> None:
     inner, mark = take(target)
     items = list(inner)
-    places, keys_mark = order(machine, items, named)
+    places, keys_mark = order(machine, items, mark, named)
     inner[:] = [items[place] for place in places]
     machine.mark(inner, join(mark, keys_mark))
 
@@ -168,7 +167,7 @@ def _dict_pop(machine: Machine, target: Value, key: Value, *default: Value) -> V
     inner, mark = take(target)
     (bare,), key_mark = hashable(machine, [key])
     mark = join(mark, key_mark)
-    item = guard_errors(machine, mark, lambda: inner.pop(bare, *default))
+    item = inner.pop(bare, *default)
     machine.mark(inner, mark)
     return tag(item, mark)
 
@@ -176,7 +175,7 @@ def _dict_pop(machine: Machine, target: Value, key: Value, *default: Value) -> V
 @method(0, 0)
 def _dict_popitem(machine: Machine, target: Value) -> Value:
     inner, mark = take(target)
-    item = guard_errors(machine, mark, inner.popitem)
+    item = inner.popitem()
     machine.mark(inner, mark)
     return tag(item, mark)
 
@@ -187,15 +186,18 @@ def _dict_setdefault(machine: Machine, target: Value, key: Value, default: Value
     (bare,), key_mark = hashable(machine, [key])
     if bare not in inner:
         store_key(machine, inner, mark, key, default)
-    return tag(inner[bare], join(mark, key_mark))
+    mark = join(mark, key_mark)
+    machine.mark(inner, mark)  # whether the key is new depends on them
+    return tag(inner[bare], mark)
 
 
-def _dict_update(machine: Machine, args: Args, named: Named) -> Value:
+@precise
+def _dict_update(machine: Machine, args: Args, named: Named) -> None:
     inner, mark = take(args[0])
     if len(args) > 2:  # noqa: PLR2004 - the dict and one source
         machine.fail(TypeError, f"update expected at most 1 argument, got {len(args) - 1}")
     for source in args[1:]:
-        update(machine, inner, source)
+        update(machine, inner, mark, source)
     for key, value in named.items():
         store_key(machine, inner, mark, key, value)
     machine.mark(inner, mark)
@@ -224,8 +226,10 @@ def _dict_most_common(machine: Machine, target: Value, count: Value = None) -> V
     inner, mark = take(target)
     if not inner.is_counter:
         machine.fail(AttributeError, "'dict' object has no attribute 'most_common'", mark)
+    machine.make_items(len(inner), 120)
     pairs = list(inner.items())
-    places, keys_mark = order(machine, [value for _, value in pairs], {"reverse": True})
+    counts = [value for _, value in pairs]
+    places, keys_mark = order(machine, counts, mark, {"reverse": True})
     number, count_mark = machine.bare(count)
     mark = join(join(mark, keys_mark), count_mark)
     return make_list([pairs[place] for place in places][:number], mark)
@@ -239,11 +243,12 @@ def _type_attribute(inner: TypeValue, name: str) -> Value:
         return CLASS_MEMBERS[inner.name][name]
     kind = next((k for k in inner.types if name in METHODS.get(k, ())), None)
     if inner.name == "dict" and name == "fromkeys":
-        return Builtin(name, lambda m, args, named: _dict_fromkeys(m, [None, *args], named))
+        return _FROM_KEYS
     if kind is None:
         return MISSING
 
     def call(machine: Machine, args: Args, named: Named) -> Value:
+        # The method itself has a label rule.
         value, mark = take(args[0]) if args else (None, None)
         if not isinstance(value, inner.types):
             wrong = type_name(value)
@@ -267,42 +272,49 @@ def _enum_attribute(inner: EnumMember, name: str) -> Value:
     return {"value": inner.value, "name": inner.name}.get(name, MISSING)
 
 
-METHODS[str] = text_methods()
-METHODS[bytes] = bytes_methods()
+_FROM_KEYS = Builtin(
+    "fromkeys", lambda machine, args, named: _dict_fromkeys(machine, [None, *args], named)
+)
+METHODS[str] = operations(text_methods())
+METHODS[bytes] = operations(bytes_methods())
 METHODS[int] = {"bit_length": pure(int.bit_length)}
 METHODS[bool] = METHODS[int]
 METHODS[float] = {"is_integer": pure(float.is_integer), "hex": pure(float.hex)}
-METHODS[ListValue] = {
-    "append": _list_append,
-    "clear": _list_clear,
-    "copy": _list_copy,
-    "count": pure(list.count),
-    "extend": _list_extend,
-    "index": pure(list.index),
-    "insert": _list_insert,
-    "pop": _list_pop,
-    "remove": _list_remove,
-    "reverse": _list_reverse,
-    "sort": _list_sort,
-}
+METHODS[ListValue] = operations(
+    {
+        "append": _list_append,
+        "clear": _list_clear,
+        "copy": _list_copy,
+        "count": pure(list.count),
+        "extend": _list_extend,
+        "index": pure(list.index),
+        "insert": _list_insert,
+        "pop": _list_pop,
+        "remove": _list_remove,
+        "reverse": _list_reverse,
+        "sort": _list_sort,
+    }
+)
 METHODS[tuple] = {"count": pure(tuple.count), "index": pure(tuple.index)}
 METHODS[range] = {
     "count": pure(range.count, pay_for_search),
     "index": pure(range.index, pay_for_search),
 }
-METHODS[DictValue] = {
-    "clear": _list_clear,
-    "copy": _dict_copy,
-    "get": _dict_get,
-    "items": _dict_items,
-    "keys": _dict_keys,
-    "most_common": _dict_most_common,
-    "pop": _dict_pop,
-    "popitem": _dict_popitem,
-    "setdefault": _dict_setdefault,
-    "update": _dict_update,
-    "values": _dict_values,
-}
+METHODS[DictValue] = operations(
+    {
+        "clear": _list_clear,
+        "copy": _dict_copy,
+        "get": _dict_get,
+        "items": _dict_items,
+        "keys": _dict_keys,
+        "most_common": _dict_most_common,
+        "pop": _dict_pop,
+        "popitem": _dict_popitem,
+        "setdefault": _dict_setdefault,
+        "update": _dict_update,
+        "values": _dict_values,
+    }
+)
 ATTRIBUTES[TypeValue] = _type_attribute
 ATTRIBUTES[ErrorValue] = _error_attribute
 ATTRIBUTES[EnumType] = _enum_type_attribute

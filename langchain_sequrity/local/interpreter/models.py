@@ -7,6 +7,7 @@ evaluated but the program's own expressions.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from langchain_sequrity.local.interpreter.border import come_in, go_out
@@ -15,8 +16,10 @@ from langchain_sequrity.local.interpreter.calls import (
     METHODS,
     MISSING,
     Implementation,
-    adopt,
     call_value,
+    looking,
+    operations,
+    precise,
     sized,
 )
 from langchain_sequrity.local.interpreter.faults import Raised, ValidationError
@@ -141,7 +144,8 @@ class Model(Form):
                 except Misfit as misfit:
                     raise misfit.within(name) from None
             elif one.factory is not None:
-                fields[name] = call_value(machine, one.factory, [], {})
+                make = partial(call_value, machine, one.factory, [], {})
+                fields[name] = machine.under(mark, make)
             elif one.is_required:
                 raise Misfit(_MISSING, (name,))
             else:
@@ -152,7 +156,9 @@ class Model(Form):
         """`Item(name="a")`."""
         if args:
             machine.fail(TypeError, f"{self.name}() takes keyword arguments only")
-        return validated(machine, self, DictValue(named))
+        given = DictValue(named)
+        machine.mark(given, None)  # which names there are was decided by the open branches
+        return validated(machine, self, given)
 
 
 def _fresh(machine: Machine, value: Value) -> Value:
@@ -178,6 +184,8 @@ def _fresh(machine: Machine, value: Value) -> Value:
 
 def validated(machine: Machine, form: Form, value: Value) -> Value:
     """The value as this type, or a `ValidationError` of the program."""
+    mark = machine.bare(value)[1]
+    machine.may_fail(mark)
     try:
         return form.read(machine, value)
     except Misfit as misfit:
@@ -186,7 +194,7 @@ def validated(machine: Machine, form: Form, value: Value) -> Value:
         text = f"1 validation error for {name}\n{path}\n  {misfit.reason}"
         kind = ErrorType("ValidationError", ValidationError)
         # It looked at any part of the value to find what does not fit.
-        raise Raised(ErrorValue(kind, (text,), machine.bare(value)[1])) from None
+        raise Raised(ErrorValue(kind, (text,), join(mark, machine.branch))) from None
 
 
 def plain(machine: Machine, value: Value) -> Value:
@@ -252,36 +260,45 @@ def _copy(machine: Machine, args: Args, named: Named) -> Value:
     return Record(inner.model, {**fields, **update}, join(mark, update_mark))
 
 
-def _validate(machine: Machine, model: Model, args: Args, named: Named) -> Value:
-    if len(args) != 1 or named:
+def _validate(machine: Machine, args: Args, named: Named) -> Value:
+    if len(args) != 2 or named:  # noqa: PLR2004 - the model and one value
         machine.fail(TypeError, "model_validate() takes one value")
-    return validated(machine, model, args[0])
+    return validated(machine, args[0], args[1])
 
 
-def _validate_json(machine: Machine, model: Model, args: Args, named: Named) -> Value:
+def _validate_json(machine: Machine, args: Args, named: Named) -> Value:
+    model, *given = args
     loads: Implementation = MODULES["json"]["loads"].call
-    return _validate(machine, model, [loads(machine, args, named)], {})
+    return _validate(machine, [model, loads(machine, given, named)], {})
 
 
-def _schema(machine: Machine, model: Model, args: Args, named: Named) -> Value:
-    return sized(lambda _: adopt(model.json_schema()))(machine, args, named)
+def _schema(_: Machine, model: Model) -> Schema:
+    return model.json_schema()
 
 
-_OF_MODELS = {
-    "model_validate": _validate,
-    "model_validate_json": _validate_json,
-    "model_json_schema": _schema,
-}
+_OF_MODELS = operations(
+    {
+        "model_validate": precise(_validate),
+        "model_validate_json": precise(_validate_json),
+        "model_json_schema": sized(_schema),
+    }
+)
 
 
 def _model_attribute(model: Model, name: str) -> Value:
     function = _OF_MODELS.get(name)
     if function is None:
         return MISSING
-    return Builtin(name, lambda machine, args, named: function(machine, model, args, named))
+    return Builtin(name, lambda machine, args, named: function(machine, [model, *args], named))
 
 
-METHODS[Record] = {"model_copy": _copy, "model_dump": _dump, "model_dump_json": _dump_json}
+METHODS[Record] = operations(
+    {
+        "model_copy": precise(_copy),
+        "model_dump": precise(_dump),
+        "model_dump_json": looking(_dump_json),
+    }
+)
 RESERVED = frozenset({*METHODS[Record], *_OF_MODELS})
 ATTRIBUTES[Record] = lambda record, name: record.fields.get(name, MISSING)
 ATTRIBUTES[Model] = _model_attribute

@@ -15,29 +15,27 @@ from langchain_sequrity.local.interpreter.calls import (
     MISSING,
     Implementation,
     call_value,
+    looking,
+    method,
+    operations,
+    precise,
     pure,
+    reading,
     sized,
 )
 from langchain_sequrity.local.interpreter.clock import DATETIME, TIME
 from langchain_sequrity.local.interpreter.containers import hashable, make_list, update
 from langchain_sequrity.local.interpreter.formatting import shown, written_size
-from langchain_sequrity.local.interpreter.machine import (
-    ITERATOR_SIZE,
-    Machine,
-)
-from langchain_sequrity.local.interpreter.operators import (
-    binary,
-    collect,
-    iterate,
-    paid,
-)
+from langchain_sequrity.local.interpreter.iteration import collect, iterate, lazy
+from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.regexes import RE
 from langchain_sequrity.local.interpreter.values import (
     TYPE_NAMES,
     Builtin,
     DictValue,
     ErrorType,
-    IteratorValue,
+    ListValue,
     Marker,
     Opaque,
     Value,
@@ -138,6 +136,7 @@ def _chosen(function: Callable[..., int]) -> Callable[..., int]:
     return call
 
 
+@looking
 def _product(machine: Machine, args: Args, named: Named) -> Value:
     total = named.get("start", 1)
     items, mark = collect(machine, args[0])
@@ -153,8 +152,8 @@ def _lcm(machine: Machine, *numbers: int) -> int:
 
 
 _MATH = (
-    *("acos", "asin", "atan", "atan2", "ceil", "copysign", "cos", "cosh", "degrees", "dist"),
-    *("erf", "exp", "fabs", "floor", "fmod", "fsum", "gcd", "hypot", "isclose", "isfinite"),
+    *("acos", "asin", "atan", "atan2", "ceil", "copysign", "cos", "cosh", "degrees"),
+    *("erf", "exp", "fabs", "floor", "fmod", "gcd", "hypot", "isclose", "isfinite"),
     *("isinf", "isnan", "isqrt", "log", "log10", "log1p", "log2", "modf", "pow", "radians"),
     *("sin", "sinh", "sqrt", "tan", "tanh", "trunc"),
 )
@@ -179,6 +178,7 @@ def _places(machine: Machine, name: str, total: int, count: int) -> list[int]:
     return places
 
 
+@precise
 def _choice(machine: Machine, args: Args, named: Named) -> Value:
     del named
     items, mark = collect(machine, args[0])
@@ -188,6 +188,7 @@ def _choice(machine: Machine, args: Args, named: Named) -> Value:
     return tag(items[place], mark)
 
 
+@precise
 def _sample(machine: Machine, args: Args, named: Named) -> Value:
     items, mark = collect(machine, args[0])
     count, count_mark = machine.bare(args[1] if len(args) > 1 else named["k"])
@@ -197,28 +198,34 @@ def _sample(machine: Machine, args: Args, named: Named) -> Value:
     return make_list([items[place] for place in places], join(mark, count_mark))
 
 
-def _shuffle(machine: Machine, args: Args, named: Named) -> Value:
-    del named
-    items, mark = collect(machine, args[0])
-    places = _places(machine, "shuffle", len(items), len(items))
-    strip(args[0])[:] = [items[place] for place in places]
-    machine.mark(strip(args[0]), mark)
+@method(0, 0)
+def _shuffle(machine: Machine, items: Value) -> None:
+    inner, mark = take(items)
+    if type(inner) is not ListValue:
+        name = type_name(inner)
+        machine.fail(TypeError, f"'{name}' object does not support item assignment", mark)
+    machine.make_items(len(inner))
+    places = _places(machine, "shuffle", len(inner), len(inner))
+    inner[:] = [inner[place] for place in places]
+    machine.mark(inner, mark)
 
 
 # -- itertools, functools, collections
 
 
-def _lazy(make: Callable[..., Iterator[Value]]) -> Implementation:
-    """Something that reads its sources element by element."""
+def _lazy(make: Callable[..., Iterator[Value]], *, calls: bool = False) -> Implementation:
+    """Something that reads its sources element by element.
+
+    Args:
+        make: Is given the machine and the arguments, and returns what gives the elements.
+        calls: Whether it calls a function of the program.
+    """
 
     def call(machine: Machine, args: Args, named: Named) -> Value:
-        mark = None
-        for arg in (*args, *named.values()):
-            mark = join(mark, take(arg)[1])
-        machine.charge(ITERATOR_SIZE)
-        return IteratorValue(make(machine, *args, **named), mark)
+        elements = make(machine, *args, **named)
+        return lazy(machine, [*args, *named.values()], elements, calls=calls)
 
-    return call
+    return precise(call)
 
 
 def _chain(machine: Machine, *sources: Value) -> Iterator[Value]:
@@ -227,10 +234,8 @@ def _chain(machine: Machine, *sources: Value) -> Iterator[Value]:
 
 
 def _islice(machine: Machine, source: Value, *bounds: Value) -> Iterator[Value]:
-    bare, mark = machine.bare_all(list(bounds))
-    if type(strip(source)) is IteratorValue:
-        machine.mark(strip(source), mark)  # how much of it is left depends on them
-    return itertools.islice(paid(machine, iterate(machine, source)), *bare)
+    bare, _ = machine.bare_all(list(bounds))
+    return itertools.islice(iterate(machine, source), *bare)
 
 
 def _count(machine: Machine, start: Value = 0, step: Value = 1) -> Iterator[Value]:
@@ -245,12 +250,12 @@ def _repeat(machine: Machine, item: Value, times: Value = None) -> Iterator[Valu
 
 
 def _combined(function: Callable[..., Iterator[Value]]) -> Implementation:
-    def make(machine: Machine, *args: Value) -> Iterator[Value]:
-        bare, _ = machine.bare_all(list(args[1:]))
-        items, _ = collect(machine, args[0])
+    def make(machine: Machine, source: Value, *lengths: Value) -> Iterator[Value]:
+        bare, _ = machine.bare_all(list(lengths))
+        items, _ = collect(machine, source)
         if bare and isinstance(bare[0], int):
             machine.make_items(bare[0])
-        return paid(machine, function(items, *bare))
+        return function(items, *bare)
 
     return _lazy(make)
 
@@ -259,57 +264,67 @@ def _cartesian(machine: Machine, *sources: Value, repeat: Value = 1) -> Iterator
     number, _ = machine.bare(repeat)
     pools = [collect(machine, source)[0] for source in sources]
     machine.make_items(len(pools) * number)
-    return paid(machine, itertools.product(*pools, repeat=number))
+    return itertools.product(*pools, repeat=number)
 
 
-def _accumulate(machine: Machine, source: Value, function: Value = None) -> Iterator[Value]:
-    total: Value = MISSING
+def _accumulate(
+    machine: Machine, source: Value, func: Value = None, *, initial: Value = None
+) -> Iterator[Value]:
+    total: Value = MISSING if strip(initial) is None else initial
+    if total is not MISSING:
+        yield total
     for element in iterate(machine, source):
         if total is MISSING:
             total = element
-        elif strip(function) is None:
+        elif strip(func) is None:
             total = binary(machine, "+", total, element)
         else:
-            total = call_value(machine, function, [total, element], {})
+            total = call_value(machine, func, [total, element], {})
         yield total
 
 
 def _zip_longest(machine: Machine, *sources: Value, fillvalue: Value = None) -> Iterator[Value]:
-    rows = itertools.zip_longest(*(iterate(machine, s) for s in sources), fillvalue=fillvalue)
-    return paid(machine, rows)
+    return itertools.zip_longest(*(iterate(machine, s) for s in sources), fillvalue=fillvalue)
 
 
 def _pairwise(machine: Machine, source: Value) -> Iterator[Value]:
     return itertools.pairwise(iterate(machine, source))
 
 
+@looking
 def _reduce(machine: Machine, args: Args, named: Named) -> Value:
     del named
     elements = iterate(machine, args[1])
+    machine.decided(take(args[1])[1])  # how often the function is called
     total = args[2] if len(args) > 2 else next(elements, MISSING)  # noqa: PLR2004 - the start
     if total is MISSING:
         machine.fail(TypeError, "reduce() of empty iterable with no initial value")
     for element in elements:
-        machine.work(1)
+        machine.decided(take(args[1])[1])
         total = call_value(machine, args[0], [total, element], {})
-    return tag(total, take(args[1])[1])
+    return total
 
 
+@precise
 def _default_dict(machine: Machine, args: Args, named: Named) -> Value:
     result: DictValue[Any, Value] = DictValue()
-    result.factory = args[0] if args else None
+    factory, mark = take(args[0]) if args else (None, None)
+    result.factory = None if factory is None else args[0]
+    machine.mark(result, mark)
     for source in args[1:]:
-        update(machine, result, source)
+        update(machine, result, None, source)
+    machine.make_items(len(named), 100)
     result.update(named)
     return result
 
 
+@precise
 def _counter(machine: Machine, args: Args, named: Named) -> Value:
     del named
     result: DictValue[Any, Value] = DictValue()
     result.is_counter = True
     if args and type(strip(args[0])) is DictValue:
-        update(machine, result, args[0])
+        update(machine, result, None, args[0])
     elif args and strip(args[0]) is not None:
         items, mark = collect(machine, args[0])
         keys, keys_mark = hashable(machine, items)
@@ -321,7 +336,7 @@ def _counter(machine: Machine, args: Args, named: Named) -> Value:
 
 
 def _named(functions: dict[str, Implementation]) -> dict[str, Value]:
-    return {name: Builtin(name, call) for name, call in functions.items()}
+    return {name: Builtin(name, call) for name, call in operations(functions).items()}
 
 
 def _markers(*names: str) -> dict[str, Value]:
@@ -332,7 +347,7 @@ MODULES: dict[str, dict[str, Value]] = {
     "collections": _named(
         {
             "Counter": _counter,
-            "OrderedDict": lambda m, a, n: call_value(m, TYPES["dict"], a, n),
+            "OrderedDict": precise(TYPES["dict"].call),
             "defaultdict": _default_dict,
         }
     ),
@@ -341,7 +356,7 @@ MODULES: dict[str, dict[str, Value]] = {
     "functools": _named({"reduce": _reduce}),
     "itertools": _named(
         {
-            "accumulate": _lazy(_accumulate),
+            "accumulate": _lazy(_accumulate, calls=True),
             "chain": _lazy(_chain),
             "combinations": _combined(itertools.combinations),
             "count": _lazy(_count),
@@ -359,6 +374,7 @@ MODULES: dict[str, dict[str, Value]] = {
     },
     "math": {
         **_named({name: pure(getattr(math, name)) for name in _MATH}),
+        **_named({name: reading(pure(getattr(math, name))) for name in ("dist", "fsum")}),
         **_named(
             {
                 "comb": sized(_chosen(math.comb)),

@@ -7,20 +7,18 @@ containers have their own cases here, everything else is numbers, texts, bytes a
 import ast
 import itertools
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType
-from langchain_sequrity.local.interpreter.faults import Raised
 from langchain_sequrity.local.interpreter.formatting import percent
 from langchain_sequrity.local.interpreter.forms import Form, unite
+from langchain_sequrity.local.interpreter.iteration import iterate
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.values import (
     ITERABLE,
     DictValue,
-    ErrorType,
-    ErrorValue,
     IteratorValue,
     ListValue,
     Mark,
@@ -30,7 +28,6 @@ from langchain_sequrity.local.interpreter.values import (
     Value,
     box_mark,
     join,
-    own,
     strip,
     tag,
     take,
@@ -68,38 +65,9 @@ _PLAIN: dict[str, Operator] = {
 }
 _NUMBERS = (int, float)
 _SEQUENCES = (str, bytes, tuple, list)
-_TIMES = (date, datetime, timedelta)
+_TIMED = (date, datetime, timedelta, int, float)  # no text: `%` of one writes its argument
 _TYPES = (Form, TypeValue, EnumType, Marker)
 _SMALL = 1 << 62
-
-
-def guard_errors(machine: Machine, mark: Mark, run: Callable[[], Value]) -> Value:
-    """Run an operation; an exception it raises takes the labels it looked at."""
-    if mark is None:
-        return run()
-    try:
-        return run()
-    except Raised as raised:
-        raised.error.labels = join(raised.error.labels, mark)
-        raise
-    except (RecursionError, MemoryError):
-        raise  # the end of the run; as an exception of the program it could be caught
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
-        raise Raised(from_python(machine, error, mark)) from None
-
-
-def from_python(machine: Machine, error: Exception, mark: Mark = None) -> ErrorValue:
-    """Turn an exception of Python into one of the program."""
-    kind = next(kind for kind in type(error).__mro__ if kind.__module__ in _ERROR_MODULES)
-    args, inner = machine.bare_all([_own_type(arg) for arg in error.args])
-    return ErrorValue(ErrorType(kind.__name__, kind), tuple(args), join(mark, inner))
-
-
-_ERROR_MODULES = ("builtins", "json.decoder", "langchain_sequrity.local.interpreter.faults")
-
-
-def _own_type(arg: Any) -> Any:
-    return arg if isinstance(arg, str | int | float | tuple | None) else str(arg)
 
 
 def binary(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
@@ -109,9 +77,7 @@ def binary(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
     is_format = symbol == "%" and isinstance(left, str)
     right, right_mark = machine.bare(other) if is_format else take(other)
     mark = join(left_mark, right_mark)
-    return tag(
-        guard_errors(machine, mark, lambda: _bare_binary(machine, symbol, left, right)), mark
-    )
+    return tag(machine.guarded(mark, lambda: _bare_binary(machine, symbol, left, right)), mark)
 
 
 def _bare_binary(  # noqa: C901, PLR0911 - one per kind
@@ -137,7 +103,7 @@ def _bare_binary(  # noqa: C901, PLR0911 - one per kind
         for key in machine.paced(right):
             result[key] = right[key]
         return result
-    if isinstance(left, _TIMES) or isinstance(right, _TIMES):
+    if isinstance(left, _TIMED) and isinstance(right, _TIMED):
         return _PLAIN[symbol](left, right)
     if symbol == "|" and (isinstance(left, _TYPES) or isinstance(right, _TYPES)):
         united = unite((left, right))
@@ -246,7 +212,7 @@ def compare(machine: Machine, symbol: type[ast.cmpop], one: Value, other: Value)
     left, left_mark = machine.bare(one)
     right, right_mark = machine.bare(other)
     mark = join(left_mark, right_mark)
-    return tag(guard_errors(machine, mark, lambda: COMPARISONS[symbol](left, right)), mark)
+    return tag(machine.guarded(mark, lambda: COMPARISONS[symbol](left, right)), mark)
 
 
 COMPARISONS: dict[type[ast.cmpop], Operator] = {
@@ -268,25 +234,25 @@ def _identity(symbol: type[ast.cmpop], one: Value, other: Value) -> Value:
 def contains(machine: Machine, item: Value, container: Value, *, negate: bool = False) -> Value:
     """Evaluate `in`: all elements are looked at, and their labels taken."""
     inner, mark = take(container)
-    kind = type(inner)
     bare_item, item_mark = machine.bare(item)
     mark = join(mark, item_mark)
+    kind = type(inner)
     if kind is IteratorValue:
         found, mark = _search(machine, bare_item, container, mark)
-    elif kind is SetValue and type(bare_item) is SetValue:
-        found = False  # no set holds a set
-    elif kind in (DictValue, SetValue, str, bytes, range):
+        return tag(found is not negate, mark)
+    if kind not in ITERABLE:
+        machine.fail(TypeError, f"argument of type '{type_name(inner)}' is not iterable", mark)
+    if kind in (DictValue, SetValue):
+        is_absurd = kind is SetValue and type(bare_item) is SetValue  # no set holds a set
+        found = not is_absurd and machine.guarded(mark, lambda: bare_item in inner)
+    else:
         if kind is range:
             pay_for_search(machine, inner, bare_item)
-        elif kind in (str, bytes):
+        elif isinstance(inner, str | bytes):
             machine.work(len(inner) >> 8)
-        found = guard_errors(machine, mark, lambda: bare_item in inner)
-    elif kind in ITERABLE:
         bare, elements_mark = machine.bare(inner)
         mark = join(mark, elements_mark)
-        found = bare_item in bare
-    else:
-        machine.fail(TypeError, f"argument of type '{type_name(inner)}' is not iterable", mark)
+        found = machine.guarded(mark, lambda: bare_item in bare)
     return tag(found is not negate, mark)
 
 
@@ -297,60 +263,15 @@ def pay_for_search(machine: Machine, numbers: range, item: Value) -> None:
 
 
 def _search(machine: Machine, item: Value, container: Value, mark: Mark) -> tuple[bool, Mark]:
+    inner = strip(container)
     for element in iterate(machine, container):
-        machine.work(1)
         bare, element_mark = machine.bare(element)
         mark = join(mark, element_mark)
+        machine.mark(inner, mark)  # how far it came depends on what was compared
         if bare is item or bare == item:
             return True, mark
-    return False, join(mark, take(container)[1])
-
-
-def iterate(machine: Machine, value: Value) -> Iterator[Value]:
-    """Iterate over a value; each element takes the labels of what it is read from."""
-    inner, mark = take(value)
-    kind = type(inner)
-    if kind not in ITERABLE:
-        machine.fail(TypeError, f"'{type_name(inner)}' object is not iterable", mark)
-    if mark is None and kind is not IteratorValue:
-        return iter(inner)
-    return _labelled(inner, box_mark(value))
-
-
-def paid(machine: Machine, elements: Iterator[Value]) -> Iterator[Value]:
-    """Pay for elements that Python's own loops read, and for the tuples that they make."""
-    for element in elements:
-        machine.work(1)
-        if type(element) is tuple:
-            machine.make_items(len(element), 8)
-        yield element
-
-
-def _labelled(inner: Value, mark: Mark) -> Iterator[Value]:
-    for element in inner:
-        yield tag(element, join(mark, own(inner)))
-
-
-def collect(machine: Machine, value: Value) -> tuple[list[Value], Mark]:
-    """Read all elements of a value.
-
-    Returns:
-        The elements with the labels they have themselves, and the labels that count for all.
-    """
-    inner, mark = take(value)
-    kind = type(inner)
-    if kind is IteratorValue:
-        elements = []
-        for element in inner.source:
-            machine.work(1)
-            elements.append(element)
-            machine.make_room(len(elements))
-        machine.make_items(len(elements))
-        return elements, join(mark, inner.labels)
-    if kind not in ITERABLE:
-        machine.fail(TypeError, f"'{type_name(inner)}' object is not iterable", mark)
-    machine.make_items(len(inner))
-    return list(inner), mark
+    machine.mark(inner, mark)
+    return False, join(mark, inner.labels)
 
 
 def unary(machine: Machine, symbol: type[ast.unaryop], value: Value) -> Value:
@@ -359,7 +280,7 @@ def unary(machine: Machine, symbol: type[ast.unaryop], value: Value) -> Value:
     if not isinstance(inner, int | float | timedelta):
         name = type_name(inner)
         machine.fail(TypeError, f"bad operand type for unary operator: '{name}'", mark)
-    return tag(guard_errors(machine, mark, lambda: _UNARY[symbol](inner)), mark)
+    return tag(machine.guarded(mark, lambda: _UNARY[symbol](inner)), mark)
 
 
 _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {

@@ -9,13 +9,14 @@ from langchain_sequrity.local.interpreter.calls import (
     ATTRIBUTES,
     METHODS,
     MISSING,
-    adopt,
     call_value,
+    looking,
+    operations,
+    precise,
     sized,
 )
 from langchain_sequrity.local.interpreter.faults import error as RegexError  # noqa: N812
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.operators import guard_errors
 from langchain_sequrity.local.interpreter.values import (
     TYPE_NAMES,
     Builtin,
@@ -107,7 +108,7 @@ def _pay_for_groups(machine: Machine, match: "Match[Any]", *which: Any) -> None:
         machine.make_text(end - start)
 
 
-def _matches(machine: Machine, pattern: Any, text: Any, flags: int) -> "list[Match[Any]]":
+def _matches(machine: Machine, pattern: Any, text: Any, flags: int = 0) -> "list[Match[Any]]":
     compiled = compile_pattern(machine, pattern, flags)
 
     def run(limit: float) -> "list[Match[Any]]":
@@ -121,14 +122,13 @@ def _matches(machine: Machine, pattern: Any, text: Any, flags: int) -> "list[Mat
     return result
 
 
+@precise
 def _finditer(machine: Machine, args: Args, named: Named) -> Value:
-    found = sized(_finditer_list)(machine, args, named)
-    inner, mark = take(found)
+    inner, mark = take(_MATCHES(machine, args, named))
     return IteratorValue((tag(match, mark) for match in inner), mark)
 
 
-def _finditer_list(machine: Machine, pattern: Any, text: Any, flags: int = 0) -> Any:
-    return adopt(_matches(machine, pattern, text, flags))
+_MATCHES = sized(_matches)
 
 
 def _split(machine: Machine, pattern: Any, text: Any, maxsplit: int = 0, flags: int = 0) -> Any:
@@ -142,6 +142,7 @@ def _split(machine: Machine, pattern: Any, text: Any, maxsplit: int = 0, flags: 
     return pieces
 
 
+@looking
 def _sub(machine: Machine, args: Args, named: Named) -> Value:
     """`re.sub`; the replacement may be a function of the program."""
     names = ("pattern", "repl", "string", "count", "flags")
@@ -160,8 +161,8 @@ def _sub(machine: Machine, args: Args, named: Named) -> Value:
         marks[0] = join(marks[0], value_mark)
         return value
 
-    result = guard_errors(
-        machine, marks[0], lambda: _replaced(machine, pattern, text, count, flags, replacement)
+    result = machine.under(
+        marks[0], lambda: _replaced(machine, pattern, text, count, flags, replacement)
     )
     return tag(result, marks[0])
 
@@ -224,17 +225,19 @@ def _group_dict(machine: Machine, match: "Match[Any]", default: Any = None) -> A
 RE: dict[str, Value] = {
     **{
         name: Builtin(name, call)
-        for name, call in {
-            "compile": sized(compile_pattern),
-            "escape": sized(_escape),
-            "findall": sized(_findall),
-            "finditer": _finditer,
-            "fullmatch": sized(_search("fullmatch")),
-            "match": sized(_search("match")),
-            "search": sized(_search("search")),
-            "split": sized(_split),
-            "sub": _sub,
-        }.items()
+        for name, call in operations(
+            {
+                "compile": sized(compile_pattern),
+                "escape": sized(_escape),
+                "findall": sized(_findall),
+                "finditer": _finditer,
+                "fullmatch": sized(_search("fullmatch")),
+                "match": sized(_search("match")),
+                "search": sized(_search("search")),
+                "split": sized(_split),
+                "sub": _sub,
+            }
+        ).items()
     },
     **{name: int(flag) for name, flag in _FLAGS.items()},
     "error": ErrorType("error", RegexError),

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter.border import check_json, go_out
 from langchain_sequrity.local.interpreter.faults import (
     Diverged,
@@ -26,6 +27,7 @@ from langchain_sequrity.local.interpreter.values import (
     NO_LABELS,
     Labeled,
     Value,
+    strip,
     take,
     type_name,
 )
@@ -162,7 +164,7 @@ class Run:
         machine = Machine.idle(self._job.limits)
         names = dict(self._job.machine.names)
         shown = {name: _json_form(machine, value) for name, value in names.items()}
-        return {name: one for name, one in shown.items() if one is not None}
+        return {name: one for name, one in shown.items() if isinstance(one, Labeled)}
 
 
 def _nothing() -> None:
@@ -170,12 +172,17 @@ def _nothing() -> None:
 
 
 def _shown(machine: Machine, value: Value) -> Labeled:
-    inner, mark = take(value)
-    return _json_form(machine, value) or Labeled({"type": type_name(inner)}, mark or NO_LABELS)
+    form = _json_form(machine, value)
+    if isinstance(form, Labeled):
+        return form
+    return Labeled({"type": type_name(strip(value))}, form)
 
 
-def _json_form(machine: Machine, value: Value) -> Labeled | None:
+def _json_form(machine: Machine, value: Value) -> Labeled | Labels:
+    """The JSON form, or the labels of the fact that there is none."""
     try:
         return go_out(machine, value)
-    except (NoForm, OutOfBudget, RecursionError):
-        return None
+    except NoForm as error:
+        return error.labels
+    except (OutOfBudget, RecursionError):
+        return take(value)[1] or NO_LABELS

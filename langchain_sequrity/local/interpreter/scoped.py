@@ -21,7 +21,6 @@ from langchain_sequrity.local.interpreter.values import (
     Value,
     strip,
     tag,
-    take,
 )
 
 Code = Callable[[Frame | None], Value]
@@ -68,9 +67,9 @@ class Scoped:
             return lambda frame: bool(strip(code(frame)))
 
         def watched(frame: Frame | None) -> bool:
-            value, mark = take(code(frame))
+            is_true, mark = machine.truth(code(frame))
             machine.looked(mark)
-            return bool(value)
+            return is_true
 
         return watched
 
@@ -117,8 +116,8 @@ class Scoped:
         """Whether a name can have a value at all."""
         return name in self.bound or name in BUILTINS or find(self.scope, name) is not None
 
-    def store(self, name: str) -> Store:
-        """Bind a variable."""
+    def store(self, name: str, *, is_walrus: bool = False) -> Store:
+        """Bind a variable, in a statement or in an expression."""
         machine, names = self.machine, self.machine.names
         place = find(self.scope, name)
 
@@ -132,22 +131,12 @@ class Scoped:
 
         depth, slot = place or (0, 0)
         plain = in_frame if place else in_module
-        if not machine.is_strict:
+        # Without mode `strict`, a branch is open at a statement only if it was when the function
+        # was called. All that leaves the function has its labels; its own variables need none.
+        is_own = place is not None and depth == 0
+        if not machine.is_strict and (is_own or self.scope is None) and not is_walrus:
             return plain
         return lambda frame, value: plain(frame, tag(value, machine.branch))
-
-    def restoring(self, run: Code) -> Code:
-        """End with this code the branch that it opened."""
-        machine = self.machine
-
-        def restore(frame: Frame | None) -> Value:
-            before = machine.branch
-            try:
-                return run(frame)
-            finally:
-                machine.branch = before
-
-        return restore
 
 
 def _unbound(machine: Machine, name: str) -> None:

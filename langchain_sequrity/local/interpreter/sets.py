@@ -6,19 +6,19 @@ from langchain_sequrity.local.interpreter.calls import (
     METHODS,
     MISSING,
     Implementation,
+    looking,
     method,
+    operations,
+    precise,
 )
 from langchain_sequrity.local.interpreter.containers import (
     hashable,
     in_place,
     make_set,
 )
+from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.operators import (
-    binary,
-    collect,
-    guard_errors,
-)
+from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.values import (
     Mark,
     SetValue,
@@ -64,7 +64,7 @@ def _set_remove(machine: Machine, target: Value, item: Value) -> None:
     inner, mark = take(target)
     bare, item_mark = _element(machine, item)
     mark = join(mark, item_mark)
-    guard_errors(machine, mark, lambda: inner.items.pop(bare))
+    inner.items.pop(bare)
     machine.mark(inner, mark)
 
 
@@ -93,6 +93,7 @@ def _set_copy(machine: Machine, target: Value) -> Value:
     return SetValue(dict(inner.items), mark)
 
 
+@precise
 def _set_update(machine: Machine, args: Args, named: Named) -> None:
     del named
     for source in args[1:]:
@@ -107,7 +108,7 @@ def _set_combined(symbol: str) -> Implementation:
             result = binary(machine, symbol, result, other)
         return result
 
-    return call
+    return looking(call)
 
 
 def _set_symmetric_difference(machine: Machine, target: Value, source: Value) -> Value:
@@ -124,19 +125,21 @@ def _set_relation(holds: Callable[[SetValue, SetValue], bool]) -> Implementation
     return relation
 
 
-METHODS[SetValue] = {
-    "add": _set_add,
-    "clear": _set_clear,
-    "copy": _set_copy,
-    "difference": _set_combined("-"),
-    "discard": _set_discard,
-    "intersection": _set_combined("&"),
-    "isdisjoint": _set_relation(lambda one, other: one.items.keys().isdisjoint(other.items)),
-    "issubset": _set_relation(lambda one, other: one <= other),
-    "issuperset": _set_relation(lambda one, other: one >= other),
-    "pop": _set_pop,
-    "remove": _set_remove,
-    "symmetric_difference": method(1, 1)(_set_symmetric_difference),
-    "union": _set_combined("|"),
-    "update": _set_update,
-}
+METHODS[SetValue] = operations(
+    {
+        "add": _set_add,
+        "clear": _set_clear,
+        "copy": _set_copy,
+        "difference": _set_combined("-"),
+        "discard": _set_discard,
+        "intersection": _set_combined("&"),
+        "isdisjoint": _set_relation(lambda one, other: one.items.keys().isdisjoint(other.items)),
+        "issubset": _set_relation(lambda one, other: one <= other),
+        "issuperset": _set_relation(lambda one, other: one >= other),
+        "pop": _set_pop,
+        "remove": _set_remove,
+        "symmetric_difference": method(1, 1)(_set_symmetric_difference),
+        "union": _set_combined("|"),
+        "update": _set_update,
+    }
+)

@@ -12,15 +12,11 @@ from langchain_sequrity.local.interpreter.calls import attribute
 from langchain_sequrity.local.interpreter.classes import class_statement
 from langchain_sequrity.local.interpreter.containers import in_place, make_list
 from langchain_sequrity.local.interpreter.functions import compile_function
+from langchain_sequrity.local.interpreter.iteration import collect, elements_of
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.matching import compile_pattern
 from langchain_sequrity.local.interpreter.modules import MODULES, Module
-from langchain_sequrity.local.interpreter.operators import (
-    SYMBOLS,
-    collect,
-    fast_binary,
-    iterate,
-)
+from langchain_sequrity.local.interpreter.operators import SYMBOLS, fast_binary
 from langchain_sequrity.local.interpreter.scoped import Code, Store
 from langchain_sequrity.local.interpreter.scopes import UNBOUND, Frame, find
 from langchain_sequrity.local.interpreter.subscripts import (
@@ -32,7 +28,9 @@ from langchain_sequrity.local.interpreter.subscripts import (
 from langchain_sequrity.local.interpreter.syntax import refuse
 from langchain_sequrity.local.interpreter.trying import Signal, Step, Trying
 from langchain_sequrity.local.interpreter.values import (
+    IteratorValue,
     Value,
+    strip,
     tag,
     take,
 )
@@ -226,7 +224,7 @@ class Statements(Trying):
         otherwise = self.block(rest)
         if len(pairs) == 1:
             test, body = pairs[0]
-            return self.branching(lambda frame: (body if test(frame) else otherwise)(frame))
+            return self.branching(node, lambda frame: (body if test(frame) else otherwise)(frame))
 
         def run(frame: Frame | None) -> Signal | None:
             for test, body in pairs:
@@ -234,7 +232,7 @@ class Statements(Trying):
                     return body(frame)
             return otherwise(frame)
 
-        return self.branching(run)
+        return self.branching(node, run)
 
     def _while(self, node: ast.While) -> Step:
         test, body = self.test(node.test), self.block(node.body)
@@ -247,23 +245,26 @@ class Statements(Trying):
                     return None if signal is BREAK else signal
             return otherwise(frame)
 
-        return self.branching(run)
+        return self.branching(node, run)
 
     def _for(self, node: ast.For) -> Step:
         machine, source = self.machine, self.expression(node.iter)
         store, body = self.assign(node.target), self.block(node.body)
         otherwise = self.block(node.orelse)
-        elements = iterate if machine.is_unwatched else _watched
+        elements = elements_of if machine.is_unwatched else _watched
 
         def run(frame: Frame | None) -> Signal | None:
-            for value in elements(machine, source(frame)):
+            values = source(frame)
+            for value in elements(machine, values):
                 store(frame, value)
                 signal = body(frame)
                 if signal is not None and signal is not CONTINUE:
+                    if machine.branch is not None:
+                        _leave_off(machine, values)
                     return None if signal is BREAK else signal
             return otherwise(frame)
 
-        return self.branching(run)
+        return self.branching(node, run)
 
     def _match(self, node: ast.Match) -> Step:
         subject, machine = self.expression(node.subject), self.machine
@@ -284,7 +285,7 @@ class Statements(Trying):
                     return body(frame)
             return None
 
-        return self.branching(run)
+        return self.branching(node, run)
 
     # -- functions, classes, imports and the rest
 
@@ -348,13 +349,19 @@ def _watched(machine: Machine, values: Value) -> Iterator[Value]:
     """Iterate, and ask again whenever a lazy source has looked at more."""
     seen = take(values)[1]
     machine.looked(seen)
-    for value in iterate(machine, values):
+    for value in elements_of(machine, values):
         mark = take(values)[1]
         if mark is not seen:
             seen = mark
             machine.looked(mark)
         yield value
     machine.looked(take(values)[1])
+
+
+def _leave_off(machine: Machine, values: Value) -> None:
+    inner = strip(values)
+    if type(inner) is IteratorValue:
+        machine.mark(inner, None)  # where it is now depends on what ended the loop
 
 
 def _store_all(pairs: list[tuple[Store, Value]]) -> Step:

@@ -11,8 +11,8 @@ from langchain_sequrity.local.interpreter.calls import (
 from langchain_sequrity.local.interpreter.containers import hashable, store_key
 from langchain_sequrity.local.interpreter.enums import EnumType, TextMember
 from langchain_sequrity.local.interpreter.forms import of
+from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.operators import collect, guard_errors
 from langchain_sequrity.local.interpreter.values import (
     DictValue,
     ListValue,
@@ -49,7 +49,7 @@ def get_item(machine: Machine, container: Value, key: Value) -> Value:
     if type(bare) is slice and kind is not range:
         machine.make_items(len(range(len(inner))[bare]) if kind in (tuple, ListValue) else 0)
         machine.make_text(len(range(len(inner))[bare]) if kind in (str, bytes) else 0)
-    found = guard_errors(machine, mark, lambda: inner[bare])
+    found = machine.guarded(mark, lambda: inner[bare])
     return tag(ListValue(found) if type(found) is list else found, mark)
 
 
@@ -68,19 +68,25 @@ def _from_dict(
     _, mark = take(container)
     (bare,), key_mark = hashable(machine, [key])
     mark = join(mark, key_mark)
+    if inner.factory is not None:
+        _make_missing(machine, inner, bare, mark)
+    elif inner.is_counter and bare not in inner:
+        return tag(0, mark)
+    return tag(machine.guarded(mark, lambda: inner[bare]), mark)
+
+
+def _make_missing(machine: Machine, inner: DictValue[Any, Value], bare: Value, mark: Mark) -> None:
+    # Whether the key is new depends on the labels, so they are the dict's in both cases.
+    machine.mark(inner, mark)
+    machine.steer(mark)
     if bare not in inner:
-        if inner.is_counter:
-            return tag(0, mark)
-        if inner.factory is not None:
-            store_key(machine, inner, mark, key, call_value(machine, inner.factory, [], {}))
-    return tag(guard_errors(machine, mark, lambda: inner[bare]), mark)
+        made = machine.under(mark, lambda: call_value(machine, inner.factory, [], {}))
+        store_key(machine, inner, None, bare, made)
 
 
 def set_item(machine: Machine, container: Value, key: Value, value: Value) -> None:
     """`container[key] = value`."""
     inner, mark = take(container)
-    if machine.branch is not None:
-        value = tag(value, machine.branch)
     if type(inner) is DictValue:
         store_key(machine, inner, mark, key, value)
         return
@@ -93,8 +99,9 @@ def set_item(machine: Machine, container: Value, key: Value, value: Value) -> No
         machine.make_items(len(inner) + len(items), 8)
         mark = join(mark, items_mark)
         value = [tag(item, items_mark) for item in items]
-    guard_errors(machine, join(mark, key_mark), lambda: inner.__setitem__(bare, value))
-    machine.mark(inner, join(mark, key_mark))
+    mark = join(mark, key_mark)
+    machine.guarded(mark, lambda: inner.__setitem__(bare, value))
+    machine.mark(inner, mark)
 
 
 def set_field(machine: Machine, target: Value, name: str, value: Value) -> None:
@@ -103,7 +110,7 @@ def set_field(machine: Machine, target: Value, name: str, value: Value) -> None:
     if type(inner) is not Record or name not in inner.fields:
         message = f"'{type_name(inner)}' object has no field '{name}' to set"
         machine.fail(AttributeError, message, mark)
-    inner.fields[name] = tag(value, machine.branch)
+    inner.fields[name] = value
     machine.mark(inner, mark)
 
 
@@ -118,5 +125,6 @@ def del_item(machine: Machine, container: Value, key: Value) -> None:
     if kind is DictValue:
         (bare,), _ = hashable(machine, [bare])
     machine.work(len(inner) >> 8)
-    guard_errors(machine, join(mark, key_mark), lambda: inner.__delitem__(bare))
-    machine.mark(inner, join(mark, key_mark))
+    mark = join(mark, key_mark)
+    machine.guarded(mark, lambda: inner.__delitem__(bare))
+    machine.mark(inner, mark)

@@ -6,14 +6,13 @@ from typing import Any
 from langchain_sequrity.local.interpreter.builtins import decode, encode
 from langchain_sequrity.local.interpreter.calls import (
     Implementation,
+    looking,
     pure,
     sized,
 )
 from langchain_sequrity.local.interpreter.formatting import brace
+from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.operators import (
-    collect,
-)
 from langchain_sequrity.local.interpreter.values import (
     Value,
     join,
@@ -79,6 +78,7 @@ def _replace(machine: Machine, text: str, old: str, new: str, count: int = -1) -
     return text.replace(old, new, count)
 
 
+@looking
 def _join(machine: Machine, args: Args, named: Named) -> Value:
     if len(args) != 2 or named:  # noqa: PLR2004 - the text and its one argument
         machine.fail(TypeError, f"str.join() takes exactly one argument ({len(args) - 1} given)")
@@ -121,11 +121,8 @@ def _expandtabs(machine: Machine, text: str, tabsize: int = 8) -> str:
     return text.expandtabs(tabsize)
 
 
-def _format(machine: Machine, args: Args, named: Named) -> Value:
-    def run(template: str, *values: Value, **fields: Value) -> str:
-        return brace(machine, template, values, fields)
-
-    return pure(run)(machine, args, named)
+def _format(machine: Machine, template: str, *values: Value, **fields: Value) -> str:
+    return brace(machine, template, values, fields)
 
 
 def text_methods() -> dict[str, Implementation]:
@@ -137,7 +134,7 @@ def text_methods() -> dict[str, Implementation]:
         **{name: _padded(getattr(str, name)) for name in ("ljust", "rjust", "center", "zfill")},
         "encode": sized(encode),
         "expandtabs": sized(_expandtabs),
-        "format": _format,
+        "format": sized(_format),
         "join": _join,
         "replace": sized(_replace),
         "rsplit": _split(str.rsplit),

@@ -3,10 +3,11 @@
 A value without labels is represented by itself: the number 3 is `3`. Only a labelled one is boxed,
 as `Tagged`. So an unlabelled program pays one check of a type per operation and no allocation.
 
-Containers are mutable and shared, so they carry their own labels themselves: an alias must see
-labels that come later. Their elements are values with labels of their own. The labels of a box
-around a container, and its own, count for each element that is read; what is written through a box
-passes the box's labels on to the container, for which one is written to depended on them.
+Containers and iterators are mutable and shared, so they carry labels of their own: those of their
+length, order, membership and position. An alias must see labels that come later. Their elements are
+values with labels of their own. The labels of a box around a container, and its own, count for each
+element that is read; what is written through a box passes the box's labels on to the container, for
+which one is written to depended on them.
 Keys of a dict and elements of a set are kept bare and their labels added to the container's:
 whether another key is there depends on them.
 
@@ -132,18 +133,28 @@ def _keys(other: object) -> Any:
 
 
 class IteratorValue(Opaque):
-    """What `iter`, `map`, a generator expression and the like give: elements, once."""
+    """What `iter`, `map`, a generator expression and the like give: elements, once.
 
-    __slots__ = ("labels", "source")
+    Nothing of Python can iterate it: only `operators.iterate` reads it, one paid step at a time.
 
-    def __init__(self, source: Iterator[Value], labels: Mark = None) -> None:
-        """`labels` grow while it is read, with what filters look at."""
+    Attributes:
+        source: Where the elements come from.
+        labels: Those of its position. They grow while it is read, with whatever decides how far.
+        upstream: The iterators that it reads from: whoever moves it may move them.
+    """
+
+    __slots__ = ("labels", "source", "upstream")
+
+    def __init__(
+        self,
+        source: Iterator[Value],
+        labels: Mark = None,
+        upstream: "list[IteratorValue] | None" = None,
+    ) -> None:
+        """Read from `source`."""
         self.source = source
         self.labels = labels
-
-    def __iter__(self) -> Iterator[Value]:
-        """Go through what is in it."""
-        return self.source
+        self.upstream = [] if upstream is None else upstream
 
 
 @dataclass(slots=True, eq=False, repr=False)

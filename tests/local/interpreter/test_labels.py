@@ -254,7 +254,32 @@ BRANCHES = [
     "sorted([1, 2], key=lambda v: 1 if s else 2)",
     "for v in (w for w in [p, s] if w):\n    pass",
     "for v in filter(lambda w: w == s, ps):\n    pass",
+    "s and p",
+    "p and s and p",
+    "not s",
+    "1 < n < 5",
+    "[v for v in xs]",
+    "any(xs)",
+    "list(map(str, xs))",
+    "list(filter(None, xs))",
+    "sorted(ps, key=lambda v: s)",
+    "max(ps, key=lambda v: s)",
+    "{'hush': str}.get(s, print)(1)",
+    "import functools\nfunctools.reduce(lambda v, w: v, xs)",
+    "import collections\ncollections.defaultdict(list)[s]",
+    "import re\nre.sub('u', lambda m: 'o', s)",
+    "match {'hush': 1}:\n    case {r.key: 1}:\n        pass",
+    "match 'hush':\n    case r.key:\n        pass",
+    "try:\n    {}[s]\nexcept KeyError:\n    pass",
+    "try:\n    {'hush': 1}[s]\nexcept KeyError:\n    pass",
+    "try:\n    raise ValueError(s)\nexcept ValueError:\n    pass",
+    "try:\n    1 / 0\nexcept [ValueError, ZeroDivisionError][n - 2]:\n    pass",
 ]
+_MODEL = """from pydantic import BaseModel
+class R(BaseModel):
+    key: str
+r = R(key=s)
+"""
 
 
 def no_secrets(found: Labels) -> bool:
@@ -263,6 +288,7 @@ def no_secrets(found: Labels) -> bool:
 
 @pytest.mark.parametrize("source", BRANCHES)
 def test_a_forbidden_branch_ends_the_run(source: str) -> None:
+    source = _MODEL + source
     step = failure(source, variables=variables(), may_branch=no_secrets)
 
     assert (step.kind, step.type) == ("branch", "ControlFlow")
@@ -275,8 +301,10 @@ def test_a_forbidden_branch_ends_the_run(source: str) -> None:
     [
         "x = s",
         "if p:\n    x = s",
-        "s and p",
-        "[v for v in xs]",
+        "p and s",
+        "[s for v in ps]",
+        "list(xs) + [len(s), s == p, xs[0], s in ps]",
+        "try:\n    x = s + p\nexcept ToolError:\n    x = p",
         "for v in ps:\n    y = s",
         "match p:\n    case v:\n        y = s",
         "assert p, s",
