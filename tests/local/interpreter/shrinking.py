@@ -1,0 +1,95 @@
+"""Makes a program that shows something smaller, as long as it still shows it."""
+
+import ast
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Still = Callable[[Sequence[str]], T | None]
+_ATTEMPTS = 600
+
+
+def shrunk(texts: Sequence[str], still: Still[T]) -> T | None:
+    """What `still` gave for the smallest texts that were found; `None` if it never gave anything.
+
+    Args:
+        texts: Parts of the program, each a few statements.
+        still: Gives something as long as these texts still show it.
+    """
+    best: T | None = None
+    parts = list(texts)
+    attempts = 0
+    is_smaller = True
+    while is_smaller and attempts < _ATTEMPTS:
+        is_smaller = False
+        for smaller in _smaller(parts):
+            attempts += 1
+            found = still(smaller)
+            if found is not None:
+                best, parts, is_smaller = found, list(smaller), True
+                break
+            if attempts >= _ATTEMPTS:
+                break
+    return best
+
+
+def _smaller(parts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The same with a part less, or with less in one part; what takes most away comes first."""
+    for at in reversed(range(len(parts))):
+        yield [*parts[:at], *parts[at + 1 :]]
+    for at, part in enumerate(parts):
+        for text in _less(part):
+            yield [*parts[:at], text, *parts[at + 1 :]]
+
+
+def _less(text: str) -> Iterator[str]:
+    tree = ast.parse(text)
+    seen = {ast.unparse(tree)}
+    for change in _changes(tree):
+        smaller = copy.deepcopy(tree)
+        change(smaller)
+        try:
+            written = ast.unparse(ast.fix_missing_locations(smaller))
+        except (AttributeError, TypeError, ValueError):
+            continue  # a tree that is no program any more
+        if written and written not in seen and len(written) <= len(text):
+            seen.add(written)
+            yield written
+
+
+def _changes(tree: ast.AST) -> Iterator[Callable[[ast.AST], None]]:
+    """Changes to a copy of a tree, by the place of a node among all."""
+    for place, node in enumerate(ast.walk(tree)):
+        for name, field in ast.iter_fields(node):
+            if isinstance(field, list):
+                for at, item in enumerate(field):
+                    yield _at(place, name, lambda items, at=at: items.pop(at))  # type: ignore[misc]
+                    for instead in _instead(item):
+                        yield _at(
+                            place, name, lambda items, at=at, new=instead: items.__setitem__(at, new)
+                        )  # type: ignore[misc]
+            elif isinstance(field, ast.expr):
+                for instead in _instead(field):
+                    yield _set(place, name, instead)
+
+
+def _instead(node: Any) -> Iterator[ast.AST]:
+    if isinstance(node, ast.expr) and not isinstance(node, ast.Constant | ast.Name):
+        inner = [one for one in ast.walk(node) if isinstance(one, ast.expr) and one is not node]
+        yield from inner[:12]
+        yield ast.Constant(0)
+    elif isinstance(node, ast.stmt):
+        yield from getattr(node, "body", [])
+
+
+def _at(place: int, name: str, act: Callable[[list[Any]], object]) -> Callable[[ast.AST], None]:
+    return lambda tree: (act(getattr(_nth(tree, place), name)), None)[1]
+
+
+def _set(place: int, name: str, value: ast.AST) -> Callable[[ast.AST], None]:
+    return lambda tree: setattr(_nth(tree, place), name, value)
+
+
+def _nth(tree: ast.AST, place: int) -> ast.AST:
+    return next(node for at, node in enumerate(ast.walk(tree)) if at == place)

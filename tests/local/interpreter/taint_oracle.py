@@ -1,0 +1,444 @@
+"""Random programs over every operation: what differs between two runs carries the secret's tag.
+
+A program runs twice, and one secret has another value in the second run. Every variable that differs
+at the end must carry the tag of that secret, in both runs. A program is a list of steps, each within
+a `try`. A step whose way through its statements differs is taken out, for statements do not label
+what is assigned under them; but the exception that one run alone raised must have the tag.
+
+`python -m tests.local.interpreter.taint_oracle --count 20000` prints the programs that lose a tag,
+each shrunk to what still loses it. With `--strict` the programs branch on secrets.
+"""
+
+import argparse
+import random
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.local.interpreter import (
+    Failed,
+    Finished,
+    Labeled,
+    Limits,
+    ProgramRefused,
+    Run,
+    ToolCall,
+    parse,
+)
+from tests.local.interpreter.operations import (
+    EXPRESSIONS,
+    HOLE,
+    KINDS,
+    LITERALS,
+    NEEDS,
+    PLAIN,
+    PROBES,
+    SECRETS,
+    SHARES,
+    STATEMENTS,
+    Template,
+)
+from tests.local.interpreter.shrinking import shrunk
+
+_LIMITS = Limits(steps=200_000, seconds=5.0)
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_BY_KIND: dict[str, list[Template]] = {}
+for _one in EXPRESSIONS:
+    _BY_KIND.setdefault(_one.gives, []).append(_one)
+_PURE = {kind: [t for t in ts if not t.changes] for kind, ts in _BY_KIND.items()}
+_MUTABLE = ("list", "dict", "set", "iter", "record", "box", "counter", "default")
+# What these give may be one of several objects that exist already, so nothing is written to it.
+_CHOOSES = re.compile(r"^<(list|iter|dict|set|record)>$")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Statements that stand or fall together."""
+
+    text: str
+    is_one_sided: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A program and the two values of one secret."""
+
+    steps: tuple[Step, ...]
+    secret: str
+    values: tuple[Any, Any]
+
+    def source(self, number: Callable[[int], str] = str) -> str:
+        """Its text."""
+        body = "\n".join(_guarded(step.text, number(at)) for at, step in enumerate(self.steps))
+        return f"{_header(body)}{body}"
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A variable that lacks a tag."""
+
+    trial: Trial
+    variable: str
+    values: tuple[Any, Any]
+
+    @property
+    def text(self) -> str:
+        """For a report."""
+        trial = self.trial
+        first, other = (f"{trial.secret} = {value!r}" for value in trial.values)
+        lines = [f"# {first}  |  {other}", f"# {self.variable}: {self.values[0]!r}  |  {self.values[1]!r}"]
+        return "\n".join([*lines, trial.source()])
+
+
+def _guarded(text: str, at: str) -> str:
+    body = "\n".join(f"    {line}" for line in text.splitlines())
+    return (
+        f"try:\n{body}\n    ok{at} = 1\nexcept Exception as e:\n"
+        f"    e{at}, t{at}, s{at} = e, type(e).__name__, str(e)"
+    )
+
+
+def _header(body: str) -> str:
+    """Imports and classes that a text needs."""
+    names = set(_WORD.findall(body))
+    waiting, wanted = [name for name in NEEDS if name in names], set()
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted:
+            wanted.add(name)
+            waiting += [other for other in _WORD.findall(NEEDS[name]) if other in NEEDS]
+    return "".join(f"{NEEDS[name]}\n" for name in NEEDS if name in wanted)
+
+
+# -- writing programs
+
+
+class Writer:
+    """Writes the steps of one program."""
+
+    def __init__(self, seed: str) -> None:
+        self.rng = random.Random(seed)  # noqa: S311 - the same each time
+        self.secrets = self.rng.sample(sorted(SECRETS), self.rng.choice((1, 1, 2)))
+        self.names: dict[str, list[str]] = {}
+        self.targets: dict[str, list[str]] = {}
+        self.steps: list[Step] = []
+        self.count = 0
+
+    def write(self) -> tuple[Step, ...]:
+        """A few operations, then what makes their traces visible."""
+        if self.rng.random() < 0.5:
+            self.share(self.fresh_target(self.rng.choice(("list", "list", "dict", "set", "iter"))))
+        for _ in range(self.rng.randint(1, 3)):
+            self.operation()
+        for _ in range(self.rng.randint(2, 4)):
+            self.probe()
+        return tuple(self.steps)
+
+    def operation(self) -> None:
+        """One operation at random."""
+        chosen = self.rng.random()
+        if chosen < 0.4:
+            self.assign(self.rng.choice(EXPRESSIONS))
+        elif chosen < 0.5:
+            self.share("")
+        elif chosen < 0.65 and (kinds := [k for k in self.targets if k in _CHANGING]):
+            self.perform(self.rng.choice(_CHANGING[self.rng.choice(kinds)]))
+        else:
+            self.perform(self.rng.choice(STATEMENTS))
+
+    def perform(self, template: Template) -> None:
+        """Carry out a template."""
+        if template.gives:
+            self.assign(template)
+            return
+        text = self.filled(template.text, 2)
+        text = re.sub(r"\bP\b", f"p{len(self.steps)}", text)
+        self.steps.append(Step(text, template.is_one_sided))
+        self.names.setdefault("any", []).extend(re.findall(r"^ *([abc])(?=,| =|:)", text, re.MULTILINE))
+
+    def assign(self, template: Template) -> str:
+        """Keep the value of a template in a new variable."""
+        text = self.filled(template.text, 2)
+        name = self.fresh()
+        self.steps.append(Step(f"{name} = {text}", template.is_one_sided))
+        self.names.setdefault(template.gives, []).append(name)
+        if template.gives in _MUTABLE:
+            self.targets.setdefault(template.gives, []).append(name)
+        return name
+
+    def share(self, name: str) -> None:
+        """Make another way to a variable."""
+        kinds = {kind for kind, names in self.targets.items() if name in names}
+        fitting = [t for t in SHARES if not kinds or any(f"<{kind}!>" in t.text for kind in kinds)]
+        self.assign(self.rng.choice(fitting))
+
+    def kept(self, text: str) -> str:
+        """A variable that holds this."""
+        name = self.fresh()
+        self.steps.append(Step(f"{name} = {text}"))
+        return name
+
+    def fresh(self) -> str:
+        """A new name."""
+        self.count += 1
+        return f"v{self.count}"
+
+    def fresh_target(self, kind: str) -> str:
+        """A new variable that can be changed."""
+        text = self.leaf(kind) if self.rng.random() < 0.25 else self.rng.choice(LITERALS[kind])
+        name = self.fresh()
+        self.steps.append(Step(f"{name} = {text}"))
+        self.names.setdefault(kind, []).append(name)
+        self.targets.setdefault(kind, []).append(name)
+        return name
+
+    def filled(self, text: str, depth: int) -> str:
+        """A template without holes; all holes for one variable of a kind hold the same."""
+        same: dict[str, str] = {}
+
+        def fill(hole: re.Match[str]) -> str:
+            kind, is_target = hole[1], bool(hole[2])
+            if not is_target:
+                value = self.value(kind, depth - 1)
+                # Before Python 3.12 no quote may stand within an f-string.
+                return self.kept(value) if text.startswith("f'") else value
+            if kind not in same:
+                known = self.targets.get(kind)
+                again = known and self.rng.random() < 0.8
+                same[kind] = self.rng.choice(known) if known and again else self.fresh_target(kind)
+            return same[kind]
+
+        return HOLE.sub(fill, text)
+
+    def value(self, kind: str, depth: int) -> str:
+        """An expression of a kind that changes nothing."""
+        kind = self.rng.choice(KINDS[kind]) if kind in KINDS else kind
+        templates = _PURE.get(kind)
+        if depth > 0 and templates and self.rng.random() < 0.45:
+            return f"({self.filled(self.rng.choice(templates).text, depth)})"
+        if depth > 0 and self.rng.random() < 0.3 and (made := self.composed(kind, depth)):
+            return f"({made})"
+        return self.leaf(kind)
+
+    def composed(self, kind: str, depth: int) -> str | None:
+        """A display with a tag within."""
+        texts = _COMPOSED.get(kind)
+        return self.filled(self.rng.choice(texts), depth) if texts else None
+
+    def leaf(self, kind: str) -> str:
+        """A secret, a choice by a secret, a variable, or a constant."""
+        rng = self.rng
+        chosen = rng.random()
+        if chosen < 0.3:
+            fitting = [name for name in self.secrets if SECRETS[name][0] == kind]
+            return rng.choice(fitting) if fitting else self.choice(kind)
+        known = self.names.get(kind)
+        if chosen < 0.6 and known and kind != "iter":
+            return rng.choice(known)
+        text = rng.choice(LITERALS[kind])
+        return text if kind in _BARE else f"({text})"
+
+    def choice(self, kind: str) -> str:
+        """One of two constants, by a secret."""
+        secret = self.rng.choice(self.secrets)
+        if kind in _BARE:
+            return {"pred": f"q != {secret}", "small": f"len(str({secret}))"}.get(
+                kind, f"len(str({secret})):"
+            )
+        one, other = self.rng.sample(LITERALS[kind], 2) if len(LITERALS[kind]) > 1 else ("None", "0")
+        test = f"{secret} == {SECRETS[secret][1][0]!r}"
+        return f"({one} if {test} else {other})"
+
+    def probe(self) -> None:
+        """A statement that shows a bit of a variable."""
+        kinds = [kind for kind, names in self.names.items() if names]
+        if not kinds:
+            return
+        kind = self.rng.choice(kinds)
+        name = self.rng.choice(self.names[kind])
+        text = self.rng.choice(PROBES.get(kind, PLAIN))
+        fresh = self.fresh()
+        shown = re.sub(r"\bV\b", name, text)
+        self.steps.append(Step(f"{fresh} = {shown}"))
+
+
+_BARE = ("slice", "pred", "small")
+_CHANGING: dict[str, list[Template]] = {}
+for _one in (*EXPRESSIONS, *STATEMENTS):
+    for _kind in _MUTABLE:
+        if f"<{_kind}!>" in _one.text:
+            _CHANGING.setdefault(_kind, []).append(_one)
+_COMPOSED = {
+    "list": ("[<any>]", "[0, <any>, 2]", "[[0, <any>], [1]]", "[q for q in range(4) if q != <int>]"),
+    "tuple": ("(0, <any>)", "(<any>, <any>)"),
+    "dict": ("{'a': <any>, 'b': 2}", "{<str>: 1, 'a': 2}", "{'a': {'b': <any>}}", "{'b': [<any>]}"),
+    "set": ("{<hashable>, 5}", "{1, <int>}"),
+    "iter": ("iter([1, <any>, 3])", "(q for q in range(5) if q < <int>)", "zip('abc', <iterable>)"),
+    "record": ("Item(name='a', count=<int>)", "Item(name=<str>)"),
+    "box": ("Box(x=<int>)", "Box(z=<any>)"),
+    "int": ("<num> + 1", "len(<sized>)"),
+    "str": ("f'a{<any>}'", "'abc'[<int>:]"),
+    "bool": ("<any> == 1",),
+}
+
+
+# -- running programs
+
+Names = dict[str, Labeled]
+
+
+def _names(trial: Trial, value: Any, *, is_strict: bool) -> Names | Failed | None:
+    """Variables at the end; how it failed; `None` if it is not a program or ran out of something."""
+    variables = {
+        name: Labeled(values[0] if name != trial.secret else value, Labels(tags=frozenset({name})))
+        for name, (_, values) in SECRETS.items()
+        if re.search(rf"\b{name}\b", trial.source())
+    }
+    run = Run(_parsed(trial.source()), variables=variables, is_strict=is_strict, limits=_LIMITS)
+    step = run.advance()
+    assert not isinstance(step, ToolCall)
+    if isinstance(step, Finished):
+        return run.names()
+    return step if step.kind == "exception" else None
+
+
+def _parsed(source: str) -> Any:
+    if source not in _PARSED:
+        _PARSED.clear()
+        _PARSED[source] = parse(source)
+    return _PARSED[source]
+
+
+_PARSED: dict[str, Any] = {}
+_PATH = re.compile(r"(ok|p)(\d+)$")
+_OF_STEP = re.compile(r"(ok|e|t|s|p)(\d+)$")
+
+
+def examine(trial: Trial, *, is_strict: bool = False) -> tuple[Trial, list[Loss]] | None:
+    """Take out the steps that go two ways; the rest, and what is lost in it.
+
+    `None` if the program is not run to its end.
+    """
+    while True:
+        one, two = (_names(trial, value, is_strict=is_strict) for value in trial.values)
+        if not isinstance(one, dict) or not isinstance(two, dict):
+            return None
+        losses = _errors_lost(trial, one, two)
+        ways = _ways_apart(one, two)
+        if losses or not ways:
+            return trial, losses or _lost(trial, one, two)
+        kept = [step for at, step in enumerate(trial.steps) if at not in ways]
+        trial = replace(trial, steps=_renumbered(trial.steps, kept))
+
+
+def _renumbered(before: Sequence[Step], kept: Sequence[Step]) -> tuple[Step, ...]:
+    """Steps under new numbers, with what they wrote down about their ways."""
+    made = []
+    for at, step in enumerate(kept):
+        old = next(number for number, one in enumerate(before) if one is step)
+        made.append(replace(step, text=re.sub(rf"\bp{old}\b", f"p{at}", step.text)))
+    return tuple(made)
+
+
+def _ways_apart(one: Names, two: Names) -> set[int]:
+    """Numbers of the steps that went two ways."""
+    marks = {name for name in one.keys() | two.keys() if _PATH.match(name)}
+    apart = {
+        name for name in marks if repr(_bare(one.get(name))) != repr(_bare(two.get(name)))
+    }
+    return {int(_PATH.match(name)[2]) for name in apart}  # type: ignore[index]
+
+
+def _bare(labeled: Labeled | None) -> Any:
+    return None if labeled is None else labeled.value
+
+
+def _errors_lost(trial: Trial, one: Names, two: Names) -> list[Loss]:
+    """Exceptions that one run alone has, without the tag."""
+    for name in (n for n in one.keys() ^ two.keys() if n.startswith("e")):
+        at = name[1:]
+        for names in (one, two):
+            for part in (f"e{at}", f"t{at}", f"s{at}"):
+                if part in names and trial.secret not in names[part].labels.tags:
+                    return [Loss(trial, part, (_bare(one.get(part)), _bare(two.get(part))))]
+    return []
+
+
+def _lost(trial: Trial, one: Names, two: Names) -> list[Loss]:
+    is_one_sided = any(step.is_one_sided for step in trial.steps)
+    enough = any if is_one_sided else all
+    return [
+        Loss(trial, name, (one[name].value, two[name].value))
+        for name in one.keys() & two.keys()
+        if repr(one[name].value) != repr(two[name].value) and not _PATH.match(name)
+        if not enough(trial.secret in names[name].labels.tags for names in (one, two))
+    ]
+
+
+def trials(seed: int) -> Iterator[Trial]:
+    """One program, with each of its secrets changed."""
+    writer = Writer(f"taint {seed}")
+    steps = writer.write()
+    text = "\n".join(step.text for step in steps)
+    for name in writer.secrets:
+        if re.search(rf"\b{name}\b", text):
+            _, (value, *others) = SECRETS[name]
+            yield Trial(steps, name, (value, writer.rng.choice(others)))
+
+
+def losses(trial: Trial, *, is_strict: bool = False) -> list[Loss]:
+    """What a program loses."""
+    found = examine(trial, is_strict=is_strict)
+    return [] if found is None else found[1]
+
+
+def smallest(loss: Loss, *, is_strict: bool = False) -> Loss:
+    """The same loss in as few lines as can be found."""
+    is_one_sided = any(step.is_one_sided for step in loss.trial.steps)
+
+    def still(texts: Sequence[str]) -> Loss | None:
+        steps = tuple(Step(text, is_one_sided) for text in texts)
+        trial = replace(loss.trial, steps=steps)
+        try:
+            found = losses(trial, is_strict=is_strict)
+        except ProgramRefused:
+            return None
+        return found[0] if found else None
+
+    return shrunk([step.text for step in loss.trial.steps], still) or loss
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run so many programs; 1 if one loses a tag."""
+    parser = argparse.ArgumentParser(description="Look for labels that are lost.")
+    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--strict", action="store_true")
+    parser.add_argument("--show", type=int, default=20, help="losses to print, smallest programs")
+    options = parser.parse_args(arguments)
+    totals: Counter[str] = Counter()
+    lost: list[Loss] = []
+    for number in range(options.seed, options.seed + options.count):
+        for trial in trials(number):
+            found = examine(trial, is_strict=options.strict)
+            totals["runs"] += 1
+            totals["ended"] += found is not None
+            if found is not None and found[1]:
+                lost.append(found[1][0])
+    for loss in lost[: options.show]:
+        _say(f"{smallest(loss, is_strict=options.strict).text}\n")
+    _say(f"programs: {options.count}, pairs of runs: {totals['runs']}, of these ended: {totals['ended']}")
+    _say(f"losses: {len(lost)}")
+    return 1 if lost else 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
