@@ -70,7 +70,7 @@ def _inside(machine: Machine, value: Any) -> Value:
         machine.make_items(len(value))
         return ListValue(_inside(machine, item) for item in value)
     if type(value) is str:
-        machine.make_text(len(value))
+        machine.make_text(len(value), value)
     elif type(value) is int:
         machine.make_bits(value.bit_length())
     return value
@@ -115,7 +115,7 @@ def _outside(machine: Machine, value: Value, depth: int) -> Any:
     if form is None:
         _refuse(TypeError, f"A value of type `{type_name(value)}` has no JSON form.")
     schema = form.json_schema()
-    machine.make_text(len(json.dumps(schema)))
+    machine.make_text(len(json.dumps(schema)), "")
     return schema
 
 
@@ -161,7 +161,7 @@ def _key(machine: Machine, key: Value) -> str:
 
 def _text(machine: Machine, value: str, _: int) -> str:
     # One text in many places is written as often as it stands there.
-    machine.make_text(len(value))
+    machine.make_text(len(value), value)
     if not value.isascii():
         try:
             value.encode()

@@ -114,7 +114,7 @@ def _measured(machine: Machine, *bounds: Value) -> None:
 
 def _digits(machine: Machine, number: Value) -> None:
     if isinstance(number, int):
-        machine.make_text(number.bit_length() + 3)
+        machine.make_text(number.bit_length() + 3, "")
 
 
 _RANGE = pure(range, _measured)
@@ -319,7 +319,7 @@ def _print(machine: Machine, args: Args, named: Named) -> Value:
     values, _ = machine.bare_all([*args, named.get("sep", " ")])
     texts = [as_text(machine, value) for value in values[:-1]]
     separator = values[-1] if isinstance(values[-1], str) else " "
-    machine.make_text(sum(map(len, texts)) + len(separator) * len(texts))
+    machine.make_text(sum(map(len, texts)) + len(separator) * len(texts), separator, *texts)
     machine.print(separator.join(texts))
 
 
@@ -354,14 +354,15 @@ def decode(machine: Machine, data: bytes, encoding: str = "utf-8", errors: str =
     if not isinstance(data, bytes):
         machine.fail(TypeError, f"decoding to str: need bytes, {type_name(data)} found")
     check_encoding(machine, encoding)
-    machine.make_text(8 * len(data))
+    machine.make_text(8 * len(data), data)
     return bytes.decode(data, encoding, errors)
 
 
 def encode(machine: Machine, text: str, encoding: str = "utf-8", errors: str = "strict") -> bytes:
     """`str.encode`."""
     check_encoding(machine, encoding)
-    machine.make_text(10 * len(text))
+    # `namereplace` writes the names of characters, which have up to 88 letters.
+    machine.make_text((100 if errors == "namereplace" else 10) * len(text), "")
     return str.encode(text, encoding, errors)
 
 
@@ -373,7 +374,7 @@ def _bytes(machine: Machine, source: Value = b"", encoding: Value = _NOT_GIVEN) 
     if encoding is not _NOT_GIVEN:
         machine.fail(TypeError, "encoding without a string argument")
     if isinstance(source, int):
-        machine.make_text(source)
+        machine.make_text(source, b"")
     if isinstance(source, SetValue | range | tuple | list):
         machine.make_items(len(source))
     return bytes(source)

@@ -32,6 +32,7 @@ _ENUMS = frozenset({"Enum", *_MIXED})
 _LIMITS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
 _NOTES = ("title", "description", "examples")
 _MOST_ANCESTORS = 50
+_VALIDATOR_STEPS, _VALIDATOR_SIZE = 300, 4_000  # what one of pydantic's takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +246,9 @@ def _made(machine: Machine, member: _Member, form: Form, frame: Frame | None) ->
     limits = {name: bare[name] for name in _LIMITS if bare.get(name) is not None}
     if len(str(limits.get("pattern", ""))) > machine.limits.pattern:
         machine.exhaust("pattern", machine.limits.pattern)
+    if limits:
+        machine.work(_VALIDATOR_STEPS)
+        machine.charge(_VALIDATOR_SIZE)
     narrowed = form.constrain(limits)
     if narrowed is None:
         names = ", ".join(limits)

@@ -36,10 +36,11 @@ class Comprehensions(Scoped):
         scope = comprehension_scope(generators, self.scope)
         within = self.inner(scope)
         produce, machine = within.loops(generators, element(within)), self.machine
+        size = ITERATOR_SIZE + _SLOT * len(scope.slots)
 
         def run(frame: Frame | None) -> IteratorValue:
             source = first(frame)
-            machine.charge(ITERATOR_SIZE)
+            machine.charge(size)
             result = IteratorValue(iter(()), take(source)[1])
             result.source = produce(scope.frame(frame), result, source)
             return result
@@ -160,6 +161,7 @@ class Comprehensions(Scoped):
 
 
 _SKIPPED = object()
+_SLOT = 8  # bytes of a variable
 
 
 def _nothing(_: Frame | None) -> None:

@@ -288,7 +288,7 @@ class Expressions(Comprehensions, Calling):
 
         def run(frame: Frame | None) -> Value:
             texts, mark = machine.bare_all([part(frame) for part in parts])
-            machine.make_text(sum(map(len, texts)))
+            machine.make_text(sum(map(len, texts)), *texts)
             return tag("".join(texts), mark)
 
         return run

@@ -61,13 +61,13 @@ def as_text(machine: Machine, value: Value) -> str:
     """`str` of a bare value."""
     if type(value) is str:  # a member of an enumeration that is a text has another `str`
         return value
-    machine.make_text(written_size(value))
+    machine.make_text(written_size(value), "")
     return shown(value)
 
 
 def as_repr(machine: Machine, value: Value) -> str:
     """`repr` of a bare value."""
-    machine.make_text(written_size(value))
+    machine.make_text(written_size(value), "")
     return repr(value) if _has_repr(value) else f"<{type_name(value)}>"
 
 
@@ -92,7 +92,7 @@ def with_spec(machine: Machine, value: Value, spec: str) -> str:
     """`format(value, spec)` of bare values."""
     if not spec:
         return as_text(machine, value)
-    machine.make_text(_spec_size(machine, spec) + written_size(value) + _LITERAL_SIZE)
+    machine.make_text(_spec_size(machine, spec) + written_size(value) + _LITERAL_SIZE, spec)
     if type(value).__module__ == "datetime":
         return clock_format(machine, value, spec)
     if not isinstance(value, _SPECABLE):
@@ -114,28 +114,31 @@ def clock_format(machine: Machine, value: Any, spec: str) -> str:
     """`strftime`: the C library takes widths too, and would fill memory with them."""
     if _DIGITS.search(spec) and regex.search(r"%[^a-zA-Z%]*[0-9]", spec):
         machine.fail(ValueError, "A width in a date's format is not supported.")
-    machine.make_text(40 * len(spec))
+    machine.make_text(40 * len(spec), spec)
     return format(value, spec) if spec else str(value)
 
 
 def percent(machine: Machine, template: str, values: Value) -> str:
     """`template % values`, of bare values."""
-    size = 40 * len(template) + 2 * written_size(values)
+    size = 4 * len(template) + 2 * written_size(values)
     for match in _PERCENT.finditer(template):
+        machine.work(1)
         if "*" in (match["width"], match["precision"]):
             machine.fail(ValueError, "`*` in a % format is not supported. Use an f-string.")
         size += _spec_size(machine, match["width"] + " " + (match["precision"] or ""))
         size += _LITERAL_SIZE
-    machine.make_text(size)
+        machine.make_text(0 if size <= machine.limits.text else size)
+    machine.make_text(size, "")
     return str(template % values)
 
 
 def brace(machine: Machine, template: str, args: Sequence[Value], named: dict[str, Value]) -> str:
     """`template.format(*args, **named)`, of bare values."""
-    machine.make_text(len(template))
+    machine.make_text(len(template), template)
     parts: list[str] = []
     automatic = 0
     for literal, field, spec, conversion in string.Formatter().parse(template):
+        machine.work(1)
         parts.append(literal)
         if field is None:
             continue
@@ -147,7 +150,7 @@ def brace(machine: Machine, template: str, args: Sequence[Value], named: dict[st
         value = _argument(machine, key, args, named)
         parts.append(convert(machine, value, conversion, spec or ""))
     size = sum(map(len, parts))
-    machine.make_text(size)
+    machine.make_text(size, *parts)
     return "".join(parts)
 
 

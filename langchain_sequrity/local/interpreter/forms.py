@@ -6,7 +6,8 @@ walked here, so that every element keeps its labels.
 """
 
 import datetime as dt
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -35,6 +36,7 @@ from langchain_sequrity.local.interpreter.values import (
 
 Schema = dict[str, Any]
 _LARGEST = 500
+_SHOWN = 20  # values of a choice that an error names
 
 
 class Misfit(Exception):
@@ -330,11 +332,11 @@ class OneOf(Form):
         """Take it if it is one of them."""
         del is_exact
         inner, mark = machine.bare(value)
+        machine.work(len(self.values) >> 2)
         for wanted in self.values:
             if type(wanted) is type(inner) and wanted == inner:
                 return tag(wanted, mark)
-        msg = f"Input should be {' or '.join(map(repr, self.values))}"
-        raise Misfit(msg)
+        raise Misfit(_one_of(self.values))
 
 
 @dataclass(frozen=True, repr=False)
@@ -356,14 +358,20 @@ class Members(Form):
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
         """Take a member, or the value of one."""
         inner, mark = machine.bare(value)
+        machine.work(len(self.enum.members) >> 1)
         for member in self.enum:
             if inner is member or (isinstance(inner, EnumMember) and inner == member):
                 return tag(member, mark)
             same = type(inner) is type(member.value) and inner == member.value
             if not is_exact and same:
                 return tag(member, mark)
-        msg = f"Input should be {' or '.join(repr(m.value) for m in self.enum)}"
-        raise Misfit(msg)
+        raise Misfit(_one_of([member.value for member in self.enum]))
+
+
+def _one_of(values: Collection[Value]) -> str:
+    shown = [f"{value!r:.40}" for value in itertools.islice(values, _SHOWN)]
+    rest = len(values) - len(shown)
+    return f"Input should be {' or '.join(shown)}{f' or one of {rest} others' if rest else ''}"
 
 
 def _type_of_all(values: list[Value]) -> Schema:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from langchain_sequrity.local.interpreter.expressions import Expressions
 
 
+_FEW = 16  # variables that a frame may have for the price of its call
+
+
 @dataclass(frozen=True, slots=True)
 class _Parameters:
     """Names of a function's parameters and their places in its frame."""
@@ -45,6 +48,7 @@ def compile_function(
     is_simple = not (parameters.keyword_only or parameters.rest or parameters.keywords)
     empty = [UNBOUND] * (size - count)
     deepest = machine.limits.depth
+    frame_size = 8 * size if size > _FEW else 0  # a closure may keep the frame
 
     def make(outer: Frame | None) -> Function:
         values = [default(outer) for default in defaults]
@@ -58,6 +62,8 @@ def compile_function(
             else:
                 frame = [outer, *([UNBOUND] * size)]
                 _bind(machine, parameters, given, frame, args, dict(named))
+            if frame_size:
+                machine.charge(frame_size)
             machine.depth += 1
             if machine.depth > deepest:
                 machine.exhaust("depth", deepest)

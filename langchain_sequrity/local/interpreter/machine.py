@@ -158,13 +158,20 @@ class Machine:
         if count > self.limits.items:
             self.exhaust("items", self.limits.items)
 
-    def make_text(self, size: int) -> None:
-        """Pay for a text or bytes of this size, before it is made."""
+    def make_text(self, size: int, *parts: str | bytes) -> None:
+        """Pay for a text or bytes, before it is made.
+
+        Args:
+            size: How many characters or bytes it has.
+            parts: What its characters come from. Where nothing is said, each takes four bytes, as
+                some do outside of ASCII.
+        """
         if size > _UNCOUNTED:
             if size > self.limits.text:
                 self.exhaust("text", self.limits.text)
             self.work(size // _UNCOUNTED)
-        self.charge(size + 50)
+        is_narrow = parts and all(part.isascii() or type(part) is bytes for part in parts)
+        self.charge((size if is_narrow else 4 * size) + 50)
 
     def make_bits(self, bits: int) -> None:
         """Pay for an integer, before it is made."""

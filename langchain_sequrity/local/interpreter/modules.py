@@ -77,8 +77,8 @@ def _dumps(
     if width > _WIDEST_INDENT:
         machine.exhaust("indent", _WIDEST_INDENT)
     if separators is not None:
-        machine.make_text(sum(map(len, separators)) * written_size(value))
-    machine.make_text(3 * written_size(value) + width * _indented(value, 1))
+        machine.make_text(sum(map(len, separators)) * written_size(value), *separators)
+    machine.make_text(3 * written_size(value) + width * _indented(value, 1), "")
 
     def fallback(item: Any) -> Any:
         if isinstance(default, Builtin) and default.name == "str":
@@ -110,7 +110,7 @@ def _loads(machine: Machine, text: Any) -> Any:
         machine.fail(TypeError, f"the JSON object must be str or bytes, not {type_name(text)}")
     if isinstance(text, bytes):
         text = text.decode()
-    machine.make_text(len(text))
+    machine.make_text(len(text), text)
     machine.make_items(text.count(",") + text.count("[") + text.count("{"), 150)
     return json.loads(text)
 
@@ -151,9 +151,14 @@ def _lcm(machine: Machine, *numbers: int) -> int:
     return math.lcm(*numbers)
 
 
+def _gcd(machine: Machine, *numbers: int) -> int:
+    machine.work(sum(n.bit_length() for n in numbers if isinstance(n, int)) >> 6)
+    return math.gcd(*numbers)
+
+
 _MATH = (
     *("acos", "asin", "atan", "atan2", "ceil", "copysign", "cos", "cosh", "degrees"),
-    *("erf", "exp", "fabs", "floor", "fmod", "gcd", "hypot", "isclose", "isfinite"),
+    *("erf", "exp", "fabs", "floor", "fmod", "hypot", "isclose", "isfinite"),
     *("isinf", "isnan", "isqrt", "log", "log10", "log1p", "log2", "modf", "pow", "radians"),
     *("sin", "sinh", "sqrt", "tan", "tanh", "trunc"),
 )
@@ -379,6 +384,7 @@ MODULES: dict[str, dict[str, Value]] = {
             {
                 "comb": sized(_chosen(math.comb)),
                 "factorial": sized(_factorial),
+                "gcd": sized(_gcd),
                 "lcm": sized(_lcm),
                 "perm": sized(_chosen(math.perm)),
                 "prod": _product,

@@ -140,7 +140,10 @@ def _bits(symbol: str, left: int, right: int) -> int:
 def _concatenate(machine: Machine, left: Value, right: Value) -> Value:
     if type(left) is not type(right):
         return _unsupported(machine, "+", left, right)
-    _pay(machine, left, len(left) + len(right))
+    if isinstance(left, str | bytes):
+        machine.make_text(len(left) + len(right), left, right)
+    else:
+        machine.make_items(len(left) + len(right))
     if type(left) is ListValue:
         return ListValue([*left, *right])
     return left + right
@@ -150,19 +153,16 @@ def _repeat(machine: Machine, left: Value, right: Value) -> Value:
     if isinstance(right, _SEQUENCES) and isinstance(left, int):
         left, right = right, left
     if isinstance(left, _SEQUENCES) and isinstance(right, int):
-        _pay(machine, left, len(left) * max(right, 0))
+        size = len(left) * max(right, 0)
+        if isinstance(left, str | bytes):
+            machine.make_text(size, left)
+        else:
+            machine.make_items(size)
         result = left * right
         return ListValue(result) if isinstance(left, list) else result
     if isinstance(left, timedelta) or isinstance(right, timedelta):
         return left * right
     return _unsupported(machine, "*", left, right)
-
-
-def _pay(machine: Machine, sequence: Value, size: int) -> None:
-    if isinstance(sequence, str | bytes):
-        machine.make_text(size)
-    else:
-        machine.make_items(size)
 
 
 def _combine_sets(machine: Machine, symbol: str, left: SetValue, right: SetValue) -> Value:
@@ -280,6 +280,8 @@ def unary(machine: Machine, symbol: type[ast.unaryop], value: Value) -> Value:
     if not isinstance(inner, int | float | timedelta):
         name = type_name(inner)
         machine.fail(TypeError, f"bad operand type for unary operator: '{name}'", mark)
+    if isinstance(inner, int):
+        machine.make_bits(inner.bit_length() + 1)
     return tag(machine.guarded(mark, lambda: _UNARY[symbol](inner)), mark)
 
 

@@ -48,7 +48,8 @@ def get_item(machine: Machine, container: Value, key: Value) -> Value:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not subscriptable", mark)
     if type(bare) is slice and kind is not range:
         machine.make_items(len(range(len(inner))[bare]) if kind in (tuple, ListValue) else 0)
-        machine.make_text(len(range(len(inner))[bare]) if kind in (str, bytes) else 0)
+        if isinstance(inner, str | bytes):
+            machine.make_text(len(range(len(inner))[bare]), inner)
     found = machine.guarded(mark, lambda: inner[bare])
     return tag(ListValue(found) if type(found) is list else found, mark)
 
@@ -56,7 +57,9 @@ def get_item(machine: Machine, container: Value, key: Value) -> Value:
 def _generic(machine: Machine, inner: Value, bare: Value, mark: Mark) -> Value:
     if mark is not None:
         machine.fail(TypeError, "What a type is made of has no labels.", mark)
-    form = of(inner, bare if isinstance(bare, tuple) else (bare,))
+    arguments = bare if isinstance(bare, tuple) else (bare,)
+    machine.make_items(len(arguments))
+    form = of(inner, arguments)
     if form is None:
         machine.fail(TypeError, f"'{inner.name}[…]' with these arguments is no type here", mark)
     return tag(form, mark)

@@ -43,7 +43,7 @@ _BYTES_LOOKING = (
 
 def _same_size(function: Callable[..., Any]) -> Implementation:
     def guard(machine: Machine, text: Any, *_: Any) -> None:
-        machine.make_text(3 * len(text))  # some letters become three when their case changes
+        machine.make_text(3 * len(text), text)  # some letters become three when their case changes
 
     return pure(function, guard)
 
@@ -58,23 +58,24 @@ def _backwards(function: Callable[..., Any]) -> Implementation:
     def guard(machine: Machine, text: Any, part: Any = None, *_: Any) -> None:
         if isinstance(part, str | bytes):
             machine.work((len(text) * len(part)) >> 10)
-        machine.make_text(len(text))
+        machine.make_text(len(text), text)
 
     return pure(function, guard)
 
 
 def _padded(function: Callable[..., Any]) -> Implementation:
-    def guard(machine: Machine, text: str, width: Any = 0, *_: Any) -> None:
-        if isinstance(width, int):
-            machine.make_text(max(len(text), width))
+    def guard(machine: Machine, text: str, width: Any = 0, fill: Any = "", *_: Any) -> None:
+        if isinstance(width, int) and isinstance(fill, str):
+            machine.make_text(max(len(text), width), text, fill)
 
     return pure(function, guard)
 
 
 def _replace(machine: Machine, text: str, old: str, new: str, count: int = -1) -> str:
     if isinstance(old, str) and isinstance(new, str):
+        machine.work(len(text) >> 8)
         found = text.count(old) if count < 0 else min(count, len(text) + 1)
-        machine.make_text(len(text) + found * max(len(new) - len(old), 0))
+        machine.make_text(len(text) + found * max(len(new) - len(old), 0), text, new)
     return text.replace(old, new, count)
 
 
@@ -88,7 +89,7 @@ def _join(machine: Machine, args: Args, named: Named) -> Value:
     mark = join(join(mark, inner), text_mark)
     if not _TEXT.issuperset(map(type, bare)):
         machine.fail(TypeError, "sequence item: expected str instance", mark)
-    machine.make_text(sum(map(len, bare)) + len(text) * len(bare))
+    machine.make_text(sum(map(len, bare)) + len(text) * len(bare), text, *bare)
     return tag(text.join(bare), mark)
 
 
@@ -101,7 +102,7 @@ def _split(function: Callable[..., Any]) -> Implementation:
         wanted = maxsplit if 0 <= maxsplit <= most else most + 1
         if isinstance(sep, str | bytes):
             machine.work((len(text) * len(sep)) >> 10)
-        machine.make_text(len(text))
+        machine.make_text(len(text), text)
         pieces: list[Any] = function(text, sep, wanted)
         machine.make_items(len(pieces), 80)
         return pieces
@@ -110,14 +111,14 @@ def _split(function: Callable[..., Any]) -> Implementation:
 
 
 def _splitlines(machine: Machine, text: str, keepends: bool = False) -> list[str]:  # noqa: FBT001, FBT002
-    machine.make_text(len(text))
+    machine.make_text(len(text), text)
     machine.make_items(sum(map(text.count, _LINE_ENDS)) + 1, 80)
     return text.splitlines(keepends)
 
 
 def _expandtabs(machine: Machine, text: str, tabsize: int = 8) -> str:
     if isinstance(tabsize, int):
-        machine.make_text(len(text) + text.count("\t") * max(tabsize, 0))
+        machine.make_text(len(text) + text.count("\t") * max(tabsize, 0), text)
     return text.expandtabs(tabsize)
 
 
