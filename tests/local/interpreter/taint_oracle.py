@@ -10,6 +10,7 @@ each shrunk to what still loses it. With `--strict` the programs branch on secre
 """
 
 import argparse
+import itertools
 import random
 import re
 import sys
@@ -122,19 +123,23 @@ class Writer:
 
     def __init__(self, seed: str) -> None:
         self.rng = random.Random(seed)  # noqa: S311 - the same each time
+        self.heat = _COOL
         self.secrets = self.rng.sample(sorted(SECRETS), self.rng.choice((1, 1, 2)))
         self.names: dict[str, list[str]] = {}
         self.targets: dict[str, list[str]] = {}
         self.steps: list[Step] = []
         self.count = 0
 
-    def write(self) -> tuple[Step, ...]:
-        """A few operations, then what makes their traces visible."""
+    def write(self, template: Template) -> tuple[Step, ...]:
+        """A few operations, this one among them, then what makes their traces visible."""
         if self.rng.random() < 0.5:
             self.share(self.fresh_target(self.rng.choice(("list", "list", "dict", "set", "iter"))))
-        for _ in range(self.rng.randint(1, 3)):
+        if self.rng.random() < 0.3:
             self.operation()
-        for _ in range(self.rng.randint(2, 4)):
+        self.perform(template)
+        if self.rng.random() < 0.5:
+            self.operation()
+        for _ in range(self.rng.randint(3, 5)):
             self.probe()
         return tuple(self.steps)
 
@@ -199,11 +204,15 @@ class Writer:
     def filled(self, text: str, depth: int) -> str:
         """A template without holes; all holes for one variable of a kind hold the same."""
         same: dict[str, str] = {}
+        holes = [hole.start() for hole in HOLE.finditer(text) if not hole[2]]
+        hot = self.rng.choice(holes) if holes and self.rng.random() < 0.8 else None
 
         def fill(hole: re.Match[str]) -> str:
             kind, is_target = hole[1], bool(hole[2])
             if not is_target:
+                before, self.heat = self.heat, _HOT if hole.start() == hot else self.heat
                 value = self.value(kind, depth - 1)
+                self.heat = before
                 # Before Python 3.12 no quote may stand within an f-string.
                 return self.kept(value) if text.startswith("f'") else value
             if kind not in same:
@@ -233,11 +242,11 @@ class Writer:
         """A secret, a choice by a secret, a variable, or a constant."""
         rng = self.rng
         chosen = rng.random()
-        if chosen < 0.3:
+        if chosen < self.heat:
             fitting = [name for name in self.secrets if SECRETS[name][0] == kind]
             return rng.choice(fitting) if fitting else self.choice(kind)
         known = self.names.get(kind)
-        if chosen < 0.6 and known and kind != "iter":
+        if chosen < self.heat + 0.3 and known and kind != "iter":
             return rng.choice(known)
         text = rng.choice(LITERALS[kind])
         return text if kind in _BARE else f"({text})"
@@ -266,6 +275,8 @@ class Writer:
         self.steps.append(Step(f"{fresh} = {shown}"))
 
 
+_COOL, _HOT = 0.1, 0.7  # how often a secret is taken
+_ALL = (*EXPRESSIONS, *STATEMENTS, *SHARES)
 _BARE = ("slice", "pred", "small")
 _CHANGING: dict[str, list[Template]] = {}
 for _one in (*EXPRESSIONS, *STATEMENTS):
@@ -323,14 +334,15 @@ def examine(trial: Trial, *, is_strict: bool = False) -> tuple[Trial, list[Loss]
 
     `None` if the program is not run to its end.
     """
+    losses: list[Loss] = []
     while True:
         one, two = (_names(trial, value, is_strict=is_strict) for value in trial.values)
         if not isinstance(one, dict) or not isinstance(two, dict):
             return None
-        losses = _errors_lost(trial, one, two)
+        losses += _errors_lost(trial, one, two)
         ways = _ways_apart(one, two)
-        if losses or not ways:
-            return trial, losses or _lost(trial, one, two)
+        if not ways:
+            return trial, [*_lost(trial, one, two), *losses]
         kept = [step for at, step in enumerate(trial.steps) if at not in ways]
         trial = replace(trial, steps=_renumbered(trial.steps, kept))
 
@@ -379,15 +391,21 @@ def _lost(trial: Trial, one: Names, two: Names) -> list[Loss]:
     ]
 
 
+_STRIDE = 617  # has no divisor in common with the number of templates, so that each has its turn
+
+
 def trials(seed: int) -> Iterator[Trial]:
     """One program, with each of its secrets changed."""
-    writer = Writer(f"taint {seed}")
-    steps = writer.write()
-    text = "\n".join(step.text for step in steps)
-    for name in writer.secrets:
-        if re.search(rf"\b{name}\b", text):
-            _, (value, *others) = SECRETS[name]
-            yield Trial(steps, name, (value, writer.rng.choice(others)))
+    for attempt in itertools.count():
+        writer = Writer(f"taint {seed} {attempt}")
+        steps = writer.write(_ALL[seed * _STRIDE % len(_ALL)])
+        words = {word for step in steps for word in _WORD.findall(step.text)}
+        used = [name for name in writer.secrets if name in words]
+        if used:
+            break
+    for name in used:
+        _, (value, *others) = SECRETS[name]
+        yield Trial(steps, name, (value, writer.rng.choice(others)))
 
 
 def losses(trial: Trial, *, is_strict: bool = False) -> list[Loss]:
