@@ -7,8 +7,10 @@ compares that with the interpreter's own tables, so an operation without a templ
 
 import ast
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.calls import ATTRIBUTES, METHODS
@@ -1436,19 +1438,23 @@ def _used(node: ast.AST) -> set[tuple[str, ...]]:
             return set()
 
 
-def needed() -> set[tuple[str, ...]]:
+def needed(
+    builtins: Mapping[str, Any] = BUILTINS,
+    modules: Mapping[str, Mapping[str, Any]] = MODULES,
+    methods: Mapping[type, Mapping[str, Any]] = METHODS,
+) -> set[tuple[str, ...]]:
     """What the interpreter's tables have, in the same words."""
-    names = {("name", name) for name, one in BUILTINS.items() if not isinstance(one, _ALIKE)}
+    names = {("name", name) for name, one in builtins.items() if not isinstance(one, _ALIKE)}
     members = {
         ("module", module, name)
-        for module, table in MODULES.items()
+        for module, table in modules.items()
         for name, one in table.items()
         if callable(getattr(one, "call", None)) or isinstance(one, TypeValue)
     }
-    methods = {
-        ("method", kind_of(type_), name) for type_, table in METHODS.items() for name in table
+    of_types = {
+        ("method", kind_of(type_), name) for type_, table in methods.items() for name in table
     }
-    return names - {("name", "exit"), ("name", "quit")} | members | methods
+    return names - {("name", "exit"), ("name", "quit")} | members | of_types
 
 
 def fields_needed() -> set[tuple[str, ...]]:

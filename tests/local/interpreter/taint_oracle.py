@@ -322,7 +322,7 @@ class Brancher:
         self.count += 1
         name = f"i{self.count}"
         lines: list[str] = []
-        for line in self.rng.choice(_BRANCHES).splitlines():
+        for line in self.rng.choice(BRANCHES).splitlines():
             indent = line[: len(line) - len(line.lstrip())]
             text = line.strip()
             if text == "BLOCK":
@@ -372,7 +372,7 @@ _LISTS = {name: (f"range({count})", f"[q for q in range({count})]") for name, (c
 _FAILURES = {name: (f"[1, 2][{count}]", f"1 // ({count} - 1)", f"{{1: 1}}[{count}]") for name, (count,) in _COUNTS.items()}
 _CHANGED = {"num": (1, 2), "flag": (True, False), "key": ("a", "b"), "nums": ([1], [3, 1])}
 # `BLOCK` assigns all variables. Nothing else may be assigned before the first look at the secret.
-_BRANCHES = (
+BRANCHES = (
     "if TEST:\n    BLOCK\nelse:\n    BLOCK",
     "if TEST:\n    BLOCK\nelif TEST:\n    BLOCK\nelse:\n    BLOCK",
     "for I in LIST:\n    BLOCK",
