@@ -73,6 +73,11 @@ class Trial:
     values: tuple[Any, Any]
     is_strict: bool = False
 
+    @property
+    def is_one_sided(self) -> bool:
+        """Whether it does something that one run alone can know of."""
+        return any(step.is_one_sided for step in self.steps)
+
     def source(self) -> str:
         """Its text."""
         texts = [step.text for step in self.steps]
@@ -424,7 +429,7 @@ def branching(seed: int) -> Iterator[Trial]:
 Names = dict[str, Labeled]
 
 
-def _run_both(trial: Trial) -> list[Names] | None:
+def run_both(trial: Trial) -> tuple[Names, Names] | None:
     """Variables at the end of both runs; `None` if one does not get there."""
     source = trial.source()
     program, words = parse(source), set(_WORD.findall(source))
@@ -443,27 +448,49 @@ def _run_both(trial: Trial) -> list[Names] | None:
         if not isinstance(step, Finished):
             return None
         ends.append(run.names())
-    return ends
+    return ends[0], ends[1]
 
 
 _PATH = re.compile(r"(ok|p)(\d+)$")
 
 
-def examine(trial: Trial) -> tuple[Trial, list[Loss]] | None:
-    """Take out the steps that go two ways; the rest, and what is lost in it.
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A program whose runs take the same way.
 
-    `None` if the program is not run to its end.
+    Attributes:
+        trial: The program.
+        ends: Variables at the end of both runs.
+        losses: What lacks the tag, in this program or in what was taken out of it.
     """
+
+    trial: Trial
+    ends: tuple[Names, Names]
+    losses: list[Loss]
+
+    def differing(self) -> list[str]:
+        """Variables that differ."""
+        one, two = self.ends
+        return [
+            name
+            for name in one
+            if name in two and repr(one[name].value) != repr(two[name].value)
+            if not _PATH.match(name)
+        ]
+
+
+def examine(trial: Trial) -> Examined | None:
+    """Run a program, and take out the steps that go two ways; `None` if it does not get to its end."""
     losses: list[Loss] = []
     while True:
-        ends = _run_both(trial)
+        ends = run_both(trial)
         if ends is None:
             return None
-        one, two = ends
-        losses += _errors_lost(trial, one, two)
-        ways = _ways_apart(one, two)
+        losses += _errors_lost(trial, *ends)
+        ways = _ways_apart(*ends)
         if not ways:
-            return trial, [*_lost(trial, one, two), *losses]
+            found = Examined(trial, ends, losses)
+            return replace(found, losses=[*_lost(found), *losses])
         kept = [step for at, step in enumerate(trial.steps) if at not in ways]
         trial = replace(trial, steps=_renumbered(trial.steps, kept))
 
@@ -501,13 +528,12 @@ def _errors_lost(trial: Trial, one: Names, two: Names) -> list[Loss]:
     return []
 
 
-def _lost(trial: Trial, one: Names, two: Names) -> list[Loss]:
-    is_one_sided = any(step.is_one_sided for step in trial.steps)
-    enough = any if is_one_sided else all
+def _lost(found: Examined) -> list[Loss]:
+    trial, (one, two) = found.trial, found.ends
+    enough = any if trial.is_one_sided else all
     return [
         Loss(trial, name, (one[name].value, two[name].value))
-        for name in one.keys() & two.keys()
-        if repr(one[name].value) != repr(two[name].value) and not _PATH.match(name)
+        for name in found.differing()
         if not enough(trial.secret in names[name].labels.tags for names in (one, two))
     ]
 
@@ -532,12 +558,12 @@ def trials(seed: int) -> Iterator[Trial]:
 def losses(trial: Trial) -> list[Loss]:
     """What a program loses."""
     found = examine(trial)
-    return [] if found is None else found[1]
+    return [] if found is None else found.losses
 
 
 def smallest(loss: Loss) -> Loss:
     """The same loss in as few lines as can be found."""
-    is_one_sided = any(step.is_one_sided for step in loss.trial.steps)
+    is_one_sided = loss.trial.is_one_sided
 
     def still(texts: Sequence[str]) -> Loss | None:
         steps = tuple(Step(text, is_one_sided) for text in texts)
@@ -568,8 +594,8 @@ def main(arguments: Sequence[str]) -> int:
             found = examine(trial)
             totals["runs"] += 1
             totals["ended"] += found is not None
-            if found is not None and found[1]:
-                lost.append(found[1][0])
+            if found is not None and found.losses:
+                lost.append(found.losses[0])
     for loss in lost[: options.show]:
         _say(f"{smallest(loss).text}\n")
     _say(f"programs: {options.count}, pairs of runs: {totals['runs']}, of these ended: {totals['ended']}")

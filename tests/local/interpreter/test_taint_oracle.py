@@ -96,7 +96,7 @@ def test_a_step_that_goes_two_ways_is_taken_out() -> None:
     found = examine(Trial(steps, "flag", (True, False)))
 
     assert found is not None
-    assert ([step.text for step in found[0].steps], found[1]) == (["v1 = 0", "v2 = v1"], [])
+    assert ([step.text for step in found.trial.steps], found.losses) == (["v1 = 0", "v2 = v1"], [])
 
 
 def test_a_program_is_shrunk_to_what_loses_the_tag() -> None:
