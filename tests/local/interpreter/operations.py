@@ -7,8 +7,10 @@ compares that with the interpreter's own tables, so an operation without a templ
 
 import ast
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.calls import ATTRIBUTES, METHODS
@@ -219,6 +221,8 @@ EXPRESSIONS = _templates(r"""
     int: int(<numtext>, <int>)
     bool: isinstance(<any>, <type>)
     bool: isinstance(<any>, type(<any>))
+    bool: isinstance(<any>, (<type>, <type>))
+    bool: isinstance(1, (list, (int if <bool> else str)))
     bool: isinstance(<box>.x, (Item, list))
     bool: isinstance(<error>, type(<error>))
     iter: iter(<iterable>)
@@ -1029,6 +1033,7 @@ EXPRESSIONS = _templates(r"""
     ~any: <bool> and (q := <any>)
     ~list: [(g := q) for q in <iterable> if <pred>]
     ~any: any((g := q) == <any> for q in <iterable>)
+    ~list: [0 for <list!>[0] in <iterable>]
     ~list: [next(<iter!>, 0) for q in <iterable>]
     ~list: [<list!>.append(q) for q in <iterable>]
     ~list: sorted(<iterable>, key=lambda q: next(<iter!>, 0))
@@ -1039,7 +1044,7 @@ EXPRESSIONS = _templates(r"""
 # -- statements; `P` stands for a variable that notes which way was taken
 
 STATEMENTS = tuple(
-    Template("", text.strip("\n"))
+    Template("", text.removeprefix("~"), text.startswith("~"))
     for text in (
         "<list!>.append(<any>)",
         "<list!>.clear()",
@@ -1068,7 +1073,7 @@ STATEMENTS = tuple(
         "<list!> *= <int>",
         "<list!>[0] += <num>",
         "<list!>[<int>] += <num>",
-        "random.shuffle(<list!>)",
+        "a = [<any>]\nrandom.shuffle(a)\nb = a[0]",
         "<list!>[0], <list!>[1] = <any>, <any>",
         "<list!>[0], *<list!>[1:] = <iterable>",
         "<dict!>[<hashable>] = <any>",
@@ -1161,7 +1166,6 @@ STATEMENTS = tuple(
         "def fn(**h):\n    h['z'] = 1\n    return h\na = len(fn(**<dict>))",
         "def fn(q):\n    def g():\n        nonlocal q\n        q = [q, <any>]\n        return q\n    return g\na = fn(<any>)\nb = a()\nc = a()",
         "c = 0\ndef fn():\n    global c\n    c = <any>\nfn()",
-        "def fn(q):\n    for h in q:\n        return h\na = fn(<iterable>)",
         "def fn():\n    try:\n        return <any>\n    finally:\n        pass\na = fn()",
         "a = [lambda: q for q in <iterable>]\nb = a[0]()",
         "a = {q: (lambda: q) for q in 'ab'}\nb = len(a)",
@@ -1179,10 +1183,67 @@ STATEMENTS = tuple(
         "a = iter(range(9))\nb = itertools.chain(<iterable>, a)\nnext(b, None)\nc = next(a)",
         "a = [[]]\nb = a * 2\nb[0].append(<any>)\nc = len(a[0])",
         "a = {}\na['a'] = a.get('a', 0) + <num>\nb = a",
-        "a = collections.defaultdict(lambda: next(b))\nb = iter(range(9))\na[<key>]\na['z']\nc = next(b)",
+        "~a = collections.defaultdict(lambda: next(b))\nb = iter(range(9))\na[<key>]\na['z']\nc = next(b)",
         "class Made(BaseModel):\n    v: int | str | list | None = <any>\n    w: Any = <any>\na = Made()\nb = a.v",
         "class Made(BaseModel):\n    v: list[int] = Field(default_factory=lambda: <list>)\na = Made().v",
         "class Made(Item):\n    more: int = <any>\na = Made(name='a')\nb = a.more",
+        "c = int if <bool> else str\nclass Made(BaseModel):\n    v: c\na = Made(v='1')\nb = a.v",
+        "class Made(Item if <bool> else Box):\n    pass\na = Made\nb = list(Made.model_json_schema()['properties'])",
+        "class Made(KeyError if <bool> else ValueError):\n    pass\na = isinstance(Made('m'), KeyError)\nb = str(Made('m'))",
+        "class Made(BaseModel):\n    v: Any = Field(default_factory=<fn0>)\na = Made().v",
+        "class Made(BaseModel):\n    v: Any = Field(default=<any>)\na = Made(**<dict>).v",
+        "class Made(BaseModel):\n    v: list[Item] | Item = Item(name='a')\na = Made(v=<list>)\nb = Made(v=<record>).v",
+        "for <list!>[<int>] in range(3):\n    pass",
+        "for <dict!>[<key>] in 'ab':\n    pass",
+        "for <dict!>['a'], a in <pairs>:\n    pass",
+        "<list!>[<int>], a = <any>, <any>",
+        "<list!>[0:<int>] += [1]",
+        "<dict!>[(1, <hashable>)] = 1",
+        "<dict!>[(1, <hashable>)] = <dict!>.get((1, 2), 0)",
+        "(<list!>.append if <bool> else <list!>.extend)([1, 2])",
+        "(<list!>.append if <bool> else <list!>.remove)(1)",
+        "[<list!>.append, <list!>.extend][<bool>]('ab')",
+        "(<dict!>.update if <bool> else <dict!>.get)({'z': 1})",
+        "(<set!>.add if <bool> else <set!>.discard)(1)",
+        "a = [[1], [2]]\na[0].append(<any>)\na[1][0] = <any>\nb = len(a[0])\nc = a[1][0]",
+        "a = {'x': [1, 2, 3], 'y': {}}\na['x'].remove(<num>)\na['y'][<key>] = 1\nb = a['x'][0]\nc = list(a['y'])",
+        "a = [Item(name='a')]\na[0].count = <any>\na[0].tags.insert(<int>, 'q')\nb = a[0].count\nc = len(a[0].tags)",
+        "a = [iter(range(9))]\n<num> in a[0]\nb = next(a[0])",
+        "a = {'x': iter(range(9))}\nlist(zip(<iterable>, a['x']))\nb = next(a['x'])",
+        "def fn(q):\n    return <num> in q\na = iter(range(9))\nfn(a)\nb = next(a)",
+        "def fn(q):\n    q.append(<any>)\n    q[0] = <any>\na = [0]\nfn(a)\nb = len(a)\nc = a[0]",
+        "def fn(*q):\n    return next(q[0])\na = iter(range(9))\nlist(itertools.islice(a, <int>))\nb = fn(a)",
+        "a = iter(range(9))\nb = map(lambda q: q == <num>, a)\nany(b)\nc = next(a)",
+        "a = iter(range(9))\nb = enumerate(a)\nc = [h for h in zip(<iterable>, b)]\nb = next(a)",
+        "a = iter(range(9))\nb = filter(lambda q: q > <int>, a)\nnext(b)\nc = next(a)",
+        "a = iter(range(9))\nb = itertools.pairwise(a)\n(0, <int>) in b\nc = next(a)",
+        "a = iter(range(9))\nb, *c = zip(<list>, a)\nb = next(a)",
+        "a = iter('abc')\nb = dict(zip(<iterable>, a))\nc = list(a)",
+        "a = iter(range(9))\nb = ''.join(q for q in map(str, a) if q < <str>)\nc = list(a)",
+        "a = (q for q in range(9) if q > <int>)\nb = next(a)\nc = next(a)",
+        "a = (h for q in range(3) for h in range(q) if h != <int>)\nb = next(a)\nc = len(list(a))",
+        "a = itertools.chain(range(2), (q for q in range(9) if q < <int>))\nb = len(list(a))",
+        "a = itertools.chain(*[[0], <iterable>])\nb = len(list(a))",
+        "a = itertools.count(<int>)\nb = next(a)\n<int> in itertools.islice(a, 3)\nc = next(a)",
+        "a = [1, 2, 3]\nfor b in a:\n    a.pop(<int>)\n    break\nc = len(a)",
+        "a = [0, 1, 2, 3, 4]\nb = iter(a)\nnext(b)\na.sort(key=lambda q: q != <num>)\nc = next(b)",
+        "a = [0, 1, 2]\nb = iter(a)\nnext(b)\na.insert(<int>, 7)\nc = next(b)",
+        "a = {0: 1, 1: 2}\na.pop(<num>, None)\na[0] = 5\nb = list(a)[0]\nc = a.popitem()[0]",
+        "a = {1: 'x'}\na[<any>] = 'y'\nb = list(a)[0]\nc = list(a.values())[0]",
+        "a = {1}\na.add(<num>)\nb = list(a)[0]\nc = type(b).__name__",
+        "a = collections.Counter('ab')\na[<key>] += 1\nb = a.most_common(1)\nc = list(a)",
+        "a = collections.Counter()\na[<str>] += 0\nb = len(a)",
+        "a = collections.defaultdict(list)\na[<key>].append(<any>)\nb = len(a)\nc = list(a)",
+        "a = collections.defaultdict(int)\na[<key>]\nb = 'a' in a\nc = len(a)",
+        "a = {'x': 0}\na |= {h: 1 for h in 'xy' if h != <str>}\nb = len(a)",
+        "a = {'x': 0}\na.update((h, 1) for h in 'xy' if <bool>)\nb = len(a)",
+        "match [<int>, 5, 1]:\n    case [1, a, _] | [_, _, a]:\n        P = 1",
+        "match {'k': <any>, 'm': 1}:\n    case {'k': 1, 'm': a} | {'k': _, 'm': _, **a}:\n        P = 1",
+        "match [1, 2, <any>]:\n    case [a, *b] if (c := <any>):\n        P = 1\n    case _:\n        P = 2",
+        "a = Box(x=<any>)\nb = type(a.x).__name__\nc = isinstance(a.x, Item)",
+        "a = Box(x=<any>, z=<any>).model_dump(exclude_none=True)\nb = list(a)\nc = len(a)",
+        "a = json.loads(json.dumps(<dict>))\nb = list(a)\nc = len(a)",
+        "a = '%(a)s' % <dict>\nb = '%s' % <any>",
         "raise ValueError(<any>)",
         "raise (KeyError if <bool> else ValueError)('m')",
         "raise OwnError(<any>) from ValueError('x')",
@@ -1377,19 +1438,23 @@ def _used(node: ast.AST) -> set[tuple[str, ...]]:
             return set()
 
 
-def needed() -> set[tuple[str, ...]]:
+def needed(
+    builtins: Mapping[str, Any] = BUILTINS,
+    modules: Mapping[str, Mapping[str, Any]] = MODULES,
+    methods: Mapping[type, Mapping[str, Any]] = METHODS,
+) -> set[tuple[str, ...]]:
     """What the interpreter's tables have, in the same words."""
-    names = {("name", name) for name, one in BUILTINS.items() if not isinstance(one, _ALIKE)}
+    names = {("name", name) for name, one in builtins.items() if not isinstance(one, _ALIKE)}
     members = {
         ("module", module, name)
-        for module, table in MODULES.items()
+        for module, table in modules.items()
         for name, one in table.items()
         if callable(getattr(one, "call", None)) or isinstance(one, TypeValue)
     }
-    methods = {
-        ("method", kind_of(type_), name) for type_, table in METHODS.items() for name in table
+    of_types = {
+        ("method", kind_of(type_), name) for type_, table in methods.items() for name in table
     }
-    return names - {("name", "exit"), ("name", "quit")} | members | methods
+    return names - {("name", "exit"), ("name", "quit")} | members | of_types
 
 
 def fields_needed() -> set[tuple[str, ...]]:

@@ -10,12 +10,13 @@ Still = Callable[[Sequence[str]], T | None]
 _ATTEMPTS = 600
 
 
-def shrunk(texts: Sequence[str], still: Still[T]) -> T | None:
+def shrunk(texts: Sequence[str], still: Still[T], *, within: bool = True) -> T | None:
     """What `still` gave for the smallest texts that were found; `None` if it never gave anything.
 
     Args:
         texts: Parts of the program, each a few statements.
         still: Gives something as long as these texts still show it.
+        within: Whether parts may become smaller, and not only fewer.
     """
     best: T | None = None
     parts = list(texts)
@@ -23,7 +24,7 @@ def shrunk(texts: Sequence[str], still: Still[T]) -> T | None:
     is_smaller = True
     while is_smaller and attempts < _ATTEMPTS:
         is_smaller = False
-        for smaller in _smaller(parts):
+        for smaller in _smaller(parts, within=within):
             attempts += 1
             found = still(smaller)
             if found is not None:
@@ -34,11 +35,11 @@ def shrunk(texts: Sequence[str], still: Still[T]) -> T | None:
     return best
 
 
-def _smaller(parts: Sequence[str]) -> Iterator[Sequence[str]]:
+def _smaller(parts: Sequence[str], *, within: bool) -> Iterator[Sequence[str]]:
     """The same with a part less, or with less in one part; what takes most away comes first."""
     for at in reversed(range(len(parts))):
         yield [*parts[:at], *parts[at + 1 :]]
-    for at, part in enumerate(parts):
+    for at, part in enumerate(parts if within else ()):
         for text in _less(part):
             yield [*parts[:at], text, *parts[at + 1 :]]
 

@@ -10,6 +10,7 @@ each shrunk to what still loses it. With `--strict` the programs branch on secre
 """
 
 import argparse
+import itertools
 import random
 import re
 import sys
@@ -70,10 +71,17 @@ class Trial:
     steps: tuple[Step, ...]
     secret: str
     values: tuple[Any, Any]
+    is_strict: bool = False
 
-    def source(self, number: Callable[[int], str] = str) -> str:
+    @property
+    def is_one_sided(self) -> bool:
+        """Whether it does something that one run alone can know of."""
+        return any(step.is_one_sided for step in self.steps)
+
+    def source(self) -> str:
         """Its text."""
-        body = "\n".join(_guarded(step.text, number(at)) for at, step in enumerate(self.steps))
+        texts = [step.text for step in self.steps]
+        body = "\n".join(texts if self.is_strict else map(_guarded, texts, itertools.count()))
         return f"{_header(body)}{body}"
 
 
@@ -94,7 +102,7 @@ class Loss:
         return "\n".join([*lines, trial.source()])
 
 
-def _guarded(text: str, at: str) -> str:
+def _guarded(text: str, at: int) -> str:
     body = "\n".join(f"    {line}" for line in text.splitlines())
     return (
         f"try:\n{body}\n    ok{at} = 1\nexcept Exception as e:\n"
@@ -122,19 +130,23 @@ class Writer:
 
     def __init__(self, seed: str) -> None:
         self.rng = random.Random(seed)  # noqa: S311 - the same each time
+        self.heat = _COOL
         self.secrets = self.rng.sample(sorted(SECRETS), self.rng.choice((1, 1, 2)))
         self.names: dict[str, list[str]] = {}
         self.targets: dict[str, list[str]] = {}
         self.steps: list[Step] = []
         self.count = 0
 
-    def write(self) -> tuple[Step, ...]:
-        """A few operations, then what makes their traces visible."""
+    def write(self, template: Template) -> tuple[Step, ...]:
+        """A few operations, this one among them, then what makes their traces visible."""
         if self.rng.random() < 0.5:
             self.share(self.fresh_target(self.rng.choice(("list", "list", "dict", "set", "iter"))))
-        for _ in range(self.rng.randint(1, 3)):
+        if self.rng.random() < 0.3:
             self.operation()
-        for _ in range(self.rng.randint(2, 4)):
+        self.perform(template)
+        if self.rng.random() < 0.5:
+            self.operation()
+        for _ in range(self.rng.randint(3, 5)):
             self.probe()
         return tuple(self.steps)
 
@@ -199,11 +211,15 @@ class Writer:
     def filled(self, text: str, depth: int) -> str:
         """A template without holes; all holes for one variable of a kind hold the same."""
         same: dict[str, str] = {}
+        holes = [hole.start() for hole in HOLE.finditer(text) if not hole[2]]
+        hot = self.rng.choice(holes) if holes and self.rng.random() < 0.8 else None
 
         def fill(hole: re.Match[str]) -> str:
             kind, is_target = hole[1], bool(hole[2])
             if not is_target:
+                before, self.heat = self.heat, _HOT if hole.start() == hot else self.heat
                 value = self.value(kind, depth - 1)
+                self.heat = before
                 # Before Python 3.12 no quote may stand within an f-string.
                 return self.kept(value) if text.startswith("f'") else value
             if kind not in same:
@@ -233,11 +249,11 @@ class Writer:
         """A secret, a choice by a secret, a variable, or a constant."""
         rng = self.rng
         chosen = rng.random()
-        if chosen < 0.3:
+        if chosen < self.heat:
             fitting = [name for name in self.secrets if SECRETS[name][0] == kind]
             return rng.choice(fitting) if fitting else self.choice(kind)
         known = self.names.get(kind)
-        if chosen < 0.6 and known and kind != "iter":
+        if chosen < self.heat + 0.3 and known and kind != "iter":
             return rng.choice(known)
         text = rng.choice(LITERALS[kind])
         return text if kind in _BARE else f"({text})"
@@ -266,6 +282,8 @@ class Writer:
         self.steps.append(Step(f"{fresh} = {shown}"))
 
 
+_COOL, _HOT = 0.1, 0.7  # how often a secret is taken
+_ALL = (*EXPRESSIONS, *STATEMENTS, *SHARES)
 _BARE = ("slice", "pred", "small")
 _CHANGING: dict[str, list[Template]] = {}
 for _one in (*EXPRESSIONS, *STATEMENTS):
@@ -286,51 +304,193 @@ _COMPOSED = {
 }
 
 
+# -- programs that branch on a secret, for mode `strict`
+
+
+class Brancher:
+    """Writes a program that branches on one secret; every way assigns the same variables."""
+
+    def __init__(self, seed: str) -> None:
+        self.rng = random.Random(seed)  # noqa: S311 - the same each time
+        self.secret = self.rng.choice(sorted(_CONDITIONS))
+        self.count = 0
+
+    def write(self) -> tuple[Step, ...]:
+        """Variables, branches over them, and what became of them."""
+        start = Step(_START)
+        steps = [Step("\n".join(self.construct(2))) for _ in range(self.rng.randint(1, 2))]
+        last = Step("after = [x, y]\nsize = len(items)\nfirst = items[0]\nkept = held['k']")
+        return (start, *steps, last)
+
+    def construct(self, depth: int) -> list[str]:
+        """A statement that leads to a block on every way."""
+        self.count += 1
+        name = f"i{self.count}"
+        lines: list[str] = []
+        for line in self.rng.choice(BRANCHES).splitlines():
+            indent = line[: len(line) - len(line.lstrip())]
+            text = line.strip()
+            if text == "BLOCK":
+                lines += [indent + inner for inner in self.block(depth - 1)]
+                continue
+            text = text.replace("LIST", self.one(_LISTS)).replace("COUNT", self.one(_COUNTS))
+            text = text.replace("TEST", self.one(_CONDITIONS)).replace("FAIL", self.one(_FAILURES))
+            text = re.sub(r"\bI\b", name, text)
+            lines.append(indent + re.sub(r"\bC\b", lambda _: str(self.rng.randint(1, 99)), text))
+        return lines
+
+    def one(self, table: dict[str, tuple[str, ...]]) -> str:
+        """An expression of the secret."""
+        return f"({self.rng.choice(table[self.secret])})"
+
+    def block(self, depth: int) -> list[str]:
+        """Assignments to all variables, with a branch before, within or after them."""
+        lines = [re.sub(r"\bC\b", lambda _: str(self.rng.randint(1, 99)), one) for one in _ASSIGN]
+        self.rng.shuffle(lines)
+        if depth > 0 and self.rng.random() < 0.5:
+            at = self.rng.randrange(len(lines) + 1)
+            lines[at:at] = self.construct(depth)
+        return lines
+
+
+_START = """\
+x, y, items, held = 0, 0, [0, 0], {'k': 0}
+def put(q):
+    global y
+    y = q
+    return q"""
+_ASSIGN = ("x = C", "put(C)", "items[0] = C", "held['k'] = C", "items.append(C)")
+# What is true of the one value of the secret and not of the other, and always ends normally.
+_CONDITIONS = {
+    "num": ("num == 1", "num > 1", "num in (1, 5)", "not num - 1", "1 if num == 1 else 0", "num - 1"),
+    "flag": ("flag", "not flag", "flag is True", "flag and 1", "flag == 1", "[flag][0]"),
+    "key": ("key == 'a'", "key in 'ac'", "{'a': 1}.get(key)", "key < 'b'", "[q for q in 'a' if q == key]"),
+    "nums": ("len(nums) > 1", "1 in nums[1:]", "nums == [1]", "sum(nums) > 2", "nums[1:]", "max(nums) > 1"),
+}
+_COUNTS = {
+    "num": ("num",),
+    "flag": ("flag + 1",),
+    "key": ("ord(key) - 96",),
+    "nums": ("len(nums)",),
+}
+_LISTS = {name: (f"range({count})", f"[q for q in range({count})]") for name, (count,) in _COUNTS.items()}
+_FAILURES = {name: (f"[1, 2][{count}]", f"1 // ({count} - 1)", f"{{1: 1}}[{count}]") for name, (count,) in _COUNTS.items()}
+_CHANGED = {"num": (1, 2), "flag": (True, False), "key": ("a", "b"), "nums": ([1], [3, 1])}
+# `BLOCK` assigns all variables. Nothing else may be assigned before the first look at the secret.
+BRANCHES = (
+    "if TEST:\n    BLOCK\nelse:\n    BLOCK",
+    "if TEST:\n    BLOCK\nelif TEST:\n    BLOCK\nelse:\n    BLOCK",
+    "for I in LIST:\n    BLOCK",
+    "for I in LIST:\n    BLOCK\nelse:\n    x = I",
+    "I = 0\nwhile I < COUNT:\n    I += 1\n    BLOCK",
+    "match TEST:\n    case True | 1:\n        BLOCK\n    case _:\n        BLOCK",
+    "match COUNT:\n    case 1:\n        BLOCK\n    case 2 | 3:\n        BLOCK",
+    "match [COUNT, 0]:\n    case [1, *_]:\n        BLOCK\n    case _:\n        BLOCK",
+    "match 0:\n    case _ if TEST:\n        BLOCK\n    case _:\n        BLOCK",
+    "try:\n    if TEST:\n        raise ValueError(1)\n    BLOCK\nexcept ValueError:\n    BLOCK",
+    "try:\n    FAIL\n    BLOCK\nexcept Exception:\n    BLOCK",
+    "try:\n    FAIL\nexcept Exception:\n    BLOCK\nelse:\n    BLOCK",
+    "try:\n    try:\n        FAIL\n    finally:\n        x = C\n    BLOCK\nexcept LookupError:\n    BLOCK\nexcept Exception:\n    BLOCK",
+    "try:\n    assert TEST\n    BLOCK\nexcept AssertionError:\n    BLOCK",
+    "for I in range(4):\n    if I >= COUNT:\n        break\n    BLOCK",
+    "for I in range(4):\n    if I >= COUNT:\n        continue\n    BLOCK",
+    "for I in range(3):\n    if I == COUNT:\n        BLOCK\n        break\nelse:\n    BLOCK",
+    "for I in range(4):\n    try:\n        if I >= COUNT:\n            break\n    finally:\n        x = I\n    BLOCK",
+    "for I in range(2):\n    for J in range(3):\n        if J >= COUNT:\n            break\n        BLOCK",
+    "def I(q):\n    if TEST:\n        return C\n    return C\nx = I(0)",
+    "def I(q):\n    for q in range(5):\n        if q >= COUNT:\n            return q\n    return C\nx = I(0)\nput(I(1))",
+    "def I(q):\n    if TEST:\n        q.append(C)\n        return\n    q.append(C)\nI(items)",
+    "def I():\n    if TEST:\n        raise ValueError(C)\n    put(C)\n    return C\ntry:\n    x = I()\nexcept ValueError:\n    x = put(C)",
+    "def I():\n    try:\n        if TEST:\n            return C\n    finally:\n        put(0)\n    return C\nx = I()",
+    "(lambda: put(C))() if TEST else put(C)",
+    "TEST and put(C) or put(C)",
+    "(x := C) if TEST else (x := C)",
+    "[put(I) for I in LIST]",
+    "[items.append(I) for I in LIST]",
+    "for I in (q for q in range(5) if q < COUNT):\n    BLOCK",
+    "sorted(LIST, key=lambda q: put(q))",
+    "list(map(put, LIST))",
+    "list(map(items.append, LIST))",
+    "for I in LIST:\n    pass\nx = I",
+    "x = 0\nfor I in LIST:\n    x += 1",
+    "for I in LIST:\n    items[0] += 1\n    items.append(I)",
+    "held['k'] = 0\nfor I in LIST:\n    held['k'] += 1\n    held[I] = 0",
+)
+
+
+def branching(seed: int) -> Iterator[Trial]:
+    """One program that branches on its secret."""
+    writer = Brancher(f"strict {seed}")
+    yield Trial(writer.write(), writer.secret, _CHANGED[writer.secret], is_strict=True)
+
+
 # -- running programs
 
 Names = dict[str, Labeled]
 
 
-def _names(trial: Trial, value: Any, *, is_strict: bool) -> Names | Failed | None:
-    """Variables at the end; how it failed; `None` if it is not a program or ran out of something."""
-    variables = {
-        name: Labeled(values[0] if name != trial.secret else value, Labels(tags=frozenset({name})))
-        for name, (_, values) in SECRETS.items()
-        if re.search(rf"\b{name}\b", trial.source())
-    }
-    run = Run(_parsed(trial.source()), variables=variables, is_strict=is_strict, limits=_LIMITS)
-    step = run.advance()
-    assert not isinstance(step, ToolCall)
-    if isinstance(step, Finished):
-        return run.names()
-    return step if step.kind == "exception" else None
-
-
-def _parsed(source: str) -> Any:
-    if source not in _PARSED:
-        _PARSED.clear()
-        _PARSED[source] = parse(source)
-    return _PARSED[source]
-
-
-_PARSED: dict[str, Any] = {}
-_PATH = re.compile(r"(ok|p)(\d+)$")
-_OF_STEP = re.compile(r"(ok|e|t|s|p)(\d+)$")
-
-
-def examine(trial: Trial, *, is_strict: bool = False) -> tuple[Trial, list[Loss]] | None:
-    """Take out the steps that go two ways; the rest, and what is lost in it.
-
-    `None` if the program is not run to its end.
-    """
-    while True:
-        one, two = (_names(trial, value, is_strict=is_strict) for value in trial.values)
-        if not isinstance(one, dict) or not isinstance(two, dict):
+def run_both(trial: Trial) -> tuple[Names, Names] | None:
+    """Variables at the end of both runs; `None` if one does not get there."""
+    source = trial.source()
+    program, words = parse(source), set(_WORD.findall(source))
+    ends = []
+    for value in trial.values:
+        variables = {
+            name: Labeled(
+                value if name == trial.secret else values[0], Labels(tags=frozenset({name}))
+            )
+            for name, (_, values) in SECRETS.items()
+            if name in words
+        }
+        run = Run(program, variables=variables, is_strict=trial.is_strict, limits=_LIMITS)
+        step = run.advance()
+        assert not isinstance(step, ToolCall)
+        if not isinstance(step, Finished):
             return None
-        losses = _errors_lost(trial, one, two)
-        ways = _ways_apart(one, two)
-        if losses or not ways:
-            return trial, losses or _lost(trial, one, two)
+        ends.append(run.names())
+    return ends[0], ends[1]
+
+
+_PATH = re.compile(r"(ok|p)(\d+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A program whose runs take the same way.
+
+    Attributes:
+        trial: The program.
+        ends: Variables at the end of both runs.
+        losses: What lacks the tag, in this program or in what was taken out of it.
+    """
+
+    trial: Trial
+    ends: tuple[Names, Names]
+    losses: list[Loss]
+
+    def differing(self) -> list[str]:
+        """Variables that differ."""
+        one, two = self.ends
+        return [
+            name
+            for name in one
+            if name in two and repr(one[name].value) != repr(two[name].value)
+            if not _PATH.match(name)
+        ]
+
+
+def examine(trial: Trial) -> Examined | None:
+    """Run a program, and take out the steps that go two ways; `None` if it does not get to its end."""
+    losses: list[Loss] = []
+    while True:
+        ends = run_both(trial)
+        if ends is None:
+            return None
+        losses += _errors_lost(trial, *ends)
+        ways = _ways_apart(*ends)
+        if not ways:
+            found = Examined(trial, ends, losses)
+            return replace(found, losses=[*_lost(found), *losses])
         kept = [step for at, step in enumerate(trial.steps) if at not in ways]
         trial = replace(trial, steps=_renumbered(trial.steps, kept))
 
@@ -368,48 +528,55 @@ def _errors_lost(trial: Trial, one: Names, two: Names) -> list[Loss]:
     return []
 
 
-def _lost(trial: Trial, one: Names, two: Names) -> list[Loss]:
-    is_one_sided = any(step.is_one_sided for step in trial.steps)
-    enough = any if is_one_sided else all
+def _lost(found: Examined) -> list[Loss]:
+    trial, (one, two) = found.trial, found.ends
+    enough = any if trial.is_one_sided else all
     return [
         Loss(trial, name, (one[name].value, two[name].value))
-        for name in one.keys() & two.keys()
-        if repr(one[name].value) != repr(two[name].value) and not _PATH.match(name)
+        for name in found.differing()
         if not enough(trial.secret in names[name].labels.tags for names in (one, two))
     ]
 
 
+_STRIDE = 617  # has no divisor in common with the number of templates, so that each has its turn
+
+
 def trials(seed: int) -> Iterator[Trial]:
     """One program, with each of its secrets changed."""
-    writer = Writer(f"taint {seed}")
-    steps = writer.write()
-    text = "\n".join(step.text for step in steps)
-    for name in writer.secrets:
-        if re.search(rf"\b{name}\b", text):
-            _, (value, *others) = SECRETS[name]
-            yield Trial(steps, name, (value, writer.rng.choice(others)))
+    for attempt in itertools.count():
+        writer = Writer(f"taint {seed} {attempt}")
+        steps = writer.write(_ALL[seed * _STRIDE % len(_ALL)])
+        words = {word for step in steps for word in _WORD.findall(step.text)}
+        used = [name for name in writer.secrets if name in words]
+        if used:
+            break
+    for name in used:
+        _, (value, *others) = SECRETS[name]
+        yield Trial(steps, name, (value, writer.rng.choice(others)))
 
 
-def losses(trial: Trial, *, is_strict: bool = False) -> list[Loss]:
+def losses(trial: Trial) -> list[Loss]:
     """What a program loses."""
-    found = examine(trial, is_strict=is_strict)
-    return [] if found is None else found[1]
+    found = examine(trial)
+    return [] if found is None else found.losses
 
 
-def smallest(loss: Loss, *, is_strict: bool = False) -> Loss:
+def smallest(loss: Loss) -> Loss:
     """The same loss in as few lines as can be found."""
-    is_one_sided = any(step.is_one_sided for step in loss.trial.steps)
+    is_one_sided = loss.trial.is_one_sided
 
     def still(texts: Sequence[str]) -> Loss | None:
         steps = tuple(Step(text, is_one_sided) for text in texts)
         trial = replace(loss.trial, steps=steps)
         try:
-            found = losses(trial, is_strict=is_strict)
+            found = losses(trial)
         except ProgramRefused:
             return None
         return found[0] if found else None
 
-    return shrunk([step.text for step in loss.trial.steps], still) or loss
+    # Within a branch of mode `strict` no line may go: every way has to assign the same variables.
+    texts = [step.text for step in loss.trial.steps]
+    return shrunk(texts, still, within=not loss.trial.is_strict) or loss
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -423,14 +590,14 @@ def main(arguments: Sequence[str]) -> int:
     totals: Counter[str] = Counter()
     lost: list[Loss] = []
     for number in range(options.seed, options.seed + options.count):
-        for trial in trials(number):
-            found = examine(trial, is_strict=options.strict)
+        for trial in (branching if options.strict else trials)(number):
+            found = examine(trial)
             totals["runs"] += 1
             totals["ended"] += found is not None
-            if found is not None and found[1]:
-                lost.append(found[1][0])
+            if found is not None and found.losses:
+                lost.append(found.losses[0])
     for loss in lost[: options.show]:
-        _say(f"{smallest(loss, is_strict=options.strict).text}\n")
+        _say(f"{smallest(loss).text}\n")
     _say(f"programs: {options.count}, pairs of runs: {totals['runs']}, of these ended: {totals['ended']}")
     _say(f"losses: {len(lost)}")
     return 1 if lost else 0

@@ -1,0 +1,107 @@
+"""Labelled data of a tool, laundered through random operations, do not get to another tool.
+
+`fetch` returns data that the policy tags, and `send` must be denied with them. What a program sends
+is a variable that differs when the data differ, so that it says something about them.
+
+`python -m tests.local.dual_llm.laundering --count 2000` prints the programs that get something out.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import Any
+
+from langchain_sequrity import ChatSequrity
+from langchain_sequrity.errors import PolicyDenied, ProgramFailed
+from tests.local.dual_llm.conversation import Stage, Teller, converse
+from tests.local.interpreter.operations import SECRETS
+from tests.local.interpreter.taint_oracle import Examined, examine, trials
+
+POLICY = """
+tool "fetch" -> @tags |= {"secret"};
+tool "send" { must deny when "secret" in body.tags; }
+"""
+_TOOLS = [
+    {
+        "type": "function",
+        "function": {"name": name, "parameters": {"type": "object", "properties": {parameter: {}}}},
+    }
+    for name, parameter in (("fetch", "name"), ("send", "body"))
+]
+_CONFIG = {"fsm": {"max_pllm_failed_steps": 1}}
+
+
+@dataclass(frozen=True, slots=True)
+class Wash:
+    """A program that fetches `data` and sends what became of them."""
+
+    source: str
+    data: Any
+
+
+def washes(seed: int = 0) -> Iterator[Wash]:
+    """Programs without end; what each sends depends on what it fetches."""
+    for number in count(seed):
+        for trial in trials(number):
+            found = None if trial.is_one_sided else examine(trial)
+            sent = [] if found is None else [n for n in found.differing() if _can_be_sent(found, n)]
+            if found is not None and sent:
+                yield _wash(found, sent[number % len(sent)], number % 2)
+
+
+def _can_be_sent(found: Examined, name: str) -> bool:
+    is_fetched = name == found.trial.secret
+    return not is_fetched and not any(_is_opaque(end[name].value) for end in found.ends)
+
+
+def _is_opaque(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"type"}
+
+
+def _wash(found: Examined, sent: str, which: int) -> Wash:
+    trial = found.trial
+    body = trial.source()
+    known = [f"{n} = {vs[0]!r}" for n, (_, vs) in SECRETS.items() if n in body and n != trial.secret]
+    first = [*known, f"{trial.secret} = fetch(name='x')"]
+    return Wash("\n".join([*first, body, f"send(body={sent})"]), trial.values[which])
+
+
+def outcome(stage: Stage, wash: Wash) -> str:
+    """What became of a program: `denied`, `sent`, or why it did not get there."""
+    sent: list[Any] = []
+    planner = Teller("planner", {"program": wash.source})
+    model = stage.model(planner, policy=POLICY, session_config=_CONFIG, of=ChatSequrity)
+    tools = {"fetch": json.dumps(wash.data), "send": lambda **body: sent.append(body) or "sent"}
+    try:
+        converse(model.bind_tools(_TOOLS), "Go", tools)
+    except PolicyDenied:
+        return "sent" if sent else "denied"
+    except ProgramFailed as error:
+        return "sent" if sent else f"failed: {error.code}"
+    return "sent" if sent else "ended"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run so many programs; 1 if one gets something out."""
+    parser = argparse.ArgumentParser(description="Launder data through random operations.")
+    parser.add_argument("--count", type=int, default=2_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--show", type=int, default=10, help="programs to print")
+    options = parser.parse_args(arguments)
+    totals: Counter[str] = Counter()
+    with Stage() as stage:
+        for wash in islice(washes(options.seed), options.count):
+            found = outcome(stage, wash)
+            totals[found] += 1
+            if found != "denied" and totals.total() - totals["denied"] <= options.show:
+                sys.stdout.write(f"# {found}, fetched {wash.data!r}\n{wash.source}\n\n")
+    sys.stdout.write(f"programs: {options.count}, {dict(totals)}\n")
+    return 0 if set(totals) == {"denied"} else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,32 @@
+"""A policy that forbids to branch on data ends every program in which they decide what is called.
+
+In full numbers: `python -m tests.local.interpreter.branch_oracle --count 5000`.
+"""
+
+from tests.local.interpreter.branch_oracle import DECIDERS, Sample, decides, passed, plain, sample
+
+_COUNT = 500
+
+
+def test_forbidden_data_decide_nothing_about_the_calls_of_tools() -> None:
+    wrong = [found for seed in range(_COUNT) if (found := passed(sample(seed))) is not None]
+
+    assert [found.text for found in wrong] == []
+
+
+def test_every_way_to_decide_makes_two_runs_call_other_tools() -> None:
+    samples = [sample(seed) for seed in range(2 * len(DECIDERS))]
+    deciding = {one.decider for one in samples if one.decider is not None and decides(one)}
+
+    assert set(DECIDERS) - deciding == set()
+
+
+def test_a_difference_that_no_policy_notices_is_seen() -> None:
+    source = "if unlabelled():\n    send('x')"
+
+    assert passed(Sample(source, DECIDERS[0])) is not None
+
+
+def test_a_program_that_is_ended_for_nothing_is_seen() -> None:
+    assert passed(Sample("if n == 1:\n    i = 1", None)) is not None
+    assert passed(plain(0)) is None
