@@ -68,9 +68,8 @@ def _generic(machine: Machine, inner: Value, bare: Value, mark: Mark) -> Value:
 def _from_dict(
     machine: Machine, inner: DictValue[Any, Value], container: Value, key: Value
 ) -> Value:
-    _, mark = take(container)
-    (bare,), key_mark = hashable(machine, [key])
-    mark = join(mark, key_mark)
+    mark = join(take(container)[1], machine.bare(key)[1])
+    (bare,), _ = machine.guarded(mark, lambda: hashable(machine, [key]))
     if inner.factory is not None:
         _make_missing(machine, inner, bare, mark)
     elif inner.is_counter and bare not in inner:
@@ -90,10 +89,11 @@ def _make_missing(machine: Machine, inner: DictValue[Any, Value], bare: Value, m
 def set_item(machine: Machine, container: Value, key: Value, value: Value) -> None:
     """`container[key] = value`."""
     inner, mark = take(container)
-    if type(inner) is DictValue:
-        store_key(machine, inner, mark, key, value)
-        return
     bare, key_mark = machine.bare(key)
+    mark = join(mark, key_mark)
+    if type(inner) is DictValue:
+        machine.guarded(mark, lambda: store_key(machine, inner, mark, key, value))
+        return
     if type(inner) is not ListValue:
         message = f"'{type_name(inner)}' object does not support item assignment"
         machine.fail(TypeError, message, mark)
@@ -102,7 +102,6 @@ def set_item(machine: Machine, container: Value, key: Value, value: Value) -> No
         machine.make_items(len(inner) + len(items), 8)
         mark = join(mark, items_mark)
         value = [tag(item, items_mark) for item in items]
-    mark = join(mark, key_mark)
     machine.guarded(mark, lambda: inner.__setitem__(bare, value))
     machine.mark(inner, mark)
 
@@ -120,14 +119,14 @@ def set_field(machine: Machine, target: Value, name: str, value: Value) -> None:
 def del_item(machine: Machine, container: Value, key: Value) -> None:
     """`del container[key]`."""
     inner, mark = take(container)
+    bare, key_mark = machine.bare(key)
+    mark = join(mark, key_mark)
     kind = type(inner)
     if kind not in (ListValue, DictValue):
         message = f"'{type_name(inner)}' object doesn't support item deletion"
         machine.fail(TypeError, message, mark)
-    bare, key_mark = machine.bare(key)
     if kind is DictValue:
-        (bare,), _ = hashable(machine, [bare])
+        machine.guarded(mark, lambda: hashable(machine, [bare]))
     machine.work(len(inner) >> 8)
-    mark = join(mark, key_mark)
     machine.guarded(mark, lambda: inner.__delitem__(bare))
     machine.mark(inner, mark)
