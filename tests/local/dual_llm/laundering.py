@@ -8,6 +8,7 @@ is a variable that differs when the data differ, so that it says something about
 
 import argparse
 import json
+import random
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import PolicyDenied, ProgramFailed
+from langchain_sequrity.wire.exchange import ChatRequest
 from tests.local.dual_llm.conversation import Stage, Teller, converse
 from tests.local.interpreter.operations import SECRETS
 from tests.local.interpreter.taint_oracle import Examined, examine, trials
@@ -49,8 +51,13 @@ def washes(seed: int = 0) -> Iterator[Wash]:
         for trial in trials(number):
             found = None if trial.is_one_sided else examine(trial)
             sent = [] if found is None else [n for n in found.differing() if _can_be_sent(found, n)]
-            if found is not None and sent:
-                yield _wash(found, sent[number % len(sent)], number % 2)
+            rng = random.Random(number)  # noqa: S311 - the same each time
+            for name in rng.sample(sent, min(len(sent), _EACH)):
+                assert found is not None
+                yield _wash(found, name, number % 2)
+
+
+_EACH = 3  # variables of one program that are sent
 
 
 def _can_be_sent(found: Examined, name: str) -> bool:
@@ -64,25 +71,45 @@ def _is_opaque(value: Any) -> bool:
 
 def _wash(found: Examined, sent: str, which: int) -> Wash:
     trial = found.trial
-    body = trial.source()
+    body = trial.source(needs_guard=lambda at: f"ok{at}" not in found.ends[0])
     known = [f"{n} = {vs[0]!r}" for n, (_, vs) in SECRETS.items() if n in body and n != trial.secret]
     first = [*known, f"{trial.secret} = fetch(name='x')"]
     return Wash("\n".join([*first, body, f"send(body={sent})"]), trial.values[which])
 
 
-def outcome(stage: Stage, wash: Wash) -> str:
-    """What became of a program: `denied`, `sent`, or why it did not get there."""
-    sent: list[Any] = []
-    planner = Teller("planner", {"program": wash.source})
-    model = stage.model(planner, policy=POLICY, session_config=_CONFIG, of=ChatSequrity)
-    tools = {"fetch": json.dumps(wash.data), "send": lambda **body: sent.append(body) or "sent"}
-    try:
-        converse(model.bind_tools(_TOOLS), "Go", tools)
-    except PolicyDenied:
-        return "sent" if sent else "denied"
-    except ProgramFailed as error:
-        return "sent" if sent else f"failed: {error.code}"
-    return "sent" if sent else "ended"
+class _Planner(Teller):
+    """Writes the program that was given to it last, and keeps no requests."""
+
+    source = ""
+
+    def __call__(self, request: ChatRequest) -> Any:
+        return {"program": self.source}
+
+
+class Laundry:
+    """One model for many programs: to make one takes longer than a turn."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._sent: list[Any] = []
+        self._planner = _Planner("planner")
+        model = stage.model(self._planner, policy=POLICY, session_config=_CONFIG, of=ChatSequrity)
+        self._model = model.bind_tools(_TOOLS)
+
+    def outcome(self, wash: Wash) -> str:
+        """What became of a program: `denied`, `sent`, or why it did not get there."""
+        self._planner.source, self._sent = wash.source, []
+        tools = {"fetch": json.dumps(wash.data), "send": self._send}
+        try:
+            converse(self._model, "Go", tools)
+        except PolicyDenied:
+            return "sent" if self._sent else "denied"
+        except ProgramFailed as error:
+            return "sent" if self._sent else f"failed: {error.code}"
+        return "sent" if self._sent else "ended"
+
+    def _send(self, body: Any) -> str:
+        self._sent.append(body)
+        return "sent"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -94,8 +121,9 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     totals: Counter[str] = Counter()
     with Stage() as stage:
+        laundry = Laundry(stage)
         for wash in islice(washes(options.seed), options.count):
-            found = outcome(stage, wash)
+            found = laundry.outcome(wash)
             totals[found] += 1
             if found != "denied" and totals.total() - totals["denied"] <= options.show:
                 sys.stdout.write(f"# {found}, fetched {wash.data!r}\n{wash.source}\n\n")

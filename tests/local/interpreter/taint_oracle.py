@@ -78,10 +78,13 @@ class Trial:
         """Whether it does something that one run alone can know of."""
         return any(step.is_one_sided for step in self.steps)
 
-    def source(self) -> str:
+    def source(self, needs_guard: Callable[[int], bool] = lambda _: True) -> str:
         """Its text."""
-        texts = [step.text for step in self.steps]
-        body = "\n".join(texts if self.is_strict else map(_guarded, texts, itertools.count()))
+        texts = [
+            _guarded(step.text, at) if needs_guard(at) and not self.is_strict else step.text
+            for at, step in enumerate(self.steps)
+        ]
+        body = "\n".join(texts)
         return f"{_header(body)}{body}"
 
 

@@ -1,0 +1,25 @@
+"""Labelled data do not get to a tool that must not have them, whatever a program does to them.
+
+In full numbers: `python -m tests.local.dual_llm.laundering --count 2000`.
+"""
+
+from itertools import islice
+
+from tests.local.dual_llm.conversation import Stage
+from tests.local.dual_llm.laundering import Laundry, Wash, washes
+
+_COUNT = 500
+
+
+def test_what_depends_on_labelled_data_is_denied_after_any_operations(stage: Stage) -> None:
+    laundry = Laundry(stage)
+    got_out = [wash for wash in islice(washes(), _COUNT) if laundry.outcome(wash) != "denied"]
+
+    assert [wash.source for wash in got_out] == []
+
+
+def test_what_depends_on_nothing_labelled_is_sent(stage: Stage) -> None:
+    laundry = Laundry(stage)
+
+    assert laundry.outcome(Wash("x = fetch(name='x')\nsend(body='plain')", "data")) == "sent"
+    assert laundry.outcome(Wash("x = fetch(name='x')\nsend(body=x)", "data")) == "denied"
