@@ -236,6 +236,7 @@ def call_method(
 def attribute(machine: Machine, target: Value, name: str) -> Value:
     """`target.name`, not called: a field, or a method as a value."""
     inner, mark = take(target)
+    machine.may_fail(mark)
     kind = type(inner)
     if name in METHODS.get(kind, ()):
         return Method(name, target)

@@ -107,31 +107,28 @@ class Expressions(Comprehensions, Calling):
     def _compare(self, node: ast.Compare) -> Code:
         if len(node.ops) == 1:
             return self._compare_two(node)
-        codes = tuple(map(self.expression, (node.left, *node.comparators)))
-        kinds = tuple(map(type, node.ops))
+        first, *codes, last = map(self.expression, (node.left, *node.comparators))
+        *kinds, last_kind = map(type, node.ops)
+        steps = tuple(zip(kinds, codes, strict=True))
         machine = self.machine
 
         def chain(frame: Frame | None) -> Value:
             mark: Mark = None
-            left = codes[0](frame)
-            result: Value = True
-            before = machine.branch
+            left, before = first(frame), machine.branch
             try:
-                for kind, code in zip(kinds, codes[1:], strict=True):
+                for kind, code in steps:
                     machine.work(1)
-                    if code is not codes[1]:
-                        machine.steer(mark)
                     right = code(frame)
-                    result, result_mark = take(compare(machine, kind, left, right))
-                    if result_mark is not None:
-                        mark = join(mark, result_mark)
-                        machine.branch = join(before, mark)
-                    if not result:
-                        break
+                    result = compare(machine, kind, left, right)
+                    is_true, result_mark = machine.truth(result)
+                    mark = join(mark, result_mark)
+                    if not is_true:
+                        return tag(False, mark)  # noqa: FBT003 - the value
+                    machine.branch = join(before, mark)
                     left = right
+                return tag(compare(machine, last_kind, left, last(frame)), mark)
             finally:
                 machine.leave(before)
-            return tag(result, mark)
 
         return chain
 

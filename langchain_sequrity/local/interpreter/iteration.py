@@ -42,6 +42,7 @@ def elements_of(machine: Machine, value: Value) -> Iterator[Value]:
     Each element takes the labels that the value has at that time.
     """
     inner, mark = take(value)
+    machine.may_fail(mark)
     kind = type(inner)
     if kind in _IMMUTABLE:
         return iter(inner) if mark is None else (tag(element, mark) for element in inner)
@@ -153,6 +154,7 @@ def collect(machine: Machine, value: Value) -> tuple[list[Value], Mark]:
         The elements with the labels they have themselves, and the labels that count for all.
     """
     inner, mark = take(value)
+    machine.may_fail(mark)
     kind = type(inner)
     if kind is IteratorValue:
         elements = []

@@ -265,6 +265,7 @@ class Machine:
         """
         if mark is None:
             return call()
+        self.may_fail(mark)
         before = self.branch
         self.branch = join(before, mark)
         try:

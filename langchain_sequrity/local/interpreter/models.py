@@ -7,7 +7,6 @@ evaluated but the program's own expressions.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from langchain_sequrity.local.interpreter.border import come_in, go_out
@@ -144,8 +143,7 @@ class Model(Form):
                 except Misfit as misfit:
                     raise misfit.within(name) from None
             elif one.factory is not None:
-                make = partial(call_value, machine, one.factory, [], {})
-                fields[name] = machine.under(mark, make)
+                fields[name] = call_value(machine, one.factory, [], {})
             elif one.is_required:
                 raise Misfit(_MISSING, (name,))
             else:
@@ -187,7 +185,10 @@ def validated(machine: Machine, form: Form, value: Value) -> Value:
     mark = machine.bare(value)[1]
     machine.may_fail(mark)
     try:
-        return form.read(machine, value)
+        if mark is None or not _calls(form):
+            return form.read(machine, value)
+        # How often a default is made depends on what is there and how much of it.
+        return machine.under(mark, lambda: form.read(machine, value))
     except Misfit as misfit:
         name = form.name if isinstance(form, Model) else "value"
         path = ".".join(misfit.path) or "value"
@@ -195,6 +196,21 @@ def validated(machine: Machine, form: Form, value: Value) -> Value:
         kind = ErrorType("ValidationError", ValidationError)
         # It looked at any part of the value to find what does not fit.
         raise Raised(ErrorValue(kind, (text,), join(mark, machine.branch))) from None
+
+
+def _calls(form: Form) -> bool:
+    """Whether reading a value may call a function of the program."""
+    waiting, seen = [form], {id(form)}
+    while waiting:
+        one = waiting.pop()
+        parts = list(one.parts())
+        if isinstance(one, Model):
+            if any(field.factory is not None for field in one.fields.values()):
+                return True
+            parts = [field.form for field in one.fields.values()]
+        waiting += [part for part in parts if id(part) not in seen]
+        seen.update(map(id, parts))
+    return False
 
 
 def plain(machine: Machine, value: Value) -> Value:

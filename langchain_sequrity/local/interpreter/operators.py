@@ -268,6 +268,7 @@ def _search(machine: Machine, item: Value, container: Value, mark: Mark) -> tupl
         bare, element_mark = machine.bare(element)
         mark = join(mark, element_mark)
         machine.mark(inner, mark)  # how far it came depends on what was compared
+        machine.steer(mark)  # and what is called on the way
         if bare is item or bare == item:
             return True, mark
     machine.mark(inner, mark)

@@ -107,6 +107,7 @@ class Statements(Trying):
 
         def store(frame: Frame | None, value: Value) -> None:
             items, mark = collect(machine, value)
+            machine.may_fail(mark)
             items = [tag(item, mark) for item in items]
             if starred is not None and len(items) >= len(stores) - 1:
                 end = len(items) - after

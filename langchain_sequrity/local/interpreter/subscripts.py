@@ -109,6 +109,7 @@ def set_item(machine: Machine, container: Value, key: Value, value: Value) -> No
 def set_field(machine: Machine, target: Value, name: str, value: Value) -> None:
     """`target.name = value`."""
     inner, mark = take(target)
+    machine.may_fail(mark)
     if type(inner) is not Record or name not in inner.fields:
         message = f"'{type_name(inner)}' object has no field '{name}' to set"
         machine.fail(AttributeError, message, mark)
