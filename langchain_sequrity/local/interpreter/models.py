@@ -7,6 +7,7 @@ evaluated but the program's own expressions.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from langchain_sequrity.local.interpreter.border import come_in, go_out
@@ -143,7 +144,8 @@ class Model(Form):
                 except Misfit as misfit:
                     raise misfit.within(name) from None
             elif one.factory is not None:
-                fields[name] = call_value(machine, one.factory, [], {})
+                make = partial(call_value, machine, one.factory, [], {})
+                fields[name] = machine.under(mark, make)
             elif one.is_required:
                 raise Misfit(_MISSING, (name,))
             else:
@@ -185,10 +187,9 @@ def validated(machine: Machine, form: Form, value: Value) -> Value:
     mark = machine.bare(value)[1]
     machine.may_fail(mark)
     try:
-        if mark is None or not _calls(form):
-            return form.read(machine, value)
-        # How often a default is made depends on what is there and how much of it.
-        return machine.under(mark, lambda: form.read(machine, value))
+        if mark is not None and _calls(form):
+            machine.steer(mark)  # how often a default is made depends on what is there
+        return form.read(machine, value)
     except Misfit as misfit:
         name = form.name if isinstance(form, Model) else "value"
         path = ".".join(misfit.path) or "value"
