@@ -42,8 +42,8 @@ def precise(rule: Implementation) -> Implementation:
     """
 
     def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
-        for value in args:
-            if type(value) not in ATOMS:
+        if machine.trying:
+            for value in args:
                 machine.may_fail(take(value)[1])
         before = machine.branch
         try:
@@ -102,10 +102,11 @@ def pure(function: Callable[..., Any], guard: Guard | None = None) -> Implementa
         function: It is given bare values. An iterator is one that it cannot iterate.
         guard: Called before it with the machine and the same arguments, to check sizes.
     """
+    if guard is None:
+        return sized(lambda _, *bare, **named: function(*bare, **named))
 
     def run(machine: Machine, *bare: Value, **named: Value) -> Any:
-        if guard is not None:
-            guard(machine, *bare, **named)
+        guard(machine, *bare, **named)
         return function(*bare, **named)
 
     return sized(run)
@@ -119,6 +120,8 @@ def sized(function: Callable[..., Any]) -> Implementation:
         if named:
             values, named_mark = machine.bare_all(list(named.values()))
             named, mark = dict(zip(named, values, strict=True)), join(mark, named_mark)
+        if mark is None and machine.branch is None:
+            return adopt(function(machine, *bare, **named))
         return tag(machine.guarded(mark, lambda: adopt(function(machine, *bare, **named))), mark)
 
     return _ruled(call)

@@ -99,6 +99,7 @@ class Comprehensions(Scoped):
         What the round does depends on what let it through.
         """
         machine, assign = self.machine, self.assign(generator.target)
+        is_watched = not machine.is_unwatched
         conditions = tuple(map(self.expression, generator.ifs))
 
         def holds(frame: Frame, result: IteratorValue) -> bool:
@@ -114,11 +115,13 @@ class Comprehensions(Scoped):
         def step(frame: Frame, result: IteratorValue, value: Value) -> Value:
             before = machine.branch
             try:
-                machine.decided(result.labels)
+                if is_watched or result.labels is not None:
+                    machine.decided(result.labels)
                 assign(frame, value)
                 return element(frame) if holds(frame, result) else _SKIPPED
             finally:
-                machine.leave(before)
+                if machine.branch is not before:
+                    machine.leave(before)
 
         return step
 

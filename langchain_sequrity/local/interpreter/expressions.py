@@ -100,7 +100,8 @@ class Expressions(Comprehensions, Calling):
                         machine.branch = join(before, mark)
                 return tag(last(frame), mark)
             finally:
-                machine.leave(before)
+                if machine.branch is not before:
+                    machine.leave(before)
 
         return run
 

@@ -170,8 +170,11 @@ class Machine:
             if size > self.limits.text:
                 self.exhaust("text", self.limits.text)
             self.work(size // _UNCOUNTED)
-        is_narrow = parts and all(part.isascii() or type(part) is bytes for part in parts)
-        self.charge((size if is_narrow else 4 * size) + 50)
+        width = 1 if parts else 4
+        for part in parts:
+            if not part.isascii() and type(part) is str:
+                width = 4
+        self.charge(width * size + 50)
 
     def make_bits(self, bits: int) -> None:
         """Pay for an integer, before it is made."""
@@ -220,7 +223,7 @@ class Machine:
 
     def steer(self, mark: Mark) -> None:
         """Ask whether data with these labels may decide what the program does next."""
-        if mark is not None:
+        if mark is not None and self.trying:
             self.attempted = join(self.attempted, mark)
         if self.may_branch is None:
             return
@@ -312,10 +315,8 @@ class Machine:
         An exception that is caught later has them, for it only came because this one did not.
         Within a `try` that may catch the exception, it is a decision on what comes next.
         """
-        if mark is None:
-            return
-        self.attempted = join(self.attempted, mark)
-        if self.trying:
+        if mark is not None and self.trying:
+            self.attempted = join(self.attempted, mark)
             self.looked(mark)
 
     def labelled(self, error: Exception, mark: Mark) -> Exception:

@@ -89,6 +89,9 @@ def _make_missing(machine: Machine, inner: DictValue[Any, Value], bare: Value, m
 def set_item(machine: Machine, container: Value, key: Value, value: Value) -> None:
     """`container[key] = value`."""
     inner, mark = take(container)
+    if type(inner) is DictValue and type(key) is str:  # the common case, which cannot fail
+        store_key(machine, inner, mark, key, value)
+        return
     bare, key_mark = machine.bare(key)
     mark = join(mark, key_mark)
     if type(inner) is DictValue:

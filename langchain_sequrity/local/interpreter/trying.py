@@ -60,7 +60,7 @@ class Trying(Expressions):
         """Compile `try`."""
         body, otherwise, machine = self.block(node.body), self.block(node.orelse), self.machine
         may_catch = self._may_catch(node)
-        if may_catch and not machine.is_unwatched:
+        if may_catch:
             body = self._trying(body)
         handlers = tuple(map(self._handler, node.handlers))
         caught = self._caught
