@@ -7,8 +7,8 @@ from typing import Any
 
 from langchain_sequrity.local.interpreter.calls import (
     call_value,
+    functions,
     looking,
-    operations,
     precise,
     pure,
     reading,
@@ -103,11 +103,6 @@ def _dict(machine: Machine, args: Args, named: Named) -> Value:
     return result
 
 
-def _range(machine: Machine, args: Args, named: Named) -> Value:
-    _positional(machine, "range", args, named, 1, 3)
-    return _RANGE(machine, args, named)
-
-
 def _measured(machine: Machine, *bounds: Value) -> None:
     machine.make_bits(sum(bound.bit_length() for bound in bounds if isinstance(bound, int)))
 
@@ -115,9 +110,6 @@ def _measured(machine: Machine, *bounds: Value) -> None:
 def _digits(machine: Machine, number: Value) -> None:
     if isinstance(number, int):
         machine.make_text(number.bit_length() + 3, "")
-
-
-_RANGE = pure(range, _measured)
 
 
 def _enumerate(machine: Machine, args: Args, named: Named) -> Value:
@@ -310,8 +302,8 @@ def is_error(one: ErrorType, other: ErrorType) -> bool:
 def _callable(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "callable", args, named, 1, 1)
     kinds = (Function, Builtin, TypeValue, Method, ErrorType, EnumType, Tool)
-    inner = strip(args[0])
-    return isinstance(inner, kinds) or hasattr(type(inner), "instantiate")
+    inner, mark = take(args[0])
+    return tag(isinstance(inner, kinds) or hasattr(type(inner), "instantiate"), mark)
 
 
 def _print(machine: Machine, args: Args, named: Named) -> Value:
@@ -452,7 +444,7 @@ def _types() -> dict[str, TypeValue]:
         "tuple": of("tuple", precise(_tuple), tuple),
         "dict": of("dict", precise(_dict), DictValue),
         "set": of("set", looking(_set), SetValue),
-        "range": of("range", looking(_range), range),
+        "range": of("range", pure(range, _measured), range),
     }
 
 
@@ -480,43 +472,40 @@ ERRORS = _errors()
 BUILTINS: dict[str, Value] = {
     **TYPES,
     **{name: kind for name, kind in ERRORS.items() if name != "ValidationError"},
-    **{
-        name: Builtin(name, call)
-        for name, call in operations(
-            {
-                "abs": pure(abs, _measured),
-                "all": looking(_quantifier("all", stops_at=False)),
-                "any": looking(_quantifier("any", stops_at=True)),
-                "ascii": sized(_ascii),
-                "bin": pure(bin, _digits),
-                "callable": looking(_callable),
-                "chr": pure(chr),
-                "divmod": pure(divmod, _measured),
-                "enumerate": precise(_enumerate),
-                "exit": precise(_exit),
-                "filter": precise(_filter),
-                "format": sized(_format),
-                "hex": pure(hex, _digits),
-                "isinstance": precise(_isinstance),
-                "iter": precise(_iter),
-                "len": precise(_length),
-                "map": precise(_map),
-                "max": looking(_extreme("max", largest=True)),
-                "min": looking(_extreme("min", largest=False)),
-                "next": precise(_next),
-                "oct": pure(oct, _digits),
-                "ord": pure(ord),
-                "pow": sized(_power),
-                "print": looking(_print),
-                "quit": precise(_exit),
-                "repr": sized(as_repr),
-                "reversed": precise(_reversed),
-                "round": sized(_round),
-                "sorted": precise(_sorted),
-                "sum": looking(_sum),
-                "type": precise(_type_of),
-                "zip": precise(_zip),
-            }
-        ).items()
-    },
+    **functions(
+        {
+            "abs": pure(abs, _measured),
+            "all": looking(_quantifier("all", stops_at=False)),
+            "any": looking(_quantifier("any", stops_at=True)),
+            "ascii": sized(_ascii),
+            "bin": pure(bin, _digits),
+            "callable": precise(_callable),
+            "chr": pure(chr),
+            "divmod": pure(divmod, _measured),
+            "enumerate": precise(_enumerate),
+            "exit": _exit,
+            "filter": precise(_filter),
+            "format": sized(_format),
+            "hex": pure(hex, _digits),
+            "isinstance": precise(_isinstance),
+            "iter": precise(_iter),
+            "len": precise(_length),
+            "map": precise(_map),
+            "max": looking(_extreme("max", largest=True)),
+            "min": looking(_extreme("min", largest=False)),
+            "next": precise(_next),
+            "oct": pure(oct, _digits),
+            "ord": pure(ord),
+            "pow": sized(_power),
+            "print": looking(_print),
+            "quit": _exit,
+            "repr": sized(as_repr),
+            "reversed": precise(_reversed),
+            "round": sized(_round),
+            "sorted": precise(_sorted),
+            "sum": looking(_sum),
+            "type": precise(_type_of),
+            "zip": precise(_zip),
+        }
+    ),
 }

@@ -144,7 +144,17 @@ def reading(implementation: Implementation) -> Implementation:
 
 def operations(table: dict[str, Implementation]) -> dict[str, Implementation]:
     """Operations by name; one without a label rule gets the cautious one."""
-    return {name: call if _RULED in vars(call) else cautious(call) for name, call in table.items()}
+    return {name: call if has_rule(call) else cautious(call) for name, call in table.items()}
+
+
+def functions(table: dict[str, Implementation]) -> dict[str, Value]:
+    """The same as values of the program."""
+    return {name: Builtin(name, call) for name, call in operations(table).items()}
+
+
+def has_rule(call: Implementation) -> bool:
+    """Whether an operation has a label rule."""
+    return _RULED in vars(call)
 
 
 _RULED = "has_label_rule"
@@ -284,7 +294,7 @@ def call_tool(machine: Machine, name: str, args: list[Value], named: dict[str, V
 
 
 def method(least: int, most: int, *names: str) -> Callable[[Callable[..., Value]], Implementation]:
-    """A method of a container with a label rule of its own, which is given the container itself.
+    """A method of a container: checks how many arguments there are, and hands them over.
 
     Args:
         least: How many arguments it takes at least, besides the container.
@@ -299,6 +309,6 @@ def method(least: int, most: int, *names: str) -> Callable[[Callable[..., Value]
                 machine.fail(TypeError, f"{name}() got wrong arguments")
             return function(machine, *args, **named)
 
-        return precise(call)
+        return call
 
     return decorate

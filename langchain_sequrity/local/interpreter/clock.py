@@ -11,13 +11,13 @@ from langchain_sequrity.local.interpreter.calls import (
     METHODS,
     MISSING,
     Implementation,
-    looking,
+    functions,
     pure,
     sized,
 )
 from langchain_sequrity.local.interpreter.formatting import clock_format
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.values import Builtin, TypeValue, Value, type_name
+from langchain_sequrity.local.interpreter.values import TypeValue, Value, type_name
 
 Args = list[Value]
 Named = dict[str, Value]
@@ -51,13 +51,11 @@ def _now(kind: str) -> Implementation:
     return sized(read)
 
 
-@looking
 def _seconds(machine: Machine, args: Args, named: Named) -> Value:
     del args, named
     return machine.event("time", time.time)
 
 
-@looking
 def _sleep(machine: Machine, args: Args, named: Named) -> Value:
     """Nothing happens while a program waits, so it does not wait."""
     del machine, args, named
@@ -104,9 +102,9 @@ ATTRIBUTES[dt.datetime] = _fields(
 ATTRIBUTES[dt.timedelta] = _fields("days", "seconds", "microseconds")
 
 
-def _kind(kind: type, **members: Value) -> TypeValue:
+def _kind(kind: type, **members: Implementation) -> TypeValue:
     made = TypeValue(kind.__name__, pure(kind), (kind,))
-    CLASS_MEMBERS[made.name] = members
+    CLASS_MEMBERS[made.name] = functions(members)
     TYPE_OF[kind] = made
     return made
 
@@ -116,28 +114,26 @@ CLASS_MEMBERS: dict[str, dict[str, Value]] = {}
 DATETIME: dict[str, Value] = {
     "date": _kind(
         dt.date,
-        today=Builtin("today", _now("date")),
-        fromisoformat=Builtin("fromisoformat", pure(dt.date.fromisoformat)),
-        fromordinal=Builtin("fromordinal", pure(dt.date.fromordinal)),
+        today=_now("date"),
+        fromisoformat=pure(dt.date.fromisoformat),
+        fromordinal=pure(dt.date.fromordinal),
     ),
     "datetime": _kind(
         dt.datetime,
-        now=Builtin("now", _now("datetime")),
-        today=Builtin("today", _now("datetime")),
-        utcnow=Builtin("utcnow", _now("datetime")),
-        combine=Builtin("combine", pure(dt.datetime.combine)),
-        fromisoformat=Builtin("fromisoformat", pure(dt.datetime.fromisoformat)),
-        fromtimestamp=Builtin("fromtimestamp", pure(_from_timestamp)),
-        strptime=Builtin("strptime", sized(_strptime)),
+        now=_now("datetime"),
+        today=_now("datetime"),
+        utcnow=_now("datetime"),
+        combine=pure(dt.datetime.combine),
+        fromisoformat=pure(dt.datetime.fromisoformat),
+        fromtimestamp=pure(_from_timestamp),
+        strptime=sized(_strptime),
     ),
-    "time": _kind(dt.time, fromisoformat=Builtin("fromisoformat", pure(dt.time.fromisoformat))),
+    "time": _kind(dt.time, fromisoformat=pure(dt.time.fromisoformat)),
     "timedelta": _kind(dt.timedelta),
-    "timezone": _kind(dt.timezone, utc=dt.UTC),
+    "timezone": _kind(dt.timezone),
     "UTC": dt.UTC,
 }
-TIME: dict[str, Value] = {
-    "time": Builtin("time", _seconds),
-    "monotonic": Builtin("monotonic", _seconds),
-    "perf_counter": Builtin("perf_counter", _seconds),
-    "sleep": Builtin("sleep", _sleep),
-}
+CLASS_MEMBERS["timezone"]["utc"] = dt.UTC
+TIME = functions(
+    {"time": _seconds, "monotonic": _seconds, "perf_counter": _seconds, "sleep": _sleep}
+)

@@ -6,6 +6,7 @@ from langchain_sequrity.local.interpreter.calls import (
     ATTRIBUTES,
     METHODS,
     MISSING,
+    looking,
     method,
     operations,
     precise,
@@ -50,6 +51,7 @@ Named = dict[str, Value]
 # -- lists and tuples
 
 
+@precise
 @method(1, 1)
 def _list_append(machine: Machine, target: Value, item: Value) -> None:
     inner, mark = take(target)
@@ -60,12 +62,14 @@ def _list_append(machine: Machine, target: Value, item: Value) -> None:
         machine.mark(inner, mark)
 
 
+@precise
 @method(1, 1)
 def _list_extend(machine: Machine, target: Value, source: Value) -> None:
     inner, mark = take(target)
     extend(machine, inner, mark, source)
 
 
+@precise
 @method(2, 2)
 def _list_insert(machine: Machine, target: Value, place: Value, item: Value) -> None:
     inner, mark = take(target)
@@ -75,6 +79,7 @@ def _list_insert(machine: Machine, target: Value, place: Value, item: Value) -> 
     machine.mark(inner, join(mark, index_mark))
 
 
+@precise
 @method(0, 1)
 def _list_pop(machine: Machine, target: Value, place: Value = -1) -> Value:
     inner, mark = take(target)
@@ -103,6 +108,7 @@ def _find(machine: Machine, items: Value, wanted: Value) -> int:
     return machine.fail(ValueError, "list.remove(x): x not in list")
 
 
+@precise
 @method(0, 0)
 def _list_clear(machine: Machine, target: Value) -> None:
     inner, mark = take(target)
@@ -110,6 +116,7 @@ def _list_clear(machine: Machine, target: Value) -> None:
     machine.mark(inner, mark)
 
 
+@precise
 @method(0, 0)
 def _list_reverse(machine: Machine, target: Value) -> None:
     inner, mark = take(target)
@@ -118,6 +125,7 @@ def _list_reverse(machine: Machine, target: Value) -> None:
     machine.mark(inner, mark)
 
 
+@precise
 @method(0, 0, "key", "reverse")
 def _list_sort(machine: Machine, target: Value, **named: Value) -> None:
     inner, mark = take(target)
@@ -127,6 +135,7 @@ def _list_sort(machine: Machine, target: Value, **named: Value) -> None:
     machine.mark(inner, join(mark, keys_mark))
 
 
+@precise
 @method(0, 0)
 def _list_copy(machine: Machine, target: Value) -> Value:
     return make_list(*collect(machine, target))
@@ -135,6 +144,7 @@ def _list_copy(machine: Machine, target: Value) -> Value:
 # -- dicts
 
 
+@precise
 @method(1, 2)
 def _dict_get(machine: Machine, target: Value, key: Value, default: Value = None) -> Value:
     inner, mark = take(target)
@@ -142,12 +152,14 @@ def _dict_get(machine: Machine, target: Value, key: Value, default: Value = None
     return tag(inner.get(bare, default), join(mark, key_mark))
 
 
+@precise
 @method(0, 0)
 def _dict_keys(machine: Machine, target: Value) -> Value:
     items, mark = collect(machine, target)
     return make_list(items, mark)
 
 
+@precise
 @method(0, 0)
 def _dict_values(machine: Machine, target: Value) -> Value:
     inner, mark = take(target)
@@ -155,6 +167,7 @@ def _dict_values(machine: Machine, target: Value) -> Value:
     return make_list(list(inner.values()), mark)
 
 
+@precise
 @method(0, 0)
 def _dict_items(machine: Machine, target: Value) -> Value:
     inner, mark = take(target)
@@ -162,6 +175,7 @@ def _dict_items(machine: Machine, target: Value) -> Value:
     return make_list(list(inner.items()), mark)
 
 
+@precise
 @method(1, 2)
 def _dict_pop(machine: Machine, target: Value, key: Value, *default: Value) -> Value:
     inner, mark = take(target)
@@ -172,6 +186,7 @@ def _dict_pop(machine: Machine, target: Value, key: Value, *default: Value) -> V
     return tag(item, mark)
 
 
+@precise
 @method(0, 0)
 def _dict_popitem(machine: Machine, target: Value) -> Value:
     inner, mark = take(target)
@@ -180,6 +195,7 @@ def _dict_popitem(machine: Machine, target: Value) -> Value:
     return tag(item, mark)
 
 
+@precise
 @method(1, 2)
 def _dict_setdefault(machine: Machine, target: Value, key: Value, default: Value = None) -> Value:
     inner, mark = take(target)
@@ -203,6 +219,7 @@ def _dict_update(machine: Machine, args: Args, named: Named) -> None:
     machine.mark(inner, mark)
 
 
+@precise
 @method(0, 0)
 def _dict_copy(machine: Machine, target: Value) -> Value:
     inner, mark = take(target)
@@ -212,6 +229,7 @@ def _dict_copy(machine: Machine, target: Value) -> Value:
     return result
 
 
+@precise
 @method(1, 2)
 def _dict_fromkeys(machine: Machine, _: Value, keys: Value, value: Value = None) -> Value:
     items, mark = collect(machine, keys)
@@ -221,6 +239,7 @@ def _dict_fromkeys(machine: Machine, _: Value, keys: Value, value: Value = None)
     return result
 
 
+@looking
 @method(0, 1)
 def _dict_most_common(machine: Machine, target: Value, count: Value = None) -> Value:
     inner, mark = take(target)

@@ -296,7 +296,7 @@ def _schema(_: Machine, model: Model) -> Schema:
 _OF_MODELS = operations(
     {
         "model_validate": precise(_validate),
-        "model_validate_json": precise(_validate_json),
+        "model_validate_json": _validate_json,
         "model_json_schema": sized(_schema),
     }
 )

@@ -15,9 +15,9 @@ from langchain_sequrity.local.interpreter.calls import (
     MISSING,
     Implementation,
     call_value,
+    functions,
     looking,
     method,
-    operations,
     precise,
     pure,
     reading,
@@ -203,6 +203,7 @@ def _sample(machine: Machine, args: Args, named: Named) -> Value:
     return make_list([items[place] for place in places], join(mark, count_mark))
 
 
+@precise
 @method(0, 0)
 def _shuffle(machine: Machine, items: Value) -> None:
     inner, mark = take(items)
@@ -230,7 +231,7 @@ def _lazy(make: Callable[..., Iterator[Value]], *, calls: bool = False) -> Imple
         elements = make(machine, *args, **named)
         return lazy(machine, [*args, *named.values()], elements, calls=calls)
 
-    return precise(call)
+    return call
 
 
 def _chain(machine: Machine, *sources: Value) -> Iterator[Value]:
@@ -262,7 +263,7 @@ def _combined(function: Callable[..., Iterator[Value]]) -> Implementation:
             machine.make_items(bare[0])
         return function(items, *bare)
 
-    return _lazy(make)
+    return precise(_lazy(make))
 
 
 def _cartesian(machine: Machine, *sources: Value, repeat: Value = 1) -> Iterator[Value]:
@@ -323,7 +324,7 @@ def _default_dict(machine: Machine, args: Args, named: Named) -> Value:
     return result
 
 
-@precise
+@looking
 def _counter(machine: Machine, args: Args, named: Named) -> Value:
     del named
     result: DictValue[Any, Value] = DictValue()
@@ -340,47 +341,43 @@ def _counter(machine: Machine, args: Args, named: Named) -> Value:
     return result
 
 
-def _named(functions: dict[str, Implementation]) -> dict[str, Value]:
-    return {name: Builtin(name, call) for name, call in operations(functions).items()}
-
-
 def _markers(*names: str) -> dict[str, Value]:
     return {name: Marker(name) for name in names}
 
 
 MODULES: dict[str, dict[str, Value]] = {
-    "collections": _named(
+    "collections": functions(
         {
             "Counter": _counter,
-            "OrderedDict": precise(TYPES["dict"].call),
+            "OrderedDict": TYPES["dict"].call,
             "defaultdict": _default_dict,
         }
     ),
     "datetime": DATETIME,
     "enum": _markers("Enum", "IntEnum", "StrEnum"),
-    "functools": _named({"reduce": _reduce}),
-    "itertools": _named(
+    "functools": functions({"reduce": _reduce}),
+    "itertools": functions(
         {
-            "accumulate": _lazy(_accumulate, calls=True),
-            "chain": _lazy(_chain),
+            "accumulate": precise(_lazy(_accumulate, calls=True)),
+            "chain": precise(_lazy(_chain)),
             "combinations": _combined(itertools.combinations),
             "count": _lazy(_count),
-            "islice": _lazy(_islice),
-            "pairwise": _lazy(_pairwise),
+            "islice": precise(_lazy(_islice)),
+            "pairwise": precise(_lazy(_pairwise)),
             "permutations": _combined(itertools.permutations),
-            "product": _lazy(_cartesian),
-            "repeat": _lazy(_repeat),
-            "zip_longest": _lazy(_zip_longest),
+            "product": precise(_lazy(_cartesian)),
+            "repeat": precise(_lazy(_repeat)),
+            "zip_longest": precise(_lazy(_zip_longest)),
         }
     ),
     "json": {
-        **_named({"dumps": sized(_dumps), "loads": sized(_loads)}),
+        **functions({"dumps": sized(_dumps), "loads": sized(_loads)}),
         "JSONDecodeError": ErrorType("JSONDecodeError", json.JSONDecodeError),
     },
     "math": {
-        **_named({name: pure(getattr(math, name)) for name in _MATH}),
-        **_named({name: reading(pure(getattr(math, name))) for name in ("dist", "fsum")}),
-        **_named(
+        **functions({name: pure(getattr(math, name)) for name in _MATH}),
+        **functions({name: reading(pure(getattr(math, name))) for name in ("dist", "fsum")}),
+        **functions(
             {
                 "comb": sized(_chosen(math.comb)),
                 "factorial": sized(_factorial),
@@ -393,7 +390,7 @@ MODULES: dict[str, dict[str, Value]] = {
         **{name: getattr(math, name) for name in ("e", "inf", "nan", "pi", "tau")},
     },
     "pydantic": {**_markers("BaseModel", "Field"), "ValidationError": ERRORS["ValidationError"]},
-    "random": _named(
+    "random": functions(
         {
             "choice": _choice,
             "randint": _drawn("randint", _DRAW.randint),

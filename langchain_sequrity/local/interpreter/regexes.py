@@ -10,16 +10,14 @@ from langchain_sequrity.local.interpreter.calls import (
     METHODS,
     MISSING,
     call_value,
+    functions,
     looking,
-    operations,
-    precise,
     sized,
 )
 from langchain_sequrity.local.interpreter.faults import error as RegexError  # noqa: N812
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.values import (
     TYPE_NAMES,
-    Builtin,
     ErrorType,
     IteratorValue,
     Value,
@@ -122,7 +120,6 @@ def _matches(machine: Machine, pattern: Any, text: Any, flags: int = 0) -> "list
     return result
 
 
-@precise
 def _finditer(machine: Machine, args: Args, named: Named) -> Value:
     inner, mark = take(_MATCHES(machine, args, named))
     return IteratorValue((tag(match, mark) for match in inner), mark)
@@ -142,7 +139,6 @@ def _split(machine: Machine, pattern: Any, text: Any, maxsplit: int = 0, flags: 
     return pieces
 
 
-@looking
 def _sub(machine: Machine, args: Args, named: Named) -> Value:
     """`re.sub`; the replacement may be a function of the program."""
     names = ("pattern", "repl", "string", "count", "flags")
@@ -223,22 +219,19 @@ def _group_dict(machine: Machine, match: "Match[Any]", default: Any = None) -> A
 
 
 RE: dict[str, Value] = {
-    **{
-        name: Builtin(name, call)
-        for name, call in operations(
-            {
-                "compile": sized(compile_pattern),
-                "escape": sized(_escape),
-                "findall": sized(_findall),
-                "finditer": _finditer,
-                "fullmatch": sized(_search("fullmatch")),
-                "match": sized(_search("match")),
-                "search": sized(_search("search")),
-                "split": sized(_split),
-                "sub": _sub,
-            }
-        ).items()
-    },
+    **functions(
+        {
+            "compile": sized(compile_pattern),
+            "escape": sized(_escape),
+            "findall": sized(_findall),
+            "finditer": _finditer,
+            "fullmatch": sized(_search("fullmatch")),
+            "match": sized(_search("match")),
+            "search": sized(_search("search")),
+            "split": sized(_split),
+            "sub": _sub,
+        }
+    ),
     **{name: int(flag) for name, flag in _FLAGS.items()},
     "error": ErrorType("error", RegexError),
 }

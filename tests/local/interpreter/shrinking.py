@@ -68,7 +68,9 @@ def _changes(tree: ast.AST) -> Iterator[Callable[[ast.AST], None]]:
                     yield _at(place, name, lambda items, at=at: items.pop(at))  # type: ignore[misc]
                     for instead in _instead(item):
                         yield _at(
-                            place, name, lambda items, at=at, new=instead: items.__setitem__(at, new)
+                            place,
+                            name,
+                            lambda items, at=at, new=instead: items.__setitem__(at, new),
                         )  # type: ignore[misc]
             elif isinstance(field, ast.expr):
                 for instead in _instead(field):

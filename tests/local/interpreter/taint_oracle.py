@@ -21,7 +21,6 @@ from typing import Any
 
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
-    Failed,
     Finished,
     Labeled,
     Limits,
@@ -101,7 +100,10 @@ class Loss:
         """For a report."""
         trial = self.trial
         first, other = (f"{trial.secret} = {value!r}" for value in trial.values)
-        lines = [f"# {first}  |  {other}", f"# {self.variable}: {self.values[0]!r}  |  {self.values[1]!r}"]
+        lines = [
+            f"# {first}  |  {other}",
+            f"# {self.variable}: {self.values[0]!r}  |  {self.values[1]!r}",
+        ]
         return "\n".join([*lines, trial.source()])
 
 
@@ -173,7 +175,9 @@ class Writer:
         text = self.filled(template.text, 2)
         text = re.sub(r"\bP\b", f"p{len(self.steps)}", text)
         self.steps.append(Step(text, template.is_one_sided))
-        self.names.setdefault("any", []).extend(re.findall(r"^ *([abc])(?=,| =|:)", text, re.MULTILINE))
+        self.names.setdefault("any", []).extend(
+            re.findall(r"^ *([abc])(?=,| =|:)", text, re.MULTILINE)
+        )
 
     def assign(self, template: Template) -> str:
         """Keep the value of a template in a new variable."""
@@ -268,7 +272,9 @@ class Writer:
             return {"pred": f"q != {secret}", "small": f"len(str({secret}))"}.get(
                 kind, f"len(str({secret})):"
             )
-        one, other = self.rng.sample(LITERALS[kind], 2) if len(LITERALS[kind]) > 1 else ("None", "0")
+        one, other = (
+            self.rng.sample(LITERALS[kind], 2) if len(LITERALS[kind]) > 1 else ("None", "0")
+        )
         test = f"{secret} == {SECRETS[secret][1][0]!r}"
         return f"({one} if {test} else {other})"
 
@@ -294,7 +300,12 @@ for _one in (*EXPRESSIONS, *STATEMENTS):
         if f"<{_kind}!>" in _one.text:
             _CHANGING.setdefault(_kind, []).append(_one)
 _COMPOSED = {
-    "list": ("[<any>]", "[0, <any>, 2]", "[[0, <any>], [1]]", "[q for q in range(4) if q != <int>]"),
+    "list": (
+        "[<any>]",
+        "[0, <any>, 2]",
+        "[[0, <any>], [1]]",
+        "[q for q in range(4) if q != <int>]",
+    ),
     "tuple": ("(0, <any>)", "(<any>, <any>)"),
     "dict": ("{'a': <any>, 'b': 2}", "{<str>: 1, 'a': 2}", "{'a': {'b': <any>}}", "{'b': [<any>]}"),
     "set": ("{<hashable>, 5}", "{1, <int>}"),
@@ -365,10 +376,30 @@ def put(q):
 _ASSIGN = ("x = C", "put(C)", "items[0] = C", "held['k'] = C", "items.append(C)")
 # What is true of the one value of the secret and not of the other, and always ends normally.
 _CONDITIONS = {
-    "num": ("num == 1", "num > 1", "num in (1, 5)", "not num - 1", "1 if num == 1 else 0", "num - 1"),
+    "num": (
+        "num == 1",
+        "num > 1",
+        "num in (1, 5)",
+        "not num - 1",
+        "1 if num == 1 else 0",
+        "num - 1",
+    ),
     "flag": ("flag", "not flag", "flag is True", "flag and 1", "flag == 1", "[flag][0]"),
-    "key": ("key == 'a'", "key in 'ac'", "{'a': 1}.get(key)", "key < 'b'", "[q for q in 'a' if q == key]"),
-    "nums": ("len(nums) > 1", "1 in nums[1:]", "nums == [1]", "sum(nums) > 2", "nums[1:]", "max(nums) > 1"),
+    "key": (
+        "key == 'a'",
+        "key in 'ac'",
+        "{'a': 1}.get(key)",
+        "key < 'b'",
+        "[q for q in 'a' if q == key]",
+    ),
+    "nums": (
+        "len(nums) > 1",
+        "1 in nums[1:]",
+        "nums == [1]",
+        "sum(nums) > 2",
+        "nums[1:]",
+        "max(nums) > 1",
+    ),
 }
 _COUNTS = {
     "num": ("num",),
@@ -376,8 +407,13 @@ _COUNTS = {
     "key": ("ord(key) - 96",),
     "nums": ("len(nums)",),
 }
-_LISTS = {name: (f"range({count})", f"[q for q in range({count})]") for name, (count,) in _COUNTS.items()}
-_FAILURES = {name: (f"[1, 2][{count}]", f"1 // ({count} - 1)", f"{{1: 1}}[{count}]") for name, (count,) in _COUNTS.items()}
+_LISTS = {
+    name: (f"range({count})", f"[q for q in range({count})]") for name, (count,) in _COUNTS.items()
+}
+_FAILURES = {
+    name: (f"[1, 2][{count}]", f"1 // ({count} - 1)", f"{{1: 1}}[{count}]")
+    for name, (count,) in _COUNTS.items()
+}
 _CHANGED = {"num": (1, 2), "flag": (True, False), "key": ("a", "b"), "nums": ([1], [3, 1])}
 # `BLOCK` assigns all variables. Nothing else may be assigned before the first look at the secret.
 BRANCHES = (
@@ -510,9 +546,7 @@ def _renumbered(before: Sequence[Step], kept: Sequence[Step]) -> tuple[Step, ...
 def _ways_apart(one: Names, two: Names) -> set[int]:
     """Numbers of the steps that went two ways."""
     marks = {name for name in one.keys() | two.keys() if _PATH.match(name)}
-    apart = {
-        name for name in marks if repr(_bare(one.get(name))) != repr(_bare(two.get(name)))
-    }
+    apart = {name for name in marks if repr(_bare(one.get(name))) != repr(_bare(two.get(name)))}
     return {int(_PATH.match(name)[2]) for name in apart}  # type: ignore[index]
 
 
@@ -601,7 +635,9 @@ def main(arguments: Sequence[str]) -> int:
                 lost.append(found.losses[0])
     for loss in lost[: options.show]:
         _say(f"{smallest(loss).text}\n")
-    _say(f"programs: {options.count}, pairs of runs: {totals['runs']}, of these ended: {totals['ended']}")
+    _say(
+        f"programs: {options.count}, pairs of runs: {totals['runs']}, of these ended: {totals['ended']}"
+    )
     _say(f"losses: {len(lost)}")
     return 1 if lost else 0
 

@@ -15,6 +15,12 @@ from langchain_sequrity.local.interpreter import (
     parse,
 )
 from langchain_sequrity.local.interpreter.values import as_mark, join
+from tests.local.interpreter.label_programs import (
+    CONTAINERS,
+    LOOKED_AT,
+    TAKEN_ALONG,
+    UNTOUCHED,
+)
 from tests.local.interpreter.running import (
     OTHER,
     SECRET,
@@ -46,135 +52,22 @@ def test_joining_is_associative_commutative_and_idempotent(
     assert (join(a, b) or NONE) == one.join(two)
 
 
-@pytest.mark.parametrize(
-    "expression",
-    [
-        # operators
-        "s + p", "p + s", "-n", "not s", "n * 2", "s == p", "p in s", "s in p", "n < 5", "1 < n < 5",
-        "s and p", "s or p", "no or p", "no and p", "s is None", "'%s' % s",
-        # choice, names and parts
-        "p if yes else p", "(q := s)", "ps[n - 3]", "xs[0]", "d['a']", "d['b'][0]", "{'hush': 1}[s]",
-        "s[0]", "s[1:]", "p[: n]", "p[0:5:n]", "[s][0]", "(s,)[0]", "{'k': s}['k']", "{s: 1}['hush']",
-        # texts
-        "f'{s}'", "f'{p:>{n}}'", "f'{s!r}'", "'{} {}'.format(p, s)", "'{:{}}'.format(1, n) if 0 else s",
-        "s.upper()", "p.replace('p', s)", "p.join(['a', s])", "s.split()", "p.split(s)", "p.ljust(n)",
-        "s.startswith('h')", "str(n)", "repr(s)", "format(n, 'd')", "p.center(n)", "s.encode()",
-        # built-ins
-        "len(s)", "len(xs)", "len(d)", "sum(xs)", "max(xs)", "min(1, n)", "sorted(xs)", "abs(n)",
-        "range(n)", "list(range(n))", "list(xs)", "tuple(xs)", "set(xs)", "dict(d)", "any(xs)", "all([1, n])",
-        "round(n)", "int(n)", "bool(s)", "type(s).__name__", "isinstance(s, str)", "chr(n)",
-        "list(enumerate(xs))", "list(zip(ps, xs))", "list(map(str, xs))", "list(reversed(xs))",
-        "list(filter(None, xs))", "list(filter(lambda v: v == s, ps))", "next(iter(xs))",
-        "sorted(ps, key=lambda v: s)", "sorted(ps, reverse=yes)", "max(ps, key=lambda v: s)", "divmod(n, 2)",
-        "sum([1], n)", "pow(n, 2)", "ord(s[0])", "callable(s)", "hex(n)", "print(s) or s",
-        # comprehensions
-        "[v for v in xs]", "[p for v in xs]", "[v for v in ps if v == s]", "[s for v in ps]",
-        "{v for v in xs}", "{p: v for v in xs}", "{s: 1 for v in ps}", "list(v for v in xs if v)",
-        "[v for v in ps for w in xs]", "[p for v in ps if yes]", "[p for v in ps if no]",
-        # displays, which go out whole
-        "[p, s]", "(p, s)", "{p, s}", "{'k': s}", "{s: p}", "[*xs]", "{**d}", "[p, [p, {'k': [s]}]]",
-        # methods of containers
-        "d.get('a')", "d.get('zz')", "d.get('zz', p)", "{'hush': 1}.get(s)", "d.keys()", "d.values()",
-        "d.items()", "xs.index(1)", "xs.count(1)", "xs.copy()", "{1}.union(xs)", "{1} | set(xs)",
-        "{1}.issubset(xs)", "dict.fromkeys(xs)", "{'k': 1} | d", "[1] + xs", "xs * 2", "xs == [1]",
-        # functions
-        "(lambda v: v)(s)", "(lambda v=s: v)()", "(lambda *v: v)(s)", "(lambda **k: k)(k=s)",
-        "(lambda *v: len(v))(*xs)", "(lambda *v: 1)(*xs)", "(lambda **k: 1)(**d)", "max(*xs)",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("expression", LOOKED_AT)
 def test_an_expression_takes_the_labels_of_all_it_looked_at(expression: str) -> None:
     assert labels(expression) == SECRET
 
 
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("import json\njson.dumps(s)", SECRET),
-        ("import json\njson.dumps({'k': [s]})", SECRET),
-        ("import json\njson.loads('[\"' + s + '\"]')[0]", SECRET),
-        ("import re\nre.search('(h)', s).group(1)", SECRET),
-        ("import re\nre.findall(s, 'a hush')", SECRET),
-        ("import re\nre.sub('p', lambda m: s, p)", SECRET),
-        ("import re\n[m.start() for m in re.finditer('u', s)]", SECRET),
-        ("import math\nmath.sqrt(n)", SECRET),
-        ("from datetime import date, timedelta\ndate(2024, 1, n)", SECRET),
-        ("from datetime import date, timedelta\ndate(2024, 1, 1) + timedelta(days=n)", SECRET),
-        ("from datetime import date\ndate(2024, 1, n).year", SECRET),
-        ("import itertools\nlist(itertools.chain(ps, xs))", SECRET),
-        ("import functools\nfunctools.reduce(lambda a, b: a + b, xs)", SECRET),
-        ("import collections\ncollections.Counter(xs)", SECRET),
-        ("import random\nrandom.choice(xs)", SECRET),
-        ("import random\nrandom.randint(n, n)", SECRET),
-        ("from pydantic import BaseModel\nclass A(BaseModel):\n    v: str\nA(v=s).v", SECRET),
-        ("from pydantic import BaseModel\nclass A(BaseModel):\n    v: str\nA(v=s)", SECRET),
-        ("from pydantic import BaseModel\nclass A(BaseModel):\n    v: str\n    w: str = 'w'\nA(v=s).w", NONE),
-        ("from enum import Enum\nclass E(Enum):\n    A = 'hush'\nE(s)", SECRET),
-        ("try:\n    {}[s]\nexcept KeyError as e:\n    r = str(e)\nr", SECRET),
-        ("try:\n    int(s)\nexcept ValueError as e:\n    r = e.args\nr", SECRET),
-        ("try:\n    raise ValueError(s)\nexcept ValueError as e:\n    r = f'{e}'\nr", SECRET),
-        ("try:\n    assert no, p\nexcept AssertionError as e:\n    r = str(e)\nr", SECRET),
-        ("try:\n    (lambda: 1)(**{s: 1})\nexcept TypeError as e:\n    r = str(e)\nr", SECRET),
-        ("try:\n    1 + s\nexcept TypeError as e:\n    r = str(e)\nr", SECRET),
-        ("match s:\n    case v:\n        r = v\nr", SECRET),
-        ("match d:\n    case {'a': v}:\n        r = v\nr", SECRET),
-        ("match xs:\n    case [v, *_]:\n        r = v\nr", SECRET),
-        ("def f(a, b=s):\n    return b\nf(1)", SECRET),
-        ("def f():\n    return s\nf()", SECRET),
-        ("def f(v):\n    def g():\n        return v\n    return g\nf(s)()", SECRET),
-        ("a, b = 1, s\nb", SECRET),
-        ("a, *b = xs\nb", SECRET),
-        ("for v in xs: r = v\nr", SECRET),
-        ("r = ''\nfor c in s: r += c\nr", SECRET),
-        ("r = ''\nfor i in range(len(s)): r = r + chr(ord(s[i]))\nr", SECRET),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("source", "expected"), TAKEN_ALONG)
 def test_modules_statements_and_exceptions_take_labels_along(source: str, expected: Labels) -> None:
     assert labels(source) == expected
 
 
-@pytest.mark.parametrize(
-    "expression",
-    [
-        "p", "[p, s][0]", "(s, p)[1]", "{'a': s, 'b': p}['b']", "len([s, s])", "[s, p][0:2][1]",
-        "(lambda v, w: w)(s, p)", "p or s", "p and p", "'k' in {'k': s}",
-        "[v for v in [p, s]][0]", "list({'a': s})", "{'a': s}.keys()", "isinstance([s], list)",
-        "(s, p) and p", "type([s]).__name__", "[s].copy() and p", "dict(a=s, b=p)['b']",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("expression", UNTOUCHED)
 def test_an_expression_takes_no_labels_of_what_it_did_not_look_at(expression: str) -> None:
     assert labels(expression) == NONE
 
 
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("x = []\nx.append(s)\nx[0]", SECRET),
-        ("x = [p]\nx.append(s)\nx[0]", NONE),
-        ("x = [p]\nx.append(s)\nlen(x)", NONE),
-        ("x = [p]\nx.extend(xs)\nlen(x)", SECRET),
-        ("x = [p]\nx += xs\nx[0]", SECRET),
-        ("x = [p, p]\nx[n - 3] = p\nx[0]", SECRET),
-        ("x = [p, p]\nx.pop(n - 3)\nlen(x)", SECRET),
-        ("x = [p, p]\ndel x[n - 3]\nx", SECRET),
-        ("x = [p, 'q']\nx.sort(key=lambda v: s)\nx[0]", SECRET),
-        ("x = [p, s]\nx.remove('plain')\nlen(x)", SECRET),
-        ("x = {}\nx[s] = p\nlen(x)", SECRET),
-        ("x = {}\nx['k'] = s\nlen(x)", NONE),
-        ("x = {'k': p}\nx.update(d)\nx['k']", SECRET),
-        ("x = {'k': p}\nx.setdefault(s, p)\nx", SECRET),
-        ("x = {'hush': p}\nx.pop(s)", SECRET),
-        ("x = set()\nx.add(s)\np in x", SECRET),
-        ("x = {1}\nx |= set(xs)\nlen(x)", SECRET),
-        ("x = []\ny = x\ny.append(s)\nx", SECRET),
-        ("x = []\ny = {'k': x}\ny['k'].append(s)\nx", SECRET),
-        ("x = []\n(x if yes else x).append(p)\nx", SECRET),
-        ("x = [[], []]\nx[n - 3].append(p)\nx[0]", SECRET),
-        ("y = xs\ny.append(p)\nxs[0]", SECRET),
-        ("def f(v, acc=[]):\n    acc.append(v)\n    return acc\nf(s)\nf(p)", SECRET),
-        ("x = p\nx = s\nx = p\nx", NONE),
-        ("x = s\ndel x\nx = p\nx", NONE),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("source", "expected"), CONTAINERS)
 def test_containers_carry_labels_of_their_own_and_of_each_element(
     source: str, expected: Labels
 ) -> None:

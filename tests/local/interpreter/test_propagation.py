@@ -1,0 +1,45 @@
+"""Every operation follows the cautious label rule, or has a precise one that a program shows.
+
+`python -m tests.local.interpreter.label_guards` takes each precise rule away and sees that its
+program then gets labels that it must not have.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.local.interpreter.builtins import BUILTINS
+from langchain_sequrity.local.interpreter.calls import METHODS, Implementation, has_rule
+from langchain_sequrity.local.interpreter.clock import CLASS_MEMBERS
+from langchain_sequrity.local.interpreter.modules import MODULES
+from langchain_sequrity.local.interpreter.values import Builtin
+from tests.local.interpreter.label_guards import rules
+from tests.local.interpreter.label_programs import PRECISE
+from tests.local.interpreter.running import labels
+
+
+def operations() -> Iterator[tuple[str, Implementation]]:
+    """Everything that a program can call of what the language has."""
+    tables = {"built-in": BUILTINS, **MODULES, **CLASS_MEMBERS}
+    for owner, members in tables.items():
+        for name, value in members.items():
+            if isinstance(value, Builtin):
+                yield f"{owner}.{name}", value.call
+    for kind, methods in METHODS.items():
+        for name, call in methods.items():
+            yield f"{kind.__name__}.{name}", call
+
+
+def test_every_operation_has_a_label_rule() -> None:
+    assert [name for name, call in operations() if not has_rule(call)] == []
+    assert len(list(operations())) > 250
+
+
+def test_every_precise_rule_has_a_program_that_shows_it() -> None:
+    assert {rule.name for rule in rules()} == PRECISE.keys()
+
+
+@pytest.mark.parametrize("rule", PRECISE)
+def test_a_precise_rule_keeps_labels_off_what_does_not_depend_on_them(rule: str) -> None:
+    assert labels(PRECISE[rule]) == Labels()
