@@ -143,7 +143,7 @@ PRECISE = {
     "builtins: precise(_reversed)": "list(reversed([p, s]))[1]",
     "builtins: precise(_sorted)": "sorted([[1, s], [0, p]], key=lambda v: v[0])[0][1]",
     "builtins: looking(_sum)": "x = [n]\nsum(x)\nlen(x)",
-    "builtins: precise(_type_of)": "type([s]).__name__",
+    "builtins: precise(_type_of)": "type([s]) == list",
     "builtins: precise(_zip)": "list(zip([s, p], [s, p]))[1][0]",
     # methods of containers
     "methods: precise(_list_append)": "x = [p]\nx.append(s)\nlen(x)",
