@@ -186,26 +186,29 @@ class Run:
 
     def names(self) -> dict[str, Labeled]:
         """The variables now; what has no JSON form is shown as `{"type": …}`."""
-        machine = Machine.idle(self._job.limits)
-        # A copy: the thread of a run that was just parked may still be putting variables away.
-        names = dict(self._job.machine.names)
-        return {name: _shown(machine, value) for name, value in names.items()}
+        return self.namespace()[0]
 
     def variables(self) -> dict[str, Labeled]:
         """The variables now that have a JSON form: what a later program can start from."""
+        return self.namespace()[1]
+
+    def namespace(self) -> tuple[dict[str, Labeled], dict[str, Labeled]]:
+        """`names` and `variables` at once."""
         machine = Machine.idle(self._job.limits)
+        # A copy: the thread of a run that was just parked may still be putting variables away.
         names = dict(self._job.machine.names)
-        shown = {name: _json_form(machine, value) for name, value in names.items()}
-        return {name: one for name, one in shown.items() if one is not None}
+        forms = {name: _json_form(machine, value) for name, value in names.items()}
+        shown = {name: forms[name] or _shown(value) for name, value in names.items()}
+        return shown, {name: one for name, one in forms.items() if one is not None}
 
 
 def _nothing() -> None:
     """There is no thread to end."""
 
 
-def _shown(machine: Machine, value: Value) -> Labeled:
+def _shown(value: Value) -> Labeled:
     inner, mark = take(value)
-    return _json_form(machine, value) or Labeled({"type": type_name(inner)}, mark or NO_LABELS)
+    return Labeled({"type": type_name(inner)}, mark or NO_LABELS)
 
 
 def _json_form(machine: Machine, value: Value) -> Labeled | None:

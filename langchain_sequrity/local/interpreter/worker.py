@@ -28,7 +28,7 @@ import regex
 from langchain_sequrity.errors import SequrityError
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter.border import check_json, labels_from_json
-from langchain_sequrity.local.interpreter.faults import OutOfBudget, ProgramRefused
+from langchain_sequrity.local.interpreter.faults import Abandoned, OutOfBudget, ProgramRefused
 from langchain_sequrity.local.interpreter.job import result_of
 from langchain_sequrity.local.interpreter.limits import Limits
 from langchain_sequrity.local.interpreter.machine import MayBranch
@@ -57,7 +57,6 @@ SECONDS_MORE: Final = 0.75
 """Time of the processor beyond `Limits.seconds`: to read a program and to write its variables."""
 
 _ELEMENT = 30
-_LIGHT = 10_000
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)  # possessive: it keeps no way back
 _GROWN = 64_000_000  # bytes; a worker that once took so much more is not used again
 _WARMING = """
@@ -82,13 +81,14 @@ except ZeroDivisionError as problem:
 
 
 def as_json(message: Any) -> bytes:
-    """Write JSON data; half a surrogate pair, which an exception's text can hold, is carried too.
-
-    What is long has no structure in its texts, not even what looks like it: `weight` can count.
-    """
+    """Write JSON data. Half a surrogate pair, which a failure's text can hold, is carried too."""
     text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
-    data = text.encode("utf-8", "surrogatepass")
-    return data if weight(data) < _LIGHT else _STRING.sub(_escaped, data)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def countable(data: bytes) -> bytes:
+    """The same JSON without anything in its texts that looks like structure."""
+    return _STRING.sub(_escaped, data)
 
 
 def _escaped(string: re.Match[bytes]) -> bytes:
@@ -101,7 +101,8 @@ def _escaped(string: re.Match[bytes]) -> bytes:
 def weight(data: bytes | bytearray) -> int:
     """Bytes of a JSON text, with 30 more for each of its elements.
 
-    What is read takes more room than what was written, above all small things in great number.
+    What is read takes more room than what was written, above all small things in great number. A
+    comma in a text counts too, so that nobody has to look for texts: see `countable`.
     """
     return len(data) + _ELEMENT * (data.count(b",") + data.count(b"[") + data.count(b"{"))
 
@@ -111,9 +112,8 @@ def from_json(data: bytes | bytearray) -> Any:
     return json.loads(data.decode("utf-8", "surrogatepass"))
 
 
-def send(connection: socket.socket, message: Message) -> None:
+def send(connection: socket.socket, data: bytes) -> None:
     """Send a message, with its length before it."""
-    data = as_json(message)
     connection.sendall(LENGTH.pack(len(data)) + data)
 
 
@@ -227,16 +227,22 @@ class _Worker:
     def serve(self) -> NoReturn:
         """Answer one request after the other; a started program is one of them, up to its end."""
         while True:
-            self._send(self._answered(self._receive()))
+            self._serve_one()
             for empty in self._caches:
                 empty()
             gc.collect()
+
+    def _serve_one(self) -> None:
+        """Do it in a function of its own: when that is over, nothing holds anything of it."""
+        reply = self._answered(self._receive())
+        if reply is not None:
+            self._send(reply)
 
     def greet(self) -> None:
         """Say that there is a worker."""
         self._send({"pid": os.getpid()})
 
-    def _answered(self, request: Message) -> Message:
+    def _answered(self, request: Message) -> Message | None:
         try:
             # A replay does again what was done before each result of the log.
             self._allow(sum(event["event"] != "read" for event in request["log"]) or 1)
@@ -248,6 +254,8 @@ class _Worker:
             return {"refused": [refused.reason, refused.line, refused.column]}
         except SequrityError as error:
             return {"raises": type(error).__name__, "text": str(error)}
+        except Abandoned:
+            return None
         except MemoryError:
             return {"exhausted": str(OutOfBudget.of("memory", self._limits.memory))}
 
@@ -269,38 +277,48 @@ class _Worker:
             log, output = run.log, run.output
             reply = {"step": step_to_json(step), "log": log[told:], "output": output[printed:]}
             told, printed = len(log), len(output)
-            return self._bounded(reply)
+            return reply
 
         def wait(call: ToolCall) -> Labeled | ToolFailure:
             nonlocal told
-            self._send(report(call))
+            reply = report(call)
+            if not self._is_light(reply):
+                raise self._too_heavy()
+            self._send(reply)
             while (asked := self._receive())["do"] == "names":
                 self._send(self._names(run))
+            if asked["do"] == "leave":
+                raise Abandoned
             self._allow(1)
             told += 1  # what comes in now, the other side has in its log already
             return result_of(asked["result"])
 
         self._send({})
         self._receive()
-        end = {**report(run.finish(wait)), **self._names(run)}
-        return {**end, "worn": _most_memory() - self._begun > _GROWN}
+        end = report(step := run.finish(wait))
+        if not self._is_light(end):
+            failed = Failed("budget", OutOfBudget.type_name, str(self._too_heavy()), step.line)
+            end = {"step": step_to_json(failed), "log": [], "output": []}
+        worn = _most_memory() - self._begun > _GROWN
+        return {**end, **self._names(run), "worn": worn}
 
-    def _bounded(self, reply: Message) -> Message:
-        """A reply with a step, or with a failure in its place if it is too heavy for the server."""
-        most = self._limits.outgoing
-        if weight(as_json(reply)) <= most:
-            return reply
-        text = str(OutOfBudget.of("outgoing", most))
-        failed = Failed("budget", OutOfBudget.type_name, text, reply["step"]["line"])
-        return {"step": step_to_json(failed), "log": [], "output": []}
+    def _is_light(self, reply: Message) -> bool:
+        """Whether the server can take what a program hands out."""
+        return _is_light(as_json(reply), self._limits.outgoing)
+
+    def _too_heavy(self) -> OutOfBudget:
+        return OutOfBudget.of("outgoing", self._limits.outgoing)
 
     def _names(self, run: Run) -> Message:
         """All names, and which of them a later program can start from: none that is too heavy."""
-        names, variables, room = run.names(), run.variables(), self._limits.outgoing
-        for name, one in names.items():
-            room -= (size := weight(as_json({name: labeled_to_json(one)})))
-            if room < 0:
-                room += size
+        names, variables = run.namespace()
+        room = self._limits.outgoing
+        if weight(as_json(named_to_json(names))) > room:
+            for name, one in names.items():
+                data = as_json(labeled_to_json(one))
+                if _is_light(data, room - len(name)):
+                    room -= weight(countable(data)) + len(name)
+                    continue
                 names[name] = Labeled({"type": type(one.value).__name__}, one.labels)
                 variables.pop(name, None)
         return {"names": named_to_json(names), "variables": [*variables]}
@@ -331,7 +349,13 @@ class _Worker:
         return message
 
     def _send(self, message: Message) -> None:
-        send(self._connection, message)
+        data = as_json(message)
+        send(self._connection, data if weight(data) <= self._limits.outgoing else countable(data))
+
+
+def _is_light(data: bytes, most: int) -> bool:
+    # What is too long need not be looked at.
+    return weight(data) <= most or (len(data) <= most and weight(countable(data)) <= most)
 
 
 def _no_wait() -> None:

@@ -21,6 +21,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +49,7 @@ from langchain_sequrity.local.interpreter.worker import (
     LENGTH,
     STATUS,
     Message,
+    as_json,
     from_json,
     named_from_json,
     named_to_json,
@@ -159,6 +161,7 @@ class Worker:
     Attributes:
         owner: Whose programs it runs; `None` before the first one.
         pid: Its number in the system, once it was greeted.
+        uses: How many programs it was used for.
     """
 
     def __init__(self, server: _ForkServer, number: int, connection: socket.socket) -> None:
@@ -169,6 +172,14 @@ class Worker:
         self._is_ended = False
         self.owner: str | None = None
         self.pid = 0
+        self.uses = 0
+
+    def handed_on(self) -> "Worker":
+        """The same process for another user; this object can do nothing to it any more."""
+        other = copy(self)
+        other.uses += 1
+        self._is_ended = True
+        return other
 
     def greet(self) -> bool:
         """Wait until it is there, and say whether it is."""
@@ -220,6 +231,15 @@ class Worker:
             raise
         return reply
 
+    def leave(self) -> None:
+        """Have it give up the program that waits in it."""
+        self._deadline = time.monotonic() + _START_SECONDS
+        try:
+            self._wait()
+            send(self._connection, as_json({"do": "leave"}))
+        except OSError:
+            self.end()
+
     def end(self) -> None:
         """End it, whatever it does."""
         if not self._is_ended:
@@ -241,7 +261,7 @@ class Worker:
 
     def _exchanged(self, message: Message) -> Message:
         self._wait()
-        send(self._connection, message)
+        send(self._connection, as_json(message))
         return self._receive()
 
     def _receive(self) -> Message:
@@ -280,8 +300,8 @@ class WorkerPool:
             the system has such a limit; enough for `limits.memory` if not given.
         patience: Seconds that one step of a program may take by the clock on the wall, before its
             worker is ended.
-        spare: How many workers wait for the first program of some owner; and, again, how many of
-            those that have owners wait for the next one.
+        spare: How many workers wait for the first program of some owner.
+        kept: How many workers wait for the next program of the owner that they have.
         waiting: How many programs that wait for tools keep their workers.
         at_once: How many programs run at once; one for each processor if not given.
         uses: How many programs a worker runs before another takes its place.
@@ -304,6 +324,7 @@ class WorkerPool:
         room: int | None = None,
         patience: float = PATIENCE,
         spare: int = 2,
+        kept: int = 8,
         waiting: int = 32,
         at_once: int | None = None,
         uses: int = 200,
@@ -313,6 +334,7 @@ class WorkerPool:
         self._limits = limits
         self._room = 2 * limits.memory + _ROOM if room is None else room
         self._most_spare = spare
+        self._most_kept = kept
         self._most_waiting = waiting
         self._uses = uses
         self._at_once = threading.BoundedSemaphore(at_once or max(os.cpu_count() or 1, 2))
@@ -322,7 +344,6 @@ class WorkerPool:
         self._server: _ForkServer | None = None
         self._spare: list[Worker] = []
         self._waiting: dict[Worker, None] = {}
-        self._used: dict[Worker, int] = {}
 
     def open(self) -> None:
         """Serve until `close` was called as often."""
@@ -337,7 +358,7 @@ class WorkerPool:
                 return
             server, self._server = self._server, None
             ended = [*self._spare, *self._waiting]
-            self._spare, self._waiting, self._used = [], {}, {}
+            self._spare, self._waiting = [], {}
         for worker in ended:
             worker.end()
         if server is not None:
@@ -365,6 +386,16 @@ class WorkerPool:
         """
         with self._lock:
             self._fill()
+
+    def ready(self) -> None:
+        """Wait until there is a worker.
+
+        Raises:
+            UsageError: If there is none to be had.
+        """
+        worker = self.take(None)
+        with self._lock:
+            self._spare.append(worker)
 
     def check(self, source: str, *, owner: str = "") -> None:
         """Check that a program uses nothing but the language, as `parse` does.
@@ -401,9 +432,10 @@ class WorkerPool:
 
     # -- workers, for runs
 
-    def take(self, owner: str) -> Worker:
+    def take(self, owner: str | None) -> Worker:
         """Take a worker out of the pool; raises `UsageError` if there is none to be had."""
-        for _ in range(self._most_spare * 2 + 2):  # all that wait may have been ended from outside
+        # All that wait may have been ended from outside, and the fork server too.
+        for _ in range(self._most_spare + self._most_kept + 2):
             worker = self._picked(owner)
             if worker.greet():
                 worker.owner = owner
@@ -415,14 +447,13 @@ class WorkerPool:
         )
         raise UsageError(msg)
 
-    def _picked(self, owner: str) -> Worker:
+    def _picked(self, owner: str | None) -> Worker:
         with self._lock:
             self._fill()
             found = next((one for one in self._spare if one.owner == owner), None)
             worker = found or next(one for one in self._spare if one.owner is None)
             self._spare.remove(worker)
             self._fill()  # the next one is made while this one works
-            self._used.setdefault(worker, 0)
             return worker
 
     def _fill(self) -> None:
@@ -453,9 +484,8 @@ class WorkerPool:
         with self._lock:
             self._waiting[worker] = None
             surplus = len(self._waiting) - self._most_waiting
-            ended = [*self._waiting][: max(surplus, 0)]
-            for one in ended:
-                self.drop(one)
+            for one in [*self._waiting][: max(surplus, 0)]:
+                self.give_back(one, waits=True)
 
     def wake(self, worker: Worker) -> bool:
         """Go on with a worker that waits, if it still does."""
@@ -468,25 +498,47 @@ class WorkerPool:
             return False
         return True
 
-    def give_back(self, worker: Worker, *, is_worn: bool = False) -> None:
-        """Take back a worker whose program ended well, for the next program of its owner."""
+    def give_back(self, worker: Worker, *, waits: bool = False, is_worn: bool = False) -> None:
+        """Take back a worker for the next program of its owner.
+
+        Args:
+            worker: The worker. Its program ended well, or waits.
+            waits: Whether the program waits.
+            is_worn: Whether it is not fit for another program.
+        """
         with self._lock:
-            uses = self._used.pop(worker, self._uses) + 1
-            if is_worn or uses >= self._uses or not self._users:
+            self._waiting.pop(worker, None)
+            worker = worker.handed_on()
+            if is_worn or worker.uses >= self._uses or not self._users:
                 worker.end()
                 return
-            self._used[worker] = uses
+            if waits:
+                worker.leave()
             self._spare.append(worker)
             owned = [one for one in self._spare if one.owner is not None]
-            for one in owned[: max(len(owned) - self._most_spare, 0)]:
+            for one in owned[: max(len(owned) - self._most_kept, 0)]:
                 self._spare.remove(one)
                 self.drop(one)
 
     def drop(self, worker: Worker) -> None:
         """End a worker, whatever it does."""
         self._waiting.pop(worker, None)
-        self._used.pop(worker, None)
         worker.end()
+
+
+_shared: list[WorkerPool] = []
+
+
+def shared_pool() -> WorkerPool:
+    """The pool of all servers of this process."""
+    if not _shared:
+        _shared.append(WorkerPool())
+    return _shared[0]
+
+
+if CAN_ISOLATE:
+    # A fork of this process has no claim to the workers of its parent.
+    os.register_at_fork(after_in_child=_shared.clear)
 
 
 def _read(reply: Message) -> Message:
@@ -605,12 +657,15 @@ class WorkerRun:
 
     def park(self) -> None:
         """Give up the worker; the next `advance` replays the log in another one."""
+        worker = self._worker
+        if worker is not None and isinstance(self._step, ToolCall) and self._pool.wake(worker):
+            self._leave(waits=True)
         self._leave()
 
     def close(self) -> None:
         """End the run. Its log and output can still be read."""
         self._is_closed = True
-        self._leave()
+        self.park()
 
     def names(self) -> dict[str, Labeled]:
         """The variables now, or when the program ended; see `Run.names`."""
@@ -646,19 +701,23 @@ class WorkerRun:
         self._forgotten = weakref.finalize(self, self._pool.drop, worker)
         try:
             _read(self._pool.exchange(worker, {**self._begin, "log": self._log}))
-        except BaseException as error:
-            self._leave(ended_well=isinstance(error, ProgramRefused))
+        except ProgramRefused:
+            self._leave(waits=False)
+            raise
+        except BaseException:
+            self._leave()
             raise
         return worker
 
-    def _leave(self, *, ended_well: bool = False, is_worn: bool = False) -> None:
+    def _leave(self, **how: bool) -> None:
+        """Give the worker back as `how` says, if anything; end it otherwise."""
         worker, self._worker = self._worker, None
         if worker is None:
             return
         if self._forgotten is not None:
             self._forgotten.detach()
-        if ended_well:
-            self._pool.give_back(worker, is_worn=is_worn)
+        if how:
+            self._pool.give_back(worker, **how)
         else:
             self._pool.drop(worker)
 
@@ -677,7 +736,7 @@ class WorkerRun:
         except (KeyError, TypeError, ValueError, AttributeError, SequrityError):
             raise nonsense() from None
         reached_limit = isinstance(step, Failed) and step.kind == OutOfBudget.kind
-        self._leave(ended_well=not reached_limit, is_worn=reply.get("worn") is not False)
+        self._leave(is_worn=reached_limit or reply.get("worn") is not False)
         return step
 
     def _read_names(self) -> None:
