@@ -78,7 +78,7 @@ class LocalServer:
         replacing_tools: Collection[str] = (),
         isolated_programs: bool | None = None,
     ) -> None:
-        _check(host, api_keys, fidelity)
+        _check(host, api_keys, fidelity, isolated_programs)
         self.sessions: SessionStore = MemorySessions() if store is None else store
         self._host = host
         self._port = port
@@ -150,12 +150,17 @@ class LocalServer:
         return f"<LocalServer {where} fidelity={self._services.fidelity!r}>"
 
 
-def _check(host: str, api_keys: Sequence[str] | None, fidelity: str) -> None:
+def _check(
+    host: str, api_keys: Sequence[str] | None, fidelity: str, isolated_programs: object
+) -> None:
     if host not in LOOPBACK_NAMES and not api_keys:
         msg = f"Listening on `{host}` lets others in. Give `api_keys=[…]`, or keep to `127.0.0.1`."
         raise UsageError(msg)
     if fidelity not in get_args(Fidelity):
         msg = f'`fidelity` is "full" or "documented"; got {fidelity!r}.'
+        raise UsageError(msg)
+    if isolated_programs not in (None, True, False):
+        msg = f"`isolated_programs` is `True`, `False` or `None`; got {isolated_programs!r}."
         raise UsageError(msg)
     if isinstance(api_keys, str) or not all(map(_is_key, api_keys or ())):
         msg = "`api_keys` is a list of keys, each of printable ASCII characters without spaces."

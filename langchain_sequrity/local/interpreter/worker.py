@@ -228,9 +228,12 @@ class _Worker:
         """Answer one request after the other; a started program is one of them, up to its end."""
         while True:
             self._serve_one()
-            for empty in self._caches:
-                empty()
-            gc.collect()
+            self._forget()
+
+    def _forget(self) -> None:
+        for empty in self._caches:
+            empty()
+        gc.collect()
 
     def _serve_one(self) -> None:
         """Do it in a function of its own: when that is over, nothing holds anything of it."""

@@ -19,8 +19,8 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import asdict
 from pathlib import Path
@@ -95,7 +95,7 @@ class _ForkServer:
         self._telling = threading.Lock()
         settings = json.dumps({"limits": asdict(limits), "room": room})
         self._control, theirs = socket.socketpair()
-        with theirs:
+        with theirs, _closed_on_failure(self._control):
             self._popen = subprocess.Popen(  # noqa: S603 - Python itself
                 [sys.executable, "-B", "-P", "-s", "-m", _MAIN, settings],
                 stdin=theirs.fileno(),
@@ -135,6 +135,15 @@ class _ForkServer:
                 ended = os.waitstatus_to_exitcode(STATUS.unpack(status)[0])
                 return signal.Signals(-ended) if ended < 0 else None
         return None
+
+
+@contextmanager
+def _closed_on_failure(connection: socket.socket) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _end(popen: subprocess.Popen[bytes], control: socket.socket, owner: int) -> None:
@@ -193,8 +202,8 @@ class Worker:
     @property
     def is_there(self) -> bool:
         """Whether it has not ended since its last answer."""
-        self._connection.settimeout(0)
         try:
+            self._connection.settimeout(0)
             return self._connection.recv(1, socket.MSG_PEEK) != b""
         except BlockingIOError:
             return True
