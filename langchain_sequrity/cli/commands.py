@@ -96,6 +96,13 @@ def demo(
     help="A key that clients must present; may be repeated. If not given, any key will do, and "
     "only this machine is listened to.",
 )
+@click.option(
+    "--isolated-programs/--no-isolated-programs",
+    default=None,
+    help="Run dual-LLM programs in worker processes, which the system ends when they take too much "
+    "time or memory; or in the server's own. If not given, in workers where this machine can start "
+    "them.",
+)
 def serve(
     *,
     host: str,
@@ -103,6 +110,7 @@ def serve(
     script: Path | None,
     fidelity: Literal["full", "documented"],
     api_keys: tuple[str, ...],
+    isolated_programs: bool | None,
 ) -> None:
     """Run a local server with the REST API of the service.
 
@@ -120,6 +128,7 @@ def serve(
             port=port,
             fidelity=fidelity,
             api_keys=api_keys,
+            isolated_programs=isolated_programs,
         )
 
 

@@ -29,6 +29,7 @@ def serve_until_stopped(
     script: Script | None,
     fidelity: Literal["full", "documented"],
     api_keys: Sequence[str],
+    isolated_programs: bool | None,
 ) -> None:
     """Serve until SIGINT or SIGTERM.
 
@@ -39,6 +40,7 @@ def serve_until_stopped(
         script: Rules that answer first, or `None`.
         fidelity: As of `LocalServer`.
         api_keys: Keys that are allowed; none for any. They are never printed.
+        isolated_programs: As of `LocalServer`.
 
     Raises:
         UsageError: If the address cannot be listened on, or is open to others without keys.
@@ -49,6 +51,7 @@ def serve_until_stopped(
         port=port,
         fidelity=fidelity,
         api_keys=list(api_keys) or None,
+        isolated_programs=isolated_programs,
         on_request=lambda record: _print(console, _line(record)),
     )
     with _stop_signal() as stop, server:

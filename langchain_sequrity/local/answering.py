@@ -178,6 +178,7 @@ class DualAnswer:
         messages = [*self._news.system, *self._news.messages]
         self.request = replace(request, messages=messages, model=self._models.names)
         self._state = state
+        services.programs.prepare()
         services.runs.sweep(services.store.find)
         run = services.runs.take(session.id)
         self._turn = DualTurn(
@@ -186,8 +187,9 @@ class DualAnswer:
                 configuration,
                 self._models,
                 asked.new_call_id,
+                services.programs,
+                session.bearer,
                 services.replacing_tools,
-                services.isolated_programs,
             ),
             run,
             turns_left=session.max_turns and session.max_turns - session.turns,

@@ -13,6 +13,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.brains import Brain, ModelBrain
+from langchain_sequrity.local.dual_llm.runs import Programs
 from langchain_sequrity.local.edge import RequestRecord
 from langchain_sequrity.local.guard import LOOPBACK_NAMES
 from langchain_sequrity.local.models import DeterministicModel
@@ -43,8 +44,11 @@ class LocalServer:
         on_request: Called once for each answered request, on the server's thread.
         replacing_tools: Names of the tools whose results may put their own labels in the place of
             those of the arguments (`combine_meta: replace`).
-        isolated_programs: Run each dual-LLM program in a process of its own, which is killed when
-            it takes too long or too much memory. It costs about a second for each program.
+        isolated_programs: Whether dual-LLM programs run in worker processes, which the system
+            ends when they take too much time or memory. `None`, the default, is where this machine
+            can start them: elsewhere a warning is logged. With `True` the server then does not
+            start. With `False` programs run in this process, which is for tests; what that does
+            not defend against is in `docs/security.md`, rule 2.
 
     Raises:
         UsageError: If it would listen beyond loopback without keys, or an option has no meaning.
@@ -72,9 +76,9 @@ class LocalServer:
         store: SessionStore | None = None,
         on_request: Callable[[RequestRecord], None] | None = None,
         replacing_tools: Collection[str] = (),
-        isolated_programs: bool = False,
+        isolated_programs: bool | None = None,
     ) -> None:
-        _check(host, api_keys, fidelity)
+        _check(host, api_keys, fidelity, isolated_programs)
         self.sessions: SessionStore = MemorySessions() if store is None else store
         self._host = host
         self._port = port
@@ -86,7 +90,7 @@ class LocalServer:
             fidelity=fidelity,
             on_request=on_request,
             replacing_tools=frozenset(replacing_tools),
-            isolated_programs=isolated_programs,
+            programs=Programs(isolated=isolated_programs),
         )
         self._running: _Running | None = None
 
@@ -103,9 +107,11 @@ class LocalServer:
         """Start the server and return once it accepts requests; a running one stays as it is.
 
         Raises:
-            UsageError: If the address cannot be listened on.
+            UsageError: If the address cannot be listened on, or there have to be worker processes
+                and they cannot be started.
         """
         if self._running is None:
+            self._services.programs.open()
             self._running = _Running(self._services, self._host, self._port)
         return self
 
@@ -118,6 +124,7 @@ class LocalServer:
         if running is not None:
             running.stop()
             self._services.runs.close()
+            self._services.programs.close()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the server has stopped, at most `timeout` seconds."""
@@ -143,12 +150,17 @@ class LocalServer:
         return f"<LocalServer {where} fidelity={self._services.fidelity!r}>"
 
 
-def _check(host: str, api_keys: Sequence[str] | None, fidelity: str) -> None:
+def _check(
+    host: str, api_keys: Sequence[str] | None, fidelity: str, isolated_programs: object
+) -> None:
     if host not in LOOPBACK_NAMES and not api_keys:
         msg = f"Listening on `{host}` lets others in. Give `api_keys=[…]`, or keep to `127.0.0.1`."
         raise UsageError(msg)
     if fidelity not in get_args(Fidelity):
         msg = f'`fidelity` is "full" or "documented"; got {fidelity!r}.'
+        raise UsageError(msg)
+    if isolated_programs not in (None, True, False):
+        msg = f"`isolated_programs` is `True`, `False` or `None`; got {isolated_programs!r}."
         raise UsageError(msg)
     if isinstance(api_keys, str) or not all(map(_is_key, api_keys or ())):
         msg = "`api_keys` is a list of keys, each of printable ASCII characters without spaces."

@@ -6,7 +6,7 @@ from typing import Literal
 
 from langchain_sequrity.local import guard
 from langchain_sequrity.local.brains import Brain
-from langchain_sequrity.local.dual_llm.runs import Runs
+from langchain_sequrity.local.dual_llm.runs import Programs, Runs
 from langchain_sequrity.local.edge import RequestRecord
 from langchain_sequrity.local.sessions import SessionStore
 
@@ -27,7 +27,7 @@ class Services:
         on_request: Called once for each answered request, on the server's thread.
         max_turns_at_once: How many turns may run; one more is refused with 429.
         replacing_tools: Tools whose results may put their labels in the place of the arguments'.
-        isolated_programs: Whether each program gets a process of its own.
+        programs: Where programs run.
         runs: The programs that wait for tools.
     """
 
@@ -39,5 +39,5 @@ class Services:
     on_request: Callable[[RequestRecord], None] | None = None
     max_turns_at_once: int = MAX_TURNS_AT_ONCE
     replacing_tools: frozenset[str] = frozenset()
-    isolated_programs: bool = False
+    programs: Programs = field(default_factory=Programs)
     runs: Runs = field(default_factory=Runs)

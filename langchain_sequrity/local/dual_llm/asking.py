@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,6 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_sequrity.local.body import MAX_DEPTH
 from langchain_sequrity.local.brains import Brain, BrainContext, PlanContext
 from langchain_sequrity.local.dual_llm import prompts
-from langchain_sequrity.local.interpreter import ProgramRefused, parse
 from langchain_sequrity.local.results import nests_deeper
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import dumps, loads
@@ -197,11 +196,12 @@ def as_piece(message: AIMessage) -> AIMessageChunk:
     )
 
 
-def program_of(message: AIMessage) -> str:
+def program_of(message: AIMessage, can_run: Callable[[str], bool]) -> str:
     """Read the program out of a planner's answer.
 
     Args:
         message: The answer: a program, or a text with one in a fenced block.
+        can_run: Whether a text is a program; it is not asked where there is no choice.
 
     Returns:
         The program.
@@ -214,20 +214,12 @@ def program_of(message: AIMessage) -> str:
         raise NoAnswer(msg)
     text = str(message.text)
     # A program can have fences in its own texts.
-    program = (text if can_run(text) else unfenced(text)).strip("\n")
+    inner = unfenced(text)
+    program = (text if inner == text or can_run(text) else inner).strip("\n")
     if not program.strip():
         msg = "The planner wrote no program."
         raise NoAnswer(msg)
     return program + "\n"
-
-
-def can_run(text: str) -> bool:
-    """Whether a text is a program that the interpreter takes."""
-    try:
-        parse(text)
-    except ProgramRefused:
-        return False
-    return True
 
 
 def unfenced(text: str) -> str:

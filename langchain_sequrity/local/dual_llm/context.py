@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm.asking import Models
+from langchain_sequrity.local.dual_llm.runs import Programs
 from langchain_sequrity.local.dual_llm.state import DualState
 
 
@@ -17,13 +18,15 @@ class Context:
         configuration: What the session's headers decide.
         models: The models.
         new_call_id: Makes the id of a tool call that is handed out.
+        programs: Where programs run.
+        owner: Whose they are.
         replacing_tools: Tools whose results may replace labels.
-        isolated_programs: Whether each program gets a process of its own.
     """
 
     state: DualState
     configuration: Configuration
     models: Models
     new_call_id: Callable[[], str]
+    programs: Programs
+    owner: str
     replacing_tools: frozenset[str] = frozenset()
-    isolated_programs: bool = False

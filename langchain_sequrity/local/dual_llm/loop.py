@@ -122,12 +122,14 @@ class Loop:
             msg = "The turn waits for no result."
             raise AssertionError(msg)
         run = self._live(run)
-        try:
-            with runs.closed_on_failure(run):
+        with runs.closed_on_failure(run):
+            try:
                 result = self._calls.take(call, message)
-        except BadResult as problem:
-            text = f"The result of `{call.tool}` cannot be used. {problem}"
-            return Outcome(end=self._failure((reports.RESULT_REFUSED, text), run))
+            except BadResult as problem:
+                text = f"The result of `{call.tool}` cannot be used. {problem}"
+                end = self._failure((reports.RESULT_REFUSED, text), run)
+                run.close()
+                return Outcome(end=end)
         advanced = self._advance(run, result)
         if repairs and self._turn.is_planned:
             return (yield from self._work(advanced))
@@ -145,8 +147,16 @@ class Loop:
 
     def _new_run(self) -> AnyRun:
         context = self._context
-        isolated = context.isolated_programs
-        return runs.start(self._turn, context.configuration, self._names, isolated=isolated)
+        return runs.start(
+            self._turn, context.configuration, self._names, context.programs, context.owner
+        )
+
+    def _can_run(self, program: str) -> bool:
+        try:
+            self._context.programs.check(program, self._context.owner)
+        except ProgramRefused:
+            return False
+        return True
 
     # -- one program after the other
 
@@ -187,7 +197,12 @@ class Loop:
         self._begin_attempt()
         try:
             turn.program = yield from planning.program(
-                turn, context.state.past, context.configuration, context.models, self._names
+                turn,
+                context.state.past,
+                context.configuration,
+                context.models,
+                self._names,
+                can_run=self._can_run,
             )
         except NoAnswer as problem:
             return self._failed(str(problem), (reports.PLANNER_FAILED, str(problem)))
@@ -214,7 +229,10 @@ class Loop:
     def _advance(self, run: AnyRun, result: Result) -> Outcome | _Ended:
         """Run up to a call for the caller, or to the end of the program."""
         with runs.closed_on_failure(run):
-            return self._steps(run, result)
+            reached = self._steps(run, result)
+        if not isinstance(reached, Outcome) or reached.call is None:
+            run.close()
+        return reached
 
     def _steps(self, run: AnyRun, result: Result) -> Outcome | _Ended:
         most = self._context.configuration.limits.tool_calls
@@ -223,7 +241,6 @@ class Loop:
             if not isinstance(step, ToolCall):
                 return self._ended(run, step)
             if most is not None and self._turn.calls >= most:
-                run.close()
                 text = f"The program made more than {most} calls (`fsm.max_tool_calls_per_step`)."
                 return self._failed(text, (reports.LIMIT_REACHED, text), run)
             made = self._calls.make(step)
@@ -233,11 +250,9 @@ class Loop:
                     self._turn.waiting = made
                     return Outcome(call=made, run=run)
                 case Completed():
-                    run.close()
                     self._keep(run.variables())
                     return Outcome(end=self._success(made.value, None, run))
                 case Checked():
-                    run.close()
                     return self._denied(run, step, made)
                 case _:
                     result = made

@@ -1,6 +1,6 @@
 """Having the planner write a program."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import (
@@ -16,7 +16,7 @@ from langchain_sequrity.local.brains import PlanContext
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.dual_llm import prompts
-from langchain_sequrity.local.dual_llm.asking import Models, NoAnswer, can_run, program_of, whole
+from langchain_sequrity.local.dual_llm.asking import Models, NoAnswer, program_of, whole
 from langchain_sequrity.local.dual_llm.news import News
 from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn, PastTurn
 
@@ -56,6 +56,8 @@ def program(
     configuration: Configuration,
     models: Models,
     names: Mapping[str, str],
+    *,
+    can_run: Callable[[str], bool],
 ) -> Generator[AIMessageChunk, None, str]:
     """Ask for a program, as often as `n_pllm_plans` says; the first that can run is taken.
 
@@ -65,6 +67,7 @@ def program(
         configuration: What the session's headers decide.
         models: The models.
         names: Names of the tools as programs call them.
+        can_run: Whether a text is a program that the interpreter takes.
 
     Yields:
         What the planner thinks, if that is to be streamed.
@@ -85,15 +88,16 @@ def program(
     candidates = configuration.fsm.pllm_candidate_models or [models.planner]
     found: str | None = None
     problem = NoAnswer("The planner wrote no program.")
-    for number in range(configuration.fsm.n_pllm_plans or 1):
+    plans = configuration.fsm.n_pllm_plans or 1
+    for number in range(plans):
         pieces = models.plan(messages, plan, model=candidates[number % len(candidates)])
         answer = yield from _thinking(pieces, streams=bool(configuration.response.stream_thoughts))
         try:
-            text = program_of(answer)
+            text = program_of(answer, can_run)
         except NoAnswer as error:
             problem = error
             continue
-        if can_run(text):
+        if plans == 1 or can_run(text):
             return text
         found = found or text
     if found is None:

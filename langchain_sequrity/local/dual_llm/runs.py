@@ -1,24 +1,163 @@
-"""Paused programs. A live one waits in a thread; when there are many, the oldest give theirs up.
+"""Where programs run, and those that are paused until a tool's result comes.
 
 A program is data: its text, its variables and its log. One that was given up, or that another
 process has paused, runs again from its log (`docs/behaviour.md`, T2).
 """
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from typing import Any
 
+from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm import internal_tools
 from langchain_sequrity.local.dual_llm.state import OpenTurn
 from langchain_sequrity.local.interpreter import Program, ReplayDiverged, Run, ToolCall, parse
-from langchain_sequrity.local.interpreter.worker import WorkerRun
+from langchain_sequrity.local.interpreter.worker_pool import (
+    CAN_ISOLATE,
+    WorkerPool,
+    WorkerRun,
+    shared_pool,
+)
 
 AnyRun = Run | WorkerRun
 MAX_LIVE = 256
 _REMEMBERED = 256
+_logger = logging.getLogger("langchain_sequrity.local")
+
+
+class InProcess:
+    """Programs in the server's own process: for tests, and for platforms without workers.
+
+    The interpreter has its limits here too, but nothing stands behind them. Against these it does
+    not defend:
+
+    - an operation in C that takes long without a look at the clock: it may hold Python's lock, and
+      all requests wait for it;
+    - one that takes more memory than its estimate says: the server runs out of it;
+    - a crash, such as an overflow of the C stack: it ends the server;
+    - an escape from the interpreter: it finds the server's keys, sessions and files.
+    """
+
+    def check(self, source: str, *, owner: str = "") -> None:
+        """Check a program, as `WorkerPool.check` does."""
+        del owner
+        _parsed(source)
+
+    def run(self, source: str, *, owner: str = "", **options: Any) -> Run:
+        """Make a run of a program, as `WorkerPool.run` does."""
+        del owner
+        return Run(_parsed(source), **options)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _parsed(program: str) -> Program:
+    return parse(program)
+
+
+class Programs:
+    """Where the programs of a server run: in workers, or in its own process.
+
+    Args:
+        isolated: In workers: `True` for always, `False` for never, `None` for where this machine
+            can start them. That is found out once, before the first program.
+        pool: The workers, if not those that all servers of this process share.
+    """
+
+    def __init__(self, *, isolated: bool | None = None, pool: WorkerPool | None = None) -> None:
+        self._isolated = isolated
+        self._given = pool
+        self._pool: WorkerPool | None = None  # once it is open
+        self._place: WorkerPool | InProcess | None = None
+        self._is_closed = False
+        self._lock = threading.Lock()
+        self._finding = threading.Lock()
+
+    def open(self) -> None:
+        """Be ready for programs.
+
+        Raises:
+            UsageError: If there have to be workers, and this machine cannot start them.
+        """
+        with self._lock:
+            self._is_closed, self._place = False, None
+        if self._isolated:
+            try:
+                self._found()
+            except UsageError:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """End all programs, and what was started for them."""
+        with self._lock:
+            self._is_closed = True
+            pool, self._pool, self._place = self._pool, None, None
+        if pool is not None:
+            pool.close()
+
+    def prepare(self) -> None:
+        """Start what the first program needs, without waiting for it."""
+        if self._isolated is not False:
+            with suppress(UsageError):  # the first program says so
+                self._opened().prepare()
+
+    def check(self, source: str, owner: str) -> None:
+        """Check that a program uses nothing but the language.
+
+        Args:
+            source: Its text.
+            owner: Whose it is: programs of different owners share no process.
+
+        Raises:
+            ProgramRefused: With line, column and what to write instead.
+        """
+        self._found().check(source, owner=owner)
+
+    def run(self, source: str, owner: str, **options: Any) -> AnyRun:
+        """Make a run of a program; `options` are those of `Run`. Raises as `check` does."""
+        return self._found().run(source, owner=owner, **options)
+
+    def _found(self) -> WorkerPool | InProcess:
+        with self._finding:
+            place = self._place
+            if place is None:
+                place = self._place = self._decided()
+            return place
+
+    def _decided(self) -> WorkerPool | InProcess:
+        if self._isolated is False:
+            return InProcess()
+        try:
+            pool = self._opened()
+            pool.ready()
+        except UsageError as error:
+            if self._isolated or self._is_closed:
+                raise
+            _logger.warning(
+                "Programs run in the server's own process, where nothing stops one that takes "
+                "too much time or memory in a single operation, or escapes. %s",
+                error,
+            )
+            return InProcess()
+        return pool
+
+    def _opened(self) -> WorkerPool:
+        with self._lock:
+            if self._is_closed:
+                msg = "The server was stopped, and its programs with it."
+                raise UsageError(msg)
+            if not CAN_ISOLATE:
+                msg = "This platform has no worker processes for programs."
+                raise UsageError(msg)
+            if self._pool is None:
+                self._pool = self._given or shared_pool()
+                self._pool.open()
+            return self._pool
 
 
 class Runs:
@@ -78,8 +217,8 @@ def start(
     turn: OpenTurn,
     configuration: Configuration,
     names: Mapping[str, str],
-    *,
-    isolated: bool = False,
+    programs: Programs,
+    owner: str,
 ) -> AnyRun:
     """Make the run of a turn's program, from its log if it has one.
 
@@ -87,7 +226,8 @@ def start(
         turn: The turn.
         configuration: What the session's headers decide.
         names: Names of the caller's tools as programs call them, by their own names.
-        isolated: Whether the program gets a process of its own.
+        programs: Where it runs.
+        owner: Whose it is.
 
     Returns:
         The run. With a log, it still has to be brought up to where it was: `replayed`.
@@ -100,9 +240,9 @@ def start(
         for tool in turn.tools
     }
     tools |= {name: internal_tools.SCHEMAS[name] for name in configuration.internal_tools}
-    kind = WorkerRun if isolated else Run
-    return kind(
-        _parsed(turn.program),
+    return programs.run(
+        turn.program,
+        owner,
         tools=tools,
         variables=turn.variables,
         may_branch=configuration.may_branch,
@@ -120,11 +260,6 @@ def closed_on_failure(run: AnyRun) -> Iterator[None]:
     except BaseException:
         run.close()
         raise
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _parsed(program: str) -> Program:
-    return parse(program)
 
 
 def replayed(run: AnyRun) -> ToolCall:

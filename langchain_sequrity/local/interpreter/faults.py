@@ -69,6 +69,11 @@ class OutOfBudget(Stop):
     type_name: Final = "OutOfBudget"
     labels = Labels()
 
+    @classmethod
+    def of(cls, name: str, limit: float) -> "OutOfBudget":
+        """Name the limit."""
+        return cls(f"The program reached the limit `{name}` ({limit:g}).")
+
 
 class BranchForbidden(Stop):
     """The policy forbids to branch on a value with these labels."""

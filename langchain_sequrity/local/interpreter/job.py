@@ -94,6 +94,36 @@ def _wire(values: Mapping[str, Labeled]) -> dict[str, Any]:
     return {name: [one.value, one.labels.to_wire()] for name, one in values.items()}
 
 
+def call_digest(call: ToolCall) -> str:
+    """What stands for a call in the log."""
+    return _digest([call.tool, _wire(call.arguments)])
+
+
+def result_event(call: str, result: Labeled | ToolFailure) -> Event:
+    """What a tool said, for the log.
+
+    Args:
+        call: `call_digest` of the call.
+        result: What the tool said.
+
+    Raises:
+        UsageError: If it is not JSON data.
+    """
+    if isinstance(result, ToolFailure):
+        event = {"event": "failure", "message": check_json(result.message)}
+    else:
+        event = {"event": "result", "value": check_json(result.value)}
+    return {**event, "call": call, "labels": result.labels.to_wire()}
+
+
+def result_of(event: Event) -> Labeled | ToolFailure:
+    """What a tool said, from the log."""
+    labels = labels_from_json(event["labels"])
+    if event["event"] == "failure":
+        return ToolFailure(event["message"], labels)
+    return Labeled(event["value"], labels)
+
+
 def _nobody(call: ToolCall) -> NoReturn:
     msg = f"`{call.tool}` was called where no program runs"
     raise AssertionError(msg)
@@ -154,12 +184,7 @@ class Job:
 
     def answer(self, result: Labeled | ToolFailure) -> None:
         """Write down what a tool said."""
-        labels = result.labels.to_wire()
-        if isinstance(result, ToolFailure):
-            event = {"event": "failure", "message": check_json(result.message)}
-        else:
-            event = {"event": "result", "value": check_json(result.value)}
-        self.log.append({**event, "call": self.waiting, "labels": labels})
+        self.log.append(result_event(self.waiting, result))
 
     def next_event(self, *kinds: str) -> Event:
         """The next event of the log, which must be of this kind."""
@@ -200,20 +225,21 @@ class Job:
         if self.calls > self.limits.calls:
             machine.exhaust("calls", self.limits.calls)
         arguments = {name: go_out(machine, value) for name, value in bound.items()}
-        self.waiting = _digest([tool, _wire(arguments)])
+        call = ToolCall(tool, arguments, line)
+        self.waiting = call_digest(call)
         if self.cursor == len(self.log):
-            self.pause(ToolCall(tool, arguments, line))
+            self.pause(call)
         # Each stretch between two calls has its time, and `limits.calls` bounds their number: a
         # long run is not the slower for it, nor for a collection of garbage that fell into it.
         machine.start_clock()
         event = self.next_event("result", "failure")
         if event["call"] != self.waiting:
             self.diverge(f"calls `{tool}` otherwise than before")
-        labels = labels_from_json(event["labels"])
-        if event["event"] == "failure":
+        result = result_of(event)
+        if isinstance(result, ToolFailure):
             kind = ErrorType("ToolError", ToolError)
-            raise Raised(ErrorValue(kind, (event["message"],), as_mark(labels)))
-        return self.typed_result(tool, bound, come_in(machine, Labeled(event["value"], labels)))
+            raise Raised(ErrorValue(kind, (result.message,), as_mark(result.labels)))
+        return self.typed_result(tool, bound, come_in(machine, result))
 
     def typed_result(self, tool: str, bound: dict[str, Value], result: Value) -> Value:
         """The result as the type that the call asked for."""
@@ -233,8 +259,11 @@ class Job:
             return self.outcome()
         except (NoForm, OutOfBudget, BranchForbidden) as stop:
             return self.failed(stop.kind, stop.type_name, str(stop), stop.labels)
-        except (RecursionError, MemoryError):
+        except RecursionError:
             text = "The program nests calls or values too deeply."
+            return self.failed("budget", OutOfBudget.type_name, text)
+        except MemoryError:
+            text = str(OutOfBudget.of("memory", self.limits.memory))
             return self.failed("budget", OutOfBudget.type_name, text)
 
     def outcome(self) -> Finished | Failed:

@@ -23,6 +23,8 @@ class Limits:
             its regular expressions included. What else the machine does is not counted.
         calls: Calls of tools.
         output: Characters that it may print.
+        outgoing: Bytes of JSON that a program in a worker hands out at once, with a call or at its
+            end, and 30 more for each element of it. Variables that do not fit are left behind.
     """
 
     source: int = 100_000
@@ -39,6 +41,7 @@ class Limits:
     seconds: float = 1.0
     calls: int = 10_000
     output: int = 100_000
+    outgoing: int = 8_000_000
 
 
 DEFAULT_LIMITS = Limits()

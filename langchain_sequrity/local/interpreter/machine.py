@@ -190,8 +190,7 @@ class Machine:
 
     def exhaust(self, name: str, limit: float) -> NoReturn:
         """End the run because a limit was reached."""
-        msg = f"The program reached the limit `{name}` ({limit:g})."
-        raise OutOfBudget(msg)
+        raise OutOfBudget.of(name, limit)
 
     def stop(self) -> None:
         """End the run from another thread, at its next look at the clock."""

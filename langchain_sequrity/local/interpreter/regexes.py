@@ -11,7 +11,6 @@ from langchain_sequrity.local.interpreter.calls import (
     MISSING,
     call_value,
     functions,
-    looking,
     sized,
 )
 from langchain_sequrity.local.interpreter.faults import error as RegexError  # noqa: N812

@@ -5,7 +5,8 @@ the start, and each call is compared with the log on the way.
 """
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from langchain_sequrity.labels import Labels
@@ -22,7 +23,14 @@ from langchain_sequrity.local.interpreter.job import Event, Job, read_event
 from langchain_sequrity.local.interpreter.limits import DEFAULT_LIMITS, Limits
 from langchain_sequrity.local.interpreter.machine import Machine, MayBranch
 from langchain_sequrity.local.interpreter.program import Program
-from langchain_sequrity.local.interpreter.steps import Step, ToolCall, ToolFailure, check_turn
+from langchain_sequrity.local.interpreter.steps import (
+    Failed,
+    Finished,
+    Step,
+    ToolCall,
+    ToolFailure,
+    check_turn,
+)
 from langchain_sequrity.local.interpreter.values import (
     NO_LABELS,
     Labeled,
@@ -123,8 +131,37 @@ class Run:
         if self._fiber is None:
             self._fiber = Fiber(self._job.run)
             self._close = weakref.finalize(self, self._fiber.close)
-        try:
+        with self._closed_on_failure():
             self._step = self._fiber.resume()
+        if not isinstance(self._step, ToolCall):
+            self._leave()
+        return self._step
+
+    def finish(self, answer: Callable[[ToolCall], Labeled | ToolFailure]) -> Finished | Failed:
+        """Run to the end in this thread, instead of from call to call with `advance`.
+
+        Args:
+            answer: Gives the result of a call. Meanwhile, log, names and output can be read.
+
+        Returns:
+            How the program ended.
+
+        Raises:
+            ReplayDiverged: If the program does something else than its log says.
+        """
+
+        def pause(call: ToolCall) -> None:
+            self._job.answer(answer(call))
+
+        with self._closed_on_failure():
+            self._step = end = self._job.run(pause)
+        self.close()
+        return end
+
+    @contextmanager
+    def _closed_on_failure(self) -> Iterator[None]:
+        try:
+            yield
         except Diverged as diverged:
             self.close()
             raise ReplayDiverged(str(diverged)) from None
@@ -135,9 +172,6 @@ class Run:
             self._job.machine.stop()  # the thread may still be running, after Ctrl-C for one
             self.close()
             raise
-        if not isinstance(self._step, ToolCall):
-            self._leave()
-        return self._step
 
     def park(self) -> None:
         """Give up the thread; the next `advance` replays the log."""
@@ -154,25 +188,27 @@ class Run:
 
     def names(self) -> dict[str, Labeled]:
         """The variables now; what has no JSON form is shown as `{"type": …}`."""
-        machine = Machine.idle(self._job.limits)
-        # A copy: the thread of a run that was just parked may still be putting variables away.
-        names = dict(self._job.machine.names)
-        return {name: _shown(machine, value) for name, value in names.items()}
+        return self.namespace()[0]
 
     def variables(self) -> dict[str, Labeled]:
         """The variables now that have a JSON form: what a later program can start from."""
+        return self.namespace()[1]
+
+    def namespace(self) -> tuple[dict[str, Labeled], dict[str, Labeled]]:
+        """`names` and `variables` at once."""
         machine = Machine.idle(self._job.limits)
+        # A copy: the thread of a run that was just parked may still be putting variables away.
         names = dict(self._job.machine.names)
-        shown = {name: _json_form(machine, value) for name, value in names.items()}
-        return {name: one for name, one in shown.items() if isinstance(one, Labeled)}
+        forms = {name: _json_form(machine, value) for name, value in names.items()}
+        shown = {name: _shown(names[name], form) for name, form in forms.items()}
+        return shown, {name: form for name, form in forms.items() if isinstance(form, Labeled)}
 
 
 def _nothing() -> None:
     """There is no thread to end."""
 
 
-def _shown(machine: Machine, value: Value) -> Labeled:
-    form = _json_form(machine, value)
+def _shown(value: Value, form: Labeled | Labels) -> Labeled:
     if isinstance(form, Labeled):
         return form
     return Labeled({"type": type_name(strip(value))}, form)

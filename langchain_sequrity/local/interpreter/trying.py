@@ -110,8 +110,10 @@ class Trying(Expressions):
         if isinstance(exception, Raised):
             error: ErrorValue = exception.error
             return error
-        if isinstance(exception, RecursionError | MemoryError):
+        if isinstance(exception, RecursionError):
             self.machine.exhaust("depth", self.machine.limits.depth)
+        if isinstance(exception, MemoryError):
+            self.machine.exhaust("memory", self.machine.limits.memory)
         return self.machine.from_python(exception, self.machine.branch)
 
     def _handle(

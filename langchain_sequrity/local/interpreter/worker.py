@@ -1,212 +1,473 @@
-"""A run in a process of its own, which can be killed (`docs/security.md`, rule 2).
+"""The process that programs run in, apart from the server's (`docs/security.md`, rule 2).
 
-The limits inside a run are the first line: they stop a program between two of its operations. This
-is the second, for an operation that takes longer or more than anybody thought: the process has a
-limit of memory that the system keeps, nothing of the environment, no files, and is killed when it
-does not answer in time. The two sides send each other lines of JSON. What the process says is data:
-it is checked, but a program that took the process over could still say anything about its own
-values and labels.
+Started as a program, this is a fork server: it imports the interpreter once and then forks a worker
+whenever it is asked for one, which takes milliseconds. It has one thread, so forking is safe. A
+worker gives up what no program needs, and runs one program after the other, as the messages on its
+socket say. `worker_pool` is the other end.
+
+Messages are JSON objects, each behind its length. The kernel ends a worker that computes for too
+long, also in a loop in C that never looks at a clock, and refuses it memory beyond a limit.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+import contextlib
+import gc
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, NoReturn, get_args
 
-from langchain_sequrity.errors import SequrityError, UsageError
+import regex
+
+from langchain_sequrity.errors import SequrityError
+from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter.border import check_json, labels_from_json
-from langchain_sequrity.local.interpreter.faults import OutOfBudget, ReplayDiverged
-from langchain_sequrity.local.interpreter.job import Event, read_event
-from langchain_sequrity.local.interpreter.limits import DEFAULT_LIMITS, Limits
+from langchain_sequrity.local.interpreter.faults import Abandoned, OutOfBudget, ProgramRefused
+from langchain_sequrity.local.interpreter.job import result_of
+from langchain_sequrity.local.interpreter.limits import Limits
 from langchain_sequrity.local.interpreter.machine import MayBranch
-from langchain_sequrity.local.interpreter.program import Program
+from langchain_sequrity.local.interpreter.program import parse
+from langchain_sequrity.local.interpreter.run import Run
 from langchain_sequrity.local.interpreter.steps import (
     Failed,
+    FailureKind,
+    Finished,
     Step,
     ToolCall,
     ToolFailure,
-    check_turn,
 )
 from langchain_sequrity.local.interpreter.values import Labeled
-from langchain_sequrity.local.interpreter.worker_messages import (
-    Message,
-    labeled_from_json,
-    labeled_to_json,
-    result_to_json,
-    step_from_json,
-)
-from langchain_sequrity.local.interpreter.worker_process import Lost, WorkerProcess
 
-_RAISES = {"UsageError": UsageError, "ReplayDiverged": ReplayDiverged}
-_START_SECONDS = 60.0
+if sys.platform != "win32":  # which has no such limits, and cannot fork
+    import resource
+
+Message = dict[str, Any]
+LENGTH = struct.Struct("!I")
+COMMAND = struct.Struct("!cI")
+"""What the fork server is to do, and the number of the worker."""
+STATUS = struct.Struct("!i")
+FORK, END, END_AND_TELL = b"F", b"E", b"T"
+SECONDS_MORE: Final = 0.75
+"""Time of the processor beyond `Limits.seconds`: to read a program and to write its variables."""
+
+_ELEMENT = 30
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)  # possessive: it keeps no way back
+_GROWN = 64_000_000  # bytes; a worker that once took so much more is not used again
+_WARMING = """
+import datetime, json, re
+from pydantic import BaseModel
+class Mail(BaseModel):
+    subject: str
+    lines: list[str] = []
+def greeting(mail, *, to="you"):
+    return f"{mail.subject:>8} {to.upper()}"
+mails = [Mail(subject=one["s"]) for one in json.loads('[{"s": "a"}, {"s": "b"}]')]
+said = {mail.subject: greeting(mail) for mail in mails if re.search("[a-z]", mail.subject)}
+when = datetime.datetime.strptime("2020", "%Y")
+try:
+    final_return_value = [sorted(said.items()), f"{when:%d.%m.}", sum(range(9)), 1 / 0]
+except ZeroDivisionError as problem:
+    final_return_value = str(problem)
+"""
 
 
-class WorkerRun:
-    """A `Run` in a process of its own; it is used in the same way.
+# -- messages
 
-    A process that had to be killed, or ended by itself, is a `Failed` of the kind `budget`.
 
-    Args:
-        program: What `parse` returned.
-        tools: As for `Run`, like all up to `log`.
-        variables: Variables that exist before the program.
-        limits: What it may use up.
-        may_branch: Is asked here, not in the process.
-        is_strict: Whether what happens under a branch takes the labels of its condition.
-        typed: Parameters that hold a type, by name of tool.
-        log: `log` of an earlier run of the same program with the same variables.
-        patience: Seconds that one `advance` may take before the process is killed, also when the
-            machine is busy with something else; five more than five times `limits.seconds` if not
-            given.
-        room: Bytes of address space that the process may take besides what Python itself needs,
-            where the system has such a limit; enough for `limits.memory` if not given.
+def as_json(message: Any) -> bytes:
+    """Write JSON data. Half a surrogate pair, which a failure's text can hold, is carried too."""
+    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
+
+
+def countable(data: bytes) -> bytes:
+    """The same JSON without anything in its texts that looks like structure."""
+    return _STRING.sub(_escaped, data)
+
+
+def _escaped(string: re.Match[bytes]) -> bytes:
+    text = string[0]
+    for char in b",[{":
+        text = text.replace(bytes([char]), b"\\u%04x" % char)
+    return text
+
+
+def weight(data: bytes | bytearray) -> int:
+    """Bytes of a JSON text, with 30 more for each of its elements.
+
+    What is read takes more room than what was written, above all small things in great number. A
+    comma in a text counts too, so that nobody has to look for texts: see `countable`.
+    """
+    return len(data) + _ELEMENT * (data.count(b",") + data.count(b"[") + data.count(b"{"))
+
+
+def from_json(data: bytes | bytearray) -> Any:
+    """Read what `as_json` wrote; raises `ValueError` or `RecursionError` for anything else."""
+    return json.loads(data.decode("utf-8", "surrogatepass"))
+
+
+def send(connection: socket.socket, data: bytes) -> None:
+    """Send a message, with its length before it."""
+    connection.sendall(LENGTH.pack(len(data)) + data)
+
+
+def read(connection: socket.socket, size: int, wait: Callable[[], object]) -> bytearray:
+    """Read so many bytes; `wait` is called before each part. Raises `EOFError` at the end."""
+    data = bytearray(size)
+    view = memoryview(data)
+    while view:
+        wait()
+        count = connection.recv_into(view)
+        if not count:
+            raise EOFError
+        view = view[count:]
+    return data
+
+
+def labeled_to_json(one: Labeled) -> list[Any]:
+    """Write a value with its labels."""
+    return [one.value, one.labels.to_wire()]
+
+
+def named_to_json(values: Mapping[str, Labeled]) -> Message:
+    """Write values by name."""
+    return {name: labeled_to_json(one) for name, one in values.items()}
+
+
+def step_to_json(step: Step) -> Message:
+    """Write a step."""
+    data: Message = {name: getattr(step, name) for name in type(step).__dataclass_fields__}
+    for name, item in data.items():
+        if isinstance(item, Labels):
+            data[name] = item.to_wire()
+        elif isinstance(item, Labeled):
+            data[name] = labeled_to_json(item)
+        elif isinstance(item, dict):
+            data[name] = named_to_json(item)
+    return {"step": type(step).__name__, **data}
+
+
+def labeled_from_json(data: Any) -> Labeled:
+    """Read a value with its labels; raises `ValueError`, `TypeError` or `UsageError`."""
+    value, labels = data
+    return Labeled(check_json(value), labels_from_json(labels))
+
+
+def named_from_json(data: Any) -> dict[str, Labeled]:
+    """Read values by name; raises as `labeled_from_json`, and `AttributeError`."""
+    return {name: labeled_from_json(one) for name, one in data.items()}
+
+
+def step_from_json(data: Any) -> Step:
+    """Read a step.
 
     Raises:
-        UsageError: If the process cannot be started.
-
-    Example:
-        ```python
-        from langchain_sequrity.local.interpreter import Finished, parse
-        from langchain_sequrity.local.interpreter.worker import WorkerRun
-
-        run = WorkerRun(parse("sum(range(10))"))
-        end = run.advance()
-        assert isinstance(end, Finished) and end.value.value == 45
-        ```
+        KeyError: If something is missing; `TypeError`, `ValueError` and others for other nonsense.
+        UsageError: If a value is not JSON data or labels are not labels.
     """
+    kind = _STEPS[data["step"]]
+    names = kind.__dataclass_fields__
+    if data.keys() != {"step", *names}:
+        raise KeyError
+    step: Step = kind(**{name: _FIELDS[name](data[name]) for name in names})
+    if isinstance(step, Finished) and step.value is None:
+        raise TypeError
+    return step
 
-    def __init__(
-        self,
-        program: Program,
-        *,
-        tools: Mapping[str, Mapping[str, Any]] | None = None,
-        variables: Mapping[str, Labeled] | None = None,
-        limits: Limits = DEFAULT_LIMITS,
-        may_branch: MayBranch | None = None,
-        is_strict: bool = False,
-        typed: Mapping[str, str] | None = None,
-        log: Sequence[Event] = (),
-        patience: float | None = None,
-        room: int | None = None,
-    ) -> None:
-        """Start nothing yet."""
-        self._begin: Message = {
-            "source": program.source,
-            "tools": check_json({name: dict(schema) for name, schema in (tools or {}).items()}),
-            "variables": labeled_to_json(variables or {}),
-            "limits": asdict(limits),
-            "asks": may_branch is not None,
-            "is_strict": is_strict,
-            "typed": dict(typed or {}),
-            "room": 2 * limits.memory + 256_000_000 if room is None else room,
-        }
-        self._patience = 5 * limits.seconds + 5 if patience is None else patience
-        self._may_branch = may_branch
-        self._log = [read_event(event) for event in log]
-        self._output: list[str] = []
-        self._names: Message = {"names": {}, "variables": {}}
-        self._process: WorkerProcess | None = None
-        self._step: Step | None = None
-        self._is_closed = False
 
-    @property
-    def log(self) -> tuple[Event, ...]:
-        """What came from outside so far, as JSON data: enough to run again up to here."""
-        return tuple(self._log)
+def _one_of(*kinds: type) -> Callable[[Any], Any]:
+    def read(item: Any) -> Any:
+        if type(item) not in kinds:
+            raise TypeError
+        return item
 
-    @property
-    def output(self) -> tuple[str, ...]:
-        """What the program printed."""
-        return tuple(self._output)
+    return read
 
-    def advance(self, result: Labeled | ToolFailure | None = None) -> Step:
-        """Run up to the next tool call or the end, as `Run.advance` does.
 
-        Raises:
-            UsageError: As `Run.advance`, and if the process cannot be started.
-            ReplayDiverged: If the program does something else than its log says.
-        """
-        check_turn(self._step, result, is_closed=self._is_closed)
-        line = self._step.line if self._step is not None else 1
+def _failure_kind(item: Any) -> Any:
+    if item not in get_args(FailureKind):
+        raise ValueError
+    return item
+
+
+_text = _one_of(str)
+_STEPS: dict[str, type[Step]] = {kind.__name__: kind for kind in (ToolCall, Finished, Failed)}
+_FIELDS: dict[str, Callable[[Any], Any]] = {
+    "tool": _text,
+    "arguments": named_from_json,
+    "line": _one_of(int),
+    "value": lambda item: None if item is None else labeled_from_json(item),
+    "value_type": _text,
+    "exit_code": _one_of(int, str, type(None)),
+    "kind": _failure_kind,
+    "type": _text,
+    "message": _text,
+    "labels": labels_from_json,
+}
+
+
+# -- the worker
+
+
+class _Worker:
+    """Runs programs, one after the other, until nobody is there any more."""
+
+    def __init__(self, connection: socket.socket, limits: Limits) -> None:
+        self._connection = connection
+        self._limits = limits
+        self._caches = _caches()
+        self._begun = _most_memory()
+
+    def serve(self) -> NoReturn:
+        """Answer one request after the other; a started program is one of them, up to its end."""
+        while True:
+            self._serve_one()
+            self._forget()
+
+    def _forget(self) -> None:
+        for empty in self._caches:
+            empty()
+        gc.collect()
+
+    def _serve_one(self) -> None:
+        """Do it in a function of its own: when that is over, nothing holds anything of it."""
+        reply = self._answered(self._receive())
+        if reply is not None:
+            self._send(reply)
+
+    def greet(self) -> None:
+        """Say that there is a worker."""
+        self._send({"pid": os.getpid()})
+
+    def _answered(self, request: Message) -> Message | None:
         try:
-            process = self._process
-            if process is None:
-                process = self._start()
-                if self._step is not None:
-                    self._proceed(process, None)  # up to where it waits
-            self._step = self._proceed(process, result)
-        except Lost as lost:
-            self._step = Failed("budget", OutOfBudget.type_name, str(lost), line)
-        except BaseException:
-            self.close()
-            raise
-        if not isinstance(self._step, ToolCall):
-            self._leave()
-        return self._step
+            # A replay does again what was done before each result of the log.
+            self._allow(sum(event["event"] != "read" for event in request["log"]) or 1)
+            if request["do"] == "check":
+                parse(request["source"], self._limits)
+                return {}
+            return self._ran(request)
+        except ProgramRefused as refused:
+            return {"refused": [refused.reason, refused.line, refused.column]}
+        except SequrityError as error:
+            return {"raises": type(error).__name__, "text": str(error)}
+        except Abandoned:
+            return None
+        except MemoryError:
+            return {"exhausted": str(OutOfBudget.of("memory", self._limits.memory))}
 
-    def park(self) -> None:
-        """Give up the process; the next `advance` replays the log in a new one."""
-        self._read_names()
-        self._leave()
+    def _ran(self, request: Message) -> Message:
+        run = Run(
+            parse(request["source"], self._limits),
+            tools=request["tools"],
+            variables=named_from_json(request["variables"]),
+            limits=self._limits,
+            may_branch=self._asking() if request["asks"] else None,
+            is_strict=request["is_strict"],
+            typed=request["typed"],
+            log=request["log"],
+        )
+        told, printed = len(request["log"]), 0
 
-    def close(self) -> None:
-        """End the run. Its log and output can still be read."""
-        self._is_closed = True
-        self._leave()
+        def report(step: Step) -> Message:
+            nonlocal told, printed
+            log, output = run.log, run.output
+            reply = {"step": step_to_json(step), "log": log[told:], "output": output[printed:]}
+            told, printed = len(log), len(output)
+            return reply
 
-    def names(self) -> dict[str, Labeled]:
-        """The variables now, or when the process ended; see `Run.names`."""
-        self._read_names()
-        return labeled_from_json(self._names["names"])
+        def wait(call: ToolCall) -> Labeled | ToolFailure:
+            nonlocal told
+            reply = report(call)
+            if not self._is_light(reply):
+                raise self._too_heavy()
+            self._send(reply)
+            while (asked := self._receive())["do"] == "names":
+                self._send(self._names(run))
+            if asked["do"] == "leave":
+                raise Abandoned
+            self._allow(1)
+            told += 1  # what comes in now, the other side has in its log already
+            return result_of(asked["result"])
 
-    def variables(self) -> dict[str, Labeled]:
-        """The variables that a later program can start from; see `Run.variables`."""
-        self._read_names()
-        return labeled_from_json(self._names["variables"])
+        self._send({})
+        self._receive()
+        end = report(step := run.finish(wait))
+        if not self._is_light(end):
+            failed = Failed("budget", OutOfBudget.type_name, str(self._too_heavy()), step.line)
+            end = {"step": step_to_json(failed), "log": [], "output": []}
+        worn = _most_memory() - self._begun > _GROWN
+        return {**end, **self._names(run), "worn": worn}
 
-    # -- the process
+    def _is_light(self, reply: Message) -> bool:
+        """Whether the server can take what a program hands out."""
+        return _is_light(as_json(reply), self._limits.outgoing)
 
-    def _start(self) -> WorkerProcess:
-        self._output = []
+    def _too_heavy(self) -> OutOfBudget:
+        return OutOfBudget.of("outgoing", self._limits.outgoing)
+
+    def _names(self, run: Run) -> Message:
+        """All names, and which of them a later program can start from: none that is too heavy."""
+        names, variables = run.namespace()
+        room = self._limits.outgoing
+        if weight(as_json(named_to_json(names))) > room:
+            for name, one in names.items():
+                data = as_json(labeled_to_json(one))
+                if _is_light(data, room - len(name)):
+                    room -= weight(countable(data)) + len(name)
+                    continue
+                names[name] = Labeled({"type": type(one.value).__name__}, one.labels)
+                variables.pop(name, None)
+        return {"names": named_to_json(names), "variables": [*variables]}
+
+    def _asking(self) -> MayBranch:
+        """Ask the other side, once for the same labels."""
+        known: dict[Labels, bool] = {}
+
+        def may_branch(labels: Labels) -> bool:
+            if labels not in known:
+                self._send({"ask": labels.to_wire()})
+                known[labels] = self._receive()["may"]
+            return known[labels]
+
+        return may_branch
+
+    def _allow(self, stretches: int) -> None:
+        """Give the time of the processor for so many stretches; the kernel ends what takes more."""
+        seconds = stretches * (self._limits.seconds + SECONDS_MORE)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+    def _receive(self) -> Message:
         try:
-            self._process = process = WorkerProcess()
-            self._exchange(process, {**self._begin, "log": self._log}, _START_SECONDS)
-        except (Lost, OSError) as error:
-            self.close()
-            msg = f"The process for the program did not start. {error}"
-            raise UsageError(msg) from None
-        return process
+            size = LENGTH.unpack(read(self._connection, LENGTH.size, _no_wait))[0]
+            message: Message = from_json(read(self._connection, size, _no_wait))
+        except (EOFError, OSError):
+            os._exit(0)  # nobody is there any more
+        return message
 
-    def _leave(self) -> None:
-        if self._process is not None:
-            self._process.close()
-        self._process = None
+    def _send(self, message: Message) -> None:
+        data = as_json(message)
+        send(self._connection, data if weight(data) <= self._limits.outgoing else countable(data))
 
-    def _proceed(self, process: WorkerProcess, result: Labeled | ToolFailure | None) -> Step:
-        request = {"do": "advance", "result": result_to_json(result)}
-        reply = self._exchange(process, request, self._patience)
-        try:
-            step = step_from_json(reply["step"])
-            self._log += [read_event(event) for event in reply["log"]]
-            self._output += [str(text) for text in reply["output"]]
-            self._names = reply.get("names", self._names)
-        except (KeyError, TypeError, ValueError, AttributeError, SequrityError):
-            raise Lost.for_nonsense() from None
-        return step
 
-    def _read_names(self) -> None:
-        if self._process is None:
-            return
-        try:
-            self._names = self._exchange(self._process, {"do": "names"}, self._patience)
-        except Lost:
-            self._leave()
+def _is_light(data: bytes, most: int) -> bool:
+    # What is too long need not be looked at.
+    return weight(data) <= most or (len(data) <= most and weight(countable(data)) <= most)
 
-    def _exchange(self, process: WorkerProcess, request: Message, seconds: float) -> Message:
-        reply = process.exchange(request, seconds, self._answer if self._may_branch else None)
-        if "raises" in reply:
-            raise _RAISES.get(reply["raises"], UsageError)(str(reply.get("text")))
-        return reply
 
-    def _answer(self, question: Message) -> Message:
-        labels = labels_from_json(question["ask"])
-        return {"may": self._may_branch is None or bool(self._may_branch(labels))}
+def _no_wait() -> None:
+    """Reading takes as long as it takes."""
+
+
+def _caches() -> list[Callable[[], object]]:
+    """Functions that empty all caches which hold something of a program."""
+    strptime = import_module("_strptime")._regex_cache.clear  # noqa: SLF001 - no public way
+    ours = [module for name, module in sys.modules.items() if name.startswith("langchain_sequrity")]
+    cached = [one for module in ours for one in vars(module).values()]
+    emptying = [one.cache_clear for one in cached if hasattr(one, "cache_clear")]
+    return [re.purge, regex.purge, strptime, *emptying]
+
+
+def _most_memory() -> int:
+    """The most bytes that this process ever held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _confine(room: int) -> None:
+    """Give up what no program needs; what is needed later has to be loaded before."""
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    with contextlib.suppress(OSError):  # where the system has it: better this one than the server
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    taken = _address_space()
+    if taken is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (taken + room, taken + room))
+    # No file, pipe or socket can be opened from here on, none written, no process or thread
+    # started; no traces are left.
+    for limit in (
+        resource.RLIMIT_NOFILE,
+        resource.RLIMIT_FSIZE,
+        resource.RLIMIT_CORE,
+        resource.RLIMIT_NPROC,
+    ):
+        resource.setrlimit(limit, (0, 0))
+
+
+def _address_space() -> int | None:
+    """Bytes that are mapped now, where the system says so."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+# -- the fork server
+
+
+def main() -> None:
+    """Fork a worker for each socket that comes, and end workers, until nobody is there any more."""
+    settings = json.loads(sys.argv[1])
+    limits, room = Limits(**settings["limits"]), settings["room"]
+    _warm(limits)
+    gc.collect()
+    gc.freeze()  # a collection in a worker looks at, and so copies, nothing that all of them share
+    control = socket.socket(fileno=sys.stdin.fileno())
+    workers: dict[int, int] = {}
+    while True:
+        command, sockets, _, _ = socket.recv_fds(control, COMMAND.size, 1)
+        if len(command) < COMMAND.size:
+            break
+        kind, number = COMMAND.unpack(command)
+        if kind == FORK:
+            # Without memory or processes there is none, and the socket is closed.
+            with contextlib.suppress(OSError):
+                workers[number] = os.fork() or _work(sockets[0], limits, room)
+            os.close(sockets[0])
+        elif number in workers:
+            status = _end(workers.pop(number))
+            if kind == END_AND_TELL:
+                control.sendall(STATUS.pack(status))
+    for pid in workers.values():
+        _end(pid)
+
+
+def _end(pid: int) -> int:
+    """End a child, if it is not over yet, and say how it ended."""
+    os.kill(pid, signal.SIGKILL)  # nobody else has this number until its end was waited for
+    return os.waitpid(pid, 0)[1]
+
+
+def _work(connection: int, limits: Limits, room: int) -> NoReturn:
+    """Be a worker, whose standard input is its socket and who has no other."""
+    try:
+        os.dup2(connection, sys.stdin.fileno())
+        os.close(connection)
+        _confine(room)
+        worker = _Worker(socket.socket(fileno=sys.stdin.fileno()), limits)
+        _warm(limits)  # from here on what it writes to is its own: the first program need not copy
+        worker.greet()
+        worker.serve()
+    finally:
+        os._exit(1)
+
+
+def _warm(limits: Limits) -> None:
+    """Run a program with something of everything, so that nobody's first one waits for it."""
+    step = Run(parse(_WARMING, limits), limits=limits).finish(_no_tools)
+    assert isinstance(step, Finished), step  # noqa: S101 - the program is ours
+
+
+def _no_tools(call: ToolCall) -> NoReturn:
+    raise AssertionError(call)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.local.api import Api
-from tests.local.dual_llm.conversation import Stage, Teller
+from tests.local.dual_llm.conversation import Stage, Teller, Waiting
 from tests.local.dual_llm.dialog import Begin, Dialog
 
 
@@ -27,3 +27,8 @@ def begin(stage: Stage, http: httpx.Client) -> Begin:
         return Dialog(api, stage.cast(planner, *tellers), planner, **headers)
 
     return start
+
+
+@pytest.fixture
+def waiting() -> Waiting:
+    return Waiting()

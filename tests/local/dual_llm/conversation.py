@@ -1,5 +1,7 @@
 """Conversations with dual-LLM sessions, and models that keep what they were told."""
 
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from types import TracebackType
@@ -11,7 +13,9 @@ from langchain_core.runnables import Runnable
 from langchain_sequrity import ChatSequrity, DualLLMResult, dual_llm_result
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.conversation import text_of
+from langchain_sequrity.local.interpreter.worker_pool import shared_pool
 from langchain_sequrity.wire.exchange import ChatRequest
+from tests.local.api import WAIT
 
 DUAL = {"agent_arch": "dual-llm"}
 ROLES = ("chat", "planner", "quarantined", "classifier")
@@ -120,3 +124,25 @@ class Stage:
         traceback: TracebackType | None,
     ) -> None:
         self.server.stop()
+
+
+class Waiting:
+    """Workers and threads of programs that wait, but for those of other tests."""
+
+    def __init__(self) -> None:
+        self._others = self._all()
+
+    def __call__(self) -> int:
+        return len(self._all() - self._others)
+
+    def becomes(self, *counts: int) -> bool:
+        """Whether so many come to wait; one that was told to end needs a moment."""
+        deadline = time.monotonic() + WAIT
+        while self() not in counts and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return self() in counts
+
+    @staticmethod
+    def _all() -> set[object]:
+        threads = [thread for thread in threading.enumerate() if thread.name == "interpreter"]
+        return {*threads, *shared_pool()._waiting}

@@ -1,17 +1,15 @@
 """What data, clients and planners try on a dual-LLM session, and what it comes to."""
 
 import json
-import threading
-import time
 from typing import Any
 
 import httpx
 import pytest
 
 from langchain_sequrity.local import LocalServer, MemorySessions
-from tests.local.api import WAIT, Api, Message, result, said, tool
+from tests.local.api import Api, Message, result, said, tool
 from tests.local.conftest import Serve
-from tests.local.dual_llm.conversation import Teller
+from tests.local.dual_llm.conversation import Teller, Waiting
 from tests.local.dual_llm.dialog import (
     TOOLS,
     Begin,
@@ -165,24 +163,6 @@ def respond(dialog: Dialog, **body: Any) -> httpx.Response:
 # Programs that wait
 
 
-class Threads:
-    """Threads of programs that have begun to wait since this was made."""
-
-    def __init__(self) -> None:
-        self._before = set(threading.enumerate())
-
-    def become(self, count: int) -> bool:
-        """Whether they are so many; one that was told to end needs a moment."""
-        deadline = time.monotonic() + WAIT
-        while self._count() != count and time.monotonic() < deadline:
-            time.sleep(0.001)
-        return self._count() == count
-
-    def _count(self) -> int:
-        new = set(threading.enumerate()) - self._before
-        return sum(1 for thread in new if thread.name == "interpreter")
-
-
 def test_two_servers_with_one_store_never_mix_up_their_programs(http: httpx.Client) -> None:
     rules = [
         {
@@ -204,9 +184,10 @@ def test_two_servers_with_one_store_never_mix_up_their_programs(http: httpx.Clie
         assert value(dialog.answer("1")) == "second 1"
 
 
-def test_threads_of_lost_sessions_end_whoever_repeats_a_request(http: httpx.Client) -> None:
+def test_programs_of_lost_sessions_end_whoever_repeats_a_request(
+    waiting: Waiting, http: httpx.Client
+) -> None:
     rules = [{"when": {"role": "planner"}, "program": KEPT + KEPT}]
-    threads = Threads()
     with LocalServer(script=rules, store=MemorySessions(max_sessions=2)) as server:
         api = Api(server, http, key="sq-test")
         one, two, three = (Dialog(api, "any/model", Teller("planner")) for _ in range(3))
@@ -218,7 +199,7 @@ def test_threads_of_lost_sessions_end_whoever_repeats_a_request(http: httpx.Clie
         three.say()  # two was idle longest
         assert two.post(result(two.open_call, "1")).status_code == 404
         one.post(repeated)
-        assert threads.become(2)
+        assert waiting.becomes(2)
         assert calls(one.post(repeated)) == [("look_up", {"word": "a"})]
 
 
@@ -330,21 +311,21 @@ def test_a_mode_of_a_classifier_that_is_not_known_is_said_to_be_so(
     assert "0.5" in caplog.text
 
 
-def test_threads_of_expired_sessions_end_with_the_next_request_of_any_kind(
+def test_programs_of_expired_sessions_end_with_the_next_request_of_any_kind(
+    waiting: Waiting,
     http: httpx.Client,
 ) -> None:
     now = [0.0]
     store = MemorySessions(max_idle=10, clock=lambda: now[0])
     rules = [{"when": {"role": "planner"}, "program": KEPT}]
-    threads = Threads()
     with LocalServer(script=rules, store=store) as server:
         api = Api(server, http, key="sq-test")
         for _ in range(3):
             Dialog(api, "any/model", Teller("planner")).say()
-        assert threads.become(3)
+        assert waiting.becomes(3)
         now[0] = 11
         assert api.chat("Hello").status_code == 200
-        assert threads.become(0)
+        assert waiting.becomes(0)
 
 
 MESSAGES = "/control/chat/v1/messages"

@@ -1,22 +1,47 @@
-"""Programs in processes of their own: `LocalServer(isolated_programs=True)` (security.md, rule 2)."""
+"""Programs in worker processes, as users of a server see them (security.md, rule 2)."""
 
+import json
+import logging
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from langchain_core.messages import HumanMessage, ToolMessage
 
 from langchain_sequrity import ChatSequrity, dual_llm_result
-from langchain_sequrity.errors import ProgramFailed
+from langchain_sequrity.errors import ProgramFailed, UsageError
 from langchain_sequrity.local import LocalServer
+from langchain_sequrity.local.interpreter.worker_pool import CAN_ISOLATE, shared_pool
+from tests.local.api import WAIT
+
+pytestmark = pytest.mark.skipif(not CAN_ISOLATE, reason="this platform has no workers")
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 
 DUAL = {"agent_arch": "dual-llm"}
+ONCE = {"fsm": {"max_pllm_failed_steps": 1}}
 POLICY = 'tool "fetch" -> @tags |= {"fetched"};'
 PROGRAM = """\
 page = fetch(name="a")
 if page:
     final_return_value = parse_with_ai(query=f"Sum up: {page}")
 """
-ENDLESS = "while True:\n    pass\n"
+BOMBS = {
+    "fsum": "import math, itertools\nmath.fsum(itertools.repeat(1.0))",
+    "dist": "import math, itertools\nmath.dist(itertools.repeat(1.0), [1.0])",
+    "bytes": "import itertools\nbytes(itertools.repeat(65))",
+    "loop": "while True:\n    pass",
+    "a format": "import datetime\nb'%900000000a' % datetime.timedelta(1)",
+    "a text": "x = ['😀' * 1_900_000]\nwhile True:\n    x.append(x[0] + 'a')",
+    "a result": "['x' * 1_900_000] * 40",
+    "a message": "raise ValueError('😀' * 1_900_000)",
+    "a log": "import random\nwhile True:\n    random.random()",
+    "a long program": "x = 1\n" * 4_000 + "while x: x += 1",
+}
 
 
 def fetch(name: str) -> str:
@@ -24,17 +49,24 @@ def fetch(name: str) -> str:
     return name
 
 
-@pytest.mark.parametrize("parked", [False, True])
-def test_a_turn_goes_on_in_its_process_or_in_a_new_one(parked: bool) -> None:
+def planned(server: LocalServer, **fields: Any) -> ChatSequrity:
+    return ChatSequrity(
+        "any/model", base_url=server.base_url, features=DUAL, max_retries=0, **fields
+    )
+
+
+@pytest.mark.parametrize("between", ["nothing", "runs are closed", "workers are ended"])
+def test_a_turn_goes_on_in_its_worker_or_in_another_one(between: str) -> None:
     script = [{"program": PROGRAM}, {"value": "short"}]
     with LocalServer(script=script, isolated_programs=True) as server:
-        model = ChatSequrity(
-            "any/model", base_url=server.base_url, features=DUAL, policy=POLICY
-        ).bind_tools([fetch])
+        model = planned(server, policy=POLICY).bind_tools([fetch])
         question = HumanMessage("Sum up page a.")
         asks = model.invoke([question])
-        if parked:
+        if between == "runs are closed":
             server._services.runs.close()
+        elif between == "workers are ended":
+            for worker in [*shared_pool()._waiting]:
+                shared_pool().drop(worker)
         result = ToolMessage("long text", tool_call_id=asks.tool_calls[0]["id"])
         answer = model.invoke([question, asks, result])
     verdict = dual_llm_result(answer)
@@ -44,19 +76,209 @@ def test_a_turn_goes_on_in_its_process_or_in_a_new_one(parked: bool) -> None:
     assert "fetched" in verdict.labels.tags
 
 
-def test_a_program_without_end_is_ended_and_the_session_goes_on() -> None:
-    script: list[dict[str, Any]] = [
-        {"when": {"user": "loop"}, "program": ENDLESS},
+@pytest.fixture(scope="module")
+def bombed() -> Any:
+    rules = [
+        *({"when": {"user": name}, "program": program} for name, program in BOMBS.items()),
         {"program": "'fine'"},
     ]
-    config = {"fsm": {"max_pllm_failed_steps": 1}}
-    with LocalServer(script=script, isolated_programs=True) as server:
-        model = ChatSequrity(
-            "any/model", base_url=server.base_url, features=DUAL, session_config=config
-        )
-        with pytest.raises(ProgramFailed) as caught:
-            model.invoke([HumanMessage("loop")])
-        assert caught.value.code == "limit_reached"
-        assert caught.value.message is not None
-        history = [HumanMessage("loop"), caught.value.message, HumanMessage("again")]
-        assert model.invoke(history).text == "fine"
+    with LocalServer(script=rules, isolated_programs=True) as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_program_that_takes_too_much_is_ended_while_others_are_answered(
+    bombed: LocalServer, name: str
+) -> None:
+    caught: list[ProgramFailed] = []
+
+    def explode() -> None:
+        with pytest.raises(ProgramFailed) as failed:
+            planned(bombed, session_config=ONCE).invoke([HumanMessage(name)])
+        caught.append(failed.value)
+
+    bomb = threading.Thread(target=explode)
+    with httpx.Client(timeout=WAIT, trust_env=False) as http:
+        bomb.start()
+        while bomb.is_alive():
+            assert http.get(f"{bombed.base_url}/health").status_code == 200
+    bomb.join()
+    [failure] = caught
+    assert failure.code in {"limit_reached", "program_error"}
+    if failure.code == "limit_reached":
+        assert "The program reached the limit `" in str(failure)
+    assert failure.message is not None
+    history = [HumanMessage(name), failure.message, HumanMessage("again")]
+    assert planned(bombed, session_config=ONCE).invoke(history).text == "fine"
+
+
+HANDED_OUT = [
+    "['x' * 1_900_000] * 50",
+    "x = [[[], []] for _ in range(60_000)]\n[x, x, x, x, x, x, x, x]",
+    "x = ['😀' * 1_900_000] * 20\nfinal_return_value = 1",
+    "raise ValueError(str(['😀' * 900_000] * 2))",
+    "import math, itertools\nx = ['a' * 1_000_000] * 50\nmath.fsum(itertools.repeat(1.0))",
+]
+MEASURES = """
+    import json, sys
+    from pathlib import Path
+    from langchain_sequrity import ChatSequrity
+    from langchain_sequrity.errors import ProgramFailed
+    from langchain_sequrity.local import LocalServer
+
+    def peak():
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+    def run(name):
+        model = ChatSequrity("any/model", base_url=server.base_url, max_retries=0,
+                             features={"agent_arch": "dual-llm"},
+                             session_config={"fsm": {"max_pllm_failed_steps": 1}})
+        try:
+            model.invoke(name)
+        except ProgramFailed:
+            pass
+
+    programs = json.loads(sys.argv[1])
+    rules = [{"when": {"user": f"bomb {number}"}, "program": program}
+             for number, program in enumerate(programs)]
+    with LocalServer(script=[*rules, {"program": "1"}]) as server:
+        run("first")
+        for number, _ in enumerate(programs):
+            Path("/proc/self/clear_refs").write_text("5")
+            before = peak()
+            run(f"bomb {number}")
+            print(peak() - before)
+"""
+
+
+@needs_proc
+def test_a_server_takes_little_memory_for_what_a_program_hands_out() -> None:
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", textwrap.dedent(MEASURES), json.dumps(HANDED_OUT)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    taken = [float(line) for line in done.stdout.splitlines()]
+    assert len(taken) == len(HANDED_OUT)
+    assert max(taken) < 200, taken
+
+
+# Which programs run where
+
+
+def worker_of(server: LocalServer) -> bool:
+    """Whether a program of this server runs in a worker."""
+    before = len(shared_pool()._waiting)
+    planned(server).bind_tools([fetch]).invoke("Go.")
+    return len(shared_pool()._waiting) > before
+
+
+@pytest.mark.parametrize(("isolated", "expected"), [(None, True), (True, True), (False, False)])
+def test_programs_run_in_workers_unless_they_shall_not(
+    isolated: bool | None, expected: bool
+) -> None:
+    with LocalServer(script=[{"program": PROGRAM}], isolated_programs=isolated) as server:
+        assert worker_of(server) is expected
+
+
+def test_a_server_that_was_stopped_and_started_again_has_workers_again() -> None:
+    server = LocalServer(script=[{"program": PROGRAM}])
+    for _ in range(2):
+        with server:
+            assert worker_of(server)
+
+
+NO_PYTHON = """
+    import sys
+    from langchain_sequrity import ChatSequrity
+    from langchain_sequrity.errors import UsageError
+    from langchain_sequrity.local import LocalServer
+
+    executable, sys.executable = sys.executable, "/nowhere/python"
+    try:
+        LocalServer(isolated_programs=True).start()
+    except UsageError as error:
+        print(error)
+    with LocalServer(script=[{"program": "'done'"}]) as server:
+        for _ in range(2):
+            model = ChatSequrity("any/model", base_url=server.base_url,
+                                 features={"agent_arch": "dual-llm"})
+            print(model.invoke("Go.").text)
+"""
+
+
+def test_a_machine_that_cannot_start_workers_says_so_once() -> None:
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", textwrap.dedent(NO_PYTHON)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    refused, *answers = done.stdout.splitlines()
+    assert "cannot be started" in refused
+    assert answers == ["done", "done"]
+    assert done.stderr.count("Programs run in the server's own process") == 1
+    assert "cannot be started" in done.stderr
+
+
+def test_workers_that_cannot_be_started_any_more_are_no_reason_to_do_without(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with LocalServer(script=[{"program": "'done'"}], isolated_programs=None) as server:
+        assert planned(server).invoke("Go.").text == "done"
+        pool = shared_pool()
+        assert pool._server is not None
+        pool._server.close()
+        for worker in pool._spare:
+            worker.end()
+        with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
+            patched.setattr("sys.executable", "/nowhere/python")
+            with pytest.raises(Exception, match="500"):
+                planned(server).invoke("Go.")
+        assert "own process, where" not in caplog.text
+        assert planned(server).invoke("Go.").text == "done"
+
+
+STOPS = """
+    import os
+    from pathlib import Path
+    from langchain_sequrity import ChatSequrity
+    from langchain_sequrity.local import LocalServer
+
+    def children():
+        return [stat for stat in Path("/proc").glob("[0-9]*/stat")
+                if stat.read_text().rpartition(")")[2].split()[1] == str(os.getpid())]
+
+    def fetch(name: str) -> str:
+        '''Fetch a page.'''
+        return name
+
+    script = [{"program": "fetch(name='a')"}]
+    with LocalServer(script=script) as one, LocalServer(script=script) as two:
+        found = [len(children())]
+        for server in (one, two):
+            model = ChatSequrity("any/model", base_url=server.base_url,
+                                 features={"agent_arch": "dual-llm"})
+            model.bind_tools([fetch]).invoke("Go.")
+        found.append(len(children()))
+        two.stop()
+        found.append(len(children()))
+        model = ChatSequrity("any/model", base_url=one.base_url,
+                             features={"agent_arch": "dual-llm"})
+        model.bind_tools([fetch]).invoke("Go.")
+    found.append(len(children()))
+    print(found)
+"""
+
+
+@needs_proc
+def test_servers_share_processes_which_start_with_the_first_program_and_end_with_the_last_server() -> (
+    None
+):
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", textwrap.dedent(STOPS)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[0, 1, 1, 0]\n"
+
+
+def test_isolated_programs_is_an_option_with_three_values() -> None:
+    with pytest.raises(UsageError, match="isolated_programs"):
+        LocalServer(isolated_programs="yes")  # type: ignore[arg-type]

@@ -1,7 +1,5 @@
 """Programs that wait go on from their log as if they had never stopped (T2), and all end."""
 
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle
@@ -13,7 +11,7 @@ import pytest
 from langchain_sequrity.local import LocalServer, MemorySessions
 from langchain_sequrity.local.dual_llm.runs import Runs
 from tests.local.api import WAIT, Api, result
-from tests.local.dual_llm.conversation import Stage, Teller
+from tests.local.dual_llm.conversation import Stage, Teller, Waiting
 from tests.local.dual_llm.dialog import Begin, Dialog, Json, calls, ended, value, words
 
 PROGRAMS = {
@@ -95,32 +93,6 @@ def run_to_the_end(
         between()
         reply = dialog.answer(next(answers))
     return made, ended(reply)
-
-
-class Waiting:
-    """Threads of programs that wait, but for those of other tests, which may still be there."""
-
-    def __init__(self) -> None:
-        self._others = set(self._all())
-
-    def __call__(self) -> int:
-        return sum(thread not in self._others for thread in self._all())
-
-    def becomes(self, *counts: int) -> bool:
-        """Whether so many come to wait; a thread that was told to end needs a moment."""
-        deadline = time.monotonic() + WAIT
-        while self() not in counts and time.monotonic() < deadline:
-            time.sleep(0.001)
-        return self() in counts
-
-    @staticmethod
-    def _all() -> list[threading.Thread]:
-        return [thread for thread in threading.enumerate() if thread.name == "interpreter"]
-
-
-@pytest.fixture
-def waiting() -> Waiting:
-    return Waiting()
 
 
 @pytest.fixture
@@ -210,13 +182,17 @@ def test_runs_that_push_each_other_out_keep_to_their_sessions(waiting: Waiting) 
             assert value(dialog.answer(text)) == [text, f"value: {text}"] * 3
 
 
-# Threads
+# Workers and threads
 
 ASKING = 'x = look_up(word="a")\n'
 
 
-def test_no_thread_is_left_when_the_server_stops(waiting: Waiting, http: httpx.Client) -> None:
-    with LocalServer(script=[{"when": {"role": "planner"}, "program": ASKING}]) as server:
+@pytest.mark.parametrize("isolated", [True, False], ids=["workers", "threads"])
+def test_nothing_is_left_waiting_when_the_server_stops(
+    waiting: Waiting, http: httpx.Client, isolated: bool
+) -> None:
+    rules = [{"when": {"role": "planner"}, "program": ASKING}]
+    with LocalServer(script=rules, isolated_programs=isolated) as server:
         for _ in range(3):
             Dialog(Api(server, http, key="sq-test"), "any/model", Teller("planner")).say()
         assert waiting() == 3
@@ -238,7 +214,9 @@ def test_no_thread_is_left_when_the_server_stops(waiting: Waiting, http: httpx.C
         "import os",
     ],
 )
-def test_no_thread_is_left_however_a_turn_ends(waiting: Waiting, begin: Begin, rest: str) -> None:
+def test_nothing_is_left_waiting_however_a_turn_ends(
+    waiting: Waiting, begin: Begin, rest: str
+) -> None:
     policy = {
         "mode": "custom",
         "codes": {"code": 'tool "send" { must deny always; }'},
@@ -256,7 +234,7 @@ def test_no_thread_is_left_however_a_turn_ends(waiting: Waiting, begin: Begin, r
 
 
 @pytest.mark.parametrize("content", [None, "1", '{"value": 1, "is_sequrity_var": true}'])
-def test_no_thread_is_left_of_what_was_given_up(
+def test_nothing_is_left_waiting_of_what_was_given_up(
     waiting: Waiting, begin: Begin, content: str | None
 ) -> None:
     dialog = begin(f"{ASKING}y = send(word=x)", "'done'")
@@ -266,7 +244,7 @@ def test_no_thread_is_left_of_what_was_given_up(
     assert waiting.becomes(0)
 
 
-def test_a_planner_that_fails_leaves_no_thread(waiting: Waiting, begin: Begin) -> None:
+def test_a_planner_that_fails_leaves_nothing_waiting(waiting: Waiting, begin: Begin) -> None:
     dialog = begin(ASKING, {"error": {"status": 500, "message": "Broken."}}, "'done'")
     dialog.say()
     late = result(dialog.open_call, "1")
@@ -275,7 +253,7 @@ def test_a_planner_that_fails_leaves_no_thread(waiting: Waiting, begin: Begin) -
     assert value(dialog.send(late, words("Go on"))) == "done"
 
 
-def test_a_session_that_ended_leaves_no_thread(waiting: Waiting, begin: Begin) -> None:
+def test_a_session_that_ended_leaves_nothing_waiting(waiting: Waiting, begin: Begin) -> None:
     dialog = begin(f"{ASKING}'done'", config={"fsm": {"max_n_turns": 1}})
     dialog.say()
     assert value(dialog.answer()) == "done"
@@ -283,7 +261,7 @@ def test_a_session_that_ended_leaves_no_thread(waiting: Waiting, begin: Begin) -
     assert waiting.becomes(0)
 
 
-def test_threads_of_lost_sessions_end_when_the_next_request_comes(
+def test_programs_of_lost_sessions_end_when_the_next_request_comes(
     waiting: Waiting, http: httpx.Client
 ) -> None:
     rules = [{"when": {"role": "planner"}, "program": ASKING}]

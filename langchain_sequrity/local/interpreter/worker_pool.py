@@ -1,0 +1,781 @@
+"""Worker processes as the server sees them: a pool of them, and the runs that use them.
+
+A program gets a worker of its own until it ends. One that waits for a tool keeps its worker, unless
+too many wait: then the longest waiting one loses it, and goes on in another from its log. After a
+program that ended well, the worker serves the next one of the same owner. After any other, and for
+another owner, there is a new one: a fork server makes it in milliseconds (`worker`).
+
+What a worker says is data: of bounded size, and checked. A program that took its worker over could
+still say anything about the values and labels of its owner's programs (`docs/security.md`, rule 2).
+"""
+
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from copy import copy
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from langchain_sequrity.errors import SequrityError, UsageError
+from langchain_sequrity.local.interpreter.border import check_json, labels_from_json
+from langchain_sequrity.local.interpreter.faults import OutOfBudget, ProgramRefused, ReplayDiverged
+from langchain_sequrity.local.interpreter.job import Event, call_digest, read_event, result_event
+from langchain_sequrity.local.interpreter.limits import DEFAULT_LIMITS, Limits
+from langchain_sequrity.local.interpreter.machine import MayBranch
+from langchain_sequrity.local.interpreter.steps import (
+    Failed,
+    Step,
+    ToolCall,
+    ToolFailure,
+    check_turn,
+)
+from langchain_sequrity.local.interpreter.values import Labeled
+from langchain_sequrity.local.interpreter.worker import (
+    COMMAND,
+    END,
+    END_AND_TELL,
+    FORK,
+    LENGTH,
+    STATUS,
+    Message,
+    as_json,
+    from_json,
+    named_from_json,
+    named_to_json,
+    read,
+    send,
+    step_from_json,
+    weight,
+)
+
+CAN_ISOLATE: Final = hasattr(os, "fork") and hasattr(signal, "setitimer")
+"""Whether this platform has what workers are made of."""
+
+PATIENCE: Final = 60.0
+"""Seconds by the clock on the wall, in which also a busy machine has given a program its time."""
+
+_MAIN = "langchain_sequrity.local.interpreter.worker"
+_KEPT = ("TZ",)  # of the environment: the zone, so that replays agree
+_START_SECONDS = 60.0
+_STOP_SECONDS = 10.0
+_ROOM = 256_000_000  # bytes of address space besides those that programs pay for, by estimate
+_RAISES = {"UsageError": UsageError, "ReplayDiverged": ReplayDiverged}
+_WRITTEN = frozenset({"start", "read"})  # events that come from a program; results come from here
+
+
+class Lost(Exception):
+    """A worker is gone, or says what makes no sense; the text names the limit that was reached."""
+
+
+class _ForkServer:
+    """The process that forks workers. It ends, with all of them, when it is closed or forgotten.
+
+    Args:
+        limits: What a program may use up.
+        room: Bytes of address space that a worker may take besides what it has at its start.
+
+    Raises:
+        OSError: If it cannot be started.
+    """
+
+    def __init__(self, limits: Limits, room: int) -> None:
+        self.limits = limits
+        self._numbers = itertools.count()
+        self._telling = threading.Lock()
+        settings = json.dumps({"limits": asdict(limits), "room": room})
+        self._control, theirs = socket.socketpair()
+        with theirs, _closed_on_failure(self._control):
+            self._popen = subprocess.Popen(  # noqa: S603 - Python itself
+                [sys.executable, "-B", "-P", "-s", "-m", _MAIN, settings],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd=Path(sys.executable).anchor,
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C is for the server
+            )
+        self.close = weakref.finalize(self, _end, self._popen, self._control, os.getpid())
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it runs."""
+        return self._popen.poll() is None
+
+    def fork(self) -> "Worker":
+        """Have a worker made, without waiting for it."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            number = next(self._numbers)
+            with suppress(OSError):  # its socket is then closed, as that of one that has died
+                socket.send_fds(self._control, [COMMAND.pack(FORK, number)], [theirs.fileno()])
+        return Worker(self, number, ours)
+
+    def end(self, number: int) -> None:
+        """End a worker, without waiting for it."""
+        with suppress(OSError):  # it is closed, and so has ended all
+            self._control.sendall(COMMAND.pack(END, number))
+
+    def end_and_tell(self, number: int) -> signal.Signals | None:
+        """End a worker and say which signal had ended it before, if one had."""
+        with self._telling, suppress(OSError):
+            self._control.sendall(COMMAND.pack(END_AND_TELL, number))
+            status = self._control.recv(STATUS.size, socket.MSG_WAITALL)
+            if len(status) == STATUS.size:
+                ended = os.waitstatus_to_exitcode(STATUS.unpack(status)[0])
+                return signal.Signals(-ended) if ended < 0 else None
+        return None
+
+
+@contextmanager
+def _closed_on_failure(connection: socket.socket) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _end(popen: subprocess.Popen[bytes], control: socket.socket, owner: int) -> None:
+    if os.getpid() != owner:
+        return  # a fork of the process that it belongs to
+    with suppress(OSError):
+        control.shutdown(socket.SHUT_RDWR)  # also where a fork holds it open
+    control.close()
+    try:
+        popen.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        popen.kill()
+        popen.wait()
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+class Worker:
+    """A process that answers one message after the other.
+
+    Attributes:
+        owner: Whose programs it runs; `None` before the first one.
+        pid: Its number in the system, once it was greeted.
+        uses: How many programs it was used for.
+    """
+
+    def __init__(self, server: _ForkServer, number: int, connection: socket.socket) -> None:
+        self._server = server
+        self._number = number
+        self._connection = connection
+        self._deadline = 0.0
+        self._is_ended = False
+        self.owner: str | None = None
+        self.pid = 0
+        self.uses = 0
+
+    def handed_on(self) -> "Worker":
+        """The same process for another user; this object can do nothing to it any more."""
+        other = copy(self)
+        other.uses += 1
+        self._is_ended = True
+        return other
+
+    def greet(self) -> bool:
+        """Wait until it is there, and say whether it is."""
+        self._deadline = time.monotonic() + _START_SECONDS
+        try:
+            self.pid = self.pid or int(self._receive()["pid"])
+        except (OSError, EOFError, Lost):
+            return False
+        return self.is_there
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it has not ended since its last answer."""
+        try:
+            self._connection.settimeout(0)
+            return self._connection.recv(1, socket.MSG_PEEK) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def exchange(
+        self, request: Message, seconds: float, answer: Callable[[Message], Message] | None
+    ) -> Message:
+        """Send a request and wait for the reply.
+
+        Args:
+            request: JSON data.
+            seconds: How long that may take, with all its questions: one that asks for ever is
+                stopped too.
+            answer: Answers what it asks before it replies; without it nothing is a question.
+
+        Raises:
+            Lost: If there is no reply, or none that makes sense. The worker is ended.
+        """
+        self._deadline = time.monotonic() + seconds
+        try:
+            reply = self._exchanged(request)
+            while answer is not None and "ask" in reply:
+                reply = self._exchanged(answer(reply))
+        except TimeoutError:
+            self.end()
+            text = f"The program's process did not answer within {seconds:g} s and was stopped."
+            raise Lost(text) from None
+        except (OSError, EOFError):
+            raise Lost(self._cause_of_death()) from None
+        except BaseException:
+            self.end()
+            raise
+        return reply
+
+    def leave(self) -> None:
+        """Have it give up the program that waits in it."""
+        self._deadline = time.monotonic() + _START_SECONDS
+        try:
+            self._wait()
+            send(self._connection, as_json({"do": "leave"}))
+        except OSError:
+            self.end()
+
+    def end(self) -> None:
+        """End it, whatever it does."""
+        if not self._is_ended:
+            self._is_ended = True
+            self._connection.close()
+            self._server.end(self._number)
+
+    def _cause_of_death(self) -> str:
+        self._is_ended = True
+        self._connection.close()
+        ended_by, limits = self._server.end_and_tell(self._number), self._server.limits
+        if ended_by is signal.SIGPROF:
+            return str(OutOfBudget.of("seconds", limits.seconds))
+        how = f"by {ended_by.name}" if ended_by is not None else "by itself"
+        return (
+            f"The program's process was ended {how}, as when it needs more memory than there is "
+            f"(limit `memory`: {limits.memory:g})."
+        )
+
+    def _exchanged(self, message: Message) -> Message:
+        self._wait()
+        send(self._connection, as_json(message))
+        return self._receive()
+
+    def _receive(self) -> Message:
+        size = LENGTH.unpack(read(self._connection, LENGTH.size, self._wait))[0]
+        most = 2 * self._server.limits.outgoing  # a step, and variables beside it
+        if size > most or weight(data := read(self._connection, size, self._wait)) > most:
+            raise nonsense()
+        try:
+            reply = from_json(data)
+        except (ValueError, RecursionError):
+            raise nonsense() from None
+        if not isinstance(reply, dict):
+            raise nonsense()
+        return reply
+
+    def _wait(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+
+
+def nonsense() -> Lost:
+    """What to raise for an answer that makes no sense."""
+    return Lost("The program's process gave an answer that makes no sense, and was stopped.")
+
+
+class WorkerPool:
+    """Workers for programs, which are started when the first one is needed.
+
+    It serves as long as somebody has opened it; a `with` block opens and closes it.
+
+    Args:
+        limits: What each program may use up.
+        room: Bytes of address space that a worker may take besides what it has at its start, where
+            the system has such a limit; enough for `limits.memory` if not given.
+        patience: Seconds that one step of a program may take by the clock on the wall, before its
+            worker is ended.
+        spare: How many workers wait for the first program of some owner.
+        kept: How many workers wait for the next program of the owner that they have.
+        waiting: How many programs that wait for tools keep their workers.
+        at_once: How many programs run at once; one for each processor if not given.
+        uses: How many programs a worker runs before another takes its place.
+
+    Example:
+        ```python
+        from langchain_sequrity.local.interpreter import Finished
+        from langchain_sequrity.local.interpreter.worker_pool import WorkerPool
+
+        with WorkerPool() as pool:
+            end = pool.run("sum(range(10))").advance()
+        assert isinstance(end, Finished) and end.value.value == 45
+        ```
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        room: int | None = None,
+        patience: float = PATIENCE,
+        spare: int = 2,
+        kept: int = 8,
+        waiting: int = 32,
+        at_once: int | None = None,
+        uses: int = 200,
+    ) -> None:
+        """Start nothing yet."""
+        self.patience = patience
+        self._limits = limits
+        self._room = 2 * limits.memory + _ROOM if room is None else room
+        self._most_spare = spare
+        self._most_kept = kept
+        self._most_waiting = waiting
+        self._uses = uses
+        self._at_once = threading.BoundedSemaphore(at_once or max(os.cpu_count() or 1, 2))
+        # Reentrant: a collection of garbage may end a forgotten run's worker anywhere.
+        self._lock = threading.RLock()
+        self._users = 0
+        self._server: _ForkServer | None = None
+        self._spare: list[Worker] = []
+        self._waiting: dict[Worker, None] = {}
+
+    def open(self) -> None:
+        """Serve until `close` was called as often."""
+        with self._lock:
+            self._users += 1
+
+    def close(self) -> None:
+        """End all processes, if nobody else has opened the pool."""
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+            server, self._server = self._server, None
+            ended = [*self._spare, *self._waiting]
+            self._spare, self._waiting = [], {}
+        for worker in ended:
+            worker.end()
+        if server is not None:
+            server.close()
+
+    def __enter__(self) -> Self:
+        """Open it."""
+        self.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def prepare(self) -> None:
+        """Start processes, if there are none yet, without waiting for them.
+
+        Raises:
+            UsageError: If that is not possible.
+        """
+        with self._lock:
+            self._fill()
+
+    def ready(self) -> None:
+        """Wait until there is a worker.
+
+        Raises:
+            UsageError: If there is none to be had.
+        """
+        worker = self.take(None)
+        with self._lock:
+            self._spare.append(worker)
+
+    def check(self, source: str, *, owner: str = "") -> None:
+        """Check that a program uses nothing but the language, as `parse` does.
+
+        Raises:
+            ProgramRefused: With line, column and what to write instead; and if checking it takes
+                more than a program may use up.
+            UsageError: If processes cannot be started.
+        """
+        worker = self.take(owner)
+        try:
+            _read(self.exchange(worker, {"do": "check", "source": source, "log": []}))
+        except Lost as lost:
+            raise ProgramRefused(str(lost)) from None
+        except ProgramRefused:
+            self.give_back(worker)
+            raise
+        self.give_back(worker)
+
+    def run(self, source: str, *, owner: str = "", **options: Any) -> "WorkerRun":
+        """Make a run of a program.
+
+        Args:
+            source: Its text.
+            owner: Whose it is: programs of different owners share no worker, not even one after the
+                other.
+            options: As of `Run`, but for the limits, which are the pool's.
+
+        Raises:
+            ProgramRefused: As `check`.
+            UsageError: As `check`, and for variables or a log that are not JSON data.
+        """
+        return WorkerRun(self, source, owner=owner, **options)
+
+    # -- workers, for runs
+
+    def take(self, owner: str | None) -> Worker:
+        """Take a worker out of the pool; raises `UsageError` if there is none to be had."""
+        # All that wait may have been ended from outside, and the fork server too.
+        for _ in range(self._most_spare + self._most_kept + 2):
+            worker = self._picked(owner)
+            if worker.greet():
+                worker.owner = owner
+                return worker
+            worker.end()
+        msg = (
+            "The process for a program did not start. `isolated_programs=False` runs programs in "
+            "the server's own process; what that does not defend against is in docs/security.md."
+        )
+        raise UsageError(msg)
+
+    def _picked(self, owner: str | None) -> Worker:
+        with self._lock:
+            self._fill()
+            found = next((one for one in self._spare if one.owner == owner), None)
+            worker = found or next(one for one in self._spare if one.owner is None)
+            self._spare.remove(worker)
+            self._fill()  # the next one is made while this one works
+            return worker
+
+    def _fill(self) -> None:
+        if not self._users:
+            msg = "The server was stopped, and its programs with it."
+            raise UsageError(msg)
+        if self._server is None or not self._server.is_there:
+            try:
+                self._server = _ForkServer(self._limits, self._room)
+            except OSError as error:
+                msg = f"A process for programs cannot be started. {error}"
+                raise UsageError(msg) from None
+        missing = max(self._most_spare, 1) - sum(one.owner is None for one in self._spare)
+        self._spare += [self._server.fork() for _ in range(missing)]
+
+    def exchange(
+        self,
+        worker: Worker,
+        request: Message,
+        answer: Callable[[Message], Message] | None = None,
+    ) -> Message:
+        """Have a worker do something; see `Worker.exchange`."""
+        with self._at_once:
+            return worker.exchange(request, self.patience, answer)
+
+    def rest(self, worker: Worker) -> None:
+        """Note that a worker waits; the one that waits longest may have to go for it."""
+        with self._lock:
+            self._waiting[worker] = None
+            surplus = len(self._waiting) - self._most_waiting
+            for one in [*self._waiting][: max(surplus, 0)]:
+                self.give_back(one, waits=True)
+
+    def wake(self, worker: Worker) -> bool:
+        """Go on with a worker that waits, if it still does."""
+        with self._lock:
+            if worker not in self._waiting:
+                return False
+            del self._waiting[worker]
+        if not worker.is_there:
+            self.drop(worker)
+            return False
+        return True
+
+    def give_back(self, worker: Worker, *, waits: bool = False, is_worn: bool = False) -> None:
+        """Take back a worker for the next program of its owner.
+
+        Args:
+            worker: The worker. Its program ended well, or waits.
+            waits: Whether the program waits.
+            is_worn: Whether it is not fit for another program.
+        """
+        with self._lock:
+            self._waiting.pop(worker, None)
+            worker = worker.handed_on()
+            if is_worn or worker.uses >= self._uses or not self._users:
+                worker.end()
+                return
+            if waits:
+                worker.leave()
+            self._spare.append(worker)
+            owned = [one for one in self._spare if one.owner is not None]
+            for one in owned[: max(len(owned) - self._most_kept, 0)]:
+                self._spare.remove(one)
+                self.drop(one)
+
+    def drop(self, worker: Worker) -> None:
+        """End a worker, whatever it does."""
+        self._waiting.pop(worker, None)
+        worker.end()
+
+
+_shared: list[WorkerPool] = []
+
+
+def shared_pool() -> WorkerPool:
+    """The pool of all servers of this process."""
+    if not _shared:
+        _shared.append(WorkerPool())
+    return _shared[0]
+
+
+if CAN_ISOLATE:
+    # A fork of this process has no claim to the workers of its parent.
+    os.register_at_fork(after_in_child=_shared.clear)
+
+
+def _read(reply: Message) -> Message:
+    """What a worker replied, or what it raised."""
+    if "refused" in reply:
+        try:
+            reason, line, column = reply["refused"]
+            raise ProgramRefused(str(reason), line=int(line), column=int(column))
+        except (TypeError, ValueError):
+            raise nonsense() from None
+    if "exhausted" in reply:
+        raise Lost(str(reply["exhausted"]))
+    if "raises" in reply:
+        raise _RAISES.get(reply["raises"], UsageError)(str(reply.get("text")))
+    return reply
+
+
+class WorkerRun:
+    """A `Run` in a worker; it is used in the same way.
+
+    A worker that reached a limit and was ended is a `Failed` of the kind `budget`. Names can be
+    read until the run is closed.
+
+    Args:
+        pool: Where workers come from.
+        source: Text of the program.
+        owner: Whose it is.
+        tools: As for `Run`, like all up to `log`.
+        variables: Variables that exist before the program.
+        may_branch: Is asked here, not in the worker, and once for the same labels.
+        is_strict: Whether what happens under a branch takes the labels of its condition.
+        typed: Parameters that hold a type, by name of tool.
+        log: `log` of an earlier run of the same program with the same variables.
+    """
+
+    def __init__(
+        self,
+        pool: WorkerPool,
+        source: str,
+        *,
+        owner: str = "",
+        tools: Mapping[str, Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Labeled] | None = None,
+        may_branch: MayBranch | None = None,
+        is_strict: bool = False,
+        typed: Mapping[str, str] | None = None,
+        log: Sequence[Event] = (),
+    ) -> None:
+        """Have the program read, but do not run it yet."""
+        self._pool = pool
+        self._owner = owner
+        self._begin: Message = {
+            "do": "start",
+            "source": source,
+            "tools": check_json({name: dict(schema) for name, schema in (tools or {}).items()}),
+            "variables": check_json(named_to_json(variables or {})),
+            "asks": may_branch is not None,
+            "is_strict": is_strict,
+            "typed": dict(typed or {}),
+        }
+        self._may_branch = may_branch
+        self._log = [read_event(event) for event in log]
+        self._output: list[str] = []
+        self._names: tuple[dict[str, Labeled], dict[str, Labeled]] = {}, {}
+        self._step: Step | None = None
+        self._is_closed = False
+        self._worker: Worker | None = None
+        self._forgotten: weakref.finalize[[Worker], WorkerRun] | None = None
+        try:
+            self._start()
+        except Lost as lost:
+            raise ProgramRefused(str(lost)) from None
+
+    @property
+    def log(self) -> tuple[Event, ...]:
+        """What came from outside so far, as JSON data: enough to run again up to here."""
+        return tuple(self._log)
+
+    @property
+    def output(self) -> tuple[str, ...]:
+        """What the program printed."""
+        return tuple(self._output)
+
+    @property
+    def pid(self) -> int | None:
+        """The process that it has now, if it has one."""
+        return None if self._worker is None else self._worker.pid
+
+    def advance(self, result: Labeled | ToolFailure | None = None) -> Step:
+        """Run up to the next tool call or the end, as `Run.advance` does.
+
+        Raises:
+            UsageError: As `Run.advance`, and if processes cannot be started.
+            ReplayDiverged: If the program does something else than its log says.
+        """
+        check_turn(self._step, result, is_closed=self._is_closed)
+        call, event = self._step, None
+        if result is not None and isinstance(call, ToolCall):
+            event = result_event(call_digest(call), result)
+        try:
+            worker = self._awake()
+            if event is not None:
+                self._log.append(event)
+            self._step = step = self._proceed(worker, event)
+        except Lost as lost:
+            line = call.line if call is not None else 1
+            self._step = Failed("budget", OutOfBudget.type_name, str(lost), line)
+            self._leave()
+        except BaseException:
+            self.close()
+            raise
+        else:
+            if isinstance(step, ToolCall):
+                self._pool.rest(worker)
+        return self._step
+
+    def park(self) -> None:
+        """Give up the worker; the next `advance` replays the log in another one."""
+        worker = self._worker
+        if worker is not None and isinstance(self._step, ToolCall) and self._pool.wake(worker):
+            self._leave(waits=True)
+        self._leave()
+
+    def close(self) -> None:
+        """End the run. Its log and output can still be read."""
+        self._is_closed = True
+        self.park()
+
+    def names(self) -> dict[str, Labeled]:
+        """The variables now, or when the program ended; see `Run.names`."""
+        self._read_names()
+        return dict(self._names[0])
+
+    def variables(self) -> dict[str, Labeled]:
+        """The variables that a later program can start from; see `Run.variables`."""
+        self._read_names()
+        return dict(self._names[1])
+
+    # -- the worker
+
+    def _awake(self) -> Worker:
+        """The worker, where the run waits; a new one comes there by the log."""
+        worker, waited_for = self._worker, self._step
+        if worker is not None and (waited_for is None or self._pool.wake(worker)):
+            return worker
+        self._leave()
+        try:
+            worker = self._start()
+        except ProgramRefused as refused:
+            raise Lost(str(refused)) from None
+        if waited_for is not None and self._proceed(worker, None) != waited_for:
+            msg = "The run calls another tool than it waited for."
+            raise ReplayDiverged(msg)
+        return worker
+
+    def _start(self) -> Worker:
+        self._output = []
+        worker = self._pool.take(self._owner)
+        self._worker = worker
+        self._forgotten = weakref.finalize(self, self._pool.drop, worker)
+        try:
+            _read(self._pool.exchange(worker, {**self._begin, "log": self._log}))
+        except ProgramRefused:
+            self._leave(waits=False)
+            raise
+        except BaseException:
+            self._leave()
+            raise
+        return worker
+
+    def _leave(self, **how: bool) -> None:
+        """Give the worker back as `how` says, if anything; end it otherwise."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        if self._forgotten is not None:
+            self._forgotten.detach()
+        if how:
+            self._pool.give_back(worker, **how)
+        else:
+            self._pool.drop(worker)
+
+    def _proceed(self, worker: Worker, event: Event | None) -> Step:
+        answer = None if self._may_branch is None else self._answer
+        reply = _read(self._pool.exchange(worker, {"do": "advance", "result": event}, answer))
+        try:
+            step = step_from_json(reply["step"])
+            self._log += _events(reply["log"])
+            self._output += [str(text) for text in reply["output"]]
+            if isinstance(step, ToolCall):
+                if step.tool not in self._begin["tools"]:
+                    raise nonsense()
+                return step
+            self._names = _names(reply)
+        except (KeyError, TypeError, ValueError, AttributeError, SequrityError):
+            raise nonsense() from None
+        reached_limit = isinstance(step, Failed) and step.kind == OutOfBudget.kind
+        self._leave(is_worn=reached_limit or reply.get("worn") is not False)
+        return step
+
+    def _read_names(self) -> None:
+        """Read the names, while the program waits; at its end they came with it."""
+        if self._is_closed or not isinstance(self._step, ToolCall):
+            return
+        try:
+            worker = self._awake()
+            self._names = _names(_read(self._pool.exchange(worker, {"do": "names"})))
+        except (Lost, KeyError, TypeError, ValueError, AttributeError, SequrityError):
+            self._leave()
+            self._names = {}, {}
+        else:
+            self._pool.rest(worker)
+
+    def _answer(self, question: Message) -> Message:
+        try:
+            labels = labels_from_json(question["ask"])
+        except UsageError:
+            raise nonsense() from None
+        return {"may": self._may_branch is None or bool(self._may_branch(labels))}
+
+
+def _events(data: Any) -> list[Event]:
+    events = [read_event(event) for event in data]
+    if not all(event["event"] in _WRITTEN for event in events):
+        raise ValueError
+    return events
+
+
+def _names(data: Message) -> tuple[dict[str, Labeled], dict[str, Labeled]]:
+    names = named_from_json(data["names"])
+    return names, {name: names[name] for name in data["variables"]}

@@ -1,0 +1,734 @@
+"""Programs in workers: they run as in this process, and the system ends what goes too far."""
+
+import gc
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.local.interpreter import (
+    Failed,
+    Finished,
+    Labeled,
+    Limits,
+    ProgramRefused,
+    ReplayDiverged,
+    Run,
+    ToolCall,
+    ToolFailure,
+    parse,
+)
+from langchain_sequrity.local.interpreter.worker import LENGTH
+from langchain_sequrity.local.interpreter.worker_pool import CAN_ISOLATE, WorkerPool, WorkerRun
+from tests.local.api import WAIT
+from tests.local.interpreter import imposter
+from tests.local.interpreter.corpus import CORPUS
+from tests.local.interpreter.generated import random_program
+
+pytestmark = pytest.mark.skipif(not CAN_ISOLATE, reason="this platform has no workers")
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+
+TOOLS: dict[str, Any] = {
+    "read": {"properties": {"number": {}}},
+    "send": {"properties": {"to": {}, "body": {}}},
+}
+TAGGED = Labels(tags=frozenset({"mail"}), consumers=frozenset({"alice"}))
+HUGE = Limits(text=10**12, memory=10**12, seconds=1e6)
+ASKING = "read(number=1)"
+OVER_SOON = ("gives", "fails", "refused", "exit")
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[WorkerPool]:
+    with WorkerPool() as running:
+        yield running
+
+
+def pid_of(run: WorkerRun) -> int:
+    assert run.pid is not None
+    return run.pid
+
+
+def is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def become_none(pids: list[int]) -> bool:
+    """Whether the processes end; one that was told to needs a moment."""
+    deadline = time.monotonic() + WAIT
+    while any(map(is_there, pids)) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return not any(map(is_there, pids))
+
+
+def wait_until_over(pid: int) -> None:
+    """Wait for the end of a process whose parent has not looked at it yet."""
+    status = Path(f"/proc/{pid}/stat")
+    while status.read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.001)
+
+
+def asking(pool: WorkerPool, source: str = ASKING, **options: Any) -> WorkerRun:
+    """A run that waits for a tool."""
+    run = pool.run(source, tools=TOOLS, **options)
+    assert isinstance(run.advance(), ToolCall)
+    return run
+
+
+def ended(step: Any, kind: str = "budget") -> Failed:
+    assert isinstance(step, Failed)
+    assert step.kind == kind
+    return step
+
+
+# The same as in this process
+
+
+def story(make: Callable[[str], Run | WorkerRun], source: str) -> list[Any]:
+    """Everything that a program does and leaves; its tools answer in turn, and now and then fail."""
+    try:
+        run = make(source)
+    except ProgramRefused as refused:
+        return [str(refused), refused.reason, refused.line, refused.column]
+    answers = itertools.cycle(
+        [Labeled({"body": "hi"}, TAGGED), ToolFailure("no", TAGGED), Labeled([1, 2])]
+    )
+    steps = [run.advance()]
+    while isinstance(steps[-1], ToolCall):
+        names = [run.names(), run.variables()]
+        steps += [names, run.advance(next(answers))]
+    return [*steps, run.log, run.output, run.names(), run.variables()]
+
+
+def told_by_both(pool: WorkerPool, source: str, **options: Any) -> tuple[list[Any], list[Any]]:
+    options = {"variables": {"z": Labeled(1, TAGGED)}, "tools": TOOLS, **options}
+    mine = story(lambda text: Run(parse(text), **options), source)
+    return mine, story(lambda text: pool.run(text, **options), source)
+
+
+STORIES = {
+    "nothing": "",
+    "prints": "print('a')\nprint('é', '\\ud800', 1)",
+    "tools": "x = read(number=z)\ntry:\n    send('bob', x['body'])\nexcept Exception as e:\n"
+    "    y = str(e)\nf = print\n[x, y, read(number=[1.5, None, True, {'k': 'é,[{'}])]",
+    "an uncaught failure of a tool": "read(number=1)\nread(number=2)",
+    "an exception with half a character": "raise ValueError('\\ud800')",
+    "an exit": "exit(3)",
+    "an exit with a text and a value": "final_return_value = z\nexit('no')",
+    "what has no form": "class A:\n    pass\nx = {1, 2}\nA",
+    "a number that is none": "float('nan')",
+    "a refusal": "x = 1\nimport os",
+    "no Python": "x = (",
+    "a limit": "while True:\n    'a' * 1000",
+    "a model": "from pydantic import BaseModel\nclass A(BaseModel):\n    a: int\nA(a=z)",
+    "many variables": "\n".join(f"v{n} = [z, '{n}']" for n in range(300)),
+    "a text of structure": "x = ',[{\"' * 50_000\nx",
+    "a log with half a character": "read(number=1)\nread(number='\\ud800')",
+}
+
+
+@pytest.mark.parametrize("source", STORIES.values(), ids=STORIES)
+def test_a_worker_tells_the_story_of_a_run(pool: WorkerPool, source: str) -> None:
+    mine, theirs = told_by_both(pool, source)
+    assert theirs == mine
+
+
+@pytest.mark.parametrize("options", [{}, {"is_strict": True}], ids=["plain", "strict"])
+def test_a_worker_tells_the_story_of_any_run(pool: WorkerPool, options: dict[str, Any]) -> None:
+    hostile = [case.program for case in CORPUS if case.ends in OVER_SOON][::20]
+    for source in [*hostile, *map(random_program, range(30))]:
+        mine, theirs = told_by_both(pool, source, **options)
+        assert theirs == mine, source
+
+
+def test_a_log_serves_both_a_worker_and_this_process(pool: WorkerPool) -> None:
+    source = "import random\nx = random.random()\ny = read(number=x)\nread(number=y)"
+    one = pool.run(source, tools=TOOLS)
+    call = one.advance()
+    other = Run(parse(source), tools=TOOLS, log=one.log)
+    assert other.advance() == call
+    last = other.advance(Labeled(1, TAGGED))
+    assert pool.run(source, tools=TOOLS, log=other.log).advance() == last
+    one.close()
+    other.close()
+
+
+def test_a_log_of_something_else_is_an_error(pool: WorkerPool) -> None:
+    log = asking(pool).log
+    with pytest.raises(ReplayDiverged):
+        pool.run("read(number=2)", tools=TOOLS, log=log).advance()
+
+
+def test_a_result_has_to_be_there_when_it_is_waited_for_and_only_then(pool: WorkerPool) -> None:
+    run = pool.run(ASKING, tools=TOOLS)
+    with pytest.raises(UsageError, match="does not wait"):
+        run.advance(Labeled(1))
+    run.advance()
+    with pytest.raises(UsageError, match="waits"):
+        run.advance()
+    with pytest.raises(UsageError, match="JSON"):
+        run.advance(Labeled(object()))
+    run.advance(Labeled(1))
+    with pytest.raises(UsageError, match="over"):
+        run.advance(Labeled(1))
+
+
+# Policies
+
+
+def test_the_policy_is_asked_here_and_once_for_the_same_labels(pool: WorkerPool) -> None:
+    asked: list[Labels] = []
+
+    def may_branch(labels: Labels) -> bool:
+        asked.append(labels)
+        return "mail" not in labels.tags
+
+    source = "for n in range(9):\n    if n:\n        x = n\nif secret:\n    x = 3"
+    variables = {"secret": Labeled(1, TAGGED)}
+    end = ended(pool.run(source, may_branch=may_branch, variables=variables).advance(), "branch")
+    assert (end.labels, asked) == (TAGGED, [Labels(), TAGGED])
+
+
+def test_a_policy_that_raises_ends_the_run_with_what_it_raised(pool: WorkerPool) -> None:
+    def may_branch(_: Labels) -> bool:
+        raise LookupError
+
+    run = pool.run("if 1:\n    x = 2", may_branch=may_branch)
+    with pytest.raises(LookupError):
+        run.advance()
+    with pytest.raises(UsageError, match="over"):
+        run.advance()
+
+
+# Limits that the system keeps
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import math, itertools\nmath.fsum(itertools.repeat(1.0))",
+        "import math, itertools\nmath.dist(itertools.repeat(1.0), [1.0])",
+        "import itertools\nbytes(itertools.repeat(65))",
+        "while True:\n    pass",
+    ],
+)
+def test_a_program_that_computes_for_ever_reaches_a_limit_that_is_named(
+    pool: WorkerPool, source: str
+) -> None:
+    end = ended(pool.run(source).advance())
+    assert "The program reached the limit `" in end.message
+    assert pool.run("1 + 1").advance() == Finished(Labeled(2), "int", 1)
+
+
+LONG = Limits(source=10**9, nodes=10**9, seconds=0.01)
+
+
+@pytest.mark.parametrize("what", ["check", "run"])
+def test_the_system_ends_a_worker_that_never_looks_at_a_clock(what: str) -> None:
+    # Python's own parser looks at none, and this text takes it several seconds.
+    with WorkerPool(limits=LONG) as pool, pytest.raises(ProgramRefused) as caught:
+        getattr(pool, what)("x = [1, 2, 3]\n" * 1_000_000)
+    assert "The program reached the limit `seconds` (0.01)." in str(caught.value)
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    "source",
+    [
+        "len('a' * 1_000_000_000)",
+        "x = []\ntry:\n    x.append('a' * 10**9)\nexcept Exception:\n    1",
+    ],
+)
+def test_a_program_that_takes_too_much_memory_is_stopped_by_the_system(source: str) -> None:
+    with WorkerPool(limits=HUGE, room=300_000_000) as pool:
+        run = asking(pool, f"{ASKING}\n{source}")
+        before = pid_of(run)
+        assert "limit `memory`" in ended(run.advance(Labeled(1))).message
+        assert asking(pool).pid != before
+
+
+@needs_proc
+def test_the_same_program_runs_where_there_is_room() -> None:
+    with WorkerPool(limits=HUGE, room=3_000_000_000) as pool:
+        end = pool.run("len('a' * 1_000_000_000)").advance()
+    assert end == Finished(Labeled(1_000_000_000), "int", 1)
+
+
+@needs_proc
+def test_a_result_that_needs_too_much_memory_is_a_limit_too() -> None:
+    with WorkerPool(room=30_000_000) as pool:
+        end = ended(asking(pool).advance(Labeled([[] for _ in range(500_000)])))
+    assert "limit `memory`" in end.message
+
+
+@needs_proc
+def test_a_worker_has_no_secret_no_file_and_no_way_to_open_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SEQURITY_API_KEY", "k3y")
+    with (tmp_path / "open").open("w") as file, WorkerPool() as pool:
+        os.set_inheritable(file.fileno(), True)
+        run = asking(pool)
+        process = Path(f"/proc/{pid_of(run)}")
+        assert b"k3y" not in (process / "environ").read_bytes()
+        assert sorted(link.name for link in (process / "fd").iterdir()) == ["0", "1", "2"]
+        assert (process / "cwd").resolve() == Path("/")
+        limits = (process / "limits").read_text().splitlines()
+        for name in ("Max open files", "Max file size", "Max core file size", "Max processes"):
+            line = next(line for line in limits if line.startswith(name))
+            assert line.removeprefix(name).split()[:2] == ["0", "0"]
+        assert (process / "oom_score_adj").read_text().strip() == "1000"
+
+
+def test_dates_can_be_read_and_written_without_files(pool: WorkerPool) -> None:
+    source = (
+        "import datetime\nd = datetime.datetime.strptime('2020-05-17', '%Y-%m-%d')\n"
+        "f'{d:%d.%m.} {datetime.datetime.now().year > 2000}'"
+    )
+    end = pool.run(source).advance()
+    assert isinstance(end, Finished)
+    assert end.value.value == "17.05. True"
+
+
+# What may come out at once
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "['b' * 1_000_000] * 20",
+        "[[] for _ in range(190_000)] * 2",
+        "read(number=['b' * 1_000_000] * 20)",
+        "raise ValueError('é' * 1_900_000 + '😀' * 1_900_000)",
+        "import random\nfor _ in range(150_000):\n    random.random()\nread(number=1)",
+    ],
+)
+def test_a_program_that_hands_out_too_much_reaches_a_limit_that_is_named(
+    pool: WorkerPool, source: str
+) -> None:
+    end = ended(pool.run(f"kept = 1\n{source}", tools=TOOLS).advance())
+    assert "The program reached the limit `" in end.message
+
+
+def test_variables_that_are_too_much_for_a_later_program_are_left_behind(pool: WorkerPool) -> None:
+    source = (
+        "a = 'text, ' * 250_000\nb = ['x' * 1_000_000] * 7\nc = {'k': a}\n"
+        "d = ['y' * 1_000_000] * 4\n'done'"
+    )
+    run = pool.run(source, variables={"z": Labeled(1, TAGGED)})
+    assert isinstance(run.advance(), Finished)
+    assert run.variables().keys() == {"z", "a", "c"}
+    assert run.names() == {
+        **run.variables(),
+        "b": Labeled({"type": "list"}),
+        "d": Labeled({"type": "list"}),
+    }
+
+
+# Workers that go
+
+
+@needs_proc
+def test_a_worker_that_is_killed_while_its_program_waits_is_replaced(pool: WorkerPool) -> None:
+    run = asking(pool, "x = read(number=1)\ny = read(number=2)\nx + y")
+    run.advance(Labeled(40))
+    os.kill(pid_of(run), signal.SIGKILL)
+    wait_until_over(pid_of(run))
+    assert run.advance(Labeled(2)) == Finished(Labeled(42), "int", 3)
+
+
+def test_a_worker_that_is_killed_while_its_program_runs_is_a_limit_that_is_named(
+    pool: WorkerPool,
+) -> None:
+    def kill(_: Labels) -> bool:
+        os.kill(pid_of(run), signal.SIGKILL)
+        return True
+
+    run = pool.run("if 1:\n    x = 2\n1", may_branch=kill)
+    end = ended(run.advance())
+    assert "SIGKILL" in end.message
+    assert "`memory`" in end.message
+    assert run.names() == {}
+    with pytest.raises(UsageError, match="over"):
+        run.advance()
+
+
+def test_a_worker_that_does_not_answer_is_ended() -> None:
+    with WorkerPool(patience=0.5) as pool:
+        run = asking(pool)
+        pid = pid_of(run)
+        os.kill(pid, signal.SIGSTOP)
+        assert "within 0.5 s" in ended(run.advance(Labeled(1))).message
+        assert become_none([pid])
+
+
+def test_workers_and_fork_servers_that_were_killed_are_replaced() -> None:
+    with WorkerPool() as pool:
+        run = asking(pool)
+        server = pool._server
+        assert server is not None
+        spare = [worker.pid for worker in pool._spare if worker.greet()]
+        for pid in [*spare, server._popen.pid]:
+            os.kill(pid, signal.SIGKILL)
+        server._popen.wait()
+        assert isinstance(run.advance(Labeled(1)), Finished)
+        assert pool.run("1 + 1").advance() == Finished(Labeled(2), "int", 1)
+
+
+# Workers that serve again
+
+
+def test_a_parked_run_goes_on_in_another_worker_from_its_log(pool: WorkerPool) -> None:
+    run = asking(pool, "print('a')\nx = read(number=1)\nprint(x)\ny = read(number=2)\nx + y")
+    run.park()
+    assert isinstance(run.advance(Labeled(40)), ToolCall)
+    run.park()
+    assert run.names()["x"].value == 40
+    assert run.advance(Labeled(2)) == Finished(Labeled(42), "int", 5)
+    assert run.output == ("a", "40")
+
+
+def test_a_worker_serves_one_owner_and_after_a_good_end() -> None:
+    with WorkerPool() as pool:
+
+        def next_pid(source: str = "1", owner: str = "me") -> int:
+            run = pool.run(f"{ASKING}\n{source}", owner=owner, tools=TOOLS)
+            run.advance()
+            pid = pid_of(run)
+            run.advance(Labeled(1))
+            return pid
+
+        first = next_pid()
+        assert next_pid("1 / 0") == first
+        assert next_pid(owner="you") != first
+        assert next_pid("while True:\n    'a' * 1000") == first
+        other = next_pid()
+        assert other != first
+        assert next_pid() == other
+
+
+def test_a_worker_is_replaced_after_so_many_programs() -> None:
+    with WorkerPool(uses=3) as pool:
+        pids = []
+        for _ in range(6):
+            run = asking(pool)
+            pids.append(pid_of(run))
+            run.advance(Labeled(1))
+    assert len(set(pids[:3])) == len(set(pids[3:])) == 1
+    assert pids[0] != pids[3]
+
+
+SEES_WHAT_IS_LEFT = """
+    import gc, json, socket, sys
+    from langchain_sequrity.local.interpreter import Limits
+    from langchain_sequrity.local.interpreter import worker as module
+    from langchain_sequrity.local.interpreter.worker import LENGTH, _Worker, read, send
+
+    here, there = socket.socketpair()
+    worker = _Worker(there, Limits())
+    source, mark = sys.argv[1:]
+    start = {"do": "start", "source": source, "tools": {"read": {"properties": {"n": {}}}},
+             "variables": {"given": [[mark], {"producers": [], "consumers": ["*"],
+             "tags": [mark]}]}, "asks": False, "is_strict": False, "typed": {}, "log": []}
+    labels = {"producers": [mark], "consumers": ["*"], "tags": []}
+    for message in (start, {"do": "advance", "result": None}, {"do": "advance", "result": {
+            "event": "result", "value": {mark: 1}, "call": "", "labels": labels}}):
+        if message is not start:
+            message = {**message}
+        send(here, json.dumps(message).encode())
+    try:
+        worker._serve_one()
+    finally:
+        del start, message, labels
+    worker._forget()
+    given, held = [*sys.argv, *sys.orig_argv], []
+    for one in gc.get_objects():
+        parts = [*one, *one.values()] if type(one) is dict else one
+        if type(one) in (list, tuple, set, frozenset, dict):
+            held += [part for part in parts if type(part) is str and mark in part]
+    print([text for text in held if text not in given])
+"""
+"""How much of a program is in any container of the process that has just run it."""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x = read(n=1)\ny = given + [x]",
+        "import re\nread(n=re.findall('c4nary', 'a c4nary'))\nre.compile('(c4nary)+')",
+        """
+import datetime
+try:
+    datetime.datetime.strptime("1", "c4nary%Y")
+except ValueError as e:
+    x = read(n=str(e))
+""",
+        """
+def f(c4nary):
+    return lambda: c4nary
+f(f(read(n=given)))
+raise ValueError("c4nary")
+""",
+        """
+from pydantic import BaseModel
+class c4nary(BaseModel):
+    c4nary: int
+x = [c4nary(c4nary=1)]
+x.append(x)
+read(n=1)
+if given:
+    y = x
+""",
+    ],
+)
+def test_a_worker_keeps_nothing_of_a_program_that_is_over(source: str) -> None:
+    code = textwrap.dedent(SEES_WHAT_IS_LEFT)
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", code, source, "c4nary"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "[]\n", (done.stdout, done.stderr)
+
+
+def test_programs_that_wait_keep_so_many_workers_and_all_go_on() -> None:
+    with WorkerPool(waiting=2, kept=1) as pool:
+        runs = [
+            asking(pool, f"x = read(number={n})\ny = read(number=x)\n[x, y, {n}]", owner=str(n % 2))
+            for n in range(6)
+        ]
+        assert len(pool._waiting) == 2
+        for number in (3, 0, 5, 1, 4, 2):
+            assert isinstance(runs[number].advance(Labeled(number)), ToolCall)
+        for number, run in enumerate(runs):
+            end = run.advance(Labeled("end"))
+            assert isinstance(end, Finished)
+            assert end.value.value == [number, "end", number]
+        assert not pool._waiting
+
+
+def test_runs_of_many_threads_keep_to_their_own_workers() -> None:
+    ends: dict[int, Any] = {}
+
+    def work(number: int) -> None:
+        run = asking(pool, f"x = [read(number=n) for n in range(20)]\nx + [{number}]", owner="me")
+        for _ in range(19):
+            assert isinstance(run.advance(Labeled(number)), ToolCall)
+        ends[number] = run.advance(Labeled(number))
+
+    with WorkerPool(waiting=3, kept=2, uses=30) as pool:
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert {number: end.value.value for number, end in ends.items()} == {
+        number: [number] * 21 for number in range(8)
+    }
+
+
+# No process is left
+
+
+def test_no_process_is_left_when_a_run_ends_is_closed_or_forgotten_and_the_pool_closes() -> None:
+    with WorkerPool() as pool:
+        at_its_end, closed, forgotten = (asking(pool) for _ in range(3))
+        pids = [pid_of(run) for run in (at_its_end, closed, forgotten)]
+        assert pool._server is not None
+        server = pool._server._popen.pid
+        at_its_end.advance(Labeled(1))
+        closed.close()
+        del forgotten
+        gc.collect()
+        assert become_none(pids[2:])
+    assert [pid for pid in [*pids, server] if is_there(pid)] == []
+    with pytest.raises(UsageError, match="stopped"):
+        pool.run("1")
+
+
+DIES = """
+    import os, signal, sys
+    from langchain_sequrity.local.interpreter.worker_pool import WorkerPool
+
+    pool = WorkerPool()
+    pool.open()
+    run = pool.run("read(number=1)", tools={"read": {"properties": {"number": {}}}})
+    run.advance()
+    fork = int(sys.argv[1]) and os.fork()
+    if fork or not int(sys.argv[1]):
+        print(run.pid, pool._server._popen.pid, flush=True)
+        END
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "forks"),
+    [("os.kill(os.getpid(), signal.SIGKILL)", 0), ("pass", 0), ("pass", 1), ("os.abort()", 0)],
+    ids=["killed", "ended", "ended and forked", "crashed"],
+)
+def test_no_process_is_left_when_its_owner_ends(end: str, forks: int) -> None:
+    code = textwrap.dedent(DIES).replace("END", end)
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", code, str(forks)], capture_output=True, text=True, check=False
+    )
+    pids = [int(text) for text in done.stdout.split()]
+    assert len(pids) == 2, done.stderr
+    assert become_none(pids)
+
+
+def test_a_fork_of_the_owner_leaves_the_workers_to_it() -> None:
+    code = textwrap.dedent("""
+        import os
+        from langchain_sequrity.local.interpreter.worker_pool import shared_pool
+
+        pool = shared_pool()
+        pool.open()
+        pool.ready()
+        if not os.fork():
+            other = shared_pool()
+            assert other is not pool
+            with other:
+                assert other.run("2").advance().value.value == 2
+            del pool
+            raise SystemExit
+        os.wait()
+        print(pool.run("40 + 2").advance().value.value)
+        pool.close()
+    """)
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "42\n", done.stderr
+
+
+def test_processes_that_cannot_be_started_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with WorkerPool() as pool, pytest.raises(UsageError, match="did not start"):
+        pool.run("1")
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    with WorkerPool() as pool, pytest.raises(UsageError, match="cannot be started"):
+        pool.run("1")
+
+
+# Workers that were taken over
+
+
+def framed(data: bytes) -> bytes:
+    return LENGTH.pack(len(data)) + data
+
+
+@pytest.fixture
+def taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[bytes], WorkerRun]]:
+    """Runs in workers that are not ours: they start as they have to, and then say these bytes."""
+    pools: list[WorkerPool] = []
+
+    def start(says: bytes) -> WorkerRun:
+        script = tmp_path / "python"
+        (tmp_path / "says").write_bytes(says)
+        script.write_text(
+            f"#!/bin/sh\nexec {sys.executable} {imposter.__file__} {tmp_path / 'says'}\n"
+        )
+        script.chmod(0o700)
+        with monkeypatch.context() as patched:
+            patched.setattr("sys.executable", str(script))
+            pools.append(WorkerPool(patience=5))
+            pools[-1].open()
+            return pools[-1].run("1", may_branch=lambda _: True, tools=TOOLS)
+
+    yield start
+    for pool in pools:
+        pool.close()
+
+
+def said(step: Any, **more: Any) -> bytes:
+    return framed(json.dumps({"step": step, "log": [], "output": [], **more}).encode())
+
+
+FREE = {"producers": [], "consumers": ["*"], "tags": []}
+CALL = {"step": "ToolCall", "tool": "read", "arguments": {"number": [1, FREE]}, "line": 1}
+END = {"step": "Finished", "value": [1, FREE], "value_type": "int", "line": 1, "exit_code": None}
+FAILED = {
+    "step": "Failed",
+    "kind": "exit",
+    "type": "",
+    "message": "",
+    "line": 1,
+    "labels": FREE,
+    "value": None,
+}
+NAMES: dict[str, Any] = {"names": {}, "variables": []}
+NONSENSE = {
+    "bytes": framed(b"\xff\xfe"),
+    "no object": framed(b"[]"),
+    "nothing": framed(b"{}"),
+    "too deep": framed(b"[" * 100_000),
+    "a length without end": LENGTH.pack(2**32 - 1),
+    "too heavy": framed(b'{"step":[' + b"[]," * 500_000 + b"0]}"),
+    "an unknown step": said({"step": "x"}),
+    "a step without fields": said({"step": "ToolCall"}),
+    "a step with more fields": said({**CALL, "x": 1}),
+    "a tool that there is not": said({**CALL, "tool": "delete"}),
+    "a tool that is no text": said({**CALL, "tool": ["read"]}),
+    "an argument without labels": said({**CALL, "arguments": {"number": 1}}),
+    "an argument with other labels": said({**CALL, "arguments": {"number": [1, {}]}}),
+    "a label that is no text": said({**CALL, "arguments": {"number": [1, {**FREE, "tags": [1]}]}}),
+    "a value that is none": said({**END, "value": None}, **NAMES),
+    "a number that is none": said({**END, "value": [float("nan"), FREE]}, **NAMES),
+    "a line that is none": said({**END, "line": "1"}, **NAMES),
+    "another kind of failure": said({**FAILED, "kind": "other"}, **NAMES),
+    "an end without names": said(END),
+    "a variable without a name": said(END, **{**NAMES, "variables": ["x"]}),
+    "a log of results": said(
+        CALL, log=[{"event": "result", "call": "", "value": 1, "labels": FREE}]
+    ),
+    "a log of something": said(CALL, log=[1]),
+    "a question about nothing": framed(b'{"ask": 1}'),
+    "a refusal of something": framed(b'{"refused": 1}'),
+}
+
+
+@pytest.mark.parametrize("says", NONSENSE.values(), ids=NONSENSE)
+def test_a_worker_that_was_taken_over_and_talks_nonsense_is_ended(
+    taken_over: Callable[[bytes], WorkerRun], says: bytes
+) -> None:
+    assert "sense" in ended(taken_over(says).advance()).message
+
+
+def test_an_imposter_that_talks_sense_is_heard(taken_over: Callable[[bytes], WorkerRun]) -> None:
+    assert isinstance(taken_over(said(CALL)).advance(), ToolCall)
+    assert isinstance(taken_over(said(END, **NAMES)).advance(), Finished)
+    assert taken_over(said(FAILED, **NAMES)).advance() == Failed("exit", "", "", 1)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        b"",
+        LENGTH.pack(100)[:2],
+        LENGTH.pack(100) + b"{",
+        framed(json.dumps({"ask": FREE}).encode()),
+    ],
+    ids=["nothing", "half a length", "half a message", "questions for ever"],
+)
+def test_a_worker_that_was_taken_over_and_never_ends_is_ended(
+    taken_over: Callable[[bytes], WorkerRun], says: bytes
+) -> None:
+    run = taken_over(says)
+    run._pool.patience = 0.5
+    assert "within 0.5 s" in ended(run.advance()).message
