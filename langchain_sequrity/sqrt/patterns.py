@@ -109,7 +109,7 @@ def _matches(compiled: Any, text: str, budget: Budget) -> Truth:
     return whole or None  # anchored it does not match, and who knows whether it is
 
 
-_PIECE = re.compile(
+PIECE = re.compile(
     r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(?P<low>\d*)(?:,(?P<high>\d*))?\}|.", re.DOTALL
 )
 
@@ -125,7 +125,7 @@ def written_out(raw: str) -> int:
     """
     lengths, last = [0], 0
     counts = 1
-    for piece in _PIECE.finditer(raw):
+    for piece in PIECE.finditer(raw):
         text = piece[0]
         if text == "(":
             lengths.append(0)
