@@ -71,7 +71,8 @@ def find_leaks(policy: Policy, tools: Sequence[CompiledTool], report: Report) ->
                 "warning",
                 f"This pattern lets through what is not one address: `{plain(text, limit=80)}`",
                 guard.pattern.at,
-                f"Name the characters that may stand there, as in `{_advice(guard.pattern)}`",
+                f"Name the characters that may stand there, as in "
+                f"`{plain(_advice(guard.pattern), limit=400)}`",
             )
 
 
@@ -117,10 +118,9 @@ def _guards(policy: Policy, tools: Sequence[CompiledTool]) -> Iterator[_Guard]:
             (step.node.condition, step.test, any(map(_restricts, step.node.updates)))
             for step in tool.steps
         ]
-        hard = [rule.strength == "hard" for rule in rules]
         denials = tuple(
-            test for (_, test, denies), is_hard in zip(checks, hard, strict=True)
-            if test and denies and is_hard
+            check.test for check in tool.checks
+            if check.test and (check.reason.strength, check.reason.verdict) == ("hard", "deny")
         )  # fmt: skip
         for condition, test, restricts in checks + steps:
             if test:
