@@ -46,10 +46,12 @@ DOMAINS = st.sampled_from(["museum.example", "m.example", "a-b.museum"])
 @st.composite
 def several(draw: st.DrawFn, domain: str) -> str:
     """An address of the house with something else before, in or after it."""
-    home = draw(st.sampled_from(["ada", "a", "bo.l", "x1"])) + "@" + domain
+    home = f"{draw(st.sampled_from(['ada', 'a', 'bo.l', 'x1']))}@{domain}"
     at = draw(st.sampled_from([0, 1, len(home) - len(domain) - 1, len(home)]))
-    foreign = draw(LOCALS) + draw(SEPARATORS)
-    return home[:at] + (foreign if at < len(home) else foreign[::-1]) + home[at:]
+    foreign, separator = draw(LOCALS), draw(SEPARATORS)
+    if at == len(home):
+        return home + separator + foreign
+    return home[:at] + foreign + separator + home[at:]
 
 
 WILDCARDS = st.sampled_from(

@@ -22,8 +22,8 @@ from tests.sqrt.calls import decide, given, truth
 # What tolerant parsers take a text for
 
 _SPACE = "\t\n\v\f\r \xa0\ufeff\u2028\u2029\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-_LAX = TypeAdapter(int), TypeAdapter(float), TypeAdapter(bool), TypeAdapter(Decimal)
-_LAX_TIMES = TypeAdapter(datetime), TypeAdapter(date)
+_LAX: tuple[TypeAdapter[Any], ...] = tuple(map(TypeAdapter, (int, float, bool, Decimal)))
+_LAX_TIMES: tuple[TypeAdapter[Any], ...] = (TypeAdapter(datetime), TypeAdapter(date))
 _FLAGS = {
     True: ("1", "t", "true", "y", "yes", "on"),
     False: ("0", "f", "false", "n", "no", "off"),
@@ -120,6 +120,10 @@ def passes(condition: str, value: Any, other: Any = None) -> bool:
 
 ZEROS = st.sampled_from([0x30, 0x660, 0x6F0, 0x966, 0x9E6, 0xBE6, 0xFF10, 0x1D7CE])  # of scripts
 SPACES = st.text(st.sampled_from([*_SPACE, "\x1c", "\x85", "\u200b"]), max_size=3)
+WHOLES: tuple[Callable[[int], str], ...] = (
+    str, hex, oct, bin, "{:,}".format, "{:_}".format, "{:e}".format,
+)  # fmt: skip
+CASES: tuple[Callable[[str], str], ...] = (str, str.upper, str.title)
 WORDS = ("true", "yes", "ON", "y", "T", "False", "no", "Off", "n", "inf", "-Infinity", "nan", "")
 
 
@@ -127,7 +131,7 @@ WORDS = ("true", "yes", "ON", "y", "T", "False", "no", "Off", "n", "inf", "-Infi
 def numerals(draw: st.DrawFn) -> str:
     """A number in one of the ways in which people and programs write one."""
     number = draw(st.integers(-(10**9), 10**9) | st.integers(-(10**25), 10**25))
-    whole = draw(st.sampled_from([str, hex, oct, bin, "{:,}".format, "{:_}".format, "{:e}".format]))
+    whole = draw(st.sampled_from(WHOLES))
     zeros = draw(st.sampled_from(["", "0", "000", "0" * 70, "0" * 5_000]))
     after = draw(
         st.sampled_from(
@@ -146,8 +150,7 @@ def spellings(draw: st.DrawFn) -> str:
     )
     zero = draw(ZEROS)
     text = "".join(chr(zero + int(one)) if one in "0123456789" else one for one in text)
-    text = draw(st.sampled_from([str, str.upper, str.title]))(text)
-    return draw(SPACES) + text + draw(SPACES)
+    return draw(SPACES) + draw(st.sampled_from(CASES))(text) + draw(SPACES)
 
 
 @settings(max_examples=1_000, derandomize=True, deadline=None)
@@ -237,19 +240,16 @@ def times(draw: st.DrawFn) -> str | float:
     """A moment in one of the ways in which programs write one."""
     moment = draw(MOMENTS)
     seconds = moment.timestamp()
-    return draw(
-        st.sampled_from(
-            [
-                seconds, int(seconds), seconds * 1e3, int(seconds * 1e3), int(seconds * 1e6),
-                str(seconds), str(int(seconds)), f"0{int(seconds)}", f" {int(seconds * 1e3)} ",
-                moment.isoformat(), moment.isoformat(" "), f" {moment.isoformat()}",
-                moment.strftime("%Y%m%d"), moment.strftime("%Y%m%dT%H%M%SZ"),
-                moment.strftime("%G-W%V-%u"), moment.strftime("%a, %d %b %Y %H:%M:%S GMT"),
-                moment.strftime("%Y-%m-%d-10:00"), moment.strftime("%Y-%m-%dT%H:%M:%S,5Z"),
-                moment.strftime("%Y-%m-%d"), moment.isoformat().replace("+00:00", "000Z"),
-            ]
-        )
-    )  # fmt: skip
+    forms: list[str | float] = [
+        seconds, int(seconds), seconds * 1e3, int(seconds * 1e3), int(seconds * 1e6),
+        str(seconds), str(int(seconds)), f"0{int(seconds)}", f" {int(seconds * 1e3)} ",
+        moment.isoformat(), moment.isoformat(" "), f" {moment.isoformat()}",
+        moment.strftime("%Y%m%d"), moment.strftime("%Y%m%dT%H%M%SZ"),
+        moment.strftime("%G-W%V-%u"), moment.strftime("%a, %d %b %Y %H:%M:%S GMT"),
+        moment.strftime("%Y-%m-%d-10:00"), moment.strftime("%Y-%m-%dT%H:%M:%S,5Z"),
+        moment.strftime("%Y-%m-%d"), moment.isoformat().replace("+00:00", "000Z"),
+    ]  # fmt: skip
+    return draw(st.sampled_from(forms))
 
 
 def _epochs(value: object) -> Iterator[datetime]:
@@ -261,7 +261,7 @@ def _epochs(value: object) -> Iterator[datetime]:
 def moments_of(value: str | float) -> Iterator[datetime]:
     """All moments that some parser takes a value for; one without a zone is in UTC."""
     yield from _epochs(value)
-    parsers = [*(one.validate_python for one in _LAX_TIMES)]
+    parsers: list[Callable[[Any], Any]] = [one.validate_python for one in _LAX_TIMES]
     if isinstance(value, str):
         parsers += [datetime.fromisoformat, yaml.safe_load, parsedate_to_datetime]
         parsers += [lambda text: datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC)]
