@@ -15,7 +15,7 @@ let staff = {"ada", "grace", "edsger"};
 /// Mail goes to colleagues, and never with what came from outside.
 tool "send_mail" {
     priority 10;
-    must deny when not to.value in {str like w"*@office.example"};
+    must deny when not to.value in {str matching r"^[A-Za-z0-9._+-]+@office[.]example$"};
     must deny when body.tags overlaps {"outside", "personal"};
     should allow always;
     session after { @tags |= {"mailed"}; }

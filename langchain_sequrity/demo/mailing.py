@@ -19,7 +19,7 @@ from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.headers import ResponseFormatConfig
 
 POLICY = """\
-let colleagues = {str like w"*@example.com"};
+let colleagues = {str matching r"^[A-Za-z0-9._+-]+@example[.]com$"};
 
 /// reports are for colleagues
 tool "read_report" -> @tags |= {"internal"};

@@ -29,7 +29,7 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicyDenied
 
 POLICY = """\
-let colleagues = {str like w"*@example.com"};
+let colleagues = {str matching r"^[A-Za-z0-9._+-]+@example[.]com$"};
 
 /// what the database says is for colleagues
 tool "query" -> @tags |= {"internal"};

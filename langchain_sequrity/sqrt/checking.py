@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError
+from langchain_sequrity.sqrt.addresses import find_leaks
 from langchain_sequrity.sqrt.compiler import Report, Severity, Uses
 from langchain_sequrity.sqrt.given import AnyPolicy, policy_of
 from langchain_sequrity.sqrt.given_tools import INTERNAL_ARGUMENTS, AnyTool, arguments_of
@@ -79,14 +80,14 @@ def findings_in(policy: Policy, tools: Iterable[AnyTool] | None = None) -> list[
         findings.append(Finding(severity, message, at.line, at.column, hint))
 
     known = None if tools is None else _KnownTools(tools, report)
-    for _ in compiled_tools(policy, report, known.visit if known else lambda *_: None):
-        pass
+    compiled = list(compiled_tools(policy, report, known.visit if known else lambda *_: None))
     for node in policy.declarations:
         if isinstance(node, ToolBlock):
             _unreachable(node.checks, report)
             _mixed(node.checks, report)
-    if not any(found.severity == "error" for found in findings):  # a slip may be why
+    if not any(found.severity == "error" for found in findings):  # what follows needs a meaning
         find_slips(policy, report)
+        find_leaks(policy, compiled, report)
     return sorted(dict.fromkeys(findings), key=lambda found: (found.line, found.column))
 
 

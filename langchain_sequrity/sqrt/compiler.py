@@ -206,7 +206,9 @@ class Compiler:
         if isinstance(node.value, Value):
             return predicates.contained(self._read(node.value), members)
         self._matcher(node.value)  # reports what is wrong with it
-        return predicates.constant_contained(_meant(node.value), members)
+        test = predicates.constant_contained(_meant(node.value), members)
+        # To texts and labels a time is how it is written, which says little of other writings.
+        return predicates.maybe(test) if isinstance(node.value, Moment) else test
 
     def _same(self, node: Same) -> Test:
         if isinstance(node.left, Value):

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
-from langchain_sequrity.sqrt.truth import Truth, agreed
+from langchain_sequrity.sqrt.truth import Truth, agreed, doubted, either
 
 try:
     import regex
@@ -31,16 +31,20 @@ _BROKEN = (re.error, RecursionError, OverflowError, MemoryError, ValueError)
 
 
 class Budget:
-    """The seconds left for the patterns of one phase of a call.
+    """What one phase of a call may spend on reading values, and what it has read already.
 
-    They are seconds of this thread's work: what a busy machine does meanwhile puts no rule in
-    doubt.
+    Attributes:
+        left: The seconds left for patterns. They are seconds of this thread's work: what a busy
+            machine does meanwhile puts no rule in doubt.
+        numbers: Text → the numbers that it may stand for, so that a long text is read once and not
+            for each number of a policy.
     """
 
-    __slots__ = ("left",)
+    __slots__ = ("left", "numbers")
 
     def __init__(self, seconds: float = SECONDS_PER_CALL) -> None:
         self.left = seconds
+        self.numbers: dict[str, tuple[float, ...] | None] = {}
 
     def ask(self, search: Callable[..., object], text: str, **limits: float) -> Truth:
         """Whether a search finds something; unknown if the time is up, before or meanwhile."""
@@ -105,7 +109,7 @@ def _matches(compiled: Any, text: str, budget: Budget) -> Truth:
     return whole or None  # anchored it does not match, and who knows whether it is
 
 
-_PIECE = re.compile(
+PIECE = re.compile(
     r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(?P<low>\d*)(?:,(?P<high>\d*))?\}|.", re.DOTALL
 )
 
@@ -121,7 +125,7 @@ def written_out(raw: str) -> int:
     """
     lengths, last = [0], 0
     counts = 1
-    for piece in _PIECE.finditer(raw):
+    for piece in PIECE.finditer(raw):
         text = piece[0]
         if text == "(":
             lengths.append(0)
@@ -162,12 +166,17 @@ def looks_slow(raw: str) -> bool:
     return _REPEATED.search(re.sub(r"\\.|\[[^\]]*\]", "x", raw)) is not None
 
 
+_LINE_BREAK = re.compile(r"[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
+_LAST_LINE_BREAK = re.compile(rf"(?:\r\n|{_LINE_BREAK.pattern})\Z")
+
+
 class Wildcard:
     """A wildcard: `*` is any run of characters, `?` is one.
 
     `[` and backslashes have a meaning in some dialects and none in others, so that nothing is
-    certain of a wildcard with them. `fnmatch` writes the others as a regex that never goes back
-    over a `*`, whose time is at most text times wildcard.
+    certain of a wildcard with them. Nor is a match of a text with line breaks: a translation to a
+    regex often lets `*` and `?` stop at them, and does not see one at the end. `fnmatch` writes a
+    wildcard as a regex that never goes back over a `*`, whose time is at most text times wildcard.
 
     Raises:
         ValueError: If it is longer than `MAX_PATTERN`.
@@ -187,4 +196,7 @@ class Wildcard:
         """Whether the whole text matches; unknown if it is too long to find out."""
         if self._match is None or len(text) * self._size > MAX_WORK:
             return None
-        return budget.ask(self._match, text)
+        found = budget.ask(self._match, text)
+        if not _LINE_BREAK.search(text):
+            return found
+        return doubted(either(found, budget.ask(self._match, _LAST_LINE_BREAK.sub("", text))))

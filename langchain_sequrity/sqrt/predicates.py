@@ -88,6 +88,11 @@ def constant_contained(readings: Sequence[Any], members: CompiledSet) -> Test:
     return lambda context: agreed([members.holds(context, value) for value in readings])
 
 
+def maybe(test: Test) -> Test:
+    """What some reading may see fulfilled although this one does not."""
+    return lambda context: test(context) or None
+
+
 def constants_match(readings: Sequence[Any], test: Matcher) -> Test:
     """`5 == 5`."""
     return lambda context: agreed([test(value, context.budget) for value in readings])
@@ -108,7 +113,7 @@ def same(left: Read, right: Read) -> Test:
 
     def run(context: Context) -> Truth:
         one, other = left(context), right(context)
-        return None if one is MISSING or other is MISSING else equal(one, other)
+        return None if one is MISSING or other is MISSING else equal(one, other, context.budget)
 
     return run
 

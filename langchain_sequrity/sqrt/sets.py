@@ -4,11 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_sequrity.sqrt.coercion import may_equal
 from langchain_sequrity.sqrt.context import Context
 from langchain_sequrity.sqrt.names import OPERATIONS, UNIVERSAL, Names
 from langchain_sequrity.sqrt.nodes import Operator
-from langchain_sequrity.sqrt.truth import Truth, doubted, either
-from langchain_sequrity.sqrt.values import Matcher, numeral
+from langchain_sequrity.sqrt.patterns import Budget
+from langchain_sequrity.sqrt.truth import Truth, any_of, either
+from langchain_sequrity.sqrt.values import Matcher
 
 ReadNames = Callable[[Context], Names | None]
 
@@ -33,16 +35,17 @@ UNKNOWN_SET = CompiledSet(lambda _: None, lambda *_: None, patterned=False)
 
 def of_labels(read: ReadNames) -> CompiledSet:
     """A set of labels, as `a.tags`."""
-    return CompiledSet(read, lambda context, value: _among(read(context), value), patterned=False)
+    return CompiledSet(
+        read, lambda context, value: _among(read(context), value, context.budget), patterned=False
+    )
 
 
-def _among(names: Names | None, value: Any) -> Truth:
+def _among(names: Names | None, value: Any, budget: Budget) -> Truth:
     if names is None:
         return None
     if isinstance(value, str):
         return names.has(value)
-    written = numeral(value)
-    return None if written is None else doubted(names.has(written))
+    return None if names.negated else any_of(may_equal(name, value, budget) for name in names.items)
 
 
 def members(texts: dict[str, Matcher], patterns: list[Matcher], *, universal: bool) -> CompiledSet:
@@ -86,7 +89,7 @@ def folded(first: CompiledSet, steps: list[tuple[Operator, CompiledSet]]) -> Com
 
     def holds(context: Context, value: Any) -> Truth:
         if not patterned and isinstance(value, str):
-            return _among(names(context), value)
+            return _among(names(context), value, context.budget)
         truth = first.holds(context, value)
         for operator, operand in steps:
             truth = _combined(operator, truth, operand.holds(context, value))

@@ -28,6 +28,16 @@ def either(left: Truth, right: Truth) -> Truth:
     return None if left is None or right is None else False
 
 
+def any_of(truths: Iterable[Truth]) -> Truth:
+    """Or, of any number; what follows a true one is not looked at."""
+    found: Truth = False
+    for truth in truths:
+        found = either(found, truth)
+        if found is True:
+            break
+    return found
+
+
 def agreed(readings: Iterable[Truth]) -> Truth:
     """What all readings say, or `None` where they differ."""
     seen = set(readings)

@@ -1,8 +1,7 @@
 """Whether a JSON value is what an element of a set says.
 
-Where the service's reading is unknown the answer is unknown: 1, 1.0 and true; a number where a
-text is asked for and the other way; backslashes in texts; lists and objects, into which SQRT
-cannot look.
+Where the service's reading is unknown the answer is unknown: a value of another kind than the
+element (see `coercion`); backslashes in texts; lists and objects, into which SQRT cannot look.
 """
 
 import json
@@ -11,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from langchain_sequrity.sqrt.coercion import may_equal, numbers, writings
 from langchain_sequrity.sqrt.nodes import (
     BoolDomain,
     Boolean,
@@ -24,17 +24,16 @@ from langchain_sequrity.sqrt.nodes import (
     TimeDomain,
 )
 from langchain_sequrity.sqrt.patterns import Budget, Pattern, Wildcard
-from langchain_sequrity.sqrt.times import Instant, before, instant
-from langchain_sequrity.sqrt.truth import Truth, agreed, both, doubted
+from langchain_sequrity.sqrt.times import Instant, before, instant, surely
+from langchain_sequrity.sqrt.truth import Truth, agreed, any_of, both, doubted
 
 Matcher = Callable[[Any, Budget], Truth]
 SCALARS = (str, int, float, type(None))  # not a union, which would be built at each call
 _MAX_STEPS = 100_000
-_MAX_NUMERAL = 64
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
-def matcher(element: Element | Moment | Boolean) -> Matcher:  # noqa: PLR0911 - one per kind
+def matcher(element: Element | Moment | Boolean) -> Matcher:
     """Make the test for one element, or for a literal on one side of `==`.
 
     Returns:
@@ -45,15 +44,13 @@ def matcher(element: Element | Moment | Boolean) -> Matcher:  # noqa: PLR0911 - 
     """
     match element:
         case Text():
-            return _on_text(_text_test(element))
-        case Number(value=number):
-            return lambda value, _: _is_number(value, number)
-        case BoolDomain(value=flag) | Boolean(value=flag):
-            return lambda value, _: _is_boolean(value, flag=flag)
+            return _on_text(element, _text_test(element))
+        case Number(value=literal) | BoolDomain(value=literal) | Boolean(value=literal):
+            return lambda value, budget: _is(value, literal, budget)
         case NumberDomain():
             return _number_domain(element)
         case TextDomain():
-            return _on_text(_text_domain(element))
+            return _on_text(element.text, _text_domain(element))
         case Moment():
             return _time(element, element, low_open=False, high_open=False)
         case TimeDomain(low=low, high=high):
@@ -75,8 +72,8 @@ def _as_json(raw: str) -> tuple[str, ...]:
     return (str(decoded),)
 
 
-def equal(left: Any, right: Any) -> Truth:
-    """Whether two values are equal; unknown where only loosely (1 and true, also deep inside).
+def equal(left: Any, right: Any, budget: Budget) -> Truth:
+    """Whether two values are equal; unknown where only loosely (1 and "1", also deep inside).
 
     It takes a bounded number of steps, however deep the values are and however often a part of
     them occurs, and is unknown beyond.
@@ -88,18 +85,26 @@ def equal(left: Any, right: Any) -> Truth:
             return truth
         one, other = pending.pop()
         if isinstance(one, list) and isinstance(other, list):
-            if len(one) != len(other):
-                return False
-            pending.extend(zip(one, other, strict=True))
+            found: Truth = len(one) == len(other)
+            pending.extend(zip(one, other, strict=False))
         elif isinstance(one, dict) and isinstance(other, dict):
-            if one.keys() != other.keys():
-                return False
-            pending.extend((value, other[name]) for name, value in one.items())
-        elif one != other:
+            found = one.keys() == other.keys()
+            pending.extend((value, other.get(name)) for name, value in one.items())
+        elif isinstance(one, SCALARS) and isinstance(other, SCALARS):
+            found = _is(one, other, budget)
+        else:
+            found = one == other and (type(one) is type(other) or None)
+        truth = both(truth, found)
+        if truth is False:
             return False
-        elif type(one) is not type(other):
-            truth = None
     return None
+
+
+def _is(value: Any, other: Any, budget: Budget) -> Truth:
+    """Whether a value equals another one or a literal; in doubt if only in another kind."""
+    if type(value) is type(other):
+        return bool(value == other)
+    return may_equal(value, other, budget)
 
 
 # Texts
@@ -114,24 +119,18 @@ def _text_test(text: Text) -> Callable[[str, Budget], Truth]:
     return lambda value, _: agreed([value == one for one in meant])
 
 
-def _on_text(test: Callable[[str, Budget], Truth]) -> Matcher:
+def _on_text(text: Text, test: Callable[[str, Budget], Truth]) -> Matcher:
+    meant = readings(text.raw) if text.kind == "plain" else ()
+
     def run(value: Any, budget: Budget) -> Truth:
         if isinstance(value, str):
             return test(value, budget)
-        if value is None:
-            return False
-        written = numeral(value)
-        return None if written is None else doubted(test(written, budget))
+        if meant:
+            return any_of(may_equal(one, value, budget) for one in meant)
+        written = writings(value)
+        return None if written is None else doubted(any_of(test(one, budget) for one in written))
 
     return run
-
-
-def numeral(value: Any) -> str | None:
-    """How a value would be written, or `None` where that is too long."""
-    try:
-        return json.dumps(value)
-    except ValueError:  # more digits than Python writes
-        return None
 
 
 def _text_domain(domain: TextDomain) -> Callable[[str, Budget], Truth]:
@@ -165,41 +164,18 @@ def within(bounds: Range) -> Callable[[float], bool]:
     return run
 
 
-def _as_number(value: str) -> float | None:
-    """The number that a text writes; only to tell that somebody might read it so."""
-    try:
-        return float(value) if len(value) <= _MAX_NUMERAL else None
-    except ValueError:
-        return None
-
-
-def _is_number(value: Any, number: float) -> Truth:
-    if type(value) is type(number):
-        return bool(value == number)
-    if isinstance(value, str):
-        return doubted(_as_number(value) == number)
-    return doubted(value is not None and value == number)
-
-
 def _number_domain(domain: NumberDomain) -> Matcher:
     fits = within(domain.range)
     kind = int if domain.kind == "int" else float
 
-    def run(value: Any, _: Budget) -> Truth:
-        if type(value) is kind:
-            return fits(value)
-        number = _as_number(value) if isinstance(value, str) else value
-        return doubted(number is not None and fits(number))
+    def run(value: Any, budget: Budget) -> Truth:
+        found = numbers(value, budget)
+        if found is None:
+            return None
+        truth = any(map(fits, found))
+        return truth if type(value) is kind else doubted(truth)
 
     return run
-
-
-def _is_boolean(value: Any, *, flag: bool) -> Truth:
-    if isinstance(value, bool):
-        return value is flag
-    if isinstance(value, str):
-        return doubted(value.strip().lower() == str(flag).lower())
-    return doubted(value is not None and value == flag)
 
 
 # Times
@@ -209,15 +185,17 @@ def _time(low: Moment | None, high: Moment | None, *, low_open: bool, high_open:
     first, last = _bound(low), _bound(high)
 
     def run(value: Any, _: Budget) -> Truth:
-        at = instant(value)
+        if not isinstance(value, str):  # a number counts seconds or milliseconds, from some year on
+            return False if value is None or isinstance(value, bool) else None
+        at = surely(value)
         if at is None:
-            return None if isinstance(value, str) else False
+            return None
         truth: Truth = True
         if first is not None:
             truth = both(truth, before(first, at, or_same=not low_open))
         if last is not None:
             truth = both(truth, before(at, last, or_same=not high_open))
-        return truth if isinstance(value, str) else doubted(truth)
+        return truth
 
     return run
 

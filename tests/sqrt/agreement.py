@@ -32,6 +32,7 @@ ARGUMENTS = ("a", "b2", "_x", "crate")
 WORDS = ("x", "two words", "é", 'a"b', "//", "/*", "line\nbreak", "aa")
 VALUES: tuple[Any, ...] = (
     *WORDS, "", "*", "a.b", "2027-01-01", "2027-01-01T10:00:00Z", "2027-01-01T11:00:00+01:00", "7",
+    "007", "7.0", "\u0667", "1e2", " yes ", "off", "inf", 1798761600000, "1798761600",
     0, 7, 7.0, -3, 100, 12.5, -0.25, 0.0, True, False, None, [], [7, "x"], {"x": 1},
 )  # fmt: skip
 LETS = 'let kinds = {"x", "é"}; let small = int 0..7; let marked = "x" in @args.tags;'

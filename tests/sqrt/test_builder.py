@@ -129,7 +129,7 @@ def test_a_domain_has_a_name_as_well() -> None:
 
 def test_what_is_built_decides_and_goes_wherever_a_text_goes() -> None:
     leak = arg("text").tags.overlaps({"personal"}) & ~arg("to").value.is_in(
-        like("*@museum.example")
+        matching("^[A-Za-z0-9._+-]+@museum[.]example$")
     )
     built = policy(tool("mail").must_deny(when=leak, doc="addresses stay in the house"))
     assert (

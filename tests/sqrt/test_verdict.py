@@ -97,6 +97,18 @@ def test_fail_fast_stops_counting_at_the_first_hard_denial() -> None:
     assert [reason.at and reason.at.column for reason in slow.reasons] == [30, 67]
 
 
+def test_fail_fast_stops_at_the_first_hard_denial_also_at_one_in_doubt() -> None:
+    policy = """tool "lend" {
+        should deny always; must deny when days.value == 1; must deny always; must deny always;
+    }"""
+    fast = decide(policy, days=given(1.0))
+    assert shown(fast) == ("hard_denied", 1, 2)
+    assert [reason.rule for reason in fast.reasons] == ["must deny when days.value == 1;"]
+    slow = decide(policy, presets=Presets(fail_fast=False), days=given(1.0))
+    assert shown(slow) == ("hard_denied", 1, 4)
+    assert len(slow.reasons) == 3
+
+
 # What a verdict says
 
 
@@ -296,6 +308,21 @@ def test_reasons_are_rules_that_say_what_the_verdict_says(
     assert {(reason.verdict, reason.strength) for reason in verdict.reasons} == {
         (word, verdict.strength)
     }
+
+
+@settings(max_examples=500, derandomize=True)
+@generated(BLOCKS, PRESETS)
+def test_a_hard_denial_names_the_first_denying_rule_or_without_fail_fast_all_of_them(
+    rules: list[Rule], presets: Presets
+) -> None:
+    verdict = decide(policy_of(rules), presets=presets, **ARGUMENTS)
+    denying = [
+        rule.text() for rule in rules
+        if (rule.strength, rule.decision) == ("must", "deny") and rule.condition != "no"
+    ]  # fmt: skip
+    if denying:
+        named = denying[:1] if presets.fail_fast else denying
+        assert [reason.rule for reason in verdict.reasons] == named
 
 
 # Several blocks, and which tools they are for

@@ -43,6 +43,13 @@ DETAILS: dict[str, Any] = {
 }
 
 
+# Whether an integer lies in a range of floats is in doubt, of a denial and of an allowance.
+DOUBTFUL = POLICY.replace("int 100..", "float 100.0..")
+HARDLY_ALLOWING = """
+    tool "pay" { must allow when euros.value in {float ..100.0}; should allow always; }
+"""
+
+
 def pay(euros: int) -> str:
     """Pay."""
     return f"paid {euros}"
@@ -54,10 +61,12 @@ def till() -> Iterator[LocalServer]:
         yield server
 
 
-def agent(till: LocalServer, architecture: str = "single-llm", **fields: Any) -> Any:
+def agent(
+    till: LocalServer, architecture: str = "single-llm", policy: str = POLICY, **fields: Any
+) -> Any:
     """An agent of ours."""
     model = ChatSequrity(
-        "any/model", base_url=till.base_url, policy=POLICY, max_retries=0,
+        "any/model", base_url=till.base_url, policy=policy, max_retries=0,
         features={"agent_arch": architecture}, **fields,
     )  # fmt: skip
     return create_agent(model, [pay])
@@ -108,6 +117,32 @@ def test_a_denial_of_a_turn_can_be_read_from_exception_and_message(till: LocalSe
     refusing = agent(till, "dual-llm", on_denied="message")
     assert_denied(ask(refusing, "large"), **DETAILS)
     assert_denied(ask(refusing, "large")["messages"][-1], **DETAILS)
+
+
+def assert_in_doubt(assert_: Any, what: Any) -> None:
+    """That what came is in doubt, and not certain."""
+    assert_(what, tool="pay", certain=False)
+    with pytest.raises(AssertionError, match="the verdict is in doubt"):
+        assert_(what, tool="pay", certain=True)
+
+
+def test_doubt_can_be_asserted_of_a_refusal(till: LocalServer) -> None:
+    state = ask(agent(till, policy=DOUBTFUL), "large")
+    assert_in_doubt(assert_denied, state)
+    assert_in_doubt(assert_denied, state["messages"][-1])
+
+
+def test_doubt_can_be_asserted_of_a_denied_turn(till: LocalServer) -> None:
+    dual = agent(till, "dual-llm", DOUBTFUL)
+    assert_in_doubt(assert_denied, lambda: ask(dual, "large"))
+    refusing = agent(till, "dual-llm", DOUBTFUL, on_denied="message")
+    assert_in_doubt(assert_denied, ask(refusing, "large"))
+
+
+def test_doubt_can_be_asserted_of_a_call_in_the_history_of_checks(till: LocalServer) -> None:
+    report = {"response_format": {"include_policy_check_history": True}}
+    state = ask(agent(till, "dual-llm", HARDLY_ALLOWING, session_config=report), "small")
+    assert_in_doubt(assert_allowed, state["messages"][-1])
 
 
 def test_a_turn_that_went_well_is_allowed_with_the_rules_of_its_calls(till: LocalServer) -> None:
@@ -329,8 +364,8 @@ def test_the_denial_is_at_hand_after_the_body_and_not_before(till: LocalServer) 
 # The middleware
 
 
-def guarded(*calls: AIMessage, **options: Any) -> Any:
-    return create_agent(turns(*calls), [pay], middleware=[PolicyMiddleware(POLICY, **options)])
+def guarded(*calls: AIMessage, policy: str = POLICY, **options: Any) -> Any:
+    return create_agent(turns(*calls), [pay], middleware=[PolicyMiddleware(policy, **options)])
 
 
 def test_a_call_that_the_middleware_denies_is_denied() -> None:
@@ -342,6 +377,13 @@ def test_a_call_that_the_middleware_denies_is_denied() -> None:
         assert_allowed(state, tool="pay")
     with assert_denied(**DETAILS):
         ask(guarded(calling(("pay", {"euros": 500})), on_denied="raise"), "pay")
+
+
+def test_doubt_can_be_asserted_of_a_call_that_the_middleware_denies() -> None:
+    large = calling(("pay", {"euros": 500}))
+    assert_in_doubt(assert_denied, ask(guarded(large, policy=DOUBTFUL), "pay"))
+    raising = guarded(large, policy=DOUBTFUL, on_denied="raise")
+    assert_in_doubt(assert_denied, lambda: ask(raising, "pay"))
 
 
 def test_a_call_about_which_the_middleware_asks_a_human_is_denied() -> None:

@@ -20,13 +20,14 @@ A policy is a row of declarations:
 
 let staff = {"ada", "grace"};                       // a set of texts, or a condition, with a name
 let private = text.tags overlaps {"personal"};
+let house = {str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"};
 
 /// Why this is so; a doc comment stands before what it explains.
 tool "find_borrower" -> @tags |= {"personal"};      // one line: labels of the result
 
 tool "send_mail" {
     /// names and addresses stay in the house
-    must deny when private and not to.value in {str like w"*@museum.example"};
+    must deny when private and not to.value in house;
     must deny when "sent_3" in @session.tags;
     should allow always;
     session before { @tags |= {"tried"}; }          // before the check; stays if it is denied
@@ -58,6 +59,8 @@ Advice:
 - A condition on an argument that is left out counts as if it held in a denial.
 - Where the request leaves something open, be strict, and say so in a doc comment.
 - Write `^…$` around a regex. No backslashes in texts.
+- Of an address name the characters, as in `house`: `w"*@museum.example"` lets
+  `eve@evil.example,ada@museum.example` through.
 """
 _ASKED = """\
 What the policy is for:

@@ -4,10 +4,10 @@ They are built of nodes and printed as SQRT; no text is ever pasted into another
 
 Example:
     ```python
-    from langchain_sequrity.sqrt import arg, like, policy, result, tool
+    from langchain_sequrity.sqrt import arg, matching, policy, result, tool
 
     leak = arg("text").tags.overlaps({"personal"}) & ~arg("to").value.is_in(
-        like("*@museum.example")
+        matching("^[A-Za-z0-9._+-]+@museum[.]example$")
     )
     built = policy(
         tool("find_borrower").result(result.tags.add("personal")),

@@ -76,6 +76,9 @@ def regex(pattern: str) -> Text:
 def like(pattern: str, *, length: Interval | None = None) -> TextDomain:
     """Texts that match a wildcard, with `*` for any run of characters and `?` for one.
 
+    It does not guard an address: `like("*@museum.example")` matches
+    `eve@evil.example,ada@museum.example` as well. Name the characters in `matching(…)` there.
+
     Args:
         pattern: The wildcard.
         length: How many characters these texts have, as `between(1, 80)`.

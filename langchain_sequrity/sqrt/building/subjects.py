@@ -144,8 +144,8 @@ class ValueOf(Undecided):
 
         Args:
             values: A set of values, or one range or pattern: `{"east", 5}`, `between(1, 31)`,
-                `matching(r"^[a-z]+$")`, `{like("*@museum.example"), "ada@example.org"}`. Labels
-                are sets as well: `arg("to").value.is_in(arg("text").consumers)`.
+                `matching(r"^[a-z]+$")`, `{like("R-*"), "vase"}`. Labels are sets as well:
+                `arg("to").value.is_in(arg("text").consumers)`.
         """
         right = elements(values)
         return Condition(In(self.node, right.node, NOWHERE), right.lets)

@@ -8,7 +8,7 @@ POLICY = """
 tool "read_mail" -> @tags |= {"private"};
 tool "send_mail" {
     /// private mail stays in the house
-    must deny when text.tags overlaps {"private"} and not to.value in {str like w"*@inside.example"};
+    must deny when text.tags overlaps {"private"} and not to.value in {str matching r"^[A-Za-z0-9._+-]+@inside[.]example$"};
     session after { @tags |= {"sent"}; }
 }
 """
