@@ -57,7 +57,8 @@ class Transport:
         base_url: Address of the service, such as `https://api.sequrity.ai`.
         timeouts: Limits of each call.
         retry: When a failed call is sent again.
-        secrets: The caller's keys. Where a server echoes one, errors show `***`.
+        secrets: The caller's keys. Where a server echoes one, or 8 characters of it,
+            errors show `***`.
         http_client: Used for synchronous calls instead of the shared connections, with its own
             proxies, headers, auth and hooks; it is never closed here.
         http_async_client: The same for asynchronous calls.
@@ -232,10 +233,10 @@ class Transport:
                 await response.aclose()
 
     def _wait_after(self, error: SequrityError, call: Call, attempts: Attempts) -> float | None:
+        # A parser's exception and the variables of the frames below hold what the server said,
+        # with whatever it echoed.
+        error.__cause__ = error.__context__ = error.__traceback__ = None
         if isinstance(error, ServiceError):
-            # A parser's exception and the variables of the frames below hold what the server
-            # said, with whatever it echoed.
-            error.__cause__ = error.__context__ = error.__traceback__ = None
             if attempts.head is not None:
                 complete(error, attempts.head)
             error.session_id = error.session_id or call.session_id

@@ -121,10 +121,9 @@ def mocked(handler: Callable[[httpx.Request], httpx.Response], **options: Any) -
     mock = httpx.MockTransport(handler)
     return Transport(
         "https://service.example",
-        secrets=(KEY,),
         http_client=httpx.Client(transport=mock),
         http_async_client=httpx.AsyncClient(transport=mock),
-        **{"retry": AT_ONCE, **options},
+        **{"retry": AT_ONCE, "secrets": (KEY,), **options},
     )
 
 
