@@ -408,7 +408,7 @@ def test_structures_are_masked_throughout_and_short_keys_as_a_whole() -> None:
 
 @pytest.mark.parametrize("part", [KEY, KEY[-9:], KEY[6:18], KEY[:8], KEY.upper(), quoted(KEY)])
 def test_no_part_of_a_key_leaves_in_an_error(way: Way, part: str) -> None:
-    answers = [
+    answers: list[httpx.Response | Exception] = [
         httpx.Response(401, json={"detail": f"Bad key …{part}", "sent": {part: [part]}}),
         httpx.Response(403, text=f"Bad key …{part}"),
         httpx.Response(400, headers={"X-Echo": part, "X-Request-ID": part}),
