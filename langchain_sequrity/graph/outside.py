@@ -7,6 +7,7 @@ from langgraph.types import Command
 
 from langchain_sequrity.errors import GraphNotSupported, UsageError
 from langchain_sequrity.graph import _langgraph
+from langchain_sequrity.graph.denying.approval import USED
 from langchain_sequrity.graph.keeping.threads import is_unfinished
 from langchain_sequrity.graph.own import is_own
 
@@ -19,12 +20,6 @@ _OPEN = (
 _DROPPED = (
     "The last run of this thread was dropped before it ended. What it wrote is taken back when the "
     "next run begins, and an update would be taken back with it. Give it as the input of that run."
-)
-
-_USED = (
-    "At this checkpoint a call is made that a human has approved. An approval is good for one "
-    "call, and the run goes on from the thread's newest checkpoint alone. Go back to an earlier "
-    "one, where the question is asked again."
 )
 
 
@@ -72,7 +67,7 @@ def goes_back(value: Any, config: RunnableConfig) -> bool:
 
 def is_approving(run: Any) -> bool:
     """Whether an approved call is made at a checkpoint with this run."""
-    return run is not None and bool(run.get("is_approving"))
+    return run is not None and run.get("approving") is not None
 
 
 def check_approval(run: Any, *, is_newest: bool) -> None:
@@ -86,7 +81,7 @@ def check_approval(run: Any, *, is_newest: bool) -> None:
         UsageError: If it would be made again.
     """
     if is_approving(run) and not is_newest:
-        raise UsageError(_USED)
+        raise UsageError(USED)
 
 
 def no_start(what: str) -> str:

@@ -39,7 +39,7 @@ class Said:
     args: Mapping[str, Any] | None = None
 
 
-def ask(call: ToolCall, denial: Denial, labels: Labels, remark: str = "") -> Said:
+def ask(call: ToolCall, denial: Denial, labels: Labels, remark: str = "", *, is_late: bool) -> Said:
     """Ask a human about one call; stops the run until there is an answer.
 
     Args:
@@ -47,12 +47,16 @@ def ask(call: ToolCall, denial: Denial, labels: Labels, remark: str = "") -> Sai
         denial: Why it is denied.
         labels: The labels that each argument carries.
         remark: What else to say.
+        is_late: Whether the thread has gone on since the question was asked.
 
     Returns:
         The decision. An answer that is none is asked for again.
+
+    Raises:
+        UsageError: If an answer comes too late.
     """
     while True:
-        said = _understood(answer_to(_question(call, denial, labels, remark)))
+        said = _understood(answer_to(_question(call, denial, labels, remark), is_late=is_late))
         if said is not None:
             return said
         remark = f"The last answer was not understood; resume with {_FORM}."

@@ -25,24 +25,26 @@ from langchain_sequrity.middleware.rules import Args, Decision
 from langchain_sequrity.middleware.thread import FIELD, Entry, Plan, Refused, read
 
 
-def enter(guard: Guard, request: ToolCallRequest) -> Passed | Answer:
+def enter(guard: Guard, request: ToolCallRequest, *, is_late: bool) -> Passed | Answer:
     """Let a call through, or answer in its place.
 
     Args:
         guard: How calls are guarded.
         request: The call, as it is about to run.
+        is_late: Whether the thread has gone on since a human was asked about the call.
 
     Returns:
         The call that may be made, or what the model is told.
 
     Raises:
-        UsageError: If the policy does not fit the agent's tools, or the call has no id.
+        UsageError: If the policy does not fit the agent's tools, the call has no id, or a human
+            answers too late.
     """
     if not request.tool_call["id"]:
         msg = "A tool call has no id, so its result could not be told from others."
         raise UsageError(msg)
     guard.rules.check_agent(getattr(request.runtime, "tools", None))
-    return _Entering(guard, request).outcome()
+    return _Entering(guard, request, is_late=is_late).outcome()
 
 
 _APPROVED = "_sequrity_approved"
@@ -52,10 +54,11 @@ _APPROVED = "_sequrity_approved"
 class _Entering:
     """One call on its way in."""
 
-    def __init__(self, guard: Guard, request: ToolCallRequest) -> None:
+    def __init__(self, guard: Guard, request: ToolCallRequest, *, is_late: bool) -> None:
         self._guard = guard
         self._rules = guard.rules
         self._request = request
+        self._is_late = is_late
         self._call_id = request.tool_call["id"] or ""
         state = read_state(request.runtime.config, "messages", FIELD)
         self._thread = read(state)
@@ -155,7 +158,7 @@ class _Entering:
         labels = self._rules.argument_labels(self._thread.seen)
         while True:
             call = request.tool_call
-            said = ask(call, denial, labels, remark)
+            said = ask(call, denial, labels, remark, is_late=self._is_late)
             decision = Decision(self._session, None, denial)
             if said.type == "approve":
                 self._tell("human", "approved", call, decision)

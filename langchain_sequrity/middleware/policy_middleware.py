@@ -16,6 +16,7 @@ from langgraph.config import get_config
 from langgraph.runtime import Runtime
 
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.interrupts import ais_late, is_late
 from langchain_sequrity.middleware.entering import enter
 from langchain_sequrity.middleware.events import Audit, OnEvent
 from langchain_sequrity.middleware.guard import Guard, Passed
@@ -171,7 +172,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
     ) -> Answer:
         """Make a call that may be made, or tell the model why not."""
         _check_place(handler)
-        passed = enter(self._guard, request)
+        late = self._guard.asks and is_late(request.runtime.config)
+        passed = enter(self._guard, request, is_late=late)
         if not isinstance(passed, Passed):
             return passed
         return cast("Answer", leave(self._guard, passed, handler(passed.request)))
@@ -181,7 +183,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
     ) -> Answer:
         """Make a call that may be made, or tell the model why not."""
         _check_place(handler)
-        passed = enter(self._guard, request)
+        late = self._guard.asks and await ais_late(request.runtime.config)
+        passed = enter(self._guard, request, is_late=late)
         if not isinstance(passed, Passed):
             return passed
         return cast("Answer", leave(self._guard, passed, await handler(passed.request)))

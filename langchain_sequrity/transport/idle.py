@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from time import monotonic
 from typing import Generic, TypeVar
 
@@ -23,9 +24,16 @@ class IdleStack(Generic[T]):
     Args:
         max_idle: How many are kept.
         keepalive: Seconds for which one is kept.
+        now: Gives seconds since some moment.
     """
 
-    def __init__(self, max_idle: int = MAX_IDLE, keepalive: float = KEEPALIVE) -> None:
+    def __init__(
+        self,
+        max_idle: int = MAX_IDLE,
+        keepalive: float = KEEPALIVE,
+        now: Callable[[], float] = monotonic,
+    ) -> None:
+        self._now = now
         self._max_idle = max_idle
         self._keepalive = keepalive
         self._kept: deque[tuple[float, T]] = deque()
@@ -37,7 +45,7 @@ class IdleStack(Generic[T]):
 
     def take(self) -> tuple[T | None, list[T]]:
         """Take the connection that was used last, and those that are to be closed: too old."""
-        oldest = monotonic() - self._keepalive
+        oldest = self._now() - self._keepalive
         with self._lock:
             if not self._kept:
                 return None, []
@@ -50,7 +58,7 @@ class IdleStack(Generic[T]):
 
     def put(self, connection: T) -> list[T]:
         """Keep a connection; return those that are to be closed: too old, or too many."""
-        now = monotonic()
+        now = self._now()
         dropped = []
         with self._lock:
             self._kept.append((now, connection))

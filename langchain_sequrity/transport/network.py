@@ -11,6 +11,8 @@ from langchain_sequrity.transport.timeouts import Deadline, Timeouts
 
 _SOCKETS = httpcore.SyncBackend()
 _ASYNC_SOCKETS = httpcore.AnyIOBackend()
+_PIECE = 256 * 1024
+"""Bytes that an event loop writes before it looks at the clock again."""
 _KEEPALIVE = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),)  # a turn may be silent for minutes
 
 
@@ -27,7 +29,7 @@ def connect(
         timeouts: `connect` of them is the limit.
         deadline: That of the call.
     """
-    connecting = Deadline(deadline.bounded(timeouts.connect, httpcore.ConnectTimeout))
+    connecting = deadline.within(deadline.bounded(timeouts.connect, httpcore.ConnectTimeout))
     host = origin.host.decode("ascii")
     failure: Exception = httpcore.ConnectError(f"the name `{host}` has no address")
     for address in _addresses(host, origin.port):
@@ -56,18 +58,24 @@ def _addresses(host: str, port: int) -> list[str]:
     return [str(sockaddr[0]) for *_, sockaddr in found]
 
 
-def write(stream: httpcore.NetworkStream, data: bytes, timeout: float | None) -> None:
+def write(
+    stream: httpcore.NetworkStream, data: bytes, timeouts: Timeouts, deadline: Deadline
+) -> None:
     """Write all of a request. httpcore's own writing starts the limit anew with each piece.
 
     Args:
         stream: Where to.
         data: What.
-        timeout: The limit in seconds, or `None`.
+        timeouts: `write` of them is the limit.
+        deadline: That of the call.
     """
     connection: socket.socket = stream.get_extra_info("socket")
+    writing = deadline.within(deadline.bounded(timeouts.write, httpcore.WriteTimeout))
+    rest = memoryview(data)
     try:
-        connection.settimeout(timeout)
-        connection.sendall(data)
+        while rest:
+            connection.settimeout(writing.bounded(None, httpcore.WriteTimeout))
+            rest = rest[connection.send(rest) :]
     except TimeoutError as error:
         raise httpcore.WriteTimeout from error
     except OSError as error:
@@ -78,7 +86,7 @@ async def aconnect(
     origin: Origin, tls: ssl.SSLContext | None, timeouts: Timeouts, deadline: Deadline
 ) -> httpcore.AsyncNetworkStream:
     """Connect to whichever address of an origin's host answers first; see `connect`."""
-    connecting = Deadline(deadline.bounded(timeouts.connect, httpcore.ConnectTimeout))
+    connecting = deadline.within(deadline.bounded(timeouts.connect, httpcore.ConnectTimeout))
     host = origin.host.decode("ascii")
     left = connecting.bounded(None, httpcore.ConnectTimeout)
     stream = await _ASYNC_SOCKETS.connect_tcp(host, origin.port, left, socket_options=_KEEPALIVE)
@@ -92,3 +100,13 @@ async def aconnect(
         with anyio.CancelScope(shield=True):
             await stream.aclose()
         raise
+
+
+async def awrite(
+    stream: httpcore.AsyncNetworkStream, data: bytes, timeouts: Timeouts, deadline: Deadline
+) -> None:
+    """Write all of a request; see `write`."""
+    writing = deadline.within(deadline.bounded(timeouts.write, httpcore.WriteTimeout))
+    for first in range(0, len(data), _PIECE):
+        left = writing.bounded(None, httpcore.WriteTimeout)
+        await stream.write(data[first : first + _PIECE], left)

@@ -17,7 +17,7 @@ import httpcore
 
 from langchain_sequrity.transport.http11 import Head, Http11
 from langchain_sequrity.transport.idle import MAX_IDLE, IdleStack
-from langchain_sequrity.transport.network import aconnect, connect, write
+from langchain_sequrity.transport.network import aconnect, awrite, connect, write
 from langchain_sequrity.transport.outgoing import Origin, Outgoing
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
 
@@ -45,9 +45,8 @@ class _Line:
         self._http = Http11()
 
     def send(self, request: Outgoing, timeouts: Timeouts, deadline: Deadline) -> Head:
-        left = deadline.bounded(timeouts.write, httpcore.WriteTimeout)
         try:  # no variable holds the bytes: tracebacks would show the keys in them
-            write(self._stream, self._http.request(request), left)
+            write(self._stream, self._http.request(request), timeouts, deadline)
         except httpcore.WriteError:  # a server may answer before it has read everything
             self._http.sending_failed()
         while (head := self._http.head()) is None:
@@ -187,9 +186,8 @@ class _AsyncLine:
         self._reads_ahead = reads_ahead
 
     async def send(self, request: Outgoing, timeouts: Timeouts, deadline: Deadline) -> Head:
-        left = deadline.bounded(timeouts.write, httpcore.WriteTimeout)
         try:  # no variable holds the bytes: tracebacks would show the keys in them
-            await self._stream.write(self._http.request(request), left)
+            await awrite(self._stream, self._http.request(request), timeouts, deadline)
         except httpcore.WriteError:  # a server may answer before it has read everything
             self._http.sending_failed()
         while (head := self._http.head()) is None:

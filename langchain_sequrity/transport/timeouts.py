@@ -1,8 +1,10 @@
 """How long things may take: the limits a user sets, and the running clock of one call."""
 
+import asyncio
 import math
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from time import monotonic
 from typing import Literal
 
 import httpcore
@@ -89,21 +91,51 @@ class Timeouts:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where time comes from, and how it is waited for.
+
+    Attributes:
+        now: Seconds since some moment.
+        sleep: Waits in a thread, for seconds.
+        asleep: Waits in an event loop, for seconds.
+    """
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    asleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+CLOCK = Clock()
+"""The machine's."""
+
+
 class Deadline:
     """The running clock of one call.
 
     Args:
         total: Seconds for the whole call, or `None`.
         silence: Seconds for the next event of a stream, or `None`.
+        clock: Where time comes from.
+
+    Attributes:
+        clock: Where time comes from.
     """
 
-    __slots__ = ("_end", "_silence", "_silent_end", "_total")
+    __slots__ = ("_end", "_silence", "_silent_end", "_total", "clock")
 
-    def __init__(self, total: float | None = None, silence: float | None = None) -> None:
+    def __init__(
+        self, total: float | None = None, silence: float | None = None, clock: Clock = CLOCK
+    ) -> None:
+        self.clock = clock
         self._total = total
         self._silence = math.inf if silence is None else silence
-        self._end = math.inf if total is None else monotonic() + total
+        self._end = math.inf if total is None else self.clock.now() + total
         self._silent_end = math.inf
+
+    def within(self, seconds: float | None) -> "Deadline":
+        """A deadline of its own for one operation, by the same clock."""
+        return Deadline(seconds, clock=self.clock)
 
     def start_attempt(self) -> None:
         """Nothing is awaited in silence yet: the head of a reply has `read` as its limit."""
@@ -111,15 +143,15 @@ class Deadline:
 
     def expect_event(self) -> None:
         """Count silence from now on: an event came, or the head of a stream."""
-        self._silent_end = monotonic() + self._silence
+        self._silent_end = self.clock.now() + self._silence
 
     def finish_within(self, seconds: float) -> None:
         """Bring the end nearer: all that matters has come."""
-        self._end = min(self._end, monotonic() + seconds)
+        self._end = min(self._end, self.clock.now() + seconds)
 
     def left(self) -> float:
         """Seconds of the total that are left; negative once it has passed."""
-        return self._end - monotonic()
+        return self._end - self.clock.now()
 
     def bounded(self, timeout: float | None, passed: type[Exception]) -> float | None:
         """Shorten the limit of one operation to what is left.
@@ -135,7 +167,7 @@ class Deadline:
         end = min(self._end, self._silent_end)
         if end == math.inf:
             return timeout
-        left = end - monotonic()
+        left = end - self.clock.now()
         if left <= 0:
             raise passed
         return left if timeout is None else min(timeout, left)
@@ -164,7 +196,7 @@ class Deadline:
 
     def passed(self) -> tuple[Limit, float] | None:
         """Which limit has passed, if one has, with its seconds."""
-        now = monotonic()
+        now = self.clock.now()
         if self._total is not None and now >= self._end:
             return "total", self._total
         if now >= self._silent_end:

@@ -6,8 +6,6 @@ What is decided in them lives in `retry` (again or not), `replies` (what the byt
 `faults` (what an exception of the network means).
 """
 
-import asyncio
-import time
 from collections.abc import (
     AsyncGenerator,
     Callable,
@@ -38,7 +36,7 @@ from langchain_sequrity.transport.outgoing import Address, AsyncSender, Outgoing
 from langchain_sequrity.transport.redaction import Redactor
 from langchain_sequrity.transport.replies import OpenSink, open_stream, open_whole
 from langchain_sequrity.transport.retry import Attempts, RetryPolicy
-from langchain_sequrity.transport.timeouts import Deadline, Timeouts
+from langchain_sequrity.transport.timeouts import CLOCK, Clock, Deadline, Timeouts
 from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
 
 T = TypeVar("T")
@@ -57,10 +55,12 @@ class Transport:
         base_url: Address of the service, such as `https://api.sequrity.ai`.
         timeouts: Limits of each call.
         retry: When a failed call is sent again.
-        secrets: The caller's keys. Where a server echoes one, errors show `***`.
+        secrets: The caller's keys. Where a server echoes one, or 8 characters of it,
+            errors show `***`.
         http_client: Used for synchronous calls instead of the shared connections, with its own
             proxies, headers, auth and hooks; it is never closed here.
         http_async_client: The same for asynchronous calls.
+        clock: Where time comes from, for limits and waits.
 
     Raises:
         UsageError: If `base_url` is not the address of an http or https service.
@@ -85,6 +85,7 @@ class Transport:
         secrets: tuple[str, ...] = (),
         http_client: httpx.Client | None = None,
         http_async_client: httpx.AsyncClient | None = None,
+        clock: Clock = CLOCK,
     ) -> None:
         self._address = Address(base_url)
         self._timeouts = timeouts or Timeouts()
@@ -93,6 +94,7 @@ class Transport:
         self._injected = ClientSender(http_client) if http_client else None
         self._injected_async = AsyncClientSender(http_async_client) if http_async_client else None
         self._proxies: Proxies | None = None
+        self._clock = clock
 
     def send(self, call: Call, read: Callable[[Reply], T]) -> T:
         """Send a call and read the whole reply.
@@ -164,7 +166,7 @@ class Transport:
                     raise
             else:
                 return
-            time.sleep(wait)
+            self._clock.sleep(wait)
 
     async def _arun(
         self, call: Call, open_sink: OpenSink[T], *, silence: float | None
@@ -181,7 +183,7 @@ class Transport:
                     raise
             else:
                 return
-            await asyncio.sleep(wait)
+            await self._clock.asleep(wait)
 
     def _attempt(
         self, request: Outgoing, attempts: Attempts, open_sink: OpenSink[T]
@@ -232,10 +234,10 @@ class Transport:
                 await response.aclose()
 
     def _wait_after(self, error: SequrityError, call: Call, attempts: Attempts) -> float | None:
+        # A parser's exception and the variables of the frames below hold what the server said,
+        # with whatever it echoed.
+        error.__cause__ = error.__context__ = error.__traceback__ = None
         if isinstance(error, ServiceError):
-            # A parser's exception and the variables of the frames below hold what the server
-            # said, with whatever it echoed.
-            error.__cause__ = error.__context__ = error.__traceback__ = None
             if attempts.head is not None:
                 complete(error, attempts.head)
             error.session_id = error.session_id or call.session_id
@@ -268,7 +270,7 @@ class Transport:
         return self._proxies
 
     def _attempts(self, call: Call, silence: float | None) -> Attempts:
-        deadline = Deadline(self._timeouts.total, silence)
+        deadline = Deadline(self._timeouts.total, silence, self._clock)
         return Attempts(self._retry, deadline, resend=call.resend)
 
     def __repr__(self) -> str:

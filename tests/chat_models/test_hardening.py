@@ -426,6 +426,24 @@ def test_a_key_that_a_failed_turn_echoes_is_masked(service: Service, make_model:
     assert "header-token-9" not in str(caught.value) + caught.value.reason
 
 
+@pytest.mark.parametrize("part", ["sq-secret-key", "secret-key", "SQ-SECRET", "cret%2Dkey"])
+def test_no_part_of_a_key_is_in_what_a_failed_turn_holds(
+    service: Service, make_model: Make, part: str
+) -> None:
+    check = {"tool": "t", "verdict": "hard_denied", "denied": [{"rule": part}]}
+    service.answer(
+        failure(f"denied: {part}", policy_check_history=[check], program=f"x = '{part}'")
+    )
+    with pytest.raises(PolicyDenied) as caught:
+        make_model(features=DUAL, api_key="sq-secret-key").invoke("x")
+    error = caught.value
+    assert error.result is not None
+    assert error.message is not None
+    held = [str(error), *vars(error).values(), error.result.policy_check_history]
+    assert not [one for one in held if part in repr(one)]
+    assert error.result.error_message == "denied: ***"
+
+
 # Assignment
 
 

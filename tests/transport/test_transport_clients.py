@@ -37,11 +37,13 @@ from tests.transport.transport_helpers import (
     STREAMS,
     WORKS,
     Answer,
+    FakeTime,
     RawServer,
     Reader,
     Script,
     Way,
     chunk,
+    closes,
     events,
     hangs,
     http,
@@ -279,6 +281,47 @@ async def test_a_full_pool_lets_tasks_wait_for_the_pool_limit(serve: Serve) -> N
     await (await waiting).aclose()
 
 
+FAILURES: list[list[Answer]] = [[closes], [says(b"no HTTP\r\n\r\n")], [WORKS, closes]]
+
+
+FAILED = (httpcore.NetworkError, httpcore.ProtocolError)
+
+
+@pytest.mark.parametrize("script", FAILURES, ids=["no reply", "no HTTP", "used before"])
+def test_a_request_of_a_thread_that_fails_leaves_its_place_to_the_next(
+    serve: Serve, script: list[Answer]
+) -> None:
+    request = Address(serve(*script, WORKS).url).request(FIRST_TURN)
+
+    def call() -> bytes:
+        with contextlib.closing(small.open(request, quick(pool=0.01), Deadline())) as reply:
+            return b"".join(reply)
+
+    with contextlib.closing(pool.Pool(no_tls, max_open=1)) as small:
+        for _ in script:
+            with contextlib.suppress(*FAILED):
+                call()
+        assert call() == b'{"text": "hi"}'
+
+
+@pytest.mark.parametrize("script", FAILURES, ids=["no reply", "no HTTP", "used before"])
+async def test_a_request_of_a_task_that_fails_leaves_its_place_to_the_next(
+    serve: Serve, script: list[Answer]
+) -> None:
+    request = Address(serve(*script, WORKS).url).request(FIRST_TURN)
+
+    async def call() -> bytes:
+        reply = await small.open(request, quick(pool=0.01), Deadline())
+        async with contextlib.aclosing(reply):
+            return b"".join([data async for data in reply])
+
+    async with contextlib.aclosing(pool.AsyncPool(no_tls, max_open=1)) as small:
+        for _ in script:
+            with contextlib.suppress(*FAILED):
+                await call()
+        assert await call() == b'{"text": "hi"}'
+
+
 def test_more_idle_connections_than_are_kept_are_closed(serve: Serve) -> None:
     server = serve(WORKS)
     request = Address(server.url).request(FIRST_TURN)
@@ -324,17 +367,16 @@ def test_idle_connections_beyond_the_limit_and_the_oldest_are_given_up() -> None
     assert len(expired) == 0
 
 
-def test_a_connection_that_was_idle_for_too_long_is_closed_with_all_older_ones(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    stack: idle.IdleStack[str] = idle.IdleStack(keepalive=5.0)
-    for moment, name in enumerate("abc"):
-        monkeypatch.setattr(idle, "monotonic", lambda moment=moment: float(moment))
+def test_a_connection_that_was_idle_for_too_long_is_closed_with_all_older_ones() -> None:
+    time = FakeTime()
+    stack: idle.IdleStack[str] = idle.IdleStack(keepalive=5.0, now=time.clock.now)
+    for name in "abc":
         assert stack.put(name) == []
+        time.passes(1)
 
-    monkeypatch.setattr(idle, "monotonic", lambda: 7.0)
+    time.passes(4)
     assert stack.take() == ("c", [])
-    monkeypatch.setattr(idle, "monotonic", lambda: 7.1)
+    time.passes(0.1)
     assert stack.take() == (None, ["b", "a"])
     assert len(stack) == 0
 

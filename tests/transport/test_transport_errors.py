@@ -1,9 +1,14 @@
 """What goes wrong is told in one family of errors, readably, and without keys."""
 
 import asyncio
+import base64
+import html
+import json
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote, unquote
 
 import httpcore
 import httpx
@@ -298,19 +303,122 @@ def test_no_key_leaves_in_an_error_raised_by_a_reader(way: Way) -> None:
     assert KEY not in repr(caught.value.body)
 
 
-@given(st.text(max_size=20), st.integers(8, len(KEY)), st.text(max_size=20))
-def test_keys_are_masked_wherever_a_text_was_cut(before: str, length: int, after: str) -> None:
-    text = Redactor((KEY, "")).text(before + KEY[:length] + after)
-    assert KEY[:8] not in text
-    assert "***" in text
+KEYS = st.text(st.sampled_from([chr(n) for n in range(33, 127) if chr(n) != "*"]), min_size=8)
+WORDS = st.text(st.characters(exclude_characters="*"), max_size=30)
+
+
+def quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
+def json_escaped(text: str) -> str:
+    return json.dumps(text).replace("/", "\\/")[1:-1]
+
+
+def by_number(text: str) -> str:
+    return "".join(f"\\u{ord(one):04X}" for one in text)
+
+
+# How a server may write a piece of a key, and how to read it.
+FORMS: list[tuple[Callable[[str], str], Callable[[str], str]]] = [
+    (str, str),
+    (str.swapcase, str.swapcase),
+    (quoted, unquote),
+    (lambda text: quoted(quoted(text)), lambda text: unquote(unquote(text))),
+    (json_escaped, lambda text: text.replace("\\/", "/").replace('\\"', '"').replace("\\\\", "\\")),
+    (by_number, lambda text: re.sub(r"\\u(....)", lambda one: chr(int(one[1], 16)), text)),
+    (html.escape, html.unescape),
+    ("\n".join, lambda text: text.replace("\n", "")),
+    (lambda text: " ".join(re.findall(".{1,5}", text)), lambda text: text.replace(" ", "")),
+]  # fmt: skip
+
+
+@given(KEYS, st.data(), st.sampled_from(FORMS), st.sampled_from(["", "\n", " - "]))
+def test_no_eight_characters_of_a_key_are_shown_however_they_are_written(
+    key: str,
+    data: st.DataObject,
+    form: tuple[Callable[[str], str], Callable[[str], str]],
+    between: str,
+) -> None:
+    write, read = form
+    pieces = []
+    for _ in range(data.draw(st.integers(1, 4))):
+        first = data.draw(st.integers(0, len(key)))
+        piece = key[first : data.draw(st.integers(first, len(key)))]
+        pieces += [data.draw(WORDS), write(piece)]
+    shown = Redactor((key, "")).text(between.join(pieces))
+    for text in (shown, read(shown)):
+        assert not [n for n in range(len(key) - 7) if key[n : n + 8] in text]
+
+
+@given(KEYS, st.text(max_size=10), st.text(max_size=10), st.sampled_from(["b", "urlsafe_b"]))
+def test_no_eight_characters_of_a_key_are_shown_within_base64(
+    key: str, before: str, after: str, kind: str
+) -> None:
+    encode = getattr(base64, f"{kind}64encode")
+    text = encode(f"{before}{key}{after}".encode()).decode()
+    parts = Redactor((key,)).text(text).split("***")
+    assert len("".join(parts)) <= len(text) - (len(key) * 8 // 6 - 2)
+    assert parts[1:]
+
+
+@given(KEYS, st.integers(0, 20), st.integers(8, 20))
+def test_a_piece_of_a_key_is_masked_and_nothing_around_it(key: str, first: int, size: int) -> None:
+    piece = key[first : first + size]
+    shown = Redactor((key,)).text(f"\u4e2d {piece} \u4e2d")
+    assert shown == f"\u4e2d {'***' if len(piece) >= 8 else piece} \u4e2d"
+
+
+@given(
+    st.text(st.sampled_from("0123456789abcdef"), min_size=32),
+    st.text(st.characters(exclude_characters="0123456789abcdefABCDEF")),
+)
+def test_a_text_without_any_of_a_key_stays_as_it_is(key: str, text: str) -> None:
+    assert Redactor((key,)).text(text) == text
+
+
+SAID = "No connection to `https://service.example`: refused. See e.g. an e-mail, which_is it."
+WITHIN = {SAID[n : n + size] for n in range(len(SAID)) for size in range(1, 8)}
+WORDS_OF_IT = {"No", "to", "https", "refused", "See", "an", "it", "is"}
+
+
+@pytest.mark.parametrize("key", sorted(filter(str.isalnum, WITHIN - WORDS_OF_IT)))
+def test_a_short_key_is_masked_as_a_whole_word_and_never_within_one(key: str) -> None:
+    shown = Redactor((key,)).text(f"{SAID} The key is {key}, it was '{key}'. Is it {key}?")
+    assert shown == f"{SAID} The key is ***, it was '***'. Is it ***?"
+
+
+def test_a_short_key_is_not_told_by_what_it_spoils(way: Way) -> None:
+    script, spoilt = Script(httpx.ConnectError("no route")), []
+    for key in ("e", "on", "connect", ""):
+        with pytest.raises(errors.ConnectionFailed) as caught:
+            way.call(mocked(script, secrets=(key,), retry=ONCE))
+        spoilt.append(str(caught.value))
+    assert len(set(spoilt)) == 1
 
 
 def test_structures_are_masked_throughout_and_short_keys_as_a_whole() -> None:
-    redactor = Redactor(("secret", KEY))
-    body: object = {KEY: ["my secret", {"secrets": KEY}], "n": [1, None, True]}
-    assert redactor.data(body) == {"***": ["my ***", {"***s": "***"}], "n": [1, None, True]}
+    redactor = Redactor(("secret", KEY, "1234567890"))
+    body: object = {KEY: ["my secret", {"secrets": KEY}], "n": [1, None, True, 91234567890, 1.5]}
+    masked = {"***": ["my ***", {"secrets": "***"}], "n": [1, None, True, "***", 1.5]}
+    assert redactor.data(body) == masked
     assert redactor.text("secre") == "secre"
-    assert repr(redactor) == "<Redactor of 2>"
+    assert repr(redactor) == "<Redactor of 3>"
+
+
+@pytest.mark.parametrize("part", [KEY, KEY[-9:], KEY[6:18], KEY[:8], KEY.upper(), quoted(KEY)])
+def test_no_part_of_a_key_leaves_in_an_error(way: Way, part: str) -> None:
+    answers: list[httpx.Response | Exception] = [
+        httpx.Response(401, json={"detail": f"Bad key …{part}", "sent": {part: [part]}}),
+        httpx.Response(403, text=f"Bad key …{part}"),
+        httpx.Response(400, headers={"X-Echo": part, "X-Request-ID": part}),
+        httpx.ConnectError(f"no route to {part}"),
+        way.error_object({"message": f"not {part}", "code": 401}),
+    ]
+    for answer in answers:
+        with pytest.raises(SequrityError) as caught:
+            way.call(mocked(Script(answer), retry=ONCE))
+        assert not [text for text in everything_in(caught.value) if part in text]
 
 
 def test_a_structure_too_deep_to_look_into_is_masked() -> None:

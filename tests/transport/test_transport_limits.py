@@ -2,8 +2,7 @@
 
 import socket
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +13,7 @@ import pytest
 
 from langchain_sequrity import errors
 from langchain_sequrity.transport import HttpTimeout, RetryPolicy, Timeouts, Transport
+from langchain_sequrity.wire.exchange import Event
 from tests.transport.transport_helpers import (
     ASTREAM,
     AT_ONCE,
@@ -23,6 +23,7 @@ from tests.transport.transport_helpers import (
     STREAM_END,
     STREAM_HEAD,
     WORKS,
+    FakeTime,
     RawServer,
     Reader,
     Script,
@@ -48,92 +49,126 @@ def streaming(request: pytest.FixtureRequest) -> Way:
     return found
 
 
-def fails_within(seconds: float, call: Callable[[], Any]) -> errors.TimedOut:
-    begin = time.monotonic()
+@pytest.fixture
+def time() -> FakeTime:
+    """Time of which these limits are made: it passes as the servers of the tests say."""
+    return FakeTime()
+
+
+def times_out(call: Callable[[], Any]) -> errors.TimedOut:
     with pytest.raises(errors.TimedOut) as caught:
         call()
-    assert time.monotonic() - begin < seconds
     return caught.value
 
 
 def test_a_server_that_trickles_cannot_pass_the_total(
-    serve: Callable[..., RawServer], way: Way
+    serve: Callable[..., RawServer], way: Way, time: FakeTime
 ) -> None:
-    head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\nContent-Type: application/json\r\n\r\n"
-    transport = Transport(serve(repeats(head, b" ", 0.02)).url, timeouts=quick(total=0.2))
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\nContent-Type: application/json\r\n\r\n"
+    server = serve(repeats(head, b" ", time, 1))
+    transport = Transport(server.url, timeouts=quick(total=100), clock=time.clock)
 
-    error = fails_within(2, lambda: way.call(transport))
+    error = times_out(lambda: way.call(transport))
 
-    assert "within 0.2 s" in str(error)
+    assert "within 100 s" in str(error)
 
 
 def test_a_server_that_trickles_its_head_cannot_pass_the_total(
-    serve: Callable[..., RawServer], way: Way
+    serve: Callable[..., RawServer], way: Way, time: FakeTime
 ) -> None:
-    server = serve(repeats(b"HTTP/1.1 200 OK\r\nX-Long: ", b"x", 0.02))
-    fails_within(2, lambda: way.call(Transport(server.url, timeouts=quick(total=0.2))))
+    # More than a thousand would be too long for a header, whoever is faster.
+    server = serve(repeats(b"HTTP/1.1 200 OK\r\nX-Long: ", b"x", time, 1, times=1000))
+    error = times_out(
+        lambda: way.call(Transport(server.url, timeouts=quick(total=20), clock=time.clock))
+    )
+    assert "within 20 s" in str(error)
 
 
-def test_a_server_that_reads_slowly_cannot_pass_the_total(way: Way) -> None:
+def test_a_server_that_reads_slowly_cannot_pass_the_total(way: Way, time: FakeTime) -> None:
     call = replace(FIRST_TURN, body=b" " * 30_000_000)
-    stop = threading.Event()
+    taken = 0
 
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as threads:
 
         def read_slowly() -> None:
+            nonlocal taken
             connection, _ = listener.accept()
             with suppress(ConnectionError), connection:
-                while connection.recv(50_000) and not stop.wait(0.01):
-                    pass
+                while got := connection.recv(50_000):
+                    taken += len(got)
+                    time.passes(1)
 
         done = threads.submit(read_slowly)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        transport = Transport(address, timeouts=quick(total=0.6))
-        try:
-            fails_within(2, lambda: way.call(transport, call))
-        finally:
-            stop.set()
-            done.result()
+        transport = Transport(address, timeouts=quick(total=50), clock=time.clock)
+        error = times_out(lambda: way.call(transport, call))
+        done.result()
+
+    assert "within 50 s" in str(error)
+    assert taken < len(call.body)
 
 
-def test_pings_do_not_break_the_silence(serve: Callable[..., RawServer], streaming: Way) -> None:
-    server = serve(repeats(STREAM_HEAD, chunk(b": ping\n\n"), 0.02))
-    transport = Transport(server.url, timeouts=quick(silence=0.15), retry=ONCE)
+def test_pings_do_not_break_the_silence(
+    serve: Callable[..., RawServer], streaming: Way, time: FakeTime
+) -> None:
+    server = serve(repeats(STREAM_HEAD, chunk(b": ping\n\n"), time, 3))
+    limits = quick(silence=10, total=None)
+    transport = Transport(server.url, timeouts=limits, retry=ONCE, clock=time.clock)
 
-    error = fails_within(2, lambda: streaming.call(transport, IN_SESSION))
+    error = times_out(lambda: streaming.call(transport, IN_SESSION))
 
-    assert "no event for 0.15 s" in str(error)
+    assert "no event for 10 s" in str(error)
     assert error.is_retryable is False
 
 
-def test_events_break_the_silence(serve: Callable[..., RawServer], streaming: Way) -> None:
+def test_events_break_the_silence(
+    serve: Callable[..., RawServer], streaming: Way, time: FakeTime
+) -> None:
+    heard = threading.Semaphore(1)
+
+    class Heard(Reader):
+        def feed(self, event: Event) -> Iterable[str]:
+            heard.release()
+            return super().feed(event)
+
+    def later() -> None:  # the next event comes when the last one was heard
+        assert heard.acquire(timeout=60)
+        time.passes(6)
+
     parts = [chunk(events(str(number), done=False)) for number in range(5)]
-    server = serve(says(STREAM_HEAD, *parts, chunk(events()), STREAM_END, pause=0.06))
-    transport = Transport(server.url, timeouts=quick(silence=0.2))
+    server = serve(says(STREAM_HEAD + parts[0], *parts[1:], chunk(events()), before_each=later))
+    limits = quick(silence=10, total=None)
+    transport = Transport(server.url, timeouts=limits, clock=time.clock)
 
-    assert streaming.call(transport) == ["0", "1", "2", "3", "4"]
+    assert streaming.call(transport, reader=Heard) == ["0", "1", "2", "3", "4"]
+    assert time.seconds > 30
 
 
-def test_a_slow_consumer_is_not_the_servers_silence(serve: Callable[..., RawServer]) -> None:
+def test_a_slow_consumer_is_not_the_servers_silence(
+    serve: Callable[..., RawServer], time: FakeTime
+) -> None:
     server = serve(says(STREAM_HEAD, chunk(events("a")[:-14]), chunk(events("b")), STREAM_END))
-    transport = Transport(server.url, timeouts=quick(silence=0.1))
+    transport = Transport(server.url, timeouts=quick(silence=10, total=None), clock=time.clock)
 
     pieces = []
     for piece in transport.stream(FIRST_TURN, Reader):
-        time.sleep(0.15)
+        time.passes(15)
         pieces.append(piece)
 
     assert pieces == ["a", "b"]
 
 
-def test_a_slow_consumer_counts_towards_the_total(serve: Callable[..., RawServer]) -> None:
+def test_a_slow_consumer_counts_towards_the_total(
+    serve: Callable[..., RawServer], time: FakeTime
+) -> None:
     parts = [chunk(events("a", done=False)), chunk(events("b")), STREAM_END]
-    transport = Transport(serve(says(STREAM_HEAD, *parts)).url, timeouts=quick(total=0.15))
+    server = serve(says(STREAM_HEAD, *parts))
+    transport = Transport(server.url, timeouts=quick(total=15), clock=time.clock)
 
     pieces = transport.stream(FIRST_TURN, Reader)
     assert next(pieces) == "a"
-    time.sleep(0.2)
-    with pytest.raises(errors.TimedOut, match=r"within 0\.15 s"):
+    time.passes(20)
+    with pytest.raises(errors.TimedOut, match=r"within 15 s"):
         list(pieces)
 
 
@@ -142,23 +177,29 @@ def test_a_server_that_says_nothing_meets_the_read_limit(
 ) -> None:
     transport = Transport(serve(hangs).url, timeouts=quick(read=0.1), retry=ONCE)
 
-    error = fails_within(2, lambda: way.call(transport))
+    error = times_out(lambda: way.call(transport))
 
     assert "the time limit `read` or `write`" in str(error)
     assert error.is_retryable is True
 
 
-def test_the_total_spans_all_attempts(serve: Callable[..., RawServer], way: Way) -> None:
-    server = serve(hangs)
+def test_the_total_spans_all_attempts(
+    serve: Callable[..., RawServer], way: Way, time: FakeTime
+) -> None:
+    busy = http(b"{}", "503 Busy")
+    server = serve(says(busy, before_each=lambda: time.passes(10)))
     transport = Transport(
         server.url,
-        timeouts=quick(read=0.1, total=0.25),
-        retry=RetryPolicy(max_retries=100, random=lambda: 0.0),
+        timeouts=quick(total=25),
+        retry=RetryPolicy(max_retries=100, first_wait=1, random=lambda: 1.0),
+        clock=time.clock,
     )
 
-    fails_within(2, lambda: way.call(transport))
+    error = times_out(lambda: way.call(transport))
 
-    assert 2 <= len(server.requests) <= 3
+    assert "within 25 s" in str(error)
+    assert time.waits == [1, 2]
+    assert len(server.requests) == 3
 
 
 def test_a_service_that_is_not_there_is_never_connected(way: Way) -> None:
@@ -211,20 +252,18 @@ def test_what_is_no_http_is_a_lost_request(serve: Callable[..., RawServer], way:
         way.call(Transport(serve(says(b"SSH-2.0-hello\r\n\r\n")).url, retry=ONCE))
 
 
-def test_injected_clients_get_the_limits_of_each_call(way: Way) -> None:
+def test_injected_clients_get_the_limits_of_each_call(way: Way, time: FakeTime) -> None:
     seen: list[Any] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
         seen.append(request.extensions["timeout"])
         return way.success()
 
-    way.call(mocked(handler, timeouts=Timeouts(1.0, None, 3.0, None, total=2.0, silence=1.5)))
+    limits = Timeouts(1.0, None, 3.0, None, total=2.0, silence=1.5)
+    way.call(mocked(handler, timeouts=limits, clock=time.clock))
 
-    (limits,) = seen
-    assert limits["connect"] == 1.0
-    assert limits["read"] == (1.5 if way.streams else pytest.approx(2.0, abs=0.1))
-    assert limits["write"] == pytest.approx(2.0, abs=0.1)
-    assert limits["pool"] == pytest.approx(2.0, abs=0.1)
+    read = 1.5 if way.streams else 2.0
+    assert seen == [{"connect": 1.0, "read": read, "write": 2.0, "pool": 2.0}]
 
 
 def test_no_limits_are_no_limits(way: Way) -> None:

@@ -1,6 +1,5 @@
 """The retry table, for each way to call."""
 
-import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -18,6 +17,7 @@ from tests.transport.transport_helpers import (
     FIRST_TURN,
     IN_SESSION,
     STREAM,
+    FakeTime,
     Script,
     Way,
     events,
@@ -145,10 +145,34 @@ def test_a_429_is_retried_after_the_time_the_server_asks_for(
 ) -> None:
     script = Script(httpx.Response(429, headers=headers), way.success())
 
-    begin = time.monotonic()
-    assert way.call(mocked(script, retry=RetryPolicy(random=lambda: 9.0))) == ["hi"]
+    time = FakeTime()
+    retry = RetryPolicy(random=lambda: 9.0)
+    assert way.call(mocked(script, retry=retry, clock=time.clock)) == ["hi"]
 
-    assert time.monotonic() - begin >= 0.05
+    assert time.waits == [0.05]
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "90"}, 90),
+        ({"Retry-After-Ms": "90000"}, 90),
+        ({"Retry-After-Ms": "1"}, 0.001),
+        ({"Retry-After-Ms": "0", "Retry-After": "7"}, 0),
+        ({"Retry-After-Ms": "-1", "Retry-After": "7"}, 7),
+        ({"Retry-After-Ms": "inf"}, None),
+    ],
+    ids=str,
+)
+def test_an_error_says_in_seconds_how_long_the_server_asks_to_wait(
+    way: Way, headers: dict[str, str], seconds: float | None
+) -> None:
+    script = Script(httpx.Response(429, headers=headers))
+
+    with pytest.raises(errors.RateLimited) as caught:
+        way.call(mocked(script, retry=RetryPolicy(max_retries=0)))
+
+    assert caught.value.retry_after == seconds
 
 
 def test_a_date_in_retry_after_is_a_time_to_wait(way: Way) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ import orjson
 
 from langchain_sequrity.errors import BadReply, StreamInterrupted
 from langchain_sequrity.transport import RetryPolicy, Timeouts, Transport
+from langchain_sequrity.transport.timeouts import Clock
 from langchain_sequrity.wire.error_body import error_from_body
 from langchain_sequrity.wire.exchange import Call, Event, Reply
 
@@ -83,18 +85,22 @@ class Way:
     def __str__(self) -> str:
         return "a" * self.is_async + ("stream" if self.streams else "send")
 
-    def call(self, transport: Transport, call: Call = FIRST_TURN) -> list[str]:
+    def call(
+        self, transport: Transport, call: Call = FIRST_TURN, reader: type[Reader] = Reader
+    ) -> list[str]:
         """Make a call and return all pieces of the reply."""
         if self.is_async:
-            return asyncio.run(self.acall(transport, call))
+            return asyncio.run(self.acall(transport, call, reader))
         if self.streams:
-            return list(transport.stream(call, Reader))
+            return list(transport.stream(call, reader))
         return [transport.send(call, read)]
 
-    async def acall(self, transport: Transport, call: Call = FIRST_TURN) -> list[str]:
+    async def acall(
+        self, transport: Transport, call: Call = FIRST_TURN, reader: type[Reader] = Reader
+    ) -> list[str]:
         if not self.streams:
             return [await transport.asend(call, read)]
-        async with aclosing(transport.astream(call, Reader)) as pieces:
+        async with aclosing(transport.astream(call, reader)) as pieces:
             return [piece async for piece in pieces]
 
     def success(self, text: str = "hi") -> httpx.Response:
@@ -121,10 +127,9 @@ def mocked(handler: Callable[[httpx.Request], httpx.Response], **options: Any) -
     mock = httpx.MockTransport(handler)
     return Transport(
         "https://service.example",
-        secrets=(KEY,),
         http_client=httpx.Client(transport=mock),
         http_async_client=httpx.AsyncClient(transport=mock),
-        **{"retry": AT_ONCE, **options},
+        **{"retry": AT_ONCE, "secrets": (KEY,), **options},
     )
 
 
@@ -243,12 +248,18 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def says(*pieces: bytes, keep: bool = True, pause: float = 0.0) -> Answer:
-    """Write bytes, with a pause after each piece."""
+def says(
+    *pieces: bytes,
+    keep: bool = True,
+    pause: float = 0.0,
+    before_each: Callable[[], object] = lambda: None,
+) -> Answer:
+    """Write bytes, with something done before each piece and a pause after it."""
 
     def answer(connection: socket.socket) -> bool:
         wait = threading.Event()
         for piece in pieces:
+            before_each()
             connection.sendall(piece)
             if pause:
                 wait.wait(pause)
@@ -257,17 +268,51 @@ def says(*pieces: bytes, keep: bool = True, pause: float = 0.0) -> Answer:
     return answer
 
 
-def repeats(head: bytes, piece: bytes, pause: float) -> Answer:
-    """Write the same bytes until the client goes away."""
+def repeats(
+    head: bytes, piece: bytes, time: "FakeTime", seconds: float, times: int | None = None
+) -> Answer:
+    """Write the same bytes until the client goes away; each time takes some seconds.
+
+    Args:
+        head: What to write first.
+        piece: The bytes.
+        time: What passes.
+        seconds: How much of it, each time.
+        times: How often at most.
+    """
 
     def answer(connection: socket.socket) -> bool:
         connection.sendall(head)
-        wait = threading.Event()
-        while True:
+        for _ in repeat(None) if times is None else range(times):
             connection.sendall(piece)
-            wait.wait(pause)
+            time.passes(seconds)
+        return hangs(connection)
 
     return answer
+
+
+class FakeTime:
+    """Time that passes when a test says so, or when somebody sleeps.
+
+    Attributes:
+        clock: For what takes its time from a clock.
+        waits: The seconds that each sleep took.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.waits: list[float] = []
+        self.clock = Clock(lambda: self.seconds, self._sleep, self._asleep)
+
+    def passes(self, seconds: float) -> None:
+        self.seconds += seconds
+
+    def _sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.passes(seconds)
+
+    async def _asleep(self, seconds: float) -> None:
+        self._sleep(seconds)
 
 
 def hangs(connection: socket.socket) -> bool:
@@ -285,5 +330,5 @@ STREAMS = says(STREAM_HEAD, chunk(events("a", "b")), STREAM_END)
 
 
 def quick(**limits: Any) -> Timeouts:
-    """Limits that a test can wait for."""
-    return Timeouts(**{"connect": 5.0, "read": 5.0, "total": 5.0, **limits})
+    """Limits that no test should meet, however slow the machine is, but for those it sets."""
+    return Timeouts(**{"connect": 60.0, "read": 60.0, "total": 60.0, **limits})

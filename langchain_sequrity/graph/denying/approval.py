@@ -26,6 +26,12 @@ _SOFT, _HARD = "soft_denied", "hard_denied"
 _SHOWN = 200
 _FORM = '`Command(resume={"decisions": [{"type": "approve"}]})` or the same with "reject"'
 
+USED = (
+    "At this checkpoint a call is made that a human has approved. An approval is good for one "
+    "call, and the run goes on from the thread's newest checkpoint alone. Go back to an earlier "
+    "one, where the question is asked again."
+)
+
 
 class NotOffered(Exception):
     """A denial that cannot be approved, and why."""
@@ -114,22 +120,24 @@ class Approvals:
 
     # What was decided
 
-    def ask(self, denial: Denial) -> str | None:
+    def ask(self, denial: Denial, *, is_late: bool) -> str | None:
         """Ask a human, by an interrupt in the form of LangChain's human-in-the-loop requests.
 
         Args:
             denial: The denial.
+            is_late: Whether the thread has gone on since the question was asked.
 
         Returns:
             `None` if it was approved, what the human says if not.
 
         Raises:
-            UsageError: If policy or program are others than when the call was denied.
+            UsageError: If policy or program are others than when the call was denied, or if an
+                answer comes too late.
         """
         self.check(denial)
         problem = ""
         while True:
-            answer = answer_to(self._request(denial, problem))
+            answer = answer_to(self._request(denial, problem), is_late=is_late)
             decision = _decision(answer)
             if decision is None:
                 problem = f"The last answer was not understood; resume with {_FORM}. "

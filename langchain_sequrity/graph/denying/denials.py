@@ -56,18 +56,19 @@ class Denials:
         entries = [*journal.entries(), *denial.entries()]
         return Command(update={**update, JOURNAL: Overwrite(entries)}, goto=APPROVE)
 
-    def objection(self, denial: Denial, config: RunnableConfig) -> str | None:
+    def objection(self, denial: Denial, config: RunnableConfig, *, is_late: bool) -> str | None:
         """Ask a human.
 
         Args:
             denial: The denial.
             config: That of the node that asks.
+            is_late: Whether the thread has gone on since it asked.
 
         Returns:
             What the human has against the call; `None` if it is approved.
         """
         with set_config_context(config) as context:  # `interrupt` looks for it there
-            return context.run(self._approvals.ask, denial)
+            return context.run(self._approvals.ask, denial, is_late=is_late)
 
     def rejected(self, denial: Denial, objection: str) -> PolicyDenied:
         """The error of a call that a human rejected."""

@@ -235,7 +235,8 @@ class Run:
         is_labelled: Whether the service is asked for the labels of the fields at the end.
         under: Stands for policy and features: what allowed the calls that wait.
         place: Stands for these and the service: where the session is.
-        is_approving: Whether an approved call waits for its result.
+        approving: While an approved call waits for its result, the checkpoint at which it was
+            approved.
         limit: How many nodes may run, where the program leaves it to the client to count them.
     """
 
@@ -246,7 +247,7 @@ class Run:
     is_labelled: bool = False
     under: str = ""
     place: str = ""
-    is_approving: bool = False
+    approving: str | None = None
     limit: int | None = None
 
     def to_json(self) -> dict[str, Any]:

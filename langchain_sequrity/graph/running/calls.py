@@ -4,11 +4,13 @@ A call of a node runs as LangGraph runs a node: what the policies, traces and st
 see is the node's own input and output, not the call.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.errors import NodeError, ParentCommand
 from langgraph.types import CachePolicy, Command
 from typing_extensions import TypeIs, override
@@ -16,12 +18,14 @@ from typing_extensions import TypeIs, override
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.calling.tools import ClientTools, NodeResult
+from langchain_sequrity.graph.denying.approval import USED
 from langchain_sequrity.graph.keeping.entries import Asked, digest_of, result_entry
 from langchain_sequrity.graph.own import DRIVE, JOURNAL, ROUTE, RUN
 from langchain_sequrity.graph.program import Program, ToolSpec
 from langchain_sequrity.graph.reading.spec import GraphSpec, NodeSpec
 from langchain_sequrity.graph.running.views import callers_config
 from langchain_sequrity.graph.running.watching import CallWatch, call_facts, note
+from langchain_sequrity.interrupts import ahas_gone_on, has_gone_on
 from langchain_sequrity.labels import (
     Combine,
     GatheredLabels,
@@ -33,6 +37,11 @@ from langchain_sequrity.labels import (
 Given = Mapping[str, Any]
 """What the shell sends to a node: `{id, tool, arguments}` of the call."""
 
+_STALE = (
+    "It was allowed under another policy than this executor has. Resume the run with an executor "
+    "of the same policy, or drop it with `update_state(config, None, as_node=END)` and give its "
+    "input again."
+)
 _GIVEN = {"id", "tool", "arguments"}
 
 Work = Generator[tuple[Runnable[Any, Any], Any], Any, Any]
@@ -87,19 +96,28 @@ class Calls:
         def sequence(then: Runnable[Any, Any]) -> Runnable[Any, Any]:
             return _langgraph.sequence(runnable, then, policy)
 
-        def skip(config: RunnableConfig) -> bool:
+        def skip(problem: str | None, config: RunnableConfig) -> bool:
             # A node that has failed has run: its handler belongs to the same call.
-            if work != self._node or not self._is_stale(config):
+            if work != self._node or problem is None:
                 return False
             if node.cache_policy is not None:  # a cache would keep that nothing was returned
-                raise _stale(name)
+                msg = f"The call of node `{name}` was not made. {problem}"
+                raise UsageError(msg)
             for writer in writers:
                 writer.invoke({}, config)
             return True
 
         settings = self._callers_config if work == self._node else self._handlers_config
         called = _Called(
-            name, self.input_of, settings, sequence, report, skip=skip, explain=self._explain
+            name,
+            self.input_of,
+            settings,
+            sequence,
+            report,
+            problem=self._problem,
+            aproblem=self._aproblem,
+            skip=skip,
+            explain=self._explain,
         )
         _langgraph.run_as(shell, name, called)
         self._attached[name] = node.name
@@ -108,13 +126,13 @@ class Calls:
         """What runs any router."""
 
         def run(call: Given, config: RunnableConfig) -> Any:
-            if self._is_stale(config):
+            if self._problem(config) is not None:
                 return {}
             with CallWatch(call, config), GatheredLabels() as gathered:
                 return _run(self._route(call, gathered), self._routers_config(call, config))
 
         async def arun(call: Given, config: RunnableConfig) -> Any:
-            if self._is_stale(config):
+            if await self._aproblem(config) is not None:
                 return {}
             async with CallWatch(call, config):
                 with GatheredLabels() as gathered:
@@ -123,13 +141,27 @@ class Calls:
 
         return _langgraph.step(ROUTE, run, arun)
 
-    def _is_stale(self, config: RunnableConfig) -> bool:
-        """Whether another policy than this executor's has allowed the call.
+    def _problem(self, config: RunnableConfig) -> str | None:
+        """Why a call is not made, if it must not be. `drive` follows.
 
-        Then it is not made. `drive` follows, and asks for it again in a new session.
+        One that another policy than this executor's has allowed is asked for again in a new
+        session. One that a human has approved is made once in a thread.
         """
         run = _langgraph.read_state(config, [RUN])[RUN]
-        return bool(run["under"] != self._under)
+        if run["under"] != self._under:
+            return _STALE
+        since = run["approving"]
+        is_used = since is not None and has_gone_on(config, since, partial(_still_waits, run))
+        return USED if is_used else None
+
+    async def _aproblem(self, config: RunnableConfig) -> str | None:
+        """Why a call is not made, if it must not be; see `_problem`."""
+        run = _langgraph.read_state(config, [RUN])[RUN]
+        if run["under"] != self._under:
+            return _STALE
+        since, waits = run["approving"], partial(_still_waits, run)
+        is_used = since is not None and await ahas_gone_on(config, since, waits)
+        return USED if is_used else None
 
     def cache_policy(self, spec: NodeSpec) -> CachePolicy[Any] | None:
         """A node's cache policy, whose key is made of the node's input and not of the call.
@@ -243,10 +275,14 @@ class _Called(Runnable[Any, Any]):
         sequence: Callable[[Runnable[Any, Any]], Runnable[Any, Any]],
         report: Callable[[Given, GatheredLabels], Runnable[Any, Any]],
         *,
-        skip: Callable[[RunnableConfig], bool],
+        problem: Callable[[RunnableConfig], str | None],
+        aproblem: Callable[[RunnableConfig], Awaitable[str | None]],
+        skip: Callable[[str | None, RunnableConfig], bool],
         explain: Callable[[Given, KeyError], None],
     ) -> None:
         self.name: str = name
+        self._problem = problem
+        self._aproblem = aproblem
         self._skip = skip
         self._explain = explain
         self._read = read
@@ -256,7 +292,8 @@ class _Called(Runnable[Any, Any]):
 
     @override
     def invoke(self, input: Given, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        if self._skip(config or {}):
+        config = config or {}
+        if self._skip(self._problem(config), config):
             return None
         with CallWatch(input, config), GatheredLabels() as gathered:
             given, settings = self._read(input), self._settings(input, config)
@@ -274,7 +311,8 @@ class _Called(Runnable[Any, Any]):
     async def ainvoke(
         self, input: Given, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Any:
-        if self._skip(config or {}):
+        config = config or {}
+        if self._skip(await self._aproblem(config), config):
             return None
         async with CallWatch(input, config):
             with GatheredLabels() as gathered:
@@ -341,13 +379,13 @@ def _labels_of(found: NodeResult, gathered: GatheredLabels) -> tuple[Labels, Com
     return labels.join(gathered.labels), found.combine
 
 
-def _stale(node: str) -> UsageError:
-    msg = (
-        f"The call of node `{node}` was allowed under another policy than this executor has, and "
-        "was not made. Resume the run with an executor of the same policy, or drop it with "
-        "`update_state(config, None, as_node=END)` and give its input again."
-    )
-    return UsageError(msg)
+def _still_waits(run: Mapping[str, Any], found: CheckpointTuple) -> bool:
+    """Whether at a checkpoint the call that was approved is still to be made.
+
+    It is approved there in the same way, also if it is a copy, and nothing has answered it yet.
+    """
+    is_answered = any(channel == JOURNAL for _, channel, _ in found.pending_writes or ())
+    return found.checkpoint["channel_values"].get(RUN) == run and not is_answered
 
 
 def _run(work: Work, config: RunnableConfig) -> Any:

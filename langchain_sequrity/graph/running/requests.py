@@ -14,10 +14,11 @@ from langchain_sequrity.errors import (
     NotFound,
     PolicyDenied,
     TurnFailed,
+    UsageError,
 )
 from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.calling.tools import ClientTools
-from langchain_sequrity.graph.denying.approval import Approvals
+from langchain_sequrity.graph.denying.approval import USED, Approvals
 from langchain_sequrity.graph.denying.denials import Denials
 from langchain_sequrity.graph.denying.failures import in_graph
 from langchain_sequrity.graph.keeping.entries import Asked, Entry
@@ -32,6 +33,7 @@ from langchain_sequrity.graph.running.ending import LIMIT_REACHED, ending, whole
 from langchain_sequrity.graph.running.exchange import Answer, Asking, Ended, Exchange
 from langchain_sequrity.graph.running.recovery import Replayed, ask, replay
 from langchain_sequrity.graph.running.watching import Decided, RequestWatch
+from langchain_sequrity.interrupts import ais_late, checkpoint_of, is_late
 from langchain_sequrity.labels import Labels, labels_given
 from langchain_sequrity.wire.json_text import dumps, loads
 
@@ -104,24 +106,24 @@ class Requests:
     ) -> Any:
         """Ask a human about the last denial, and make the call if it is approved."""
         with self._watch(state, config, writer) as watch:
-            return self._approve(state, config, watch)
+            return self._approve(state, config, watch, late=is_late(config))
 
     async def aapprove(
         self, state: Mapping[str, Any], config: RunnableConfig, writer: StreamWriter
     ) -> Any:
         """Ask a human about the last denial, and make the call if it is approved."""
         async with self._watch(state, config, writer) as watch:
-            return self._approve(state, config, watch)
+            return self._approve(state, config, watch, late=await ais_late(config))
 
     def _approve(
-        self, state: Mapping[str, Any], config: RunnableConfig, watch: RequestWatch
+        self, state: Mapping[str, Any], config: RunnableConfig, watch: RequestWatch, *, late: bool
     ) -> Any:
         denial = read_journal(state[JOURNAL]).denials[-1]
         run = Run(**state[RUN])
-        objection = self._denials.objection(denial, config)
+        objection = self._denials.objection(denial, config, is_late=late)
         watch.heard(Decided(denial, objection is None))
         if objection is None:
-            approving = replace(run, is_approving=True).to_json()
+            approving = replace(run, approving=checkpoint_of(config)).to_json()
             update = {RUN: approving, JOURNAL: [{"approved": denial.digest}]}
             return Command(update=update, goto=[self._send(denial.call)])
         raise self._denials.rejected(denial, objection)
@@ -191,6 +193,8 @@ class Requests:
             return (yield from self._again(run, read_journal(entries)))
         latest = read_latest(entries)
         if not latest.is_answered:  # else the run would be over, and its state an answer
+            if run.approving is not None:
+                raise UsageError(USED)
             raise TurnFailed(_UNANSWERED, session_id=run.session)
         if latest.approved:
             return (yield from self._again(run, read_journal(entries)))
@@ -225,7 +229,7 @@ class Requests:
         """Go on in a new session."""
         self._approvals.check_all(journal)
         here = self._exchange
-        run = replace(run, session=None, under=here.under, place=here.place, is_approving=False)
+        run = replace(run, session=None, under=here.under, place=here.place, approving=None)
         approved = journal.approved
         if len(approved) > run.approvals:
             program, results = self._approvals.program_after(approved)

@@ -1,0 +1,133 @@
+"""An approval is used up in its thread, whichever way back there is."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langgraph.graph import START, StateGraph
+
+from langchain_sequrity import ChatSequrity
+from langchain_sequrity.local import LocalServer
+from tests.graph.going_back import RUNS, WAYS, taken, trip
+from tests.graph.ledger import Ledger, Ran, ledger
+from tests.graph.running import secured
+
+SOFT = 'tool "pay" { should deny always; }'
+Build = Callable[[str, Ran], Callable[[Any], Any]]
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[LocalServer]:
+    with LocalServer() as server:
+        yield server
+
+
+def alone(url: str, ran: Ran) -> Callable[[Any], Any]:
+    return lambda saver: executor(url, ran, saver)
+
+
+def executor(url: str, ran: Ran, saver: Any = None) -> Any:
+    model = ChatSequrity("any/model", base_url=url, policy=SOFT)
+    return secured(ledger(ran), model, checkpointer=saver, on_denied="interrupt")
+
+
+def within(url: str, ran: Ran, *, keeps: bool | None = None) -> Callable[[Any], Any]:
+    """An executor that is a node of another graph, with a memory of its own or not."""
+
+    def build(saver: Any) -> Any:
+        parent: Any = StateGraph(Ledger)
+        parent.add_node("secure", executor(url, ran, keeps))
+        parent.add_node("after", lambda _: {"denied": None})
+        parent.add_edge(START, "secure").add_edge("secure", "after")
+        return parent.compile(checkpointer=saver)
+
+    return build
+
+
+def remembering(url: str, ran: Ran) -> Callable[[Any], Any]:
+    return within(url, ran, keeps=True)
+
+
+def called(url: str, ran: Ran) -> Callable[[Any], Any]:
+    """An executor that a node of another graph calls."""
+
+    def build(saver: Any) -> Any:
+        secure = executor(url, ran)
+
+        def run(state: Ledger) -> Any:
+            return secure.invoke({"due": state["due"]})
+
+        parent: Any = StateGraph(Ledger).add_node("secure", run).add_edge(START, "secure")
+        return parent.compile(checkpointer=saver)
+
+    return build
+
+
+PLACES: list[Build] = [alone, within, remembering, called]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("way", "saver", "durability"), RUNS)
+def test_no_way_back_makes_an_approved_call_again(
+    local: LocalServer, tmp_path: Path, place: Build, way: str, saver: str, durability: str
+) -> None:
+    ran = Ran()
+    build = place(local.base_url, ran)
+    with trip(build, tmp_path, way=way, saver=saver, durability=durability) as travelled:
+        travelled.go({"due": [5, 6]})
+        asked = []
+        for times in range(2):
+            assert ran.of("pay") == times
+            asked.append(travelled.state().config)
+            travelled.approve()
+        assert ran.of("pay") == 2
+        places = travelled.places()
+        for config in asked:
+            travelled.approve(travelled.copy(config))
+        for config in places:
+            travelled.approve(config)
+            travelled.go(None, config)
+            travelled.approve(config)
+        assert ran.of("pay") == 2
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("way", WAYS)
+def test_going_back_asks_again_and_takes_a_new_answer_once(
+    local: LocalServer, tmp_path: Path, place: Build, way: str
+) -> None:
+    ran = Ran()
+    build = place(local.base_url, ran)
+    with trip(build, tmp_path, way=way, saver="memory", durability="sync") as travelled:
+        travelled.go({"due": [5]})
+        old = travelled.state().config
+        travelled.approve()
+        for paid in (1, 2, 3):
+            travelled.approve(old)
+            assert ran.of("pay") == paid
+            travelled.go(None, old)
+            assert travelled.state().interrupts
+            assert ran.of("pay") == paid
+            travelled.approve()
+            assert ran.of("pay") == paid + 1
+
+
+@settings(max_examples=6)
+@given(place=st.sampled_from(PLACES), way=st.sampled_from(WAYS), data=st.data())
+def test_each_call_follows_an_answer_to_a_question_at_the_newest_checkpoint(
+    local: LocalServer, place: Build, way: str, data: st.DataObject
+) -> None:
+    ran = Ran()
+    build = place(local.base_url, ran)
+    with (
+        TemporaryDirectory() as folder,
+        trip(build, Path(folder), way=way, saver="memory", durability="sync") as travelled,
+    ):
+        travelled.go({"due": [5, 6]})
+        for _ in range(data.draw(st.integers(0, 12))):
+            before, may_pay = ran.of("pay"), taken(travelled, data)
+            assert ran.of("pay") <= before + may_pay
