@@ -11,6 +11,10 @@ from langchain_sequrity.local.limits import Charge
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.sizes import of_json
 
+# A body takes this much whatever is in it: as it came, a copy while it is parsed, and as text. It
+# is paid for at once, so that of several at the same time some get through, not all half-way.
+_TIMES_TEXT = 3
+
 
 async def read(
     chunks: AsyncIterable[bytes],
@@ -36,19 +40,22 @@ async def read(
     declared = headers.get("content-length", "")
     if declared.isdecimal():
         _check(int(declared), limit)
-        charge.foresee(int(declared))
+        charge.take(_TIMES_TEXT * int(declared))
     try:
         with anyio.fail_after(limits.BODY_SECONDS):
-            return await _joined(chunks, charge, limit)
+            return await _joined(chunks, charge, limit, is_paid=declared.isdecimal())
     except TimeoutError:
         refuse(408, f"The body did not come within {limits.BODY_SECONDS:g} s. Send it at once.")
 
 
-async def _joined(chunks: AsyncIterable[bytes], charge: Charge, limit: int) -> bytearray:
-    body = bytearray()
+async def _joined(
+    chunks: AsyncIterable[bytes], charge: Charge, limit: int, *, is_paid: bool
+) -> bytearray:
+    body = charge.buffer()
     async for chunk in chunks:
         _check(len(body) + len(chunk), limit)
-        charge.take(len(chunk))
+        if not is_paid:
+            charge.take(_TIMES_TEXT * len(chunk))
         body += chunk
     return body  # as bytes it would be there twice
 
@@ -58,8 +65,8 @@ def _check(length: int, limit: int) -> None:
         refuse(413, f"The body is longer than {limit} bytes. Send less.")
 
 
-def parse(body: bytes | bytearray, charge: Charge) -> Any:
-    """Parse a body.
+def parse(body: bytearray, charge: Charge) -> Any:
+    """Parse a body, and empty it: what it says is there twice otherwise.
 
     Args:
         body: The bytes as they came.
@@ -72,12 +79,14 @@ def parse(body: bytes | bytearray, charge: Charge) -> Any:
         StatusError: 400 for what is no JSON, or nested deeper than 100 levels; 413 for what would
             take more memory than there is, 429 if others take it.
     """
-    charge.take(of_json(body))
+    charge.take(of_json(body) - (_TIMES_TEXT - 1) * len(body))
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         refuse(400, f"Invalid JSON: {error}.")
-    charge.take(-len(body))  # the copy that is made while it is parsed
+    # The copy that was made to parse it. What the bytes took stays paid, for copies to come.
+    charge.take(-len(body))
+    body.clear()
     if _is_deeper(value, limits.DEPTH):
         refuse(400, f"The JSON is nested deeper than {limits.DEPTH} levels. Flatten it.")
     return value

@@ -15,12 +15,12 @@ class Incoming:
         route: The row of the table that it came in on.
         bearer: Digest of its bearer.
         headers: Its headers, by lower-case name.
-        body: Its body as it came.
+        body: Its body as it came, until it is parsed.
         charge: What it takes of the memory of all requests.
     """
 
     route: Route
     bearer: str
     headers: Mapping[str, str] = field(repr=False)
-    body: bytes | bytearray = field(repr=False)
+    body: bytearray = field(repr=False)
     charge: Charge = field(repr=False)

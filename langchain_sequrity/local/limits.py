@@ -49,11 +49,6 @@ class Budget:
         self._free = total
         self._lock = threading.Lock()
 
-    @property
-    def free(self) -> int:
-        """How many are left."""
-        return self._free
-
     def charge(self, amount: int) -> bool:
         """Take an amount, or give back a negative one; `False` if there is not so much."""
         with self._lock:
@@ -73,15 +68,7 @@ class Charge:
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._taken = 0
-
-    def foresee(self, amount: int) -> None:
-        """Refuse at once what would be refused later, without taking anything.
-
-        Raises:
-            StatusError: As `take`.
-        """
-        if amount > self._budget.free:
-            self._refuse(amount)
+        self._buffers: list[bytearray] = []
 
     def take(self, amount: int) -> None:
         """Take bytes, or give back a negative number of them.
@@ -99,8 +86,15 @@ class Charge:
         self._taken += amount if is_there else 0
         return is_there
 
+    def buffer(self) -> bytearray:
+        """An empty buffer that is emptied when the request is over, whoever still has it."""
+        self._buffers.append(bytearray())
+        return self._buffers[-1]
+
     def close(self) -> None:
         """Give back everything."""
+        for buffer in self._buffers:
+            buffer.clear()
         self.take(-self._taken)
 
     def _refuse(self, amount: int) -> None:

@@ -200,6 +200,7 @@ class Turn:
             self.is_over = True
             if self._answering is not None:
                 self._answering.close()
+                self._answering = None  # it knows this turn: neither would go by itself
             self._store.release(self.session.id)
 
 
