@@ -19,18 +19,17 @@ from langchain_sequrity.headers import (
     validate_header,
 )
 from langchain_sequrity.local import body as bodies
-from langchain_sequrity.local import guard
+from langchain_sequrity.local import guard, limits
 from langchain_sequrity.local.chats import Chats
 from langchain_sequrity.local.edge import Edge
 from langchain_sequrity.local.entrance import Entrance
+from langchain_sequrity.local.limits import Charge
 from langchain_sequrity.local.policies import Policies
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.responses import error_response, json_response, problem_response
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH
 
-# Anyone may ask for a check of headers, and a header that can be sent is far shorter.
-_MAX_CHECKED_BYTES = 256 * 1024
 _CHECKED: dict[str, type[Header]] = {
     "x_features": FeaturesHeader,
     "x_policy": PolicyHeader,
@@ -55,7 +54,7 @@ def make_app(services: Services) -> ASGIApp:
     }
     app = Starlette(routes=paths, exception_handlers=handlers)
     app.router.redirect_slashes = False
-    return Edge(app, services.hosts, services.on_request)
+    return Edge(app, services.hosts, services.on_request, services.budget)
 
 
 def _on_http_exception(_request: Request, error: HTTPException) -> Response:
@@ -86,12 +85,13 @@ async def _validate_headers(request: Request) -> Response:
     """Check the three JSON headers without running anything; no key, as its users send none."""
     headers = request.scope["by_name"]
     guard.check_content_type(headers)
-    data = await bodies.read(request.stream(), headers, _MAX_CHECKED_BYTES)
-    return json_response(await run_sync(_validated, data))
+    charge = request.scope["charge"]
+    data = await bodies.read(request.stream(), headers, charge, limits.CHECKED_BODY)
+    return json_response(await run_sync(_validated, data, charge))
 
 
-def _validated(data: bytes) -> dict[str, Any]:
-    sent = bodies.parse(data)
+def _validated(data: bytearray, charge: Charge) -> dict[str, Any]:
+    sent = bodies.parse(data, charge)
     if not isinstance(sent, dict) or not sent.keys() <= _CHECKED.keys():
         refuse(422, f"Expected an object with any of {', '.join(_CHECKED)}, each a string.")
     if any(value is not None and not isinstance(value, str) for value in sent.values()):

@@ -12,7 +12,11 @@ from langchain_core.runnables import RunnableConfig
 from langsmith.run_helpers import tracing_context
 
 from langchain_sequrity.errors import SequrityError, status_error
+from langchain_sequrity.local import limits
+from langchain_sequrity.local.limits import Charge
+from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.tokens import count_message, count_request, usage_of
+from langchain_sequrity.sizes import of_value
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.policy_generation import PolicyRequest
@@ -194,6 +198,51 @@ def _untraced(messages: Iterable[AIMessage]) -> Iterator[AIMessage]:
         if message is None:
             return
         yield message
+
+
+class BoundedBrain:
+    """A brain that answers a request within its limits: a model may go on without end.
+
+    Args:
+        brain: The brain.
+        charge: What the request takes of the memory of all.
+    """
+
+    def __init__(self, brain: Brain, charge: Charge) -> None:
+        self._brain = brain
+        self._charge = charge
+
+    def stream(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
+        """Answer in pieces, as the brain does.
+
+        Raises:
+            StatusError: Also 502 for an answer that is too long, 429 or 413 where there is no
+                memory for it.
+        """
+        left = limits.ANSWER
+        self._charge.take(limits.PIECES)
+        for chunk in self._brain.stream(request, context):
+            size = _said(chunk)
+            left -= size
+            if left < 0:
+                refuse(
+                    502,
+                    f"The model behind this server answered with more than {limits.ANSWER} bytes. "
+                    "Give it a limit of tokens.",
+                )
+            self._charge.take(_TIMES_KEPT * size)
+            yield chunk
+
+
+# As pieces and as their sum, in the session and as the reply.
+_TIMES_KEPT = 2
+
+
+def _said(chunk: AIMessageChunk) -> int:
+    """What a piece adds to the answer; empty ones add up, too."""
+    beside = (chunk.additional_kwargs, chunk.response_metadata.get("logprobs"))
+    calls = [chunk.tool_call_chunks] if chunk.tool_call_chunks else []
+    return of_value([chunk.content, *filter(None, beside), *calls])
 
 
 class _Neutral:

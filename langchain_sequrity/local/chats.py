@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.local.entrance import Entrance
-from langchain_sequrity.local.idempotency import StoredReply
+from langchain_sequrity.local.idempotency import Copy, StoredReply
 from langchain_sequrity.local.incoming import Incoming
 from langchain_sequrity.local.responses import EventStream, json_response
 from langchain_sequrity.local.services import Services
@@ -78,8 +78,10 @@ class Chats:
             "Cache-Control": "no-store",
         }
 
-        def keep(body: bytes) -> None:
-            self._entrance.keep(key, StoredReply(headers, body))
+        copy = Copy(turn.charge if key else None)
+
+        def keep() -> None:
+            self._entrance.keep(key, StoredReply(headers, copy.body))
 
         def on_end() -> None:
             self._entrance.forget(key)
@@ -88,16 +90,21 @@ class Chats:
             with suppress(ValueError):
                 pieces.close()
 
-        return EventStream(self._events(turn, first, pieces, keep), headers, on_end)
+        return EventStream(self._events(turn, first, pieces, copy, keep), headers, on_end)
 
     async def _events(
-        self, turn: Turn, piece: Event, pieces: Iterator[Event], keep: Callable[[bytes], None]
+        self,
+        turn: Turn,
+        piece: Event,
+        pieces: Iterator[Event],
+        copy: Copy,
+        keep: Callable[[], None],
     ) -> AsyncIterator[bytes]:
-        sent: list[bytes] = []
         try:
             while not turn.is_over:
-                sent.append(_bytes(piece))
-                yield sent[-1]
+                data = _bytes(piece)
+                copy.add(data)
+                yield data
                 piece = await self._entrance.in_thread(partial(next, pieces))
         except StatusError as error:
             yield _bytes(turn.error(str(error), error.status or 500))
@@ -108,7 +115,8 @@ class Chats:
             return
         # What is left takes no brain. It is kept first: a client may repeat what it has read.
         rest = b"".join(map(_bytes, (piece, *pieces)))
-        keep(b"".join(sent) + rest)
+        copy.add(rest)
+        keep()
         yield rest
 
     def _end(self, turn: Turn) -> None:

@@ -18,7 +18,13 @@ def text_of(message: BaseMessage | None) -> str:
     """The text of a message, with nothing in it that UTF-8 cannot carry."""
     if message is None:
         return ""
-    return str(message.text).encode("utf-8", "replace").decode()
+    # LangChain's `text` is a copy, as is what comes back from bytes; a text can be long.
+    text = message.content if isinstance(message.content, str) else str(message.text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
 
 
 def last_user(messages: Sequence[BaseMessage]) -> BaseMessage | None:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.local import guard
+from langchain_sequrity.local.limits import Budget, Charge
 from langchain_sequrity.local.responses import error_response, problem_response
 
 _HUNG_UP = 499  # what web servers log where a client did not wait for its reply
@@ -47,13 +48,15 @@ class RequestRecord:
 class Edge:
     """The outermost layer.
 
-    It adds two entries to the ASGI scope: `by_name`, the headers by lower-case name, and `facts`,
-    a dict in which the app leaves what the record of the request should say.
+    It adds three entries to the ASGI scope: `by_name`, the headers by lower-case name; `facts`, a
+    dict in which the app leaves what the record of the request should say; and `charge`, what the
+    request takes of the memory of all, which it gives back when its reply has gone out.
 
     Args:
         app: The app within.
         hosts: Names that a Host header may have, or `None` for any.
         on_request: Called once for each answered request.
+        budget: The memory that all requests have together.
     """
 
     def __init__(
@@ -61,10 +64,12 @@ class Edge:
         app: ASGIApp,
         hosts: frozenset[str] | None,
         on_request: Callable[[RequestRecord], None] | None,
+        budget: Budget,
     ) -> None:
         self._app = app
         self._hosts = hosts
         self._on_request = on_request
+        self._budget = budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -78,7 +83,9 @@ class Edge:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        scope = {**scope, "path": _collapsed(scope["path"]), "facts": facts}
+        charge = Charge(self._budget)
+        path = _collapsed(scope["path"])
+        scope = {**scope, "path": path, "facts": facts, "charge": charge}
         try:
             await self._checked(scope, receive, send_with_id)
         except ClientDisconnect:
@@ -91,6 +98,7 @@ class Edge:
             # The app has answered with 500 before it let the exception pass.
             logger.exception("Request %s failed", request_id)
         finally:
+            charge.close()
             self._record(scope, (time.perf_counter() - began) * 1000)
 
     async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:

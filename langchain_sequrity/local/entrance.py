@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from langchain_sequrity.local import body as bodies
-from langchain_sequrity.local import guard
+from langchain_sequrity.local import guard, limits
 from langchain_sequrity.local.idempotency import Replies, StoredReply
 from langchain_sequrity.local.incoming import Incoming
 from langchain_sequrity.local.refusals import refuse
@@ -44,7 +44,7 @@ class Entrance:
         self,
         route: Route,
         answer: Callable[[Incoming, Facts, str | None], Awaitable[Response]],
-        limit: int = bodies.MAX_BYTES,
+        limit: int = limits.BODY,
     ) -> Callable[[Request], Awaitable[Response]]:
         """The endpoint of one row of the route table.
 
@@ -62,8 +62,9 @@ class Entrance:
             headers = request.scope["by_name"]
             key = guard.bearer(headers, self._api_keys)
             guard.check_content_type(headers)
-            data = await bodies.read(request.stream(), headers, limit)
-            incoming = Incoming(route, bearer_digest(key), headers, data)
+            charge = request.scope["charge"]
+            data = await bodies.read(request.stream(), headers, charge, limit)
+            incoming = Incoming(route, bearer_digest(key), headers, data, charge)
             facts = request.scope["facts"]
             once = _once_key(incoming)
             known = self._replies.begin(once, _digest(incoming) if once else "")
@@ -112,5 +113,6 @@ def _once_key(incoming: Incoming) -> str | None:
 
 def _digest(incoming: Incoming) -> str:
     deciding = [incoming.headers.get(name) for name in _DECIDING]
-    head = orjson.dumps([incoming.route.path, *deciding])
-    return hashlib.sha256(head + incoming.body).hexdigest()
+    digest = hashlib.sha256(orjson.dumps([incoming.route.path, *deciding]))
+    digest.update(incoming.body)
+    return digest.hexdigest()

@@ -8,6 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from langchain_sequrity.local import body as bodies
+from langchain_sequrity.local import limits
+from langchain_sequrity.local.brains import BoundedBrain
 from langchain_sequrity.local.entrance import Entrance
 from langchain_sequrity.local.idempotency import StoredReply
 from langchain_sequrity.local.incoming import Incoming
@@ -22,9 +24,6 @@ from langchain_sequrity.wire.policy_generation import (
     write_reply,
 )
 from langchain_sequrity.wire.routes import Route
-
-# Definitions of tools, which a model is to read in one go.
-MAX_BYTES = 4 * 1024 * 1024
 
 
 class Policies:
@@ -41,14 +40,15 @@ class Policies:
 
     def endpoint(self, route: Route) -> Callable[[Request], Awaitable[Response]]:
         """The endpoint of one row of the route table."""
-        return self._entrance.endpoint(route, self._answer, MAX_BYTES)
+        return self._entrance.endpoint(route, self._answer, limits.POLICY_BODY)
 
     async def _answer(self, incoming: Incoming, facts: dict[str, Any], key: str | None) -> Response:
         self._entrance.begin()
         try:
             request = await self._entrance.in_thread(partial(_read, incoming))
+            brain = BoundedBrain(self._brain, incoming.charge)
             facts.update(model=request.model)
-            reply = await self._entrance.in_thread(partial(write_policy, request, self._brain))
+            reply = await self._entrance.in_thread(partial(write_policy, request, brain))
         finally:
             self._entrance.end()
         facts["summary"] = "policy"
@@ -58,7 +58,7 @@ class Policies:
 
 
 def _read(incoming: Incoming) -> PolicyRequest:
-    request = read_request(bodies.parse(incoming.body))
+    request = read_request(bodies.parse(incoming.body, incoming.charge))
     allowed = variants_at(incoming.route.provider)
     if request.variant not in allowed:
         names = " or ".join(f"`{variant}`" for variant in allowed)

@@ -46,7 +46,8 @@ def problem_response(
 
 
 def error_response(error: StatusError) -> Response:
-    """Answer with what an exception says."""
+    """Answer with what an exception says, and let go of the data in the frames that it came by."""
+    error.__traceback__ = error.__context__ = None
     # The error's own headers stay here: a model behind the server may have had them from elsewhere.
     headers = {"WWW-Authenticate": "Bearer"} if error.status == _UNAUTHORIZED else {}
     if error.status == _TOO_LARGE:

@@ -15,9 +15,9 @@ from langchain_core.messages import ToolMessage
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import FsmConfig
 from langchain_sequrity.labels import Combine, make_labels
-from langchain_sequrity.local.body import MAX_DEPTH
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.gate import Brought
+from langchain_sequrity.local.limits import DEPTH as MAX_DEPTH
 from langchain_sequrity.wire.json_text import dumps, loads
 
 MARK = "is_sequrity_var"

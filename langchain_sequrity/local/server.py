@@ -15,13 +15,13 @@ from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.brains import Brain, ModelBrain
 from langchain_sequrity.local.dual_llm.runs import Programs
 from langchain_sequrity.local.edge import RequestRecord
+from langchain_sequrity.local.framing import StrictProtocol
 from langchain_sequrity.local.guard import LOOPBACK_NAMES
 from langchain_sequrity.local.models import DeterministicModel
 from langchain_sequrity.local.script import Script, ScriptBrain
 from langchain_sequrity.local.services import Fidelity, Services
 from langchain_sequrity.local.sessions import MemorySessions, SessionStore
 
-_MAX_HEADER_BYTES = 1024 * 1024  # far above our own limit, so that the refusal is ours
 _GRACE_SECONDS = 1  # for replies under way when the server stops; uvicorn takes whole seconds
 _STOP_SECONDS = 2.5
 
@@ -195,7 +195,7 @@ class _Running:
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             make_app(services),
-            http="h11",
+            http=StrictProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -203,7 +203,6 @@ class _Running:
             log_level="critical",
             access_log=False,
             server_header=False,
-            h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
         self._server = uvicorn.Server(config)

@@ -8,6 +8,7 @@ from langchain_sequrity.local import guard
 from langchain_sequrity.local.brains import Brain
 from langchain_sequrity.local.dual_llm.runs import Programs, Runs
 from langchain_sequrity.local.edge import RequestRecord
+from langchain_sequrity.local.limits import Budget
 from langchain_sequrity.local.sessions import SessionStore
 
 MAX_TURNS_AT_ONCE = 512
@@ -29,6 +30,7 @@ class Services:
         replacing_tools: Tools whose results may put their labels in the place of the arguments'.
         programs: Where programs run.
         runs: The programs that wait for tools.
+        budget: The memory that all requests under way have together.
     """
 
     store: SessionStore
@@ -41,3 +43,4 @@ class Services:
     replacing_tools: frozenset[str] = frozenset()
     programs: Programs = field(default_factory=Programs)
     runs: Runs = field(default_factory=Runs)
+    budget: Budget = field(default_factory=Budget)

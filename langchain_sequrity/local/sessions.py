@@ -2,7 +2,8 @@
 
 A session is bound to the bearer that started it; to anyone else it does not exist. One request at
 a time may use it. It ends when its turns are used up, when it has been idle too long, or when the
-store is full and it is the one that was idle longest (`docs/security.md`, rule 4).
+store is full, its bearer holds more than any other, and it is the one of that bearer that was idle
+longest (`docs/security.md`, rules 4 and 9).
 """
 
 import hashlib
@@ -14,12 +15,15 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice, takewhile
+from itertools import takewhile
 from typing import NoReturn, Protocol
 
 from langchain_core.messages import BaseMessage
 
+from langchain_sequrity.local import limits
+from langchain_sequrity.local.limits import Shares
 from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.sizes import Growing
 
 MAX_SESSIONS = 10_000
 MAX_IDLE_SECONDS = 3600.0
@@ -67,7 +71,12 @@ class Session:
 
 
 class SessionStore(Protocol):
-    """Where sessions live. A store for several processes implements the same five methods."""
+    """Where sessions live. A store for several processes implements the same five methods.
+
+    What they may take is the store's to say: `save` refuses what is too much by raising a
+    `StatusError` of status 413 or 507, and the request fails with it. The session that it is given
+    is a copy; the one that it handed out stays as it was.
+    """
 
     def find(self, session_id: str) -> Session | None:
         """The session with this id, or with an id that ends in these 12 hex digits."""
@@ -79,18 +88,40 @@ class SessionStore(Protocol):
         """Give a session back after a request."""
 
     def save(self, session: Session) -> None:
-        """Keep what a turn has changed."""
+        """Keep what a turn has changed; may refuse what is too large."""
 
     def remove(self, session_id: str) -> None:
         """End a session."""
 
 
+@dataclass(slots=True)
+class _Kept:
+    """A session in memory.
+
+    Attributes:
+        session: The session.
+        growing: What was counted of it.
+        size: How many bytes it has.
+        used: When it was used last.
+    """
+
+    session: Session
+    growing: Growing
+    size: int
+    used: float
+
+
 class MemorySessions:
     """Sessions of one process.
 
+    When there are too many, or they are too large together, the bearer that holds most loses the
+    session that was idle longest. Whoever holds less than that loses nothing.
+
     Args:
-        max_sessions: How many are kept; the one that was idle longest goes first.
+        max_sessions: How many are kept.
         max_idle: Seconds after which an idle session has expired.
+        max_bytes: Bytes of memory that all may take together: 64 MiB unless said otherwise.
+        max_session_bytes: Bytes that one may take: 32 MiB unless said otherwise.
         clock: Gives seconds that only go forward.
     """
 
@@ -99,13 +130,17 @@ class MemorySessions:
         *,
         max_sessions: int = MAX_SESSIONS,
         max_idle: float = MAX_IDLE_SECONDS,
+        max_bytes: int = limits.SESSIONS,
+        max_session_bytes: int = limits.SESSION,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._max_sessions = max_sessions
+        self._shares = Shares(max_sessions, max_bytes)
+        self._max_bytes = max_bytes
+        self._max_session_bytes = max_session_bytes
         self._max_idle = max_idle
         self._clock = clock
         self._lock = threading.Lock()
-        self._sessions: OrderedDict[str, tuple[Session, float]] = OrderedDict()
+        self._sessions: OrderedDict[str, _Kept] = OrderedDict()
         self._by_short: dict[str, str] = {}
         self._busy: set[str] = set()
 
@@ -116,18 +151,18 @@ class MemorySessions:
     def __iter__(self) -> Iterator[Session]:
         """All sessions, the one used last at the end."""
         with self._lock:
-            return iter([session for session, _ in self._sessions.values()])
+            return iter([kept.session for kept in self._sessions.values()])
 
     def __getitem__(self, session_id: str) -> Session:
         """The session with this id; raises `KeyError` if there is none."""
-        return self._sessions[session_id][0]
+        return self._sessions[session_id].session
 
     def find(self, session_id: str) -> Session | None:
         """The session with this id, or with an id that ends in these 12 hex digits."""
         with self._lock:
             self._drop_expired()
-            session, _ = self._sessions.get(self._by_short.get(session_id, session_id), (None, 0))
-            return session
+            kept = self._sessions.get(self._by_short.get(session_id, session_id))
+            return kept.session if kept else None
 
     def acquire(self, session_id: str) -> bool:
         """Reserve a session for one request; `False` if another request has it."""
@@ -143,15 +178,55 @@ class MemorySessions:
             self._busy.discard(session_id)
 
     def save(self, session: Session) -> None:
-        """Keep what a turn has changed."""
-        with self._lock:
-            self._sessions[session.id] = (session, self._clock())
-            self._sessions.move_to_end(session.id)
-            self._by_short[session.short] = session.id
-            self._drop_expired()
-            excess = max(0, len(self._sessions) - self._max_sessions)
-            for oldest in list(islice(self._idle(), excess)):
-                self._drop(oldest)
+        """Keep what a turn has changed.
+
+        Raises:
+            StatusError: 413 if the session is too large, 507 if there is no room for it beside
+                sessions of the same bearer that are in use, or of others that hold less. What was
+                kept of it stays.
+        """
+        before = self._sessions.get(session.id)
+        growing = before.growing if before else Growing()
+        size = growing.of(session)  # without the lock: no other request has this session
+        try:
+            self._check(size)
+            with self._lock:
+                self._drop_expired()
+                self._make_room(session, size, before.size if before else None)
+                self._sessions[session.id] = _Kept(session, growing, size, self._clock())
+                self._sessions.move_to_end(session.id)
+                self._by_short[session.short] = session.id
+        except BaseException:
+            growing.forget()  # it would keep what is not kept
+            raise
+
+    def _check(self, size: int) -> None:
+        if size > self._max_session_bytes:
+            refuse(
+                413,
+                f"The session would take more than {self._max_session_bytes} bytes of memory. "
+                "It stays as it was; start a new one with a shorter history.",
+            )
+
+    def _make_room(self, session: Session, size: int, before: int | None) -> None:
+        shares = self._shares
+        shares.put(session.bearer, session.id, size)
+        while shares.is_exceeded:
+            oldest = shares.to_drop(lambda key: key not in self._busy and key != session.id)
+            if oldest is None and not shares.exceeds_bytes:
+                return  # sessions in use stay, however many they are
+            if oldest is None:
+                if before is None:
+                    shares.drop(session.id)
+                else:
+                    shares.put(session.bearer, session.id, before)
+                refuse(
+                    507,
+                    f"The sessions of this server may take {self._max_bytes} bytes of memory "
+                    "together, and there is no room for this one. It stays as it was; try again "
+                    "when others have ended.",
+                )
+            self._drop(oldest)
 
     def remove(self, session_id: str) -> None:
         """End a session."""
@@ -163,14 +238,15 @@ class MemorySessions:
 
     def _drop_expired(self) -> None:
         last_good = self._clock() - self._max_idle
-        expired = list(takewhile(lambda key: self._sessions[key][1] < last_good, self._idle()))
+        expired = list(takewhile(lambda key: self._sessions[key].used < last_good, self._idle()))
         for key in expired:
             self._drop(key)
 
     def _drop(self, session_id: str) -> None:
         found = self._sessions.pop(session_id, None)
         if found is not None:
-            self._by_short.pop(found[0].short, None)
+            self._shares.drop(session_id)
+            self._by_short.pop(found.session.short, None)
 
 
 def resume(store: SessionStore, named: set[str], *, bearer: str, place: str) -> Session | None:

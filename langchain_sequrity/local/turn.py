@@ -6,7 +6,8 @@ Nothing here is asynchronous or knows HTTP; `app` opens a turn, takes its reply,
 import re
 import time
 import uuid
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice
 from typing import Any
@@ -15,17 +16,19 @@ from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
     ToolMessage,
-    message_chunk_to_message,
 )
 
-from langchain_sequrity.local import settings
+from langchain_sequrity.local import limits, settings
 from langchain_sequrity.local.answering import Answering, Asked, DualAnswer, SingleAnswer
 from langchain_sequrity.local.body import parse
+from langchain_sequrity.local.brains import BoundedBrain
 from langchain_sequrity.local.configuration import configure
+from langchain_sequrity.local.dual_llm.asking import whole
 from langchain_sequrity.local.incoming import Incoming
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import Session, resume
+from langchain_sequrity.wire.chunks import Sum
 from langchain_sequrity.wire.dual_llm import HISTORY_MISMATCH
 from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead
 from langchain_sequrity.wire.formats import FORMATS
@@ -49,17 +52,22 @@ class Turn:
         request: What is asked, with the whole conversation.
         is_over: Whether the answer is there, or the request was given up.
         summary: What the answer was, in a few words.
+        charge: What the request takes of the memory of all.
 
     Raises:
         StatusError: If the request is refused; no session is then left reserved.
     """
 
     def __init__(self, incoming: Incoming, services: Services) -> None:
-        self._services = services
+        brain = BoundedBrain(services.brain, incoming.charge)
+        self._services = replace(services, brain=brain)
+        self.charge = incoming.charge
         self._store = services.store
         self._documented = services.fidelity == "documented"
         self._format = FORMATS[incoming.route.suffix]
-        request = self._format.read_request(self._honoured(parse(incoming.body)))
+        body = parse(incoming.body, incoming.charge)
+        incoming.charge.take(limits.MESSAGE * _message_count(body))
+        request = self._format.read_request(self._honoured(body))
         self._count = _reply_count(request)
         named = _named_sessions(request, incoming.headers.get("x-session-id"))
         self.session = self._open(incoming, named)
@@ -95,7 +103,8 @@ class Turn:
         if session is None:
             session = Session(incoming.bearer, place)
             self._store.acquire(session.id)
-        return session
+        # A copy to work on: a request that fails changes nothing (`docs/behaviour.md`, T2).
+        return replace(session)
 
     def _answer(self, request: ChatRequest, endpoint_type: str) -> Answering:
         configuration = configure(self.session.headers, endpoint_type)
@@ -121,7 +130,7 @@ class Turn:
 
     def reply(self) -> bytes:
         """Let the answer be made, and write the whole reply as JSON."""
-        messages = [_whole(self._chunks()) for _ in range(self._count)]
+        messages = [whole(self._chunks()) for _ in range(self._count)]
         body = dumps(self._format.write_reply(messages, self._head)).encode()
         self._finish(messages[0])
         return body
@@ -155,11 +164,11 @@ class Turn:
         return self._answering.chunks() if self._answering else iter(())
 
     def _finishing_chunks(self) -> Iterator[AIMessageChunk]:
-        chunks: list[AIMessageChunk] = []
+        said = Sum()
         for chunk in self._chunks():
-            chunks.append(chunk)
+            said.add(chunk)
             yield chunk
-        self._finish(_whole(chunks))
+        self._finish(whole(said))
 
     # The end
 
@@ -175,8 +184,15 @@ class Turn:
             self._store.remove(session.id)
             self._services.runs.drop(session.id)
         else:
-            self._store.save(session)
+            self._save()
         self.close()
+
+    def _save(self) -> None:
+        try:
+            self._store.save(self.session)
+        except BaseException:  # the program has gone on from where the stored session is
+            self._services.runs.drop(self.session.id)
+            raise
 
     def close(self) -> None:
         """Give the session back, however the turn ended; again, it does nothing."""
@@ -184,18 +200,16 @@ class Turn:
             self.is_over = True
             if self._answering is not None:
                 self._answering.close()
+                self._answering = None  # it knows this turn: neither would go by itself
             self._store.release(self.session.id)
 
 
-def _whole(chunks: Iterable[AIMessageChunk]) -> AIMessage:
-    # The closing piece makes LangChain parse the arguments of the tool calls.
-    first, *others = [*chunks, AIMessageChunk(content="", chunk_position="last")]
-    total = first + others if others else first
-    message = message_chunk_to_message(total)
-    if not isinstance(message, AIMessage):
-        msg = f"The brain answered with a {type(message).__name__}."
-        raise TypeError(msg)
-    return message
+def _message_count(body: Any) -> int:
+    """How many messages a body has at most: some formats make one of each block of a message."""
+    body = body if isinstance(body, dict) else {}
+    lists = [body[key] for key in ("messages", "input") if isinstance(body.get(key), list)]
+    blocks = [one.get("content") for found in lists for one in found if isinstance(one, dict)]
+    return sum(len(one) for one in (*lists, *blocks) if isinstance(one, list))
 
 
 def _reply_count(request: ChatRequest) -> int:

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from langchain_core.messages import (
@@ -17,10 +18,11 @@ from langchain_core.messages import (
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.messages.tool import tool_call_chunk
 
-from langchain_sequrity.local.body import MAX_DEPTH
 from langchain_sequrity.local.brains import Brain, BrainContext, PlanContext
 from langchain_sequrity.local.dual_llm import prompts
+from langchain_sequrity.local.limits import DEPTH as MAX_DEPTH
 from langchain_sequrity.local.results import nests_deeper
+from langchain_sequrity.wire.chunks import Sum
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import dumps, loads
 
@@ -173,10 +175,11 @@ def _rooted(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {**outer, "$defs": schema["$defs"]} if "$defs" in schema else outer
 
 
-def whole(chunks: Iterator[AIMessageChunk]) -> AIMessage:
+def whole(chunks: Iterable[AIMessageChunk]) -> AIMessage:
     """Put the pieces of an answer together."""
-    first, *others = [*chunks, AIMessageChunk(content="", chunk_position="last")]
-    message = message_chunk_to_message(first + others if others else first)
+    # The closing piece makes LangChain parse the arguments of the tool calls.
+    total = Sum(chain(chunks, [AIMessageChunk(content="", chunk_position="last")])).total()
+    message = message_chunk_to_message(total)  # type: ignore[arg-type]  # there is a last piece
     assert isinstance(message, AIMessage)  # noqa: S101 - what a chunk of this type becomes
     return message
 
