@@ -7,6 +7,7 @@ top level only, and names that belong to the service are refused in it (`docs/se
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, cast
 
 import regex
@@ -18,13 +19,15 @@ from langchain_sequrity.labels import Combine, make_labels
 from langchain_sequrity.local.body import MAX_DEPTH
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.gate import Brought
+from langchain_sequrity.patterns import Budget, Pattern
 from langchain_sequrity.wire.json_text import dumps, loads
 
 MARK = "is_sequrity_var"
 _FIELDS = ("producers", "consumers", "tags")
 _COMBINES = ("merge", "replace", "ignore")
 _MATCH_SECONDS = 0.5
-_DEFAULT_ERROR = r"(?i)\A\W*(error|exception|traceback|failed|failure)\b"
+_REMEMBERED = 64
+_DEFAULT_ERROR = regex.compile(r"(?i)\A\W*(error|exception|traceback|failed|failure)\b")
 _CODEX_HEAD = regex.compile(
     r"\A(?:Chunk ID:[^\n]*\n)?(?:Wall time:[^\n]*\n)?"
     r"(?:Process exited with code|Exit code:?) (-?\d{1,10})\n(?:[A-Z][^\n:]*:[^\n]*\n)*?Output:\n"
@@ -56,6 +59,7 @@ def read_result(
     has_output_schema: bool = False,
     may_replace: bool = False,
     is_error: AskWhetherError | None = None,
+    budget: Budget | None = None,
 ) -> ReadResult:
     """Read the result of a tool.
 
@@ -65,6 +69,8 @@ def read_result(
         has_output_schema: Whether the tool declares a schema of its results.
         may_replace: Whether its results may put their labels in the place of the arguments'.
         is_error: Asks a model whether a text is an error, for `detect_tool_errors: llm`.
+        budget: Time for the pattern of `detect_tool_errors: regex`, for all results of a turn;
+            0.5 s for this one by default.
 
     Returns:
         What it says.
@@ -101,7 +107,7 @@ def read_result(
     # Whether it is an error is said by what the tool returned, not by what is around it.
     if brought.labels is not None or brought.value is not came:
         text = brought.value if isinstance(brought.value, str) else dumps(brought.value)
-    failed = _is_error(message, text, fsm, is_error)
+    failed = _is_error(message, text, fsm, is_error, budget or error_budget())
     return ReadResult(brought, text if failed else None)
 
 
@@ -190,7 +196,9 @@ def _without_codex_head(value: Any) -> Any:
 # Errors
 
 
-def _is_error(message: ToolMessage, text: str, fsm: FsmConfig, ask: AskWhetherError | None) -> bool:
+def _is_error(
+    message: ToolMessage, text: str, fsm: FsmConfig, ask: AskWhetherError | None, budget: Budget
+) -> bool:
     if message.status == "error" and fsm.detect_tool_errors != "none":
         return True
     if fsm.detect_tool_errors not in {"regex", "llm"}:
@@ -199,15 +207,23 @@ def _is_error(message: ToolMessage, text: str, fsm: FsmConfig, ask: AskWhetherEr
     looked_at = text if limit is None else text[:limit]
     if fsm.detect_tool_errors == "llm":
         return ask is not None and ask(looked_at)
-    return looks_like_error(looked_at, fsm.detect_tool_error_regex_pattern or _DEFAULT_ERROR)
+    if fsm.detect_tool_error_regex_pattern is None:
+        return looks_like_error(looked_at)
+    # In doubt it is an error, and the program decides what to do.
+    return _pattern(fsm.detect_tool_error_regex_pattern).asked(looked_at, budget) is not False
 
 
-def looks_like_error(text: str, pattern: str = _DEFAULT_ERROR) -> bool:
-    """Whether a pattern is found in a text; in doubt it is, and the program decides what to do."""
-    try:
-        return regex.search(pattern, text, timeout=_MATCH_SECONDS) is not None
-    except (TimeoutError, regex.error):
-        return True
+def error_budget() -> Budget:
+    """The time for the pattern of `detect_tool_errors: regex`, for all results of a turn."""
+    return Budget(_MATCH_SECONDS)
+
+
+_pattern = lru_cache(maxsize=_REMEMBERED)(Pattern)
+
+
+def looks_like_error(text: str) -> bool:
+    """Whether a text begins as errors do; the pattern walks over it at most once."""
+    return _DEFAULT_ERROR.match(text) is not None
 
 
 def output_schemas(tools: Collection[Mapping[str, Any]]) -> frozenset[str]:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.messages import ToolMessage
 
@@ -15,14 +15,12 @@ from langchain_sequrity.local.dual_llm.context import Context
 from langchain_sequrity.local.dual_llm.state import OpenTurn, WaitingCall
 from langchain_sequrity.local.gate import Brought, Checked, Gate
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
-from langchain_sequrity.local.results import output_schemas, read_result
+from langchain_sequrity.local.results import error_budget, output_schemas, read_result
+from langchain_sequrity.patterns import Budget
 from langchain_sequrity.sqrt import Argument, Call, Engine, Presets, compile_policy
 from langchain_sequrity.wire.json_text import dumps
 
-if TYPE_CHECKING:
-    import regex
-
-_MATCH_SECONDS = 0.2
+_CACHE_SECONDS = 0.2  # for all patterns and one name
 _REMEMBERED = 256
 _LIKELY = 0.5
 _ONLY_CHECKS = Presets(llm_blocked=None, non_executable_memory=False)
@@ -50,6 +48,7 @@ class Calls:
         self._configuration = context.configuration
         self._turn = turn
         self._own_names = {called: own for own, called in names.items()}
+        self._error_budget = error_budget()
 
     def make(self, step: ToolCall) -> Labeled | ToolFailure | WaitingCall | Checked | Completed:
         """Make a call.
@@ -99,6 +98,7 @@ class Calls:
             has_output_schema=call.tool in output_schemas(self._turn.tools),
             may_replace=call.tool in self._context.replacing_tools,
             is_error=self._is_error,
+            budget=self._error_budget,
         )
         brought, failed = read.brought, read.failure is not None
         if failed:
@@ -166,18 +166,16 @@ class Calls:
     # -- cache
 
     def _cache_key(self, call: Call) -> str | None:
-        if not any(_matches(pattern, call.tool) for pattern in self._configuration.cached):
+        if not self._is_cached(call.tool):
             return None
         values = sorted((name, one.value) for name, one in call.arguments.items())
         text = dumps([call.tool, values])
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
-
-def _matches(pattern: "regex.Pattern[str]", tool: str) -> bool:
-    try:
-        return pattern.search(tool, timeout=_MATCH_SECONDS) is not None
-    except TimeoutError:
-        return False  # not kept: the call is then made
+    def _is_cached(self, tool: str) -> bool:
+        """Whether results of a tool are kept; in doubt they are not, and the call is made."""
+        budget = Budget(_CACHE_SECONDS)
+        return any(pattern.asked(tool, budget) for pattern in self._configuration.cached)
 
 
 def _is_carried(name: str) -> bool:
