@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 MAX_LENGTH: Final = 2_000
 MAX_SIZE: Final = 20_000
 MAX_NESTING: Final = 50
+BARE_BRACE: Final = "a brace that counts nothing is written `\\{`, and there is no `[[:alpha:]]`"
 SECONDS_PER_CALL: Final = 0.5
 # Of all patterns that are kept compiled; one of `MAX_SIZE` takes about 8 MB.
 _KEPT_SIZE = 100_000
@@ -84,7 +85,18 @@ class PatternError(ValueError):
 
 
 class PatternTooLarge(PatternError):
-    """A pattern beyond a bound: its length, what it expands to, or its depth."""
+    """A pattern beyond a bound.
+
+    Attributes:
+        bound: `length`, `size` (what it expands to) or `nesting`.
+        limit: The bound.
+    """
+
+    def __init__(self, text: str, bound: str, limit: int) -> None:
+        """Keep what was exceeded."""
+        super().__init__(text)
+        self.bound = bound
+        self.limit = limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +106,14 @@ class Measures:
     Attributes:
         size: Its parts, each as often as repeats write it out; a part takes up to 500 bytes.
         groups: Its capturing groups.
+        repeats_groups: Whether one of them may match again and again, which a match remembers.
         has_brace: Whether a brace stands for itself without a backslash.
         longest_text: Characters of a text that it may be searched in.
     """
 
     size: int
     groups: int
+    repeats_groups: bool
     has_brace: bool
     longest_text: int
 
@@ -204,6 +218,7 @@ class _Parser:
         self._groups: list[_Part | None] = []  # `None` while it is open
         self._names: dict[str, int] = {}
         self._has_brace = False
+        self._repeats_groups = False
 
     def measures(self) -> Measures:
         self._global_flags()
@@ -212,8 +227,14 @@ class _Parser:
         if len(self._open) > 1:
             self._refuse("a parenthesis is not closed")
         whole = self._group.whole
-        self._check_size(whole)
-        return Measures(whole.size, len(self._groups), self._has_brace, self._longest_text(whole))
+        self._check_size(whole.size)
+        return Measures(
+            size=whole.size,
+            groups=len(self._groups),
+            repeats_groups=self._repeats_groups,
+            has_brace=self._has_brace,
+            longest_text=self._longest_text(whole),
+        )
 
     def _longest_text(self, whole: _Part) -> int:
         far, group = whole.far, self._group
@@ -235,10 +256,10 @@ class _Parser:
         msg = f"{reason} (at character {self._at + 1})"
         raise PatternError(msg)
 
-    def _check_size(self, part: _Part) -> None:
-        if part.size > MAX_SIZE:
+    def _check_size(self, size: int) -> None:
+        if size > MAX_SIZE:
             msg = f"its repeats come to more than {MAX_SIZE} parts"
-            raise PatternTooLarge(msg)
+            raise PatternTooLarge(msg, "size", MAX_SIZE)
 
     def _take(self, token: "re.Pattern[str]") -> "re.Match[str] | None":
         found = token.match(self._text, self._at)
@@ -289,7 +310,7 @@ class _Parser:
         if group.kind == "condition" and group.branches:
             self._refuse("a condition has at most two branches")
         group.next_branch()
-        self._check_size(group.whole)
+        self._check_size(group.whole.size)
 
     def quantifier(self) -> None:
         if self._has("*"):
@@ -304,9 +325,9 @@ class _Parser:
             self._brace()
 
     def _counted(self, exactly: str | None, least: str | None, most: str | None) -> None:
-        if max(len(digits or "") for digits in (exactly, least, most)) > _COUNT_DIGITS:
-            msg = f"its repeats come to more than {MAX_SIZE} parts"
-            raise PatternTooLarge(msg)
+        for digits in (exactly, least, most):
+            # No more are repeated, though `regex` writes only the least number out.
+            self._check_size(int((digits or "0").lstrip("0")[:_COUNT_DIGITS] or 0))
         low = int(exactly or least or 0)
         high = int(exactly) if exactly else int(most) if most else math.inf
         if low > high:
@@ -320,13 +341,15 @@ class _Parser:
         if part.kind in {"repeat", "run"}:
             self._refuse("a repeat is repeated without parentheses")
         self._take(_MANNER)
+        if part.kind == "group" and high > 1:
+            self._repeats_groups = self._repeats_groups or bool(self._groups)
         self._group.last = _repeated(part, low, high)
-        self._check_size(self._group.last)
+        self._check_size(self._group.last.size)
 
     def _brace(self) -> None:
         self._at += 1
         if self._next in _NOT_A_COUNT or self._is_spaced:
-            self._refuse("a brace that counts nothing is written `\\{`")
+            self._refuse(BARE_BRACE)
         self._has_brace = True
         self._group.add(_CHARACTER)
 
@@ -413,7 +436,7 @@ class _Parser:
     def _set_character(self) -> int | None:
         r"""Read a member; its code, or `None` if it is a class such as `\d`."""
         if self._text.startswith("[:", self._at):
-            self._refuse("there is no `[[:alpha:]]`; a bracket in brackets is written `\\[`")
+            self._refuse(BARE_BRACE)
         if self._next != "\\":
             self._at += 1
             return ord(self._text[self._at - 1])
@@ -456,7 +479,7 @@ class _Parser:
     def _enter(self, kind: str, flags: int | None = None) -> None:
         if len(self._open) > MAX_NESTING:
             msg = f"its groups stand in each other more than {MAX_NESTING} deep"
-            raise PatternTooLarge(msg)
+            raise PatternTooLarge(msg, "nesting", MAX_NESTING)
         group = _Group(kind, self._group.flags if flags is None else flags)
         if kind == "capture":
             self._groups.append(None)
@@ -480,7 +503,7 @@ class _Parser:
         own = 1 if group.kind == "plain" else 3
         if group.kind == "capture" and not inner.high:
             own = _EMPTY_GROUP
-        self._group.add(_Part(inner.size + own, low, high, inner.weight, inner.far))
+        self._group.add(_Part(inner.size + own, low, high, inner.weight, inner.far, "group"))
 
     def _name(self, name: str) -> None:
         if (
@@ -563,7 +586,7 @@ def measure(pattern: str | bytes, flags: int = 0) -> Measures:
     """
     if len(pattern) > MAX_LENGTH:
         msg = f"it is longer than {MAX_LENGTH} characters"
-        raise PatternTooLarge(msg)
+        raise PatternTooLarge(msg, "length", MAX_LENGTH)
     text = pattern if isinstance(pattern, str) else pattern.decode("latin-1")
     return _Parser(text, flags, is_bytes=isinstance(pattern, bytes)).measures()
 

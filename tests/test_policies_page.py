@@ -7,6 +7,7 @@ import pytest
 
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.labels import Labels
+from langchain_sequrity.patterns import MAX_SIZE
 from langchain_sequrity.sqrt import (
     Argument,
     Call,

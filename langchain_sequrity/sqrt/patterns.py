@@ -69,8 +69,7 @@ def _read(raw: str) -> patterns.Pattern:
         raise ValueError(msg)
     found = patterns.Pattern(raw)
     if found.measures.has_brace:
-        msg = "a brace that counts nothing is written `\\{`, and there is no `[[:alpha:]]`"
-        raise ValueError(msg)
+        raise ValueError(patterns.BARE_BRACE)
     return found
 
 
