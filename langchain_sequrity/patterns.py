@@ -17,7 +17,7 @@ import sys
 import time
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
@@ -36,7 +36,7 @@ MAX_NESTING: Final = 50
 BARE_BRACE: Final = "a brace that counts nothing is written `\\{`, and there is no `[[:alpha:]]`"
 SECONDS_PER_CALL: Final = 0.5
 # Of all patterns that are kept compiled; one of `MAX_SIZE` takes about 8 MB.
-_KEPT_SIZE = 100_000
+KEPT_SIZE: Final = 100_000
 _PURGED_EVERY = 200
 _FAR = 1_000  # a repeat of more may walk over the whole text in one step
 _FAR_WORK = 300_000
@@ -123,6 +123,8 @@ class _Part(NamedTuple):
 
     `low` and `high` are the least and most characters that it matches, `weight` is what the
     dearest of them costs, and `far` the weight of what may walk over a whole text in one step.
+    `ending` is that weight where nothing follows: what ends with a repeat of one character cannot
+    fail after it, so it walks over each piece of a text once.
     """
 
     size: int
@@ -130,6 +132,7 @@ class _Part(NamedTuple):
     high: float = 0
     weight: int = 0
     far: int = 0
+    ending: int = 0
     kind: str = ""
 
 
@@ -145,6 +148,7 @@ def _then(first: _Part, second: _Part) -> _Part:
         first.high + second.high,
         max(first.weight, second.weight),
         max(first.far, second.far),
+        max(first.far, second.ending),
     )
 
 
@@ -155,20 +159,22 @@ def _either(first: _Part, second: _Part) -> _Part:
         max(first.high, second.high),
         max(first.weight, second.weight),
         max(first.far, second.far),
+        max(first.ending, second.ending),
     )
 
 
 def _repeated(part: _Part, low: int, high: float) -> _Part:
     # The least number of copies is written out, and one more where there may be more.
     copies = max(low, 1) + (1 if high > low > 0 else 0)
-    is_run = part.kind == "character" and low <= _FAR
+    far = max(part.far, part.weight if high > _FAR else 0)
     return _Part(
         part.size * copies + 3,
         part.low * low,
         part.high * high if part.high and high else 0,
         part.weight,
-        max(part.far, part.weight if high > _FAR else 0),
-        "run" if is_run else "repeat",
+        far,
+        0 if part.kind == "character" and low <= _FAR else far,
+        "repeat",
     )
 
 
@@ -237,9 +243,7 @@ class _Parser:
         )
 
     def _longest_text(self, whole: _Part) -> int:
-        far, group = whole.far, self._group
-        if not group.branches and group.last is not None and group.last.kind == "run":
-            far = group.before.far  # nothing after it can fail, so it walks over each text once
+        far = whole.ending
         near = _NEAR_WORK // max(whole.weight, 1)
         dear = (1 + far // _MEMBERS_PER_STEP) * (1 + len(self._groups) // _GROUPS_PER_STEP)
         return min(_FAR_WORK // dear, near) if far else near
@@ -338,7 +342,7 @@ class _Parser:
         part = self._group.last
         if part is None or part.kind == "anchor":
             self._refuse("there is nothing to repeat")
-        if part.kind in {"repeat", "run"}:
+        if part.kind == "repeat":
             self._refuse("a repeat is repeated without parentheses")
         self._take(_MANNER)
         if part.kind == "group" and high > 1:
@@ -404,23 +408,28 @@ class _Parser:
         group = self._groups[number - 1] if known else None
         if group is None:
             self._refuse("there is no such group before this reference")
-        return _Part(2, group.low, group.high, 1, int(group.high > _FAR))
+        far = int(group.high > _FAR)
+        return _Part(2, group.low, group.high, 1, far, far)
 
     # -- character classes
 
     def character_set(self) -> None:
         start = self._at
         self._at += 1
+        if self._next == "[":
+            self._refuse("a nested set is not read alike everywhere; write `\\[`")
         self._has("^")
         members = 0
         while members == 0 or not self._text.startswith("]", self._at):
             if self._at >= len(self._text):
                 self._at = start
                 self._refuse("a bracket is not closed")
+            if members and self._text[self._at : self._at + 2] in {"--", "&&", "~~", "||"}:
+                self._refuse("an operation on sets is not read alike everywhere")
             self._member()
             members += 1
         self._at += 1
-        self._group.add(_Part(1 + members, 1, 1, 1 + members))
+        self._group.add(_Part(1 + members, 1, 1, 1 + members, kind="character"))
 
     def _member(self) -> None:
         low = self._set_character()
@@ -503,7 +512,9 @@ class _Parser:
         own = 1 if group.kind == "plain" else 3
         if group.kind == "capture" and not inner.high:
             own = _EMPTY_GROUP
-        self._group.add(_Part(inner.size + own, low, high, inner.weight, inner.far, "group"))
+        ending = inner.ending if group.kind in {"capture", "plain", "atomic"} else inner.far
+        part = _Part(inner.size + own, low, high, inner.weight, inner.far, ending, "group")
+        self._group.add(part)
 
     def _name(self, name: str) -> None:
         if (
@@ -591,6 +602,18 @@ def measure(pattern: str | bytes, flags: int = 0) -> Measures:
     return _Parser(text, flags, is_bytes=isinstance(pattern, bytes)).measures()
 
 
+def check_together(texts: Iterable[str]) -> None:
+    """Bound the size of several patterns that come from one place.
+
+    Raises:
+        PatternTooLarge: If they expand to more than `MAX_SIZE` parts in all.
+        PatternError: As `measure`.
+    """
+    if sum(measure(text).size for text in texts) > MAX_SIZE:
+        msg = f"together they come to more than {MAX_SIZE} parts"
+        raise PatternTooLarge(msg, "size", MAX_SIZE)
+
+
 class _Kept:
     """Compiled patterns, the newest up to a size in all.
 
@@ -599,7 +622,7 @@ class _Kept:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._size = 0
+        self.size = 0
         self._made = 0
         self._engines: OrderedDict[tuple[str | bytes, int], tuple[Any, int]] = OrderedDict()
         self._lock = Lock()
@@ -623,13 +646,18 @@ class _Kept:
             regex.purge()  # it remembers each text that was ever compiled, cached or not
         if key not in self._engines:
             self._engines[key] = engine, size
-            self._size += size
-        while self._size > self._most:
+            self.size += size
+        while self.size > self._most:
             _, (_, freed) = self._engines.popitem(last=False)
-            self._size -= freed
+            self.size -= freed
 
 
-_kept = _Kept(_KEPT_SIZE)
+_kept = _Kept(KEPT_SIZE)
+
+
+def kept_size() -> int:
+    """The size of all patterns that are kept compiled, at most `KEPT_SIZE`."""
+    return _kept.size
 
 
 def has_engine() -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, Strict
 from pydantic_core import PydanticCustomError
 
-from langchain_sequrity.patterns import MAX_SIZE, PatternError, PatternTooLarge, measure
+from langchain_sequrity.patterns import PatternError, PatternTooLarge, check_together, measure
 
 T = TypeVar("T")
 
@@ -58,10 +58,11 @@ def _regex(value: str) -> str:
 
 
 def _together(values: tuple[str, ...]) -> tuple[str, ...]:
-    if sum(measure(value).size for value in values) > MAX_SIZE:
+    try:
+        check_together(values)
+    except PatternTooLarge as error:
         msg = "Input should be regular expressions of bounded size: {reason}"
-        reason = f"together they come to more than {MAX_SIZE} parts"
-        raise refusal(msg, kind="regex", reason=reason)
+        raise refusal(msg, kind="regex", reason=str(error)) from None
     return values
 
 
