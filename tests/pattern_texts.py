@@ -38,18 +38,18 @@ def _part(rand: random.Random, depth: int) -> str:
 
 def widest(piece: str) -> Iterator[str]:
     """The largest repeats of a piece that are accepted, and the longest rows of it."""
-    for start in ("", "(?i)", "(?x)"):
-        count = 1
-        while _accepts(f"{start}(?:{piece}){{{2 * count}}}"):
-            count *= 2
-        for step in (count // 2, count // 4, count // 8):
-            if _accepts(f"{start}(?:{piece}){{{count + step}}}"):
-                count += step
+    count = 1
+    while _accepts(f"(?:{piece}){{{2 * count}}}"):
+        count *= 2
+    for step in (count // 2, count // 4, count // 8):
+        if _accepts(f"(?:{piece}){{{count + step}}}"):
+            count += step
+    for start in ("", "(?i)"):
         yield f"{start}(?:{piece}){{{count}}}"
-        for row in (piece, f"{piece}|"):
-            long = start + row * ((MAX_LENGTH - len(start)) // len(row))
-            if _accepts(long):
-                yield long
+    for row in (piece, f"{piece}|"):
+        long = row * (MAX_LENGTH // len(row))
+        if _accepts(long):
+            yield long
 
 
 def _accepts(text: str) -> bool:

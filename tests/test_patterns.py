@@ -180,7 +180,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads
 @linux
 def test_the_widest_accepted_pattern_of_every_kind_compiles_in_little_time_and_memory() -> None:
     accepted = [text for piece in PIECES for text in widest(piece)]
-    assert len(accepted) > 3 * len(PIECES)
+    assert len(accepted) > 3 * len(PIECES) - 6  # a row of some is too large
     limited(COMPILE, accepted)
 
 

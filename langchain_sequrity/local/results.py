@@ -59,7 +59,6 @@ def read_result(
     has_output_schema: bool = False,
     may_replace: bool = False,
     is_error: AskWhetherError | None = None,
-    budget: Budget | None = None,
 ) -> ReadResult:
     """Read the result of a tool.
 
@@ -69,8 +68,6 @@ def read_result(
         has_output_schema: Whether the tool declares a schema of its results.
         may_replace: Whether its results may put their labels in the place of the arguments'.
         is_error: Asks a model whether a text is an error, for `detect_tool_errors: llm`.
-        budget: Time for the pattern of `detect_tool_errors: regex`, for all results of a turn;
-            0.5 s for this one by default.
 
     Returns:
         What it says.
@@ -107,7 +104,7 @@ def read_result(
     # Whether it is an error is said by what the tool returned, not by what is around it.
     if brought.labels is not None or brought.value is not came:
         text = brought.value if isinstance(brought.value, str) else dumps(brought.value)
-    failed = _is_error(message, text, fsm, is_error, budget or error_budget())
+    failed = _is_error(message, text, fsm, is_error)
     return ReadResult(brought, text if failed else None)
 
 
@@ -196,9 +193,7 @@ def _without_codex_head(value: Any) -> Any:
 # Errors
 
 
-def _is_error(
-    message: ToolMessage, text: str, fsm: FsmConfig, ask: AskWhetherError | None, budget: Budget
-) -> bool:
+def _is_error(message: ToolMessage, text: str, fsm: FsmConfig, ask: AskWhetherError | None) -> bool:
     if message.status == "error" and fsm.detect_tool_errors != "none":
         return True
     if fsm.detect_tool_errors not in {"regex", "llm"}:
@@ -210,12 +205,8 @@ def _is_error(
     if fsm.detect_tool_error_regex_pattern is None:
         return looks_like_error(looked_at)
     # In doubt it is an error, and the program decides what to do.
-    return _pattern(fsm.detect_tool_error_regex_pattern).asked(looked_at, budget) is not False
-
-
-def error_budget() -> Budget:
-    """The time for the pattern of `detect_tool_errors: regex`, for all results of a turn."""
-    return Budget(_MATCH_SECONDS)
+    pattern = _pattern(fsm.detect_tool_error_regex_pattern)
+    return pattern.asked(looked_at, Budget(_MATCH_SECONDS)) is not False
 
 
 _pattern = lru_cache(maxsize=_REMEMBERED)(Pattern)

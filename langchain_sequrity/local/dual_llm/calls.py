@@ -15,7 +15,7 @@ from langchain_sequrity.local.dual_llm.context import Context
 from langchain_sequrity.local.dual_llm.state import OpenTurn, WaitingCall
 from langchain_sequrity.local.gate import Brought, Checked, Gate
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
-from langchain_sequrity.local.results import error_budget, output_schemas, read_result
+from langchain_sequrity.local.results import output_schemas, read_result
 from langchain_sequrity.patterns import Budget
 from langchain_sequrity.sqrt import Argument, Call, Engine, Presets, compile_policy
 from langchain_sequrity.wire.json_text import dumps
@@ -48,7 +48,6 @@ class Calls:
         self._configuration = context.configuration
         self._turn = turn
         self._own_names = {called: own for own, called in names.items()}
-        self._error_budget = error_budget()
 
     def make(self, step: ToolCall) -> Labeled | ToolFailure | WaitingCall | Checked | Completed:
         """Make a call.
@@ -98,7 +97,6 @@ class Calls:
             has_output_schema=call.tool in output_schemas(self._turn.tools),
             may_replace=call.tool in self._context.replacing_tools,
             is_error=self._is_error,
-            budget=self._error_budget,
         )
         brought, failed = read.brought, read.failure is not None
         if failed:
