@@ -98,7 +98,6 @@ def _matches(
 def _paid(machine: Machine, matches: "Iterator[Match[Any]]") -> "Iterator[Match[Any]]":
     for count, match in enumerate(matches, 1):
         machine.make_room(count)
-        machine.work(1)
         pay_for_match(machine, match)
         yield match
 
@@ -116,14 +115,13 @@ def _finditer_list(machine: Machine, pattern: Any, text: Any, flags: int = 0) ->
 def _split(machine: Machine, pattern: Any, text: Any, maxsplit: int = 0, flags: int = 0) -> Any:
     if maxsplit < 0:
         return [text]
+    machine.make_text(len(text))
     pieces: list[Any] = []
     end = 0
     for match in _matches(machine, pattern, text, flags, maxsplit):
         machine.make_room(len(pieces) + match.re.groups + 2)
-        machine.make_text(match.start() - end)
         pieces += [text[end : match.start()], *_group_texts(machine, match, None)]
         end = match.end()
-    machine.make_text(len(text) - end)
     return [*pieces, text[end:]]
 
 
@@ -186,9 +184,7 @@ def _expansion(machine: Machine, template: Template) -> Callable[["Match[Any]"],
 def _template(machine: Machine, pattern: "Pattern[Any]", repl: str | bytes) -> Template:
     """Read a replacement. `regex` would keep what it read for ever."""
     text = repl if isinstance(repl, str) else repl.decode("latin-1")
-    count = text.count("\\")
-    machine.work(count)
-    machine.charge(_ESCAPE_SIZE * count + sys.getsizeof(text))
+    machine.charge(_ESCAPE_SIZE * text.count("\\") + sys.getsizeof(text))
     parts, end = [], 0
     for escape in _ESCAPE.finditer(text):
         parts += [text[end : escape.start()], _escaped(pattern, escape)]

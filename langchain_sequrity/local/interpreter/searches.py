@@ -41,18 +41,17 @@ def compile_pattern(machine: Machine, pattern: Any, flags: int = 0) -> "Pattern[
 def _fresh(machine: Machine, pattern: str | bytes, flags: int) -> "Pattern[Any]":
     if len(pattern) > machine.limits.pattern:
         machine.exhaust("pattern", machine.limits.pattern)
+    # A step for each character, so that the clock is looked at for each pattern that is read. What
+    # they compile to is kept and paid for, which bounds the time that compiling takes in all.
     machine.work(len(pattern))
-    machine.look_at_clock()
     try:
         measures = patterns.measure(pattern, flags)
         machine.charge(_PART_SIZE * measures.size)
-        machine.work(measures.size)
         engine = patterns.Pattern(pattern, flags).engine()
     except patterns.PatternTooLarge as error:
         machine.exhaust(_BOUNDS[error.bound], error.limit)
     except patterns.PatternError as error:
         raise RegexError(str(error)) from None
-    machine.look_at_clock()
     _measured[engine] = measures
     return engine
 

@@ -3,13 +3,19 @@
 from tests.local.interpreter.corpus.case import (
     Case,
     budget,
+    costs,
     ends,
     fails,
     gives,
+    hoards,
     outlasts,
 )
 
 RE = "import re\n"
+FAILING = (
+    RE + "t = 'a' * 900\nwhile True:\n    try:\n        re.compile('(' + t)\n"
+    "    except re.error:\n        pass"
+)
 
 CASES: list[Case] = [
     ends("nested repeats", RE + "re.match('(a+)+$', 'a' * 5000 + 'b')", known="OWASP ReDoS"),
@@ -138,4 +144,56 @@ CASES: list[Case] = [
         "named groups of another syntax", RE + "re.match('(?P<a>x)', 'x').groupdict()", {"a": "x"}
     ),
     fails("an expansion that is none", RE + "re.sub('a', r'\\9', 'a')", "error"),
+    fails("an expansion that ends in the middle", RE + "re.sub('a', 'x' + chr(92), 'a')", "error"),
+    budget(
+        "white space in a verbose count",
+        RE + "try:\n    re.compile('(?x)(?:a{1 000}b){1 000}')\nexcept re.error:\n    pass\n"
+        "re.compile('(?x)(?:a{1000} b){1000}')",
+        "repeats in a pattern",
+    ),
+    budget(
+        "a text walked over from each of its characters",
+        RE + "re.search('[ab]*[xy]', 'ab' * 500_000)",
+        "characters for this pattern",
+    ),
+    Case(
+        "a class of hundreds of ranges in a long text",
+        RE + "c = ''.join(chr(1024 + 3 * n) + '-' + chr(1025 + 3 * n) for n in range(300))\n"
+        "re.search('[' + c + '][xy]', 'ab' * 500_000)",
+        "budget",
+        "`characters for this pattern`",
+    ),
+    outlasts("patterns that fail in a loop", FAILING),
+    hoards(
+        "large patterns in a loop",
+        RE + "i = 0\nwhile True:\n    i += 1\n    re.compile(f'a{{900}}{i}')",
+    ),
+    costs(
+        "matches of hundreds of groups",
+        RE
+        + "p = re.compile('(a)' * 300)\nx = []\nfor i in range(300):\n    x = [x, p.match('a' * 300)]\n0",
+        3_000_000,
+    ),
+    hoards(
+        "a match that remembers each repeat",
+        RE
+        + "p = re.compile('(a)*')\nx = []\nt = 'a' * 50_000\nwhile True:\n    x = [x, p.match(t)]",
+    ),
+    hoards(
+        "fields with patterns in a loop",
+        "from pydantic import BaseModel, Field\ni = 0\nwhile True:\n    i += 1\n"
+        "    class A(BaseModel):\n        a: str = Field(pattern=f'a{{800}}{i}')",
+    ),
+    hoards(
+        "replacements that are read in a loop",
+        RE + "r = '\\\\n' * 5_000\nwhile True:\n    re.sub('b', r, 'a')",
+    ),
+    Case(
+        "a split into more pieces than a list holds",
+        RE + "len(re.split('()' * 300, 'a' * 900))",
+        "budget",
+        "`items`",
+        memory=1_000_000_000,
+        seconds=10,
+    ),
 ]
