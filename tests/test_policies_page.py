@@ -7,6 +7,7 @@ import pytest
 
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.labels import Labels
+from langchain_sequrity.patterns import MAX_SIZE
 from langchain_sequrity.sqrt import (
     Argument,
     Call,
@@ -72,7 +73,7 @@ def test_the_page_names_the_limits_that_are_set() -> None:
     limits = PAGE.split("## Limits")[1].split("## ")[0]
     for limit in (
         parser.MAX_CHARACTERS, cursor.MAX_DEPTH, compiler.MAX_HEIGHT, expressions.MAX_DIGITS,
-        patterns.MAX_PATTERN, patterns.MAX_WRITTEN_OUT, patterns.MAX_WORK, compiler.MAX_REGEXES,
+        patterns.MAX_PATTERN, MAX_SIZE, patterns.MAX_WORK, compiler.MAX_REGEXES,
     ):  # fmt: skip
         assert f"{limit:,}" in limits
     assert f"{patterns.SECONDS_PER_MATCH} s, {patterns.SECONDS_PER_CALL} s" in limits

@@ -3,13 +3,14 @@
 Scalars are strict: the text `"5"` is no number and `1` is no boolean, as in JSON.
 """
 
-import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict
 from pydantic_core import PydanticCustomError
+
+from langchain_sequrity.patterns import PatternError, PatternTooLarge, check_together, measure
 
 T = TypeVar("T")
 
@@ -44,13 +45,25 @@ def _distinct(value: tuple[T, ...]) -> tuple[T, ...]:
 
 
 def _regex(value: str) -> str:
-    # Compiled only, never matched here. `re` raises more than its own error for hostile patterns.
+    # Measured only; whoever searches with it compiles it.
     try:
-        re.compile(value)
-    except (re.error, OverflowError, RecursionError, FutureWarning) as error:
+        measure(value)
+    except PatternTooLarge as error:
+        msg = "Input should be a regular expression of bounded size: {reason}"
+        raise refusal(msg, kind="regex", reason=str(error)) from None
+    except PatternError as error:
         msg = "Input should be a regular expression that compiles: {reason}"
         raise refusal(msg, kind="regex", reason=str(error)) from None
     return value
+
+
+def _together(values: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        check_together(values)
+    except PatternTooLarge as error:
+        msg = "Input should be regular expressions of bounded size: {reason}"
+        raise refusal(msg, kind="regex", reason=str(error)) from None
+    return values
 
 
 # The field may be left out, but not be sent as null.
@@ -67,6 +80,7 @@ Regex = Annotated[str, Strict(), AfterValidator(_regex)]
 
 # Lists become tuples and sets frozensets, because header objects do not change.
 Array = Annotated[Sequence[T], BeforeValidator(listed), AfterValidator(tuple)]
+Regexes = Annotated[Array[Regex], AfterValidator(_together)]
 DistinctNames = Annotated[
     Sequence[Name], BeforeValidator(listed), AfterValidator(tuple), AfterValidator(_distinct)
 ]

@@ -12,6 +12,7 @@ from langchain_sequrity.headers.fields import (
     Integer,
     Length,
     Regex,
+    Regexes,
     refusal,
 )
 from langchain_sequrity.headers.model import HeaderModel
@@ -67,7 +68,7 @@ class FsmConfig(HeaderModel):
     """Internal tools that the planner may use. Server default: by endpoint type."""
     prune_failed_steps: Flag | None = None
     """Multi-step mode: drop failed steps from the history after the turn. Server default: true."""
-    force_to_cache: Array[Regex] | None = None
+    force_to_cache: Regexes | None = None
     """Regular expressions of tool names whose results are always cached. Server default: none."""
     max_pllm_steps: Count | None = None
     """Steps in a turn. Server default: not documented."""

@@ -37,6 +37,9 @@ _FORMATS = {
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _WORD = re.compile(r"[^\W_]{1,64}")
 _END = " \t\n.,;:!?"
+# A pattern is made of what is looked for, and compiling has no time limit.
+_MOST_WORDS = 50
+_LONGEST_VALUE = 1_000
 _NEGATIONS = r"(?:no|not|without|never|exclude|omit|disable|skip|don't)"
 
 
@@ -70,12 +73,12 @@ class Clues:
     def mentions(self, name: str) -> bool:
         """Whether all words of a name occur."""
         wanted = words(name)
-        return bool(wanted) and self._words.issuperset(wanted)
+        return 0 < len(wanted) <= _MOST_WORDS and self._words.issuperset(wanted)
 
     def contains(self, value: str) -> bool:
         """Whether a text occurs as a whole."""
         value = value.lower()
-        if not value or value not in self._lower:  # much faster than the pattern
+        if not 0 < len(value) <= _LONGEST_VALUE or value not in self._lower:
             return False
         return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", self._lower) is not None
 

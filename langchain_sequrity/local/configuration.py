@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import regex
-
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.headers import (
     ConfigHeader,
@@ -27,6 +25,7 @@ from langchain_sequrity.headers.policy import BranchingMetaPolicy, Presets
 from langchain_sequrity.labels import ALL, RESERVED_PREFIX, Labels
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.screening import Screen
+from langchain_sequrity.patterns import Pattern
 from langchain_sequrity.sqrt import Engine, compile_policy
 from langchain_sequrity.sqrt import Presets as EnginePresets
 
@@ -84,7 +83,7 @@ class Configuration:
     planner: PlannerPrompt
     response: ResponseFormatConfig
     internal_tools: tuple[str, ...]
-    cached: "tuple[regex.Pattern[str], ...]"
+    cached: tuple[Pattern, ...]
     max_output_tokens: Mapping[str, int]
 
 
@@ -146,7 +145,7 @@ def _configured(
         planner=(prompt and prompt.pllm) or PlannerPrompt(),
         response=(config and config.response_format) or ResponseFormatConfig(),
         internal_tools=_internal_tools(fsm),
-        cached=tuple(map(regex.compile, fsm.force_to_cache or ())),
+        cached=tuple(map(Pattern, fsm.force_to_cache or ())),
         max_output_tokens=_output_limits(config),
     )
 

@@ -7,6 +7,7 @@ top level only, and names that belong to the service are refused in it (`docs/se
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, cast
 
 import regex
@@ -18,13 +19,15 @@ from langchain_sequrity.labels import Combine, make_labels
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.gate import Brought
 from langchain_sequrity.local.limits import DEPTH as MAX_DEPTH
+from langchain_sequrity.patterns import Budget, Pattern
 from langchain_sequrity.wire.json_text import dumps, loads
 
 MARK = "is_sequrity_var"
 _FIELDS = ("producers", "consumers", "tags")
 _COMBINES = ("merge", "replace", "ignore")
 _MATCH_SECONDS = 0.5
-_DEFAULT_ERROR = r"(?i)\A\W*(error|exception|traceback|failed|failure)\b"
+_REMEMBERED = 64
+_DEFAULT_ERROR = regex.compile(r"(?i)\A\W*(error|exception|traceback|failed|failure)\b")
 _CODEX_HEAD = regex.compile(
     r"\A(?:Chunk ID:[^\n]*\n)?(?:Wall time:[^\n]*\n)?"
     r"(?:Process exited with code|Exit code:?) (-?\d{1,10})\n(?:[A-Z][^\n:]*:[^\n]*\n)*?Output:\n"
@@ -199,15 +202,19 @@ def _is_error(message: ToolMessage, text: str, fsm: FsmConfig, ask: AskWhetherEr
     looked_at = text if limit is None else text[:limit]
     if fsm.detect_tool_errors == "llm":
         return ask is not None and ask(looked_at)
-    return looks_like_error(looked_at, fsm.detect_tool_error_regex_pattern or _DEFAULT_ERROR)
+    if fsm.detect_tool_error_regex_pattern is None:
+        return looks_like_error(looked_at)
+    # In doubt it is an error, and the program decides what to do.
+    pattern = _pattern(fsm.detect_tool_error_regex_pattern)
+    return pattern.asked(looked_at, Budget(_MATCH_SECONDS)) is not False
 
 
-def looks_like_error(text: str, pattern: str = _DEFAULT_ERROR) -> bool:
-    """Whether a pattern is found in a text; in doubt it is, and the program decides what to do."""
-    try:
-        return regex.search(pattern, text, timeout=_MATCH_SECONDS) is not None
-    except (TimeoutError, regex.error):
-        return True
+_pattern = lru_cache(maxsize=_REMEMBERED)(Pattern)
+
+
+def looks_like_error(text: str) -> bool:
+    """Whether a text begins as errors do; the pattern walks over it at most once."""
+    return _DEFAULT_ERROR.match(text) is not None
 
 
 def output_schemas(tools: Collection[Mapping[str, Any]]) -> frozenset[str]:

@@ -8,9 +8,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import regex
-
+from langchain_sequrity.display import plain
 from langchain_sequrity.local.clues import Clues, Fits, words
+from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.patterns import Pattern, PatternError, PatternTooLarge
 
 _DEEPEST = 16
 _MOST_VALUES = 2_000
@@ -19,7 +20,7 @@ _GREATEST = 1e15  # beyond, floats skip whole numbers
 _MOST_CHARACTERS = 200
 _MOST_LENGTH = 2_000
 _PATTERN_SECONDS = 0.05
-_LONGEST_PATTERN = 500
+_SHOWN = 80
 _FORMAT_EXAMPLES = {
     "date": "2025-01-01",
     "date-time": "2025-01-01T00:00:00Z",
@@ -49,6 +50,9 @@ def fill(schema: Any, clues: Clues) -> Any:
 
     Returns:
         The value: plain JSON.
+
+    Raises:
+        StatusError: 400 for a `pattern` that is too large to be compiled.
 
     Example:
         ```python
@@ -278,7 +282,7 @@ class _Filler:
         form, pattern = schema.get("format"), schema.get("pattern")
         if isinstance(form, str) and form in _FORMAT_EXAMPLES:
             return self._clues.formatted(form) or _default(schema) or _FORMAT_EXAMPLES[form]
-        if isinstance(pattern, str) and (found := self._matching(pattern)):
+        if isinstance(pattern, str) and (found := self._matching(pattern, name)):
             return found
         text = self._clues.named(name) or self._clues.quote() or _default(schema)
         return _of_length(text or self._worded(name), schema)
@@ -290,22 +294,27 @@ class _Filler:
         title = " ".join(words(name)) or "text"
         return self._clues.phrase() or (f"{title}: {prompt}" if prompt else title)
 
-    def _matching(self, pattern: str) -> str | None:
+    def _matching(self, pattern: str, name: str) -> str | None:
         """A quoted text or a word of the prompt that matches, found within a time limit."""
-        if len(pattern) > _LONGEST_PATTERN:  # compiling has no time limit
+        if self._pattern_left() <= 0:
             return None
         try:
-            compiled = regex.compile(pattern)
+            compiled = Pattern(pattern)
             spoken = (word.strip(_AROUND_WORDS) for word in self._clues.prompt.split())
             for text in (*self._clues.quotes, *spoken):
-                left = self._pattern_deadline - time.monotonic()
-                if left <= 0:
+                if self._pattern_left() <= 0:
                     return None
-                if compiled.search(text, timeout=left):
+                if compiled.finds(text, seconds=self._pattern_left()):
                     return str(text)
-        except (regex.error, TimeoutError):
+        except PatternTooLarge as error:
+            shown = plain(name, limit=_SHOWN)
+            refuse(400, f"The `pattern` of `{shown}` in a JSON Schema cannot be used: {error}.")
+        except (PatternError, TimeoutError):  # other dialects have more than is read here
             return None
         return None
+
+    def _pattern_left(self) -> float:
+        return self._pattern_deadline - time.monotonic()
 
 
 def _merged(schema: Schema, other: Schema) -> Schema:

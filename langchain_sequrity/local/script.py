@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import yaml
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -29,10 +29,8 @@ from langchain_sequrity.local.answers import Answer, stream_answer
 from langchain_sequrity.local.brains import Brain, BrainContext
 from langchain_sequrity.local.conversation import last_user, text_of, tool_results
 from langchain_sequrity.local.script_rules import AnswerFields, Rule, read_answer, read_rule
+from langchain_sequrity.patterns import Pattern
 from langchain_sequrity.wire.exchange import ChatRequest
-
-if TYPE_CHECKING:
-    import regex
 
 _MATCH_SECONDS = 0.2
 _TOOL_RESULT = "{tool_result}"
@@ -201,16 +199,16 @@ def _matches(rule: Rule, request: ChatRequest, context: BrainContext) -> bool:
     return all(_found(rule, key, when.patterns[key], texts[key]()) for key in when.patterns)
 
 
-def _found(rule: Rule, key: str, pattern: "regex.Pattern[str]", text: str | None) -> bool:
+def _found(rule: Rule, key: str, pattern: Pattern, text: str | None) -> bool:
     if text is None:
         return False
     try:
-        return pattern.search(text, timeout=_MATCH_SECONDS) is not None
+        return pattern.finds(text, seconds=_MATCH_SECONDS)
     except TimeoutError:
         _fail(
             rule,
-            f"the regular expression of `{key}` took longer than {_MATCH_SECONDS} s. Write one "
-            "without nested repetitions.",
+            f"the regular expression of `{key}` took longer than {_MATCH_SECONDS} s, or would "
+            "for so long a text. Write one without nested repetitions.",
         )
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-import regex
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.patterns import Pattern, PatternError
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.routes import ENDPOINT_TYPES
 
@@ -52,7 +52,7 @@ class When:
 
     roles: tuple[str, ...] = ()
     endpoint_type: str | None = None
-    patterns: "dict[str, regex.Pattern[str]]" = field(default_factory=dict)
+    patterns: dict[str, Pattern] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,11 +250,11 @@ def _roles(when: _Reader, answer: Mapping[str, Any]) -> tuple[str, ...]:
     return (role,) if role else _ROLES_OF[kind]
 
 
-def _pattern(when: _Reader, key: str) -> "regex.Pattern[str]":
+def _pattern(when: _Reader, key: str) -> Pattern:
     text = when.text(key) or ""
     try:
-        return regex.compile(text)
-    except regex.error as error:
+        return Pattern(text)
+    except PatternError as error:
         when.fail(f"needs a regular expression as `{key}`; `{text}` is none: {error}.")
 
 

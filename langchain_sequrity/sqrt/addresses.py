@@ -33,11 +33,12 @@ from langchain_sequrity.sqrt.nodes import (
     Update,
     Value,
 )
-from langchain_sequrity.sqrt.patterns import PIECE, Budget
+from langchain_sequrity.sqrt.patterns import Budget
 from langchain_sequrity.sqrt.predicates import Test
 from langchain_sequrity.sqrt.rules import CompiledTool
 from langchain_sequrity.sqrt.values import matcher
 
+_PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*(?:,\d*)?\}|.", re.DOTALL)
 _SECONDS = 1.0  # for all patterns of a policy; then no more is found
 _ADDRESS = re.compile(
     r"(?i)to|b?cc|from|sender|(recipient|receiver|addressee|e?mail|attendee|invitee|participant)s?"
@@ -243,7 +244,7 @@ def _samples(raw: str) -> list[str]:
         return []
     raw = re.sub(r"\(\?[aiLmsux]+\)|\(\?#[^)]*\)", "", raw)
     raw = re.sub(r"\(\?(?:P?<\w+>|[aiLmsux-]*:|>)", "(", raw)
-    return _alternatives(deque(piece[0] for piece in PIECE.finditer(raw)))
+    return _alternatives(deque(piece[0] for piece in _PIECE.finditer(raw)))
 
 
 def _alternatives(pieces: deque[str]) -> list[str]:

@@ -46,7 +46,7 @@ from langchain_sequrity.sqrt.nodes import (
     TimeDomain,
     Value,
 )
-from langchain_sequrity.sqrt.patterns import written_out
+from langchain_sequrity.sqrt.patterns import expanded
 from langchain_sequrity.sqrt.predicates import Read, Test, unknown
 from langchain_sequrity.sqrt.remarks import remarks
 from langchain_sequrity.sqrt.sets import UNKNOWN_SET, CompiledSet, ReadNames
@@ -54,7 +54,7 @@ from langchain_sequrity.sqrt.values import Matcher, matcher, readings
 
 Severity = Literal["error", "warning"]
 MAX_HEIGHT = 100
-MAX_REGEXES = 200_000
+MAX_REGEXES = 50_000
 _DOMAINS = (BoolDomain, NumberDomain, TextDomain, TimeDomain)
 
 
@@ -320,8 +320,8 @@ class Compiler:
         for message, advice in remarks(element):
             self._report("warning", message, element.at, advice)
         try:
-            found = matcher(element)
             self._count(element)
+            found = matcher(element)
         except ValueError as error:
             reason = plain(str(error), limit=200)
             self._report("error", f"This cannot be read: {reason}", element.at)
@@ -329,12 +329,12 @@ class Compiler:
         return found
 
     def _count(self, element: Element | Moment | Boolean) -> None:
-        """Bound the memory that all regexes of a policy take together."""
+        """Bound what all regexes of a policy take together, before they are compiled."""
         text = element.text if isinstance(element, TextDomain) else element
         if isinstance(text, Text) and text.kind == "matching":
-            self._regexes += written_out(text.raw)
+            self._regexes += expanded(text.raw)
             if self._regexes > MAX_REGEXES:
-                msg = f"the regexes of a policy come to more than {MAX_REGEXES} characters"
+                msg = f"the regexes of a policy come to more than {MAX_REGEXES} parts"
                 raise ValueError(msg)
 
     def tool_id(self, text: Text) -> Matcher:

@@ -1,159 +1,107 @@
 r"""Regexes and wildcards against untrusted text, in bounded time.
 
-A regex runs in the `regex` package (extra `local`) with a time limit: the standard `re` has none,
-and one bad match would hold the process. Without that package, or when the time is up, the answer
-is unknown, which denies. Unknown is also what depends on how the service reads a regex: whether it
-is anchored, and what a doubled backslash means.
+A regex runs in the `regex` package (extra `local`), within the bounds of the module `patterns` that
+all regexes share. Without that package, when the time is up, or for a text that is too long, the
+answer is unknown, which denies. Unknown is also what depends on how the service reads a regex:
+whether it is anchored, and what a doubled backslash means.
 
 A wildcard needs no backtracking over `*`, so that its time is bounded by the sizes alone.
 """
 
+import contextlib
 import fnmatch
 import re
-import time
-import warnings
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
+from langchain_sequrity import patterns
+from langchain_sequrity.patterns import SECONDS_PER_CALL
 from langchain_sequrity.sqrt.truth import Truth, agreed, doubted, either
 
-try:
-    import regex
-except ImportError:  # the extra `local` is not installed
-    regex = None  # type: ignore[assignment]
+__all__ = ["MAX_PATTERN", "MAX_WORK", "SECONDS_PER_CALL", "SECONDS_PER_MATCH", "Budget"]
 
 MAX_PATTERN: Final = 1_000
 SECONDS_PER_MATCH: Final = 0.1
-SECONDS_PER_CALL: Final = 0.5
-MAX_WRITTEN_OUT: Final = 20_000
 MAX_WORK: Final = 5_000_000
-_BROKEN = (re.error, RecursionError, OverflowError, MemoryError, ValueError)
 
 
-class Budget:
+class Budget(patterns.Budget):
     """What one phase of a call may spend on reading values, and what it has read already.
 
     Attributes:
-        left: The seconds left for patterns. They are seconds of this thread's work: what a busy
-            machine does meanwhile puts no rule in doubt.
         numbers: Text → the numbers that it may stand for, so that a long text is read once and not
             for each number of a policy.
     """
 
-    __slots__ = ("left", "numbers")
+    __slots__ = ("numbers",)
 
     def __init__(self, seconds: float = SECONDS_PER_CALL) -> None:
-        self.left = seconds
+        super().__init__(seconds)
         self.numbers: dict[str, tuple[float, ...] | None] = {}
-
-    def ask(self, search: Callable[..., object], text: str, **limits: float) -> Truth:
-        """Whether a search finds something; unknown if the time is up, before or meanwhile."""
-        if self.left <= 0:
-            return None
-        began = time.thread_time()
-        try:
-            return search(text, **limits) is not None
-        except (TimeoutError, MemoryError):
-            return None
-        finally:
-            self.left -= time.thread_time() - began
 
 
 class Pattern:
     """A regex as written in a policy.
 
     Raises:
-        ValueError: If it does not compile, is longer than `MAX_PATTERN` or repeats too much.
+        ValueError: If it is no regex, is longer than `MAX_PATTERN` or repeats too much.
     """
 
-    __slots__ = ("_compiled",)
+    __slots__ = ("_readings",)
 
     def __init__(self, raw: str) -> None:
-        self._compiled: list[Any] = [_compile(raw)]
-        if "\\\\" in raw:
+        self._readings: list[patterns.Pattern | None] = [_read(raw)]
+        if (other := _other_reading(raw)) is not None:
             try:
-                self._compiled.append(_compile(raw.replace("\\\\", "\\")))
+                self._readings.append(_read(other))
             except ValueError:
-                self._compiled.append(None)  # a reading in which the rule would raise
+                self._readings.append(None)  # a reading in which the rule would raise
 
     def matches(self, text: str, budget: Budget) -> Truth:
         """Whether the text matches in every reading, in none, or who knows."""
-        return agreed([_matches(compiled, text, budget) for compiled in self._compiled])
+        return agreed([_matches(reading, text, budget) for reading in self._readings])
 
 
-def _compile(raw: str) -> Any:
+def expanded(raw: str) -> int:
+    """What a regex expands to, in both its readings, without compiling it.
+
+    Raises:
+        ValueError: If it is no regex, is too long or repeats too much.
+    """
+    total = patterns.measure(raw).size
+    if (other := _other_reading(raw)) is not None:
+        with contextlib.suppress(ValueError):
+            total += patterns.measure(other).size
+    return total
+
+
+def _other_reading(raw: str) -> str | None:
+    return raw.replace("\\\\", "\\") if "\\\\" in raw else None
+
+
+def _read(raw: str) -> patterns.Pattern:
     if len(raw) > MAX_PATTERN:
         msg = f"a regex has at most {MAX_PATTERN} characters"
         raise ValueError(msg)
-    if written_out(raw) > MAX_WRITTEN_OUT:
-        msg = f"its repeats come to more than {MAX_WRITTEN_OUT} characters"
-        raise ValueError(msg)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # both packages warn of future changes of syntax
-            re.compile(raw)
-            return None if regex is None else regex.compile(raw)
-    except Exception as error:
-        if isinstance(error, _BROKEN) or (regex is not None and isinstance(error, regex.error)):
-            raise ValueError(str(error) or type(error).__name__) from None
-        raise
+    found = patterns.Pattern(raw)
+    if found.measures.has_brace:
+        raise ValueError(patterns.BARE_BRACE)
+    return found
 
 
-def _matches(compiled: Any, text: str, budget: Budget) -> Truth:
-    if compiled is None:
+def _matches(reading: patterns.Pattern | None, text: str, budget: Budget) -> Truth:
+    if reading is None or not has_engine():
         return None
-    found = budget.ask(compiled.search, text, timeout=min(SECONDS_PER_MATCH, budget.left))
+
+    found = reading.asked(text, budget, seconds=SECONDS_PER_MATCH)
     if not found:
         return found
-    whole = budget.ask(compiled.fullmatch, text, timeout=min(SECONDS_PER_MATCH, budget.left))
+    whole = reading.asked(text, budget, seconds=SECONDS_PER_MATCH, whole=True)
     return whole or None  # anchored it does not match, and who knows whether it is
-
-
-PIECE = re.compile(
-    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(?P<low>\d*)(?:,(?P<high>\d*))?\}|.", re.DOTALL
-)
-
-
-def written_out(raw: str) -> int:
-    """How long a regex is when each `a{3}` is written as `aaa`.
-
-    The package `regex` does write it out, so that `a{99999999}` would take all memory there is.
-    It also gives a meaning to braces and brackets that to `re`, and so to the service, are text.
-
-    Raises:
-        ValueError: For such braces and brackets.
-    """
-    lengths, last = [0], 0
-    counts = 1
-    for piece in PIECE.finditer(raw):
-        text = piece[0]
-        if text == "(":
-            lengths.append(0)
-        elif text == ")" and len(lengths) > 1:
-            last = lengths.pop() + 1
-            lengths[-1] += last
-        elif piece["low"] or piece["high"]:
-            count = max(_count(piece["low"]), _count(piece["high"] or "0"), 1)
-            counts *= count
-            lengths[-1] += last * (count - 1)
-            last *= count
-        elif text[0] == "{" or (text[0] == "[" and "[:" in text):
-            msg = "a brace that counts nothing is written `\\{`, and there is no `[[:alpha:]]`"
-            raise ValueError(msg)
-        else:
-            last = 1
-            lengths[-1] += 1
-    # In a comment parentheses are no groups, so there any count may multiply all.
-    return counts * len(raw) if "#" in raw else sum(lengths)
-
-
-def _count(digits: str) -> int:
-    return int(digits.lstrip("0")[:9] or 0)  # nine digits are too many already
 
 
 def has_engine() -> bool:
     """Whether regexes can be evaluated at all."""
-    return regex is not None
+    return patterns.has_engine()
 
 
 _REPEATED = re.compile(r"\([^()]*[+*}][^()]*\)\s*[+*{]|\([^()]*\|[^()]*\)\s*[+*{]")

@@ -10,6 +10,7 @@ from hypothesis import given as generated
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from langchain_sequrity import patterns as shared_patterns
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, check, compile_policy, patterns
 from tests.sqrt.calls import decide, given, labels, truth
@@ -372,19 +373,8 @@ def test_what_only_the_package_for_regexes_gives_a_meaning_is_an_error(raw: str)
     assert "a brace that counts nothing" in finding.message
 
 
-@pytest.mark.parametrize(
-    ("raw", "length"),
-    [
-        ("abc", 3), ("a{3}", 3), ("a{2,5}", 5), ("a{2,}", 2), ("(ab){3}", 9), ("((a{2}b){3}){4}", 52),
-        (r"\{3}\(", 4), ("[a(b]{4}", 4), ("[]a]{4}", 4), (r"[\](]{4}", 4), ("[^]]x", 2), ("a|b+", 4),
-    ],
-)  # fmt: skip
-def test_the_length_of_a_regex_is_that_with_repeats_written_out(raw: str, length: int) -> None:
-    assert patterns.written_out(raw) == length
-
-
 def test_without_the_package_for_regexes_each_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patterns, "regex", None)
+    monkeypatch.setattr(shared_patterns, "regex", None)
     policy = 'tool "lend" { must deny when a.value in {r"^x$"}; }'
     verdict = decide(policy, a=given("y"))
     assert (verdict.allowed, verdict.certain) == (False, False)

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.messages import ToolMessage
 
@@ -16,13 +16,11 @@ from langchain_sequrity.local.dual_llm.state import OpenTurn, WaitingCall
 from langchain_sequrity.local.gate import Brought, Checked, Gate
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
 from langchain_sequrity.local.results import output_schemas, read_result
+from langchain_sequrity.patterns import Budget
 from langchain_sequrity.sqrt import Argument, Call, Engine, Presets, compile_policy
 from langchain_sequrity.wire.json_text import dumps
 
-if TYPE_CHECKING:
-    import regex
-
-_MATCH_SECONDS = 0.2
+_CACHE_SECONDS = 0.2  # for all patterns and one name
 _REMEMBERED = 256
 _LIKELY = 0.5
 _ONLY_CHECKS = Presets(llm_blocked=None, non_executable_memory=False)
@@ -166,18 +164,16 @@ class Calls:
     # -- cache
 
     def _cache_key(self, call: Call) -> str | None:
-        if not any(_matches(pattern, call.tool) for pattern in self._configuration.cached):
+        if not self._is_cached(call.tool):
             return None
         values = sorted((name, one.value) for name, one in call.arguments.items())
         text = dumps([call.tool, values])
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
-
-def _matches(pattern: "regex.Pattern[str]", tool: str) -> bool:
-    try:
-        return pattern.search(tool, timeout=_MATCH_SECONDS) is not None
-    except TimeoutError:
-        return False  # not kept: the call is then made
+    def _is_cached(self, tool: str) -> bool:
+        """Whether results of a tool are kept; in doubt they are not, and the call is made."""
+        budget = Budget(_CACHE_SECONDS)
+        return any(pattern.asked(tool, budget) for pattern in self._configuration.cached)
 
 
 def _is_carried(name: str) -> bool:

@@ -14,6 +14,7 @@ from langchain_sequrity.local.interpreter.forms import Form, as_form
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.models import RESERVED, Field, Model
 from langchain_sequrity.local.interpreter.scopes import Frame
+from langchain_sequrity.local.interpreter.searches import compile_pattern
 from langchain_sequrity.local.interpreter.syntax import check, refuse
 from langchain_sequrity.local.interpreter.values import (
     ErrorType,
@@ -244,8 +245,8 @@ def _made(machine: Machine, member: _Member, form: Form, frame: Frame | None) ->
     default = {"default": given.pop("default")} if "default" in given else {}
     bare = {name: _constant(machine, f"`{name}`", value) for name, value in given.items()}
     limits = {name: bare[name] for name in _LIMITS if bare.get(name) is not None}
-    if len(str(limits.get("pattern", ""))) > machine.limits.pattern:
-        machine.exhaust("pattern", machine.limits.pattern)
+    if "pattern" in limits:
+        compile_pattern(machine, limits["pattern"])
     if limits:
         machine.work(_VALIDATOR_STEPS)
         machine.charge(_VALIDATOR_SIZE)

@@ -18,6 +18,7 @@ from pydantic_core import ValidationError as Refusal
 from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType
 from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.searches import finds
 from langchain_sequrity.local.interpreter.values import (
     DictValue,
     IteratorValue,
@@ -122,7 +123,6 @@ _KEYWORDS = {
     "multiple_of": "multipleOf",
     "min_length": "minLength",
     "max_length": "maxLength",
-    "pattern": "pattern",
 }
 _NUMERIC = frozenset({"ge", "gt", "le", "lt", "multiple_of"})
 _LENGTHS = frozenset({"min_length", "max_length"})
@@ -135,6 +135,7 @@ class Scalar(Form):
     core: Mapping[str, Any]
     json: Mapping[str, Any]
     allowed: frozenset[str] = frozenset()
+    pattern: str | None = None  # searched here: pydantic would compile it without a bound
     validator: SchemaValidator = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -145,7 +146,8 @@ class Scalar(Form):
         """The type's name, and the limits under their names there."""
         del definitions
         limits = {_KEYWORDS[k]: v for k, v in self.core.items() if k in _KEYWORDS}
-        return {**self.json, **limits}
+        pattern = {} if self.pattern is None else {"pattern": self.pattern}
+        return {**self.json, **limits, **pattern}
 
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
         """Let pydantic judge."""
@@ -156,6 +158,9 @@ class Scalar(Form):
             result = self.validator.validate_python(inner, strict=is_exact)
         except Refusal as refusal:
             raise Misfit(refusal.errors(include_url=False)[0]["msg"]) from None
+        if self.pattern is not None and not finds(machine, self.pattern, result):
+            msg = f"String should match pattern '{self.pattern}'"
+            raise Misfit(msg)
         if isinstance(result, int):
             machine.make_bits(result.bit_length())
         if isinstance(result, dt.tzinfo | dt.datetime | dt.time):
@@ -163,11 +168,13 @@ class Scalar(Form):
         return tag(result, mark)
 
     def constrain(self, limits: Mapping[str, Any]) -> Form | None:
-        """Hand the limits to pydantic."""
-        if not self.allowed.issuperset(limits):
+        """Hand the limits to pydantic, but for a pattern."""
+        if not self.allowed.issuperset(limits) or type(limits.get("pattern", "")) is not str:
             return None
+        own = {name: limit for name, limit in limits.items() if name != "pattern"}
         try:
-            return replace(self, core={**self.core, **limits})
+            core = {**self.core, **own}
+            return replace(self, core=core, pattern=limits.get("pattern", self.pattern))
         except SchemaError:
             return None
 

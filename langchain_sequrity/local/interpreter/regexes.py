@@ -1,6 +1,8 @@
 """`re`: the usual functions, each search with a time limit (`docs/security.md`, rule 3)."""
 
-from collections.abc import Callable
+import itertools
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import regex
@@ -15,6 +17,14 @@ from langchain_sequrity.local.interpreter.calls import (
 )
 from langchain_sequrity.local.interpreter.faults import error as RegexError  # noqa: N812
 from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.searches import (
+    Match,
+    Pattern,
+    compile_pattern,
+    pay_for_match,
+    searched,
+    timed,
+)
 from langchain_sequrity.local.interpreter.values import (
     TYPE_NAMES,
     ErrorType,
@@ -27,64 +37,24 @@ from langchain_sequrity.local.interpreter.values import (
 
 Args = list[Value]
 Named = dict[str, Value]
-Pattern = regex.Pattern
-Match = regex.Match
-_COUNTS = regex.compile(r"\{([0-9]*),?([0-9]*)\}")
-_REFERENCES = regex.compile(r"\\[0-9g]")
-_LARGEST_COUNT = 1_000
-_MATCH_SIZE = 500  # bytes
+_ESCAPE_SIZE = 200
+Template = list[Any]  # texts and numbers of groups, in turn
 _FLAGS = {
     "A": regex.A, "ASCII": regex.A, "I": regex.I, "IGNORECASE": regex.I, "M": regex.M,
     "MULTILINE": regex.M, "S": regex.S, "DOTALL": regex.S, "X": regex.X, "VERBOSE": regex.X,
     "U": regex.U, "UNICODE": regex.U,
 }  # fmt: skip
-
-
-def compile_pattern(machine: Machine, pattern: Any, flags: int = 0) -> "Pattern[Any]":
-    """`re.compile`, for patterns that are short and repeat nothing too often."""
-    if isinstance(pattern, Pattern):
-        return pattern
-    if not isinstance(pattern, str | bytes):
-        machine.fail(TypeError, "first argument must be string or compiled pattern")
-    if len(pattern) > machine.limits.pattern:
-        machine.exhaust("pattern", machine.limits.pattern)
-    _check_counts(machine, pattern)
-    allowed = regex.A | regex.I | regex.M | regex.S | regex.X | regex.U
-    if not isinstance(flags, int) or flags & ~int(allowed):
-        machine.fail(ValueError, "unknown flags")
-    try:
-        return regex.compile(pattern, int(flags) | regex.V0, cache_pattern=False)
-    except (regex.error, OverflowError) as error:
-        # Only `regex.error` can say where; the pattern itself stays out of the text.
-        raise RegexError(str(getattr(error, "msg", "too large"))) from None
-
-
-def _check_counts(machine: Machine, pattern: str | bytes) -> None:
-    text = pattern if isinstance(pattern, str) else pattern.decode("latin-1")
-    product = 1
-    for match in _COUNTS.finditer(text):
-        for digits in match.groups():
-            product *= max(int(digits[:6] or 1), 1)
-    if product > _LARGEST_COUNT:
-        # Repeats multiply while the pattern is compiled, which no time limit covers.
-        machine.exhaust("repeats in a pattern", _LARGEST_COUNT)
-
-
-def _timed(machine: Machine, run: Callable[[float], Any]) -> Any:
-    longest, left = machine.limits.regex_seconds, machine.seconds_left
-    try:
-        # Never below 0, which `regex` would take for no limit at all.
-        return run(min(longest, left))
-    except TimeoutError:
-        name = "regex_seconds" if longest <= left else "seconds"
-        machine.exhaust(name, getattr(machine.limits, name))
+_ESCAPE = regex.compile(
+    r"\\(?:g<(?P<name>[^<>]*)>|(?P<octal>0[0-7]{0,2}|[1-3][0-7]{2})|(?P<group>[1-9][0-9]?)"
+    r"|(?P<other>.)|\Z)",
+    regex.DOTALL,
+)
+_ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\"}
 
 
 def _search(method: str) -> Callable[..., Any]:
     def call(machine: Machine, pattern: Any, text: Any, flags: int = 0) -> Any:
-        compiled = compile_pattern(machine, pattern, flags)
-        machine.charge(_MATCH_SIZE)
-        return _timed(machine, lambda limit: getattr(compiled, method)(text, timeout=limit))
+        return searched(machine, method, pattern, text, flags)
 
     return call
 
@@ -94,9 +64,13 @@ def _findall(machine: Machine, pattern: Any, text: Any, flags: int = 0) -> list[
 
 
 def _found(machine: Machine, match: "Match[Any]") -> Any:
-    _pay_for_groups(machine, match)
-    groups = match.groups(default=match.string[:0])
+    groups = _group_texts(machine, match, match.string[:0])
     return groups[0] if len(groups) == 1 else groups or match[0]
+
+
+def _group_texts(machine: Machine, match: "Match[Any]", default: Any) -> tuple[Any, ...]:
+    _pay_for_groups(machine, match)
+    return match.groups(default)
 
 
 def _pay_for_groups(machine: Machine, match: "Match[Any]", *which: Any) -> None:
@@ -105,18 +79,25 @@ def _pay_for_groups(machine: Machine, match: "Match[Any]", *which: Any) -> None:
         machine.make_text(end - start)
 
 
-def _matches(machine: Machine, pattern: Any, text: Any, flags: int = 0) -> "list[Match[Any]]":
+def _matches(
+    machine: Machine, pattern: Any, text: Any, flags: int = 0, most: int = 0
+) -> "list[Match[Any]]":
+    """All matches, or so many of them; paid for while their number grows."""
     compiled = compile_pattern(machine, pattern, flags)
 
     def run(limit: float) -> "list[Match[Any]]":
-        matches = []
-        for match in compiled.finditer(text, timeout=limit):
-            matches.append(match)
-            machine.charge(_MATCH_SIZE)
-        return matches
+        found = compiled.finditer(text, timeout=limit)
+        return list(_paid(machine, itertools.islice(found, most or None)))
 
-    result: list[Match[Any]] = _timed(machine, run)
+    result: list[Match[Any]] = timed(machine, compiled, text, run)
     return result
+
+
+def _paid(machine: Machine, matches: "Iterator[Match[Any]]") -> "Iterator[Match[Any]]":
+    for count, match in enumerate(matches, 1):
+        machine.make_room(count)
+        pay_for_match(machine, match)
+        yield match
 
 
 def _finditer(machine: Machine, args: Args, named: Named) -> Value:
@@ -128,14 +109,16 @@ _MATCHES = sized(_matches)
 
 
 def _split(machine: Machine, pattern: Any, text: Any, maxsplit: int = 0, flags: int = 0) -> Any:
-    compiled = compile_pattern(machine, pattern, flags)
-    each = compiled.groups + 1  # the texts of groups stand among the pieces
-    most = machine.limits.items // each + 1
-    most = min(maxsplit, most) if maxsplit else most
-    machine.charge(len(text) * each)
-    pieces = _timed(machine, lambda limit: compiled.split(text, most, timeout=limit))
-    machine.make_items(len(pieces), 80)
-    return pieces
+    if maxsplit < 0:
+        return [text]
+    machine.make_text(len(text))
+    pieces: list[Any] = []
+    end = 0
+    for match in _matches(machine, pattern, text, flags, maxsplit):
+        machine.make_room(len(pieces) + match.re.groups + 2)
+        pieces += [text[end : match.start()], *_group_texts(machine, match, None)]
+        end = match.end()
+    return [*pieces, text[end:]]
 
 
 def _sub(machine: Machine, args: Args, named: Named) -> Value:
@@ -149,50 +132,88 @@ def _sub(machine: Machine, args: Args, named: Named) -> Value:
     repl, repl_mark = machine.bare(given["repl"])
     marks = [join(mark, repl_mark)]
 
-    def replacement(match: "Match[Any]") -> Any:
-        if isinstance(repl, str | bytes):
-            return _expanded(machine, match, repl)
+    def called(match: "Match[Any]") -> Any:
         value, value_mark = machine.bare(call_value(machine, repl, [tag(match, marks[0])], {}))
         marks[0] = join(marks[0], value_mark)
         return value
 
-    result = machine.under(
-        marks[0], lambda: _replaced(machine, pattern, text, count, flags, replacement)
-    )
-    return tag(result, marks[0])
+    def run() -> Any:
+        compiled = compile_pattern(machine, pattern, flags)
+        replacement: Callable[[Match[Any]], Any] = called
+        if isinstance(repl, str | bytes):
+            replacement = _expansion(machine, _template(machine, compiled, repl))
+        return _replaced(machine, compiled, text, count, replacement)
+
+    return tag(machine.under(marks[0], run), marks[0])
 
 
-def _replaced(  # noqa: PLR0917 - what `re.sub` takes
+def _replaced(
     machine: Machine,
-    pattern: Any,
+    pattern: "Pattern[Any]",
     text: Any,
     count: int,
-    flags: int,
     replacement: Callable[["Match[Any]"], Any],
 ) -> Any:
     # Not `Pattern.sub`: the result's size has to be known while it grows.
     parts, end = [], 0
-    for match in _matches(machine, pattern, text, flags)[: count or None]:
-        try:
-            fresh = replacement(match)
-        except regex.error as error:
-            raise RegexError(str(getattr(error, "msg", error))) from None
-        parts += [text[end : match.start()], fresh]
+    for match in _matches(machine, pattern, text, 0, count) if count >= 0 else []:
+        parts += [text[end : match.start()], replacement(match)]
         end = match.end()
     parts.append(text[end:])
     machine.make_text(sum(map(len, parts)))
     return text[:0].join(parts)
 
 
-def _expanded(machine: Machine, match: "Match[Any]", template: Any) -> Any:
-    longest = max(end - start for start, end in match.regs)
-    count = len(_REFERENCES.findall(template if isinstance(template, str) else repr(template)))
-    machine.make_text(len(template) + count * longest)
-    try:
-        return match.expand(template)
-    except IndexError:
+def _expansion(machine: Machine, template: Template) -> Callable[["Match[Any]"], Any]:
+    def expand(match: "Match[Any]") -> Any:
+        spans = [match.span(part) for part in template if isinstance(part, int)]
+        written = sum(len(part) for part in template if not isinstance(part, int))
+        machine.make_text(written + sum(end - start for start, end in spans))
+        empty = match.string[:0]
+        return empty.join(
+            (match[part] or empty) if isinstance(part, int) else part for part in template
+        )
+
+    return expand
+
+
+def _template(machine: Machine, pattern: "Pattern[Any]", repl: str | bytes) -> Template:
+    """Read a replacement. `regex` would keep what it read for ever."""
+    text = repl if isinstance(repl, str) else repl.decode("latin-1")
+    machine.charge(_ESCAPE_SIZE * text.count("\\") + sys.getsizeof(text))
+    parts, end = [], 0
+    for escape in _ESCAPE.finditer(text):
+        parts += [text[end : escape.start()], _escaped(pattern, escape)]
+        end = escape.end()
+    parts = [part for part in [*parts, text[end:]] if part != ""]
+    if isinstance(repl, str):
+        return parts
+    return [part if isinstance(part, int) else part.encode("latin-1") for part in parts]
+
+
+def _escaped(pattern: "Pattern[Any]", escape: "Match[str]") -> str | int:
+    """A text, or the number of a group."""
+    name, octal, group, other = escape.group("name", "octal", "group", "other")
+    if octal is not None:
+        return chr(int(octal, 8))
+    if other is None:
+        return _group_number(pattern, group or name)
+    if other not in _ESCAPED and other.isascii() and other.isalpha():
+        msg = f"bad escape \\{other}"
+        raise RegexError(msg)
+    return _ESCAPED.get(other, escape[0])
+
+
+def _group_number(pattern: "Pattern[Any]", name: str | None) -> int:
+    if name is None:
+        msg = "bad escape (end of pattern)"
+        raise RegexError(msg)
+    is_number = name.isascii() and name.isdecimal() and len(name) < len(str(sys.maxsize))
+    number = int(name) if is_number else pattern.groupindex.get(name, -1)
+    if not 0 <= number <= pattern.groups:
         msg = "invalid group reference"
-        raise RegexError(msg) from None
+        raise RegexError(msg)
+    return number
 
 
 def _escape(machine: Machine, text: Any) -> Any:
@@ -208,8 +229,7 @@ def _group(machine: Machine, match: "Match[Any]", *which: Any) -> Any:
 
 
 def _groups(machine: Machine, match: "Match[Any]", default: Any = None) -> Any:
-    _pay_for_groups(machine, match)
-    return match.groups(default)
+    return _group_texts(machine, match, default)
 
 
 def _group_dict(machine: Machine, match: "Match[Any]", default: Any = None) -> Any:

@@ -72,7 +72,9 @@ def _is_opaque(value: Any) -> bool:
 def _wash(found: Examined, sent: str, which: int) -> Wash:
     trial = found.trial
     body = trial.source(needs_guard=lambda at: f"ok{at}" not in found.ends[0])
-    known = [f"{n} = {vs[0]!r}" for n, (_, vs) in SECRETS.items() if n in body and n != trial.secret]
+    known = [
+        f"{n} = {vs[0]!r}" for n, (_, vs) in SECRETS.items() if n in body and n != trial.secret
+    ]
     first = [*known, f"{trial.secret} = fetch(name='x')"]
     return Wash("\n".join([*first, body, f"send(body={sent})"]), trial.values[which])
 

@@ -374,3 +374,50 @@ def pictured(dialog: Dialog, text: str) -> dict[str, Any]:
     (last,) = send(asked, said_, {"role": "user", "content": [returned]})
     body: dict[str, Any] = json.loads(last["text"])
     return body
+
+
+# Patterns
+
+BOMB = "(?x)(?:(?:(?:ab{1000} c){1000} d){1000} e)"
+LOOP = """
+errors = 0
+for number in range(2):
+    try:
+        look_up(word=str(number))
+    except ToolError:
+        errors += 1
+final_return_value = errors
+"""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import re\nre.compile({!r})",
+        "import re\nre.sub({!r}, '', 'a')",
+        "from pydantic import BaseModel, Field\nclass A(BaseModel):\n    a: str = Field(pattern={!r})",
+    ],
+    ids=["re.compile", "re.sub", "a field"],
+)
+def test_a_pattern_that_expands_to_much_ends_a_program_with_the_name_of_the_limit(
+    begin: Begin, program: str
+) -> None:
+    dialog = begin(program.format(BOMB), config={"fsm": {"max_pllm_steps": 1}})
+    assert "`repeats in a pattern` (20000)" in error(dialog.say())[1]
+
+
+def test_a_result_on_which_its_pattern_is_too_slow_counts_as_an_error(begin: Begin) -> None:
+    fsm = {"detect_tool_errors": "regex", "detect_tool_error_regex_pattern": "(a|aa)+$"}
+    dialog = begin(LOOP, config={"fsm": fsm})
+    reply = dialog.say()
+    for _ in range(2):
+        reply = dialog.answer("a" * 5_000 + "!")
+    assert value(reply) == 2
+
+
+def test_a_result_that_is_too_long_for_its_pattern_counts_as_an_error(begin: Begin) -> None:
+    pattern = {"detect_tool_errors": "regex", "detect_tool_error_regex_pattern": "[ab]*[xy]"}
+    fsm = {**pattern, "max_pllm_steps": 1}
+    dialog = begin(f"{KEPT}final_return_value = found", config={"fsm": fsm})
+    dialog.say()
+    assert error(dialog.answer("c" * 300_001))[0] == "program_error"

@@ -41,6 +41,18 @@ _TRIES = 15
 # Nothing notices that one of these is gone, for what stands before it holds as well. They stay for
 # the reason given.
 SECOND = {
+    "regexes._paid: make_room": (
+        "Each match is paid for, and under the limits in use the memory or the time of a search is "
+        "used up first. It holds for limits with more of both."
+    ),
+    "searches._fresh: work": (
+        "A loop looks at the clock once in 1,024 steps anyway, a hundred patterns later; with these "
+        "steps it does so for each pattern."
+    ),
+    "searches.timed: look_at_clock": (
+        "Without time a search ends at its own first look at the clock, a thousand steps later; "
+        "each of these steps may walk over a whole text."
+    ),
     "machine._Walk.keys: paced": (
         "To look all keys of a table up takes no longer than to build it took, which was within the "
         "limit; with the clock looked at, it takes none of the time beyond the limit."

@@ -3,14 +3,19 @@
 from tests.local.interpreter.corpus.case import (
     Case,
     budget,
+    costs,
     ends,
     fails,
     gives,
+    hoards,
     outlasts,
-    overflows,
 )
 
 RE = "import re\n"
+FAILING = (
+    RE + "t = 'a' * 900\nwhile True:\n    try:\n        re.compile('(' + t)\n"
+    "    except re.error:\n        pass"
+)
 
 CASES: list[Case] = [
     ends("nested repeats", RE + "re.match('(a+)+$', 'a' * 5000 + 'b')", known="OWASP ReDoS"),
@@ -50,7 +55,7 @@ CASES: list[Case] = [
     ),
     ends("back references", RE + "re.match(r'(a*)(a*)(a*)(a*)\\1\\2\\3\\4b', 'a' * 3000)"),
     ends("lookahead", RE + "re.match('(?=(a+)+$)b', 'a' * 5000 + 'c')"),
-    ends("lookbehind", RE + "re.search('(?<=(a+)+)b$', 'a' * 5000 + 'c')"),
+    fails("lookbehind", RE + "re.search('(?<=(a+)+)b$', 'a' * 5000 + 'c')", "error"),
     budget("searching everywhere", RE + "re.findall('(a+)+b', 'a' * 5000)", "regex_seconds"),
     budget("splitting everywhere", RE + "re.split('(a+)+b', 'a' * 5000)", "regex_seconds"),
     budget("replacing everywhere", RE + "re.sub('(a+)+b', '', 'a' * 5000)", "regex_seconds"),
@@ -65,8 +70,8 @@ CASES: list[Case] = [
         RE + "re.compile('(a|a)*').fullmatch('a' * 5000 + 'b')",
         "regex_seconds",
     ),
-    ends("fuzzy matching", RE + "re.search('(?:abcdefghij){e<=9}', 'zyx' * 20_000)"),
-    ends("recursion in a pattern", RE + "re.match('(?:(?1)|(a|b(?1)*))*c', 'ab' * 5000)"),
+    fails("fuzzy matching", RE + "re.search('(?:abcdefghij){e<=9}', 'zyx' * 20_000)", "error"),
+    fails("recursion in a pattern", RE + "re.match('(?:(?1)|(a|b(?1)*))*c', 'ab' * 5000)", "error"),
     outlasts(
         "slow searches in a loop",
         RE + "while True:\n    re.match('(a+)+$', 'a' * 20 + 'b')",
@@ -93,7 +98,11 @@ CASES: list[Case] = [
     budget("a long pattern", RE + "re.compile('a' * 1001)", "pattern"),
     budget("a pattern of many groups", RE + "re.compile('(' * 5000 + ')' * 5000)", "pattern"),
     budget("a long class of letters", RE + "re.compile('[' + 'a-z' * 5000 + ']')", "pattern"),
-    overflows("a pattern nested as deep as it may be", RE + "re.compile('(' * 499)"),
+    budget(
+        "a pattern nested deeper than it may be",
+        RE + "re.compile('(' * 499)",
+        "nesting of a pattern",
+    ),
     fails("a pattern that is none", RE + "re.compile('*')", "error"),
     fails("flags that are none", RE + "re.compile('a', 2 ** 40)", "ValueError"),
     fails("flags of another engine", RE + "re.compile('a', 4096)", "ValueError"),
@@ -135,4 +144,56 @@ CASES: list[Case] = [
         "named groups of another syntax", RE + "re.match('(?P<a>x)', 'x').groupdict()", {"a": "x"}
     ),
     fails("an expansion that is none", RE + "re.sub('a', r'\\9', 'a')", "error"),
+    fails("an expansion that ends in the middle", RE + "re.sub('a', 'x' + chr(92), 'a')", "error"),
+    budget(
+        "white space in a verbose count",
+        RE + "try:\n    re.compile('(?x)(?:a{1 000}b){1 000}')\nexcept re.error:\n    pass\n"
+        "re.compile('(?x)(?:a{1000} b){1000}')",
+        "repeats in a pattern",
+    ),
+    budget(
+        "a text walked over from each of its characters",
+        RE + "re.search('[ab]*[xy]', 'ab' * 500_000)",
+        "characters for this pattern",
+    ),
+    Case(
+        "a class of hundreds of ranges in a long text",
+        RE + "c = ''.join(chr(1024 + 3 * n) + '-' + chr(1025 + 3 * n) for n in range(300))\n"
+        "re.search('[' + c + '][xy]', 'ab' * 500_000)",
+        "budget",
+        "`characters for this pattern`",
+    ),
+    outlasts("patterns that fail in a loop", FAILING),
+    hoards(
+        "large patterns in a loop",
+        RE + "i = 0\nwhile True:\n    i += 1\n    re.compile(f'a{{900}}{i}')",
+    ),
+    costs(
+        "matches of hundreds of groups",
+        RE
+        + "p = re.compile('(a)' * 300)\nx = []\nfor i in range(300):\n    x = [x, p.match('a' * 300)]\n0",
+        3_000_000,
+    ),
+    hoards(
+        "a match that remembers each repeat",
+        RE
+        + "p = re.compile('(a)*')\nx = []\nt = 'a' * 50_000\nwhile True:\n    x = [x, p.match(t)]",
+    ),
+    hoards(
+        "fields with patterns in a loop",
+        "from pydantic import BaseModel, Field\ni = 0\nwhile True:\n    i += 1\n"
+        "    class A(BaseModel):\n        a: str = Field(pattern=f'a{{800}}{i}')",
+    ),
+    hoards(
+        "replacements that are read in a loop",
+        RE + "r = '\\\\n' * 5_000\nwhile True:\n    re.sub('b', r, 'a')",
+    ),
+    Case(
+        "a split into more pieces than a list holds",
+        RE + "len(re.split('()' * 300, 'a' * 900))",
+        "budget",
+        "`items`",
+        memory=1_000_000_000,
+        seconds=10,
+    ),
 ]
