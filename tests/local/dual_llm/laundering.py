@@ -12,7 +12,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any
 
@@ -61,8 +61,7 @@ _EACH = 3  # variables of one program that are sent
 
 
 def _can_be_sent(found: Examined, name: str) -> bool:
-    is_fetched = name == found.trial.secret
-    return not is_fetched and not any(_is_opaque(end[name].value) for end in found.ends)
+    return name not in (found.trial.secret, "end", "kept") and not any(_is_opaque(end[name].value) for end in found.ends)
 
 
 def _is_opaque(value: Any) -> bool:
@@ -70,7 +69,7 @@ def _is_opaque(value: Any) -> bool:
 
 
 def _wash(found: Examined, sent: str, which: int) -> Wash:
-    trial = found.trial
+    trial = replace(found.trial, last="")
     body = trial.source(needs_guard=lambda at: f"ok{at}" not in found.ends[0])
     known = [f"{n} = {vs[0]!r}" for n, (_, vs) in SECRETS.items() if n in body and n != trial.secret]
     first = [*known, f"{trial.secret} = fetch(name='x')"]

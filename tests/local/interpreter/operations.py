@@ -1254,6 +1254,8 @@ STATEMENTS = tuple(
         "try:\n    a = {}[<hashable>]\nexcept LookupError as q:\n    a = q.args",
         "assert not <any>, <any>",
         "assert False, <any>",
+        "def fn():\n    exit(<int>)\na = fn",
+        "def fn():\n    quit(<int>)\na = fn",
         "pass",
     )
 )
@@ -1454,7 +1456,7 @@ def needed(
     of_types = {
         ("method", kind_of(type_), name) for type_, table in methods.items() for name in table
     }
-    return names - {("name", "exit"), ("name", "quit")} | members | of_types
+    return names | members | of_types
 
 
 def fields_needed() -> set[tuple[str, ...]]:

@@ -66,11 +66,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A program and the two values of one secret."""
+    """A program and the two values of one secret; `last` is a line that may end it otherwise."""
 
     steps: tuple[Step, ...]
     secret: str
     values: tuple[Any, Any]
+    last: str = ""
     is_strict: bool = False
 
     @property
@@ -84,7 +85,7 @@ class Trial:
             _guarded(step.text, at) if needs_guard(at) and not self.is_strict else step.text
             for at, step in enumerate(self.steps)
         ]
-        body = "\n".join(texts)
+        body = "\n".join([*texts, self.last])
         return f"{_header(body)}{body}"
 
 
@@ -140,7 +141,7 @@ class Writer:
         self.steps: list[Step] = []
         self.count = 0
 
-    def write(self, template: Template) -> tuple[Step, ...]:
+    def write(self, template: Template) -> None:
         """A few operations, this one among them, then what makes their traces visible."""
         if self.rng.random() < 0.5:
             self.share(self.fresh_target(self.rng.choice(("list", "list", "dict", "set", "iter"))))
@@ -151,7 +152,6 @@ class Writer:
             self.operation()
         for _ in range(self.rng.randint(3, 5)):
             self.probe()
-        return tuple(self.steps)
 
     def operation(self) -> None:
         """One operation at random."""
@@ -272,6 +272,10 @@ class Writer:
         test = f"{secret} == {SECRETS[secret][1][0]!r}"
         return f"({one} if {test} else {other})"
 
+    def last(self) -> str:
+        """A line at the end, which nothing guards."""
+        return self.filled(self.rng.choice(_LAST), 1) if self.rng.random() < 0.2 else ""
+
     def probe(self) -> None:
         """A statement that shows a bit of a variable."""
         kinds = [kind for kind, names in self.names.items() if names]
@@ -287,6 +291,11 @@ class Writer:
 
 _COOL, _HOT = 0.1, 0.7  # how often a secret is taken
 _ALL = (*EXPRESSIONS, *STATEMENTS, *SHARES)
+_LAST = (
+    *("exit(<any>)", "quit(<int>)", "exit()", "<any>", "final_return_value = <any>", "raise ValueError(<any>)"),
+    *("final_return_value = <int>\nexit(<int>)", "[1][<int>]", "type(<any>)", "next(<iter>)"),
+    *("raise (KeyError if <bool> else ValueError)", "(lambda: 0)(*<list>)", "{}[<key>]", "<any>.nothing"),
+)
 _BARE = ("slice", "pred", "small")
 _CHANGING: dict[str, list[Template]] = {}
 for _one in (*EXPRESSIONS, *STATEMENTS):
@@ -448,10 +457,19 @@ def run_both(trial: Trial) -> tuple[Names, Names] | None:
         run = Run(program, variables=variables, is_strict=trial.is_strict, limits=_LIMITS)
         step = run.advance()
         assert not isinstance(step, ToolCall)
-        if not isinstance(step, Finished):
+        if isinstance(step, Failed) and step.kind in ("budget", "branch"):
             return None
-        ends.append(run.names())
+        ends.append(run.names() | _end(step))
     return ends[0], ends[1]
+
+
+def _end(step: Finished | Failed) -> Names:
+    """How a program ended, as if it were variables."""
+    if isinstance(step, Finished):
+        said = step.exit_code, step.value_type, step.value.value
+        return {"end": Labeled(said, step.value.labels)}
+    text = Labeled((step.kind, step.type, step.message), step.labels)
+    return {"end": text} if step.value is None else {"end": text, "kept": step.value}
 
 
 _PATH = re.compile(r"(ok|p)(\d+)$")
@@ -548,14 +566,16 @@ def trials(seed: int) -> Iterator[Trial]:
     """One program, with each of its secrets changed."""
     for attempt in itertools.count():
         writer = Writer(f"taint {seed} {attempt}")
-        steps = writer.write(_ALL[seed * _STRIDE % len(_ALL)])
-        words = {word for step in steps for word in _WORD.findall(step.text)}
+        writer.write(_ALL[seed * _STRIDE % len(_ALL)])
+        last = writer.last()
+        steps = tuple(writer.steps)
+        words = {word for step in steps for word in _WORD.findall(step.text)} | {*_WORD.findall(last)}
         used = [name for name in writer.secrets if name in words]
         if used:
             break
     for name in used:
         _, (value, *others) = SECRETS[name]
-        yield Trial(steps, name, (value, writer.rng.choice(others)))
+        yield Trial(steps, name, (value, writer.rng.choice(others)), last)
 
 
 def losses(trial: Trial) -> list[Loss]:
