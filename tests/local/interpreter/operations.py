@@ -32,13 +32,15 @@ class Template:
     Attributes:
         gives: Kind of its value; empty for a statement.
         text: Its text, with holes.
-        is_one_sided: Whether it changes something in one branch of an expression only. A run that
-            takes the other branch cannot know what was spared.
+        sides: In how many of two runs what it changed must carry the tag. One, where one branch of
+            an expression changes something: the run that takes the other branch cannot know. None,
+            where a function that one run calls and the other does not changes something: this is a
+            flow through statements.
     """
 
     gives: str
     text: str
-    is_one_sided: bool = False
+    sides: int = 2
 
     @property
     def changes(self) -> bool:
@@ -46,12 +48,19 @@ class Template:
         return not self.gives or "!>" in self.text or ":=" in self.text
 
 
+def _template(line: str, *, is_statement: bool) -> Template:
+    """Read a line of a table: `~` before it says that one side knows, `~~` that none does."""
+    text = line.lstrip("~")
+    sides = 2 - (len(line) - len(text))
+    if is_statement:
+        return Template("", text, sides)
+    kind, _, text = text.partition(": ")
+    return Template(kind, text, sides)
+
+
 def _templates(table: str) -> tuple[Template, ...]:
-    made = []
-    for line in filter(None, map(str.strip, table.splitlines())):
-        kind, _, text = line.partition(": ")
-        made.append(Template(kind.strip("~"), text.replace("\\n", "\n"), kind.startswith("~")))
-    return tuple(made)
+    lines = filter(None, map(str.strip, table.splitlines()))
+    return tuple(_template(line, is_statement=False) for line in lines)
 
 
 # -- secrets and constants
@@ -87,7 +96,7 @@ LITERALS: dict[str, tuple[str, ...]] = {
     "str": ("'a'", "'ab'", "''", "'b c'", "'1'", "'ba'"),
     "key": ("'a'", "'b'", "'z'", "1"),
     "isodate": ("'2024-01-02'", "'2024-05-06'"),
-    "json": ("'[1, 2]'", '\'{"a": 1}\'', "'3'"),
+    "json": ("'[1, 2]'", "'{\"a\": 1}'", "'3'"),
     "regex": ("'a'", "'(a)(b)?'", "'[ab]+'", "'(?P<a>b)'"),
     "spec": ("'>3'", "''", "'<4'"),
     "numtext": ("'12'", "'7'"),
@@ -1028,24 +1037,24 @@ EXPRESSIONS = _templates(r"""
     ~any: <bool> and <list!>.append(<any>)
     ~any: <list!>.pop() if <bool> else None
     ~any: <num> < 2 < next(<iter!>)
-    ~list: [q for q in <iterable> if q in <iter!>]
-    ~any: any(q in <iter!> for q in <iterable>)
+    ~~list: [q for q in <iterable> if q in <iter!>]
+    ~~any: any(q in <iter!> for q in <iterable>)
     ~any: <bool> and (q := <any>)
-    ~list: [(g := q) for q in <iterable> if <pred>]
-    ~any: any((g := q) == <any> for q in <iterable>)
-    ~list: [0 for <list!>[0] in <iterable>]
-    ~list: [next(<iter!>, 0) for q in <iterable>]
-    ~list: [<list!>.append(q) for q in <iterable>]
-    ~list: sorted(<iterable>, key=lambda q: next(<iter!>, 0))
-    ~list: list(map(lambda q: <list!>.append(q), <iterable>))
-    ~list: list(filter(lambda q: next(<iter!>, 0), <iterable>))
+    ~~list: [(g := q) for q in <iterable> if <pred>]
+    ~~any: any((g := q) == <any> for q in <iterable>)
+    ~~list: [0 for <list!>[0] in <iterable>]
+    ~~list: [next(<iter!>, 0) for q in <iterable>]
+    ~~list: [<list!>.append(q) for q in <iterable>]
+    ~~list: sorted(<iterable>, key=lambda q: next(<iter!>, 0))
+    ~~list: list(map(lambda q: <list!>.append(q), <iterable>))
+    ~~list: list(filter(lambda q: next(<iter!>, 0), <iterable>))
 """)
 
 # -- statements; `P` stands for a variable that notes which way was taken
 
 STATEMENTS = tuple(
-    Template("", text.removeprefix("~"), text.startswith("~"))
-    for text in (
+    _template(line, is_statement=True)
+    for line in (
         "<list!>.append(<any>)",
         "<list!>.clear()",
         "<list!>.extend(<iterable>)",
@@ -1183,7 +1192,7 @@ STATEMENTS = tuple(
         "a = iter(range(9))\nb = itertools.chain(<iterable>, a)\nnext(b, None)\nc = next(a)",
         "a = [[]]\nb = a * 2\nb[0].append(<any>)\nc = len(a[0])",
         "a = {}\na['a'] = a.get('a', 0) + <num>\nb = a",
-        "~a = collections.defaultdict(lambda: next(b))\nb = iter(range(9))\na[<key>]\na['z']\nc = next(b)",
+        "~~a = collections.defaultdict(lambda: next(b))\nb = iter(range(9))\na[<key>]\na['z']\nc = next(b)",
         "class Made(BaseModel):\n    v: int | str | list | None = <any>\n    w: Any = <any>\na = Made()\nb = a.v",
         "class Made(BaseModel):\n    v: list[int] = Field(default_factory=lambda: <list>)\na = Made().v",
         "class Made(Item):\n    more: int = <any>\na = Made(name='a')\nb = a.more",
@@ -1461,7 +1470,7 @@ def needed(
 
 def fields_needed() -> set[tuple[str, ...]]:
     """Fields of Python's own values that the interpreter gives out."""
-    found = set()
+    found: set[tuple[str, ...]] = set()
     for type_, reader in ATTRIBUTES.items():
         example = _EXAMPLES.get(type_)
         for name in dir(type_) if example is not None else ():

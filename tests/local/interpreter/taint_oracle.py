@@ -15,7 +15,7 @@ import random
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,7 +61,7 @@ class Step:
     """Statements that stand or fall together."""
 
     text: str
-    is_one_sided: bool = False
+    sides: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,9 @@ class Trial:
     is_strict: bool = False
 
     @property
-    def is_one_sided(self) -> bool:
-        """Whether it does something that one run alone can know of."""
-        return any(step.is_one_sided for step in self.steps)
+    def sides(self) -> int:
+        """In how many of the two runs what differs must carry the tag."""
+        return min((step.sides for step in self.steps), default=2)
 
     def source(self, needs_guard: Callable[[int], bool] = lambda _: True) -> str:
         """Its text."""
@@ -102,7 +102,10 @@ class Loss:
         """For a report."""
         trial = self.trial
         first, other = (f"{trial.secret} = {value!r}" for value in trial.values)
-        lines = [f"# {first}  |  {other}", f"# {self.variable}: {self.values[0]!r}  |  {self.values[1]!r}"]
+        lines = [
+            f"# {first}  |  {other}",
+            f"# {self.variable}: {self.values[0]!r}  |  {self.values[1]!r}",
+        ]
         return "\n".join([*lines, trial.source()])
 
 
@@ -172,14 +175,16 @@ class Writer:
             return
         text = self.filled(template.text, 2)
         text = re.sub(r"\bP\b", f"p{len(self.steps)}", text)
-        self.steps.append(Step(text, template.is_one_sided))
-        self.names.setdefault("any", []).extend(re.findall(r"^ *([abc])(?=,| =|:)", text, re.MULTILINE))
+        self.steps.append(Step(text, template.sides))
+        self.names.setdefault("any", []).extend(
+            re.findall(r"^ *([abc])(?=,| =|:)", text, re.MULTILINE)
+        )
 
     def assign(self, template: Template) -> str:
         """Keep the value of a template in a new variable."""
         text = self.filled(template.text, 2)
         name = self.fresh()
-        self.steps.append(Step(f"{name} = {text}", template.is_one_sided))
+        self.steps.append(Step(f"{name} = {text}", template.sides))
         self.names.setdefault(template.gives, []).append(name)
         if template.gives in _MUTABLE:
             self.targets.setdefault(template.gives, []).append(name)
@@ -268,7 +273,9 @@ class Writer:
             return {"pred": f"q != {secret}", "small": f"len(str({secret}))"}.get(
                 kind, f"len(str({secret})):"
             )
-        one, other = self.rng.sample(LITERALS[kind], 2) if len(LITERALS[kind]) > 1 else ("None", "0")
+        one, other = (
+            self.rng.sample(LITERALS[kind], 2) if len(LITERALS[kind]) > 1 else ("None", "0")
+        )
         test = f"{secret} == {SECRETS[secret][1][0]!r}"
         return f"({one} if {test} else {other})"
 
@@ -292,9 +299,21 @@ class Writer:
 _COOL, _HOT = 0.1, 0.7  # how often a secret is taken
 _ALL = (*EXPRESSIONS, *STATEMENTS, *SHARES)
 _LAST = (
-    *("exit(<any>)", "quit(<int>)", "exit()", "<any>", "final_return_value = <any>", "raise ValueError(<any>)"),
+    *(
+        "exit(<any>)",
+        "quit(<int>)",
+        "exit()",
+        "<any>",
+        "final_return_value = <any>",
+        "raise ValueError(<any>)",
+    ),
     *("final_return_value = <int>\nexit(<int>)", "[1][<int>]", "type(<any>)", "next(<iter>)"),
-    *("raise (KeyError if <bool> else ValueError)", "(lambda: 0)(*<list>)", "{}[<key>]", "<any>.nothing"),
+    *(
+        "raise (KeyError if <bool> else ValueError)",
+        "(lambda: 0)(*<list>)",
+        "{}[<key>]",
+        "<any>.nothing",
+    ),
 )
 _BARE = ("slice", "pred", "small")
 _CHANGING: dict[str, list[Template]] = {}
@@ -303,7 +322,12 @@ for _one in (*EXPRESSIONS, *STATEMENTS):
         if f"<{_kind}!>" in _one.text:
             _CHANGING.setdefault(_kind, []).append(_one)
 _COMPOSED = {
-    "list": ("[<any>]", "[0, <any>, 2]", "[[0, <any>], [1]]", "[q for q in range(4) if q != <int>]"),
+    "list": (
+        "[<any>]",
+        "[0, <any>, 2]",
+        "[[0, <any>], [1]]",
+        "[q for q in range(4) if q != <int>]",
+    ),
     "tuple": ("(0, <any>)", "(<any>, <any>)"),
     "dict": ("{'a': <any>, 'b': 2}", "{<str>: 1, 'a': 2}", "{'a': {'b': <any>}}", "{'b': [<any>]}"),
     "set": ("{<hashable>, 5}", "{1, <int>}"),
@@ -351,7 +375,7 @@ class Brancher:
             lines.append(indent + re.sub(r"\bC\b", lambda _: str(self.rng.randint(1, 99)), text))
         return lines
 
-    def one(self, table: dict[str, tuple[str, ...]]) -> str:
+    def one(self, table: Mapping[str, tuple[str, ...]]) -> str:
         """An expression of the secret."""
         return f"({self.rng.choice(table[self.secret])})"
 
@@ -374,10 +398,30 @@ def put(q):
 _ASSIGN = ("x = C", "put(C)", "items[0] = C", "held['k'] = C", "items.append(C)")
 # What is true of the one value of the secret and not of the other, and always ends normally.
 _CONDITIONS = {
-    "num": ("num == 1", "num > 1", "num in (1, 5)", "not num - 1", "1 if num == 1 else 0", "num - 1"),
+    "num": (
+        "num == 1",
+        "num > 1",
+        "num in (1, 5)",
+        "not num - 1",
+        "1 if num == 1 else 0",
+        "num - 1",
+    ),
     "flag": ("flag", "not flag", "flag is True", "flag and 1", "flag == 1", "[flag][0]"),
-    "key": ("key == 'a'", "key in 'ac'", "{'a': 1}.get(key)", "key < 'b'", "[q for q in 'a' if q == key]"),
-    "nums": ("len(nums) > 1", "1 in nums[1:]", "nums == [1]", "sum(nums) > 2", "nums[1:]", "max(nums) > 1"),
+    "key": (
+        "key == 'a'",
+        "key in 'ac'",
+        "{'a': 1}.get(key)",
+        "key < 'b'",
+        "[q for q in 'a' if q == key]",
+    ),
+    "nums": (
+        "len(nums) > 1",
+        "1 in nums[1:]",
+        "nums == [1]",
+        "sum(nums) > 2",
+        "nums[1:]",
+        "max(nums) > 1",
+    ),
 }
 _COUNTS = {
     "num": ("num",),
@@ -385,8 +429,13 @@ _COUNTS = {
     "key": ("ord(key) - 96",),
     "nums": ("len(nums)",),
 }
-_LISTS = {name: (f"range({count})", f"[q for q in range({count})]") for name, (count,) in _COUNTS.items()}
-_FAILURES = {name: (f"[1, 2][{count}]", f"1 // ({count} - 1)", f"{{1: 1}}[{count}]") for name, (count,) in _COUNTS.items()}
+_LISTS = {
+    name: (f"range({count})", f"[q for q in range({count})]") for name, (count,) in _COUNTS.items()
+}
+_FAILURES = {
+    name: (f"[1, 2][{count}]", f"1 // ({count} - 1)", f"{{1: 1}}[{count}]")
+    for name, (count,) in _COUNTS.items()
+}
 _CHANGED = {"num": (1, 2), "flag": (True, False), "key": ("a", "b"), "nums": ([1], [3, 1])}
 # `BLOCK` assigns all variables. Nothing else may be assigned before the first look at the secret.
 BRANCHES = (
@@ -499,6 +548,15 @@ class Examined:
             if not _PATH.match(name)
         ]
 
+    def unlabelled(self, sides: int) -> list[str]:
+        """Variables that differ and carry the tag in fewer runs than this."""
+        tag = self.trial.secret
+        return [
+            name
+            for name in self.differing()
+            if sum(tag in end[name].labels.tags for end in self.ends) < sides
+        ]
+
 
 def examine(trial: Trial) -> Examined | None:
     """Run a program, and take out the steps that go two ways; `None` if it does not get to its end."""
@@ -528,9 +586,7 @@ def _renumbered(before: Sequence[Step], kept: Sequence[Step]) -> tuple[Step, ...
 def _ways_apart(one: Names, two: Names) -> set[int]:
     """Numbers of the steps that went two ways."""
     marks = {name for name in one.keys() | two.keys() if _PATH.match(name)}
-    apart = {
-        name for name in marks if repr(_bare(one.get(name))) != repr(_bare(two.get(name)))
-    }
+    apart = {name for name in marks if repr(_bare(one.get(name))) != repr(_bare(two.get(name)))}
     return {int(_PATH.match(name)[2]) for name in apart}  # type: ignore[index]
 
 
@@ -550,12 +606,10 @@ def _errors_lost(trial: Trial, one: Names, two: Names) -> list[Loss]:
 
 
 def _lost(found: Examined) -> list[Loss]:
-    trial, (one, two) = found.trial, found.ends
-    enough = any if trial.is_one_sided else all
+    one, two = found.ends
     return [
-        Loss(trial, name, (one[name].value, two[name].value))
-        for name in found.differing()
-        if not enough(trial.secret in names[name].labels.tags for names in (one, two))
+        Loss(found.trial, name, (one[name].value, two[name].value))
+        for name in found.unlabelled(found.trial.sides)
     ]
 
 
@@ -569,7 +623,9 @@ def trials(seed: int) -> Iterator[Trial]:
         writer.write(_ALL[seed * _STRIDE % len(_ALL)])
         last = writer.last()
         steps = tuple(writer.steps)
-        words = {word for step in steps for word in _WORD.findall(step.text)} | {*_WORD.findall(last)}
+        words = {word for step in steps for word in _WORD.findall(step.text)} | {
+            *_WORD.findall(last)
+        }
         used = [name for name in writer.secrets if name in words]
         if used:
             break
@@ -586,10 +642,10 @@ def losses(trial: Trial) -> list[Loss]:
 
 def smallest(loss: Loss) -> Loss:
     """The same loss in as few lines as can be found."""
-    is_one_sided = loss.trial.is_one_sided
+    sides = loss.trial.sides
 
     def still(texts: Sequence[str]) -> Loss | None:
-        steps = tuple(Step(text, is_one_sided) for text in texts)
+        steps = tuple(Step(text, sides) for text in texts)
         trial = replace(loss.trial, steps=steps)
         try:
             found = losses(trial)
@@ -615,13 +671,17 @@ def main(arguments: Sequence[str]) -> int:
     for number in range(options.seed, options.seed + options.count):
         for trial in (branching if options.strict else trials)(number):
             found = examine(trial)
-            totals["runs"] += 1
-            totals["ended"] += found is not None
-            if found is not None and found.losses:
+            totals["pairs of runs"] += 1
+            if found is None:
+                continue
+            totals["ended"] += 1
+            totals["differing"] += bool(found.differing())
+            totals["not asked for"] += not found.losses and bool(found.unlabelled(2))
+            if found.losses:
                 lost.append(found.losses[0])
     for loss in lost[: options.show]:
         _say(f"{smallest(loss).text}\n")
-    _say(f"programs: {options.count}, pairs of runs: {totals['runs']}, of these ended: {totals['ended']}")
+    _say(f"programs: {options.count}; {dict(totals)}")
     _say(f"losses: {len(lost)}")
     return 1 if lost else 0
 

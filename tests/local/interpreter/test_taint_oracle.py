@@ -91,7 +91,11 @@ def test_a_flow_without_a_label_is_seen(is_strict: bool) -> None:
 
 
 def test_a_step_that_goes_two_ways_is_taken_out() -> None:
-    steps = (Step("v1 = 0"), Step("if flag:\n    p1 = 1\n    v1 = 1\nelse:\n    p1 = 2"), Step("v2 = v1"))
+    steps = (
+        Step("v1 = 0"),
+        Step("if flag:\n    p1 = 1\n    v1 = 1\nelse:\n    p1 = 2"),
+        Step("v2 = v1"),
+    )
 
     found = examine(Trial(steps, "flag", (True, False)))
 
@@ -100,7 +104,11 @@ def test_a_step_that_goes_two_ways_is_taken_out() -> None:
 
 
 def test_a_program_is_shrunk_to_what_loses_the_tag() -> None:
-    steps = (Step("v1 = [1, 2]"), Step("v2 = len(v1) + 3\nif flag:\n    v2 = 1"), Step("v3 = str(v2)"))
+    steps = (
+        Step("v1 = [1, 2]"),
+        Step("v2 = len(v1) + 3\nif flag:\n    v2 = 1"),
+        Step("v3 = str(v2)"),
+    )
     loss, *_ = losses(Trial(steps, "flag", (True, False)))
 
     assert [step.text for step in smallest(loss).trial.steps] == ["v2 = len\nif flag:\n    v2 = 1"]
