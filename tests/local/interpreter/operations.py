@@ -1050,7 +1050,8 @@ EXPRESSIONS = _templates(r"""
     ~~list: list(filter(lambda q: next(<iter!>, 0), <iterable>))
 """)
 
-# -- statements; `P` stands for a variable that notes which way was taken
+# -- statements; `P` stands for a variable that notes which way was taken, and `a`, `b`, `c` for new
+# ones: nothing of an earlier statement may be left in them
 
 STATEMENTS = tuple(
     _template(line, is_statement=True)
@@ -1170,8 +1171,21 @@ STATEMENTS = tuple(
         "def fn(q, h=[]):\n    h += q\n    return h\nfn(<iterable>)\na = len(fn([]))",
         "def fn(*q, **h):\n    return len(q), list(h)\na, b = fn(*<iterable>, **<dict>)",
         "def fn(a=1, *q, b=2, **h):\n    return a, b, len(q)\na, b, c = fn(*<iterable>, **<dict>)",
-        "def fn(**h):\n    return list(h)[0]\na = fn(**{<str>: 1})",
-        "def fn(*q):\n    return len(q)\na = fn(*<str>)",
+        "def fn(**h):\n    global a, b\n    a = list(h)\n    b = len(h)\nfn(**{<str>: 1})",
+        "def fn(**h):\n    global a, b\n    a = list(h)\n    b = len(h)\nfn(**<dict>)",
+        "def fn(*q):\n    global a, b\n    a = len(q)\n    b = q[-1]\nfn(*<iterable>)",
+        "def fn(*q):\n    global a, b\n    a = len(q)\n    b = bool(q)\nfn(0, *<iterable>)",
+        "def fn(q=0, *h, **g):\n    global a, b\n    a = q\n    b = [len(h), len(g)]\nfn(*<iterable>, **<dict>)",
+        "def fn(q=0, h=<any>):\n    global a, b\n    a = q\n    b = h\nfn(*<iterable>)",
+        "def fn(q):\n    global a\n    a = q\n    return q\nlist(map(fn, <iterable>))",
+        "def fn(q, h=0):\n    global a\n    a = h\n    return q\nlist(map(fn, range(9), <iterable>))",
+        "def fn(q):\n    global a\n    a = q\n    return 0\nlist(filter(fn, <iterable>))",
+        "def fn(q):\n    global a\n    a = q\n    return 0\nsorted(<iterable>, key=fn)",
+        "def fn(q):\n    global a\n    a = q\n    return 0\nmax(<iterable>, key=fn, default=0)",
+        "def fn(q, h):\n    global a, b\n    a = q\n    b = h\n    return h\nfunctools.reduce(fn, <iterable>)",
+        "def fn(q, h):\n    global a, b\n    a = q\n    b = h\n    return 0\nlist(itertools.accumulate(<iterable>, fn))",
+        "def fn(q):\n    global a\n    a = q.start()\n    return 'x'\nre.sub(<regex>, fn, <str>)",
+        "def fn(q):\n    global a\n    a = q.group()\n    return <str>\nre.sub('.', fn, 'abba', <int>)",
         "def fn(**h):\n    h['z'] = 1\n    return h\na = len(fn(**<dict>))",
         "def fn(q):\n    def g():\n        nonlocal q\n        q = [q, <any>]\n        return q\n    return g\na = fn(<any>)\nb = a()\nc = a()",
         "c = 0\ndef fn():\n    global c\n    c = <any>\nfn()",
@@ -1252,7 +1266,7 @@ STATEMENTS = tuple(
         "a = Box(x=<any>)\nb = type(a.x).__name__\nc = isinstance(a.x, Item)",
         "a = Box(x=<any>, z=<any>).model_dump(exclude_none=True)\nb = list(a)\nc = len(a)",
         "a = json.loads(json.dumps(<dict>))\nb = list(a)\nc = len(a)",
-        "a = '%(a)s' % <dict>\nb = '%s' % <any>",
+        "a = <percent> % <dict>\nb = '%s' % <any>",
         "raise ValueError(<any>)",
         "raise (KeyError if <bool> else ValueError)('m')",
         "raise OwnError(<any>) from ValueError('x')",

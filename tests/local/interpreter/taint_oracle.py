@@ -51,9 +51,8 @@ _BY_KIND: dict[str, list[Template]] = {}
 for _one in EXPRESSIONS:
     _BY_KIND.setdefault(_one.gives, []).append(_one)
 _PURE = {kind: [t for t in ts if not t.changes] for kind, ts in _BY_KIND.items()}
+_OWN = re.compile(r"(?<!['\w])([abc])(?!['\w])")  # and not the text 'a'
 _MUTABLE = ("list", "dict", "set", "iter", "record", "box", "counter", "default")
-# What these give may be one of several objects that exist already, so nothing is written to it.
-_CHOOSES = re.compile(r"^<(list|iter|dict|set|record)>$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +172,13 @@ class Writer:
         if template.gives:
             self.assign(template)
             return
-        text = self.filled(template.text, 2)
+        self.count += 1
+        own = _OWN.sub(rf"\g<1>{self.count}", template.text)
+        text = self.filled(own, 2)
         text = re.sub(r"\bP\b", f"p{len(self.steps)}", text)
         self.steps.append(Step(text, template.sides))
-        self.names.setdefault("any", []).extend(
-            re.findall(r"^ *([abc])(?=,| =|:)", text, re.MULTILINE)
-        )
+        bound = re.findall(rf"\b[abc]{self.count}\b", own)
+        self.names.setdefault("any", []).extend(dict.fromkeys(bound))
 
     def assign(self, template: Template) -> str:
         """Keep the value of a template in a new variable."""
