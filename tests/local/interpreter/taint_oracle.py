@@ -522,6 +522,7 @@ def _end(step: Finished | Failed) -> Names:
 
 
 _PATH = re.compile(r"(ok|p)(\d+)$")
+_ERROR = re.compile(r"[ets]\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -595,14 +596,13 @@ def _bare(labeled: Labeled | None) -> Any:
 
 
 def _errors_lost(trial: Trial, one: Names, two: Names) -> list[Loss]:
-    """Exceptions that one run alone has, without the tag."""
-    for name in (n for n in one.keys() ^ two.keys() if n.startswith("e")):
-        at = name[1:]
-        for names in (one, two):
-            for part in (f"e{at}", f"t{at}", f"s{at}"):
-                if part in names and trial.secret not in names[part].labels.tags:
-                    return [Loss(trial, part, (_bare(one.get(part)), _bare(two.get(part))))]
-    return []
+    """What of the exceptions that one run alone has lacks the tag."""
+    return [
+        Loss(trial, name, (_bare(one.get(name)), _bare(two.get(name))))
+        for name in sorted(one.keys() ^ two.keys())
+        if _ERROR.match(name)
+        if trial.secret not in (one.get(name) or two[name]).labels.tags
+    ]
 
 
 def _lost(found: Examined) -> list[Loss]:
