@@ -27,11 +27,15 @@ serve: $(READY)  ## Run the local server in the foreground
 test: $(READY)  ## Run all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-long: $(READY)  ## The long runs: differential tests, escapes, guards and kills, in full numbers
+long: $(READY)  ## The long runs: differential tests, lost labels, escapes, guards and kills, in full numbers
 	$(BIN)/python -m tests.sqrt.differential --count 20000
 	$(BIN)/python -m tests.sqrt.agreement --count 5000
 	$(BIN)/python -m tests.local.skeletons --count 10000
 	$(BIN)/python -m tests.local.interpreter.differential --count 5000
+	$(BIN)/python -m tests.local.interpreter.taint_oracle --count 20000
+	$(BIN)/python -m tests.local.interpreter.taint_oracle --count 5000 --strict
+	$(BIN)/python -m tests.local.interpreter.branch_oracle --count 5000
+	$(BIN)/python -m tests.local.dual_llm.laundering --count 2000
 	$(BIN)/python -m tests.local.interpreter.escapes
 	$(BIN)/python -m tests.local.interpreter.escapes --limits default
 	$(BIN)/python -m tests.local.interpreter.guards

@@ -12,14 +12,14 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any
 
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import PolicyDenied, ProgramFailed
 from langchain_sequrity.wire.exchange import ChatRequest
-from tests.local.dual_llm.conversation import Stage, Teller, converse
+from tests.local.dual_llm.conversation import Stage, Teller, Tools, converse
 from tests.local.interpreter.operations import SECRETS
 from tests.local.interpreter.taint_oracle import Examined, examine, trials
 
@@ -49,7 +49,7 @@ def washes(seed: int = 0) -> Iterator[Wash]:
     """Programs without end; what each sends depends on what it fetches."""
     for number in count(seed):
         for trial in trials(number):
-            found = None if trial.is_one_sided else examine(trial)
+            found = examine(trial) if trial.sides > 1 else None
             sent = [] if found is None else [n for n in found.differing() if _can_be_sent(found, n)]
             rng = random.Random(number)  # noqa: S311 - the same each time
             for name in rng.sample(sent, min(len(sent), _EACH)):
@@ -61,8 +61,9 @@ _EACH = 3  # variables of one program that are sent
 
 
 def _can_be_sent(found: Examined, name: str) -> bool:
-    is_fetched = name == found.trial.secret
-    return not is_fetched and not any(_is_opaque(end[name].value) for end in found.ends)
+    return name not in (found.trial.secret, "end", "kept") and not any(
+        _is_opaque(end[name].value) for end in found.ends
+    )
 
 
 def _is_opaque(value: Any) -> bool:
@@ -70,7 +71,7 @@ def _is_opaque(value: Any) -> bool:
 
 
 def _wash(found: Examined, sent: str, which: int) -> Wash:
-    trial = found.trial
+    trial = replace(found.trial, last="")
     body = trial.source(needs_guard=lambda at: f"ok{at}" not in found.ends[0])
     known = [
         f"{n} = {vs[0]!r}" for n, (_, vs) in SECRETS.items() if n in body and n != trial.secret
@@ -85,6 +86,7 @@ class _Planner(Teller):
     source = ""
 
     def __call__(self, request: ChatRequest) -> Any:
+        del request
         return {"program": self.source}
 
 
@@ -100,7 +102,7 @@ class Laundry:
     def outcome(self, wash: Wash) -> str:
         """What became of a program: `denied`, `sent`, or why it did not get there."""
         self._planner.source, self._sent = wash.source, []
-        tools = {"fetch": json.dumps(wash.data), "send": self._send}
+        tools: Tools = {"fetch": json.dumps(wash.data), "send": self._send}
         try:
             converse(self._model, "Go", tools)
         except PolicyDenied:

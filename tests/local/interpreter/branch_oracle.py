@@ -69,16 +69,7 @@ _HOLES: dict[str, tuple[str, ...]] = {
         *("next(iter(e))", "max(e)", "{'a': 1}.pop(s)", "'a'.index(s)", "ps[n * 2]", "p if z else 1 // z"),
     ),
 }  # fmt: skip
-_ACTS = (
-    "send('x')",
-    "note('y')",
-    "send(p)",
-    "note(text=o)",
-    "act()",
-    "acts[0]()",
-    "[send('x')]",
-    "f'{note(1)}'",
-)
+_ACTS = ("send('x')", "note('y')", "send(p)", "note(text=o)", "act()", "acts[0]()", "[send('x')]", "f'{note(1)}'")  # fmt: skip
 _HEADER = """\
 import re, json, itertools, functools, collections
 from pydantic import BaseModel, Field
@@ -368,45 +359,16 @@ def _around(rng: random.Random, text: str, *, is_expression: bool) -> str:
 
 _WITHIN = (
     *("x = HERE", "x = [HERE for g in [1, 2]]", "x = str(HERE)", "(lambda: HERE)()"),
-    *(
-        "x = {'k': HERE}",
-        "x = (1, HERE)",
-        "print(HERE, sep='')",
-        "x = [HERE][0]",
-        "x = (lambda g: g)(HERE)",
-    ),
-    *(
-        "x = p and HERE",
-        "x = HERE if p else 0",
-        "x = HERE is None",
-        "x = list(map(lambda g: HERE, [1]))",
-    ),
-    *(
-        "x = sorted([1], key=lambda g: str(HERE))",
-        "x = [*[HERE]]",
-        "x = {**{'k': HERE}}",
-        "x = not HERE",
-    ),
-)
+    *("x = {'k': HERE}", "x = (1, HERE)", "print(HERE, sep='')", "x = [HERE][0]", "x = (lambda g: g)(HERE)"),
+    *("x = p and HERE", "x = HERE if p else 0", "x = HERE is None", "x = list(map(lambda g: HERE, [1]))"),
+    *("x = sorted([1], key=lambda g: str(HERE))", "x = [*[HERE]]", "x = {**{'k': HERE}}", "x = not HERE"),
+)  # fmt: skip
 _FRAMES = (
-    *(
-        "HERE",
-        "HERE",
-        "HERE",
-        "if yes:\n    HERE",
-        "for g in [1, 2]:\n    HERE",
-        "while True:\n    HERE\n    break",
-    ),
-    *(
-        "def work():\n    HERE\nwork()",
-        "def work():\n    HERE\n    return 1\nx = [work() for g in os]",
-    ),
-    *(
-        "try:\n    HERE\nfinally:\n    x = 1",
-        "def outer():\n    def work():\n        HERE\n    work()\nouter()",
-    ),
+    *("HERE", "HERE", "HERE", "if yes:\n    HERE", "for g in [1, 2]:\n    HERE", "while True:\n    HERE\n    break"),
+    *("def work():\n    HERE\nwork()", "def work():\n    HERE\n    return 1\nx = [work() for g in os]"),
+    *("try:\n    HERE\nfinally:\n    x = 1", "def outer():\n    def work():\n        HERE\n    work()\nouter()"),
     *("if p:\n    for g in os:\n        HERE", "match p:\n    case 'plain':\n        HERE"),
-)
+)  # fmt: skip
 
 
 # -- running

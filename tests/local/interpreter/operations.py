@@ -32,13 +32,15 @@ class Template:
     Attributes:
         gives: Kind of its value; empty for a statement.
         text: Its text, with holes.
-        is_one_sided: Whether it changes something in one branch of an expression only. A run that
-            takes the other branch cannot know what was spared.
+        sides: In how many of two runs what it changed must carry the tag. One, where one branch of
+            an expression changes something: the run that takes the other branch cannot know. None,
+            where a function that one run calls and the other does not changes something: this is a
+            flow through statements.
     """
 
     gives: str
     text: str
-    is_one_sided: bool = False
+    sides: int = 2
 
     @property
     def changes(self) -> bool:
@@ -46,12 +48,19 @@ class Template:
         return not self.gives or "!>" in self.text or ":=" in self.text
 
 
+def _template(line: str, *, is_statement: bool) -> Template:
+    """Read a line of a table: `~` before it says that one side knows, `~~` that none does."""
+    text = line.lstrip("~")
+    sides = 2 - (len(line) - len(text))
+    if is_statement:
+        return Template("", text, sides)
+    kind, _, text = text.partition(": ")
+    return Template(kind, text, sides)
+
+
 def _templates(table: str) -> tuple[Template, ...]:
-    made = []
-    for line in filter(None, map(str.strip, table.splitlines())):
-        kind, _, text = line.partition(": ")
-        made.append(Template(kind.strip("~"), text.replace("\\n", "\n"), kind.startswith("~")))
-    return tuple(made)
+    lines = filter(None, map(str.strip, table.splitlines()))
+    return tuple(_template(line, is_statement=False) for line in lines)
 
 
 # -- secrets and constants
@@ -1028,24 +1037,25 @@ EXPRESSIONS = _templates(r"""
     ~any: <bool> and <list!>.append(<any>)
     ~any: <list!>.pop() if <bool> else None
     ~any: <num> < 2 < next(<iter!>)
-    ~list: [q for q in <iterable> if q in <iter!>]
-    ~any: any(q in <iter!> for q in <iterable>)
+    ~~list: [q for q in <iterable> if q in <iter!>]
+    ~~any: any(q in <iter!> for q in <iterable>)
     ~any: <bool> and (q := <any>)
-    ~list: [(g := q) for q in <iterable> if <pred>]
-    ~any: any((g := q) == <any> for q in <iterable>)
-    ~list: [0 for <list!>[0] in <iterable>]
-    ~list: [next(<iter!>, 0) for q in <iterable>]
-    ~list: [<list!>.append(q) for q in <iterable>]
-    ~list: sorted(<iterable>, key=lambda q: next(<iter!>, 0))
-    ~list: list(map(lambda q: <list!>.append(q), <iterable>))
-    ~list: list(filter(lambda q: next(<iter!>, 0), <iterable>))
+    ~~list: [(g := q) for q in <iterable> if <pred>]
+    ~~any: any((g := q) == <any> for q in <iterable>)
+    ~~list: [0 for <list!>[0] in <iterable>]
+    ~~list: [next(<iter!>, 0) for q in <iterable>]
+    ~~list: [<list!>.append(q) for q in <iterable>]
+    ~~list: sorted(<iterable>, key=lambda q: next(<iter!>, 0))
+    ~~list: list(map(lambda q: <list!>.append(q), <iterable>))
+    ~~list: list(filter(lambda q: next(<iter!>, 0), <iterable>))
 """)
 
-# -- statements; `P` stands for a variable that notes which way was taken
+# -- statements; `P` stands for a variable that notes which way was taken, and `a`, `b`, `c` for new
+# ones: nothing of an earlier statement may be left in them
 
 STATEMENTS = tuple(
-    Template("", text.removeprefix("~"), text.startswith("~"))
-    for text in (
+    _template(line, is_statement=True)
+    for line in (
         "<list!>.append(<any>)",
         "<list!>.clear()",
         "<list!>.extend(<iterable>)",
@@ -1161,8 +1171,21 @@ STATEMENTS = tuple(
         "def fn(q, h=[]):\n    h += q\n    return h\nfn(<iterable>)\na = len(fn([]))",
         "def fn(*q, **h):\n    return len(q), list(h)\na, b = fn(*<iterable>, **<dict>)",
         "def fn(a=1, *q, b=2, **h):\n    return a, b, len(q)\na, b, c = fn(*<iterable>, **<dict>)",
-        "def fn(**h):\n    return list(h)[0]\na = fn(**{<str>: 1})",
-        "def fn(*q):\n    return len(q)\na = fn(*<str>)",
+        "def fn(**h):\n    global a, b\n    a = list(h)\n    b = len(h)\nfn(**{<str>: 1})",
+        "def fn(**h):\n    global a, b\n    a = list(h)\n    b = len(h)\nfn(**<dict>)",
+        "def fn(*q):\n    global a, b\n    a = len(q)\n    b = q[-1]\nfn(*<iterable>)",
+        "def fn(*q):\n    global a, b\n    a = len(q)\n    b = bool(q)\nfn(0, *<iterable>)",
+        "def fn(q=0, *h, **g):\n    global a, b\n    a = q\n    b = [len(h), len(g)]\nfn(*<iterable>, **<dict>)",
+        "def fn(q=0, h=<any>):\n    global a, b\n    a = q\n    b = h\nfn(*<iterable>)",
+        "def fn(q):\n    global a\n    a = q\n    return q\nlist(map(fn, <iterable>))",
+        "def fn(q, h=0):\n    global a\n    a = h\n    return q\nlist(map(fn, range(9), <iterable>))",
+        "def fn(q):\n    global a\n    a = q\n    return 0\nlist(filter(fn, <iterable>))",
+        "def fn(q):\n    global a\n    a = q\n    return 0\nsorted(<iterable>, key=fn)",
+        "def fn(q):\n    global a\n    a = q\n    return 0\nmax(<iterable>, key=fn, default=0)",
+        "def fn(q, h):\n    global a, b\n    a = q\n    b = h\n    return h\nfunctools.reduce(fn, <iterable>)",
+        "def fn(q, h):\n    global a, b\n    a = q\n    b = h\n    return 0\nlist(itertools.accumulate(<iterable>, fn))",
+        "def fn(q):\n    global a\n    a = q.start()\n    return 'x'\nre.sub(<regex>, fn, <str>)",
+        "def fn(q):\n    global a\n    a = q.group()\n    return <str>\nre.sub('.', fn, 'abba', <int>)",
         "def fn(**h):\n    h['z'] = 1\n    return h\na = len(fn(**<dict>))",
         "def fn(q):\n    def g():\n        nonlocal q\n        q = [q, <any>]\n        return q\n    return g\na = fn(<any>)\nb = a()\nc = a()",
         "c = 0\ndef fn():\n    global c\n    c = <any>\nfn()",
@@ -1183,7 +1206,7 @@ STATEMENTS = tuple(
         "a = iter(range(9))\nb = itertools.chain(<iterable>, a)\nnext(b, None)\nc = next(a)",
         "a = [[]]\nb = a * 2\nb[0].append(<any>)\nc = len(a[0])",
         "a = {}\na['a'] = a.get('a', 0) + <num>\nb = a",
-        "~a = collections.defaultdict(lambda: next(b))\nb = iter(range(9))\na[<key>]\na['z']\nc = next(b)",
+        "~~a = collections.defaultdict(lambda: next(b))\nb = iter(range(9))\na[<key>]\na['z']\nc = next(b)",
         "class Made(BaseModel):\n    v: int | str | list | None = <any>\n    w: Any = <any>\na = Made()\nb = a.v",
         "class Made(BaseModel):\n    v: list[int] = Field(default_factory=lambda: <list>)\na = Made().v",
         "class Made(Item):\n    more: int = <any>\na = Made(name='a')\nb = a.more",
@@ -1243,7 +1266,7 @@ STATEMENTS = tuple(
         "a = Box(x=<any>)\nb = type(a.x).__name__\nc = isinstance(a.x, Item)",
         "a = Box(x=<any>, z=<any>).model_dump(exclude_none=True)\nb = list(a)\nc = len(a)",
         "a = json.loads(json.dumps(<dict>))\nb = list(a)\nc = len(a)",
-        "a = '%(a)s' % <dict>\nb = '%s' % <any>",
+        "a = <percent> % <dict>\nb = '%s' % <any>",
         "raise ValueError(<any>)",
         "raise (KeyError if <bool> else ValueError)('m')",
         "raise OwnError(<any>) from ValueError('x')",
@@ -1254,6 +1277,8 @@ STATEMENTS = tuple(
         "try:\n    a = {}[<hashable>]\nexcept LookupError as q:\n    a = q.args",
         "assert not <any>, <any>",
         "assert False, <any>",
+        "def fn():\n    exit(<int>)\na = fn",
+        "def fn():\n    quit(<int>)\na = fn",
         "pass",
     )
 )
@@ -1454,12 +1479,12 @@ def needed(
     of_types = {
         ("method", kind_of(type_), name) for type_, table in methods.items() for name in table
     }
-    return names - {("name", "exit"), ("name", "quit")} | members | of_types
+    return names | members | of_types
 
 
 def fields_needed() -> set[tuple[str, ...]]:
     """Fields of Python's own values that the interpreter gives out."""
-    found = set()
+    found: set[tuple[str, ...]] = set()
     for type_, reader in ATTRIBUTES.items():
         example = _EXAMPLES.get(type_)
         for name in dir(type_) if example is not None else ():

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 Still = Callable[[Sequence[str]], T | None]
+Change = Callable[[ast.AST], None]
 _ATTEMPTS = 600
 
 
@@ -59,19 +60,15 @@ def _less(text: str) -> Iterator[str]:
             yield written
 
 
-def _changes(tree: ast.AST) -> Iterator[Callable[[ast.AST], None]]:
+def _changes(tree: ast.AST) -> Iterator[Change]:
     """Changes to a copy of a tree, by the place of a node among all."""
     for place, node in enumerate(ast.walk(tree)):
         for name, field in ast.iter_fields(node):
             if isinstance(field, list):
                 for at, item in enumerate(field):
-                    yield _at(place, name, lambda items, at=at: items.pop(at))  # type: ignore[misc]
+                    yield _without(place, name, at)
                     for instead in _instead(item):
-                        yield _at(
-                            place,
-                            name,
-                            lambda items, at=at, new=instead: items.__setitem__(at, new),
-                        )  # type: ignore[misc]
+                        yield _put(place, name, at, instead)
             elif isinstance(field, ast.expr):
                 for instead in _instead(field):
                     yield _set(place, name, instead)
@@ -86,11 +83,21 @@ def _instead(node: Any) -> Iterator[ast.AST]:
         yield from getattr(node, "body", [])
 
 
-def _at(place: int, name: str, act: Callable[[list[Any]], object]) -> Callable[[ast.AST], None]:
-    return lambda tree: (act(getattr(_nth(tree, place), name)), None)[1]
+def _without(place: int, name: str, at: int) -> Change:
+    def change(tree: ast.AST) -> None:
+        del getattr(_nth(tree, place), name)[at]
+
+    return change
 
 
-def _set(place: int, name: str, value: ast.AST) -> Callable[[ast.AST], None]:
+def _put(place: int, name: str, at: int, value: ast.AST) -> Change:
+    def change(tree: ast.AST) -> None:
+        getattr(_nth(tree, place), name)[at] = value
+
+    return change
+
+
+def _set(place: int, name: str, value: ast.AST) -> Change:
     return lambda tree: setattr(_nth(tree, place), name, value)
 
 

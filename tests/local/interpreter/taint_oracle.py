@@ -15,12 +15,13 @@ import random
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
+    Failed,
     Finished,
     Labeled,
     Limits,
@@ -50,9 +51,8 @@ _BY_KIND: dict[str, list[Template]] = {}
 for _one in EXPRESSIONS:
     _BY_KIND.setdefault(_one.gives, []).append(_one)
 _PURE = {kind: [t for t in ts if not t.changes] for kind, ts in _BY_KIND.items()}
+_OWN = re.compile(r"(?<!['\w])([abc])(?!['\w])")  # and not the text 'a'
 _MUTABLE = ("list", "dict", "set", "iter", "record", "box", "counter", "default")
-# What these give may be one of several objects that exist already, so nothing is written to it.
-_CHOOSES = re.compile(r"^<(list|iter|dict|set|record)>$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +60,23 @@ class Step:
     """Statements that stand or fall together."""
 
     text: str
-    is_one_sided: bool = False
+    sides: int = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A program and the two values of one secret."""
+    """A program and the two values of one secret; `last` is a line that may end it otherwise."""
 
     steps: tuple[Step, ...]
     secret: str
     values: tuple[Any, Any]
+    last: str = ""
     is_strict: bool = False
 
     @property
-    def is_one_sided(self) -> bool:
-        """Whether it does something that one run alone can know of."""
-        return any(step.is_one_sided for step in self.steps)
+    def sides(self) -> int:
+        """In how many of the two runs what differs must carry the tag."""
+        return min((step.sides for step in self.steps), default=2)
 
     def source(self, needs_guard: Callable[[int], bool] = lambda _: True) -> str:
         """Its text."""
@@ -83,7 +84,7 @@ class Trial:
             _guarded(step.text, at) if needs_guard(at) and not self.is_strict else step.text
             for at, step in enumerate(self.steps)
         ]
-        body = "\n".join(texts)
+        body = "\n".join([*texts, self.last])
         return f"{_header(body)}{body}"
 
 
@@ -142,7 +143,7 @@ class Writer:
         self.steps: list[Step] = []
         self.count = 0
 
-    def write(self, template: Template) -> tuple[Step, ...]:
+    def write(self, template: Template) -> None:
         """A few operations, this one among them, then what makes their traces visible."""
         if self.rng.random() < 0.5:
             self.share(self.fresh_target(self.rng.choice(("list", "list", "dict", "set", "iter"))))
@@ -153,7 +154,6 @@ class Writer:
             self.operation()
         for _ in range(self.rng.randint(3, 5)):
             self.probe()
-        return tuple(self.steps)
 
     def operation(self) -> None:
         """One operation at random."""
@@ -172,18 +172,19 @@ class Writer:
         if template.gives:
             self.assign(template)
             return
-        text = self.filled(template.text, 2)
+        self.count += 1
+        own = _OWN.sub(rf"\g<1>{self.count}", template.text)
+        text = self.filled(own, 2)
         text = re.sub(r"\bP\b", f"p{len(self.steps)}", text)
-        self.steps.append(Step(text, template.is_one_sided))
-        self.names.setdefault("any", []).extend(
-            re.findall(r"^ *([abc])(?=,| =|:)", text, re.MULTILINE)
-        )
+        self.steps.append(Step(text, template.sides))
+        bound = re.findall(rf"\b[abc]{self.count}\b", own)
+        self.names.setdefault("any", []).extend(dict.fromkeys(bound))
 
     def assign(self, template: Template) -> str:
         """Keep the value of a template in a new variable."""
         text = self.filled(template.text, 2)
         name = self.fresh()
-        self.steps.append(Step(f"{name} = {text}", template.is_one_sided))
+        self.steps.append(Step(f"{name} = {text}", template.sides))
         self.names.setdefault(template.gives, []).append(name)
         if template.gives in _MUTABLE:
             self.targets.setdefault(template.gives, []).append(name)
@@ -278,6 +279,10 @@ class Writer:
         test = f"{secret} == {SECRETS[secret][1][0]!r}"
         return f"({one} if {test} else {other})"
 
+    def last(self) -> str:
+        """A line at the end, which nothing guards."""
+        return self.filled(self.rng.choice(_LAST), 1) if self.rng.random() < 0.2 else ""
+
     def probe(self) -> None:
         """A statement that shows a bit of a variable."""
         kinds = [kind for kind, names in self.names.items() if names]
@@ -293,6 +298,23 @@ class Writer:
 
 _COOL, _HOT = 0.1, 0.7  # how often a secret is taken
 _ALL = (*EXPRESSIONS, *STATEMENTS, *SHARES)
+_LAST = (
+    *(
+        "exit(<any>)",
+        "quit(<int>)",
+        "exit()",
+        "<any>",
+        "final_return_value = <any>",
+        "raise ValueError(<any>)",
+    ),
+    *("final_return_value = <int>\nexit(<int>)", "[1][<int>]", "type(<any>)", "next(<iter>)"),
+    *(
+        "raise (KeyError if <bool> else ValueError)",
+        "(lambda: 0)(*<list>)",
+        "{}[<key>]",
+        "<any>.nothing",
+    ),
+)
 _BARE = ("slice", "pred", "small")
 _CHANGING: dict[str, list[Template]] = {}
 for _one in (*EXPRESSIONS, *STATEMENTS):
@@ -353,7 +375,7 @@ class Brancher:
             lines.append(indent + re.sub(r"\bC\b", lambda _: str(self.rng.randint(1, 99)), text))
         return lines
 
-    def one(self, table: dict[str, tuple[str, ...]]) -> str:
+    def one(self, table: Mapping[str, tuple[str, ...]]) -> str:
         """An expression of the secret."""
         return f"({self.rng.choice(table[self.secret])})"
 
@@ -484,13 +506,23 @@ def run_both(trial: Trial) -> tuple[Names, Names] | None:
         run = Run(program, variables=variables, is_strict=trial.is_strict, limits=_LIMITS)
         step = run.advance()
         assert not isinstance(step, ToolCall)
-        if not isinstance(step, Finished):
+        if isinstance(step, Failed) and step.kind in ("budget", "branch"):
             return None
-        ends.append(run.names())
+        ends.append(run.names() | _end(step))
     return ends[0], ends[1]
 
 
+def _end(step: Finished | Failed) -> Names:
+    """How a program ended, as if it were variables."""
+    if isinstance(step, Finished):
+        said = step.exit_code, step.value_type, step.value.value
+        return {"end": Labeled(said, step.value.labels)}
+    text = Labeled((step.kind, step.type, step.message), step.labels)
+    return {"end": text} if step.value is None else {"end": text, "kept": step.value}
+
+
 _PATH = re.compile(r"(ok|p)(\d+)$")
+_ERROR = re.compile(r"[ets]\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -515,6 +547,15 @@ class Examined:
             for name in one
             if name in two and repr(one[name].value) != repr(two[name].value)
             if not _PATH.match(name)
+        ]
+
+    def unlabelled(self, sides: int) -> list[str]:
+        """Variables that differ and carry the tag in fewer runs than this."""
+        tag = self.trial.secret
+        return [
+            name
+            for name in self.differing()
+            if sum(tag in end[name].labels.tags for end in self.ends) < sides
         ]
 
 
@@ -555,23 +596,20 @@ def _bare(labeled: Labeled | None) -> Any:
 
 
 def _errors_lost(trial: Trial, one: Names, two: Names) -> list[Loss]:
-    """Exceptions that one run alone has, without the tag."""
-    for name in (n for n in one.keys() ^ two.keys() if n.startswith("e")):
-        at = name[1:]
-        for names in (one, two):
-            for part in (f"e{at}", f"t{at}", f"s{at}"):
-                if part in names and trial.secret not in names[part].labels.tags:
-                    return [Loss(trial, part, (_bare(one.get(part)), _bare(two.get(part))))]
-    return []
+    """What of the exceptions that one run alone has lacks the tag."""
+    return [
+        Loss(trial, name, (_bare(one.get(name)), _bare(two.get(name))))
+        for name in sorted(one.keys() ^ two.keys())
+        if _ERROR.match(name)
+        if trial.secret not in (one.get(name) or two[name]).labels.tags
+    ]
 
 
 def _lost(found: Examined) -> list[Loss]:
-    trial, (one, two) = found.trial, found.ends
-    enough = any if trial.is_one_sided else all
+    one, two = found.ends
     return [
-        Loss(trial, name, (one[name].value, two[name].value))
-        for name in found.differing()
-        if not enough(trial.secret in names[name].labels.tags for names in (one, two))
+        Loss(found.trial, name, (one[name].value, two[name].value))
+        for name in found.unlabelled(found.trial.sides)
     ]
 
 
@@ -582,14 +620,18 @@ def trials(seed: int) -> Iterator[Trial]:
     """One program, with each of its secrets changed."""
     for attempt in itertools.count():
         writer = Writer(f"taint {seed} {attempt}")
-        steps = writer.write(_ALL[seed * _STRIDE % len(_ALL)])
-        words = {word for step in steps for word in _WORD.findall(step.text)}
+        writer.write(_ALL[seed * _STRIDE % len(_ALL)])
+        last = writer.last()
+        steps = tuple(writer.steps)
+        words = {word for step in steps for word in _WORD.findall(step.text)} | {
+            *_WORD.findall(last)
+        }
         used = [name for name in writer.secrets if name in words]
         if used:
             break
     for name in used:
         _, (value, *others) = SECRETS[name]
-        yield Trial(steps, name, (value, writer.rng.choice(others)))
+        yield Trial(steps, name, (value, writer.rng.choice(others)), last)
 
 
 def losses(trial: Trial) -> list[Loss]:
@@ -600,10 +642,10 @@ def losses(trial: Trial) -> list[Loss]:
 
 def smallest(loss: Loss) -> Loss:
     """The same loss in as few lines as can be found."""
-    is_one_sided = loss.trial.is_one_sided
+    sides = loss.trial.sides
 
     def still(texts: Sequence[str]) -> Loss | None:
-        steps = tuple(Step(text, is_one_sided) for text in texts)
+        steps = tuple(Step(text, sides) for text in texts)
         trial = replace(loss.trial, steps=steps)
         try:
             found = losses(trial)
@@ -629,15 +671,17 @@ def main(arguments: Sequence[str]) -> int:
     for number in range(options.seed, options.seed + options.count):
         for trial in (branching if options.strict else trials)(number):
             found = examine(trial)
-            totals["runs"] += 1
-            totals["ended"] += found is not None
-            if found is not None and found.losses:
+            totals["pairs of runs"] += 1
+            if found is None:
+                continue
+            totals["ended"] += 1
+            totals["differing"] += bool(found.differing())
+            totals["not asked for"] += not found.losses and bool(found.unlabelled(2))
+            if found.losses:
                 lost.append(found.losses[0])
     for loss in lost[: options.show]:
         _say(f"{smallest(loss).text}\n")
-    _say(
-        f"programs: {options.count}, pairs of runs: {totals['runs']}, of these ended: {totals['ended']}"
-    )
+    _say(f"programs: {options.count}; {dict(totals)}")
     _say(f"losses: {len(lost)}")
     return 1 if lost else 0
 

@@ -11,6 +11,7 @@ from langchain_sequrity.local.interpreter.calls import METHODS
 from langchain_sequrity.local.interpreter.modules import MODULES
 from tests.local.interpreter.differential import missing_nodes, node_kinds
 from tests.local.interpreter.operations import (
+    SECRETS,
     all_templates,
     covered,
     fields_needed,
@@ -42,6 +43,113 @@ def test_in_strict_mode_what_is_assigned_under_and_after_branches_carries_the_ta
     found = [losses(trial) for seed in range(_COUNT) for trial in branching(seed)]
 
     assert [lost[0].text for lost in found if lost] == []
+
+
+# Where a bit can hide, each in as few words as show it.
+HIDDEN = (
+    # names and number of arguments
+    ("d = {}\nd.update(**{text: 1})\nv = list(d)[0]", "text"),
+    ("def f(**k):\n    global v\n    v = list(k)[0]\nf(**{text: 1})", "text"),
+    ("def f(*a):\n    global v\n    v = len(a)\nf(*text)", "text"),
+    ("def f(**k):\n    global v\n    v = len(k)\nf(**table)", "table"),
+    ("def f(a=0, b=0):\n    global v\n    v = b\nf(*nums[1:])", "nums"),
+    ("d = {}\nd.update(**table)\nv = len(d)", "table"),
+    ("(lambda a, b: 1)(*nums)", "nums"),
+    ("(lambda a: 1)(**table)", "table"),
+    # positions of iterators
+    ("it = iter(range(9))\nnum in it\nv = next(it)", "num"),
+    ("it = iter(range(9))\nnum not in it\nv = list(it)", "num"),
+    ("it = iter(range(9))\nlist(zip(nums, it))\nv = next(it)", "nums"),
+    ("it = iter(range(9))\nlist(map(lambda q, h: 1, nums, it))\nv = next(it)", "nums"),
+    ("it = iter(range(9))\nany(q == num for q in it)\nv = next(it)", "num"),
+    ("it = iter(range(9))\nall(map(lambda q: q != num, it))\nv = next(it)", "num"),
+    ("it = iter(range(9))\nnext(filter(lambda q: q > num, it))\nv = next(it)", "num"),
+    ("it = iter(range(9))\nnext(q for q in it if q > num)\nv = next(it)", "num"),
+    ("it = iter(range(9))\nnext(itertools.islice(it, num, None))\nv = next(it)", "num"),
+    ("it = iter(range(9))\n[q for q, h in zip(it, nums)]\nv = next(it)", "nums"),
+    ("it = [iter(range(9))]\nnum in it[0]\nv = next(it[0])", "num"),
+    ("it = iter(range(9))\nsame = it\nnum in it\nv = next(same)", "num"),
+    ("it = iter(range(9))\ndict(zip(text, it))\nv = list(it)", "text"),
+    ("it = itertools.count()\nnum in itertools.islice(it, 9)\nv = next(it)", "num"),
+    # containers that change under an iterator
+    ("a = [0]\nit = iter(a)\na *= num\nv = len(list(it))", "num"),
+    ("a = [0, 1, 2, 3]\nit = iter(a)\na.pop(num - 1)\nv = list(it)[1]", "num"),
+    ("a = [0, 1, 2]\nit = (q for q in a if q != 9)\na.insert(num - 2, 7)\nv = next(it)", "num"),
+    ("a = [0, 1, 2]\nit = map(str, a)\na.sort(key=lambda q: q != num)\nv = next(it)", "num"),
+    ("a = [0, 1, 2]\nit = zip(a, a)\ndel a[: num - 2]\nv = next(it)", "num"),
+    ("a = [0]\nit = enumerate(a)\na[:] = range(num)\nv = len(list(it))", "num"),
+    ("a = []\nit = zip(a)\na += nums\nv = len(list(it))", "nums"),
+    ("a = [0, 1, 2]\nit = itertools.islice(a, 9)\na.remove(num - 1)\nv = list(it)[1]", "num"),
+    ("a = [0, 1, 2]\nfor v in a:\n    del a[: num - 1]", "num"),
+    # what is read late
+    ("v = len(list(itertools.chain(q for q in range(9) if q < num)))", "num"),
+    ("v = len(list(itertools.accumulate(q for q in range(9) if q < num)))", "num"),
+    ("v = len(list(itertools.islice((q for q in range(9) if q < num), 9)))", "num"),
+    ("v = len(list(itertools.product((q for q in range(9) if q < num))))", "num"),
+    ("v = len(list(itertools.combinations((q for q in range(9) if q < num), 2)))", "num"),
+    ("v = len(list(itertools.permutations((q for q in range(9) if q < num), 2)))", "num"),
+    ("v = len(list(itertools.zip_longest(q for q in range(9) if q < num)))", "num"),
+    ("v = len(list(itertools.pairwise(q for q in range(9) if q < num)))", "num"),
+    ("v = bytes(q for q in range(9) if q == num)", "num"),
+    ("v = math.fsum(q for q in range(9) if q == num)", "num"),
+    ("v = math.dist((q for q in range(9) if q == num), [1])", "num"),
+    ("v = math.prod(q for q in range(1, 9) if q == num)", "num"),
+    # keys of dicts
+    ("v = len(dict((k, 1) for k in 'a' if num == 2))", "num"),
+    ("v = len(dict(pairs))", "pairs"),
+    ("v = len(collections.OrderedDict((k, 1) for k in 'a' if num == 2))", "num"),
+    ("v = len(collections.defaultdict(int, pairs))", "pairs"),
+    ("d = {}\nd.update(pairs)\nv = len(d)", "pairs"),
+    ("d = {}\nd |= pairs\nv = len(d)", "pairs"),
+    ("d = {'a': 1}\nd.setdefault('a' if num == 2 else 'b', 1)\nv = len(d)", "num"),
+    ("d = {1: 'x'}\nd[thing] = 'y'\nv = len(d)", "thing"),
+    ("d = collections.Counter()\nd[text] += 0\nv = len(d)", "text"),
+    # types
+    ("v = isinstance(1, type(thing))", "thing"),
+    ("v = isinstance(1, (list, int if flag else str))", "flag"),
+    ("{'a': 1}[key]", "key"),
+    ("[1, 2, 3][num]", "num"),
+    ("1 // (num - 2)", "num"),
+    ("raise (KeyError if flag else ValueError)('m')", "flag"),
+    ("(0 if flag else []).pop", "flag"),
+    ("v = isinstance(Box(x=thing).x, str)", "thing"),
+    ("class Made(Item if flag else Box):\n    pass\nv = len(Made.model_json_schema()['properties'])", "flag"),
+    ("c = int if flag else str\nclass Made(BaseModel):\n    x: c\nv = Made(x='1').x", "flag"),
+    # who decided whether an expression fails
+    ("undefined if flag else 0", "flag"),
+    ("flag and undefined", "flag"),
+    ("[undefined for q in range(num - 2)]", "num"),
+    ("a, b = nums", "nums"),
+    ("next(q for q in range(9) if q > num + 5)", "num"),
+    # patterns
+    ("c = Box(z=key)\nmatch {'a': 1, 'b': 2, 'z': 3}:\n    case {c.z: v}:\n        pass", "key"),
+    ("match [num, 5, 1]:\n    case [2, v, _] | [_, _, v]:\n        pass", "num"),
+    # labels that sit on elements
+    ("v = 2 in [0, num]", "num"),
+    ("v = 2 in (0, (num, 1)[0])", "num"),
+    ("v = 2 in [q for q in [0, num]]", "num"),
+    ("v = [0, num] == [0, 2]", "num"),
+    ("v = sorted([3, num])[0]", "num"),
+    ("v = {1: 0, num: 1}[1] if 0 else len({1, num})", "num"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "secret"), HIDDEN)
+def test_a_bit_finds_no_place_to_hide(source: str, secret: str) -> None:
+    _, (value, *others) = SECRETS[secret]
+    found = [examine(Trial((Step(source),), secret, (value, other))) for other in others]
+
+    ways = [one.differing() for one in found if one is not None]
+    errors = [loss for one in found if one is not None for loss in one.losses]
+    assert [loss.text for loss in errors] == []
+    assert any(ways) or _fails(source, secret)
+
+
+def _fails(source: str, secret: str) -> bool:
+    """Whether the step goes two ways, so that only its exception was looked at."""
+    values = SECRETS[secret][1]
+    trials = [Trial((Step(source),), secret, (values[0], other)) for other in values[1:]]
+    return any(found is not None and not found.trial.steps for found in map(examine, trials))
 
 
 def test_every_operation_of_the_interpreter_has_a_template() -> None:
