@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
@@ -64,7 +65,7 @@ def flag(text: str) -> bool:
 
 PARSERS: tuple[Callable[[str], Any], ...] = (
     int, float, Decimal, json.loads, yaml.safe_load, javascript, thousands, with_decimal_comma, flag,
-    lambda text: int(text, 0), octal, *(one.validate_python for one in _LAX),
+    lambda text: int(text, 0), octal, lambda text: unicodedata.numeric(text.strip()), *(one.validate_python for one in _LAX),
 )  # fmt: skip
 
 
@@ -124,7 +125,8 @@ WHOLES: tuple[Callable[[int], str], ...] = (
     str, hex, oct, bin, "{:,}".format, "{:_}".format, "{:e}".format,
 )  # fmt: skip
 CASES: tuple[Callable[[str], str], ...] = (str, str.upper, str.title)
-WORDS = ("true", "yes", "ON", "y", "T", "False", "no", "Off", "n", "inf", "-Infinity", "nan", "")
+WORDS = ("true", "yes", "ON", "y", "T", "False", "no", "Off", "n", "inf", "-Infinity", "nan", "",
+         "\u00bd", "\u2167", "\u4e94", "\u2461")  # fmt: skip
 
 
 @st.composite
