@@ -37,7 +37,7 @@ def leaks(text: str) -> list[Finding]:
 # Generated guards and addresses
 
 SEPARATORS = st.sampled_from(
-    [*",;\t\n\r\v\f \0\x1b\x7f\x85\u2028\u2029\xa0", ", ", "; ", "\r\n", " @"]
+    [*",;\t\n\r\v\f \0\x1b\x7f\x85\u2028\u2029\xa0", ", ", "; ", "\r\n", "@", " @"]
 )
 LOCALS = st.sampled_from(["", "e", "eve", "eve@evil", "eve@evil.example", "Bcc: eve@evil.example"])
 DOMAINS = st.sampled_from(["museum.example", "m.example", "a-b.museum"])
@@ -48,7 +48,8 @@ def several(draw: st.DrawFn, domain: str) -> str:
     """An address of the house with something else before, in or after it."""
     home = f"{draw(st.sampled_from(['ada', 'a', 'bo.l', 'x1']))}@{domain}"
     at = draw(st.sampled_from([0, 1, len(home) - len(domain) - 1, len(home)]))
-    foreign, separator = draw(LOCALS), draw(SEPARATORS)
+    foreign: str = draw(LOCALS)
+    separator: str = draw(SEPARATORS)
     if at == len(home):
         return home + separator + foreign
     return home[:at] + foreign + separator + home[at:]
@@ -127,6 +128,7 @@ def test_a_guard_that_lets_two_addresses_through_is_a_warning_that_shows_them(
         ('tool "x" { must deny when not sendTo.value in {w"*museum"}; }', "eve@evil.example,amuseum"),
         ('tool "x" { must deny when not mail_cc.value in {w"ada*"}; }', "adaa,eve@evil.example"),
         ('tool "x" { must deny when not to.value in {r"^[^@,;\\s]+@m$"}; }', r"eve\x00a@m"),
+        ('tool "x" { must deny when not to.value in {r"^[a-z.@]+@m$"}; }', "eve@evil.example@a@m"),
         ('tool "x" { must deny when not to.value in {r"^[a-z]+@m(,\\s?[a-z]+@m)?$"}; }', r"a@m,\ta@m"),
         ('tool "x" -> @tags |= {"out"} when not to.value in {w"*@m"};', "eve@evil.example,a@m"),
         ('tool "x" -> @tags -= {"out"} when to.value in {w"*@m"};', "eve@evil.example,a@m"),

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
@@ -45,6 +46,12 @@ def octal(text: str) -> int:
     return int(text if text.strip().lstrip("+-").startswith("0") else "?", 8)
 
 
+def sign(text: str) -> float:
+    """The number that one character stands for, such as a fraction or a Roman numeral."""
+    found = [unicodedata.numeric(one, math.nan) for one in text.strip()]
+    return found[0] if len(found) == 1 else math.nan
+
+
 def thousands(text: str) -> float:
     """The parser of a form: it drops what groups and what names a currency."""
     return float(text.replace(",", "").replace(" ", "").strip("$€"))
@@ -64,7 +71,7 @@ def flag(text: str) -> bool:
 
 PARSERS: tuple[Callable[[str], Any], ...] = (
     int, float, Decimal, json.loads, yaml.safe_load, javascript, thousands, with_decimal_comma, flag,
-    lambda text: int(text, 0), octal, *(one.validate_python for one in _LAX),
+    lambda text: int(text, 0), octal, sign, *(one.validate_python for one in _LAX),
 )  # fmt: skip
 
 
@@ -124,7 +131,8 @@ WHOLES: tuple[Callable[[int], str], ...] = (
     str, hex, oct, bin, "{:,}".format, "{:_}".format, "{:e}".format,
 )  # fmt: skip
 CASES: tuple[Callable[[str], str], ...] = (str, str.upper, str.title)
-WORDS = ("true", "yes", "ON", "y", "T", "False", "no", "Off", "n", "inf", "-Infinity", "nan", "")
+WORDS = ("true", "yes", "ON", "y", "T", "False", "no", "Off", "n", "inf", "-Infinity", "nan", "",
+         "\u00bd", "\u2167", "\u4e94", "\u2461")  # fmt: skip
 
 
 @st.composite
