@@ -8,9 +8,12 @@ first, so that nobody who holds less than a fair share loses anything to make ro
 All together that is less than 200 MB beyond what the server takes when it is idle.
 """
 
+import ctypes
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 
 from langchain_sequrity.local.refusals import refuse
 
@@ -35,6 +38,21 @@ SESSION = 32 * MIB
 SESSIONS = 64 * MIB
 REPLY = 4 * MIB
 REPLIES = 16 * MIB
+
+
+def give_back_large_blocks() -> None:
+    """Have freed memory of 1 MiB and more go back to the system at once, in the whole process.
+
+    Otherwise glibc keeps blocks of up to 32 MiB for each of its threads once one was freed, so that
+    a server that held a few large bodies after each other takes as much as if it held them all.
+    Other platforms have no such habit, or no such switch.
+    """
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # a C library other than glibc
+            ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, MIB)
+
+
+_MMAP_THRESHOLD = -3  # of `mallopt`
 
 
 class Budget:

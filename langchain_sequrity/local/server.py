@@ -17,6 +17,7 @@ from langchain_sequrity.local.dual_llm.runs import Programs
 from langchain_sequrity.local.edge import RequestRecord
 from langchain_sequrity.local.framing import StrictProtocol
 from langchain_sequrity.local.guard import LOOPBACK_NAMES
+from langchain_sequrity.local.limits import give_back_large_blocks
 from langchain_sequrity.local.models import DeterministicModel
 from langchain_sequrity.local.script import Script, ScriptBrain
 from langchain_sequrity.local.services import Fidelity, Services
@@ -191,6 +192,7 @@ class _Running:
     """A server that runs: its socket, its thread, its port."""
 
     def __init__(self, services: Services, host: str, port: int) -> None:
+        give_back_large_blocks()
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(

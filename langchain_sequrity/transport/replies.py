@@ -16,13 +16,13 @@ from langchain_sequrity.transport.heads import (
     unexpected,
 )
 from langchain_sequrity.transport.retry import Attempts
+from langchain_sequrity.wire import limits
 from langchain_sequrity.wire.exchange import Reply, StreamReader
 from langchain_sequrity.wire.sse import SSEDecoder
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-MAX_BODY = 64 * 1024 * 1024
 _EVENTS = "text/event-stream"
 
 
@@ -44,7 +44,7 @@ OpenSink = Callable[[Reply, Attempts], Sink[T]]
 
 
 class WholeBody(Generic[T]):
-    """Collects the body and reads it in one go.
+    """Collects the body and reads it in one go; of an error, no more than its beginning.
 
     Args:
         head: Status and headers.
@@ -52,30 +52,31 @@ class WholeBody(Generic[T]):
         read: Reads a reply of status 2xx.
     """
 
-    done = False
-
     def __init__(
         self, head: Reply, attempts: Attempts, read: Callable[[Reply], Iterable[T]]
     ) -> None:
         check_encoding(head)
+        self.done = False
         self._head = head
         self._attempts = attempts
         self._read = read
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._body = bytearray()
 
     def feed(self, data: bytes) -> Iterable[T]:
         """Keep a piece. Raises `BadReply` when there are more than 64 MiB."""
-        self._size += len(data)
-        if self._size > MAX_BODY:
-            msg = f"The reply is larger than {MAX_BODY} bytes."
+        size = len(self._body) + len(data)
+        if not succeeded(self._head):
+            self.done = size > limits.ERROR  # what it says comes first
+        elif size > limits.REPLY:
+            msg = f"The reply is larger than {limits.REPLY} bytes."
             raise BadReply(msg, status=self._head.status)
-        self._parts.append(data)
+        self._body += data
         return ()
 
     def end(self) -> Iterator[T]:
         """Read the body. Raises what an error status means."""
-        reply = Reply(self._head.status, self._head.headers, b"".join(self._parts))
+        reply = Reply(self._head.status, self._head.headers, bytes(self._body))
+        self._body.clear()
         if (error := failure(reply)) is not None:
             raise error
         for piece in self._read(reply):
@@ -95,11 +96,16 @@ class Events(Generic[T]):
         self._attempts = attempts
         self._reader = reader
         self._decoder = SSEDecoder()
+        self._left = limits.STREAM
         self.done = False
         attempts.deadline.expect_event()
 
     def feed(self, data: bytes) -> Iterator[T]:
-        """Read the events that the next bytes complete."""
+        """Read the events that the next bytes complete; `BadReply` when there are too many."""
+        self._left -= len(data)
+        if self._left < 0:
+            msg = f"The stream is longer than {limits.STREAM} bytes."
+            raise BadReply(msg)
         events = self._decoder.feed(data)
         for event in events:
             for piece in self._reader.feed(event):

@@ -23,6 +23,7 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
 from langchain_sequrity.wire.exchange import Reply
 from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.wire.limits import check_json
 
 M = TypeVar("M", bound=AIMessage)
 Content = str | list[str | dict[Any, Any]]
@@ -126,6 +127,7 @@ def read_envelope(text: str) -> DualLLMResult | None:
     """
     if not text.lstrip().startswith("{"):
         return None
+    check_json(text)
     try:
         orjson.loads(text)  # strict JSON of bounded depth, without NaN
         result = _read(json.loads(text, object_pairs_hook=_unique))

@@ -6,10 +6,48 @@ from typing import Any
 import orjson
 from langchain_core.messages import AIMessageChunk
 
+from langchain_sequrity.wire.chunks import Sum
 from langchain_sequrity.wire.dual_llm import may_be_dual
 from langchain_sequrity.wire.exchange import Event, Reply, StreamReader
+from langchain_sequrity.wire.limits import Kept, check_json
 
+_ALWAYS = {"model_provider"}
 _REASONING = ("thinking", "redacted_thinking", "reasoning")
+
+
+class _Held:
+    """Pieces that are held back: a stream without end must not fill the memory."""
+
+    def __init__(self) -> None:
+        self._pieces = Sum()
+        self._kept = Kept()
+
+    def add(self, piece: AIMessageChunk) -> None:
+        """Hold a piece; raises `BadReply` if all together are more than may be kept."""
+        beside = (
+            piece.additional_kwargs,
+            piece.response_metadata.keys() - _ALWAYS,
+            piece.tool_call_chunks,
+        )
+        if isinstance(piece.content, str) and not any(beside):
+            self._kept.add_text(piece.content)
+        else:
+            self._kept.add((piece.content, piece.response_metadata, *beside))
+        self._pieces.add(piece)
+
+    def extend(self, pieces: Iterable[AIMessageChunk]) -> None:
+        """Hold pieces."""
+        for piece in pieces:
+            self.add(piece)
+
+    def taken(self) -> list[AIMessageChunk]:
+        """What is held, added up to few pieces; nothing is held then."""
+        pieces, self._pieces = self._pieces, Sum()
+        return list(pieces)
+
+    def __bool__(self) -> bool:
+        """Whether anything is held."""
+        return any(True for _ in self._pieces)
 
 
 class EnvelopeReader:
@@ -35,7 +73,7 @@ class EnvelopeReader:
         self._judge = judge
         self._holds: bool | None = True if certain else None
         self._head = Reply(0, {})
-        self._held: list[AIMessageChunk] = []
+        self._held = _Held()
 
     @property
     def done(self) -> bool:
@@ -53,22 +91,23 @@ class EnvelopeReader:
             self._holds = _body_may_be_dual(event.data, self._head)
         chunks = self._inner.feed(event)
         if self._holds is False:
-            if not self._held:
-                return chunks
-            held, self._held = self._held, []
-            return [*held, *chunks]
-        shown = [chunk for chunk in chunks if self._harmless(chunk)]
-        self._held += [chunk for chunk in chunks if not self._harmless(chunk)]
+            return [*self._held.taken(), *chunks]
+        shown = []
+        for chunk in chunks:
+            if self._harmless(chunk):
+                shown.append(chunk)
+            else:
+                self._held.add(chunk)
         return [*shown, *self._released()] if self._inner.done else shown
 
     def end(self) -> Iterable[AIMessageChunk]:
         """Return what is still held, if the stream is complete."""
-        self._held += self._inner.end()
+        self._held.extend(self._inner.end())
         return self._released()
 
     def whole(self, reply: Reply) -> Iterable[AIMessageChunk]:
         """Read the plain JSON of a service that does not stream."""
-        self._held += self._inner.whole(reply)
+        self._held.extend(self._inner.whole(reply))
         if self._holds is None:
             self._holds = _body_may_be_dual(reply.body, reply)
         return self._released()
@@ -84,10 +123,11 @@ class EnvelopeReader:
         )
 
     def _released(self) -> list[AIMessageChunk]:
-        held, self._held = self._held, []
-        if not held or not self._holds:  # no event showed a mark: an ordinary answer
-            return held
-        return [self._judge(held[0] if len(held) == 1 else held[0] + held[1:])]
+        held = Sum(self._held.taken())
+        whole = held.total()
+        if whole is None or not self._holds:  # no event showed a mark: an ordinary answer
+            return list(held)
+        return [self._judge(whole)]
 
 
 def _says_something(content: str | list[str | dict[Any, Any]]) -> bool:
@@ -115,7 +155,7 @@ class DoubtReader:
         self._check = check
         self._is_doubtful = False
         self._is_clear = False
-        self._held: list[AIMessageChunk] = []
+        self._held = _Held()
 
     @property
     def done(self) -> bool:
@@ -149,28 +189,26 @@ class DoubtReader:
             if self._is_clear or not (text or self._held):
                 shown.append(chunk)
                 continue
-            self._held.append(chunk)
+            self._held.add(chunk)
             start = text.lstrip()[:1]
             if start and not self._is_doubtful:
                 self._is_doubtful = start == "{"
                 self._is_clear = not self._is_doubtful
                 if self._is_clear:
-                    shown += self._taken()
+                    shown += self._held.taken()
         return shown
 
-    def _taken(self) -> list[AIMessageChunk]:
-        held, self._held = self._held, []
-        return held
-
     def _released(self) -> list[AIMessageChunk]:
-        held = self._taken()
-        if held:
-            self._check(held[0] if len(held) == 1 else held[0] + held[1:])
-        return held
+        held = Sum(self._held.taken())
+        whole = held.total()
+        if whole is not None:
+            self._check(whole)
+        return list(held)
 
 
 def _body_may_be_dual(data: bytes | str, head: Reply) -> bool | None:
     """Whether a reply may come from a dual-LLM session; `None` while it names no model or id."""
+    check_json(data)
     try:
         body = orjson.loads(data)
     except orjson.JSONDecodeError:

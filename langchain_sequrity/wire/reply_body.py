@@ -13,6 +13,7 @@ from langchain_sequrity.errors import BadReply, StatusError
 from langchain_sequrity.wire.error_body import error_from_body
 from langchain_sequrity.wire.exchange import Reply
 from langchain_sequrity.wire.json_text import excerpt, loads
+from langchain_sequrity.wire.limits import check_json
 
 Describe = Callable[[Reply], Mapping[str, Any]]
 """What to add to a message's `response_metadata`, made from the head of the reply."""
@@ -36,8 +37,9 @@ def read_object(data: bytes | str, reply: Reply, *, exact: bool = False) -> dict
         The object.
 
     Raises:
-        BadReply: For anything else.
+        BadReply: For anything else, and for what would take too much memory (`limits`).
     """
+    check_json(data)
     try:
         body = orjson.loads(data)
         if exact and _LONG_NUMBER.search(data if isinstance(data, bytes) else data.encode()):

@@ -7,8 +7,8 @@ arrives is untrusted: an event has a maximum size and its bytes must be UTF-8.
 
 from langchain_sequrity.errors import BadReply
 from langchain_sequrity.wire.exchange import Event
+from langchain_sequrity.wire.limits import EVENT as MAX_EVENT_BYTES
 
-MAX_EVENT_BYTES = 16 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 _END = b"\n\n"
 
@@ -60,7 +60,7 @@ class SSEDecoder:
         *blocks, rest = bytes(buffer).split(_END)
         self._buffer = bytearray(rest)
         self._searched = max(0, len(rest) - 1)
-        return [event for block in blocks if (event := _event(block)) is not None]
+        return [event for block in blocks if block and (event := _event(block)) is not None]
 
     def _uniform(self, data: bytes) -> bytes:
         if self._swallow_lf and data:

@@ -23,6 +23,7 @@ from langchain_sequrity.wire.blocks import MODEL_PROVIDER
 from langchain_sequrity.wire.chunks import as_chunk
 from langchain_sequrity.wire.exchange import Event, Reply
 from langchain_sequrity.wire.json_text import read_arguments
+from langchain_sequrity.wire.limits import Kept, check_json
 from langchain_sequrity.wire.reply_body import (
     MISSHAPEN,
     OK,
@@ -83,6 +84,7 @@ def read_calls(reply: Reply) -> tuple[str, list[ToolCall]] | None:
         What was said beside, and the calls; `None` for every reply that is not plainly such a one:
         `read_reply` says what it is.
     """
+    check_json(reply.body)
     try:
         body = orjson.loads(reply.body)
         (choice,) = body["choices"]
@@ -211,7 +213,8 @@ class StreamReader:
         self._head = Reply(OK, {})
         self._metadata: dict[str, Any] = {}
         self._logprobs: dict[str, list[Any]] = {}
-        self._calls = _CallIndices()
+        self._kept = Kept()
+        self._calls = _CallIndices(self._kept)
         self._last: Mapping[str, Any] = {}
         self._finished = False
         self._counted = False
@@ -337,6 +340,7 @@ class StreamReader:
     def _collect_logprobs(self, logprobs: Mapping[str, Any]) -> None:
         for kind, tokens in logprobs.items():
             if tokens:
+                self._kept.add(tokens)
                 self._logprobs.setdefault(kind, []).extend(tokens)
 
 
@@ -351,8 +355,10 @@ class _CallIndices:
     each fragment. LangChain joins fragments by index, so two calls would become one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
         self._ids: list[str | None] = []
+        self._by_id: dict[str, int] = {}
         self._named: set[int] = set()
         self._by_wire: dict[Any, int] = {}
 
@@ -360,20 +366,22 @@ class _CallIndices:
         function = call.get("function") or {}
         call_id, wire = call.get("id") or None, call.get("index")
         index = self._by_wire.get(wire)
-        starts = index is None if call_id is None else call_id not in self._ids
+        starts = index is None if call_id is None else call_id not in self._by_id
         if index is None and call_id is None and wire is None and self._ids:
             index, starts = len(self._ids) - 1, False
         if call_id is not None and not starts:
-            index = self._ids.index(call_id)
+            index = self._by_id[call_id]
         if starts or index is None:
             index = len(self._ids)
+            self._kept.add((call_id, wire, function.get("name")))
             self._ids.append(call_id)
+            self._by_id.setdefault(call_id or "", index)
             self._by_wire[wire] = index
         else:
             call_id = None
         name = None if index in self._named else function.get("name") or None
         if name is not None:
             self._named.add(index)
-        return tool_call_chunk(
-            name=name, args=function.get("arguments") or "", id=call_id, index=index
-        )
+        args = function.get("arguments") or ""
+        self._kept.add_json(args)
+        return tool_call_chunk(name=name, args=args, id=call_id, index=index)

@@ -10,6 +10,7 @@ from langchain_sequrity.errors import StreamInterrupted
 from langchain_sequrity.wire.chunks import as_chunk
 from langchain_sequrity.wire.exchange import Event, Reply
 from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.wire.limits import Kept
 from langchain_sequrity.wire.messages.from_server import (
     MODEL_PROVIDER,
     read_block,
@@ -58,6 +59,7 @@ class StreamReader:
         # `None` while nothing tells.
         self._is_text: bool | None = False if _asks_for_blocks(asked) else None
         self._kinds: dict[int, str] = {}
+        self._kept = Kept()
         self._finished = False
         self.done = False
 
@@ -109,6 +111,7 @@ class StreamReader:
 
     def _start_of_message(self, body: dict[str, Any]) -> Chunks:
         message = body["message"]
+        self._kept.add(message)
         self._message = {**message, "content": None}
         self._add_usage(message.get("usage"))
         chunks: Chunks = ()
@@ -122,6 +125,7 @@ class StreamReader:
             msg = "Two blocks have the same index."
             raise ValueError(msg)
         kind = block["type"]
+        self._kept.add((index, kind))
         self._kinds[index] = kind
         if self._is_text is None:
             self._is_text = kind == "text" and block.get("citations") is None
@@ -135,6 +139,7 @@ class StreamReader:
     def _call(self, index: int, block: dict[str, Any]) -> Chunks:
         given = block.get("input")
         args = given if isinstance(given, str) else dumps(given) if given else ""
+        self._kept.add_json(args)
         call = tool_call_chunk(name=block["name"], args=args, id=block["id"], index=index)
         return _piece({**block, "input": {}}, call)
 
@@ -177,6 +182,7 @@ class StreamReader:
     def _arguments(self, index: int, text: str) -> Chunks:
         if not text:
             return ()
+        self._kept.add_json(text)
         block = {"type": "input_json_delta", "partial_json": text, "index": index}
         if self._kinds.get(index) != "tool_use":  # of a tool that the service runs itself
             return _piece(block)
@@ -184,6 +190,7 @@ class StreamReader:
 
     def _delta_of_message(self, body: dict[str, Any]) -> Chunks:
         delta = body.get("delta") or {}
+        self._kept.add(delta)
         self._message |= {key: value for key, value in delta.items() if value is not None}
         self._add_usage(body.get("usage"))
         self._finished = self._finished or bool(delta.get("stop_reason"))
@@ -192,6 +199,7 @@ class StreamReader:
     def _add_usage(self, usage: Mapping[str, Any] | None) -> None:
         """Counts are running totals: a later one takes the place of an earlier one."""
         if usage:
+            self._kept.add(usage)
             self._usage |= {name: number for name, number in usage.items() if number is not None}
 
     def _end_of_message(self, _body: dict[str, Any]) -> Chunks:

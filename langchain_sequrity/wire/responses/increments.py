@@ -17,6 +17,7 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER, THOUGHT
+from langchain_sequrity.wire.limits import Kept
 from langchain_sequrity.wire.responses.items import (
     Block,
     Item,
@@ -86,6 +87,7 @@ class Increments:
         self._new: dict[int, Block] = {}
         self._calls: dict[int, ToolCallChunk] = {}
         self._refusal = ""
+        self._kept = Kept()
 
     def take(
         self,
@@ -136,11 +138,13 @@ class Increments:
 
         That is when the text is told whole, or in the end.
         """
+        self._kept.add(annotation)
         self._part("text", place, item_id).annotations.append(dict(annotation))
 
     def refusal(self, place: Place, item_id: Any, delta: str) -> None:
         """Take an increment of a refusal."""
         block = self._part("refusal", place, item_id)
+        self._kept.add(delta)
         block.refusal += delta
         self._refusal += delta
 
@@ -214,6 +218,7 @@ class Increments:
         return self._ids.get(item_id, place) if isinstance(item_id, str) else place
 
     def _remember(self, number: Any, item: Item) -> None:
+        self._kept.add(item)
         self._items[number] = item
         item_id = item.get("id")
         if isinstance(item_id, str):
@@ -243,6 +248,7 @@ class Increments:
         if not alone:
             self._settle()
         block = self._blocks[place] = _Block(kind, len(self._blocks))
+        self._kept.add(block)
         self._alone = block if alone else None
         return block
 
@@ -289,6 +295,7 @@ class Increments:
             self._settle()
             new = _without(new, block.named)
         if new:
+            self._kept.add(list(new))
             block.named.update(new)
             self._piece(block).update(new)
 
@@ -317,6 +324,8 @@ class Increments:
         if begun and not delta:
             return
         block.lengths[part] = length + len(delta)
+        if not begun:
+            self._kept.add(part)
         key = part[0]
         fragment = {"text": delta, "index": list(block.lengths).index(part)}
         piece = self._piece(block)
@@ -333,6 +342,7 @@ class Increments:
         if call is None:
             call = tool_call_chunk(name=name, args="", id=call_id, index=block.index)
             self._calls[block.index] = call
+        self._kept.add_json(args)
         call["args"] = (call["args"] or "") + args
 
 
