@@ -1,6 +1,12 @@
-"""Programs: what the interpreter costs, and whether a turn with many tool calls stays linear."""
+"""Programs: what the interpreter costs, and whether a turn with many tool calls stays linear.
 
+And what a worker costs: the time by the clock from a program's text to its end and its variables,
+beside the same in this process.
+"""
+
+import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -9,16 +15,22 @@ from benchmarks.formats import UNSET
 from benchmarks.measure import Effort, Samples, cpu, interleaved, ratio
 from benchmarks.report import Goal, Row
 from langchain_sequrity.local.interpreter import Finished, Labeled, Run, ToolCall, parse
+from langchain_sequrity.local.interpreter.worker_pool import WorkerPool, WorkerRun
 
 _INPUTS = Path(__file__).parent / "inputs" / "programs"
 _PYTHON = "CPython"
 _FEW, _MANY = 100, 1000
 _MICRO = 1e6
+_MILLI = 1e3
+_HERE, _WORKER, _NEW_WORKER = "in process", "in a worker", "in a new worker"
+_MOST_MILLISECONDS = 3
 
 
 def measure(_: str, effort: Effort) -> list[Row]:
     files = sorted(_INPUTS.glob("*.txt"))
-    return [*(_program(file, effort) for file in files), _calls(effort)]
+    with WorkerPool() as pool:
+        isolated = [_isolated(file, pool, effort) for file in files]
+    return [*(_program(file, effort) for file in files), _calls(effort), *isolated]
 
 
 def _program(file: Path, effort: Effort) -> Row:
@@ -42,17 +54,46 @@ def _program(file: Path, effort: Effort) -> Row:
     return _row(f"program: {file.stem}", samples, UNSET, goal)
 
 
+def _isolated(file: Path, pool: WorkerPool, effort: Effort) -> Row:
+    """From text to end: here, in a worker of the same owner, and in one of an owner that is new."""
+    source = file.read_text(encoding="utf-8")
+    owners = count()
+
+    def run(make: Callable[[], Run | WorkerRun]) -> Callable[[], float]:
+        def action() -> None:
+            made = make()
+            assert isinstance(made.advance(), Finished)
+            made.variables()
+
+        return cpu(action, effort, time.perf_counter)
+
+    work = {
+        _HERE: run(lambda: Run(parse(source))),
+        _WORKER: run(lambda: pool.run(source, owner="one")),
+        _NEW_WORKER: run(lambda: pool.run(source, owner=str(next(owners)))),
+    }
+    samples = interleaved(work, effort)
+    beyond = [
+        (there - here) * _MILLI
+        for here, there in zip(samples[_HERE], samples[_WORKER], strict=True)
+    ]
+    goal = Goal("ms beyond in process", median(beyond), _MOST_MILLISECONDS)
+    figures = {name: median(values) * _MICRO for name, values in samples.items()}
+    times = ratio(samples, _WORKER, (_HERE,))
+    return Row(f"worker: {file.stem}, {times:.3g} times", figures, goals=[goal])
+
+
 def _calls(effort: Effort) -> Row:
     """The time of one call in a turn with many of them, and with few."""
-    work = {str(count): _each_call(count, effort) for count in (_FEW, _MANY)}
+    work = {str(calls): _each_call(calls, effort) for calls in (_FEW, _MANY)}
     samples = interleaved(work, effort)
     goal = Goal(f"/ with {_FEW}", ratio(samples, str(_MANY), (str(_FEW),)), 1.5)
     row = _row(f"program: a call of {_MANY}", samples, str(_MANY), goal)
     return Row(row.case, {UNSET: row.figures[str(_MANY)]}, goals=row.goals)
 
 
-def _each_call(count: int, effort: Effort) -> Callable[[], float]:
-    program = parse(f"for i in range({count}):\n    mail = read_mail(number=i)\nmail")
+def _each_call(most: int, effort: Effort) -> Callable[[], float]:
+    program = parse(f"for i in range({most}):\n    mail = read_mail(number=i)\nmail")
     tools = {"read_mail": {"properties": {"number": {"type": "integer"}}}}
     result = Labeled({"from": "ada@office.example", "text": "Lunch?"})
 
@@ -62,10 +103,10 @@ def _each_call(count: int, effort: Effort) -> Callable[[], float]:
         while isinstance(step, ToolCall):
             calls += 1
             step = run.advance(result)
-        assert calls == count
+        assert calls == most
 
     whole = cpu(turn, effort)
-    return lambda: whole() / count
+    return lambda: whole() / most
 
 
 def _row(case: str, samples: Samples[str], ours: str, goal: Goal) -> Row:

@@ -57,6 +57,7 @@ SECONDS_MORE: Final = 0.75
 """Time of the processor beyond `Limits.seconds`: to read a program and to write its variables."""
 
 _ELEMENT = 30
+_AT_MOST = 10  # times what `_least` says: a character may take six bytes, a number many
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)  # possessive: it keeps no way back
 _GROWN = 64_000_000  # bytes; a worker that once took so much more is not used again
 _WARMING = """
@@ -307,7 +308,7 @@ class _Worker:
 
     def _is_light(self, reply: Message) -> bool:
         """Whether the server can take what a program hands out."""
-        return _is_light(as_json(reply), self._limits.outgoing)
+        return _is_light(reply, self._limits.outgoing)
 
     def _too_heavy(self) -> OutOfBudget:
         return OutOfBudget.of("outgoing", self._limits.outgoing)
@@ -316,12 +317,12 @@ class _Worker:
         """All names, and which of them a later program can start from: none that is too heavy."""
         names, variables = run.namespace()
         room = self._limits.outgoing
-        if weight(as_json(named_to_json(names))) > room:
-            for name, one in names.items():
-                data = as_json(labeled_to_json(one))
-                if _is_light(data, room - len(name)):
-                    room -= weight(countable(data)) + len(name)
-                    continue
+        is_light = _is_light(named_to_json(names), room)
+        for name, one in names.items() if not is_light else ():
+            item = {name: labeled_to_json(one)}
+            if _least(item, room) <= room and (size := weight(countable(as_json(item)))) <= room:
+                room -= size
+            else:
                 names[name] = Labeled({"type": type(one.value).__name__}, one.labels)
                 variables.pop(name, None)
         return {"names": named_to_json(names), "variables": [*variables]}
@@ -356,9 +357,29 @@ class _Worker:
         send(self._connection, data if weight(data) <= self._limits.outgoing else countable(data))
 
 
-def _is_light(data: bytes, most: int) -> bool:
-    # What is too long need not be looked at.
-    return weight(data) <= most or (len(data) <= most and weight(countable(data)) <= most)
+def _is_light(value: Any, most: int) -> bool:
+    """Whether JSON data weighs no more than that. Most of it need not be written for the answer."""
+    least = _least(value, most)
+    if least > most or _AT_MOST * least < most:
+        return least <= most
+    data = as_json(value)
+    return weight(data) <= most or weight(countable(data)) <= most
+
+
+def _least(value: Any, most: int) -> int:
+    """What JSON data weighs at least; counted up to `most`."""
+    size, rest = _ELEMENT, [value]
+    while rest and size <= most:
+        one = rest.pop()
+        if isinstance(one, str):
+            size += len(one)
+        elif isinstance(one, int):
+            size += one.bit_length() >> 2  # a digit has more than three bits
+        elif isinstance(one, list | dict):
+            size += _ELEMENT * len(one)
+            rest += one
+            rest += one.values() if isinstance(one, dict) else ()
+    return size
 
 
 def _no_wait() -> None:
