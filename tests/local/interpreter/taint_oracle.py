@@ -566,8 +566,8 @@ def examine(trial: Trial) -> Examined | None:
         ends = run_both(trial)
         if ends is None:
             return None
-        losses += _errors_lost(trial, *ends)
         ways = _ways_apart(*ends)
+        losses += _errors_lost(trial, *ends, first=min(ways, default=0))
         if not ways:
             found = Examined(trial, ends, losses)
             return replace(found, losses=[*_lost(found), *losses])
@@ -595,12 +595,19 @@ def _bare(labeled: Labeled | None) -> Any:
     return None if labeled is None else labeled.value
 
 
-def _errors_lost(trial: Trial, one: Names, two: Names) -> list[Loss]:
-    """What of the exceptions that one run alone has lacks the tag."""
+def _errors_lost(trial: Trial, one: Names, two: Names, first: int) -> list[Loss]:
+    """What of the exception lacks the tag with which the runs part.
+
+    What a later step raises may only tell that the first one did not do all of its statements; that
+    a name has no value, that a loop or a callback did not run.
+    """
+    kind = one.get(f"t{first}", two.get(f"t{first}"))
+    if kind is not None and kind.value in ("NameError", "UnboundLocalError"):
+        return []
     return [
         Loss(trial, name, (_bare(one.get(name)), _bare(two.get(name))))
         for name in sorted(one.keys() ^ two.keys())
-        if _ERROR.match(name)
+        if _ERROR.match(name) and name[1:] == str(first)
         if trial.secret not in (one.get(name) or two[name]).labels.tags
     ]
 
