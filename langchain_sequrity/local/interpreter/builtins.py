@@ -141,7 +141,7 @@ def _map(machine: Machine, args: Args, named: Named) -> Value:
     elements = (
         call_value(machine, args[0], list(items), {}) for items in zip(*sources, strict=False)
     )
-    return lazy(machine, args[1:], elements, box_mark(args[0]), calls=True)
+    return lazy(machine, args[1:], elements, box_mark(args[0]), calls=args[0])
 
 
 def _filter(machine: Machine, args: Args, named: Named) -> Value:
@@ -156,7 +156,7 @@ def _filter(machine: Machine, args: Args, named: Named) -> Value:
             if is_kept:
                 yield element
 
-    result = lazy(machine, [source], read(), box_mark(test), calls=True)
+    result = lazy(machine, [source], read(), box_mark(test), calls=test)
     return result
 
 

@@ -12,6 +12,7 @@ from langchain_sequrity.local.interpreter.values import (
     Mark,
     SetValue,
     Value,
+    changed_by_calls,
     join,
     strip,
     tag,
@@ -118,6 +119,8 @@ def sort_keys(
     keys = items
     if strip(key) is not None:
         machine.decided(mark)  # how often it is called
+        for changed in changed_by_calls(key):
+            machine.mark(changed, mark)
         keys = [call_value(machine, key, [item], {}) for item in items]
     bare, keys_mark = machine.bare_all(keys)
     machine.steer(keys_mark)

@@ -16,7 +16,9 @@ from langchain_sequrity.local.interpreter.values import (
     Mark,
     Value,
     box_mark,
+    changed_by_calls,
     join,
+    strip,
     tag,
     take,
     type_name,
@@ -81,7 +83,7 @@ def lazy(
     elements: Iterator[Value],
     mark: Mark = None,
     *,
-    calls: bool = False,
+    calls: Value = None,
 ) -> IteratorValue:
     """An iterator that reads others.
 
@@ -93,17 +95,19 @@ def lazy(
         sources: What it reads.
         elements: What it gives; this is what reads the sources.
         mark: Labels of whatever else decides how far it goes.
-        calls: Whether a step calls a function of the program, which is then decided by the labels.
+        calls: The function of the program that a step calls, which the labels then decide.
     """
     machine.charge(ITERATOR_SIZE)
-    carriers = []
+    carriers = changed_by_calls(calls)
     for source in sources:
         inner, source_mark = take(source)
         mark = join(mark, source_mark)
         if type(inner) in CARRIERS:
             carriers.append(inner)
     result = IteratorValue(iter(()), mark, [c for c in carriers if type(c) is IteratorValue])
-    result.source = _steps(machine, result, carriers, elements, calls=calls)
+    result.upstream += changed_by_calls(calls)
+    is_calling = strip(calls) is not None
+    result.source = _steps(machine, result, carriers, elements, is_calling=is_calling)
     return result
 
 
@@ -113,12 +117,12 @@ def _steps(
     carriers: list[Any],
     elements: Iterator[Value],
     *,
-    calls: bool,
+    is_calling: bool,
 ) -> Iterator[Value]:
     while True:
         share_labels(machine, result, carriers)
         before = machine.branch
-        if calls:
+        if is_calling:
             machine.steer(result.labels)
         machine.branch = join(before, result.labels)
         try:

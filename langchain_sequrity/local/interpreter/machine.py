@@ -374,13 +374,13 @@ class Machine:
 
 
 def _mark_with_upstream(iterator: IteratorValue, mark: Mark) -> None:
-    waiting = [iterator]
+    waiting: list[Any] = [iterator]
     while waiting:
         one = waiting.pop()
         labels = join(one.labels, mark)
         if labels is not one.labels:  # else those upstream have them too
             one.labels = labels
-            waiting += one.upstream
+            waiting += one.upstream if type(one) is IteratorValue else ()
 
 
 _ERROR_MODULES = ("builtins", "json.decoder", "langchain_sequrity.local.interpreter.faults")

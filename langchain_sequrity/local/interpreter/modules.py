@@ -39,6 +39,7 @@ from langchain_sequrity.local.interpreter.values import (
     Marker,
     Opaque,
     Value,
+    changed_by_calls,
     join,
     strip,
     tag,
@@ -219,16 +220,19 @@ def _shuffle(machine: Machine, items: Value) -> None:
 # -- itertools, functools, collections
 
 
-def _lazy(make: Callable[..., Iterator[Value]], *, calls: bool = False) -> Implementation:
+def _lazy(make: Callable[..., Iterator[Value]], function: int | None = None) -> Implementation:
     """Something that reads its sources element by element.
 
     Args:
         make: Is given the machine and the arguments, and returns what gives the elements.
-        calls: Whether it calls a function of the program.
+        function: Which argument is a function of the program that it calls.
     """
 
     def call(machine: Machine, args: Args, named: Named) -> Value:
         elements = make(machine, *args, **named)
+        calls = None
+        if function is not None:
+            calls = args[function] if len(args) > function else named.get("func")
         return lazy(machine, [*args, *named.values()], elements, calls=calls)
 
     return call
@@ -302,6 +306,8 @@ def _reduce(machine: Machine, args: Args, named: Named) -> Value:
     del named
     elements = iterate(machine, args[1])
     machine.decided(take(args[1])[1])  # how often the function is called
+    for changed in changed_by_calls(args[0]):
+        machine.mark(changed, None)
     total = args[2] if len(args) > 2 else next(elements, MISSING)  # noqa: PLR2004 - the start
     if total is MISSING:
         machine.fail(TypeError, "reduce() of empty iterable with no initial value")
@@ -358,7 +364,7 @@ MODULES: dict[str, dict[str, Value]] = {
     "functools": functions({"reduce": _reduce}),
     "itertools": functions(
         {
-            "accumulate": precise(_lazy(_accumulate, calls=True)),
+            "accumulate": precise(_lazy(_accumulate, function=1)),
             "chain": precise(_lazy(_chain)),
             "combinations": _combined(itertools.combinations),
             "count": _lazy(_count),

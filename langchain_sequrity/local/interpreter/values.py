@@ -140,7 +140,8 @@ class IteratorValue(Opaque):
     Attributes:
         source: Where the elements come from.
         labels: Those of its position. They grow while it is read, with whatever decides how far.
-        upstream: The iterators that it reads from: whoever moves it may move them.
+        upstream: What it reads from, and what a function changes that it calls: whoever moves it
+            may move and change them.
     """
 
     __slots__ = ("labels", "source", "upstream")
@@ -149,7 +150,7 @@ class IteratorValue(Opaque):
         self,
         source: Iterator[Value],
         labels: Mark = None,
-        upstream: "list[IteratorValue] | None" = None,
+        upstream: "list[Any] | None" = None,
     ) -> None:
         """Read from `source`."""
         self.source = source
@@ -352,6 +353,13 @@ TYPE_NAMES: dict[type, str] = {
     Marker: "type",
     Tool: "function",
 }
+
+
+def changed_by_calls(function: Value) -> list[Value]:
+    """The containers that calls of a function may change, where it shows: that of a method."""
+    inner = strip(function)
+    target = strip(inner.target) if type(inner) is Method else None
+    return [target] if type(target) in CARRIERS else []
 
 
 def box_mark(value: Value) -> Mark:

@@ -193,7 +193,7 @@ PRECISE = {
     "modules: precise(_lazy(make))": (
         "import itertools\nlist(itertools.combinations([s, p, p], 1))[1][0]"
     ),
-    "modules: precise(_lazy(_accumulate, calls=True))": (
+    "modules: precise(_lazy(_accumulate, function=1))": (
         "import itertools\nnext(itertools.accumulate([p, s]))"
     ),
     "modules: precise(_lazy(_chain))": "import itertools\nlist(itertools.chain([s], [p]))[1]",
