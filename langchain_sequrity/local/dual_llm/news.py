@@ -12,7 +12,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
 
-from langchain_sequrity.local.conversation import attachments, text_of
+from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.wire.dual_llm import HISTORY_MISMATCH, read_envelope
 
@@ -188,8 +188,18 @@ def _same(one: BaseMessage, other: BaseMessage) -> bool:
         # Clients reword the text beside tool calls (null, empty).
         return calls == _calls(other) and (bool(calls) or _is_told(text_of(one), text_of(other)))
     if isinstance(one, ToolMessage) and isinstance(other, ToolMessage):
-        return one.tool_call_id == other.tool_call_id and one.content == other.content
-    return text_of(one) == text_of(other) and attachments(one) == attachments(other)
+        return _result(one) == _result(other)
+    return text_of(one) == text_of(other) and _beside_text(one) == _beside_text(other)
+
+
+def _result(message: ToolMessage) -> tuple[Any, ...]:
+    return message.tool_call_id, message.content, message.status
+
+
+def _beside_text(message: BaseMessage) -> list[Any]:
+    """Images, files and whatever else there is, as data: two of a kind are not the same."""
+    parts = message.content if isinstance(message.content, list) else []
+    return [one for one in parts if isinstance(one, dict) and one.get("type") != "text"]
 
 
 def _is_told(text: str, stored: str) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_sequrity import dual_llm_result
-from tests.chat_models.formats import NAMES, ROWS, Row
+from tests.chat_models.formats import MESSAGES, NAMES, ROWS, Row
 from tests.local.api import WAIT, Gate, Message, detail, result, said
 from tests.local.conftest import Serve
 from tests.local.dual_llm.conversation import Stage, Teller, converse, result_of
@@ -233,6 +233,64 @@ def test_the_same_result_again_has_the_same_reply_and_changes_nothing(
         assert again.text.replace(*created) == first.text
     assert (dialog.remembered(), len(dialog.planner.requests)) == before
     assert value(dialog.until_end("2"))[1] == 2
+
+
+LABELLED = json.dumps({**WRAPPER, "value": "1"})
+
+
+@pytest.mark.parametrize("program", [ONE, TWO])
+@pytest.mark.parametrize("part", [new, everything])
+@pytest.mark.parametrize(
+    ("first", "changed"),
+    [("1", "2"), ("1", ""), ("1", " 1"), ("1", '"1"'), ("1", LABELLED), (LABELLED, "1"),
+     (LABELLED, LABELLED.replace("t", "u"))],
+)  # fmt: skip
+def test_a_changed_result_is_not_the_same_one_again(
+    begin: Begin, program: str, part: Part, first: str, changed: str
+) -> None:
+    dialog = begin(program, policy=COUNTING)
+    dialog.say()
+    asked, call_id = list(dialog.history), dialog.open_call
+    dialog.answer(first)
+    before = (dialog.remembered(), len(dialog.planner.requests))
+
+    sent = [result(call_id, changed)]
+    reply = dialog.post(*(sent if part is new else [*asked, *sent]))
+
+    assert reply.status_code == (400 if part is new else 409)
+    assert ("answers no open call" if part is new else "differs") in detail(reply)
+    assert (dialog.remembered(), len(dialog.planner.requests)) == before
+
+
+@pytest.mark.parametrize(
+    ("row", "changed"),
+    [*((row, {"content": "2"}) for row in ROWS), (MESSAGES, {"status": "error"})],
+    ids=[*NAMES, "an error now"],
+)
+def test_a_changed_result_of_a_chat_model_begins_another_session(
+    stage: Stage, row: Row, changed: dict[str, str]
+) -> None:
+    model = stage.model(Teller("planner", TWO), of=row.model, **row.arguments).bind_tools(TOOLS)
+    history = [HumanMessage("Go"), model.invoke("Go")]
+    answered = result_of(history[1].tool_calls[0], {"look_up": "1"})
+    first = model.invoke([*history, answered])
+    other = model.invoke([*history, answered.model_copy(update=changed)])
+    begun = first.response_metadata["sequrity"]["session_id"]
+    assert other.response_metadata["sequrity"]["forked_from"] == begun
+    assert [call["name"] for call in other.tool_calls] == ["look_up"]
+
+
+def test_another_picture_is_another_history(begin: Begin) -> None:
+    def seen(picture: str) -> Message:
+        url = {"url": f"data:image/png;base64,{picture}"}
+        return {"role": "user", "content": [{"type": "image_url", "image_url": url}]}
+
+    dialog = begin(ONE)
+    dialog.send(seen("AAAA"))
+    _, asked = dialog.history
+    answered = result(dialog.open_call, "1")
+    assert dialog.post(seen("BBBB"), asked, answered).status_code == 409
+    assert value(dialog.post(seen("AAAA"), asked, answered)) == 1
 
 
 def test_the_end_of_a_turn_is_repeated_as_well(begin: Begin) -> None:
