@@ -42,7 +42,7 @@ class _Connection(h11.Connection):
         if self.their_state is h11.IDLE:
             data, _ = self.trailing_data
             end = _END.search(data)
-            self.problem = _problem(data[: end.start()]) if end else ""
+            self.problem = _problem(data[: end.end()]) if end else ""
             if self.problem:
                 raise h11.RemoteProtocolError(self.problem)
         return super().next_event()
@@ -50,7 +50,7 @@ class _Connection(h11.Connection):
 
 def _problem(head: bytes) -> str:
     """What is unclear in a request's head."""
-    request, *lines = head.split(b"\r\n")
+    request, *lines = head.strip(b"\r\n").split(b"\r\n")
     lengths, codings = (_values(lines, name) for name in (b"content-length", b"transfer-encoding"))
     problems = {
         "Its lines do not all end in CR LF.": _BARE.search(head),

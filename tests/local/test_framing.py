@@ -1,0 +1,168 @@
+"""Requests that two readers could take for different ones are 400, and end their connection."""
+
+import json
+import socket
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.local.api import CHAT, WAIT, Api
+
+BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hi"}]}).encode()
+CHUNKED = f"{len(BODY):x}\r\n".encode() + BODY + b"\r\n0\r\n\r\n"
+LENGTH = f"Content-Length: {len(BODY)}"
+CODING = "Transfer-Encoding: chunked"
+# What follows a request on its connection: it must not be answered where that one was not clear.
+NEXT = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+def exchange(api: Api, data: bytes) -> bytes:
+    """Send bytes and return all that comes until the server closes."""
+    address = urlsplit(api.server.base_url)
+    with socket.create_connection((address.hostname, address.port), timeout=WAIT) as connection:
+        connection.sendall(data)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def open_after(api: Api, data: bytes) -> bool:
+    """Whether a connection is kept, and answers one more request, though the client keeps it open."""
+    address = urlsplit(api.server.base_url)
+    with socket.create_connection((address.hostname, address.port), timeout=WAIT) as connection:
+        connection.sendall(data)
+        received = b""
+        try:
+            while (piece := connection.recv(65536)) and received.count(b"HTTP/1.1 ") < 2:
+                received += piece
+                if b"\r\n\r\n" in received and NEXT not in data:
+                    connection.sendall(NEXT)
+                    data += NEXT
+        except ConnectionError:
+            return False
+        return received.count(b"HTTP/1.1 ") > 1
+
+
+def head(*lines: str, version: str = "HTTP/1.1", end: str = "\r\n") -> bytes:
+    first = f"POST {CHAT} {version}"
+    common = ("Host: localhost", "Authorization: Bearer k", "Content-Type: application/json")
+    return end.join((first, *common, *lines, "", "")).encode("latin-1")
+
+
+UNCLEAR: dict[str, bytes] = {
+    "both headers": head(LENGTH, CODING) + CHUNKED,
+    "both headers, the other way round": head(CODING, LENGTH) + CHUNKED,
+    "both headers, of a body by its length": head(LENGTH, CODING) + BODY,
+    "both headers, no body": head("Content-Length: 0", CODING) + b"0\r\n\r\n",
+    "both headers in other letters": head(LENGTH.upper(), CODING.upper()) + CHUNKED,
+    "two lengths": head(LENGTH, f"Content-Length: {len(BODY) + 5}") + BODY,
+    "the same length twice": head(LENGTH, LENGTH) + BODY,
+    "two lengths in one line": head(f"{LENGTH}, {len(BODY)}") + BODY,
+    "a length with a sign": head(f"Content-Length: +{len(BODY)}") + BODY,
+    "a negative length": head("Content-Length: -1") + BODY,
+    "a length in hexadecimal": head(f"Content-Length: {len(BODY):#x}") + BODY,
+    "a length with a fraction": head(f"Content-Length: {len(BODY)}.0") + BODY,
+    "a length with a space in it": head(f"Content-Length: {len(BODY)} 0") + BODY,
+    "a length with an underscore": head("Content-Length: 1_0") + BODY,
+    "a length of other digits": head("Content-Length: \xb2") + BODY,
+    "an empty length": head("Content-Length:") + BODY,
+    "a length beyond all size": head("Content-Length: " + "9" * 30) + BODY,
+    "identity and chunked": head("Transfer-Encoding: identity, chunked") + CHUNKED,
+    "chunked and identity": head("Transfer-Encoding: chunked, identity") + CHUNKED,
+    "identity alone": head("Transfer-Encoding: identity", LENGTH) + BODY,
+    "chunked twice": head("Transfer-Encoding: chunked, chunked") + CHUNKED,
+    "two lines of codings": head(CODING, CODING) + CHUNKED,
+    "two lines, the second identity": head(CODING, "Transfer-Encoding: identity") + CHUNKED,
+    "gzip and chunked": head("Transfer-Encoding: gzip, chunked") + CHUNKED,
+    "another coding": head("Transfer-Encoding: xchunked") + CHUNKED,
+    "a coding in quotes": head('Transfer-Encoding: "chunked"') + CHUNKED,
+    "a coding with a parameter": head("Transfer-Encoding: chunked;q=1") + CHUNKED,
+    "a coding after a vertical tab": head("Transfer-Encoding: \x0bchunked") + CHUNKED,
+    "an empty coding": head("Transfer-Encoding:", LENGTH) + BODY,
+    "a space before the colon": head("Transfer-Encoding : chunked") + CHUNKED,
+    "a space before the colon of a length": head(f"Content-Length : {len(BODY)}") + BODY,
+    "a space before the name": head(f" {LENGTH}") + BODY,
+    "a header that goes on": head(LENGTH, "X-Other: a", f" {CODING}") + BODY,
+    "a coding that goes on": head("Transfer-Encoding:", " chunked") + CHUNKED,
+    "a name with a control character": head("Transfer-Encoding\x00: chunked") + CHUNKED,
+    "chunked in HTTP/1.0": head(CODING, version="HTTP/1.0") + CHUNKED,
+    "line feeds alone": head(LENGTH, end="\n") + BODY,
+    "a line feed alone in one place": head(LENGTH + "\nX-Other: a") + BODY,
+    "a carriage return alone": head(LENGTH + "\rX-Other: a") + BODY,
+    "a coding after a carriage return": head(f"X-Other: a\r{CODING}", LENGTH) + BODY,
+    "an end of the head by a line feed": head(LENGTH)[:-2] + b"\n" + BODY,
+    "a size of a chunk with a sign": head(CODING) + b"+5\r\nhello\r\n0\r\n\r\n",
+    "a size of a chunk with 0x": head(CODING) + b"0x5\r\nhello\r\n0\r\n\r\n",
+    "a size of a chunk that is too small": head(CODING) + b"3\r\nhello\r\n0\r\n\r\n",
+    "a size of a chunk beyond all size": head(CODING) + b"f" * 30 + b"\r\nhello\r\n0\r\n\r\n",
+    "no size of a chunk": head(CODING) + b"\r\nhello\r\n0\r\n\r\n",
+    "a negative size of a chunk": head(CODING) + b"-1\r\nhello\r\n0\r\n\r\n",
+    "too many headers": head(LENGTH, *("X-Other: a" for _ in range(200))) + BODY,
+    "headers without end": head("X-Other: " + "a" * 70_000)[:-4],
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", UNCLEAR)
+def test_what_two_readers_could_read_differently_is_400_and_ends_the_connection(
+    name: str, api: Api
+) -> None:
+    received = exchange(api, UNCLEAR[name] + NEXT)
+    start, _, rest = received.partition(b"\r\n")
+    assert start == b"HTTP/1.1 400 Bad Request", received
+    assert b"connection: close" in rest.lower()
+    assert received.count(b"HTTP/1.1 ") == 1, "the next request was answered"
+    assert json.loads(rest.partition(b"\r\n\r\n")[2])["detail"]
+
+
+@pytest.mark.parametrize("name", UNCLEAR)
+def test_the_server_closes_though_the_client_does_not(name: str, api: Api) -> None:
+    assert not open_after(api, UNCLEAR[name])
+
+
+@pytest.mark.parametrize("name", ["both headers", "the same length twice", "line feeds alone"])
+def test_a_second_request_on_a_connection_is_looked_at_as_well(name: str, api: Api) -> None:
+    received = exchange(api, head(LENGTH) + BODY + UNCLEAR[name] + NEXT)
+    assert received.count(b"HTTP/1.1 200") == 1
+    assert received.count(b"HTTP/1.1 400") == 1
+    assert received.count(b"HTTP/1.1 ") == 2
+
+
+def test_an_unclear_request_after_one_that_was_refused_unread_is_looked_at_as_well(
+    api: Api,
+) -> None:
+    unread = head(LENGTH).replace(b"Bearer k", b"Basic k") + BODY
+    received = exchange(api, unread + UNCLEAR["both headers"] + NEXT)
+    assert received.count(b"HTTP/1.1 401") == 1
+    assert received.count(b"HTTP/1.1 ") <= 2
+    assert b"HTTP/1.1 200" not in received
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        head(LENGTH) + BODY,
+        head(CODING) + CHUNKED,
+        head("transfer-encoding:\tChunked ") + CHUNKED,
+        head(CODING) + CHUNKED.replace(b"\r\n", b";name=value\r\n", 1),
+        head(f"Content-Length:{len(BODY)}") + BODY,
+    ],
+    ids=range(5),
+)
+def test_what_is_clear_is_answered_and_keeps_its_connection(data: bytes, api: Api) -> None:
+    received = exchange(api, data + NEXT)
+    assert received.count(b"HTTP/1.1 200") == 2, received
+    assert open_after(api, data)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_a_head_in_pieces_is_looked_at_as_a_whole(size: int, api: Api) -> None:
+    address = urlsplit(api.server.base_url)
+    data = UNCLEAR["both headers"]
+    with socket.create_connection((address.hostname, address.port), timeout=WAIT) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            for start in range(0, len(data), size):
+                connection.sendall(data[start : start + size])
+            received = b"".join(iter(lambda: connection.recv(65536), b""))
+        except ConnectionError:  # it was closed before all was sent
+            return
+    assert received.startswith(b"HTTP/1.1 400 ")
