@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any, Literal
@@ -273,6 +273,38 @@ def test_serve_answers_logs_a_line_a_request_and_ends_cleanly(
     assert stopped == "Stopped."
     for secret in (KEY, LLM_KEY, "sq-other", "sq-wrong", "weather", "Sunny"):
         assert secret not in output
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started, and those that these have started."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended by now
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    own = [one for one, parent in parents.items() if parent == pid]
+    return own + [grandchild for child in own for grandchild in children(child)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize(
+    ("arguments", "isolated"),
+    [([], True), (["--isolated-programs"], True), (["--no-isolated-programs"], False)],
+)
+def test_serve_runs_programs_in_workers_unless_they_shall_not_and_leaves_none(
+    tmp_path: Path, arguments: list[str], isolated: bool
+) -> None:
+    script = tmp_path / "script.yaml"
+    script.write_text("rules: [{program: \"'done'\"}]", encoding="utf-8")
+    with serving(tmp_path / "log.txt", "--script", str(script), *arguments) as (process, url):
+        features = {"agent_arch": "dual-llm"}
+        model = ChatSequrity("any/model", base_url=url, features=features)
+        assert model.invoke("Go.").text == "done"
+        model.close()
+        workers = children(process.pid)
+        assert bool(workers) is isolated
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+        assert [one for one in workers if Path(f"/proc/{one}").exists()] == []
 
 
 def test_a_port_in_use_is_an_error_of_one_line() -> None:

@@ -78,10 +78,10 @@ def test_a_turn_goes_on_in_its_worker_or_in_another_one(between: str) -> None:
 
 @pytest.fixture(scope="module")
 def bombed() -> Any:
-    rules = [
-        *({"when": {"user": name}, "program": program} for name, program in BOMBS.items()),
-        {"program": "'fine'"},
+    rules: list[dict[str, Any]] = [
+        {"when": {"user": name}, "program": program} for name, program in BOMBS.items()
     ]
+    rules.append({"program": "'fine'"})
     with LocalServer(script=rules, isolated_programs=True) as server:
         yield server
 
@@ -244,8 +244,8 @@ STOPS = """
     from langchain_sequrity.local import LocalServer
 
     def children():
-        return [stat for stat in Path("/proc").glob("[0-9]*/stat")
-                if stat.read_text().rpartition(")")[2].split()[1] == str(os.getpid())]
+        task = Path(f"/proc/{os.getpid()}/task")
+        return [pid for one in task.glob("*/children") for pid in one.read_text().split()]
 
     def fetch(name: str) -> str:
         '''Fetch a page.'''

@@ -106,10 +106,10 @@ def story(make: Callable[[str], Run | WorkerRun], source: str) -> list[Any]:
         run = make(source)
     except ProgramRefused as refused:
         return [str(refused), refused.reason, refused.line, refused.column]
-    answers = itertools.cycle(
+    answers: Iterator[Labeled | ToolFailure] = itertools.cycle(
         [Labeled({"body": "hi"}, TAGGED), ToolFailure("no", TAGGED), Labeled([1, 2])]
     )
-    steps = [run.advance()]
+    steps: list[Any] = [run.advance()]
     while isinstance(steps[-1], ToolCall):
         names = [run.names(), run.variables()]
         steps += [names, run.advance(next(answers))]
@@ -523,14 +523,17 @@ def test_programs_that_wait_keep_so_many_workers_and_all_go_on() -> None:
 
 def test_runs_of_many_threads_keep_to_their_own_workers() -> None:
     ends: dict[int, Any] = {}
+    crowded = WorkerPool(waiting=3, kept=2, uses=30)
 
     def work(number: int) -> None:
-        run = asking(pool, f"x = [read(number=n) for n in range(20)]\nx + [{number}]", owner="me")
+        run = asking(
+            crowded, f"x = [read(number=n) for n in range(20)]\nx + [{number}]", owner="me"
+        )
         for _ in range(19):
             assert isinstance(run.advance(Labeled(number)), ToolCall)
         ends[number] = run.advance(Labeled(number))
 
-    with WorkerPool(waiting=3, kept=2, uses=30) as pool:
+    with crowded:
         threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
         for thread in threads:
             thread.start()
