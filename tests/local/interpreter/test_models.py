@@ -169,3 +169,15 @@ def test_a_class_statement_that_means_nothing_is_a_type_error(source: str) -> No
     step = failure(HEADER + ITEM + source)
 
     assert (step.kind, step.type) == ("exception", "TypeError")
+
+
+@pytest.mark.parametrize(("text", "fits"), [("A-17", True), ("xA-17x", True), ("a-17", False)])
+def test_a_pattern_of_a_field_is_searched(text: str, fits: bool) -> None:
+    source = (
+        "from pydantic import BaseModel, Field, ValidationError\n"
+        "class Code(BaseModel):\n    code: str = Field(pattern=r'[A-Z]-\\d{2,64}', max_length=9)\n"
+        f"try:\n    r = Code(code={text!r}).code\nexcept ValidationError as error:\n    r = str(error)\nr"
+    )
+    found = value(source)
+    assert (found == text) is fits
+    assert fits or "String should match pattern '[A-Z]-\\d{2,64}'" in found
