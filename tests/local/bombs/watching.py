@@ -6,6 +6,7 @@ replies.
 """
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -50,6 +51,7 @@ _TOOLS = [
     tool("read"),
 ]
 _TINY = Bomb("nothing", "1", "harmless")
+_WARM = 5  # of these before the first bomb
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Seen:
         says: What the reply says about it.
         seconds: Of the processor, in the longest stretch between two requests.
         worker: Megabytes of the largest worker.
-        server: Megabytes that the server itself grew by.
+        server: Megabytes that the server itself held at most, beyond those at its start.
         health: Seconds of the longest answer to `/health`.
     """
 
@@ -110,6 +112,10 @@ class _Took:
         sizes = {name: int(size) / 1024 for name, size in _SIZES.findall(status)}
         spent = (int(fields[11]) + int(fields[12])) / _TICKS
         return cls(spent, sizes.get("VmRSS", 0.0), sizes.get("VmHWM", 0.0))
+
+    def after(self, earlier: "_Took") -> "_Took":
+        """What is known of it; one that has just ended holds nothing any more."""
+        return replace(self, most=max(self.most, earlier.most))
 
 
 _SIZES = re.compile(r"(VmRSS|VmHWM):\s+(\d+)")
@@ -191,6 +197,9 @@ class Watched:
                 health=max(fresh.health, seen.health),
             )
             calls += 1
+            if seen.server > MEGABYTES:
+                self.stop()  # the next bomb shall not be blamed for what this one left
+                break
             results = [
                 {"role": "tool", "tool_call_id": call["id"], "content": "1"}
                 for call in said.get("tool_calls") or ()
@@ -202,7 +211,8 @@ class Watched:
     def grown(self) -> float:
         """Megabytes that the server holds now beyond those it held at its start."""
         now = _Took.of(self._started().pid)
-        return 0.0 if now is None else now.megabytes - self._first
+        assert now is not None
+        return now.megabytes - self._first
 
     def stop(self) -> None:
         """End the server; the next bomb gets a new one."""
@@ -235,36 +245,34 @@ class Watched:
         self._client = httpx.Client(base_url=url, timeout=_PATIENCE, trust_env=False)
         self._health = _Health(url)
         # What is only paid once is not the first bomb's, nor is the start of a worker.
-        self._start = 0.0
-        self.run(_TINY)
-        self._start = self.run(_TINY).seconds
-        first = _Took.of(server.pid)
-        self._first = 0.0 if first is None else first.megabytes
+        self._start, self._first = 0.0, math.inf
+        self._start = min(self.run(_TINY).seconds for _ in range(_WARM))
+        self._first = 0.0
+        self._first = self.grown
         return server
 
     def _exchange(
         self, server: "subprocess.Popen[str]", messages: list[dict[str, Any]]
     ) -> tuple[Seen, dict[str, Any]]:
         """Send one request; what its program took is the most that one process took for it."""
-        with suppress(OSError):
-            Path(f"/proc/{server.pid}/clear_refs").write_text("5")
+        for pid in self._watched(server):
+            with suppress(OSError):  # a worker may be gone by now
+                Path(f"/proc/{pid}/clear_refs").write_text("5")
         before = {pid: took for pid in self._watched(server) if (took := _Took.of(pid))}
-        own = before.get(server.pid)
-        latest = dict(before)
+        latest: dict[int, _Took] = dict(before)
         self._health.take()
         end = time.monotonic() + _PATIENCE
         with ThreadPoolExecutor(1) as pool:
             reply = pool.submit(self._post, messages)
             while not _is_done(reply):
-                latest |= {pid: took for pid in self._watched(server) if (took := _Took.of(pid))}
+                self._look(server, latest)
                 spent = self._spent(before, latest)
                 if spent > _GIVEN_UP or time.monotonic() > end:
                     health = self._health.take()
                     self.stop()
                     return Seen("did not end", "", spent, 0.0, 0.0, health), {}
-        latest |= {pid: took for pid in self._watched(server) if (took := _Took.of(pid))}
-        now = latest.get(server.pid)
-        grown = now.most - own.megabytes if now is not None and own is not None else 0.0
+        self._look(server, latest)
+        grown = latest[server.pid].most - self._first
         workers = [took.most for pid, took in latest.items() if pid != server.pid]
         seconds = self._spent(before, latest)
         ends, says, said = _end_of(reply.result())
@@ -280,6 +288,12 @@ class Watched:
             return error
         self._session = reply.headers.get("x-session-id", "")
         return reply
+
+    def _look(self, server: "subprocess.Popen[str]", latest: dict[int, _Took]) -> None:
+        for pid in self._watched(server):
+            took = _Took.of(pid)
+            if took is not None:
+                latest[pid] = took.after(latest.get(pid, took))
 
     def _watched(self, server: "subprocess.Popen[str]") -> list[int]:
         return [server.pid, *_descendants(server.pid)]
