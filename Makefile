@@ -27,7 +27,7 @@ serve: $(READY)  ## Run the local server in the foreground
 test: $(READY)  ## Run all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-long: $(READY)  ## The long runs: differential tests, lost labels, escapes, guards and kills, in full numbers
+long: $(READY)  ## The long runs: differential tests, labels, escapes, bombs, guards and kills, in full
 	$(BIN)/python -m tests.sqrt.differential --count 20000
 	$(BIN)/python -m tests.sqrt.agreement --count 5000
 	$(BIN)/python -m tests.local.skeletons --count 10000
@@ -39,6 +39,7 @@ long: $(READY)  ## The long runs: differential tests, lost labels, escapes, guar
 	$(BIN)/python -m tests.local.interpreter.escapes
 	$(BIN)/python -m tests.local.interpreter.escapes --limits default
 	$(BIN)/python -m tests.local.interpreter.guards
+	$(BIN)/python -m tests.local.bombs
 	$(BIN)/python -m tests.graph.differential --count 6000
 	$(BIN)/python -m tests.graph.durability.killing --kills 50
 	$(BIN)/python -m tests.graph.durability.killing --kills 50 --strict --forgets
