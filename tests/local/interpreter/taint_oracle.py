@@ -143,15 +143,14 @@ class Writer:
         self.steps: list[Step] = []
         self.count = 0
 
-    def write(self, template: Template) -> None:
-        """A few operations, this one among them, then what makes their traces visible."""
+    def write(self, *templates: Template) -> None:
+        """A few operations, these among them, then what makes their traces visible."""
         if self.rng.random() < 0.5:
             self.share(self.fresh_target(self.rng.choice(("list", "list", "dict", "set", "iter"))))
-        if self.rng.random() < 0.3:
-            self.operation()
-        self.perform(template)
-        if self.rng.random() < 0.5:
-            self.operation()
+        for template in templates:
+            if self.rng.random() < 0.2:
+                self.operation()
+            self.perform(template)
         for _ in range(self.rng.randint(3, 5)):
             self.probe()
 
@@ -242,10 +241,12 @@ class Writer:
         """An expression of a kind that changes nothing."""
         kind = self.rng.choice(KINDS[kind]) if kind in KINDS else kind
         templates = _PURE.get(kind)
+        # A tag on a part is lost more easily than one on the whole.
+        is_composed = self.rng.random() < (0.4 if self.heat == _HOT else 0.15)
+        if depth > 0 and is_composed and (made := self.composed(kind, depth)):
+            return f"({made})"
         if depth > 0 and templates and self.rng.random() < 0.45:
             return f"({self.filled(self.rng.choice(templates).text, depth)})"
-        if depth > 0 and self.rng.random() < 0.3 and (made := self.composed(kind, depth)):
-            return f"({made})"
         return self.leaf(kind)
 
     def composed(self, kind: str, depth: int) -> str | None:
@@ -620,14 +621,15 @@ def _lost(found: Examined) -> list[Loss]:
     ]
 
 
-_STRIDE = 617  # has no divisor in common with the number of templates, so that each has its turn
+# It has no divisor in common with the number of templates, so that each has its turn.
+_STRIDE = 617
 
 
 def trials(seed: int) -> Iterator[Trial]:
     """One program, with each of its secrets changed."""
     for attempt in itertools.count():
         writer = Writer(f"taint {seed} {attempt}")
-        writer.write(_ALL[seed * _STRIDE % len(_ALL)])
+        writer.write(*(_ALL[at * _STRIDE % len(_ALL)] for at in (2 * seed, 2 * seed + 1)))
         last = writer.last()
         steps = tuple(writer.steps)
         words = {word for step in steps for word in _WORD.findall(step.text)} | {
