@@ -22,6 +22,7 @@ from langchain_sequrity.errors import (
     StreamInterrupted,
     TurnFailed,
 )
+from langchain_sequrity.graph.own import JOURNAL
 from langchain_sequrity.local import LocalServer
 from tests.graph.ledger import SAVERS, Ledger, Ran, ledger, saver_of, thread
 from tests.graph.running import secured
@@ -362,12 +363,39 @@ async def test_several_calls_are_answered_in_an_event_loop() -> None:
         assert (await secured(pair(), model).ainvoke({}))["trace"] == ["b"]
 
 
+class Watched(InMemorySaver):
+    """Says when a result is stored, and may store it otherwise than it is.
+
+    Args:
+        changed: What is other in each result.
+    """
+
+    def __init__(self, **changed: str) -> None:
+        super().__init__()
+        self.stored = threading.Event()
+        self._changed = changed
+
+    def put_writes(
+        self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        kept = [(channel, self._kept(channel, value)) for channel, value in writes]
+        super().put_writes(config, kept, task_id, task_path)
+        if any(channel == JOURNAL for channel, _ in writes):
+            self.stored.set()
+
+    def _kept(self, channel: str, value: Any) -> Any:
+        if channel != JOURNAL or not isinstance(value, list):
+            return value
+        return [{**one, **self._changed} if "result" in one else one for one in value]
+
+
 def test_when_one_of_several_calls_fails_only_that_one_is_made_again() -> None:
-    ran: list[str] = []
+    ran, saver = list[str](), Watched()
 
     def a(_state: Traced) -> dict[str, Any]:
         ran.append("a")
         if ran.count("a") == 1:
+            assert saver.stored.wait(60)  # else LangGraph may drop what the other one returned
             msg = "not yet"
             raise OSError(msg)
         return {"trace": ["a"]}
@@ -378,7 +406,7 @@ def test_when_one_of_several_calls_fails_only_that_one_is_made_again() -> None:
 
     with made_up() as (model, service):
         service.replies += [asks(*TWO), ends(trace=["b", "a"])]
-        executor = secured(pair(a=a, b=b), model, checkpointer=InMemorySaver())
+        executor = secured(pair(a=a, b=b), model, {"a": {"reads": []}}, checkpointer=saver)
         with pytest.raises(OSError, match="not yet"):
             executor.invoke({}, thread())
         assert len(service.requests) == 1
@@ -431,6 +459,56 @@ def test_a_run_that_lost_a_result_is_an_error_and_never_an_end() -> None:
         with pytest.raises(TurnFailed, match="not in the journal"):
             executor.invoke(None, thread())
     assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize("changed", [{"tool": "b"}, {"digest": "0" * 64}], ids=["tool", "digest"])
+def test_a_stored_result_of_another_call_is_an_error_and_is_not_sent(
+    history: Any, changed: dict[str, str]
+) -> None:
+    failed, saver = list[str](), Watched(**changed)
+
+    def b(_state: Traced) -> dict[str, Any]:
+        if not failed:
+            failed.append("b")
+            assert saver.stored.wait(60)
+            raise OSError
+        return {"trace": ["b"]}
+
+    with made_up() as (model, service):
+        service.replies += [asks(*TWO), ends(trace=["b", "a"])]
+        graph = pair(a=lambda _state: {"trace": ["a"]}, b=b)
+        executor = secured(graph, model, {"b": {"reads": []}}, checkpointer=saver, history=history)
+        with pytest.raises(OSError):  # noqa: PT011 - the node's own
+            executor.invoke({}, thread())
+        with pytest.raises(BadReply, match="result of another call"):
+            executor.invoke(None, thread())
+    assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "changed", [{"tool": "report"}, {"digest": "0" * 64}], ids=["tool", "digest"]
+)
+def test_a_stored_result_of_another_call_answers_nothing_in_a_session_that_is_rebuilt(
+    local: LocalServer, history: Any, changed: dict[str, str]
+) -> None:
+    ran = Ran()
+
+    def pay(_state: Ledger) -> dict[str, Any]:
+        ran.append("pay")
+        forget(local)
+        if ran.of("pay") == 1:
+            raise OSError
+        return {"due": [], "paid": [1]}
+
+    model = ChatSequrity("any/model", base_url=local.base_url)
+    executor = secured(
+        ledger(ran, pay=pay), model, checkpointer=Watched(**changed), history=history
+    )
+    with pytest.raises(OSError):  # noqa: PT011 - the node's own
+        executor.invoke({"due": [1]}, thread())
+    with pytest.raises(BadReply, match="result of another call"):
+        executor.invoke(None, thread())
+    assert ran == ["read", "pay", "pay"]
 
 
 @pytest.mark.parametrize(
