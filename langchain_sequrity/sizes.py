@@ -55,6 +55,15 @@ def _width(text: bytes | bytearray) -> int:
     return 1 if text.isascii() and rb"\u" not in text else 2
 
 
+_WIDEST = 4  # bytes of a character
+_LEAST = 4  # bytes of a part: one that says nothing adds up, too
+
+
+def of_part(text: str) -> int:
+    """Count a part of a text that will be added to others, in bytes."""
+    return _LEAST + len(text) * (1 if text.isascii() else _WIDEST)
+
+
 _ATOMS = (str, bytes, bytearray, int, float, complex, type(None))
 _LINK = 8
 _LARGE = 512  # what several objects may hold together without a copy, such as the text of a mail

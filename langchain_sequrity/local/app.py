@@ -86,7 +86,7 @@ async def _validate_headers(request: Request) -> Response:
     headers = request.scope["by_name"]
     guard.check_content_type(headers)
     charge = request.scope["charge"]
-    data = await bodies.read(request.stream(), headers, charge, limits.CHECKED_BODY)
+    data = await bodies.read(request.stream(), headers, charge, limit=limits.CHECKED_BODY)
     return json_response(await run_sync(_validated, data, charge))
 
 

@@ -20,7 +20,9 @@ async def read(
     chunks: AsyncIterable[bytes],
     headers: Mapping[str, str],
     charge: Charge,
+    *,
     limit: int = limits.BODY,
+    seconds: float = limits.BODY_SECONDS,
 ) -> bytearray:
     """Read a body.
 
@@ -29,6 +31,7 @@ async def read(
         headers: The request's headers, by lower-case name.
         charge: What the request takes of the memory of all.
         limit: How many bytes it may have.
+        seconds: How long it may take to come.
 
     Returns:
         The body.
@@ -42,10 +45,10 @@ async def read(
         _check(int(declared), limit)
         charge.take(_TIMES_TEXT * int(declared))
     try:
-        with anyio.fail_after(limits.BODY_SECONDS):
+        with anyio.fail_after(seconds):
             return await _joined(chunks, charge, limit, is_paid=declared.isdecimal())
     except TimeoutError:
-        refuse(408, f"The body did not come within {limits.BODY_SECONDS:g} s. Send it at once.")
+        refuse(408, f"The body did not come within {seconds:g} s. Send it at once.")
 
 
 async def _joined(

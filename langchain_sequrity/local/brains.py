@@ -16,7 +16,7 @@ from langchain_sequrity.local import limits
 from langchain_sequrity.local.limits import Charge
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.tokens import count_message, count_request, usage_of
-from langchain_sequrity.sizes import of_value
+from langchain_sequrity.sizes import of_part, of_value
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.policy_generation import PolicyRequest
@@ -239,10 +239,15 @@ _TIMES_KEPT = 2
 
 
 def _said(chunk: AIMessageChunk) -> int:
-    """What a piece adds to the answer; empty ones add up, too."""
-    beside = (chunk.additional_kwargs, chunk.response_metadata.get("logprobs"))
-    calls = [chunk.tool_call_chunks] if chunk.tool_call_chunks else []
-    return of_value([chunk.content, *filter(None, beside), *calls])
+    """Bytes that a piece adds to the answer; empty ones add up, too."""
+    beside = [
+        chunk.additional_kwargs,
+        chunk.response_metadata.get("logprobs"),
+        chunk.tool_call_chunks,
+    ]
+    if isinstance(chunk.content, str) and not any(beside):
+        return of_part(chunk.content)
+    return of_value([chunk.content, *filter(None, beside)])
 
 
 class _Neutral:

@@ -35,6 +35,7 @@ class Entrance:
     def __init__(self, services: Services) -> None:
         self._api_keys = services.api_keys
         self._most = services.max_turns_at_once
+        self._body_seconds = services.body_seconds
         self._replies = Replies()
         self._running = 0
         # Turns have threads of their own: a slow brain keeps nobody else waiting.
@@ -63,7 +64,9 @@ class Entrance:
             key = guard.bearer(headers, self._api_keys)
             guard.check_content_type(headers)
             charge = request.scope["charge"]
-            data = await bodies.read(request.stream(), headers, charge, limit)
+            data = await bodies.read(
+                request.stream(), headers, charge, limit=limit, seconds=self._body_seconds
+            )
             incoming = Incoming(route, bearer_digest(key), headers, data, charge)
             facts = request.scope["facts"]
             once = _once_key(incoming)

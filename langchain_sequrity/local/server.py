@@ -25,6 +25,9 @@ from langchain_sequrity.local.sessions import MemorySessions, SessionStore
 
 _GRACE_SECONDS = 1  # for replies under way when the server stops; uvicorn takes whole seconds
 _STOP_SECONDS = 2.5
+# A request that crosses the closing of its connection is lost, so clients have to give up an idle
+# one first: ours after 55 s, those of others after 60 s at the most.
+_KEEP_ALIVE_SECONDS = 75
 
 
 class LocalServer:
@@ -206,6 +209,7 @@ class _Running:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="LocalServer", daemon=True)

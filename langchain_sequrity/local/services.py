@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from langchain_sequrity.local import guard
+from langchain_sequrity.local import guard, limits
 from langchain_sequrity.local.brains import Brain
 from langchain_sequrity.local.dual_llm.runs import Programs, Runs
 from langchain_sequrity.local.edge import RequestRecord
@@ -30,6 +30,7 @@ class Services:
         replacing_tools: Tools whose results may put their labels in the place of the arguments'.
         programs: Where programs run.
         runs: The programs that wait for tools.
+        body_seconds: How long a body may take to come.
         budget: The memory that all requests under way have together.
     """
 
@@ -43,4 +44,5 @@ class Services:
     replacing_tools: frozenset[str] = frozenset()
     programs: Programs = field(default_factory=Programs)
     runs: Runs = field(default_factory=Runs)
+    body_seconds: float = limits.BODY_SECONDS
     budget: Budget = field(default_factory=Budget)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from langchain_sequrity.errors import BadReply
-from langchain_sequrity.sizes import of_json, of_value
+from langchain_sequrity.sizes import of_json, of_part, of_value
 
 KIB, MIB = 1024, 1024 * 1024
 
@@ -16,8 +16,6 @@ PARSED = 128 * MIB
 # What is kept of a stream until it ends, and what is held back of it.
 KEPT = 32 * MIB
 
-_WIDEST = 4  # bytes of a character
-_LEAST = 4  # of a part: one that says nothing adds up, too
 _SURELY_FINE = 64 * KIB  # of JSON, whatever is in it
 
 
@@ -63,7 +61,7 @@ class Kept:
         Raises:
             BadReply: If all together takes more than 32 MiB.
         """
-        self._count(_LEAST + len(text) * (1 if text.isascii() else _WIDEST))
+        self._count(of_part(text))
 
     def add_json(self, text: str) -> None:
         """Count a part of a JSON text, such as arguments, as what it will be once it is parsed.

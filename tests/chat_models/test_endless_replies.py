@@ -169,7 +169,9 @@ def test_a_stream_of_nothing_ends_too() -> None:
         list(model(CHAT, client, SINGLE).stream("Hi"))
 
 
-@pytest.mark.parametrize("piece", [b"x" * MB, b"data: " + b"x" * MB, b"\r" * MB + b"a", b"data: x\n" * 100_000])
+@pytest.mark.parametrize(
+    "piece", [b"x" * MB, b"data: " + b"x" * MB, b"\r" * MB + b"a", b"data: x\n" * 100_000]
+)
 def test_an_event_without_end_ends_too(piece: bytes, grown: Callable[[], int]) -> None:
     client = answering(lambda: (piece for _ in count()))
     with pytest.raises(BadReply, match=r"more than 16777216 bytes|not JSON|longer than"):

@@ -60,7 +60,9 @@ class Flooded:
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "tests.local.floods", "--serve"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
+        self._process = subprocess.Popen(  # noqa: S603 - this module
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         assert self._process.stdout is not None
         self.base_url, self.endless_url = self._process.stdout.readline().split()
         for url in (self.base_url, self.endless_url):  # what is imported at first use is there then

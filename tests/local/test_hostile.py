@@ -255,7 +255,7 @@ async def test_a_hundred_conversations_at_once_do_not_cross(serve: Serve) -> Non
     server = serve().server
     limits = httpx.Limits(max_connections=8)
     headers = {"Authorization": "Bearer sq-test"}
-    async with httpx.AsyncClient(base_url=server.base_url, limits=limits, headers=headers, timeout=60, trust_env=False) as client:  # fmt: skip
+    async with httpx.AsyncClient(base_url=server.base_url, limits=limits, headers=headers, timeout=600, trust_env=False) as client:  # fmt: skip
 
         async def converse(word: str) -> str:
             prompt = {"role": "user", "content": f"call look_up with '{word}'"}
@@ -282,7 +282,7 @@ async def test_a_hundred_conversations_at_once_do_not_cross(serve: Serve) -> Non
 async def test_eight_sessions_shared_by_a_hundred_requests_stay_apart(serve: Serve) -> None:
     server = serve().server
     headers = {"Authorization": "Bearer sq-test"}
-    async with httpx.AsyncClient(base_url=server.base_url, headers=headers, timeout=60, trust_env=False) as client:  # fmt: skip
+    async with httpx.AsyncClient(base_url=server.base_url, headers=headers, timeout=600, trust_env=False) as client:  # fmt: skip
 
         async def say(text: str, session: str | None = None) -> httpx.Response:
             named = {"X-Session-ID": session} if session else {}

@@ -1,0 +1,72 @@
+"""Floods of a real server in a process of its own, watched from outside.
+
+Of each kind some, and smaller than `python -m tests.local.floods` sends them.
+"""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.local.floods import (
+    FINE,
+    LARGEST,
+    MB,
+    MOST,
+    PLACES,
+    SHAPES,
+    Flood,
+    Flooded,
+    endless,
+    filled,
+    replies,
+    sessions,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+
+SIZE = 6 * MB
+AT_ONCE = 4
+ENDLESS = {flood.name: flood for flood in endless(AT_ONCE)}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Flooded]:
+    with Flooded() as flooded:
+        yield flooded
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_bodies_of_every_shape_leave_the_server_up_and_small(place: str, server: Flooded) -> None:
+    path, _ = PLACES[place]
+    size = min(SIZE, LARGEST.get(path, SIZE))
+    requests = [filled(place, shape, size) for shape in SHAPES]
+    statuses = server.stand(Flood(place, lambda: requests, AT_ONCE))
+    assert set(statuses) <= FINE, statuses
+    assert server.grown < MOST
+
+
+def test_what_costs_thirty_times_its_length_is_refused_and_the_server_stays_small(
+    server: Flooded,
+) -> None:
+    requests = [filled("a field", "empty lists", 31 * MB) for _ in range(4)]
+    statuses = server.stand(Flood("empty lists", lambda: requests, 4))
+    assert set(statuses) <= {413, 429}
+    assert server.grown < MOST
+
+
+def test_sessions_are_limited_together(server: Flooded) -> None:
+    assert set(server.stand(sessions(2 * MB, 60))) <= {200, 429}
+    assert server.grown < MOST
+
+
+def test_replies_are_limited_together(server: Flooded) -> None:
+    assert set(server.stand(replies(200_000, 60))) <= {200, 429}
+    assert server.grown < MOST
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_model_without_end_is_cut(name: str, server: Flooded) -> None:
+    statuses = server.stand(ENDLESS[name])
+    assert set(statuses) <= FINE, statuses
+    assert server.grown < MOST

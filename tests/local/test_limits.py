@@ -1,0 +1,362 @@
+"""Limits in bytes: who is refused, with what, and who loses what when it is too much."""
+
+import json
+import random
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from langchain_core.messages import HumanMessage
+
+from langchain_sequrity.errors import SequrityError, ServerFailed, StatusError
+from langchain_sequrity.local import LocalServer, MemorySessions, Session, limits
+from langchain_sequrity.local import server as server_module
+from langchain_sequrity.local.idempotency import Replies, StoredReply
+from langchain_sequrity.local.limits import Budget, Charge
+from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.transport.idle import KEEPALIVE
+from tests.local.api import CHAT, WAIT, Api, Gate, Speaker, detail, said, session_of, streamed_text
+from tests.local.conftest import Serve
+
+MIB = 1024 * 1024
+JSON = {"Content-Type": "application/json"}
+HI: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.fixture
+def small(http: httpx.Client) -> Iterator[Api]:
+    """A server whose requests have 1 MiB together, and whose brain answers when it is told to."""
+    gate = Gate()
+    server = LocalServer(script=[{"when": {"user": "wait"}, "answer": gate}])
+    server._services = replace(server._services, budget=Budget(MIB))
+    with server:
+        api = Api(server, http, "sq-test")
+        api.gate = gate  # type: ignore[attr-defined]  # for the tests below
+        yield api
+        gate.opened.set()
+
+
+# Requests under way
+
+
+@pytest.mark.parametrize("part", [b"[],", b'{"a":1},', b"1,", b'"ab",', b"null,"])
+@pytest.mark.parametrize("as_string", [False, True])
+def test_what_would_be_too_large_once_it_is_parsed_is_413(
+    part: bytes, *, as_string: bool, small: Api
+) -> None:
+    value = b"[" + part * (60_000 // len(part)) + b"1]"
+    if as_string:
+        value = json.dumps(value.decode()).encode()
+    body = json.dumps({**HI, "metadata": {"x": 0}}).encode().replace(b"0", value)
+    assert len(body) < 150_000
+    reply = small.post(content=body, headers=JSON)
+    assert reply.status_code == 413
+    assert "1048576 bytes" in detail(reply)
+    assert said(small.chat("Hi"))["content"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_others_leave_no_room_for_is_429_and_goes_through_later(
+    small: Api, *, stream: bool
+) -> None:
+    large = "x" * 200_000
+    with httpx.Client(timeout=WAIT, trust_env=False) as other, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(Api(small.server, other, "sq-1").chat, "wait" + large)
+        small.gate.wait_for_request()  # type: ignore[attr-defined]  # as above
+        refused = small.chat(large, stream=stream)
+        beside = small.chat("Hi")
+        small.gate.opened.set()  # type: ignore[attr-defined]  # as above
+        assert first.result().status_code == 200
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == "1"
+    assert "1048576 bytes" in detail(refused)
+    assert beside.status_code == 200
+    assert small.chat(large, stream=stream).status_code == 200
+
+
+def test_a_request_gives_back_all_it_took_however_it_ends(small: Api) -> None:
+    budget = small.server._services.budget
+    endings: list[Any] = [
+        {"content": b"{", "headers": JSON},
+        {"content": b"[" * 1_000, "headers": JSON},
+        {"content": b"x", "headers": {}},
+        {"json": HI, "headers": {"Authorization": ""}},
+        {"json": HI, "headers": {"X-Policy": "{"}},
+        {"json": HI, "headers": {"Idempotency-Key": "k"}},
+        {"json": HI, "headers": {"Idempotency-Key": "k"}},
+        {"json": {**HI, "stream": True}},
+        {"json": {"model": 1}},
+        {"content": iter([b"x" * 100_000] * 9), "headers": JSON},
+    ]
+    for ending in endings:
+        small.post(**ending)
+    with small.stream("Hi"):
+        pass  # hangs up
+    assert said(small.chat("Hi"))["content"]
+    assert budget.charge(MIB), "something was not given back"
+    budget.charge(-MIB)
+
+
+def test_a_body_that_does_not_come_is_408_and_gives_back_what_it_took() -> None:
+    budget = Budget(MIB)
+    server = LocalServer()
+    server._services = replace(server._services, budget=budget, body_seconds=0.01)
+    server.start()
+    address = urlsplit(server.base_url)
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer k\r\nContent-Type: application/json\r\nContent-Length: 300000\r\n\r\n{{"
+    with socket.create_connection((address.hostname, address.port), timeout=WAIT) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 408 ")
+    server.stop()
+    assert budget.charge(MIB)
+
+
+def test_a_charge_takes_no_more_than_there_is() -> None:
+    budget = Budget(100)
+    first, second = Charge(budget), Charge(budget)
+    first.take(60)
+    with pytest.raises(StatusError) as later:
+        second.take(50)
+    assert (later.value.status, later.value.retry_after) == (429, 1)
+    with pytest.raises(StatusError) as never:
+        first.take(41)
+    assert never.value.status == 413
+    first.close()
+    second.take(100)
+
+
+# Answers
+
+
+@pytest.mark.parametrize("words", ["x" * 100_000, "äö" * 50_000])
+def test_an_answer_without_end_is_cut_with_the_limit(words: str, serve: Serve) -> None:
+    api = serve(model=Speaker(pieces=lambda: iter(lambda: words, None)))
+    with api.stream("Hi") as reply:
+        data = reply.read()
+    assert b"more than 8388608 bytes" in data
+    assert b"[DONE]" not in data
+    assert said(serve().chat("Hi"))["content"]
+
+
+def test_a_program_without_end_is_502(serve: Serve) -> None:
+    api = serve(model=Speaker(pieces=lambda: iter(lambda: "x = 1\n" * 20_000, None)))
+    reply = api.chat("Hi", headers={"X-Features": '{"agent_arch": "dual-llm"}'})
+    assert reply.status_code == 502
+    assert "8388608 bytes" in detail(reply)
+
+
+# Sessions
+
+
+def sessions(**options: Any) -> MemorySessions:
+    return MemorySessions(**{"max_bytes": 100_000, "max_session_bytes": 60_000, **options})
+
+
+def session(owner: str, size: int, **more: Any) -> Session:
+    return Session(owner, "/path", messages=[HumanMessage("x" * size)], **more)
+
+
+def test_a_session_that_is_too_large_is_413_and_stays_as_it_was(serve: Serve) -> None:
+    store = sessions()
+    api = serve(store=store)
+    started = session_of(api.chat("Hi"))
+    before = store[started]
+    refused = api.chat("x" * 60_000, session=started)
+    assert refused.status_code == 413
+    assert "60000 bytes" in detail(refused)
+    assert store[started] is before
+    assert before.turns == 1
+    assert len(before.messages) == 2
+    assert said(api.chat("Go on", session=started))["content"]
+    assert api.chat("x" * 60_000).status_code == 413
+    assert len(store) == 1
+
+
+def test_a_session_that_grows_too_large_in_a_stream_ends_it_with_an_error(serve: Serve) -> None:
+    store = sessions()
+    api = serve(store=store)
+    started = session_of(api.chat("Hi"))
+    with api.stream("x" * 60_000, session=started) as reply:
+        data = reply.read()
+    assert b"60000 bytes" in data
+    assert b"[DONE]" not in data
+    assert store[started].turns == 1
+
+
+def test_a_dual_llm_session_counts_its_variables_and_logs(serve: Serve) -> None:
+    api = serve(
+        store=sessions(), script=[{"program": 'kept = "x" * 70000\nfinal_return_value = 1'}]
+    )
+    dual = {"X-Features": '{"agent_arch": "dual-llm"}'}
+    reply = api.chat("Hi", headers=dual)
+    assert reply.status_code == 413
+    assert "60000 bytes" in detail(reply)
+    assert len(api.server.sessions) == 0  # type: ignore[arg-type]  # a MemorySessions
+
+
+def test_who_holds_most_loses_the_session_that_was_idle_longest() -> None:
+    store = sessions()
+    mine = session("me", 30_000)
+    store.save(mine)
+    theirs = [session("them", 10_000) for _ in range(20)]
+    for one in theirs:
+        store.save(one)
+    assert store.find(mine.id) is mine
+    kept = [one for one in theirs if store.find(one.id)]
+    assert 3 < len(kept) < 8
+    assert kept == theirs[-len(kept) :]
+
+
+def test_a_flood_of_small_sessions_pushes_nobody_out() -> None:
+    store = MemorySessions(max_sessions=10)
+    mine = [session("me", 10) for _ in range(3)]
+    for one in mine:
+        store.save(one)
+    for _ in range(100):
+        store.save(session("them", 10))
+    assert all(store.find(one.id) for one in mine)
+    assert len(store) == 10
+
+
+def test_nobody_else_gives_way_to_a_session_that_has_no_room_beside_its_own() -> None:
+    store = sessions()
+    mine, busy = session("me", 30_000), session("them", 50_000)
+    store.save(mine)
+    store.save(busy)
+    assert store.acquire(busy.id)
+    with pytest.raises(StatusError) as refused:
+        store.save(session("them", 40_000))
+    assert refused.value.status == 507
+    assert "100000 bytes" in str(refused.value)
+    assert store.find(mine.id) is mine
+    assert store.find(busy.id) is busy
+    store.save(session("them", 5_000))
+    store.release(busy.id)
+    store.save(session("them", 40_000))
+    assert store.find(busy.id) is None
+    assert store.find(mine.id) is mine
+
+
+def test_no_room_for_a_session_is_507_over_http_and_it_goes_on_as_it_was(serve: Serve) -> None:
+    store = sessions(max_session_bytes=100_000)
+    api = serve(store=store)
+    busy = session("them", 80_000)
+    store.save(busy)
+    store.acquire(busy.id)
+    started = session_of(api.chat("Hi"))
+    refused = api.chat("x" * 50_000, session=started)
+    assert refused.status_code == 507
+    assert store[started].turns == 1
+    assert said(api.chat("Go on", session=started))["content"]
+
+
+@pytest.mark.parametrize("given", range(20))
+def test_whoever_holds_less_than_a_fair_share_loses_nothing(given: int) -> None:
+    numbers = random.Random(given)  # noqa: S311 - no secret
+    owners = ["a", "b", "c", "d"]
+    store = sessions(max_session_bytes=30_000)
+    quiet = [session("quiet", numbers.randrange(2_000)) for _ in range(4)]
+    for one in quiet:
+        store.save(one)
+    for _ in range(200):
+        one = session(numbers.choice(owners), numbers.randrange(25_000))
+        with suppress(ServerFailed):  # 507
+            store.save(one)
+        if numbers.random() < 0.1:
+            store.remove(one.id)
+    assert all(store.find(one.id) for one in quiet)
+    assert store._shares._total <= 100_000
+    assert sum(map(len, store._shares._held.values())) == len(store)
+
+
+def test_a_session_that_shrinks_or_ends_makes_room() -> None:
+    store = sessions()
+    first = session("me", 50_000)
+    store.save(first)
+    store.save(replace(first, messages=[]))
+    second = session("me", 50_000)
+    store.save(second)
+    assert store.find(first.id)
+    store.remove(second.id)
+    assert store._shares._total < 10_000
+
+
+def test_a_store_of_ones_own_may_refuse_as_well(serve: Serve) -> None:
+    class Refusing(MemorySessions):
+        def save(self, session: Session) -> None:
+            refuse(507, f"No room for {session.place}.")
+
+    api = serve(store=Refusing())
+    reply = api.chat("Hi")
+    assert reply.status_code == 507
+    assert CHAT in detail(reply)
+
+
+# Replies
+
+
+def reply_of(size: int) -> StoredReply:
+    return StoredReply({}, b"x" * size)
+
+
+def keep(replies: Replies, key: str, size: int) -> None:
+    assert replies.begin(key, "digest") is None
+    replies.keep(key, reply_of(size))
+
+
+def test_a_reply_that_is_not_kept_is_507_and_not_made_again(serve: Serve) -> None:
+    text = "x" * (limits.REPLY + 1)
+    api = serve(script=[{"when": {"user": "long"}, "text": text}])
+    key = {"Idempotency-Key": "k"}
+    for stream in (False, True):
+        headers = {"Idempotency-Key": f"k{stream}"}
+        reply = api.chat("long", headers=headers, stream=stream)
+        assert reply.status_code == 200
+        assert streamed_text(reply.content) == text if stream else said(reply)["content"] == text
+        again = api.chat("long", headers=headers, stream=stream)
+        assert again.status_code == 507
+        assert "not answered twice" in detail(again)
+    assert api.chat("Hi", headers=key).content == api.chat("Hi", headers=key).content
+
+
+def test_who_holds_most_loses_its_oldest_reply_and_is_not_answered_twice() -> None:
+    replies = Replies()
+    keep(replies, "me:1", 3 * MIB)
+    for number in range(20):
+        keep(replies, f"them:{number}", 3 * MIB)
+    mine = replies.begin("me:1", "digest")
+    assert mine is not None
+    assert mine.body == b"x" * (3 * MIB)
+    with pytest.raises(SequrityError, match="not answered twice"):
+        replies.begin("them:0", "digest")
+    last = replies.begin("them:19", "digest")
+    assert last is not None
+    assert last.body is not None
+    assert replies._shares._total <= limits.REPLIES
+
+
+def test_a_flood_of_keys_pushes_out_nobody_elses() -> None:
+    replies = Replies()
+    keep(replies, "me:1", 1)
+    for number in range(2_000):
+        keep(replies, f"them:{number}", 1)
+    assert replies.begin("me:1", "digest") is not None
+
+
+def test_a_stream_keeps_no_copy_where_nobody_can_ask_for_it(small: Api) -> None:
+    text = "x" * 100_000
+    with small.stream(text) as reply:
+        assert streamed_text(reply.read())
+
+
+# Connections
+
+
+def test_an_idle_connection_is_given_up_by_the_client_first() -> None:
+    assert server_module._KEEP_ALIVE_SECONDS > KEEPALIVE
