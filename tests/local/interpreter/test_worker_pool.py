@@ -440,6 +440,7 @@ SEES_WHAT_IS_LEFT = """
     from langchain_sequrity.local.interpreter import worker as module
     from langchain_sequrity.local.interpreter.worker import LENGTH, _Worker, read, send
 
+    gc.disable()
     here, there = socket.socketpair()
     worker = _Worker(there, Limits())
     source, mark = sys.argv[1:]
@@ -519,6 +520,20 @@ def test_programs_that_wait_keep_so_many_workers_and_all_go_on() -> None:
             assert isinstance(end, Finished)
             assert end.value.value == [number, "end", number]
         assert not pool._waiting
+
+
+def test_a_run_that_lost_its_worker_does_nothing_to_the_one_that_has_it_now() -> None:
+    with WorkerPool(waiting=1) as pool:
+        loser = asking(pool)
+        pid = pid_of(loser)
+        asking(pool)
+        heir = pool.run("[read(number=1), 2]", tools=TOOLS)
+        assert heir.pid == pid
+        loser.close()
+        del loser
+        gc.collect()
+        assert isinstance(heir.advance(), ToolCall)
+        assert heir.advance(Labeled(1)) == Finished(Labeled([1, 2]), "list", 1)
 
 
 def test_runs_of_many_threads_keep_to_their_own_workers() -> None:
@@ -682,7 +697,7 @@ NONSENSE = {
     "nothing": framed(b"{}"),
     "too deep": framed(b"[" * 100_000),
     "a length without end": LENGTH.pack(2**32 - 1),
-    "too heavy": framed(b'{"step":[' + b"[]," * 500_000 + b"0]}"),
+    "too heavy": said({**CALL, "arguments": {"number": [[[]] * 300_000, FREE]}}),
     "an unknown step": said({"step": "x"}),
     "a step without fields": said({"step": "ToolCall"}),
     "a step with more fields": said({**CALL, "x": 1}),
