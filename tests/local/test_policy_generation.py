@@ -26,7 +26,7 @@ from langchain_sequrity.local import RequestRecord, Script
 from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.brains import BrainContext
 from langchain_sequrity.local.models import DeterministicModel
-from langchain_sequrity.local.policies import MAX_BYTES
+from langchain_sequrity.local.limits import POLICY_BODY
 from langchain_sequrity.local.policy_writing.prompts import INSTRUCTIONS
 from langchain_sequrity.local.policy_writing.writer import MAX_RETRIES, write_policy
 from langchain_sequrity.local.script import ScriptBrain
@@ -449,9 +449,9 @@ def test_a_body_is_json_and_said_to_be(api: Api) -> None:
 
 
 def test_a_body_over_the_limit_is_413(api: Api) -> None:
-    reply = api.post(PATH, json=body(description="x" * MAX_BYTES))
+    reply = api.post(PATH, json=body(description="x" * POLICY_BODY))
     assert reply.status_code == 413
-    assert str(MAX_BYTES) in detail(reply)
+    assert str(POLICY_BODY) in detail(reply)
 
 
 def test_more_attempts_than_this_server_makes_are_400(api: Api) -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from langchain_sequrity.errors import BadReply
 from langchain_sequrity.wire.exchange import Event
-from langchain_sequrity.wire.sse import MAX_EVENT_BYTES, SSEDecoder, write_event
+from langchain_sequrity.wire.limits import EVENT
+from langchain_sequrity.wire.sse import SSEDecoder, write_event
 
 CASES = [
     ("one line", b"data: hello\n\n", [Event("", "hello")]),
@@ -73,7 +74,7 @@ def test_invalid_utf8_is_a_bad_reply() -> None:
 
 def test_an_event_without_end_is_a_bad_reply_before_it_fills_the_memory() -> None:
     decoder = SSEDecoder()
-    piece = b"x" * (MAX_EVENT_BYTES // 4)
+    piece = b"x" * (EVENT // 4)
     for _ in range(4):
         assert decoder.feed(piece) == []
     with pytest.raises(BadReply, match="more than"):
