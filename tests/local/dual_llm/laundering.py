@@ -61,9 +61,8 @@ _EACH = 3  # variables of one program that are sent
 
 
 def _can_be_sent(found: Examined, name: str) -> bool:
-    return name not in (found.trial.secret, "end", "kept") and not any(
-        _is_opaque(end[name].value) for end in found.ends
-    )
+    is_own = name not in (found.trial.secret, "end", "kept", "final_return_value")
+    return is_own and not any(_is_opaque(end[name].value) for end in found.ends)
 
 
 def _is_opaque(value: Any) -> bool:
