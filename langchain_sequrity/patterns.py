@@ -416,7 +416,7 @@ class _Parser:
     def character_set(self) -> None:
         start = self._at
         self._at += 1
-        if self._next == "[":
+        if self._next == "[" and not self._text.startswith("[:", self._at):
             self._refuse("a nested set is not read alike everywhere; write `\\[`")
         self._has("^")
         members = 0
@@ -609,9 +609,12 @@ def check_together(texts: Iterable[str]) -> None:
         PatternTooLarge: If they expand to more than `MAX_SIZE` parts in all.
         PatternError: As `measure`.
     """
-    if sum(measure(text).size for text in texts) > MAX_SIZE:
-        msg = f"together they come to more than {MAX_SIZE} parts"
-        raise PatternTooLarge(msg, "size", MAX_SIZE)
+    total = 0
+    for text in texts:
+        total += measure(text).size
+        if total > MAX_SIZE:
+            msg = f"together they come to more than {MAX_SIZE} parts"
+            raise PatternTooLarge(msg, "size", MAX_SIZE)
 
 
 class _Kept:

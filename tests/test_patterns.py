@@ -242,8 +242,8 @@ def test_what_can_walk_over_a_text_again_and_again_may_not(text: str) -> None:
 
 def test_searches_share_the_time_that_they_have() -> None:
     budget, slow = Budget(0.2), Pattern("(a|aa)+$")
-    assert slow.asked("a" * 5_000 + "!", budget) is None
-    assert budget.left <= 0
+    while budget.left > 0:
+        assert slow.asked("a" * 5_000 + "!", budget) is None
     assert Pattern("a").asked("a", budget) is None
 
 
