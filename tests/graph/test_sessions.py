@@ -364,10 +364,10 @@ async def test_several_calls_are_answered_in_an_event_loop() -> None:
 
 
 class Watched(InMemorySaver):
-    """Says when a result is stored, and may store it otherwise than it is.
+    """Says when a result is stored, and may store entries otherwise than they are.
 
     Args:
-        changed: What is other in each result.
+        changed: What is other in each entry of the journal that has it.
     """
 
     def __init__(self, **changed: str) -> None:
@@ -378,15 +378,20 @@ class Watched(InMemorySaver):
     def put_writes(
         self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        kept = [(channel, self._kept(channel, value)) for channel, value in writes]
+        kept = [
+            (channel, [self._kept(one) for one in value] if _is_news(channel, value) else value)
+            for channel, value in writes
+        ]
         super().put_writes(config, kept, task_id, task_path)
-        if any(channel == JOURNAL for channel, _ in writes):
+        if any("result" in one for name, new in writes if _is_news(name, new) for one in new):
             self.stored.set()
 
-    def _kept(self, channel: str, value: Any) -> Any:
-        if channel != JOURNAL or not isinstance(value, list):
-            return value
-        return [{**one, **self._changed} if "result" in one else one for one in value]
+    def _kept(self, entry: dict[str, Any]) -> dict[str, Any]:
+        return {**entry, **self._changed} if self._changed.keys() <= entry.keys() else entry
+
+
+def _is_news(channel: str, value: Any) -> bool:
+    return channel == JOURNAL and isinstance(value, list)
 
 
 def test_when_one_of_several_calls_fails_only_that_one_is_made_again() -> None:
@@ -509,6 +514,28 @@ def test_a_stored_result_of_another_call_answers_nothing_in_a_session_that_is_re
     with pytest.raises(BadReply, match="result of another call"):
         executor.invoke(None, thread())
     assert ran == ["read", "pay", "pay"]
+
+
+def test_a_stored_approval_of_another_call_is_an_error(local: LocalServer) -> None:
+    ran = Ran()
+
+    def pay(_state: Ledger) -> dict[str, Any]:
+        ran.append("pay")
+        if ran.of("pay") == 1:
+            raise OSError
+        return {"due": [], "paid": [1]}
+
+    model = ChatSequrity(
+        "any/model", base_url=local.base_url, policy='tool "pay" { should deny always; }'
+    )
+    saver = Watched(approved="0" * 64)
+    graph = ledger(ran, pay=pay)
+    executor = secured(graph, model, checkpointer=saver, on_denied="interrupt")
+    executor.invoke({"due": [1]}, thread())
+    with pytest.raises(OSError):  # noqa: PT011 - the node's own
+        executor.invoke(APPROVE, thread())
+    with pytest.raises(BadReply, match="approval of a call that was not denied"):
+        executor.invoke(None, thread())
 
 
 @pytest.mark.parametrize(
