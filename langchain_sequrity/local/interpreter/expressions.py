@@ -165,7 +165,7 @@ class Expressions(Comprehensions, Calling):
         while owner is not None and owner.is_comprehension:
             owner, depth = owner.parent, depth + 1
         around = type(self)(self.machine, owner, self.bound)
-        bind = around.store(node.target.id, is_walrus=True)
+        bind = around.store(node.target.id, in_expression=True)
 
         def run(frame: Frame | None) -> Value:
             result = value(frame)

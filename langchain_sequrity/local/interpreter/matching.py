@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from langchain_sequrity.local.interpreter.containers import hashable, make_list
 from langchain_sequrity.local.interpreter.operators import compare
+from langchain_sequrity.local.interpreter.scoped import Store
 from langchain_sequrity.local.interpreter.scopes import Frame
 from langchain_sequrity.local.interpreter.syntax import refuse
 from langchain_sequrity.local.interpreter.values import (
     DictValue,
     ListValue,
     Value,
+    box_mark,
     join,
     strip,
     tag,
@@ -30,7 +32,7 @@ def compile_pattern(compiler: "Statements", node: ast.pattern) -> Fits:  # noqa:
         case ast.MatchValue():
             return _value(compiler, node)
         case ast.MatchSingleton():
-            return lambda _, value: strip(value) is node.value
+            return _singleton(compiler, node)
         case ast.MatchSequence():
             return _sequence(compiler, node)
         case ast.MatchMapping():
@@ -49,15 +51,29 @@ def _value(compiler: "Statements", node: ast.MatchValue) -> Fits:
 
     def run(frame: Frame | None, value: Value) -> bool:
         is_equal, mark = machine.truth(compare(machine, ast.Eq, value, wanted(frame)))
-        machine.looked(mark)
+        machine.decided(mark)  # what is bound from here on depends on it
         return is_equal
 
     return run
 
 
+def _singleton(compiler: "Statements", node: ast.MatchSingleton) -> Fits:
+    machine = compiler.machine
+
+    def run(_: Frame | None, value: Value) -> bool:
+        machine.decided(box_mark(value))
+        return strip(value) is node.value
+
+    return run
+
+
+def _binding(compiler: "Statements", name: str | None) -> Store | None:
+    return None if name is None else compiler.store(name, in_expression=True)
+
+
 def _name(compiler: "Statements", node: ast.MatchAs) -> Fits:
     fits = compile_pattern(compiler, node.pattern) if node.pattern is not None else None
-    store = compiler.store(node.name) if node.name is not None else None
+    store = _binding(compiler, node.name)
 
     def run(frame: Frame | None, value: Value) -> bool:
         if fits is not None and not fits(frame, value):
@@ -82,6 +98,7 @@ def _sequence(compiler: "Statements", node: ast.MatchSequence) -> Fits:
 
     def run(frame: Frame | None, value: Value) -> bool:
         inner, mark = take(value)
+        machine.decided(mark)
         if type(inner) not in (ListValue, tuple, range):
             return False
         if len(inner) < least or (star is None and len(inner) != least):
@@ -97,7 +114,7 @@ def _sequence(compiler: "Statements", node: ast.MatchSequence) -> Fits:
 
 
 def _star(compiler: "Statements", node: ast.MatchStar) -> Fits:
-    store = compiler.store(node.name) if node.name is not None else None
+    store = _binding(compiler, node.name)
 
     def run(frame: Frame | None, value: Value) -> bool:
         if store is not None:
@@ -110,15 +127,16 @@ def _star(compiler: "Statements", node: ast.MatchStar) -> Fits:
 def _mapping(compiler: "Statements", node: ast.MatchMapping) -> Fits:
     keys = tuple(map(compiler.expression, node.keys))
     parts = tuple(compile_pattern(compiler, pattern) for pattern in node.patterns)
-    store = compiler.store(node.rest) if node.rest is not None else None
+    store = _binding(compiler, node.rest)
     machine = compiler.machine
 
     def run(frame: Frame | None, value: Value) -> bool:
         inner, mark = take(value)
+        machine.decided(mark)
         if type(inner) is not DictValue:
             return False
         wanted, keys_mark = hashable(machine, [key(frame) for key in keys])
-        machine.looked(keys_mark)
+        machine.decided(keys_mark)
         mark = join(mark, keys_mark)  # which item a name gets depends on them
         if any(key not in inner for key in wanted):
             return False

@@ -116,8 +116,8 @@ class Scoped:
         """Whether a name can have a value at all."""
         return name in self.bound or name in BUILTINS or find(self.scope, name) is not None
 
-    def store(self, name: str, *, is_walrus: bool = False) -> Store:
-        """Bind a variable, in a statement or in an expression."""
+    def store(self, name: str, *, in_expression: bool = False) -> Store:
+        """Bind a variable, in a statement or within an expression or a pattern."""
         machine, names = self.machine, self.machine.names
         place = find(self.scope, name)
 
@@ -134,7 +134,7 @@ class Scoped:
         # Without mode `strict`, a branch is open at a statement only if it was when the function
         # was called. All that leaves the function has its labels; its own variables need none.
         is_own = place is not None and depth == 0
-        if not machine.is_strict and (is_own or self.scope is None) and not is_walrus:
+        if not machine.is_strict and (is_own or self.scope is None) and not in_expression:
             return plain
         return lambda frame, value: plain(frame, tag(value, machine.branch))
 

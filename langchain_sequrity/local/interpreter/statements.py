@@ -18,7 +18,13 @@ from langchain_sequrity.local.interpreter.matching import compile_pattern
 from langchain_sequrity.local.interpreter.modules import MODULES, Module
 from langchain_sequrity.local.interpreter.operators import SYMBOLS, fast_binary
 from langchain_sequrity.local.interpreter.scoped import Code, Store
-from langchain_sequrity.local.interpreter.scopes import UNBOUND, Frame, find
+from langchain_sequrity.local.interpreter.scopes import (
+    UNBOUND,
+    Frame,
+    bound_names,
+    find,
+    walk_scope,
+)
 from langchain_sequrity.local.interpreter.subscripts import (
     del_item,
     get_item,
@@ -29,6 +35,7 @@ from langchain_sequrity.local.interpreter.syntax import refuse
 from langchain_sequrity.local.interpreter.trying import Signal, Step, Trying
 from langchain_sequrity.local.interpreter.values import (
     IteratorValue,
+    Mark,
     Value,
     strip,
     tag,
@@ -213,6 +220,21 @@ class Statements(Trying):
         depth, slot = place or (0, 0)
         return in_frame if place else in_module
 
+    def labelling(self, name: str) -> Callable[[Frame | None, Mark], None]:
+        """Add labels to what a variable holds, if it holds something."""
+        names, place, store = self.machine.names, find(self.scope, name), self.store(name)
+        depth, slot = place or (0, 0)
+
+        def label(frame: Frame | None, mark: Mark) -> None:
+            outer = frame
+            for _ in range(depth):
+                outer = outer[0]  # type: ignore[index]
+            value = names.get(name, UNBOUND) if place is None else outer[slot]  # type: ignore[index]
+            if value is not UNBOUND:
+                store(frame, tag(value, mark))
+
+        return label
+
     # -- branches and loops
 
     def _if(self, node: ast.If) -> Step:
@@ -253,6 +275,15 @@ class Statements(Trying):
         store, body = self.assign(node.target), self.block(node.body)
         otherwise = self.block(node.orelse)
         elements = elements_of if machine.is_unwatched else _watched
+        names = tuple(dict.fromkeys(bound_names(walk_scope([node.target]))))
+        label = tuple(map(self.labelling, names))
+
+        def ended(frame: Frame | None, values: Value) -> None:
+            mark = take(values)[1]
+            if mark is not None or machine.branch is not None:
+                _leave_off(machine, values)
+                for one in label:
+                    one(frame, mark)
 
         def run(frame: Frame | None) -> Signal | None:
             values = source(frame)
@@ -260,9 +291,9 @@ class Statements(Trying):
                 store(frame, value)
                 signal = body(frame)
                 if signal is not None and signal is not CONTINUE:
-                    if machine.branch is not None:
-                        _leave_off(machine, values)
+                    ended(frame, values)
                     return None if signal is BREAK else signal
+            ended(frame, values)
             return otherwise(frame)
 
         return self.branching(node, run)
@@ -278,13 +309,22 @@ class Statements(Trying):
             for case in node.cases
         )
 
+        def chosen(frame: Frame | None, value: Value) -> Step | None:
+            before = machine.branch
+            try:
+                for fits, guard, body in cases:
+                    if fits(frame, value) and (guard is None or guard(frame)):
+                        return body
+                return None
+            finally:
+                if not machine.is_strict:
+                    machine.leave(before)
+
         def run(frame: Frame | None) -> Signal | None:
             value = subject(frame)
             machine.looked(machine.bare(value)[1])
-            for fits, guard, body in cases:
-                if fits(frame, value) and (guard is None or guard(frame)):
-                    return body(frame)
-            return None
+            body = chosen(frame, value)
+            return None if body is None else body(frame)
 
         return self.branching(node, run)
 

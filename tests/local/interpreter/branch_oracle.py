@@ -176,8 +176,6 @@ DECIDERS = _deciders(
         "try:\n    i, = LIST\n    ACT\nexcept ValueError:\n    ACT2",
         "try:\n    (lambda q: q)(*LIST)\n    ACT\nexcept TypeError:\n    ACT2",
         "try:\n    (lambda a=0: a)(**{KEY: 1})\n    ACT\nexcept TypeError:\n    ACT2",
-        "~try:\n    probe()\nexcept ToolError:\n    ACT",
-        "try:\n    probe()\n    ACT\nexcept ToolError:\n    ACT2",
         "class Short(BaseModel):\n    v: str = Field(max_length=1)\ntry:\n    Short(v='a' * COUNT)\n    ACT\nexcept ValueError:\n    ACT2",
         "class Small(BaseModel):\n    v: int = Field(le=1)\ntry:\n    Small.model_validate({'v': COUNT})\n    ACT\nexcept ValueError:\n    ACT2",
         "try:\n    json.loads('[' * COUNT + ']')\n    ACT\nexcept ValueError:\n    ACT2",

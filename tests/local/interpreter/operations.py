@@ -1218,7 +1218,7 @@ STATEMENTS = tuple(
         "class Made(BaseModel):\n    v: list[Item] | Item = Item(name='a')\na = Made(v=<list>)\nb = Made(v=<record>).v",
         "for <list!>[<int>] in range(3):\n    pass",
         "for <dict!>[<key>] in 'ab':\n    pass",
-        "for <dict!>['a'], a in <pairs>:\n    pass",
+        "for <dict!>['a'], a in [['x', <any>], ['y', <any>]]:\n    pass",
         "<list!>[<int>], a = <any>, <any>",
         "<list!>[0:<int>] += [1]",
         "<dict!>[(1, <hashable>)] = 1",

@@ -3,7 +3,9 @@
 In full numbers: `python -m tests.local.interpreter.branch_oracle --count 5000`.
 """
 
+from langchain_sequrity.local.interpreter import Failed, Run, ToolFailure, parse
 from tests.local.interpreter.branch_oracle import DECIDERS, Sample, decides, passed, plain, sample
+from tests.local.interpreter.running import SECRET, TOOLS
 
 _COUNT = 500
 
@@ -30,3 +32,16 @@ def test_a_difference_that_no_policy_notices_is_seen() -> None:
 def test_a_program_that_is_ended_for_nothing_is_seen() -> None:
     assert passed(Sample("if n == 1:\n    i = 1", None)) is not None
     assert passed(plain(0)) is None
+
+
+def test_a_failure_of_a_tool_that_has_forbidden_labels_may_not_be_caught() -> None:
+    run = Run(
+        parse("try:\n    read('x')\nexcept ToolError:\n    send('x', 'y')"),
+        tools=TOOLS,
+        may_branch=lambda labels: "secret" not in labels.tags,
+    )
+    run.advance()
+    end = run.advance(ToolFailure("no", SECRET))
+
+    assert isinstance(end, Failed)
+    assert (end.kind, end.labels) == ("branch", SECRET)
