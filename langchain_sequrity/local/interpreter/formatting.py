@@ -120,15 +120,14 @@ def clock_format(machine: Machine, value: Any, spec: str) -> str:
 
 def percent(machine: Machine, template: str, values: Value) -> str:
     """`template % values`, of bare values."""
-    size = 4 * len(template) + 2 * written_size(values)
+    size = 4 * len(template) + 2 * written_size(values) + _LITERAL_SIZE * template.count("%")
+    machine.make_text(size, "")
+    widths = 0
     for match in _PERCENT.finditer(template):
-        machine.work(1)
         if "*" in (match["width"], match["precision"]):
             machine.fail(ValueError, "`*` in a % format is not supported. Use an f-string.")
-        size += _spec_size(machine, match["width"] + " " + (match["precision"] or ""))
-        size += _LITERAL_SIZE
-        machine.make_text(0 if size <= machine.limits.text else size)
-    machine.make_text(size, "")
+        widths += _spec_size(machine, match["width"] + " " + (match["precision"] or ""))
+    machine.make_text(size + widths, "")
     return str(template % values)
 
 

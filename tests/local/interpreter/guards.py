@@ -41,6 +41,9 @@ _TRIES = 15
 # Nothing notices that one of these is gone, for what stands before it holds as well. They stay for
 # the reason given.
 SECOND = {
+    "trying.Trying._caught: exhaust (2)": (
+        "Python has no memory left there only where the system refuses it: a worker shows it."
+    ),
     "regexes._paid: make_room": (
         "Each match is paid for, and under the limits in use the memory or the time of a search is "
         "used up first. It holds for limits with more of both."
