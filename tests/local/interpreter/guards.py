@@ -41,6 +41,10 @@ _TRIES = 15
 # Nothing notices that one of these is gone, for what stands before it holds as well. They stay for
 # the reason given.
 SECOND = {
+    "iteration.collect: make_room": (
+        "Each element takes a step, and programs of the corpus have as few steps as elements. With "
+        "the limits in use they have 25 times as many steps."
+    ),
     "trying.Trying._caught: exhaust (2)": (
         "Python has no memory left there only where the system refuses it: a worker shows it."
     ),
