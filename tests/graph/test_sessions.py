@@ -333,7 +333,7 @@ TWO: Any = (("x", "b", {}), ("y", "a", {}))
 
 
 def test_several_calls_run_at_once_and_are_answered_in_order(history: Any) -> None:
-    meeting = threading.Barrier(2, timeout=20)
+    meeting = threading.Barrier(2, timeout=60)
 
     def node(name: str) -> Any:
         def run(_state: Traced) -> dict[str, Any]:

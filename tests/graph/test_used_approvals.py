@@ -1,5 +1,6 @@
 """An approval is used up in its thread, whichever way back there is."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,14 +9,20 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
+from langgraph.types import Command
 
 from langchain_sequrity import ChatSequrity
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.graph.own import JOURNAL
 from langchain_sequrity.local import LocalServer
-from tests.graph.going_back import RUNS, WAYS, taken, trip
+from tests.graph.going_back import RUNS, THREAD, WAYS, Trip, taken, trip
 from tests.graph.ledger import Ledger, Ran, ledger
 from tests.graph.running import secured
 
+APPROVE: Command[Any] = Command(resume={"decisions": [{"type": "approve"}]})
 SOFT = 'tool "pay" { should deny always; }'
 Build = Callable[[str, Ran], Callable[[Any], Any]]
 
@@ -93,6 +100,68 @@ def test_no_way_back_makes_an_approved_call_again(
             travelled.go(None, config)
             travelled.approve(config)
         assert ran.of("pay") == 2
+
+
+class Short(InMemorySaver):
+    """Lists checkpoints without what was written at them, as a checkpointer may."""
+
+    def list(self, *args: Any, **options: Any) -> Iterator[CheckpointTuple]:
+        for found in super().list(*args, **options):
+            yield found._replace(pending_writes=None)
+
+
+@pytest.mark.parametrize("place", [alone, remembering])
+def test_no_way_back_makes_an_approved_call_again_where_writes_are_not_listed(
+    local: LocalServer, place: Build
+) -> None:
+    ran, saver = Ran(), Short()
+    travelled = Trip(place(local.base_url, ran), saver, "invoke", asyncio.run, "sync")
+    travelled.go({"due": [5]})
+    travelled.approve()
+    for config in travelled.places():
+        travelled.approve(config)
+        travelled.go(None, config)
+        travelled.approve(config)
+    assert ran.of("pay") == 1
+
+
+class Dying(InMemorySaver):
+    """Stores what an approved call returned, and fails at the checkpoint that follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_made, self._is_dead = False, False
+
+    def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        super().put_writes(config, writes, task_id, task_path)
+        results = [new for channel, new in writes if channel == JOURNAL and isinstance(new, list)]
+        ids = [str(one.get("id")) for new in results for one in new]
+        self._is_made |= any(one.startswith("approved:") for one in ids)
+
+    def put(self, *args: Any, **options: Any) -> Any:
+        if self._is_made and not self._is_dead:
+            self._is_dead = True
+            msg = "the power went out"
+            raise OSError(msg)
+        return super().put(*args, **options)
+
+
+@pytest.mark.parametrize("goes_back", [True, False])
+def test_an_approved_call_whose_result_is_stored_alone_is_not_made_again(
+    local: LocalServer, *, goes_back: bool
+) -> None:
+    ran, saver = Ran(), Dying()
+    secure = executor(local.base_url, ran, saver)
+    secure.invoke({"due": [5]}, THREAD)
+    with pytest.raises(OSError, match="the power went out"):
+        secure.invoke(APPROVE, THREAD, durability="sync")
+    assert ran == ["read", "pay"]
+    if goes_back:
+        with pytest.raises(UsageError, match="good for one call"):
+            secure.invoke(None, secure.get_state(THREAD).config)
+    else:
+        assert secure.invoke(None, THREAD)["note"] == "paid 5"
+    assert ran.of("pay") == 1
 
 
 @pytest.mark.parametrize("place", PLACES)

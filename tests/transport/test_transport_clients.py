@@ -35,6 +35,7 @@ from tests.transport.transport_helpers import (
     SEND,
     STREAM_HEAD,
     STREAMS,
+    WAIT,
     WORKS,
     Answer,
     FakeTime,
@@ -83,7 +84,7 @@ def test_any_number_of_event_loops_leave_nothing_behind(serve: Serve, way: Way) 
     for _ in range(10):
         assert way.call(transport) in (["hi"], ["a", "b"])
         assert len(clients._loops) == 0
-        assert server.closed.acquire(timeout=5)
+        assert server.closed.acquire(timeout=WAIT)
 
     gc.collect()
     assert len(server.requests) == 11
@@ -111,7 +112,7 @@ def test_a_connection_released_after_its_loop_shut_down_is_closed(serve: Serve) 
     async def main() -> None:
         await (await own_pool()).aclose()
         assert await ASEND.acall(transport) == ["hi"]
-        assert await asyncio.to_thread(server.closed.acquire, timeout=5)
+        assert await asyncio.to_thread(server.closed.acquire, timeout=WAIT)
 
     asyncio.run(main())
 
@@ -194,7 +195,7 @@ async def test_a_cancelled_task_closes_its_connection_and_frees_its_slot(
     server = serve(stalls)
     transport = Transport(server.url, timeouts=quick())
     task = asyncio.create_task(way.acall(transport))
-    assert await asyncio.to_thread(server.asked.acquire, timeout=5)
+    assert await asyncio.to_thread(server.asked.acquire, timeout=WAIT)
     await asyncio.sleep(0.05)
     slots = (await own_pool())._lines[Origin.of(httpx.URL(server.url))].slots
 
@@ -204,7 +205,7 @@ async def test_a_cancelled_task_closes_its_connection_and_frees_its_slot(
         await task
 
     assert slots._value == pool.MAX_OPEN
-    assert await asyncio.to_thread(server.closed.acquire, timeout=5)
+    assert await asyncio.to_thread(server.closed.acquire, timeout=WAIT)
 
 
 async def own_pool() -> pool.AsyncPool:
@@ -222,7 +223,7 @@ async def test_a_scope_of_anyio_that_is_cancelled_gives_the_connection_back(serv
             async for piece in pieces:
                 assert piece == "a"
 
-    assert await asyncio.to_thread(server.closed.acquire, timeout=5)
+    assert await asyncio.to_thread(server.closed.acquire, timeout=WAIT)
     lines = (await own_pool())._lines[Origin.of(httpx.URL(server.url))]
     assert lines.slots._value == pool.MAX_OPEN
 
@@ -331,10 +332,10 @@ def test_more_idle_connections_than_are_kept_are_closed(serve: Serve) -> None:
         assert b"".join(reply) == b'{"text": "hi"}'
         reply.close()
 
-    assert server.closed.acquire(timeout=5)
+    assert server.closed.acquire(timeout=WAIT)
     assert len(server.connections) == 2
     small.close()
-    assert server.closed.acquire(timeout=5)
+    assert server.closed.acquire(timeout=WAIT)
 
 
 async def test_more_idle_connections_of_a_loop_than_are_kept_are_closed(serve: Serve) -> None:
@@ -346,10 +347,10 @@ async def test_more_idle_connections_of_a_loop_than_are_kept_are_closed(serve: S
         assert b"".join([data async for data in reply]) == b'{"text": "hi"}'
         await reply.aclose()
 
-    assert await asyncio.to_thread(server.closed.acquire, timeout=5)
+    assert await asyncio.to_thread(server.closed.acquire, timeout=WAIT)
     assert len(server.connections) == 2
     await small.aclose()
-    assert await asyncio.to_thread(server.closed.acquire, timeout=5)
+    assert await asyncio.to_thread(server.closed.acquire, timeout=WAIT)
 
 
 def test_idle_connections_beyond_the_limit_and_the_oldest_are_given_up() -> None:
@@ -388,14 +389,14 @@ def test_a_connection_that_the_server_closed_is_not_used_again(serve: Serve, way
     async def thrice() -> None:
         for _ in range(3):
             assert await way.acall(transport) == ["hi"]
-            assert await asyncio.to_thread(server.closed.acquire, timeout=5)
+            assert await asyncio.to_thread(server.closed.acquire, timeout=WAIT)
 
     if way.is_async:
         asyncio.run(thrice())
         return
     for _ in range(3):
         assert way.call(transport) == ["hi"]
-        assert server.closed.acquire(timeout=5)
+        assert server.closed.acquire(timeout=WAIT)
 
 
 # Closing
@@ -409,7 +410,7 @@ def test_closing_gives_up_the_connections_to_this_service_only(serve: Serve) -> 
 
     transport.close()
 
-    assert here.closed.acquire(timeout=5)
+    assert here.closed.acquire(timeout=WAIT)
     assert SEND.call(transport) == ["hi"]
     assert SEND.call(other) == ["hi"]
     assert len(here.connections) == 2
@@ -427,7 +428,7 @@ async def test_closing_in_a_loop_gives_up_the_connections_to_this_service_only(
 
     await transport.aclose()
 
-    assert await asyncio.to_thread(here.closed.acquire, timeout=5)
+    assert await asyncio.to_thread(here.closed.acquire, timeout=WAIT)
     assert await ASEND.acall(transport) == ["hi"]
     assert await ASEND.acall(other) == ["hi"]
     assert len(here.connections) == 2
@@ -445,7 +446,7 @@ async def test_closing_that_is_cancelled_closes_all_the_same(serve: Serve) -> No
         await transport.aclose()
 
     for _ in server.connections:
-        assert await asyncio.to_thread(server.closed.acquire, timeout=5)
+        assert await asyncio.to_thread(server.closed.acquire, timeout=WAIT)
 
 
 async def test_an_injected_client_is_never_closed() -> None:
@@ -673,7 +674,7 @@ def test_a_connection_over_tls_that_holds_more_than_its_reply_is_not_used_again(
     async def atwice() -> list[bytes]:
         replies = pool.AsyncPool(client_tls)
         first = asyncio.create_task(awhole(replies))
-        assert await asyncio.to_thread(server.asked.acquire, timeout=5)
+        assert await asyncio.to_thread(server.asked.acquire, timeout=WAIT)
         time.sleep(0.2)  # noqa: ASYNC251  # so that the loop finds all at once
         both = [await first, await awhole(replies)]
         await replies.aclose()

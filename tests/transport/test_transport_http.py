@@ -20,6 +20,7 @@ from tests.transport.transport_helpers import (
     FIRST_TURN,
     SEND,
     STREAM,
+    WAIT,
     WORKS,
     RawServer,
     Way,
@@ -169,7 +170,7 @@ def test_a_connection_that_the_server_will_close_is_not_kept(
 
     assert way.call(transport) == ["hi"]
 
-    assert server.closed.acquire(timeout=5)
+    assert server.closed.acquire(timeout=WAIT)
     assert way.call(transport) == ["hi"]
 
 

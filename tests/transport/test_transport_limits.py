@@ -22,6 +22,7 @@ from tests.transport.transport_helpers import (
     STREAM,
     STREAM_END,
     STREAM_HEAD,
+    WAIT,
     WORKS,
     FakeTime,
     RawServer,
@@ -132,7 +133,7 @@ def test_events_break_the_silence(
             return super().feed(event)
 
     def later() -> None:  # the next event comes when the last one was heard
-        assert heard.acquire(timeout=60)
+        assert heard.acquire(timeout=WAIT)
         time.passes(6)
 
     parts = [chunk(events(str(number), done=False)) for number in range(5)]

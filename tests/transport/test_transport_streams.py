@@ -20,6 +20,7 @@ from tests.transport.transport_helpers import (
     STREAM_END,
     STREAM_HEAD,
     STREAMS,
+    WAIT,
     RawServer,
     Reader,
     Script,
@@ -167,7 +168,7 @@ def test_a_server_that_does_not_end_a_finished_stream_delays_nobody(
 
     assert way.call(Transport(server.url)) == ["a"]
 
-    assert server.closed.acquire(timeout=5)
+    assert server.closed.acquire(timeout=WAIT)
 
 
 def test_an_abandoned_stream_closes_its_connection(serve: Callable[..., RawServer]) -> None:
@@ -178,7 +179,7 @@ def test_an_abandoned_stream_closes_its_connection(serve: Callable[..., RawServe
         assert piece == "a"
         break
 
-    assert server.closed.acquire(timeout=5)
+    assert server.closed.acquire(timeout=WAIT)
     assert STREAM.call(transport) == ["a", "b"]
     assert len(server.connections) == 2
 
@@ -194,7 +195,7 @@ async def test_an_abandoned_async_stream_closes_its_connection(
             assert piece == "a"
             break
 
-    assert await asyncio.to_thread(server.closed.acquire, timeout=5)
+    assert await asyncio.to_thread(server.closed.acquire, timeout=WAIT)
     assert await ASTREAM.acall(transport) == ["a", "b"]
     assert len(server.connections) == 2
 
@@ -214,7 +215,7 @@ def test_an_async_stream_abandoned_at_the_end_of_its_loop_leaves_nothing_open(
     asyncio.run(main())
     gc.collect()
 
-    assert server.closed.acquire(timeout=5)
+    assert server.closed.acquire(timeout=WAIT)
     assert complaints == []
 
 
@@ -229,7 +230,7 @@ def test_an_error_while_iterating_closes_the_connection(serve: Callable[..., Raw
         consume()
 
     gc.collect()
-    assert server.closed.acquire(timeout=5)
+    assert server.closed.acquire(timeout=WAIT)
 
 
 def test_an_injected_clients_stream_is_closed_when_abandoned() -> None:

@@ -25,6 +25,8 @@ HEADERS = ((b"Authorization", f"Bearer {KEY}".encode()), (b"Content-Type", b"app
 FIRST_TURN = Call(PATH, HEADERS, b'{"hello": 1}')
 IN_SESSION = Call(PATH, HEADERS, b'{"hello": 2}', resend=False, session_id="sess-1")
 AT_ONCE = RetryPolicy(max_retries=2, random=lambda: 0.0)
+WAIT = 60.0
+"""Seconds to wait for what has to happen, however slow the machine is."""
 EVENT_STREAM = {"content-type": "text/event-stream"}
 
 
