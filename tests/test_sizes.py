@@ -16,7 +16,7 @@ from langchain_sequrity.sizes import of_json, of_value
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 # What parsing keeps apart: each as often as it takes to see its price.
-parts = st.one_of(
+parts: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from([[], {}, [1], [[]], {"a": 1}, {"a": {"b": []}}, [1.5, 300], "", "ab", None, 1]),
     st.lists(st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False), max_size=8),
     st.dictionaries(texts, texts, max_size=8),

@@ -25,8 +25,8 @@ from langchain_sequrity.errors import StatusError
 from langchain_sequrity.local import RequestRecord, Script
 from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.brains import BrainContext
+from langchain_sequrity.local.limits import POLICY_BODY as MAX_BYTES
 from langchain_sequrity.local.models import DeterministicModel
-from langchain_sequrity.local.policies import MAX_BYTES
 from langchain_sequrity.local.policy_writing.prompts import INSTRUCTIONS
 from langchain_sequrity.local.policy_writing.writer import MAX_RETRIES, write_policy
 from langchain_sequrity.local.script import ScriptBrain
