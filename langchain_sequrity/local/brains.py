@@ -16,7 +16,7 @@ from langchain_sequrity.local import limits
 from langchain_sequrity.local.limits import Charge
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.tokens import count_message, count_request, usage_of
-from langchain_sequrity.sizes import of_part, of_value
+from langchain_sequrity.sizes import of_json, of_part, of_value
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.policy_generation import PolicyRequest
@@ -220,8 +220,7 @@ class BoundedBrain:
                 memory for it.
         """
         left = limits.ANSWER
-        self._charge.take(limits.PIECES)
-        for chunk in self._brain.stream(request, context):
+        for number, chunk in enumerate(self._brain.stream(request, context)):
             size = _said(chunk)
             left -= size
             if left < 0:
@@ -230,7 +229,9 @@ class BoundedBrain:
                     f"The model behind this server answered with more than {limits.ANSWER} bytes. "
                     "Give it a limit of tokens.",
                 )
-            self._charge.take(_TIMES_KEPT * size)
+            # LangChain keeps every piece of a model's stream until its end.
+            piece = limits.PIECE if number >= limits.FEW_PIECES else 0
+            self._charge.take(_TIMES_KEPT * size + _parsed(chunk) + piece)
             yield chunk
 
 
@@ -240,14 +241,16 @@ _TIMES_KEPT = 2
 
 def _said(chunk: AIMessageChunk) -> int:
     """Bytes that a piece adds to the answer; empty ones add up, too."""
-    beside = [
-        chunk.additional_kwargs,
-        chunk.response_metadata.get("logprobs"),
-        chunk.tool_call_chunks,
-    ]
-    if isinstance(chunk.content, str) and not any(beside):
+    beside = [chunk.additional_kwargs, chunk.response_metadata.get("logprobs")]
+    calls = chunk.tool_call_chunks
+    if isinstance(chunk.content, str) and not any(beside) and not calls:
         return of_part(chunk.content)
-    return of_value([chunk.content, *filter(None, beside)])
+    return of_value([chunk.content, *filter(None, beside), *calls])
+
+
+def _parsed(chunk: AIMessageChunk) -> int:
+    """Bytes that arguments take beyond their text, once they are parsed."""
+    return sum(of_json(call["args"] or "") for call in chunk.tool_call_chunks)
 
 
 class _Neutral:

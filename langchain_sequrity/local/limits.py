@@ -28,11 +28,13 @@ HEADERS = 64 * KIB
 HEADER_LINES = 128
 DEPTH = 100
 MESSAGE = 2 * KIB  # an object of LangChain, without what is said in it
-PIECES = 256 * KIB  # those of an answer, which are added up as they come
 # All requests under way
 UNDER_WAY = 100 * MIB  # three times a body that is one text, and a little
 # What a model answers with, however many pieces it comes in
 ANSWER = 8 * MIB
+ANSWER_PARSED = 32 * MIB
+PIECE = 2 * KIB  # an object of LangChain, without what is said in it
+FEW_PIECES = 2_000  # those of an ordinary answer, which nobody has to wait for
 # What stays
 SESSION = 32 * MIB
 SESSIONS = 64 * MIB

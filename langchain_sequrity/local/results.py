@@ -16,9 +16,9 @@ from langchain_core.messages import ToolMessage
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import FsmConfig
 from langchain_sequrity.labels import Combine, make_labels
+from langchain_sequrity.local import limits
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.gate import Brought
-from langchain_sequrity.local.limits import DEPTH as MAX_DEPTH
 from langchain_sequrity.patterns import Budget, Pattern
 from langchain_sequrity.wire.json_text import dumps, loads
 
@@ -78,9 +78,9 @@ def read_result(
     """
     text = text_of(message)
     parsed = _parsed(text)
-    if parsed is _TOO_DEEP or nests_deeper(parsed, MAX_DEPTH):
+    if parsed is _TOO_DEEP or nests_deeper(parsed, limits.DEPTH):
         # As text it would lose the labels of a wrapper around it.
-        msg = f"It is JSON that is nested deeper than {MAX_DEPTH} levels."
+        msg = f"It is JSON that is nested deeper than {limits.DEPTH} levels."
         raise BadResult(msg)
     if parsed is _NO_JSON and _is_loosely_wrapped(text):
         msg = (

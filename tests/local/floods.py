@@ -38,14 +38,18 @@ CHECK = "/control/v1/validate-headers"
 # The server
 
 
-def serve() -> None:
-    """Run a server until the standard input ends; its model never stops talking."""
+def serve(words: int) -> None:
+    """Run a server until the standard input ends.
+
+    With words it has a model that never stops, and says so many in each piece.
+    """
 
     def without_end() -> Iterator[str]:
-        return (f"word {number} " * 40 for number in count())
+        return (f"word {number} " * words for number in count())
 
-    with LocalServer(model=Speaker(pieces=without_end)) as endless, LocalServer() as server:
-        sys.stdout.write(f"{server.base_url} {endless.base_url}\n")
+    model = Speaker(pieces=without_end) if words else None
+    with LocalServer(model=model) as server:
+        sys.stdout.write(f"{server.base_url}\n")
         sys.stdout.flush()
         sys.stdin.read()
 
@@ -53,22 +57,26 @@ def serve() -> None:
 class Flooded:
     """A server in a process of its own, watched from outside.
 
+    Args:
+        words: How many words a piece of what a model says without end has.
+
     Attributes:
-        base_url: Address of a server that answers from the request alone.
-        endless_url: Address of one whose model goes on without end.
+        base_url: Its address.
     """
 
+    def __init__(self, words: int = 0) -> None:
+        self._words = words
+
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "tests.local.floods", "--serve"]
+        command = [sys.executable, "-m", "tests.local.floods", "--serve", str(self._words)]
         self._process = subprocess.Popen(  # noqa: S603 - this module
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
-        self.base_url, self.endless_url = self._process.stdout.readline().split()
-        for url in (self.base_url, self.endless_url):  # what is imported at first use is there then
-            httpx.post(
-                url + CHAT, json=chat("Hi", stream=True), headers=headers(), timeout=PATIENCE
-            )
+        self.base_url = self._process.stdout.readline().strip()
+        # What is imported at first use is there then. A model without end is not asked.
+        first = {} if self._words else chat("Hi")
+        httpx.post(self.base_url + CHAT, json=first, headers=headers(), timeout=PATIENCE)
         self._idle = self._memory("VmRSS")
         return self
 
@@ -78,9 +86,7 @@ class Flooded:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(PATIENCE)
+        self._process.communicate(timeout=PATIENCE)
 
     def _memory(self, name: str) -> int:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
@@ -142,11 +148,9 @@ def chat(*messages: Any, **fields: Any) -> dict[str, Any]:
     return {"model": "any/model", "messages": spoken, **fields}
 
 
-def post(
-    path: str, body: bytes, *, endless: bool = False, more: dict[str, str] | None = None
-) -> Send:
+def post(path: str, body: bytes, *, more: dict[str, str] | None = None) -> Send:
     def send(server: Flooded) -> int:
-        url = (server.endless_url if endless else server.base_url) + path
+        url = server.base_url + path
         reply = httpx.post(
             url, content=body, headers=headers(**(more or {})), timeout=PATIENCE, trust_env=False
         )
@@ -276,46 +280,57 @@ def endless(at_once: int) -> Iterator[Flood]:
         ("responses", RESPONSES, {"model": "m", "input": "x", "stream": True}, {}),
         ("policy", POLICY, policy, {}),
     ):  # fmt: skip
-        send = post(path, json.dumps(body).encode(), endless=True, more=more)
+        send = post(path, json.dumps(body).encode(), more=more)
         yield Flood(f"without end: {name}", lambda send=send: [send] * at_once, at_once)  # type: ignore[misc]  # bound now
 
 
 def everything(size: int, at_once: int) -> Iterator[Flood]:
-    """All floods."""
+    """All floods of a server that answers from the request alone."""
     yield from bodies(size, at_once)
     yield sessions(1 * MB, 150)
     yield sessions(20_000, 3_000)
     yield replies(500_000, 100)
-    yield from endless(at_once)
+
+
+def tell(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def main() -> int:
     """Return 1 if a flood did more than it may."""
     parser = argparse.ArgumentParser(description="Flood a server.")
-    parser.add_argument("--serve", action="store_true", help="be the server")
+    parser.add_argument("--serve", type=int, help="be the server, with so many words a piece")
     parser.add_argument("--size", type=int, default=31 * MB, help="bytes of a body")
     parser.add_argument("--at-once", type=int, default=4)
     parser.add_argument("--name", default="", help="a part of the name of a flood")
     options = parser.parse_args()
-    if options.serve:
-        serve()
+    if options.serve is not None:
+        serve(options.serve)
         return 0
-    bad = number = before = 0
-    with Flooded() as server:
-        for flood in everything(options.size, options.at_once):
-            if options.name not in flood.name:
-                continue
-            statuses, number = set(server.stand(flood)), number + 1
-            grown = server.grown
-            is_bad = grown > MOST and before <= MOST
-            is_bad |= not statuses <= FINE
-            bad += is_bad
-            mark = "BAD " if is_bad else ""
-            if is_bad or grown > before:
-                print(f"{mark}{grown / MB:5.0f} MB  {sorted(statuses)}  {flood.name}", flush=True)  # noqa: T201 - a report
-            before = grown
-    print(f"{number} floods, {bad} not as they should be, {before / MB:.0f} MB at the most")  # noqa: T201 - a report
+    chosen = [one for one in everything(options.size, options.at_once) if options.name in one.name]
+    bad, most = flood_all(Flooded(), chosen)
+    for words in (1, 1_000):
+        chosen = [one for one in endless(options.at_once) if options.name in one.name]
+        worse, more = flood_all(Flooded(words), chosen)
+        bad, most = bad + worse, max(most, more)
+    tell(f"{bad} floods not as they should be, {most / MB:.0f} MB at the most")
     return 1 if bad else 0
+
+
+def flood_all(flooded: Flooded, floods: Sequence[Flood]) -> tuple[int, int]:
+    """Send floods to a server; returns how many did more than they may, and its memory."""
+    bad = before = 0
+    with flooded as server:
+        for flood in floods:
+            statuses, grown = set(server.stand(flood)), server.grown
+            is_bad = not statuses <= FINE or before <= MOST < grown
+            if is_bad or grown > before:
+                tell(f"{'BAD ' * is_bad}{grown / MB:5.0f} MB {sorted(statuses)} {flood.name}")
+            bad, before = bad + is_bad, grown
+    tell(f"{len(floods)} floods")
+    return bad, before
 
 
 if __name__ == "__main__":

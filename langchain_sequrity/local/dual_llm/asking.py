@@ -18,10 +18,11 @@ from langchain_core.messages import (
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.messages.tool import tool_call_chunk
 
+from langchain_sequrity.local import limits
 from langchain_sequrity.local.brains import Brain, BrainContext, PlanContext
 from langchain_sequrity.local.dual_llm import prompts
-from langchain_sequrity.local.limits import DEPTH as MAX_DEPTH
 from langchain_sequrity.local.results import nests_deeper
+from langchain_sequrity.sizes import of_json
 from langchain_sequrity.wire.chunks import Sum
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import dumps, loads
@@ -126,13 +127,16 @@ class Models:
         if schema is None:
             # A script's `value` is JSON text also where text was asked for.
             return _as_text(text)
+        if of_json(text) > limits.ANSWER_PARSED:
+            msg = f"The data model's answer takes more than {limits.ANSWER_PARSED} bytes."
+            raise NoAnswer(msg)
         try:
             answer = loads(unfenced(text))
         except ValueError:
             msg = "The data model did not answer with JSON."
             raise NoAnswer(msg) from None
-        if nests_deeper(answer, MAX_DEPTH):
-            msg = f"The data model's answer is nested deeper than {MAX_DEPTH} levels."
+        if nests_deeper(answer, limits.DEPTH):
+            msg = f"The data model's answer is nested deeper than {limits.DEPTH} levels."
             raise NoAnswer(msg)
         is_wrapped = not _is_object(schema) and isinstance(answer, dict) and set(answer) == {_KEY}
         return answer[_KEY] if is_wrapped else answer
@@ -232,6 +236,8 @@ def unfenced(text: str) -> str:
 
 
 def _as_text(text: str) -> str:
+    if not text.lstrip().startswith('"'):
+        return text
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

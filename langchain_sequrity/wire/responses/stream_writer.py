@@ -147,6 +147,7 @@ class _Stream:
     def _begin(self, item: "_Open") -> Iterator[Event]:
         self._open = item
         started = item.item
+        item.id = started["id"]
         if "status" in started:
             started["status"] = "in_progress"
         yield self.event("output_item.added", output_index=item.number, item=started)
@@ -163,7 +164,7 @@ class _Stream:
         self._output.append(done)
 
     def _events(self, item: "_Open", steps: Iterable[_Step]) -> Iterator[Event]:
-        named = {"item_id": item.item["id"], "output_index": item.number}
+        named = {"item_id": item.id, "output_index": item.number}
         for name, fields in steps:
             if not (self._head.documented and name.startswith(_REFUSAL)):
                 yield self.event(name, **named, **fields)
@@ -174,6 +175,7 @@ class _Open(ABC):
 
     def __init__(self, head: ReplyHead, number: int) -> None:
         self.number = number
+        self.id = ""
         self._head = head
         self._pieces: list[str] = []
 
