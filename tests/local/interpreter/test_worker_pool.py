@@ -458,12 +458,12 @@ SEES_WHAT_IS_LEFT = """
     finally:
         del start, message, labels
     worker._forget()
-    given, held = [*sys.argv, *sys.orig_argv], []
+    ours, held = {id(text) for text in (*sys.argv, *sys.orig_argv)}, []
     for one in gc.get_objects():
         if isinstance(one, (list, tuple, set, frozenset, dict)):
             parts = [*one, *one.values()] if isinstance(one, dict) else one
             held += [part for part in parts if type(part) is str and mark in part]
-    print([text for text in held if text not in given])
+    print([text for text in held if id(text) not in ours])
 """
 """How much of a program is in any container of the process that has just run it."""
 
