@@ -452,10 +452,10 @@ def main() -> None:
             with contextlib.suppress(OSError):
                 workers[number] = os.fork() or _work(sockets[0], limits, room)
             os.close(sockets[0])
-        elif number in workers:
-            status = _end(workers.pop(number))
-            if kind == END_AND_TELL:
-                control.sendall(STATUS.pack(status))
+            continue
+        status = _end(workers.pop(number)) if number in workers else 0
+        if kind == END_AND_TELL:
+            control.sendall(STATUS.pack(status))
     for pid in workers.values():
         _end(pid)
 

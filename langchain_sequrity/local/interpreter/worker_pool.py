@@ -95,6 +95,7 @@ class _ForkServer:
         self._telling = threading.Lock()
         settings = json.dumps({"limits": asdict(limits), "room": room})
         self._control, theirs = socket.socketpair()
+        self._control.settimeout(_START_SECONDS)
         with theirs, _closed_on_failure(self._control):
             self._popen = subprocess.Popen(  # noqa: S603 - Python itself
                 [sys.executable, "-B", "-P", "-s", "-m", _MAIN, settings],
@@ -128,13 +129,15 @@ class _ForkServer:
 
     def end_and_tell(self, number: int) -> signal.Signals | None:
         """End a worker and say which signal had ended it before, if one had."""
-        with self._telling, suppress(OSError):
-            self._control.sendall(COMMAND.pack(END_AND_TELL, number))
-            status = self._control.recv(STATUS.size, socket.MSG_WAITALL)
-            if len(status) == STATUS.size:
-                ended = os.waitstatus_to_exitcode(STATUS.unpack(status)[0])
-                return signal.Signals(-ended) if ended < 0 else None
-        return None
+        with self._telling:
+            try:
+                self._control.sendall(COMMAND.pack(END_AND_TELL, number))
+                status = STATUS.unpack(read(self._control, STATUS.size, bool))[0]
+            except (OSError, EOFError):
+                self.close()  # it is gone, or does not answer
+                return None
+        code = os.waitstatus_to_exitcode(status)
+        return signal.Signals(-code) if code < 0 else None
 
 
 @contextmanager

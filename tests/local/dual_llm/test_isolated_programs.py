@@ -163,6 +163,46 @@ def test_a_server_takes_little_memory_for_what_a_program_hands_out() -> None:
     assert max(taken) < 200, taken
 
 
+READS = """
+    import sys
+    from langchain_sequrity import ChatSequrity
+    from langchain_sequrity.errors import ProgramFailed
+    from langchain_sequrity.local import LocalServer
+
+    compiled = []
+    def hear(event, args):
+        if event == "compile":
+            compiled.append(args[0])
+    sys.addaudithook(hear)
+
+    texts = ["c4nary = 1\\nc4nary", "c4nary = (", "Here:\\n```python\\n'c4nary'\\n```\\n"]
+    rules = [{"when": {"user": f"text {n}"}, "text": text} for n, text in enumerate(texts)]
+    with LocalServer(script=rules, isolated_programs=sys.argv[1] == "True") as server:
+        for plans in (1, 2):
+            fsm = {"max_pllm_failed_steps": 1, "n_pllm_plans": plans}
+            for number, _ in enumerate(texts):
+                model = ChatSequrity("any/model", base_url=server.base_url, max_retries=0,
+                                     features={"agent_arch": "dual-llm"},
+                                     session_config={"fsm": fsm})
+                try:
+                    print(model.invoke(f"text {number}").text)
+                except ProgramFailed as failed:
+                    print(failed.code)
+    print(any("c4nary" in (one if isinstance(one, str) else repr(one)) for one in compiled))
+"""
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+def test_a_server_with_workers_never_parses_a_program_itself(isolated: bool) -> None:
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", textwrap.dedent(READS), str(isolated)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    *answers, has_parsed = done.stdout.splitlines()
+    assert answers == ["1", "program_refused", "c4nary"] * 2
+    assert has_parsed == str(not isolated)
+
+
 # Which programs run where
 
 
