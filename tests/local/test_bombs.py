@@ -108,14 +108,14 @@ def test_the_watcher_sees_how_a_program_ends(server: Watched) -> None:
     ends = {
         "1": "harmless",
         "1 / 0": "harmless",
-        "while True:\n    pass": "limit",
+        "list(range(10 ** 9))": "limit",
         "with a: b": "refused",
     }
     assert {program: server.run(Bomb("", program)).ends for program in ends} == ends
 
 
 def test_the_watcher_answers_calls_and_sees_what_follows_them(server: Watched) -> None:
-    program = "x = [send(to=1, body=2), read(word='a')]\nwhile x:\n    pass"
+    program = "x = [send(to=1, body=2), read(word='a')]\nlist(range(10 ** 9))"
     assert server.run(Bomb("", program)).ends == "limit"
 
 

@@ -13,6 +13,12 @@ def _bomb(name: str, program: str, ends: Ending = "limit") -> Bomb:
     return Bomb(name, needed(program) + program, ends)
 
 
+def _over_calls(name: str, expression: str, setup: str = "", ends: Ending = "over") -> Bomb:
+    """Keep what is made from one call of a tool to the next: each call gives a program its time again."""
+    program = f"kept = []\nfor a in range(9):\n    kept.append([{expression} for b in range(19_000)])\n    send(to='a', body='b')\n"
+    return Bomb(f"{name} over several calls", needed(expression) + setup + program, ends)
+
+
 def _fields(kind: str, count: int, of: str = "A") -> str:
     return f"class {of}(BaseModel):\n" + "".join(f"    a{i}: {kind}\n" for i in range(count))
 
@@ -59,10 +65,7 @@ SEEN: list[Bomb] = [
         "matches with 400 groups",
         "import re\nlen([re.findall('()' * 400, 'a' * 100) for i in range(5_000)])",
     ),
-    Bomb(
-        "generator expressions over several calls",
-        "x = []\ndef f(y):\n    x.append(i for i in y)\nwhile True:\n    f(x)",
-    ),
+    _over_calls("generator expressions", "(i for i in kept)"),
     Bomb(
         "a list of a choice of 9,000",
         _MODEL
@@ -415,6 +418,19 @@ CONTAINERS: list[Bomb] = [
 ]  # fmt: skip
 
 FUNCTIONS: list[Bomb] = [
+    _over_calls("maps", "map(str, kept)"),
+    _over_calls("zips", "zip(kept, kept)"),
+    _over_calls("reversed lists", "reversed([1])"),
+    _over_calls("closures over many variables", "local()"),
+    _over_calls("functions with defaults", "(lambda c=1, d=2, e=3, f=4, g=5, h=6: c)"),
+    _over_calls("large numbers", "-large", ends="limit"),
+    _over_calls("words of large numbers", "hex(large)", ends="limit"),
+    _over_calls("texts of emoji", "'\\U0001f600' * 1_000", ends="limit"),
+    _over_calls("matches", "re.match('()' * 90, '')"),
+    _over_calls("models", "f()", "from pydantic import BaseModel, Field\ndef f():\n    class A(BaseModel):\n        x: int = Field(ge=0)\n    return A\n"),
+    _over_calls("exceptions with a text", "f()", "e = 'a' * 9_000\ndef f():\n    try:\n        float(e)\n    except ValueError as error:\n        return error\n"),
+    _over_calls("methods taken off", "[1].append"),
+    _over_calls("methods of methods", "f([1].append, {1: 2}.get)", "f = lambda *x, **y: lambda: (x, y)\n"),
     kept("closures over many variables", needed("local"), "local()"),
     kept("functions with many defaults", "def f():\n    def g(" + ", ".join(f"a{i}=0" for i in range(1_000)) + "):\n        return 0\n    return g\n", "f()"),
     kept("rows of arguments", "x = [0] * 1_000\ndef f(*a):\n    return a\n", "f(*x)"),
