@@ -35,6 +35,7 @@ long: $(READY)  ## The long runs: differential tests, escapes, guards and kills,
 	$(BIN)/python -m tests.local.interpreter.escapes
 	$(BIN)/python -m tests.local.interpreter.escapes --limits default
 	$(BIN)/python -m tests.local.interpreter.guards
+	$(BIN)/python -m tests.local.interpreter.label_guards
 	$(BIN)/python -m tests.graph.differential --count 6000
 	$(BIN)/python -m tests.graph.durability.killing --kills 50
 	$(BIN)/python -m tests.graph.durability.killing --kills 50 --strict --forgets

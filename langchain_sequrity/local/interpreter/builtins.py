@@ -166,7 +166,7 @@ def _reversed(machine: Machine, args: Args, named: Named) -> Value:
     if type(inner) not in _SIZED or type(inner) is SetValue:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not reversible", mark)
     items, mark = collect(machine, args[0])
-    return IteratorValue((tag(item, mark) for item in reversed(items)), mark)
+    return IteratorValue(reversed(items), mark)
 
 
 def _iter(machine: Machine, args: Args, named: Named) -> Value:
@@ -184,7 +184,7 @@ def _next(machine: Machine, args: Args, named: Named) -> Value:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not an iterator", mark)
     for element in iterate(machine, args[0]):
         return element
-    mark = join(mark, inner.labels)
+    mark = take(args[0])[1]  # by now also those of how far it came
     if len(args) == 1:
         machine.fail(StopIteration, "", mark)
     return tag(args[1], mark)
@@ -194,8 +194,8 @@ def _sorted(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "sorted", args, {}, 1, 1)
     _only(machine, "sorted", named, ("key", "reverse"))
     items, mark = collect(machine, args[0])
-    places, keys_mark = order(machine, items, mark, named)
-    return make_list([items[place] for place in places], join(mark, keys_mark))
+    places, mark = order(machine, items, mark, named)
+    return make_list([items[place] for place in places], mark)
 
 
 def _only(machine: Machine, name: str, named: Named, allowed: tuple[str, ...]) -> None:
@@ -214,8 +214,8 @@ def _extreme(name: str, *, largest: bool) -> Any:
             machine.fail(TypeError, f"{name}() expected other arguments")
         if not items:
             if "default" in named:
-                return tag(named["default"], mark)
-            machine.fail(ValueError, f"{name}() arg is an empty sequence", mark)
+                return named["default"]
+            machine.fail(ValueError, f"{name}() arg is an empty sequence")
         bare, mark = sort_keys(machine, items, mark, named)
         place = machine.guarded(mark, lambda: choose(range(len(bare)), key=bare.__getitem__))
         return tag(items[place], mark)
@@ -229,17 +229,17 @@ def _sum(machine: Machine, args: Args, named: Named) -> Value:
     total = args[1] if len(args) > 1 else named.get("start", 0)
     if isinstance(strip(total), str | bytes):
         machine.fail(TypeError, "sum() can't sum strings [use ''.join(seq) instead]")
-    items, mark = collect(machine, args[0])
+    items, _ = collect(machine, args[0])
     if total == 0 and type(total) is int and _FLAT.issuperset(map(type, items)):
         # Large integers are bounded too: each has paid for its bits, and so does the sum.
         machine.make_bits(
             max((abs(i).bit_length() for i in items if type(i) is int), default=0) + 64
         )
-        return tag(sum(items), mark)
+        return sum(items)
     for item in items:
         machine.work(1)
         total = binary(machine, "+", total, item)
-    return tag(total, mark)
+    return total
 
 
 _FLAT = frozenset({int, float, bool})
@@ -248,16 +248,14 @@ _FLAT = frozenset({int, float, bool})
 def _quantifier(name: str, *, stops_at: bool) -> Any:
     def call(machine: Machine, args: Args, named: Named) -> Value:
         _positional(machine, name, args, named, 1, 1)
-        inner, mark = take(args[0])
+        inner = strip(args[0])
         for element in iterate(machine, args[0]):
-            is_true, element_mark = machine.truth(element)
-            mark = join(mark, element_mark)
+            is_true, mark = machine.truth(element)
             if type(inner) is IteratorValue:
                 machine.mark(inner, mark)  # how far it came depends on what was true
             if is_true is stops_at:
-                return tag(stops_at, mark)
-            machine.branch = join(machine.branch, mark)
-        return tag(not stops_at, join(mark, take(args[0])[1]))
+                return stops_at
+        return not stops_at
 
     return call
 

@@ -43,7 +43,7 @@ def precise(rule: Implementation) -> Implementation:
 
     def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
         if machine.trying:
-            for value in args:
+            for value in (*args, *named.values()):
                 machine.may_fail(take(value)[1])
         before = machine.branch
         try:
@@ -77,7 +77,7 @@ def cautious(function: Implementation, *, changes: bool = True) -> Implementatio
         result = guarded(machine, args, named)
         # Again, for what was read has the labels of its position by now.
         mark = join(before, machine.labels_of(given))
-        if mark is None:
+        if mark is None and machine.branch is None:
             return result
         for inner in map(strip, given):
             if type(inner) in touched:
@@ -134,8 +134,8 @@ def reading(implementation: Implementation) -> Implementation:
         def read(value: Value) -> Value:
             if type(strip(value)) is not IteratorValue:
                 return value
-            items, mark = collect(machine, value)
-            return tag(ListValue(items), mark)
+            items, _ = collect(machine, value)
+            return ListValue(items)
 
         return implementation(machine, list(map(read, args)), named)
 

@@ -123,6 +123,8 @@ def _steps(
         machine.branch = join(before, result.labels)
         try:
             element = next(elements, _END)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+            raise machine.labelled(error, None) from None
         finally:
             machine.leave(before)
         share_labels(machine, result, carriers)
@@ -162,7 +164,7 @@ def collect(machine: Machine, value: Value) -> tuple[list[Value], Mark]:
             elements.append(element)
             machine.make_room(len(elements))
         machine.make_items(len(elements))
-        return elements, join(mark, inner.labels)
+        return elements, inner.labels
     if kind not in ITERABLE:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not iterable", mark)
     machine.make_items(len(inner))

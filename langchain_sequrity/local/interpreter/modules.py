@@ -139,11 +139,11 @@ def _chosen(function: Callable[..., int]) -> Callable[..., int]:
 @looking
 def _product(machine: Machine, args: Args, named: Named) -> Value:
     total = named.get("start", 1)
-    items, mark = collect(machine, args[0])
+    items, _ = collect(machine, args[0])
     for item in items:
         machine.work(1)
         total = binary(machine, "*", total, item)
-    return tag(total, mark)
+    return total
 
 
 def _lcm(machine: Machine, *numbers: int) -> int:
@@ -301,13 +301,13 @@ def _pairwise(machine: Machine, source: Value) -> Iterator[Value]:
 def _reduce(machine: Machine, args: Args, named: Named) -> Value:
     del named
     elements = iterate(machine, args[1])
-    machine.decided(take(args[1])[1])  # how often the function is called
     total = args[2] if len(args) > 2 else next(elements, MISSING)  # noqa: PLR2004 - the start
     if total is MISSING:
         machine.fail(TypeError, "reduce() of empty iterable with no initial value")
     for element in elements:
-        machine.decided(take(args[1])[1])
+        machine.decided(take(args[1])[1])  # how often the function is called
         total = call_value(machine, args[0], [total, element], {})
+    machine.steer(take(args[1])[1])  # that it is not called again
     return total
 
 
@@ -332,12 +332,12 @@ def _counter(machine: Machine, args: Args, named: Named) -> Value:
     if args and type(strip(args[0])) is DictValue:
         update(machine, result, None, args[0])
     elif args and strip(args[0]) is not None:
-        items, mark = collect(machine, args[0])
-        keys, keys_mark = hashable(machine, items)
+        items, _ = collect(machine, args[0])
+        keys, mark = hashable(machine, items)
         machine.make_items(len(keys), 100)
         for key in machine.paced(keys):
             result[key] = result.get(key, 0) + 1
-        machine.mark(result, join(mark, keys_mark))
+        machine.mark(result, mark)
     return result
 
 

@@ -51,6 +51,8 @@ class Trying(Expressions):
             before = machine.branch
             try:
                 return run(frame)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+                raise machine.labelled(error, None) from None
             finally:
                 machine.leave(before)
 
