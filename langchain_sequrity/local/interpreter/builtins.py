@@ -25,7 +25,7 @@ from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType, Tex
 from langchain_sequrity.local.interpreter.faults import Exit, ToolError, ValidationError
 from langchain_sequrity.local.interpreter.formatting import as_repr, as_text, convert
 from langchain_sequrity.local.interpreter.forms import Union
-from langchain_sequrity.local.interpreter.iteration import collect, iterate, lazy
+from langchain_sequrity.local.interpreter.iteration import collect, decided_by, iterate, lazy
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.values import (
@@ -67,7 +67,7 @@ def _length(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "len", args, named, 1, 1)
     inner, mark = take(args[0])
     if type(inner) not in _SIZED:
-        machine.fail(TypeError, f"object of type '{type_name(inner)}' has no len()", mark)
+        machine.fail(TypeError, f"object of type '{type_name(inner)}' has no len()")
     return tag(len(inner), mark)
 
 
@@ -117,7 +117,7 @@ def _enumerate(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "enumerate", args[:1], {}, 1, 1)
     begin, mark = machine.bare(start)
     if not isinstance(begin, int):
-        machine.fail(TypeError, f"'{type_name(begin)}' object is not an integer", mark)
+        machine.fail(TypeError, f"'{type_name(begin)}' object is not an integer")
     rows = zip(_numbers(machine, begin), iterate(machine, args[0]), strict=False)
     return lazy(machine, args[:1], rows, mark)
 
@@ -138,10 +138,13 @@ def _zip(machine: Machine, args: Args, named: Named) -> Value:
 def _map(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "map", args, named, 2, 100)
     sources = [iterate(machine, arg) for arg in args[1:]]
-    elements = (
-        call_value(machine, args[0], list(items), {}) for items in zip(*sources, strict=False)
-    )
-    return lazy(machine, args[1:], elements, box_mark(args[0]), calls=True)
+
+    def read() -> Iterator[Value]:
+        for items in zip(*sources, strict=False):
+            decided_by(machine, args[1:])
+            yield call_value(machine, args[0], list(items), {})
+
+    return lazy(machine, args[1:], read(), calls=True)
 
 
 def _filter(machine: Machine, args: Args, named: Named) -> Value:
@@ -150,6 +153,7 @@ def _filter(machine: Machine, args: Args, named: Named) -> Value:
 
     def read() -> Iterator[Value]:
         for element in iterate(machine, source):
+            decided_by(machine, [source])
             kept = element if strip(test) is None else call_value(machine, test, [element], {})
             is_kept, mark = machine.truth(kept)
             machine.mark(result, mark)  # where the next one is depends on it
@@ -162,9 +166,9 @@ def _filter(machine: Machine, args: Args, named: Named) -> Value:
 
 def _reversed(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "reversed", args, named, 1, 1)
-    inner, mark = take(args[0])
+    inner = strip(args[0])
     if type(inner) not in _SIZED or type(inner) is SetValue:
-        machine.fail(TypeError, f"'{type_name(inner)}' object is not reversible", mark)
+        machine.fail(TypeError, f"'{type_name(inner)}' object is not reversible")
     items, mark = collect(machine, args[0])
     return IteratorValue(reversed(items), mark)
 
@@ -179,15 +183,14 @@ def _iter(machine: Machine, args: Args, named: Named) -> Value:
 
 def _next(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "next", args, named, 1, 2)
-    inner, mark = take(args[0])
+    inner = strip(args[0])
     if type(inner) is not IteratorValue:
-        machine.fail(TypeError, f"'{type_name(inner)}' object is not an iterator", mark)
+        machine.fail(TypeError, f"'{type_name(inner)}' object is not an iterator")
     for element in iterate(machine, args[0]):
         return element
-    mark = take(args[0])[1]  # by now also those of how far it came
     if len(args) == 1:
-        machine.fail(StopIteration, "", mark)
-    return tag(args[1], mark)
+        machine.fail(StopIteration, "")
+    return tag(args[1], take(args[0])[1])
 
 
 def _sorted(machine: Machine, args: Args, named: Named) -> Value:
@@ -408,7 +411,7 @@ def _type_of(machine: Machine, args: Args, named: Named) -> Value:
         found = TYPE_OF[type(inner)]
     else:
         reason = "type() of this value is not supported. Use isinstance()."
-        machine.fail(TypeError, reason, mark)
+        machine.fail(TypeError, reason)
     return tag(found, mark)
 
 

@@ -22,7 +22,6 @@ from langchain_sequrity.local.interpreter.values import (
     TypeValue,
     Value,
     join,
-    own,
     strip,
     tag,
     take,
@@ -207,7 +206,7 @@ def _call(machine: Machine, inner: Value, args: list[Value], named: dict[str, Va
         return enum_member(machine, inner, args)
     if hasattr(kind, "instantiate"):
         return inner.instantiate(machine, args, named)
-    return machine.fail(TypeError, f"'{type_name(inner)}' object is not callable", own(inner))
+    return machine.fail(TypeError, f"'{type_name(inner)}' object is not callable")
 
 
 def enum_member(machine: Machine, enum: EnumType, args: list[Value]) -> Value:

@@ -41,7 +41,7 @@ class Comprehensions(Scoped):
         def run(frame: Frame | None) -> IteratorValue:
             source = first(frame)
             machine.charge(size)
-            result = IteratorValue(iter(()), take(source)[1])
+            result = IteratorValue(iter(()))
             result.source = produce(scope.frame(frame), result, source)
             return result
 

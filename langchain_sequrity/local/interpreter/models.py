@@ -273,7 +273,7 @@ def _copy(machine: Machine, args: Args, named: Named) -> Value:
     update, update_mark = take(named.get("update"))
     update = DictValue() if update is None else update
     if type(update) is not DictValue or any(key not in inner.fields for key in update):
-        machine.fail(TypeError, "model_copy() takes an update of fields that there are", mark)
+        machine.fail(TypeError, "model_copy() takes an update of fields that there are")
     fields = {name: _fresh(machine, value) for name, value in inner.fields.items()}
     return Record(inner.model, {**fields, **update}, join(mark, update_mark))
 

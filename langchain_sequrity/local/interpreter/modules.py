@@ -26,7 +26,7 @@ from langchain_sequrity.local.interpreter.calls import (
 from langchain_sequrity.local.interpreter.clock import DATETIME, TIME
 from langchain_sequrity.local.interpreter.containers import hashable, make_list, update
 from langchain_sequrity.local.interpreter.formatting import shown, written_size
-from langchain_sequrity.local.interpreter.iteration import collect, iterate, lazy
+from langchain_sequrity.local.interpreter.iteration import collect, decided_by, iterate, lazy
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.regexes import RE
@@ -188,7 +188,7 @@ def _choice(machine: Machine, args: Args, named: Named) -> Value:
     del named
     items, mark = collect(machine, args[0])
     if not items:
-        machine.fail(IndexError, "Cannot choose from an empty sequence", mark)
+        machine.fail(IndexError, "Cannot choose from an empty sequence")
     (place,) = _places(machine, "choice", len(items), 1)
     return tag(items[place], mark)
 
@@ -198,7 +198,7 @@ def _sample(machine: Machine, args: Args, named: Named) -> Value:
     items, mark = collect(machine, args[0])
     count, count_mark = machine.bare(args[1] if len(args) > 1 else named["k"])
     if not isinstance(count, int) or not 0 <= count <= len(items):
-        machine.fail(ValueError, "Sample larger than population or is negative", mark)
+        machine.fail(ValueError, "Sample larger than population or is negative")
     places = _places(machine, "sample", len(items), count)
     return make_list([items[place] for place in places], join(mark, count_mark))
 
@@ -209,7 +209,7 @@ def _shuffle(machine: Machine, items: Value) -> None:
     inner, mark = take(items)
     if type(inner) is not ListValue:
         name = type_name(inner)
-        machine.fail(TypeError, f"'{name}' object does not support item assignment", mark)
+        machine.fail(TypeError, f"'{name}' object does not support item assignment")
     machine.make_items(len(inner))
     places = _places(machine, "shuffle", len(inner), len(inner))
     inner[:] = [inner[place] for place in places]
@@ -280,6 +280,7 @@ def _accumulate(
     if total is not MISSING:
         yield total
     for element in iterate(machine, source):
+        decided_by(machine, [source])
         if total is MISSING:
             total = element
         elif strip(func) is None:
@@ -305,7 +306,7 @@ def _reduce(machine: Machine, args: Args, named: Named) -> Value:
     if total is MISSING:
         machine.fail(TypeError, "reduce() of empty iterable with no initial value")
     for element in elements:
-        machine.decided(take(args[1])[1])  # how often the function is called
+        decided_by(machine, args[1:2])
         total = call_value(machine, args[0], [total, element], {})
     machine.steer(take(args[1])[1])  # that it is not called again
     return total

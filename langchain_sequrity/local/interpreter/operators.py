@@ -268,6 +268,7 @@ def _search(machine: Machine, item: Value, container: Value, mark: Mark) -> bool
     for element in iterate(machine, container):
         bare, element_mark = machine.bare(element)
         machine.mark(inner, join(mark, element_mark))  # how far it came depends on them
+        machine.steer(inner.labels)  # and what is called on the way
         if bare is item or bare == item:
             return True
     machine.mark(inner, mark)

@@ -61,7 +61,7 @@ def _generic(machine: Machine, inner: Value, bare: Value, mark: Mark) -> Value:
     machine.make_items(len(arguments))
     form = of(inner, arguments)
     if form is None:
-        machine.fail(TypeError, f"'{inner.name}[…]' with these arguments is no type here", mark)
+        machine.fail(TypeError, f"'{inner.name}[…]' with these arguments is no type here")
     return form
 
 

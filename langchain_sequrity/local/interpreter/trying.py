@@ -204,8 +204,10 @@ class Trying(Expressions):
                 machine.fail(TypeError, "exceptions must derive from BaseException", mark)
             if cause is not None:
                 error.cause = cause(frame)
-                if type(strip(error.cause)) not in (ErrorValue, ErrorType, type(None)):
-                    machine.fail(TypeError, "exception causes must derive from BaseException", mark)
+                inner, inner_mark = take(error.cause)
+                if type(inner) not in (ErrorValue, ErrorType, type(None)):
+                    message = "exception causes must derive from BaseException"
+                    machine.fail(TypeError, message, inner_mark)
             machine.mark(error, mark)
             raise Raised(error)
 

@@ -27,8 +27,13 @@ FOLDER = Path(langchain_sequrity.__file__).parent / "local" / "interpreter"
 _TESTS = __name__.rpartition(".")[0] if __name__ != "__main__" else "tests.local.interpreter"
 _LOADED_ANEW = (PACKAGE, f"{_TESTS}.label_programs", f"{_TESTS}.running")
 _RULES = ("precise", "looking")
-_NOTES = ("decided", "looked", "mark", "may_fail", "share_labels", "steer")
+_NOTES = ("decided", "decided_by", "looked", "mark", "may_fail", "share_labels", "steer")
 _RUNNING = ("guarded", "spread", "under")
+# Which argument has the labels.
+_MARKED = {
+    **{"fail": 2, "make_list": 1, "make_set": 2, "lazy": 3},
+    **{"IteratorValue": 1, "Record": 2, "ErrorValue": 2, "SetValue": 1},
+}
 
 
 # -- places
@@ -98,8 +103,21 @@ def _what(node: ast.AST) -> list[str]:
             return [ast.unparse(node)]
         case ast.Call(func=ast.Attribute(attr=name), args=[_, _]) if name in _RUNNING:
             return [ast.unparse(node)]
+        case ast.Call(func=function, args=args) if _mark_of(function, args) is not None:
+            return [f"{ast.unparse(node)} without labels"]
+        case ast.Assign(targets=[ast.Attribute(value=ast.Name(id=name), attr="labels")]):
+            return [ast.unparse(node)] if name != "self" else []
+        case ast.Raise(exc=ast.Call(func=ast.Attribute(attr="labelled"))):
+            return [ast.unparse(node)]
         case _:
             return []
+
+
+def _mark_of(function: ast.expr, args: list[ast.expr]) -> int | None:
+    """The place of the argument with the labels, if there is one."""
+    place = _MARKED.get(_called(function), len(args))
+    given = place < len(args) and not any(isinstance(arg, ast.Starred) for arg in args[: place + 1])
+    return place if given and ast.unparse(args[place]) != "None" else None
 
 
 def _called(function: ast.expr) -> str:
@@ -155,15 +173,19 @@ class _Switching(ast.NodeTransformer):
         match node:
             case ast.Name():
                 return _ask("rule", ast.Constant(names[0]), node)
-            case ast.Expr():
+            case ast.Expr() | ast.Assign():
                 return ast.If(first, [ast.Pass()], [node])
+            case ast.Raise():
+                return ast.If(first, [ast.Raise()], [node])
             case ast.Call(func=ast.Name(id="join"), args=[one, other]):
                 return ast.IfExp(first, one, ast.IfExp(others[0], other, node))
             case ast.Call(func=ast.Name(id="tag"), args=[value, _]):
                 return ast.IfExp(first, value, node)
             case _:
-                bare = ast.Call(node.func, [ast.Constant(None), node.args[1]], [])
-                return ast.IfExp(first, bare, node)
+                place = _mark_of(node.func, node.args) or 0
+                args = [*node.args]
+                args[place] = ast.Constant(None)
+                return ast.IfExp(first, ast.Call(node.func, args, node.keywords), node)
 
 
 def _ask(method: str, *args: ast.expr) -> ast.Call:
@@ -288,6 +310,9 @@ def main() -> int:
 EQUAL: dict[str, str] = {
     "regexes._finditer: tag(match, mark)": (
         "Whoever reads the iterator adds its labels, which are the same, to each match."
+    ),
+    "regexes._finditer: IteratorValue((tag(match, mark) for match in inner), mark) without labels": (
+        "`finditer` follows the cautious rule, which puts the same labels on its result."
     ),
     "regexes._sub.replacement: join(marks[0], value_mark) without the first": (
         "What a replacement returns has the labels of the match that it was given, or those of the "

@@ -1,7 +1,8 @@
 """Small programs and the labels that they show.
 
 `s`, `n`, `xs`, `d`, `yes` and `no` are secret, `o`, `os` and `i` have another tag, `p` and `ps` have
-none (`running.variables`). `read` gives text with that other tag, read as a type if it gets one.
+none (`running.variables`). `read` gives text with that other tag, read as a type if it gets one, and
+fails for "broken".
 """
 
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from langchain_sequrity.local.interpreter import (
     Labeled,
     Run,
     ToolCall,
+    ToolFailure,
     parse,
 )
 from tests.local.interpreter.running import OTHER, SECRET, TOOLS, variables
@@ -349,6 +351,19 @@ FLOWS = [
         ("y = []\ni == 0 and list(map(lambda v: y.append(1), xs))\nlen(y)", BOTH),
         ("y = []\ni == 0 and list(map(lambda v: y.append(1), xs[:1]))\nlen(y)", BOTH),
         ("y = []\nyes and list(map(lambda v: y.append(1), 'a'))\nlen(y)", SECRET),
+        ("y = []\nlist(map(lambda v: y.append(1), (v for v in xs[:1])))\nlen(y)", SECRET),
+        ("y = []\nlist(map(lambda v: y.append(1), (v for v in 'a' if v != s)))\nlen(y)", SECRET),
+        ("y = []\nlist(filter(lambda v: y.append(1), (v for v in 'a' if v != s)))\nlen(y)", SECRET),
+        ("y = []\nlist(itertools.accumulate((v for v in 'ab' if v != s), lambda a, b: y.append(1)))\nlen(y)", SECRET),
+        ("y = []\nfunctools.reduce(lambda a, b: y.append(1), (v for v in 'ab' if v != s))\nlen(y)", SECRET),
+        ("y = []\nlist(map(lambda v, w: y.append(1), 'a', (v for v in 'a' if v != s)))\nlen(y)", SECRET),
+        (
+        "y = []\nlist(itertools.accumulate((v for v in 'ab' if v == 'a' or v != s), lambda a, b: y.append(1)))\nlen(y)",
+        SECRET,
+    ),
+    ("len(list(filter([None, str][n - 3], ps)))", SECRET),
+        ("len(list(zip(ps, 'ab', strict=yes)))", SECRET),
+        ("len([{'a': p}][n - 3].copy())", SECRET),
         ("y = []\nlist(filter(lambda v: y.append(1), xs))\nlen(y)", SECRET),
         ("y = []\nsorted(xs, key=lambda v: y.append(1) or 1)\nlen(y)", SECRET),
         ("y = []\ni == 0 and sorted(xs, key=lambda v: y.append(1) or 1)\nlen(y)", BOTH),
@@ -527,6 +542,14 @@ MAY_RAISE = [
     ]  # fmt: skip
 # Programs that end with an exception, which nobody catches, and its labels.
 FAILING = [
+        ("str.upper(n)", SECRET), ("list[[int, str][n - 3]]", SECRET), ("x = [Exception][n - 3]\nclass B(x):\n    pass", SECRET),
+        ("class F(int, Enum):\n    A = s", SECRET), ("class F(Enum):\n    A = s", SECRET), ("(lambda **k: 1)(**d, a=1)", SECRET),
+        ("(lambda: 1)(**n)", SECRET), ("(lambda: 1)(**{**dict(xs[:0]), 1: 2})", SECRET), ("[1 / 0 for v in xs]", SECRET),
+        ("1 < n < 1 / 0", SECRET), ("1 < n < 1 / 0 < 9", SECRET), ("for v in zip(xs, 'a', strict=True): pass", SECRET),
+        ("{xs}", SECRET), ("read('broken')", OTHER), ("yes and read('broken')", BOTH), ("1 in n", SECRET), ("n[0]", SECRET),
+        ("n[0] = 1", SECRET), ("del n[0]", SECRET), ("try:\n    1 / 0\nexcept n:\n    pass", SECRET), ("n()", SECRET),
+        ("raise ValueError(p) from n", SECRET), ("len(n)", SECRET), ("next(n)", SECRET), ("reversed(n)", SECRET),
+        ("enumerate(ps, s)", SECRET), ("random.sample(ps, n)", SECRET), ("A(v=p).model_copy(update=xs)", SECRET),
         ("1 + s", SECRET), ("o + n", BOTH), ("-s", SECRET), ("~(n * 1.5)", SECRET), ("s < 1", SECRET), ("1 in s", SECRET),
         ("[] in {s: 1}", SECRET), ("{}[s]", SECRET), ("[p][n]", SECRET), ("[{}][n - 3][[]]", SECRET), ("{}[xs]", SECRET),
         ("int(s)", SECRET), ("f'{s:d}'", SECRET), ("f'{(n + 4) ** 5400}'", SECRET), ("UnicodeDecodeError(s)", SECRET),
@@ -626,7 +649,14 @@ BRANCHES = [
         "all([s])",
         "list(map(str, xs))",
         "x = [p, p]\nit = map(str, x)\nnext(it)\nx.extend(xs[:0])\nnext(it)",
+        "x = [p]\nit = map(str, x)\nnext(it)\nx.extend(xs[:0])\nlist(it)",
         "list(filter(None, xs))",
+        "list(filter(lambda v: 1, xs))",
+        "x = [p, p, p]\nlist(zip(map(str, x), xs[:2]))",
+        "list(zip(xs[:2], map(str, 'abc')))",
+        "import itertools\nlist(itertools.islice(map(str, 'abc'), n))",
+        "n in map(len, ps)",
+        "n in map(len, ['abc', 'b'])",
         "sorted(ps, key=lambda v: s)",
         "sorted([p, s])",
         "x = [p]\nx.extend(xs[:0])\nsorted(x, key=lambda v: 1)",
@@ -760,7 +790,8 @@ def shown(case: Case) -> Labels | str | None:
     )
     step = run.advance()
     if isinstance(step, ToolCall) and not case.kind.startswith("sends"):
-        step = run.advance(Labeled("answer", OTHER))
+        is_broken = step.arguments["name"].value == "broken"
+        step = run.advance(ToolFailure("no", OTHER) if is_broken else Labeled("answer", OTHER))
     run.close()
     match case.kind, step:
         case "gives" | "strict", Finished(value=Labeled(labels=found)):
