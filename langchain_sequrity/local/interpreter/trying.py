@@ -14,7 +14,6 @@ from langchain_sequrity.local.interpreter.values import (
     ErrorType,
     ErrorValue,
     join,
-    strip,
     take,
 )
 

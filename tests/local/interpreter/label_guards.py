@@ -31,8 +31,14 @@ _NOTES = ("decided", "decided_by", "looked", "mark", "may_fail", "share_labels",
 _RUNNING = ("guarded", "spread", "under")
 # Which argument has the labels.
 _MARKED = {
-    **{"fail": 2, "make_list": 1, "make_set": 2, "lazy": 3},
-    **{"IteratorValue": 1, "Record": 2, "ErrorValue": 2, "SetValue": 1},
+    "ErrorValue": 2,
+    "IteratorValue": 1,
+    "Record": 2,
+    "SetValue": 1,
+    "fail": 2,
+    "lazy": 3,
+    "make_list": 1,
+    "make_set": 2,
 }
 
 
@@ -91,7 +97,7 @@ def _owned(node: ast.AST, owner: str) -> Iterator[tuple[str, Any]]:
         yield from _owned(child, within)
 
 
-def _what(node: ast.AST) -> list[str]:
+def _what(node: ast.AST) -> list[str]:  # noqa: PLR0911 - one per kind
     """What can be left out of a node."""
     match node:
         case ast.Expr(value=ast.Call(func=function)) if _called(function) in _NOTES:
