@@ -41,6 +41,7 @@ long: $(READY)  ## The long runs: differential tests, labels, escapes, bombs, gu
 	$(BIN)/python -m tests.local.interpreter.guards
 	$(BIN)/python -m tests.local.bombs
 	$(BIN)/python -m tests.local.floods
+	$(BIN)/python -m tests.local.interpreter.label_guards
 	$(BIN)/python -m tests.graph.differential --count 6000
 	$(BIN)/python -m tests.graph.durability.killing --kills 50
 	$(BIN)/python -m tests.graph.durability.killing --kills 50 --strict --forgets

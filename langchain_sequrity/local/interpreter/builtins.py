@@ -25,7 +25,7 @@ from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType, Tex
 from langchain_sequrity.local.interpreter.faults import Exit, ToolError, ValidationError
 from langchain_sequrity.local.interpreter.formatting import as_repr, as_text, convert
 from langchain_sequrity.local.interpreter.forms import Union
-from langchain_sequrity.local.interpreter.iteration import collect, iterate, lazy
+from langchain_sequrity.local.interpreter.iteration import collect, decided_by, iterate, lazy
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.values import (
@@ -67,7 +67,7 @@ def _length(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "len", args, named, 1, 1)
     inner, mark = take(args[0])
     if type(inner) not in _SIZED:
-        machine.fail(TypeError, f"object of type '{type_name(inner)}' has no len()", mark)
+        machine.fail(TypeError, f"object of type '{type_name(inner)}' has no len()")
     return tag(len(inner), mark)
 
 
@@ -117,7 +117,7 @@ def _enumerate(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "enumerate", args[:1], {}, 1, 1)
     begin, mark = machine.bare(start)
     if not isinstance(begin, int):
-        machine.fail(TypeError, f"'{type_name(begin)}' object is not an integer", mark)
+        machine.fail(TypeError, f"'{type_name(begin)}' object is not an integer")
     rows = zip(_numbers(machine, begin), iterate(machine, args[0]), strict=False)
     return lazy(machine, args[:1], rows, mark)
 
@@ -138,10 +138,13 @@ def _zip(machine: Machine, args: Args, named: Named) -> Value:
 def _map(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "map", args, named, 2, 100)
     sources = [iterate(machine, arg) for arg in args[1:]]
-    elements = (
-        call_value(machine, args[0], list(items), {}) for items in zip(*sources, strict=False)
-    )
-    return lazy(machine, args[1:], elements, box_mark(args[0]), calls=args[0])
+
+    def read() -> Iterator[Value]:
+        for items in zip(*sources, strict=False):
+            decided_by(machine, args[1:])
+            yield call_value(machine, args[0], list(items), {})
+
+    return lazy(machine, args[1:], read(), calls=args[0])
 
 
 def _filter(machine: Machine, args: Args, named: Named) -> Value:
@@ -150,6 +153,7 @@ def _filter(machine: Machine, args: Args, named: Named) -> Value:
 
     def read() -> Iterator[Value]:
         for element in iterate(machine, source):
+            decided_by(machine, [source])
             kept = element if strip(test) is None else call_value(machine, test, [element], {})
             is_kept, mark = machine.truth(kept)
             machine.mark(result, mark)  # where the next one is depends on it
@@ -162,11 +166,11 @@ def _filter(machine: Machine, args: Args, named: Named) -> Value:
 
 def _reversed(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "reversed", args, named, 1, 1)
-    inner, mark = take(args[0])
+    inner = strip(args[0])
     if type(inner) not in _SIZED or type(inner) is SetValue:
-        machine.fail(TypeError, f"'{type_name(inner)}' object is not reversible", mark)
+        machine.fail(TypeError, f"'{type_name(inner)}' object is not reversible")
     items, mark = collect(machine, args[0])
-    return IteratorValue((tag(item, mark) for item in reversed(items)), mark)
+    return IteratorValue(reversed(items), mark)
 
 
 def _iter(machine: Machine, args: Args, named: Named) -> Value:
@@ -179,23 +183,22 @@ def _iter(machine: Machine, args: Args, named: Named) -> Value:
 
 def _next(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "next", args, named, 1, 2)
-    inner, mark = take(args[0])
+    inner = strip(args[0])
     if type(inner) is not IteratorValue:
-        machine.fail(TypeError, f"'{type_name(inner)}' object is not an iterator", mark)
+        machine.fail(TypeError, f"'{type_name(inner)}' object is not an iterator")
     for element in iterate(machine, args[0]):
         return element
-    mark = join(mark, inner.labels)
     if len(args) == 1:
-        machine.fail(StopIteration, "", mark)
-    return tag(args[1], mark)
+        machine.fail(StopIteration, "")
+    return tag(args[1], take(args[0])[1])
 
 
 def _sorted(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "sorted", args, {}, 1, 1)
     _only(machine, "sorted", named, ("key", "reverse"))
     items, mark = collect(machine, args[0])
-    places, keys_mark = order(machine, items, mark, named)
-    return make_list([items[place] for place in places], join(mark, keys_mark))
+    places, mark = order(machine, items, mark, named)
+    return make_list([items[place] for place in places], mark)
 
 
 def _only(machine: Machine, name: str, named: Named, allowed: tuple[str, ...]) -> None:
@@ -214,8 +217,8 @@ def _extreme(name: str, *, largest: bool) -> Any:
             machine.fail(TypeError, f"{name}() expected other arguments")
         if not items:
             if "default" in named:
-                return tag(named["default"], mark)
-            machine.fail(ValueError, f"{name}() arg is an empty sequence", mark)
+                return named["default"]
+            machine.fail(ValueError, f"{name}() arg is an empty sequence")
         bare, mark = sort_keys(machine, items, mark, named)
         place = machine.guarded(mark, lambda: choose(range(len(bare)), key=bare.__getitem__))
         return tag(items[place], mark)
@@ -229,17 +232,17 @@ def _sum(machine: Machine, args: Args, named: Named) -> Value:
     total = args[1] if len(args) > 1 else named.get("start", 0)
     if isinstance(strip(total), str | bytes):
         machine.fail(TypeError, "sum() can't sum strings [use ''.join(seq) instead]")
-    items, mark = collect(machine, args[0])
+    items, _ = collect(machine, args[0])
     if total == 0 and type(total) is int and _FLAT.issuperset(map(type, items)):
         # Large integers are bounded too: each has paid for its bits, and so does the sum.
         machine.make_bits(
             max((abs(i).bit_length() for i in items if type(i) is int), default=0) + 64
         )
-        return tag(sum(items), mark)
+        return sum(items)
     for item in items:
         machine.work(1)
         total = binary(machine, "+", total, item)
-    return tag(total, mark)
+    return total
 
 
 _FLAT = frozenset({int, float, bool})
@@ -248,16 +251,14 @@ _FLAT = frozenset({int, float, bool})
 def _quantifier(name: str, *, stops_at: bool) -> Any:
     def call(machine: Machine, args: Args, named: Named) -> Value:
         _positional(machine, name, args, named, 1, 1)
-        inner, mark = take(args[0])
+        inner = strip(args[0])
         for element in iterate(machine, args[0]):
-            is_true, element_mark = machine.truth(element)
-            mark = join(mark, element_mark)
+            is_true, mark = machine.truth(element)
             if type(inner) is IteratorValue:
                 machine.mark(inner, mark)  # how far it came depends on what was true
             if is_true is stops_at:
-                return tag(stops_at, mark)
-            machine.branch = join(machine.branch, mark)
-        return tag(not stops_at, join(mark, take(args[0])[1]))
+                return stops_at
+        return not stops_at
 
     return call
 
@@ -410,7 +411,7 @@ def _type_of(machine: Machine, args: Args, named: Named) -> Value:
         found = TYPE_OF[type(inner)]
     else:
         reason = "type() of this value is not supported. Use isinstance()."
-        machine.fail(TypeError, reason, mark)
+        machine.fail(TypeError, reason)
     return tag(found, mark)
 
 

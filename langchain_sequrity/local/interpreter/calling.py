@@ -56,7 +56,7 @@ class Calling(Scoped):
             for code, is_starred in parts:
                 if is_starred:
                     fresh, fresh_mark = collect(machine, code(frame))
-                    items += [tag(item, fresh_mark) for item in fresh]
+                    items += fresh
                     machine.make_room(len(items))
                     mark = join(mark, fresh_mark)
                 else:

@@ -22,7 +22,6 @@ from langchain_sequrity.local.interpreter.values import (
     TypeValue,
     Value,
     join,
-    own,
     strip,
     tag,
     take,
@@ -43,7 +42,7 @@ def precise(rule: Implementation) -> Implementation:
 
     def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
         if machine.trying:
-            for value in args:
+            for value in (*args, *named.values()):
                 machine.may_fail(take(value)[1])
         before = machine.branch
         try:
@@ -77,7 +76,7 @@ def cautious(function: Implementation, *, changes: bool = True) -> Implementatio
         result = guarded(machine, args, named)
         # Again, for what was read has the labels of its position by now.
         mark = join(before, machine.labels_of(given))
-        if mark is None:
+        if mark is None and machine.branch is None:
             return result
         for inner in map(strip, given):
             if type(inner) in touched:
@@ -134,8 +133,8 @@ def reading(implementation: Implementation) -> Implementation:
         def read(value: Value) -> Value:
             if type(strip(value)) is not IteratorValue:
                 return value
-            items, mark = collect(machine, value)
-            return tag(ListValue(items), mark)
+            items, _ = collect(machine, value)
+            return ListValue(items)
 
         return implementation(machine, list(map(read, args)), named)
 
@@ -207,7 +206,7 @@ def _call(machine: Machine, inner: Value, args: list[Value], named: dict[str, Va
         return enum_member(machine, inner, args)
     if hasattr(kind, "instantiate"):
         return inner.instantiate(machine, args, named)
-    return machine.fail(TypeError, f"'{type_name(inner)}' object is not callable", own(inner))
+    return machine.fail(TypeError, f"'{type_name(inner)}' object is not callable")
 
 
 def enum_member(machine: Machine, enum: EnumType, args: list[Value]) -> Value:

@@ -41,7 +41,7 @@ class Comprehensions(Scoped):
         def run(frame: Frame | None) -> IteratorValue:
             source = first(frame)
             machine.charge(size)
-            result = IteratorValue(iter(()), take(source)[1])
+            result = IteratorValue(iter(()))
             result.source = produce(scope.frame(frame), result, source)
             return result
 
@@ -119,6 +119,8 @@ class Comprehensions(Scoped):
                     machine.decided(result.labels)
                 assign(frame, value)
                 return element(frame) if holds(frame, result) else _SKIPPED
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+                raise machine.labelled(error, None) from None
             finally:
                 if machine.branch is not before:
                     machine.leave(before)

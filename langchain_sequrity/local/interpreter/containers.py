@@ -15,7 +15,6 @@ from langchain_sequrity.local.interpreter.values import (
     changed_by_calls,
     join,
     strip,
-    tag,
     take,
     type_name,
 )
@@ -28,6 +27,7 @@ _NUMBERS = frozenset({int, float, bool})
 def hashable(machine: Machine, values: Args) -> tuple[list[Any], Mark]:
     """Values as keys: bare, and only those that Python can hash and that hold no identity."""
     bare, mark = machine.bare_all(values)
+    machine.may_fail(mark)
     for key in bare:
         if type(key).__hash__ is None:
             machine.fail(TypeError, f"unhashable type: '{type_name(key)}'", mark)
@@ -61,7 +61,7 @@ def update(machine: Machine, target: DictValue[Any, Value], mark: Mark, source: 
             items, pair_mark = collect(machine, pair)
             if len(items) != 2:  # noqa: PLR2004 - a pair
                 message = "dictionary update sequence element is not a pair"
-                machine.fail(ValueError, message, join(pair_mark, take(source)[1]))
+                machine.fail(ValueError, message, pair_mark)
             store_key(machine, target, pair_mark, *items)
         source_mark = take(source)[1]
     machine.mark(target, join(mark, source_mark))
@@ -70,11 +70,12 @@ def update(machine: Machine, target: DictValue[Any, Value], mark: Mark, source: 
 def merge(machine: Machine, target: DictValue[Any, Value], source: Value) -> None:
     """Add what `{**source}` takes: a dict."""
     inner, mark = take(source)
+    machine.may_fail(mark)
     if type(inner) is not DictValue:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not a mapping", mark)
     machine.make_items(len(target) + len(inner), 100)
     for key, value in zip(machine.paced(inner), inner.values(), strict=True):
-        target[key] = tag(value, mark)
+        target[key] = value
     machine.mark(target, mark)
 
 
@@ -161,8 +162,8 @@ def in_place(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
 
 
 def extend(machine: Machine, target: ListValue[Value], mark: Mark, source: Value) -> None:
-    """Append all elements; each takes the source's labels, for a loop may be running over it."""
+    """Append all elements."""
     elements, source_mark = collect(machine, source)
     machine.make_room(len(target) + len(elements))
-    target.extend([tag(element, source_mark) for element in elements])
+    target.extend(elements)
     machine.mark(target, join(mark, source_mark))

@@ -99,6 +99,8 @@ class Expressions(Comprehensions, Calling):
                         mark = join(mark, value_mark)
                         machine.branch = join(before, mark)
                 return tag(last(frame), mark)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+                raise machine.labelled(error, None) from None
             finally:
                 if machine.branch is not before:
                     machine.leave(before)
@@ -128,6 +130,8 @@ class Expressions(Comprehensions, Calling):
                     machine.branch = join(before, mark)
                     left = right
                 return tag(compare(machine, last_kind, left, last(frame)), mark)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+                raise machine.labelled(error, None) from None
             finally:
                 machine.leave(before)
 

@@ -127,6 +127,8 @@ def _steps(
         machine.branch = join(before, result.labels)
         try:
             element = next(elements, _END)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+            raise machine.labelled(error, None) from None
         finally:
             machine.leave(before)
         share_labels(machine, result, carriers)
@@ -151,6 +153,12 @@ def share_labels(machine: Machine, iterator: IteratorValue, carriers: list[Any])
             machine.mark(one, mark)
 
 
+def decided_by(machine: Machine, sources: list[Value]) -> None:
+    """Note that what was read from these decided that a function of the program is called now."""
+    for source in sources:
+        machine.decided(take(source)[1])
+
+
 def collect(machine: Machine, value: Value) -> tuple[list[Value], Mark]:
     """Read all elements of a value.
 
@@ -166,7 +174,7 @@ def collect(machine: Machine, value: Value) -> tuple[list[Value], Mark]:
             elements.append(element)
             machine.make_room(len(elements))
         machine.make_items(len(elements))
-        return elements, join(mark, inner.labels)
+        return elements, inner.labels
     if kind not in ITERABLE:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not iterable", mark)
     machine.make_items(len(inner))

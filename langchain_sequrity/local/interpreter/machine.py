@@ -315,7 +315,6 @@ class Machine:
         Within a `try` that may catch the exception, it is a decision on what comes next.
         """
         if mark is not None and self.trying:
-            self.attempted = join(self.attempted, mark)
             self.looked(mark)
 
     def labelled(self, error: Exception, mark: Mark) -> Exception:
@@ -335,8 +334,7 @@ class Machine:
     def from_python(self, error: Exception, mark: Mark = None) -> ErrorValue:
         """Turn an exception of Python into one of the program."""
         kind = next(kind for kind in type(error).__mro__ if kind.__module__ in _ERROR_MODULES)
-        args, inner = self.bare_all([_own_type(arg) for arg in error.args])
-        return ErrorValue(ErrorType(kind.__name__, kind), tuple(args), join(mark, inner))
+        return ErrorValue(ErrorType(kind.__name__, kind), tuple(map(_own_type, error.args)), mark)
 
     # -- labels of whole values
 

@@ -41,6 +41,7 @@ from langchain_sequrity.local.interpreter.values import (
     TypeValue,
     Value,
     join,
+    strip,
     tag,
     take,
     type_name,
@@ -93,12 +94,9 @@ def _list_pop(machine: Machine, target: Value, place: Value = -1) -> Value:
 
 @method(1, 1)
 def _list_remove(machine: Machine, target: Value, item: Value) -> None:
-    inner, _ = take(target)
-    bare, mark = machine.bare(target)
-    wanted, item_mark = machine.bare(item)
-    mark = join(mark, item_mark)
+    inner = strip(target)
+    bare, wanted = machine.bare(inner)[0], machine.bare(item)[0]
     del inner[_find(machine, bare, wanted)]
-    machine.mark(inner, mark)
 
 
 def _find(machine: Machine, items: Value, wanted: Value) -> int:
@@ -130,9 +128,9 @@ def _list_reverse(machine: Machine, target: Value) -> None:
 def _list_sort(machine: Machine, target: Value, **named: Value) -> None:
     inner, mark = take(target)
     items = list(inner)
-    places, keys_mark = order(machine, items, mark, named)
+    places, mark = order(machine, items, mark, named)
     inner[:] = [items[place] for place in places]
-    machine.mark(inner, join(mark, keys_mark))
+    machine.mark(inner, mark)
 
 
 @precise
@@ -242,16 +240,15 @@ def _dict_fromkeys(machine: Machine, _: Value, keys: Value, value: Value = None)
 @looking
 @method(0, 1)
 def _dict_most_common(machine: Machine, target: Value, count: Value = None) -> Value:
-    inner, mark = take(target)
+    inner = strip(target)
     if not inner.is_counter:
-        machine.fail(AttributeError, "'dict' object has no attribute 'most_common'", mark)
+        machine.fail(AttributeError, "'dict' object has no attribute 'most_common'")
     machine.make_items(len(inner), 120)
     pairs = list(inner.items())
     counts = [value for _, value in pairs]
-    places, keys_mark = order(machine, counts, mark, {"reverse": True})
-    number, count_mark = machine.bare(count)
-    mark = join(join(mark, keys_mark), count_mark)
-    return make_list([pairs[place] for place in places][:number], mark)
+    places, _ = order(machine, counts, None, {"reverse": True})
+    number, _ = machine.bare(count)
+    return ListValue([pairs[place] for place in places][:number])
 
 
 # -- values that a type has besides methods
@@ -279,7 +276,7 @@ def _type_attribute(inner: TypeValue, name: str) -> Value:
 
 def _error_attribute(inner: ErrorValue, name: str) -> Value:
     if name == "args":
-        return tag(inner.args, inner.labels)
+        return inner.args
     return MISSING
 
 

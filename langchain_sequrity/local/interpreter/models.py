@@ -270,9 +270,10 @@ def _dump_json(machine: Machine, args: Args, named: Named) -> Value:
 def _copy(machine: Machine, args: Args, named: Named) -> Value:
     _only(machine, "model_copy", args, named, "update", "deep")
     inner, mark = take(args[0])
-    update, update_mark = take(named.get("update") or DictValue())
+    update, update_mark = take(named.get("update"))
+    update = DictValue() if update is None else update
     if type(update) is not DictValue or any(key not in inner.fields for key in update):
-        machine.fail(TypeError, "model_copy() takes an update of fields that there are", mark)
+        machine.fail(TypeError, "model_copy() takes an update of fields that there are")
     fields = {name: _fresh(machine, value) for name, value in inner.fields.items()}
     return Record(inner.model, {**fields, **update}, join(mark, update_mark))
 

@@ -26,7 +26,7 @@ from langchain_sequrity.local.interpreter.calls import (
 from langchain_sequrity.local.interpreter.clock import DATETIME, TIME
 from langchain_sequrity.local.interpreter.containers import hashable, make_list, update
 from langchain_sequrity.local.interpreter.formatting import shown, written_size
-from langchain_sequrity.local.interpreter.iteration import collect, iterate, lazy
+from langchain_sequrity.local.interpreter.iteration import collect, decided_by, iterate, lazy
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.regexes import RE
@@ -140,11 +140,11 @@ def _chosen(function: Callable[..., int]) -> Callable[..., int]:
 @looking
 def _product(machine: Machine, args: Args, named: Named) -> Value:
     total = named.get("start", 1)
-    items, mark = collect(machine, args[0])
+    items, _ = collect(machine, args[0])
     for item in items:
         machine.work(1)
         total = binary(machine, "*", total, item)
-    return tag(total, mark)
+    return total
 
 
 def _lcm(machine: Machine, *numbers: int) -> int:
@@ -189,7 +189,7 @@ def _choice(machine: Machine, args: Args, named: Named) -> Value:
     del named
     items, mark = collect(machine, args[0])
     if not items:
-        machine.fail(IndexError, "Cannot choose from an empty sequence", mark)
+        machine.fail(IndexError, "Cannot choose from an empty sequence")
     (place,) = _places(machine, "choice", len(items), 1)
     return tag(items[place], mark)
 
@@ -199,7 +199,7 @@ def _sample(machine: Machine, args: Args, named: Named) -> Value:
     items, mark = collect(machine, args[0])
     count, count_mark = machine.bare(args[1] if len(args) > 1 else named["k"])
     if not isinstance(count, int) or not 0 <= count <= len(items):
-        machine.fail(ValueError, "Sample larger than population or is negative", mark)
+        machine.fail(ValueError, "Sample larger than population or is negative")
     places = _places(machine, "sample", len(items), count)
     return make_list([items[place] for place in places], join(mark, count_mark))
 
@@ -210,7 +210,7 @@ def _shuffle(machine: Machine, items: Value) -> None:
     inner, mark = take(items)
     if type(inner) is not ListValue:
         name = type_name(inner)
-        machine.fail(TypeError, f"'{name}' object does not support item assignment", mark)
+        machine.fail(TypeError, f"'{name}' object does not support item assignment")
     machine.make_items(len(inner))
     places = _places(machine, "shuffle", len(inner), len(inner))
     inner[:] = [inner[place] for place in places]
@@ -284,6 +284,7 @@ def _accumulate(
     if total is not MISSING:
         yield total
     for element in iterate(machine, source):
+        decided_by(machine, [source])
         if total is MISSING:
             total = element
         elif strip(func) is None:
@@ -305,15 +306,15 @@ def _pairwise(machine: Machine, source: Value) -> Iterator[Value]:
 def _reduce(machine: Machine, args: Args, named: Named) -> Value:
     del named
     elements = iterate(machine, args[1])
-    machine.decided(take(args[1])[1])  # how often the function is called
     for changed in changed_by_calls(args[0]):
-        machine.mark(changed, None)
+        machine.mark(changed, take(args[1])[1])
     total = args[2] if len(args) > 2 else next(elements, MISSING)  # noqa: PLR2004 - the start
     if total is MISSING:
         machine.fail(TypeError, "reduce() of empty iterable with no initial value")
     for element in elements:
-        machine.decided(take(args[1])[1])
+        decided_by(machine, args[1:2])
         total = call_value(machine, args[0], [total, element], {})
+    machine.steer(take(args[1])[1])  # that it is not called again
     return total
 
 
@@ -338,12 +339,12 @@ def _counter(machine: Machine, args: Args, named: Named) -> Value:
     if args and type(strip(args[0])) is DictValue:
         update(machine, result, None, args[0])
     elif args and strip(args[0]) is not None:
-        items, mark = collect(machine, args[0])
-        keys, keys_mark = hashable(machine, items)
+        items, _ = collect(machine, args[0])
+        keys, mark = hashable(machine, items)
         machine.make_items(len(keys), 100)
         for key in machine.paced(keys):
             result[key] = result.get(key, 0) + 1
-        machine.mark(result, join(mark, keys_mark))
+        machine.mark(result, mark)
     return result
 
 

@@ -238,8 +238,8 @@ def contains(machine: Machine, item: Value, container: Value, *, negate: bool = 
     mark = join(mark, item_mark)
     kind = type(inner)
     if kind is IteratorValue:
-        found, mark = _search(machine, bare_item, container, mark)
-        return tag(found is not negate, mark)
+        found = _search(machine, bare_item, container, mark)
+        return tag(found is not negate, inner.labels)
     if kind not in ITERABLE:
         machine.fail(TypeError, f"argument of type '{type_name(inner)}' is not iterable", mark)
     if kind in (DictValue, SetValue):
@@ -262,17 +262,17 @@ def pay_for_search(machine: Machine, numbers: range, item: Value) -> None:
         machine.work(len(numbers))
 
 
-def _search(machine: Machine, item: Value, container: Value, mark: Mark) -> tuple[bool, Mark]:
+def _search(machine: Machine, item: Value, container: Value, mark: Mark) -> bool:
+    """Read an iterator up to an item, and label it with what was compared."""
     inner = strip(container)
     for element in iterate(machine, container):
         bare, element_mark = machine.bare(element)
-        mark = join(mark, element_mark)
-        machine.mark(inner, mark)  # how far it came depends on what was compared
-        machine.steer(mark)  # and what is called on the way
+        machine.mark(inner, join(mark, element_mark))  # how far it came depends on them
+        machine.steer(inner.labels)  # and what is called on the way
         if bare is item or bare == item:
-            return True, mark
+            return True
     machine.mark(inner, mark)
-    return False, join(mark, inner.labels)
+    return False
 
 
 def unary(machine: Machine, symbol: type[ast.unaryop], value: Value) -> Value:

@@ -20,12 +20,10 @@ from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.values import (
-    Mark,
     SetValue,
     Value,
-    join,
+    strip,
     tag,
-    take,
 )
 
 Args = list[Value]
@@ -34,63 +32,52 @@ Named = dict[str, Value]
 
 @method(1, 1)
 def _set_add(machine: Machine, target: Value, item: Value) -> None:
-    inner, mark = take(target)
-    (bare,), item_mark = hashable(machine, [item])
+    inner = strip(target)
+    (bare,), _ = hashable(machine, [item])
     machine.make_room(len(inner) + 1)
     machine.charge(100)
     inner.items[bare] = None
-    machine.mark(inner, join(mark, item_mark))
 
 
-def _element(machine: Machine, item: Value) -> tuple[Value, Mark]:
+def _element(machine: Machine, item: Value) -> Value:
     """What may be taken out of a set: a set too, though none holds one."""
-    bare, mark = machine.bare(item)
+    bare, _ = machine.bare(item)
     if type(bare) is SetValue:
-        return MISSING, mark
+        return MISSING
     (key,), _ = hashable(machine, [bare])
-    return key, mark
+    return key
 
 
 @method(1, 1)
 def _set_discard(machine: Machine, target: Value, item: Value) -> None:
-    inner, mark = take(target)
-    bare, item_mark = _element(machine, item)
-    inner.items.pop(bare, None)
-    machine.mark(inner, join(mark, item_mark))
+    strip(target).items.pop(_element(machine, item), None)
 
 
 @method(1, 1)
 def _set_remove(machine: Machine, target: Value, item: Value) -> None:
-    inner, mark = take(target)
-    bare, item_mark = _element(machine, item)
-    mark = join(mark, item_mark)
-    inner.items.pop(bare)
-    machine.mark(inner, mark)
+    strip(target).items.pop(_element(machine, item))
 
 
 @method(0, 0)
 def _set_pop(machine: Machine, target: Value) -> Value:
-    inner, mark = take(target)
-    if not inner.items:
-        machine.fail(KeyError, "pop from an empty set", mark)
-    first = next(iter(inner.items))
-    del inner.items[first]
-    machine.mark(inner, mark)
-    return tag(first, mark)
+    items = strip(target).items
+    if not items:
+        machine.fail(KeyError, "pop from an empty set")
+    first = next(iter(items))
+    del items[first]
+    return first
 
 
 @method(0, 0)
-def _set_clear(machine: Machine, target: Value) -> None:
-    inner, mark = take(target)
-    inner.items.clear()
-    machine.mark(inner, mark)
+def _set_clear(_: Machine, target: Value) -> None:
+    strip(target).items.clear()
 
 
 @method(0, 0)
 def _set_copy(machine: Machine, target: Value) -> Value:
-    inner, mark = take(target)
+    inner = strip(target)
     machine.make_items(len(inner), 100)
-    return SetValue(dict(inner.items), mark)
+    return SetValue(dict(inner.items))
 
 
 @precise
@@ -118,9 +105,8 @@ def _set_symmetric_difference(machine: Machine, target: Value, source: Value) ->
 def _set_relation(holds: Callable[[SetValue, SetValue], bool]) -> Implementation:
     @method(1, 1)
     def relation(machine: Machine, target: Value, source: Value) -> Value:
-        inner, mark = take(target)
         other = make_set(machine, *collect(machine, source))
-        return tag(holds(inner, other), join(mark, other.labels))
+        return tag(holds(strip(target), other), other.labels)
 
     return relation
 

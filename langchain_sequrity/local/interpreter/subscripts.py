@@ -61,8 +61,8 @@ def _generic(machine: Machine, inner: Value, bare: Value, mark: Mark) -> Value:
     machine.make_items(len(arguments))
     form = of(inner, arguments)
     if form is None:
-        machine.fail(TypeError, f"'{inner.name}[…]' with these arguments is no type here", mark)
-    return tag(form, mark)
+        machine.fail(TypeError, f"'{inner.name}[…]' with these arguments is no type here")
+    return form
 
 
 def _from_dict(
@@ -104,7 +104,7 @@ def set_item(machine: Machine, container: Value, key: Value, value: Value) -> No
         items, items_mark = collect(machine, value)
         machine.make_items(len(inner) + len(items), 8)
         mark = join(mark, items_mark)
-        value = [tag(item, items_mark) for item in items]
+        value = items
     machine.guarded(mark, lambda: inner.__setitem__(bare, value))
     machine.mark(inner, mark)
 

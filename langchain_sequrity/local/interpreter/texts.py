@@ -15,9 +15,8 @@ from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.values import (
     Value,
-    join,
+    strip,
     tag,
-    take,
 )
 
 Args = list[Value]
@@ -83,10 +82,9 @@ def _replace(machine: Machine, text: str, old: str, new: str, count: int = -1) -
 def _join(machine: Machine, args: Args, named: Named) -> Value:
     if len(args) != 2 or named:  # noqa: PLR2004 - the text and its one argument
         machine.fail(TypeError, f"str.join() takes exactly one argument ({len(args) - 1} given)")
-    items, mark = collect(machine, args[1])
-    bare, inner = machine.bare_all(items)
-    text, text_mark = take(args[0])
-    mark = join(join(mark, inner), text_mark)
+    items, _ = collect(machine, args[1])
+    bare, mark = machine.bare_all(items)
+    text = strip(args[0])
     if not _TEXT.issuperset(map(type, bare)):
         machine.fail(TypeError, "sequence item: expected str instance", mark)
     machine.make_text(sum(map(len, bare)) + len(text) * len(bare), text, *bare)

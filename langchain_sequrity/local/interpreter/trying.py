@@ -14,7 +14,6 @@ from langchain_sequrity.local.interpreter.values import (
     ErrorType,
     ErrorValue,
     join,
-    strip,
     take,
 )
 
@@ -51,6 +50,8 @@ class Trying(Expressions):
             before = machine.branch
             try:
                 return run(frame)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+                raise machine.labelled(error, None) from None
             finally:
                 machine.leave(before)
 
@@ -202,8 +203,10 @@ class Trying(Expressions):
                 machine.fail(TypeError, "exceptions must derive from BaseException", mark)
             if cause is not None:
                 error.cause = cause(frame)
-                if type(strip(error.cause)) not in (ErrorValue, ErrorType, type(None)):
-                    machine.fail(TypeError, "exception causes must derive from BaseException", mark)
+                inner, inner_mark = take(error.cause)
+                if type(inner) not in (ErrorValue, ErrorType, type(None)):
+                    message = "exception causes must derive from BaseException"
+                    machine.fail(TypeError, message, inner_mark)
             machine.mark(error, mark)
             raise Raised(error)
 

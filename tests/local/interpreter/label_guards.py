@@ -1,16 +1,18 @@
-"""Takes away one label rule, join or mark at a time, and looks for a program that notices.
+"""Takes away one label rule, join, tag or mark at a time, and looks for a program that notices.
 
-The interpreter is loaded anew with one place changed, and every program of `label_programs` runs in
-it: a change is noticed if one of them gives other labels than it must, or ends otherwise.
-`python -m tests.local.interpreter.label_guards` changes all places, one after the other.
+The interpreter is loaded once more with a switch at every place that labels depend on. A program of
+`label_programs` notices that one is off if its labels are others than they must be, or it ends
+otherwise. Only programs that come by a place can notice, and those that come by few places are the
+likeliest. `python -m tests.local.interpreter.label_guards` switches off all, one after the other.
 """
 
 import argparse
 import ast
 import importlib
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
@@ -19,55 +21,72 @@ from types import ModuleType
 from typing import Any
 
 import langchain_sequrity
-from tests.local.interpreter.guards import Guard
 
 PACKAGE = "langchain_sequrity.local.interpreter"
 FOLDER = Path(langchain_sequrity.__file__).parent / "local" / "interpreter"
-_CAUTIOUS = f"__import__('{PACKAGE}.calls', fromlist=['calls']).cautious"
+_TESTS = __name__.rpartition(".")[0] if __name__ != "__main__" else "tests.local.interpreter"
+_LOADED_ANEW = (PACKAGE, f"{_TESTS}.label_programs", f"{_TESTS}.running")
 _RULES = ("precise", "looking")
-_NOTES = ("decided", "looked", "mark", "may_fail", "share_labels", "steer")
+_NOTES = ("decided", "decided_by", "looked", "mark", "may_fail", "share_labels", "steer")
 _RUNNING = ("guarded", "spread", "under")
+# Which argument has the labels.
+_MARKED = {
+    "ErrorValue": 2,
+    "IteratorValue": 1,
+    "Record": 2,
+    "SetValue": 1,
+    "fail": 2,
+    "lazy": 3,
+    "make_list": 1,
+    "make_set": 2,
+}
 
 
 # -- places
 
 
-def rules() -> list[Guard]:
-    """Every precise rule, to be replaced by the cautious one."""
-    return [place for path in _modules() for place in _rules_of(path)]
+def rules() -> list[str]:
+    """Every exception from the cautious rule, to be replaced by it."""
+    return [name for path in _modules() for node in _rules_of(path) for name in node[1]]
 
 
-def places() -> list[Guard]:
+def places() -> list[str]:
     """Every label join, tag and mark, to be left out."""
-    return [place for path in _modules() for place in _joins_of(path)]
+    return [name for path in _modules() for node in _joins_of(path) for name in node[1]]
 
 
 def _modules() -> list[Path]:
     return sorted(FOLDER.glob("*.py"))
 
 
-def _rules_of(path: Path) -> Iterator[Guard]:
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def _rules_of(path: Path) -> Iterator[tuple[ast.AST, list[str]]]:
     if path.stem == "calls":
         return  # where the rules are made
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(_tree(path)):
         match node:
             case ast.FunctionDef(name=owner, decorator_list=decorators):
                 for one in decorators:
                     if isinstance(one, ast.Name) and one.id in _RULES:
-                        yield _guard(path, one, f"{one.id}({owner})", _CAUTIOUS)
+                        yield one, [f"{path.stem}: {one.id}({owner})"]
             case ast.Call(func=ast.Name(id=rule) as name, args=[operand]) if rule in _RULES:
-                yield _guard(path, name, f"{rule}({ast.unparse(operand)})", _CAUTIOUS)
+                yield name, [f"{path.stem}: {rule}({ast.unparse(operand)})"]
 
 
-def _joins_of(path: Path) -> Iterator[Guard]:
-    tree = ast.parse(path.read_text())
+def _joins_of(path: Path) -> Iterator[tuple[ast.AST, list[str]]]:
     counts: dict[str, int] = {}
-    for owner, node in _owned(tree, path.stem):
-        for what, instead in _without(node):
+    for owner, node in _owned(_tree(path), path.stem):
+        names = []
+        for what in _what(node):
             title = f"{owner}: {what}"
             counts[title] = counts.get(title, 0) + 1
-            number = f" ({counts[title]})" if counts[title] > 1 else ""
-            yield _guard(path, node, f"{what}{number}", instead, owner=owner)
+            names.append(f"{title} ({counts[title]})" if counts[title] > 1 else title)
+        if names:
+            yield node, names
 
 
 def _owned(node: ast.AST, owner: str) -> Iterator[tuple[str, Any]]:
@@ -78,110 +97,234 @@ def _owned(node: ast.AST, owner: str) -> Iterator[tuple[str, Any]]:
         yield from _owned(child, within)
 
 
-def _without(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """What is left out of a node, and what stands there instead."""
+def _what(node: ast.AST) -> list[str]:  # noqa: PLR0911 - one per kind
+    """What can be left out of a node."""
     match node:
-        case ast.Expr(value=ast.Call(func=function) as call) if _called(function) in _NOTES:
-            yield ast.unparse(call), "pass"
-        case ast.Call(func=ast.Name(id="join"), args=[one, other]):
-            yield f"{ast.unparse(node)} without the second", ast.unparse(one)
-            yield f"{ast.unparse(node)} without the first", ast.unparse(other)
-        case ast.Call(func=ast.Name(id="tag"), args=[value, _]):
-            yield ast.unparse(node), f"({ast.unparse(value)})"
-        case ast.Call(func=ast.Attribute() as function, args=[_, run]) if function.attr in _RUNNING:
-            owner = ast.unparse(function.value)
-            yield ast.unparse(node), f"{owner}.{function.attr}(None, {ast.unparse(run)})"
+        case ast.Expr(value=ast.Call(func=function)) if _called(function) in _NOTES:
+            return [ast.unparse(node)]
+        case ast.Call(func=ast.Name(id="join"), args=[_, _]):
+            text = ast.unparse(node)
+            return [f"{text} without the second", f"{text} without the first"]
+        case ast.Call(func=ast.Name(id="tag"), args=[_, _]):
+            return [ast.unparse(node)]
+        case ast.Call(func=ast.Attribute(attr=name), args=[_, _]) if name in _RUNNING:
+            return [ast.unparse(node)]
+        case ast.Call(func=function, args=args) if _mark_of(function, args) is not None:
+            return [f"{ast.unparse(node)} without labels"]
+        case ast.Assign(targets=[ast.Attribute(value=ast.Name(id=name), attr="labels")]):
+            return [ast.unparse(node)] if name != "self" else []
+        case ast.Raise(exc=ast.Call(func=ast.Attribute(attr="labelled"))):
+            return [ast.unparse(node)]
+        case _:
+            return []
+
+
+def _mark_of(function: ast.expr, args: list[ast.expr]) -> int | None:
+    """The place of the argument with the labels, if there is one."""
+    place = _MARKED.get(_called(function), len(args))
+    given = place < len(args) and not any(isinstance(arg, ast.Starred) for arg in args[: place + 1])
+    return place if given and ast.unparse(args[place]) != "None" else None
 
 
 def _called(function: ast.expr) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
-def _guard(path: Path, node: Any, what: str, instead: str, *, owner: str = "") -> Guard:
-    start, end = (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
-    return Guard(f"{owner or path.stem}: {what}", path.name, start, end, instead)
+# -- switches
 
 
-# -- the interpreter with one place changed
+@dataclass
+class Switches:
+    """Which place is off, and which ones a program came by."""
+
+    off: str = ""
+    passed: set[str] = field(default_factory=set)
+
+    def is_off(self, place: str) -> bool:
+        """Whether a place is off; asked by the code at that place."""
+        self.passed.add(place)
+        return place == self.off
+
+    def rule(self, place: str, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """The rule, or the cautious one while the place is off."""
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            calls = sys.modules[f"{PACKAGE}.calls"]
+            ruled, cautious = rule(function), calls.cautious(function)
+
+            def call(*given: Any) -> Any:
+                return (cautious if self.is_off(place) else ruled)(*given)
+
+            vars(call).update(vars(ruled))
+            return call
+
+        return decorate
+
+
+class _Switching(ast.NodeTransformer):
+    """Puts a switch at each place of a module."""
+
+    def __init__(self, path: Path) -> None:
+        self.names = {id(node): names for node, names in (*_rules_of(path), *_joins_of(path))}
+
+    def visit(self, node: ast.AST) -> Any:
+        """Put it there after those within."""
+        names = self.names.get(id(node))
+        whole: Any = self.generic_visit(node)
+        return whole if names is None else ast.copy_location(self.switched(whole, names), node)
+
+    @staticmethod
+    def switched(node: Any, names: list[str]) -> ast.AST:
+        first, *others = [_ask("is_off", ast.Constant(name)) for name in names]
+        match node:
+            case ast.Name():
+                return _ask("rule", ast.Constant(names[0]), node)
+            case ast.Expr() | ast.Assign():
+                return ast.If(first, [ast.Pass()], [node])
+            case ast.Raise():
+                return ast.If(first, [ast.Raise()], [node])
+            case ast.Call(func=ast.Name(id="join"), args=[one, other]):
+                return ast.IfExp(first, one, ast.IfExp(others[0], other, node))
+            case ast.Call(func=ast.Name(id="tag"), args=[value, _]):
+                return ast.IfExp(first, value, node)
+            case _:
+                place = _mark_of(node.func, node.args) or 0
+                args = [*node.args]
+                args[place] = ast.Constant(None)
+                return ast.IfExp(first, ast.Call(node.func, args, node.keywords), node)
+
+
+def _ask(method: str, *args: ast.expr) -> ast.Call:
+    function = ast.Attribute(ast.Name("SWITCHES", ast.Load()), method, ast.Load())
+    return ast.Call(function, list(args), [])
 
 
 @dataclass(frozen=True)
-class _Changed(MetaPathFinder):
-    """Finds the changed module in place of the one in the package."""
+class _Finder(MetaPathFinder):
+    """Finds the modules with switches in place of those without."""
 
-    module: str
-    text: str
+    switches: Switches
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Find that one module alone."""
+        """Find modules of the interpreter alone."""
         del path, target
-        if name != self.module:
+        file = FOLDER / f"{name.rpartition('.')[2]}.py"
+        if not name.startswith(f"{PACKAGE}.") or not file.exists():
             return None
-        file = str(FOLDER / f"{name.rpartition('.')[2]}.py")
-        return spec_from_file_location(name, file, loader=_Loader(name, file, self.text))
+        loader = _Loader(name, str(file), self.switches)
+        return spec_from_file_location(name, file, loader=loader)
 
 
 class _Loader(SourceFileLoader):
-    def __init__(self, name: str, path: str, text: str) -> None:
+    def __init__(self, name: str, path: str, switches: Switches) -> None:
         super().__init__(name, path)
-        self.text = text
+        self.switches = switches
 
     def get_code(self, fullname: str) -> Any:
-        return compile(self.text, self.get_filename(fullname), "exec")
+        path = Path(self.get_filename(fullname))
+        tree = _Switching(path).visit(_tree(path))
+        _tree.cache_clear()  # it was changed
+        return compile(ast.fix_missing_locations(tree), path, "exec")
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module)["SWITCHES"] = self.switches
+        super().exec_module(module)
 
 
-def changed(place: Guard) -> ModuleType:
-    """The module of label programs, on an interpreter in which this place is changed."""
-    path = FOLDER / place.module
-    finder = _Changed(f"{PACKAGE}.{path.stem}", place.taken_from(path.read_text()))
-    for name in [name for name in sys.modules if name.startswith((PACKAGE, _PROGRAMS, _RUNNER))]:
+def _load(switches: Switches) -> ModuleType:
+    """The module of label programs on an interpreter with switches; all others keep theirs."""
+    known = {name: module for name, module in sys.modules.items() if name.startswith(_LOADED_ANEW)}
+    for name in known:
         del sys.modules[name]
+    finder = _Finder(switches)
     sys.meta_path.insert(0, finder)
     try:
-        return importlib.import_module(_PROGRAMS)
+        return importlib.import_module(_LOADED_ANEW[1])
     finally:
         sys.meta_path.remove(finder)
+        switched = {name for name in sys.modules if name.startswith(_LOADED_ANEW)}
+        for name in switched - known.keys():
+            del sys.modules[name]
+        sys.modules.update(known)
+        for name, module in known.items():
+            owner, _, last = name.rpartition(".")
+            setattr(sys.modules[owner], last, module)
 
 
-_PROGRAMS = "tests.local.interpreter.label_programs"
-_RUNNER = "tests.local.interpreter.running"
+class Programs:
+    """The programs of `label_programs`, on an interpreter with switches."""
+
+    def __init__(self) -> None:
+        """Run each once, to see which places it comes by and that it is right with all on."""
+        self.switches = Switches()
+        module = _load(self.switches)
+        self.is_right: Callable[[Any], bool] = module.is_right
+        self.passing: dict[str, list[Any]] = {}
+        self.wrong = []
+        reach = []
+        for case in module.cases():
+            self.switches.passed = set()
+            if not self.is_right(case):
+                self.wrong.append(case)
+            reach.append((self.switches.passed, case))
+        for passed, case in sorted(reach, key=lambda one: len(one[0])):
+            for place in passed:
+                self.passing.setdefault(place, []).append(case)
+
+    def noticing(self, place: str) -> Iterator[Any]:
+        """Programs that notice that this place is off."""
+        for case in self.passing.get(place, ()):
+            if case in self.wrong:
+                continue
+            self.switches.off = place
+            try:
+                is_right = self.is_right(case)
+            finally:
+                self.switches.off = ""
+            if not is_right:
+                yield case
 
 
-def noticed(place: Guard) -> list[str]:
-    """Programs that notice the change; the first few."""
-    try:
-        module = changed(place)
-    except Exception as error:  # noqa: BLE001 - it does not even load
-        return [f"{type(error).__name__}: {error}"]
-    found: list[str] = module.wrong(3)
-    return found
+def unnoticed(programs: Programs, chosen: Iterable[str]) -> Iterator[str]:
+    """Those of these places that can be off without any program noticing."""
+    return (place for place in chosen if next(programs.noticing(place), None) is None)
 
 
 def main() -> int:
-    """Return 1 if nothing notices a change."""
-    parser = argparse.ArgumentParser(description="Change each place that labels depend on.")
+    """Return 1 if nothing notices that a place is off."""
+    parser = argparse.ArgumentParser(description="Switch off each place that labels depend on.")
     parser.add_argument("--only", default="", help="a part of the names of places")
-    parser.add_argument("--part", default="1/1", help="such as 2/4: the second of four parts")
     parser.add_argument("--verbose", action="store_true", help="show what notices")
     options = parser.parse_args()
-    which, of = map(int, options.part.split("/"))
-    every = [*rules(), *places()]
-    chosen = [place for place in every if options.only in place.name][which - 1 :: of]
-    unnoticed = 0
-    for place in chosen:
-        programs = [] if place.name in EQUAL else noticed(place)
-        if not programs and place.name not in EQUAL:
-            unnoticed += 1
-            sys.stdout.write(f"{place.name}: NOTHING NOTICES\n")
-        elif options.verbose:
-            sys.stdout.write(f"{place.name}: {programs[:1]}\n")
-        sys.stdout.flush()
-    sys.stdout.write(f"{len(chosen)} places, {unnoticed} that nothing notices\n")
-    return 1 if unnoticed else 0
+    programs = Programs()
+    for case in programs.wrong:
+        sys.stdout.write(f"WRONG WITH ALL ON: {case}\n")
+    chosen = [p for p in (*rules(), *places()) if options.only in p and p not in EQUAL]
+    if options.verbose:
+        for place in chosen:
+            sys.stdout.write(f"{place}: {next(programs.noticing(place), 'nothing')}\n")
+    missing = list(unnoticed(programs, chosen))
+    for place in missing:
+        sys.stdout.write(
+            f"{place}: NOTHING NOTICES ({len(programs.passing.get(place, ()))} pass)\n"
+        )
+    sys.stdout.write(f"{len(chosen)} places, {len(missing)} that nothing notices\n")
+    return 1 if missing or programs.wrong else 0
 
 
-# Changes that change nothing, each with the reason.
-EQUAL: dict[str, str] = {}
+# Places at which nothing changes if they are off, each with the reason.
+EQUAL: dict[str, str] = {
+    "regexes._finditer: tag(match, mark)": (
+        "Whoever reads the iterator adds its labels, which are the same, to each match."
+    ),
+    "regexes._finditer: IteratorValue((tag(match, mark) for match in inner), mark) without labels": (
+        "`finditer` follows the cautious rule, which puts the same labels on its result."
+    ),
+    "regexes._sub.replacement: join(marks[0], value_mark) without the first": (
+        "What a replacement returns has the labels of the match that it was given, or those of the "
+        "branch under which it was called: the same ones."
+    ),
+}
 
 
 if __name__ == "__main__":

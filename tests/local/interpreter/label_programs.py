@@ -1,12 +1,23 @@
-"""Small programs and the labels of what they give.
+"""Small programs and the labels that they show.
 
-`s`, `n`, `xs`, `d`, `yes` and `no` are secret, `o` has another tag, `p` and `ps` have none
-(`running.variables`).
+`s`, `n`, `xs`, `d`, `yes` and `no` are secret, `o`, `os` and `i` have another tag, `p` and `ps` have
+none (`running.variables`). `read` gives text with that other tag, read as a type if it gets one, and
+fails for "broken".
 """
 
+from typing import NamedTuple
+
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.interpreter import Finished
-from tests.local.interpreter.running import SECRET, finish, variables
+from langchain_sequrity.local.interpreter import (
+    Failed,
+    Finished,
+    Labeled,
+    Run,
+    ToolCall,
+    ToolFailure,
+    parse,
+)
+from tests.local.interpreter.running import OTHER, SECRET, TOOLS, variables
 
 NONE = Labels()
 # Expressions that take the label: they looked at labelled data.
@@ -207,18 +218,601 @@ PRECISE = {
         "import itertools\nlist(itertools.zip_longest([s, p]))[1]"
     ),
 }
+BOTH = SECRET.join(OTHER)
+# Expressions that looked at data with two kinds of labels, each of which must be there.
+JOINED = [
+        "s + o", "n * i", "s == o", "s in o", "o in s", "n < i", "i < n < 9", "i < 1 < n - 9 < 5", "s is o",
+        "s and o", "yes and o", "yes and i == 0 and p", "i or s or p", "o if yes else p", "s if i == 0 else p",
+        "xs[i]", "d['a' if i == 0 else 'b']", "(s, 1)[i]", "[[*xs[:0], p]][i][0]", "{'k': s}[('k', 1)[i]]",
+        "'%s %s' % (s, o)", "f'{s}{o}'", "f'{s:{i}}'", "f'{p:>{n}}' + o", "'{}{}'.format(s, o)", "p[i:n]",
+        "[*os, *xs, p][4]", "(*os, *xs, p)[4]", "len({*os, *xs, p})", "len({**d, **{o: 1}})", "[s, o] == 1",
+        "max(*os, *xs)", "max(xs, key=lambda v: i)", "sum(xs, i)", "sum([n, i])", "round(n, i)",
+        "len(list(zip(os, xs)))", "len(list(zip(xs, os)))", "len(list(map(lambda v, w: 1, os, xs)))",
+        "sorted([*os[:0], 'b', 'a'], key=lambda v: s)[0]", "sorted(xs, reverse=i)[0]", "len([[*xs[:0]]][i])",
+        "(lambda *a, **k: p)(*os, **d)", "len([v for v in os for w in xs])", "[v for v in ps if v != s if v != o][0]",
+        "isinstance(s, type(o))", "[s].index(s, i)", "s.replace(o, p)", "p.join([s, o])", "o.join(ps + [s])",
+        "len(list(enumerate(xs, i)))", "next(iter(os[:0]), s)", "any(v == s for v in os)", "len(xs + os)",
+        "set(xs) | set(os)", "set(xs).issubset(os)", "{1}.union(xs, os)", "list(range(i, n))[0]", "n ** len(o)",
+        "int(chr(48 + n), 9 + i)", "list(filter(lambda v: v != s, [p, o]))", "(yes, p)[i] and p", "-n + i",
+    ]  # fmt: skip
+_TYPES = (
+    "from pydantic import BaseModel, Field, ValidationError\nfrom typing import Literal\nfrom enum import Enum\n"
+    "import collections, functools, itertools, json, math, random, re\n"
+    "class E(Enum):\n    A = 'hush'\n    B = 'b'\n"
+    "class A(BaseModel):\n    v: str\n    w: str = 'w'\n"
+    "class T(BaseModel):\n    t: tuple[str, int] = ('a', 1)\n    u: tuple[int, ...] = ()\n    l: list[int] = []\n"
+    "    d: dict[str, int] = {}\n    s: set[int] = {1}\n    x: A | list = []\n    c: Literal['hush', 'b'] = 'b'\n"
+    "    e: E = E.B\n    a: A = A(v='v')\n    n: list = []\n    m: dict = {}\n"
+)
+# Programs with a few more types, and the labels that they give.
+FLOWS = [
+        # iterators: how far they came, and what made them go there
+        ("it = iter(range(9))\ns in it\nnext(it, 0)", SECRET),
+        ("it = iter(range(9))\nn in it\nnext(it)", SECRET),
+        ("it = iter([])\ns in it\nlist(it)", SECRET),
+        ("it = iter([p, s])\n'q' in it", SECRET),
+        ("it = iter([p, o, s])\nbool('q' in it)", BOTH),
+        ("it = iter([*os[:0], p, p])\ns in it", BOTH),
+        ("it = iter([*os[:0]])\ns in it", BOTH),
+        ("s not in iter(ps)", SECRET),
+        ("it = iter(range(9))\nlist(zip(s, it))\nnext(it)", SECRET),
+        ("it = iter(range(9))\nlist(map(lambda a, b: 1, s, it))\nnext(it)", SECRET),
+        ("it = iter(range(9))\nany(v > n for v in it)\nnext(it)", SECRET),
+        ("it = iter(range(9))\nall(v < n for v in it)\nnext(it)", SECRET),
+        ("it = map(lambda v: v > n, range(9))\nany(it)\nnext(it)", SECRET),
+        ("x = [0, n]\nit = iter(x)\nany(it)\nlen(list(it))", SECRET),
+        ("it = iter(range(9))\nnext(filter(lambda v: v == n, it))\nnext(it)", SECRET),
+        ("it = iter(range(9))\nnext(v for v in it if v == n)\nnext(it)", SECRET),
+        ("it = iter(range(9))\nmath.fsum(v for v in it if v < n)\nlist(it)", SECRET),
+        ("it = iter(range(9))\nyes and next(it)\nnext(it)", SECRET),
+        ("it = iter(range(9))\nnext(it) if yes else 0\nnext(it)", SECRET),
+        ("it = iter([*os[:0], 1, 2])\nyes and next(it)\nnext(it)", BOTH),
+        ("x = []\nit = iter(x)\nyes and next(it, 0)\nx.append(1)\nnext(it, 0)", SECRET),
+        ("x = [iter(ps)]\nnext(x[n - 3])\nnext(x[0])", SECRET),
+        ("x = [iter(ps)]\nfor v in x[n - 3]:\n    break\nnext(x[0])", SECRET),
+        ("x = [iter([*xs[:0], p])]\nlen(list(x[i]))", BOTH),
+        ("next(iter(xs[:0]), p)", SECRET),
+        ("x = [iter(os[:0])]\nnext(x[n - 3], p)", BOTH),
+        ("x = iter([p])\nnext(x)\nyes and next(x, 0)\nnext(x, p)", SECRET),
+        ("x = [0]\nit = iter(x)\nx *= n\nlen(list(it))", SECRET),
+        ("x = [p, p]\nit = iter(x)\nx.pop(n - 3)\nlen(list(it))", SECRET),
+        ("x = [p, p]\nit = iter(x)\nx[n - 3] = p\nnext(it)", SECRET),
+        ("x = [p, p]\nit = (1 for v in x)\nnext(it)\nx[n - 3] = p\nnext(it)", SECRET),
+        ("x = [p]\nit = (1 for v in x)\nnext(it)\nx.extend(xs[:0])\nlen(list(it))", SECRET),
+        ("x = [p, p]\nit = map(lambda v: 1, x)\nnext(it)\nx[n - 3] = p\nnext(it)", SECRET),
+        ("x = [p]\nit = map(lambda v: 1, x)\nnext(it)\nx.extend(xs[:0])\nlen(list(it))", SECRET),
+        ("x, y = [p, p], []\nit = map(lambda v: y.append(1), x)\nnext(it)\nx[n - 3] = p\nnext(it)\nlen(y)", SECRET),
+        ("x, y = [p, p], iter(ps)\nit = zip(x, y)\nnext(it)\nx[n - 3] = p\nnext(it)\nlen(list(y))", SECRET),
+        ("x, y = [p, p], iter('ab')\nit = (next(y) for v in x)\nnext(it)\nx[n - 3] = p\nnext(it)\nnext(y, 0)", SECRET),
+        ("len(list(zip(filter(lambda v: v > n, [1]))))", SECRET),
+        ("len(list(zip(filter(lambda v: v < n, [1, 2]), 'ab')))", SECRET),
+        ("len(list(zip('ab', (v for v in 'ab' if v != s))))", SECRET),
+        ("next(zip(filter(lambda v: v < n, [1, 2])))", SECRET),
+        ("len(list(itertools.chain(v for v in range(9) if v < n)))", SECRET),
+        ("len(list(itertools.accumulate(v for v in range(9) if v < n)))", SECRET),
+        ("len(list(itertools.islice((v for v in range(9) if v < n), 20)))", SECRET),
+        ("len(list(itertools.islice(ps, n)))", SECRET),
+        ("len(list(itertools.product(v for v in range(9) if v < n)))", SECRET),
+        ("len(list(itertools.product('ab', repeat=n)))", SECRET),
+        ("len(list(itertools.combinations((v for v in range(9) if v < n), 2)))", SECRET),
+        ("len(list(itertools.combinations('abcd', n)))", SECRET),
+        ("len(list(itertools.zip_longest(v for v in range(9) if v < n)))", SECRET),
+        ("len(list(itertools.zip_longest('a', 'bc', fillvalue=s)))", SECRET),
+        ("len(list(itertools.pairwise(v for v in range(9) if v < n)))", SECRET),
+        ("len(list(itertools.repeat(0, n)))", SECRET),
+        ("next(itertools.count(n))", SECRET),
+        ("bytes(v for v in range(256) if v == n)", SECRET),
+        ("math.fsum(v for v in range(9) if v < n)", SECRET),
+        ("math.dist((v for v in range(9) if v == n), [1])", SECRET),
+        ("math.fsum([n, i])", BOTH),
+        ("math.fsum(v for v in os if v != s)", BOTH),
+        ("it = iter(range(9))\ng = (0 for v in xs for w in it)\nnext(g)\nnext(it)", SECRET),
+        ("it = iter(range(9))\nx = [(v for v in it)]\nnext(x[n - 3])\nnext(it)", SECRET),
+        ("read(p)", OTHER),
+        ("read(p) + s", BOTH),
+        ("'q' in [p, s]", SECRET),
+        ("o in [p, s]", BOTH),
+        ("s.split(sep=o)", BOTH),
+        ("[iter(xs[:0])] == 1", SECRET),
+        ("(o, iter(xs[:0])) == 1", BOTH),
+        ("len(list(re.finditer('h', s)))", SECRET),
+        ("for v in [[*xs[:0], p]][i]:\n    r = v\nr", BOTH),
+        ("list(reversed(xs))[0]", SECRET),
+        ("next(reversed([*xs[:0], p]))", SECRET),
+        # what an expression does has the labels of what decided that it does it
+        ("y = 0\nyes and (y := 1)\ny", SECRET),
+        ("y = 0\nno or (y := 1)\ny", SECRET),
+        ("y = 0\n(y := 1) if yes else 0\ny", SECRET),
+        ("y = 0\n[(y := v) for v in ps if v != s]\ny", SECRET),
+        ("y = 0\n[(y := 1) for v in xs]\ny", SECRET),
+        ("y = 0\n1 < n < (y := 5)\ny", SECRET),
+        ("y = 0\n1 < n < (y := 5) < 9\ny", SECRET),
+        ("y = 0\ni == 0 and (yes and (y := 1))\ny", BOTH),
+        ("y = 0\nyes and i == 0 and (y := 1)\ny", BOTH),
+        ("y = 0\ni == 0 and ((y := 1) if yes else 0)\ny", BOTH),
+        ("y = 0\ni == 0 and 1 < n < (y := 5)\ny", BOTH),
+        ("y = 0\n1 < n < 5 + i < (y := 9)\ny", BOTH),
+        ("y = 0\nx = [yes and 0, (y := 1)]\ny", NONE),
+        ("y = []\nyes and y.append(1)\nlen(y)", SECRET),
+        ("y = {}\nyes and y.update(k=1)\nlen(y)", SECRET),
+        ("y = set()\nyes and y.add(1)\nlen(y)", SECRET),
+        ("y = {1}\nyes and y.discard(1)\nlen(y)", SECRET),
+        ("y = [p]\nyes and y.remove('plain')\nlen(y)", SECRET),
+        ("y = [*os[:0]]\nyes and y.append(1)\nlen(y)", BOTH),
+        ("y = []\ni == 0 and y.extend(xs[:0])\nlen(y)", BOTH),
+        ("y = []\n[y.append(1) for v in xs]\nlen(y)", SECRET),
+        ("y = []\n[y.append(1) for v in ps if v != s]\nlen(y)", SECRET),
+        ("y = []\n[v for v in ps if yes and y.append(1)]\nlen(y)", SECRET),
+        ("y = []\ni == 0 and [y.append(1) for v in 'a' if v != s]\nlen(y)", BOTH),
+        ("y = []\ni == 0 and [y.append(1) for v in xs]\nlen(y)", BOTH),
+        ("y = []\n[0 for v in ps if v != s for w in [y.append(1)]]\nlen(y)", SECRET),
+        ("y = []\n[0 for v in xs for w in [y.append(1)]]\nlen(y)", SECRET),
+        ("y = []\nlist(map(lambda v: y.append(1), range(n)))\nlen(y)", SECRET),
+        ("y = []\ni == 0 and list(map(lambda v: y.append(1), xs))\nlen(y)", BOTH),
+        ("y = []\ni == 0 and list(map(lambda v: y.append(1), xs[:1]))\nlen(y)", BOTH),
+        ("y = []\nyes and list(map(lambda v: y.append(1), 'a'))\nlen(y)", SECRET),
+        ("y = []\nlist(map(lambda v: y.append(1), (v for v in xs[:1])))\nlen(y)", SECRET),
+        ("y = []\nlist(map(lambda v: y.append(1), (v for v in 'a' if v != s)))\nlen(y)", SECRET),
+        ("y = []\nlist(filter(lambda v: y.append(1), (v for v in 'a' if v != s)))\nlen(y)", SECRET),
+        ("y = []\nlist(itertools.accumulate((v for v in 'ab' if v != s), lambda a, b: y.append(1)))\nlen(y)", SECRET),
+        ("y = []\nfunctools.reduce(lambda a, b: y.append(1), (v for v in 'ab' if v != s))\nlen(y)", SECRET),
+        ("y = []\nlist(map(lambda v, w: y.append(1), 'a', (v for v in 'a' if v != s)))\nlen(y)", SECRET),
+        (
+        "y = []\nlist(itertools.accumulate((v for v in 'ab' if v == 'a' or v != s), lambda a, b: y.append(1)))\nlen(y)",
+        SECRET,
+    ),
+    ("len(list(filter([None, str][n - 3], ps)))", SECRET),
+        ("len(list(zip(ps, 'ab', strict=yes)))", SECRET),
+        ("len([{'a': p}][n - 3].copy())", SECRET),
+        ("y = []\nlist(filter(lambda v: y.append(1), xs))\nlen(y)", SECRET),
+        ("y = []\nsorted(xs, key=lambda v: y.append(1) or 1)\nlen(y)", SECRET),
+        ("y = []\ni == 0 and sorted(xs, key=lambda v: y.append(1) or 1)\nlen(y)", BOTH),
+        ("y = []\nmax(xs, key=lambda v: y.append(1) or 1)\nlen(y)", SECRET),
+        ("y = []\nfunctools.reduce(lambda a, b: y.append(1), xs)\nlen(y)", SECRET),
+        ("y, x = [], [p, p, p]\nx.extend(xs[:0])\nfunctools.reduce(lambda a, b: y.append(1), x)\nlen(y)", SECRET),
+        ("y = []\nfunctools.reduce(lambda a, b: y.append(1), filter(lambda v: v != n, range(9)))\nlen(y)", SECRET),
+        ("y, x = [], [p, p, p]\nfunctools.reduce(lambda a, b: y.append(x.extend(xs[:0])), x)\nlen(y)", SECRET),
+        ("y = []\nre.sub('u', lambda m: y.append(1) or 'o', s)\nlen(y)", SECRET),
+        ("y = []\nlist(itertools.accumulate(xs, lambda a, b: y.append(1)))\nlen(y)", SECRET),
+        ("y = []\nx = collections.defaultdict(lambda: y.append(1))\nx[s]\nlen(y)", SECRET),
+        ("y = []\n[y.append, print][n - 3](1)\nlen(y)", SECRET),
+        ("y = []\ni == 0 and [y.append, print][n - 3](1)\nlen(y)", BOTH),
+        ("y = []\n(lambda *a: y.append(1))(*xs)\nlen(y)", SECRET),
+        ("y = []\n(lambda **k: y.append(1))(**d)\nlen(y)", SECRET),
+        ("y = []\ni == 0 and (lambda *a: y.append(1))(*xs)\nlen(y)", BOTH),
+        ("y = []\nany((y.append(1), v > n)[1] for v in range(9))\nlen(y)", SECRET),
+        ("y = []\n5 in map(lambda v: (y.append(1), v + n)[1], range(9))\nlen(y)", SECRET),
+        ("y = 0\ndef f():\n    global y\n    y = 1\nyes and f()\ny", SECRET),
+        ("y = 0\ndef f(*a):\n    global y\n    y = len(a)\nf(*xs)\ny", SECRET),
+        ("def f():\n    y = 0\n    def g():\n        nonlocal y\n        y = 1\n    yes and g()\n    return y\nf()", SECRET),
+        (("y = []\ndef f():\n    y.append(1)\n    return []\nclass B(BaseModel):\n    v: list = Field(default_factory=f)\n"
+         "B.model_validate(dict(xs[:0]))\nlen(y)"), SECRET),
+        ("x = [str, repr][n - 3](p)\nx", SECRET),
+        ("[lambda: o, p][n - 3]()", BOTH),
+        ("def f():\n    pass\n[f, p][n - 3]()", SECRET),
+        ("x = iter([1, 2, 3])\ny = iter('ab')\nnext(x if yes else y)\nnext(x)", SECRET),
+        # names and number of arguments
+        ("def f(**k):\n    return list(k)[0]\nf(**{s: 1})", SECRET),
+        ("x = {}\nx.update(**{s: 1})\nlist(x)[0]", SECRET),
+        ("x = {}\nx.update(**dict(xs[:0]))\nlen(x)", SECRET),
+        ("x = dict(**dict(xs[:0]))\nlen(x)", SECRET),
+        # containers under change
+        ("len({v: 1 for v in ps if v != s})", SECRET),
+        ("len({v: 1 for v in os if v != s})", BOTH),
+        ("len({**d})", SECRET),
+        ("{**d, 'k': p}['k']", SECRET),
+        ("len({s: 1})", SECRET),
+        ("x = [*os[:0], p]\nx.extend(xs[:0])\nlen(x)", BOTH),
+        ("x = {}\nx.update(xs[:0])\nlen(x)", SECRET),
+        ("x = {}\nx.update([(s, 1)])\nlen(x)", SECRET),
+        ("x = {}\nx |= xs[:0]\nlen(x)", SECRET),
+        ("x = {}\nx |= [(k, 1) for k in ps if k != s]\nlen(x)", SECRET),
+        ("len(dict((k, 1) for k in ps if k != s))", SECRET),
+        ("len(collections.defaultdict(int, xs[:0]))", SECRET),
+        ("len(collections.OrderedDict(xs[:0]))", SECRET),
+        ("x = collections.defaultdict([str, list][n - 3])\nx['k']", SECRET),
+        ("x = collections.defaultdict(list)\nx['hush']\nx[s]\nlen(x)", SECRET),
+        ("x = collections.defaultdict(list)\nx[s]\nlen(x)", SECRET),
+        ("x = [collections.defaultdict(list)]\nx[i][s]\nlen(x[0])", BOTH),
+        ("collections.Counter('a')[s]", SECRET),
+        ("len(collections.Counter(map(lambda v: s, ps)))", SECRET),
+        ("len(collections.Counter(xs).most_common(i))", BOTH),
+        ("len(set(map(lambda v: s, ps)))", SECRET),
+        ("x = [p, s]\nx.remove('hush')\nlen(x)", SECRET),
+        ("x = [{}]\ny = x[i]\ny |= xs[:0]\nlen(x[0])", BOTH),
+        ("x = [[]]\nx[i].extend(xs[:0])\nlen(x[0])", BOTH),
+        ("x = [[p]]\nx[i].insert(n, p)\nlen(x[0])", BOTH),
+        ("x = [[p, p]]\nx[i].pop(n - 3)", BOTH),
+        ("x = [[p, p]]\nx[i].pop(n - 3)\nlen(x[0])", BOTH),
+        ("x = [[p]]\nx[n - 3].clear()\nlen(x[0])", SECRET),
+        ("x = [[p]]\nx[n - 3].reverse()\nx[0][0]", SECRET),
+        ("x = [[p]]\nx[n - 3].sort()\nx[0][0]", SECRET),
+        ("x = [{'hush': p}]\nx[i].pop(s)", BOTH),
+        ("x = [{'hush': p}]\nx[i].pop(s)\nlen(x[0])", BOTH),
+        ("x = [{'hush': p}]\nx[n - 3].popitem()", SECRET),
+        ("x = [{'hush': p}]\nx[n - 3].popitem()\nlen(x[0])", SECRET),
+        ("x = [{'hush': p}]\nx[i].setdefault(s, p)", BOTH),
+        ("x = [{'hush': p}]\nx[i].setdefault(s, p)\nlen(x[0])", BOTH),
+        ("{p}.issubset(map(lambda v: s, ps))", SECRET),
+        ("p.join(map(lambda v: s, ps))", SECRET),
+        ("sum(map(lambda v: n, ps))", SECRET),
+        ("any(map(lambda v: s, ps))", SECRET),
+        ("all(map(lambda v: s, ps))", SECRET),
+        ("max(map(lambda v: s, ps))", SECRET),
+        ("max(xs[:0], default=p)", SECRET),
+        ("x = [p]\nx *= n\nlen(x)", SECRET),
+        ("x = [p]\nx[0:1] = xs[:0]\nlen(x)", SECRET),
+        ("x = [p]\nx[i:1] = xs[:0]\nlen(x)", BOTH),
+        ("x = [p, p]\nx[0:1] = xs[:1]\nx[1]", SECRET),
+        ("x = [[p]]\nx[n - 3][i] = p\nx[0][0]", BOTH),
+        ("x = [{}]\nx[n - 3][o] = p\nlen(x[0])", BOTH),
+        ("x = [{}]\nx[n - 3][i] = p\nlen(x[0])", BOTH),
+        ("x = [[p]]\ndel x[n - 3][i]\nlen(x[0])", BOTH),
+        ("x = {'a': p, 'hush': p}\ndel x[s]\nlen(x)", SECRET),
+        ("a, b = [[p, p]][n - 3]\na", SECRET),
+        ("a, *b = [[p, p]][n - 3]\nlen(b)", SECRET),
+        ("x = random.sample(ps, n - 2)\nlen(x)", SECRET),
+        ("len(random.sample(os, n - 2))", BOTH),
+        ("x = [[1, 2]]\nrandom.shuffle(x[n - 3])\nlen(x[0])", SECRET),
+        ("random.choice([*xs[:0], p])", SECRET),
+        # matching
+        ("match {'a': p, 'hush': p}:\n    case {'a': _, **r}:\n        pass\nmatch d:\n    case {'a': 1, **r}:\n        pass\nlen(r)", SECRET),
+        ("k = A(v=s)\nmatch {'hush': p}:\n    case {k.v: r}:\n        pass\nr", SECRET),
+        ("k = A(v=s)\nmatch {'hush': o}:\n    case {k.v: r}:\n        pass\nr", BOTH),
+        ("match [[p, p]][n - 3]:\n    case [a, *b]:\n        pass\na", SECRET),
+        ("match [[p, p]][n - 3]:\n    case [a, *b]:\n        pass\nlen(b)", SECRET),
+        # types and models
+        ("type(s) == str", SECRET),
+        ("isinstance(1, type(s))", SECRET),
+        ("E['B' if yes else 'A']", SECRET),
+        ("E(s)", SECRET),
+        ("x = T(x={'v': s}).x\nisinstance(x, A)", SECRET),
+        ("x = T(x=xs).x\nisinstance(x, A)", SECRET),
+        ("len(T(t=([p, 1] if yes else p)).t)", SECRET),
+        ("len(T(u=xs).u)", SECRET),
+        ("len(T(l=xs[:0]).l)", SECRET),
+        ("len(T(d=dict(xs[:0])).d)", SECRET),
+        ("len(T(s=xs).s)", SECRET),
+        ("len(T(s=[*xs[:0], i]).s)", BOTH),
+        ("T(c=s).c", SECRET),
+        ("T(e=s).e", SECRET),
+        ("T(e=E(s)).e", SECRET),
+        ("T(d={s: 1}).d", SECRET),
+        ("class B(BaseModel):\n    v: str = s\nB().v", SECRET),
+        ("class B(BaseModel):\n    v: list = [*xs[:0]]\nlen(B().v)", SECRET),
+        ("class B(BaseModel):\n    v: dict = {**dict(xs[:0])}\nlen(B().v)", SECRET),
+        ("x = [A(v=p)]\nx[n - 3].v = p\nx[0] == 1", SECRET),
+        ("x = [A(v=p)]\nx[n - 3].v = p\nx[0].v", SECRET),
+        ("x = [A(v=p)]\nx[n - 3].v = p\n[o, x[0]] == 1", BOTH),
+        ("x = A.model_validate({**dict(xs[:0]), 'v': p})\nx.w", SECRET),
+        ("A(v=p).model_copy(update=dict(xs[:0])).w", SECRET),
+        ("[A(v=p)][i].model_copy(update=dict(xs[:0])).w", BOTH),
+        ("A(v=s, w=o).model_dump()", BOTH),
+        ("len([A(v=p)][n - 3].model_dump())", SECRET),
+        ("len(A(v=s).model_dump(exclude_none=True))", SECRET),
+        ("len(A(v=s, w=o).model_dump(exclude_none=True))", BOTH),
+        ("len(A(v=p).model_dump(exclude_none=yes))", SECRET),
+        ("len([A(v=p)][i].model_dump(exclude_none=yes))", BOTH),
+        ("len([A(v=p)][i].model_dump(exclude_none=no))", BOTH),
+        ("x = T(n=[[A(v=p)][n - 3]]).model_dump()\nlen(x['n'][0])", SECRET),
+        ("x = T(n=xs[:0]).model_dump()\nlen(x['n'])", SECRET),
+        ("x = T(n=[(*xs[:0], p)]).model_dump()\nlen(x['n'][0])", SECRET),
+        ("x = T(m=dict(xs[:0])).model_dump()\nlen(x['m'])", SECRET),
+        ("A(v=s).model_dump_json()", SECRET),
+        ("A.model_validate_json(json.dumps({'v': s})).w", SECRET),
+        # texts
+        ("re.sub('p', s, p)", SECRET),
+        ("re.sub(o, s, 'other')", BOTH),
+        ("re.sub(o, lambda m: s, 'other')", BOTH),
+        ("re.sub('p', lambda m: s, p)", SECRET),
+        ("re.findall(s, o)", BOTH),
+        # exceptions: type, text and arguments have the labels of what might have raised before
+        ("try:\n    int(s)\nexcept Exception as e:\n    r = type(e).__name__\nr", SECRET),
+        ("try:\n    int(s)\nexcept Exception as e:\n    r = len(e.args)\nr", SECRET),
+        ("try:\n    s < 1\nexcept TypeError as e:\n    r = str(e)\nr", SECRET),
+        ("try:\n    raise ValueError(s)\nexcept ValueError as e:\n    r = [o, e] == 1\nr", BOTH),
+        ("try:\n    raise [ValueError, KeyError][n - 3](p)\nexcept Exception as e:\n    r = [o, e] == 1\nr", BOTH),
+        ("try:\n    raise [ValueError(p)][n - 3]\nexcept Exception as e:\n    r = e.args[0]\nr", SECRET),
+        ("try:\n    s + p\n    o + p\n    1 / 0\nexcept ZeroDivisionError as e:\n    r = str(e)\nr", BOTH),
+        (("try:\n    s + p\n    try:\n        o + p\n    except KeyError:\n        pass\n    1 / 0\n"
+         "except ZeroDivisionError as e:\n    r = str(e)\nr"), BOTH),
+        (("try:\n    try:\n        s + p\n    except KeyError:\n        pass\n    1 / 0\n"
+         "except ZeroDivisionError as e:\n    r = str(e)\nr"), SECRET),
+        ("try:\n    s + p\nexcept KeyError:\n    pass\ntry:\n    1 / 0\nexcept ZeroDivisionError as e:\n    r = str(e)\nr", NONE),
+        ("x = [p, p]\nit = iter(x)\nx[n - 3] = p\ntry:\n    a, b = it\n    1 / 0\nexcept Exception as e:\n    r = str(e)\nr", SECRET),
+        ("x = [A(v=p)][n - 3]\ntry:\n    x.v = p\n    1 / 0\nexcept Exception as e:\n    r = str(e)\nr", SECRET),
+        # the end
+        ("exit(i)", OTHER),
+        ("yes and exit(0)", SECRET),
+        ("yes and exit(i)", BOTH),
+        ("final_return_value = s\nexit(i)", BOTH),
+    ]  # fmt: skip
+# Operations on labelled data that go well here and might have raised: an exception that comes later
+# within the same `try` has their labels.
+MAY_RAISE = [
+        "s + p", "s < 'x'", "-n", "xs[0]", "d['a']", "{'hush': 1}[s]", "d.keys", "d.get('a')", "len(xs)", "len(s)",
+        "sum(xs)", "max(xs)", "sorted(xs)", "sorted(ps, reverse=yes)", "enumerate(ps, start=n)", "int(n)", "s.upper()",
+        "p.join([s])", "p.join(ps + [s])", "f'{n:d}'", "f'{n:{n}}'", "[*xs]", "{**d}", "a, b, c = xs", "[a, b] = [ps][n - 3]",
+        "for v in xs: pass", "list(map(int, xs))", "(lambda *v: 1)(*xs)", "(lambda **k: 1)(**d)", "1 in xs", "p in {s: 1}",
+        "{s}", "{s: 1}", "{}.update([(s, 1)])", "set().add(s)", "[p][n - 3]", "[p].insert(n, p)", "[p].pop(n - 3)",
+        "x = [p]\n    x[n - 3] = p", "x = [p]\n    del x[n - 3]", "x = {}\n    x[s] = p", "x = {'hush': 1}\n    del x[s]",
+        "x = [A(v=p)]\n    x[n - 3].v = p", "A(v=s)", "A.model_validate({'v': s})", "[str, repr][n - 3](p)", "abs(n)",
+        "UnicodeDecodeError('a', b'', n, 1, 'a')", "not s", "yes and p", "p if yes else p", "any(xs)", "assert yes",
+        "x = [p, p]\n    x[n - 3] = p\n    a, b = iter(x)", "it = iter([p, p])\n    yes and next(it)\n    next(it)",
+    ]  # fmt: skip
+# Programs that end with an exception, which nobody catches, and its labels.
+FAILING = [
+        ("str.upper(n)", SECRET), ("list[[int, str][n - 3]]", SECRET), ("x = [Exception][n - 3]\nclass B(x):\n    pass", SECRET),
+        ("class F(int, Enum):\n    A = s", SECRET), ("class F(Enum):\n    A = s", SECRET), ("(lambda **k: 1)(**d, a=1)", SECRET),
+        ("(lambda: 1)(**n)", SECRET), ("(lambda: 1)(**{**dict(xs[:0]), 1: 2})", SECRET), ("[1 / 0 for v in xs]", SECRET),
+        ("1 < n < 1 / 0", SECRET), ("1 < n < 1 / 0 < 9", SECRET), ("for v in zip(xs, 'a', strict=True): pass", SECRET),
+        ("{xs}", SECRET), ("read('broken')", OTHER), ("yes and read('broken')", BOTH), ("1 in n", SECRET), ("n[0]", SECRET),
+        ("n[0] = 1", SECRET), ("del n[0]", SECRET), ("try:\n    1 / 0\nexcept n:\n    pass", SECRET), ("n()", SECRET),
+        ("raise ValueError(p) from n", SECRET), ("len(n)", SECRET), ("next(n)", SECRET), ("reversed(n)", SECRET),
+        ("enumerate(ps, s)", SECRET), ("random.sample(ps, n)", SECRET), ("A(v=p).model_copy(update=xs)", SECRET),
+        ("1 + s", SECRET), ("o + n", BOTH), ("-s", SECRET), ("~(n * 1.5)", SECRET), ("s < 1", SECRET), ("1 in s", SECRET),
+        ("[] in {s: 1}", SECRET), ("{}[s]", SECRET), ("[p][n]", SECRET), ("[{}][n - 3][[]]", SECRET), ("{}[xs]", SECRET),
+        ("int(s)", SECRET), ("f'{s:d}'", SECRET), ("f'{(n + 4) ** 5400}'", SECRET), ("UnicodeDecodeError(s)", SECRET),
+        ("[p].index(s)", SECRET), ("[p].remove(s)", SECRET), ("set().pop() if yes else 0", SECRET), ("{1}.remove(n)", SECRET),
+        ("s.x", SECRET), ("yes and o.x", BOTH), ("yes and 1 / 0", SECRET), ("i == 0 and 1 + s", BOTH), ("1 / 0 if yes else 0", SECRET),
+        ("[lambda: 1 + o, p][n - 3]()", BOTH), ("[lambda: 1 / i, p][n - 3]()", BOTH), ("(lambda: 1)(**{s: 1})", SECRET),
+        ("(lambda a: 1)(*xs)", SECRET), ("a, b = xs", SECRET), ("x = {}\nx[xs] = 1", SECRET), ("x = [{}]\nx[n - 3][[]] = 1", SECRET),
+        ("x = [p]\nx[n] = 1", SECRET), ("x = {}\ndel x[s]", SECRET), ("x = [{}]\ndel x[n - 3][[]]", SECRET),
+        ("x = [p]\ndel x[n]", SECRET), ("x = {}\nx.update([xs])", SECRET), ("x = {}\nx |= [xs]", SECRET),
+        ("x = {}\nx |= [*os[:0], xs]", BOTH), ("x = {1: 1}\nfor v in x:\n    x[s] = 1", SECRET),
+        ("x = [{1: 1}]\nfor v in x[i]:\n    x[0][s] = 1", BOTH), ("for v in n: pass", SECRET), ("[*n]", SECRET),
+        ("sorted([1, 2], key=lambda v: s if v == 1 else 1)", SECRET), ("max([1, 2], key=lambda v: s if v == 1 else 1)", SECRET),
+        ("next(iter(xs[:0]))", SECRET), ("x = collections.defaultdict([None, list][n - 3])\nx['k']", SECRET),
+        ("raise ValueError(s)", SECRET), ("raise [ValueError, KeyError][n - 3]", SECRET), ("raise n", SECRET),
+        ("yes and f()", SECRET), ("assert no", SECRET), ("assert no, o", BOTH), ("def f():\n    assert i\nyes and f()", BOTH),
+        ("def f():\n    assert 0\nyes and f()", SECRET), ("A.model_validate({'v': n})", SECRET), ("A(v=n)", SECRET),
+        ("i == 0 and A(v=n)", BOTH), ("i == 0 and A(v=1)", OTHER), ("E(n)", SECRET), ("T(x=n)", SECRET), ("[1, 2][s]", SECRET),
+        ("x = [A(v=p)]\nx[n - 3].z = 1", SECRET), ("p.join([1, s])", SECRET), ("p.join(map(lambda v: n, ps))", SECRET),
+        ("random.choice(xs[:0])", SECRET), ("exit(n)", SECRET), ("yes and exit(3)", SECRET), ("{**n}", SECRET),
+    ]  # fmt: skip
+# The same in mode `strict`, with the labels of a branch that is open.
+FAILING_STRICT = [
+        ("assert yes\np.x", SECRET), ("assert yes\no.x", BOTH), ("assert yes\n1 / 0", SECRET), ("assert yes\nassert i", BOTH),
+        ("assert yes\nA(v=1)", SECRET), ("assert yes\nread(int)", BOTH), ("if yes:\n    1 / 0", SECRET), ("def f():\n    if no:\n        return 1\n    1 / 0\nf()", SECRET),
+    ]  # fmt: skip
+# In mode `strict` what comes under a branch takes its labels; in normal mode it does not.
+STRICT = [
+        "x = 1\nif yes:\n    x = p\nx",
+        "x = 1\nwhile yes:\n    x = p\n    break\nx",
+        "x = 1\nfor v in xs:\n    x = p\nx",
+        "x = 1\nmatch n:\n    case 3:\n        x = p\nx",
+        "x = 1\nmatch p:\n    case v if yes:\n        x = p\nx",
+        "x = 1\nmatch 'hush':\n    case r.key:\n        x = p\nx",
+        "x = 1\nmatch {'hush': 1}:\n    case {r.key: 1}:\n        x = p\nx",
+        "x = []\nif yes:\n    x.append(p)\nlen(x)",
+        "x = set()\nif yes:\n    x.add(p)\nlen(x)",
+        "def f():\n    if yes:\n        return p\nf()",
+        "def f():\n    if no:\n        return p\nf()",
+        "def f():\n    if no:\n        return 1\n    return p\nf()",
+        "x = 1\nif no:\n    x = 2\nelif p:\n    x = 3\nx",
+        "x = {}\nif yes:\n    x['k'] = p\nx['k']",
+        "def g():\n    global x\n    x = p\nx = 1\nif yes:\n    g()\nx",
+        "x = 1\nfor v in (w for w in ps if w != s):\n    x = p\nx",
+        "x = 1\nfor v in (w for w in ps if w == s):\n    pass\nelse:\n    x = p\nx",
+        "x = 1\nfor v in iter(ps):\n    if v == s:\n        continue\n    x = p\nx",
+        "it = iter(range(9))\nfor v in it:\n    if v == n:\n        break\nnext(it)",
+        "it = iter(range(9))\nfor v in it:\n    if v < n:\n        break\nnext(it)",
+        "x, e = 1, [ValueError(p), 1][n - 3]\ntry:\n    raise e\nexcept ValueError:\n    x = p\nx",
+        "try:\n    if yes:\n        raise ValueError(p)\nexcept ValueError as e:\n    x = str(e)\nx",
+        "x = 1\ntry:\n    raise ValueError(s)\nexcept ValueError:\n    x = p\nx",
+        "x = 1\ntry:\n    1 / 0\nexcept [ValueError, ZeroDivisionError][n - 2]:\n    x = p\nx",
+        "x = 1\ntry:\n    s + p\n    x = p\nexcept ValueError:\n    pass\nx",
+        "def f():\n    assert yes\n    return p\nf()",
+    ]  # fmt: skip
+STRICT_JOINED = [
+        "x = 1\nif i == 0:\n    if yes:\n        x = p\nx",
+        "x = 1\nif i == 0:\n    for v in xs:\n        x = p\nx",
+    ]  # fmt: skip
+# A branch that has ended leaves no label behind.
+STRICT_ENDED = [
+        "if yes:\n    pass\nx = p\nx",
+        "for v in xs:\n    pass\nx = p\nx",
+        "def f():\n    if yes:\n        return 1\nf()\nx = p\nx",
+        "try:\n    if yes:\n        raise ValueError\nexcept ValueError:\n    pass\nx = p\nx",
+        "y = 1 if yes else 2\nx = p\nx",
+        "y = [v for v in ps if v == s]\nx = p\nx",
+        "while yes:\n    break\nx = p\nx",
+    ]  # fmt: skip
+# Decisions on secret data.
+BRANCHES = [
+        "if n:\n    pass",
+        "if not p:\n    pass\nelif s:\n    pass",
+        "while no:\n    pass",
+        "for v in xs:\n    pass",
+        "1 if s else 2",
+        "match s:\n    case 'x':\n        pass",
+        "match [p, s]:\n    case [_, _]:\n        pass",
+        "match p:\n    case v if s:\n        pass",
+        "assert s",
+        "[v for v in ps if v == s]",
+        "sorted([1, 2], key=lambda v: 1 if s else 2)",
+        "for v in (w for w in [p, s] if w):\n    pass",
+        "for v in filter(lambda w: w == s, ps):\n    pass",
+        "for v in zip(ps, xs):\n    pass",
+        "x = [p, p]\nfor v in x:\n    x.extend(xs[:0])",
+        "x = [p]\nfor v in x:\n    x.extend(xs[:0])",
+        "s and p",
+        "p and s and p",
+        "p and (s or p)",
+        "not s",
+        "1 < n < 5",
+        "[v for v in xs]",
+        "[0 for v in ps for w in xs]",
+        "x = [p]\nit = (1 for v in x)\nnext(it)\nx.extend(xs[:0])\nlist(it)",
+        "x = [p, p]\nit = (1 for v in x)\nnext(it)\nx.extend(xs[:0])\nnext(it)",
+        "any(xs)",
+        "all([s])",
+        "list(map(str, xs))",
+        "x = [p, p]\nit = map(str, x)\nnext(it)\nx.extend(xs[:0])\nnext(it)",
+        "x = [p]\nit = map(str, x)\nnext(it)\nx.extend(xs[:0])\nlist(it)",
+        "list(filter(None, xs))",
+        "list(filter(lambda v: 1, xs))",
+        "x = [p, p, p]\nlist(zip(map(str, x), xs[:2]))",
+        "list(zip(xs[:2], map(str, 'abc')))",
+        "import itertools\nlist(itertools.islice(map(str, 'abc'), n))",
+        "n in map(len, ps)",
+        "n in map(len, ['abc', 'b'])",
+        "sorted(ps, key=lambda v: s)",
+        "sorted([p, s])",
+        "x = [p]\nx.extend(xs[:0])\nsorted(x, key=lambda v: 1)",
+        "max(ps, key=lambda v: s)",
+        "max([p, s])",
+        "sorted(ps, reverse=yes)",
+        "list(zip(ps, 'ab', strict=yes))",
+        "p in map(lambda v: s, ps)",
+        "s in map(str, ps)",
+        "{'hush': str}.get(s, print)(1)",
+        "[str, repr][n - 3](p)",
+        "import functools\nfunctools.reduce(lambda v, w: v, xs)",
+        "import functools\nx = [p, p]\nx.extend(xs[:0])\nfunctools.reduce(lambda v, w: v, x)",
+        "import functools\nx = [p, p]\nfunctools.reduce(lambda v, w: x.extend(xs[:0]), iter(x))",
+        "import itertools\nlist(itertools.accumulate(xs, lambda v, w: v))",
+        "import collections\ncollections.defaultdict(list)[s]",
+        "import collections\ncollections.defaultdict(list, hush=[])[s]",
+        "import re\nre.sub('u', lambda m: 'o', s)",
+        "match {'hush': 1}:\n    case {r.key: 1}:\n        pass",
+        "match 'hush':\n    case r.key:\n        pass",
+        "match {'a': 1}:\n    case {r.key: 1}:\n        pass",
+        "try:\n    {}[s]\nexcept KeyError:\n    pass",
+        "try:\n    {'hush': 1}[s]\nexcept KeyError:\n    pass",
+        "try:\n    raise ValueError(s)\nexcept ValueError:\n    pass",
+        "try:\n    raise [ValueError(p)][n - 3]\nexcept ValueError:\n    pass",
+        "try:\n    1 / 0\nexcept [ValueError, ZeroDivisionError][n - 2]:\n    pass",
+        "class B(BaseModel):\n    v: list = Field(default_factory=list)\nB.model_validate(dict(xs[:0]))",
+        "class B(BaseModel):\n    v: list = Field(default_factory=list)\nB(**dict(xs[:0]))",
+        "class B(BaseModel):\n    v: list = Field(default_factory=list)\nB.model_validate({**dict(xs[:0]), 'v': []})",
+        "import re\nre.sub('p', [lambda m: 'x', p][n - 3], p)",
+        "x, e = 1, [ValueError(p), 1][n - 3]\ntry:\n    raise e\nexcept ValueError:\n    x = p",
+    ]  # fmt: skip
+MODEL = """from pydantic import BaseModel, Field
+class R(BaseModel):
+    key: str
+r = R(key=s)
+"""
+# Programs in which secret data decide nothing.
+FREE = [
+        "x = s",
+        "if p:\n    x = s",
+        "p and s",
+        "[s for v in ps]",
+        "list(xs) + [len(s), s == p, xs[0], s in ps]",
+        "try:\n    x = s + p\nexcept ToolError:\n    x = p",
+        "for v in ps:\n    y = s",
+        "match p:\n    case v:\n        y = s",
+        "assert p, s",
+        "f'{s}' + p",
+    ]  # fmt: skip
+# Programs whose first call of a tool has an argument with these labels.
+SENT = [
+        (("import re\nx = []\ndef f(m):\n    x.append(1)\n    len(x) == 2 and send(m.group(), p)\n    return 'x'\n"
+         "re.sub('u|h', f, s)"), SECRET),
+        ("send(s, p)", SECRET), ("send(p, p)", NONE), ("send([p, {'k': s}], p)", SECRET), ("send([o, s], p)", BOTH),
+        ("(lambda a, b: send(a, p))(**d)", SECRET), ("(lambda a, *b: send(a, p))(*xs)", SECRET),
+        ("def f(a, *b):\n    send(a, p)\nf(p, *xs)", SECRET), ("def f(*a):\n    send(len(a), p)\nf(*xs)", SECRET),
+        ("def f(**k):\n    send(len(k), p)\nf(**d)", SECRET), ("def f(a=p, b=p, c=p, e=p):\n    send(e, p)\nf(*xs)", SECRET),
+        ("send(**{'to': p, **dict(xs[:0]), 'text': p})", SECRET),
+        ("import re\nre.sub(s, lambda m: send(m.group(), p), 'hush')", SECRET), ("yes and send(p, p)", NONE),
+    ]  # fmt: skip
+# Calls under a branch, whose arguments have its labels in mode `strict` only.
+SENT_STRICT = [
+        "if yes:\n    send('bob', 'hi')",
+        "send('bob', 'hi') if yes else 0",
+        "[send('bob', 'hi') for v in ps if v != s]",
+        "for v in xs:\n    send('bob', 'hi')",
+        "def f():\n    send('bob', 'hi')\nif yes:\n    f()",
+        "yes and send('bob', 'hi')",
+    ]  # fmt: skip
 
 
-def wrong(most: int) -> list[str]:
-    """Programs that do not give the labels that they must; the first `most`."""
-    cases = dict.fromkeys(LOOKED_AT, SECRET)
-    cases |= dict.fromkeys((*UNTOUCHED, *PRECISE.values()), NONE)
-    cases |= dict((*TAKEN_ALONG, *CONTAINERS))
-    found: list[str] = []
-    for source, expected in cases.items():
-        step = finish(source, variables=variables())
-        if not isinstance(step, Finished) or step.value.labels != expected:
-            found.append(source)
-            if len(found) == most:
-                break
-    return found
+class Case(NamedTuple):
+    """A program, how it runs, and the labels that it must show there.
+
+    `kind` says where: on what it gives ("gives", and "strict" in that mode), on the exception that
+    it ends with ("fails", "fails strict"), on the first argument of its first call ("sends", "sends strict"). A
+    "forbidden" one decides by data with these labels, a "free" one must not be ended for any.
+    """
+
+    source: str
+    kind: str
+    labels: Labels
+
+
+def cases() -> list[Case]:
+    """All of them."""
+    gives = dict.fromkeys(LOOKED_AT, SECRET)
+    gives |= dict.fromkeys((*UNTOUCHED, *PRECISE.values(), *STRICT_ENDED), NONE)
+    gives |= dict((*TAKEN_ALONG, *CONTAINERS))
+    gives |= {_TYPES + source: expected for source, expected in FLOWS}
+    gives |= {_TYPES + after(source): SECRET for source in MAY_RAISE}
+    gives |= dict.fromkeys(JOINED, BOTH)
+    gives |= {MODEL + source: NONE for source in STRICT}
+    return [
+        *(Case(source, "gives", expected) for source, expected in gives.items()),
+        *(Case(MODEL + source, "strict", SECRET) for source in STRICT),
+        *(Case(source, "strict", BOTH) for source in STRICT_JOINED),
+        *(Case(source, "strict", NONE) for source in STRICT_ENDED),
+        *(Case(_TYPES + source, "fails", expected) for source, expected in FAILING),
+        *(Case(_TYPES + source, "fails strict", expected) for source, expected in FAILING_STRICT),
+        *(Case(MODEL + source, "forbidden", SECRET) for source in BRANCHES),
+        *(Case(_TYPES + tried(source), "forbidden", SECRET) for source in MAY_RAISE),
+        *(Case(MODEL + source, "free", SECRET) for source in FREE),
+        *(Case(source, "sends", expected) for source, expected in SENT),
+        *(Case(source, "sends", NONE) for source in SENT_STRICT),
+        *(Case(source, "sends strict", SECRET) for source in SENT_STRICT),
+    ]
+
+
+def after(source: str) -> str:
+    """What an exception says that came after this."""
+    return f"try:\n    {source}\n    1 / 0\nexcept ZeroDivisionError as e:\n    r = str(e)\nr"
+
+
+def tried(source: str) -> str:
+    """This where an exception of it would be caught."""
+    return f"try:\n    {source}\nexcept KeyError:\n    pass"
+
+
+def shown(case: Case) -> Labels | str | None:
+    """The labels that a program shows where it must show some, or how it ended otherwise."""
+    is_watched = case.kind in ("forbidden", "free")
+    run = Run(
+        parse(case.source),
+        tools=TOOLS,
+        variables=variables(),
+        typed={"read": "name"},
+        is_strict=case.kind.endswith("strict"),
+        may_branch=no_secrets if is_watched else None,
+    )
+    step = run.advance()
+    if isinstance(step, ToolCall) and not case.kind.startswith("sends"):
+        is_broken = step.arguments["name"].value == "broken"
+        step = run.advance(ToolFailure("no", OTHER) if is_broken else Labeled("answer", OTHER))
+    run.close()
+    match case.kind, step:
+        case "gives" | "strict", Finished(value=Labeled(labels=found)):
+            return found
+        case "free", Finished():
+            return case.labels
+        case "fails" | "fails strict", Failed(kind="exception" | "exit", labels=found):
+            return found
+        case "forbidden", Failed(kind="branch", labels=found):
+            return found
+        case "sends" | "sends strict", ToolCall(arguments={"to": Labeled(labels=found)}):
+            return found
+        case _:
+            return repr(step)
+
+
+def no_secrets(found: Labels) -> bool:
+    """Whether data with these labels may steer a program."""
+    return "secret" not in found.tags
+
+
+def is_right(case: Case) -> bool:
+    """Whether a program shows the labels that it must."""
+    return shown(case) == case.labels

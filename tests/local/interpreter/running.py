@@ -49,7 +49,7 @@ def failure(source: str, **options: Any) -> Failed:
 
 
 def labels(source: str, **options: Any) -> Labels:
-    """Labels of what a program gives; `s` is secret, `o` has another tag, `p` has none."""
+    """Labels of what a program gives; see `variables`."""
     step = finish(source, variables=variables(), **options)
     assert isinstance(step, Finished), step
     return step.value.labels
@@ -65,6 +65,8 @@ def variables() -> dict[str, Labeled]:
         "yes": Labeled(value=True, labels=SECRET),
         "no": Labeled(value=False, labels=SECRET),
         "o": Labeled("other", OTHER),
+        "os": Labeled([2, 1], OTHER),
+        "i": Labeled(0, OTHER),
         "p": Labeled("plain"),
         "ps": Labeled(["b", "a"]),
     }

@@ -37,7 +37,7 @@ def test_every_operation_has_a_label_rule() -> None:
 
 
 def test_every_precise_rule_has_a_program_that_shows_it() -> None:
-    assert {rule.name for rule in rules()} == PRECISE.keys()
+    assert {*rules()} == PRECISE.keys()
 
 
 @pytest.mark.parametrize("rule", PRECISE)
