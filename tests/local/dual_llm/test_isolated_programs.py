@@ -176,7 +176,8 @@ READS = """
     sys.addaudithook(hear)
 
     texts = ["c4nary = 1\\nc4nary", "c4nary = (", "Here:\\n```python\\n'c4nary'\\n```\\n"]
-    rules = [{"when": {"user": f"text {n}"}, "text": text} for n, text in enumerate(texts)]
+    rules = [{"when": {"role": "planner", "user": f"text {n}"}, "text": text}
+             for n, text in enumerate(texts)]
     with LocalServer(script=rules, isolated_programs=sys.argv[1] == "True") as server:
         for plans in (1, 2):
             fsm = {"max_pllm_failed_steps": 1, "n_pllm_plans": plans}
