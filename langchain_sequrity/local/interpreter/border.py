@@ -16,7 +16,7 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter.enums import EnumMember
 from langchain_sequrity.local.interpreter.faults import NoForm
-from langchain_sequrity.local.interpreter.forms import as_form
+from langchain_sequrity.local.interpreter.forms import as_form, pay_for_schema
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.values import (
     NO_LABELS,
@@ -114,6 +114,7 @@ def _outside(machine: Machine, value: Value, depth: int) -> Any:
     form = as_form(value)
     if form is None:
         _refuse(TypeError, f"A value of type `{type_name(value)}` has no JSON form.")
+    pay_for_schema(machine, form)
     schema = form.json_schema()
     machine.make_text(len(json.dumps(schema)), "")
     return schema

@@ -394,6 +394,7 @@ def _power(machine: Machine, base: Value, exponent: Value, modulus: Value = None
     if isinstance(exponent, int) and isinstance(modulus, int):
         # One squaring a bit of the exponent: with numbers of full size this takes seconds.
         machine.work(exponent.bit_length() * modulus.bit_length() ** 2 >> 16)
+        machine.make_bits(modulus.bit_length())
     return pow(base, exponent, modulus)
 
 

@@ -251,6 +251,7 @@ def attribute(machine: Machine, target: Value, name: str) -> Value:
     machine.may_fail(mark)
     kind = type(inner)
     if name in METHODS.get(kind, ()):
+        machine.charge(_METHOD_SIZE)
         return Method(name, target)
     reader = ATTRIBUTES.get(kind)
     if reader is not None:
@@ -259,6 +260,9 @@ def attribute(machine: Machine, target: Value, name: str) -> Value:
             return tag(found, mark)
     message = f"'{type_name(inner)}' object has no attribute '{name}'"
     return machine.fail(AttributeError, message, mark)
+
+
+_METHOD_SIZE = 100
 
 
 class _Missing:

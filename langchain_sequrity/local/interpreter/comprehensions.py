@@ -15,6 +15,7 @@ from langchain_sequrity.local.interpreter.scoped import Code, Scoped
 from langchain_sequrity.local.interpreter.scopes import (
     Frame,
     comprehension_scope,
+    weight,
 )
 from langchain_sequrity.local.interpreter.syntax import refuse
 from langchain_sequrity.local.interpreter.values import (
@@ -26,16 +27,19 @@ from langchain_sequrity.local.interpreter.values import (
     take,
 )
 
+_Comprehension = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
+
 
 class Comprehensions(Scoped):
     """Compiles comprehensions and generator expressions."""
 
-    def _iterator(self, generators: list[ast.comprehension], element: Any) -> Code:
+    def _iterator(self, node: _Comprehension, element: Any) -> Code:
         """Compile to something that gives an iterator; `element` compiles what it yields."""
+        generators = node.generators
         first = self.expression(generators[0].iter)
         scope = comprehension_scope(generators, self.scope)
         within = self.inner(scope)
-        produce, machine = within.loops(generators, element(within)), self.machine
+        produce, machine = within.loops(node, element(within)), self.machine
         size = ITERATOR_SIZE + _SLOT * len(scope.slots)
 
         def run(frame: Frame | None) -> IteratorValue:
@@ -47,16 +51,23 @@ class Comprehensions(Scoped):
 
         return run
 
-    def loops(self, generators: list[ast.comprehension], element: Code) -> Any:
+    def loops(self, node: _Comprehension, element: Code) -> Any:
         """Nest the loops of a comprehension, the last one innermost."""
         produce: Any = None
-        for generator in reversed(generators):
-            source = None if generator is generators[0] else self.expression(generator.iter)
-            produce = self._loop(generator, source, produce, element)
+        price = weight(node)
+        for generator in reversed(node.generators):
+            is_first = generator is node.generators[0]
+            source = None if is_first else self.expression(generator.iter)
+            produce = self._loop(generator, source, produce, element, price)
         return produce
 
     def _loop(
-        self, generator: ast.comprehension, source: Code | None, nested: Any, element: Code
+        self,
+        generator: ast.comprehension,
+        source: Code | None,
+        nested: Any,
+        element: Code,
+        price: int,
     ) -> Any:
         if generator.is_async:
             refuse(generator.iter, "`async` is not supported. Use a plain `for`.")
@@ -74,7 +85,7 @@ class Comprehensions(Scoped):
             machine.mark(result, mark)
             result.upstream += upstream
             for value in elements_of(machine, values):
-                machine.fuel -= 1
+                machine.fuel -= price
                 if machine.fuel < 0:
                     machine.refuel()
                 if carriers:
@@ -142,7 +153,7 @@ class Comprehensions(Scoped):
         return self._one_element(node)
 
     def _one_element(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Code:
-        return self._iterator(node.generators, lambda within: within.expression(node.elt))
+        return self._iterator(node, lambda within: within.expression(node.elt))
 
     def dict_comprehension(self, node: ast.DictComp) -> Code:
         """`{key: …}`."""
@@ -152,7 +163,7 @@ class Comprehensions(Scoped):
             key, value = within.expression(node.key), within.expression(node.value)
             return lambda frame: (key(frame), value(frame))
 
-        produce = self._iterator(node.generators, pair)
+        produce = self._iterator(node, pair)
 
         def run(frame: Frame | None) -> Value:
             result: DictValue[Any, Value] = DictValue()

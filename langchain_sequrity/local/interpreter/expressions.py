@@ -41,6 +41,7 @@ from langchain_sequrity.local.interpreter.values import (
 )
 
 _FAST_COMPARABLE = frozenset({int, float, str})
+_SHORT = 4_096  # characters of a text that is compared for the price of its statement
 
 
 class Expressions(Comprehensions, Calling):
@@ -147,6 +148,8 @@ class Expressions(Comprehensions, Calling):
         def run(frame: Frame | None) -> Value:
             one, other = left(frame), right(frame)
             if type(one) in _FAST_COMPARABLE and type(other) in _FAST_COMPARABLE:
+                if type(one) is str and len(one) > _SHORT:
+                    machine.work(len(one) >> 8)
                 return plain(one, other)
             return compare(machine, kind, one, other)
 

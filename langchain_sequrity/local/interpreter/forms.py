@@ -16,6 +16,7 @@ from pydantic_core import SchemaError, SchemaValidator
 from pydantic_core import ValidationError as Refusal
 
 from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType
+from langchain_sequrity.local.interpreter.formatting import written_size
 from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.searches import finds
@@ -72,6 +73,15 @@ class Form(Opaque):
     def parts(self) -> tuple["Form", ...]:
         """The forms in it."""
         return ()
+
+    def mentioned(self) -> tuple["Form", ...]:
+        """The forms in it, those of a model's fields included; they may go round in a circle."""
+        return self.parts()
+
+    @property
+    def width(self) -> int:
+        """How many bytes its own part of a JSON Schema takes at the most, by estimate."""
+        return 500
 
     def schema(self, definitions: Schema) -> Schema:
         """JSON Schema; models go to `definitions` and are referred to."""
@@ -154,6 +164,9 @@ class Scalar(Form):
         inner, mark = take(value)
         if isinstance(inner, EnumMember):
             inner = inner.value
+        if isinstance(inner, str | bytes):
+            machine.make_text(len(inner), inner)
+            machine.work(len(inner) >> 6)
         try:
             result = self.validator.validate_python(inner, strict=is_exact)
         except Refusal as refusal:
@@ -208,6 +221,7 @@ class Items(Form):
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
         """Read each element."""
         items, mark = _elements(machine, value, self.kind, is_exact=is_exact)
+        machine.work(len(items))
         least, most = self.limits.get("min_length", 0), self.limits.get("max_length", len(items))
         if not least <= len(items) <= most:
             msg = f"It has {len(items)} items; {least} to {most} are allowed."
@@ -276,6 +290,7 @@ class Entries(Form):
             msg = "Input should be a valid dictionary"
             raise Misfit(msg)
         machine.make_items(len(inner), 100)
+        machine.work(len(inner))
         result: DictValue[Any, Value] = DictValue()
         for key, item in inner.items():
             step = str(key) if isinstance(key, str | int) else "key"
@@ -307,6 +322,7 @@ class Union(Form):
         reason = ""
         for exactly in (True,) if is_exact else (True, False):
             for option in self.options:
+                machine.work(1)
                 try:
                     return tag(option.read(machine, value, is_exact=exactly), mark)
                 except Misfit as misfit:
@@ -327,6 +343,11 @@ class OneOf(Form):
     """`Literal`."""
 
     values: tuple[Value, ...]
+
+    @property
+    def width(self) -> int:
+        """That of its values."""
+        return 500 + 2 * sum(map(written_size, self.values))
 
     def schema(self, definitions: Schema) -> Schema:
         """An enumeration."""
@@ -351,6 +372,11 @@ class Members(Form):
     """An enumeration of the program."""
 
     enum: EnumType
+
+    @property
+    def width(self) -> int:
+        """That of its values."""
+        return 500 + 2 * sum(written_size(member.value) for member in self.enum)
 
     def schema(self, definitions: Schema) -> Schema:
         """Its values."""
@@ -418,6 +444,18 @@ def _gather(machine: Machine, kind: type, items: list[Value], mark: Mark) -> Val
         msg = "The elements of a set must be hashable"
         raise Misfit(msg)
     return SetValue(dict.fromkeys(machine.paced(bare)), join(mark, inner))
+
+
+def pay_for_schema(machine: Machine, form: Form) -> None:
+    """Pay for the JSON Schema of a form, before it is written."""
+    waiting, seen = [form], {id(form)}
+    while waiting:
+        one = waiting.pop()
+        machine.charge(one.width)
+        machine.work(1 + (one.width >> 10))
+        parts = [part for part in one.mentioned() if id(part) not in seen]
+        seen.update(map(id, parts))
+        waiting += parts
 
 
 ANYTHING = Anything()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.scopes import UNBOUND, Frame, function_scope
+from langchain_sequrity.local.interpreter.scopes import UNBOUND, Frame, function_scope, weight
 from langchain_sequrity.local.interpreter.values import DictValue, Function, Value, tag
 
 if TYPE_CHECKING:
@@ -48,13 +48,14 @@ def compile_function(
     is_simple = not (parameters.keyword_only or parameters.rest or parameters.keywords)
     empty = [UNBOUND] * (size - count)
     deepest = machine.limits.depth
+    price = weight(node.body) if isinstance(node, ast.Lambda) else 1
     frame_size = 8 * size if size > _FEW else 0  # a closure may keep the frame
 
     def make(outer: Frame | None) -> Function:
         values = [default(outer) for default in defaults]
         given = dict(zip(parameters.positional[count - len(values) :], values, strict=True))
         given.update({name: default(outer) for name, default in named_defaults.items()})
-        machine.charge(300)
+        machine.charge(300 + 100 * len(given))
 
         def call(args: list[Value], named: dict[str, Value]) -> Value:
             if is_simple and not named and len(args) == count:
@@ -67,7 +68,7 @@ def compile_function(
             machine.depth += 1
             if machine.depth > deepest:
                 machine.exhaust("depth", deepest)
-            machine.fuel -= 1
+            machine.fuel -= price
             if machine.fuel < 0:
                 machine.refuel()
             branch = machine.branch

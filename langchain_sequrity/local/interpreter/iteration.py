@@ -24,6 +24,7 @@ from langchain_sequrity.local.interpreter.values import (
     type_name,
 )
 
+_LARGE = 1 << 63
 _IMMUTABLE = frozenset({str, bytes, tuple, range, EnumType, TextMember})
 
 
@@ -47,12 +48,20 @@ def elements_of(machine: Machine, value: Value) -> Iterator[Value]:
     machine.may_fail(mark)
     kind = type(inner)
     if kind in _IMMUTABLE:
+        if kind is range and max(abs(inner.start), abs(inner.stop)) >= _LARGE:
+            inner = _large(machine, inner)
         return iter(inner) if mark is None else (tag(element, mark) for element in inner)
     if kind is IteratorValue:
         return _read(machine, inner, box_mark(value))
     if kind not in ITERABLE:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not iterable", mark)
     return _live(machine, inner, box_mark(value))
+
+
+def _large(machine: Machine, numbers: range) -> Iterator[int]:
+    for number in numbers:
+        machine.make_bits(number.bit_length())
+        yield number
 
 
 def _live(machine: Machine, container: Any, mark: Mark) -> Iterator[Value]:
@@ -177,5 +186,6 @@ def collect(machine: Machine, value: Value) -> tuple[list[Value], Mark]:
         return elements, inner.labels
     if kind not in ITERABLE:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not iterable", mark)
-    machine.make_items(len(inner))
+    is_wide = isinstance(inner, str) and not inner.isascii()  # else letters are shared
+    machine.make_items(len(inner), 100 if is_wide else 40)
     return list(inner), mark

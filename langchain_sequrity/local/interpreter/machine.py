@@ -296,7 +296,7 @@ class Machine:
     def fail(self, kind: type[Exception], message: str, mark: Mark = None) -> NoReturn:
         """Raise an exception inside the program."""
         mark = join(mark, self.branch)
-        raise Raised(ErrorValue(ErrorType(kind.__name__, kind), (message,), mark))
+        raise Raised(ErrorValue(ErrorType(kind.__name__, kind), (message[:_LONGEST_TEXT],), mark))
 
     def guarded(self, mark: Mark, run: Callable[[], Value]) -> Value:
         """Run an operation on data with these labels; an exception that it raises takes them."""
@@ -344,7 +344,10 @@ class Machine:
             return None
         walk = _Walk(self)
         for value in values:
-            walk.bare(value)
+            inner, mark = take(value)
+            walk.mark = join(walk.mark, mark)
+            if type(inner) is not SetValue:  # whose labels are those of its elements too
+                walk.bare(inner)
         return walk.mark
 
     def bare(self, value: Value) -> tuple[Value, Mark]:
@@ -384,8 +387,13 @@ def _mark_with_upstream(iterator: IteratorValue, mark: Mark) -> None:
 _ERROR_MODULES = ("builtins", "json.decoder", "langchain_sequrity.local.interpreter.faults")
 
 
+_LONGEST_TEXT = 1_000  # characters of what an exception says; Python writes whole values into it
+
+
 def _own_type(arg: Any) -> Any:
-    return arg if isinstance(arg, str | int | float | tuple | None) else str(arg)
+    if isinstance(arg, str):
+        return arg if len(arg) <= _LONGEST_TEXT else f"{arg[:_LONGEST_TEXT]}…"
+    return arg if isinstance(arg, int | float | tuple | None) else f"{arg!s:.{_LONGEST_TEXT}}"
 
 
 def _no_tools(name: str, arguments: dict[str, Value], line: int) -> NoReturn:
@@ -422,7 +430,7 @@ class _Walk:
             return value
         self.count += len(value)
         self.machine.make_room(self.count)
-        self.machine.work(len(value) >> 3)
+        self.machine.work(1 + (len(value) >> 3))
         self.open.add(id(value))
         result = walk(self, value)
         self.open.discard(id(value))

@@ -145,7 +145,8 @@ def _mapping(compiler: "Statements", node: ast.MatchMapping) -> Fits:
             return False
         if store is not None:
             machine.make_items(len(inner), 100)
-            rest = {key: item for key, item in inner.items() if key not in wanted}
+            named = set(wanted)
+            rest = {key: item for key, item in inner.items() if key not in named}
             store(frame, tag(DictValue(rest), mark))
         return True
 

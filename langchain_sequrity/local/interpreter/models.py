@@ -23,6 +23,7 @@ from langchain_sequrity.local.interpreter.calls import (
     sized,
 )
 from langchain_sequrity.local.interpreter.faults import Raised, ValidationError
+from langchain_sequrity.local.interpreter.formatting import written_size
 from langchain_sequrity.local.interpreter.forms import (
     Form,
     Items,
@@ -30,6 +31,7 @@ from langchain_sequrity.local.interpreter.forms import (
     Schema,
     Sequence,
     Union,
+    pay_for_schema,
 )
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.modules import MODULES
@@ -92,6 +94,16 @@ class Model(Form):
         """Note the model and all it is derived from, each once."""
         above = (one for parent in self.parents for one in parent.ancestry)
         self.ancestry = tuple(dict.fromkeys((self, *above)))
+
+    def mentioned(self) -> tuple[Form, ...]:
+        """The forms of its fields."""
+        return tuple(field.form for field in self.fields.values())
+
+    @property
+    def width(self) -> int:
+        """That of its names and notes."""
+        notes = [written_size(note) for one in self.fields.values() for note in one.notes.values()]
+        return 500 + 400 * len(self.fields) + 2 * sum(notes) + len(self.description)
 
     def schema(self, definitions: Schema) -> Schema:
         """A reference; the object itself goes to `definitions`."""
@@ -204,13 +216,11 @@ def _calls(form: Form) -> bool:
     waiting, seen = [form], {id(form)}
     while waiting:
         one = waiting.pop()
-        parts = list(one.parts())
-        if isinstance(one, Model):
-            if any(field.factory is not None for field in one.fields.values()):
-                return True
-            parts = [field.form for field in one.fields.values()]
-        waiting += [part for part in parts if id(part) not in seen]
+        if isinstance(one, Model) and any(f.factory is not None for f in one.fields.values()):
+            return True
+        parts = [part for part in one.mentioned() if id(part) not in seen]
         seen.update(map(id, parts))
+        waiting += parts
     return False
 
 
@@ -290,7 +300,8 @@ def _validate_json(machine: Machine, args: Args, named: Named) -> Value:
     return _validate(machine, [model, loads(machine, given, named)], {})
 
 
-def _schema(_: Machine, model: Model) -> Schema:
+def _schema(machine: Machine, model: Model) -> Schema:
+    pay_for_schema(machine, model)
     return model.json_schema()
 
 

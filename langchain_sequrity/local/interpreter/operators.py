@@ -212,6 +212,8 @@ def compare(machine: Machine, symbol: type[ast.cmpop], one: Value, other: Value)
     left, left_mark = machine.bare(one)
     right, right_mark = machine.bare(other)
     mark = join(left_mark, right_mark)
+    if isinstance(left, str | bytes):
+        machine.work(len(left) >> 8)
     return tag(machine.guarded(mark, lambda: COMPARISONS[symbol](left, right)), mark)
 
 

@@ -24,6 +24,7 @@ from langchain_sequrity.local.interpreter.scopes import (
     bound_names,
     find,
     walk_scope,
+    weight,
 )
 from langchain_sequrity.local.interpreter.subscripts import (
     del_item,
@@ -55,12 +56,12 @@ class Statements(Trying):
     def block(self, nodes: Sequence[ast.stmt]) -> Step:
         """Compile statements that follow each other."""
         machine = self.machine
-        steps = tuple((node.lineno, self.statement(node)) for node in nodes)
+        steps = tuple((node.lineno, weight(node), self.statement(node)) for node in nodes)
 
         def run(frame: Frame | None) -> Signal | None:
-            for line, step in steps:
+            for line, price, step in steps:
                 machine.line = line
-                machine.fuel -= 1
+                machine.fuel -= price
                 if machine.fuel < 0:
                     machine.refuel()
                 signal = step(frame)

@@ -5,6 +5,7 @@ so that what a new version of Python brings is not trusted before somebody looke
 """
 
 import ast
+import re
 import symtable
 import threading
 import warnings
@@ -84,12 +85,17 @@ def read(source: str, limits: Limits) -> ast.Module:
     if len(source) > limits.source:
         msg = f"The program has more than {limits.source} characters. Write a shorter one."
         raise ProgramRefused(msg)
+    # Python's parser takes quadratic time and gigabytes for these.
+    if _DOTTED.search(source) or source.count("{") > _MOST_BRACES:
+        raise ProgramRefused(TOO_DEEP)
     tree = _tree(source)
     check(tree, limits)
     return tree
 
 
 _QUIET = threading.Lock()
+_DOTTED = re.compile(r"(?:\.[ \t]*\w+[ \t]*){100}")  # in one name, as of a module
+_MOST_BRACES = 10_000  # each may be a field of an f-string
 
 
 def _tree(source: str) -> ast.Module:
