@@ -41,7 +41,7 @@ class Limits:
     seconds: float = 1.0
     calls: int = 10_000
     output: int = 100_000
-    outgoing: int = 8_000_000
+    outgoing: int = 5_000_000
 
 
 DEFAULT_LIMITS = Limits()

@@ -406,7 +406,7 @@ def _confine(room: int) -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     with contextlib.suppress(OSError):  # where the system has it: better this one than the server
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     taken = _address_space()
     if taken is not None:
         resource.setrlimit(resource.RLIMIT_AS, (taken + room, taken + room))
@@ -424,7 +424,7 @@ def _confine(room: int) -> None:
 def _address_space() -> int | None:
     """Bytes that are mapped now, where the system says so."""
     try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     except OSError:
         return None
     return pages * os.sysconf("SC_PAGE_SIZE")

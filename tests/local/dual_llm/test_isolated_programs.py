@@ -113,6 +113,9 @@ def test_a_program_that_takes_too_much_is_ended_while_others_are_answered(
 
 
 HANDED_OUT = [
+    "x = ['x' * 1_600_000] * 3\nfinal_return_value = x",
+    "x = ['x' * 800_000 + '😀'] * 6\nfinal_return_value = x",
+    "x = [{'a': n} for n in range(60_000)]\nfinal_return_value = x",
     "['x' * 1_900_000] * 50",
     "x = [[[], []] for _ in range(60_000)]\n[x, x, x, x, x, x, x, x]",
     "x = ['😀' * 1_900_000] * 20\nfinal_return_value = 1",
