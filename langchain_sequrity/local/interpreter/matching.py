@@ -1,10 +1,13 @@
-"""Patterns of `match`: literals, sequences, mappings, alternatives and names."""
+"""Patterns of `match`: literals, sequences, mappings, alternatives and names.
+
+Whatever a pattern looks at is a decision, whose labels the names take that it binds.
+"""
 
 import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from langchain_sequrity.local.interpreter.containers import hashable, make_list
+from langchain_sequrity.local.interpreter.containers import hashable
 from langchain_sequrity.local.interpreter.operators import compare
 from langchain_sequrity.local.interpreter.scoped import Store
 from langchain_sequrity.local.interpreter.scopes import Frame
@@ -14,9 +17,7 @@ from langchain_sequrity.local.interpreter.values import (
     ListValue,
     Value,
     box_mark,
-    join,
     strip,
-    tag,
     take,
 )
 
@@ -104,10 +105,10 @@ def _sequence(compiler: "Statements", node: ast.MatchSequence) -> Fits:
         if len(inner) < least or (star is None and len(inner) != least):
             return False
         machine.make_items(len(inner))
-        items = [tag(item, mark) for item in inner]
+        items = list(inner)
         if star is not None:
             end = len(items) - (least - star)
-            items[star:end] = [make_list(items[star:end], mark)]
+            items[star:end] = [ListValue(items[star:end])]
         return all(fits(frame, item) for fits, item in zip(parts, items, strict=True))
 
     return run
@@ -137,17 +138,16 @@ def _mapping(compiler: "Statements", node: ast.MatchMapping) -> Fits:
             return False
         wanted, keys_mark = hashable(machine, [key(frame) for key in keys])
         machine.decided(keys_mark)
-        mark = join(mark, keys_mark)  # which item a name gets depends on them
         if any(key not in inner for key in wanted):
             return False
         pairs = zip(parts, wanted, strict=True)
-        if not all(fits(frame, tag(inner[key], mark)) for fits, key in pairs):
+        if not all(fits(frame, inner[key]) for fits, key in pairs):
             return False
         if store is not None:
             machine.make_items(len(inner), 100)
             named = set(wanted)
             rest = {key: item for key, item in inner.items() if key not in named}
-            store(frame, tag(DictValue(rest), mark))
+            store(frame, DictValue(rest))
         return True
 
     return run

@@ -111,10 +111,9 @@ class Trying(Expressions):
         if isinstance(exception, Raised):
             error: ErrorValue = exception.error
             return error
-        if isinstance(exception, RecursionError):
-            self.machine.exhaust("depth", self.machine.limits.depth)
-        if isinstance(exception, MemoryError):
-            self.machine.exhaust("memory", self.machine.limits.memory)
+        if isinstance(exception, RecursionError | MemoryError):
+            name = "depth" if isinstance(exception, RecursionError) else "memory"
+            self.machine.exhaust(name, getattr(self.machine.limits, name))
         return self.machine.from_python(exception, self.machine.branch)
 
     def _handle(

@@ -45,9 +45,6 @@ SECOND = {
         "Each element takes a step, and programs of the corpus have as few steps as elements. With "
         "the limits in use they have 25 times as many steps."
     ),
-    "trying.Trying._caught: exhaust (2)": (
-        "Python has no memory left there only where the system refuses it: a worker shows it."
-    ),
     "regexes._paid: make_room": (
         "Each match is paid for, and under the limits in use the memory or the time of a search is "
         "used up first. It holds for limits with more of both."

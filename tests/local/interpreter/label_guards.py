@@ -320,7 +320,7 @@ EQUAL: dict[str, str] = {
     "regexes._finditer: IteratorValue((tag(match, mark) for match in inner), mark) without labels": (
         "`finditer` follows the cautious rule, which puts the same labels on its result."
     ),
-    "regexes._sub.replacement: join(marks[0], value_mark) without the first": (
+    "regexes._sub.called: join(marks[0], value_mark) without the first": (
         "What a replacement returns has the labels of the match that it was given, or those of the "
         "branch under which it was called: the same ones."
     ),
