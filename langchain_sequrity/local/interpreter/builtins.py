@@ -104,7 +104,9 @@ def _dict(machine: Machine, args: Args, named: Named) -> Value:
 
 
 def _measured(machine: Machine, *bounds: Value) -> None:
-    machine.make_bits(sum(bound.bit_length() for bound in bounds if isinstance(bound, int)))
+    for bound in bounds:
+        if isinstance(bound, int):
+            machine.make_bits(bound.bit_length())
 
 
 def _digits(machine: Machine, number: Value) -> None:

@@ -29,16 +29,16 @@ def hashable(machine: Machine, values: Args) -> tuple[list[Any], Mark]:
     bare, mark = machine.bare_all(values)
     machine.may_fail(mark)
     for key in bare:
-        _check_hashable(machine, key, mark)
+        _must_be_hashable(machine, key, mark)
     return bare, mark
 
 
-def _check_hashable(machine: Machine, key: Value, mark: Mark) -> None:
+def _must_be_hashable(machine: Machine, key: Value, mark: Mark) -> None:
     if type(key).__hash__ is None:
         machine.fail(TypeError, f"unhashable type: '{type_name(key)}'", mark)
     if type(key) is tuple:
         for part in key:  # whoever took the key bare has paid for its parts
-            _check_hashable(machine, part, mark)
+            _must_be_hashable(machine, part, mark)
 
 
 def make_set(machine: Machine, values: Args, mark: Mark) -> SetValue:

@@ -452,7 +452,6 @@ def pay_for_schema(machine: Machine, form: Form) -> None:
     while waiting:
         one = waiting.pop()
         machine.charge(one.width)
-        machine.work(1 + (one.width >> 10))
         parts = [part for part in one.mentioned() if id(part) not in seen]
         seen.update(map(id, parts))
         waiting += parts

@@ -246,12 +246,12 @@ _TYPES = (
 )
 # Programs with a few more types, and the labels that they give.
 FLOWS = [
-    "v = p\nfor v in xs[:0]:\n    pass\nv",
-    "x = []\nsorted(xs[:0], key=x.append)\nlen(x)",
-    "import functools\nx = {}\nfunctools.reduce(x.setdefault, xs[:0], p)\nlen(x)",
-    "v = p\nmatch [n, 5]:\n    case [2, v] | [_, v]:\n        pass\nv",
-    "v = p\nmatch {'a': n, 'b': 5}:\n    case {'a': 2, 'b': v} | {'b': v}:\n        pass\nv",
-    "v = p\nmatch [yes, 5]:\n    case [False, v] | [_, v]:\n        pass\nv",
+    ("v = p\nfor v in xs[:0]:\n    pass\nv", SECRET),
+    ("x = []\nsorted(xs[:0], key=x.append)\nlen(x)", SECRET),
+    ("import functools\nx = {}\nfunctools.reduce(x.setdefault, xs[:0], p)\nlen(x)", SECRET),
+    ("v = p\nmatch [n, 5]:\n    case [2, v] | [_, v]:\n        pass\nv", SECRET),
+    ("v = p\nmatch {'a': n, 'b': 5}:\n    case {'a': 2, 'b': v} | {'b': v}:\n        pass\nv", SECRET),
+    ("v = p\nmatch [yes, 5]:\n    case [False, v] | [_, v]:\n        pass\nv", SECRET),
         # iterators: how far they came, and what made them go there
         ("it = iter(range(9))\ns in it\nnext(it, 0)", SECRET),
         ("it = iter(range(9))\nn in it\nnext(it)", SECRET),

@@ -13,6 +13,8 @@ CHOICE = (
     f"    x: Literal[{', '.join(map(str, range(1_000)))}]\n"
 )
 LIMITED = "from pydantic import BaseModel, Field\n{}\n    class A(BaseModel):\n        x: int = Field(ge=0)"
+FIELD = "from pydantic import BaseModel\nclass A(BaseModel):\n    x: {}\n"
+MANY = " | ".join(f"Literal[{i}]" for i in range(30))
 LOCALS = "def f():\n    if 0:\n" + "".join(f"        a{i} = 0\n" for i in range(100))
 
 
@@ -57,7 +59,36 @@ CASES: list[Case] = [
     hoards("choices in a loop", "from typing import Literal\n" + ON + "Literal[1]"),
     hoards("percent signs in a loop", ON + "'a%%' % ()"),
     costs("widths of numbers", "len([('%9999d' % 1)[:1] for i in range(100)])", 700_000),
+    hoards("powers of a modulus in a loop", LARGE + ON + "pow(3, 0, x)"),
+    hoards("methods in a loop", "x = []\n" + ON + "x.append"),
+    costs(
+        "texts of fields",
+        FIELD.format("str") + "x = 'a' * 10_000\nlen([A(x=x) for i in range(300)])",
+        2_000_000,
+    ),
+    hoards("schemas in a loop", FIELD.format("str") + ON + "A.model_json_schema()"),
+    hoards("a loop over large numbers", LARGE + "for i in range(x, x + 3_000):\n    pass"),
     # steps
+    _often("long texts compared, often", "x = 'a' * 100_000\ny = 'b' + x\n", 600, "x == y"),
+    _often("long bytes compared, often", "x = b'a' * 100_000\ny = b'b' + x\n", 600, "x == y"),
+    _often(
+        "a field of a dict, often",
+        FIELD.format("dict[int, int]") + "x = {i: i for i in range(200)}\n",
+        1_100,
+        "A(x=x)",
+    ),
+    _often(
+        "a field of a list, often", FIELD.format("list[int]") + "x = [0] * 200\n", 1_100, "A(x=x)"
+    ),
+    _often(
+        "a field of many types, often",
+        "from typing import Literal\n" + FIELD.format(MANY),
+        8_000,
+        "A(x=29)",
+    ),
+    budget(
+        "long texts of fields", FIELD.format("str") + "x = 'a' * 100_000\n" + ON + "A(x=x)", "steps"
+    ),
     _often("a member by its value, often", MEMBERS, 2_000, "E(299)"),
     _often("a field of a choice, often", CHOICE, 1_500, "A(x=999)"),
     _often(
