@@ -186,6 +186,14 @@ def collect(machine: Machine, value: Value) -> tuple[list[Value], Mark]:
         return elements, inner.labels
     if kind not in ITERABLE:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not iterable", mark)
-    is_wide = isinstance(inner, str) and not inner.isascii()  # else letters are shared
-    machine.make_items(len(inner), 100 if is_wide else 40)
+    machine.make_items(len(inner), _size_of_each(inner))
     return list(inner), mark
+
+
+def _size_of_each(container: Any) -> int:
+    """Bytes of an element and its place, where the element is made when it is read."""
+    if isinstance(container, str) and not container.isascii():
+        return 100
+    if type(container) is range:
+        return 40 + (max(container.start.bit_length(), container.stop.bit_length()) >> 3)
+    return 40
