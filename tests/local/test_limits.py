@@ -45,7 +45,7 @@ def small(http: httpx.Client) -> Iterator[Api]:
 # Requests under way
 
 
-@pytest.mark.parametrize("part", [b"[],", b'{"a":1},', b"1,", b'"ab",', b"null,"])
+@pytest.mark.parametrize("part", [b"[],", b'{"a":1},', b"1,", b'"ab",'])
 @pytest.mark.parametrize("as_string", [False, True])
 def test_what_would_be_too_large_once_it_is_parsed_is_413(
     part: bytes, *, as_string: bool, small: Api
@@ -65,7 +65,7 @@ def test_what_would_be_too_large_once_it_is_parsed_is_413(
 def test_what_others_leave_no_room_for_is_429_and_goes_through_later(
     small: Api, *, stream: bool
 ) -> None:
-    large = "x" * 200_000
+    large = "x" * 280_000
     with httpx.Client(timeout=WAIT, trust_env=False) as other, ThreadPoolExecutor(1) as pool:
         first = pool.submit(Api(small.server, other, "sq-1").chat, "wait" + large)
         small.gate.wait_for_request()  # type: ignore[attr-defined]  # as above

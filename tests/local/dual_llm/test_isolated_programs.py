@@ -126,7 +126,7 @@ MEASURES = """
     import json, sys
     from pathlib import Path
     from langchain_sequrity import ChatSequrity
-    from langchain_sequrity.errors import ProgramFailed
+    from langchain_sequrity.errors import SequrityError
     from langchain_sequrity.local import LocalServer
 
     def peak():
@@ -139,7 +139,7 @@ MEASURES = """
                              session_config={"fsm": {"max_pllm_failed_steps": 1}})
         try:
             model.invoke(name)
-        except ProgramFailed:
+        except SequrityError:
             pass
 
     programs = json.loads(sys.argv[1])

@@ -83,7 +83,6 @@ CASES: list[Case] = [
     budget(
         "recursion in a factory",
         "from collections import defaultdict\ndef f():\n    return defaultdict(f)[0]\nf()",
-        "depth",
     ),
     budget(
         "recursion in a default",
