@@ -265,10 +265,21 @@ def replies(size: int, number: int) -> Flood:
     return Flood(f"{number} replies of {size} bytes", lambda: [request(n) for n in range(number)])
 
 
+def programs(number: int) -> Flood:
+    """Many programs, each as long as a program may be."""
+
+    def request(n: int) -> Send:
+        program = f"x{n} = [1, 2, 3]\n" * 2_000 + "final_return_value = 1\n"
+        return post(GRAPH, json.dumps(chat("Hi", user_provided_program=program)).encode())
+
+    return Flood(f"{number} programs", lambda: [request(n) for n in range(number)])
+
+
 def endless(at_once: int) -> Iterator[Flood]:
     """A model that streams without end, in every role in which it is asked to stream."""
     dual = {"X-Features": json.dumps({"agent_arch": "dual-llm"})}
-    guarded = {"X-Policy": json.dumps({"mode": "sqrt", "codes": {"code": 'tool "f" { must deny always; }'}})}  # fmt: skip
+    code = 'tool "f" { must deny always; }'
+    guarded = {"X-Policy": json.dumps({"codes": {"code": code, "language": "sqrt"}})}
     policy = {"type": "oai_chat_completion", "model": "m", "description": "x", "tools": []}
     for name, path, body, more in (
         ("stream under policy", CHAT, chat("Hi", stream=True), guarded),
@@ -290,6 +301,7 @@ def everything(size: int, at_once: int) -> Iterator[Flood]:
     yield sessions(1 * MB, 150)
     yield sessions(20_000, 3_000)
     yield replies(500_000, 100)
+    yield programs(300)
 
 
 def tell(line: str) -> None:

@@ -19,6 +19,7 @@ from tests.local.floods import (
     Flooded,
     endless,
     filled,
+    programs,
     replies,
     sessions,
 )
@@ -68,6 +69,11 @@ def test_sessions_are_limited_together(server: Flooded) -> None:
 
 def test_replies_are_limited_together(server: Flooded) -> None:
     assert set(server.stand(replies(200_000, 60))) <= {200, 429}
+    assert server.grown < MOST
+
+
+def test_programs_that_were_parsed_are_limited_together(server: Flooded) -> None:
+    assert set(server.stand(programs(60))) <= {200, 429}
     assert server.grown < MOST
 
 

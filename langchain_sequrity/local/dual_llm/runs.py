@@ -26,7 +26,7 @@ from langchain_sequrity.local.interpreter.worker_pool import (
 
 AnyRun = Run | WorkerRun
 MAX_LIVE = 256
-_REMEMBERED = 256
+_REMEMBERED = 16  # parsed programs; the largest take 5 MB each
 _logger = logging.getLogger("langchain_sequrity.local")
 
 

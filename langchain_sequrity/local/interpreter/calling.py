@@ -125,7 +125,7 @@ class Calling(Scoped):
                     named[key] = tag(item, mark)
             machine.line = line
             given = [tag(arg, mark) for arg in args]
-            return machine.spread(mark, lambda: call_value(machine, target, given, named))
+            return machine.within(mark, lambda: call_value(machine, target, given, named))
 
         return run
 

@@ -75,7 +75,7 @@ class Comprehensions(Scoped):
         step = self._step(generator, _nothing if nested is not None else element)
 
         def evaluated(frame: Frame, result: IteratorValue) -> Value:
-            return machine.spread(result.labels, lambda: source(frame))  # type: ignore[misc]
+            return machine.within(result.labels, lambda: source(frame))  # type: ignore[misc]
 
         def produce(frame: Frame, result: IteratorValue, given: Value) -> Iterator[Value]:
             values = given if source is None else evaluated(frame, result)

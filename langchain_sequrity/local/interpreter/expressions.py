@@ -162,7 +162,7 @@ class Expressions(Comprehensions, Calling):
         def run(frame: Frame | None) -> Value:
             is_true, mark = machine.truth(condition(frame))
             chosen = body if is_true else otherwise
-            return chosen(frame) if mark is None else machine.spread(mark, lambda: chosen(frame))
+            return chosen(frame) if mark is None else machine.within(mark, lambda: chosen(frame))
 
         return run
 

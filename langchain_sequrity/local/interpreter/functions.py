@@ -129,7 +129,7 @@ def _bind(  # noqa: PLR0917 - only called once
     names, slots, title = parameters.positional, parameters.slots, parameters.name
     for name, value in zip(names, args, strict=False):
         frame[slots[name]] = value
-    # How many arguments there are and what they are called may be data: `machine.spread`.
+    # How many arguments there are and what they are called may be data: `machine.within`.
     mark = machine.branch
     if parameters.rest is not None:
         frame[parameters.rest] = tag(tuple(args[len(names) :]), mark)

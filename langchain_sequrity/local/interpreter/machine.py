@@ -256,22 +256,23 @@ class Machine:
             self.branch = branch
 
     def under(self, mark: Mark, run: Callable[[], Value]) -> Value:
-        """Do what data with these labels decided to do; result and exceptions take them."""
+        """Ask whether data with these labels may decide that this runs; then run it `within`."""
         self.steer(mark)
-        return self.spread(mark, run)
+        return self.within(mark, run)
 
-    def spread(self, mark: Mark, call: Callable[[], Value]) -> Value:
-        """Make a call whose number of arguments, or their names, are data with these labels.
+    def within(self, mark: Mark, run: Callable[[], Value]) -> Value:
+        """Run what depends on data with these labels.
 
-        They decide nothing of what the program does, but all that the call changes depends on them.
+        Its result, its exceptions and all that it changes take them. Whether the data may decide
+        this was asked before, or they decide nothing: the number and names of arguments do not.
         """
         if mark is None:
-            return call()
+            return run()
         self.may_fail(mark)
         before = self.branch
         self.branch = join(before, mark)
         try:
-            return tag(call(), mark)
+            return tag(run(), mark)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
             raise self.labelled(error, mark) from None
         finally:

@@ -28,7 +28,7 @@ _TESTS = __name__.rpartition(".")[0] if __name__ != "__main__" else "tests.local
 _LOADED_ANEW = (PACKAGE, f"{_TESTS}.label_programs", f"{_TESTS}.running")
 _RULES = ("precise", "looking")
 _NOTES = ("decided", "decided_by", "looked", "mark", "may_fail", "share_labels", "steer")
-_RUNNING = ("guarded", "spread", "under")
+_RUNNING = ("guarded", "under", "within")
 # Which argument has the labels.
 _MARKED = {
     "ErrorValue": 2,
