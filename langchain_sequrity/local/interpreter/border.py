@@ -117,7 +117,10 @@ def _outside(machine: Machine, value: Value, depth: int) -> Any:
     pay_for_schema(machine, form)
     schema = form.json_schema()
     machine.make_text(len(json.dumps(schema)), "")
-    return schema
+    try:
+        return check_json(schema, depth)
+    except UsageError as error:
+        _refuse(ValueError, str(error))
 
 
 class _Formless(Exception):

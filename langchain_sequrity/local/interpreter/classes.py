@@ -53,7 +53,8 @@ def class_statement(compiler: "Expressions", node: ast.ClassDef) -> Callable[[Fr
     bases = tuple(map(compiler.expression, node.bases))
     members = [member for line in node.body for member in _members(compiler, node.name, line)]
     description = ast.get_docstring(node) or ""
-    machine, name, store = compiler.machine, node.name, compiler.store(node.name)
+    machine, name = compiler.machine, node.name
+    store, kept = compiler.store(name), compiler.kept(name)
 
     def make(frame: Frame | None) -> Value:
         kinds = [_constant(machine, "a base", base(frame)) for base in bases]
@@ -66,8 +67,13 @@ def class_statement(compiler: "Expressions", node: ast.ClassDef) -> Callable[[Fr
             parents = tuple(kind for kind in kinds if type(kind) is Model)
             model = Model(name, {}, parents, description)
             _check_ancestry(machine, len(model.ancestry))
+            give_back = kept(frame)
             store(frame, model)  # a field may be a list of the same
-            _fill(machine, model, members, frame)
+            try:
+                _fill(machine, model, members, frame)
+            except BaseException:
+                give_back()
+                raise
             return model
         names = ", ".join(map(type_name, kinds))
         message = f"A class derives from BaseModel, Enum or an exception here, not from {names}"

@@ -56,7 +56,8 @@ from langchain_sequrity.local.interpreter.values import (
 
 ENGINE = 1
 """Version of what a log depends on: another engine does not replay it."""
-_EVENT_SIZE = 400  # bytes of one that holds a number
+_EVENT_SIZE = 400  # bytes of one that holds a usual number
+_PLACE = 40  # bytes of a number in a list, with that list's reference to it
 Event = dict[str, Any]
 Pause = Callable[[ToolCall], None]
 _EVENTS = {
@@ -65,6 +66,13 @@ _EVENTS = {
     "failure": {"call", "message", "labels"},
     "read": {"name", "value"},
 }
+
+
+def _size(value: Any) -> int:
+    """Bytes of what was read, besides those of a usual number."""
+    if isinstance(value, list):
+        return _PLACE * len(value)
+    return value.bit_length() >> 3 if isinstance(value, int) else 0
 
 
 def read_event(event: Event) -> Event:
@@ -211,8 +219,9 @@ class Job:
     def read_clock(self, name: str, read: Callable[[], Any]) -> Any:
         """Read the clock or draw a number, unless the log has it."""
         if self.cursor == len(self.log):
-            self.machine.charge(_EVENT_SIZE)
-            self.log.append({"event": "read", "name": name, "value": read()})
+            value = read()
+            self.machine.charge(_EVENT_SIZE + _size(value))
+            self.log.append({"event": "read", "name": name, "value": value})
         event = self.next_event("read")
         if event["name"] != name:
             self.diverge(f"asks for `{name}` where it asked for `{event['name']}`")

@@ -116,6 +116,29 @@ class Scoped:
         """Whether a name can have a value at all."""
         return name in self.bound or name in BUILTINS or find(self.scope, name) is not None
 
+    def kept(self, name: str) -> Callable[[Frame | None], Callable[[], None]]:
+        """Note what a variable is, to give it back if what it was bound for does not come about."""
+        names, place = self.machine.names, find(self.scope, name)
+        store = self.store(name)
+
+        def note(frame: Frame | None) -> Callable[[], None]:
+            inner, before = frame, names.get(name, MISSING)
+            if place is not None:
+                depth, slot = place
+                for _ in range(depth):
+                    inner = inner[0]  # type: ignore[index]
+                before = inner[slot]  # type: ignore[index]
+
+            def give_back() -> None:
+                if before is MISSING:
+                    names.pop(name, None)
+                else:
+                    store(frame, before)
+
+            return give_back
+
+        return note
+
     def store(self, name: str, *, in_expression: bool = False) -> Store:
         """Bind a variable, in a statement or within an expression or a pattern."""
         machine, names = self.machine, self.machine.names

@@ -375,7 +375,7 @@ def _least(value: Any, most: int) -> int:
             size += len(one)
         elif isinstance(one, int):
             size += one.bit_length() >> 2  # a digit has more than three bits
-        elif isinstance(one, list | dict):
+        elif isinstance(one, list | tuple | dict):
             size += _ELEMENT * len(one)
             rest += one
             rest += one.values() if isinstance(one, dict) else ()

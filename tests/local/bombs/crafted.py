@@ -342,7 +342,7 @@ CONTAINERS: list[Bomb] = [
             *("{1: 1}.get(row_web)", "{1: 1}.pop(row_web, 0)", "row_web in {1}", "row_web in {1: 1}"),
             *("{1}.discard(row_web)", "dict.fromkeys([row_web])", "collections.Counter([row_web])"),
             *("[1].extend(web)", "'{}'.format(web)", "format(web)", "ascii(web)", "repr(row_web)"),
-            *("min(web, same_web)", "sum([web], [])", "'a'.startswith(row_web)", "'a'.join(['a']) == web"),
+            *("min(web, same_web)", "sum([web], [])", "'a'.join(['a']) == web"),
             *("all([web == 1])", "web != web", "not web == web", "web is web and web == 1"),
         )
     ),
@@ -382,7 +382,7 @@ CONTAINERS: list[Bomb] = [
     Bomb("chosen keys looked up in each other", f"{_COLLIDE}x = {{i * m for i in range(5_000)}}\ny = {{-i * m for i in range(1, 5_000)}}\n{_ON}x <= y\n    x == y\n    x.isdisjoint(y)"),
     Bomb("chosen keys copied after a deletion", f"{_COLLIDE}x = {{i * m: 1 for i in range(6_000)}}\nfor i in range(3_500):\n    del x[i * m]\n{_ON}x.copy()\n    dict.fromkeys(x)\n    {{**x}}"),
     Bomb("chosen elements copied after a deletion", f"{_COLLIDE}x = {{i * m for i in range(6_000)}}\nfor i in range(3_500):\n    x.discard(i * m)\n{_ON}x.copy()\n    x.union([])"),
-    Bomb("the rest of a long mapping", "d = {i: i for i in range(90_000)}\nd |= {'a' + str(i): i for i in range(3_000)}\nmatch d:\n    case {" + ", ".join(f"'a{i}': _" for i in range(3_000)) + ", **rest}:\n        len(rest)"),
+    Bomb("the rest of a long mapping", "d = {i: i for i in range(90_000)}\nd |= {'a' + str(i): i for i in range(3_000)}\nmatch d:\n    case {" + ", ".join(f"'a{i}': _" for i in range(3_000)) + ", **rest}:\n        len(rest)", "over"),
     Bomb("a list matched by thousands of patterns", "x = list(range(3_000))\nwhile True:\n    match x:\n        case [" + ", ".join(["_"] * 2_999) + ", -1]:\n            pass"),
     Bomb("alternatives by the thousand", "s = 'a' * 1_900_000\nfrom enum import Enum\nclass E(Enum):\n    a = s + 'b'\nx = s + 'c'\nwhile True:\n    match x:\n        case " + " | ".join(["E.a.value"] * 2_800) + ":\n            pass"),
     Bomb("a list that is sliced into itself", f"x = [0] * 90_000\n{_ON}x[1:1] = x[:1]"),
@@ -541,7 +541,7 @@ REGEXES: list[Bomb] = [
         )
     ),
     *(
-        _bomb(f"a slow search: {pattern}", f"import re\nwhile True:\n    re.search({pattern!r}, {text})")
+        _bomb(f"a slow search: {pattern}", f"import re\nwhile True:\n    re.search({pattern!r}, {text})", "over")
         for pattern, text in (
             ("(?e)(?:abcdefghij){e<=9}", "'zyx' * 90_000"),
             ("(?b)(?:abcdefgh){i<=9,d<=9,s<=9}", "'zyx' * 90_000"),
@@ -563,7 +563,7 @@ REGEXES: list[Bomb] = [
     _bomb("a template without end", "re.sub('a', '\\\\g<' + 'a' * 900_000, 'a')", "over"),
     _bomb("escapes that grow", f"x = '.'\n{_ON}x = re.escape(x)"),
     kept("matches of long texts", "import re\ni = 0\n", "re.match('.*', '\\U0001f600' * 9_000 + str(len(kept)))"),
-    kept("patterns", "import re\n", "re.compile('(?i)[a-z\\u00e0-\\u04ff]' * 20 + str(len(kept)))"),
+    kept("patterns", "import re\n", "re.compile('(?i)' + '[a-z\\u00e0-\\u04ff]' * 20 + str(len(kept)))"),
     kept("a match's groups", "import re\nm = re.match('()' * 400, '')\n", "m.groups()"),
     kept("a match's groups by name", "import re\nm = re.match(''.join(f'(?P<a{i}>)' for i in range(90)), '')\n", "m.groupdict()"),
     kept("pieces of emoji", "import re\nx = '\\U0001f600' * 9_000\n", "re.split('', x)"),
@@ -692,7 +692,7 @@ ERRORS: list[Bomb] = [
     Bomb("a long chain of causes let go", "x = None\nfor i in range(90_000):\n    try:\n        raise ValueError(1) from x\n    except ValueError as e:\n        x = e\nx = None", "over"),
     Bomb("a long chain of causes raised", "x = None\nfor i in range(90_000):\n    try:\n        raise ValueError(1) from x\n    except ValueError as e:\n        x = e\nraise x", "over"),
     Bomb("exceptions within exceptions shown", "x = 1\nfor i in range(30):\n    x = ValueError(x, x)\nraise x", "over"),
-    Bomb("an exception with a long text", "raise ValueError('\\U0001f600' * 400_000)", "harmless"),
+    Bomb("an exception with a long text", "raise ValueError('\\U0001f600' * 400_000)", "over"),
     Bomb("an exception with many long texts", "raise ValueError(*['\\U0001f600' * 100_000] * 1_000)", "over"),
     Bomb("exit with a long text", "exit('\\U0001f600' * 400_000)", "harmless"),
     Bomb("quit with a long text", "quit('a' * 1_900_000)", "harmless"),

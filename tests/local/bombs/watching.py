@@ -317,6 +317,8 @@ def _is_done(reply: "Future[Any]") -> bool:
 def _end_of(reply: httpx.Response | httpx.HTTPError) -> tuple[str, str, dict[str, Any]]:
     if isinstance(reply, httpx.HTTPError):
         return "crashed", repr(reply), {}
+    if reply.status_code in _OVER_A_LIMIT:
+        return "limit", reply.text, {}
     if reply.status_code != httpx.codes.OK:
         return f"status {reply.status_code}", reply.text, {}
     said = reply.json()["choices"][0]["message"]
@@ -331,6 +333,7 @@ def _end_of(reply: httpx.Response | httpx.HTTPError) -> tuple[str, str, dict[str
     return _ENDS.get(code, code), text, said
 
 
+_OVER_A_LIMIT = (httpx.codes.REQUEST_ENTITY_TOO_LARGE, httpx.codes.INSUFFICIENT_STORAGE)
 _ENDS = {
     "program_refused": "refused",
     "limit_reached": "limit",

@@ -981,7 +981,7 @@ EXPRESSIONS = _templates(r"""
     any: next(filter(lambda q: <pred>, <iter!>), None)
     list: [q for q in <iter!> if <pred>]
     list: [q for q, h in zip(<iter!>, <list>)]
-    list: [h for q in <iterable> for h in <iter!>]
+    ~list: [h for q in <iterable> for h in <iter!>]
     list: list(itertools.islice(<iter!>, <int>))
     list: list(itertools.islice(<iter!>, <int>, <int>))
     list: list(itertools.islice(<iter!>, 0, 4, <int>))
@@ -1017,7 +1017,7 @@ EXPRESSIONS = _templates(r"""
     set: <set>.union(<iter!>)
     any: Shelf(kinds=<iter!>)
     bool: isinstance(<iter!>, list)
-    bool: 1 < <num> in <iter!>
+    ~bool: 1 < <num> in <iter!>
 
     any: <list!>.pop()
     any: <list!>.pop(<int>)

@@ -523,7 +523,7 @@ def _end(step: Finished | Failed) -> Names:
 
 
 _PATH = re.compile(r"(ok|p)(\d+)$")
-_ERROR = re.compile(r"[ets]\d+$")
+_WAY = re.compile(r"(ok|p|t)(\d+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -586,10 +586,10 @@ def _renumbered(before: Sequence[Step], kept: Sequence[Step]) -> tuple[Step, ...
 
 
 def _ways_apart(one: Names, two: Names) -> set[int]:
-    """Numbers of the steps that went two ways."""
-    marks = {name for name in one.keys() | two.keys() if _PATH.match(name)}
+    """Numbers of the steps that went two ways: those too that failed in two, perhaps at two places."""
+    marks = {name for name in one.keys() | two.keys() if _WAY.match(name)}
     apart = {name for name in marks if repr(_bare(one.get(name))) != repr(_bare(two.get(name)))}
-    return {int(_PATH.match(name)[2]) for name in apart}  # type: ignore[index]
+    return {int(_WAY.match(name)[2]) for name in apart}  # type: ignore[index]
 
 
 def _bare(labeled: Labeled | None) -> Any:
@@ -602,14 +602,14 @@ def _errors_lost(trial: Trial, one: Names, two: Names, first: int) -> list[Loss]
     What a later step raises may only tell that the first one did not do all of its statements; that
     a name has no value, that a loop or a callback did not run.
     """
-    kind = one.get(f"t{first}", two.get(f"t{first}"))
-    if kind is not None and kind.value in ("NameError", "UnboundLocalError"):
+    ends = [end for end in (one, two) if f"t{first}" in end]
+    if any(end[f"t{first}"].value in ("NameError", "UnboundLocalError") for end in ends):
         return []
     return [
         Loss(trial, name, (_bare(one.get(name)), _bare(two.get(name))))
-        for name in sorted(one.keys() ^ two.keys())
-        if _ERROR.match(name) and name[1:] == str(first)
-        if trial.secret not in (one.get(name) or two[name]).labels.tags
+        for name in (f"e{first}", f"t{first}", f"s{first}")
+        if len({repr(_bare(end.get(name))) for end in (one, two)}) > 1
+        if any(trial.secret not in end[name].labels.tags for end in ends)
     ]
 
 

@@ -181,3 +181,29 @@ def test_a_pattern_of_a_field_is_searched(text: str, fits: bool) -> None:
     found = value(source)
     assert (found == text) is fits
     assert fits or "String should match pattern '[A-Z]-\\d{2,64}'" in found
+
+
+HALF_MADE = """
+try:
+    class Made(BaseModel):
+        first: int
+        again: "list[Made]" = []
+        second: int = 1 // 0
+except ZeroDivisionError:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "within"),
+    [("", False), ("Made = 7\n", False), ("", True), ("Made = 7\n", True)],
+    ids=["nothing", "a value", "nothing, in a function", "a value, in a function"],
+)
+def test_a_class_that_fails_to_be_made_leaves_its_name_as_it_was(
+    before: str, *, within: bool
+) -> None:
+    body = f"{before}{HALF_MADE}\ntry:\n    seen = Made\nexcept NameError:\n    seen = None\n"
+    if within:
+        lines = "".join(f"    {line}\n" for line in body.splitlines())
+        body = f"def f():\n{lines}    return seen\nseen = f()\n"
+    assert run(f"{body}seen") == (7 if before else None)

@@ -137,6 +137,7 @@ STORIES = {
     "no Python": "x = (",
     "a limit": "while True:\n    'a' * 1000",
     "a model": "from pydantic import BaseModel\nclass A(BaseModel):\n    a: int\nA(a=z)",
+    "a deep type": "x = int\nfor _ in range(300):\n    x = list[x]\nx",
     "many variables": "\n".join(f"v{n} = [z, '{n}']" for n in range(300)),
     "a text of structure": "x = ',[{\"' * 50_000\nx",
     "a log with half a character": "read(number=1)\nread(number='\\ud800')",
@@ -317,6 +318,8 @@ def test_dates_can_be_read_and_written_without_files(pool: WorkerPool) -> None:
         "read(number=['b' * 1_000_000] * 20)",
         "raise ValueError('é' * 1_900_000 + '😀' * 1_900_000)",
         "import random\nfor _ in range(150_000):\n    random.random()\nread(number=1)",
+        "import random\nx = [0] * 10_000\nwhile True:\n    random.shuffle(x)",
+        "import random\nwhile True:\n    random.randint(0, 1 << 16_000)",
     ],
 )
 def test_a_program_that_hands_out_too_much_reaches_a_limit_that_is_named(
