@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_sequrity.local.interpreter.containers import make_list, make_set, store_key
 from langchain_sequrity.local.interpreter.iteration import (
@@ -11,7 +11,7 @@ from langchain_sequrity.local.interpreter.iteration import (
     share_labels,
 )
 from langchain_sequrity.local.interpreter.machine import ITERATOR_SIZE
-from langchain_sequrity.local.interpreter.scoped import Code, Scoped
+from langchain_sequrity.local.interpreter.scoped import Code, LeftOut, Scoped
 from langchain_sequrity.local.interpreter.scopes import (
     Frame,
     comprehension_scope,
@@ -22,6 +22,7 @@ from langchain_sequrity.local.interpreter.values import (
     CARRIERS,
     DictValue,
     IteratorValue,
+    Mark,
     Value,
     join,
     take,
@@ -54,11 +55,11 @@ class Comprehensions(Scoped):
     def loops(self, node: _Comprehension, element: Code) -> Any:
         """Nest the loops of a comprehension, the last one innermost."""
         produce: Any = None
-        price = weight(node)
+        whole = _Whole(weight(node), self.left_out(*_but_first_source(node)))
         for generator in reversed(node.generators):
             is_first = generator is node.generators[0]
             source = None if is_first else self.expression(generator.iter)
-            produce = self._loop(generator, source, produce, element, price)
+            produce = self._loop(generator, source, produce, element, whole)
         return produce
 
     def _loop(
@@ -67,11 +68,11 @@ class Comprehensions(Scoped):
         source: Code | None,
         nested: Any,
         element: Code,
-        price: int,
+        whole: "_Whole",
     ) -> Any:
         if generator.is_async:
             refuse(generator.iter, "`async` is not supported. Use a plain `for`.")
-        machine = self.machine
+        machine, price = self.machine, whole.price
         step = self._step(generator, _nothing if nested is not None else element)
 
         def evaluated(frame: Frame, result: IteratorValue) -> Value:
@@ -99,6 +100,7 @@ class Comprehensions(Scoped):
                     yield from nested(frame, result, None)
             share_labels(machine, result, carriers)
             machine.steer(result.labels)
+            whole.is_over(frame, result.labels)
             for one in upstream:
                 result.upstream.remove(one)
 
@@ -174,6 +176,30 @@ class Comprehensions(Scoped):
             return result
 
         return run
+
+
+class _Whole(NamedTuple):
+    """What the loops of a comprehension have in common.
+
+    Attributes:
+        price: Steps of each round.
+        left_out: What it means that data decided how often there was one (`Scoped.left_out`).
+    """
+
+    price: int
+    left_out: LeftOut | None
+
+    def is_over(self, frame: Frame, mark: Mark) -> None:
+        """Say that a loop has come to its end, and what decided when."""
+        if self.left_out is not None:
+            self.left_out(frame, mark)
+
+
+def _but_first_source(node: _Comprehension) -> Iterator[ast.AST]:
+    """All that a comprehension evaluates once for each element, or not at all."""
+    yield from (node.key, node.value) if isinstance(node, ast.DictComp) else (node.elt,)
+    first, *others = node.generators
+    yield from (first.target, *first.ifs, *others)
 
 
 _SKIPPED = object()

@@ -85,16 +85,18 @@ class Expressions(Comprehensions, Calling):
 
     def _boolean(self, node: ast.BoolOp) -> Code:
         *codes, last = map(self.expression, node.values)
+        left_out = self._each_left_out(node.values)
         stops_at, machine = isinstance(node.op, ast.Or), self.machine
 
         def run(frame: Frame | None) -> Value:
             mark: Mark = None
             before = machine.branch
             try:
-                for code in codes:
+                for at, code in enumerate(codes, 1):
                     value = code(frame)
                     is_true, value_mark = machine.truth(value)
                     if is_true is stops_at:
+                        left_out(frame, at, join(mark, value_mark))
                         return tag(value, mark)
                     if value_mark is not None:
                         mark = join(mark, value_mark)
@@ -108,25 +110,39 @@ class Expressions(Comprehensions, Calling):
 
         return run
 
+    def _each_left_out(self, nodes: list[ast.expr]) -> Callable[[Frame | None, int, Mark], None]:
+        """`left_out` for those of some expressions that stand at a place or after it."""
+        notes = tuple(map(self.left_out, nodes))
+
+        def note_all(frame: Frame | None, start: int, mark: Mark) -> None:
+            if mark is not None:
+                for note in notes[start:]:
+                    if note is not None:
+                        note(frame, mark)
+
+        return note_all
+
     def _compare(self, node: ast.Compare) -> Code:
         if len(node.ops) == 1:
             return self._compare_two(node)
         first, *codes, last = map(self.expression, (node.left, *node.comparators))
         *kinds, last_kind = map(type, node.ops)
         steps = tuple(zip(kinds, codes, strict=True))
+        left_out = self._each_left_out(node.comparators)
         machine = self.machine
 
         def chain(frame: Frame | None) -> Value:
             mark: Mark = None
             left, before = first(frame), machine.branch
             try:
-                for kind, code in steps:
+                for at, (kind, code) in enumerate(steps, 1):
                     machine.work(1)
                     right = code(frame)
                     result = compare(machine, kind, left, right)
                     is_true, result_mark = machine.truth(result)
                     mark = join(mark, result_mark)
                     if not is_true:
+                        left_out(frame, at, mark)
                         return tag(False, mark)  # noqa: FBT003 - the value
                     machine.branch = join(before, mark)
                     left = right
@@ -158,11 +174,16 @@ class Expressions(Comprehensions, Calling):
     def _ternary(self, node: ast.IfExp) -> Code:
         condition, machine = self.expression(node.test), self.machine
         body, otherwise = self.expression(node.body), self.expression(node.orelse)
+        no_body, not_otherwise = self.left_out(node.body), self.left_out(node.orelse)
 
         def run(frame: Frame | None) -> Value:
             is_true, mark = machine.truth(condition(frame))
-            chosen = body if is_true else otherwise
-            return chosen(frame) if mark is None else machine.within(mark, lambda: chosen(frame))
+            chosen, left_out = (body, not_otherwise) if is_true else (otherwise, no_body)
+            if mark is None:
+                return chosen(frame)
+            if left_out is not None:
+                left_out(frame, mark)
+            return machine.within(mark, lambda: chosen(frame))
 
         return run
 

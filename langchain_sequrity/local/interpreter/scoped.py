@@ -13,10 +13,14 @@ from langchain_sequrity.local.interpreter.scopes import (
     UNBOUND,
     Frame,
     Scope,
+    changes,
     find,
 )
 from langchain_sequrity.local.interpreter.syntax import MAIN
 from langchain_sequrity.local.interpreter.values import (
+    CARRIERS,
+    IteratorValue,
+    Mark,
     Tool,
     Value,
     strip,
@@ -26,6 +30,7 @@ from langchain_sequrity.local.interpreter.values import (
 Code = Callable[[Frame | None], Value]
 Test = Callable[[Frame | None], bool]
 Store = Callable[[Frame | None, Value], None]
+LeftOut = Callable[[Frame | None, Mark], None]
 
 
 class Scoped:
@@ -112,30 +117,65 @@ class Scoped:
 
         return load
 
+    def left_out(self, *nodes: ast.AST) -> LeftOut | None:
+        """Compile what it means that labelled data left these expressions out.
+
+        That something was not changed says as much about the data as that it was: what the
+        expressions may change takes the labels. `None` if that is nothing.
+        """
+        found, machine = changes(nodes, self._is_own), self.machine
+        if not any(found):
+            return None
+        names = found.read | found.changed
+        held = [(self._peek(name), name in found.changed) for name in names]
+        bound = [(self._peek(name), self.store(name, in_expression=True)) for name in found.bound]
+
+        def note(frame: Frame | None, mark: Mark) -> None:
+            if mark is None:
+                return
+            for peek, is_changed in held:
+                inner = strip(peek(frame))
+                if type(inner) is IteratorValue or (is_changed and type(inner) in CARRIERS):
+                    machine.mark(inner, mark)
+            for peek, store in bound:
+                value = peek(frame)
+                if value is not MISSING:
+                    store(frame, tag(value, mark))
+
+        return note
+
+    def _is_own(self, name: str) -> bool:
+        return name in self.bound or find(self.scope, name) is not None
+
+    def _peek(self, name: str) -> Code:
+        """Read a variable of the program; `MISSING` where it has no value."""
+        names, place = self.machine.names, find(self.scope, name)
+        if place is None:
+            return lambda _: names.get(name, MISSING)
+        depth, slot = place
+
+        def peek(frame: Frame | None) -> Value:
+            for _ in range(depth):
+                frame = frame[0]  # type: ignore[index]
+            value = frame[slot]  # type: ignore[index]
+            return MISSING if value is UNBOUND else value
+
+        return peek
+
     def knows(self, name: str) -> bool:
         """Whether a name can have a value at all."""
         return name in self.bound or name in BUILTINS or find(self.scope, name) is not None
 
     def kept(self, name: str) -> Callable[[Frame | None], Callable[[], None]]:
         """Note what a variable is, to give it back if what it was bound for does not come about."""
-        names, place = self.machine.names, find(self.scope, name)
-        store = self.store(name)
+        peek, store, names = self._peek(name), self.store(name), self.machine.names
+        is_global = find(self.scope, name) is None
 
         def note(frame: Frame | None) -> Callable[[], None]:
-            inner, before = frame, names.get(name, MISSING)
-            if place is not None:
-                depth, slot = place
-                for _ in range(depth):
-                    inner = inner[0]  # type: ignore[index]
-                before = inner[slot]  # type: ignore[index]
-
-            def give_back() -> None:
-                if before is MISSING:
-                    names.pop(name, None)
-                else:
-                    store(frame, before)
-
-            return give_back
+            before = peek(frame)
+            if before is not MISSING:
+                return lambda: store(frame, before)
+            return lambda: names.pop(name, None) if is_global else store(frame, UNBOUND)
 
         return note
 

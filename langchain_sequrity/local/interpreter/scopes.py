@@ -5,9 +5,10 @@ lambda and comprehension has a frame: a list whose first item is the frame aroun
 """
 
 import ast
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 Frame = list[Any]
 _NESTED = (
@@ -107,6 +108,72 @@ def walk_scope(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
             waiting.extend(n for n in ast.walk(node) if isinstance(n, ast.NamedExpr))
         elif not isinstance(node, _NESTED):
             waiting.extend(ast.iter_child_nodes(node))
+
+
+class Changes(NamedTuple):
+    """Variables whose values an expression may change, by how.
+
+    Attributes:
+        read: Iterators under these names may go on: they are given to something, or walked over.
+        changed: Containers under these names may change: by a method, or by a function of the
+            program that they are given to.
+        bound: The names themselves may have another value, by `:=`.
+    """
+
+    read: frozenset[str]
+    changed: frozenset[str]
+    bound: frozenset[str]
+
+
+def changes(nodes: Iterable[ast.AST], is_own: Callable[[str], bool]) -> Changes:
+    """What these expressions may change, as far as their text says so.
+
+    Args:
+        nodes: The expressions.
+        is_own: Whether a name is a variable of the program.
+    """
+    read: set[str] = set()
+    changed: set[str] = set()
+    bound: set[str] = set()
+    inner: set[str] = set()
+    for node in itertools.chain.from_iterable(map(ast.walk, nodes)):
+        match node:
+            case ast.Call(func=function):
+                given = {
+                    _base(one) for one in (*node.args, *(word.value for word in node.keywords))
+                }
+                receiver = _base(function.value) if isinstance(function, ast.Attribute) else ""
+                read |= given | {receiver}
+                if receiver and function.attr in _CHANGING:  # type: ignore[attr-defined]
+                    changed.add(receiver)
+                if isinstance(function, ast.Name) and is_own(function.id):
+                    changed |= given
+            case ast.Compare(comparators=others):
+                read.update(map(_base, others))
+            case ast.Attribute(ctx=ast.Store()) | ast.Subscript(ctx=ast.Store()):
+                changed.add(_base(node))
+            case ast.comprehension(iter=value) | ast.Starred(value=value):
+                read.add(_base(value))
+            case ast.NamedExpr(target=ast.Name(id=name)):
+                bound.add(name)
+            case ast.arg(arg=name) | ast.Name(ctx=ast.Store(), id=name):
+                inner.add(name)  # also that of a `:=`, which is marked by itself
+    read, changed, bound = (set(filter(is_own, names)) for names in (read, changed, bound))
+    return Changes(frozenset(read - inner), frozenset(changed - inner), frozenset(bound))
+
+
+_CHANGING = frozenset({
+    *("add", "append", "clear", "difference_update", "discard", "extend", "insert"),
+    *("intersection_update", "pop", "popitem", "remove", "reverse", "setdefault", "sort"),
+    *("subtract", "symmetric_difference_update", "update"),
+})  # fmt: skip
+
+
+def _base(node: ast.AST) -> str:
+    """The variable that an expression starts from, or an empty text."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def weight(*nodes: ast.AST) -> int:

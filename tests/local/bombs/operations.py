@@ -295,7 +295,7 @@ OPERATIONS: dict[str, str] = {
     "datetime:datetime": "datetime.datetime(2020, 1, 1)",
     "datetime:time": "datetime.time(1, 1)",
     "datetime:timedelta": "datetime.timedelta(days=1, milliseconds=0.1)",
-    "datetime:timezone": "datetime.timezone(span)",
+    "datetime:timezone": "datetime.timezone(span % datetime.timedelta(hours=1))",
     "functools:reduce": "functools.reduce(same, bare)",
     "itertools:accumulate": "itertools.accumulate(texts)",
     "itertools:chain": "itertools.chain(*texts[:1_000])",

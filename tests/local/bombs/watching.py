@@ -36,6 +36,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _LIMIT = re.compile(r"the limit `[^`]+`|too deeply")
 _CHAT = "/control/chat/v1/chat/completions"
 _HEADERS = {
+    "Content-Type": "application/json",
     "Authorization": "Bearer sq-bombs",
     "X-Features": json.dumps({"agent_arch": "dual-llm"}),
     "X-Config": json.dumps({"fsm": {"max_pllm_failed_steps": 1}}),
@@ -283,7 +284,9 @@ class Watched:
         body = {"model": "any/model", "messages": messages, "tools": _TOOLS}
         session = {"X-Session-ID": self._session} if self._session else {}
         try:
-            reply = self._client.post(_CHAT, headers={**_HEADERS, **session}, json=body)
+            # Written in ASCII: a program can have half a surrogate pair.
+            data = json.dumps(body).encode()
+            reply = self._client.post(_CHAT, headers={**_HEADERS, **session}, content=data)
         except httpx.HTTPError as error:
             return error
         self._session = reply.headers.get("x-session-id", "")
@@ -319,6 +322,8 @@ def _end_of(reply: httpx.Response | httpx.HTTPError) -> tuple[str, str, dict[str
         return "crashed", repr(reply), {}
     if reply.status_code in _OVER_A_LIMIT:
         return "limit", reply.text, {}
+    if reply.status_code == httpx.codes.BAD_REQUEST:
+        return "refused", reply.text, {}
     if reply.status_code != httpx.codes.OK:
         return f"status {reply.status_code}", reply.text, {}
     said = reply.json()["choices"][0]["message"]
@@ -335,7 +340,7 @@ def _end_of(reply: httpx.Response | httpx.HTTPError) -> tuple[str, str, dict[str
 
 _OVER_A_LIMIT = (httpx.codes.REQUEST_ENTITY_TOO_LARGE, httpx.codes.INSUFFICIENT_STORAGE)
 _ENDS = {
-    "program_refused": "refused",
+    **dict.fromkeys(("program_refused", "planner_failed"), "refused"),
     "limit_reached": "limit",
     **dict.fromkeys(("success", "program_error", "program_exit", "value_not_json"), "harmless"),
 }

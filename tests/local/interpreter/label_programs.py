@@ -56,6 +56,24 @@ LOOKED_AT = [
     ]  # fmt: skip
 # Programs and the labels that they give.
 TAKEN_ALONG = [
+        # what labelled data left out
+        ("l = []\nno and l.append(1)\nlen(l)", SECRET),
+        ("l = []\nyes and 0 and l.append(1)\nlen(l)", SECRET),
+        ("l = []\np and no and l.append(1)\nlen(l)", SECRET),
+        ("it = iter(range(9))\nyes or next(it)\nnext(it)", SECRET),
+        ("it = iter(range(9))\nno and 3 in it\nnext(it)", SECRET),
+        ("it = iter(range(9))\nno and [*it]\nnext(it)", SECRET),
+        ("l = []\nl.append(1) if no else 0\nlen(l)", SECRET),
+        ("l = []\n0 if yes else l.append(1)\nlen(l)", SECRET),
+        ("it = iter(range(9))\n9 < n < next(it)\nnext(it)", SECRET),
+        ("x = 0\nno and (x := 1)\nx", SECRET),
+        ("def f():\n    x = 0\n    no and (x := 1)\n    return x\nf()", SECRET),
+        ("l = []\n[l.append(v) for v in ps if no]\nlen(l)", SECRET),
+        ("l = [0]\n[0 for l[0] in xs[9:]]\nl[0]", SECRET),
+        ("it = iter(range(9))\n[w for v in xs[9:] for w in it]\nnext(it)", SECRET),
+        ("def f(v):\n    v.append(1)\nl = []\nno and f(l)\nlen(l)", SECRET),
+        ("d = {'k': []}\nno and d['k'].append(1)\nlen(d['k'])", SECRET),
+        ("l = [1]\nlen(l) if no else 0\nl[0] if no else 0\nlen(l)", NONE),
         ("import json\njson.dumps(s)", SECRET),
         ("import json\njson.dumps({'k': [s]})", SECRET),
         ("import json\njson.loads('[\"' + s + '\"]')[0]", SECRET),

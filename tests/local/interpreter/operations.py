@@ -32,10 +32,9 @@ class Template:
     Attributes:
         gives: Kind of its value; empty for a statement.
         text: Its text, with holes.
-        sides: In how many of two runs what it changed must carry the tag. One, where one branch of
-            an expression changes something: the run that takes the other branch cannot know. None,
-            where a function that one run calls and the other does not changes something: this is a
-            flow through statements.
+        sides: In how many of two runs what it changed must carry the tag. None, where a function
+            that one run calls and the other does not changes something: this is a flow through
+            statements.
     """
 
     gives: str
@@ -49,7 +48,7 @@ class Template:
 
 
 def _template(line: str, *, is_statement: bool) -> Template:
-    """Read a line of a table: `~` before it says that one side knows, `~~` that none does."""
+    """Read a line of a table: `~~` before it says that no side has to know."""
     text = line.lstrip("~")
     sides = 2 - (len(line) - len(text))
     if is_statement:
@@ -981,7 +980,7 @@ EXPRESSIONS = _templates(r"""
     any: next(filter(lambda q: <pred>, <iter!>), None)
     list: [q for q in <iter!> if <pred>]
     list: [q for q, h in zip(<iter!>, <list>)]
-    ~list: [h for q in <iterable> for h in <iter!>]
+    list: [h for q in <iterable> for h in <iter!>]
     list: list(itertools.islice(<iter!>, <int>))
     list: list(itertools.islice(<iter!>, <int>, <int>))
     list: list(itertools.islice(<iter!>, 0, 4, <int>))
@@ -1017,7 +1016,7 @@ EXPRESSIONS = _templates(r"""
     set: <set>.union(<iter!>)
     any: Shelf(kinds=<iter!>)
     bool: isinstance(<iter!>, list)
-    ~bool: 1 < <num> in <iter!>
+    bool: 1 < <num> in <iter!>
 
     any: <list!>.pop()
     any: <list!>.pop(<int>)
@@ -1031,20 +1030,20 @@ EXPRESSIONS = _templates(r"""
     any: <default!>[<hashable>]
     any: <set!>.pop()
     any: {}.pop
-    ~any: <bool> and next(<iter!>)
-    ~any: <bool> or next(<iter!>, None)
-    ~any: next(<iter!>) if <bool> else 0
-    ~any: <bool> and <list!>.append(<any>)
-    ~any: <list!>.pop() if <bool> else None
-    ~any: <num> < 2 < next(<iter!>)
-    ~~list: [q for q in <iterable> if q in <iter!>]
-    ~~any: any(q in <iter!> for q in <iterable>)
-    ~any: <bool> and (q := <any>)
-    ~~list: [(g := q) for q in <iterable> if <pred>]
-    ~~any: any((g := q) == <any> for q in <iterable>)
-    ~~list: [0 for <list!>[0] in <iterable>]
-    ~~list: [next(<iter!>, 0) for q in <iterable>]
-    ~~list: [<list!>.append(q) for q in <iterable>]
+    any: <bool> and next(<iter!>)
+    any: <bool> or next(<iter!>, None)
+    any: next(<iter!>) if <bool> else 0
+    any: <bool> and <list!>.append(<any>)
+    any: <list!>.pop() if <bool> else None
+    any: <num> < 2 < next(<iter!>)
+    list: [q for q in <iterable> if q in <iter!>]
+    any: any(q in <iter!> for q in <iterable>)
+    any: <bool> and (q := <any>)
+    list: [(g := q) for q in <iterable> if <pred>]
+    any: any((g := q) == <any> for q in <iterable>)
+    list: [0 for <list!>[0] in <iterable>]
+    list: [next(<iter!>, 0) for q in <iterable>]
+    list: [<list!>.append(q) for q in <iterable>]
     ~~list: sorted(<iterable>, key=lambda q: next(<iter!>, 0))
     ~~list: list(map(lambda q: <list!>.append(q), <iterable>))
     ~~list: list(filter(lambda q: next(<iter!>, 0), <iterable>))

@@ -10,6 +10,7 @@ each shrunk to what still loses it. With `--strict` the programs branch on secre
 """
 
 import argparse
+import ast
 import itertools
 import random
 import re
@@ -109,7 +110,10 @@ class Loss:
 
 
 def _guarded(text: str, at: int) -> str:
-    body = "\n".join(f"    {line}" for line in text.splitlines())
+    lines = text.splitlines()
+    for number, statement in reversed([*enumerate(ast.parse(text).body)][1:]):
+        lines.insert(statement.lineno - 1, f"r{at} = {number}")
+    body = "\n".join(f"    {line}" for line in lines)
     return (
         f"try:\n{body}\n    ok{at} = 1\nexcept Exception as e:\n"
         f"    e{at}, t{at}, s{at} = e, type(e).__name__, str(e)"
@@ -522,8 +526,8 @@ def _end(step: Finished | Failed) -> Names:
     return {"end": text} if step.value is None else {"end": text, "kept": step.value}
 
 
-_PATH = re.compile(r"(ok|p)(\d+)$")
-_WAY = re.compile(r"(ok|p|t)(\d+)$")
+_PATH = re.compile(r"(ok|p|r)(\d+)$")
+_WAY = re.compile(r"(ok|p|r|t)(\d+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -586,7 +590,7 @@ def _renumbered(before: Sequence[Step], kept: Sequence[Step]) -> tuple[Step, ...
 
 
 def _ways_apart(one: Names, two: Names) -> set[int]:
-    """Numbers of the steps that went two ways: those too that failed in two, perhaps at two places."""
+    """Numbers of the steps that went two ways, those among them that failed at two places."""
     marks = {name for name in one.keys() | two.keys() if _WAY.match(name)}
     apart = {name for name in marks if repr(_bare(one.get(name))) != repr(_bare(two.get(name)))}
     return {int(_WAY.match(name)[2]) for name in apart}  # type: ignore[index]
