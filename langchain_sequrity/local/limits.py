@@ -21,7 +21,7 @@ KIB, MIB = 1024, 1024 * 1024
 
 # One request
 BODY = 32 * MIB
-POLICY_BODY = 4 * MIB  # definitions of tools, which a model is to read in one go
+POLICY_BODY = MIB  # definitions of tools, which a model is to read in one go
 CHECKED_BODY = 256 * KIB  # anyone may have headers checked, and one that can be sent is far shorter
 BODY_SECONDS = 60.0
 HEADERS = 64 * KIB

@@ -221,7 +221,7 @@ PLACES: dict[str, tuple[str, Any]] = {
     "tools of a policy": (POLICY, {"type": "oai_chat_completion", "model": "m", "description": "x", "tools": HOLE}),
     "a header to check": (CHECK, {"x_config": HOLE}),
 }  # fmt: skip
-LARGEST = {POLICY: 4 * MB, CHECK: 250_000}
+LARGEST = {POLICY: 1 * MB, CHECK: 250_000}
 
 
 def filled(place: str, shape: str, size: int) -> Send:

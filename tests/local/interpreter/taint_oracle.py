@@ -11,6 +11,7 @@ each shrunk to what still loses it. With `--strict` the programs branch on secre
 
 import argparse
 import ast
+import contextlib
 import itertools
 import random
 import re
@@ -111,8 +112,9 @@ class Loss:
 
 def _guarded(text: str, at: int) -> str:
     lines = text.splitlines()
-    for number, statement in reversed([*enumerate(ast.parse(text).body)][1:]):
-        lines.insert(statement.lineno - 1, f"r{at} = {number}")
+    with contextlib.suppress(SyntaxError):  # of a program that was shrunk to none
+        for number, statement in reversed([*enumerate(ast.parse(text).body)][1:]):
+            lines.insert(statement.lineno - 1, f"r{at} = {number}")
     body = "\n".join(f"    {line}" for line in lines)
     return (
         f"try:\n{body}\n    ok{at} = 1\nexcept Exception as e:\n"
