@@ -73,6 +73,11 @@ TAKEN_ALONG = [
         ("it = iter(range(9))\n[w for v in xs[9:] for w in it]\nnext(it)", SECRET),
         ("def f(v):\n    v.append(1)\nl = []\nno and f(l)\nlen(l)", SECRET),
         ("d = {'k': []}\nno and d['k'].append(1)\nlen(d['k'])", SECRET),
+        ("def f():\n    global g\n    g = 1\n    return ps\n[w for v in xs for w in f()]\ng", SECRET),
+        (
+            "def f(v):\n    global g\n    g = v\n[f(1) for v in ps if yes if o]\ng",
+            SECRET.join(OTHER),
+        ),
         ("l = [1]\nlen(l) if no else 0\nl[0] if no else 0\nlen(l)", NONE),
         ("import json\njson.dumps(s)", SECRET),
         ("import json\njson.dumps({'k': [s]})", SECRET),
