@@ -1,42 +1,104 @@
 r"""SQRT text without comments and needless white space, for headers of limited size.
 
-`docs/behaviour.md`, P9. Tokens are never changed, only what stands between them. By the lexical
-rules of SQRT `//` and `/* */` are comments, `///` is a doc comment and stays together with
-its line end, the four forms of strings share one rule for escapes. White space goes where no two
-neighbours could be read as one token. In doubt (a character that SQRT does not have, a comment
+`docs/behaviour.md`, P9. Tokens are those of `sqrt`, and never changed; only what stands between
+them is. A doc comment is a token and stays together with its line end. White space goes where no
+two neighbours could be read as one token. In doubt (a character that SQRT does not have, a comment
 that another parser might end elsewhere) the text stays as it is.
+
+A service sees the compact text and speaks of places in it. Each token knows where it stood, so that
+such a place can be told as the author's.
 """
 
 import functools
 import re
-from typing import NamedTuple
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
 
-_TOKEN = re.compile(
-    r"""
-      (?P<space> [\ \t\f\r\n]+ )
-    | (?P<doc> ///[^\n]* )
-    | (?P<comment> //[^\n]* | /\*.*?\*/ )
-    | (?P<text> [rwd]?"[^"\\]*(?:\\[^\n][^"\\]*)*" )
-    | (?P<word> [A-Za-z0-9_]+ )
-    | (?P<bracket> [{}()\[\];,] )
-    | (?P<operator> -> | == | [-|&^]?= | [|&^] )
-    | (?P<at> @ )
-    | (?P<other> [.<>+-] )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_GAPS = {"space", "comment"}
-_TEXTUAL = {"word", "text", "at"}
+from langchain_sequrity.errors import PolicySyntaxError
+
+if TYPE_CHECKING:
+    from langchain_sequrity.sqrt.nodes import Position
+
+_BRACKETS = frozenset("{}()[];,")
+_OPERATORS = frozenset({"->", "==", "=", "-=", "|=", "&=", "^=", "|", "&", "^"})
 _OPENING = frozenset("{([;,")
+_PLACE = re.compile(r"line (\d{1,9}), column (\d{1,9})")
 _CLOSING = frozenset("})];,")
 
 
-class _Token(NamedTuple):
-    kind: str
+class Compact(NamedTuple):
+    """A policy's text as it is sent, and where its tokens came from.
+
+    Attributes:
+        text: The compact text.
+        author: The text that it was made of.
+        starts: Offsets at which tokens start in the compact text, in order.
+        origins: Offsets at which the same tokens start in the author's.
+    """
+
     text: str
+    author: str
+    starts: tuple[int, ...] = ()
+    origins: tuple[int, ...] = ()
+
+    def author_place(self, line: int, column: int | None = None) -> "Position | None":
+        """The place in the author's text of a place in the compact one.
+
+        Args:
+            line: Its line, from 1.
+            column: Its column, from 1, where it is known.
+
+        Returns:
+            The place, or `None` if there is none: the text has no such line, or its column is not
+            known and the line holds what the author wrote in several.
+        """
+        from langchain_sequrity.sqrt.faults import position  # noqa: PLC0415 - see `_tokens`
+
+        lines = self.text.split("\n")
+        if not 1 <= line <= len(lines):
+            return None
+        start = sum(len(one) + 1 for one in lines[: line - 1])
+        length = len(lines[line - 1])
+        if column is not None:
+            if not 1 <= column <= length + 1:
+                return None
+            return position(self.author, self._origin(start + column - 1))
+        first = position(self.author, self._origin(start))
+        last = position(self.author, self._origin(start + max(length - 1, 0)))
+        return first if first.line == last.line else None
+
+    def author_text(self, text: str) -> str:
+        """A service's text about the policy, with places of the author's text.
+
+        Args:
+            text: The text; places stand in it as `line 1, column 14`.
+
+        Returns:
+            The text. If it is about one place, the author's line with a caret stands below.
+        """
+        from langchain_sequrity.sqrt.faults import pointed  # noqa: PLC0415 - see `_tokens`
+        from langchain_sequrity.sqrt.nodes import Position  # noqa: PLC0415 - see `_tokens`
+
+        sent = [Position(int(one[1]), int(one[2])) for one in _PLACE.finditer(text)]
+        written = [self.author_place(*one) for one in sent]
+        if not sent or None in written:
+            return text
+        if len(sent) > 1:
+            said = iter(written)
+            return _PLACE.sub(lambda _: _told(next(said)), text)
+        shown = pointed(self.text, sent[0])
+        # Errors come in one line, with the line of the policy and its caret in the middle.
+        flat = " ".join(shown.split())
+        text = text.replace(f"\n{shown}", "").replace(f" {flat}", "")
+        return f"{_PLACE.sub(_told(written[0]), text)}\n{pointed(self.author, written[0])}"
+
+    def _origin(self, offset: int) -> int:
+        index = bisect_right(self.starts, offset) - 1
+        if index < 0:
+            return offset  # nothing was moved
+        return min(self.origins[index] + offset - self.starts[index], len(self.author))
 
 
-@functools.lru_cache(maxsize=64)  # models are copied and bound with one policy many times
 def compact_sqrt(text: str) -> str:
     """Drop comments and needless white space from a policy; doc comments stay.
 
@@ -54,47 +116,84 @@ def compact_sqrt(text: str) -> str:
         assert compact_sqrt(policy) == 'let crew={"ana"};'
         ```
     """
+    return compacted(text).text
+
+
+def _told(at: "Position | None") -> str:
+    return "" if at is None else f"line {at.line}, column {at.column}"
+
+
+@functools.lru_cache(maxsize=64)  # models are copied and bound with one policy many times
+def compacted(text: str) -> Compact:
+    """The same, with where everything came from."""
     tokens = _tokens(text)
-    return text if tokens is None else _joined(tokens)
+    return Compact(text, text) if tokens is None else _joined(text, tokens)
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    start: int
+    gap: bool  # whether anything stands in front of it
+
+
+_START = _Token("doc", "", 0, gap=False)  # nothing needs a space behind it
 
 
 def _tokens(text: str) -> list[_Token] | None:
-    tokens = []
-    position = 0
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
+    # The language is imported when there is a policy, not with the client.
+    from langchain_sequrity.sqrt.tokens import COMMENT, tokens  # noqa: PLC0415
+
+    try:
+        found = tokens(text)
+    except PolicySyntaxError:
+        return None
+    kept = []
+    end = 0
+    for token in found:
+        gap = text[end : token.start]
+        comments = COMMENT.findall(gap) if not gap.isspace() else []
+        if any(map(_is_doubtful, comments)) or (token.kind == "doc" and _is_doubtful(token.text)):
             return None
-        token = _Token(str(match.lastgroup), match[0])
-        if _doubtful(token):
-            return None
-        tokens.append(token)
-        position = match.end()
-    return tokens
+        if token.kind != "end":
+            kept.append(_Token(_kind(token.kind, token.text), token.text, token.start, bool(gap)))
+        end = token.end
+    return kept
 
 
-def _doubtful(token: _Token) -> bool:
+def _kind(kind: str, text: str) -> str:
+    """What decides whether a token may touch its neighbour."""
+    if kind == "doc":
+        return kind
+    if text in _BRACKETS:
+        return "bracket"
+    if text in _OPERATORS:
+        return "operator"
+    return "textual" if kind != "mark" or text[0] == "@" else "other"
+
+
+def _is_doubtful(comment: str) -> bool:
     """Whether another parser could end this comment elsewhere: nesting, unusual line ends."""
-    if token.kind not in {"doc", "comment"}:
-        return False
-    if token.text.startswith("/*"):
-        return "/*" in token.text[2:]
-    return len(token.text.splitlines()) > 1
+    if comment.startswith("/*"):
+        return "/*" in comment[2:]
+    return len(comment.splitlines()) > 1
 
 
-def _joined(tokens: list[_Token]) -> str:
-    parts = []
-    before = _Token("doc", "")  # nothing needs a space at the start
-    gap = False
-    for kind, text in tokens:
-        if kind in _GAPS:
-            gap = True
-            continue
-        if gap and not _may_touch(before, _Token(kind, text)):
+def _joined(text: str, tokens: list[_Token]) -> Compact:
+    parts: list[str] = []
+    starts: list[int] = []
+    length = 0
+    before = _START
+    for token in tokens:
+        if token.gap and not _may_touch(before, token):
             parts.append(" ")
-        parts.append(f"{text}\n" if kind == "doc" else text)
-        before, gap = _Token(kind, text), False
-    return "".join(parts)
+            length += 1
+        starts.append(length)
+        written = f"{token.text}\n" if token.kind == "doc" else token.text
+        parts.append(written)
+        length += len(written)
+        before = token
+    return Compact("".join(parts), text, tuple(starts), tuple(token.start for token in tokens))
 
 
 def _may_touch(left: _Token, right: _Token) -> bool:
@@ -106,5 +205,5 @@ def _may_touch(left: _Token, right: _Token) -> bool:
     if left.kind == "doc" or left.text in _OPENING or right.text in _CLOSING:
         return True
     if left.kind == "operator":
-        return right.kind in _TEXTUAL or right.kind == "bracket"
-    return left.kind in _TEXTUAL and right.kind == "operator"
+        return right.kind in {"textual", "bracket"}
+    return left.kind == "textual" and right.kind == "operator"
