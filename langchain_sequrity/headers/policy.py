@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Typed
 from pydantic import field_validator
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.headers.compaction import Compact, compacted
 from langchain_sequrity.headers.fields import NOT_NULL, Flag, NameSet, Text
 from langchain_sequrity.headers.header import Header
 from langchain_sequrity.headers.json_text import described
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from langchain_sequrity.sqrt import Engine
+    from langchain_sequrity.sqrt.compaction import Compact
     from langchain_sequrity.sqrt.nodes import Position
 
 PolicyMode = Literal["standard", "strict", "custom"]
@@ -342,10 +342,13 @@ class PolicyHeader(Header):
         compact = self._compact()
         return text if compact is None else compact.author_text(text)
 
-    def _compact(self) -> Compact | None:
+    def _compact(self) -> "Compact | None":
         """The SQRT text as it is sent; `None` where there is none."""
         if self.codes is None or self.codes.language == "cedar" or not self.codes.code:
             return None
+        # A client without a policy does not wait for the language.
+        from langchain_sequrity.sqrt.compaction import compacted  # noqa: PLC0415
+
         return compacted(self.codes.code)
 
     def _repr_html_(self) -> str:

@@ -1,10 +1,12 @@
 """A policy in the forms in which it is given: text, nodes, an engine, or what makes one."""
 
+import json
 from pathlib import Path
 from typing import Protocol
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.sqrt.compaction import compacted
 from langchain_sequrity.sqrt.engine import Engine, compile_policy
 from langchain_sequrity.sqrt.nodes import Policy
 from langchain_sequrity.sqrt.parser import parse
@@ -19,6 +21,9 @@ class Compilable(Protocol):
 
 AnyPolicy = str | Path | Policy | Engine | Compilable
 """Text, a file or nodes, under the service's default presets; or an engine, or what makes one."""
+MAX_HEADER_BYTES = 8_192
+"""The longest header line that a chat model sends unless it is told otherwise."""
+_WRITTEN = '{"codes":{"code":%s,"language":"sqrt"}}'
 _FILES = (".sqrt", ".cedar", ".txt")
 
 
@@ -91,3 +96,20 @@ def read_file(path: Path) -> str:
     except OSError as error:
         msg = f"The policy file `{path}` cannot be read: {error.strerror}. Check the path."
         raise UsageError(msg) from error
+
+
+def allows_by_default(policy: AnyPolicy) -> bool:
+    """Whether a call that no rule decides is allowed."""
+    if isinstance(policy, Engine):
+        return policy.presets.default_allow
+    default = getattr(getattr(policy, "presets", None), "default_allow", None)
+    return default is not False
+
+
+def header_bytes(policy: AnyPolicy, parsed: Policy) -> int:
+    """How long the header line is with which a policy is sent; 0 for an engine, which is not."""
+    if isinstance(policy, Engine):
+        return 0
+    write = getattr(policy, "to_header", None)
+    written = write() if callable(write) else _WRITTEN % json.dumps(compacted(parsed.text).text)
+    return len(f"x-policy: {written}\r\n")

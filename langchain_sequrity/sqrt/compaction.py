@@ -1,6 +1,6 @@
 r"""SQRT text without comments and needless white space, for headers of limited size.
 
-`docs/behaviour.md`, P9. Tokens are those of `sqrt`, and never changed; only what stands between
+`docs/behaviour.md`, P9. Tokens are never changed; only what stands between
 them is. A doc comment is a token and stays together with its line end. White space goes where no
 two neighbours could be read as one token. In doubt (a character that SQRT does not have, a comment
 that another parser might end elsewhere) the text stays as it is.
@@ -12,18 +12,18 @@ such a place can be told as the author's.
 import functools
 import re
 from bisect import bisect_right
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from langchain_sequrity.errors import PolicySyntaxError
-
-if TYPE_CHECKING:
-    from langchain_sequrity.sqrt.nodes import Position
+from langchain_sequrity.sqrt.faults import pointed, position
+from langchain_sequrity.sqrt.nodes import Position
+from langchain_sequrity.sqrt.tokens import COMMENT, tokens
 
 _BRACKETS = frozenset("{}()[];,")
 _OPERATORS = frozenset({"->", "==", "=", "-=", "|=", "&=", "^=", "|", "&", "^"})
 _OPENING = frozenset("{([;,")
-_PLACE = re.compile(r"line (\d{1,9}), column (\d{1,9})")
 _CLOSING = frozenset("})];,")
+_PLACE = re.compile(r"line (\d{1,9}), column (\d{1,9})")
 
 
 class Compact(NamedTuple):
@@ -41,7 +41,7 @@ class Compact(NamedTuple):
     starts: tuple[int, ...] = ()
     origins: tuple[int, ...] = ()
 
-    def author_place(self, line: int, column: int | None = None) -> "Position | None":
+    def author_place(self, line: int, column: int | None = None) -> Position | None:
         """The place in the author's text of a place in the compact one.
 
         Args:
@@ -52,8 +52,6 @@ class Compact(NamedTuple):
             The place, or `None` if there is none: the text has no such line, or its column is not
             known and the line holds what the author wrote in several.
         """
-        from langchain_sequrity.sqrt.faults import position  # noqa: PLC0415 - see `_tokens`
-
         lines = self.text.split("\n")
         if not 1 <= line <= len(lines):
             return None
@@ -76,12 +74,9 @@ class Compact(NamedTuple):
         Returns:
             The text. If it is about one place, the author's line with a caret stands below.
         """
-        from langchain_sequrity.sqrt.faults import pointed  # noqa: PLC0415 - see `_tokens`
-        from langchain_sequrity.sqrt.nodes import Position  # noqa: PLC0415 - see `_tokens`
-
         sent = [Position(int(one[1]), int(one[2])) for one in _PLACE.finditer(text)]
-        written = [self.author_place(*one) for one in sent]
-        if not sent or None in written:
+        written = [at for one in sent if (at := self.author_place(*one)) is not None]
+        if not sent or len(written) < len(sent):
             return text
         if len(sent) > 1:
             said = iter(written)
@@ -119,8 +114,8 @@ def compact_sqrt(text: str) -> str:
     return compacted(text).text
 
 
-def _told(at: "Position | None") -> str:
-    return "" if at is None else f"line {at.line}, column {at.column}"
+def _told(at: Position) -> str:
+    return f"line {at.line}, column {at.column}"
 
 
 @functools.lru_cache(maxsize=64)  # models are copied and bound with one policy many times
@@ -141,8 +136,6 @@ _START = _Token("doc", "", 0, gap=False)  # nothing needs a space behind it
 
 
 def _tokens(text: str) -> list[_Token] | None:
-    # The language is imported when there is a policy, not with the client.
-    from langchain_sequrity.sqrt.tokens import COMMENT, tokens  # noqa: PLC0415
 
     try:
         found = tokens(text)
