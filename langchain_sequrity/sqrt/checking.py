@@ -148,7 +148,7 @@ def findings_in(
         find_leaks(policy, compiled, report)
         find_habits(policy, compiled, known.found if known else lambda _: None, report)
         if labels is not None:
-            find_unset(policy, labels, misspelt, report)
+            find_unset(policy, labels, known and known.names, misspelt, report)
         if mode == "single-llm":
             find_blind(policy, compiled, report)
     return sorted(dict.fromkeys(findings), key=lambda found: (found.line, found.column))
@@ -228,6 +228,11 @@ class _KnownTools:
         self._budget = Budget(_MATCHING_SECONDS)  # then whether a regex matches is unknown
         self._arguments = arguments_of(tools)
         self._found: dict[ToolId, list[str]] = {}
+
+    @property
+    def names(self) -> Collection[str]:
+        """Their names."""
+        return self._arguments.keys()
 
     def found(self, tool: ToolId) -> Mapping[str, Arguments]:
         """The tools that a block is for, with their arguments."""

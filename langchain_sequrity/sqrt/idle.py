@@ -65,6 +65,7 @@ class _Label(NamedTuple):
 def find_unset(
     policy: Policy,
     brought: Collection[str],
+    tools: Collection[str] | None,
     told: Collection[tuple[Field, str]],
     report: Report,
 ) -> None:
@@ -73,6 +74,8 @@ def find_unset(
     Args:
         policy: A policy without errors.
         brought: Labels that come with what tools return.
+        tools: Names of the tools that there are. What a graph's tool returns has its name for a
+            producer, so that without them no producer is missed.
         told: Labels of which something was said already: they may be misspelt.
         report: Takes what is found.
     """
@@ -80,6 +83,8 @@ def find_unset(
     for label, at in labels.asked.items():
         is_known = label in labels.given or (label.field, label.place) in labels.copied
         is_known = is_known or label.name in brought or label.name.startswith(_SERVICE)
+        if label.field == "producers":
+            is_known = is_known or tools is None or label.name in tools
         if is_known or (label.field, label.name) in told:
             continue
         word, name = _WORDS[label.field], plain(label.name, limit=60)
