@@ -144,11 +144,11 @@ def findings_in(
         )  # fmt: skip
     if not any(found.severity == "error" for found in findings):  # what follows needs a meaning
         find_empty(policy, report, default_allow=default_allow)
-        misspelt = find_slips(policy, report)
+        told = find_slips(policy, report)
         find_leaks(policy, compiled, report)
-        find_habits(policy, compiled, known.found if known else lambda _: None, report)
+        told |= find_habits(policy, compiled, known.found if known else lambda _: None, report)
         if labels is not None:
-            find_unset(policy, labels, known and known.names, misspelt, report)
+            find_unset(policy, labels, known and known.names, told, report)
         if mode == "single-llm":
             find_blind(policy, compiled, report)
     return sorted(dict.fromkeys(findings), key=lambda found: (found.line, found.column))

@@ -76,7 +76,7 @@ def find_unset(
         brought: Labels that come with what tools return.
         tools: Names of the tools that there are. What a graph's tool returns has its name for a
             producer, so that without them no producer is missed.
-        told: Labels of which something was said already: they may be misspelt.
+        told: Labels of which something was said already.
         report: Takes what is found.
     """
     labels = _Labels(policy)
@@ -212,7 +212,7 @@ def _blind(part: Part, test: Test | None, read: Sequence[Meta], report: Report) 
     arguments = {meta.argument: Argument(MISSING) for meta in read if meta.argument}
     context = Context(Call("", arguments), Labels())
     held = True if test is None else test(context)
-    what = f"`{plain(' '.join(part.rule.text.split()), limit=80)}`" if part.rule else "This change"
+    what = f"`{plain(' '.join(part.rule.text.split()), limit=80)}`" if part.rule else "this change"
     if part.rule is None:
         says = f"{what} is made without them" if held is not False else f"{what} is never made"
         severity: Literal["error", "warning"] = "warning"
