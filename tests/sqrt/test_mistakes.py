@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader
-from langchain_sequrity.sqrt import Finding, check, compile_policy
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.sqrt import Call, Finding, check, compile_policy
 from langchain_sequrity.sqrt.checking import findings_of_mode
 from tests.sqrt.calls import decide, given
 
@@ -233,7 +234,8 @@ def test_a_range_that_is_written_as_the_hint_says_is_sure_of_every_number(
         value = int(value)
     assert not doubted(text)
     policy = deny(f"not {argument}.value in {{{text}}}")
-    verdict = decide(policy, tool="pay", **{argument: given(value)})
+    call = Call("pay", {argument: given(value)})
+    verdict = compile_policy(policy).decide(call, Labels())
     assert verdict.certain
     above = value > low if dots.startswith("<") else value >= low
     below = value < low + width if dots.endswith("<") else value <= low + width
@@ -369,10 +371,9 @@ def test_a_denial_in_doubt_says_why(
     condition: str, arguments: dict[str, Any], because: str
 ) -> None:
     lets = 'let named = {r"x"}; let said = a.value in named; '
-    verdict = decide(
-        f'{lets}tool "lend" {{ must deny when {condition}; }}',
-        **{name: given(value) for name, value in arguments.items()},
-    )
+    call = Call("lend", {name: given(value) for name, value in arguments.items()})
+    text = f'{lets}tool "lend" {{ must deny when {condition}; }}'
+    verdict = compile_policy(text).decide(call, Labels())
     assert verdict.allowed == (not because)
     if because:
         assert verdict.reasons[0].doubt == because
