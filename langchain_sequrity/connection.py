@@ -167,6 +167,13 @@ class Connection:
         return None if arch is None else arch == "dual-llm"
 
     @property
+    def is_guarded(self) -> bool:
+        """Whether the caller gave rules by which a call may be denied."""
+        features = self.features
+        screens = features and (features.content_classifiers or features.content_blockers)
+        return self.policy is not None or bool(screens)
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """What must never be shown."""
         keys = [self.api_key, self.llm_api_key or LOOPBACK_KEY]
