@@ -18,6 +18,8 @@ Kind = Literal[
 ]
 _SHOWN = 300
 _NAME = 80
+_NAMES = 5
+_BY_RULE = ("policy", "uncertain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +76,28 @@ class Denial:
         return self.kind == "policy" and self.strength == "soft" and self.certain is True
 
     @property
+    def is_policys(self) -> bool:
+        """Whether the policy has the say: not of calls that wait, fail, or that a human rejects."""
+        return self.kind in ("policy", "branch", "content", "uncertain")
+
+    @property
     def text(self) -> str:
         """The denial in one sentence, safe to print and without a value of the call."""
-        return f"{self._said}{self._because}."
+        said = f"{self._said}{self._because}"
+        return said if said.endswith(("!", "?")) else f"{said}."
+
+    @property
+    def question(self) -> str:
+        """What a human is told who may approve the call; safe to print."""
+        rule = ""
+        if self.reason and self.rule:
+            rule = f" Its rule is {self._rule}."
+        return f"{self.text}{rule}{self._origins} You may approve this call, once."
 
     @property
     def _call(self) -> str:
         if self.tool is None:
-            return "the turn" if self.node is None else f"a step of {self._place}"
+            return "a step of the program"
         place = "" if self.node is None else f" ({self._place})"
         return f"the call of `{plain(self.tool, limit=_NAME)}`{place}"
 
@@ -109,10 +125,21 @@ class Denial:
         told = self.reason if self.kind != "rejected" else self.objection
         if told and told.strip():
             return f": {_phrase(told)}"
-        if self.rule and self.kind in ("policy", "uncertain"):
-            where = "" if self.line is None else f" (line {self.line} of the policy)"
-            return f": its rule is `{plain(' '.join(self.rule.split()), limit=_SHOWN)}`{where}"
-        return ""
+        return f": its rule is {self._rule}" if self.rule and self.kind in _BY_RULE else ""
+
+    @property
+    def _rule(self) -> str:
+        rule = plain(" ".join((self.rule or "").split()), limit=_SHOWN).removesuffix(";")
+        return f"`{rule}`" if self.line is None else f"`{rule}` (line {self.line} of the policy)"
+
+    @property
+    def _origins(self) -> str:
+        """What is known of where the arguments come from, in words."""
+        told: dict[str, list[str]] = {}
+        for name, meta in (self.labels or {}).items():
+            if origin := _origin(meta):
+                told.setdefault(origin, []).append(f"`{plain(name, limit=_NAME)}`")
+        return "".join(f" {_listed(names)}: {origin}." for origin, names in told.items())
 
     def with_call(
         self, arguments: Mapping[str, Any], labels: Mapping[str, Mapping[str, Sequence[str]]]
@@ -128,6 +155,29 @@ class Denial:
     def from_json(cls, facts: Mapping[str, Any]) -> Self:
         """A denial of what `to_json` wrote; other keys are left aside."""
         return cls(**{one.name: facts[one.name] for one in fields(cls) if one.name in facts})
+
+
+def _origin(meta: Mapping[str, Sequence[str]]) -> str:
+    """Labels in words; empty for data without any."""
+    said = []
+    if producers := meta.get("producers"):
+        said.append(f"made of what {_names(producers)} returned")
+    if tags := meta.get("tags"):
+        said.append(f"tagged {_names(tags)}")
+    consumers = list(meta.get("consumers") or ())
+    if consumers != ["*"]:
+        said.append(f"for {_names(consumers)} only" if consumers else "for nobody")
+    return ", ".join(said)
+
+
+def _names(names: Sequence[str]) -> str:
+    more = [f"{len(names) - _NAMES} more"] if len(names) > _NAMES else []
+    return _listed([*(f"`{plain(name, limit=_NAME)}`" for name in names[:_NAMES]), *more])
+
+
+def _listed(items: Sequence[str]) -> str:
+    *others, last = items
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _phrase(text: str) -> str:

@@ -191,9 +191,7 @@ def _unwrapped(message: ToolMessage) -> ToolMessage:
     return shown
 
 
-def _refusal(
-    message: AIMessage, reason: str, check: Mapping[str, Any] | None
-) -> AIMessageChunk:
+def _refusal(message: AIMessage, reason: str, check: Mapping[str, Any] | None) -> AIMessageChunk:
     told = {"finish_reason": "stop", **({} if check is None else {CHECK_KEY: check})}
     return AIMessageChunk(
         content="",

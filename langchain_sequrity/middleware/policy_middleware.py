@@ -17,6 +17,7 @@ from langgraph.runtime import Runtime
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.interrupts import ais_late, is_late
+from langchain_sequrity.middleware.denial import error_of
 from langchain_sequrity.middleware.entering import enter
 from langchain_sequrity.middleware.events import Audit, OnEvent
 from langchain_sequrity.middleware.guard import Guard, Passed
@@ -207,7 +208,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             return None
         arguments = _arguments(state["messages"], thread.refused.message, thread.refused.call_id)
         labels = self._guard.rules.argument_labels(thread.seen)
-        raise thread.refused.denial.error(arguments, labels)
+        raise error_of(thread.refused.denial, arguments, labels)
 
     async def abefore_model(self, state: State, runtime: Runtime[ContextT]) -> Update:
         """Raise a denial, if there is one to raise."""

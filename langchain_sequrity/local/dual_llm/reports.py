@@ -96,9 +96,7 @@ def denial(checked: Checked) -> Denial:
     if checked.denied is not None or checked.verdict is None:
         found = checked.denied
         rule, reason = (None, None) if found is None else (found.name, str(found))
-        told = Denial(
-            checked.call.tool, "content", "hard", certain=True, rule=rule, reason=reason
-        )
+        told = Denial(checked.call.tool, "content", "hard", certain=True, rule=rule, reason=reason)
         return replace(told, **of_call(checked.call))
     return denial_of(checked.verdict, checked.call)
 
