@@ -160,14 +160,19 @@ class Denial:
 def _origin(meta: Mapping[str, Sequence[str]]) -> str:
     """Labels in words; empty for data without any."""
     said = []
-    if producers := meta.get("producers"):
+    if producers := _given(meta.get("producers")):
         said.append(f"made of what {_names(producers)} returned")
-    if tags := meta.get("tags"):
+    if tags := _given(meta.get("tags")):
         said.append(f"tagged {_names(tags)}")
     consumers = list(meta.get("consumers") or ())
     if consumers != ["*"]:
         said.append(f"for {_names(consumers)} only" if consumers else "for nobody")
     return ", ".join(said)
+
+
+def _given(names: Sequence[str] | None) -> list[str]:
+    """Names without those that the service gives of itself, which say nothing of the data."""
+    return [name for name in names or () if not name.startswith("__")]
 
 
 def _names(names: Sequence[str]) -> str:

@@ -63,7 +63,7 @@ def approval_request(
         The request; beside what LangChain's has, `denial` has the fields of the denial.
     """
     name = denial.tool or ""
-    description = f"{denial.question} {remark}".rstrip()
+    description = f"{remark} {denial.question}".lstrip()
     return {
         "action_requests": [{"name": name, "args": args, "description": description}],
         "review_configs": [{"action_name": name, "allowed_decisions": [*decisions]}],

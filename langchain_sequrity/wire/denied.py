@@ -22,8 +22,9 @@ _MESSAGE = re.compile(r"\bpolic(y|ies)\b|control.?flow", re.IGNORECASE)
 # "Tool call x denied by …"; "Control flow was violated …", "Control flow violation", "… violated
 # control flow policies".
 _TOOL = re.compile(
-    r"\btool call (?:to )?(?P<quote>['\"`]?)(?P<tool>[\w.:/-]{1,128})(?P=quote) "
-    r"(?:is |was |has been )?denied\b(?: by (?:the )?(?:[\w-]+ ){0,4}polic(?:y|ies)\b)?",
+    r"\btool call(?: to)?(?: (?P<quote>['\"`]?)(?!(?:is|was|has|denied)\b)"
+    r"(?P<tool>[\w.:/-]{1,128})(?P=quote))? (?:is |was |has been )?denied\b"
+    r"(?P<policies> by (?:the )?(?:[\w-]+ ){0,4}polic(?:y|ies)\b)?",
     re.IGNORECASE,
 )
 _BRANCH = re.compile(
@@ -31,8 +32,10 @@ _BRANCH = re.compile(
     r"|\bviolat(?:ed|es|ion of)(?: the)? control[ -]?flow\b",
     re.IGNORECASE,
 )
-# What older servers add to a denial may hold values of the call.
-_CONTEXT = re.compile(r"\s*\b(?:Context: \{|Tool calls: ).*", re.DOTALL)
+# What is printed behind a denial: Python's words for the call's arguments and for a check result.
+_CONTEXT = re.compile(r"\b(?:Context|Tool calls|Arguments|Args):.*", re.DOTALL | re.IGNORECASE)
+_DESCRIPTION = re.compile(r"""checker_description['"]?\s*[:=]\s*(['"])(?P<said>.{1,500}?)\1""")
+_VERDICT = re.compile(r"""final_verdict['"]?\s*[:=]\s*\W{0,3}(?P<strength>hard|soft)_denied""")
 CHECK_KEY = "policy_check"
 """Key of a reply beside a denial, with the check that denied: of the local server alone."""
 _NO_REASON = "No reason is given."
@@ -52,10 +55,14 @@ def worded(text: str, *, whole: bool = False) -> Denial | None:
     """
     text = text.strip()
     tool = _TOOL.match(text) if whole else _TOOL.search(text)
-    if tool is not None:
-        return Denial(tool["tool"].rstrip("."), reason=_rest(text, tool))
+    # An answer may begin with a human's denial; a refusal that names the call is none of a model's.
+    if tool is not None and (tool["policies"] or (tool["tool"] and not whole)):
+        verdict = _VERDICT.search(text, tool.end())
+        strength: Any = verdict and verdict["strength"]
+        name = (tool["tool"] or "").rstrip(".") or None
+        return Denial(name, strength=strength, reason=_rest(text, tool))
     branch = _BRANCH.match(text) if whole else _BRANCH.search(text)
-    return None if branch is None else Denial(kind="branch", reason=text)
+    return None if branch is None else Denial(kind="branch", reason=_prose(text))
 
 
 def in_message(message: AIMessage) -> Denial | None:
@@ -111,9 +118,24 @@ def check_beside(metadata: Mapping[str, Any], head: ReplyHead) -> dict[str, Any]
 
 
 def _rest(text: str, found: re.Match[str]) -> str | None:
-    """What is said behind the words that every denial has."""
-    rest = _CONTEXT.sub("", text[found.end() :]).strip(" .:,;\n\t-—")
-    return rest or None
+    """What is said behind the words that every denial has, without values of the call."""
+    rest = text[found.end() :]
+    if described := _DESCRIPTION.search(rest):
+        return described["said"]
+    return _prose(_CONTEXT.sub("", rest))
+
+
+def _prose(text: str) -> str | None:
+    """A text up to where data is printed; rules are quoted in backticks."""
+    kept = []
+    for number, part in enumerate(text.split("`")):
+        prose = part if number % 2 else re.split(r"[{\[]|\w+\(", part, maxsplit=1)[0]
+        kept.append(prose)
+        if prose != part:
+            break
+    prose = "`".join(kept).strip(" .:,;\n\t-—").removeprefix("(").strip()
+    prose = prose.removesuffix(")") if "(" not in prose else prose
+    return prose or None
 
 
 def of_failure(code: str | None, message: str | None, checks: Iterable[Any]) -> Denial | None:
@@ -133,7 +155,7 @@ def of_failure(code: str | None, message: str | None, checks: Iterable[Any]) -> 
         return filled(checked, said)
     if said is None and not (_CODE.search(code or "") or _MESSAGE.search(message or "")):
         return None
-    return said if said is not None else Denial(reason=message or None)
+    return said if said is not None else Denial(reason=_prose(message or ""))
 
 
 def filled(first: Denial, second: Denial | None) -> Denial:

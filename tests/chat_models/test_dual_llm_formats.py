@@ -176,14 +176,14 @@ def test_a_denial_as_message_is_a_refusal_that_parsers_raise_on(
     model = service.model(client, features=DUAL, on_denied="message")
     service.answer(failure(DENIAL), stream=stream)
     message: AIMessage = added(model.stream("x")) if stream else model.invoke("x")
-    assert message.text == ""
-    assert message.additional_kwargs["refusal"] == DENIAL
+    assert message.text == SENTENCE
+    assert message.additional_kwargs["refusal"] == SENTENCE
     refusals = [b["refusal"] for b in message.content_blocks if b["type"] == "refusal"]
-    assert refusals == [DENIAL]
+    assert refusals == [SENTENCE]
     service.answer(failure(DENIAL), stream=True)
     final = model.stream_events("x", version="v3").output
-    assert final.additional_kwargs["refusal"] == DENIAL
-    assert final.text == ""
+    assert final.additional_kwargs["refusal"] == SENTENCE
+    assert final.text == SENTENCE
     for chain in (model | JsonOutputParser(), model.with_structured_output(Bed)):
         service.answer(failure(DENIAL), stream=stream)
         with pytest.raises(ModelRefusalError):

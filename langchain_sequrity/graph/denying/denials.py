@@ -1,13 +1,12 @@
 """What follows a denial: an error, a question to a human, or a state that has it."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import set_config_context
 from langgraph.types import Command, Overwrite
 
-from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.graph.denying.approval import Approvals, NotOffered
 from langchain_sequrity.graph.denying.failures import in_graph, placed
@@ -46,7 +45,7 @@ class Denials:
             raise error
         update = {RUN: run.to_json()}
         if self._on_denied.kind == "state":
-            refused = _facts(in_graph(error, self._program).denial)
+            refused = _facts(in_graph(error, self._program))
             entries = [*journal.entries(), {"refused": refused}]
             return Command(update={**update, JOURNAL: Overwrite(entries)}, goto=DENY)
         try:
@@ -77,5 +76,7 @@ class Denials:
         return PolicyDenied(denial=placed(denial, self._program), program=self._program.text)
 
 
-def _facts(denial: Denial) -> dict[str, Any]:
-    return {**denial.to_json(), "text": denial.text}
+def _facts(error: PolicyDenied) -> dict[str, Any]:
+    """What the state takes: all fields of the denial, its sentence, and the service's code."""
+    code = error.result.error_code if error.result is not None else None
+    return {**asdict(error.denial), "text": error.denial.text, "code": code}

@@ -106,7 +106,7 @@ def denial_message(checked: Checked) -> str:
     told = denial(checked)
     doubt = "" if told.certain else f", in doubt{f' because {told.doubt}' if told.doubt else ''}"
     where = "" if told.line is None else f" (line {told.line})"
-    reason = told.reason or f"The rule is `{plain(told.rule or '', limit=200)}`{where}"
+    reason = told.reason or f"Its rule is `{plain(told.rule or '', limit=200)}`{where}"
     said = f"Tool call to '{told.tool}' is denied by argument checking policies{doubt}."
     return f"{said} {plain(reason).removesuffix('.')}."
 
