@@ -36,7 +36,8 @@ class Denial:
         strength: `hard` or `soft`.
         certain: Whether every reading of the policy denies it (`docs/policies.md`, In doubt).
         rule: The rule that decided, as written, or the name of a preset.
-        line: The line of the rule in the policy, from 1.
+        line: The line of the rule in the policy as its author wrote it, from 1.
+        column: Its column, from 1.
         reason: The reason in words: the rule's `///` comment, or what the service says.
         doubt: If it is not certain, why not, as what follows "because".
         arguments: The call's arguments.
@@ -62,6 +63,7 @@ class Denial:
     certain: bool | None = None
     rule: str | None = None
     line: int | None = None
+    column: int | None = None
     reason: str | None = None
     doubt: str | None = None
     arguments: Mapping[str, Any] | None = None

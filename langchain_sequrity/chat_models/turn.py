@@ -186,7 +186,7 @@ class Turn:
         if self.dual_llm is None and not self.settings.wire.TELLS_DUAL_LLM:
             return DoubtReader(reader, refuse_doubtful)
         certain = self.dual_llm is True
-        read = partial(unwrap, certain=certain)
+        read = partial(unwrap, certain=certain, told=self.connection.told)
         return EnvelopeReader(reader, partial(self._judged_chunk, read), certain=certain)
 
     def after_refusal(self, error: StatusError) -> "Turn":
@@ -243,12 +243,12 @@ class Turn:
         elif self.dual_llm or (
             self.dual_llm is None and may_be_dual(seen.get("model_name"), seen.get("id"), reply)
         ):
-            message = unwrap(message, certain=self.dual_llm is True)
+            message = unwrap(message, certain=self.dual_llm is True, told=self.connection.told)
         return self._checked(message)
 
     def _checked(self, message: M) -> M:
         """The message, if it is not one of a turn that was denied without an envelope."""
-        judge(message, is_guarded=self.connection.is_guarded)
+        judge(message, is_guarded=self.connection.is_guarded, told=self.connection.told)
         return message
 
     def _judged(self, read: Callable[[M], AIMessage], message: M) -> AIMessage:

@@ -26,8 +26,9 @@ def denial_of(verdict: Verdict, call: Call | None = None) -> Denial:
         certain=verdict.certain and not verdict.allowed,
         rule=" ".join(told.rule.split()),
         line=None if told.at is None else told.at.line,
+        column=None if told.at is None else told.at.column,
         reason=told.description or None,
-        doubt=_doubt(told.absent),
+        doubt=told.doubt or None,
         **({} if call is None else of_call(call)),
     )
 
@@ -38,10 +39,3 @@ def of_call(call: Call) -> Mapping[str, Any]:
         "arguments": {name: one.value for name, one in call.arguments.items()},
         "labels": {name: one.labels.to_wire() for name, one in call.arguments.items()},
     }
-
-
-def _doubt(absent: tuple[str, ...]) -> str | None:
-    if not absent:
-        return None
-    names = " and ".join(f"`{name}`" for name in absent)
-    return f"the call has no argument {names}"

@@ -189,16 +189,16 @@ def read_check(entry: Any) -> Denial | None:
     reasons = [one if isinstance(one, Mapping) else {"reason": str(one)} for one in listed]
     first: Mapping[str, Any] = reasons[0] if reasons else {}
     arguments, labels = _call(first.get("arguments"), entry.get("arguments"))
-    line = first.get("policy_line")
     return Denial(
         tool=_text(first.get("tool"), first.get("tool_name"), entry.get("tool")),
         kind="content" if "content_denied" in verdicts else "policy",
         strength=_strength(verdicts, reasons),
         certain=_flag(entry.get("certain")),
         rule=_text(first.get("rule")),
-        line=line if isinstance(line, int) and not isinstance(line, bool) else None,
+        line=_number(first.get("policy_line")),
+        column=_number(first.get("policy_column")),
         reason=_text(first.get("reason"), first.get("checker_description")),
-        doubt=_text(first.get("doubt")),
+        doubt=_text(first.get("in_doubt_because")),
         arguments=arguments,
         labels=labels,
     )
@@ -217,6 +217,10 @@ def _strength(
 
 def _text(*given: Any) -> str | None:
     return next((one for one in given if isinstance(one, str) and one), None)
+
+
+def _number(given: Any) -> int | None:
+    return given if isinstance(given, int) and not isinstance(given, bool) else None
 
 
 def _flag(given: Any) -> bool | None:

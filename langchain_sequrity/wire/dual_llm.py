@@ -9,7 +9,7 @@ parsed with status `success` (P3).
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -181,14 +181,21 @@ def _read(body: dict[str, Any]) -> DualLLMResult:
 
 # From envelope to message
 
+Told = Callable[[Denial], Denial]
 
-def unwrap(message: M, *, certain: bool) -> M:
+
+def _as_sent(denial: Denial) -> Denial:
+    return denial
+
+
+def unwrap(message: M, *, certain: bool, told: Told = _as_sent) -> M:
     """Put a turn's value in the place of its envelope.
 
     Args:
         message: The whole reply of a turn.
         certain: Whether the session is known to be dual-LLM. Otherwise a text that is no
             envelope is an ordinary answer.
+        told: Tells a denial with the places of the policy as its author wrote it.
 
     Returns:
         The message with the value as its text. One that asks for tools stays as it is, and so does
@@ -210,11 +217,11 @@ def unwrap(message: M, *, certain: bool) -> M:
         # Text beside a call or a refusal is no answer either, and is not shown as one.
         if calls or message.additional_kwargs.get("refusal"):
             if (denial := denied.in_message(message)) is not None:
-                raise as_it_came(message, denial)
+                raise as_it_came(message, told(denial))
             return message.model_copy(update={"content": with_text(message.content, "")})
         raise _no_envelope(message, text)
     if result.status == "failure":
-        raise _failure(message, result, text)
+        raise _failure(message, result, text, told)
     return _with_result(message, result, text, shown=result.text)
 
 
@@ -322,7 +329,7 @@ def original_content(message: AIMessage) -> str | None:
     return found["content"] if found.get("shown") == shown else None
 
 
-def _failure(message: AIMessage, result: DualLLMResult, text: str) -> TurnFailed:
+def _failure(message: AIMessage, result: DualLLMResult, text: str, told: Told) -> TurnFailed:
     facts: dict[str, Any] = {
         "session_id": _session(message),
         "result": result,
@@ -337,6 +344,7 @@ def _failure(message: AIMessage, result: DualLLMResult, text: str) -> TurnFailed
             "Append `error.message` to the history to go on with the session."
         )
         return ProgramFailed(said, code=result.error_code, **facts)
+    denial = told(denial)
     turn = _with_result(message, result, text, shown=denial.text)
     return denied_turn(turn, denial, checks=result.policy_check_history, **facts)
 

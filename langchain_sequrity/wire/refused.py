@@ -14,7 +14,7 @@ from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import EmptyTurn
 from langchain_sequrity.wire import denied
 from langchain_sequrity.wire.chunks import Sum
-from langchain_sequrity.wire.dual_llm import METADATA_KEY, as_it_came, read_envelope
+from langchain_sequrity.wire.dual_llm import METADATA_KEY, Told, as_it_came, read_envelope
 from langchain_sequrity.wire.envelope_stream import Held
 from langchain_sequrity.wire.exchange import Event, Reply, StreamReader
 
@@ -37,12 +37,13 @@ _NOTHING = frozenset(
 )
 
 
-def judge(message: AIMessage, *, is_guarded: bool) -> None:
+def judge(message: AIMessage, *, is_guarded: bool, told: Told) -> None:
     """Raise for a reply that is no answer.
 
     Args:
         message: The whole reply.
         is_guarded: Whether the session has a policy of the caller's.
+        told: Tells a denial with the places of the policy as its author wrote it.
 
     Raises:
         PolicyDenied: If it tells of a denial.
@@ -53,7 +54,7 @@ def judge(message: AIMessage, *, is_guarded: bool) -> None:
         return
     denial = denied.in_message(message) or _in_envelope(message)
     if denial is not None:
-        raise as_it_came(message, denial)
+        raise as_it_came(message, told(denial))
     if is_guarded and _is_empty(message):
         metadata = message.response_metadata
         reason = metadata.get("finish_reason") or metadata.get("stop_reason") or "none"

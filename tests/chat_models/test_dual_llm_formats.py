@@ -14,7 +14,14 @@ from langchain_sequrity import dual_llm_result
 from langchain_sequrity.errors import BadReply, PolicyDenied, ProgramFailed
 from langchain_sequrity.local.answers import Answer
 from tests.chat_models.formats import MESSAGES, RESPONSES, SESSION, Row, Service, added, texts
-from tests.chat_models.test_dual_llm import DENIAL, DUAL, NO_ENVELOPES, envelope, failure
+from tests.chat_models.test_dual_llm import (
+    DENIAL,
+    DUAL,
+    NO_ENVELOPES,
+    SENTENCE,
+    envelope,
+    failure,
+)
 
 SINGLE = {"agent_arch": "single-llm"}
 CALL = ("get_weather", {"city": "Rome"})

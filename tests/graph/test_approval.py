@@ -151,7 +151,7 @@ def test_a_rejected_call_is_a_denial_that_says_so(local: LocalServer, saver: Any
     executor = asking(local, ledger(ran), SOFT, saver)
     executor.invoke({"due": [7]}, thread())
     with pytest.raises(
-        PolicyDenied, match="A human rejected the call of `pay`.*: Too much"
+        PolicyDenied, match=r"A human rejected the call of `pay`.*: Too much"
     ) as caught:
         executor.invoke(REJECT, thread())
     error = caught.value

@@ -66,9 +66,7 @@ def check_entry(checked: Checked, line: int | None = None) -> Json:
             name: {"value": one.value, "meta": one.labels.to_wire()}
             for name, one in call.arguments.items()
         }
-        doubt = denial(checked).doubt
-        told = {"tool": call.tool, "arguments": values, **({"doubt": doubt} if doubt else {})}
-        entry["denied"] = [{**told, **one} for one in reasons]
+        entry["denied"] = [{"tool": call.tool, "arguments": values, **one} for one in reasons]
     if checked.findings:
         entry["findings"] = [str(one) for one in checked.findings]
     return entry
@@ -81,7 +79,9 @@ def _reason(reason: Reason) -> Json:
         "certain": reason.certain,
     }
     if reason.at is not None:
-        found["policy_line"] = reason.at.line
+        found["policy_line"], found["policy_column"] = reason.at
+    if reason.doubt:
+        found["in_doubt_because"] = reason.doubt
     if reason.description:
         found["checker_description"] = found["reason"] = reason.description
     return found
@@ -105,8 +105,7 @@ def denial_message(checked: Checked) -> str:
     """The message of a denied call, which begins like those that were recorded."""
     told = denial(checked)
     doubt = "" if told.certain else f", in doubt{f' because {told.doubt}' if told.doubt else ''}"
-    where = "" if told.line is None else f" (line {told.line})"
-    reason = told.reason or f"Its rule is `{plain(told.rule or '', limit=200)}`{where}"
+    reason = told.reason or f"Its rule is `{plain(told.rule or '', limit=200)}`"
     said = f"Tool call to '{told.tool}' is denied by argument checking policies{doubt}."
     return f"{said} {plain(reason).removesuffix('.')}."
 
