@@ -36,8 +36,10 @@ a graph whose labels are coarse.
 """
 
 import json
+import sys
+import warnings
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.exceptions import (
@@ -464,6 +466,26 @@ class UnknownAccess(UserWarning):
 
 class PolicyMismatch(UserWarning):
     """A policy does not do what it says here: rules for what is not there, or never will be."""
+
+
+_BETWEEN = frozenset({"langchain_sequrity", "pydantic", "langchain_core", "langchain", "langgraph"})
+
+
+def warn(text: str, category: type[Warning]) -> None:
+    """Warn at the line of the user's that led here, through whatever libraries.
+
+    Args:
+        text: The warning.
+        category: Its class.
+    """
+    frame, level = sys._getframe(1), 2  # noqa: SLF001 - as `warnings` does it
+    while frame.f_back is not None and _package(frame) in _BETWEEN:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__")).partition(".")[0]
 
 
 _BY_STATUS: Mapping[int, type[StatusError]] = MappingProxyType(

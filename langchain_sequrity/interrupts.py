@@ -48,6 +48,24 @@ Still = Callable[[CheckpointTuple], bool]
 """Whether a later checkpoint is one at which what it is asked about has not happened yet."""
 
 
+def check_can_ask(config: RunnableConfig) -> None:
+    """Refuse a run that could ask a human and not take the answer.
+
+    Args:
+        config: That of a node of the run.
+
+    Raises:
+        UsageError: If there is no checkpointer, here or in a graph around.
+    """
+    if config["configurable"].get(CONFIG_KEY_CHECKPOINTER) is None:
+        msg = (
+            '`on_denied="interrupt"` needs a checkpointer: without one a run that asks a human '
+            "could never take the answer. Give `checkpointer=InMemorySaver()` or another one, or "
+            "choose another `on_denied`."
+        )
+        raise UsageError(msg)
+
+
 def approval_request(
     denial: Denial, args: Mapping[str, Any], decisions: Sequence[str], remark: str = ""
 ) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from langchain_sequrity.graph.calling.updates import OutputReader
 from langchain_sequrity.graph.compiling.compiler import compile_graph
 from langchain_sequrity.graph.keeping.threads import Threads
 from langchain_sequrity.graph.looking.explain import Explanation, explain
-from langchain_sequrity.graph.mismatch import warn_of_mismatch
+from langchain_sequrity.graph.mismatch import tell_of_mismatch
 from langchain_sequrity.graph.on_denied import read_on_denied
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.reading.spec import read_graph
@@ -107,7 +107,9 @@ class LangGraphExecutor(Surface):
         prepared = self._model.prepared
         self._program = compile_graph(spec, self._options)
         settings = pinned(prepared.settings)
-        warn_of_mismatch(settings.connection.policy, self._program)
+        tell_of_mismatch(
+            settings.connection.policy, self._program, is_strict=self._model.strict_policy
+        )
         told = read_history(history, settings.connection.base_url)
         exchange = Exchange(settings, prepared.params, self._program, told)
         tools = ClientTools(spec, self._program)

@@ -14,6 +14,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader, coerce
+from langchain_sequrity.headers.fitting import without_labels
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.middleware.binding import canonical, defaults
 from langchain_sequrity.middleware.denial import not_made
@@ -73,6 +74,7 @@ class Rules:
             raise UsageError(msg)
         header = coerce(PolicyHeader, policy)
         self.engine = header.compile(dual_llm=False)
+        self._header = header
         self._text = (header.codes and header.codes.code) or ""
         self._tools = tuple(compiled_tools(parse(self._text), lambda *_: None))
         self._labelling = labelling
@@ -90,6 +92,10 @@ class Rules:
             self._check(tools)
 
     # The policy and the tools
+
+    def without_labels(self) -> str:
+        """Which rules ask for labels of arguments, one line each."""
+        return without_labels(self._header)
 
     def check_agent(self, tools: list[BaseTool] | None) -> None:
         """Check the policy against the tools of an agent, once for each agent.

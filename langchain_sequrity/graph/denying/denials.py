@@ -30,6 +30,11 @@ class Denials:
         self._approvals = approvals
         self._on_denied = on_denied
 
+    @property
+    def asks(self) -> bool:
+        """Whether a human may be asked."""
+        return self._on_denied.kind == "interrupt"
+
     def after(self, error: PolicyDenied, run: Run, journal: Journal) -> Command[Any]:
         """What `drive` does after a denial.
 
