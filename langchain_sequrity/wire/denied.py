@@ -75,7 +75,7 @@ def in_message(message: AIMessage) -> Denial | None:
         The denial, or `None` for an answer, a call, and a model's own refusal.
     """
     metadata, text = message.response_metadata, str(message.text)
-    said = worded(refusal_of(message))
+    said = next(filter(None, map(worded, _refusals(message))), None)
     if said is None:
         # A failed response of Responses has the denial as its text (`docs/protocol.md`, Responses).
         said = worded(text, whole=metadata.get("status") != "failed")
@@ -89,18 +89,23 @@ def refusal_of(message: AIMessage) -> str:
     Args:
         message: A message of any chat model.
     """
+    return " ".join(dict.fromkeys(_refusals(message)))
+
+
+def _refusals(message: AIMessage) -> list[str]:
     told = [message.additional_kwargs.get("refusal")]
-    told += [
-        block.get("refusal") or _NO_REASON
-        for block in message.content
+    blocks = [
+        block for block in message.content
         if isinstance(block, dict) and block.get("type") == "refusal"
-    ]
-    if message.response_metadata.get("stop_reason") == "refusal":
+    ]  # fmt: skip
+    told += [block.get("refusal") for block in blocks]
+    is_refused = message.response_metadata.get("stop_reason") == "refusal"
+    if is_refused:
         details = message.response_metadata.get("stop_details")
         told.append(details.get("explanation") if isinstance(details, Mapping) else None)
-        # The service documents no other place for the reason than the text.
-        told.append(message.text or _NO_REASON)
-    return " ".join(dict.fromkeys(str(one) for one in told if one))
+        told.append(message.text)  # the service documents no other place for the reason
+    found = [str(one) for one in told if one]
+    return found or [_NO_REASON] * (is_refused or bool(blocks))
 
 
 def check_beside(metadata: Mapping[str, Any], head: ReplyHead) -> dict[str, Any]:
