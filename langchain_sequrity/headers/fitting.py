@@ -40,22 +40,21 @@ def unfit_for_tools(policy: PolicyHeader | None, tools: Iterable[Mapping[str, An
         One line a rule; empty if there are none, or if the policy cannot be read here: the service
         may know more.
     """
-    if policy is None or _parsed(policy) is None:
+    if policy is None or policy.codes is None or _parsed(policy) is None:
         return ""
     try:
         written = orjson.dumps(list(tools))
     except TypeError:
         return ""
-    return _unfit_for_tools(policy.to_header(), written)
+    return _unfit_for_tools(policy.codes.code or "", written)
 
 
 @lru_cache(maxsize=64)  # an agent binds the same tools before each answer
-def _unfit_for_tools(header: str, tools: bytes) -> str:
+def _unfit_for_tools(text: str, tools: bytes) -> str:
     from langchain_sequrity.sqrt.checking import findings_in  # noqa: PLC0415 - few have a policy
+    from langchain_sequrity.sqrt.parser import parse  # noqa: PLC0415
 
-    parsed = _parsed(PolicyHeader.from_header(header))
-    known = list(map(_readable, orjson.loads(tools)))
-    found = [] if parsed is None else findings_in(parsed, known)
+    found = findings_in(parse(text), list(map(_readable, orjson.loads(tools))))
     return _listed(one for one in found if one.severity == "error")
 
 

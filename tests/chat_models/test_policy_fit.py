@@ -13,6 +13,7 @@ from langchain_sequrity.errors import PolicyMismatch, PolicySyntaxError, UsageEr
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.middleware import PolicyMiddleware
+from tests.chat_models import formats
 from tests.chat_models.formats import NAMES, ROWS, Row
 from tests.middleware.agents import turns
 
@@ -56,7 +57,7 @@ def told(make: Callable[[], Any]) -> list[str]:
         warnings.simplefilter("always")
         make()
     assert {one.category for one in caught} <= {PolicyMismatch}
-    assert {one.filename for one in caught} <= {__file__}
+    assert {one.filename for one in caught} <= {__file__, formats.__file__}
     return [str(one.message) for one in caught]
 
 
@@ -69,8 +70,8 @@ def model(row: Row, policy: Any, **fields: Any) -> Any:
 BROKEN: list[tuple[str, int, int]] = [
     ('tool "pay" {', 1, 13),
     ('// a\n\ntool "pay" {\n    must deny when;\n}', 4, 19),
-    ('tool "pay" {\n  must deny when to.value in nobody;\n}', 2, 29),
-    ('let a = {"x"};\nlet a = {"y"};', 2, 5),
+    ('tool "pay" {\n  must deny when to.value in nobody;\n}', 2, 30),
+    ('let a = {"x"};\nlet a = {"y"};', 2, 1),
     ("forbid (principal, action, resource);", 1, 1),
 ]  # fmt: skip
 
@@ -120,7 +121,7 @@ UNFIT: list[tuple[str, str]] = [
     ('\ntool "publish" {\n  must deny when txt.value == "x";\n}',
      "- line 3: `publish` has no argument `txt`. Did you mean `text`?"),
     ('tool "PUBLISH" -> @tags |= {"x"};',
-     "- line 1: There is no tool `PUBLISH`. Did you mean `publish`?"),
+     "- line 1: There is no tool `PUBLISH`."),
     ('tool r"^pub$" { must deny always; }', "- line 1: No tool matches `^pub$`."),
 ]  # fmt: skip
 FORMS: dict[str, Callable[[Any], Any]] = {
@@ -222,9 +223,8 @@ def test_the_diary_is_told_of_before_an_agent_answers(row: Row) -> None:
 @pytest.mark.parametrize(
     "policy",
     [
-        DIARY.replace('text.tags overlaps {"private"}', '"private" in @session.tags').replace(
-            "-> @tags", "-> @session.tags"
-        ),
+        'tool "read_diary" { session after { @tags |= {"private"}; } }\n'
+        'tool "publish" { must deny when "private" in @session.tags; }',
         'tool "publish" { must deny when text.value == "x"; }',
     ],
 )
