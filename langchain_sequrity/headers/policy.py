@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypedDict, Unpack
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers.fields import NOT_NULL, Flag, NameSet, Text
@@ -157,6 +157,17 @@ class PolicyHeader(Header):
     @classmethod
     def _text_is_sqrt(cls, value: Any) -> Any:
         return {"code": value, "language": "sqrt"} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _is_read(self) -> Self:
+        """A policy that is none must not wait for the service to say so."""
+        codes = self.codes
+        if codes is not None and codes.code and codes.language != "cedar" and not self.auto_gen:
+            # A client without a policy does not wait for the language.
+            from langchain_sequrity.sqrt.early import read_early  # noqa: PLC0415
+
+            read_early(codes.code)
+        return self
 
     @classmethod
     def from_sqrt(cls, text: str, **options: Unpack[PolicyOptions]) -> Self:

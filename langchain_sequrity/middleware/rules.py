@@ -11,12 +11,15 @@ from typing import Any, Literal, get_args
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader, coerce
+from langchain_sequrity.headers.fitting import without_labels
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.middleware.binding import canonical, defaults
-from langchain_sequrity.middleware.denial import Denial, from_verdict
+from langchain_sequrity.middleware.denial import not_made
 from langchain_sequrity.sqrt import Argument, Call, Verdict, check, parse
+from langchain_sequrity.sqrt.denying import denial_of as denial_of_verdict
 from langchain_sequrity.sqrt.patterns import Budget
 from langchain_sequrity.sqrt.rules import compiled_tools
 
@@ -71,6 +74,7 @@ class Rules:
             raise UsageError(msg)
         header = coerce(PolicyHeader, policy)
         self.engine = header.compile(dual_llm=False)
+        self._header = header
         self._text = (header.codes and header.codes.code) or ""
         self._tools = tuple(compiled_tools(parse(self._text), lambda *_: None))
         self._labelling = labelling
@@ -88,6 +92,10 @@ class Rules:
             self._check(tools)
 
     # The policy and the tools
+
+    def without_labels(self) -> str:
+        """Which rules ask for labels of arguments, one line each."""
+        return without_labels(self._header)
 
     def check_agent(self, tools: list[BaseTool] | None) -> None:
         """Check the policy against the tools of an agent, once for each agent.
@@ -179,11 +187,11 @@ class Rules:
             session = self.engine.before(call, session)
             verdict = self.engine.decide(call, session)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody knows if it is allowed
-            reason = f"Checking it raised {type(error).__name__}."
-            return Decision(session, None, Denial(tool, "failed", reason=reason))
+            reason = f"checking it raised {type(error).__name__}"
+            return Decision(session, None, not_made(tool, "failed", reason))
         if verdict.allowed and (verdict.certain or self._allow_uncertain):
             return Decision(session, verdict, None)
-        return Decision(session, verdict, from_verdict(verdict))
+        return Decision(session, verdict, denial_of_verdict(verdict))
 
     def label(
         self, tool: str, args: Args, seen: Labels, result: Argument, session: Labels

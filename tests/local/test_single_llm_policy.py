@@ -59,7 +59,9 @@ class Play:
     def __init__(self, stage: Stage, *answers: Any, row: Row = ROWS[0], **fields: Any) -> None:
         self.teller = Teller("chat", *answers, "Done.")
         tellers = [self.teller, *fields.pop("tellers", ())]
-        fields = {"of": row.model, "features": SINGLE, **row.arguments, **fields}
+        fields = {
+            "of": row.model, "features": SINGLE, "on_denied": "message", **row.arguments, **fields
+        }  # fmt: skip
         self.bare = stage.model(*tellers, **fields)
         self.model = self.bare.bind_tools([Send, Read])
 
@@ -72,8 +74,8 @@ class Play:
 
 def refusal(message: AIMessage) -> str:
     """Why a call was denied; such a message is no answer and calls nothing."""
-    assert (message.text, message.tool_calls, message.invalid_tool_calls) == ("", [], [])
     reason: str = message.additional_kwargs["refusal"]
+    assert (message.text, message.tool_calls, message.invalid_tool_calls) == (reason, [], [])
     return reason
 
 
@@ -95,10 +97,7 @@ def test_a_denied_call_is_a_refusal(
 ) -> None:
     play = Play(stage, calling(TO_EVE), row=row, policy=NO_EVE, features=features)
     message = added(play.model.stream("Go")) if stream else play.model.invoke("Go")
-    assert refusal(message).startswith(
-        "Tool call to 'Send' is denied by argument checking policies"
-    )
-    assert "nothing goes to Eve" in refusal(message)
+    assert refusal(message) == "The policy denied the call of `Send`: nothing goes to Eve."
     # The conversation goes on with it.
     assert play.model.invoke([HumanMessage("Go"), message, HumanMessage("On")]).text == "Done."
 

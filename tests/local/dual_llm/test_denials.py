@@ -112,14 +112,17 @@ def test_the_error_says_which_call_was_denied_and_why(
         converse(model, "Go", {"look_up": "text"})
     denied = caught.value
     assert denied.tool == "send"
-    labels = denied.arguments["word"]["meta"]
-    assert denied.arguments["word"]["value"] == "text"
+    labels = denied.labels["word"]
+    assert denied.arguments["word"] == "text"
     assert sorted(labels["tags"]) == ["__non_executable", "secret"]
     assert denied.rule == 'must deny when "secret" in word.tags;'
     assert denied.reason == "Secrets stay here"
     assert denied.program == f"{SEND}\n"
     assert [one["tool"] for one in denied.checks] == ["look_up", "send"]
-    assert "Tool call to 'send' is denied by argument checking policies" in str(denied)
+    assert str(denied).startswith("The policy denied the call of `send`: Secrets stay here. ")
+    assert denied.result.error_message == (
+        "Tool call to 'send' is denied by argument checking policies. Secrets stay here."
+    )
     assert denied.result.error_code == "policy_violation"
 
 
