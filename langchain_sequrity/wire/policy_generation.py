@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.headers import PolicyHeader, write_header
 from langchain_sequrity.sqrt.checking import INTERNAL_TOOLS
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.chat_completions import from_client as chat_reader
@@ -30,7 +31,12 @@ Variant = Literal[
     "oai_responses",
 ]
 
+Mode = Literal["single-llm", "dual-llm"]
+"""The sessions that a policy is for. In single-LLM sessions arguments carry no labels."""
+
 DEFAULT_RETRIES = 3
+DEFAULT_HEADER_BYTES = 8192
+"""What proxies let through in most places (`docs/behaviour.md`, P9)."""
 _LANGUAGES = ("sqrt",)
 _FIELDS = (
     "type",
@@ -44,6 +50,20 @@ _FIELDS = (
 
 Tools = list[dict[str, Any]]
 
+# The body has no field for it, and a model that writes has to know it.
+_MODES: Mapping[Mode, str] = {
+    "dual-llm": "The policy is for dual-LLM sessions: each argument carries the labels of the data "
+    "it is made from.",
+    "single-llm": "The policy is for single-LLM sessions: arguments carry no labels, results and "
+    "the session do.",
+}
+
+
+def header_bytes(text: str) -> int:
+    """How long the header line is that a policy is sent in, in bytes."""
+    value = write_header(PolicyHeader.from_sqrt(text))
+    return len(PolicyHeader.header_name) + len(value) + 4  # colon, space and line end
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyRequest:
@@ -56,6 +76,8 @@ class PolicyRequest:
         tools: Function tools in the neutral form (`ChatRequest.tools`).
         n_retries: New attempts after one that failed.
         internal_tool_names: The service's own tools that the policy is for, too.
+        mode: The sessions that the policy is for, or `None` for any. It travels as the last
+            paragraph of the description.
     """
 
     variant: Variant
@@ -64,6 +86,7 @@ class PolicyRequest:
     tools: Tools = field(default_factory=list)
     n_retries: int = DEFAULT_RETRIES
     internal_tool_names: tuple[str, ...] = ()
+    mode: Mode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +185,16 @@ def write_request(request: PolicyRequest) -> dict[str, Any]:
     return {
         "type": request.variant,
         "model": request.model,
-        "description": request.description,
+        "description": _described(request),
         "policy_lang": "sqrt",
         "n_retries": request.n_retries,
         "internal_tool_names": list(request.internal_tool_names),
         "tools": [row.dialect.write(tool) for tool in request.tools],
     }
+
+
+def _described(request: PolicyRequest) -> str:
+    return "\n\n".join([request.description, *([_MODES[request.mode]] if request.mode else [])])
 
 
 def _check_retries(number: int) -> None:
@@ -249,14 +276,24 @@ def read_request(body: Any) -> PolicyRequest:
         checks.unknown(where, "`custom`, or none", others[0]["type"])
     for index, tool in enumerate(tools):
         _check_function(tool["function"], ("tools", index))
+    description, mode = _mode_in(checks.text(body, "description", ()))
     return PolicyRequest(
         variant=variant,
         model=checks.text(body, "model", ()),
-        description=checks.text(body, "description", ()),
+        description=description,
         tools=tools,
         n_retries=_retries(body),
         internal_tool_names=tuple(internal),
+        mode=mode,
     )
+
+
+def _mode_in(description: str) -> tuple[str, Mode | None]:
+    """A description without what it says of the sessions, and these."""
+    for mode, sentence in _MODES.items():
+        if description.endswith(f"\n\n{sentence}"):
+            return description.removesuffix(f"\n\n{sentence}"), mode
+    return description, None
 
 
 def _variant(sent: Any) -> Variant:

@@ -18,6 +18,7 @@ from langchain_sequrity.local.policy_writing.skeleton import skeleton
 from langchain_sequrity.sqrt import check, compile_policy, parse
 from langchain_sequrity.sqrt.checking import INTERNAL_TOOLS
 from langchain_sequrity.sqrt.nodes import Binding
+from langchain_sequrity.wire.policy_generation import Mode
 from tests.sqrt.meaning import meaning
 
 _VERBS = ["read", "get", "list", "search", "fetch", "send", "post", "pay", "delete", "write", "run", "order", "add", "sum", "convert", "frob", "set", "open"]  # fmt: skip
@@ -45,6 +46,8 @@ _ARGUMENTS = [
     "to", "url", "sql", "text", "when", "not", "in", "tool", "tags", "untrusted", "tainted", "args",
     "a-b", "a b", "", "1st", "é", 'a"b', "toEmail", "recipient_list", "__proto__", "command",
 ]  # fmt: skip
+
+MODES: tuple[Mode | None, ...] = (None, "dual-llm", "single-llm")
 
 
 class Tools:
@@ -109,9 +112,11 @@ class Tools:
         return schema
 
 
-def problems(tools: list[dict[str, Any]], description: str, internal: list[str]) -> Iterator[str]:
+def problems(
+    tools: list[dict[str, Any]], description: str, internal: list[str], mode: Mode | None = None
+) -> Iterator[str]:
     """What is wrong with the draft for some tools."""
-    text = skeleton(tools, description=description, internal_tools=internal)
+    text = skeleton(tools, description=description, internal_tools=internal, mode=mode)
     try:
         declared = parse(text).declarations
     except PolicySyntaxError as error:
@@ -139,10 +144,10 @@ def main() -> int:
     chosen = options.parse_args()
     tools = Tools(chosen.seed)
     wrong = number = 0
-    for _ in range(chosen.count):
+    for index in range(chosen.count):
         made, description, internal = tools.some(), tools.text(), tools.internal()
         number += len(made)
-        for problem in problems(made, description, internal):
+        for problem in problems(made, description, internal, MODES[index % len(MODES)]):
             wrong += 1
             print(f"{problem}\n  for {made!r}", file=sys.stderr)  # noqa: T201 - a program's report
     print(f"{chosen.count} sets of {number} tools: {wrong} problems")  # noqa: T201 - as above
