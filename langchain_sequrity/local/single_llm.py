@@ -22,6 +22,7 @@ from langchain_sequrity.local.gate import Gate
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.results import MARK, BadResult, read_result
 from langchain_sequrity.sqrt import Argument, Call
+from langchain_sequrity.sqrt.given_tools import tools_sent
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import dumps
 
@@ -85,6 +86,7 @@ class SingleTurn:
         Raises:
             StatusError: 400 for a result that may not be used.
         """
+        self._gate = self._gate.for_tools(tools_sent(request.tools))
         if not this_turn(request.messages) and self._clears_labels:
             self._state.labels = Labels()
         messages = self._shown(request.messages)

@@ -44,6 +44,7 @@ def enter(guard: Guard, request: ToolCallRequest, *, is_late: bool) -> Passed | 
         msg = "A tool call has no id, so its result could not be told from others."
         raise UsageError(msg)
     guard.rules.check_agent(getattr(request.runtime, "tools", None))
+    guard.rules.learn([request.tool])
     return _Entering(guard, request, is_late=is_late).outcome()
 
 

@@ -8,6 +8,8 @@ from langchain.agents.middleware.types import (
     AgentMiddleware,
     AgentState,
     ContextT,
+    ModelRequest,
+    ModelResponse,
     ResponseT,
     ToolCallRequest,
 )
@@ -126,6 +128,26 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         self.tools = []  # LangChain's name for tools that a middleware adds; this one adds none
         self._guard = Guard(rules, audit, asks=asks, raises=raises)
         self._planner = Planner(rules, asks=asks, raises=raises)
+
+    # Defaults of the tools stand for arguments that a call leaves out.
+
+    def wrap_model_call(
+        self,
+        request: ModelRequest[ContextT],
+        handler: Callable[[ModelRequest[ContextT]], ModelResponse[Any]],
+    ) -> ModelResponse[Any]:
+        """Look at the tools that the model is shown."""
+        self._guard.rules.learn(request.tools)
+        return handler(request)
+
+    async def awrap_model_call(
+        self,
+        request: ModelRequest[ContextT],
+        handler: Callable[[ModelRequest[ContextT]], Awaitable[ModelResponse[Any]]],
+    ) -> ModelResponse[Any]:
+        """Look at the tools that the model is shown."""
+        self._guard.rules.learn(request.tools)
+        return await handler(request)
 
     # Before anything runs: all calls of a message are decided on, in their order.
 

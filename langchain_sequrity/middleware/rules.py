@@ -4,8 +4,7 @@ Whatever goes wrong while a call is checked denies it.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -15,6 +14,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader, coerce
 from langchain_sequrity.labels import Labels
+from langchain_sequrity.middleware.binding import canonical, defaults
 from langchain_sequrity.middleware.denial import Denial, from_verdict
 from langchain_sequrity.sqrt import Argument, Call, Verdict, check, parse
 from langchain_sequrity.sqrt.patterns import Budget
@@ -25,6 +25,7 @@ Tool = BaseTool | Mapping[str, Any] | str
 Args = Mapping[str, Any]
 _NO_LABELS = Labels()
 _REMEMBERED_AGENTS = 100
+_REMEMBERED_TOOLS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ class Rules:
         self._identity = [header.to_header(), labelling, allow_uncertain]
         self._looks_at_agent = tools == "agent"
         self._fitting: dict[tuple[int, ...], list[BaseTool]] = {}
+        self._learned: dict[int, BaseTool] = {}
+        self._defaults: dict[str, Mapping[str, Any] | None] = {}
         if isinstance(tools, str):
             if tools != "agent":
                 msg = f'`tools` is "agent", a list of tools or None; got {tools!r}.'
@@ -104,6 +107,23 @@ class Rules:
             if len(self._fitting) >= _REMEMBERED_AGENTS:
                 self._fitting.clear()
             self._fitting[key] = tools  # which keeps these ids theirs
+
+    def learn(self, tools: Iterable[object]) -> None:
+        """Take what tools get for arguments that a call leaves out.
+
+        Args:
+            tools: An agent's tools. Of two that have one name and differ, nothing is known.
+        """
+        for tool in tools:
+            if not isinstance(tool, BaseTool) or self._learned.get(id(tool)) is tool:
+                continue
+            if len(self._learned) >= _REMEMBERED_TOOLS:
+                self._learned.clear()
+            self._learned[id(tool)] = tool  # which keeps this id its own
+            found = defaults(tool)
+            known = self._defaults.setdefault(tool.name, found)
+            if known is None or canonical(known) != canonical(found):
+                self._defaults[tool.name] = None
 
     def _check(self, tools: Sequence[Tool]) -> None:
         found = [one for one in check(self._text, [_definition(tool) for tool in tools])
@@ -155,7 +175,7 @@ class Rules:
             session: The session's labels.
         """
         try:
-            call = self._call(tool, args, seen)
+            call = self._completed(self._call(tool, args, seen))
             session = self.engine.before(call, session)
             verdict = self.engine.decide(call, session)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody knows if it is allowed
@@ -175,6 +195,14 @@ class Rules:
         labels = self.argument_labels(seen)
         return Call(tool, {name: Argument(value, labels) for name, value in args.items()})
 
+    def _completed(self, call: Call) -> Call:
+        """The call with the defaults of what it leaves out, which carry no labels."""
+        known = self._defaults.get(call.tool) or {}
+        left_out = {
+            name: Argument(value) for name, value in known.items() if name not in call.arguments
+        }
+        return Call(call.tool, {**call.arguments, **left_out}) if left_out else call
+
     def ends_in_session(self, tool: str) -> bool:
         """Whether a call of a tool may change the session's labels when it has ended."""
         return any(
@@ -187,11 +215,6 @@ class Rules:
             if entry.steps and entry.matches(tool, Budget()) is not False
             for step in entry.steps
         )
-
-
-def canonical(value: Any) -> str:
-    """JSON text that is the same for equal values, whatever the order of their keys."""
-    return json.dumps(value, sort_keys=True, default=repr)
 
 
 def _definition(tool: Tool) -> str | Mapping[str, Any]:

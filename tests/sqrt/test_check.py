@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -127,9 +126,9 @@ def test_a_policy_that_was_made_in_python_is_checked_at_the_places_of_its_text()
     assert [one.line for one in check(built)] == [3]
 
 
-@pytest.mark.parametrize("given", [b"", None, 5, ["x"], Path("x")])
+@pytest.mark.parametrize("given", [b"", None, 5, ["x"]])
 def test_what_is_no_policy_is_refused(given: Any) -> None:
-    with pytest.raises(UsageError, match="Expected a policy: SQRT text, a parsed policy"):
+    with pytest.raises(UsageError, match="Expected a policy: SQRT text, a `pathlib"):
         check(given)
 
 

@@ -75,7 +75,9 @@ def _reason(reason: Reason) -> Json:
         "certain": reason.certain,
     }
     if reason.at is not None:
-        found["policy_line"] = reason.at.line
+        found["policy_line"], found["policy_column"] = reason.at
+    if reason.doubt:
+        found["in_doubt_because"] = reason.doubt
     if reason.description:
         found["checker_description"] = found["reason"] = reason.description
     return found
@@ -89,7 +91,7 @@ def denial_message(checked: Checked) -> str:
     """The message of a denied call."""
     why = str(checked.denied) if checked.denied else ""
     if checked.verdict is not None:
-        why = checked.verdict.words()
+        why = checked.verdict.words(columns=True)
     return f"Tool call to '{checked.call.tool}' is denied by argument checking policies. {why}"
 
 
