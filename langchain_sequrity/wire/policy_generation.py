@@ -4,13 +4,15 @@ The body says in `type` in which format its tools are written; that format's own
 them. See `docs/protocol.md`, Policy generation.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.headers import PolicyHeader, write_header
+from langchain_sequrity.sqrt import Finding, check, parse
 from langchain_sequrity.sqrt.checking import INTERNAL_TOOLS
+from langchain_sequrity.sqrt.idle import Mode, find_unset
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.chat_completions import from_client as chat_reader
 from langchain_sequrity.wire.chat_completions import to_server as chat_writer
@@ -31,12 +33,7 @@ Variant = Literal[
     "oai_responses",
 ]
 
-Mode = Literal["single-llm", "dual-llm"]
-"""The sessions that a policy is for. In single-LLM sessions arguments carry no labels."""
-
 DEFAULT_RETRIES = 3
-DEFAULT_HEADER_BYTES = 8192
-"""What proxies let through in most places (`docs/behaviour.md`, P9)."""
 _LANGUAGES = ("sqrt",)
 _FIELDS = (
     "type",
@@ -57,12 +54,6 @@ _MODES: Mapping[Mode, str] = {
     "single-llm": "The policy is for single-LLM sessions: arguments carry no labels, results and "
     "the session do.",
 }
-
-
-def header_bytes(text: str) -> int:
-    """How long the header line is that a policy is sent in, in bytes."""
-    value = write_header(PolicyHeader.from_sqrt(text))
-    return len(PolicyHeader.header_name) + len(value) + 4  # colon, space and line end
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +120,51 @@ _ROWS: Mapping[Variant, _Row] = {
 }
 
 
+# What is wrong with a policy
+
+
+class Judgement(NamedTuple):
+    """What was found in a generated policy.
+
+    Attributes:
+        faults: What makes a rule protect nothing: mistakes, and labels that nothing sets.
+        remarks: What may surprise.
+    """
+
+    faults: tuple[Finding, ...]
+    remarks: tuple[Finding, ...]
+
+
+# A label that tools bring along, as a description names it: in quotes.
+_QUOTED = re.compile(r"""`([^`\n]{1,100})`|"([^"\n]{1,100})"|(?<!\w)'([^'\n]{1,100})'(?!\w)""")
+
+
+def judged(text: str, request: PolicyRequest) -> Judgement:
+    """Look for mistakes in a generated policy.
+
+    Args:
+        text: The policy.
+        request: What was asked for. What its description has in quotes may be a label that tools
+            bring along: nothing else can say so.
+
+    Returns:
+        What was found. Without tools nothing is known of them, not even that there are none.
+    """
+    named = {found for match in _QUOTED.findall(request.description) for found in match if found}
+    findings = check(text, request.tools or None, mode=request.mode, labels=named)
+    unset: list[Finding] = []
+    if not any(one.severity == "error" for one in findings):
+        find_unset(
+            parse(text),
+            named,
+            lambda severity, message, at, hint="": unset.append(
+                Finding(severity, message, at.line, at.column, hint)
+            ),
+        )
+    faults = tuple(one for one in findings if one.severity == "error" or one in unset)
+    return Judgement(faults, tuple(one for one in findings if one not in faults))
+
+
 # Which variant
 
 
@@ -185,7 +221,7 @@ def write_request(request: PolicyRequest) -> dict[str, Any]:
     return {
         "type": request.variant,
         "model": request.model,
-        "description": _described(request),
+        "description": described(request),
         "policy_lang": "sqrt",
         "n_retries": request.n_retries,
         "internal_tool_names": list(request.internal_tool_names),
@@ -193,7 +229,8 @@ def write_request(request: PolicyRequest) -> dict[str, Any]:
     }
 
 
-def _described(request: PolicyRequest) -> str:
+def described(request: PolicyRequest) -> str:
+    """The description, with the sessions that the policy is for."""
     return "\n\n".join([request.description, *([_MODES[request.mode]] if request.mode else [])])
 
 

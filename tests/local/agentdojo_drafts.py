@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from langchain_sequrity import sqrt
 from langchain_sequrity.local.policy_writing.skeleton import skeleton
-from langchain_sequrity.wire.policy_generation import Mode
+from langchain_sequrity.sqrt.idle import Mode
 
 FACTS = Path(__file__).with_name("agentdojo.txt")
 _CALL = re.compile(r"(\w+)\(([^)]*)\)")
@@ -156,11 +156,9 @@ def _passes(suite: Suite, policy: str, way: Way, steps: list[Step], carrier: str
 def _trial(suite: Suite, step: Step, way: Way, number: int, first: int) -> dict[str, Any]:
     """A call as `simulate` takes it, with what the tool binds where an argument is left out."""
     schema = next(
-        one["function"]["parameters"]
-        for one in suite.tools
-        if one["function"]["name"] == step.tool
+        one["function"]["parameters"] for one in suite.tools if one["function"]["name"] == step.tool
     )
-    given = step.arguments or dict.fromkeys(schema.get("required", ()), [])
+    given = step.arguments or {name: [] for name in schema.get("required", ())}
     defaults = {name: None for name in schema["properties"] if name not in given}
     before = [str(one) for one in range(first, number)]
     uses = {
@@ -202,14 +200,18 @@ def main() -> int:
     found = [real(suite) if chosen.real else suite for suite in suites()]
     for way in WAYS:
         by_suite = measured(found, way)
-        print(f"{way.name}: {_told(total(by_suite))}")
+        _say(f"{way.name}: {_told(total(by_suite))}")
         for suite in found:
             one = by_suite[suite.name]
-            print(f"  {suite.name}: {_told(one)}")
+            _say(f"  {suite.name}: {_told(one)}")
             if chosen.rows:
-                print(f"    denied tasks: {', '.join(set(suite.tasks) - set(one.allowed)) or '-'}")
-                print(f"    allowed goals: {', '.join(set(suite.goals) - set(one.denied)) or '-'}")
+                _say(f"    denied tasks: {', '.join(set(suite.tasks) - set(one.allowed)) or '-'}")
+                _say(f"    allowed goals: {', '.join(set(suite.goals) - set(one.denied)) or '-'}")
     return 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
 
 
 def _told(one: Figures) -> str:

@@ -69,7 +69,13 @@ CLASSES: dict[str, Any] = {
     "sequrity_azure_responses": policy_gen.PolicyGenRequestSequrityAzureResponses,
 }
 PATH = policy_route(None).path
-GOOD = 'tool "send_mail" {\n    must deny when "web" in text.tags;\n    should allow always;\n}\n'
+GOOD = """\
+tool "read_mail" -> @tags |= {"web"};
+tool "send_mail" {
+    must deny when "web" in text.tags;
+    should allow always;
+}
+"""
 MISSPELT = 'tool "send_mial" { must deny always; }'
 BROKEN = 'tool "send_mail" {\n    must deny when days.value > 3;\n}'
 USAGE = {"input_tokens": 100, "output_tokens": 10, "total_tokens": 110}

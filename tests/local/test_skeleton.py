@@ -84,7 +84,8 @@ def test_the_same_tools_have_the_same_draft(tools: list[dict[str, Any]], descrip
 
 
 def test_no_tools_are_a_policy_too() -> None:
-    assert check(skeleton([]), []) == []
+    [found] = check(skeleton([]), [])
+    assert found.message == "This policy has no rules, so that it allows every call"
 
 
 HOSTILE = [
@@ -251,7 +252,7 @@ def test_a_tool_that_is_no_function_counts_as_doing_everything() -> None:
 
 @pytest.mark.parametrize("name", ["send_mail", "delete_file", "pay", "frobnicate"])
 def test_what_acts_is_denied_once_an_argument_or_the_session_comes_from_outside(name: str) -> None:
-    made = engine(tool(name, text=True))
+    made = engine(tool(name, text=True), tool("read_mail"))
     assert allows(made, name)
     assert not allows(made, name, OUTSIDE)
     assert not allows(made, name, session=OUTSIDE)
@@ -330,7 +331,7 @@ def test_where_arguments_cannot_be_named_all_of_them_are_meant(schema: Any) -> N
 def test_tools_of_the_service_have_rules_where_they_are_named(
     name: str, when_tainted: bool
 ) -> None:
-    made = engine(internal_tools=[name])
+    made = engine(tool("read_mail"), internal_tools=[name])
     assert allows(made, name)
     assert allows(made, name, OUTSIDE, OUTSIDE) == when_tainted
     assert name not in skeleton([])

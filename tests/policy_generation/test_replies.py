@@ -32,7 +32,7 @@ from langchain_sequrity.policy_generation import (
 )
 from langchain_sequrity.policy_generation.proposal import proposed
 from langchain_sequrity.sqrt import check, parse
-from langchain_sequrity.wire.policy_generation import PolicyReply
+from langchain_sequrity.wire.policy_generation import PolicyReply, PolicyRequest
 from tests.policy_generation.conftest import Generate
 from tests.policy_generation.service import POLICY, SURPRISING, USAGE, Service, send_mail
 
@@ -257,6 +257,7 @@ TOOLS = [
         "function": {"name": "send_mail", "parameters": {"properties": {"to": {}, "text": {}}}},
     }
 ]
+ASKED = PolicyRequest("oai_chat_completion", "any/model", "x", TOOLS)
 RULES = st.sampled_from(
     ["must deny always;", "should allow always;", 'must deny when text.tags overlaps {"web"};',
      'must allow when to.value == "x";', 'should deny when text.value in {str matching "("};']
@@ -273,7 +274,7 @@ def test_any_text_is_a_policy_without_errors_or_an_error_that_can_be_shown(text:
     found = check(text, TOOLS)
     reply = PolicyReply(text, {})
     try:
-        proposal = proposed(reply, TOOLS)
+        proposal = proposed(reply, ASKED, limit=8_192)
     except BadPolicy as error:
         shown = str(error)
     else:

@@ -113,7 +113,9 @@ _ANYWHERE = _words("""
     per the to under with
 """)
 # Without arguments these are about nobody but the caller.
-_CALLER = _words("account card detail info information me my name own preference profile self setting user")
+_CALLER = _words(
+    "account card detail info information me my name own preference profile self setting user"
+)
 # `check` alone may also mean to check somebody in.
 _READS_OWN = _READS | {"check", "lookup"}
 # What others write. No reader whose name, arguments or description has any of it is the caller's.
@@ -219,27 +221,31 @@ def behaviour_of(tool: Mapping[str, Any]) -> Behaviour:
     """
     function = read_function(tool)
     if function is None:
-        return Behaviour(reads=True, acts=True, why="not a function", steering=None)
+        return _anything("not a function")
     named, schema = words(function.name), _Schema(function.parameters)
     described = (function.description or "")[:_DESCRIPTION]
     reading = _first(named, _READS)
     if acting := _acting(function.name):
         answering = reading or _first(named, _ANSWERS) or not schema.words.isdisjoint(_CODE)
-        why = f"the name has `{acting}`"
         steering, optional = _addressed(named, described, schema)
-        return Behaviour(bool(answering), True, why, steering, optional)
+        why = f"the name has `{acting}`"
+        return Behaviour(bool(answering), acts=True, why=why, steering=steering, optional=optional)
     if told := _told(described):
-        return Behaviour(True, True, f"the description has `{told}`", steering=None)
-    steering = _steering(schema) if _DATABASES.isdisjoint(named) else None
-    if own := _own(function.name, described, schema):
-        return Behaviour(False, False, f"the name has `{own}`", steering)
-    if reading:
-        return Behaviour(True, False, f"the name has `{reading}`", steering)
+        return _anything(f"the description has `{told}`")
+    own = _own(function.name, described, schema)
+    if own or reading:
+        steering = _steering(schema) if _DATABASES.isdisjoint(named) else None
+        why = f"the name has `{own or reading}`"
+        return Behaviour(reads=not own, acts=False, why=why, steering=steering)
     computing = _first(named, _COMPUTES)
     is_all = all(_is_any(word, _COMPUTES | _COMPUTED) for word in named)
     if computing and is_all and schema.words.isdisjoint(_CODE - {"expression"}):
-        return Behaviour(False, False, f"the name has `{computing}`")
-    return Behaviour(True, True, "the name does not tell", steering=None)
+        return Behaviour(reads=False, acts=False, why=f"the name has `{computing}`")
+    return _anything("the name does not tell")
+
+
+def _anything(why: str) -> Behaviour:
+    return Behaviour(reads=True, acts=True, why=why, steering=None)
 
 
 def _acting(name: str) -> str:

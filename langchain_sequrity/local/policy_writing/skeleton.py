@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.local.policy_writing.behaviour import Behaviour, behaviour_of
+from langchain_sequrity.sqrt import parse
+from langchain_sequrity.sqrt.given import MAX_HEADER_BYTES, header_bytes
+from langchain_sequrity.sqrt.idle import Mode
 from langchain_sequrity.sqrt.parser import MAX_CHARACTERS
-from langchain_sequrity.wire.policy_generation import DEFAULT_HEADER_BYTES, Mode, header_bytes
 from langchain_sequrity.wire.tools import name_of
 
 _HEAD = """\
@@ -60,6 +62,7 @@ _STYLES: Mapping[Mode | None, _Style] = {
         (_MARK_SESSION,),
     ),
 }
+_NOTHING_COMES_IN = "None of these tools brings in what others wrote, so nothing is denied."
 _ALLOW = "should allow always;"
 _GUARD = "must deny when tainted;"
 _INTERNAL: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -114,20 +117,25 @@ def skeleton(
         TooManyTools: If even so it would be longer than a policy may be.
     """
     style = _STYLES[mode]
-    rules = dict(_rules(tools, internal_tools, style, mode))
+    behaviours = {name_of(tool) or "": behaviour_of(tool) for tool in tools}
+    marks = any(does.reads for name, does in behaviours.items() if _is_writable(name))
+    rules = dict(_rules(behaviours, internal_tools, mode, marks=marks))
 
     def head(limit: int) -> str:
         asked = plain(" ".join(description.split()), limit=limit)
         nothing = f"Nothing of what was asked for is in it: {asked}".rstrip(": ")
-        return _HEAD.format(asked=nothing, **style._asdict())
+        session = style.session if marks else _NOTHING_COMES_IN
+        return _HEAD.format(
+            asked=nothing, session=session, tainted=style.tainted, condition=style.condition
+        )
 
     explained = (f"/// {one.doc}\n{_block(one.tool, one.items)}" for one in rules.values())
     text = "\n".join([head(_ASKED), *explained])
-    if header_bytes(text) > DEFAULT_HEADER_BYTES:
+    if not _fits(text):
         text = "\n".join([head(_ASKED_SHORTLY), *(_block(*one[1:]) for one in rules.values())])
-    if header_bytes(text) > DEFAULT_HEADER_BYTES and len(rules) > _FEW:
+    if not _fits(text) and len(rules) > _FEW:
         shared = "\n".join([head(_ASKED_SHORTLY), *_shared(rules)])
-        text = shared if header_bytes(shared) <= DEFAULT_HEADER_BYTES else text
+        text = shared if _fits(shared) else text
     if len(text) > MAX_CHARACTERS:
         msg = (
             f"A policy for these {len(rules)} tools would have {len(text)} characters, and at "
@@ -137,25 +145,41 @@ def skeleton(
     return text
 
 
+def _fits(text: str) -> bool:
+    """Whether a policy fits into a header."""
+    if len(text) > MAX_CHARACTERS:
+        return False
+    return header_bytes(text, parse(text)) <= MAX_HEADER_BYTES
+
+
 def _rules(
-    tools: Iterable[Mapping[str, Any]],
+    behaviours: Mapping[str, Behaviour],
     internal_tools: Sequence[str],
-    style: _Style,
     mode: Mode | None,
+    *,
+    marks: bool,
 ) -> Iterator[tuple[str, _Rules]]:
-    """Name of each tool, with its rules."""
+    """Name of each tool, with its rules.
+
+    Where nothing is marked there are no rules on the mark: they would protect nothing.
+    """
     for name in internal_tools:
         doc, items = _INTERNAL[name]
+        if not marks:
+            items = tuple(item for item in items if item != _GUARD)
         yield name, _Rules(doc, f'"{name}"', items)
-    for tool in tools:
-        name = name_of(tool) or ""
-        if _WRITABLE.match(name) and name.isprintable():
-            does = behaviour_of(tool)
-            items = tuple(_items(does, style, mode))
+    for name, does in behaviours.items():
+        if _is_writable(name):
+            items = (*(_denials(does, mode) if marks else ()), _ALLOW)
+            items += _STYLES[mode].marks if does.reads else ()
             yield name, _Rules(_doc(does), f'"{name}"', items)
         else:
             doc = "denied: no policy can write this name for sure"
             yield name, _Rules(doc, f'r"{_regex(name)}"', ("must deny always;",))
+
+
+def _is_writable(name: str) -> bool:
+    return bool(_WRITABLE.match(name)) and name.isprintable()
 
 
 def _block(tool: str, items: Iterable[str]) -> str:
@@ -197,14 +221,12 @@ def _doc(does: Behaviour) -> str:
     return f"{kind}: {plain(does.why, limit=_WHY)}"
 
 
-def _items(does: Behaviour, style: _Style, mode: Mode | None) -> Iterator[str]:
+def _denials(does: Behaviour, mode: Mode | None) -> tuple[str, ...]:
     if does.acts and mode != "dual-llm":
-        yield _GUARD
-    elif mode != "single-llm":
-        yield from _chosen(does, "tainted" if mode == "dual-llm" else _ARGUMENTS)
-    yield _ALLOW
-    if does.reads:
-        yield from style.marks
+        return (_GUARD,)
+    if mode == "single-llm":
+        return ()
+    return tuple(_chosen(does, "tainted" if mode == "dual-llm" else _ARGUMENTS))
 
 
 def _chosen(does: Behaviour, any_argument: str) -> Iterator[str]:
