@@ -303,7 +303,8 @@ def _steering(schema: _Schema) -> tuple[str, ...] | None:
 
 def _own(name: str, description: str, schema: _Schema) -> str:
     """The word of a name that says that a reader returns nothing that others wrote, or nothing."""
-    verb, *nouns = words(name) or [""]
+    *servers, last = _PARTS.split(name)
+    verb, *nouns = [*words(last), *words(" ".join(servers))] or [""]
     found = {*nouns, *words(description), *schema.words}
     if _first(found, _OTHERS) or not found.isdisjoint(_LETTERS):
         return ""
