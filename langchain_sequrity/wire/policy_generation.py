@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.sqrt import Finding, check, parse
+from langchain_sequrity.sqrt import Finding, check
 from langchain_sequrity.sqrt.checking import INTERNAL_TOOLS
-from langchain_sequrity.sqrt.idle import Mode, find_unset
+from langchain_sequrity.sqrt.idle import Mode
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.chat_completions import from_client as chat_reader
 from langchain_sequrity.wire.chat_completions import to_server as chat_writer
@@ -135,6 +135,7 @@ class Judgement(NamedTuple):
     remarks: tuple[Finding, ...]
 
 
+_IN_POLICY = re.compile(r'"([^"\\\n]*)"')
 # A label that tools bring along, as a description names it: in quotes.
 _QUOTED = re.compile(r"""`([^`\n]{1,100})`|"([^"\n]{1,100})"|(?<!\w)'([^'\n]{1,100})'(?!\w)""")
 
@@ -151,17 +152,12 @@ def judged(text: str, request: PolicyRequest) -> Judgement:
         What was found. Without tools nothing is known of them, not even that there are none.
     """
     named = {found for match in _QUOTED.findall(request.description) for found in match if found}
-    findings = check(text, request.tools or None, mode=request.mode, labels=named)
-    unset: list[Finding] = []
-    if not any(one.severity == "error" for one in findings):
-        find_unset(
-            parse(text),
-            named,
-            lambda severity, message, at, hint="": unset.append(
-                Finding(severity, message, at.line, at.column, hint)
-            ),
-        )
-    faults = tuple(one for one in findings if one.severity == "error" or one in unset)
+    tools = request.tools or None
+    findings = check(text, tools, mode=request.mode, labels=named)
+    # What is not found any more once each text may be a label that comes by itself.
+    each = named | set(_IN_POLICY.findall(text))
+    settled = check(text, tools, mode=request.mode, labels=each)
+    faults = tuple(one for one in findings if one.severity == "error" or one not in settled)
     return Judgement(faults, tuple(one for one in findings if one not in faults))
 
 

@@ -88,8 +88,7 @@ def test_the_same_tools_have_the_same_draft(tools: list[dict[str, Any]], descrip
 
 
 def test_no_tools_are_a_policy_too() -> None:
-    [found] = check(skeleton([]), [])
-    assert found.message == "This policy has no rules, so that it allows every call"
+    assert check(skeleton([]), []) == []
 
 
 HOSTILE = [
