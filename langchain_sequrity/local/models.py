@@ -86,6 +86,7 @@ def _policy(request: PolicyRequest) -> str:
             request.tools,
             description=request.description,
             internal_tools=request.internal_tool_names,
+            mode=request.mode,
         )
     except TooManyTools as problem:
         refuse(400, str(problem))

@@ -23,9 +23,19 @@ Example:
 from langchain_sequrity.policy_generation.proposal import (
     BadPolicy,
     NoPolicy,
+    PolicyPart,
     PolicyProposal,
+    PolicyTooLong,
     PolicyWarning,
 )
 from langchain_sequrity.policy_generation.tool import PolicyGenTool
 
-__all__ = ["BadPolicy", "NoPolicy", "PolicyGenTool", "PolicyProposal", "PolicyWarning"]
+__all__ = [
+    "BadPolicy",
+    "NoPolicy",
+    "PolicyGenTool",
+    "PolicyPart",
+    "PolicyProposal",
+    "PolicyTooLong",
+    "PolicyWarning",
+]

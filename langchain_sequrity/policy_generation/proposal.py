@@ -10,11 +10,14 @@ from langchain_core.tools import ToolException
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, ContextTooLong, InvalidRequest, PolicySyntaxError
 from langchain_sequrity.headers import PolicyHeader
-from langchain_sequrity.sqrt import Finding, Policy, check, parse
+from langchain_sequrity.policy_generation.parts import split
+from langchain_sequrity.sqrt import Finding, Policy, parse
 from langchain_sequrity.sqrt.faults import fault
+from langchain_sequrity.sqrt.given import header_bytes
 from langchain_sequrity.sqrt.listing import has_rules
 from langchain_sequrity.sqrt.nodes import Position
-from langchain_sequrity.wire.policy_generation import PolicyReply
+from langchain_sequrity.wire.policy_generation import PolicyReply, PolicyRequest, judged
+from langchain_sequrity.wire.tools import name_of
 
 _MOST_SHOWN = 5
 
@@ -44,6 +47,51 @@ class BadPolicy(BadReply, ToolException):
         self.text = text
 
 
+class PolicyTooLong(BadPolicy):
+    """The policy that came back is longer than `max_header_bytes` lets a header be.
+
+    Attributes:
+        text: The whole policy.
+        header_bytes: How long its header line would be.
+        limit: How long it may be.
+        parts: The policy in parts that fit, each for a group of the tools: for as many agents, of
+            which each has the tools of its group and no others. Empty if a single tool's rules are
+            too long.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        text: str,
+        header_bytes: int,
+        limit: int,
+        parts: "tuple[PolicyPart, ...]",
+        **facts: Any,
+    ) -> None:
+        """Build the error; `facts` are those of `ServiceError`."""
+        super().__init__(message, text=text, **facts)
+        self.header_bytes, self.limit, self.parts = header_bytes, limit, parts
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyPart:
+    """What a policy says of some of its tools.
+
+    Attributes:
+        tools: Their names.
+        text: The policy for an agent that has these tools.
+    """
+
+    tools: tuple[str, ...]
+    text: str
+
+    @property
+    def header(self) -> PolicyHeader:
+        """The policy as `ChatSequrity(policy=…)` takes it."""
+        return PolicyHeader.from_sqrt(self.text)
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyProposal:
     """A generated policy whose tools and arguments exist. Whether it says what was meant is open.
@@ -52,7 +100,8 @@ class PolicyProposal:
 
     Attributes:
         text: The policy in SQRT, as it came.
-        findings: What may surprise in it. Errors are not among them: they raise `BadPolicy`.
+        findings: What may surprise in it. What makes a rule protect nothing is not among them: it
+            raises `BadPolicy`.
         usage: Token counts by name, such as `total_tokens`.
     """
 
@@ -97,31 +146,57 @@ def refusals() -> Iterator[None]:
         raise refused from None
 
 
-def proposed(reply: PolicyReply, tools: Sequence[Mapping[str, Any]]) -> PolicyProposal:
+def proposed(reply: PolicyReply, request: PolicyRequest, *, limit: int) -> PolicyProposal:
     """Check a generated policy.
 
     Args:
         reply: What came back.
-        tools: The tools it is for, in neutral form.
+        request: What was asked for: the tools, the sessions, and the labels that tools bring along.
+        limit: How long a header line may be, in bytes.
 
     Returns:
         The policy with what may surprise in it.
 
     Raises:
-        BadPolicy: If it does not parse, has no rule, or is about tools or arguments that do not
-            exist: such a rule protects nothing.
+        BadPolicy: If it does not parse, has no rule, is about tools or arguments that do not
+            exist, or asks for labels that nothing sets: such a rule protects nothing.
+        PolicyTooLong: If it does not fit into a header.
     """
     text = reply.text
     try:
         policy = parse(text)
     except PolicySyntaxError as error:
         raise _bad(text, [str(error)]) from None
-    findings = check(text, tools)
-    if errors := [finding for finding in findings if finding.severity == "error"]:
-        raise _bad(text, [_pointed(text, finding) for finding in errors])
+    found = judged(text, request)
+    if found.faults:
+        raise _bad(text, [_pointed(text, finding) for finding in found.faults])
     if not has_rules(policy):
         raise _bad(text, ["It has no rule for any tool."])
-    return PolicyProposal(text, tuple(findings), reply.usage)
+    if (size := header_bytes(text, policy)) > limit:
+        raise _too_long(policy, request.tools, size, limit)
+    return PolicyProposal(text, found.remarks, reply.usage)
+
+
+def _too_long(
+    policy: Policy, tools: Sequence[Mapping[str, Any]], size: int, limit: int
+) -> PolicyTooLong:
+    parts = tuple(
+        PolicyPart(names, text)
+        for names, text in split(policy, [str(name_of(tool)) for tool in tools], limit)
+    )
+    if parts:
+        advice = (
+            f"Ask for fewer tools at once, give the tools to {len(parts)} agents "
+            "(`parts` of this error has the policy of each)"
+        )
+    else:
+        advice = "Ask for fewer tools at once"
+    msg = (
+        f"The policy that was generated would be {size:,} bytes long as a header, and "
+        f"`max_header_bytes` of the model is {limit:,}: {size - limit:,} bytes too many. {advice}, "
+        "or raise `max_header_bytes` if what stands before the service lets longer headers through."
+    )
+    return PolicyTooLong(msg, text=policy.text, header_bytes=size, limit=limit, parts=parts)
 
 
 def _bad(text: str, problems: list[str]) -> BadPolicy:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from langchain_core.tools import BaseTool
@@ -24,6 +25,7 @@ from langchain_sequrity.policy_generation.proposal import (
     proposed,
     refusals,
 )
+from langchain_sequrity.sqrt.idle import Mode
 from langchain_sequrity.wire.exchange import Call, Reply
 from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.policy_generation import (
@@ -69,6 +71,10 @@ class PolicyGenTool(BaseTool):
         n_retries: How often the service tries again after a policy that was not valid.
         internal_tool_names: The service's own tools that the policy is for, too, such as
             `parse_with_ai`.
+        mode: The sessions that the policy is for: `dual-llm` where arguments carry labels (also
+            under `PolicyMiddleware` and `LangGraphExecutor`), `single-llm` where they carry none;
+            default: what the model's `features` say, else any session, for which a draft has to
+            deny more.
         **kwargs: Fields of any LangChain tool, such as `name`, `description` (what an agent reads)
             and `handle_tool_error`; after a model's name also the connection arguments of
             `ChatSequrity`: `api_key`, `base_url`, `provider`, `timeout`, …
@@ -128,6 +134,8 @@ class PolicyGenTool(BaseTool):
     """How often the service tries again after a policy that was not valid."""
     internal_tool_names: tuple[str, ...] = Field(default=(), frozen=True)
     """The service's own tools that the policy is for, too."""
+    mode: Mode | None = Field(default=None, frozen=True)
+    """The sessions that the policy is for; by default those of the model's `features`."""
 
     def __init__(
         self, model: ModelLike, tools: Iterable[ToolLike] | None = None, **kwargs: Any
@@ -143,7 +151,7 @@ class PolicyGenTool(BaseTool):
                 "with tools bound to it."
             )
             raise UsageError(msg)
-        self._call("(checked now, not at the first use)")
+        self._call(self._request("(checked now, not at the first use)"))
 
     # For people
 
@@ -161,6 +169,7 @@ class PolicyGenTool(BaseTool):
 
         Raises:
             BadPolicy: If what came back cannot be used.
+            PolicyTooLong: If it does not fit into a header; `parts` has it for groups of tools.
             NoPolicy: If the service refused, or nothing valid came of its attempts.
             ServiceError: If the service could not be asked.
         """
@@ -178,16 +187,21 @@ class PolicyGenTool(BaseTool):
 
         Raises:
             BadPolicy: If what came back cannot be used.
+            PolicyTooLong: If it does not fit into a header; `parts` has it for groups of tools.
             NoPolicy: If the service refused, or nothing valid came of its attempts.
             ServiceError: If the service could not be asked.
         """
+        request = self._request(description)
         with refusals():
-            return self.model.sender().send(self._call(description), self._read)
+            return self.model.sender().send(self._call(request), partial(self._read, request))
 
     async def apropose(self, description: str) -> PolicyProposal:
         """Write a policy; see `propose`."""
+        request = self._request(description)
         with refusals():
-            return await self.model.sender().asend(self._call(description), self._read)
+            return await self.model.sender().asend(
+                self._call(request), partial(self._read, request)
+            )
 
     # For agents
 
@@ -203,7 +217,7 @@ class PolicyGenTool(BaseTool):
 
     # The exchange
 
-    def _call(self, description: str) -> Call:
+    def _request(self, description: str) -> PolicyRequest:
         if not isinstance(description, str):
             msg = f"The description is a text; got {type(description).__name__}."
             raise UsageError(msg)
@@ -211,22 +225,28 @@ class PolicyGenTool(BaseTool):
             msg = "The description is empty. Say what the policy is to allow and to forbid."
             raise UsageError(msg)
         state = self.model.prepared
-        connection = state.settings.connection.for_policies()
-        responses = state.settings.connection.suffix == "responses"
-        request = PolicyRequest(
-            variant=variant_of(connection.provider, responses=responses),
+        given = state.settings.connection
+        features = given.features
+        responses = given.suffix == "responses"
+        return PolicyRequest(
+            variant=variant_of(given.for_policies().provider, responses=responses),
             model=state.params["model"].split(",")[0].strip(),
             description=description,
             tools=self.tools,
             n_retries=self.n_retries,
             internal_tool_names=self.internal_tool_names,
+            mode=self.mode or (features.agent_arch if features else None),
         )
+
+    def _call(self, request: PolicyRequest) -> Call:
+        connection = self.model.prepared.settings.connection.for_policies()
         # To ask twice changes nothing, so it may be sent again.
         return connection.call(_json(write_request(request)), session_id=None, resend=True)
 
-    def _read(self, reply: Reply) -> PolicyProposal:
+    def _read(self, request: PolicyRequest, reply: Reply) -> PolicyProposal:
         found = read_reply(read_object(reply.body, reply), reply)
-        return proposed(found, self.tools)
+        limit = self.model.prepared.settings.connection.max_header_bytes
+        return proposed(found, request, limit=limit)
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

@@ -4,12 +4,15 @@ The body says in `type` in which format its tools are written; that format's own
 them. See `docs/protocol.md`, Policy generation.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.sqrt import Finding, check
 from langchain_sequrity.sqrt.checking import INTERNAL_TOOLS
+from langchain_sequrity.sqrt.idle import Mode
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.chat_completions import from_client as chat_reader
 from langchain_sequrity.wire.chat_completions import to_server as chat_writer
@@ -44,6 +47,14 @@ _FIELDS = (
 
 Tools = list[dict[str, Any]]
 
+# The body has no field for it, and a model that writes has to know it.
+_MODES: Mapping[Mode, str] = {
+    "dual-llm": "The policy is for dual-LLM sessions: each argument carries the labels of the data "
+    "it is made from.",
+    "single-llm": "The policy is for single-LLM sessions: arguments carry no labels, results and "
+    "the session do.",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyRequest:
@@ -56,6 +67,8 @@ class PolicyRequest:
         tools: Function tools in the neutral form (`ChatRequest.tools`).
         n_retries: New attempts after one that failed.
         internal_tool_names: The service's own tools that the policy is for, too.
+        mode: The sessions that the policy is for, or `None` for any. It travels as the last
+            paragraph of the description.
     """
 
     variant: Variant
@@ -64,6 +77,7 @@ class PolicyRequest:
     tools: Tools = field(default_factory=list)
     n_retries: int = DEFAULT_RETRIES
     internal_tool_names: tuple[str, ...] = ()
+    mode: Mode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +118,47 @@ _ROWS: Mapping[Variant, _Row] = {
     "sequrity_azure_chat_completion": _Row(("sequrity_azure",), _CHAT),
     "sequrity_azure_responses": _Row(("sequrity_azure",), _RESPONSES, is_responses=True),
 }
+
+
+# What is wrong with a policy
+
+
+class Judgement(NamedTuple):
+    """What was found in a generated policy.
+
+    Attributes:
+        faults: What makes a rule protect nothing: mistakes, and labels that nothing sets.
+        remarks: What may surprise.
+    """
+
+    faults: tuple[Finding, ...]
+    remarks: tuple[Finding, ...]
+
+
+_IN_POLICY = re.compile(r'"([^"\\\n]*)"')
+# A label that tools bring along, as a description names it: in quotes.
+_QUOTED = re.compile(r"""`([^`\n]{1,100})`|"([^"\n]{1,100})"|(?<!\w)'([^'\n]{1,100})'(?!\w)""")
+
+
+def judged(text: str, request: PolicyRequest) -> Judgement:
+    """Look for mistakes in a generated policy.
+
+    Args:
+        text: The policy.
+        request: What was asked for. What its description has in quotes may be a label that tools
+            bring along: nothing else can say so.
+
+    Returns:
+        What was found. Without tools nothing is known of them, not even that there are none.
+    """
+    named = {found for match in _QUOTED.findall(request.description) for found in match if found}
+    tools = request.tools or None
+    findings = check(text, tools, mode=request.mode, labels=named)
+    # What is not found any more once each text may be a label that comes by itself.
+    each = named | set(_IN_POLICY.findall(text))
+    settled = check(text, tools, mode=request.mode, labels=each)
+    faults = tuple(one for one in findings if one.severity == "error" or one not in settled)
+    return Judgement(faults, tuple(one for one in findings if one not in faults))
 
 
 # Which variant
@@ -162,12 +217,17 @@ def write_request(request: PolicyRequest) -> dict[str, Any]:
     return {
         "type": request.variant,
         "model": request.model,
-        "description": request.description,
+        "description": described(request),
         "policy_lang": "sqrt",
         "n_retries": request.n_retries,
         "internal_tool_names": list(request.internal_tool_names),
         "tools": [row.dialect.write(tool) for tool in request.tools],
     }
+
+
+def described(request: PolicyRequest) -> str:
+    """The description, with the sessions that the policy is for."""
+    return "\n\n".join([request.description, *([_MODES[request.mode]] if request.mode else [])])
 
 
 def _check_retries(number: int) -> None:
@@ -249,14 +309,24 @@ def read_request(body: Any) -> PolicyRequest:
         checks.unknown(where, "`custom`, or none", others[0]["type"])
     for index, tool in enumerate(tools):
         _check_function(tool["function"], ("tools", index))
+    description, mode = _mode_in(checks.text(body, "description", ()))
     return PolicyRequest(
         variant=variant,
         model=checks.text(body, "model", ()),
-        description=checks.text(body, "description", ()),
+        description=description,
         tools=tools,
         n_retries=_retries(body),
         internal_tool_names=tuple(internal),
+        mode=mode,
     )
+
+
+def _mode_in(description: str) -> tuple[str, Mode | None]:
+    """A description without what it says of the sessions, and these."""
+    for mode, sentence in _MODES.items():
+        if description.endswith(f"\n\n{sentence}"):
+            return description.removesuffix(f"\n\n{sentence}"), mode
+    return description, None
 
 
 def _variant(sent: Any) -> Variant:

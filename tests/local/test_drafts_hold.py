@@ -68,12 +68,18 @@ def script(reader: dict[str, Any] | None) -> list[dict[str, Any]]:
     ]
 
 
-def called(reader: dict[str, Any] | None, arch: str) -> list[str]:
+def called(
+    reader: dict[str, Any] | None, arch: str, *, program: str = "", drafted_for: str | None = None
+) -> list[str]:
     """The tools that are called under the draft."""
-    with LocalServer(script=script(reader)) as server:
+    rules = [{"program": program}] if program else script(reader)
+    features = {"agent_arch": drafted_for} if drafted_for else None
+    with LocalServer(script=rules) as server:
         model = ChatSequrity("any/model", base_url=server.base_url, api_key="sq-test")
         with LocalServer() as without_model:
-            asked = model.model_copy(update={"base_url": without_model.base_url})
+            asked = model.model_copy(
+                update={"base_url": without_model.base_url, "features": features}
+            )
             policy = PolicyGenTool(asked, TOOLS.values()).generate("Nothing goes out.")
         guarded = model.model_copy(update={"policy": policy, "features": {"agent_arch": arch}})
         agent = guarded.bind_tools(list(TOOLS.values()))
@@ -106,3 +112,34 @@ def test_what_is_read_from_outside_does_not_go_out(reader: dict[str, Any], arch:
 @pytest.mark.parametrize("arch", ["single-llm", "dual-llm"])
 def test_what_comes_from_the_user_goes_out(arch: str) -> None:
     assert called(None, arch) == ["send_mail"]
+
+
+# Drafts for the sessions that they are used in
+
+
+def sends(to: str, text: str) -> str:
+    return f"mail = read_mail(number=1)\nsend_mail(to={to}, text={text})\n"
+
+
+@pytest.mark.parametrize(
+    ("to", "text", "expected"),
+    [
+        ('"bo@example.org"', '"hello"', ["read_mail", "send_mail"]),
+        ('"bo@example.org"', "mail", ["read_mail", "send_mail"]),
+        ("mail", '"hello"', ["read_mail"]),
+        ("mail[-15:]", "mail", ["read_mail"]),
+    ],
+)
+def test_in_dual_llm_sessions_a_mail_may_be_passed_on_and_chooses_nobody(
+    to: str, text: str, expected: list[str]
+) -> None:
+    assert (
+        called(READERS[0], "dual-llm", program=sends(to, text), drafted_for="dual-llm") == expected
+    )
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader["name"])
+def test_in_single_llm_sessions_nothing_goes_out_after_a_look_outside(
+    reader: dict[str, Any],
+) -> None:
+    assert called(reader, "single-llm", drafted_for="single-llm") == [reader["name"]]

@@ -21,20 +21,21 @@ from sequrity import (  # type: ignore[import-untyped] # the package has no type
 from sequrity.control.types import policy_gen  # type: ignore[import-untyped] # as above
 from sequrity.sqrt import parser as vendor  # type: ignore[import-untyped] # as above
 
+from langchain_sequrity import sqrt
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.local import RequestRecord, Script
 from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.brains import BrainContext
 from langchain_sequrity.local.limits import POLICY_BODY
 from langchain_sequrity.local.models import DeterministicModel
-from langchain_sequrity.local.policy_writing.prompts import INSTRUCTIONS
+from langchain_sequrity.local.policy_writing.prompts import INSTRUCTIONS, SAMPLE
 from langchain_sequrity.local.policy_writing.writer import MAX_RETRIES, write_policy
 from langchain_sequrity.local.script import ScriptBrain
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import MemorySessions
 from langchain_sequrity.sqrt import check
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.policy_generation import PolicyRequest, variants_at
+from langchain_sequrity.wire.policy_generation import PolicyRequest, variants_at, write_request
 from langchain_sequrity.wire.routes import POLICY_ROUTES, policy_route
 from tests.local.api import CHAT, Api, Gate, Speaker, detail, result, said, session_of
 from tests.local.conftest import Serve
@@ -69,7 +70,13 @@ CLASSES: dict[str, Any] = {
     "sequrity_azure_responses": policy_gen.PolicyGenRequestSequrityAzureResponses,
 }
 PATH = policy_route(None).path
-GOOD = 'tool "send_mail" {\n    must deny when "web" in text.tags;\n    should allow always;\n}\n'
+GOOD = """\
+tool "read_mail" -> @tags |= {"web"};
+tool "send_mail" {
+    must deny when "web" in text.tags;
+    should allow always;
+}
+"""
 MISSPELT = 'tool "send_mial" { must deny always; }'
 BROKEN = 'tool "send_mail" {\n    must deny when days.value > 3;\n}'
 USAGE = {"input_tokens": 100, "output_tokens": 10, "total_tokens": 110}
@@ -332,6 +339,122 @@ def test_what_is_no_policy_for_these_tools_is_422_with_the_mistake(
     assert problem in detail(reply)
     assert "`any/model` was asked once" in detail(reply)
     assert reply.json()["type"] == "policy_generation_failed"
+
+
+# The sample of the instructions
+
+COMMON = {
+    "museum_letter": "send_mail", "museum_borrower": "read_mail", "museum_loans": "read_mail",
+    "^museum_(lend|sell)_.*$": "^send_.*$",
+}  # fmt: skip
+RENAMED = {
+    **COMMON, "house": "office", "staff": "team", "private": "secret", "personal": "confidential",
+    "museum[.]example": "acme[.]example", "sent_1": "try_1", "sent_2": "try_2", "mailed": "done",
+    "receipt": "proof", "on loan": "borrowed", "ada": "bob", "names and addresses": "secrets",
+}  # fmt: skip
+
+
+def renamed(names: dict[str, str], *left_out: str) -> str:
+    text = SAMPLE
+    for old, new in names.items():
+        text = text.replace(old, new)
+    for piece in left_out:
+        assert piece in text
+        text = text.replace(piece, "")
+    return text
+
+
+COPIES = [
+    ("word for word", SAMPLE, []),
+    ("with the tools that there are", renamed(COMMON), NESTED),
+    ("with other names", renamed(RENAMED), NESTED),
+    ("fenced", f"```sqrt\n{renamed(COMMON)}\n```", NESTED),
+    ("laid out", sqrt.format(renamed(RENAMED)), NESTED),
+    ("without a comment", renamed(COMMON, "/// names and addresses stay in the house"), NESTED),
+    ("without a rule", renamed(COMMON, 'must deny when "sent_2" in @session.tags;'), NESTED),
+    ("without a change", renamed(RENAMED, "@consumers &= team;"), NESTED),
+    ("with one rule more", f"{renamed(COMMON)}\n{GOOD}", NESTED),
+]
+
+
+@pytest.mark.parametrize(("_", "copy", "tools"), COPIES, ids=[name for name, *_ in COPIES])
+def test_the_sample_of_the_instructions_is_no_answer_and_is_asked_for_again(
+    serve: Serve, _: str, copy: str, tools: list[Any]
+) -> None:
+    writer = Writer(copy, GOOD)
+    reply = serve(script=writer.script).post(PATH, json=body(tools=tools, n_retries=1))
+    assert written(reply) == GOOD
+    assert "The answer is the sample of the instructions" in writer.told(1)
+
+
+LIKE_IT = [
+    GOOD,
+    """
+tool "send_mail" {
+    /// two attempts, then somebody has to come
+    must deny when "tried_2" in @session.tags;
+    session before {
+        when "tried_1" in @tags { @tags |= {"tried_2"}; }
+        @tags |= {"tried_1"};
+    }
+    should allow always;
+}
+""",
+    """
+let house = {str matching r"^[a-z]+@acme[.]example$"};
+tool "read_mail" -> @tags |= {"personal"};
+tool "send_mail" {
+    must deny when text.tags overlaps {"personal"} and not to.value in house;
+    should allow always;
+    result { @tags |= {"receipt"}; }
+}
+""",
+]
+
+
+@pytest.mark.parametrize("policy", LIKE_IT)
+def test_a_policy_of_its_own_is_not_taken_for_the_sample(serve: Serve, policy: str) -> None:
+    reply = serve(script=Writer(policy).script).post(PATH, json=body(n_retries=0))
+    assert written(reply).strip() == policy.strip()
+
+
+# Labels and sessions
+
+
+def test_a_label_that_tools_bring_along_stands_in_quotes_in_the_description(serve: Serve) -> None:
+    policy = 'tool "send_mail" { must deny when "web" in text.tags; should allow always; }'
+    for description, status in [
+        ("Nothing from the web goes out.", 422),
+        ("Nothing tagged `web` goes out.", 200),
+        ('Nothing tagged "web" goes out.', 200),
+        ("Nothing tagged 'web' goes out.", 200),
+        ("Nothing tagged 'webs' goes out, nor what isn't ours.", 422),
+    ]:
+        asked = body(description=description, n_retries=0)
+        reply = serve(script=Writer(policy).script).post(PATH, json=asked)
+        assert reply.status_code == status, description
+        if status == 422:
+            assert "No rule sets the tag `web`" in detail(reply)
+
+
+@pytest.mark.parametrize("mode", ["dual-llm", "single-llm"])
+def test_a_writer_is_told_for_which_sessions_it_writes(serve: Serve, mode: Any) -> None:
+    request = PolicyRequest("openrouter_chat_completion", "m", "Be safe.", NESTED, mode=mode)
+    answer = GOOD if mode == "dual-llm" else 'tool "send_mail" { should allow always; }'
+    writer = Writer(answer)
+    assert written(serve(script=writer.script).post(PATH, json=write_request(request)))
+    text = str(writer.asked[0].messages[-1].text)
+    assert f"The policy is for {mode.replace('llm', 'LLM')} sessions" in text
+    assert text.count("The policy is for") == 1
+
+
+def test_a_rule_that_single_llm_sessions_cannot_apply_is_a_mistake(serve: Serve) -> None:
+    request = PolicyRequest(
+        "openrouter_chat_completion", "m", "Be safe.", NESTED, 0, mode="single-llm"
+    )
+    reply = serve(script=Writer(GOOD).script).post(PATH, json=write_request(request))
+    assert reply.status_code == 422
+    assert "In single-LLM mode arguments have no labels" in detail(reply)
 
 
 class Thinker:

@@ -1,5 +1,7 @@
 """The draft that is made of tools alone: always a policy, cautious, and the same each time."""
 
+from collections.abc import Mapping, Sequence
+from itertools import islice, product
 from typing import Any
 
 import pytest
@@ -7,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sequrity.sqrt import parser as vendor  # type: ignore[import-untyped] # the package has no type information
 
+from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.policy_writing.behaviour import behaviour_of
 from langchain_sequrity.local.policy_writing.skeleton import TooManyTools, skeleton
 from langchain_sequrity.sqrt import Argument, Call, Engine, check, compile_policy, parse
 from langchain_sequrity.sqrt.checking import INTERNAL_TOOLS
+from langchain_sequrity.sqrt.idle import Mode
 from langchain_sequrity.sqrt.nodes import Binding, ToolBlock
 from tests.local.skeletons import Tools, problems
 
@@ -251,7 +255,7 @@ def test_a_tool_that_is_no_function_counts_as_doing_everything() -> None:
 
 @pytest.mark.parametrize("name", ["send_mail", "delete_file", "pay", "frobnicate"])
 def test_what_acts_is_denied_once_an_argument_or_the_session_comes_from_outside(name: str) -> None:
-    made = engine(tool(name, text=True))
+    made = engine(tool(name, text=True), tool("read_mail"))
     assert allows(made, name)
     assert not allows(made, name, OUTSIDE)
     assert not allows(made, name, session=OUTSIDE)
@@ -330,7 +334,185 @@ def test_where_arguments_cannot_be_named_all_of_them_are_meant(schema: Any) -> N
 def test_tools_of_the_service_have_rules_where_they_are_named(
     name: str, when_tainted: bool
 ) -> None:
-    made = engine(internal_tools=[name])
+    made = engine(tool("read_mail"), internal_tools=[name])
     assert allows(made, name)
     assert allows(made, name, OUTSIDE, OUTSIDE) == when_tainted
     assert name not in skeleton([])
+
+
+# The caller's own, and what others write
+
+OWN = [
+    "get_current_day", "get_current_date", "getTodaysDate", "get_time_zone", "lookup_weekday",
+    "search_contacts", "search_contacts_by_email", "findContact", "list_my_contacts", "get_contact_phone_number",
+    "list_employees", "get_all_hotels_in_city", "get_hotel_prices", "get_room_types", "check_room_availability",
+    "check_restaurant_opening_hours", "search_flights", "get_flight_information", "list_train_stations",
+    "get_product_price", "list_products", "search_catalog", "get_inventory", "get_menu", "get_price_list",
+    "get_scheduled_payments", "list_standing_orders", "get_account_balance", "get_iban", "contacts.search_contacts",
+]  # fmt: skip
+OTHERS = [
+    "get_hotel_reviews", "get_rating_reviews_for_hotels", "get_product_ratings", "get_contact_messages",
+    "search_contact_notes", "get_contact_emails", "list_product_comments", "get_product_details", "get_day_calendar_events",
+    "get_today_orders", "list_today_messages", "get_recent_transactions", "get_most_recent_transactions", "get_users_in_channel",
+    "get_channels", "read_inbox", "search_products_on_web", "fetch_flight_news", "get_hotel_listing_feedback",
+    "list_marketplace_listings", "get_guest_feedback", "get_frobnication_date", "get_user_posts", "get_menu_page",
+    "marketplace__list_products", "reviews__get_hotels",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("mode", [None, "dual-llm", "single-llm"])
+def test_contacts_dates_and_catalogues_are_the_callers_own(name: str, mode: Mode | None) -> None:
+    own, mail, send = tool(name), tool("read_mail"), tool("send_mail", to=True, text=True)
+    made = compile_policy(skeleton([own, mail, send], mode=mode))
+    labels, session = made.after(Call(name, {}), Argument("x"), CLEAN)
+    assert "untrusted" not in labels.tags | session.tags
+    arguments = {"to": Argument("x", labels), "text": Argument("x", labels)}
+    assert made.decide(Call("send_mail", arguments), session).allowed
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_others_write_is_marked_whatever_else_the_name_says(name: str) -> None:
+    assert behaviour_of(tool(name)).reads
+
+
+@pytest.mark.parametrize(
+    ("description", "argument"),
+    [
+        ("Finds a contact and the latest messages of it.", "query"),
+        ("Returns contacts with the notes that colleagues left.", "query"),
+        ("Searches the web for contacts.", "query"),
+        ("Finds contacts, and mails them.", "query"),
+        ("", "url"),
+        ("", "website"),
+        ("", "sql_statement"),
+    ],
+)
+def test_descriptions_and_arguments_can_only_tighten_what_is_the_callers_own(
+    description: str, argument: str
+) -> None:
+    assert not behaviour_of(tool("search_contacts", "Finds contacts by name.", query=True)).reads
+    assert behaviour_of(tool("search_contacts", description, **{argument: True})).reads
+
+
+def test_only_without_arguments_a_user_is_the_caller() -> None:
+    assert not behaviour_of(tool("get_user_info")).reads
+    assert behaviour_of(tool("get_user_info", user=True)).reads
+    unknown = {"type": "function", "function": {"name": "get_user_info"}}
+    assert behaviour_of(unknown).reads
+
+
+# Arguments are not alike
+
+
+def optional(name: str, required: Sequence[str], others: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool with optional arguments, and the schema of each."""
+    found = tool(name, **dict.fromkeys(required, True))
+    found["function"]["parameters"]["properties"] |= others
+    return found
+
+
+ADDRESSED = [
+    # tool, arguments that may be made of anything, arguments that may not
+    (tool("send_mail", to=True, subject=True, text=True), ["subject", "text"], ["to"]),
+    (tool("send_message", channel=True, body=True), ["body"], ["channel"]),
+    (tool("postComment", issue_id=True, commentBody=True), ["commentBody"], ["issue_id"]),
+    (tool("create_file", filename=True, content=True), ["content"], ["filename"]),
+    (tool("append_to_file", file_id=True, content=True), ["content"], ["file_id"]),
+    (tool("send_money", recipient=True, amount=True, subject=True), ["subject"], ["recipient", "amount"]),
+    (tool("create_event", title=True, start=True, location=True), ["title", "location"], ["start"]),
+    (tool("create_backup", title=True, location=True), ["title"], ["location"]),
+    (tool("reply", reply_to_message=True, message=True), ["message"], ["reply_to_message"]),
+    # Nothing says for whom these are.
+    (tool("post_tweet", text=True), [], ["text"]),
+    (optional("post_tweet", ["text"], {"image": {"default": None}}), [], ["text", "image"]),
+    # What identifies, is run, or is gone by later is no mere text.
+    (tool("delete_page", folder=True, title=True), [], ["folder", "title"]),
+    (tool("update_page", page_id=True, content=True), [], ["page_id", "content"]),
+    (tool("run_script", host=True, text=True), [], ["host", "text"]),
+    (tool("create_rule", scope=True, text=True), [], ["scope", "text"]),
+    (tool("add_memory", user=True, text=True), [], ["user", "text"]),
+    (tool("send_command", device=True, message=True), [], ["device", "message"]),
+    (tool("send_and_delete", to=True, text=True), [], ["to", "text"]),
+    (tool("send_mail", "Sends a mail, then runs its text.", to=True, text=True), [], ["to", "text"]),
+    # Whether what was left out has a default is not known.
+    (optional("send_mail", ["to", "text"], {"cc": {}}), [], ["to", "text", "cc"]),
+    (tool("send_mail", **{"to-whom": True, "text": True}), [], ["text"]),
+    (tool("reserve_hotel", hotel=True, day=True), [], ["hotel", "day"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("acting", "free", "bound"), ADDRESSED)
+def test_data_from_outside_may_be_text_and_chooses_nothing_else(
+    acting: dict[str, Any], free: list[str], bound: list[str]
+) -> None:
+    name = acting["function"]["name"]
+    text = skeleton([acting, tool("read_mail")], mode="dual-llm")
+    assert check(text, [acting, tool("read_mail")], mode="dual-llm") == []
+    made = compile_policy(text)
+
+    def allowed(*outside: str) -> bool:
+        properties = acting["function"]["parameters"]["properties"]
+        arguments = {one: Argument("x", OUTSIDE if one in outside else CLEAN) for one in properties}
+        verdict = made.decide(Call(name, arguments), OUTSIDE)
+        assert verdict.certain
+        return verdict.allowed
+
+    assert allowed()
+    assert allowed(*free)
+    assert [one for one in bound if allowed(one)] == []
+
+
+def test_what_is_left_out_is_in_doubt_only_beside_data_from_outside() -> None:
+    made = compile_policy(
+        skeleton(
+            [optional("send_mail", ["to", "text"], {"cc": {"default": None}}), tool("read_mail")],
+            mode="dual-llm",
+        )
+    )
+    clean = {"to": Argument("x"), "text": Argument("x")}
+    assert made.decide(Call("send_mail", clean), CLEAN).certain
+    text = {**clean, "text": Argument("x", OUTSIDE)}
+    assert not made.decide(Call("send_mail", text), CLEAN).allowed
+    assert made.decide(Call("send_mail", {**text, "cc": Argument(None)}), CLEAN).allowed
+
+
+@pytest.mark.parametrize("name", ["send_mail", "delete_file", "pay", "frobnicate"])
+def test_in_single_llm_sessions_what_was_seen_counts(name: str) -> None:
+    tools = [tool(name, to=True, text=True), tool("read_mail")]
+    text = skeleton(tools, mode="single-llm")
+    assert check(text, tools, mode="single-llm") == []
+    made = compile_policy(text)
+    _, session = made.after(Call("read_mail", {}), Argument("x"), CLEAN)
+    assert allows(made, name)
+    assert not allows(made, name, session=session)
+
+
+def test_where_nothing_comes_in_the_draft_says_so_and_asks_for_no_label() -> None:
+    tools = [tool("send_mail", to=True), tool("get_current_day")]
+    text = skeleton(tools, internal_tools=["set_policy"])
+    assert "None of these tools brings in what others wrote" in text
+    assert "deny" not in text.partition("let tainted")[2]
+    assert check(text, tools) == []
+
+
+# It fits
+
+
+@pytest.mark.parametrize("mode", [None, "dual-llm", "single-llm"])
+@pytest.mark.parametrize("count", [1, 20, 69, 95, 150, 250])
+def test_a_draft_for_usual_tools_fits_into_a_header(count: int, mode: Mode | None) -> None:
+    pairs = product(["send", "get", "delete", "create", "search"], range(50))
+    tools = [
+        tool(f"{verb}_calendar_event_{number}", "Does it.", event_id=True, text=True)
+        for verb, number in islice(pairs, count)
+    ]
+    text = skeleton(tools, description="日本語 " * 60, mode=mode)
+    assert len(f"X-Policy: {PolicyHeader.from_sqrt(text).to_header()}\r\n") <= 8_192
+    assert check(text, tools, mode=mode) == []
+    made, plain = compile_policy(text), compile_policy(skeleton(tools[:1], mode=mode))
+    first = Call(tools[0]["function"]["name"], {"event_id": Argument("x", OUTSIDE)})
+    if count > 50:  # otherwise nothing is read
+        assert not made.decide(first, OUTSIDE).allowed
+    else:
+        assert made.decide(first, OUTSIDE).allowed == plain.decide(first, OUTSIDE).allowed

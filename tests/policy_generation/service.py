@@ -11,12 +11,12 @@ from langchain_sequrity import ChatSequrity
 
 POLICY = """\
 tool "send_mail" {
-    /// mails hold nothing from the web
-    must deny when text.tags overlaps {"web"};
+    /// mails go to colleagues
+    must deny when not to.value in {"ana", "bo"};
     should allow always;
 }
 """
-SURPRISING = 'tool "send_mail" { must deny when text.tags overlaps {"web"}; must deny always; }'
+SURPRISING = 'tool "send_mail" { must deny when not to.value in {"ana", "bo"}; must deny always; }'
 USAGE = {"prompt_tokens": 900, "completion_tokens": 120, "total_tokens": 1020}
 
 

@@ -2,7 +2,7 @@
 
 import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -23,16 +23,18 @@ from langchain_sequrity.errors import (
     SequrityError,
     ServerFailed,
 )
+from langchain_sequrity.labels import Labels
 from langchain_sequrity.policy_generation import (
     BadPolicy,
     NoPolicy,
     PolicyGenTool,
     PolicyProposal,
+    PolicyTooLong,
     PolicyWarning,
 )
 from langchain_sequrity.policy_generation.proposal import proposed
-from langchain_sequrity.sqrt import check, parse
-from langchain_sequrity.wire.policy_generation import PolicyReply
+from langchain_sequrity.sqrt import Argument, Call, check, compile_policy, parse
+from langchain_sequrity.wire.policy_generation import PolicyReply, PolicyRequest
 from tests.policy_generation.conftest import Generate
 from tests.policy_generation.service import POLICY, SURPRISING, USAGE, Service, send_mail
 
@@ -257,6 +259,7 @@ TOOLS = [
         "function": {"name": "send_mail", "parameters": {"properties": {"to": {}, "text": {}}}},
     }
 ]
+ASKED = PolicyRequest("oai_chat_completion", "any/model", "x", TOOLS)
 RULES = st.sampled_from(
     ["must deny always;", "should allow always;", 'must deny when text.tags overlaps {"web"};',
      'must allow when to.value == "x";', 'should deny when text.value in {str matching "("};']
@@ -273,7 +276,7 @@ def test_any_text_is_a_policy_without_errors_or_an_error_that_can_be_shown(text:
     found = check(text, TOOLS)
     reply = PolicyReply(text, {})
     try:
-        proposal = proposed(reply, TOOLS)
+        proposal = proposed(reply, ASKED, limit=8_192)
     except BadPolicy as error:
         shown = str(error)
     else:
@@ -283,3 +286,95 @@ def test_any_text_is_a_policy_without_errors_or_an_error_that_can_be_shown(text:
         assert parse(proposal.content).declarations == parse(text).declarations
         assert len(proposal.warnings) == len(found)
     assert plain(shown, limit=max(len(shown), 1), lines=True) == shown
+
+
+# Too long for a header
+
+
+def long_policy(names: Sequence[str]) -> str:
+    blocks = [
+        f'tool "{name}" {{ must deny when text.tags overlaps marked; should allow always; }}'
+        for name in names
+    ]
+    marks = 'tool r"^read_.*$" -> @tags |= marked;'
+    return "\n".join(['let marked = {"web"};', 'let unused = {"x"};', marks, *blocks])
+
+
+def functions(names: Iterable[str]) -> list[dict[str, Any]]:
+    schema = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+    return [
+        {"type": "function", "function": {"name": name, "parameters": schema}} for name in names
+    ]
+
+
+@pytest.mark.parametrize("limit", [1_000, 4_000, 8_192])
+def test_a_policy_that_no_header_holds_says_by_how_much_and_comes_in_parts(
+    service: Service, make: Make, generate: Generate, limit: int
+) -> None:
+    things = ["mails", "files", "pages", "events", "orders"]
+    writers = [f"write_{thing}_{number}" for number in range(30) for thing in things]
+    names = [*writers, *(f"read_{thing}" for thing in things)]
+    service.answer(long_policy(names))
+    made = PolicyGenTool(make(max_header_bytes=limit), functions(names))
+    with pytest.raises(PolicyTooLong) as caught:
+        generate(made, "x")
+    error = caught.value
+    over = error.header_bytes - limit
+    assert error.limit == limit
+    assert f"{limit:,}: {over:,} bytes too many" in str(error)
+    assert f"{len(error.parts)} agents" in str(error)
+    assert sorted(name for part in error.parts for name in part.tools) == sorted(names)
+    for part in error.parts:
+        header = part.header.to_header()
+        assert len(f"X-Policy: {header}\r\n") <= limit
+        assert "unused" not in part.text
+        found = check(part.text, functions(part.tools))
+        # Rules on the mark are there where something is marked, and where it may be brought along.
+        assert {one.message for one in found} <= {"No rule sets the tag `web`"}
+    whole = compile_policy(error.text)
+    marked = {"text": Argument("x", Labels(tags=frozenset({"web"})))}
+    for part in error.parts:
+        engine = compile_policy(part.text)
+        for name in part.tools:
+            call = Call(name, marked)
+            assert engine.decide(call, Labels()).allowed == whole.decide(call, Labels()).allowed
+
+
+def test_tools_that_belong_together_stay_together_where_they_fit(
+    service: Service, make: Make
+) -> None:
+    names = [f"{verb}_{thing}_{n}" for n in range(4) for thing in ("mail", "file") for verb in ("send", "read")]  # fmt: skip
+    service.answer(long_policy(names))
+    with pytest.raises(PolicyTooLong) as caught:
+        PolicyGenTool(make(max_header_bytes=1_000), functions(names)).generate("x")
+    first, second = caught.value.parts
+    assert {name.split("_")[1] for name in first.tools} == {"mail"}
+    assert {name.split("_")[1] for name in second.tools} == {"file"}
+
+
+def test_a_single_tool_with_too_many_rules_has_no_parts(service: Service, make: Make) -> None:
+    rules = " ".join(f'must deny when to.value == "{n}";' for n in range(40))
+    service.answer(f'tool "send_mail" {{ {rules} }}')
+    with pytest.raises(PolicyTooLong) as caught:
+        PolicyGenTool(make(max_header_bytes=1_000), [send_mail]).generate("x")
+    assert caught.value.parts == ()
+    assert "agents" not in str(caught.value)
+
+
+def test_what_a_proposal_says_can_be_sent(service: Service, make: Make) -> None:
+    service.answer(long_policy(["read_x", "write_x"]))
+    made = PolicyGenTool(make(max_header_bytes=1_000), functions(["read_x", "write_x"]))
+    assert len(made.propose("x").header.to_header()) < 1_000
+
+
+# Labels
+
+
+@pytest.mark.parametrize("description", ["Nothing from the web.", "No 'pages'."])
+def test_a_rule_for_a_label_that_nothing_sets_is_refused(
+    service: Service, make: Make, description: str
+) -> None:
+    service.answer('tool "send_mail" { must deny when text.tags overlaps {"web"}; }')
+    with pytest.raises(BadPolicy, match="No rule sets the tag `web`"):
+        PolicyGenTool(make(), [send_mail]).generate(description)
+    assert PolicyGenTool(make(), [send_mail]).generate("Nothing tagged 'web'.")

@@ -334,7 +334,11 @@ def test_nothing_is_sent_but_keys_the_callers_headers_and_what_http_needs(
     assert headers["content-type"] == "application/json"
     assert headers["user-agent"].startswith("langchain-sequrity/")
     assert headers.get("x-api-key") == llm_api_key
-    assert body["description"] == "x"
+    # Of the features one thing is said, in words: a policy depends on it.
+    assert body["description"] == (
+        "x\n\nThe policy is for dual-LLM sessions: each argument carries the labels of the data it is "
+        "made from."
+    )
 
 
 def test_a_json_header_among_the_callers_own_is_not_sent_either(

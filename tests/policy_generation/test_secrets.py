@@ -152,6 +152,8 @@ def test_a_pickle_of_a_tool_whose_model_has_nothing_but_keys_works_with_those_of
     monkeypatch.setenv("SEQURITY_API_KEY", LLM_KEY)
     restored = pickle.loads(data)
     (name, value) = next(
-        header for header in restored._call("x").headers if header[0] == b"Authorization"
+        header
+        for header in restored._call(restored._request("x")).headers
+        if header[0] == b"Authorization"
     )
     assert (name, value) == (b"Authorization", f"Bearer {LLM_KEY}".encode())

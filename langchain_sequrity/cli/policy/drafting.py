@@ -7,11 +7,18 @@ from typing import Any
 from langchain_sequrity.connection import LOOPBACK_KEY
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.policy_generation import PolicyGenTool, PolicyProposal
+from langchain_sequrity.sqrt.idle import Mode
 from langchain_sequrity.wire.routes import Provider
 
 
 def draft(
-    description: str, tools: Sequence[Any], *, model: str, provider: Provider | None, local: bool
+    description: str,
+    tools: Sequence[Any],
+    *,
+    model: str,
+    provider: Provider | None,
+    mode: Mode | None,
+    local: bool,
 ) -> PolicyProposal:
     """Have a policy written.
 
@@ -20,6 +27,7 @@ def draft(
         tools: Definitions of the tools it is for.
         model: Name of the model.
         provider: Provider segment of the URL, or `None` for the service's default.
+        mode: The sessions that it is for, or `None` for any.
         local: Whether a local server takes the place of the service.
 
     Returns:
@@ -31,7 +39,7 @@ def draft(
     with _connection(local=local) as connection:
         if provider is not None:
             connection["provider"] = provider
-        tool = PolicyGenTool(model, tools, **connection)
+        tool = PolicyGenTool(model, tools, mode=mode, **connection)
         with closing(tool.model):
             return tool.propose(description)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -29,6 +29,7 @@ from langchain_sequrity.cli.policy.output import (
 from langchain_sequrity.cli.policy.tools import read_tools, tools_options
 from langchain_sequrity.demo.options import LIVE_MODEL, OFFLINE_MODEL
 from langchain_sequrity.errors import SequrityError, UsageError
+from langchain_sequrity.sqrt.idle import Mode
 from langchain_sequrity.wire.routes import POLICY_PROVIDERS, Provider
 
 if TYPE_CHECKING:
@@ -59,6 +60,12 @@ _NOTE = (
     type=click.Choice(_PROVIDERS),
     help="Who serves the model. If not given, the service's default.",
 )
+@click.option(
+    "--mode",
+    type=click.Choice(get_args(Mode)),
+    help="The sessions that the policy is for: dual-llm where arguments carry labels, single-llm "
+    "where they carry none. If not given, any, for which a draft has to deny more.",
+)
 @click.option("--local", is_flag=True, help="Use a local server, which makes a mere skeleton.")
 @as_json_option
 def command(
@@ -70,6 +77,7 @@ def command(
     force: bool,
     model: str | None,
     provider: Provider | None,
+    mode: Mode | None,
     local: bool,
     as_json: bool,
 ) -> None:
@@ -91,7 +99,7 @@ def command(
     from langchain_sequrity.cli.policy.drafting import draft  # noqa: PLC0415 - said above
 
     with _failures(as_json=as_json):
-        proposal = draft(wanted, known, model=name, provider=provider, local=local)
+        proposal = draft(wanted, known, model=name, provider=provider, mode=mode, local=local)
     _hand_out(proposal, out, as_json=as_json)
 
 

@@ -3,7 +3,7 @@
 | Module | Idea |
 |---|---|
 | `writer` | asking for a policy until one has no mistakes |
-| `prompts` | what the model is told |
+| `prompts`, `sample` | what the model is told; whether it gives the sample back |
 | `skeleton` | a cautious policy made of the tools alone |
 | `behaviour` | what a tool does, as far as its definition tells |
 """

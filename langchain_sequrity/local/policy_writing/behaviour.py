@@ -2,11 +2,16 @@
 
 All three come from whoever wrote the tool, who may be anybody. So a description can only make a
 policy tighter, and a name that says nothing counts as both reading and acting.
+
+Two things make a policy more permissive, and each needs a name whose words are all known: a reader
+of contacts, dates or catalogues returns nothing that others wrote, and a tool that sends or creates
+something takes its text from anywhere, as long as it is addressed by somebody who may.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from langchain_sequrity.local.clues import words
@@ -74,6 +79,72 @@ _STEERING = _CODE - {"query"} | _words("""
     recipient recipients target to
 """)
 _DATABASES = _words("cypher database db graphql sparql sql")
+# Readers of what the caller keeps or the service itself knows: one noun of a row, and no word that
+# neither its row nor the last one has. An `email` is an address there, `emails` are letters.
+_OWN: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
+    (
+        _words("colleague contact coworker employee phonebook staff"),
+        _words("address book company department email info information number phone title"),
+    ),
+    (
+        _words("date day hour month time timezone today tomorrow week weekday year yesterday"),
+        _words("city clock country difference format local next now opening utc zone"),
+    ),
+    (
+        _words("""
+            airline airport bus car catalog catalogue cuisine currency fare fee flight holiday hotel
+            inventory menu price pricing product restaurant room seat sku tariff timetable train
+        """),
+        _words("""
+            address arrival availability brand category check city code color company contact cost
+            country day departure dietary driver email fuel hour info information location night
+            number opening option person phone range region rental restriction schedule size station
+            stock time type unit
+        """),
+    ),
+    (
+        _words("recurring scheduled standing upcoming"),
+        _words("bill order payment transaction transfer"),
+    ),
+    (_words("balance iban"), _words("account bank card saving total")),
+)
+_ANYWHERE = _words("""
+    a all an and any at available by current for from given id in list me my name next of on or our
+    per the to under with
+""")
+# Without arguments these are about nobody but the caller.
+_CALLER = _words(
+    "account card detail info information me my name own preference profile self setting user"
+)
+# `check` alone may also mean to check somebody in.
+_READS_OWN = _READS | {"check", "lookup"}
+# What others write. No reader whose name, arguments or description has any of it is the caller's.
+_OTHERS = _words("""
+    article attachment author bio biography blog body chat comment complaint content conversation
+    description document feed feedback forum internet issues listing message news notes online
+    opinion posted posts rating remark reply review reviewer seller stranger submission testimonial
+    thread transcript tweet web webpage website wiki written
+""")
+_LETTERS = frozenset({"emails", "mailbox", "mails"})
+# Tools that put something new into the world, whose text says nothing about where it goes.
+_COMPOSES = _words("""
+    add append comment compose create draft email mail message notify post publish reply respond
+    schedule send share tell write
+""")
+_TEXTS = _words("""
+    body caption comment content description headline heading html markdown memo message note notes
+    remark subject text title topic
+""")
+# An argument such as `reply_to_message` names one.
+_BINDING = _words("by from id to")
+_EVENTS = _words("appointment calendar event meeting reminder")
+_PLACES = _words("location place venue")
+# Text that is run, or that others go by later, is no mere text.
+_RUN = _words("""
+    bash cmd code command config configuration console cypher database db eval evaluate exec execute
+    expression graphql instruction macro memory permission policy program prompt query role rule run
+    script setting shell sparql sql statement template terminal workflow
+""")
 # Where a description has verbs: at the beginning of a sentence, and after words that join them.
 _SENTENCE = re.compile(r"(?:^|[.;:!?\n])[\s*`_-]{0,9}([a-z]{2,20})\b", re.IGNORECASE)
 _JOINED = re.compile(
@@ -94,17 +165,49 @@ class Behaviour:
     """What a tool does.
 
     Attributes:
-        reads: Whether what it returns may come from outside.
+        reads: Whether what it returns may hold what others wrote.
         acts: Whether it changes something or sends something.
         why: How that is known, in a few words; words of the tool stand in it as they are.
-        steering: Required arguments of a reader that a policy can name and that decide where it
-            looks; `None` if there are such arguments but not all can be named so.
+        steering: Arguments that decide where the tool looks, what it changes or whom it reaches, by
+            name. Data from outside must not choose them. `None` if each argument counts.
+        optional: Those among them that may be left out, and then have the default of the schema.
     """
 
     reads: bool
     acts: bool
     why: str
     steering: tuple[str, ...] | None = ()
+    optional: frozenset[str] = frozenset()
+
+
+class _Schema:
+    """The arguments of a tool, as far as a policy can name them.
+
+    Args:
+        schema: A JSON Schema.
+    """
+
+    def __init__(self, schema: Mapping[str, Any] | None) -> None:
+        schema = schema or {}
+        properties = schema.get("properties")
+        self._properties = properties if isinstance(properties, Mapping) else {}
+        required = schema.get("required")
+        self._required = required if isinstance(required, list) else []
+        # Whether there are no other arguments than these.
+        self.is_closed = (
+            isinstance(properties, Mapping) and schema.get("additionalProperties", False) is False
+        )
+        self.names = tuple(map(str, self._properties))
+        self.words = {word for name in self.names for word in words(name)}
+
+    def is_given(self, name: str) -> bool:
+        """Whether each call has the argument, so that no condition on it is in doubt (V2)."""
+        return name in self._required
+
+    def has_default(self, name: str) -> bool:
+        """Whether a call without the argument is a call with a known value."""
+        found = self._properties[name]
+        return isinstance(found, Mapping) and "default" in found
 
 
 def behaviour_of(tool: Mapping[str, Any]) -> Behaviour:
@@ -118,24 +221,31 @@ def behaviour_of(tool: Mapping[str, Any]) -> Behaviour:
     """
     function = read_function(tool)
     if function is None:
-        return Behaviour(reads=True, acts=True, why="not a function")
-    named, taken = words(function.name), _taken(function.parameters)
+        return _anything("not a function")
+    named, schema = words(function.name), _Schema(function.parameters)
+    described = (function.description or "")[:_DESCRIPTION]
     reading = _first(named, _READS)
     if acting := _acting(function.name):
-        answering = reading or _first(named, _ANSWERS) or not taken.isdisjoint(_CODE)
-        return Behaviour(bool(answering), acts=True, why=f"the name has `{acting}`")
-    if told := _told(function.description or ""):
-        return Behaviour(reads=True, acts=True, why=f"the description has `{told}`")
-    if reading:
-        steering = None
-        if _DATABASES.isdisjoint(named):
-            steering = _steering(function.parameters or {})
-        return Behaviour(reads=True, acts=False, why=f"the name has `{reading}`", steering=steering)
+        answering = reading or _first(named, _ANSWERS) or not schema.words.isdisjoint(_CODE)
+        steering, optional = _addressed(named, described, schema)
+        why = f"the name has `{acting}`"
+        return Behaviour(bool(answering), acts=True, why=why, steering=steering, optional=optional)
+    if told := _told(described):
+        return _anything(f"the description has `{told}`")
+    own = _own(function.name, described, schema)
+    if own or reading:
+        steering = _steering(schema) if _DATABASES.isdisjoint(named) else None
+        why = f"the name has `{own or reading}`"
+        return Behaviour(reads=not own, acts=False, why=why, steering=steering)
     computing = _first(named, _COMPUTES)
     is_all = all(_is_any(word, _COMPUTES | _COMPUTED) for word in named)
-    if computing and is_all and taken.isdisjoint(_CODE - {"expression"}):
+    if computing and is_all and schema.words.isdisjoint(_CODE - {"expression"}):
         return Behaviour(reads=False, acts=False, why=f"the name has `{computing}`")
-    return Behaviour(reads=True, acts=True, why="the name does not tell")
+    return _anything("the name does not tell")
+
+
+def _anything(why: str) -> Behaviour:
+    return Behaviour(reads=True, acts=True, why=why, steering=None)
 
 
 def _acting(name: str) -> str:
@@ -156,20 +266,12 @@ def _acting(name: str) -> str:
 
 def _told(description: str) -> str:
     """The word of a description that says that a tool acts, or nothing."""
-    text = description[:_DESCRIPTION]
-    opening = [match[1].lower() for match in _SENTENCE.finditer(text)]
-    joined = [match[1].lower() for match in _JOINED.finditer(text)]
-    inflected = [match[0].lower() for match in _INFLECTED.finditer(text)]
+    opening = [match[1].lower() for match in _SENTENCE.finditer(description)]
+    joined = [match[1].lower() for match in _JOINED.finditer(description)]
+    inflected = [match[0].lower() for match in _INFLECTED.finditer(description)]
     return (
         _first(opening, _ACTS | _ALSO_NOUNS) or _first(joined, _ACTS) or _first(inflected, _STRONG)
     )
-
-
-def _taken(schema: Mapping[str, Any] | None) -> set[str]:
-    """The words in the names of a tool's arguments."""
-    properties = (schema or {}).get("properties")
-    names = properties if isinstance(properties, Mapping) else ()
-    return {word for name in names for word in words(str(name))}
 
 
 def _first(found: Iterable[str], known: frozenset[str]) -> str:
@@ -188,15 +290,63 @@ def _is_any(word: str, known: frozenset[str]) -> bool:
     )
 
 
-def _steering(schema: Mapping[str, Any]) -> tuple[str, ...] | None:
-    properties = schema.get("properties")
-    others = schema.get("additionalProperties", False)
-    if not isinstance(properties, Mapping) or others is not False:
+def _steering(schema: _Schema) -> tuple[str, ...] | None:
+    """The arguments that decide where a reader looks; `None` if not all of them can be named."""
+    if not schema.is_closed:
         return None
-    names = [name for name in properties if not _STEERING.isdisjoint(words(str(name)))]
-    required = schema.get("required")
+    names = [name for name in schema.names if not _STEERING.isdisjoint(words(name))]
     # A condition on an argument that was left out is unknown, and so denies (V2).
-    always = required if isinstance(required, list) else []
-    if all(_NAMEABLE.match(name) and name in always for name in names):
+    if all(_NAMEABLE.match(name) and schema.is_given(name) for name in names):
         return tuple(names)
     return None
+
+
+def _own(name: str, description: str, schema: _Schema) -> str:
+    """The word of a name that says that a reader returns nothing that others wrote, or nothing."""
+    *servers, last = _PARTS.split(name)
+    verb, *nouns = [*words(last), *words(" ".join(servers))] or [""]
+    found = {*nouns, *words(description), *schema.words}
+    if _first(found, _OTHERS) or not found.isdisjoint(_LETTERS):
+        return ""
+    if verb not in _READS_OWN or not (_CODE - {"query", "code"}).isdisjoint(schema.words):
+        return ""
+    if not schema.names and schema.is_closed and all(_is_any(one, _CALLER) for one in nouns):
+        return nouns[0] if nouns else ""
+    for kind, beside in _OWN:
+        noun = _first(nouns, kind)
+        if noun and all(_is_any(one, kind | beside | _ANYWHERE) for one in nouns):
+            return noun
+    return ""
+
+
+def _addressed(
+    named: list[str], description: str, schema: _Schema
+) -> tuple[tuple[str, ...] | None, frozenset[str]]:
+    """The arguments of an acting tool that are not mere text, and which of them may be left out.
+
+    Texts may come from anywhere only where something else is always given and says for whom or what
+    they are: what has nothing but a text is for all the world.
+    """
+    verbs = [
+        word
+        for before, word in pairwise(["and", *named])
+        if _is_any(word, _ACTS | _READS) or (before in _JOINING and _is_any(word, _ALSO_NOUNS))
+    ]
+    known = {*named, *words(description), *schema.words}
+    is_composing = all(_is_any(word, _COMPOSES) for word in verbs)
+    if not verbs or not is_composing or not schema.is_closed or _first(known, _RUN):
+        return None, frozenset()
+    places = frozenset() if _EVENTS.isdisjoint(named) else _PLACES
+    names = [name for name in schema.names if not _is_text(name, _TEXTS | places)]
+    optional = frozenset(name for name in names if not schema.is_given(name))
+    if not all(_NAMEABLE.match(name) for name in names) or optional.issuperset(names):
+        return None, frozenset()
+    if not all(map(schema.has_default, optional)):
+        return None, frozenset()
+    return tuple(names), optional
+
+
+def _is_text(name: str, texts: frozenset[str]) -> bool:
+    """Whether an argument is a text and nothing else: `message_id` is none."""
+    found = words(name)
+    return bool(found) and found[-1] in texts and _BINDING.isdisjoint(found)

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from langchain_sequrity.sqrt import Finding
 from langchain_sequrity.sqrt.faults import fault
+from langchain_sequrity.sqrt.given import MAX_HEADER_BYTES
 from langchain_sequrity.sqrt.nodes import Position
 from langchain_sequrity.wire.json_text import dumps
-from langchain_sequrity.wire.policy_generation import PolicyRequest
+from langchain_sequrity.wire.policy_generation import PolicyRequest, described
 
-INSTRUCTIONS = """\
+_INSTRUCTIONS = """\
 You write policies for agents in the language SQRT. A policy says which tool calls are allowed and
 how labels move. Your whole answer is the policy, without explanations around it.
 
@@ -23,21 +24,28 @@ let private = text.tags overlaps {"personal"};
 let house = {str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"};
 
 /// Why this is so; a doc comment stands before what it explains.
-tool "find_borrower" -> @tags |= {"personal"};      // one line: labels of the result
+tool "museum_borrower" -> @tags |= {"personal"};    // one line: labels of the result
+tool "museum_loans" -> @tags |= {"on loan"};
 
-tool "send_mail" {
+tool "museum_letter" {
     /// names and addresses stay in the house
     must deny when private and not to.value in house;
-    must deny when "sent_3" in @session.tags;
+    must deny when "sent_2" in @session.tags;
     should allow always;
-    session before { @tags |= {"tried"}; }          // before the check; stays if it is denied
+    session before {                                // before the check; stays if it is denied
+        when "sent_1" in @tags { @tags |= {"sent_2"}; }
+        @tags |= {"sent_1"};
+    }
     result { @tags |= {"receipt"}; @consumers &= staff; }
     session after {
         when @result.tags overlaps {"receipt"} { @tags |= {"mailed"}; }
     }
 }
 
-tool r"^(lend|sell)_.*$" { must deny when @args.tags overlaps {"on loan"}; should allow always; }
+tool r"^museum_(lend|sell)_.*$" {
+    must deny when @args.tags overlaps {"on loan"};
+    should allow always;
+}
 
 Rules: `must deny` cannot be overridden. Of `should` rules that hold, a condition goes before
 `always`, and a denial before an allowance. Every rule is `must|should deny|allow when …;` or
@@ -54,6 +62,13 @@ Changes of labels: `=`, `|=`, `&=`, `-=` and a set, inside `result`, `session be
 `session after`; `@tags`, `@producers`, `@consumers` are those of the result or of the session.
 
 Advice:
+- That museum shows the language. None of its rules belongs into an answer.
+- Mark what others write, such as mails, pages, reviews and comments: `-> @tags |= {"untrusted"}`.
+  What the user keeps is the user's own: contacts, dates, prices, catalogues, the own account.
+- Arguments are not alike. Marked data must not choose who gets something, how much, which file,
+  address or command; the text of a message may be made of it.
+- A rule may ask for a label only if another rule sets it, or if the request has it in quotes.
+- The whole policy has to fit into {limit:,} bytes; tools with the same rules share a block.
 - One block for each tool: prohibitions as `must deny when …`, at its end `should allow always;`.
 - Use the names of tools and arguments exactly as they are given; name no others.
 - A condition on an argument that is left out counts as if it held in a denial.
@@ -62,6 +77,9 @@ Advice:
 - Of an address name the characters, as in `house`: `w"*@museum.example"` lets
   `eve@evil.example,ada@museum.example` through.
 """
+INSTRUCTIONS = _INSTRUCTIONS.replace("{limit:,}", f"{MAX_HEADER_BYTES - 200:,}")
+SAMPLE = INSTRUCTIONS.partition("row of declarations:\n")[2].partition("\nRules:")[0]
+"""The policy that shows the language."""
 _ASKED = """\
 What the policy is for:
 
@@ -90,7 +108,7 @@ def asked(request: PolicyRequest) -> str:
     """What is wanted, and for which tools."""
     names = ", ".join(f"`{name}`" for name in request.internal_tool_names)
     return _ASKED.format(
-        description=request.description,
+        description=described(request),
         tools="\n".join(dumps(tool["function"]) for tool in request.tools) or "(no tools)",
         internal=_INTERNAL.format(names=names) if names else "",
     )

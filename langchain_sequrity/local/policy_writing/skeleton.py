@@ -1,41 +1,83 @@
 """A cautious policy without a model: a draft made of the tools alone.
 
-What readers return is marked as coming from outside, and so is the session that has seen it.
-Whatever acts is denied once its arguments or the session carry the mark. The same tools have the
-same text.
+What others wrote comes in through readers and is marked. Where arguments carry labels, in dual-LLM
+sessions, the mark is looked for in what chooses recipients, files and amounts. Where they carry
+none, in single-LLM sessions, whatever acts is denied once the session has seen the mark. The same
+tools have the same text.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.local.policy_writing.behaviour import Behaviour, behaviour_of
+from langchain_sequrity.sqrt import parse
+from langchain_sequrity.sqrt.given import MAX_HEADER_BYTES, header_bytes
+from langchain_sequrity.sqrt.idle import Mode
 from langchain_sequrity.sqrt.parser import MAX_CHARACTERS
 from langchain_sequrity.wire.tools import name_of
 
 _HEAD = """\
 /// DRAFT, made from the definitions of the tools without a model: read it before you use it.
 /// {asked}
-/// Tools that are not named here are not restricted.
+/// {session} Tools that are not named here are not restricted.
 let untrusted = {{"untrusted"}};
 
-/// An argument comes from outside, or the session has seen something that does.
-let tainted = @args.tags overlaps untrusted or @session.tags overlaps untrusted;
+/// {tainted}
+let tainted = {condition};
 """
+_ARGUMENTS = "@args.tags overlaps untrusted"
+_SESSION = "@session.tags overlaps untrusted"
+_MARK_RESULT = "result { @tags |= untrusted; }"
+_MARK_SESSION = "session after { @tags |= untrusted; }"
+
+
+class _Style(NamedTuple):
+    """What a draft for one kind of session says."""
+
+    session: str
+    tainted: str
+    condition: str
+    marks: tuple[str, ...]
+
+
+_STYLES: Mapping[Mode | None, _Style] = {
+    None: _Style(
+        "It holds in any session. Ask for a draft for dual-LLM sessions, and less is denied.",
+        "An argument comes from outside, or the session has seen something that does.",
+        f"{_ARGUMENTS} or {_SESSION}",
+        (_MARK_RESULT, _MARK_SESSION),
+    ),
+    "dual-llm": _Style(
+        "It is for sessions in which arguments carry labels; elsewhere it denies nothing.",
+        "Some argument comes from outside.",
+        _ARGUMENTS,
+        (_MARK_RESULT,),
+    ),
+    "single-llm": _Style(
+        "It is for single-LLM sessions, in which arguments carry no labels.",
+        "The session has seen something from outside.",
+        _SESSION,
+        (_MARK_SESSION,),
+    ),
+}
+_NOTHING_COMES_IN = "None of these tools brings in what others wrote, so nothing is denied."
 _ALLOW = "should allow always;"
 _GUARD = "must deny when tainted;"
-_MARK = "result { @tags |= untrusted; }\n    session after { @tags |= untrusted; }"
 _INTERNAL: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "parse_with_ai": ("reads data and has no tools; its result keeps the marks", (_ALLOW,)),
     "verify_hypothesis": ("judges data and has no tools; its result keeps the marks", (_ALLOW,)),
     "complete_turn": ("ends the turn", (_ALLOW,)),
     "set_policy": ("adds rules", (_GUARD, _ALLOW)),
 }
+_FEW = 60  # they are too long by their names alone
 _ASKED = 300
+_ASKED_SHORTLY = 80
 _WHY = 80
 _WRITABLE = re.compile(r'[^"\\]*\Z')
 _IN_REGEX = re.compile(r"[A-Za-z0-9_ -]")
+_SIMPLE = re.compile(r"[A-Za-z0-9_-]{1,200}\Z")
 _LONGEST_REGEX = 800
 _ASCII = 128
 
@@ -44,8 +86,20 @@ class TooManyTools(Exception):
     """The policy would be longer than one may be; the text says by how much."""
 
 
+class _Rules(NamedTuple):
+    """The rules of a tool: why it has them, its name as a policy writes it, and what they are."""
+
+    doc: str
+    tool: str
+    items: tuple[str, ...]
+
+
 def skeleton(
-    tools: Iterable[Mapping[str, Any]], *, description: str = "", internal_tools: Sequence[str] = ()
+    tools: Iterable[Mapping[str, Any]],
+    *,
+    description: str = "",
+    internal_tools: Sequence[str] = (),
+    mode: Mode | None = None,
 ) -> str:
     """Write a draft of a policy.
 
@@ -53,47 +107,108 @@ def skeleton(
         tools: Function tools in the neutral form.
         description: What was asked for; it is quoted, no more.
         internal_tools: Names of the service's own tools that the policy is for, too.
+        mode: The sessions that it is for; `None` for any, which denies the most.
 
     Returns:
-        The policy. It parses, whatever the tools are called.
+        The policy. It parses, whatever the tools are called. Where it can, it fits into a header of
+        usual size: first it loses its comments, then tools with the same rules share a block.
 
     Raises:
-        TooManyTools: If even without comments it would be longer than a policy may be.
+        TooManyTools: If even so it would be longer than a policy may be.
     """
-    blocks = dict(_blocks(tools, internal_tools))
-    asked = plain(" ".join(description.split()), limit=_ASKED)
-    head = _HEAD.format(asked=f"Nothing of what was asked for is in it: {asked}".rstrip(": "))
-    text = "\n".join([head, *(f"/// {doc}\n{block}" for doc, block in blocks.values())])
-    if len(text) > MAX_CHARACTERS:
-        text = "\n".join([head, *(block for _, block in blocks.values())])
+    style = _STYLES[mode]
+    behaviours = {name_of(tool) or "": behaviour_of(tool) for tool in tools}
+    marks = any(does.reads for name, does in behaviours.items() if _is_writable(name))
+    rules = dict(_rules(behaviours, internal_tools, mode, marks=marks))
+
+    def head(limit: int) -> str:
+        asked = plain(" ".join(description.split()), limit=limit)
+        nothing = f"Nothing of what was asked for is in it: {asked}".rstrip(": ")
+        session = style.session if marks else _NOTHING_COMES_IN
+        return _HEAD.format(
+            asked=nothing, session=session, tainted=style.tainted, condition=style.condition
+        )
+
+    explained = (f"/// {one.doc}\n{_block(one.tool, one.items)}" for one in rules.values())
+    text = "\n".join([head(_ASKED), *explained])
+    if not _fits(text):
+        text = "\n".join([head(_ASKED_SHORTLY), *(_block(*one[1:]) for one in rules.values())])
+    if not _fits(text) and len(rules) > _FEW:
+        shared = "\n".join([head(_ASKED_SHORTLY), *_shared(rules)])
+        text = shared if _fits(shared) else text
     if len(text) > MAX_CHARACTERS:
         msg = (
-            f"A policy for these {len(blocks)} tools would have {len(text)} characters, and at "
+            f"A policy for these {len(rules)} tools would have {len(text)} characters, and at "
             f"most {MAX_CHARACTERS} are allowed. Ask for fewer tools at once."
         )
         raise TooManyTools(msg)
     return text
 
 
-def _blocks(
-    tools: Iterable[Mapping[str, Any]], internal_tools: Sequence[str]
-) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Name of each tool, with why it has its rules, and these."""
+def _fits(text: str) -> bool:
+    """Whether a policy fits into a header."""
+    if len(text) > MAX_CHARACTERS:
+        return False
+    return header_bytes(text, parse(text)) <= MAX_HEADER_BYTES
+
+
+def _rules(
+    behaviours: Mapping[str, Behaviour],
+    internal_tools: Sequence[str],
+    mode: Mode | None,
+    *,
+    marks: bool,
+) -> Iterator[tuple[str, _Rules]]:
+    """Name of each tool, with its rules.
+
+    Where nothing is marked there are no rules on the mark: they would protect nothing.
+    """
     for name in internal_tools:
         doc, items = _INTERNAL[name]
-        yield name, (doc, _block(f'"{name}"', items))
-    for tool in tools:
-        name = name_of(tool) or ""
-        if _WRITABLE.match(name) and name.isprintable():
-            does = behaviour_of(tool)
-            yield name, (_doc(does), _block(f'"{name}"', _items(does)))
+        if not marks:
+            items = tuple(item for item in items if item != _GUARD)
+        yield name, _Rules(doc, f'"{name}"', items)
+    for name, does in behaviours.items():
+        if _is_writable(name):
+            items = (*(_denials(does, mode) if marks else ()), _ALLOW)
+            items += _STYLES[mode].marks if does.reads else ()
+            yield name, _Rules(_doc(does), f'"{name}"', items)
         else:
             doc = "denied: no policy can write this name for sure"
-            yield name, (doc, _block(f'r"{_regex(name)}"', ("must deny always;",)))
+            yield name, _Rules(doc, f'r"{_regex(name)}"', ("must deny always;",))
+
+
+def _is_writable(name: str) -> bool:
+    return bool(_WRITABLE.match(name)) and name.isprintable()
 
 
 def _block(tool: str, items: Iterable[str]) -> str:
     return "\n".join([f"tool {tool} {{", *(f"    {item}" for item in items), "}\n"])
+
+
+def _shared(rules: Mapping[str, _Rules]) -> Iterator[str]:
+    """Blocks for all tools that have the same rules."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name, one in rules.items():
+        if _SIMPLE.match(name):
+            alike.setdefault(one.items, []).append(name)
+        else:
+            yield _block(one.tool, one.items)
+    for items, names in alike.items():
+        for some in _portions(names):
+            yield _block(f'"{some[0]}"' if len(some) == 1 else f'r"^({"|".join(some)})$"', items)
+
+
+def _portions(names: Iterable[str]) -> Iterator[list[str]]:
+    some: list[str] = []
+    length = 0
+    for name in names:
+        if some and length + len(name) > _LONGEST_REGEX:
+            yield some
+            some, length = [], 0
+        some.append(name)
+        length += len(name) + 1
+    yield some
 
 
 def _doc(does: Behaviour) -> str:
@@ -101,21 +216,28 @@ def _doc(does: Behaviour) -> str:
         (True, True): "reads and acts",
         (True, False): "reads",
         (False, True): "acts",
-        (False, False): "computes",
+        (False, False): "brings in nothing that others wrote",
     }[does.reads, does.acts]
     return f"{kind}: {plain(does.why, limit=_WHY)}"
 
 
-def _items(does: Behaviour) -> Iterator[str]:
-    if does.acts:
-        yield _GUARD
-    elif does.steering is None:
-        yield "must deny when @args.tags overlaps untrusted;"
-    for name in (not does.acts and does.steering) or ():
-        yield f"must deny when {name}.tags overlaps untrusted;"
-    yield _ALLOW
-    if does.reads:
-        yield _MARK
+def _denials(does: Behaviour, mode: Mode | None) -> tuple[str, ...]:
+    if does.acts and mode != "dual-llm":
+        return (_GUARD,)
+    if mode == "single-llm":
+        return ()
+    return tuple(_chosen(does, "tainted" if mode == "dual-llm" else _ARGUMENTS))
+
+
+def _chosen(does: Behaviour, any_argument: str) -> Iterator[str]:
+    """Denials of what data from outside would choose."""
+    if does.steering is None:
+        yield f"must deny when {any_argument};"
+    for name in does.steering or ():
+        # Whether an argument that was left out has its default is in doubt; without data from
+        # outside in the call it does not matter.
+        doubtful = f"{any_argument} and " if name in does.optional else ""
+        yield f"must deny when {doubtful}{name}.tags overlaps untrusted;"
 
 
 def _regex(name: str) -> str:

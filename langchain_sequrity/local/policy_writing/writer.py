@@ -3,8 +3,8 @@
 What a model writes is parsed and checked, and nothing else is done with it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from langchain_core.messages import (
     AIMessage,
@@ -19,12 +19,13 @@ from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.local.brains import Brain, BrainContext
 from langchain_sequrity.local.dual_llm.asking import unfenced, whole
 from langchain_sequrity.local.policy_writing import prompts
+from langchain_sequrity.local.policy_writing.sample import is_sample
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.sqrt import check, parse
+from langchain_sequrity.sqrt import parse
 from langchain_sequrity.sqrt.listing import has_rules
 from langchain_sequrity.sqrt.parser import MAX_CHARACTERS
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.policy_generation import PolicyReply, PolicyRequest
+from langchain_sequrity.wire.policy_generation import PolicyReply, PolicyRequest, judged
 
 ENDPOINT_TYPE = "policy-gen"
 MAX_RETRIES = 10
@@ -134,7 +135,7 @@ class _Writer:
             return _Judged("", problem)
         # A policy can have fences in its own comments.
         text = (answer if _parses(answer) else unfenced(answer)).strip() + "\n"
-        return _Judged(text, _mistakes(text, self._request.tools))
+        return _Judged(text, _mistakes(text, self._request))
 
 
 def _parses(text: str) -> bool:
@@ -145,14 +146,17 @@ def _parses(text: str) -> bool:
     return True
 
 
-def _mistakes(text: str, tools: Sequence[Mapping[str, Any]]) -> str:
+def _mistakes(text: str, request: PolicyRequest) -> str:
     """What is wrong with a policy, in words; nothing if it may go out."""
     try:
-        rules = has_rules(parse(text))
+        policy = parse(text)
     except PolicySyntaxError as error:
         return str(error)
-    if not rules:
+    if not has_rules(policy):
         return "The answer has no rule for any tool, so it would restrict nothing."
-    # Without tools nothing is known of them, not even that there are none.
-    findings = check(text, tools or None)
-    return prompts.shown(text, [one for one in findings if one.severity == "error"])
+    if is_sample(policy):
+        return (
+            "The answer is the sample of the instructions, which shows the language and protects "
+            "nothing that the request is about. Write rules for what the request asks."
+        )
+    return prompts.shown(text, judged(text, request).faults)

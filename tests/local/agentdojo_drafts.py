@@ -1,0 +1,225 @@
+"""How much a draft allows, and what it denies: `python -m tests.local.agentdojo_drafts [--rows]`.
+
+An unedited draft is made for the tools of each suite of AgentDojo, then two figures are taken, for
+three ways to label arguments. Of the tasks: how many are allowed as a whole. Of the goals of
+attackers: how many are denied, whichever tool the attacker gets in by, if every argument that
+matters comes from there. `agentdojo.txt` has the facts. With the package `agentdojo` installed,
+`--real` takes names, schemas and descriptions of the tools from it.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from langchain_sequrity import sqrt
+from langchain_sequrity.local.policy_writing.skeleton import skeleton
+from langchain_sequrity.sqrt.idle import Mode
+
+FACTS = Path(__file__).with_name("agentdojo.txt")
+_CALL = re.compile(r"(\w+)\(([^)]*)\)")
+
+
+class Step(NamedTuple):
+    """A call: its tool, and each argument with the numbers of the calls that it is made of."""
+
+    tool: str
+    arguments: dict[str, list[int]]
+
+
+class Suite(NamedTuple):
+    """A suite: its tools, the calls of its tasks and goals, and how an attacker gets in."""
+
+    name: str
+    tools: list[dict[str, Any]]
+    tasks: dict[str, list[Step]]
+    goals: dict[str, list[Step]]
+    carriers: list[str]
+
+
+class Way(NamedTuple):
+    """A way to label arguments, and the kind of session for which a draft is asked."""
+
+    name: str
+    mode: Mode | None
+    labels: str
+
+
+class Figures(NamedTuple):
+    """How many rows there are, and which of them are allowed or denied."""
+
+    tasks: int
+    allowed: list[str]
+    goals: int
+    denied: list[str]
+
+    @property
+    def share_allowed(self) -> float:
+        """Of the tasks."""
+        return len(self.allowed) / self.tasks
+
+    @property
+    def share_denied(self) -> float:
+        """Of the goals."""
+        return len(self.denied) / self.goals
+
+
+WAYS = (
+    Way("dual-LLM, draft for it", "dual-llm", "values"),
+    Way("dual-LLM, draft for any session", None, "values"),
+    Way("middleware, draft for dual-LLM", "dual-llm", "conversation"),
+    Way("single-LLM, draft for it", "single-llm", "none"),
+    Way("single-LLM, draft for any session", None, "none"),
+)
+
+
+def suites() -> Iterator[Suite]:
+    """The suites of the file."""
+    for text in FACTS.read_text("utf-8").split("[suite ")[1:]:
+        name, _, rest = text.partition("]")
+        tools, *others = re.split(r"\[\w+\]", rest)
+        tasks, goals, carriers = (part.split("\n") for part in others)
+        yield Suite(
+            name,
+            [_tool(line) for line in tools.split("\n") if line],
+            dict(map(_row, filter(None, tasks))),
+            dict(map(_row, filter(None, goals))),
+            [line for line in carriers if line],
+        )
+
+
+def _tool(line: str) -> dict[str, Any]:
+    [(name, written)] = _CALL.findall(line)
+    arguments = [one for one in written.split(", ") if one]
+    schema = {
+        "type": "object",
+        "properties": {
+            one.rstrip("?"): {"default": None} if one.endswith("?") else {} for one in arguments
+        },
+        "required": [one for one in arguments if not one.endswith("?")],
+    }
+    return {"type": "function", "function": {"name": name, "parameters": schema}}
+
+
+def _row(line: str) -> tuple[str, list[Step]]:
+    number, _, calls = line.partition(": ")
+    return number, [Step(tool, _arguments(written)) for tool, written in _CALL.findall(calls)]
+
+
+def _arguments(written: str) -> dict[str, list[int]]:
+    pairs = (one.partition("<") for one in written.split(", ") if one)
+    return {name: [int(n) for n in sources.split("+") if n] for name, _, sources in pairs}
+
+
+def real(suite: Suite) -> Suite:
+    """The suite with the tools as the package has them."""
+    from agentdojo.task_suite.load_suites import get_suites  # noqa: PLC0415 - often not there
+
+    tools = [
+        {
+            "type": "function",
+            "function": {
+                "name": one.name,
+                "description": one.description,
+                "parameters": one.parameters.model_json_schema(),
+            },
+        }
+        for one in get_suites("v1.2.1")[suite.name].tools
+    ]
+    return suite._replace(tools=tools)
+
+
+def figures(suite: Suite, way: Way) -> Figures:
+    """Take both figures of one suite."""
+    policy = skeleton(suite.tools, mode=way.mode)
+    allowed = [row for row, steps in suite.tasks.items() if _passes(suite, policy, way, steps)]
+    denied = [
+        row
+        for row, steps in suite.goals.items()
+        if not any(_passes(suite, policy, way, steps, carrier) for carrier in suite.carriers)
+    ]
+    return Figures(len(suite.tasks), allowed, len(suite.goals), denied)
+
+
+def _passes(suite: Suite, policy: str, way: Way, steps: list[Step], carrier: str = "") -> bool:
+    """Whether each call is allowed; that of the carrier always is, for it is the user's."""
+    calls = [Step(carrier, {}), *steps] if carrier else steps
+    first = 0 if carrier else 1
+    trials = [
+        _trial(suite, step, way, number, first) for number, step in enumerate(calls, start=first)
+    ]
+    return all(one.allowed for one in sqrt.simulate(policy, trials, tools=suite.tools))
+
+
+def _trial(suite: Suite, step: Step, way: Way, number: int, first: int) -> dict[str, Any]:
+    """A call as `simulate` takes it, with what the tool binds where an argument is left out."""
+    schema = next(
+        one["function"]["parameters"] for one in suite.tools if one["function"]["name"] == step.tool
+    )
+    given = step.arguments or {name: [] for name in schema.get("required", ())}
+    defaults = {name: None for name in schema["properties"] if name not in given}
+    before = [str(one) for one in range(first, number)]
+    uses = {
+        "values": {name: [str(one) for one in sources] for name, sources in given.items()},
+        "conversation": dict.fromkeys(given, before),
+        "none": {},
+    }[way.labels]
+    return {
+        "tool": step.tool,
+        "id": str(number),
+        "arguments": dict.fromkeys(given, "x") | defaults,
+        "uses": {name: sources for name, sources in uses.items() if sources},
+        "result": "x",
+    }
+
+
+def measured(found: list[Suite], way: Way) -> dict[str, Figures]:
+    """Both figures of each suite."""
+    return {suite.name: figures(suite, way) for suite in found}
+
+
+def total(found: dict[str, Figures]) -> Figures:
+    """Both figures of all suites together."""
+    rows = found.values()
+    return Figures(
+        sum(one.tasks for one in rows),
+        [row for one in rows for row in one.allowed],
+        sum(one.goals for one in rows),
+        [row for one in rows for row in one.denied],
+    )
+
+
+def main() -> int:
+    """Print both figures for each way."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rows", action="store_true", help="name the tasks that are denied")
+    options.add_argument("--real", action="store_true", help="take tools from `agentdojo`")
+    chosen = options.parse_args()
+    found = [real(suite) if chosen.real else suite for suite in suites()]
+    for way in WAYS:
+        by_suite = measured(found, way)
+        _say(f"{way.name}: {_told(total(by_suite))}")
+        for suite in found:
+            one = by_suite[suite.name]
+            _say(f"  {suite.name}: {_told(one)}")
+            if chosen.rows:
+                _say(f"    denied tasks: {', '.join(set(suite.tasks) - set(one.allowed)) or '-'}")
+                _say(f"    allowed goals: {', '.join(set(suite.goals) - set(one.denied)) or '-'}")
+    return 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _told(one: Figures) -> str:
+    return (
+        f"{len(one.allowed)} of {one.tasks} tasks allowed ({one.share_allowed:.0%}), "
+        f"{len(one.denied)} of {one.goals} goals denied ({one.share_denied:.0%})"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
