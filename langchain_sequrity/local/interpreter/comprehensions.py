@@ -25,6 +25,7 @@ from langchain_sequrity.local.interpreter.values import (
     Mark,
     Value,
     join,
+    strip,
     take,
 )
 
@@ -47,6 +48,7 @@ class Comprehensions(Scoped):
             source = first(frame)
             machine.charge(size)
             result = IteratorValue(iter(()))
+            _link(result, source)
             result.source = produce(scope.frame(frame), result, source)
             return result
 
@@ -76,15 +78,15 @@ class Comprehensions(Scoped):
         step = self._step(generator, _nothing if nested is not None else element)
 
         def evaluated(frame: Frame, result: IteratorValue) -> Value:
-            return machine.within(result.labels, lambda: source(frame))  # type: ignore[misc]
+            values = machine.within(result.labels, lambda: source(frame))  # type: ignore[misc]
+            _link(result, values)
+            return values
 
         def produce(frame: Frame, result: IteratorValue, given: Value) -> Iterator[Value]:
             values = given if source is None else evaluated(frame, result)
             inner, mark = take(values)
             carriers = [inner] if type(inner) in CARRIERS else []
-            upstream = [one for one in carriers if type(one) is IteratorValue]
             machine.mark(result, mark)
-            result.upstream += upstream
             for value in elements_of(machine, values):
                 machine.fuel -= price
                 if machine.fuel < 0:
@@ -101,8 +103,8 @@ class Comprehensions(Scoped):
             share_labels(machine, result, carriers)
             machine.steer(result.labels)
             whole.is_over(frame, result.labels)
-            for one in upstream:
-                result.upstream.remove(one)
+            if type(inner) is IteratorValue:
+                result.upstream.remove(inner)
 
         return produce
 
@@ -193,6 +195,13 @@ class _Whole(NamedTuple):
         """Say that a loop has come to its end, and what decided when."""
         if self.left_out is not None:
             self.left_out(frame, mark)
+
+
+def _link(result: IteratorValue, values: Value) -> None:
+    """Whoever moves a comprehension's iterator may move the one that it reads."""
+    inner = strip(values)
+    if type(inner) is IteratorValue:
+        result.upstream.append(inner)
 
 
 def _but_first_source(node: _Comprehension) -> Iterator[ast.AST]:

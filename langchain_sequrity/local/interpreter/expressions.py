@@ -41,6 +41,7 @@ from langchain_sequrity.local.interpreter.values import (
 )
 
 _FAST_COMPARABLE = frozenset({int, float, str})
+_NONE = ast.Constant(None)
 _SHORT = 4_096  # characters of a text that is compared for the price of its statement
 
 
@@ -128,7 +129,8 @@ class Expressions(Comprehensions, Calling):
         first, *codes, last = map(self.expression, (node.left, *node.comparators))
         *kinds, last_kind = map(type, node.ops)
         steps = tuple(zip(kinds, codes, strict=True))
-        left_out = self._each_left_out(node.comparators)
+        pairs = zip(node.ops, node.comparators, strict=True)
+        left_out = self._each_left_out([ast.Compare(_NONE, [op], [one]) for op, one in pairs])
         machine = self.machine
 
         def chain(frame: Frame | None) -> Value:

@@ -121,13 +121,11 @@ def clock_format(machine: Machine, value: Any, spec: str) -> str:
 def percent(machine: Machine, template: str, values: Value) -> str:
     """`template % values`, of bare values."""
     size = 4 * len(template) + 2 * written_size(values) + _LITERAL_SIZE * template.count("%")
-    machine.make_text(size, "")
-    widths = 0
     for match in _PERCENT.finditer(template):
         if "*" in (match["width"], match["precision"]):
             machine.fail(ValueError, "`*` in a % format is not supported. Use an f-string.")
-        widths += _spec_size(machine, match["width"] + " " + (match["precision"] or ""))
-    machine.make_text(size + widths, "")
+        size += _spec_size(machine, match["width"] + " " + (match["precision"] or ""))
+    machine.make_text(size, "")
     return str(template % values)
 
 

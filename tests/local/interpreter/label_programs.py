@@ -66,6 +66,8 @@ TAKEN_ALONG = [
         ("l = []\nl.append(1) if no else 0\nlen(l)", SECRET),
         ("l = []\n0 if yes else l.append(1)\nlen(l)", SECRET),
         ("it = iter(range(9))\n9 < n < next(it)\nnext(it)", SECRET),
+        ("it = iter(range(9))\n9 < n in it\nnext(it)", SECRET),
+        ("it = iter(range(9))\nxs = (v for v in it)\nyes or next(xs)\nnext(it)", SECRET),
         ("x = 0\nno and (x := 1)\nx", SECRET),
         ("def f():\n    x = 0\n    no and (x := 1)\n    return x\nf()", SECRET),
         ("l = []\n[l.append(v) for v in ps if no]\nlen(l)", SECRET),

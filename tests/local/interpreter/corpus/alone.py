@@ -12,6 +12,20 @@ HALVES = (
 )
 
 CASES: list[Case] = [
+    # Time, where each step takes much of it.
+    outlasts("chosen keys looked for", HALVES.format(": 0", 3_000, ": 0", 1) + f"{ON}-m in x"),
+    outlasts(
+        "one merge of chosen keys",
+        HALVES.format(": 0", 4_500, ": 0", 4_500) + "x.update(y)\n1",
+        seconds=0.8,
+    ),
+    Case(
+        "long texts put together",
+        f"x = 'a' * 1_900_000\n{ON}x + 'b'",
+        "budget",
+        "`steps`",
+        memory=1_000_000_000,
+    ),
     # Elements that are only looked at.
     budget("sum walks over what it adds", "x = [1] * 140_000\nsum(x, 0.0)\nsum(x, 0.0)", "steps"),
     budget(
@@ -94,7 +108,7 @@ CASES: list[Case] = [
     hoards("numbers dumped", f"{MODEL}x: int = 0\na = A()\n{ON}a.model_dump()"),
     hoards(
         "templates that fail late",
-        "x = '{{' * 10_000 + '}'\n"
+        "x = 'a' * 100_000 + '}'\n"
         f"{ON}try:\n        x.format()\n    except ValueError:\n        pass",
     ),
     # Memory, most of it for one thing.
@@ -103,7 +117,7 @@ CASES: list[Case] = [
         "texts that are numbers",
         MODEL
         + "x: list\nclass B(BaseModel):\n    x: list[int]\ny = ['9' * 4_000] * 1_000\nlen(B(x=y).x)",
-        1_000_000,
+        5_000_000,
     ),
     costs("one text as the answer many times", "['a' * 100_000] * 100", 5_000_000),
     costs("one number as the answer many times", "[3 ** 5_000] * 1_000", 500_000),

@@ -40,6 +40,7 @@ CASES: list[Case] = [
         "a type read from a web",
         MODEL
         + "T = int\nv = 1\nfor i in range(6):\n    T = tuple[T, T]\nfor i in range(40):\n    v = (v, v)\nclass A(BaseModel):\n    x: T\n    y: tuple\nA(x=v, y=v)",
+        "items",
     ),
     budget(
         "a default that is a web",
