@@ -20,6 +20,7 @@ from langchain_sequrity.chat_models.call_arguments import (
     session_id_of,
     with_session,
 )
+from langchain_sequrity.chat_models.fallbacks import Guarded
 from langchain_sequrity.chat_models.parameters import Parameters
 from langchain_sequrity.chat_models.tools import (
     write_response_format,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from langchain_sequrity.chat_models.structured_output import Method, Schema
 
 
-class SequrityChatModel(Parameters):
+class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     """Base of `ChatSequrity` and `SequrityMessages`; see these for their use."""
 
     _takes_tool_extras: ClassVar[bool] = False

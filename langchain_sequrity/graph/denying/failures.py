@@ -3,7 +3,7 @@
 from typing import Any, TypeVar, cast
 
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import PolicyDenied, ProgramFailed, TurnFailed
+from langchain_sequrity.errors import PolicyDenied, ProgramFailed, TurnFailed, ordinary
 from langchain_sequrity.graph.program import Program, ToolSpec
 
 _UNKNOWN = "not reported"
@@ -24,11 +24,10 @@ def in_graph(error: E, program: Program) -> E:
         it can have them.
     """
     told = _told(error, program)
-    if told is error:
-        return error
-    for note in getattr(error, "__notes__", ()):
-        told.add_note(note)
-    return cast("E", told)
+    if told is not error:
+        for note in getattr(error, "__notes__", ()):
+            told.add_note(note)
+    return cast("E", ordinary(told))
 
 
 def _told(error: TurnFailed, program: Program) -> TurnFailed:
@@ -75,7 +74,8 @@ def denied(
     said = sentence(plain(reason)) if remark else plain(reason)
     text = f"A policy denied {what}, so it did not run: {said}"
     node = None if spec is None else spec.node
-    return PolicyDenied(f"{text} {remark}".rstrip(), tool=tool, node=node, reason=reason, **facts)
+    told = PolicyDenied(f"{text} {remark}".rstrip(), tool=tool, node=node, reason=reason, **facts)
+    return ordinary(told)
 
 
 def sentence(text: str) -> str:
