@@ -327,7 +327,7 @@ class TurnFailed(SequrityError):
         bubble = getattr(sys.modules.get("langgraph.errors"), "GraphBubbleUp", None)
         if bubble is None or not cls._ends_the_run or issubclass(cls, bubble):
             return super().__new__(cls)
-        kind: Any = _passing_through(cls, bubble)
+        kind: Any = _passing_through(cast("Any", cls), bubble)
         return cast("Self", super().__new__(kind))
 
     def __init__(

@@ -8,10 +8,18 @@ from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.sqrt.checking import findings_in
 
 
-def warn_of_mismatch(policy: PolicyHeader | None, program: Program) -> None:
+def warn_of_mismatch(policy: PolicyHeader | None, program: Program, *, strict: bool) -> None:
     """Warn of rules that protect nothing in this graph; the policy may be for others as well.
 
     What cannot be read here is left to the service, which may know more.
+
+    Args:
+        policy: The policy.
+        program: The graph.
+        strict: Whether to raise instead.
+
+    Raises:
+        UsageError: If `strict`, in place of the warning.
     """
     if policy is None:
         return
@@ -32,4 +40,6 @@ def warn_of_mismatch(policy: PolicyHeader | None, program: Program) -> None:
             f"they say:\n{listed}\nCorrect them, unless they are for another graph. `explain()` "
             "shows the tools of this one."
         )
+        if strict:
+            raise UsageError(text)
         warnings.warn(text, PolicyMismatch, stacklevel=3)
