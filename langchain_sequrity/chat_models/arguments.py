@@ -5,9 +5,11 @@ the field is made of (text, a `Path`, a dict, …). What each is for stands with
 `parameters`, `chat_sequrity` and `sequrity_messages`; their defaults are taken from there.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from difflib import get_close_matches
 from inspect import Parameter, Signature, signature
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypedDict
 
 from langchain_core.caches import BaseCache
@@ -20,7 +22,7 @@ from pydantic_core import PydanticUndefined
 from langchain_sequrity.chat_models.turn import OnDenied, OnSessionExpired
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
 from langchain_sequrity.transport import AsyncHttpClient, HttpClient, HttpTimeout
-from langchain_sequrity.wire.routes import EndpointType, Provider
+from langchain_sequrity.wire.routes import AnthropicProvider, EndpointType, OpenAIProvider
 
 
 class SdkHeader(Protocol):
@@ -43,7 +45,6 @@ class Common(TypedDict, total=False):
     api_key: Key | None
     llm_api_key: Key | None
     base_url: str
-    provider: Provider | None
     endpoint_type: EndpointType
     features: FeaturesHeader | Mapping[str, Any] | SdkHeader | None
     policy: PolicyHeader | str | Path | Mapping[str, Any] | SdkHeader | None
@@ -96,6 +97,7 @@ class OfModels(TypedDict, total=False):
 class OfChatSequrity(TypedDict, total=False):
     """What both of OpenAI's formats have, or only chat/completions."""
 
+    provider: OpenAIProvider | None
     max_completion_tokens: int | None
     verbosity: Verbosity | None
     organization: str | None
@@ -123,6 +125,7 @@ class OfResponses(TypedDict, total=False):
 class OfSequrityMessages(TypedDict, total=False):
     """What only Anthropic's format has."""
 
+    provider: AnthropicProvider | None
     top_k: int | None
     thinking: dict[str, Any] | None
     output_config: dict[str, Any] | None
@@ -140,8 +143,72 @@ class SequrityMessagesArguments(Common, OfModels, OfSequrityMessages, total=Fals
     """Every argument of `SequrityMessages` but the model's name."""
 
 
+_ONLY_CHAT = {*OfChatSequrity.__annotations__, *OfResponses.__annotations__} - {"provider"}
+_ONLY_MESSAGES = {*OfSequrityMessages.__annotations__} - {"provider"}
+
+
 class NamedModelArguments(Common, OfChatSequrity, total=False):
     """The arguments of `ChatSequrity` that stand behind a name in `LangGraphExecutor`."""
+
+
+_ELSEWHERE: Mapping[str, str] = MappingProxyType(
+    {
+        "agent_arch": 'It is a field of `features`: `features={"agent_arch": …}`.',
+        "fsm": 'It is a field of `session_config`: `session_config={"fsm": …}`.',
+        "messages": "Give the messages to a call: `model.invoke(messages)`.",
+        "response_format": "Use `model.with_structured_output(…)`.",
+        "session_id": "Give it to a call: `model.invoke(…, session_id=…)`.",
+        "system": "Put a `SystemMessage` before the other messages.",
+        "system_prompt": "Put a `SystemMessage` before the other messages.",
+        "tool_choice": "Give it with the tools: `model.bind_tools([…], tool_choice=…)`.",
+        "tools": "Use `model.bind_tools([…])`.",
+    }
+)
+"""What is not said to a model when it is made, and where it is said."""
+_OTHER_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "anthropic_api_key": "llm_api_key",
+        "anthropic_api_url": "base_url",
+        "anthropic_proxy": "proxy",
+        "default_request_timeout": "timeout",
+        "endpoint": "base_url",
+        "key": "api_key",
+        "max_output_tokens": "max_tokens",
+        "max_tokens_to_sample": "max_tokens",
+        "openai_api_base": "base_url",
+        "openai_api_key": "llm_api_key",
+        "openai_organization": "organization",
+        "openai_proxy": "proxy",
+        "openrouter_api_key": "llm_api_key",
+        "request_timeout": "timeout",
+        "retries": "max_retries",
+        "sequrity_api_key": "api_key",
+        "token": "api_key",
+        "url": "base_url",
+        "x_api_key": "llm_api_key",
+    }
+)
+"""What other packages call arguments."""
+
+
+def advice_on(name: str, names: Collection[str]) -> str:
+    """What to do about an argument that a model does not have.
+
+    Args:
+        name: The argument.
+        names: Those that the model has.
+    """
+    if name in _ELSEWHERE:
+        return _ELSEWHERE[name]
+    for other, kinds in (("ChatSequrity", _ONLY_CHAT), ("SequrityMessages", _ONLY_MESSAGES)):
+        if name in kinds:
+            return f"`{other}` has it."
+    near = _OTHER_NAMES.get(name)
+    if near not in names:
+        near = next(iter(get_close_matches(name, names, n=1)), None)
+    if near is not None:
+        return f"Did you mean `{near}`?"
+    return "A field of the request's body goes into `model_kwargs`."
 
 
 def keywords(arguments: type[Any], model: type[BaseModel]) -> list[Parameter]:

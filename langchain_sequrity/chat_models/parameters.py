@@ -1,6 +1,6 @@
 """The parameters of the chat models, and what is made of them once: connection and transport."""
 
-import difflib
+import math
 import os
 from collections.abc import Callable, Mapping
 from inspect import isawaitable, iscoroutine
@@ -20,7 +20,7 @@ from pydantic import (
 from typing_extensions import override
 
 from langchain_sequrity._version import __version__
-from langchain_sequrity.chat_models.arguments import ReasoningEffort
+from langchain_sequrity.chat_models.arguments import ReasoningEffort, advice_on
 from langchain_sequrity.chat_models.turn import OnDenied, OnSessionExpired, Settings, WireFormat
 from langchain_sequrity.connection import (
     ASKED_KEY,
@@ -32,7 +32,12 @@ from langchain_sequrity.connection import (
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader, coerce
 from langchain_sequrity.transport import AsyncHttpClient, HttpClient, HttpTimeout
-from langchain_sequrity.wire.address import DEFAULT_BASE_URL, is_loopback, normalize_base_url
+from langchain_sequrity.wire.address import (
+    DEFAULT_BASE_URL,
+    check_proxy,
+    is_loopback,
+    normalize_base_url,
+)
 from langchain_sequrity.wire.routes import EndpointType, Format, Provider
 
 if TYPE_CHECKING:
@@ -168,17 +173,19 @@ class Parameters(BaseChatModel):
     @classmethod
     def _refuse_unknown(cls, values: dict[str, Any]) -> dict[str, Any]:
         """A misspelt `policy` must not become a field of the body: the policy would be gone."""
-        names = set(cls.model_fields)
-        names |= {field.alias for field in cls.model_fields.values() if field.alias}
+        aliases = {field.alias: name for name, field in cls.model_fields.items() if field.alias}
+        names = {*cls.model_fields, *aliases}
         for name in values:
             if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                hint = f" Did you mean `{near[0]}`?" if near else ""
-                msg = (
-                    f"`{cls.__name__}` has no argument `{name}`.{hint} Further fields of the body "
-                    "go into `model_kwargs`."
-                )
+                msg = f"`{cls.__name__}` has no argument `{name}`. {advice_on(name, names)}"
                 raise UsageError(msg)
+        for alias, name in aliases.items():
+            if alias in values and name in values:
+                msg = f"`{alias}` and `{name}` are the same argument. Give one of them."
+                raise UsageError(msg)
+        if not (values.get("model") or values.get("model_name")):
+            msg = f'`{cls.__name__}` needs the name of a model first: `{cls.__name__}("openai/…")`.'
+            raise UsageError(msg)
         return values
 
     @model_validator(mode="before")
@@ -210,12 +217,33 @@ class Parameters(BaseChatModel):
         flags = {name: texts[name].lower() for name in texts if isinstance(value[name], bool)}
         return {**value, **texts, **flags}
 
-    @field_validator("timeout")
+    @field_validator(*_KEYS, mode="before")
+    @classmethod
+    def _text_or_function(cls, value: Any) -> Any:
+        # What a union says by itself names the insides of pydantic.
+        if value is None or isinstance(value, str | SecretStr) or callable(value):
+            return value
+        msg = "expected the key as text or `SecretStr`, or a function that gives it"
+        raise ValueError(msg)
+
+    @field_validator("timeout", mode="before")
     @classmethod
     def _some_time(cls, value: Any) -> Any:
-        if isinstance(value, int | float) and value <= 0:
-            msg = "expected more than 0 seconds"
+        if value is None or isinstance(value, HttpTimeout):
+            return value
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            msg = "expected a number of seconds, or an `httpx.Timeout`"
+            raise ValueError(msg)  # noqa: TRY004 - pydantic lets a `TypeError` pass
+        if not 0 < value < math.inf:
+            msg = "expected more than 0 seconds, and not endlessly many; leave it out for 600"
             raise ValueError(msg)
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _an_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            check_proxy(value.get_secret_value())
         return value
 
     @field_validator("features", mode="before")

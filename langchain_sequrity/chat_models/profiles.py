@@ -14,7 +14,7 @@ _LIMITS: Mapping[tuple[int, int], str] = MappingProxyType(
     {
         (8_192, 8_192): ("gpt-4"),
         (16_385, 4_096): ("gpt-3.5-turbo"),
-        (128_000, 4_096): ("gpt-4-turbo"),
+        (128_000, 4_096): ("gpt-4-turbo gpt-4o-2024-05-13"),
         (128_000, 16_384): ("gpt-4o gpt-4o-mini"),
         (128_000, 32_000): ("gpt-5.3-codex-spark gpt-realtime-2.1"),
         (200_000, 64_000): ("claude-haiku-4-5 claude-opus-4-5 claude-sonnet-4-5"),
@@ -55,7 +55,7 @@ def profile_of(model_name: str) -> ModelProfile:
     profile = ModelProfile(
         tool_calling=True, tool_choice=True, structured_output=True, tool_call_streaming=True
     )
-    limits = [_BY_NAME.get(_plain(name)) for name in model_name.split(",")]
+    limits = [_limits_of(name.strip().lower()) for name in model_name.split(",")]
     known = [one for one in limits if one is not None]
     if len(known) == len(limits):
         profile["max_input_tokens"] = min(one for one, _ in known)
@@ -63,7 +63,9 @@ def profile_of(model_name: str) -> ModelProfile:
     return profile
 
 
-def _plain(name: str) -> str:
-    """A name without provider, date and OpenRouter's spelling (`claude-sonnet-4.5`)."""
-    last = _RELEASE.sub("", name.strip().lower().rsplit("/", 1)[-1])
-    return last.replace(".", "-") if last.startswith("claude") else last
+def _limits_of(name: str) -> tuple[int, int] | None:
+    """The limits of a name, with or without provider, date and OpenRouter's dots."""
+    last = name.rsplit("/", 1)[-1]
+    if last.startswith("claude"):
+        last = last.replace(".", "-")
+    return _BY_NAME.get(last) or _BY_NAME.get(_RELEASE.sub("", last))

@@ -141,22 +141,7 @@ def proxies_for(url: httpx.URL) -> Proxies:
 
 
 def named_proxy(address: str) -> Proxies:
-    """A proxy that the caller names, in the form of the environment's settings.
-
-    Args:
-        address: Its URL.
-
-    Raises:
-        UsageError: If it cannot be used; the text does not show it.
-    """
-    try:
-        scheme = httpx.URL(address).scheme
-    except (httpx.InvalidURL, TypeError):
-        scheme = ""
-    if scheme not in _PROXY_SCHEMES:
-        expected = ", ".join(f"`{one}://`" for one in _PROXY_SCHEMES)
-        msg = f"`proxy` is not the address of a proxy: expected one that begins with {expected}."
-        raise UsageError(msg)
+    """A proxy that the caller names, in the form of the environment's settings."""
     return ((_NAMED, address),)
 
 
@@ -177,7 +162,6 @@ def _no_cookies() -> CookieJar:
 
 
 _NAMED = "the proxy that the caller names"
-_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 _LIMITS = httpx.Limits(
     max_connections=MAX_OPEN, max_keepalive_connections=MAX_IDLE, keepalive_expiry=KEEPALIVE
 )
