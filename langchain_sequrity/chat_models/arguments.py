@@ -232,9 +232,19 @@ def _default(field: Any) -> Any:
 
 
 def model_signature(arguments: type[Any], model: type[BaseModel]) -> Signature:
-    """The signature of a model's constructor: its name, then keywords."""
+    """The signature of a model's constructor: its name, then keywords.
+
+    Fields that a subclass adds are keywords too.
+    """
     name = Parameter("model", Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
-    return Signature([name, *keywords(arguments, model)], return_annotation=None)
+    shown = keywords(arguments, model)
+    known = {"model_name", *arguments.__annotations__}
+    own = [
+        Parameter(one, Parameter.KEYWORD_ONLY, default=_default(field), annotation=field.annotation)
+        for one, field in model.model_fields.items()
+        if one not in known
+    ]
+    return Signature([name, *shown, *own], return_annotation=None)
 
 
 def executor_signature(

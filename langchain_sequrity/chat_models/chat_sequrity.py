@@ -1,7 +1,7 @@
 """`ChatSequrity`: the OpenAI-format endpoints as a LangChain chat model."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from pydantic import Field, model_validator
@@ -10,7 +10,6 @@ from typing_extensions import override
 from langchain_sequrity.chat_models.arguments import (
     ChatSequrityArguments,
     Verbosity,
-    model_signature,
 )
 from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.chat_models.turn import WireFormat
@@ -75,6 +74,8 @@ class ChatSequrity(SequrityChatModel):
                 print(chunk.text, end="")
         ```
     """
+
+    _arguments: ClassVar[type[Any]] = ChatSequrityArguments
 
     max_completion_tokens: int | None = Field(default=None, ge=1)
     """Limit on the reply's tokens, reasoning included; what newer models take for `max_tokens`."""
@@ -208,8 +209,6 @@ class ChatSequrity(SequrityChatModel):
             params.setdefault("stream_options", {"include_usage": True})
         return params
 
-
-ChatSequrity.__signature__ = model_signature(ChatSequrityArguments, ChatSequrity)
 
 _OF_RESPONSES = ("use_previous_response_id", "reasoning", "include", "store", "truncation")
 _OF_CHAT_COMPLETIONS = ("n", "frequency_penalty", "presence_penalty", "logit_bias", "seed")

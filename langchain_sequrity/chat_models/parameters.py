@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from inspect import isawaitable, iscoroutine
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
@@ -20,7 +20,11 @@ from pydantic import (
 from typing_extensions import override
 
 from langchain_sequrity._version import __version__
-from langchain_sequrity.chat_models.arguments import ReasoningEffort, advice_on
+from langchain_sequrity.chat_models.arguments import (
+    ReasoningEffort,
+    advice_on,
+    model_signature,
+)
 from langchain_sequrity.chat_models.turn import OnDenied, OnSessionExpired, Settings, WireFormat
 from langchain_sequrity.connection import (
     ASKED_KEY,
@@ -168,6 +172,27 @@ class Parameters(BaseChatModel):
     _lost: tuple[str, ...] = PrivateAttr(default=())
 
     # Construction
+
+    _arguments: ClassVar[type[Any] | None] = None
+
+    @classmethod
+    @override
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls._show_arguments()
+
+    @classmethod
+    @override
+    def __pydantic_on_complete__(cls) -> None:
+        # Building the class, at its first use, brings pydantic's own signature back.
+        super().__pydantic_on_complete__()
+        cls._show_arguments()
+
+    @classmethod
+    def _show_arguments(cls) -> None:
+        """Let `inspect.signature` and editors see what a constructor takes."""
+        if cls._arguments is not None and "model_name" in cls.model_fields:
+            cls.__signature__ = model_signature(cls._arguments, cls)
 
     @model_validator(mode="before")
     @classmethod

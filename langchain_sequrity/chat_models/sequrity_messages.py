@@ -7,7 +7,7 @@ from langchain_core.runnables import Runnable
 from pydantic import Field
 from typing_extensions import override
 
-from langchain_sequrity.chat_models.arguments import SequrityMessagesArguments, model_signature
+from langchain_sequrity.chat_models.arguments import SequrityMessagesArguments
 from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.chat_models.turn import WireFormat
 from langchain_sequrity.wire import messages
@@ -63,6 +63,7 @@ class SequrityMessages(SequrityChatModel):
     """
 
     _takes_tool_extras: ClassVar[bool] = True
+    _arguments: ClassVar[type[Any]] = SequrityMessagesArguments
 
     temperature: float | None = Field(default=None, ge=0, le=1)
     top_k: int | None = Field(default=None, ge=0)
@@ -173,6 +174,3 @@ class SequrityMessages(SequrityChatModel):
         return super().with_structured_output(
             schema, method=method, include_raw=include_raw, strict=strict, **kwargs
         )
-
-
-SequrityMessages.__signature__ = model_signature(SequrityMessagesArguments, SequrityMessages)
