@@ -24,7 +24,6 @@ from langchain_core.exceptions import (
     ModelRateLimitError,
     ModelTimeoutError,
 )
-from langchain_core.language_models import chat_models
 from langchain_core.runnables import Runnable, base
 from typing_extensions import override
 
@@ -158,12 +157,10 @@ def guarded(made: R) -> R:
 def _guarded_kind(cls: type[Any]) -> type[Any] | None:
     if not cls.__module__.startswith("langchain_core."):
         return None
-    found: type[Any] | None = globals().get(cls.__name__)
-    if found is None:
-        # Imported only now: most programs make none of these, and their bases are slow to import.
-        from langchain_sequrity.chat_models import fallback_kinds  # noqa: PLC0415
+    # Imported only now: a program may make a model and nothing of it.
+    from langchain_sequrity.chat_models import fallback_kinds  # noqa: PLC0415
 
-        found = getattr(fallback_kinds, cls.__name__, None)
+    found: type[Any] | None = getattr(fallback_kinds, cls.__name__, None)
     return found
 
 
@@ -183,20 +180,3 @@ for _name in (
     "with_alisteners", "configurable_fields", "configurable_alternatives",
 ):  # fmt: skip
     _hand_guard_on(_name)
-
-
-# LangChain's own `with_retry` of a binding has no types, hence the exceptions.
-class RunnableBinding(Guarded[Any, Any], base.RunnableBinding[Any, Any]):  # type: ignore[misc]
-    """LangChain's, guarded."""
-
-
-class _ChatModelBinding(Guarded[Any, Any], chat_models._ChatModelBinding):  # type: ignore[misc] # noqa: SLF001 - what `BaseChatModel.bind` makes
-    """LangChain's, guarded."""
-
-
-class RunnableSequence(Guarded[Any, Any], base.RunnableSequence[Any, Any]):
-    """LangChain's, guarded."""
-
-
-class RunnableEach(Guarded[Any, Any], base.RunnableEach[Any, Any]):
-    """LangChain's, guarded."""
