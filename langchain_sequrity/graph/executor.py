@@ -44,9 +44,9 @@ class LangGraphExecutor(Surface):
             server, which is known to keep sessions, and "whole" elsewhere.
         on_denied: What follows a denial. "raise": `PolicyDenied`. "interrupt": a soft denial is
             offered to a human, as LangChain's human-in-the-loop middleware does it; all others
-            raise. Without a checkpointer the first run is a `UsageError`. "state:<field>": the run ends with the state so far and
-            the fields of the denial in the field: those of `Denial`, its `text`, and the service's
-            `code`.
+            raise. Without a checkpointer the first run is a `UsageError`. "state:<field>": the run
+            ends with the state so far and the fields of the denial in the field: those of
+            `Denial`, its `text`, and the service's `code`.
         checkpointer: As in `StateGraph.compile`.
         store: As in `StateGraph.compile`.
         cache: As in `StateGraph.compile`.

@@ -173,6 +173,11 @@ def test_a_policy_that_fits_is_no_warning(row: Row, policy: str) -> None:
 
 # Labels that a session has not
 
+BY_SESSION = """
+tool "read_diary" { session after { @tags |= {"private"}; } }
+tool "publish" { must deny when "private" in @session.tags; }
+"""
+
 READ = 'tool "read_diary" -> @tags |= {"private"};'
 BLIND: list[tuple[str, str]] = [
     (DIARY, "- line 6: `must deny when text.tags overlaps"),
@@ -223,8 +228,7 @@ def test_the_diary_is_told_of_before_an_agent_answers(row: Row) -> None:
 @pytest.mark.parametrize(
     "policy",
     [
-        'tool "read_diary" { session after { @tags |= {"private"}; } }\n'
-        'tool "publish" { must deny when "private" in @session.tags; }',
+        BY_SESSION,
         'tool "publish" { must deny when text.value == "x"; }',
     ],
 )
