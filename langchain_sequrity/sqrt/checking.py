@@ -111,18 +111,18 @@ def findings_in(
     tools: Iterable[AnyTool] | None = None,
     *,
     mode: Mode | None = None,
-    labels: Collection[str] = (),
-    default_allow: bool = True,
+    labels: Collection[str] | None = None,
+    default_allow: bool = False,
     header_bytes: int = 0,
 ) -> list[Finding]:
-    """Look for mistakes in a policy that is parsed; as `check`.
+    """Look for mistakes in a policy that is parsed; as `check`, which knows where it came from.
 
     Args:
         policy: The policy.
         tools: The tools it is for.
         mode: The mode of its sessions.
-        labels: Labels that tools bring along.
-        default_allow: Whether a call that no rule decides is allowed.
+        labels: Labels that tools bring along; `None` not to ask where labels come from.
+        default_allow: Whether a call that no rule decides is known to be allowed.
         header_bytes: How long the header is with which it is sent; 0 if it is not sent.
     """
     findings: list[Finding] = []
@@ -136,7 +136,6 @@ def findings_in(
         if isinstance(node, ToolBlock):
             _unreachable(node.checks, report)
             _mixed(node.checks, report)
-    find_empty(policy, report, default_allow=default_allow)
     if header_bytes > MAX_HEADER_BYTES:
         report(
             "warning", f"Sent as a header this policy takes {header_bytes:,} bytes, and "
@@ -144,10 +143,12 @@ def findings_in(
             Position(1, 1), "Shorten it, or split it by groups of tools",
         )  # fmt: skip
     if not any(found.severity == "error" for found in findings):  # what follows needs a meaning
-        find_slips(policy, report)
+        find_empty(policy, report, default_allow=default_allow)
+        told = find_slips(policy, report)
         find_leaks(policy, compiled, report)
-        find_habits(policy, compiled, known.found if known else lambda _: None, report)
-        find_unset(policy, labels, report)
+        told |= find_habits(policy, compiled, known.found if known else lambda _: None, report)
+        if labels is not None:
+            find_unset(policy, labels, None if known is None else known.names, told, report)
         if mode == "single-llm":
             find_blind(policy, compiled, report)
     return sorted(dict.fromkeys(findings), key=lambda found: (found.line, found.column))
@@ -227,6 +228,11 @@ class _KnownTools:
         self._budget = Budget(_MATCHING_SECONDS)  # then whether a regex matches is unknown
         self._arguments = arguments_of(tools)
         self._found: dict[ToolId, list[str]] = {}
+
+    @property
+    def names(self) -> Collection[str]:
+        """Their names."""
+        return self._arguments.keys()
 
     def found(self, tool: ToolId) -> Mapping[str, Arguments]:
         """The tools that a block is for, with their arguments."""

@@ -162,7 +162,7 @@ def _kind(kind: str, text: str) -> str:
         return "bracket"
     if text in _OPERATORS:
         return "operator"
-    return "textual" if kind != "mark" or text[0] == "@" else "other"
+    return "textual" if kind != "mark" or text[0] == "@" or text == ".value" else "other"
 
 
 def _is_doubtful(comment: str) -> bool:

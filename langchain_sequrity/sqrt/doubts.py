@@ -26,7 +26,7 @@ from langchain_sequrity.sqrt.nodes import (
     TimeDomain,
     Value,
 )
-from langchain_sequrity.sqrt.patterns import has_engine
+from langchain_sequrity.sqrt.patterns import INSTALL, has_engine
 from langchain_sequrity.sqrt.predicates import Test
 from langchain_sequrity.sqrt.values import SCALARS, Matcher
 
@@ -49,9 +49,6 @@ Leaves = list["Leaf | Leaves"]
 _MOST_TESTS = 1_000
 _MOST_NAMES = 5
 _LINE_BREAK = re.compile(r"[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
-WITHOUT_REGEX = (
-    'no regex is evaluated without the package `regex` (`pip install "langchain-sequrity[local]"`)'
-)
 
 
 def cause(leaves: Leaves, context: Context, *, names: bool = False) -> str:
@@ -166,7 +163,7 @@ def _of_text(  # noqa: PLR0911 - one per cause
         return "how a backslash in the rule is read is not known"
     if text.kind == "matching":
         if not has_engine():
-            return WITHOUT_REGEX
+            return f"no regex is evaluated without the package `regex` (`{INSTALL}`)"
         if context.budget.left <= 0:
             return "a regex took too long"
         return f"a regex matches only a part of {name}, or took too long"

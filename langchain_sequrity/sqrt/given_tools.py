@@ -44,13 +44,13 @@ class Arguments(NamedTuple):
         names: The declared ones.
         is_open: Whether there may be others.
         schemas: The JSON Schemas of those that have one.
-        required: Those that each call has.
+        required: Those that each call has; `None` if the schema does not say.
     """
 
     names: tuple[str, ...] = ()
     is_open: bool = True
     schemas: Mapping[str, Mapping[str, Any]] = _NO_SCHEMAS
-    required: frozenset[str] = frozenset()
+    required: frozenset[str] | None = None
 
     def lack(self, name: str) -> bool:
         """Whether there is no such argument."""
@@ -59,7 +59,9 @@ class Arguments(NamedTuple):
     def may_lack(self, name: str) -> bool:
         """Whether a call may be judged without this argument, though the tool has it."""
         schema = self.schemas.get(name)
-        return schema is not None and name not in self.required and "default" not in schema
+        if schema is None or self.required is None:
+            return False
+        return name not in self.required and "default" not in schema
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -149,7 +151,7 @@ def _described(tool: AnyTool) -> tuple[str, Arguments]:
         if isinstance(one, Mapping)
     }
     required = schema.get("required")
-    needed = frozenset(map(str, required)) if isinstance(required, list | tuple) else frozenset()
+    needed = frozenset(map(str, required)) if isinstance(required, list | tuple) else None
     return inner["name"], Arguments(tuple(map(str, properties)), is_open, schemas, needed)
 
 

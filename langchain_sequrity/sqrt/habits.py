@@ -21,6 +21,7 @@ from langchain_sequrity.sqrt.nodes import (
     BoolDomain,
     Boolean,
     Compared,
+    Field,
     In,
     Meta,
     Number,
@@ -71,7 +72,7 @@ _KINDS = {
 
 def find_habits(
     policy: Policy, tools: Sequence[CompiledTool], found: FoundTools, report: Report
-) -> None:
+) -> set[tuple[Field, str]]:
     """Warn of what is hardly meant as it is written.
 
     Args:
@@ -79,6 +80,9 @@ def find_habits(
         tools: Its compiled blocks and one-liners, in source order.
         found: Which tools a block is for.
         report: Takes what is found.
+
+    Returns:
+        The labels that were warned of.
     """
     habits = _Habits(policy, report)
     for node, compiled in zip(tools_of(policy), tools, strict=True):
@@ -86,6 +90,7 @@ def find_habits(
         if known is None:
             _tool_name(node.tool, report)
         habits.look_at(node, compiled, known or {})
+    return habits.labels
 
 
 def _tool_name(tool: ToolId, report: Report) -> None:
@@ -111,6 +116,7 @@ class _Habits:
         self._bindings = bindings_of(policy)
         self._report = report
         self._left = _MOST_ELEMENTS
+        self.labels: set[tuple[Field, str]] = set()
 
     def look_at(
         self, node: ToolBlock | OneLiner, compiled: CompiledTool, known: Mapping[str, Arguments]
@@ -178,6 +184,7 @@ class _Habits:
 
     def _label(self, text: Text, meta: Meta) -> None:
         if text.kind == "plain" and text.raw != "*" and looks_like_pattern(text):
+            self.labels.add((meta.field, text.raw))
             self._report(
                 "warning",
                 f"Labels are compared letter by letter, and `{plain(text.raw, limit=_SHOWN)}` "
@@ -229,7 +236,7 @@ class _Habits:
             kind = " or ".join(_KINDS[one] for one in sorted(declared))
             self._report(
                 "warning", f"{name} is {kind}, and this is {word}: at best that is in doubt",
-                element.at, f"Write {_example(declared)}",
+                element.at, f"Write {_example(declared, element)}",
             )  # fmt: skip
 
     def _numbers(self, name: str, declared: frozenset[str], elements: Sequence[object]) -> None:
@@ -243,9 +250,7 @@ class _Habits:
                 message = f"{name} is a whole number, which in `float` is in doubt"
                 advice = _written("int", one.range)
             elif one.kind == "float" and declared & {"number", "unknown"}:
-                message = (
-                    f"{name} may come as a whole number, such as 1, which in `float` is in doubt"
-                )
+                message = f"{name} may be a whole number, such as 1, which in `float` is in doubt"
                 advice = f"{_written('int', one.range)}, {_written('float', one.range)}"
             elif one.kind == "int" and "number" in declared:
                 message = f"{name} may be a float, such as 1.5, which in `int` is in doubt"
@@ -281,10 +286,11 @@ class _Habits:
             return
         for argument, (at, by_value) in _used(test for test, _ in tests).items():
             name = f"`{plain(argument, limit=_SHOWN)}`"
+            schemas = [one.schemas.get(argument) for one in known.values()]
             if any(one.may_lack(argument) for one in known.values()):
-                advice = "Give it a `default` in the schema of the tool, which is then judged"
+                advice = f"Give it a default in the schema of its tool, as {_default(schemas)}"
                 if not by_value:
-                    advice += "; or write `@args`, the labels of all arguments that are there"
+                    advice += ", or ask `@args` for the labels of all arguments that are there"
                 self._report(
                     "warning",
                     f"{name} is optional: where a call leaves it out, this rule is in doubt, "
@@ -384,12 +390,23 @@ def _texts(schema: Mapping[str, Any]) -> list[str]:
     return list(given)
 
 
-def _example(declared: frozenset[str]) -> str:
+def _default(schemas: Iterable[Mapping[str, Any] | None]) -> str:
+    """A default of the kind that a schema has; the policy judges it where a call has none."""
+    kinds = next((found for one in schemas if (found := _kinds(one))), frozenset({"string"}))
+    values = {"string": '""', "integer": "0", "number": "0", "boolean": "false", "array": "[]"}
+    value = next((values[kind] for kind in values if kind in kinds), "{}")
+    return f'`"default": {value}`, which is then judged'
+
+
+def _example(declared: frozenset[str], element: object) -> str:
     if "boolean" in declared:
-        return "`bool true` or `== true`"
+        return "`bool true`, or `== true`"
     if declared & _NUMBERS:
         return "`int 1..5`, or `== 5`"
-    return 'what it holds in quotes, as `"5"`'
+    written = "5"
+    if isinstance(element, Number | BoolDomain | Boolean):
+        written = str(element.value).lower()
+    return f'what it holds in quotes, as `"{written}"`'
 
 
 def _written(kind: str, bounds: Range) -> str:

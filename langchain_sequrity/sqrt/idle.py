@@ -38,11 +38,14 @@ _Place = Literal["values", "session"]
 
 
 def find_empty(policy: Policy, report: Report, *, default_allow: bool) -> None:
-    """Warn of a policy that has no rule for any tool, unless nothing is allowed without one."""
+    """Warn of a policy that has no rule for any tool, unless nothing is allowed without one.
+
+    A text of names alone is for other texts.
+    """
     nodes = tools_of(policy)
-    if default_allow and not any(
-        isinstance(node, OneLiner) or node.checks or node.blocks for node in nodes
-    ):
+    has_rules = any(isinstance(node, OneLiner) or node.checks or node.blocks for node in nodes)
+    has_names = not nodes and policy.declarations
+    if default_allow and not has_rules and not has_names:
         at = nodes[0].at if nodes else Position(1, 1)
         report(
             "warning", "This policy has no rules, so that it allows every call", at,
@@ -59,18 +62,30 @@ class _Label(NamedTuple):
     place: _Place
 
 
-def find_unset(policy: Policy, brought: Collection[str], report: Report) -> None:
+def find_unset(
+    policy: Policy,
+    brought: Collection[str],
+    tools: Collection[str] | None,
+    told: Collection[tuple[Field, str]],
+    report: Report,
+) -> None:
     """Warn of tags and producers that rules ask for and none sets.
 
     Args:
         policy: A policy without errors.
         brought: Labels that come with what tools return.
+        tools: Names of the tools that there are. What a graph's tool returns has its name for a
+            producer, so that without them no producer is missed.
+        told: Labels of which something was said already.
         report: Takes what is found.
     """
     labels = _Labels(policy)
     for label, at in labels.asked.items():
         is_known = label in labels.given or (label.field, label.place) in labels.copied
-        if is_known or label.name in brought or label.name.startswith(_SERVICE):
+        is_known = is_known or label.name in brought or label.name.startswith(_SERVICE)
+        if label.field == "producers":
+            is_known = is_known or tools is None or label.name in tools
+        if is_known or (label.field, label.name) in told:
             continue
         word, name = _WORDS[label.field], plain(label.name, limit=60)
         other: _Place = "values" if label.place == "session" else "session"
@@ -197,7 +212,7 @@ def _blind(part: Part, test: Test | None, read: Sequence[Meta], report: Report) 
     arguments = {meta.argument: Argument(MISSING) for meta in read if meta.argument}
     context = Context(Call("", arguments), Labels())
     held = True if test is None else test(context)
-    what = f"`{plain(' '.join(part.rule.text.split()), limit=80)}`" if part.rule else "This change"
+    what = f"`{plain(' '.join(part.rule.text.split()), limit=80)}`" if part.rule else "this change"
     if part.rule is None:
         says = f"{what} is made without them" if held is not False else f"{what} is never made"
         severity: Literal["error", "warning"] = "warning"

@@ -118,6 +118,24 @@ def test_one_denied_call_denies_the_reply(stage: Stage, row: Row) -> None:
     assert refusal(play.model.invoke("Go"))
 
 
+DEFAULTS = [
+    # a rule about `text`, whose default is ""; whether a call that leaves it out is made
+    ('must deny when text.value == "secret";', True),
+    ('must deny when text.value == "";', False),
+    ('must deny when not text.value in {"", "hello"};', True),
+    ('must deny when text.value in {str matching r"" length 0};', False),
+]
+
+
+@pytest.mark.parametrize(("rule", "made"), DEFAULTS)
+def test_a_default_of_the_schema_is_judged_where_a_call_leaves_it_out(
+    stage: Stage, rule: str, made: bool
+) -> None:
+    play = Play(stage, calling(TO_BOB, {"Send": {"to": "Al"}}), policy=f'tool "Send" {{ {rule} }}')
+    found = calls_of(play.model.invoke("Go"))
+    assert found == ([("Send", {"to": "Bob"}), ("Send", {"to": "Al"})] if made else [])
+
+
 PARSERS: dict[str, Callable[[Play], Any]] = {
     "json": lambda play: play.model | JsonOutputParser(),
     "pydantic": lambda play: play.model | PydanticOutputParser(pydantic_object=Send),
@@ -141,7 +159,8 @@ def test_no_parser_takes_a_denial_for_an_answer(stage: Stage, row: Row, parser: 
         ({"presets": {"default_allow": False}}, True),
         ({"presets": {"default_allow": False}, "codes": 'tool "Send" { should allow always; }'}, False),
         ({"codes": 'tool "Send" { must allow when to.value in {"Bob"}; }'}, True),
-        ({"codes": 'tool "Send" { should deny when text.value == "x"; }'}, True),
+        ({"codes": 'tool "Send" { should deny when text.value == "x"; }'}, False),
+        ({"codes": 'tool "Send" { should deny when text.value == ""; }'}, True),
         ({"codes": 'tool r"^Se" { must deny when to.value in {str like w"E*"}; }'}, True),
         ({"codes": 'tool "Read" { must deny always; }'}, False),
         # What there is of dual-LLM only is read and does nothing.

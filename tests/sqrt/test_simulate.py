@@ -294,6 +294,16 @@ def test_a_tool_that_was_renamed_is_spelt_right_for_both_policies() -> None:
     assert diff(NAMING, renamed, [{"tool": "send_mail"}, {"tool": "send_mails"}]).calls == 2
 
 
+def test_with_tools_defaults_stand_for_what_a_call_leaves_out() -> None:
+    text = {"name": "send", "parameters": {"properties": {"text": {"default": "Hi"}}}}
+    policy = 'tool "send" { must deny when text.value == "Bye"; }'
+    call: Json = {"tool": "send"}
+    assert [one.allowed for one in simulate(policy, [call], tools=[text])] == [True]
+    assert [one.allowed for one in simulate(policy, [call])] == [False]
+    assert coverage(policy, [call], tools=[text]).simulation[0].allowed
+    assert diff(policy, policy.replace("Bye", "Hi"), [call], tools=[text]).changed
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -40,6 +40,30 @@ def custom(**preset: Any) -> dict[str, Any]:
     return {"mode": "custom", "codes": {"code": SECRET}, "presets": presets}
 
 
+# Defaults
+
+
+@pytest.mark.parametrize(
+    ("rule", "allowed"),
+    [
+        ('must deny when word.value == "bye";', True),
+        ('must deny when word.value == "hello";', False),
+        ('must deny when not word.value in {"hello"};', True),
+        ('must deny when "secret" in word.tags;', True),
+    ],
+)
+@pytest.mark.parametrize("default", [{"default": "hello"}, {}])
+def test_a_default_of_the_schema_is_judged_where_a_program_leaves_it_out(
+    begin: Begin, rule: str, allowed: bool, default: Json
+) -> None:
+    properties = {"word": {"type": "string", **default}}
+    parameters = {"type": "object", "properties": properties}
+    send = {"type": "function", "function": {"name": "send", "parameters": parameters}}
+    dialog = begin("final_return_value = send()", policy=f'tool "send" {{ {rule} }}')
+    reply = dialog.send({"role": "user", "content": "Go"}, tools=[send])
+    assert calls(reply) == ([("send", {})] if allowed and default else [])
+
+
 # Verdicts
 
 
