@@ -11,6 +11,7 @@ from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit
 
 from langchain_sequrity._version import __version__
+from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import (
     ConfigHeader,
@@ -179,6 +180,24 @@ class Connection:
             return True
         arch = None if self.features is None else self.features.agent_arch
         return None if arch is None else arch == "dual-llm"
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether the caller gave rules by which a call may be denied."""
+        features = self.features
+        screens = features and (features.content_classifiers or features.content_blockers)
+        return self.policy is not None or bool(screens)
+
+    def told(self, denial: Denial) -> Denial:
+        """A denial of this policy, with the place of its rule as the author wrote it.
+
+        Services name places in the text that they were sent, which is compacted.
+        """
+        if self.policy is None or denial.line is None:
+            return denial
+        at = self.policy.author_place(denial.line, denial.column)
+        line, column = (None, None) if at is None else at
+        return replace(denial, line=line, column=column)
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ SequrityError (RuntimeError)
 └── TurnFailed                   the program's: the service worked, the turn did not
     ├── PolicyDenied             [ModelRefusalError]
     ├── ProgramFailed
+    ├── EmptyTurn
     ├── ForcedToolMissing
     └── SessionExpired
 ```
@@ -33,17 +34,19 @@ summarization middleware treat it correctly. No class is a `ValueError`: pydanti
 Where LangGraph is loaded, a `TurnFailed` other than `ForcedToolMissing` is a `GraphBubbleUp` too.
 What catches `Exception` in LangChain and LangGraph (fallback, retry and error middleware, retry
 policies, `ToolNode`) lets these pass, so no other model or tool acts in the place of what a policy
-denied.
+denied. Those of a `LangGraphExecutor` are ordinary: it is a graph that a graph around may handle.
 
-Two warnings tell of graphs: `UnknownAccess` and `PolicyMismatch`.
+Two warnings: `PolicyMismatch` tells of a policy that does not do what it says, `UnknownAccess` of
+a graph whose labels are coarse.
 """
 
 import json
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from functools import cache
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
+from types import FrameType, MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast
 
 from langchain_core.exceptions import (
     ContextOverflowError,
@@ -58,6 +61,8 @@ from langchain_core.exceptions import (
     ModelTimeoutError,
 )
 
+from langchain_sequrity.denials import NOT_REPORTED, Denial
+
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
@@ -66,6 +71,7 @@ __all__ = [
     "BadReply",
     "ConnectionFailed",
     "ContextTooLong",
+    "EmptyTurn",
     "ErrorReply",
     "ForcedToolMissing",
     "GraphNotSupported",
@@ -351,39 +357,105 @@ class PolicyDenied(TurnFailed, ModelRefusalError):
     LangChain's retry middleware does not retry it: it is a `ModelRefusalError`.
 
     Attributes:
+        denial: What was denied and why, as fields. The attributes below are the same.
         tool: Name of the tool whose call was denied, or "not reported".
         node: The node of a `LangGraphExecutor`'s graph behind the tool (of a router, the node that
             it follows), or `None`.
-        arguments: The call's arguments with their labels as the service words them, or `None`.
+        arguments: The call's arguments by name; empty also if they are not reported.
+        labels: The labels of each argument (`{"producers": […], "consumers": […], "tags": […]}`),
+            likewise.
         rule: The rule that decided, or "not reported".
+        line: The line of the rule in the policy, or `None`.
         reason: The reason in words, or "not reported".
+        strength: `"hard"` or `"soft"`, or `None`.
+        certain: Whether every reading of the policy denies the call, or `None`.
         program: The planner's program, if the service was asked to include it.
         checks: The policy check history as the service sent it, possibly empty.
+
+    Example:
+        ```python
+        from langchain_sequrity.denials import Denial
+        from langchain_sequrity.errors import PolicyDenied
+
+        denial = Denial("pay", strength="hard", certain=True, reason="too much")
+        error = PolicyDenied(denial=denial)
+        assert (error.tool, error.reason, error.certain) == ("pay", "too much", True)
+        assert str(error) == "The policy denied the call of `pay`: too much."
+        ```
     """
 
     def __init__(
         self,
-        text: str,
+        text: str | None = None,
         *,
-        tool: str = "not reported",
-        node: str | None = None,
-        arguments: Any = None,
-        rule: str = "not reported",
-        reason: str = "not reported",
+        denial: Denial | None = None,
         program: str | None = None,
         checks: tuple[Any, ...] = (),
         **facts: Any,
     ) -> None:
-        """Build the error; `facts` are those of `TurnFailed`."""
-        TurnFailed.__init__(self, text, **facts)
+        """Build the error: its text is that of the denial unless one is given.
+
+        `facts` are those of `TurnFailed`.
+        """
+        self.denial = Denial() if denial is None else denial
+        TurnFailed.__init__(self, self.denial.text if text is None else text, **facts)
         self.raw_message = self.message
-        self.tool = tool
-        self.node = node
-        self.arguments = arguments
-        self.rule = rule
-        self.reason = reason
         self.program = program
         self.checks = checks
+
+    @property
+    def tool(self) -> str:
+        """Name of the tool."""
+        return self.denial.tool or NOT_REPORTED
+
+    @property
+    def node(self) -> str | None:
+        """The node behind the tool."""
+        return self.denial.node
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The call's arguments."""
+        return self.denial.arguments or {}
+
+    @property
+    def labels(self) -> Mapping[str, Mapping[str, Sequence[str]]]:
+        """The labels of each argument."""
+        return self.denial.labels or {}
+
+    @property
+    def rule(self) -> str:
+        """The rule that decided."""
+        return self.denial.rule or NOT_REPORTED
+
+    @property
+    def line(self) -> int | None:
+        """The line of the rule in the policy."""
+        return self.denial.line
+
+    @property
+    def reason(self) -> str:
+        """The reason in words."""
+        return self.denial.reason or NOT_REPORTED
+
+    @property
+    def strength(self) -> Literal["hard", "soft"] | None:
+        """How strong the rule is."""
+        return self.denial.strength
+
+    @property
+    def certain(self) -> bool | None:
+        """Whether every reading of the policy denies the call."""
+        return self.denial.certain
+
+
+class EmptyTurn(TurnFailed):
+    """Under a policy, a turn came back with no text, no tool call and no reason.
+
+    How the service shows a denied call of a single-LLM session is not documented
+    (`docs/protocol.md`), so it may be one; it is never an answer. `message` has the reply as it
+    came.
+    """
 
 
 class ProgramFailed(TurnFailed):
@@ -440,7 +512,27 @@ class UnknownAccess(UserWarning):
 
 
 class PolicyMismatch(UserWarning):
-    """A policy has rules for tools or arguments that the graph does not have."""
+    """A policy does not do what it says here: rules for what is not there, or never will be."""
+
+
+_BETWEEN = frozenset({"langchain_sequrity", "pydantic", "langchain_core", "langchain", "langgraph"})
+
+
+def warn(text: str, category: type[Warning]) -> None:
+    """Warn at the line of the user's that led here, through whatever libraries.
+
+    Args:
+        text: The warning.
+        category: Its class.
+    """
+    frame, level = sys._getframe(1), 2  # noqa: SLF001 - as `warnings` does it
+    while frame.f_back is not None and _package(frame) in _BETWEEN:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__")).partition(".")[0]
 
 
 _BY_STATUS: Mapping[int, type[StatusError]] = MappingProxyType(

@@ -94,10 +94,20 @@ def _is_result(block: Any) -> bool:
 
 
 def _as_it_came(message: AIMessage, text: str) -> AIMessage:
-    """The message with its envelope in the place of the value, or of the refusal made of it."""
+    """The message as the service said it, in the place of the value or refusal made of it."""
     said = {key: value for key, value in message.additional_kwargs.items() if key != "refusal"}
+    if refusal := _facts(message).get("refusal"):
+        said["refusal"] = refusal
     content = with_text(message.content, text)
     return message.model_copy(update={"content": content, "additional_kwargs": said})
+
+
+def _as_shown(message: AIMessage) -> AIMessage:
+    """A denial without the refusal beside its text: to another session it is a text."""
+    if "denial" not in _facts(message):
+        return message
+    said = {key: value for key, value in message.additional_kwargs.items() if key != "refusal"}
+    return message.model_copy(update={"additional_kwargs": said})
 
 
 def _facts(message: AIMessage) -> Mapping[str, Any]:
@@ -149,7 +159,8 @@ class _Ids:
         if self._digest is not None and _is_own(message, self._digest):
             self._own.update(call["id"] for call in (*calls, *invalid))
             text = original_content(message)
-            return message if text is None else _as_it_came(message, text)
+            return _as_shown(message) if text is None else _as_it_came(message, text)
+        message = _as_shown(message)
         cleared = content if isinstance(content, str) else self._cleared(content)
         is_foreign = any(self._is_foreign(call["id"]) for call in (*calls, *invalid))
         if cleared is content and not is_foreign:

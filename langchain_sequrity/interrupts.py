@@ -9,6 +9,7 @@ newest LangGraph.
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from inspect import getclosurevars
 from typing import Any
 
@@ -30,6 +31,7 @@ from langgraph.config import get_config
 from langgraph.errors import GraphInterrupt
 from langgraph.types import Interrupt, interrupt
 
+from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 
 _LATE = (
@@ -44,6 +46,47 @@ Look = Generator[tuple[RunnableConfig, RunnableConfig | None], Sequence[Checkpoi
 
 Still = Callable[[CheckpointTuple], bool]
 """Whether a later checkpoint is one at which what it is asked about has not happened yet."""
+
+
+def check_can_ask(config: RunnableConfig) -> None:
+    """Refuse a run that could ask a human and not take the answer.
+
+    Args:
+        config: That of a node of the run.
+
+    Raises:
+        UsageError: If there is no checkpointer, here or in a graph around.
+    """
+    if config["configurable"].get(CONFIG_KEY_CHECKPOINTER) is None:
+        msg = (
+            '`on_denied="interrupt"` needs a checkpointer: without one a run that asks a human '
+            "could never take the answer. Give `checkpointer=InMemorySaver()` or another one, or "
+            "choose another `on_denied`."
+        )
+        raise UsageError(msg)
+
+
+def approval_request(
+    denial: Denial, args: Mapping[str, Any], decisions: Sequence[str], remark: str = ""
+) -> dict[str, Any]:
+    """A question about a denied call, in the form of LangChain's human-in-the-loop requests.
+
+    Args:
+        denial: The denial, with the labels of the call's arguments.
+        args: The arguments that are shown.
+        decisions: What may be decided.
+        remark: What else to say.
+
+    Returns:
+        The request; beside what LangChain's has, `denial` has the fields of the denial.
+    """
+    name = denial.tool or ""
+    description = f"{remark} {denial.question}".lstrip()
+    return {
+        "action_requests": [{"name": name, "args": args, "description": description}],
+        "review_configs": [{"action_name": name, "allowed_decisions": [*decisions]}],
+        "denial": replace(denial, arguments=None).to_json(),
+    }
 
 
 def answer_to(question: Any, *, is_late: bool) -> Any:

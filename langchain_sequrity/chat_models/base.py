@@ -5,6 +5,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import orjson
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
@@ -23,6 +24,7 @@ from langchain_sequrity.chat_models.call_arguments import (
 )
 from langchain_sequrity.chat_models.fallbacks import Guarded
 from langchain_sequrity.chat_models.parameters import Parameters
+from langchain_sequrity.chat_models.policy_fit import tell_of_tools
 from langchain_sequrity.chat_models.profiles import profile_of
 from langchain_sequrity.chat_models.tools import (
     write_response_format,
@@ -344,11 +346,17 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             The model with the tools bound.
 
         Raises:
-            UsageError: If `tool_choice` names a tool that is not there.
+            UsageError: If `tool_choice` names a tool that is not there; with `strict_policy` also
+                if the policy has rules for what is not there.
+
+        Warns:
+            PolicyMismatch: If the policy has rules for tools or arguments that are not there, or
+                asks for labels that arguments may not have; once for each set of tools.
         """
         written = [
             write_tool(tool, strict=strict, extras=self._takes_tool_extras) for tool in tools
         ]
+        self._compare(written)
         bound = {
             "tool_choice": write_tool_choice(tool_choice, written),
             "parallel_tool_calls": parallel_tool_calls,
@@ -358,6 +366,20 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         kwargs.update({name: value for name, value in bound.items() if value is not None})
         # An empty list is no legal value of the field.
         return super().bind(**({"tools": written} if written else {}), **kwargs)
+
+    def _compare(self, tools: list[dict[str, Any]]) -> None:
+        """Compare the policy with a set of tools, once: an agent binds them before each answer."""
+        state = self._ready()
+        connection = state.settings.connection
+        if connection.policy is None or not tools:
+            return
+        try:
+            key = orjson.dumps(tools)
+        except TypeError:  # no JSON: sending it says so
+            return
+        if key not in state.compared:
+            tell_of_tools(connection, tools, is_strict=self.strict_policy)
+            state.compared.add(key)
 
     @override
     def with_structured_output(

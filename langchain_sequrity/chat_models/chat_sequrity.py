@@ -40,7 +40,11 @@ class ChatSequrity(SequrityChatModel):
         features: X-Features, a `FeaturesHeader` or a dict.
         policy: X-Policy: a `PolicyHeader`, SQRT text, or a `Path` to it.
         session_config: X-Config, a `ConfigHeader` or a dict.
-        on_denied: `"raise"` (default) raises `PolicyDenied`; `"message"` returns a refusal.
+        on_denied: `"raise"` (default) raises `PolicyDenied`; `"message"` returns the denial as one
+            sentence, in a message that is a refusal.
+        strict_policy: Whether a policy that does not do what it says (rules for tools that are not
+            bound, or for labels that the session has not) is an error; by default it is a
+            `PolicyMismatch` warning.
         on_session_expired: `"raise"` (default) or `"restart"`.
         timeout: Seconds for a call as a whole, or an `httpx.Timeout`.
         max_retries: How often a call is sent again where that is safe; default 2.
@@ -61,6 +65,7 @@ class ChatSequrity(SequrityChatModel):
     Raises:
         UsageError: For a missing key, an unknown argument, or a provider that does not serve this
             format. Calls raise the other errors of `langchain_sequrity.errors`.
+        PolicySyntaxError: If the policy is no SQRT.
 
     Example:
         ```python

@@ -25,6 +25,7 @@ from langchain_sequrity.chat_models.arguments import (
     advice_on,
     model_signature,
 )
+from langchain_sequrity.chat_models.policy_fit import tell_of_mode
 from langchain_sequrity.chat_models.turn import OnDenied, OnSessionExpired, Settings, WireFormat
 from langchain_sequrity.connection import (
     ASKED_KEY,
@@ -64,11 +65,13 @@ class State(NamedTuple):
         settings: What all turns have in common.
         params: Fields of the body that are the same for each call.
         identifying: What tells this model from others, for traces and caches.
+        compared: The sets of tools with which the policy was compared.
     """
 
     settings: Settings
     params: Mapping[str, Any]
     identifying: Mapping[str, Any]
+    compared: set[bytes]
 
 
 def _env(name: str) -> Callable[[], SecretStr | None]:
@@ -121,8 +124,7 @@ class Parameters(BaseChatModel):
     on_denied: OnDenied = "raise"
     """What a policy's denial is: `PolicyDenied`, or a message that is a refusal."""
     strict_policy: bool = False
-    """Whether a policy that does not do what it says is an error (`UsageError`) and not only a
-    warning (`PolicyMismatch`)."""
+    """Whether a policy that does not do what it says is an error; else it is a `PolicyMismatch`."""
     on_session_expired: OnSessionExpired = "raise"
     """What an expired session is: `SessionExpired`, or a reason to start a new one."""
 
@@ -304,7 +306,7 @@ class Parameters(BaseChatModel):
     @model_validator(mode="after")
     def _check_connection(self) -> Self:
         """Fail now, not at the first call, if the fields do not make a connection."""
-        self._ready()
+        tell_of_mode(self._ready().settings.connection, is_strict=self.strict_policy)
         return self
 
     # For the rest of the package
@@ -361,7 +363,7 @@ class Parameters(BaseChatModel):
             include_response_headers=self.include_response_headers,
             only_new_messages=self._sends_only_new(),
         )
-        return State(settings, self._default_params(), self._identify())
+        return State(settings, self._default_params(), self._identify(), set())
 
     def _transport(self) -> "Transport":
         private = self.__pydantic_private__ or {}

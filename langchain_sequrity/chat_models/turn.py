@@ -7,7 +7,8 @@ Everything here is decided without I/O. The model's four methods send `call` and
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol, TypeVar
 
 import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -33,10 +34,12 @@ from langchain_sequrity.wire.dual_llm import (
 from langchain_sequrity.wire.envelope_stream import DoubtReader, EnvelopeReader
 from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
 from langchain_sequrity.wire.json_text import dumps, read_arguments
+from langchain_sequrity.wire.refused import DeniedReader, judge
 
 OnDenied = Literal["raise", "message"]
 OnSessionExpired = Literal["raise", "restart"]
 _logger = logging.getLogger("langchain_sequrity")
+M = TypeVar("M", bound=AIMessage)
 Describe = Callable[[Reply], Mapping[str, Any]]
 
 
@@ -165,23 +168,26 @@ class Turn:
 
         Raises:
             ServiceError: If it is not what the protocol promises.
-            TurnFailed: If a dual-LLM turn brought no answer.
+            TurnFailed: If the turn brought no answer.
         """
         messages = self.settings.wire.read_reply(reply, self._describe)
-        if self.dual_llm is not False:
-            messages = [self._unwrap_if_dual(message, reply) for message in messages]
-        generations = [ChatGeneration(message=message) for message in messages]
+        read = partial(self._unwrap_if_dual, reply)
+        generations = [ChatGeneration(message=self._judged(read, one)) for one in messages]
         return ChatResult(generations=generations)
 
     def new_reader(self) -> StreamReader[AIMessageChunk]:
         """Make a reader for one streamed reply."""
+        return DeniedReader(self._reader(), partial(self._judged_chunk, self._checked))
+
+    def _reader(self) -> StreamReader[AIMessageChunk]:
         reader = self.settings.wire.StreamReader(self._describe, self._body)
         if self.dual_llm is False:
             return reader
         if self.dual_llm is None and not self.settings.wire.TELLS_DUAL_LLM:
             return DoubtReader(reader, refuse_doubtful)
         certain = self.dual_llm is True
-        return EnvelopeReader(reader, self._judge_chunk, certain=certain)
+        read = partial(unwrap, certain=certain, told=self.connection.told)
+        return EnvelopeReader(reader, partial(self._judged_chunk, read), certain=certain)
 
     def after_refusal(self, error: StatusError) -> "Turn":
         """What to do after a refusal: the turn in a new session, if that is what it takes.
@@ -193,6 +199,8 @@ class Turn:
             StatusError: If the refusal has nothing to do with a session that was resumed.
             SessionExpired: If the session is gone, and the model does not restart.
         """
+        if self.connection.policy is not None:  # places in it are those of the text that was sent
+            error.args = (self.connection.policy.author_text(str(error)),)
         if self.call.session_id is None or error.inside_reply:
             raise error
         if _is_mismatch(error) and self.session_id is None:
@@ -228,25 +236,36 @@ class Turn:
             }
         return described
 
-    def _unwrap_if_dual(self, message: AIMessage, reply: Reply) -> AIMessage:
+    # What a reply is: an answer, a call, or a turn that brought none
+
+    def _unwrap_if_dual(self, reply: Reply, message: AIMessage) -> AIMessage:
+        seen = message.response_metadata
         if self.dual_llm is None and not self.settings.wire.TELLS_DUAL_LLM:
             refuse_doubtful(message)
-            return message
-        seen = message.response_metadata
-        if self.dual_llm or may_be_dual(seen.get("model_name"), seen.get("id"), reply):
-            return self._judge(message)
+        elif self.dual_llm or (
+            self.dual_llm is None and may_be_dual(seen.get("model_name"), seen.get("id"), reply)
+        ):
+            message = unwrap(message, certain=self.dual_llm is True, told=self.connection.told)
+        return self._checked(message)
+
+    def _checked(self, message: M) -> M:
+        """The message, if it is not one of a turn that was denied without an envelope."""
+        judge(message, is_guarded=self.connection.is_guarded, told=self.connection.told)
         return message
 
-    def _judge(self, message: AIMessage) -> AIMessage:
+    def _judged(self, read: Callable[[M], AIMessage], message: M) -> AIMessage:
+        """What a reply stands for; of a denial the refusal, if that is what the caller wants."""
         try:
-            return unwrap(message, certain=self.dual_llm is True)
+            return read(message)
         except PolicyDenied as error:
             if self.settings.on_denied == "raise" or error.message is None:
                 raise
             return error.message
 
-    def _judge_chunk(self, chunk: AIMessageChunk) -> AIMessageChunk:
-        message = self._judge(chunk)
+    def _judged_chunk(
+        self, read: Callable[[AIMessageChunk], AIMessage], chunk: AIMessageChunk
+    ) -> AIMessageChunk:
+        message = self._judged(read, chunk)
         return message if isinstance(message, AIMessageChunk) else as_chunk(message)
 
 

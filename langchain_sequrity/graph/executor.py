@@ -18,7 +18,7 @@ from langchain_sequrity.graph.calling.updates import OutputReader
 from langchain_sequrity.graph.compiling.compiler import compile_graph
 from langchain_sequrity.graph.keeping.threads import Threads
 from langchain_sequrity.graph.looking.explain import Explanation, explain
-from langchain_sequrity.graph.mismatch import warn_of_mismatch
+from langchain_sequrity.graph.mismatch import tell_of_mismatch
 from langchain_sequrity.graph.on_denied import read_on_denied
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.reading.spec import read_graph
@@ -47,9 +47,10 @@ class LangGraphExecutor(Surface):
             results and the session's id ("new"). "auto" is "new" where the service is the local
             server, which is known to keep sessions, and "whole" elsewhere.
         on_denied: What follows a denial. "raise": `PolicyDenied`. "interrupt": a soft denial is
-            offered to a human, as LangChain's human-in-the-loop middleware does it, and needs a
-            checkpointer; all others raise. "state:<field>": the run ends with the state so far and
-            `{tool, node, reason, rule, code}` in the field.
+            offered to a human, as LangChain's human-in-the-loop middleware does it; all others
+            raise. Without a checkpointer the first run is a `UsageError`. "state:<field>": the run
+            ends with the state so far and the fields of the denial in the field: those of
+            `Denial`, its `text`, and the service's `code`.
         checkpointer: As in `StateGraph.compile`.
         store: As in `StateGraph.compile`.
         cache: As in `StateGraph.compile`.
@@ -115,7 +116,7 @@ class LangGraphExecutor(Surface):
         prepared = self._model.prepared
         self._program = compile_graph(spec, self._options)
         settings = pinned(prepared.settings)
-        warn_of_mismatch(settings.connection.policy, self._program, strict=strict)
+        tell_of_mismatch(settings.connection.policy, self._program, is_strict=strict)
         told = read_history(history, settings.connection.base_url)
         exchange = Exchange(settings, prepared.params, self._program, told)
         tools = ClientTools(spec, self._program)

@@ -1,6 +1,7 @@
 """The three JSON headers: `X-Features`, `X-Policy` and `X-Config` (`docs/protocol.md`)."""
 
-from langchain_sequrity.headers.compaction import compact_sqrt
+from typing import TYPE_CHECKING, Any
+
 from langchain_sequrity.headers.config import ConfigHeader, ResponseFormatConfig
 from langchain_sequrity.headers.features import Blocker, Classifier, FeaturesHeader
 from langchain_sequrity.headers.fsm import FsmConfig
@@ -29,6 +30,9 @@ from langchain_sequrity.headers.prompt import (
     ReviewerPrompt,
     ToolFilterPrompt,
 )
+
+if TYPE_CHECKING:
+    from langchain_sequrity.sqrt.compaction import compact_sqrt
 
 __all__ = [
     "Blocker",
@@ -60,3 +64,14 @@ __all__ = [
     "validate_header",
     "write_header",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the language when `compact_sqrt` is first used: few clients need it (PEP 562)."""
+    if name != "compact_sqrt":
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    from langchain_sequrity.sqrt.compaction import compact_sqrt  # noqa: PLC0415
+
+    globals()[name] = compact_sqrt
+    return compact_sqrt

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypedDict, Unpack
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.headers.compaction import compact_sqrt
 from langchain_sequrity.headers.fields import NOT_NULL, Flag, NameSet, Text
 from langchain_sequrity.headers.header import Header
 from langchain_sequrity.headers.json_text import described
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from langchain_sequrity.sqrt import Engine
+    from langchain_sequrity.sqrt.compaction import Compact
+    from langchain_sequrity.sqrt.nodes import Position
 
 PolicyMode = Literal["standard", "strict", "custom"]
 PolicyLanguage = Literal["sqrt", "cedar"]
@@ -157,6 +158,17 @@ class PolicyHeader(Header):
     def _text_is_sqrt(cls, value: Any) -> Any:
         return {"code": value, "language": "sqrt"} if isinstance(value, str) else value
 
+    @model_validator(mode="after")
+    def _is_read(self) -> Self:
+        """A policy that is none must not wait for the service to say so."""
+        codes = self.codes
+        if codes is not None and codes.code and codes.language != "cedar" and not self.auto_gen:
+            # A client without a policy does not wait for the language.
+            from langchain_sequrity.sqrt.early import read_early  # noqa: PLC0415
+
+            read_early(codes.code)
+        return self
+
     @classmethod
     def from_sqrt(cls, text: str, **options: Unpack[PolicyOptions]) -> Self:
         """Make a policy of SQRT text.
@@ -203,9 +215,11 @@ class PolicyHeader(Header):
             UsageError: If the file cannot be read or is not UTF-8.
             pydantic.ValidationError: For an unknown option or a wrong value.
         """
+        from langchain_sequrity.sqrt.given import read_file  # noqa: PLC0415 - few have a file
+
         path = Path(path)
         chosen = language or ("cedar" if path.suffix == ".cedar" else "sqrt")
-        return cls._from_text(_read_file(path), chosen, dict(options))
+        return cls._from_text(read_file(path), chosen, dict(options))
 
     @classmethod
     def _from_text(cls, text: str, language: PolicyLanguage, options: dict[str, Any]) -> Self:
@@ -218,10 +232,13 @@ class PolicyHeader(Header):
     def _from_other(cls, value: object) -> Self:
         if isinstance(value, Path):
             return cls.from_file(value)
-        if isinstance(value, str):
-            return cls.from_sqrt(_surely_sqrt(value))
-        from langchain_sequrity.sqrt import Policy  # noqa: PLC0415 - few build one
+        # A client without a policy does not wait for the language.
+        from langchain_sequrity.sqrt import Policy  # noqa: PLC0415
+        from langchain_sequrity.sqrt.given import no_file_name  # noqa: PLC0415
 
+        if isinstance(value, str):
+            _refuse_json(value)
+            return cls.from_sqrt(no_file_name(value))
         if isinstance(value, Policy):
             return cls.from_sqrt(value.text)
         msg = (
@@ -276,12 +293,74 @@ class PolicyHeader(Header):
         Returns:
             The copy, or the policy itself if nothing changes. Cedar text stays as it is.
         """
+        compact = self._compact()
+        if self.codes is None or compact is None or compact.text == compact.author:
+            return self
+        codes = self.codes.model_copy(update={"code": compact.text})
+        return self.model_copy(update={"codes": codes})
+
+    def author_place(self, line: int, column: int | None = None) -> "Position | None":
+        r"""The place in the policy as it was written of a place in the policy as it is sent.
+
+        A service is sent the policy without comments and needless white space, and names places in
+        that.
+
+        Args:
+            line: The line that the service names, from 1.
+            column: The column, from 1, if it names one.
+
+        Returns:
+            Line and column in the text of `codes`, or `None` where that cannot be told: without
+            a column, a line that is sent may hold what was written in several.
+
+        Example:
+            ```python
+            from langchain_sequrity.headers import PolicyHeader
+
+            policy = PolicyHeader.from_sqrt('// cellar\n\ntool "lend" {\n    must deny always;\n}')
+            assert policy.compacted().codes.code == 'tool "lend" {must deny always;}'
+            assert policy.author_place(1, 14) == (4, 5)
+            assert policy.author_place(1) is None
+            ```
+        """
+        compact = self._compact()
+        if compact is None:
+            return None
+        return compact.author_place(line, column)
+
+    def author_text(self, text: str) -> str:
+        r"""A service's text about the policy, with the places of the policy as it was written.
+
+        Args:
+            text: Any text; places stand in it as `line 1, column 14`, with or without the line and
+                its caret below.
+
+        Returns:
+            The text, with the line of the author under it if it is about one place.
+
+        Example:
+            ```python
+            from langchain_sequrity.headers import PolicyHeader
+
+            policy = PolicyHeader.from_sqrt('tool "lend" {\n    must deny  when x.value == 1;\n}')
+            assert policy.author_text("`x` is not known (line 1, column 29)") == (
+                "`x` is not known (line 2, column 21)\n"
+                "      must deny  when x.value == 1;\n"
+                "                      ^"
+            )
+            ```
+        """
+        compact = self._compact()
+        return text if compact is None else compact.author_text(text)
+
+    def _compact(self) -> "Compact | None":
+        """The SQRT text as it is sent; `None` where there is none."""
         if self.codes is None or self.codes.language == "cedar" or not self.codes.code:
-            return self
-        code = compact_sqrt(self.codes.code)
-        if code == self.codes.code:
-            return self
-        return self.model_copy(update={"codes": self.codes.model_copy(update={"code": code})})
+            return None
+        # A client without a policy does not wait for the language.
+        from langchain_sequrity.sqrt.compaction import compacted  # noqa: PLC0415
+
+        return compacted(self.codes.code)
 
     def _repr_html_(self) -> str:
         """The text in colour and a table of all else, for notebooks."""
@@ -302,30 +381,11 @@ class PolicyHeader(Header):
         return policy_rich(self)
 
 
-def _surely_sqrt(text: str) -> str:
-    """Catch what is meant as something else: the service might take it for a policy without rules.
-
-    No SQRT text starts with a brace, and none but a lone comment ends like a file name.
-    """
+def _refuse_json(text: str) -> None:
+    """Catch a header's value: the service might take it for a policy without rules."""
     if text.lstrip().startswith("{"):
         msg = (
             "Expected SQRT text, got JSON. Use `PolicyHeader.from_header(text)` for the value of "
             "an `X-Policy` header."
         )
         raise UsageError(msg)
-    comment = text.lstrip().startswith(("//", "/*"))
-    if not comment and len(text.splitlines()) == 1 and text.endswith((".sqrt", ".cedar", ".txt")):
-        msg = "Expected SQRT text, got the name of a file. Pass it as `pathlib.Path(…)`."
-        raise UsageError(msg)
-    return text
-
-
-def _read_file(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        msg = f"The policy file `{path}` is not UTF-8. Save it as UTF-8."
-        raise UsageError(msg) from None
-    except OSError as error:
-        msg = f"The policy file `{path}` cannot be read: {error.strerror}. Check the path."
-        raise UsageError(msg) from error

@@ -7,6 +7,7 @@ blockers and classifiers, result rules, session-after updates.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from langchain_sequrity.labels import Combine, Labels
@@ -14,8 +15,9 @@ from langchain_sequrity.local.screening import Finding, Screen
 from langchain_sequrity.local.screening.judging import Ask
 from langchain_sequrity.sqrt import Argument, Call, Engine, Verdict
 from langchain_sequrity.sqrt.context import result_labels
+from langchain_sequrity.sqrt.given_tools import Arguments, completed
 
-Arguments = Mapping[str, Argument]
+_NO_TOOLS: Mapping[str, Arguments] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +76,26 @@ class Gate:
             labels.
         screen: Blockers and classifiers.
         ask: Scores a text for a classifier.
+        tools: What is known of the tools' arguments: a policy judges the defaults of those that a
+            call leaves out, as the tool gets them.
     """
 
-    def __init__(self, engines: Sequence[Engine], screen: Screen, ask: Ask) -> None:
+    def __init__(
+        self,
+        engines: Sequence[Engine],
+        screen: Screen,
+        ask: Ask,
+        tools: Mapping[str, Arguments] = _NO_TOOLS,
+    ) -> None:
         self._engines = engines
+        self._tools = tools
         self._screen = screen
         self._rules = replace(screen, asked=())
         self._ask = ask
+
+    def for_tools(self, tools: Mapping[str, Arguments]) -> "Gate":
+        """The same for the tools of one request."""
+        return Gate(self._engines, self._screen, self._ask, tools)
 
     def check(self, call: Call, session: Labels) -> Checked:
         """Check a call before it is made.
@@ -104,8 +119,9 @@ class Gate:
             return Checked(withheld, session, None, findings, seen.denied)
         if findings:
             call = _with_values(call, seen.value)
-        session = self._engines[0].before(call, session)
-        verdict = self._decide(call, session)
+        judged = completed(call, self._tools)
+        session = self._engines[0].before(judged, session)
+        verdict = self._decide(judged, session)
         return Checked(call, session, verdict, findings)
 
     def _decide(self, call: Call, session: Labels) -> Verdict:
@@ -129,9 +145,10 @@ class Gate:
         Returns:
             The check, and the session's labels as if this one had returned as well.
         """
-        session = self._engines[0].before(checked.call, session)
-        beside = replace(checked, session=session, verdict=self._decide(checked.call, session))
-        return beside, self._engines[0].foreseen(checked.call, session)
+        judged = completed(checked.call, self._tools)
+        session = self._engines[0].before(judged, session)
+        beside = replace(checked, session=session, verdict=self._decide(judged, session))
+        return beside, self._engines[0].foreseen(judged, session)
 
     def take(self, call: Call, brought: Brought, session: Labels) -> Taken:
         """Label a result.

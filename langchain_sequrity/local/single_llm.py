@@ -17,11 +17,13 @@ from langchain_sequrity.local.brains import Brain, BrainContext
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.conversation import text_of, this_turn
 from langchain_sequrity.local.dual_llm.asking import Models, as_piece, whole
-from langchain_sequrity.local.dual_llm.reports import denial_message
+from langchain_sequrity.local.dual_llm.reports import check_entry, denial_message
 from langchain_sequrity.local.gate import Gate
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.results import MARK, BadResult, read_result
 from langchain_sequrity.sqrt import Argument, Call
+from langchain_sequrity.sqrt.given_tools import tools_sent
+from langchain_sequrity.wire.denied import CHECK_KEY
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import dumps
 
@@ -85,12 +87,13 @@ class SingleTurn:
         Raises:
             StatusError: 400 for a result that may not be used.
         """
+        self._gate = self._gate.for_tools(tools_sent(request.tools))
         if not this_turn(request.messages) and self._clears_labels:
             self._state.labels = Labels()
         messages = self._shown(request.messages)
         message = whole(brain.stream(replace(request, messages=messages), context))
-        reason = self._denial(message)
-        yield as_piece(message) if reason is None else _refusal(message, reason)
+        denied = self._denial(message)
+        yield as_piece(message) if denied is None else _refusal(message, *denied)
 
     @property
     def _clears_labels(self) -> bool:
@@ -137,8 +140,8 @@ class SingleTurn:
 
     # Calls
 
-    def _denial(self, message: AIMessage) -> str | None:
-        """Check the calls of an answer in their order; says why the first denied one is.
+    def _denial(self, message: AIMessage) -> tuple[str, Mapping[str, Any] | None] | None:
+        """Check the calls of an answer in their order; says why the first denied one is, and how.
 
         They are all made before the first result comes back, so each is also checked as if those
         before it had returned: a rule that lets one call pass and counts it by `session after`
@@ -146,7 +149,8 @@ class SingleTurn:
         """
         returned = self._state.labels
         for broken in message.invalid_tool_calls:
-            return f"Tool call to '{broken['name']}' is denied: its arguments are no JSON object."
+            name = broken["name"]
+            return f"Tool call to '{name}' is denied: its arguments are no JSON object.", None
         for call in message.tool_calls:
             made = Call(call["name"], _arguments(call["args"]))
             checked = self._gate.check(made, self._state.labels)
@@ -155,7 +159,7 @@ class SingleTurn:
                 beside, returned = self._gate.check_beside(checked, returned)
                 checked = checked if beside.allowed else beside
             if not checked.allowed:
-                return denial_message(checked)
+                return denial_message(checked), check_entry(checked)
             call["args"] = {name: one.value for name, one in checked.call.arguments.items()}
         return None
 
@@ -189,11 +193,12 @@ def _unwrapped(message: ToolMessage) -> ToolMessage:
     return shown
 
 
-def _refusal(message: AIMessage, reason: str) -> AIMessageChunk:
+def _refusal(message: AIMessage, reason: str, check: Mapping[str, Any] | None) -> AIMessageChunk:
+    told = {"finish_reason": "stop", **({} if check is None else {CHECK_KEY: check})}
     return AIMessageChunk(
         content="",
         additional_kwargs={"refusal": reason},
-        response_metadata={**message.response_metadata, "finish_reason": "stop"},
+        response_metadata={**message.response_metadata, **told},
         usage_metadata=message.usage_metadata,
     )
 

@@ -28,7 +28,8 @@ class _NotInstalled(MissingExtra, ImportError):
 
 
 try:
-    from langchain_sequrity.middleware.denial import Denial, denial_of
+    from langchain_sequrity.denials import Denial
+    from langchain_sequrity.middleware.denial import denial_of
     from langchain_sequrity.middleware.events import PolicyEvent
     from langchain_sequrity.middleware.policy_middleware import PolicyMiddleware
     from langchain_sequrity.middleware.thread import ThreadLabels, thread_labels

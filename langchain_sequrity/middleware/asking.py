@@ -3,17 +3,15 @@
 Both have the form of LangChain's human-in-the-loop requests, so its user interfaces work.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from langchain_core.messages import ToolCall
 
-from langchain_sequrity.display import plain
-from langchain_sequrity.interrupts import answer_to
+from langchain_sequrity.denials import Denial
+from langchain_sequrity.interrupts import answer_to, approval_request
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.middleware.denial import Denial, sentence
 
 _KINDS = ("approve", "edit", "reject", "respond")
 _FORM = (
@@ -55,23 +53,13 @@ def ask(call: ToolCall, denial: Denial, labels: Labels, remark: str = "", *, is_
     Raises:
         UsageError: If an answer comes too late.
     """
+    known = replace(denial, tool=call["name"], labels=dict.fromkeys(call["args"], labels.to_wire()))
     while True:
-        said = _understood(answer_to(_question(call, denial, labels, remark), is_late=is_late))
+        question = approval_request(known, call["args"], _KINDS, remark)
+        said = _understood(answer_to(question, is_late=is_late))
         if said is not None:
             return said
         remark = f"The last answer was not understood; resume with {_FORM}."
-
-
-def _question(call: ToolCall, denial: Denial, labels: Labels, remark: str) -> dict[str, Any]:
-    shown = plain(json.dumps(labels.to_wire(), ensure_ascii=False))
-    description = (
-        "The policy denies this call softly, so it may be approved, once. "
-        f"Rule: {plain(denial.rule)}. Reason: {sentence(denial.reason)} "
-        f"Labels of each argument: {shown}. {remark}"
-    ).rstrip()
-    action = {"name": call["name"], "args": call["args"], "description": description}
-    review = {"action_name": call["name"], "allowed_decisions": list(_KINDS)}
-    return {"action_requests": [action], "review_configs": [review]}
 
 
 def _understood(answer: Any) -> Said | None:

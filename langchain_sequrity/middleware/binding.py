@@ -4,8 +4,10 @@ Its schema turns `"500"` into 500, takes one name for another and drops what it 
 policy has to allow both: what the model asked for and what the tool would get.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from copy import deepcopy
 from enum import Enum
 from functools import lru_cache
@@ -25,7 +27,10 @@ from pydantic_core import to_jsonable_python
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.middleware.rules import canonical
+from langchain_sequrity.sqrt.given_tools import Arguments
+
+_EMPTY = (None, list, dict, set, tuple, str, int, float, bool)
+"""What makes a default anew and yet the same each time; `None` where there is no such thing."""
 
 
 def bound(tool: BaseTool | None, args: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -58,6 +63,38 @@ def bound(tool: BaseTool | None, args: Mapping[str, Any]) -> Mapping[str, Any] |
         return None
     found = _members(made, made.model_fields_set - injected)
     return None if canonical(found) == canonical(args) else found
+
+
+def defaults(tool: BaseTool) -> dict[str, Any]:
+    """What a tool gets for arguments that a call leaves out, by the names that the model knows.
+
+    Args:
+        tool: The tool.
+
+    Returns:
+        The defaults of its schema that are the same for each call and can be written as JSON.
+    """
+    schema = tool.args_schema
+    if isinstance(schema, Mapping):
+        return dict(Arguments(schemas=_properties(schema)).defaults)
+    if schema is None or not issubclass(schema, BaseModel):
+        return {}
+    found = {}
+    for name in _asked_for(tool) & schema.model_fields.keys():
+        field = schema.model_fields[name]
+        if field.is_required() or field.default_factory not in _EMPTY:
+            continue
+        with suppress(ValueError):  # no JSON
+            found[_name(name, field.validation_alias)] = _json(
+                field.get_default(call_default_factory=True)
+            )
+    return found
+
+
+def _properties(schema: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    properties = schema.get("properties")
+    members = properties.items() if isinstance(properties, Mapping) else ()
+    return {name: one for name, one in members if isinstance(one, Mapping)}
 
 
 def _schema(tool: BaseTool) -> type[BaseModel] | None:
@@ -125,3 +162,8 @@ def _json(value: Any) -> Any:
         case _:
             found = to_jsonable_python(value)
     return found
+
+
+def canonical(value: Any) -> str:
+    """JSON text that is the same for equal values, whatever the order of their keys."""
+    return json.dumps(value, sort_keys=True, default=repr)

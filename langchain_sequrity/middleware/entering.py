@@ -6,18 +6,20 @@ here. It runs beside the others of its message, so here it may not touch the ses
 alone.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from langchain.agents.middleware.types import ToolCallRequest
 from langchain_core.messages import AIMessage, ToolCall, ToolMessage
 from langchain_core.tools import BaseTool
 
+from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.middleware._langgraph import read_state
 from langchain_sequrity.middleware.asking import ask
 from langchain_sequrity.middleware.binding import bound
-from langchain_sequrity.middleware.denial import Denial
+from langchain_sequrity.middleware.denial import not_made
 from langchain_sequrity.middleware.events import Outcome, Stage
 from langchain_sequrity.middleware.guard import Guard, Passed
 from langchain_sequrity.middleware.results import Answer
@@ -44,6 +46,7 @@ def enter(guard: Guard, request: ToolCallRequest, *, is_late: bool) -> Passed | 
         msg = "A tool call has no id, so its result could not be told from others."
         raise UsageError(msg)
     guard.rules.check_agent(getattr(request.runtime, "tools", None))
+    guard.rules.learn([request.tool])
     return _Entering(guard, request, is_late=is_late).outcome()
 
 
@@ -76,11 +79,11 @@ class _Entering:
         """What becomes of the call."""
         call = self._request.tool_call
         if self._call_id in self._answered:
-            reason = "It has a result already."
-            return self._denied(Denial(call["name"], "failed", reason=reason))
+            reason = "it has a result already"
+            return self._denied(not_made(call["name"], "failed", reason))
         if self._request.tool is not None and self._request.tool.name != call["name"]:
-            reason = "The tool that would run has another name."
-            return self._denied(Denial(call["name"], "failed", reason=reason))
+            reason = "the tool that would run has another name"
+            return self._denied(not_made(call["name"], "failed", reason))
         entry = self._plan.entries.get(self._call_id)
         digest = self._rules.digest(self._message, dict(call), self._thread.seen)
         if entry is None or entry.digest != digest:
@@ -115,10 +118,10 @@ class _Entering:
         try:
             made = bound(request.tool, call["args"])
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody knows what will be called
-            reason = f"Reading its arguments raised {type(error).__name__}."
+            reason = f"reading its arguments raised {type(error).__name__}"
             if isinstance(error, UsageError):
                 reason = str(error)
-            return self._denied(Denial(call["name"], "failed", reason=reason))
+            return self._denied(not_made(call["name"], "failed", reason))
         if made is not None:
             denial = self._decide(call, made, base if self._is_lone else self._session)
             if denial is not None and not (approved and denial.may_be_approved):
@@ -165,7 +168,7 @@ class _Entering:
                 return self._bound(request, base, approved=True)
             if said.type == "reject":
                 self._tell("human", "rejected", call, decision)
-                return self._denied(Denial(call["name"], "rejected", reason=said.message))
+                return self._denied(replace(denial, kind="rejected", objection=said.message))
             if said.type == "respond":
                 self._tell("human", "answered", call, decision)
                 told = ToolMessage(said.message, name=call["name"], tool_call_id=self._call_id)
@@ -206,10 +209,8 @@ class _Entering:
 
 
 def _waits(tool: str) -> Denial:
-    reason = (
-        "It is not the call that was checked, and the policy cannot decide on it beside others."
-    )
-    return Denial(tool, "waits", reason=reason)
+    reason = "it is not the call that was checked, and the policy cannot decide on it beside others"
+    return not_made(tool, "waits", reason)
 
 
 def _last(messages: Any) -> tuple[AIMessage | None, frozenset[str]]:

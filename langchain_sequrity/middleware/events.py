@@ -12,8 +12,8 @@ from langchain_core.messages import ToolCall
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.middleware.denial import from_verdict
 from langchain_sequrity.middleware.rules import Decision
+from langchain_sequrity.sqrt.denying import denial_of as denial_of_verdict
 
 AUDIT = logging.getLogger("langchain_sequrity.audit")
 _LOG = logging.getLogger("langchain_sequrity.middleware")
@@ -106,7 +106,7 @@ class Audit:
             config: The run's configuration.
         """
         verdict, denial = decision.verdict, decision.denial
-        told = denial or (from_verdict(verdict) if verdict is not None else None)
+        told = denial or (denial_of_verdict(verdict) if verdict is not None else None)
         event = PolicyEvent(
             stage=stage,
             outcome=outcome,
@@ -116,8 +116,8 @@ class Audit:
             verdict=verdict.final_verdict if verdict else "",
             certain=verdict.certain if verdict else True,
             kind=denial.kind if denial else "",
-            rule=told.rule if told else "",
-            reason=told.reason if told else "",
+            rule=(told and told.rule) or "",
+            reason=(told and told.reason) or "",
             labels=labels.to_wire(),
             session=decision.session.to_wire(),
             arguments=dict(call["args"]) if self._log_arguments else None,

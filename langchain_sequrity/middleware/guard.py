@@ -8,6 +8,7 @@ from langchain.agents.middleware.types import ToolCallRequest
 from langchain_core.messages import ToolCall, ToolMessage
 
 from langchain_sequrity.labels import Labels
+from langchain_sequrity.middleware.denial import message_of
 from langchain_sequrity.middleware.events import Audit, Outcome, Stage
 from langchain_sequrity.middleware.results import Answer, with_update
 from langchain_sequrity.middleware.rules import Decision, Rules
@@ -55,8 +56,8 @@ class Guard:
             thread: What is kept of the thread.
             session: The session's labels, if they change.
         """
-        is_raised = self.raises and refused.denial.is_raised and thread.refused is None
-        told = refused.denial.message(refused.call_id)
+        is_raised = self.raises and refused.denial.kind != "waits" and thread.refused is None
+        told = message_of(refused.denial, refused.call_id)
         return self.answer(told, session=session, refused=refused if is_raised else None)
 
     @staticmethod

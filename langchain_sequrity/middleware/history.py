@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.middleware.denial import denial_of
+from langchain_sequrity.middleware.denial import denial_of, told
 from langchain_sequrity.middleware.results import brought_by, value_of
 from langchain_sequrity.middleware.rules import Rules
 from langchain_sequrity.middleware.thread import Thread
@@ -63,5 +63,5 @@ def _since(messages: Sequence[AnyMessage], known: str) -> Iterator[AnyMessage]:
 
 def _is_ours(message: ToolMessage) -> bool:
     """Whether a message has nothing but our own words about a denial."""
-    told = denial_of(message)
-    return told is not None and message.content == told.text
+    denial = denial_of(message)
+    return denial is not None and message.content == told(denial)

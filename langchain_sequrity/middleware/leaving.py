@@ -4,7 +4,7 @@ from typing import Any
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.middleware.denial import Denial
+from langchain_sequrity.middleware.denial import not_made
 from langchain_sequrity.middleware.guard import Guard, Passed
 from langchain_sequrity.middleware.results import (
     Brought,
@@ -63,7 +63,7 @@ def _withheld(guard: Guard, passed: Passed, value: Any, error: Exception) -> Any
         reason = str(error) if isinstance(error, UsageError) else type(error).__name__
     except Exception as another:  # noqa: BLE001 - as above
         reason = type(another).__name__
-    denial = Denial(call["name"], "withheld", reason=reason)
+    denial = not_made(call["name"], "withheld", reason)
     decision, config = Decision(session, None, denial), passed.request.runtime.config
     guard.tell("result", "denied", call, decision, seen=thread.seen, config=config)
     refused = Refused(passed.message, call["id"] or "", denial)

@@ -13,8 +13,9 @@ from typing import Any
 
 from langchain_core.messages import ToolCall
 
+from langchain_sequrity.denials import Denial
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.middleware.denial import Denial
+from langchain_sequrity.middleware.denial import not_made
 from langchain_sequrity.middleware.rules import Decision, Rules
 from langchain_sequrity.middleware.thread import Entry, Plan, Refused, Thread
 
@@ -68,11 +69,11 @@ class Planner:
             if refused is not None:
                 decision = Decision(session, None, _beside(call, refused.denial))
             elif times[call["id"]] > 1 or not call_id:
-                reason = "Calls of one message need ids of their own, and this one has none."
-                decision = Decision(session, None, Denial(call["name"], "failed", reason=reason))
+                reason = "calls of one message need ids of their own, and this one has none"
+                decision = Decision(session, None, not_made(call["name"], "failed", reason))
             elif not digest:
-                reason = "Its arguments cannot be written as JSON, perhaps for their depth."
-                decision = Decision(session, None, Denial(call["name"], "failed", reason=reason))
+                reason = "its arguments cannot be written as JSON, perhaps for their depth"
+                decision = Decision(session, None, not_made(call["name"], "failed", reason))
             elif closed_by:
                 decision = Decision(session, None, after(call["name"], closed_by))
             else:
@@ -80,7 +81,7 @@ class Planner:
             session, denial = decision.session, decision.denial
             checks.append((call, decision))
             entries[call_id] = Entry(digest, denial)
-            if self._raises and refused is None and denial is not None and denial.is_raised:
+            if self._raises and refused is None and denial is not None and denial.kind != "waits":
                 refused = Refused(message, call_id, denial)
             may_run = denial is None or (self._asks and denial.may_be_approved)
             if may_run and self._rules.ends_in_session(call["name"]):
@@ -99,11 +100,11 @@ def _stopped(call: Mapping[str, Any], entry: Entry, denial: Denial) -> Entry:
 
 
 def _beside(call: Mapping[str, Any], denial: Denial) -> Denial:
-    reason = f"Another call of the same message, of `{denial.tool}`, is denied."
-    return Denial(call["name"], "waits", reason=reason)
+    reason = f"another call of the same message, of `{denial.tool}`, is denied"
+    return not_made(call["name"], "waits", reason)
 
 
 def after(tool: str, other: str) -> Denial:
     """Why a call waits for the end of another one."""
-    reason = f"The policy cannot decide on it before the call of `{other}` has ended."
-    return Denial(tool, "waits", reason=reason)
+    reason = f"the policy cannot decide on it before the call of `{other}` has ended"
+    return not_made(tool, "waits", reason)

@@ -8,6 +8,8 @@ from langchain.agents.middleware.types import (
     AgentMiddleware,
     AgentState,
     ContextT,
+    ModelRequest,
+    ModelResponse,
     ResponseT,
     ToolCallRequest,
 )
@@ -16,7 +18,9 @@ from langgraph.config import get_config
 from langgraph.runtime import Runtime
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.interrupts import ais_late, is_late
+from langchain_sequrity.headers.fitting import tell
+from langchain_sequrity.interrupts import ais_late, check_can_ask, is_late
+from langchain_sequrity.middleware.denial import error_of
 from langchain_sequrity.middleware.entering import enter
 from langchain_sequrity.middleware.events import Audit, OnEvent
 from langchain_sequrity.middleware.guard import Guard, Passed
@@ -61,6 +65,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         on_event: Is called with a `PolicyEvent` for each check. The logger
             `langchain_sequrity.audit` has them too, as JSON at level `INFO`.
         log_arguments: Whether events hold the arguments of calls.
+        strict_policy: Whether a policy that asks for labels which `labelling="none"` takes away is
+            an error; else it is a `PolicyMismatch` warning.
 
     Raises:
         UsageError: If the policy cannot be applied here (Cedar, `auto_gen`) or does not fit the
@@ -115,17 +121,45 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         tools: Literal["agent"] | Sequence[Tool] | None = "agent",
         on_event: OnEvent | None = None,
         log_arguments: bool = False,
+        strict_policy: bool = False,
     ) -> None:
         super().__init__()
         if on_denied not in get_args(OnDenied):
             msg = f'`on_denied` is "message", "raise" or "interrupt"; got {on_denied!r}.'
             raise UsageError(msg)
         rules = Rules(policy, labelling=labelling, allow_uncertain=allow_uncertain, tools=tools)
+        if labelling == "none" and (listed := rules.without_labels()):
+            text = (
+                'The policy asks for labels of arguments, and with `labelling="none"` arguments '
+                f"have none:\n{listed}\nLeave `labelling` out, or ask for values and `@session` "
+                "labels."
+            )
+            tell(text, is_strict=strict_policy)
         asks, raises = on_denied == "interrupt", on_denied == "raise"
         audit = Audit(on_event, log_arguments=log_arguments)
         self.tools = []  # LangChain's name for tools that a middleware adds; this one adds none
         self._guard = Guard(rules, audit, asks=asks, raises=raises)
         self._planner = Planner(rules, asks=asks, raises=raises)
+
+    # Defaults of the tools stand for arguments that a call leaves out.
+
+    def wrap_model_call(
+        self,
+        request: ModelRequest[ContextT],
+        handler: Callable[[ModelRequest[ContextT]], ModelResponse[Any]],
+    ) -> ModelResponse[Any]:
+        """Look at the tools that the model is shown."""
+        self._guard.rules.learn(request.tools)
+        return handler(request)
+
+    async def awrap_model_call(
+        self,
+        request: ModelRequest[ContextT],
+        handler: Callable[[ModelRequest[ContextT]], Awaitable[ModelResponse[Any]]],
+    ) -> ModelResponse[Any]:
+        """Look at the tools that the model is shown."""
+        self._guard.rules.learn(request.tools)
+        return await handler(request)
 
     # Before anything runs: all calls of a message are decided on, in their order.
 
@@ -194,6 +228,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
 
     def before_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
         """Forget a denial that an earlier run raised."""
+        if self._guard.asks:
+            check_can_ask(get_config())
         return update(is_raised=True) if read(state).refused is not None else None
 
     async def abefore_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
@@ -207,7 +243,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             return None
         arguments = _arguments(state["messages"], thread.refused.message, thread.refused.call_id)
         labels = self._guard.rules.argument_labels(thread.seen)
-        raise thread.refused.denial.error(arguments, labels)
+        raise error_of(thread.refused.denial, arguments, labels)
 
     async def abefore_model(self, state: State, runtime: Runtime[ContextT]) -> Update:
         """Raise a denial, if there is one to raise."""

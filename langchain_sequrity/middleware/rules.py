@@ -4,19 +4,22 @@ Whatever goes wrong while a call is checked denies it.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader, coerce
+from langchain_sequrity.headers.fitting import without_labels
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.middleware.denial import Denial, from_verdict
+from langchain_sequrity.middleware.binding import canonical, defaults
+from langchain_sequrity.middleware.denial import not_made
 from langchain_sequrity.sqrt import Argument, Call, Verdict, check, parse
+from langchain_sequrity.sqrt.denying import denial_of as denial_of_verdict
 from langchain_sequrity.sqrt.patterns import Budget
 from langchain_sequrity.sqrt.rules import compiled_tools
 
@@ -25,6 +28,7 @@ Tool = BaseTool | Mapping[str, Any] | str
 Args = Mapping[str, Any]
 _NO_LABELS = Labels()
 _REMEMBERED_AGENTS = 100
+_REMEMBERED_TOOLS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class Rules:
             raise UsageError(msg)
         header = coerce(PolicyHeader, policy)
         self.engine = header.compile(dual_llm=False)
+        self._header = header
         self._text = (header.codes and header.codes.code) or ""
         self._tools = tuple(compiled_tools(parse(self._text), lambda *_: None))
         self._labelling = labelling
@@ -77,6 +82,8 @@ class Rules:
         self._identity = [header.to_header(), labelling, allow_uncertain]
         self._looks_at_agent = tools == "agent"
         self._fitting: dict[tuple[int, ...], list[BaseTool]] = {}
+        self._learned: dict[int, BaseTool] = {}
+        self._defaults: dict[str, Mapping[str, Any] | None] = {}
         if isinstance(tools, str):
             if tools != "agent":
                 msg = f'`tools` is "agent", a list of tools or None; got {tools!r}.'
@@ -85,6 +92,10 @@ class Rules:
             self._check(tools)
 
     # The policy and the tools
+
+    def without_labels(self) -> str:
+        """Which rules ask for labels of arguments, one line each."""
+        return without_labels(self._header)
 
     def check_agent(self, tools: list[BaseTool] | None) -> None:
         """Check the policy against the tools of an agent, once for each agent.
@@ -104,6 +115,23 @@ class Rules:
             if len(self._fitting) >= _REMEMBERED_AGENTS:
                 self._fitting.clear()
             self._fitting[key] = tools  # which keeps these ids theirs
+
+    def learn(self, tools: Iterable[object]) -> None:
+        """Take what tools get for arguments that a call leaves out.
+
+        Args:
+            tools: An agent's tools. Of two that have one name and differ, nothing is known.
+        """
+        for tool in tools:
+            if not isinstance(tool, BaseTool) or self._learned.get(id(tool)) is tool:
+                continue
+            if len(self._learned) >= _REMEMBERED_TOOLS:
+                self._learned.clear()
+            self._learned[id(tool)] = tool  # which keeps this id its own
+            found = defaults(tool)
+            known = self._defaults.setdefault(tool.name, found)
+            if known is None or canonical(known) != canonical(found):
+                self._defaults[tool.name] = None
 
     def _check(self, tools: Sequence[Tool]) -> None:
         found = [one for one in check(self._text, [_definition(tool) for tool in tools])
@@ -155,15 +183,15 @@ class Rules:
             session: The session's labels.
         """
         try:
-            call = self._call(tool, args, seen)
+            call = self._completed(self._call(tool, args, seen))
             session = self.engine.before(call, session)
             verdict = self.engine.decide(call, session)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody knows if it is allowed
-            reason = f"Checking it raised {type(error).__name__}."
-            return Decision(session, None, Denial(tool, "failed", reason=reason))
+            reason = f"checking it raised {type(error).__name__}"
+            return Decision(session, None, not_made(tool, "failed", reason))
         if verdict.allowed and (verdict.certain or self._allow_uncertain):
             return Decision(session, verdict, None)
-        return Decision(session, verdict, from_verdict(verdict))
+        return Decision(session, verdict, denial_of_verdict(verdict))
 
     def label(
         self, tool: str, args: Args, seen: Labels, result: Argument, session: Labels
@@ -174,6 +202,14 @@ class Rules:
     def _call(self, tool: str, args: Args, seen: Labels) -> Call:
         labels = self.argument_labels(seen)
         return Call(tool, {name: Argument(value, labels) for name, value in args.items()})
+
+    def _completed(self, call: Call) -> Call:
+        """The call with the defaults of what it leaves out, which carry no labels."""
+        known = self._defaults.get(call.tool) or {}
+        left_out = {
+            name: Argument(value) for name, value in known.items() if name not in call.arguments
+        }
+        return Call(call.tool, {**call.arguments, **left_out}) if left_out else call
 
     def ends_in_session(self, tool: str) -> bool:
         """Whether a call of a tool may change the session's labels when it has ended."""
@@ -187,11 +223,6 @@ class Rules:
             if entry.steps and entry.matches(tool, Budget()) is not False
             for step in entry.steps
         )
-
-
-def canonical(value: Any) -> str:
-    """JSON text that is the same for equal values, whatever the order of their keys."""
-    return json.dumps(value, sort_keys=True, default=repr)
 
 
 def _definition(tool: Tool) -> str | Mapping[str, Any]:

@@ -14,9 +14,9 @@ from typing import Annotated, Any, NamedTuple, NotRequired
 
 from langchain.agents.middleware.types import AgentState, PrivateStateAttr
 
+from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.middleware.denial import Denial, read_denial
 
 FIELD = "sequrity_policy"
 _LOG = logging.getLogger("langchain_sequrity.middleware")
@@ -123,7 +123,7 @@ def read(state: Any) -> Thread:
         _labels(kept.get("session")),
         _labels(kept.get("seen")),
         Plan() if plan is None else _plan(plan),
-        refused and Refused(**refused | {"denial": read_denial(refused["denial"])}),
+        refused and Refused(**refused | {"denial": Denial.from_json(refused["denial"])}),
         frozenset(kept.get("labelled") or ()),
     )
 
@@ -211,7 +211,7 @@ def _labels(wire: Mapping[str, list[str]] | None) -> Labels:
 
 def _plan(kept: Mapping[str, Any]) -> Plan:
     entries = {
-        call_id: Entry(one["digest"], one["denial"] and read_denial(one["denial"]))
+        call_id: Entry(one["digest"], one["denial"] and Denial.from_json(one["denial"]))
         for call_id, one in kept["entries"].items()
     }
     return Plan(kept["message"], entries, kept["closed"], _labels(kept["base"]))

@@ -8,7 +8,7 @@ Apply: `compile_policy` makes an `Engine`, which goes through a `Call` step by s
 
 Where the service's reading of a policy is unknown, so is the answer here, and unknown denies
 (`docs/behaviour.md`, V1 to V3). Regexes are evaluated with a time limit by the package `regex`
-(extra `local`); without it each is unknown.
+(extras `local` and `langchain`); without it each is unknown, and the denial says so.
 
 Example:
     ```python

@@ -9,34 +9,26 @@ import re
 import string
 import unicodedata
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.compiler import Report
 from langchain_sequrity.sqrt.context import Argument, Call, Context
-from langchain_sequrity.sqrt.nodes import (
-    Binding,
-    Both,
-    Combined,
-    Edited,
-    Either,
-    In,
-    Members,
-    Name,
-    Not,
-    Policy,
-    Text,
-    TextDomain,
-    ToolBlock,
-    Update,
-    Value,
-)
+from langchain_sequrity.sqrt.nodes import In, Policy, Text, TextDomain, Value
 from langchain_sequrity.sqrt.patterns import Budget
 from langchain_sequrity.sqrt.predicates import Test
 from langchain_sequrity.sqrt.rules import CompiledTool
 from langchain_sequrity.sqrt.values import matcher
+from langchain_sequrity.sqrt.walking import (
+    Bindings,
+    bindings_of,
+    elements_of,
+    parts_of,
+    tests_of,
+    tools_of,
+)
 
 _PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*(?:,\d*)?\}|.", re.DOTALL)
 _SECONDS = 1.0  # for all patterns of a policy; then no more is found
@@ -73,7 +65,7 @@ def find_leaks(policy: Policy, tools: Sequence[CompiledTool], report: Report) ->
                 f"This pattern lets through what is not one address: `{plain(text, limit=80)}`",
                 guard.pattern.at,
                 f"Name the characters that may stand there, as in "
-                f"`{plain(_advice(guard.pattern), limit=400)}`",
+                f"`{plain(safe_pattern(guard.pattern), limit=400)}`",
             )
 
 
@@ -107,70 +99,30 @@ class _Guard(NamedTuple):
 
 
 def _guards(policy: Policy, tools: Sequence[CompiledTool]) -> Iterator[_Guard]:
-    bindings = {node.name: node for node in policy.declarations if isinstance(node, Binding)}
-    nodes = [node for node in policy.declarations if not isinstance(node, Binding)]
-    for node, tool in zip(nodes, tools, strict=True):
-        rules = node.checks if isinstance(node, ToolBlock) else ()
-        checks = [
-            (rule.condition, check.test, rule.decision == "deny")
-            for rule, check in zip(rules, tool.checks, strict=True)
-        ]
-        steps = [
-            (step.node.condition, step.test, any(map(_restricts, step.node.updates)))
-            for step in tool.steps
-        ]
+    bindings = bindings_of(policy)
+    for node, tool in zip(tools_of(policy), tools, strict=True):
+        tests = [check.test for check in tool.checks] + [step.test for step in tool.steps]
         denials = tuple(
             check.test for check in tool.checks
             if check.test and (check.reason.strength, check.reason.verdict) == ("hard", "deny")
         )  # fmt: skip
-        for condition, test, restricts in checks + steps:
+        for part, test in zip(parts_of(node), tests, strict=True):
             if test:
-                for pattern, argument in _patterns(condition, bindings, passes=not restricts):
-                    yield _Guard(pattern, argument, test, restricts, denials)
-
-
-def _restricts(update: Update) -> bool:
-    """Whether an update adds labels, or takes readers away, rather than the other way round."""
-    return update.target.field == "consumers" or update.assignment in {"=", "|=", "^="}
+                passing = not part.restricts
+                for pattern, argument in _patterns(part.condition, bindings, passes=passing):
+                    yield _Guard(pattern, argument, test, part.restricts, denials)
 
 
 def _patterns(
-    condition: object, bindings: Mapping[str, Binding], *, passes: bool
+    condition: object, bindings: Bindings, *, passes: bool
 ) -> Iterator[tuple[_Pattern, str]]:
-    """The patterns for addresses in a condition that let through what they match.
-
-    Args:
-        condition: The condition.
-        bindings: What the names in it stand for.
-        passes: Whether a call passes where the condition holds.
-
-    Yields:
-        Each pattern with the argument whose value it is for.
-    """
-    waiting: list[tuple[object, str, bool]] = [(condition, "", passes)]
-    seen = set()
-    while waiting:
-        node, argument, passes = waiting.pop()
-        parts: Sequence[object] = ()
-        match node:
-            case Name(name=name) if (name, argument, passes) not in seen:
-                seen.add((name, argument, passes))
-                parts = (bindings[name].value,)
-            case Not(inner=inner):
-                parts, passes = (inner,), not passes
-            case Both(parts=parts) | Either(parts=parts) | Members(elements=parts):
-                pass
-            case In(value=Value(scope="arg", argument=argument), set=members):
-                parts = (members,)
-            case Combined(operator="-", operands=operands):
-                parts = operands[:1]
-            case Combined(operands=parts):
-                pass
-            case Edited(base=base, edits=edits):
-                parts = (base, *(element for adds, element in edits if adds))
-            case Text() | TextDomain() if argument and passes and _is_address(argument, node):
-                yield node, argument
-        waiting += ((part, argument, passes) for part in parts)
+    """The patterns for addresses in a condition that let through what they match."""
+    for test, passing in tests_of(condition, bindings, passes=passes):
+        match test:
+            case In(value=Value(scope="arg", argument=argument), set=members) if passing:
+                for element in elements_of(members, bindings):
+                    if isinstance(element, Text | TextDomain) and _is_address(argument, element):
+                        yield element, argument
 
 
 def _is_address(argument: str, pattern: _Pattern) -> bool:
@@ -184,7 +136,7 @@ def _text(pattern: _Pattern) -> Text:
     return pattern.text if isinstance(pattern, TextDomain) else pattern
 
 
-def _advice(pattern: _Pattern) -> str:
+def safe_pattern(pattern: _Pattern) -> str:
     """The pattern with all its characters named, if it is a wildcard, or an example."""
     text = _text(pattern)
     if text.kind != "like" or "@" not in text.raw or "**" in text.raw:

@@ -1,15 +1,24 @@
 """What is wrong with a policy beyond its syntax."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import PolicySyntaxError
+from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt.addresses import find_leaks
 from langchain_sequrity.sqrt.compiler import Report, Severity, Uses
-from langchain_sequrity.sqrt.given import AnyPolicy, policy_of
-from langchain_sequrity.sqrt.given_tools import INTERNAL_ARGUMENTS, AnyTool, arguments_of
+from langchain_sequrity.sqrt.given import (
+    MAX_HEADER_BYTES,
+    AnyPolicy,
+    allows_by_default,
+    header_bytes,
+    policy_of,
+)
+from langchain_sequrity.sqrt.given_tools import INTERNAL_ARGUMENTS, AnyTool, Arguments, arguments_of
+from langchain_sequrity.sqrt.habits import as_regex, find_habits
 from langchain_sequrity.sqrt.hints import nearest
+from langchain_sequrity.sqrt.idle import Mode, find_blind, find_empty, find_unset
 from langchain_sequrity.sqrt.mentions import find_slips
 from langchain_sequrity.sqrt.nodes import CheckRule, Policy, Position, ToolBlock, ToolId
 from langchain_sequrity.sqrt.patterns import Budget
@@ -40,20 +49,30 @@ class Finding:
     hint: str = ""
 
 
-def check(policy: AnyPolicy, tools: Iterable[AnyTool] | None = None) -> list[Finding]:
+def check(
+    policy: AnyPolicy,
+    tools: Iterable[AnyTool] | None = None,
+    *,
+    mode: Mode | None = None,
+    labels: Collection[str] = (),
+) -> list[Finding]:
     """Look for mistakes in a policy.
 
     Args:
-        policy: Its text, the parsed policy, a `PolicyHeader`, or an engine.
-        tools: The tools it is for: names, definitions as they are sent to a model, or LangChain
-            tools. Rules for a tool or an argument that does not exist protect nothing, so these
-            are errors.
+        policy: Its text, a `pathlib.Path` to a file with it, the parsed policy, a `PolicyHeader`,
+            or an engine.
+        tools: The tools it is for: names, definitions as they are sent to a model, LangChain
+            tools, or what `bind_tools` makes one of. Rules for a tool or an argument that does not
+            exist protect nothing, so these are errors.
+        mode: `single-llm` to find what needs labels of arguments, which such sessions do not have.
+        labels: Tags and producers that tools bring along (`labeled_tool_result`): of others that
+            rules ask for and none sets, there is a warning.
 
     Returns:
         What was found, in source order. A syntax error is the only finding then.
 
     Raises:
-        UsageError: For what is no policy, and for what is no tool.
+        UsageError: For what is no policy, and for what is no tool or mode.
 
     Example:
         ```python
@@ -64,16 +83,48 @@ def check(policy: AnyPolicy, tools: Iterable[AnyTool] | None = None) -> list[Fin
         assert finding.hint == "Did you mean `send_mail`?"
         ```
     """
+    if mode is not None and mode not in get_args(Mode):
+        msg = f'`mode` is "single-llm" or "dual-llm"; got {plain(repr(mode), limit=80)}.'
+        raise UsageError(msg)
+    if isinstance(labels, str):
+        msg = (
+            f"`labels` is a list of names; got one text. Write `[{plain(repr(labels), limit=80)}]`."
+        )
+        raise UsageError(msg)
     try:
         parsed = policy_of(policy)
     except PolicySyntaxError as error:
         message = str(error).removesuffix(f"\n{error.source}")
         return [Finding("error", message, error.line, error.column)]
-    return findings_in(parsed, tools)
+    return findings_in(
+        parsed,
+        tools,
+        mode=mode,
+        labels=labels,
+        default_allow=allows_by_default(policy),
+        header_bytes=header_bytes(policy, parsed),
+    )
 
 
-def findings_in(policy: Policy, tools: Iterable[AnyTool] | None = None) -> list[Finding]:
-    """Look for mistakes in a policy that is parsed; as `check`."""
+def findings_in(
+    policy: Policy,
+    tools: Iterable[AnyTool] | None = None,
+    *,
+    mode: Mode | None = None,
+    labels: Collection[str] | None = None,
+    default_allow: bool = False,
+    header_bytes: int = 0,
+) -> list[Finding]:
+    """Look for mistakes in a policy that is parsed; as `check`, which knows where it came from.
+
+    Args:
+        policy: The policy.
+        tools: The tools it is for.
+        mode: The mode of its sessions.
+        labels: Labels that tools bring along; `None` not to ask where labels come from.
+        default_allow: Whether a call that no rule decides is known to be allowed.
+        header_bytes: How long the header is with which it is sent; 0 if it is not sent.
+    """
     findings: list[Finding] = []
 
     def report(severity: Severity, message: str, at: Position, hint: str = "") -> None:
@@ -85,9 +136,41 @@ def findings_in(policy: Policy, tools: Iterable[AnyTool] | None = None) -> list[
         if isinstance(node, ToolBlock):
             _unreachable(node.checks, report)
             _mixed(node.checks, report)
+    if header_bytes > MAX_HEADER_BYTES:
+        report(
+            "warning", f"Sent as a header this policy takes {header_bytes:,} bytes, and "
+            f"{MAX_HEADER_BYTES:,} is the most that is sent",
+            Position(1, 1), "Shorten it, or split it by groups of tools",
+        )  # fmt: skip
     if not any(found.severity == "error" for found in findings):  # what follows needs a meaning
-        find_slips(policy, report)
+        find_empty(policy, report, default_allow=default_allow)
+        told = find_slips(policy, report)
         find_leaks(policy, compiled, report)
+        told |= find_habits(policy, compiled, known.found if known else lambda _: None, report)
+        if labels is not None:
+            find_unset(policy, labels, None if known is None else known.names, told, report)
+        if mode == "single-llm":
+            find_blind(policy, compiled, report)
+    return sorted(dict.fromkeys(findings), key=lambda found: (found.line, found.column))
+
+
+def findings_of_mode(policy: Policy, mode: Mode) -> list[Finding]:
+    """Only what a mode makes of a policy: rules that need labels which its sessions do not have.
+
+    Args:
+        policy: A policy that compiles.
+        mode: The mode of its sessions.
+
+    Returns:
+        What was found, in source order; an error is a denial that never comes.
+    """
+    findings: list[Finding] = []
+
+    def report(severity: Severity, message: str, at: Position, hint: str = "") -> None:
+        findings.append(Finding(severity, message, at.line, at.column, hint))
+
+    if mode == "single-llm":
+        find_blind(policy, list(compiled_tools(policy, lambda *_: None)), report)
     return sorted(dict.fromkeys(findings), key=lambda found: (found.line, found.column))
 
 
@@ -146,6 +229,15 @@ class _KnownTools:
         self._arguments = arguments_of(tools)
         self._found: dict[ToolId, list[str]] = {}
 
+    @property
+    def names(self) -> Collection[str]:
+        """Their names."""
+        return self._arguments.keys()
+
+    def found(self, tool: ToolId) -> Mapping[str, Arguments]:
+        """The tools that a block is for, with their arguments."""
+        return {name: self._arguments[name] for name in self._found.get(tool, ())}
+
     def visit(self, tool: ToolId, matches: Matcher, uses: Uses) -> None:
         """Check one rule or step of a tool."""
         if tool not in self._found:
@@ -160,7 +252,7 @@ class _KnownTools:
         if tool.text.kind == "plain":
             if tool.text.raw in self._arguments:
                 return [tool.text.raw]
-            advice = nearest(tool.text.raw, self._arguments) or _as_regex(tool.text.raw)
+            advice = nearest(tool.text.raw, self._arguments) or as_regex(tool.text.raw)
             self._report("error", f"There is no tool `{shown}`", tool.at, advice)
             return []
         matched = [(name, matches(name, self._budget)) for name in self._arguments]
@@ -189,11 +281,3 @@ class _KnownTools:
         elif advice and argument not in declared:
             declares = "does not declare the" if len(found) == 1 else "declares the"
             self._report("warning", f"{tool} {declares} argument `{argument}`", at, advice)
-
-
-def _as_regex(name: str) -> str:
-    """What to write instead of a name in which a star is to stand for anything."""
-    if "*" not in name:
-        return ""
-    pattern = ".*" if name in {"*", ".*"} else f"^{name.replace('.*', '*').replace('*', '.*')}$"
-    return f'A regex stands for many tools: `tool r"{plain(pattern, limit=80)}"`'

@@ -16,6 +16,7 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.labels import ALL
 from langchain_sequrity.sqrt import predicates, sets
 from langchain_sequrity.sqrt.context import MISSING
+from langchain_sequrity.sqrt.doubts import Elements, Leaf, Leaves
 from langchain_sequrity.sqrt.hints import nearest
 from langchain_sequrity.sqrt.nodes import (
     Binding,
@@ -74,19 +75,24 @@ class Uses:
         result: A place where the result is used, if any.
         short: A place of the short form `@field`, if any.
         height: How deep its evaluation goes.
+        leaves: The single tests in it, to ask afterwards which of them was in doubt.
     """
 
     arguments: dict[str, Position] = field(default_factory=dict)
     result: Position | None = None
     short: Position | None = None
     height: int = 0
+    leaves: Leaves = field(default_factory=list)
 
     def add(self, other: "Uses", depth: int) -> None:
         """Take over what a binding uses, which is evaluated at some depth."""
-        self.arguments = {**other.arguments, **self.arguments}
+        for name, at in other.arguments.items():
+            self.arguments.setdefault(name, at)
         self.result = self.result or other.result
         self.short = self.short or other.short
         self.height = max(self.height, depth + other.height)
+        if other.leaves:
+            self.leaves.append(other.leaves)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,7 @@ class Bound:
     test: Test | None
     set: CompiledSet | None
     uses: Uses
+    elements: Elements
 
 
 class Compiler:
@@ -107,6 +114,7 @@ class Compiler:
         self._later = later  # all names of the text, also those that come further down
         self._depth = 0
         self._regexes = 0
+        self._elements: Elements = []  # of the set that is being compiled
         self.bindings: dict[str, Bound] = {}
         self.uses = Uses()
 
@@ -115,6 +123,7 @@ class Compiler:
     def bind(self, node: Binding) -> None:
         """Compile a binding and make its name known."""
         self.uses = Uses()
+        self._elements = []
         test: Test | None = None
         members: CompiledSet | None = None
         if isinstance(node.value, Name):
@@ -132,7 +141,7 @@ class Compiler:
             test = predicates.remembered(node.name, test)
         elif members is not None:
             members = sets.remembered(node.name, members)
-        self.bindings[node.name] = Bound(node, test, members, self.uses)
+        self.bindings[node.name] = Bound(node, test, members, self.uses, self._elements)
 
     def _alias(self, name: Name) -> tuple[Test | None, CompiledSet | None]:
         bound = self._bound(name)
@@ -172,7 +181,7 @@ class Compiler:
         finally:
             self._depth -= 1
 
-    def _test(self, node: Predicate) -> Test:  # noqa: PLR0911 - one per construct
+    def _test(self, node: Predicate) -> Test:
         match node:
             case Name():
                 return self._named_test(node)
@@ -182,12 +191,23 @@ class Compiler:
                 return predicates.conjunction([self.test(part) for part in parts])
             case Either(parts=parts):
                 return predicates.disjunction([self.test(part) for part in parts])
+            case In() | Same() | Compared():
+                return self._leaf(node)
+
+    def _leaf(self, node: In | Same | Compared) -> Test:
+        elements, self._elements = self._elements, []
+        uses, self.uses = self.uses, Uses()
+        match node:
             case In():
-                return self._in(node)
+                test = self._in(node)
             case Same():
-                return self._same(node)
+                test = self._same(node)
             case Compared():
-                return self._compared(node)
+                test = self._compared(node)
+        uses.add(self.uses, 0)
+        uses.leaves.append(Leaf(node, test, tuple(self.uses.arguments), self._elements))
+        self._elements, self.uses = elements, uses
+        return test
 
     def _named_test(self, node: Name) -> Test:
         bound = self._bound(node)
@@ -295,6 +315,7 @@ class Compiler:
         if bound.set is None:
             self._report("error", f"`{node.name}` is a predicate, not a set", node.at)
             return UNKNOWN_SET
+        self._elements.append(bound.elements)
         return bound.set
 
     def _members(self, node: Members) -> CompiledSet:
@@ -326,6 +347,7 @@ class Compiler:
             reason = plain(str(error), limit=200)
             self._report("error", f"This cannot be read: {reason}", element.at)
             return lambda *_: None
+        self._elements.append((element, found))
         return found
 
     def _count(self, element: Element | Moment | Boolean) -> None:

@@ -11,11 +11,12 @@ from typing import NamedTuple, cast
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.compiler import Severity
 from langchain_sequrity.sqrt.context import MISSING, Argument, Call, Context
+from langchain_sequrity.sqrt.doubts import cause
 from langchain_sequrity.sqrt.faults import fault
 from langchain_sequrity.sqrt.names import OPERATIONS, Names, intersection, widest
 from langchain_sequrity.sqrt.nodes import Field, Operator, Phase, Policy, Position, Update
 from langchain_sequrity.sqrt.parser import parse
-from langchain_sequrity.sqrt.patterns import Budget
+from langchain_sequrity.sqrt.patterns import SECONDS_PER_MATCH, Budget
 from langchain_sequrity.sqrt.rules import (
     CompiledCheck,
     CompiledStep,
@@ -24,7 +25,7 @@ from langchain_sequrity.sqrt.rules import (
     compiled_tools,
 )
 from langchain_sequrity.sqrt.truth import Truth, both, negated
-from langchain_sequrity.sqrt.verdict import Presets, Reason, Verdict, Vote, judge
+from langchain_sequrity.sqrt.verdict import REASONS_SHOWN, Presets, Reason, Verdict, Vote, judge
 
 LLM_BLOCKED = "__llm_blocked"
 NON_EXECUTABLE = "__non_executable"
@@ -105,7 +106,10 @@ class Engine:
         """
         presets = self._presets
         asks_model = call.tool == DATA_MODEL_TOOL and presets.non_executable_memory
-        return judge(call.tool, self.votes(call, session), presets, int(asks_model))
+        verdict = judge(call.tool, self.votes(call, session), presets, int(asks_model))
+        if all(reason.certain for reason in verdict.reasons):
+            return verdict
+        return self._with_doubts(verdict, call, session)
 
     def votes(self, call: Call, session: Labels) -> Iterator[Vote]:
         """The votes of presets and rules, in order; a condition is looked at as its vote is taken.
@@ -127,6 +131,20 @@ class Engine:
             fails = both(applies, negated(met)) if check.required else False
             reason = check.reason if met is not None else _in_doubt(check, call)
             yield Vote(reason, check.rank, met if applies else both(applies, met), fails)
+
+    def _with_doubts(self, verdict: Verdict, call: Call, session: Labels) -> Verdict:
+        """The verdict with the cause of doubt in each of its reasons that has one."""
+        context = self._context(call, session)
+        context.budget = Budget(SECONDS_PER_MATCH)
+        rules = {check.reason.at: (check, applies)
+                 for check, applies in self._rules_for(call.tool).checks}  # fmt: skip
+        told: list[Reason] = []
+        for reason in verdict.reasons:
+            check, applies = rules.get(reason.at, (None, True))
+            if check is not None and not reason.certain and len(told) < REASONS_SHOWN:
+                reason = replace(reason, doubt=cause(check.leaves, context, names=applies is None))  # noqa: PLW2901
+            told.append(reason)
+        return replace(verdict, reasons=tuple(told))
 
     def after(self, call: Call, result: Argument, session: Labels) -> tuple[Labels, Labels]:
         """Run the updates of kind `result`, then those of kind `session after`.

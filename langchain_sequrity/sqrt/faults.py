@@ -30,12 +30,13 @@ def fault(
         f"{message} (line {at.line}, column {at.column})",
         line=at.line,
         column=at.column,
-        source=_pointed(text, at),
+        source=pointed(text, at),
         expected=expected,
     )
 
 
-def _pointed(text: str, at: Position) -> str:
+def pointed(text: str, at: Position) -> str:
+    """The line of a place, and below it a caret."""
     line = text.split("\n", at.line)[at.line - 1].translate(_LINES)
     cut = max(0, at.column - _WIDTH // 2)
     before = plain(line[cut : at.column - 1])

@@ -1,8 +1,12 @@
 """A policy in the forms in which it is given: text, nodes, an engine, or what makes one."""
 
+import json
+from pathlib import Path
 from typing import Protocol
 
+from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.sqrt.compaction import compacted
 from langchain_sequrity.sqrt.engine import Engine, compile_policy
 from langchain_sequrity.sqrt.nodes import Policy
 from langchain_sequrity.sqrt.parser import parse
@@ -15,20 +19,26 @@ class Compilable(Protocol):
         """Make the engine."""
 
 
-AnyPolicy = str | Policy | Engine | Compilable
-"""Text or nodes, under the service's default presets; or an engine, or what makes one."""
+AnyPolicy = str | Path | Policy | Engine | Compilable
+"""Text, a file or nodes, under the service's default presets; or an engine, or what makes one."""
+MAX_HEADER_BYTES = 8_192
+"""The longest header line that a chat model sends unless it is told otherwise."""
+_WRITTEN = '{"codes":{"code":%s,"language":"sqrt"}}'
+_FILES = (".sqrt", ".cedar", ".txt")
 
 
 def engine_of(policy: AnyPolicy) -> Engine:
     """The engine that decides for a policy."""
-    if isinstance(policy, str | Policy):
+    if isinstance(policy, str | Path):
+        return compile_policy(text_of(policy))
+    if isinstance(policy, Policy):
         return compile_policy(policy)
     if isinstance(policy, Engine):
         return policy
     if not callable(getattr(policy, "compile", None)):
         msg = (
-            "Expected a policy: SQRT text, a parsed policy, a `PolicyHeader` or an engine; got a "
-            f"value of type `{type(policy).__name__}`."
+            "Expected a policy: SQRT text, a `pathlib.Path` to a file with it, a parsed policy, a "
+            f"`PolicyHeader` or an engine; got a value of type `{type(policy).__name__}`."
         )
         raise UsageError(msg)
     return policy.compile()
@@ -36,8 +46,8 @@ def engine_of(policy: AnyPolicy) -> Engine:
 
 def policy_of(policy: AnyPolicy) -> Policy:
     """The nodes of a policy, also of one that can have no meaning."""
-    if isinstance(policy, str):
-        return parse(policy)
+    if isinstance(policy, str | Path):
+        return parse(text_of(policy))
     if isinstance(policy, Policy):
         return policy
     try:
@@ -47,3 +57,59 @@ def policy_of(policy: AnyPolicy) -> Policy:
         if not isinstance(text, str):
             raise
         return parse(text)
+
+
+def text_of(policy: str | Path) -> str:
+    """The SQRT text that is given, or stands in a file."""
+    if isinstance(policy, str):
+        return no_file_name(policy)
+    if policy.suffix == ".cedar":
+        msg = f"The policy file `{plain(str(policy))}` is in Cedar, which cannot be read here."
+        raise UsageError(msg)
+    return read_file(policy)
+
+
+def no_file_name(text: str) -> str:
+    """Refuse the name of a file in the place of its text.
+
+    No SQRT text but a lone comment ends like one, and a service could take it for a policy without
+    rules.
+    """
+    comment = text.lstrip().startswith(("//", "/*"))
+    if not comment and len(text.splitlines()) == 1 and text.endswith(_FILES):
+        msg = "Expected SQRT text, got the name of a file. Pass it as `pathlib.Path(…)`."
+        raise UsageError(msg)
+    return text
+
+
+def read_file(path: Path) -> str:
+    """The text of a policy's file.
+
+    Raises:
+        UsageError: If it cannot be read or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        msg = f"The policy file `{path}` is not UTF-8. Save it as UTF-8."
+        raise UsageError(msg) from None
+    except OSError as error:
+        msg = f"The policy file `{path}` cannot be read: {error.strerror}. Check the path."
+        raise UsageError(msg) from error
+
+
+def allows_by_default(policy: AnyPolicy) -> bool:
+    """Whether a call that no rule decides is allowed."""
+    if isinstance(policy, Engine):
+        return policy.presets.default_allow
+    default = getattr(getattr(policy, "presets", None), "default_allow", None)
+    return default is not False
+
+
+def header_bytes(policy: AnyPolicy, parsed: Policy) -> int:
+    """How long the header line is with which a policy is sent; 0 for an engine, which is not."""
+    if isinstance(policy, Engine):
+        return 0
+    write = getattr(policy, "to_header", None)
+    written = write() if callable(write) else _WRITTEN % json.dumps(compacted(parsed.text).text)
+    return len(f"x-policy: {written}\r\n")

@@ -41,13 +41,17 @@ _COMPARED: dict[Field, str] = {"tags": "tag", "producers": "producer"}
 _SETS = get_args(Set)
 
 
-def find_slips(policy: Policy, report: Report) -> None:
+def find_slips(policy: Policy, report: Report) -> set[tuple[Field, str]]:
     """Warn of bindings that nothing uses, and of labels that are nearly others.
 
     Args:
         policy: A policy without errors: its names are defined once, above where they are used.
         report: Takes what is found.
+
+    Returns:
+        The labels that were warned of.
     """
+    told: set[tuple[Field, str]] = set()
     mentions = _Mentions(policy)
     has_rules = any(not isinstance(node, Binding) for node in policy.declarations)
     for name, binding in mentions.bindings.items():
@@ -63,7 +67,9 @@ def find_slips(policy: Policy, report: Report) -> None:
                     "warning", f"This {kind} is nearly `{plain(other)}` of line {line}",
                     at, "One of them may be misspelt",
                 )  # fmt: skip
+                told |= {(field, name), (field, other)}
             spellings.add(name)
+    return told
 
 
 class _Mentions:

@@ -1,9 +1,9 @@
 r"""Regexes and wildcards against untrusted text, in bounded time.
 
-A regex runs in the `regex` package (extra `local`), within the bounds of the module `patterns` that
-all regexes share. Without that package, when the time is up, or for a text that is too long, the
-answer is unknown, which denies. Unknown is also what depends on how the service reads a regex:
-whether it is anchored, and what a doubled backslash means.
+A regex runs in the `regex` package (extras `local` and `langchain`), within the bounds of the
+module `patterns` that all regexes share. Without that package, when the time is up, or for a text
+that is too long, the answer is unknown, which denies. Unknown is also what depends on how the
+service reads a regex: whether it is anchored, and what a doubled backslash means.
 
 A wildcard needs no backtracking over `*`, so that its time is bounded by the sizes alone.
 """
@@ -22,6 +22,8 @@ __all__ = ["MAX_PATTERN", "MAX_WORK", "SECONDS_PER_CALL", "SECONDS_PER_MATCH", "
 MAX_PATTERN: Final = 1_000
 SECONDS_PER_MATCH: Final = 0.1
 MAX_WORK: Final = 5_000_000
+INSTALL: Final = 'pip install "langchain-sequrity[local]"'
+"""What brings the package `regex`."""
 
 
 class Budget(patterns.Budget):

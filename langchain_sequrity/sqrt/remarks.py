@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from langchain_sequrity.sqrt.nodes import NumberDomain, Range, Text, TextDomain, TimeDomain
-from langchain_sequrity.sqrt.patterns import has_engine, looks_slow
+from langchain_sequrity.sqrt.patterns import INSTALL, has_engine, looks_slow
 from langchain_sequrity.sqrt.times import before, instant
 
 
@@ -40,7 +40,7 @@ def _on_regex(raw: str) -> Iterator[tuple[str, str]]:
     if not has_engine():
         yield (
             "Without the package `regex` no regex is evaluated: each is unknown, which denies",
-            'Run `pip install "langchain-sequrity[local]"`',
+            f"Run `{INSTALL}`",
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from langchain_sequrity.sqrt.compiler import Compiler, Report, Uses
+from langchain_sequrity.sqrt.doubts import Leaves
 from langchain_sequrity.sqrt.nodes import (
     Binding,
     CheckRule,
@@ -32,6 +33,7 @@ class CompiledCheck(NamedTuple):
         test: Its condition, or `None` for `always`.
         required: Whether it denies where its condition fails and nothing else allows.
         arguments: The arguments that its condition looks at.
+        leaves: The single tests in its condition.
     """
 
     reason: Reason
@@ -39,6 +41,7 @@ class CompiledCheck(NamedTuple):
     test: Test | None
     required: bool
     arguments: tuple[str, ...]
+    leaves: Leaves
 
 
 class CompiledUpdate(NamedTuple):
@@ -136,8 +139,10 @@ class _Tool:
         reason = Reason(node.text, node.at, node.doc, node.strength, node.decision)
         test = self._condition(node.condition, None)
         required = node.decision == "allow" and node.strength == "hard"
-        arguments = tuple(self._compiler.uses.arguments)
-        return CompiledCheck(reason, (priority, test is not None), test, required, arguments)
+        uses = self._compiler.uses
+        return CompiledCheck(
+            reason, (priority, test is not None), test, required, tuple(uses.arguments), uses.leaves
+        )
 
     def _step(self, node: Step, phase: Phase) -> CompiledStep:
         is_one_liner = isinstance(self._node, OneLiner)

@@ -8,7 +8,7 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.sqrt.nodes import Decision, Position, Strength
 from langchain_sequrity.sqrt.truth import Truth
 
-_SHOWN = 5
+REASONS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class Reason:
         certain: Whether its condition was certain.
         unmet: Whether it is such a hard allow.
         absent: If its condition is in doubt, the arguments in it that the call does not have.
+        doubt: Why it is in doubt, as the rest of a sentence without values of the call; empty where
+            it is certain.
     """
 
     rule: str
@@ -56,6 +58,7 @@ class Reason:
     certain: bool = True
     unmet: bool = False
     absent: tuple[str, ...] = ()
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,8 @@ class Verdict:
         certain: Whether the service says the same, whatever its reading of what is unknown.
         n_allowed: Allowing votes, the default among them.
         n_denied: Denying votes.
-        reasons: The rules that decided, in source order.
+        reasons: The rules that decided: those first whose conditions are certain, and among
+            equals in source order.
         tool: The tool that was to be called.
     """
 
@@ -85,26 +89,33 @@ class Verdict:
         """The verdict in one word, as `hard_denied` or `soft_allowed`."""
         return f"{self.strength}_{'allowed' if self.allowed else 'denied'}"
 
-    def words(self) -> str:
-        """The verdict and its reasons as a sentence or two, safe to print."""
+    def words(self, *, columns: bool = False) -> str:
+        """The verdict and its reasons as a sentence or two, safe to print.
+
+        Args:
+            columns: Whether places have columns: of a text that was compacted, only line and column
+                together say where the author wrote it.
+        """
         done = "allowed" if self.allowed else "denied"
         doubt = "" if self.certain else " The service may see this differently."
-        because = "; ".join(_words(reason) for reason in self.reasons[:_SHOWN])
-        if (more := len(self.reasons) - _SHOWN) > 0:
+        because = "; ".join(
+            _words(reason, columns=columns) for reason in self.reasons[:REASONS_SHOWN]
+        )
+        if (more := len(self.reasons) - REASONS_SHOWN) > 0:
             because = f"{because}; and {more} more"
         tool = plain(self.tool, limit=80)
         return f"The call of `{tool}` is {done} ({self.strength}): {because}.{doubt}"
 
 
-def _words(reason: Reason) -> str:
-    where = f" (line {reason.at.line})" if reason.at else ""
+def _words(reason: Reason, *, columns: bool) -> str:
+    column = f", column {reason.at.column}" if reason.at and columns else ""
+    where = f" (line {reason.at.line}{column})" if reason.at else ""
     if reason.unmet:
         how = "is not met" if reason.certain else "may not be met"
     else:
         how = "applies" if reason.certain else "may apply"
-    if reason.absent:
-        names = " and ".join(f"`{plain(name, limit=80)}`" for name in reason.absent[:_SHOWN])
-        how = f"{how}, as the call has no argument {names}"
+    if reason.doubt:
+        how = f"{how} (in doubt, because {reason.doubt})"
     why = f" — {plain(reason.description, limit=200)}" if reason.description else ""
     return f"`{plain(' '.join(reason.rule.split()), limit=200)}`{where} {how}{why}"
 
@@ -201,6 +212,8 @@ def _decide(votes: Sequence[Vote], presets: Presets) -> _Outcome:
             (hard_allows if vote.reason.strength == "hard" else soft).append(vote)
         elif vote.fails is not False:
             unmet.append(vote)
+    hard_denials.sort(key=lambda vote: vote.holds is not True)
+    unmet.sort(key=lambda vote: vote.fails is not True)
     if hard_denials:
         return _Outcome(False, "hard", hard_denials[:1] if presets.fail_fast else hard_denials)  # noqa: FBT003 - a tuple
     if unmet and not allows:
@@ -216,6 +229,7 @@ def _soft(votes: list[Vote]) -> _Outcome:
     top = max(vote.rank for vote in votes)
     first = [vote for vote in votes if vote.rank == top]
     denials = [vote for vote in first if vote.reason.verdict == "deny"]
+    denials.sort(key=lambda vote: vote.holds is not True)
     return _Outcome(not denials, "soft", denials or first)
 
 

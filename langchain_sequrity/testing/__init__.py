@@ -5,7 +5,6 @@ fixtures     local servers and models at them
 assertions   assert_denied, assert_allowed: functions and context managers
 expected     what a test expects, and what is not as expected
 outcomes     what became of a call, whatever it is read from
-refusals     denials that are nothing but a sentence
 ```
 
 Load it in the top-level `conftest.py`: `pytest_plugins = ["langchain_sequrity.testing"]`. It needs

@@ -1,22 +1,20 @@
 """What became of a call or a turn, in one form, whatever it is read from."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
+from langchain_sequrity.denials import Denial
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, PolicyDenied, TurnFailed, UsageError
 from langchain_sequrity.sqrt import Decision, Simulation, Verdict
-from langchain_sequrity.testing.refusals import refusal_of, said_in_refusal, said_in_request
+from langchain_sequrity.wire.denied import read_check, refusal_of
 from langchain_sequrity.wire.dual_llm import METADATA_KEY, dual_llm_result, unwrap
 
 Kind = Literal["allowed", "denied", "neither"]
-_NOT_REPORTED = "not reported"
 _TABLE_WIDTH = 120
-# What the middleware says of calls that no rule denies: not checked, put off, hidden, rejected.
-_DENIED_KINDS = {"policy", "uncertain"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,24 +131,25 @@ def _of_simulation(simulation: Simulation) -> Came:
 
 
 def _of_error(error: TurnFailed) -> Outcome:
-    words = plain(str(error))
-    if not isinstance(error, PolicyDenied):
-        return Outcome("neither", f"The turn failed, and no policy denied it. {words}")
-    tools = tuple(
-        dict.fromkeys(one for one in (error.tool, error.node) if one and one != _NOT_REPORTED)
-    )
-    entry = _last_denial(error.checks)
-    kind: Kind = "denied" if entry.get("kind", "policy") in _DENIED_KINDS else "neither"
-    because = _because(entry, "denied") or (
-        Because(_reported(error.rule), _reported(error.reason)),
-    )
-    return Outcome(kind, words, tools, because, _strength(entry), entry.get("certain"))
+    if isinstance(error, PolicyDenied):
+        return _of_denial(error.denial, error.checks)
+    return Outcome("neither", f"The turn failed, and no policy denied it. {plain(str(error))}")
 
 
-def _last_denial(checks: Sequence[Any]) -> Mapping[str, Any]:
-    entries = [one for one in checks if isinstance(one, Mapping)]
-    denials = (one for one in reversed(entries) if "kind" in one or one.get("denied"))
-    return next(denials, {})
+def _of_denial(denial: Denial, checks: Sequence[Any] = ()) -> Outcome:
+    """What a denial says; with all the rules that decided, where the checks name them."""
+    told = (Because(denial.rule, denial.reason),)
+    entry: Mapping[str, Any] = next(
+        (one for one in reversed(checks) if read_check(one) is not None), {}
+    )
+    return Outcome(
+        "denied" if denial.is_policys else "neither",
+        denial.text,
+        tuple(dict.fromkeys(one for one in (denial.tool, denial.node) if one)),
+        _because(entry, "denied") or told,
+        denial.strength,
+        denial.certain,
+    )
 
 
 def _because(entry: Mapping[str, Any], verdict: str) -> tuple[Because, ...]:
@@ -158,15 +157,6 @@ def _because(entry: Mapping[str, Any], verdict: str) -> tuple[Because, ...]:
     listed = entry.get(verdict)
     found = [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
     return tuple(Because(one.get("rule"), one.get("reason")) for one in found)
-
-
-def _strength(entry: Mapping[str, Any]) -> str | None:
-    strength = str(entry.get("verdict", "")).partition("_")[0]
-    return strength if strength in ("hard", "soft") else None
-
-
-def _reported(text: str) -> str | None:
-    return None if text == _NOT_REPORTED else text
 
 
 # Messages
@@ -183,7 +173,12 @@ def _of_message(message: AIMessage) -> Came:
 
 
 def _of_ours(message: AIMessage) -> Iterator[Outcome]:
-    envelope = message.response_metadata[METADATA_KEY].get("content")
+    own = message.response_metadata[METADATA_KEY]
+    if isinstance(facts := own.get("denial"), Mapping):
+        result = dual_llm_result(message)
+        yield _of_denial(Denial.from_json(facts), result.policy_check_history if result else ())
+        return
+    envelope = own.get("content")
     if isinstance(envelope, str):
         try:
             unwrap(message.model_copy(update={"content": envelope}), certain=True)
@@ -194,7 +189,7 @@ def _of_ours(message: AIMessage) -> Iterator[Outcome]:
             yield Outcome("neither", plain(str(error)))
             return
     elif refusal := refusal_of(message):
-        yield _of_refusal(refusal)
+        yield Outcome("neither", f"The model refused, and no policy denied it: {plain(refusal)}")
         return
     calls = tuple(call["name"] for call in message.tool_calls)
     for name in calls:
@@ -207,42 +202,36 @@ def _of_ours(message: AIMessage) -> Iterator[Outcome]:
         yield Outcome("allowed", f"An answer: {plain(message.text, limit=200)!r}.")
 
 
-def _of_refusal(refusal: str) -> Outcome:
-    words = plain(refusal)
-    said = said_in_refusal(refusal)
-    if said is None:
-        return Outcome("neither", f"The model refused, and no policy denied it: {words}")
-    # One sentence has rule and reason, so both are looked for in it.
-    because = Because(refusal, refusal)
-    return Outcome("denied", words, (said.tool,), (because,), said.strength, said.certain)
-
-
 def _of_entry(entry: Mapping[str, Any]) -> Outcome:
-    is_denied = str(entry.get("verdict", "")).endswith("denied") or bool(entry.get("denied"))
-    kind: Kind = "denied" if is_denied else "allowed"
-    tool = str(entry.get("tool") or "")
-    because = _because(entry, kind)
+    denial = read_check(entry)
+    if denial is not None:
+        return _of_denial(denial, (entry,))
+    tool, because = str(entry.get("tool") or ""), _because(entry, "allowed")
     told = "; ".join(f"`{plain(str(one.rule), limit=200)}`" for one in because)
-    words = f"The call of `{plain(tool, limit=80)}` was {kind}{': ' if told else ''}{told}."
+    words = f"The call of `{plain(tool, limit=80)}` was allowed{': ' if told else ''}{told}."
+    strength = str(entry.get("verdict", "")).partition("_")[0]
     return Outcome(
-        kind, words, (tool,) if tool else (), because, _strength(entry), entry.get("certain")
+        "allowed",
+        words,
+        (tool,) if tool else (),
+        because,
+        strength if strength in ("hard", "soft") else None,
+        entry.get("certain"),
     )
 
 
 def _of_tool_message(message: ToolMessage) -> Outcome:
     tools = (message.name,) if message.name else ()
-    facts = _denial(message)
-    if facts is None:
+    denial = _denial(message)
+    if denial is None:
         if message.status == "error":
             words = f"The call failed, and no policy denied it: {plain(message.text)}"
             return Outcome("neither", words, tools)
         return Outcome("allowed", f"A result: {plain(message.text, limit=200)!r}.", tools)
-    kind: Kind = "denied" if facts.kind in _DENIED_KINDS else "neither"
-    because = (Because(facts.rule or None, facts.reason or None),)
-    return Outcome(kind, plain(facts.text), (facts.tool,), because, facts.strength, facts.certain)
+    return _of_denial(denial)
 
 
-def _denial(message: ToolMessage) -> Any:
+def _denial(message: ToolMessage) -> Denial | None:
     if not isinstance(message.artifact, Mapping):
         return None
     from langchain_sequrity.middleware import (  # noqa: PLC0415 - it needs the extra `langchain`
@@ -293,18 +282,18 @@ def _of_interrupts(interrupts: Any) -> Iterator[Outcome]:
     for one in interrupts if isinstance(interrupts, Sequence) else ():
         value = getattr(one, "value", None)
         actions = value.get("action_requests") if isinstance(value, Mapping) else None
+        facts = value.get("denial") if isinstance(value, Mapping) else None
         for action in actions if isinstance(actions, Sequence) else ():
             if isinstance(action, Mapping):
-                yield _of_action(str(action.get("name")), str(action.get("description")))
+                yield _of_action(action, facts)
 
 
-def _of_action(tool: str, description: str) -> Outcome:
+def _of_action(action: Mapping[str, Any], facts: Any) -> Outcome:
+    tool, description = str(action.get("name")), str(action.get("description"))
     words = f"A human is asked about the call of `{plain(tool, limit=80)}`: {plain(description)}"
-    said = said_in_request(description)
-    if said is None:  # of a middleware that knows no policy
+    if not isinstance(facts, Mapping):  # of a middleware that knows no policy
         return Outcome("neither", words, (tool,))
-    tools = tuple(dict.fromkeys((tool, said.node or tool)))
-    return Outcome("denied", words, tools, (Because(said.rule, said.reason),), "soft")
+    return replace(_of_denial(Denial.from_json(facts)), words=words)
 
 
 def _one(reader: Callable[[Any], Outcome]) -> Callable[[Any], Came]:

@@ -8,18 +8,19 @@ parsed with status `success` (P3).
 """
 
 import json
-import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import orjson
 from langchain_core.messages import AIMessage
 
+from langchain_sequrity.denials import NOT_REPORTED, Denial
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, PolicyDenied, ProgramFailed, TurnFailed
 from langchain_sequrity.labels import Labels
+from langchain_sequrity.wire import denied
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
 from langchain_sequrity.wire.exchange import Reply
 from langchain_sequrity.wire.json_text import dumps
@@ -31,14 +32,8 @@ Content = str | list[str | dict[Any, Any]]
 METADATA_KEY = "sequrity"
 HISTORY_MISMATCH = "history_mismatch"
 """`type` of the error body that refuses a history which is not its session's (the local server)."""
-_NOT_REPORTED = "not reported"
 # Keys of a text block that belong to the text that was there.
 _OF_TEXT = ("text", "citations", "annotations", "logprobs")
-# Codes and messages are not published; these words stand in all recorded denials, and hardly in
-# failures of another kind.
-_DENIAL_CODE = re.compile(r"polic|den(y|ied)|control.?flow", re.IGNORECASE)
-_DENIAL_MESSAGE = re.compile(r"\bpolic(y|ies)\b|control.?flow", re.IGNORECASE)
-_DENIED_TOOL = re.compile(r"[Tt]ool call to '([^']{1,64})' is denied")
 _KNOWN = {
     "status",
     "final_return_value",
@@ -186,14 +181,21 @@ def _read(body: dict[str, Any]) -> DualLLMResult:
 
 # From envelope to message
 
+Told = Callable[[Denial], Denial]
 
-def unwrap(message: M, *, certain: bool) -> M:
+
+def _as_sent(denial: Denial) -> Denial:
+    return denial
+
+
+def unwrap(message: M, *, certain: bool, told: Told = _as_sent) -> M:
     """Put a turn's value in the place of its envelope.
 
     Args:
         message: The whole reply of a turn.
         certain: Whether the session is known to be dual-LLM. Otherwise a text that is no
             envelope is an ordinary answer.
+        told: Tells a denial with the places of the policy as its author wrote it.
 
     Returns:
         The message with the value as its text. One that asks for tools stays as it is, and so does
@@ -214,10 +216,12 @@ def unwrap(message: M, *, certain: bool) -> M:
             return message
         # Text beside a call or a refusal is no answer either, and is not shown as one.
         if calls or message.additional_kwargs.get("refusal"):
+            if (denial := denied.in_message(message)) is not None:
+                raise as_it_came(message, told(denial))
             return message.model_copy(update={"content": with_text(message.content, "")})
         raise _no_envelope(message, text)
     if result.status == "failure":
-        raise _failure(result, _with_result(message, result, text, shown=""))
+        raise _failure(message, result, text, told)
     return _with_result(message, result, text, shown=result.text)
 
 
@@ -235,16 +239,31 @@ def _session(message: AIMessage) -> str | None:
 
 
 def _with_result(message: M, result: DualLLMResult, text: str, *, shown: str) -> M:
+    return in_place_of(
+        message,
+        shown,
+        status=result.status,
+        labels=result.labels.to_wire() if result.labels else None,
+        program=result.program,
+        content=text,
+    )
+
+
+def in_place_of(message: M, shown: str, **facts: Any) -> M:
+    """Show a text in the place of what came.
+
+    Args:
+        message: The reply.
+        shown: The text to be shown.
+        facts: What the metadata keeps: `content` is the text that is sent back in the place of
+            what is shown, since the service compares the history with its own; `refusal` likewise.
+
+    Returns:
+        The message.
+    """
     seen = message.response_metadata
-    own = {
-        **(seen.get(METADATA_KEY) or {}),
-        "status": result.status,
-        "labels": result.labels.to_wire() if result.labels else None,
-        "program": result.program,
-        # Sent back in place of the value: the service compares the history with its own.
-        "content": text,
-        "shown": zlib.crc32(shown.encode("utf-8", "surrogatepass")),
-    }
+    crc = zlib.crc32(shown.encode("utf-8", "surrogatepass"))
+    own = {**(seen.get(METADATA_KEY) or {}), **facts, "shown": crc}
     content = with_text(message.content, shown)
     return message.model_copy(
         update={"content": content, "response_metadata": {**seen, METADATA_KEY: own}}
@@ -310,64 +329,84 @@ def original_content(message: AIMessage) -> str | None:
     return found["content"] if found.get("shown") == shown else None
 
 
-def _failure(result: DualLLMResult, turn: AIMessage) -> TurnFailed:
-    reason = plain(result.error_message or _NOT_REPORTED)
-    message = _refused(turn, reason)
+def _failure(message: AIMessage, result: DualLLMResult, text: str, told: Told) -> TurnFailed:
     facts: dict[str, Any] = {
-        "message": message,
         "session_id": _session(message),
         "result": result,
         "program": result.program,
     }
-    denials = _denials(result)
-    worded = _DENIAL_CODE.search(result.error_code or "") or _DENIAL_MESSAGE.search(
-        result.error_message or ""
-    )
-    if not (denials or worded):
-        text = (
-            f"The turn failed: {reason} (code `{plain(result.error_code or _NOT_REPORTED)}`). "
+    denial = denied.of_failure(result.error_code, result.error_message, result.policy_check_history)
+    if denial is None:
+        reason = plain(result.error_message or NOT_REPORTED)
+        facts["message"] = refused(_with_result(message, result, text, shown=""), reason, shown="")
+        said = (
+            f"The turn failed: {reason} (code `{plain(result.error_code or NOT_REPORTED)}`). "
             "Append `error.message` to the history to go on with the session."
         )
-        return ProgramFailed(text, code=result.error_code, **facts)
-    match = _DENIED_TOOL.search(result.error_message or "")
-    first: Mapping[str, Any] = denials[0] if denials else {}
-    tool = first.get("tool") or first.get("tool_name") or (match[1] if match else _NOT_REPORTED)
-    text = (
-        f"A policy denied the turn (tool `{plain(str(tool))}`): {reason} Append `error.message` "
-        "to the history to go on with the session."
+        return ProgramFailed(said, code=result.error_code, **facts)
+    denial = told(denial)
+    turn = _with_result(message, result, text, shown=denial.text)
+    return denied_turn(turn, denial, checks=result.policy_check_history, **facts)
+
+
+def as_it_came(message: AIMessage, denial: Denial) -> PolicyDenied:
+    """The exception of a denial that is told without an envelope.
+
+    Args:
+        message: The reply.
+        denial: What it says.
+    """
+    check = message.response_metadata.get(denied.CHECK_KEY)
+    kept = {
+        key: value for key, value in message.response_metadata.items() if key != denied.CHECK_KEY
+    }
+    turn = in_place_of(
+        message.model_copy(update={"response_metadata": kept}),
+        denial.text,
+        content=str(message.text),
+        refusal=message.additional_kwargs.get("refusal"),
     )
-    return PolicyDenied(
-        text,
-        tool=str(tool),
-        arguments=first.get("arguments"),
-        rule=str(first.get("rule") or _NOT_REPORTED),
-        reason=str(first.get("reason") or result.error_message or _NOT_REPORTED),
-        checks=result.policy_check_history,
-        **facts,
+    checks = () if check is None else (check,)
+    return denied_turn(turn, denial, checks=checks, session_id=_session(message))
+
+
+def denied_turn(turn: AIMessage, denial: Denial, **facts: Any) -> PolicyDenied:
+    """The exception of a denied turn.
+
+    Args:
+        turn: The reply; its metadata has what is sent back in the place of the denial.
+        denial: The denial.
+        facts: Further facts of `PolicyDenied`.
+
+    Returns:
+        The exception, whose message is a refusal that says why.
+    """
+    own = {**(turn.response_metadata.get(METADATA_KEY) or {}), "denial": denial.to_json()}
+    turn = turn.model_copy(
+        update={"response_metadata": {**turn.response_metadata, METADATA_KEY: own}}
     )
+    text = f"{denial.text} Append `error.message` to the history to go on with the session."
+    message = refused(turn, denial.text, shown=denial.text)
+    return PolicyDenied(text, denial=denial, message=message, **facts)
 
 
-def _denials(result: DualLLMResult) -> list[Mapping[str, Any]]:
-    """The denied checks of the last entry that has any; the shape of entries is not published."""
-    for entry in reversed(result.policy_check_history):
-        denied = entry.get("denied") if isinstance(entry, Mapping) else None
-        if isinstance(denied, list) and denied:
-            return [one if isinstance(one, Mapping) else {"reason": str(one)} for one in denied]
-    return []
-
-
-def _refused(turn: AIMessage, reason: str) -> AIMessage:
-    """The message of a turn that brought no answer: no text and a refusal.
+def refused(turn: AIMessage, reason: str, *, shown: str) -> AIMessage:
+    """The message of a turn that brought no answer: a refusal.
 
     LangChain's parsers raise on a refusal, so it is never read as an answer. Where they find it
     depends on the provider: for Anthropic's it is the reason why the message stopped.
+
+    Args:
+        turn: The reply.
+        reason: Why there is no answer.
+        shown: The text of the message.
     """
     metadata = turn.response_metadata
     if metadata.get("model_provider") != MODEL_PROVIDER:
         details = {"type": "refusal", "explanation": reason}
         metadata = {**metadata, "stop_reason": "refusal", "stop_details": details}
     return AIMessage(
-        content=with_text(turn.content, "") or [],
+        content=with_text(turn.content, shown) or [],
         additional_kwargs={**turn.additional_kwargs, "refusal": reason},
         response_metadata=metadata,
         usage_metadata=turn.usage_metadata,

@@ -15,7 +15,7 @@ _ALWAYS = {"model_provider"}
 _REASONING = ("thinking", "redacted_thinking", "reasoning")
 
 
-class _Held:
+class Held:
     """Pieces that are held back: a stream without end must not fill the memory."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class EnvelopeReader:
         self._judge = judge
         self._holds: bool | None = True if certain else None
         self._head = Reply(0, {})
-        self._held = _Held()
+        self._held = Held()
 
     @property
     def done(self) -> bool:
@@ -155,7 +155,7 @@ class DoubtReader:
         self._check = check
         self._is_doubtful = False
         self._is_clear = False
-        self._held = _Held()
+        self._held = Held()
 
     @property
     def done(self) -> bool:

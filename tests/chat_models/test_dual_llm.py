@@ -35,6 +35,7 @@ def failure(message: str | None, code: str = "x", **fields: Any) -> str:
 
 
 DENIAL = "Tool call to 'open_valve' is denied by argument checking policies. (details)"
+SENTENCE = "The policy denied the call of `open_valve`: details."
 
 
 def test_the_answer_is_the_value_and_the_rest_is_in_the_metadata(
@@ -263,7 +264,8 @@ def test_a_denied_turn_is_never_an_answer(service: Service, make_model: Make, st
         SESSION,
     )
     assert error.rule == "not reported"
-    assert DENIAL in error.reason
+    assert error.reason == "details"
+    assert str(error).startswith(f"{SENTENCE} ")
     assert isinstance(error.result, DualLLMResult)
 
 
@@ -298,10 +300,10 @@ def test_a_denial_as_message_is_a_refusal_that_parsers_raise_on(
         return model.invoke("x", stream=stream)
 
     message = say()
-    assert message.text == ""
-    assert message.additional_kwargs["refusal"] == DENIAL
+    assert message.text == SENTENCE
+    assert message.additional_kwargs["refusal"] == SENTENCE
     blocks: list[Any] = [*message.content_blocks]
-    assert [block["refusal"] for block in blocks if block["type"] == "refusal"] == [DENIAL]
+    assert [block["refusal"] for block in blocks if block["type"] == "refusal"] == [SENTENCE]
     for parser in (JsonOutputParser(), PydanticOutputParser(pydantic_object=Bed)):
         with pytest.raises(ModelRefusalError):
             parser.invoke(say())

@@ -14,7 +14,14 @@ from langchain_sequrity import dual_llm_result
 from langchain_sequrity.errors import BadReply, PolicyDenied, ProgramFailed
 from langchain_sequrity.local.answers import Answer
 from tests.chat_models.formats import MESSAGES, RESPONSES, SESSION, Row, Service, added, texts
-from tests.chat_models.test_dual_llm import DENIAL, DUAL, NO_ENVELOPES, envelope, failure
+from tests.chat_models.test_dual_llm import (
+    DENIAL,
+    DUAL,
+    NO_ENVELOPES,
+    SENTENCE,
+    envelope,
+    failure,
+)
 
 SINGLE = {"agent_arch": "single-llm"}
 CALL = ("get_weather", {"city": "Rome"})
@@ -176,14 +183,14 @@ def test_a_denial_as_message_is_a_refusal_that_parsers_raise_on(
     model = service.model(client, features=DUAL, on_denied="message")
     service.answer(failure(DENIAL), stream=stream)
     message: AIMessage = added(model.stream("x")) if stream else model.invoke("x")
-    assert message.text == ""
-    assert message.additional_kwargs["refusal"] == DENIAL
+    assert message.text == SENTENCE
+    assert message.additional_kwargs["refusal"] == SENTENCE
     refusals = [b["refusal"] for b in message.content_blocks if b["type"] == "refusal"]
-    assert refusals == [DENIAL]
+    assert refusals == [SENTENCE]
     service.answer(failure(DENIAL), stream=True)
     final = model.stream_events("x", version="v3").output
-    assert final.additional_kwargs["refusal"] == DENIAL
-    assert final.text == ""
+    assert final.additional_kwargs["refusal"] == SENTENCE
+    assert final.text == SENTENCE
     for chain in (model | JsonOutputParser(), model.with_structured_output(Bed)):
         service.answer(failure(DENIAL), stream=stream)
         with pytest.raises(ModelRefusalError):

@@ -101,7 +101,7 @@ class Failing:
 
 
 NO_FAILURES = [
-    PolicyDenied("No.", tool="pay"),
+    PolicyDenied("No."),
     ProgramFailed("No.", code="x"),
     SessionExpired("No."),
     TurnFailed("No."),

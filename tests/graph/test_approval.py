@@ -14,8 +14,8 @@ from langgraph.types import Command, Send
 
 from langchain_sequrity import ChatSequrity, FeaturesHeader, PolicyHeader, with_labels
 from langchain_sequrity.errors import BadReply, PolicyDenied, UsageError
-from langchain_sequrity.graph.denying.approval import _strength
 from langchain_sequrity.local import LocalServer
+from langchain_sequrity.wire.denied import read_check
 from tests.graph.ledger import SAVERS, Ledger, Ran, ledger, saver_of, thread
 from tests.graph.running import secured
 from tests.graph.services import noted
@@ -65,10 +65,15 @@ def test_a_soft_denial_asks_in_langchains_format(local: LocalServer) -> None:
     [action], [review] = request["action_requests"], request["review_configs"]
     assert (action["name"], action["args"]) == ("pay", {"due": [7]})
     assert action["description"] == (
-        "The policy denies this call (node 'pay') softly, so it may be approved, once. "
-        "Rule: should deny always. Reason: Ask before you pay. Labels: "
-        '{"due":{"producers":["read"],"consumers":["*"],"tags":["__non_executable"]}}.'
+        "The policy denied the call of `pay` (node `pay`): Ask before you pay. "
+        "Its rule is `should deny always` (line 2 of the policy). "
+        "`due`: made of what `read` returned. You may approve this call, once."
     )
+    denial = request["denial"]
+    assert (denial["tool"], denial["node"], denial["strength"]) == ("pay", "pay", "soft")
+    assert (denial["rule"], denial["reason"]) == ("should deny always;", "Ask before you pay.")
+    assert denial["labels"]["due"]["producers"] == ["read"]
+    assert "arguments" not in denial
     assert review == {"action_name": "pay", "allowed_decisions": ["approve", "reject"]}
     assert ran == ["read"]
 
@@ -145,11 +150,13 @@ def test_a_rejected_call_is_a_denial_that_says_so(local: LocalServer, saver: Any
     ran = Ran()
     executor = asking(local, ledger(ran), SOFT, saver)
     executor.invoke({"due": [7]}, thread())
-    with pytest.raises(PolicyDenied, match=r"rejected it\. Too much\.") as caught:
+    with pytest.raises(
+        PolicyDenied, match=r"A human rejected the call of `pay`.*: Too much"
+    ) as caught:
         executor.invoke(REJECT, thread())
     error = caught.value
     assert (error.tool, error.node) == ("pay", "pay")
-    assert error.arguments["due"]["value"] == [7]
+    assert error.arguments["due"] == [7]
     assert "should deny always" in error.rule
     assert ran == ["read"]
 
@@ -157,23 +164,23 @@ def test_a_rejected_call_is_a_denial_that_says_so(local: LocalServer, saver: Any
 @pytest.mark.parametrize(
     ("reason", "said"),
     [
-        ("not before noon", "not before noon. A human was asked and rejected it. Too much."),
-        ("Not before noon.", "Not before noon. A human was asked and rejected it. Too much."),
-        ("Now?", "Now? A human was asked and rejected it. Too much."),
+        ("not before noon", ": not before noon. Its rule"),
+        ("Not before noon.", ": Not before noon. Its rule"),
+        ("Now?", ": Now? Its rule"),
     ],
 )
-def test_sentences_of_a_rejection_end_before_the_next_begins(
+def test_sentences_of_a_question_end_before_the_next_begins(
     local: LocalServer, reason: str, said: str
 ) -> None:
     policy = f'tool "pay" {{ /// {reason}\n should deny always; }}'
     executor = asking(local, ledger(Ran()), policy)
     request = request_of(executor.invoke({"due": [7]}, thread()))
     description = request["action_requests"][0]["description"]
-    assert f"Reason: {said.partition(' A human')[0]} Labels: " in description
+    assert said in description
     with pytest.raises(PolicyDenied) as caught:
         executor.invoke(REJECT, thread())
-    assert str(caught.value).endswith(f"so it did not run: {said}")
-    assert caught.value.reason == reason
+    assert str(caught.value) == "A human rejected the call of `pay` (node `pay`): Too much."
+    assert (caught.value.reason, caught.value.denial.objection) == (reason, "Too much.")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +199,7 @@ def test_an_answer_that_is_no_decision_is_asked_for_again(local: LocalServer, an
     request = request_of(executor.invoke(Command(resume=answer), thread()))
     description = request["action_requests"][0]["description"]
     assert description.startswith("The last answer was not understood; resume with `Command(")
-    assert '"reject". The policy denies this call' in description
+    assert '"reject". The policy denied the call of `pay`' in description
     assert ran == ["read"]
     assert executor.invoke(APPROVE, thread())["note"] == "paid 7"
 
@@ -243,14 +250,14 @@ def test_what_cannot_be_approved_is_an_error_that_says_why(
         ({"verdict": "soft_denied", "denied": "soft"}, None),
         ({"denied": [{"enforcement_level": "soft"}]}, None),
         ({"verdict": ["hard_denied"], "denied": [None]}, None),
-        ({"tool": "read", "verdict": "hard_denied"}, None),
     ],
 )  # fmt: skip
 def test_a_denial_is_as_strong_as_its_check_says_everywhere(
     entry: dict[str, Any], strength: str | None
 ) -> None:
-    assert _strength({"tool": "pay", **entry}, "pay") == strength
-    assert _strength([entry], "pay") is None
+    denial = read_check({"tool": "pay", **entry})
+    assert (denial and denial.strength) == strength
+    assert read_check([entry]) is None
 
 
 def test_a_hard_denial_after_an_approval_is_an_error(local: LocalServer) -> None:
@@ -468,6 +475,7 @@ _CHILD = """
 import os, signal, sys
 import httpx
 from langchain_sequrity import ChatSequrity
+from langchain_sequrity.wire.denied import read_check
 from tests.graph.ledger import Ran, ledger, saver_of, thread
 from tests.graph.running import secured
 from tests.graph.test_approval import APPROVE, SOFT

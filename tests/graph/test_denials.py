@@ -52,14 +52,14 @@ def test_a_denial_says_what_was_denied_and_why(local: LocalServer) -> None:
     error = denial_of(executor, {"due": [7]})
     assert isinstance(error, ModelRefusalError)
     assert (error.tool, error.node) == ("pay", "pay")
-    assert error.arguments["due"]["value"] == [7]
-    assert error.arguments["due"]["meta"]["producers"] == ["read"]
+    assert error.arguments["due"] == [7]
+    assert error.labels["due"]["producers"] == ["read"]
     assert error.rule == "must deny always;"
     assert error.reason == "Nobody pays today."
     assert error.program == executor.program
     assert [one["tool"] for one in error.checks] == ["read", "pay"]
     assert error.session_id is not None
-    assert "tool `pay` (node `pay`)" in str(error)
+    assert str(error) == ("The policy denied the call of `pay` (node `pay`): Nobody pays today.")
     assert "history" not in str(error)
     assert ran == ["read"]
 
@@ -92,7 +92,7 @@ def test_a_denied_branch_is_a_denial_of_no_tool(local: LocalServer) -> None:
     model = ChatSequrity("any/model", base_url=local.base_url, policy=policy)
     error = denial_of(secured(ledger(Ran()), model), {"due": [7]})
     assert (error.tool, error.node) == ("not reported", None)
-    assert "a step of the graph" in str(error)
+    assert "a step of the program" in str(error)
     assert "Control flow" in error.reason
 
 
@@ -168,17 +168,25 @@ def test_a_denial_can_end_the_run_with_the_state_so_far(local: LocalServer) -> N
     policy = 'tool "report" { /// Not today.\n must deny always; }'
     executor = executor_of(local, ledger(ran), policy, on_denied="state:denied")
     state = executor.invoke({"due": [1, 2]})
-    assert state == {
-        "due": [],
-        "paid": [1, 2],
-        "denied": {
+    denied = state.pop("denied")
+    assert state == {"due": [], "paid": [1, 2]}
+    assert (
+        denied.items()
+        >= {
             "tool": "report",
             "node": "report",
+            "kind": "policy",
+            "strength": "hard",
+            "certain": True,
             "reason": "Not today.",
             "rule": "must deny always;",
+            "line": 2,
+            "text": "The policy denied the call of `report` (node `report`): Not today.",
             "code": "policy_violation",
-        },
-    }
+        }.items()
+    )
+    assert denied["arguments"]["paid"] == [1, 2]
+    assert denied["labels"]["paid"]["producers"]
     assert "report" not in ran
 
 
@@ -357,7 +365,7 @@ def test_whatever_the_service_says_is_a_state_of_a_success_or_a_typed_error(
         assert _said(last)["status"] == "failure"
     elif _said(last)["status"] == "failure":
         assert on_denied == "state:denied"
-        assert set(state["denied"]) == {"tool", "node", "reason", "rule", "code"}
+        assert {"tool", "node", "reason", "rule", "text", "code"} <= set(state["denied"])
     else:
         assert _said(last)["final_return_value"]["value"]["n"] == state.get("n", "__absent__")
 

@@ -9,7 +9,7 @@ import pytest
 from langgraph.graph import END, START, StateGraph
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor, NodeOptions
-from langchain_sequrity.errors import PolicyMismatch
+from langchain_sequrity.errors import PolicyMismatch, PolicySyntaxError, UsageError
 
 
 class State(TypedDict, total=False):
@@ -30,10 +30,10 @@ def send(state: State) -> dict[str, Any]:
     return {"log": [state["user"] + state["summary"]]}
 
 
-def executor(policy: Any, nodes: Any = None) -> LangGraphExecutor:
+def executor(policy: Any, nodes: Any = None, **options: Any) -> LangGraphExecutor:
     graph: Any = StateGraph(State).add_sequence([summarize]).add_node(send)
     graph.add_edge(START, "summarize").add_conditional_edges("summarize", pick, ["send", END])
-    model = ChatSequrity("any/model", base_url="http://127.0.0.1:9", policy=policy)
+    model = ChatSequrity("any/model", base_url="http://127.0.0.1:9", policy=policy, **options)
     return LangGraphExecutor(graph, model, nodes=nodes)
 
 
@@ -86,8 +86,7 @@ FITTING: list[tuple[str, Any]] = [
         tool "complete_turn" { must deny always; }
      """),
     ("mere warnings", 'let unused = {"x"}; tool "send" { must deny always; should allow always; }'),
-    ("no SQRT", 'tool "sned" {'),
-    ("no meaning", 'tool "sned" { must deny when user.tags overlaps nowhere; }'),
+    ("a regex that is read elsewhere", r'tool r"\p{L}+" { must deny always; }'),
     ("Cedar", {"codes": {"code": "forbid (principal, action, resource);", "language": "cedar"}}),
     ("rules that the service writes", {"codes": 'tool "sned" { must deny always; }', "auto_gen": True}),
 ]  # fmt: skip
@@ -96,6 +95,27 @@ FITTING: list[tuple[str, Any]] = [
 @pytest.mark.parametrize("policy", [one[1] for one in FITTING], ids=[one[0] for one in FITTING])
 def test_a_policy_that_fits_or_cannot_be_read_here_is_no_warning(policy: Any) -> None:
     assert told(policy) == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "line", "found"),
+    [
+        ('// mail\n\ntool "send" {', 3, "found the end of the text"),
+        ('tool "send" {\n  must deny when user.tags overlaps nowhere;\n}', 2, "`nowhere` is not"),
+    ],
+)
+def test_a_policy_that_is_none_is_an_error_with_its_authors_line(
+    policy: str, line: int, found: str
+) -> None:
+    with pytest.raises(PolicySyntaxError, match=found) as caught:
+        executor(policy)
+    assert caught.value.line == line
+    assert policy.split("\n")[line - 1].strip() in str(caught.value)
+
+
+def test_with_a_strict_policy_it_is_an_error() -> None:
+    with pytest.raises(UsageError, match="There is no tool `sned`"):
+        executor('tool "sned" { must deny always; }', strict_policy=True)
 
 
 def test_tools_are_known_by_the_names_that_the_user_gave() -> None:

@@ -54,6 +54,10 @@ def one_of(literal: Any) -> Strategy:
     return st.sampled_from(get_args(literal))
 
 
+def commented(given: str) -> str:
+    return f"// {given}".replace("\n", " ")
+
+
 level = st.sampled_from(["soft", "hard"])
 detail = st.sampled_from(["minimal", "normal", "extra"])
 regexes = st.lists(st.sampled_from(["^read_", r"\d+", "a|b", "é{2}"]), max_size=2)
@@ -71,7 +75,8 @@ NEVER_NULL: dict[type[HeaderModel], set[str]] = {
 SCALARS: dict[type[HeaderModel], dict[str, Strategy]] = {
     Classifier: {"name": one_of(ClassifierName), "threshold": number(0, 1), "mode": text},
     Blocker: {"name": one_of(BlockerName)},
-    PolicyCodes: {"code": st.text(), "language": st.sampled_from(["sqrt", "cedar"])},
+    # Any text is SQRT as a comment; what is none is refused.
+    PolicyCodes: {"code": st.text().map(commented), "language": st.sampled_from(["sqrt", "cedar"])},
     BranchingMetaPolicy: {
         "mode": st.sampled_from(["allow", "deny"]),
         "producers": st.sets(names, max_size=3),

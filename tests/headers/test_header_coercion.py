@@ -161,9 +161,9 @@ def test_an_unknown_option_of_a_policy_is_refused() -> None:
 def test_the_language_of_a_file_comes_from_its_ending_or_is_said(
     tmp_path: Path, name: str, language: Any, expected: str
 ) -> None:
-    (tmp_path / name).write_text("policy é", encoding="utf-8")
+    (tmp_path / name).write_text("// policy é", encoding="utf-8")
     policy = PolicyHeader.from_file(str(tmp_path / name), language=language, default_allow=False)
-    assert policy.codes == PolicyCodes.model_validate({"code": "policy é", "language": expected})
+    assert policy.codes == PolicyCodes.model_validate({"code": "// policy é", "language": expected})
     assert policy.presets == Presets(default_allow=False)
 
 

@@ -5,7 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sequrity.sqrt import parse  # type: ignore[import-untyped]
 
+from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.headers import PolicyCodes, PolicyHeader, compact_sqrt
+from langchain_sequrity.sqrt import compile_policy
+from langchain_sequrity.sqrt.faults import position
+from langchain_sequrity.sqrt.tokens import tokens
 
 POLICIES = [
     "",
@@ -136,3 +140,70 @@ def test_a_policy_is_sent_compact_and_kept_as_written() -> None:
 )
 def test_where_nothing_can_go_the_policy_is_itself(policy: PolicyHeader) -> None:
     assert policy.compacted() is policy
+
+
+# Places
+
+
+WRITTEN = st.sampled_from([text for text in POLICIES if "tool" in text])
+
+
+@settings(max_examples=200, deadline=None)
+@given(WRITTEN, st.data())
+def test_each_token_of_what_is_sent_is_told_at_the_place_where_it_was_written(
+    text: str, data: st.DataObject
+) -> None:
+    header = PolicyHeader(codes=f"// cellar\n\n{text}")
+    sent = compact_sqrt(f"// cellar\n\n{text}")
+    for token in tokens(sent)[:-1]:
+        at = header.author_place(*position(sent, token.start))
+        assert at is not None
+        line = f"// cellar\n\n{text}".split("\n")[at.line - 1][at.column - 1 :]
+        assert line.startswith(token.text.split("\n")[0])
+    beyond = data.draw(st.integers(sent.count("\n") + 2, 99) | st.just(0))
+    assert header.author_place(beyond, 1) is None
+
+
+def test_a_line_without_a_column_is_told_only_where_the_author_wrote_one_line() -> None:
+    several = PolicyHeader(codes='tool "x" {\n  must deny always;\n}')
+    assert several.author_place(1) is None
+    assert several.author_place(1, 11) == (2, 3)
+    assert PolicyHeader(codes='// c\ntool "x" { must deny always; }').author_place(1) == (2, 1)
+    documented = PolicyHeader(codes='// c\n/// why\n\ntool "x" { must deny always; }')
+    assert [documented.author_place(line) for line in (1, 2)] == [(2, 1), (4, 1)]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [PolicyHeader(), PolicyHeader(codes=""), PolicyHeader(codes=PolicyCodes(code="x", language="cedar"))],
+)  # fmt: skip
+def test_of_what_is_no_sqrt_no_place_is_told(header: PolicyHeader) -> None:
+    assert header.author_place(1, 1) is None
+    assert header.author_text("line 1, column 1") == "line 1, column 1"
+
+
+MISTAKES = [
+    'let a = {"x"};\n\ntool "x" {\n    must deny  when nobody;  // c\n}\n',
+    '/// why\n// c\ntool "x" {\n\tmust deny when "a" in a.tags;\n\tmust deny when a.value in {r"("};\n}',
+    'tool "x" {}\r\n\r\ntool "y" { must deny when @result.value == 1; }',
+]
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+@pytest.mark.parametrize("flat", [False, True])
+def test_an_error_about_what_was_sent_is_told_as_one_about_what_was_written(
+    text: str, flat: bool
+) -> None:
+    with pytest.raises(PolicySyntaxError) as author:
+        compile_policy(text)
+    with pytest.raises(PolicySyntaxError) as service:
+        compile_policy(compact_sqrt(text))
+    said = " ".join(str(service.value).split()) if flat else str(service.value)
+    assert PolicyHeader(codes=text).author_text(said) == str(author.value)
+
+
+def test_a_text_that_names_several_places_is_told_with_all_of_them() -> None:
+    policy = PolicyHeader(codes='tool "x" {\n  must deny always;\n  should allow always;\n}')
+    said = "one (line 1, column 11); two (line 1, column 28); `line 1`"
+    assert policy.author_text(said) == "one (line 2, column 3); two (line 3, column 3); `line 1`"
+    assert policy.author_text("line 9, column 1") == "line 9, column 1"

@@ -59,7 +59,9 @@ class Play:
     def __init__(self, stage: Stage, *answers: Any, row: Row = ROWS[0], **fields: Any) -> None:
         self.teller = Teller("chat", *answers, "Done.")
         tellers = [self.teller, *fields.pop("tellers", ())]
-        fields = {"of": row.model, "features": SINGLE, **row.arguments, **fields}
+        fields = {
+            "of": row.model, "features": SINGLE, "on_denied": "message", **row.arguments, **fields
+        }  # fmt: skip
         self.bare = stage.model(*tellers, **fields)
         self.model = self.bare.bind_tools([Send, Read])
 
@@ -72,8 +74,8 @@ class Play:
 
 def refusal(message: AIMessage) -> str:
     """Why a call was denied; such a message is no answer and calls nothing."""
-    assert (message.text, message.tool_calls, message.invalid_tool_calls) == ("", [], [])
     reason: str = message.additional_kwargs["refusal"]
+    assert (message.text, message.tool_calls, message.invalid_tool_calls) == (reason, [], [])
     return reason
 
 
@@ -95,10 +97,7 @@ def test_a_denied_call_is_a_refusal(
 ) -> None:
     play = Play(stage, calling(TO_EVE), row=row, policy=NO_EVE, features=features)
     message = added(play.model.stream("Go")) if stream else play.model.invoke("Go")
-    assert refusal(message).startswith(
-        "Tool call to 'Send' is denied by argument checking policies"
-    )
-    assert "nothing goes to Eve" in refusal(message)
+    assert refusal(message) == "The policy denied the call of `Send`: nothing goes to Eve."
     # The conversation goes on with it.
     assert play.model.invoke([HumanMessage("Go"), message, HumanMessage("On")]).text == "Done."
 
@@ -117,6 +116,24 @@ def test_an_allowed_call_is_as_the_model_made_it(stage: Stage, row: Row, stream:
 def test_one_denied_call_denies_the_reply(stage: Stage, row: Row) -> None:
     play = Play(stage, calling(TO_BOB, TO_EVE), row=row, policy=NO_EVE)
     assert refusal(play.model.invoke("Go"))
+
+
+DEFAULTS = [
+    # a rule about `text`, whose default is ""; whether a call that leaves it out is made
+    ('must deny when text.value == "secret";', True),
+    ('must deny when text.value == "";', False),
+    ('must deny when not text.value in {"", "hello"};', True),
+    ('must deny when text.value in {str matching r"" length 0};', False),
+]
+
+
+@pytest.mark.parametrize(("rule", "made"), DEFAULTS)
+def test_a_default_of_the_schema_is_judged_where_a_call_leaves_it_out(
+    stage: Stage, rule: str, made: bool
+) -> None:
+    play = Play(stage, calling(TO_BOB, {"Send": {"to": "Al"}}), policy=f'tool "Send" {{ {rule} }}')
+    found = calls_of(play.model.invoke("Go"))
+    assert found == ([("Send", {"to": "Bob"}), ("Send", {"to": "Al"})] if made else [])
 
 
 PARSERS: dict[str, Callable[[Play], Any]] = {
@@ -142,7 +159,8 @@ def test_no_parser_takes_a_denial_for_an_answer(stage: Stage, row: Row, parser: 
         ({"presets": {"default_allow": False}}, True),
         ({"presets": {"default_allow": False}, "codes": 'tool "Send" { should allow always; }'}, False),
         ({"codes": 'tool "Send" { must allow when to.value in {"Bob"}; }'}, True),
-        ({"codes": 'tool "Send" { should deny when text.value == "x"; }'}, True),
+        ({"codes": 'tool "Send" { should deny when text.value == "x"; }'}, False),
+        ({"codes": 'tool "Send" { should deny when text.value == ""; }'}, True),
         ({"codes": 'tool r"^Se" { must deny when to.value in {str like w"E*"}; }'}, True),
         ({"codes": 'tool "Read" { must deny always; }'}, False),
         # What there is of dual-LLM only is read and does nothing.

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.tools import tool
+from langchain_core.tools import BaseTool, StructuredTool, tool
 from pydantic import BaseModel, Field, field_validator
 
 from langchain_sequrity import PolicyHeader
-from langchain_sequrity.middleware import denial_of
-from tests.middleware.agents import Till, agent, ask, calling, kinds, results
+from langchain_sequrity.middleware import PolicyMiddleware, denial_of
+from tests.middleware.agents import Till, agent, ask, calling, kinds, results, turns
 
 LIMIT = """
     tool "pay" {
@@ -150,9 +151,59 @@ def test_what_is_allowed_in_doubt_is_made_on_request_only(option: Any, kind: str
     assert kinds(state) == [kind]
 
 
-def test_an_argument_that_is_left_out_is_in_doubt() -> None:
-    policy = 'tool "pay" { must deny when to.value == "boss"; }'
-    assert kinds(agent(policy, [Till().pay], PAYS_5).invoke(ask())) == ["policy"]
+DEFAULTS = [
+    # a rule about `to`, which the calls leave out; whether they are made for `to="shop"`
+    ('must deny when to.value == "boss";', True),
+    ('must deny when to.value == "shop";', False),
+    ('must deny when not to.value in {"shop", "boss"};', True),
+    ('must allow when to.value == "shop";', True),
+    ('must deny when "mail" in to.tags;', True),
+    ("must deny when not to.consumers is universal;", True),
+    ('should deny when to.value in {w"sh*"};', False),
+]
+
+
+@pytest.mark.parametrize(("rule", "made"), DEFAULTS)
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_default_of_the_tool_is_judged_where_a_call_leaves_it_out(
+    is_async: bool, rule: str, made: bool
+) -> None:
+    till = Till()
+    paying = agent(f'tool "pay" {{ {rule} }}', [till.pay], PAYS_5)
+    state = await paying.ainvoke(ask()) if is_async else paying.invoke(ask())
+    assert kinds(state) == (["made"] if made else ["policy"])
+    assert till.paid == ([(5, "shop")] if made else [])
+
+
+def pays(**schema: Any) -> BaseTool:
+    """A tool with a schema of its own, whose arguments are taken as they are."""
+    properties = {"euros": {"type": "integer"}, "to": {"type": "string", **schema}}
+    return StructuredTool.from_function(
+        lambda **given: str(given),
+        name="pay",
+        description="Pay somebody.",
+        args_schema={"type": "object", "properties": properties, "required": ["euros"]},
+    )
+
+
+BOSS = 'tool "pay" { must deny when to.value == "boss"; }'
+
+
+def test_an_argument_without_a_default_that_is_left_out_is_in_doubt() -> None:
+    assert kinds(agent(BOSS, [pays(default="shop")], PAYS_5).invoke(ask())) == ["made"]
+    (message,) = results(agent(BOSS, [pays()], PAYS_5).invoke(ask()))
+    denial = denial_of(message)
+    assert denial is not None
+    assert (denial.kind, denial.certain) == ("policy", False)
+
+
+def test_of_two_tools_that_have_one_name_no_default_is_known() -> None:
+    guard = PolicyMiddleware(BOSS)
+    agents = [
+        create_agent(turns(PAYS_5), [pays(default=to)], middleware=[guard])
+        for to in ("shop", "bank")
+    ]
+    assert [kinds(one.invoke(ask())) for one in agents] == [["made"], ["policy"]]
 
 
 # What the tool gets

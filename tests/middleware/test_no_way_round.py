@@ -44,7 +44,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 
-from langchain_sequrity import ChatSequrity
+from langchain_sequrity import ChatSequrity, SequrityMessages
 from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.middleware import PolicyMiddleware
@@ -236,6 +236,36 @@ async def test_a_denial_of_the_model_is_raised_and_nothing_else_acts(
     assert (press.published, press.asked) == ([], 0)
     last = agent.get_state(THREAD).values["messages"][-1]
     assert last.type == "tool"  # no empty answer, and none at all
+
+
+SINGLE = [
+    ChatSequrity,
+    SequrityMessages,
+    lambda *args, **kwargs: ChatSequrity(*args, use_responses_api=True, **kwargs),
+]
+
+
+@ROWS
+@pytest.mark.parametrize("single", SINGLE, ids=["chat/completions", "messages", "responses"])
+async def test_a_denial_of_a_single_llm_session_is_raised_too(
+    tmp_path: Path, kind: type[Any], single: Any
+) -> None:
+    press = Press()
+    say = {"tool_calls": [{"name": "publish", "arguments": {"text": "x"}}]}
+    with LocalServer(script=[say] * 5) as server:
+        model = single(
+            "any/model",
+            base_url=server.base_url,
+            features={"agent_arch": "single-llm"},
+            policy='tool "publish" { must deny always; }',
+        )
+        tools: list[Any] = [press.read_diary, press.publish]
+        before = BUILT_IN[kind](press, model, tmp_path)
+        agent: Any = create_agent(model, tools, middleware=before)
+        for way in ("invoke", "astream"):
+            with pytest.raises(PolicyDenied):
+                await run(agent, way)
+    assert (press.published, press.asked) == ([], 0)
 
 
 @ROWS

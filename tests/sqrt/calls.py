@@ -7,6 +7,17 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Presets, Verdict, compile_policy
 
 
+class _Every(frozenset[str]):
+    """All labels that there could be."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+BROUGHT = _Every()
+"""For `check`, where a test is not about labels that nothing sets."""
+
+
 def labels(
     tags: Iterable[str] = (), producers: Iterable[str] = (), consumers: Iterable[str] = ("*",)
 ) -> Labels:

@@ -132,10 +132,8 @@ def test_what_is_built_decides_and_goes_wherever_a_text_goes() -> None:
         matching("^[A-Za-z0-9._+-]+@museum[.]example$")
     )
     built = policy(tool("mail").must_deny(when=leak, doc="addresses stay in the house"))
-    assert (
-        check(built.text, [{"name": "mail", "parameters": {"properties": {"to": {}, "text": {}}}}])
-        == []
-    )
+    mail = {"name": "mail", "parameters": {"properties": {"to": {}, "text": {}}}}
+    assert check(built.text, [mail], labels=["personal"]) == []
     header = PolicyHeader.from_sqrt(built.text)
     assert PolicyHeader(codes=str(built)) == header
     call = Call("mail", {

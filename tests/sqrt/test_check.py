@@ -2,12 +2,16 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 from langchain_core.tools import InjectedToolArg, StructuredTool
 from langchain_core.tools import tool as langchain_tool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from langchain_sequrity import sqrt
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
@@ -18,10 +22,12 @@ from langchain_sequrity.sqrt import (
     Call,
     Engine,
     Finding,
-    check,
     compile_policy,
     parse,
 )
+from tests.sqrt.calls import BROUGHT
+
+check = partial(sqrt.check, labels=BROUGHT)
 
 LEND = {
     "type": "function",
@@ -127,9 +133,9 @@ def test_a_policy_that_was_made_in_python_is_checked_at_the_places_of_its_text()
     assert [one.line for one in check(built)] == [3]
 
 
-@pytest.mark.parametrize("given", [b"", None, 5, ["x"], Path("x")])
+@pytest.mark.parametrize("given", [b"", None, 5, ["x"]])
 def test_what_is_no_policy_is_refused(given: Any) -> None:
-    with pytest.raises(UsageError, match="Expected a policy: SQRT text, a parsed policy"):
+    with pytest.raises(UsageError, match="Expected a policy: SQRT text, a `pathlib"):
         check(given)
 
 
@@ -321,9 +327,50 @@ def test_tools_of_langchain_are_tools() -> None:
     assert check('tool "loose" { must deny when "x" in item.tags; }', [LOOSE]) == []
 
 
-def test_a_function_is_to_be_made_a_tool() -> None:
-    with pytest.raises(UsageError, match=r"Make a tool of the function with `langchain_core"):
-        check("", [only])  # type: ignore[list-item]
+def pay(euros: int, note: str = "") -> str:
+    """Pay."""
+    return f"{euros} {note}"
+
+
+class Pay(BaseModel):
+    """Pay."""
+
+    euros: int
+    note: str = ""
+
+
+class Paying(TypedDict):
+    """Pay."""
+
+    euros: int
+    note: str
+
+
+@pytest.mark.parametrize(
+    "tool", [pay, Pay, Paying, langchain_tool(pay), convert_to_openai_tool(pay)]
+)
+def test_what_bind_tools_makes_a_tool_of_is_one(tool: Any) -> None:
+    name = convert_to_openai_tool(tool)["function"]["name"]
+    assert check(f'tool "{name}" {{ must deny when note.value == "x"; }}', [tool]) == []
+    finding = only(f'tool "{name}" {{ must deny when euro.value == 1; }}', [tool])
+    assert (finding.severity, finding.hint) == ("error", "Did you mean `euros`?")
+
+
+def test_a_policy_is_read_from_the_file_that_a_path_names(tmp_path: Path) -> None:
+    file = tmp_path / "policy.sqrt"
+    file.write_text('// lend\ntool "lend" { must deny when p; }\n')
+    (finding,) = check(file)
+    assert (finding.line, finding.message) == (2, "`p` is not defined")
+    with pytest.raises(UsageError, match=r"cannot be read: No such file .*Check the path"):
+        check(tmp_path / "none.sqrt")
+    with pytest.raises(UsageError, match="is in Cedar, which cannot be read here"):
+        check(tmp_path / "policy.cedar")
+
+
+@pytest.mark.parametrize("name", ["policy.sqrt", "a/b.txt", "x y.cedar"])
+def test_the_name_of_a_file_is_no_policy(name: str) -> None:
+    with pytest.raises(UsageError, match=r"got the name of a file. Pass it as `pathlib.Path\(…\)`"):
+        check(name)
 
 
 @pytest.mark.parametrize("tools", ["send", LEND, lend, 5])

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -231,7 +230,7 @@ def test_what_is_nested_without_end_is_refused() -> None:
         simulate("", [{"tool": "a", "result": endless}])
 
 
-@pytest.mark.parametrize("policy", [None, 7, Path("policy.sqrt"), b""])
+@pytest.mark.parametrize("policy", [None, 7, b""])
 def test_what_is_no_policy_is_refused(policy: Any) -> None:
     with pytest.raises(UsageError, match="Expected a policy"):
         simulate(policy, [])
@@ -293,6 +292,16 @@ def test_another_tool_without_rules_may_be_called(policy: str, tool: str) -> Non
 def test_a_tool_that_was_renamed_is_spelt_right_for_both_policies() -> None:
     renamed = NAMING.replace("send_mail", "send_mails")
     assert diff(NAMING, renamed, [{"tool": "send_mail"}, {"tool": "send_mails"}]).calls == 2
+
+
+def test_with_tools_defaults_stand_for_what_a_call_leaves_out() -> None:
+    text = {"name": "send", "parameters": {"properties": {"text": {"default": "Hi"}}}}
+    policy = 'tool "send" { must deny when text.value == "Bye"; }'
+    call: Json = {"tool": "send"}
+    assert [one.allowed for one in simulate(policy, [call], tools=[text])] == [True]
+    assert [one.allowed for one in simulate(policy, [call])] == [False]
+    assert coverage(policy, [call], tools=[text]).simulation[0].allowed
+    assert diff(policy, policy.replace("Bye", "Hi"), [call], tools=[text]).changed
 
 
 @pytest.mark.parametrize(
@@ -382,7 +391,7 @@ def test_an_argument_that_a_call_does_not_have_is_told() -> None:
     (decision,) = simulation = simulate(
         'tool "a" { must deny when x.value == y.value; }', [{"tool": "a", "arguments": {"x": 1}}]
     )
-    assert "may apply, as the call has no argument `y`." in str(decision)
+    assert "may apply (in doubt, because the call has no argument `y`)." in str(decision)
     assert "uncertain: the call has no argument y" in simulation.text(1_000)
 
 

@@ -6,24 +6,24 @@ stands for exactly one call: its digest holds policy, program, number of the cal
 and labels (`docs/security.md`, rule 7). What a new session could not make up for is not offered.
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from langchain_sequrity.connection import Connection
+from langchain_sequrity.denials import Denial
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicyDenied, PolicySyntaxError, UsageError
 from langchain_sequrity.graph.denying.approved import Approved, with_approved
-from langchain_sequrity.graph.denying.failures import sentence
+from langchain_sequrity.graph.denying.failures import placed
 from langchain_sequrity.graph.keeping.entries import Entry, digest_of
-from langchain_sequrity.graph.keeping.journal import Denial, Journal
+from langchain_sequrity.graph.keeping.journal import Journal, Offered
 from langchain_sequrity.graph.program import ABSENT, Program
-from langchain_sequrity.interrupts import answer_to
+from langchain_sequrity.interrupts import answer_to, approval_request
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Engine
-from langchain_sequrity.wire.json_text import excerpt, loads
+from langchain_sequrity.wire.json_text import loads
 
-_SOFT, _HARD = "soft_denied", "hard_denied"
-_SHOWN = 200
 _FORM = '`Command(resume={"decisions": [{"type": "approve"}]})` or the same with "reject"'
 
 USED = (
@@ -52,7 +52,7 @@ class Approvals:
 
     # What is offered
 
-    def offer(self, error: PolicyDenied, journal: Journal) -> Denial:
+    def offer(self, error: PolicyDenied, journal: Journal) -> Offered:
         """Take a denial as something that a human may approve.
 
         Args:
@@ -66,10 +66,11 @@ class Approvals:
             NotOffered: If its strength is hard or not known, or if the run could not go on under
                 the same policy after it.
         """
+        denial = error.denial
         entry = error.checks[-1] if error.checks else None
-        strength = _strength(entry, error.tool)
-        if strength != "soft":
-            msg = "it is hard" if strength else "the service does not say how strong it is"
+        if denial.strength != "soft" or _tool_of(entry) != error.tool:
+            is_hard = denial.strength == "hard"
+            msg = "it is hard" if is_hard else "the service does not say how strong it is"
             raise NotOffered(msg)
         if error.tool not in self._program.tools:
             msg = "the call is one of the service's own tools"
@@ -80,15 +81,12 @@ class Approvals:
             # A cache of the service, its own tools, or a replay that took another way.
             msg = "the service has not checked the calls of the journal and no others before it"
             raise NotOffered(msg)
+        if denial.arguments is None or denial.arguments.keys() != (denial.labels or {}).keys():
+            msg = "the service does not report its arguments with their labels"
+            raise NotOffered(msg)
         index = journal.calls_of(error.tool) + 1
-        arguments, labels = _arguments(error.arguments)
-        facts = {
-            "reason": error.reason,
-            "rule": error.rule,
-            "code": error.result and error.result.error_code,
-        }
-        digest = self._digest(index, error.tool, arguments, labels)
-        return Denial(error.tool, arguments, labels, index, digest, facts)
+        digest = self._digest(index, denial)
+        return Offered(placed(denial, self._program), index, digest)
 
     def _check_surroundings(self, tool: str) -> None:
         """Refuse where a call that the service does not see would escape more than its denial."""
@@ -113,18 +111,17 @@ class Approvals:
         except UsageError:
             raise NotOffered(not_known) from None
 
-    def _digest(
-        self, index: int, tool: str, arguments: Mapping[str, Any], labels: Mapping[str, Any]
-    ) -> str:
-        return digest_of([self._policy, self._program.text, index, tool, arguments, labels])
+    def _digest(self, index: int, denial: Denial) -> str:
+        call = [denial.tool, denial.arguments, denial.labels]
+        return digest_of([self._policy, self._program.text, index, *call])
 
     # What was decided
 
-    def ask(self, denial: Denial, *, is_late: bool) -> str | None:
+    def ask(self, offered: Offered, *, is_late: bool) -> str | None:
         """Ask a human, by an interrupt in the form of LangChain's human-in-the-loop requests.
 
         Args:
-            denial: The denial.
+            offered: The call.
             is_late: Whether the thread has gone on since the question was asked.
 
         Returns:
@@ -134,28 +131,27 @@ class Approvals:
             UsageError: If policy or program are others than when the call was denied, or if an
                 answer comes too late.
         """
-        self.check(denial)
+        self.check(offered)
         problem = ""
         while True:
-            answer = answer_to(self._request(denial, problem), is_late=is_late)
+            answer = answer_to(self._request(offered, problem), is_late=is_late)
             decision = _decision(answer)
             if decision is None:
-                problem = f"The last answer was not understood; resume with {_FORM}. "
+                problem = f"The last answer was not understood; resume with {_FORM}."
             elif decision["type"] == "approve":
                 return None
             else:
                 return str(decision.get("message") or "")
 
-    def check(self, denial: Denial) -> None:
+    def check(self, offered: Offered) -> None:
         """Check that an approval is for what this executor runs.
 
         Raises:
             UsageError: If policy or program are others than when the call was denied.
         """
-        digest = self._digest(denial.index, denial.tool, denial.arguments, denial.labels)
-        if digest != denial.digest:
+        if self._digest(offered.index, offered.denial) != offered.digest:
             msg = (
-                f"The call of `{plain(denial.tool)}` was denied under another policy, or in "
+                f"The call of `{plain(offered.tool)}` was denied under another policy, or in "
                 "another graph, than this executor has. An approval does not carry over; start "
                 "the run afresh, with another `thread_id`."
             )
@@ -171,23 +167,15 @@ class Approvals:
             if denial.is_approved:
                 self.check(denial)
 
-    def _request(self, denial: Denial, problem: str) -> dict[str, Any]:
-        tool = self._program.tools[denial.tool]
-        arguments = {name: one for name, one in denial.arguments.items() if one != ABSENT}
-        labels = {name: denial.labels[name] for name in arguments}
-        rule, reason = (plain(str(denial.facts[name])) for name in ("rule", "reason"))
-        description = (
-            f"{problem}The policy denies this call (node {plain(tool.node)!r}) softly, so it may "
-            f"be approved, once. Rule: {sentence(rule.removesuffix(';'))} Reason: "
-            f"{sentence(reason)} Labels: {excerpt(labels, 2_000)}."
-        )
-        action = {"name": denial.tool, "args": arguments, "description": description}
-        review = {"action_name": denial.tool, "allowed_decisions": ["approve", "reject"]}
-        return {"action_requests": [action], "review_configs": [review]}
+    def _request(self, offered: Offered, problem: str) -> dict[str, Any]:
+        arguments = {name: one for name, one in offered.arguments.items() if one != ABSENT}
+        labels = {name: offered.labels[name] for name in arguments}
+        denial = replace(offered.denial, labels=labels)
+        return approval_request(denial, arguments, ("approve", "reject"), problem)
 
     # What comes of it
 
-    def program_after(self, approved: list[Denial]) -> tuple[str, dict[str, Any]]:
+    def program_after(self, approved: list[Offered]) -> tuple[str, dict[str, Any]]:
         """The program that takes the results of approved calls, and the variables with them.
 
         Args:
@@ -202,7 +190,7 @@ class Approvals:
         }
         return text, variables
 
-    def _variable(self, denial: Denial, entry: Entry) -> dict[str, Any]:
+    def _variable(self, denial: Offered, entry: Entry) -> dict[str, Any]:
         """A result with the labels that the service would have given it."""
         value = loads(entry["result"])
         arguments = {
@@ -220,46 +208,12 @@ class Approvals:
         return {"value": value, "meta": labels.to_wire()}
 
 
-def _sets(names: Mapping[str, list[str]]) -> dict[str, frozenset[str]]:
+def _sets(names: Mapping[str, Sequence[str]]) -> dict[str, frozenset[str]]:
     return {kind: frozenset(some) for kind, some in names.items()}
 
 
 def _tool_of(entry: Any) -> Any:
     return entry.get("tool") if isinstance(entry, Mapping) else None
-
-
-def _strength(entry: Any, tool: str) -> Literal["soft", "hard"] | None:
-    """How strong a check says its denial is: soft only if it says so in every place that could."""
-    if not isinstance(entry, Mapping) or entry.get("tool") != tool:
-        return None
-    verdicts, denied = (entry.get("verdict"), entry.get("final_verdict")), entry.get("denied")
-    levels = [
-        one.get("enforcement_level") if isinstance(one, Mapping) else None
-        for one in (denied if isinstance(denied, list) else ())
-    ]
-    if _HARD in verdicts or "hard" in levels:
-        return "hard"
-    is_soft = _SOFT in verdicts and bool(levels) and all(one == "soft" for one in levels)
-    return "soft" if is_soft else None
-
-
-def _arguments(given: Any) -> tuple[dict[str, Any], dict[str, dict[str, list[str]]]]:
-    """Values and labels of the denied call's arguments."""
-    try:
-        values = {name: one["value"] for name, one in given.items()}
-        labels = {name: _labels(one["meta"]) for name, one in given.items()}
-    except (AttributeError, KeyError, TypeError, ValueError, UsageError):
-        msg = "the service does not report its arguments with their labels"
-        raise NotOffered(msg) from None
-    return values, labels
-
-
-def _labels(meta: Mapping[str, Any]) -> dict[str, list[str]]:
-    names = {kind: meta[kind] for kind in ("producers", "consumers", "tags")}
-    for some in names.values():
-        if not isinstance(some, list) or not all(isinstance(one, str) for one in some):
-            raise ValueError
-    return {kind: sorted(some) for kind, some in names.items()}
 
 
 def _decision(answer: Any) -> Mapping[str, Any] | None:

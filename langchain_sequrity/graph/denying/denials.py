@@ -1,16 +1,16 @@
 """What follows a denial: an error, a question to a human, or a state that has it."""
 
+from dataclasses import asdict, replace
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import set_config_context
 from langgraph.types import Command, Overwrite
 
-from langchain_sequrity.display import plain
-from langchain_sequrity.errors import PolicyDenied
+from langchain_sequrity.errors import PolicyDenied, ordinary
 from langchain_sequrity.graph.denying.approval import Approvals, NotOffered
-from langchain_sequrity.graph.denying.failures import denied, in_graph
-from langchain_sequrity.graph.keeping.journal import Denial, Journal, Run
+from langchain_sequrity.graph.denying.failures import in_graph, placed
+from langchain_sequrity.graph.keeping.journal import Journal, Offered, Run
 from langchain_sequrity.graph.on_denied import OnDenied
 from langchain_sequrity.graph.own import APPROVE, DENY, JOURNAL, RUN
 from langchain_sequrity.graph.program import Program
@@ -29,6 +29,11 @@ class Denials:
         self._program = program
         self._approvals = approvals
         self._on_denied = on_denied
+
+    @property
+    def asks(self) -> bool:
+        """Whether a human may be asked."""
+        return self._on_denied.kind == "interrupt"
 
     def after(self, error: PolicyDenied, run: Run, journal: Journal) -> Command[Any]:
         """What `drive` does after a denial.
@@ -49,18 +54,18 @@ class Denials:
             entries = [*journal.entries(), {"refused": refused}]
             return Command(update={**update, JOURNAL: Overwrite(entries)}, goto=DENY)
         try:
-            denial = self._approvals.offer(error, journal)
+            offered = self._approvals.offer(error, journal)
         except NotOffered as reason:
             error.add_note(f"It is not offered for approval: {reason}.")
             raise error from None
-        entries = [*journal.entries(), *denial.entries()]
+        entries = [*journal.entries(), *offered.entries()]
         return Command(update={**update, JOURNAL: Overwrite(entries)}, goto=APPROVE)
 
-    def objection(self, denial: Denial, config: RunnableConfig, *, is_late: bool) -> str | None:
+    def objection(self, offered: Offered, config: RunnableConfig, *, is_late: bool) -> str | None:
         """Ask a human.
 
         Args:
-            denial: The denial.
+            offered: The call.
             config: That of the node that asks.
             is_late: Whether the thread has gone on since it asked.
 
@@ -68,26 +73,16 @@ class Denials:
             What the human has against the call; `None` if it is approved.
         """
         with set_config_context(config) as context:  # `interrupt` looks for it there
-            return context.run(self._approvals.ask, denial, is_late=is_late)
+            return context.run(self._approvals.ask, offered, is_late=is_late)
 
-    def rejected(self, denial: Denial, objection: str) -> PolicyDenied:
+    def rejected(self, offered: Offered, objection: str) -> PolicyDenied:
         """The error of a call that a human rejected."""
-        arguments = {
-            name: {"value": value, "meta": denial.labels[name]}
-            for name, value in denial.arguments.items()
-        }
-        return denied(
-            denial.facts["reason"],
-            self._program.tools[denial.tool],
-            tool=denial.tool,
-            remark=f"A human was asked and rejected it. {plain(objection)}",
-            arguments=arguments,
-            rule=denial.facts["rule"],
-            program=self._program.text,
-        )
+        denial = replace(offered.denial, kind="rejected", objection=objection)
+        placed_denial = placed(denial, self._program)
+        return ordinary(PolicyDenied(denial=placed_denial, program=self._program.text))
 
 
 def _facts(error: PolicyDenied) -> dict[str, Any]:
+    """What the state takes: all fields of the denial, its sentence, and the service's code."""
     code = error.result.error_code if error.result is not None else None
-    names = ("tool", "node", "reason", "rule")
-    return {**{name: getattr(error, name) for name in names}, "code": code}
+    return {**asdict(error.denial), "text": error.denial.text, "code": code}

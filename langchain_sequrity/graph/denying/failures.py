@@ -1,13 +1,12 @@
 """Failed runs in the words of the graph: which node it was."""
 
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
+from langchain_sequrity.denials import NOT_REPORTED, Denial
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicyDenied, ProgramFailed, TurnFailed, ordinary
-from langchain_sequrity.graph.program import Program, ToolSpec
-
-_UNKNOWN = "not reported"
-
+from langchain_sequrity.graph.program import Program
 
 E = TypeVar("E", bound=TurnFailed)
 
@@ -31,53 +30,31 @@ def in_graph(error: E, program: Program) -> E:
 
 
 def _told(error: TurnFailed, program: Program) -> TurnFailed:
-    facts = {"message": error.message, "session_id": error.session_id, "result": error.result}
+    facts: dict[str, Any] = {
+        "message": error.message,
+        "session_id": error.session_id,
+        "result": error.result,
+    }
     if isinstance(error, PolicyDenied):
         if error.node is not None:
             return error
-        return denied(
-            error.reason,
-            program.tools.get(error.tool),
-            tool=error.tool,
-            arguments=error.arguments,
-            rule=error.rule,
-            program=error.program or program.text,
-            checks=error.checks,
-            **facts,
+        denial = placed(error.denial, program)
+        return PolicyDenied(
+            denial=denial, program=error.program or program.text, checks=error.checks, **facts
         )
     if isinstance(error, ProgramFailed):
-        said = (error.result and error.result.error_message) or _UNKNOWN
+        said = (error.result and error.result.error_message) or NOT_REPORTED
         text = (
             f"The program of the graph failed: {plain(said)} (code "
-            f"`{plain(error.code or _UNKNOWN)}`). No state comes of the run."
+            f"`{plain(error.code or NOT_REPORTED)}`). No state comes of the run."
         )
         return ProgramFailed(text, code=error.code, program=program.text, line=error.line, **facts)
     return error
 
 
-def denied(
-    reason: str, spec: ToolSpec | None, *, tool: str, remark: str = "", **facts: Any
-) -> PolicyDenied:
-    """A denial that names tool and node.
-
-    Args:
-        reason: Why, in the service's words.
-        spec: The tool, where the program has it.
-        tool: Its name, or "not reported".
-        remark: What else is to be said.
-        facts: Further facts of `PolicyDenied`.
-    """
-    what = "a step of the graph" if tool == _UNKNOWN else f"the call of tool `{plain(tool)}`"
-    if spec is not None:
-        after = "the router after " if spec.role == "router" else ""
-        what = f"{what} ({after}node `{plain(spec.node)}`)"
-    said = sentence(plain(reason)) if remark else plain(reason)
-    text = f"A policy denied {what}, so it did not run: {said}"
-    node = None if spec is None else spec.node
-    told = PolicyDenied(f"{text} {remark}".rstrip(), tool=tool, node=node, reason=reason, **facts)
-    return ordinary(told)
-
-
-def sentence(text: str) -> str:
-    """A text with its full stop, so that another sentence can follow."""
-    return text if text.endswith((".", "!", "?")) else f"{text}."
+def placed(denial: Denial, program: Program) -> Denial:
+    """A denial that names the node behind its tool."""
+    spec = program.tools.get(denial.tool or "")
+    if spec is None:
+        return denial
+    return replace(denial, node=spec.node, is_router=spec.role == "router")

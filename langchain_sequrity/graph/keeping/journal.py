@@ -14,10 +14,11 @@ to what was asked.
 | `{refused: {…}}` | a denial that ends the run with a state |
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import BadReply, UsageError
 from langchain_sequrity.graph.keeping.entries import Asked, Entry, asked_entry
 
@@ -87,38 +88,46 @@ class Round:
 
 
 @dataclass(slots=True)
-class Denial:
+class Offered:
     """A call that a policy denied softly, and what a human made of it.
 
     Attributes:
-        tool: The tool.
-        arguments: The arguments as the service would have sent them.
-        labels: Argument → labels.
+        denial: The denial, with the arguments as the service would have sent them.
         index: Which of the program's calls of this tool it is, counted from 1.
-        digest: Stands for all of these, the policy and the program: what is approved.
-        facts: What the service says of it: `reason`, `rule`, `code`.
+        digest: Stands for the call, the policy and the program: what is approved.
         is_approved: Whether a human approved it.
         result: The result of the call, after that.
     """
 
-    tool: str
-    arguments: dict[str, Any]
-    labels: dict[str, dict[str, list[str]]]
+    denial: Denial
     index: int
     digest: str
-    facts: dict[str, Any]
     is_approved: bool = False
     result: Entry | None = None
 
     @property
+    def tool(self) -> str:
+        """The tool."""
+        return self.denial.tool or ""
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The call's arguments."""
+        return self.denial.arguments or {}
+
+    @property
+    def labels(self) -> Mapping[str, Mapping[str, Sequence[str]]]:
+        """The labels of each argument."""
+        return self.denial.labels or {}
+
+    @property
     def call(self) -> Asked:
         """The call as the client makes it."""
-        return Asked(f"approved:{self.digest}", self.tool, self.arguments)
+        return Asked(f"approved:{self.digest}", self.tool, dict(self.arguments))
 
     def entries(self) -> list[Entry]:
         """The denial as a journal has it."""
-        names = ("tool", "arguments", "labels", "index", "digest", "facts")
-        written = {name: getattr(self, name) for name in names}
+        written = {"denial": self.denial.to_json(), "index": self.index, "digest": self.digest}
         approved = [{"approved": self.digest}] if self.is_approved else []
         return [{"denied": written}, *approved, *([self.result] if self.result else [])]
 
@@ -134,7 +143,7 @@ class Journal:
     """
 
     rounds: list[Round] = field(default_factory=list)
-    denials: list[Denial] = field(default_factory=list)
+    denials: list[Offered] = field(default_factory=list)
     refused: dict[str, Any] | None = None
 
     @property
@@ -150,7 +159,7 @@ class Journal:
         return [pair for one in self.rounds for pair in one.answered]
 
     @property
-    def approved(self) -> list[Denial]:
+    def approved(self) -> list[Offered]:
         """The denied calls that were approved and made."""
         return [one for one in self.denials if one.is_approved and one.result is not None]
 
@@ -177,7 +186,9 @@ def read_journal(entries: Sequence[Entry]) -> Journal:
             calls = tuple(Asked(**call) for call in entry["calls"])
             journal.rounds.append(Round(entry["said"], calls, heard=entry.get("heard", "")))
         elif "denied" in entry:
-            journal.denials.append(Denial(**entry["denied"]))
+            kept = entry["denied"]
+            denial = Denial.from_json(kept["denial"])
+            journal.denials.append(Offered(denial, kept["index"], kept["digest"]))
         elif "refused" in entry:
             journal.refused = entry["refused"]
         elif "approved" in entry:

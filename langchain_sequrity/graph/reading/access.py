@@ -13,12 +13,11 @@ What a node reads and writes is enforced when it runs.
 """
 
 import inspect
-import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from langchain_sequrity.errors import UnknownAccess
+from langchain_sequrity.errors import UnknownAccess, warn
 from langchain_sequrity.graph.reading.source import functions_of
 from langchain_sequrity.graph.reading.spec import GraphSpec
 
@@ -63,7 +62,7 @@ def warn_unknown(what: str, way_out: str) -> None:
         f"{what} what cannot be told from its source, so it counts as the whole state, and labels "
         f"tell nothing apart there. {way_out}"
     )
-    warnings.warn(text, UnknownAccess, stacklevel=3)
+    warn(text, UnknownAccess)
 
 
 def warn_of_model(what: str, way_out: str) -> None:
@@ -72,7 +71,7 @@ def warn_of_model(what: str, way_out: str) -> None:
         f"{what} the whole state, whatever its source says: the state is a pydantic model, whose "
         f"fields are validated together, so labels tell nothing apart there. {way_out}"
     )
-    warnings.warn(text, UnknownAccess, stacklevel=3)
+    warn(text, UnknownAccess)
 
 
 def ordered(graph: GraphSpec, fields: Collection[str]) -> tuple[str, ...]:

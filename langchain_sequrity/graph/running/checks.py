@@ -35,7 +35,7 @@ class Check:
     is_certain: bool | None = None
     rule: str = NOT_REPORTED
     reason: str = NOT_REPORTED
-    labels: Mapping[str, Meta] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -212,7 +212,7 @@ class Exchange:
             kept = message.model_copy(update=_ONLY_CALLS)  # which validates nothing again
             said = self._wire.write_request([kept], {})["messages"][0]
             return _asking(said, message.tool_calls, session)
-        result = dual_llm_result(unwrap(message, certain=True))
+        result = dual_llm_result(unwrap(message, certain=True, told=self.connection.told))
         if result is None:
             msg = "The reply neither asks for a call nor ends the run."
             raise BadReply(msg, session_id=session)

@@ -33,7 +33,7 @@ from langchain_sequrity.graph.running.ending import LIMIT_REACHED, ending, whole
 from langchain_sequrity.graph.running.exchange import Answer, Asking, Ended, Exchange
 from langchain_sequrity.graph.running.recovery import Replayed, ask, replay
 from langchain_sequrity.graph.running.watching import Decided, RequestWatch
-from langchain_sequrity.interrupts import ais_late, checkpoint_of, is_late
+from langchain_sequrity.interrupts import ais_late, check_can_ask, checkpoint_of, is_late
 from langchain_sequrity.labels import Labels, labels_given
 from langchain_sequrity.wire.json_text import dumps, loads
 
@@ -165,6 +165,8 @@ class Requests:
                 raise in_graph(error, self._program) from None
 
     def _begin(self, state: Mapping[str, Any], config: RunnableConfig) -> Work:
+        if self._denials.asks:
+            check_can_ask(config)
         start = self._threads.start(state, state.get(RUN), state.get(GIVEN, []))
         for one in start.variables.values():  # an executor around this one hears of kept labels
             if one["meta"] != _NO_LABELS:

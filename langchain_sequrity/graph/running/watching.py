@@ -35,7 +35,7 @@ from langgraph.types import StreamWriter
 from langchain_sequrity.errors import PolicyDenied, TurnFailed
 from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.keeping.entries import Asked
-from langchain_sequrity.graph.keeping.journal import Denial
+from langchain_sequrity.graph.keeping.journal import Offered
 from langchain_sequrity.graph.own import OWN_NODES, RUN_KEY
 from langchain_sequrity.graph.program import ToolSpec
 from langchain_sequrity.graph.running.checks import NOT_REPORTED, Check, assigned, read_checks
@@ -65,20 +65,21 @@ class Decided:
         is_approved: Whether it may be made.
     """
 
-    denial: Denial
+    denial: Offered
     is_approved: bool
 
     @property
     def check(self) -> Check:
         """What the policy said of the call; the human was shown the same."""
-        facts, values = self.denial.facts, self.denial.arguments
+        denial = self.denial.denial
         return Check(
             self.denial.tool,
             "denied",
-            rule=facts["rule"],
-            reason=facts["reason"],
+            is_certain=denial.certain,
+            rule=denial.rule or NOT_REPORTED,
+            reason=denial.reason or NOT_REPORTED,
             labels=self.denial.labels,
-            values=values,
+            values=self.denial.arguments,
         )
 
 

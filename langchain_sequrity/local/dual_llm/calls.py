@@ -18,6 +18,7 @@ from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
 from langchain_sequrity.local.results import output_schemas, read_result
 from langchain_sequrity.patterns import Budget
 from langchain_sequrity.sqrt import Argument, Call, Engine, Presets, compile_policy
+from langchain_sequrity.sqrt.given_tools import tools_sent
 from langchain_sequrity.wire.json_text import dumps
 
 _CACHE_SECONDS = 0.2  # for all patterns and one name
@@ -48,6 +49,7 @@ class Calls:
         self._configuration = context.configuration
         self._turn = turn
         self._own_names = {called: own for own, called in names.items()}
+        self._tools = tools_sent(turn.tools)
 
     def make(self, step: ToolCall) -> Labeled | ToolFailure | WaitingCall | Checked | Completed:
         """Make a call.
@@ -109,7 +111,7 @@ class Calls:
     def _gate(self) -> Gate:
         added = map(_added_engine, self._state.policies)
         engines = (self._configuration.engine, *added)
-        return Gate(engines, self._configuration.screen, self._context.models.score)
+        return Gate(engines, self._configuration.screen, self._context.models.score, self._tools)
 
     def _is_error(self, text: str) -> bool:
         try:

@@ -5,14 +5,18 @@ Codes and the shape of checks are not published by the service; these are this s
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from langchain_sequrity.denials import Denial
+from langchain_sequrity.display import plain
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn
 from langchain_sequrity.local.gate import Checked
 from langchain_sequrity.local.interpreter import Failed, Labeled
 from langchain_sequrity.local.screening import Finding
 from langchain_sequrity.sqrt import Reason
+from langchain_sequrity.sqrt.denying import denial_of, of_call
 
 Json = dict[str, Any]
 POLICY_VIOLATION = "policy_violation"
@@ -29,12 +33,12 @@ _CODES = {
 }
 
 
-def check_entry(checked: Checked, line: int) -> Json:
+def check_entry(checked: Checked, line: int | None = None) -> Json:
     """One entry of `policy_check_history`.
 
     Args:
         checked: What came of the check.
-        line: Line of the call in the program.
+        line: Line of the call in the program, if there is one.
 
     Returns:
         `{tool, line, verdict, certain, n_allowed, n_denied, arguments: {name: meta}, allowed: […],
@@ -43,7 +47,7 @@ def check_entry(checked: Checked, line: int) -> Json:
     call, verdict = checked.call, checked.verdict
     entry: Json = {
         "tool": call.tool,
-        "line": line,
+        **({} if line is None else {"line": line}),
         "verdict": verdict.final_verdict if verdict else "content_denied",
         "certain": verdict.certain if verdict else True,
         "n_allowed": verdict.n_allowed if verdict else 0,
@@ -75,7 +79,9 @@ def _reason(reason: Reason) -> Json:
         "certain": reason.certain,
     }
     if reason.at is not None:
-        found["policy_line"] = reason.at.line
+        found["policy_line"], found["policy_column"] = reason.at
+    if reason.doubt:
+        found["in_doubt_because"] = reason.doubt
     if reason.description:
         found["checker_description"] = found["reason"] = reason.description
     return found
@@ -85,12 +91,23 @@ def _content_reason(finding: Finding) -> Json:
     return {"rule": finding.name, "reason": str(finding), "enforcement_level": "hard"}
 
 
+def denial(checked: Checked) -> Denial:
+    """The denial that a check stands for."""
+    if checked.denied is not None or checked.verdict is None:
+        found = checked.denied
+        rule, reason = (None, None) if found is None else (found.name, str(found))
+        told = Denial(checked.call.tool, "content", "hard", certain=True, rule=rule, reason=reason)
+        return replace(told, **of_call(checked.call))
+    return denial_of(checked.verdict, checked.call)
+
+
 def denial_message(checked: Checked) -> str:
-    """The message of a denied call."""
-    why = str(checked.denied) if checked.denied else ""
-    if checked.verdict is not None:
-        why = checked.verdict.words()
-    return f"Tool call to '{checked.call.tool}' is denied by argument checking policies. {why}"
+    """The message of a denied call, which begins like those that were recorded."""
+    told = denial(checked)
+    doubt = "" if told.certain else f", in doubt{f' because {told.doubt}' if told.doubt else ''}"
+    reason = told.reason or f"Its rule is `{plain(told.rule or '', limit=200)}`"
+    said = f"Tool call to '{told.tool}' is denied by argument checking policies{doubt}."
+    return f"{said} {plain(reason).removesuffix('.')}."
 
 
 def failure(failed: Failed) -> tuple[str, str]:

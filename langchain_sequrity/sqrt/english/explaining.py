@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
@@ -16,7 +17,7 @@ from langchain_sequrity.display.tabled import Tabled
 from langchain_sequrity.display.tables import Cell, Table, Tone
 from langchain_sequrity.sqrt.checking import Finding, findings_in
 from langchain_sequrity.sqrt.english import sentences
-from langchain_sequrity.sqrt.given import AnyPolicy, engine_of
+from langchain_sequrity.sqrt.given import AnyPolicy, engine_of, policy_of
 from langchain_sequrity.sqrt.listing import Listed, listed
 from langchain_sequrity.sqrt.nodes import (
     Binding,
@@ -25,7 +26,6 @@ from langchain_sequrity.sqrt.nodes import (
     Position,
     ToolBlock,
 )
-from langchain_sequrity.sqrt.parser import parse
 
 _WIDTH = 100
 _CELL_WIDTH = 250  # below what a cell of a table holds
@@ -201,8 +201,8 @@ def explain(policy: AnyPolicy) -> Explanation:
         ```
     """
     presets = None
-    if isinstance(policy, str):
-        policy = parse(policy)
+    if isinstance(policy, str | Path):
+        policy = policy_of(policy)
     elif not isinstance(policy, Policy):
         engine = engine_of(policy)
         policy, presets = engine.policy, engine.presets

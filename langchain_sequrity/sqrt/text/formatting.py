@@ -5,10 +5,11 @@ parenthesis comes or goes, so that what `check` warns of stays to be seen.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.sqrt.given import AnyPolicy, policy_of
+from langchain_sequrity.sqrt.given import AnyPolicy, policy_of, text_of
 from langchain_sequrity.sqrt.nodes import (
     Binding,
     Block,
@@ -63,7 +64,9 @@ def format_policy(policy: AnyPolicy) -> str:
         ]
         ```
     """
-    formatted = laid_out(parse(policy if isinstance(policy, str) else policy_of(policy).text))
+    formatted = laid_out(
+        parse(text_of(policy) if isinstance(policy, str | Path) else policy_of(policy).text)
+    )
     if len(formatted) > MAX_CHARACTERS:
         msg = (
             f"Formatted, this policy has {len(formatted)} characters, and at most "

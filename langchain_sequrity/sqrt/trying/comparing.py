@@ -167,8 +167,10 @@ def diff(
     """
     before, after = engine_of(old), engine_of(new)
     trials = read_trials(calls)
-    check_names(trials, tools, before, after)
-    sides = zip(run(before, trials, session), run(after, trials, session), strict=True)
+    known = check_names(trials, tools, before, after)
+    sides = zip(
+        run(before, trials, session, known), run(after, trials, session, known), strict=True
+    )
     rules, others = _rules(before), _rules(after)
     changes = _Changes(rules, others)
     compared = (ChangedCall(one, other, tuple(changes.between(one, other))) for one, other in sides)

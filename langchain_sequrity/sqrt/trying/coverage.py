@@ -190,8 +190,8 @@ def coverage(
         ```
     """
     watched, trials = _Watched(engine_of(policy)), read_trials(calls)
-    check_names(trials, tools, watched)
-    simulation = Simulation(tuple(run(watched, trials, session)))
+    known = check_names(trials, tools, watched)
+    simulation = Simulation(tuple(run(watched, trials, session, known)))
     return Coverage(tuple(_rules(watched.policy, watched.counts)), simulation)
 
 

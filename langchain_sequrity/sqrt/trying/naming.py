@@ -1,11 +1,11 @@
 """Whether tools and arguments of calls are spelt right: no rule is for those that are not."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt.engine import Engine
-from langchain_sequrity.sqrt.given_tools import AnyTool, arguments_of
+from langchain_sequrity.sqrt.given_tools import AnyTool, Arguments, arguments_of
 from langchain_sequrity.sqrt.hints import nearest
 from langchain_sequrity.sqrt.nodes import Binding
 from langchain_sequrity.sqrt.patterns import Budget
@@ -13,7 +13,9 @@ from langchain_sequrity.sqrt.slips import Spellings
 from langchain_sequrity.sqrt.trying.trials import Trial
 
 
-def check_names(trials: Iterable[Trial], tools: Iterable[AnyTool] | None, *engines: Engine) -> None:
+def check_names(
+    trials: Iterable[Trial], tools: Iterable[AnyTool] | None, *engines: Engine
+) -> dict[str, Arguments]:
     """Refuse calls of tools that do not exist, and without `tools` of what is nearly one.
 
     Args:
@@ -21,22 +23,26 @@ def check_names(trials: Iterable[Trial], tools: Iterable[AnyTool] | None, *engin
         tools: The tools that there are; `None` if that is not known.
         engines: The policies that the calls are tried on.
 
+    Returns:
+        What is known of the tools' arguments, by name.
+
     Raises:
         UsageError: For a call of a tool, or with an argument, that is not among `tools`; without
             them, for a tool that no policy has a rule for, and whose name is one slip away from
             one that they name.
     """
-    faults = _misspelt(trials, engines) if tools is None else _unknown(trials, tools)
+    known = {} if tools is None else arguments_of(tools)
+    faults = _misspelt(trials, engines) if tools is None else _unknown(trials, known)
     for number, trial, fault in faults:
         msg = f"Call {number} (`{plain(trial.tool, limit=80)}`): {fault}"
         raise UsageError(msg)
+    return known
 
 
 _Faults = Iterator[tuple[int, Trial, str]]
 
 
-def _unknown(trials: Iterable[Trial], tools: Iterable[AnyTool]) -> _Faults:
-    known = arguments_of(tools)
+def _unknown(trials: Iterable[Trial], known: Mapping[str, Arguments]) -> _Faults:
     for number, trial in enumerate(trials, 1):
         if trial.tool not in known:
             advice = nearest(trial.tool, known) or "Add it to `tools`."

@@ -4,7 +4,7 @@ What is decided, and which labels move, is what the local server does for the sa
 session (`docs/behaviour.md`, M5 and V1 to V3). It has no blockers and no classifiers.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
@@ -18,7 +18,7 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.context import Argument, Call, result_labels
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.given import AnyPolicy, engine_of
-from langchain_sequrity.sqrt.given_tools import AnyTool
+from langchain_sequrity.sqrt.given_tools import AnyTool, Arguments, completed
 from langchain_sequrity.sqrt.trying.naming import check_names
 from langchain_sequrity.sqrt.trying.telling import (
     NOT_REACHED,
@@ -193,6 +193,7 @@ def simulate(
         session: The session's labels before the first call.
         tools: The tools that there are, as for `check`. Without them a call of any tool is tried,
             unless no rule is for it and its name is one slip away from one that the policy names.
+            Defaults of their schemas stand for arguments that a call leaves out.
 
     Returns:
         A decision for each call.
@@ -226,16 +227,18 @@ def simulate(
         ```
     """
     engine, trials = engine_of(policy), read_trials(calls)
-    check_names(trials, tools, engine)
-    return Simulation(tuple(run(engine, trials, session)))
+    known = check_names(trials, tools, engine)
+    return Simulation(tuple(run(engine, trials, session, known)))
 
 
-def run(engine: Engine, trials: Iterable[Trial], session: Labels) -> Iterator[Decision]:
+def run(
+    engine: Engine, trials: Iterable[Trial], session: Labels, tools: Mapping[str, Arguments]
+) -> Iterator[Decision]:
     """Take checked trials through an engine, one after the other."""
     _check_session(session)
     results: dict[str, Labels] = {}
     for number, trial in enumerate(trials, 1):
-        decision = _decided(engine, _made(number, trial, results, session))
+        decision = _decided(engine, _made(number, trial, results, session), tools)
         session = decision.session_after
         if trial.id and decision.result_labels is not None:
             results[trial.id] = decision.result_labels
@@ -254,11 +257,11 @@ def _check_session(session: Labels) -> None:
     raise UsageError(msg)
 
 
-def _decided(engine: Engine, made: Decision) -> Decision:
+def _decided(engine: Engine, made: Decision, tools: Mapping[str, Arguments]) -> Decision:
     """One call, in the order of `local/gate.py`."""
     if made.waits_for:
         return made
-    call, trial = made.call, made.trial
+    call, trial = completed(made.call, tools), made.trial
     session = engine.before(call, made.session_before)
     verdict = engine.decide(call, session)
     if not verdict.allowed:

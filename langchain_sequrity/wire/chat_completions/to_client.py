@@ -8,6 +8,7 @@ import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
 
+from langchain_sequrity.wire.denied import check_beside
 from langchain_sequrity.wire.exchange import Event, ReplyHead
 from langchain_sequrity.wire.json_text import dumps
 
@@ -37,6 +38,8 @@ def write_reply(messages: Sequence[AIMessage], head: ReplyHead) -> dict[str, Any
         **_common(head, "chat.completion"),
         "choices": [_choice(index, message) for index, message in enumerate(messages)],
     }
+    if len(messages) == 1:  # of several it would not say which one
+        body |= check_beside(messages[0].response_metadata, head)
     if usage := _usage_of_all(messages):
         body["usage"] = write_usage(usage)
     return body
@@ -62,8 +65,10 @@ def write_stream(chunks: Iterable[AIMessageChunk], head: ReplyHead) -> Iterator[
     finish_reason: str | None = None
     tokens: UsageMetadata | None = None
     called = False
+    check: dict[str, Any] = {}
     for chunk in chunks:
         tokens = chunk.usage_metadata or tokens
+        check = check or check_beside(chunk.response_metadata, head)
         finish_reason = chunk.response_metadata.get("finish_reason") or finish_reason
         called = called or bool(chunk.tool_call_chunks)
         delta, logprobs = _delta(chunk), chunk.response_metadata.get("logprobs")
@@ -71,7 +76,7 @@ def write_stream(chunks: Iterable[AIMessageChunk], head: ReplyHead) -> Iterator[
             yield _chunk(common, {**role, **delta}, logprobs=logprobs)
             role = {}
     finish_reason = finish_reason or (_FINISHED_BY_CALLS if called else "stop")
-    yield _chunk(common, role, finish_reason=finish_reason)
+    yield _chunk({**common, **check}, role, finish_reason=finish_reason)
     if head.request.stream_usage and tokens is not None:
         yield _event({**common, "choices": [], "usage": write_usage(tokens)})
     yield Event("", DONE)

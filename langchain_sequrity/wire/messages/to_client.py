@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 
+from langchain_sequrity.wire.denied import check_beside
 from langchain_sequrity.wire.exchange import Event, ReplyHead
 from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.messages.ids import INVALID
@@ -114,7 +115,7 @@ def _stop(
     stop: dict[str, Any] = {"stop_reason": reason, "stop_sequence": sequence}
     if refusal and not head.documented:
         stop["stop_details"] = {"type": "refusal", "category": None, "explanation": refusal}
-    return stop
+    return stop | check_beside(metadata, head)
 
 
 def _usage(usage: UsageMetadata | None) -> dict[str, Any]:

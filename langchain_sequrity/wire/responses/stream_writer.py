@@ -13,6 +13,7 @@ import orjson
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import ToolCallChunk
 
+from langchain_sequrity.wire.denied import CHECK_KEY
 from langchain_sequrity.wire.exchange import Event, ReplyHead
 from langchain_sequrity.wire.responses.to_client import (
     Item,
@@ -68,6 +69,7 @@ class _Stream:
         self._called: set[int | None] = set()
         self._finish_reason: str | None = None
         self._failure: str | None = None
+        self._check: Any = None
         self._usage: UsageMetadata | None = None
 
     def event(self, name: str, /, **fields: Any) -> Event:
@@ -80,6 +82,7 @@ class _Stream:
         self._usage = chunk.usage_metadata or self._usage
         self._finish_reason = chunk.response_metadata.get("finish_reason") or self._finish_reason
         self._failure = chunk.response_metadata.get("failure") or self._failure
+        self._check = chunk.response_metadata.get(CHECK_KEY) or self._check
         extra = chunk.additional_kwargs
         if reasoning := extra.get("reasoning_content"):
             yield from self._think(reasoning)
@@ -95,7 +98,11 @@ class _Stream:
         """Write the end of the response."""
         status = status_of(self._finish_reason)
         yield from self._end(status)
-        metadata = {"finish_reason": self._finish_reason, "failure": self._failure}
+        metadata = {
+            "finish_reason": self._finish_reason,
+            "failure": self._failure,
+            CHECK_KEY: self._check,
+        }
         response = write_response(self._head, self._output, metadata, self._usage)
         yield self.event(status, response=response)
 

@@ -11,6 +11,7 @@ import orjson
 from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata
 
+from langchain_sequrity.wire.denied import check_beside
 from langchain_sequrity.wire.exchange import Event, ReplyHead
 from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.responses.params import write_format, write_tool
@@ -119,6 +120,7 @@ def write_response(
         "output": output,
         "usage": None if usage is None else _usage(usage),
         **_echoes(head),
+        **check_beside(metadata or {}, head),
     }
 
 

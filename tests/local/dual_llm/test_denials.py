@@ -40,6 +40,30 @@ def custom(**preset: Any) -> dict[str, Any]:
     return {"mode": "custom", "codes": {"code": SECRET}, "presets": presets}
 
 
+# Defaults
+
+
+@pytest.mark.parametrize(
+    ("rule", "allowed"),
+    [
+        ('must deny when word.value == "bye";', True),
+        ('must deny when word.value == "hello";', False),
+        ('must deny when not word.value in {"hello"};', True),
+        ('must deny when "secret" in word.tags;', True),
+    ],
+)
+@pytest.mark.parametrize("default", [{"default": "hello"}, {}])
+def test_a_default_of_the_schema_is_judged_where_a_program_leaves_it_out(
+    begin: Begin, rule: str, allowed: bool, default: Json
+) -> None:
+    properties = {"word": {"type": "string", **default}}
+    parameters = {"type": "object", "properties": properties}
+    send = {"type": "function", "function": {"name": "send", "parameters": parameters}}
+    dialog = begin("final_return_value = send()", policy=f'tool "send" {{ {rule} }}')
+    reply = dialog.send({"role": "user", "content": "Go"}, tools=[send])
+    assert calls(reply) == ([("send", {})] if allowed and default else [])
+
+
 # Verdicts
 
 
@@ -88,14 +112,17 @@ def test_the_error_says_which_call_was_denied_and_why(
         converse(model, "Go", {"look_up": "text"})
     denied = caught.value
     assert denied.tool == "send"
-    labels = denied.arguments["word"]["meta"]
-    assert denied.arguments["word"]["value"] == "text"
+    labels = denied.labels["word"]
+    assert denied.arguments["word"] == "text"
     assert sorted(labels["tags"]) == ["__non_executable", "secret"]
     assert denied.rule == 'must deny when "secret" in word.tags;'
     assert denied.reason == "Secrets stay here"
     assert denied.program == f"{SEND}\n"
     assert [one["tool"] for one in denied.checks] == ["look_up", "send"]
-    assert "Tool call to 'send' is denied by argument checking policies" in str(denied)
+    assert str(denied).startswith("The policy denied the call of `send`: Secrets stay here. ")
+    assert denied.result.error_message == (
+        "Tool call to 'send' is denied by argument checking policies. Secrets stay here."
+    )
     assert denied.result.error_code == "policy_violation"
 
 

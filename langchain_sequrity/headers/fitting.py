@@ -1,0 +1,101 @@
+"""Whether a policy does what it says in a session with these tools, and in this mode."""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from langchain_sequrity.errors import PolicyMismatch, UsageError, warn
+from langchain_sequrity.headers.policy import PolicyHeader
+
+if TYPE_CHECKING:
+    from langchain_sequrity.sqrt import Finding, Policy
+
+_BLIND = "In single-LLM mode arguments have no labels: "
+DUAL_LLM = '`features={"agent_arch": "dual-llm"}`'
+
+
+def tell(text: str, *, is_strict: bool) -> None:
+    """Warn of a policy that does not do what it says; with `is_strict` that is an error.
+
+    Raises:
+        UsageError: If it is strict.
+    """
+    if not text:
+        return
+    if is_strict:
+        raise UsageError(text)
+    warn(text, PolicyMismatch)
+
+
+def unfit_for_tools(policy: PolicyHeader | None, tools: Iterable[Mapping[str, Any]]) -> str:
+    """Say which rules are for tools or arguments that are not there.
+
+    Args:
+        policy: The policy.
+        tools: The tools' definitions.
+
+    Returns:
+        One line a rule; empty if there are none, or if the policy cannot be read here: the service
+        may know more.
+    """
+    if policy is None or policy.codes is None or _parsed(policy) is None:
+        return ""
+    try:
+        written = orjson.dumps(list(tools))
+    except TypeError:
+        return ""
+    return _unfit_for_tools(policy.codes.code or "", written)
+
+
+@lru_cache(maxsize=64)  # an agent binds the same tools before each answer
+def _unfit_for_tools(text: str, tools: bytes) -> str:
+    from langchain_sequrity.sqrt.checking import findings_in  # noqa: PLC0415 - few have a policy
+    from langchain_sequrity.sqrt.parser import parse  # noqa: PLC0415
+
+    found = findings_in(parse(text), list(map(_readable, orjson.loads(tools))))
+    return _listed(one for one in found if one.severity == "error")
+
+
+def _readable(tool: Mapping[str, Any]) -> Mapping[str, Any] | str:
+    """A tool as a policy can be compared with it: of the provider's own no more than the name."""
+    from langchain_sequrity.sqrt.given_tools import arguments_of  # noqa: PLC0415
+
+    try:
+        arguments_of([tool])
+    except UsageError:
+        return str(tool.get("name") or tool.get("type"))
+    return tool
+
+
+def without_labels(policy: PolicyHeader | None) -> str:
+    """Say which rules ask for labels of arguments, for a session in which these have none.
+
+    Args:
+        policy: The policy.
+
+    Returns:
+        One line a rule, likewise.
+    """
+    parsed = None if policy is None else _parsed(policy)
+    if parsed is None:
+        return ""
+    from langchain_sequrity.sqrt.checking import findings_of_mode  # noqa: PLC0415
+
+    return _listed(findings_of_mode(parsed, "single-llm"), shown=_BLIND)
+
+
+def _parsed(policy: PolicyHeader) -> "Policy | None":
+    try:
+        return policy.compile().policy
+    except UsageError:
+        return None
+
+
+def _listed(found: "Iterable[Finding]", *, shown: str = "") -> str:
+    hint = not shown
+    return "\n".join(
+        f"- line {one.line}: {one.message.removeprefix(shown)}. {one.hint if hint else ''}".rstrip()
+        for one in found
+    )

@@ -1,0 +1,202 @@
+r"""SQRT text without comments and needless white space, for headers of limited size.
+
+`docs/behaviour.md`, P9. Tokens are never changed; only what stands between
+them is. A doc comment is a token and stays together with its line end. White space goes where no
+two neighbours could be read as one token. In doubt (a character that SQRT does not have, a comment
+that another parser might end elsewhere) the text stays as it is.
+
+A service sees the compact text and speaks of places in it. Each token knows where it stood, so that
+such a place can be told as the author's.
+"""
+
+import functools
+import re
+from bisect import bisect_right
+from typing import NamedTuple
+
+from langchain_sequrity.errors import PolicySyntaxError
+from langchain_sequrity.sqrt.faults import pointed, position
+from langchain_sequrity.sqrt.nodes import Position
+from langchain_sequrity.sqrt.tokens import COMMENT, tokens
+
+_BRACKETS = frozenset("{}()[];,")
+_OPERATORS = frozenset({"->", "==", "=", "-=", "|=", "&=", "^=", "|", "&", "^"})
+_OPENING = frozenset("{([;,")
+_CLOSING = frozenset("})];,")
+_PLACE = re.compile(r"line (\d{1,9}), column (\d{1,9})")
+
+
+class Compact(NamedTuple):
+    """A policy's text as it is sent, and where its tokens came from.
+
+    Attributes:
+        text: The compact text.
+        author: The text that it was made of.
+        starts: Offsets at which tokens start in the compact text, in order.
+        origins: Offsets at which the same tokens start in the author's.
+    """
+
+    text: str
+    author: str
+    starts: tuple[int, ...] = ()
+    origins: tuple[int, ...] = ()
+
+    def author_place(self, line: int, column: int | None = None) -> Position | None:
+        """The place in the author's text of a place in the compact one.
+
+        Args:
+            line: Its line, from 1.
+            column: Its column, from 1, where it is known.
+
+        Returns:
+            The place, or `None` if there is none: the text has no such line, or its column is not
+            known and the line holds what the author wrote in several.
+        """
+        lines = self.text.split("\n")
+        if not 1 <= line <= len(lines):
+            return None
+        start = sum(len(one) + 1 for one in lines[: line - 1])
+        length = len(lines[line - 1])
+        if column is not None:
+            if not 1 <= column <= length + 1:
+                return None
+            return position(self.author, self._origin(start + column - 1))
+        first = position(self.author, self._origin(start))
+        last = position(self.author, self._origin(start + max(length - 1, 0)))
+        return first if first.line == last.line else None
+
+    def author_text(self, text: str) -> str:
+        """A service's text about the policy, with places of the author's text.
+
+        Args:
+            text: The text; places stand in it as `line 1, column 14`.
+
+        Returns:
+            The text. If it is about one place, the author's line with a caret stands below.
+        """
+        sent = [Position(int(one[1]), int(one[2])) for one in _PLACE.finditer(text)]
+        written = [at for one in sent if (at := self.author_place(*one)) is not None]
+        if not sent or len(written) < len(sent):
+            return text
+        if len(sent) > 1:
+            said = iter(written)
+            return _PLACE.sub(lambda _: _told(next(said)), text)
+        shown = pointed(self.text, sent[0])
+        # Errors come in one line, with the line of the policy and its caret in the middle.
+        flat = " ".join(shown.split())
+        text = text.replace(f"\n{shown}", "").replace(f" {flat}", "")
+        return f"{_PLACE.sub(_told(written[0]), text)}\n{pointed(self.author, written[0])}"
+
+    def _origin(self, offset: int) -> int:
+        index = bisect_right(self.starts, offset) - 1
+        if index < 0:
+            return offset  # nothing was moved
+        return min(self.origins[index] + offset - self.starts[index], len(self.author))
+
+
+def compact_sqrt(text: str) -> str:
+    """Drop comments and needless white space from a policy; doc comments stay.
+
+    Args:
+        text: SQRT text.
+
+    Returns:
+        Text that parses to the same policy, or the text itself if that is not certain.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import compact_sqrt
+
+        policy = 'let crew = {"ana"};  // on duty'
+        assert compact_sqrt(policy) == 'let crew={"ana"};'
+        ```
+    """
+    return compacted(text).text
+
+
+def _told(at: Position) -> str:
+    return f"line {at.line}, column {at.column}"
+
+
+@functools.lru_cache(maxsize=64)  # models are copied and bound with one policy many times
+def compacted(text: str) -> Compact:
+    """The same, with where everything came from."""
+    tokens = _tokens(text)
+    return Compact(text, text) if tokens is None else _joined(text, tokens)
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    start: int
+    gap: bool  # whether anything stands in front of it
+
+
+_START = _Token("doc", "", 0, gap=False)  # nothing needs a space behind it
+
+
+def _tokens(text: str) -> list[_Token] | None:
+
+    try:
+        found = tokens(text)
+    except PolicySyntaxError:
+        return None
+    kept = []
+    end = 0
+    for token in found:
+        gap = text[end : token.start]
+        comments = COMMENT.findall(gap) if not gap.isspace() else []
+        if any(map(_is_doubtful, comments)) or (token.kind == "doc" and _is_doubtful(token.text)):
+            return None
+        if token.kind != "end":
+            kept.append(_Token(_kind(token.kind, token.text), token.text, token.start, bool(gap)))
+        end = token.end
+    return kept
+
+
+def _kind(kind: str, text: str) -> str:
+    """What decides whether a token may touch its neighbour."""
+    if kind == "doc":
+        return kind
+    if text in _BRACKETS:
+        return "bracket"
+    if text in _OPERATORS:
+        return "operator"
+    return "textual" if kind != "mark" or text[0] == "@" or text == ".value" else "other"
+
+
+def _is_doubtful(comment: str) -> bool:
+    """Whether another parser could end this comment elsewhere: nesting, unusual line ends."""
+    if comment.startswith("/*"):
+        return "/*" in comment[2:]
+    return len(comment.splitlines()) > 1
+
+
+def _joined(text: str, tokens: list[_Token]) -> Compact:
+    parts: list[str] = []
+    starts: list[int] = []
+    length = 0
+    before = _START
+    for token in tokens:
+        if token.gap and not _may_touch(before, token):
+            parts.append(" ")
+            length += 1
+        starts.append(length)
+        written = f"{token.text}\n" if token.kind == "doc" else token.text
+        parts.append(written)
+        length += len(written)
+        before = token
+    return Compact("".join(parts), text, tuple(starts), tuple(token.start for token in tokens))
+
+
+def _may_touch(left: _Token, right: _Token) -> bool:
+    """Whether a gap between two tokens is needless.
+
+    One between a word and a bracket is kept: rules are shown as they were sent, and
+    `overlaps {"a"} and` can be read.
+    """
+    if left.kind == "doc" or left.text in _OPENING or right.text in _CLOSING:
+        return True
+    if left.kind == "operator":
+        return right.kind in {"textual", "bracket"}
+    return left.kind == "textual" and right.kind == "operator"

@@ -1,0 +1,260 @@
+"""Denials in the service's words: the one place that reads them, and makes a `Denial` of them.
+
+Neither codes nor texts nor the shape of checks are published (`docs/protocol.md`, Dual-LLM
+content). What is known are recordings; what is not found is not reported. Nothing here tells
+success from failure.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from typing import Any, Literal
+
+from langchain_core.messages import AIMessage
+
+from langchain_sequrity.denials import Denial
+from langchain_sequrity.wire.exchange import ReplyHead
+
+# These words stand in all recorded denials, and hardly in failures of another kind.
+_CODE = re.compile(r"polic|den(y|ied)|control.?flow", re.IGNORECASE)
+_MESSAGE = re.compile(r"\bpolic(y|ies)\b|control.?flow", re.IGNORECASE)
+# Recorded: "Tool call to 'x' is denied by argument checking policies. …", and of older servers
+# "Tool call x denied by …"; "Control flow was violated …", "Control flow violation", "… violated
+# control flow policies".
+_TOOL = re.compile(
+    r"\btool call(?: to)?(?: (?P<quote>['\"`]?)(?!(?:is|was|has|denied)\b)"
+    r"(?P<tool>[\w.:/-]{1,128})(?P=quote))? (?:is |was |has been )?denied\b"
+    r"(?P<policies> by (?:the )?(?:[\w-]+ ){0,4}polic(?:y|ies)\b)?",
+    re.IGNORECASE,
+)
+_BRANCH = re.compile(
+    r"\bcontrol[ -]?flow (?:was violated|is violated|violation)\b"
+    r"|\bviolat(?:ed|es|ion of)(?: the)? control[ -]?flow\b",
+    re.IGNORECASE,
+)
+# What is printed behind a denial: Python's words for the call's arguments and for a check result.
+_CONTEXT = re.compile(r"\b(?:Context|Tool calls|Arguments|Args):.*", re.DOTALL | re.IGNORECASE)
+_DESCRIPTION = re.compile(r"""checker_description['"]?\s*[:=]\s*(['"])(?P<said>.{1,500}?)\1""")
+_VERDICT = re.compile(r"""final_verdict['"]?\s*[:=]\s*\W{0,3}(?P<strength>hard|soft)_denied""")
+CHECK_KEY = "policy_check"
+"""Key of a reply beside a denial, with the check that denied: of the local server alone."""
+_NO_REASON = "No reason is given."
+# How a text begins that is a denial and no answer, in small letters and without white space.
+LEADS = ("toolcall", "controlflow", '{"status":"failure"')
+
+
+def worded(text: str, *, whole: bool = False) -> Denial | None:
+    """Read a denial from a text.
+
+    Args:
+        text: What the service says, or a model.
+        whole: Whether the text has to begin with it: an answer may speak of a denial.
+
+    Returns:
+        What the text says of it, or `None` if it says nothing of one.
+    """
+    text = text.strip()
+    tool = _TOOL.match(text) if whole else _TOOL.search(text)
+    # An answer may begin with a human's denial; a refusal that names the call is none of a model's.
+    if tool is not None and (tool["policies"] or (tool["tool"] and not whole)):
+        verdict = _VERDICT.search(text, tool.end())
+        strength: Any = verdict and verdict["strength"]
+        name = (tool["tool"] or "").rstrip(".") or None
+        return Denial(name, strength=strength, reason=_rest(text, tool))
+    branch = _BRANCH.match(text) if whole else _BRANCH.search(text)
+    return None if branch is None else Denial(kind="branch", reason=_prose(text))
+
+
+def in_message(message: AIMessage) -> Denial | None:
+    """Read a denial from a reply that is not the end of a dual-LLM turn.
+
+    Args:
+        message: The reply.
+
+    Returns:
+        The denial, or `None` for an answer, a call, and a model's own refusal.
+    """
+    metadata, text = message.response_metadata, str(message.text)
+    said = next(filter(None, map(worded, _refusals(message))), None)
+    if said is None:
+        # A failed response of Responses has the denial as its text (`docs/protocol.md`, Responses).
+        said = worded(text, whole=metadata.get("status") != "failed")
+    checked = read_check(metadata.get(CHECK_KEY))
+    return said if checked is None else filled(checked, said)
+
+
+def refusal_of(message: AIMessage) -> str:
+    """The text of a refusal, wherever the format puts it; empty for a message that is none.
+
+    Args:
+        message: A message of any chat model.
+    """
+    return " ".join(dict.fromkeys(_refusals(message)))
+
+
+def _refusals(message: AIMessage) -> list[str]:
+    told = [message.additional_kwargs.get("refusal")]
+    blocks = [
+        block for block in message.content
+        if isinstance(block, dict) and block.get("type") == "refusal"
+    ]  # fmt: skip
+    told += [block.get("refusal") for block in blocks]
+    is_refused = message.response_metadata.get("stop_reason") == "refusal"
+    if is_refused:
+        details = message.response_metadata.get("stop_details")
+        told.append(details.get("explanation") if isinstance(details, Mapping) else None)
+        told.append(message.text)  # the service documents no other place for the reason
+    found = [str(one) for one in told if one]
+    return found or [_NO_REASON] * (is_refused or bool(blocks))
+
+
+def check_beside(metadata: Mapping[str, Any], head: ReplyHead) -> dict[str, Any]:
+    """The check that denied, as the local server writes it beside the words of a refusal.
+
+    Args:
+        metadata: The `response_metadata` of the refusal.
+        head: What the reply says of itself; what is not documented may be left out.
+
+    Returns:
+        A field of the reply, or none.
+    """
+    check = metadata.get(CHECK_KEY)
+    return {} if check is None or head.documented else {CHECK_KEY: check}
+
+
+def _rest(text: str, found: re.Match[str]) -> str | None:
+    """What is said behind the words that every denial has, without values of the call."""
+    rest = text[found.end() :]
+    if described := _DESCRIPTION.search(rest):
+        return described["said"]
+    return _prose(_CONTEXT.sub("", rest))
+
+
+def _prose(text: str) -> str | None:
+    """A text up to where data is printed; rules are quoted in backticks."""
+    kept = []
+    for number, part in enumerate(text.split("`")):
+        prose = part if number % 2 else re.split(r"[{\[]|\w+\(", part, maxsplit=1)[0]
+        kept.append(prose)
+        if prose != part:
+            break
+    prose = "`".join(kept).strip(" .:,;\n\t-—").removeprefix("(").strip()
+    prose = prose.removesuffix(")") if "(" not in prose else prose
+    return prose or None
+
+
+def of_failure(code: str | None, message: str | None, checks: Iterable[Any]) -> Denial | None:
+    """Read a denial from a failed dual-LLM turn.
+
+    Args:
+        code: The error's code.
+        message: Its message.
+        checks: The policy check history.
+
+    Returns:
+        The denial, or `None` if the turn failed otherwise.
+    """
+    checked = next(filter(None, map(read_check, reversed([*checks]))), None)
+    said = worded(message or "")
+    if checked is not None and (said is None or said.kind == "policy"):
+        return filled(checked, said)
+    if said is None and not (_CODE.search(code or "") or _MESSAGE.search(message or "")):
+        return None
+    return said if said is not None else Denial(reason=_prose(message or ""))
+
+
+def filled(first: Denial, second: Denial | None) -> Denial:
+    """A denial whose unreported fields are those of another that tells of the same."""
+    if second is None:
+        return first
+    missing = {
+        one.name: getattr(second, one.name)
+        for one in fields(Denial)
+        if getattr(first, one.name) is None
+    }
+    return replace(first, **missing)
+
+
+def read_check(entry: Any) -> Denial | None:
+    """Read one policy check.
+
+    Args:
+        entry: An entry of `policy_check_history`, or anything.
+
+    Returns:
+        The denial, or `None` if it is none that can be read.
+    """
+    if not isinstance(entry, Mapping):
+        return None
+    found = [entry.get(name) for name in ("denied", "denial_reasons")]
+    listed: list[Any] = next((one for one in found if isinstance(one, list) and one), [])
+    verdicts = {str(entry.get(name) or "") for name in ("verdict", "final_verdict")}
+    if not (listed or any(one.endswith("denied") for one in verdicts)):
+        return None
+    reasons = [one if isinstance(one, Mapping) else {"reason": str(one)} for one in listed]
+    first: Mapping[str, Any] = reasons[0] if reasons else {}
+    arguments, labels = _call(first.get("arguments"), entry.get("arguments"))
+    return Denial(
+        tool=_text(first.get("tool"), first.get("tool_name"), entry.get("tool")),
+        kind="content" if "content_denied" in verdicts else "policy",
+        strength=_strength(verdicts, reasons),
+        certain=_flag(entry.get("certain")),
+        rule=_text(first.get("rule")),
+        line=_number(first.get("policy_line")),
+        column=_number(first.get("policy_column")),
+        reason=_text(first.get("reason"), first.get("checker_description")),
+        doubt=_text(first.get("in_doubt_because")),
+        arguments=arguments,
+        labels=labels,
+    )
+
+
+def _strength(
+    verdicts: set[str], reasons: Iterable[Mapping[str, Any]]
+) -> Literal["hard", "soft"] | None:
+    """How strong a denial is: soft only if it says so in every place that could."""
+    levels = [one.get("enforcement_level") for one in reasons]
+    if "hard_denied" in verdicts or "content_denied" in verdicts or "hard" in levels:
+        return "hard"
+    is_soft = "soft_denied" in verdicts and bool(levels) and all(one == "soft" for one in levels)
+    return "soft" if is_soft else None
+
+
+def _text(*given: Any) -> str | None:
+    return next((one for one in given if isinstance(one, str) and one), None)
+
+
+def _number(given: Any) -> int | None:
+    return given if isinstance(given, int) and not isinstance(given, bool) else None
+
+
+def _flag(given: Any) -> bool | None:
+    return given if isinstance(given, bool) else None
+
+
+def _call(given: Any, metas: Any) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Values and labels of a call's arguments, in either of the places that have them."""
+    values: dict[str, Any] | None = None
+    labels: dict[str, Any] = {}
+    if isinstance(given, Mapping):
+        values = {}
+        for name, one in given.items():
+            is_labelled = isinstance(one, Mapping) and one.keys() == {"value", "meta"}
+            values[str(name)] = one["value"] if is_labelled else one
+            if is_labelled and (meta := read_labels(one["meta"])) is not None:
+                labels[str(name)] = meta
+    if isinstance(metas, Mapping) and not labels:
+        read = {str(name): read_labels(meta) for name, meta in metas.items()}
+        labels = {name: meta for name, meta in read.items() if meta is not None}
+    return values, labels or ({} if values == {} else None)
+
+
+def read_labels(meta: Any) -> dict[str, list[str]] | None:
+    """Labels as the protocol has them, or `None` for what is none."""
+    kinds = ("producers", "consumers", "tags")
+    lists = [meta.get(kind) if isinstance(meta, Mapping) else None for kind in kinds]
+    if not all(
+        isinstance(names, list) and all(isinstance(one, str) for one in names) for names in lists
+    ):
+        return None
+    return {kind: sorted(names or ()) for kind, names in zip(kinds, lists, strict=True)}

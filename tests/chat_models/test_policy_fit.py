@@ -1,0 +1,265 @@
+"""A policy that does not do what it says is told: when the model is made, or gets its tools."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from pydantic import BaseModel
+
+from langchain_sequrity.errors import PolicyMismatch, PolicySyntaxError, UsageError
+from langchain_sequrity.headers import PolicyHeader
+from langchain_sequrity.local import LocalServer
+from langchain_sequrity.middleware import PolicyMiddleware
+from tests.chat_models import formats
+from tests.chat_models.formats import NAMES, ROWS, Row
+from tests.middleware.agents import turns
+
+SINGLE, DUAL = {"agent_arch": "single-llm"}, {"agent_arch": "dual-llm"}
+HERE = "http://127.0.0.1:9"
+DIARY = """
+tool "read_diary" -> @tags |= {"private"};
+
+tool "publish" {
+    /// diaries stay at home
+    must deny when text.tags overlaps {"private"};
+}
+"""
+
+
+@pytest.fixture(params=ROWS, ids=NAMES)
+def row(request: pytest.FixtureRequest) -> Row:
+    found: Row = request.param
+    return found
+
+
+class Publish(BaseModel):
+    """Publish a text."""
+
+    text: str
+
+
+def publish(text: str) -> str:
+    """Publish a text."""
+    return text
+
+
+def read_diary() -> str:
+    """Read the diary."""
+    return "Dear diary"
+
+
+def told(make: Callable[[], Any]) -> list[str]:
+    """What is warned of, all at a line of this file."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make()
+    assert {one.category for one in caught} <= {PolicyMismatch}
+    assert {one.filename for one in caught} <= {__file__, formats.__file__}
+    return [str(one.message) for one in caught]
+
+
+def model(row: Row, policy: Any, **fields: Any) -> Any:
+    return row.make(**{"base_url": HERE, "policy": policy, **fields})
+
+
+# Read where it is given
+
+BROKEN: list[tuple[str, int, int]] = [
+    ('tool "pay" {', 1, 13),
+    ('// a\n\ntool "pay" {\n    must deny when;\n}', 4, 19),
+    ('tool "pay" {\n  must deny when to.value in nobody;\n}', 2, 30),
+    ('let a = {"x"};\nlet a = {"y"};', 2, 1),
+    ("forbid (principal, action, resource);", 1, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "line", "column"), BROKEN)
+@pytest.mark.parametrize("features", [None, SINGLE, DUAL], ids=["unset", "single", "dual"])
+def test_a_text_that_is_no_policy_is_refused_where_it_is_given(
+    row: Row, tmp_path: Path, text: str, line: int, column: int, features: Any
+) -> None:
+    file = tmp_path / "house.sqrt"
+    file.write_text(text)
+    ways: list[Callable[[], Any]] = [
+        lambda: model(row, text, features=features),
+        lambda: model(row, file, features=features),
+        lambda: model(row, {"codes": {"code": text}}, features=features),
+        lambda: model(row, None, features=features).model_copy(update={"policy": text}),
+        lambda: PolicyHeader(codes=text),
+        lambda: PolicyHeader.from_sqrt(text),
+        lambda: PolicyHeader.from_file(file),
+        lambda: PolicyMiddleware(text),
+    ]
+    for way in ways:
+        with pytest.raises(PolicySyntaxError) as caught:
+            way()
+        assert (caught.value.line, caught.value.column) == (line, column)
+        shown, caret = caught.value.source.split("\n")
+        assert shown[2:] == text.split("\n")[line - 1]
+        assert caret.index("^") == column + 1
+
+
+LEFT: list[Any] = [
+    None, "", "// nothing", {"codes": {"code": "forbid (…);", "language": "cedar"}},
+    {"codes": {"code": "tool"}, "auto_gen": True}, r'tool r"\p{L}+" { must deny always; }',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", LEFT)
+def test_what_only_the_service_can_read_is_left_to_it(row: Row, policy: Any) -> None:
+    assert told(lambda: model(row, policy).bind_tools([publish])) == []
+
+
+# Compared with the tools
+
+UNFIT: list[tuple[str, str]] = [
+    ('tool "publsh" { must deny always; }',
+     "- line 1: There is no tool `publsh`. Did you mean `publish`?"),
+    ('\ntool "publish" {\n  must deny when txt.value == "x";\n}',
+     "- line 3: `publish` has no argument `txt`. Did you mean `text`?"),
+    ('tool "PUBLISH" -> @tags |= {"x"};',
+     "- line 1: There is no tool `PUBLISH`."),
+    ('tool r"^pub$" { must deny always; }', "- line 1: No tool matches `^pub$`."),
+]  # fmt: skip
+FORMS: dict[str, Callable[[Any], Any]] = {
+    "bind_tools": lambda of: of.bind_tools([publish]),
+    "a pydantic class": lambda of: of.bind_tools(
+        [{"title": "publish", "type": "object", "properties": {"text": {"type": "string"}}}]
+    ),
+    "a tool of the provider's beside": lambda of: of.bind_tools([publish, {"type": "web_search"}]),
+    "structured output": lambda of: of.with_structured_output(
+        Publish, method="json_schema", tools=[publish]
+    ),
+}
+
+
+@pytest.mark.parametrize(("policy", "line"), UNFIT)
+@pytest.mark.parametrize("form", FORMS)
+def test_rules_for_what_is_not_bound_are_one_warning(
+    row: Row, policy: str, line: str, form: str
+) -> None:
+    of = model(row, policy, features=DUAL)
+    [text] = told(lambda: FORMS[form](of))
+    assert line in text.split("\n")
+    assert "here they do not do what they say" in text
+    # Once for a set of tools: an agent binds them before each answer.
+    assert told(lambda: FORMS[form](of)) == []
+    assert len(told(lambda: of.bind_tools([read_diary]))) == 1
+
+
+@pytest.mark.parametrize(("policy", "line"), UNFIT)
+def test_with_a_strict_policy_it_is_an_error_each_time(row: Row, policy: str, line: str) -> None:
+    of = model(row, policy, features=DUAL, strict_policy=True)
+    for _ in range(2):
+        with pytest.raises(UsageError) as caught:
+            of.bind_tools([publish])
+        assert line in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        'tool "publish" { must deny when text.value == "x"; }',
+        'tool r"^p.*$" { must deny always; }',
+        'tool "parse_with_ai" { must deny always; } tool "publish" { must deny always; }',
+    ],
+)
+def test_a_policy_that_fits_is_no_warning(row: Row, policy: str) -> None:
+    assert told(lambda: model(row, policy, strict_policy=True).bind_tools([publish])) == []
+
+
+# Labels that a session has not
+
+BY_SESSION = """
+tool "read_diary" { session after { @tags |= {"private"}; } }
+tool "publish" { must deny when "private" in @session.tags; }
+"""
+
+READ = 'tool "read_diary" -> @tags |= {"private"};'
+BLIND: list[tuple[str, str]] = [
+    (DIARY, "- line 6: `must deny when text.tags overlaps"),
+    (f'tool "publish" {{\n  must deny when text.producers overlaps {{"inbox"}};\n}}\n{READ}',
+     "- line 2: "),
+    (f'tool "publish" {{\n\n  must allow when not (text.tags overlaps {{"x"}});\n}}\n{READ}',
+     "- line 3: "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("policy", "line"), BLIND)
+def test_rules_on_labels_are_told_where_features_say_that_there_are_none(
+    row: Row, policy: str, line: str
+) -> None:
+    [text] = told(lambda: model(row, policy, features=SINGLE))
+    assert line in text
+    assert 'Give `features={"agent_arch": "dual-llm"}`' in text
+    with pytest.raises(UsageError, match="dual-llm"):
+        model(row, policy, features=SINGLE, strict_policy=True)
+
+
+@pytest.mark.parametrize(("policy", "line"), BLIND)
+@pytest.mark.parametrize(
+    ("base_url", "why"),
+    [(HERE, "a local server"), ("https://api.example", "the key's own configuration decides")],
+)
+def test_rules_on_labels_are_told_with_the_tools_where_features_say_nothing(
+    row: Row, policy: str, line: str, base_url: str, why: str
+) -> None:
+    of = model(row, policy, base_url=base_url, api_key="k")
+    [text] = told(lambda: of.bind_tools([publish, read_diary]))
+    assert line in text
+    assert why in text
+    assert told(lambda: of.bind_tools([publish, read_diary])) == []
+    strict = model(row, policy, base_url=base_url, api_key="k", strict_policy=True)
+    with pytest.raises(UsageError, match="dual-llm"):
+        strict.bind_tools([publish, read_diary])
+
+
+def test_the_diary_is_told_of_before_an_agent_answers(row: Row) -> None:
+    with LocalServer(script=[{"text": "Done."}]) as server:
+        of = model(row, DIARY, base_url=server.base_url)
+        agent = create_agent(of, [read_diary, publish])
+        with pytest.warns(PolicyMismatch, match="labels of arguments"):
+            agent.invoke({"messages": "Publish my diary."})
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        BY_SESSION,
+        'tool "publish" { must deny when text.value == "x"; }',
+    ],
+)
+def test_rules_on_values_and_the_session_do_what_they_say_everywhere(row: Row, policy: str) -> None:
+    for features in (None, SINGLE, DUAL):
+        of = model(row, policy, features=features, strict_policy=True)
+        of.bind_tools([publish, read_diary])
+
+
+def test_rules_on_labels_are_none_of_a_dual_llm_sessions_worries(row: Row) -> None:
+    model(row, DIARY, features=DUAL, strict_policy=True).bind_tools([publish, read_diary])
+
+
+def test_the_middleware_tells_of_labels_that_it_was_told_to_leave_out() -> None:
+    [text] = told(lambda: PolicyMiddleware(DIARY, labelling="none"))
+    assert "- line 6: " in text
+    assert 'with `labelling="none"` arguments have none' in text
+    with pytest.raises(UsageError, match="labelling"):
+        PolicyMiddleware(DIARY, labelling="none", strict_policy=True)
+    assert told(lambda: PolicyMiddleware(DIARY, strict_policy=True)) == []
+
+
+# A question that nobody could answer
+
+
+async def test_an_agent_that_asks_a_human_needs_a_checkpointer() -> None:
+    middleware: Any = PolicyMiddleware(
+        'tool "publish" { should deny always; }', on_denied="interrupt"
+    )
+    agent = create_agent(turns(), [publish], middleware=[middleware])
+    with pytest.raises(UsageError, match='`on_denied="interrupt"` needs a checkpointer'):
+        agent.invoke({"messages": "Hi"})
+    with pytest.raises(UsageError, match='`on_denied="interrupt"` needs a checkpointer'):
+        await agent.ainvoke({"messages": "Hi"})

@@ -1,0 +1,392 @@
+"""Mistakes that people make, each with what `check` says of it, word by word."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given as generated
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.headers import PolicyHeader
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.sqrt import Call, Finding, check, compile_policy
+from langchain_sequrity.sqrt.checking import findings_of_mode
+from tests.sqrt.calls import decide, given
+
+Row = tuple[str, Sequence[tuple[str, str]]]
+"""What is written, and what is said of it: messages and hints, none where it is in order."""
+
+PAY = {
+    "name": "pay",
+    "parameters": {
+        "type": "object",
+        "properties": {
+            "euros": {"type": "number"},
+            "count": {"type": "integer"},
+            "to": {"type": "string"},
+            "cc": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+            "note": {"type": "string"},
+            "subject": {"type": "string", "default": ""},
+            "priority": {"enum": ["low", "high"]},
+            "colour": {"$ref": "#/$defs/Colour"},
+            "files": {"type": "array"},
+            "sure": {"type": "boolean"},
+            "meta": {"type": ["object", "null"]},
+        },
+        "required": ["euros", "count", "to", "priority", "colour", "files", "sure", "meta"],
+        "$defs": {"Colour": {"type": "string", "enum": ["red", "blue"]}},
+    },
+}
+MODE = 'Choose dual-LLM mode: `features={"agent_arch": "dual-llm"}`; or ask for `@session` labels'
+
+
+def said(found: list[Finding]) -> list[tuple[str, str]]:
+    return [(one.message, one.hint) for one in found]
+
+
+def deny(condition: str) -> str:
+    return f'tool "pay" {{ must deny when {condition}; }}'
+
+
+# Conditions of a rule for `pay`
+
+PATTERNS: list[Row] = [
+    ('to.value in {"*@evil.example"}', [("In plain quotes `*@evil.example` is that text, not a pattern", 'Write `w"*@evil.example"`')]),
+    ('not to.value in {"*@evil.example"}', [("In plain quotes `*@evil.example` is that text, not a pattern", 'Write `str matching r"^[A-Za-z0-9._+-]+@evil[.]example$"`')]),
+    ('to.value == "*@evil.example"', [("In plain quotes `*@evil.example` is that text, not a pattern", 'Write `to.value in {w"*@evil.example"}`')]),
+    ('"*.exe" == to.value', [("In plain quotes `*.exe` is that text, not a pattern", 'Write `to.value in {w"*.exe"}`')]),
+    ('to.value in {"a*"}', [("In plain quotes `a*` is that text, not a pattern", 'Write `w"a*"`')]),
+    ('to.value in {"*"}', [("In plain quotes `*` is that text, not a pattern", 'Write `w"*"`')]),
+    ('to.value in {str "a*"}', [("In plain quotes `a*` is that text, not a pattern", 'Write `str like w"a*"`')]),
+    ('to.value in {str "^a$"}', [("In plain quotes `^a$` is that text, not a pattern", 'Write `str matching r"^a$"`')]),
+    ('to.value in {"^x$"}', [("In plain quotes `^x$` is that text, not a pattern", 'Write `r"^x$"`')]),
+    ('to.value in {".*"}', [("In plain quotes `.*` is that text, not a pattern", 'Write `r".*"`')]),
+    ('to.value in {"ada", "^bo$"}', [("In plain quotes `^bo$` is that text, not a pattern", 'Write `r"^bo$"`')]),
+    ('to.value in {".*@evil[.]example"}', [("In plain quotes `.*@evil[.]example` is that text, not a pattern", 'Write `r".*@evil[.]example"`')]),
+    ('to.value in {"[a-z]+"}', [("In plain quotes `[a-z]+` is that text, not a pattern", 'Write `r"[a-z]+"`')]),
+    ('to.value in {"(?i)cash"}', [("In plain quotes `(?i)cash` is that text, not a pattern", 'Write `r"(?i)cash"`')]),
+    ('to.value in {"IBAN-??"}', [("In plain quotes `IBAN-??` is that text, not a pattern", 'Write `w"IBAN-??"`')]),
+    ('to.value in {"a.+b"}', []),
+    ('to.value in {"*[x$"}', [("In plain quotes `*[x$` is that text, not a pattern", 'Write `w"*[x$"`')]),
+    ('"secret-*" in to.tags', [("Labels are compared letter by letter, and `secret-*` looks like a pattern", "Name each of the tags")]),
+    ('to.tags overlaps {"secret-*"}', [("Labels are compared letter by letter, and `secret-*` looks like a pattern", "Name each of the tags")]),
+    ('to.consumers superset of {"*@house.example"}', [("Labels are compared letter by letter, and `*@house.example` looks like a pattern", "Name each of the consumers")]),
+]  # fmt: skip
+KINDS: list[Row] = [
+    ("not euros.value in {float 0..100}", [("`euros` may be a whole number, such as 1, which in `float` is in doubt, and doubt denies", "Write `int 0..100, float 0..100`")]),
+    ("not euros.value in {float 0.5..<2.5}", [("`euros` may be a whole number, such as 1, which in `float` is in doubt, and doubt denies", "Write `int 1..2, float 0.5..<2.5`")]),
+    ("not euros.value in {float ..100}", [("`euros` may be a whole number, such as 1, which in `float` is in doubt, and doubt denies", "Write `int ..100, float ..100`")]),
+    ("not euros.value in {float 0<..}", [("`euros` may be a whole number, such as 1, which in `float` is in doubt, and doubt denies", "Write `int 0<.., float 0<..`")]),
+    ("not euros.value in {int 0..100}", [("`euros` may be a float, such as 1.5, which in `int` is in doubt, and doubt denies", "Write `int 0..100, float 0..100`")]),
+    ("not count.value in {float 0..100}", [("`count` is a whole number, which in `float` is in doubt, and doubt denies", "Write `int 0..100`")]),
+    ("not count.value in {float 0.5<..<2.5}", [("`count` is a whole number, which in `float` is in doubt, and doubt denies", "Write `int 1..2`")]),
+    ("not count.value in {float 5}", [("`count` is a whole number, which in `float` is in doubt, and doubt denies", "Write `int 5`")]),
+    ("to.value in {int 1..5}", [("`to` is a text, and this is a number: at best that is in doubt", 'Write what it holds in quotes, as `"5"`')]),
+    ("to.value == 5", [("`to` is a text, and this is a number: at best that is in doubt", 'Write what it holds in quotes, as `"5"`')]),
+    ("to.value == true", [("`to` is a text, and this is true or false: at best that is in doubt", 'Write what it holds in quotes, as `"true"`')]),
+    ('count.value == "5"', [("`count` is a whole number, and this is a text: at best that is in doubt", "Write `int 1..5`, or `== 5`")]),
+    ('count.value in {str matching r"^5$"}', [("`count` is a whole number, and this is a text: at best that is in doubt", "Write `int 1..5`, or `== 5`")]),
+    ('euros.value in {"5", "6"}', [("`euros` is a number, and this is a text: at best that is in doubt", "Write `int 1..5`, or `== 5`"), ("`euros` is a number, and this is a text: at best that is in doubt", "Write `int 1..5`, or `== 5`")]),
+    ('sure.value == "true"', [("`sure` is true or false, and this is a text: at best that is in doubt", "Write `bool true`, or `== true`")]),
+    ("sure.value == 1", [("`sure` is true or false, and this is a number: at best that is in doubt", "Write `bool true`, or `== true`")]),
+    ("sure.value in {int 0..1}", [("`sure` is true or false, and this is a number: at best that is in doubt", "Write `bool true`, or `== true`")]),
+    ('files.value in {"a"}', [("`files` is a list, into which no rule can look: this is always in doubt", "Compare its labels, or give the tool an argument that is one value")]),
+    ('files.value == "a"', [("`files` is a list, into which no rule can look: this is always in doubt", "Compare its labels, or give the tool an argument that is one value")]),
+    ('meta.value in {"a"}', [("`meta` is an object, into which no rule can look: this is always in doubt", "Compare its labels, or give the tool an argument that is one value")]),
+    ('priority.value == "hgih"', [("`priority` is never `hgih`", "Did you mean `high`?")]),
+    ('priority.value in {"low", "urgent"}', [("`priority` is never `urgent`", "It is one of `low`, `high`")]),
+    ('colour.value == "green"', [("`colour` is never `green`", "It is one of `red`, `blue`")]),
+    ("not euros.value in {int 0..100, float 0..100}", []),
+    ("sure.value == true", []),
+    ("count.value in {int 1..5}", []),
+]  # fmt: skip
+OPTIONAL: list[Row] = [
+    ('note.value == "x"', [("`note` is optional: where a call leaves it out, this rule is in doubt, and doubt denies", 'Give it a default in the schema of its tool, as `"default": ""`, which is then judged')]),
+    ('not note.value in {"x"}', [("`note` is optional: where a call leaves it out, this rule is in doubt, and doubt denies", 'Give it a default in the schema of its tool, as `"default": ""`, which is then judged')]),
+    ('note.tags overlaps {"web"}', [("`note` is optional: where a call leaves it out, this rule is in doubt, and doubt denies", 'Give it a default in the schema of its tool, as `"default": ""`, which is then judged, or ask `@args` for the labels of all arguments that are there')]),
+    ('note.tags overlaps {"web"} and note.value == "x"', [("`note` is optional: where a call leaves it out, this rule is in doubt, and doubt denies", 'Give it a default in the schema of its tool, as `"default": ""`, which is then judged')]),
+    ('not cc.value in {"ada"}', [("`cc` is null where a call leaves it out, and this rule denies that", 'Give it the default `""` in the schema, and allow that: `{"", …}`')]),
+    ('cc.value in {"ada"}', []),
+    ('not subject.value in {"x"}', []),
+]  # fmt: skip
+# Whole policies, without tools
+
+WHOLE: list[Row] = [
+    ("", [("This policy has no rules, so that it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
+    ("  // nothing yet\n", [("This policy has no rules, so that it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
+    ('tool "pay" {}', [("This policy has no rules, so that it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
+    ('tool "pay" { priority 3; }', [("This policy has no rules, so that it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
+    ('tool "pay*" { must deny always; }', [("A star in the name of a tool is a star", 'A regex stands for many tools: `tool r"^pay.*$"`')]),
+    ('tool "*" { must deny always; }', [("A star in the name of a tool is a star", 'A regex stands for many tools: `tool r".*"`')]),
+    ('tool "send_.*" -> @tags |= {"x"};', [("A star in the name of a tool is a star", 'A regex stands for many tools: `tool r"^send_.*$"`')]),
+    ('tool "pay" { must deny when "private" in text.tags; }', [("No rule sets the tag `private`", 'Write `tool "…" -> @tags |= {"private"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+    ('tool "pay" { must deny when text.tags overlaps {"private", "secret"}; }', [("No rule sets the tag `private`", 'Write `tool "…" -> @tags |= {"private"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`'), ("No rule sets the tag `secret`", 'Write `tool "…" -> @tags |= {"secret"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+    ('tool "pay" { must allow when @args.tags superset of {"checked"}; }', [("No rule sets the tag `checked`", 'Write `tool "…" -> @tags |= {"checked"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+    ('tool "pay" { must deny when "paid" in @session.tags; }', [("No rule gives the session the tag `paid`", 'Write `session after { @tags |= {"paid"}; }` for a tool')]),
+    ('tool "buy" -> @tags |= {"paid"}; tool "pay" { must deny when "paid" in @session.tags; }', [("No rule gives the session the tag `paid`, only results", 'Write `session after { @tags |= {"paid"}; }` for a tool')]),
+    ('tool "buy" -> session @tags |= {"paid"}; tool "pay" { must deny when "paid" in text.tags; }', [("No rule sets the tag `paid` on what a tool returns, only on the session", 'Write `tool "…" -> @tags |= {"paid"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+    ('let marks = {"private"}; tool "pay" { must deny when text.tags overlaps marks; }', [("No rule sets the tag `private`", 'Write `tool "…" -> @tags |= {"private"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+    ('tool "read" -> @tags |= {"private"}; tool "pay" { must deny when "privat" in text.tags; }', [("This tag is nearly `private` of line 1", "One of them may be misspelt")]),
+    ('tool "pay" { session after { when "web" in @result.tags { @tags |= {"seen"}; } } must deny when "seen" in @session.tags; }', [("No rule sets the tag `web`", 'Write `tool "…" -> @tags |= {"web"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+    ('tool "pay" { must deny when not euros.value in {float 0..100}; }', [("`euros` may be a whole number, such as 1, which in `float` is in doubt, and doubt denies", "Write `int 0..100, float 0..100`")]),
+    ('tool "send" { must deny when not to.value in {w"*@museum.example"}; }', [("This pattern lets through what is not one address: `eve@evil.example,a@museum.example`", 'Name the characters that may stand there, as in `str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"`')]),
+    ('tool "send" { must deny when not to.value in {r"^.*@museum[.]example$"}; }', [("This pattern lets through what is not one address: `eve@evil.example,a@museum.example`", 'Name the characters that may stand there, as in `str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"`')]),
+    ('tool "send" { must deny when not cc.value in {r"^[^@,]+@museum[.]example$"}; }', [("This pattern lets through what is not one address: `eve;a@museum.example`", 'Name the characters that may stand there, as in `str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"`')]),
+    ('tool "send" { must allow when recipients.value in {str like w"*@museum.example"}; }', [("This pattern lets through what is not one address: `eve@evil.example,a@museum.example`", 'Name the characters that may stand there, as in `str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"`')]),
+]  # fmt: skip
+# Whole policies, for `pay`
+
+TOOLS: list[Row] = [
+    ('tool "pya" { must deny always; }', [("There is no tool `pya`", "Did you mean `pay`?")]),
+    ('tool "pay" { must deny when eruos.value == 1; }', [("`pay` has no argument `eruos`", "Did you mean `euros`?")]),
+    ('tool "pay*" { must deny always; }', [("There is no tool `pay*`", "Did you mean `pay`?")]),
+    ('tool r"^pya" { must deny always; }', [("No tool matches `^pya`", "")]),
+    ('tool r"^pa" { must deny always; }', [("Whether `^pa` matches `pay` is unknown", "Write `^…$` around the regex, and `.*` where anything may stand")]),
+    ('tool "pay" { must deny when "x" in session.tags; }', [("`pay` has no argument `session`", "Did you mean `@session`?")]),
+    ('tool "pay" { must deny when "reader" in to.producers; }', [("No rule sets the producer `reader`", 'Write `tool "…" -> @producers |= {"reader"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+]  # fmt: skip
+# Items of a block, in single-LLM mode
+
+BLIND: list[Row] = [
+    ('must deny when "private" in text.tags;', [('In single-LLM mode arguments have no labels: `must deny when "private" in text.tags;` denies nothing', MODE)]),
+    ('must deny when not "checked" in text.tags;', [('In single-LLM mode arguments have no labels: `must deny when not "checked" in text.tags;` denies every call', MODE)]),
+    ("must deny when text.consumers is universal;", [("In single-LLM mode arguments have no labels: `must deny when text.consumers is universal;` denies every call", MODE)]),
+    ('must allow when "private" in text.tags;', [('In single-LLM mode arguments have no labels: `must allow when "private" in text.tags;` denies every call', MODE)]),
+    ("must allow when text.tags is empty;", [("In single-LLM mode arguments have no labels: `must allow when text.tags is empty;` denies nothing", MODE)]),
+    ('should allow when "private" in text.tags;', [('In single-LLM mode arguments have no labels: `should allow when "private" in text.tags;` does nothing', MODE)]),
+    ('should deny when "private" in @args.tags and to.value == "a";', [('In single-LLM mode arguments have no labels: `should deny when "private" in @args.tags and to.value == "a";` denies nothing', MODE)]),
+    ('must deny when "private" in text.tags or to.value == "a";', [('In single-LLM mode arguments have no labels: `must deny when "private" in text.tags or to.value == "a";` is decided by the rest of its condition', MODE)]),
+    ("must deny when not text.tags is empty;", [("In single-LLM mode arguments have no labels: `must deny when not text.tags is empty;` denies nothing", MODE)]),
+    ("result { @tags |= @args.tags; }", [("In single-LLM mode arguments have no labels: this change is made without them", MODE)]),
+    ('result { when "private" in text.tags { @tags |= {"private"}; } }', [("In single-LLM mode arguments have no labels: this change is never made", MODE)]),
+    ('session after { when not "private" in text.tags { @tags |= {"private"}; } }', [("In single-LLM mode arguments have no labels: this change is made without them", MODE)]),
+    ("must deny when marked;", [("In single-LLM mode arguments have no labels: `must deny when marked;` denies nothing", MODE)]),
+    ('must deny when "private" in @session.tags;', []),
+    ('must deny when text.value == "a";', []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("condition", "expected"), [*PATTERNS, *KINDS, *OPTIONAL])
+def test_a_mistake_in_a_condition_is_told_with_what_to_write(
+    condition: str, expected: list[tuple[str, str]]
+) -> None:
+    found = check(deny(condition), [PAY], labels=["web"])
+    assert said(found) == expected
+    assert {one.severity for one in found} <= {"warning"}
+
+
+@pytest.mark.parametrize(("text", "expected"), WHOLE)
+def test_a_mistake_in_a_policy_is_told_with_what_to_write(
+    text: str, expected: list[tuple[str, str]]
+) -> None:
+    assert said(check(text)) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), TOOLS)
+def test_a_rule_for_what_is_not_there_is_told_with_what_may_be_meant(
+    text: str, expected: list[tuple[str, str]]
+) -> None:
+    assert said(check(text, [PAY])) == expected
+
+
+# What a hint says to write is in order
+
+
+@pytest.mark.parametrize("condition", [row[0] for row in PATTERNS if " in {" in row[0] and row[1]])
+def test_a_pattern_that_is_written_as_the_hint_says_is_one(condition: str) -> None:
+    (finding,) = check(deny(condition), [PAY], labels=["web"])
+    if not finding.hint.startswith("Write `"):
+        return  # labels have no patterns
+    written = finding.hint.removeprefix("Write `").removesuffix("`")
+    start = finding.column - 1
+    text = deny(condition)
+    end = text.index('"', text.index('"', start) + 1) + 1
+    start = text.rindex("str", 0, start) if text[start - 4 : start] == "str " else start
+    mended = text[:start] + written + text[end:]
+    assert not [one for one in check(mended, [PAY]) if "In plain quotes" in one.message]
+
+
+NUMBERS = st.integers(-50, 50) | st.integers(-100, 100).map(lambda half: half / 2)
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@generated(
+    NUMBERS, st.integers(0, 60), st.sampled_from(["..", "<..", "..<", "<..<"]),
+    st.sampled_from(["int", "float"]), st.sampled_from(["euros", "count"]), NUMBERS,
+)  # fmt: skip
+def test_a_range_that_is_written_as_the_hint_says_is_sure_of_every_number(
+    low: float, width: int, dots: str, kind: str, argument: str, value: float
+) -> None:
+    if kind == "int":
+        low = int(low)
+    text = f"{kind} {low}{dots}{low + width}"
+
+    def doubted(written: str) -> list[Finding]:
+        found = check(deny(f"not {argument}.value in {{{written}}}"), [PAY])
+        return [one for one in found if "doubt denies" in one.message]
+
+    found = doubted(text)
+    if found:
+        text = found[0].hint.removeprefix("Write `").removesuffix("`")
+    if argument == "count":
+        value = int(value)
+    assert not doubted(text)
+    policy = deny(f"not {argument}.value in {{{text}}}")
+    call = Call("pay", {argument: given(value)})
+    verdict = compile_policy(policy).decide(call, Labels())
+    assert verdict.certain
+    above = value > low if dots.startswith("<") else value >= low
+    below = value < low + width if dots.endswith("<") else value <= low + width
+    assert verdict.allowed == (above and below)
+
+
+# Modes
+
+MARKED = 'let marked = text.tags overlaps {"private"}; '
+
+
+def blind(item: str) -> str:
+    lets = MARKED if "marked" in item else ""
+    return f'{lets}tool "r" -> @tags |= {{"private"}}; tool "s" {{ {item} }}'
+
+
+@pytest.mark.parametrize(("item", "expected"), BLIND)
+def test_what_needs_labels_of_arguments_is_told_for_single_llm_mode(
+    item: str, expected: list[tuple[str, str]]
+) -> None:
+    text, brought = blind(item), ["checked", "private"]
+    found = check(text, mode="single-llm", labels=brought)
+    assert said(found) == expected
+    assert check(text, mode="dual-llm", labels=brought) == []
+    assert check(text, labels=brought) == []
+    assert findings_of_mode(compile_policy(text).policy, "single-llm") == found
+
+
+@pytest.mark.parametrize("item", [row[0] for row in BLIND if row[0].startswith(("must", "should"))])
+def test_what_is_said_of_a_rule_in_single_llm_mode_is_what_it_does_there(item: str) -> None:
+    found = check(blind(item), mode="single-llm", labels=["checked", "private"])
+    allowed = [
+        decide(blind(item), tool="s", text=given(text), to=given(to)).allowed
+        for text in ("a", "b") for to in ("a", "b")
+    ]  # fmt: skip
+    for one in found:
+        if "denies nothing" in one.message:
+            assert (one.severity, all(allowed)) == ("error", True)
+        elif "denies every call" in one.message:
+            assert (one.severity, any(allowed)) == ("warning", False)
+
+
+def test_a_mode_is_one_of_two() -> None:
+    with pytest.raises(UsageError, match=r'`mode` is "single-llm" or "dual-llm"; got \'triple\''):
+        check("", mode="triple")  # type: ignore[arg-type]
+
+
+def test_labels_are_a_list() -> None:
+    with pytest.raises(
+        UsageError, match=r"`labels` is a list of names; got one text. Write `\['web'\]`"
+    ):
+        check("", labels="web")
+
+
+# Sizes and defaults
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        deny('to.value in {"' + "a" * 8_100 + '"}'),
+        deny('to.value in {"' + "é" * 1_400 + '"}'),
+        PolicyHeader.from_sqrt(deny('to.value in {"' + "a" * 8_000 + '"}'), fail_fast=False, extra={"x": "y" * 99}),
+    ],
+)  # fmt: skip
+def test_a_policy_that_is_too_long_for_a_header_is_told(policy: Any) -> None:
+    (finding,) = check(policy)
+    assert finding.message.endswith("bytes, and 8,192 is the most that is sent")
+    assert finding.hint == "Shorten it, or split it by groups of tools"
+
+
+def test_white_space_and_comments_do_not_count_for_the_header() -> None:
+    assert check(deny('to.value == "a"') + " " * 9_000 + f"// {'c' * 9_000}") == []
+    engine = compile_policy(deny('to.value in {"' + "a" * 9_000 + '"}'))
+    assert check(engine) == []  # which is not sent
+
+
+def test_without_rules_nothing_is_told_where_nothing_is_allowed_anyway() -> None:
+    assert check(PolicyHeader.from_sqrt("", default_allow=False)) == []
+    assert check(PolicyHeader.from_sqrt("").compile()) != []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'let p = "private" in t.tags; tool "read" { result { @tags |= {"private"}; } } tool "x" { must deny when p; }',
+        'let marks = {"private"}; tool "read" -> @tags |= marks with "secret"; tool "x" { must deny when t.tags overlaps marks; }',
+        'tool "read" -> @tags = {"private"}; tool "x" { must deny when "private" in @args.tags; }',
+        'tool "x" { must deny when "__llm_blocked" in t.tags; }',
+        'tool "x" { must deny when not t.tags subset of {"a", "b"}; }',
+        'tool "x" { must deny when not t.consumers superset of {"ada"}; }',
+        'tool "x" { session before { @tags |= {"tried"}; } must deny when "tried" in @session.tags; }',
+        'tool "r" -> @tags |= {"a"}; tool "x" { session after { @tags |= @result.tags; } must deny when "a" in @session.tags; }',
+        'tool "x" { session after { @tags |= {"a"}; } result { @tags |= @session.tags; } must deny when "a" in t.tags; }',
+        'tool "x" { must deny when "reader" in t.producers; }',
+    ],
+)  # fmt: skip
+def test_a_label_that_something_sets_is_not_missed(text: str) -> None:
+    assert check(text) == []
+
+
+# Why a denial is in doubt
+
+DOUBTS = [
+    # a condition, the arguments, what is said
+    ("a.value in {float 0..9}", {"a": 5}, "`a` is a whole number, and the rule means `float`"),
+    ("a.value in {int 0..9}", {"a": 5.0}, "`a` is a float, and the rule means `int`"),
+    ("a.value == 5", {"a": 5.0}, "`a` is a float, and the rule means a whole number"),
+    ("a.value == 5", {"a": "5"}, "`a` is a text, and the rule means a whole number"),
+    ("a.value in {bool true}", {"a": 1}, "`a` is a whole number, and the rule means true or false"),
+    ('a.value == "1"', {"a": 1}, "`a` is a whole number, and the rule means a text"),
+    ('a.value == "x"', {}, "the call has no argument `a`"),
+    ('"x" in a.tags and "y" in b.tags', {}, "the call has no argument `a` and `b`"),
+    ('a.value in {"x"}', {"a": ["x"]}, "`a` is a list, into which no rule can look"),
+    ('a.value in {"x"}', {"a": {"x": 1}}, "`a` is an object, into which no rule can look"),
+    ('a.value in {r"x"}', {"a": "xy"}, "a regex matches only a part of `a`, or took too long"),
+    ("a.value in named", {"a": "xy"}, "a regex matches only a part of `a`, or took too long"),
+    ("said", {"a": "xy"}, "a regex matches only a part of `a`, or took too long"),
+    ('a.value in {w"x*"}', {"a": "x\ny"}, "`a` has a line break, and a wildcard may stop there"),
+    ('a.value in {w"[x]*"}', {"a": "x"}, "how `[` in a wildcard is read is not known"),
+    ('a.value == "x\\y"', {"a": "xy"}, "how a backslash in the rule is read is not known"),
+    ('a.value in {datetime d"2027-01-01T00:00:00Z"..}', {"a": 5}, "`a` is a whole number, which may count seconds or milliseconds"),
+    ('a.value in {datetime d"2027-01-01T00:00:00Z"..}', {"a": "May 1"}, "`a` is written in another form than `2027-01-31T10:00:00Z`"),
+    ('a.tags overlaps {w"x*"}', {"a": 1}, ""),
+    ('"x" in @tags', {"a": 1}, "what `@tags` means here is not known"),
+    ("@session.value == 1", {"a": 1}, "what `@session.value` holds is not known"),
+    ("a.value == b.value", {"a": 1, "b": "1"}, "`a` is a whole number, and `b` is a text"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("condition", "arguments", "because"), DOUBTS)
+def test_a_denial_in_doubt_says_why(
+    condition: str, arguments: dict[str, Any], because: str
+) -> None:
+    lets = 'let named = {r"x"}; let said = a.value in named; '
+    call = Call("lend", {name: given(value) for name, value in arguments.items()})
+    text = f'{lets}tool "lend" {{ must deny when {condition}; }}'
+    verdict = compile_policy(text).decide(call, Labels())
+    assert verdict.allowed == (not because)
+    if because:
+        assert verdict.reasons[0].doubt == because
+        assert verdict.words().count(f"may apply (in doubt, because {because})") == 1
+        assert not verdict.certain
+
+
+def test_a_rule_for_tools_that_a_regex_matches_in_part_says_so() -> None:
+    verdict = decide('tool r"len" { must deny always; }')
+    assert verdict.reasons[0].doubt == "its regex matches only a part of the tool's name"
+
+
+def test_a_denial_that_is_certain_says_nothing_of_doubt() -> None:
+    verdict = decide('tool "lend" { must deny when a.value == 5; }', a=given(5))
+    assert verdict.reasons[0].doubt == ""
+    assert "doubt" not in verdict.words()

@@ -1,0 +1,156 @@
+"""Every policy that documentation, notebooks, examples and docstrings show does what it says."""
+
+import ast
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nbformat
+import pytest
+
+from langchain_sequrity.errors import PolicySyntaxError
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.sqrt import Argument, Call, check, compile_policy, parse, simulate
+from langchain_sequrity.sqrt.nodes import Binding
+
+ROOT = Path(__file__).parent.parent
+_CODE = re.compile(r"^([ \t]*)```python[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_SQRT = re.compile(r"^```sqrt\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_MAGIC = re.compile(r"^\s*[%!].*$", re.MULTILINE)
+
+BROUGHT = {
+    "docs/langgraph.md": {"private"},
+    "docs/middleware.md": {"mail"},
+    "docs/policies.md": {"fragile", "web", "on loan", "released", "scanned", "x"},
+    "notebooks/03_langgraph_executor.ipynb": {"private"},
+    "langchain_sequrity/sqrt/engine.py": {"raw"},
+    "langchain_sequrity/sqrt/english/explaining.py": {"personal"},
+    "langchain_sequrity/sqrt/parser.py": {"raw"},
+    "langchain_sequrity/sqrt/text/formatting.py": {"raw"},
+}
+"""Labels that come from tools there, and not from a rule."""
+
+MEANT = {
+    ("docs/policies.md", "This tag is nearly `untrusted` of line 2"),
+    ("docs/policies.md", "This pattern lets through what is not one address: "),
+    ("docs/policies.md", "In plain quotes `*@evil.example` is that text, not a pattern"),
+    ("docs/policies.md", "`euros` may be a whole number, such as 1, which in `float` is in doubt"),
+    ("docs/policies.md", "No rule sets the tag `private`"),
+    ("langchain_sequrity/headers/policy.py", "`p` is not defined"),
+    ("langchain_sequrity/sqrt/text/printing.py", "`raw` is not defined"),
+}
+"""Findings that a page is about: where, and how they begin."""
+
+
+class Shown(NamedTuple):
+    """A policy that is shown.
+
+    Attributes:
+        page: Where, from the root.
+        text: The policy.
+    """
+
+    page: str
+    text: str
+
+
+def pages() -> Iterator[Shown]:
+    """All texts of pages and code that may be policies."""
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        yield from in_markdown(str(page.relative_to(ROOT)), page.read_text(encoding="utf-8"))
+    for page in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        name = str(page.relative_to(ROOT))
+        for cell in nbformat.read(page, as_version=4).cells:  # type: ignore[no-untyped-call]
+            if cell.cell_type == "code":
+                yield from in_code(name, _MAGIC.sub("", cell.source))
+            else:
+                yield from in_markdown(name, cell.source)
+    for folder in ("examples", "langchain_sequrity"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            name, source = str(file.relative_to(ROOT)), file.read_text(encoding="utf-8")
+            yield from in_code(name, source)
+            for node in ast.walk(ast.parse(source)):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield from in_markdown(name, textwrap.dedent(node.value))
+        for file in sorted((ROOT / folder).rglob("*.sqrt")):
+            yield Shown(str(file.relative_to(ROOT)), file.read_text(encoding="utf-8"))
+
+
+def in_markdown(page: str, text: str) -> Iterator[Shown]:
+    """What stands in the blocks of a page or a docstring."""
+    yield from (Shown(page, block) for block in _SQRT.findall(text))
+    for _, code in _CODE.findall(text):
+        yield from in_code(page, textwrap.dedent(code))
+
+
+def in_code(page: str, code: str) -> Iterator[Shown]:
+    """The texts in code; code that is not whole, as one with `…`, has none."""
+    try:
+        tree = ast.parse(code)
+    except SyntaxError:
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield Shown(page, node.value)
+
+
+def is_policy(text: str) -> bool:
+    """Whether a text is a policy for some tool; one that does not parse is shown as a mistake."""
+    if "tool " not in text:
+        return False
+    try:
+        return any(not isinstance(node, Binding) for node in parse(text).declarations)
+    except PolicySyntaxError:
+        return False
+
+
+SHOWN = list(dict.fromkeys(one for one in pages() if is_policy(one.text)))
+IDS = [f"{one.page}:{' '.join(one.text.split())[:40]}" for one in SHOWN]
+
+
+def test_policies_are_found_on_pages_of_every_kind() -> None:
+    kinds = {Path(one.page).parts[0] for one in SHOWN}
+    assert kinds >= {"README.md", "docs", "notebooks", "examples", "langchain_sequrity"}
+    assert "notebooks/01_quickstart.ipynb" in {one.page for one in SHOWN}
+    assert len(SHOWN) > 50
+
+
+@pytest.mark.parametrize("one", SHOWN, ids=IDS)
+def test_a_policy_that_is_shown_has_no_finding_but_what_its_page_is_about(one: Shown) -> None:
+    found = [finding.message for finding in check(one.text, labels=BROUGHT.get(one.page, ()))]
+    meant = tuple(start for page, start in MEANT if page == one.page)
+    assert [message for message in found if not message.startswith(meant or ("\0",))] == []
+
+
+VALUES: list[Any] = ["ada", "ada@museum.example", "2027-01-31T10:00:00Z", 5, 0.5, True]
+
+
+@pytest.mark.parametrize("one", SHOWN, ids=IDS)
+def test_no_rule_that_is_shown_is_in_doubt_whatever_the_call(one: Shown) -> None:
+    try:
+        engine = compile_policy(one.text)
+    except PolicySyntaxError:
+        assert any(page == one.page and "not defined" in start for page, start in MEANT)
+        return
+    for entry, node in zip(
+        engine.tools,
+        (node for node in engine.policy.declarations if not isinstance(node, Binding)),
+        strict=True,
+    ):
+        text = node.tool.text
+        tool = text.raw if text.kind == "plain" else re.sub(r"\W", "", text.raw)
+        for rule in entry.checks:
+            calls = [
+                Call(tool, {name: Argument(value) for name in rule.arguments}) for value in VALUES
+            ]
+            for call in calls:
+                assert simulate(one.text, [call])[0].verdict is not None
+            certain = [
+                vote
+                for call in calls
+                for vote in engine.votes(call, Labels())
+                if vote.reason.at == rule.reason.at and None not in (vote.holds, vote.fails)
+            ]
+            assert certain or text.kind != "plain", rule.reason.rule
