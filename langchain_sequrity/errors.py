@@ -354,7 +354,7 @@ class TurnFailed(SequrityError):
 class PolicyDenied(TurnFailed, ModelRefusalError):
     """A policy denied a tool call, or forbade the data that steers the program.
 
-    LangChain's retry middleware does not retry it: it is a `ModelRefusalError`.
+    Nothing of LangChain's falls back from it or tries again (`docs/behaviour.md`, P11).
 
     Attributes:
         denial: What was denied and why, as fields. The attributes below are the same.
