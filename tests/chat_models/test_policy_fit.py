@@ -220,7 +220,7 @@ def test_rules_on_labels_are_told_with_the_tools_where_features_say_nothing(
 def test_the_diary_is_told_of_before_an_agent_answers(row: Row) -> None:
     with LocalServer(script=[{"text": "Done."}]) as server:
         of = model(row, DIARY, base_url=server.base_url)
-        agent = create_agent(of, [read_diary, publish])
+        agent: Any = create_agent(of, [read_diary, publish])
         with pytest.warns(PolicyMismatch, match="labels of arguments"):
             agent.invoke({"messages": "Publish my diary."})
 
@@ -258,7 +258,7 @@ async def test_an_agent_that_asks_a_human_needs_a_checkpointer() -> None:
     middleware: Any = PolicyMiddleware(
         'tool "publish" { should deny always; }', on_denied="interrupt"
     )
-    agent = create_agent(turns(), [publish], middleware=[middleware])
+    agent: Any = create_agent(turns(), [publish], middleware=[middleware])
     with pytest.raises(UsageError, match='`on_denied="interrupt"` needs a checkpointer'):
         agent.invoke({"messages": "Hi"})
     with pytest.raises(UsageError, match='`on_denied="interrupt"` needs a checkpointer'):
