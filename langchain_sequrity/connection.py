@@ -8,7 +8,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from langchain_sequrity._version import __version__
 from langchain_sequrity.denials import Denial
@@ -27,6 +27,8 @@ from langchain_sequrity.wire.routes import Format, chat_route, policy_route
 _TOKEN = 8
 LOOPBACK_KEY = "local"
 """Stands in for the Sequrity key on a loopback address when none is given."""
+ASKED_KEY = "asked-before-each-call"
+"""Stands in for a key that a function gives, until it is asked."""
 
 HeaderBytes = tuple[bytes, bytes]
 
@@ -52,16 +54,25 @@ _OWN_HEADERS = frozenset(
 )
 
 
+_VARIABLES = {"api_key": "SEQURITY_API_KEY", "llm_api_key": "SEQURITY_LLM_API_KEY"}
+
+
 def check_key(name: str, key: str) -> None:
     """Refuse a key that cannot be an HTTP header value; the text never shows it.
 
     Raises:
         UsageError: If the key is empty, not ASCII, or holds spaces or control characters.
     """
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
+    if not key:
         msg = (
-            f"`{name}` is not a key: expected printable ASCII without spaces, got {len(key)} "
-            "characters with something else among them. Was a line break copied along?"
+            f"`{name}` is an empty text. Give the key, or leave `{name}` out: then the environment "
+            f"variable `{_VARIABLES[name]}` is read."
+        )
+        raise UsageError(msg)
+    if not key.isascii() or not key.isprintable() or " " in key:
+        msg = (
+            f"`{name}` is not a key: one of its {len(key)} characters is a space, a line break or "
+            "not ASCII. Copy the key again, without what stands around it."
         )
         raise UsageError(msg)
 
@@ -113,6 +124,7 @@ class Connection:
         policy: X-Policy, or `None`.
         config: X-Config, or `None`.
         default_headers: Headers of the caller's own; none of the three JSON headers.
+        default_query: Query of every address, as text.
         max_header_bytes: Longest header line that is sent.
         allow_http: Whether plain http may leave this machine.
 
@@ -131,6 +143,7 @@ class Connection:
     policy: PolicyHeader | None = None
     config: ConfigHeader | None = None
     default_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    default_query: Mapping[str, str] = field(default_factory=dict, repr=False)
     max_header_bytes: int = 8192
     allow_http: bool = False
     path: str = field(init=False)
@@ -155,7 +168,8 @@ class Connection:
             route = policy_route(self.provider)
         else:
             route = chat_route(self.endpoint_type, self.provider, self.suffix)
-        object.__setattr__(self, "path", route.path)
+        query = f"?{urlencode(self.default_query)}" if self.default_query else ""
+        object.__setattr__(self, "path", route.path + query)
         object.__setattr__(self, "_headers", self._common_headers())
         object.__setattr__(self, "_seal_keys", {})
 
@@ -191,7 +205,7 @@ class Connection:
         keys = [self.api_key, self.llm_api_key or LOOPBACK_KEY]
         # A header may hold a token; short values are words that texts have anyway.
         keys += [value for value in self.default_headers.values() if len(value) >= _TOKEN]
-        return tuple(key for key in keys if key != LOOPBACK_KEY)
+        return tuple(key for key in keys if key not in (LOOPBACK_KEY, ASKED_KEY))
 
     @property
     def fingerprint(self) -> str:
@@ -220,6 +234,15 @@ class Connection:
         if self.dual_llm is None:
             return self
         return replace(self, config=(config or ConfigHeader()).with_envelope())
+
+    def with_keys(self, keys: Mapping[str, str]) -> "Connection":
+        """The connection with other keys.
+
+        Args:
+            keys: `api_key`, `llm_api_key` or both; with neither it is the same connection.
+        """
+        changes: dict[str, Any] = dict(keys)
+        return replace(self, **changes) if changes else self
 
     def for_policies(self) -> "Connection":
         """The connection by which a policy is generated: keys and address are the same.

@@ -31,6 +31,11 @@ SequrityError (RuntimeError)
 In brackets: the LangChain exception that the class also is, so that LangChain's retry and
 summarization middleware treat it correctly. No class is a `ValueError`: pydantic would swallow it.
 
+Where LangGraph is loaded, a `TurnFailed` other than `ForcedToolMissing` is a `GraphBubbleUp` too.
+What catches `Exception` in LangChain and LangGraph (fallback, retry and error middleware, retry
+policies, `ToolNode`) lets these pass, so no other model or tool acts in the place of what a policy
+denied. Those of a `LangGraphExecutor` are ordinary: it is a graph that a graph around may handle.
+
 Two warnings: `PolicyMismatch` tells of a policy that does not do what it says, `UnknownAccess` of
 a graph whose labels are coarse.
 """
@@ -39,8 +44,9 @@ import json
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from types import FrameType, MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast
 
 from langchain_core.exceptions import (
     ContextOverflowError,
@@ -93,6 +99,7 @@ __all__ = [
 ]
 
 _EMPTY: Mapping[str, str] = MappingProxyType({})
+E = TypeVar("E", bound="TurnFailed")
 
 
 def _restore(cls: type["SequrityError"], text: str, facts: dict[str, Any]) -> "SequrityError":
@@ -107,7 +114,33 @@ class SequrityError(RuntimeError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by text and facts: keyword-only constructors do not survive the default way."""
-        return _restore, (type(self), str(self), self.__dict__)
+        return _restore, (_public(type(self)), str(self), self.__dict__)
+
+
+@cache
+def _passing_through(cls: type["TurnFailed"], bubble: type[Exception]) -> type["TurnFailed"]:
+    """The class that also is a `GraphBubbleUp`; it has the name and the pickles of `cls`."""
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    return type(cls.__name__, (cls, bubble), {**names, "_public_class": cls})
+
+
+def ordinary(error: E) -> E:
+    """The same error as one that LangGraph's error handlers are asked about.
+
+    `LangGraphExecutor` raises these: it is a graph, whose failure a graph around it may handle.
+    """
+    cls: Any = _public(type(error))
+    if cls is type(error):
+        return error
+    made = cast("E", RuntimeError.__new__(cls, *error.args))
+    made.__dict__.update(vars(error))
+    return made
+
+
+def _public(cls: type[SequrityError]) -> type[SequrityError]:
+    """The class by which an error is pickled."""
+    public: type[SequrityError] = vars(cls).get("_public_class", cls)
+    return public
 
 
 class UsageError(SequrityError):
@@ -292,6 +325,17 @@ class TurnFailed(SequrityError):
         result: The `DualLLMResult` behind it, or `None`.
     """
 
+    _ends_the_run: ClassVar[bool] = True
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Make an error that nothing in LangGraph takes for one to go on after."""
+        # LangGraph is slow to import. Where it is not loaded, nothing can catch the error either.
+        bubble = getattr(sys.modules.get("langgraph.errors"), "GraphBubbleUp", None)
+        if bubble is None or not cls._ends_the_run or issubclass(cls, bubble):
+            return super().__new__(cls)
+        kind: Any = _passing_through(cast("Any", cls), bubble)
+        return cast("Self", super().__new__(kind))
+
     def __init__(
         self,
         text: str,
@@ -310,7 +354,7 @@ class TurnFailed(SequrityError):
 class PolicyDenied(TurnFailed, ModelRefusalError):
     """A policy denied a tool call, or forbade the data that steers the program.
 
-    LangChain's retry middleware does not retry it: it is a `ModelRefusalError`.
+    Nothing of LangChain's falls back from it or tries again (`docs/behaviour.md`, P11).
 
     Attributes:
         denial: What was denied and why, as fields. The attributes below are the same.
@@ -445,6 +489,9 @@ class ForcedToolMissing(TurnFailed):
     Attributes:
         tool: The name of the tool that had to be called.
     """
+
+    # The turn was allowed; only its shape is wrong, which another model may get right.
+    _ends_the_run = False
 
     def __init__(self, text: str, *, tool: str, **facts: Any) -> None:
         """Build the error; `facts` are those of `TurnFailed`."""

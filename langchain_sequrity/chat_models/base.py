@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
@@ -21,8 +22,10 @@ from langchain_sequrity.chat_models.call_arguments import (
     session_id_of,
     with_session,
 )
+from langchain_sequrity.chat_models.fallbacks import Guarded
 from langchain_sequrity.chat_models.parameters import Parameters
 from langchain_sequrity.chat_models.policy_fit import tell_of_tools
+from langchain_sequrity.chat_models.profiles import profile_of
 from langchain_sequrity.chat_models.tools import (
     write_response_format,
     write_tool,
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from langchain_sequrity.chat_models.structured_output import Method, Schema
 
 
-class SequrityChatModel(Parameters):
+class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     """Base of `ChatSequrity` and `SequrityMessages`; see these for their use."""
 
     _takes_tool_extras: ClassVar[bool] = False
@@ -92,10 +95,7 @@ class SequrityChatModel(Parameters):
 
     @override
     def _resolve_model_profile(self) -> ModelProfile | None:
-        # What holds for any model behind the service; windows and media depend on the model.
-        return ModelProfile(
-            tool_calling=True, tool_choice=True, structured_output=True, tool_call_streaming=True
-        )
+        return profile_of(self.model_name)
 
     @override
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class SequrityChatModel(Parameters):
     @override
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         # Two keys, policies or default headers never share a cached answer.
-        own = self._ready().settings.connection.fingerprint
+        own = self._ready().settings.connection.with_keys(self._asked_keys()).fingerprint
         return f"{super()._get_llm_string(stop=stop, **kwargs)}---{own}"
 
     @override
@@ -129,12 +129,16 @@ class SequrityChatModel(Parameters):
         messages: list[BaseMessage],
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
+        keys: Mapping[str, str],
         *,
         stream: bool,
     ) -> Turn:
         state = self._ready()
+        settings = state.settings
+        if keys:
+            settings = replace(settings, connection=settings.connection.with_keys(keys))
         return Turn(
-            state.settings,
+            settings,
             messages,
             self._params(state.params, stop, kwargs, stream=stream),
             session_id=session_id_of(kwargs),
@@ -177,7 +181,7 @@ class SequrityChatModel(Parameters):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        turn = self._turn(messages, stop, kwargs, stream=False)
+        turn = self._turn(messages, stop, kwargs, self._asked_keys(), stream=False)
         transport = self._transport()
         try:
             return transport.send(turn.call, turn.read)
@@ -193,7 +197,7 @@ class SequrityChatModel(Parameters):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        turn = self._turn(messages, stop, kwargs, stream=False)
+        turn = self._turn(messages, stop, kwargs, await self._aasked_keys(), stream=False)
         transport = self._transport()
         try:
             return await transport.asend(turn.call, turn.read)
@@ -209,7 +213,8 @@ class SequrityChatModel(Parameters):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        for message in self._chunks(self._turn(messages, stop, kwargs, stream=True)):
+        turn = self._turn(messages, stop, kwargs, self._asked_keys(), stream=True)
+        for message in self._chunks(turn):
             chunk = ChatGenerationChunk(message=message)
             if run_manager is not None:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -233,7 +238,7 @@ class SequrityChatModel(Parameters):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        turn = self._turn(messages, stop, kwargs, stream=True)
+        turn = self._turn(messages, stop, kwargs, await self._aasked_keys(), stream=True)
         async with aclosing(self._achunks(turn)) as found:
             async for message in found:
                 chunk = ChatGenerationChunk(message=message)

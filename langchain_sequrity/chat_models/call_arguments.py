@@ -24,11 +24,15 @@ _NOT_FOR_THE_BODY = frozenset(
 # Parameters of a model that a call can override; all others are no fields of the body.
 _OF_THE_BODY = frozenset(
     {
+        "container",
+        "context_management",
         "frequency_penalty",
         "include",
         "logit_bias",
         "logprobs",
+        "max_completion_tokens",
         "max_tokens",
+        "mcp_servers",
         "n",
         "output_config",
         "presence_penalty",
@@ -44,6 +48,7 @@ _OF_THE_BODY = frozenset(
         "top_logprobs",
         "top_p",
         "truncation",
+        "verbosity",
     }
 )
 

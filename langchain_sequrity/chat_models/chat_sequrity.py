@@ -1,12 +1,16 @@
 """`ChatSequrity`: the OpenAI-format endpoints as a LangChain chat model."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from pydantic import Field, model_validator
 from typing_extensions import override
 
+from langchain_sequrity.chat_models.arguments import (
+    ChatSequrityArguments,
+    Verbosity,
+)
 from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.chat_models.turn import WireFormat
 from langchain_sequrity.errors import UsageError
@@ -76,6 +80,14 @@ class ChatSequrity(SequrityChatModel):
         ```
     """
 
+    _arguments: ClassVar[type[Any]] = ChatSequrityArguments
+
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    """Limit on the reply's tokens, reasoning included; what newer models take for `max_tokens`."""
+    verbosity: Verbosity | None = None
+    """How long answers are to be."""
+    organization: str | None = None
+    """Sent as the header `OpenAI-Organization`; whether the service hands it on is unknown."""
     seed: int | None = None
     stream_usage: bool = True
     """Whether streams of chat/completions ask for token counts; Responses always has them."""
@@ -86,7 +98,6 @@ class ChatSequrity(SequrityChatModel):
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     logit_bias: dict[str, int] | None = None
-    service_tier: str | None = None
     use_responses_api: bool = False
     """Whether to speak Responses."""
     use_previous_response_id: bool = False
@@ -101,11 +112,22 @@ class ChatSequrity(SequrityChatModel):
     truncation: Literal["auto", "disabled"] | None = None
     """Over Responses: whether a conversation that is too long is cut or refused."""
 
-    def __init__(self, model: str | None = None, **kwargs: Any) -> None:
-        """Take the model's name first and everything else by keyword."""
-        if model is not None:
-            kwargs["model"] = model
-        super().__init__(**kwargs)
+    if TYPE_CHECKING:
+
+        def __init__(self, model: str, **kwargs: Unpack[ChatSequrityArguments]) -> None:
+            """Take the model's name first and everything else by keyword."""
+
+    else:
+
+        def __init__(self, model: str | None = None, **kwargs: Any) -> None:
+            """Take the model's name first and everything else by keyword."""
+            if model is not None:
+                kwargs["model"] = model
+            super().__init__(**kwargs)
+
+    @override
+    def _named_headers(self) -> dict[str, str]:
+        return {} if self.organization is None else {"OpenAI-Organization": self.organization}
 
     @model_validator(mode="after")
     def _check_format(self) -> Self:
@@ -114,6 +136,9 @@ class ChatSequrity(SequrityChatModel):
         strange: tuple[str, ...] = _OF_RESPONSES
         if self.use_responses_api:
             mine, other, strange = "Responses", "chat/completions", _OF_CHAT_COMPLETIONS
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            msg = "`max_tokens` and `max_completion_tokens` are the same limit. Give one of them."
+            raise UsageError(msg)
         for name in strange:
             if getattr(self, name) not in (None, False):
                 msg = f"`{name}` belongs to {other}, and this model speaks {mine}. Leave it out."
@@ -149,7 +174,8 @@ class ChatSequrity(SequrityChatModel):
             "frequency_penalty": self.frequency_penalty,
             "presence_penalty": self.presence_penalty,
             "logit_bias": self.logit_bias,
-            "service_tier": self.service_tier,
+            "verbosity": self.verbosity,
+            "max_completion_tokens": self.max_completion_tokens,
             "reasoning": self.reasoning,
             "include": self.include,
             "store": self.store,

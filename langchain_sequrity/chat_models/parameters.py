@@ -1,23 +1,48 @@
 """The parameters of the chat models, and what is made of them once: connection and transport."""
 
-import difflib
+import math
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar
+from inspect import isawaitable, iscoroutine
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import override
 
 from langchain_sequrity._version import __version__
+from langchain_sequrity.chat_models.arguments import (
+    ReasoningEffort,
+    advice_on,
+    model_signature,
+)
 from langchain_sequrity.chat_models.policy_fit import tell_of_mode
 from langchain_sequrity.chat_models.turn import OnDenied, OnSessionExpired, Settings, WireFormat
-from langchain_sequrity.connection import LOOPBACK_KEY, Connection, take_json_headers
+from langchain_sequrity.connection import (
+    ASKED_KEY,
+    LOOPBACK_KEY,
+    Connection,
+    check_key,
+    take_json_headers,
+)
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader, coerce
 from langchain_sequrity.transport import AsyncHttpClient, HttpClient, HttpTimeout
-from langchain_sequrity.wire.address import DEFAULT_BASE_URL, is_loopback, normalize_base_url
+from langchain_sequrity.wire.address import (
+    DEFAULT_BASE_URL,
+    check_proxy,
+    is_loopback,
+    normalize_base_url,
+)
 from langchain_sequrity.wire.routes import EndpointType, Format, Provider
 
 if TYPE_CHECKING:
@@ -25,8 +50,9 @@ if TYPE_CHECKING:
 
 _PACKAGE = "langchain-sequrity"
 _FROM_ENVIRONMENT = ("api_key", "llm_api_key", "base_url")
+_KEYS = ("api_key", "llm_api_key")
 # What a pickle must not hold, or cannot.
-_UNPICKLED = ("api_key", "llm_api_key", "default_headers", "http_client", "http_async_client")
+_UNPICKLED = (*_KEYS, "default_headers", "http_client", "http_async_client", "proxy")
 P = TypeVar("P", bound="Parameters")
 # What is made of the parameters at first use, before it is made.
 _UNMADE = {"_state": None, "_sender": None}
@@ -60,6 +86,10 @@ def _env_base_url() -> str:
     return os.environ.get("SEQURITY_BASE_URL") or DEFAULT_BASE_URL
 
 
+AskedKey = Annotated[Callable[[], Any], PlainSerializer(lambda _: "**********", when_used="json")]
+"""A function, sync or async, that gives a key before each call."""
+
+
 class Parameters(BaseChatModel):
     """Parameters of `ChatSequrity` and `SequrityMessages`; see these for their use."""
 
@@ -72,11 +102,13 @@ class Parameters(BaseChatModel):
 
     model_name: str = Field(alias="model", min_length=1)
     """One model for all roles, or `"planner,worker"`."""
-    api_key: SecretStr | None = Field(default_factory=_env("SEQURITY_API_KEY"))
-    """Sequrity key; from `SEQURITY_API_KEY` when not given. Not needed on a loopback address."""
-    llm_api_key: SecretStr | None = Field(default_factory=_env("SEQURITY_LLM_API_KEY"))
-    """Key of the LLM provider (X-Api-Key); from `SEQURITY_LLM_API_KEY` when not given. Without
-    one the service uses its own. Another vendor's key is never picked up."""
+    api_key: SecretStr | AskedKey | None = Field(default_factory=_env("SEQURITY_API_KEY"))
+    """Sequrity key; from `SEQURITY_API_KEY` when not given. Not needed on a loopback address. Or a
+    function, sync or async, that is asked for it before each call; with another key a conversation
+    goes on in a new session."""
+    llm_api_key: SecretStr | AskedKey | None = Field(default_factory=_env("SEQURITY_LLM_API_KEY"))
+    """Key of the LLM provider (X-Api-Key), or a function that gives it; from `SEQURITY_LLM_API_KEY`
+    when not given. Without one the service uses its own. No other vendor's key is picked up."""
     base_url: str = Field(default_factory=_env_base_url, validate_default=True)
     """Where the service is; from `SEQURITY_BASE_URL` when not given."""
     provider: Provider | None = None
@@ -101,7 +133,8 @@ class Parameters(BaseChatModel):
     max_tokens: int | None = Field(default=None, ge=1)
     """Limit on the reply's tokens."""
     stop: list[str] | None = Field(default=None, alias="stop_sequences")
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    service_tier: str | None = None
     streaming: bool = False
     """Whether `invoke` streams under the hood."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
@@ -110,19 +143,24 @@ class Parameters(BaseChatModel):
     """Fields of the body that win over all others."""
 
     timeout: float | HttpTimeout | None = None
-    """Total seconds of a call, retries included, or an `httpx.Timeout`."""
+    """Total seconds of a call, retries included, or an `httpx.Timeout`; 600 when not given."""
     stream_chunk_timeout: float | None = Field(default=120.0, gt=0)
     """Longest silence between two events of a stream in seconds; pings do not count."""
     max_retries: int = Field(default=2, ge=0)
     """How often a call is sent again, where that is safe."""
     default_headers: Mapping[str, SecretStr] | None = Field(default=None, exclude=True, repr=False)
     """Headers of every call. They may hold secrets, so they are neither shown nor pickled."""
+    default_query: Mapping[str, str] | None = None
+    """Query of every address, for gateways on the way; never for secrets, which logs would show."""
     include_response_headers: bool = False
     """Whether `response_metadata["headers"]` shows the headers of the reply."""
     http_client: HttpClient | None = Field(default=None, exclude=True, repr=False)
     """Your own `httpx.Client`; it is never closed here."""
     http_async_client: AsyncHttpClient | None = Field(default=None, exclude=True, repr=False)
     """Your own `httpx.AsyncClient`; it is never closed here."""
+    proxy: SecretStr | None = Field(default=None, exclude=True, repr=False)
+    """Address of a proxy (`http://host:port`), in the place of those of the environment. It may
+    hold a password, so it is neither shown nor pickled."""
     max_header_bytes: int = Field(default=8192, ge=256)
     """Longest header line that is sent; proxies cut longer ones."""
     allow_http: bool = False
@@ -137,21 +175,44 @@ class Parameters(BaseChatModel):
 
     # Construction
 
+    _arguments: ClassVar[type[Any] | None] = None
+
+    @classmethod
+    @override
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls._show_arguments()
+
+    @classmethod
+    @override
+    def __pydantic_on_complete__(cls) -> None:
+        # Building the class, at its first use, brings pydantic's own signature back.
+        super().__pydantic_on_complete__()
+        cls._show_arguments()
+
+    @classmethod
+    def _show_arguments(cls) -> None:
+        """Let `inspect.signature` and editors see what a constructor takes."""
+        if cls._arguments is not None and "model_name" in cls.model_fields:
+            cls.__signature__ = model_signature(cls._arguments, cls)
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown(cls, values: dict[str, Any]) -> dict[str, Any]:
         """A misspelt `policy` must not become a field of the body: the policy would be gone."""
-        names = set(cls.model_fields)
-        names |= {field.alias for field in cls.model_fields.values() if field.alias}
+        aliases = {field.alias: name for name, field in cls.model_fields.items() if field.alias}
+        names = {*cls.model_fields, *aliases}
         for name in values:
             if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                hint = f" Did you mean `{near[0]}`?" if near else ""
-                msg = (
-                    f"`{cls.__name__}` has no argument `{name}`.{hint} Further fields of the body "
-                    "go into `model_kwargs`."
-                )
+                msg = f"`{cls.__name__}` has no argument `{name}`. {advice_on(name, names)}"
                 raise UsageError(msg)
+        for alias, name in aliases.items():
+            if alias in values and name in values:
+                msg = f"`{alias}` and `{name}` are the same argument. Give one of them."
+                raise UsageError(msg)
+        if not (values.get("model") or values.get("model_name")):
+            msg = f'`{cls.__name__}` needs the name of a model first: `{cls.__name__}("openai/…")`.'
+            raise UsageError(msg)
         return values
 
     @model_validator(mode="before")
@@ -174,12 +235,42 @@ class Parameters(BaseChatModel):
             raise UsageError(msg)
         return {**values, **found, "default_headers": plain} if found else values
 
-    @field_validator("timeout")
+    @field_validator("default_query", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        texts = {name: str(one) for name, one in value.items() if isinstance(one, int | float)}
+        flags = {name: texts[name].lower() for name in texts if isinstance(value[name], bool)}
+        return {**value, **texts, **flags}
+
+    @field_validator(*_KEYS, mode="before")
+    @classmethod
+    def _text_or_function(cls, value: Any) -> Any:
+        # What a union says by itself names the insides of pydantic.
+        if value is None or isinstance(value, str | SecretStr) or callable(value):
+            return value
+        msg = "expected the key as text or `SecretStr`, or a function that gives it"
+        raise ValueError(msg)
+
+    @field_validator("timeout", mode="before")
     @classmethod
     def _some_time(cls, value: Any) -> Any:
-        if isinstance(value, int | float) and value <= 0:
-            msg = "expected more than 0 seconds"
+        if value is None or isinstance(value, HttpTimeout):
+            return value
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            msg = "expected a number of seconds, or an `httpx.Timeout`"
+            raise ValueError(msg)  # noqa: TRY004 - pydantic lets a `TypeError` pass
+        if not 0 < value < math.inf:
+            msg = "expected more than 0 seconds, and not endlessly many; leave it out for 600"
             raise ValueError(msg)
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _an_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            check_proxy(value.get_secret_value())
         return value
 
     @field_validator("features", mode="before")
@@ -222,7 +313,18 @@ class Parameters(BaseChatModel):
 
     @property
     def prepared(self) -> State:
-        """Connection, format and fields of the body, as every turn of the model uses them."""
+        """Connection, format and fields of the body, as every turn of the model uses them.
+
+        Raises:
+            UsageError: If a function gives the keys: what uses this keeps the connection.
+        """
+        for name in _KEYS:
+            if self._is_asked(name):
+                msg = (
+                    f"`{name}` is a function, which only calls of the model itself ask. Give the "
+                    "key as text for a graph or for `PolicyGenTool`."
+                )
+                raise UsageError(msg)
         return self._ready()
 
     def sender(self) -> "Transport":
@@ -285,6 +387,7 @@ class Parameters(BaseChatModel):
             secrets=self._ready().settings.connection.secrets,
             http_client=self.http_client,
             http_async_client=self.http_async_client,
+            proxy=None if self.proxy is None else self.proxy.get_secret_value(),
         )
 
     def _sends_only_new(self) -> bool:
@@ -292,14 +395,16 @@ class Parameters(BaseChatModel):
         return False
 
     def _connection(self, suffix: Format) -> Connection:
-        llm_api_key = self.llm_api_key
         own = {
             name: value.get_secret_value() for name, value in (self.default_headers or {}).items()
         }
+        there = {name.lower() for name in own}
+        named = self._named_headers().items()
+        own |= {name: value for name, value in named if name.lower() not in there}
         connection = Connection(
             base_url=self.base_url,
             api_key=self._key(),
-            llm_api_key=None if llm_api_key is None else llm_api_key.get_secret_value(),
+            llm_api_key=None if self.llm_api_key is None else _text_of(self.llm_api_key),
             endpoint_type=self.endpoint_type,
             provider=self.provider,
             suffix=suffix,
@@ -307,6 +412,7 @@ class Parameters(BaseChatModel):
             policy=self.policy,
             config=self.session_config,
             default_headers=own,
+            default_query=self.default_query or {},
             max_header_bytes=self.max_header_bytes,
             allow_http=self.allow_http,
         )
@@ -317,7 +423,7 @@ class Parameters(BaseChatModel):
         if key is None:  # unpickled, perhaps, before the variable was set
             key = _env("SEQURITY_API_KEY")()
         if key is not None:
-            return key.get_secret_value()
+            return _text_of(key)
         if is_loopback(urlsplit(self.base_url).hostname or ""):
             return LOOPBACK_KEY
         msg = (
@@ -325,6 +431,40 @@ class Parameters(BaseChatModel):
             f"`api_key=`. (`{self.base_url}` is not a loopback address, where none is needed.)"
         )
         raise UsageError(msg)
+
+    def _named_headers(self) -> dict[str, str]:
+        """Headers that have a parameter of their own."""
+        return {}
+
+    def _is_asked(self, name: str) -> bool:
+        value = getattr(self, name)
+        return value is not None and not isinstance(value, SecretStr)
+
+    def _asked_keys(self) -> dict[str, str]:
+        """Keys that functions give, asked now; they are kept nowhere."""
+        keys = {}
+        for name in _KEYS:
+            if self._is_asked(name):
+                given = getattr(self, name)()
+                if isawaitable(given):
+                    if iscoroutine(given):
+                        given.close()
+                    msg = (
+                        f"`{name}` is an async function, which only `ainvoke`, `astream` and "
+                        "`abatch` can ask. Call one of these, or give a plain function."
+                    )
+                    raise UsageError(msg)
+                keys[name] = _given_key(name, given)
+        return keys
+
+    async def _aasked_keys(self) -> dict[str, str]:
+        """As `_asked_keys`."""
+        keys = {}
+        for name in _KEYS:
+            if self._is_asked(name):
+                given = getattr(self, name)()
+                keys[name] = _given_key(name, await given if isawaitable(given) else given)
+        return keys
 
     def _default_params(self) -> dict[str, Any]:
         """The fields of the body that are the same for each call."""
@@ -335,6 +475,7 @@ class Parameters(BaseChatModel):
             "max_tokens": self.max_tokens,
             "stop": self.stop,
             "reasoning_effort": self.reasoning_effort,
+            "service_tier": self.service_tier,
             **self.model_kwargs,
         }
         return {name: value for name, value in params.items() if value is not None}
@@ -402,6 +543,20 @@ class Parameters(BaseChatModel):
         if "llm_api_key" in self._lost and (key := _env("SEQURITY_LLM_API_KEY")()):
             self.__dict__["llm_api_key"] = key
             _forget(self, given=("llm_api_key",))
+
+
+def _text_of(key: SecretStr | AskedKey) -> str:
+    return key.get_secret_value() if isinstance(key, SecretStr) else ASKED_KEY
+
+
+def _given_key(name: str, given: object) -> str:
+    text = given.get_secret_value() if isinstance(given, SecretStr) else given
+    if not isinstance(text, str):
+        kind = type(given).__name__
+        msg = f"The function that is `{name}` gave a value of type `{kind}`; expected the key."
+        raise UsageError(msg)
+    check_key(name, text)
+    return text
 
 
 def _changed(model: P, changes: Mapping[str, Any]) -> P:

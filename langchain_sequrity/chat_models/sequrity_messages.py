@@ -1,12 +1,13 @@
 """`SequrityMessages`: the Anthropic-format endpoints as a LangChain chat model."""
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.runnables import Runnable
 from pydantic import Field
 from typing_extensions import override
 
+from langchain_sequrity.chat_models.arguments import SequrityMessagesArguments
 from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.chat_models.turn import WireFormat
 from langchain_sequrity.wire import messages
@@ -62,6 +63,7 @@ class SequrityMessages(SequrityChatModel):
     """
 
     _takes_tool_extras: ClassVar[bool] = True
+    _arguments: ClassVar[type[Any]] = SequrityMessagesArguments
 
     temperature: float | None = Field(default=None, ge=0, le=1)
     top_k: int | None = Field(default=None, ge=0)
@@ -70,13 +72,31 @@ class SequrityMessages(SequrityChatModel):
     """Whether and how long the model thinks before it answers."""
     output_config: dict[str, Any] | None = None
     """`{"format": {"type": "json_schema", "schema": …}}`; see `with_structured_output`."""
-    service_tier: str | None = None
+    betas: list[str] | None = None
+    """Names of beta features, sent as the header `anthropic-beta`."""
+    mcp_servers: list[dict[str, Any]] | None = None
+    """MCP servers whose tools the provider calls itself, past the policy."""
+    container: str | dict[str, Any] | None = None
+    """The container in which the provider runs code, or its id."""
+    context_management: dict[str, Any] | None = None
+    """What the provider takes out of a long conversation: `{"edits": […]}`."""
 
-    def __init__(self, model: str | None = None, **kwargs: Any) -> None:
-        """Take the model's name first and everything else by keyword."""
-        if model is not None:
-            kwargs["model"] = model
-        super().__init__(**kwargs)
+    if TYPE_CHECKING:
+
+        def __init__(self, model: str, **kwargs: Unpack[SequrityMessagesArguments]) -> None:
+            """Take the model's name first and everything else by keyword."""
+
+    else:
+
+        def __init__(self, model: str | None = None, **kwargs: Any) -> None:
+            """Take the model's name first and everything else by keyword."""
+            if model is not None:
+                kwargs["model"] = model
+            super().__init__(**kwargs)
+
+    @override
+    def _named_headers(self) -> dict[str, str]:
+        return {"anthropic-beta": ",".join(self.betas)} if self.betas else {}
 
     @property
     @override
@@ -93,7 +113,9 @@ class SequrityMessages(SequrityChatModel):
             "top_k": self.top_k,
             "thinking": self.thinking,
             "output_config": self.output_config,
-            "service_tier": self.service_tier,
+            "mcp_servers": self.mcp_servers,
+            "container": self.container,
+            "context_management": self.context_management,
         }
         named = {name: value for name, value in own.items() if value is not None}
         return {**named, **super()._default_params()}

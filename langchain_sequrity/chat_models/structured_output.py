@@ -15,6 +15,7 @@ from langchain_core.runnables import Runnable, RunnableGenerator, RunnableMap, R
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import TypeBaseModel, is_basemodel_subclass
 
+from langchain_sequrity.chat_models.fallbacks import guarded
 from langchain_sequrity.chat_models.tools import write_response_format
 from langchain_sequrity.errors import ForcedToolMissing, UsageError
 
@@ -134,7 +135,9 @@ def _with_raw(llm: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[A
         parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
     )
     failed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=llm) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+    return guarded(
+        RunnableMap(raw=llm) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+    )
 
 
 # A forced call that does not come

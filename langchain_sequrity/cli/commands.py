@@ -12,7 +12,7 @@ from langchain_sequrity.cli.policy import policy
 from langchain_sequrity.demo.options import DEFAULT_QUESTION, LIVE_MODEL, DemoOptions
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import SequrityError
-from langchain_sequrity.wire.routes import PROVIDERS, Provider
+from langchain_sequrity.wire.routes import PROVIDERS, OpenAIProvider
 
 _PROVIDERS = [provider for provider in PROVIDERS["chat/completions"] if provider is not None]
 
@@ -40,7 +40,7 @@ def cli() -> None:
     help="Who serves the model. If not given, the service's default.",
 )
 def demo(
-    *, live: bool, question: str, folder: Path, model: str | None, provider: Provider | None
+    *, live: bool, question: str, folder: Path, model: str | None, provider: OpenAIProvider | None
 ) -> None:
     """Watch a LangGraph agent examine the installed Python packages.
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from langchain_sequrity.wire.routes import Provider
+from langchain_sequrity.wire.routes import OpenAIProvider
 
 DEFAULT_QUESTION = (
     "Which Python packages are installed here, which are the largest, under which licences are "
@@ -33,4 +33,4 @@ class DemoOptions:
     outside: str = "press@elsewhere.example"
     inside: str = "audit@example.com"
     model: str | None = None
-    provider: Provider | None = None
+    provider: OpenAIProvider | None = None

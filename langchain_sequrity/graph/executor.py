@@ -1,12 +1,16 @@
 """`LangGraphExecutor`: a StateGraph that runs under policy."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
+from langgraph.cache.base import BaseCache
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.store.base import BaseStore
+from langgraph.types import Checkpointer
 
 from langchain_sequrity.chat_models import ChatSequrity
+from langchain_sequrity.chat_models.arguments import NamedModelArguments, executor_signature
 from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph.calling.tools import ClientTools
@@ -44,19 +48,21 @@ class LangGraphExecutor(Surface):
             server, which is known to keep sessions, and "whole" elsewhere.
         on_denied: What follows a denial. "raise": `PolicyDenied`. "interrupt": a soft denial is
             offered to a human, as LangChain's human-in-the-loop middleware does it; all others
-            raise. Without a checkpointer the first run is a `UsageError`. "state:<field>": the run ends with the state so far and
-            the fields of the denial in the field: those of `Denial`, its `text`, and the service's
-            `code`.
+            raise. Without a checkpointer the first run is a `UsageError`. "state:<field>": the run
+            ends with the state so far and the fields of the denial in the field: those of
+            `Denial`, its `text`, and the service's `code`.
         checkpointer: As in `StateGraph.compile`.
         store: As in `StateGraph.compile`.
         cache: As in `StateGraph.compile`.
         name: Name of the graph in traces.
+        strict_policy: Whether a policy with rules for what the graph does not have is an error;
+            `None` leaves it to the model.
         **connection: Arguments of `ChatSequrity`, where `model` is a name.
 
     Raises:
         GraphNotSupported: If the graph has something that cannot be run; it names node or edge,
             reason and way out.
-        UsageError: If an option has no meaning.
+        UsageError: If an option has no meaning, or for a `PolicyMismatch` with `strict_policy`.
 
     Warns:
         PolicyMismatch: If the policy has rules for tools or arguments that the graph does not have.
@@ -94,23 +100,23 @@ class LangGraphExecutor(Surface):
         nodes: Mapping[str, NodeOptions] | None = None,
         history: History | Literal["auto"] = "auto",
         on_denied: str = "raise",
-        checkpointer: Any = None,
-        store: Any = None,
-        cache: Any = None,
+        checkpointer: Checkpointer = None,
+        store: BaseStore | None = None,
+        cache: BaseCache[Any] | None = None,
         name: str | None = None,
-        **connection: Any,
+        strict_policy: bool | None = None,
+        **connection: Unpack[NamedModelArguments],
     ) -> None:
         spec = read_graph(graph)
         self._model = _model_of(model, connection)
+        strict = self._model.strict_policy if strict_policy is None else strict_policy
         self._given, self._spec = graph, spec
         self._options = dict(nodes or {})
-        self._rest = {"history": history, "on_denied": on_denied}
+        self._rest = {"history": history, "on_denied": on_denied, "strict_policy": strict_policy}
         prepared = self._model.prepared
         self._program = compile_graph(spec, self._options)
         settings = pinned(prepared.settings)
-        tell_of_mismatch(
-            settings.connection.policy, self._program, is_strict=self._model.strict_policy
-        )
+        tell_of_mismatch(settings.connection.policy, self._program, is_strict=strict)
         told = read_history(history, settings.connection.base_url)
         exchange = Exchange(settings, prepared.params, self._program, told)
         tools = ClientTools(spec, self._program)
@@ -152,6 +158,10 @@ class LangGraphExecutor(Surface):
         return _restored, (type(self), self._spec.builder, self._model, options, kept)
 
 
+LangGraphExecutor.__signature__ = executor_signature(  # type: ignore[attr-defined]
+    LangGraphExecutor.__init__, NamedModelArguments, ChatSequrity
+)
+
 _KEPT = (
     "checkpointer",
     "store",
@@ -173,7 +183,7 @@ def _restored(
     return kind(builder, model, **options).copy(kept)
 
 
-def _model_of(model: SequrityChatModel | str, connection: Mapping[str, Any]) -> SequrityChatModel:
+def _model_of(model: SequrityChatModel | str, connection: NamedModelArguments) -> SequrityChatModel:
     """The model, made if it is a name, and checked."""
     if isinstance(model, str):
         model = ChatSequrity(model, **connection)

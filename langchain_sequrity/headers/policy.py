@@ -342,10 +342,10 @@ class PolicyHeader(Header):
             ```python
             from langchain_sequrity.headers import PolicyHeader
 
-            policy = PolicyHeader.from_sqrt('tool "lend" {\n    must deny  when p;\n}')
-            assert policy.author_text("`p` is not defined (line 1, column 29)") == (
-                "`p` is not defined (line 2, column 21)\n"
-                "      must deny  when p;\n"
+            policy = PolicyHeader.from_sqrt('tool "lend" {\n    must deny  when x.value == 1;\n}')
+            assert policy.author_text("`x` is not known (line 1, column 29)") == (
+                "`x` is not known (line 2, column 21)\n"
+                "      must deny  when x.value == 1;\n"
                 "                      ^"
             )
             ```

@@ -140,6 +140,11 @@ def proxies_for(url: httpx.URL) -> Proxies:
     return tuple(sorted(proxies.items()))
 
 
+def named_proxy(address: str) -> Proxies:
+    """A proxy that the caller names, in the form of the environment's settings."""
+    return ((_NAMED, address),)
+
+
 @functools.cache
 def _ssl_context() -> ssl.SSLContext:
     try:
@@ -156,6 +161,7 @@ def _no_cookies() -> CookieJar:
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
+_NAMED = "the proxy that the caller names"
 _LIMITS = httpx.Limits(
     max_connections=MAX_OPEN, max_keepalive_connections=MAX_IDLE, keepalive_expiry=KEEPALIVE
 )
@@ -176,15 +182,17 @@ def shared_sender(proxies: Proxies) -> Sender:
 def _new_sender(proxies: Proxies) -> Pool | ClientSender:
     if not proxies:
         return Pool(_ssl_context)
-    return ClientSender(_client(httpx.Client))
+    return ClientSender(_client(httpx.Client, proxies))
 
 
-def _client(kind: type[_C]) -> _C:
-    """Make a client of httpx, which reads the proxy settings of the environment."""
+def _client(kind: type[_C], proxies: Proxies) -> _C:
+    """Make a client of httpx, which reads the proxy settings of the environment by itself."""
+    proxy = dict(proxies).get(_NAMED)
     try:
-        return kind(verify=_ssl_context(), limits=_LIMITS, cookies=_no_cookies())
+        return kind(verify=_ssl_context(), limits=_LIMITS, cookies=_no_cookies(), proxy=proxy)
     except (httpx.InvalidURL, ImportError, ValueError) as error:
-        msg = f"The proxy settings of the environment cannot be used: {error}"
+        where = "`proxy`" if proxy else "The proxy settings of the environment"
+        msg = f"{where} cannot be used: {error}"
         raise UsageError(msg) from None  # what made them holds their passwords
 
 
@@ -236,7 +244,7 @@ async def _closing_with(
 def _new_async_sender(proxies: Proxies) -> AsyncPool | AsyncClientSender:
     if not proxies:
         return AsyncPool(_ssl_context)
-    return AsyncClientSender(_client(httpx.AsyncClient))
+    return AsyncClientSender(_client(httpx.AsyncClient, proxies))
 
 
 def close_idle(origin: Origin) -> None:

@@ -13,6 +13,8 @@ import httpx
 from langchain_sequrity.errors import UsageError
 
 Limit = Literal["total", "silence"]
+_READ = 600.0
+"""Seconds to wait for the next bytes, unless more is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Timeouts:
     """
 
     connect: float | None = 10.0
-    read: float | None = 600.0
+    read: float | None = _READ
     write: float | None = 60.0
     pool: float | None = None
     total: float | None = 600.0
@@ -64,7 +66,8 @@ class Timeouts:
         """Read what users give as `timeout`.
 
         Args:
-            timeout: A number is the total in seconds. An `httpx.Timeout` gives the four limits of
+            timeout: A number is the total in seconds; `read` grows with it, so that it does not end
+                the call before. An `httpx.Timeout` gives the four limits of
                 single operations and sets no total. `None` takes the defaults.
             silence: Seconds without an event after which a stream is given up; `None` for no
                 limit.
@@ -79,7 +82,8 @@ class Timeouts:
             return cls(**timeout.as_dict(), total=None, silence=silence)
         if timeout is None:
             return cls(silence=silence)
-        return cls(total=timeout, silence=silence)
+        # The class's own default: what a single wait may take where nothing longer is asked for.
+        return cls(total=timeout, read=max(timeout, _READ), silence=silence)
 
     def by_operation(self) -> dict[str, float | None]:
         """The four limits of single operations, as httpx and httpcore take them."""

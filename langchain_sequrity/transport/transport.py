@@ -25,6 +25,7 @@ from langchain_sequrity.transport.clients import (
     Proxies,
     aclose_idle,
     close_idle,
+    named_proxy,
     proxies_for,
     shared_async_sender,
     shared_sender,
@@ -41,6 +42,9 @@ from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
 
 T = TypeVar("T")
 
+_KEY_HEADERS = (b"authorization", b"x-api-key")
+_KEY = 8
+"""Shorter keys are words that texts have anyway, such as the one for a local server."""
 _LAST_BYTES = 0.05
 """Seconds that the end of a finished stream may take, for its connection to be used again."""
 
@@ -60,6 +64,7 @@ class Transport:
         http_client: Used for synchronous calls instead of the shared connections, with its own
             proxies, headers, auth and hooks; it is never closed here.
         http_async_client: The same for asynchronous calls.
+        proxy: Address of a proxy, in the place of those of the environment.
         clock: Where time comes from, for limits and waits.
 
     Raises:
@@ -85,15 +90,17 @@ class Transport:
         secrets: tuple[str, ...] = (),
         http_client: httpx.Client | None = None,
         http_async_client: httpx.AsyncClient | None = None,
+        proxy: str | None = None,
         clock: Clock = CLOCK,
     ) -> None:
         self._address = Address(base_url)
         self._timeouts = timeouts or Timeouts()
         self._retry = retry or RetryPolicy()
+        self._secrets = secrets
         self._redactor = Redactor(secrets)
         self._injected = ClientSender(http_client) if http_client else None
         self._injected_async = AsyncClientSender(http_async_client) if http_async_client else None
-        self._proxies: Proxies | None = None
+        self._proxies: Proxies | None = None if proxy is None else named_proxy(proxy)
         self._clock = clock
 
     def send(self, call: Call, read: Callable[[Reply], T]) -> T:
@@ -241,8 +248,18 @@ class Transport:
             if attempts.head is not None:
                 complete(error, attempts.head)
             error.session_id = error.session_id or call.session_id
-        self._redactor.clean(error)
+        self._redactor_for(call).clean(error)
         return attempts.wait_after(error)
+
+    def _redactor_for(self, call: Call) -> Redactor:
+        """The redactor, which knows the keys of the call also where they are its own alone."""
+        found = {
+            value.decode("latin-1").removeprefix("Bearer ")
+            for name, value in call.headers
+            if name.lower() in _KEY_HEADERS
+        }
+        own = [key for key in found.difference(self._secrets) if len(key) >= _KEY]
+        return Redactor((*self._secrets, *own)) if own else self._redactor
 
     def _received(self, response: Incoming, deadline: Deadline) -> Iterator[bytes]:
         with MappedErrors(deadline, self._address.origin):

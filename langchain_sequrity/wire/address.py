@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from langchain_sequrity.errors import UsageError
 
+_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 DEFAULT_BASE_URL = "https://api.sequrity.ai"
 _PATH = "/control"
 
@@ -37,6 +38,22 @@ def normalize_base_url(base_url: str) -> str:
         raise UsageError(msg)
     path = parts.path.rstrip("/").removesuffix(_PATH).rstrip("/")
     return f"{parts.scheme}://{parts.netloc.lower()}{path}"
+
+
+def check_proxy(address: str) -> None:
+    """Refuse what is not the address of a proxy; the text does not show it, nor its password.
+
+    Raises:
+        UsageError: If it is not one.
+    """
+    try:
+        parts = urlsplit(address)
+        is_proxy = parts.scheme in _PROXY_SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is no number
+        is_proxy = False
+    if not is_proxy:
+        msg = "`proxy` is not the address of a proxy, such as `http://proxy.example:8080`."
+        raise UsageError(msg)
 
 
 def is_loopback(host: str) -> bool:

@@ -9,6 +9,8 @@ from typing import Literal, get_args
 from langchain_sequrity.errors import UsageError
 
 EndpointType = Literal["chat", "code", "agent", "lang-graph"]
+OpenAIProvider = Literal["openai", "openrouter", "sequrity_azure"]
+AnthropicProvider = Literal["anthropic"]
 Provider = Literal["openai", "openrouter", "anthropic", "sequrity_azure"]
 Format = Literal["chat/completions", "messages", "responses"]
 

@@ -176,7 +176,7 @@ def test_parsers_raise_on_a_denial_that_is_a_message(
 async def test_an_agent_never_ends_on_an_empty_answer(
     server: LocalServer, row: Row, mode: str, on_denied: str
 ) -> None:
-    agent = create_agent(model_at(server, row, mode, on_denied=on_denied), [pay])
+    agent: Any = create_agent(model_at(server, row, mode, on_denied=on_denied), [pay])
     if on_denied == "raise":
         with pytest.raises(PolicyDenied):
             agent.invoke({"messages": "pay"})

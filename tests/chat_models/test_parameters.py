@@ -13,7 +13,7 @@ import pytest
 from langchain_core.load import dumpd, dumps, load, loads
 from langchain_core.tracers.base import BaseTracer
 from langchain_core.tracers.schemas import Run
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from langchain_sequrity import ChatSequrity, ConfigHeader, FeaturesHeader, PolicyHeader
 from langchain_sequrity.errors import AuthenticationFailed, SequrityError, UsageError
@@ -49,9 +49,9 @@ def test_keys_and_address_come_from_the_environment(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SEQURITY_LLM_API_KEY", LLM_KEY)
     monkeypatch.setenv("SEQURITY_BASE_URL", "https://gateway.example/")
     model = ChatSequrity("m")
-    assert model.api_key is not None
+    assert isinstance(model.api_key, SecretStr)
     assert model.api_key.get_secret_value() == KEY
-    assert model.llm_api_key is not None
+    assert isinstance(model.llm_api_key, SecretStr)
     assert model.llm_api_key.get_secret_value() == LLM_KEY
     assert model.base_url == "https://gateway.example"
 

@@ -173,6 +173,11 @@ def test_a_policy_that_fits_is_no_warning(row: Row, policy: str) -> None:
 
 # Labels that a session has not
 
+BY_SESSION = """
+tool "read_diary" { session after { @tags |= {"private"}; } }
+tool "publish" { must deny when "private" in @session.tags; }
+"""
+
 READ = 'tool "read_diary" -> @tags |= {"private"};'
 BLIND: list[tuple[str, str]] = [
     (DIARY, "- line 6: `must deny when text.tags overlaps"),
@@ -215,7 +220,7 @@ def test_rules_on_labels_are_told_with_the_tools_where_features_say_nothing(
 def test_the_diary_is_told_of_before_an_agent_answers(row: Row) -> None:
     with LocalServer(script=[{"text": "Done."}]) as server:
         of = model(row, DIARY, base_url=server.base_url)
-        agent = create_agent(of, [read_diary, publish])
+        agent: Any = create_agent(of, [read_diary, publish])
         with pytest.warns(PolicyMismatch, match="labels of arguments"):
             agent.invoke({"messages": "Publish my diary."})
 
@@ -223,8 +228,7 @@ def test_the_diary_is_told_of_before_an_agent_answers(row: Row) -> None:
 @pytest.mark.parametrize(
     "policy",
     [
-        'tool "read_diary" { session after { @tags |= {"private"}; } }\n'
-        'tool "publish" { must deny when "private" in @session.tags; }',
+        BY_SESSION,
         'tool "publish" { must deny when text.value == "x"; }',
     ],
 )
@@ -254,7 +258,7 @@ async def test_an_agent_that_asks_a_human_needs_a_checkpointer() -> None:
     middleware: Any = PolicyMiddleware(
         'tool "publish" { should deny always; }', on_denied="interrupt"
     )
-    agent = create_agent(turns(), [publish], middleware=[middleware])
+    agent: Any = create_agent(turns(), [publish], middleware=[middleware])
     with pytest.raises(UsageError, match='`on_denied="interrupt"` needs a checkpointer'):
         agent.invoke({"messages": "Hi"})
     with pytest.raises(UsageError, match='`on_denied="interrupt"` needs a checkpointer'):

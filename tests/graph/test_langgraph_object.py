@@ -210,7 +210,7 @@ def test_options_that_mean_nothing_are_refused(model: ChatSequrity) -> None:
     with pytest.raises(UsageError, match="`base_url` is no option of the executor"):
         LangGraphExecutor(small(), model, base_url="http://127.0.0.1")
     with pytest.raises(UsageError, match="`polcy`"):
-        LangGraphExecutor(small(), "any/model", base_url=model.base_url, polcy="")
+        LangGraphExecutor(small(), "any/model", base_url=model.base_url, polcy="")  # type: ignore[call-arg]
     with pytest.raises(UsageError, match="got int"):
         LangGraphExecutor(small(), 3)  # type: ignore[arg-type]
 

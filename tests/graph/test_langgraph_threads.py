@@ -188,9 +188,11 @@ def _labelled_mails() -> Any:
 @pytest.fixture(params=["openai", "anthropic"])
 def wary(request: pytest.FixtureRequest, model: ChatSequrity) -> ChatSequrity | SequrityMessages:
     """A model, of each format, whose policy lets nothing untrusted be sent."""
-    kind = ChatSequrity if request.param == "openai" else SequrityMessages
-    provider = None if request.param == "openai" else "anthropic"
-    return kind("any/model", base_url=model.base_url, provider=provider, policy=UNTRUSTED)
+    if request.param == "openai":
+        return ChatSequrity("any/model", base_url=model.base_url, policy=UNTRUSTED)
+    return SequrityMessages(
+        "any/model", base_url=model.base_url, provider="anthropic", policy=UNTRUSTED
+    )
 
 
 def test_labels_survive_to_the_next_run(wary: ChatSequrity) -> None:

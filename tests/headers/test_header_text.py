@@ -77,7 +77,7 @@ def test_sets_are_written_in_order() -> None:
     ("header", "words"),
     [
         (
-            PolicyHeader(codes={"code": "let a={};\ud800", "language": "cedar"}),
+            PolicyHeader(codes=PolicyCodes(code="let a={};\ud800", language="cedar")),
             r"`codes.code` .*\(U\+D800\) at character 9",
         ),
         (

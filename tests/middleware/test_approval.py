@@ -57,8 +57,11 @@ def test_a_human_is_asked_in_langchains_form() -> None:
     (question,) = state["__interrupt__"]
     (action,), (review,) = question.value["action_requests"], question.value["review_configs"]
     assert (action["name"], action["args"]) == ("pay", {"euros": 500})
-    assert "More than 100 needs a signature." in action["description"]
-    assert "should deny when not euros.value in {int 1..100};" in action["description"]
+    assert ": more than 100 needs a signature. " in action["description"]
+    assert "`should deny when not euros.value in {int 1..100}`" in action["description"]
+    assert action["description"].count("denied") == 1
+    denial = question.value["denial"]
+    assert (denial["strength"], denial["certain"]) == ("soft", True)
     assert review == {
         "action_name": "pay",
         "allowed_decisions": ["approve", "edit", "reject", "respond"],
@@ -125,8 +128,8 @@ def test_hard_and_doubtful_denials_are_not_offered(policy: str) -> None:
     ("decision", "kind", "paid", "said"),
     [
         (APPROVE, "made", [500], "paid 500"),
-        ({"type": "reject"}, "rejected", [], "A human was asked"),
-        ({"type": "reject", "message": "too dear"}, "rejected", [], "Too dear."),
+        ({"type": "reject"}, "rejected", [], "A human rejected"),
+        ({"type": "reject", "message": "too dear"}, "rejected", [], ": too dear."),
         ({"type": "respond", "message": "I paid."}, "made", [], "I paid."),
         (
             {"type": "edit", "edited_action": {"name": "pay", "args": {"euros": 5}}},
@@ -138,7 +141,7 @@ def test_hard_and_doubtful_denials_are_not_offered(policy: str) -> None:
             {"type": "edit", "edited_action": {"name": "pay", "args": {"euros": 5000}}},
             "policy",
             [],
-            "denies",
+            "The policy denied",
         ),
         (
             {"type": "edit", "edited_action": {"name": "till_look", "args": {"at": "x"}}},

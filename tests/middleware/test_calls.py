@@ -85,13 +85,13 @@ def test_the_model_is_told_the_reason_and_no_value() -> None:
     assert message.status == "error"
     assert message.name == "pay"
     assert message.text == (
-        "The policy denies this call of `pay` (hard). More than 100 needs a signature. "
+        "The policy denied the call of `pay`: more than 100 needs a signature. "
         "It was not made. Do not repeat it as it is."
     )
     denial = denial_of(message)
     assert denial is not None
     assert (denial.tool, denial.strength, denial.certain) == ("pay", "hard", True)
-    assert denial.rule.startswith("must deny when not euros.value")
+    assert (denial.rule or "").startswith("must deny when not euros.value")
     assert denial.reason == "more than 100 needs a signature"
     assert "SECRET-7" not in repr(message)
     assert "500" not in repr(message)

@@ -150,6 +150,7 @@ def test_labels_last_over_turns_and_outlive_the_messages() -> None:
     assert kinds(run.invoke(ask(), THREAD)) == ["policy"]
 
 
+@pytest.mark.filterwarnings("ignore::langchain_sequrity.errors.PolicyMismatch")
 def test_without_labelling_arguments_carry_none() -> None:
     run = agent(POLICY, TOOLS, calling(("web", {"page": "x"})), SENDS, labelling="none")
     assert kinds(run.invoke(ask())) == ["made", "made"]

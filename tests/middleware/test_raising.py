@@ -38,7 +38,8 @@ def test_the_exception_says_what_was_denied_and_why() -> None:
     assert (error.tool, error.reason) == ("pay", "over the limit")
     assert error.rule == "must deny when not euros.value in {int 1..100};"
     assert error.arguments["euros"] == 777
-    assert error.checks[0]["verdict"] == "hard_denied"
+    assert (error.strength, error.certain, error.line) == ("hard", True, error.denial.line)
+    assert error.labels["euros"] == {"producers": [], "consumers": ["*"], "tags": []}
     assert "777" not in str(error)
 
 

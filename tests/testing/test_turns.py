@@ -11,6 +11,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, Interrupt
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor, SequrityMessages
+from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import PolicyDenied, ProgramFailed, ServiceError, UsageError
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.middleware import PolicyMiddleware
@@ -86,10 +87,14 @@ def test_a_refusal_by_a_policy_is_denied_in_every_format(
     kind: Any, fields: dict[str, Any], fidelity: Any
 ) -> None:
     with LocalServer(script=SCRIPT, fidelity=fidelity) as server:
-        model = kind("any/model", base_url=server.base_url, policy=POLICY, **fields)
+        model = kind(
+            "any/model", base_url=server.base_url, policy=POLICY, on_denied="message", **fields
+        )
         with_tools = model.bind_tools([pay])
         denied, allowed = with_tools.invoke("large"), with_tools.invoke("small")
-    assert_denied(denied, **DETAILS)
+    # What the service documents is words alone.
+    known = DETAILS if fidelity == "full" else {key: DETAILS[key] for key in ("tool", "reason")}
+    assert_denied(denied, **known)
     assert_allowed(allowed, tool="pay")
     with pytest.raises(AssertionError, match="large sums need a signature"):
         assert_allowed(denied)
@@ -127,7 +132,7 @@ def assert_in_doubt(assert_: Any, what: Any) -> None:
 
 
 def test_doubt_can_be_asserted_of_a_refusal(till: LocalServer) -> None:
-    state = ask(agent(till, policy=DOUBTFUL), "large")
+    state = ask(agent(till, policy=DOUBTFUL, on_denied="message"), "large")
     assert_in_doubt(assert_denied, state)
     assert_in_doubt(assert_denied, state["messages"][-1])
 
@@ -160,13 +165,13 @@ def test_a_turn_that_went_well_is_allowed_with_the_rules_of_its_calls(till: Loca
 
 
 def test_what_is_not_reported_is_said_to_be() -> None:
-    bare = PolicyDenied("A policy denied the turn.")
+    bare = PolicyDenied()
     assert_denied(bare)
     with pytest.raises(
         AssertionError, match=r"the tool is not reported.*include_policy_check_hist"
     ):
         assert_denied(bare, tool="pay", strength="hard")
-    assert_denied(PolicyDenied("x", tool="node_pay", node="pay"), tool="pay")
+    assert_denied(PolicyDenied(denial=Denial("node_pay", node="pay")), tool="pay")
 
 
 def test_a_broken_turn_is_neither(till: LocalServer) -> None:
@@ -222,7 +227,7 @@ def test_an_assertion_that_is_never_made_warns() -> None:
 
 
 def test_only_the_last_turn_of_a_state_counts(till: LocalServer) -> None:
-    of = agent(till)
+    of = agent(till, on_denied="message")
     state = ask(of, "large")
     state = of.invoke({"messages": [*state["messages"], HumanMessage("small")]})
     assert_allowed(state, tool="pay")
@@ -281,8 +286,7 @@ def test_a_graph_that_asks_a_human_about_a_call_is_denied(till: LocalServer) -> 
             assert_allowed(state)
         with pytest.raises(AssertionError, match="the tool is `pay`"):
             assert_denied(state, tool="report")
-        with pytest.raises(AssertionError, match="the verdict is not reported"):
-            assert_denied(state, certain=True)
+        assert_denied(state, certain=True)
     with pytest.raises(AssertionError, match="A human is asked"):
         assert_allowed(lambda: ran.invoke({"paid": ""}, THREAD))
 
@@ -290,19 +294,18 @@ def test_a_graph_that_asks_a_human_about_a_call_is_denied(till: LocalServer) -> 
 @pytest.mark.parametrize(
     ("tool", "node", "found"),
     [
-        ("more__from__pay", "'pay'", ("more__from__pay", "pay")),
-        ("pay", '"it\'s"', ("pay", "it's")),
-        ("pay", "'pay'", ("pay",)),
+        ("more__from__pay", "pay", ("more__from__pay", "pay")),
+        ("pay", "it's", ("pay", "it's")),
+        ("pay", "pay", ("pay",)),
     ],
 )
 def test_a_call_of_a_graph_has_the_names_of_tool_and_node(
     tool: str, node: str, found: tuple[str, ...]
 ) -> None:
-    description = (
-        f"The policy denies this call (node {node}) softly, so it may be approved, once. "
-        "Rule: a. Reason: b. Labels: {}."
-    )
-    request = {"action_requests": [{"name": tool, "args": {}, "description": description}]}
+    request = {
+        "action_requests": [{"name": tool, "args": {}, "description": "May it?"}],
+        "denial": {"tool": tool, "node": node, "strength": "soft"},
+    }
     state = {"__interrupt__": [Interrupt(value=request)]}
     for name in found:
         assert_denied(state, tool=name)

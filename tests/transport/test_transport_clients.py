@@ -535,6 +535,21 @@ def test_the_proxy_of_the_environment_is_used(
     clients._senders.clear()
 
 
+def test_a_proxy_that_is_named_goes_before_those_of_the_environment(
+    serve: Serve, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, other = serve(STREAMS if way.streams else WORKS), serve(WORKS)
+    monkeypatch.setenv("HTTP_PROXY", other.url)
+    transport = Transport("http://127.0.0.1:9", retry=AT_ONCE, proxy=proxy.url)
+
+    assert way.call(transport) in (["hi"], ["a", "b"])
+
+    assert proxy.requests[0].startswith(b"POST http://127.0.0.1:9/control/")
+    assert other.requests == []
+    clients._close_all()
+    clients._senders.clear()
+
+
 def test_a_shared_client_behind_a_proxy_keeps_no_cookies(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import set_config_context
 from langgraph.types import Command, Overwrite
 
-from langchain_sequrity.errors import PolicyDenied
+from langchain_sequrity.errors import PolicyDenied, ordinary
 from langchain_sequrity.graph.denying.approval import Approvals, NotOffered
 from langchain_sequrity.graph.denying.failures import in_graph, placed
 from langchain_sequrity.graph.keeping.journal import Journal, Offered, Run
@@ -78,7 +78,8 @@ class Denials:
     def rejected(self, offered: Offered, objection: str) -> PolicyDenied:
         """The error of a call that a human rejected."""
         denial = replace(offered.denial, kind="rejected", objection=objection)
-        return PolicyDenied(denial=placed(denial, self._program), program=self._program.text)
+        placed_denial = placed(denial, self._program)
+        return ordinary(PolicyDenied(denial=placed_denial, program=self._program.text))
 
 
 def _facts(error: PolicyDenied) -> dict[str, Any]:

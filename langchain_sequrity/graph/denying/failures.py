@@ -5,7 +5,7 @@ from typing import Any, TypeVar, cast
 
 from langchain_sequrity.denials import NOT_REPORTED, Denial
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import PolicyDenied, ProgramFailed, TurnFailed
+from langchain_sequrity.errors import PolicyDenied, ProgramFailed, TurnFailed, ordinary
 from langchain_sequrity.graph.program import Program
 
 E = TypeVar("E", bound=TurnFailed)
@@ -23,11 +23,10 @@ def in_graph(error: E, program: Program) -> E:
         it can have them.
     """
     told = _told(error, program)
-    if told is error:
-        return error
-    for note in getattr(error, "__notes__", ()):
-        told.add_note(note)
-    return cast("E", told)
+    if told is not error:
+        for note in getattr(error, "__notes__", ()):
+            told.add_note(note)
+    return cast("E", ordinary(told))
 
 
 def _told(error: TurnFailed, program: Program) -> TurnFailed:

@@ -1,0 +1,223 @@
+"""Fallbacks and retries: a failure of the service triggers them, a denial does not."""
+
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import httpx
+import pytest
+from langchain_core.load import dumpd
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import ConfigurableField, RunnableLambda
+from pydantic import BaseModel
+
+from langchain_sequrity import ChatSequrity, SequrityMessages
+from langchain_sequrity.errors import (
+    ConnectionFailed,
+    ForcedToolMissing,
+    PolicyDenied,
+    ProgramFailed,
+    SequrityError,
+    ServiceError,
+    SessionExpired,
+    TurnFailed,
+    UsageError,
+)
+from tests.graph.apps.scripted import ScriptedModel
+
+Made = Callable[[Any], Any]
+
+
+class City(BaseModel):
+    name: str
+
+
+def get_weather(city: str) -> str:
+    """Get the weather of a city."""
+    return f"Rain in {city}."
+
+
+# Everything that LangChain makes of a model, and that is still this model.
+MADE: dict[str, Made] = {
+    "the model": lambda model: model,
+    "bind": lambda model: model.bind(stop=["x"]),
+    "bind twice": lambda model: model.bind(stop=["x"]).bind(temperature=0.5),
+    "bind_tools": lambda model: model.bind_tools([get_weather]),
+    "with_config": lambda model: model.with_config(tags=["a"]),
+    "bind_tools, with_config": lambda model: model.bind_tools([get_weather]).with_config(tags=["a"]),
+    "with_types": lambda model: model.with_types(output_type=AIMessage),
+    "with_listeners": lambda model: model.with_listeners(on_end=lambda _: None),
+    "with_alisteners": lambda model: model.bind(stop=["x"]).with_alisteners(),
+    "with_retry": lambda model: model.with_retry(stop_after_attempt=2),
+    "bind, with_retry": lambda model: model.bind(stop=["x"]).with_retry(),
+    "with_fallbacks": lambda model: model.with_fallbacks([model]),
+    "with_fallbacks, bind_tools": lambda model: model.with_fallbacks([model]).bind_tools([get_weather]),
+    "model | parser": lambda model: model | StrOutputParser(),
+    "model | parser | function": lambda model: model | StrOutputParser() | str.upper,
+    "function | model": lambda model: (lambda said: said) | model,
+    "pipe": lambda model: model.pipe(StrOutputParser()),
+    "sequence, with_config": lambda model: (model | StrOutputParser()).with_config(tags=["a"]),
+    "sequence, bind": lambda model: (model | StrOutputParser()).bind(stop=["x"]),
+    "configurable_fields": lambda model: model.configurable_fields(
+        temperature=ConfigurableField(id="t")
+    ),
+    "configurable_alternatives": lambda model: model.configurable_alternatives(
+        ConfigurableField(id="m"), other=model
+    ),
+    "json_schema": lambda model: model.with_structured_output(City),
+    "function_calling": lambda model: model.with_structured_output(City, method="function_calling"),
+    "json_mode": lambda model: model.with_structured_output(City, method="json_mode"),
+    "include_raw": lambda model: model.with_structured_output(City, include_raw=True),
+    "structured, with_retry": lambda model: model.with_structured_output(City).with_retry(),
+}  # fmt: skip
+ROWS = pytest.mark.parametrize("made", MADE.values(), ids=MADE)
+MODELS = pytest.mark.parametrize("cls", [ChatSequrity, SequrityMessages])
+
+
+class Failing:
+    """A service that fails in one way, a model that must not be asked, and counts of both."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.sent = self.asked = 0
+
+    def model(self, cls: Any) -> Any:
+        client = httpx.Client(transport=httpx.MockTransport(self._fail))
+        return cls("m", api_key="k", http_client=client, max_retries=0)
+
+    def _fail(self, _request: httpx.Request) -> httpx.Response:
+        self.sent += 1
+        raise self.error
+
+    def _answer(self, _: Sequence[BaseMessage]) -> str:
+        self.asked += 1
+        return '{"name": "Oslo"}'
+
+    @property
+    def other(self) -> Any:
+        return ScriptedModel(answer=self._answer)
+
+
+NO_FAILURES = [
+    PolicyDenied("No."),
+    ProgramFailed("No.", code="x"),
+    SessionExpired("No."),
+    TurnFailed("No."),
+    UsageError("No."),
+]
+
+
+@ROWS
+@MODELS
+def test_what_is_no_failure_of_the_service_is_not_fallen_back_from(made: Made, cls: Any) -> None:
+    for error in NO_FAILURES:
+        failing = Failing(error)
+        model = made(failing.model(cls)).with_fallbacks([failing.other])
+        for call in (model.invoke, lambda said, one=model: list(one.stream(said))):
+            with pytest.raises(type(error)):
+                call("x")
+        with pytest.raises(type(error)):
+            model.batch(["x"])
+        assert (failing.sent, failing.asked) == (3, 0)
+
+
+@ROWS
+@MODELS
+def test_nor_is_it_tried_again(made: Made, cls: Any) -> None:
+    for error in NO_FAILURES:
+        failing = Failing(error)
+        with pytest.raises(type(error)):
+            made(failing.model(cls)).with_retry(wait_exponential_jitter=False).invoke("x")
+        assert failing.sent == 1
+
+
+@ROWS
+@MODELS
+def test_a_failure_of_the_service_is(made: Made, cls: Any) -> None:
+    failing = Failing(httpx.ConnectError("no way"))
+    made(failing.model(cls)).with_fallbacks([failing.other]).invoke("x")
+    assert failing.asked == 1
+
+
+@pytest.mark.parametrize(("retryable", "sent"), [(True, 3), (False, 1)])
+def test_a_failure_is_tried_again_where_that_is_safe(retryable: bool, sent: int) -> None:
+    failing = Failing(ServiceError("Later.", is_retryable=retryable))
+    model = failing.model(ChatSequrity).with_retry(wait_exponential_jitter=False)
+    with pytest.raises(ServiceError):
+        model.invoke("x")
+    assert failing.sent == sent
+
+
+@ROWS
+def test_whoever_names_the_exceptions_gets_them(made: Made) -> None:
+    denied = PolicyDenied("No.")
+    for chosen in ((PolicyDenied,), (TurnFailed,), (SequrityError,), (Exception,)):
+        failing = Failing(denied)
+        model = made(failing.model(ChatSequrity))
+        model.with_fallbacks([failing.other], exceptions_to_handle=chosen).invoke("x")
+        assert failing.asked == 1
+    failing = Failing(denied)
+    again = made(failing.model(ChatSequrity)).with_retry(
+        retry_if_exception_type=(PolicyDenied,), wait_exponential_jitter=False, stop_after_attempt=2
+    )
+    with pytest.raises(PolicyDenied):
+        again.invoke("x")
+    assert failing.sent == 2
+
+
+def test_a_prompt_takes_a_model_with_its_fallbacks() -> None:
+    failing = Failing(PolicyDenied("No."))
+    model = failing.model(ChatSequrity).with_fallbacks([failing.other])
+    chain = ChatPromptTemplate.from_messages([("user", "{text}")]) | model
+    with pytest.raises(PolicyDenied):
+        chain.invoke({"text": "x"})
+    assert failing.asked == 0
+
+
+def test_a_third_model_is_asked_where_the_second_one_fails_too() -> None:
+    first, second = (Failing(httpx.ConnectError("no way")) for _ in range(2))
+    models = [second.model(SequrityMessages), second.other]
+    assert "Oslo" in first.model(ChatSequrity).with_fallbacks(models).invoke("x").text
+    assert (first.sent, second.sent, second.asked) == (1, 1, 1)
+
+
+def test_a_batch_falls_back_for_what_failed_alone() -> None:
+    failing = Failing(PolicyDenied("No."))
+    model = failing.model(ChatSequrity).with_fallbacks([failing.other])
+    found = model.batch(["x", "y"], return_exceptions=True)
+    assert [type(one).__name__ for one in found] == ["PolicyDenied"] * 2
+    assert failing.asked == 0
+
+
+@pytest.mark.parametrize("name", sorted(set(MADE) - {"the model"}))
+def test_what_is_made_of_a_model_is_serialized_as_langchains(name: str) -> None:
+    made = MADE[name](ChatSequrity("m", api_key="k"))
+    described = dumpd(made)
+    assert described["id"] == ["langchain", "schema", "runnable", described["id"][-1]]
+    public = type(made).__name__.replace("_ChatModelBinding", "RunnableBinding")
+    assert described["id"][-1] == public
+
+
+def test_bound_models_can_be_pickled() -> None:
+    model = ChatSequrity("m", base_url="http://127.0.0.1:9", max_retries=0)
+    for one in (
+        model.bind_tools([get_weather]),
+        model | StrOutputParser(),
+        model.with_retry(),
+        model.with_fallbacks([model]),
+    ):
+        restored = pickle.loads(pickle.dumps(one))
+        assert type(restored) is type(one)
+        with pytest.raises(ConnectionFailed):
+            restored.invoke("x")
+
+
+def test_a_call_that_did_not_come_is_one_that_another_model_may_make() -> None:
+    def missing(_: Any) -> Any:
+        msg = "No call."
+        raise ForcedToolMissing(msg, tool="City")
+
+    chain = RunnableLambda(missing).with_fallbacks([RunnableLambda(lambda _: "other")])
+    assert chain.invoke("x") == "other"

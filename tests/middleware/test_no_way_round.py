@@ -1,0 +1,346 @@
+"""No middleware of LangChain's or of deepagents lets another model or tool act after a denial."""
+
+import gc
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent, middleware
+from langchain.agents.middleware import (
+    AgentMiddleware,
+    AutoModeMiddleware,
+    ContextEditingMiddleware,
+    FilesystemFileSearchMiddleware,
+    HostExecutionPolicy,
+    HumanInTheLoopMiddleware,
+    LLMToolEmulator,
+    LLMToolSelectorMiddleware,
+    ModelCallLimitMiddleware,
+    ModelChoice,
+    ModelFallbackMiddleware,
+    ModelRefusalMiddleware,
+    ModelRetryMiddleware,
+    ModelRouterMiddleware,
+    PIIMiddleware,
+    ProviderToolSearchMiddleware,
+    ShellToolMiddleware,
+    SummarizationMiddleware,
+    TodoListMiddleware,
+    ToolCallLimitMiddleware,
+    ToolErrorMiddleware,
+    ToolRetryMiddleware,
+)
+from langchain_core.decisions import (
+    BaseDecisionModel,
+    ChoiceAnswer,
+    ClassifierResponse,
+    NoulAnswer,
+)
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.runnables import RunnableLambda
+from langgraph.checkpoint.memory import InMemorySaver
+
+from langchain_sequrity import ChatSequrity, SequrityMessages
+from langchain_sequrity.errors import PolicyDenied
+from langchain_sequrity.local import LocalServer
+from langchain_sequrity.middleware import PolicyMiddleware
+from tests.graph.apps.scripted import ScriptedModel, calling
+from tests.middleware.agents import THREAD
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::langchain_core._api.LangChainBetaWarning",
+    # `ShellToolMiddleware` leaves the pipes of its shell open.
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+
+POLICY = """
+tool "read_diary" -> @tags |= {"private"};
+tool "publish" {
+    /// diaries stay at home
+    must deny when text.tags overlaps {"private"};
+}
+"""
+PROGRAM = """
+page = read_diary()
+publish(text=f"Today: {page}")
+final_return_value = "published"
+"""
+
+
+class Press:
+    """Tools that write down what became public, and a model under no policy that would use them."""
+
+    def __init__(self) -> None:
+        self.published: list[str] = []
+        self.asked = 0
+
+    def read_diary(self) -> str:
+        """Read my diary."""
+        return "I water the beds."
+
+    def publish(self, text: str) -> str:
+        """Publish a text."""
+        self.published.append(text)
+        return "done"
+
+    @property
+    def unguarded(self) -> BaseChatModel:
+        def answer(_: Sequence[BaseMessage]) -> str | AIMessage:
+            self.asked += 1
+            return "done" if self.published else calling(("publish", {"text": "my diary"}))
+
+        return ScriptedModel(answer=answer)
+
+
+class Classifier(BaseDecisionModel):
+    """Lets everything pass, and routes to the guarded model."""
+
+    @property
+    def _provider(self) -> str:
+        return "scripted"
+
+    def _classify(self, state: Any, questions: Any) -> ClassifierResponse:  # noqa: ARG002 - LangChain's signature
+        answers: dict[str, Any] = {
+            name: ChoiceAnswer(
+                type="choice", choice="guarded", confidence=1.0, probabilities={"guarded": 1.0}
+            )
+            if name == "model_route"
+            else NoulAnswer(type="noul", noul=0.0)
+            for name in questions
+        }
+        return ClassifierResponse(model="scripted", answers=answers)
+
+
+class Selector(ScriptedModel):
+    """Answers with names of tools, and otherwise with a text."""
+
+    answer: Any = staticmethod(lambda _: "I water the beds.")
+
+    def with_structured_output(self, *_: Any, **__: Any) -> Any:
+        return RunnableLambda(lambda _: {"tools": ["read_diary", "publish"]})
+
+
+Makes = Callable[[Press, BaseChatModel, Path], list[AgentMiddleware[Any, Any, Any]]]
+BUILT_IN: dict[type[Any], Makes] = {
+    AutoModeMiddleware: lambda *_: [
+        AutoModeMiddleware(tools=["publish", "read_diary"], classifier=Classifier(model="scripted"))
+    ],
+    ContextEditingMiddleware: lambda *_: [ContextEditingMiddleware()],
+    FilesystemFileSearchMiddleware: lambda _, __, path: [
+        FilesystemFileSearchMiddleware(root_path=str(path), use_ripgrep=False)
+    ],
+    HumanInTheLoopMiddleware: lambda *_: [HumanInTheLoopMiddleware({"publish": True})],
+    LLMToolEmulator: lambda *_: [LLMToolEmulator(tools=["read_diary"], model=Selector())],
+    LLMToolSelectorMiddleware: lambda *_: [LLMToolSelectorMiddleware(model=Selector())],
+    ModelCallLimitMiddleware: lambda *_: [ModelCallLimitMiddleware(run_limit=9)],
+    ModelFallbackMiddleware: lambda press, *_: [ModelFallbackMiddleware(press.unguarded)],
+    ModelRefusalMiddleware: lambda press, *_: [
+        ModelFallbackMiddleware(press.unguarded), ModelRefusalMiddleware()
+    ],
+    ModelRetryMiddleware: lambda *_: [
+        ModelRetryMiddleware(retry_on=(Exception,), initial_delay=0, on_failure="continue")
+    ],
+    ModelRouterMiddleware: lambda press, guarded, _: [
+        ModelRouterMiddleware(
+            choices={
+                "guarded": ModelChoice(guarded, "always"),
+                "other": ModelChoice(press.unguarded, "never"),
+            },
+            instructions="Choose.",
+            classifier=Classifier(model="scripted"),
+        )
+    ],
+    PIIMiddleware: lambda *_: [
+        PIIMiddleware("email", apply_to_output=True, apply_to_tool_results=True)
+    ],
+    ProviderToolSearchMiddleware: lambda *_: [ProviderToolSearchMiddleware()],
+    ShellToolMiddleware: lambda _, __, path: [
+        ShellToolMiddleware(path, execution_policy=HostExecutionPolicy())
+    ],
+    SummarizationMiddleware: lambda press, *_: [
+        SummarizationMiddleware(press.unguarded, trigger=("messages", 50))
+    ],
+    TodoListMiddleware: lambda *_: [TodoListMiddleware()],
+    ToolCallLimitMiddleware: lambda *_: [ToolCallLimitMiddleware(run_limit=9)],
+    ToolErrorMiddleware: lambda *_: [ToolErrorMiddleware(on_error=lambda error, _: str(error))],
+    ToolRetryMiddleware: lambda *_: [
+        ToolRetryMiddleware(retry_on=(Exception,), initial_delay=0, on_failure="continue")
+    ],
+}  # fmt: skip
+ROWS = pytest.mark.parametrize("kind", BUILT_IN, ids=lambda kind: kind.__name__)
+
+
+def test_every_middleware_that_langchain_ships_is_in_the_table() -> None:
+    shipped = {
+        one
+        for name in middleware.__all__
+        if inspect.isclass(one := getattr(middleware, name))
+        and issubclass(one, AgentMiddleware)
+        and one is not AgentMiddleware
+    }
+    assert shipped == set(BUILT_IN)
+
+
+@pytest.fixture(scope="module")
+def planner() -> Iterator[ChatSequrity]:
+    with LocalServer(script=[{"program": PROGRAM}] * 500) as server:
+        yield ChatSequrity(
+            "any/planner",
+            base_url=server.base_url,
+            features={"agent_arch": "dual-llm"},
+            policy=POLICY,
+        )
+
+
+@pytest.fixture(autouse=True)
+def _shells_are_left_behind() -> Iterator[None]:
+    """Their pipes go here, where nobody minds."""
+    yield
+    gc.collect()
+
+
+def question() -> Any:
+    return {"messages": [HumanMessage("Publish today's page of my diary.")]}
+
+
+async def run(agent: Any, way: str) -> Any:
+    if way == "invoke":
+        return agent.invoke(question(), THREAD)
+    if way == "stream":
+        return list(agent.stream(question(), THREAD, stream_mode="values"))
+    if way == "astream":
+        return [one async for one in agent.astream(question(), THREAD, stream_mode="values")]
+    return await agent.ainvoke(question(), THREAD)
+
+
+@ROWS
+@pytest.mark.parametrize("way", ["invoke", "astream"])
+async def test_a_denial_of_the_model_is_raised_and_nothing_else_acts(
+    planner: ChatSequrity, tmp_path: Path, kind: type[Any], way: str
+) -> None:
+    press = Press()
+    agent: Any = create_agent(
+        planner,
+        [press.read_diary, press.publish],
+        middleware=BUILT_IN[kind](press, planner, tmp_path),
+        checkpointer=InMemorySaver(),
+    )
+    with pytest.raises(PolicyDenied) as caught:
+        await run(agent, way)
+    assert (caught.value.tool, caught.value.reason) == ("publish", "diaries stay at home")
+    assert (press.published, press.asked) == ([], 0)
+    last = agent.get_state(THREAD).values["messages"][-1]
+    assert last.type == "tool"  # no empty answer, and none at all
+
+
+SINGLE = [
+    ChatSequrity,
+    SequrityMessages,
+    lambda *args, **kwargs: ChatSequrity(*args, use_responses_api=True, **kwargs),
+]
+
+
+@ROWS
+@pytest.mark.parametrize("single", SINGLE, ids=["chat/completions", "messages", "responses"])
+async def test_a_denial_of_a_single_llm_session_is_raised_too(
+    tmp_path: Path, kind: type[Any], single: Any
+) -> None:
+    press = Press()
+    say = {"tool_calls": [{"name": "publish", "arguments": {"text": "x"}}]}
+    with LocalServer(script=[say] * 5) as server:
+        model = single(
+            "any/model",
+            base_url=server.base_url,
+            features={"agent_arch": "single-llm"},
+            policy='tool "publish" { must deny always; }',
+        )
+        tools: list[Any] = [press.read_diary, press.publish]
+        before = BUILT_IN[kind](press, model, tmp_path)
+        agent: Any = create_agent(model, tools, middleware=before)
+        for way in ("invoke", "astream"):
+            with pytest.raises(PolicyDenied):
+                await run(agent, way)
+    assert (press.published, press.asked) == ([], 0)
+
+
+@ROWS
+@pytest.mark.parametrize("on_denied", ["raise", "message"])
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+async def test_a_denial_of_the_policy_middleware_is_raised_or_told(
+    tmp_path: Path, kind: type[Any], on_denied: Any, way: str
+) -> None:
+    press = Press()
+    script = iter(
+        [calling(("read_diary", {})), calling(("publish", {"text": "I water the beds."}))]
+    )
+    model = ScriptedModel(answer=lambda _: next(script, "It was denied."))
+    policy = 'tool "publish" { must deny always; }'
+    made = [PolicyMiddleware(policy, on_denied=on_denied)]
+    before = [
+        one
+        for one in BUILT_IN[kind](press, model, tmp_path)
+        if not isinstance(one, HumanInTheLoopMiddleware)  # it would wait for somebody
+    ]
+    tools: list[Any] = [press.read_diary, press.publish]
+    agent: Any = create_agent(
+        model, tools, middleware=[*before, *made], checkpointer=InMemorySaver()
+    )
+    if on_denied == "raise":
+        with pytest.raises(PolicyDenied):
+            await run(agent, way)
+    else:
+        assert (await run(agent, way))["messages"][-1].text == "It was denied."
+    assert (press.published, press.asked) == ([], 0)
+
+
+@pytest.mark.skipif(find_spec("deepagents") is None, reason="`deepagents` is not installed")
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+async def test_a_deep_agent_ends_with_the_denial(planner: ChatSequrity, way: str) -> None:
+    from deepagents import create_deep_agent  # noqa: PLC0415 - may be missing
+
+    press = Press()
+    agent: Any = create_deep_agent(
+        planner,
+        [press.read_diary, press.publish],
+        middleware=[ModelFallbackMiddleware(press.unguarded)],
+        checkpointer=InMemorySaver(),
+    )
+    with pytest.raises(PolicyDenied):
+        await run(agent, way)
+    assert (press.published, press.asked) == ([], 0)
+
+
+@pytest.mark.skipif(find_spec("deepagents") is None, reason="`deepagents` is not installed")
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+async def test_the_denial_of_a_subagent_is_no_result_for_its_parent(
+    planner: ChatSequrity, way: str
+) -> None:
+    from deepagents import create_deep_agent  # noqa: PLC0415 - may be missing
+
+    press = Press()
+    parent = ScriptedModel(
+        answer=lambda messages: (
+            "done"
+            if any(one.type == "tool" for one in messages)
+            else calling(("task", {"description": "Publish it.", "subagent_type": "writer"}))
+        )
+    )
+    writer: Any = {
+        "name": "writer",
+        "description": "Writes.",
+        "system_prompt": "Write.",
+        "model": planner,
+        "tools": [press.read_diary, press.publish],
+        "middleware": [ModelFallbackMiddleware(press.unguarded)],
+    }
+    agent: Any = create_deep_agent(
+        parent, [], subagents=[writer], middleware=[ToolRetryMiddleware(initial_delay=0)]
+    )
+    with pytest.raises(PolicyDenied):
+        await run(agent, way)
+    assert (press.published, press.asked) == ([], 0)
