@@ -386,6 +386,17 @@ def test_a_rule_for_tools_that_a_regex_matches_in_part_says_so() -> None:
     assert verdict.reasons[0].doubt == "its regex matches only a part of the tool's name"
 
 
+def test_a_verdict_that_another_rule_may_change_says_which() -> None:
+    verdict = decide(
+        'tool "lend" { must allow when a.value == 5; should allow always; }', a=given(5.0)
+    )
+    assert (verdict.allowed, verdict.strength, verdict.certain) == (True, "soft", False)
+    assert verdict.reasons[0].doubt == (
+        "`must allow when a.value == 5;` may apply, as `a` is a float, and the rule means a whole "
+        "number"
+    )
+
+
 def test_a_denial_that_is_certain_says_nothing_of_doubt() -> None:
     verdict = decide('tool "lend" { must deny when a.value == 5; }', a=given(5))
     assert verdict.reasons[0].doubt == ""
