@@ -193,6 +193,8 @@ class Turn:
             StatusError: If the refusal has nothing to do with a session that was resumed.
             SessionExpired: If the session is gone, and the model does not restart.
         """
+        if self.connection.policy is not None:  # places in it are those of the text that was sent
+            error.args = (self.connection.policy.author_text(str(error)),)
         if self.call.session_id is None or error.inside_reply:
             raise error
         if _is_mismatch(error) and self.session_id is None:

@@ -148,7 +148,7 @@ def findings_in(
         find_leaks(policy, compiled, report)
         told |= find_habits(policy, compiled, known.found if known else lambda _: None, report)
         if labels is not None:
-            find_unset(policy, labels, known and known.names, told, report)
+            find_unset(policy, labels, None if known is None else known.names, told, report)
         if mode == "single-llm":
             find_blind(policy, compiled, report)
     return sorted(dict.fromkeys(findings), key=lambda found: (found.line, found.column))

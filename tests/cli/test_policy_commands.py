@@ -140,6 +140,29 @@ def test_a_finding_as_json_has_its_place_and_its_hint(folder: Path) -> None:
     assert (folder / "good.sqrt").read_text(encoding="utf-8") == POLICY
 
 
+LABELLED = 'tool "read_mail" -> @tags |= {"mail"}; tool "pay" { must deny when "mail" in to.tags; }'
+
+
+@pytest.mark.parametrize(
+    ("policy", "arguments", "status"),
+    [
+        (LABELLED, ["--strict"], 0),
+        (LABELLED, ["--strict", "--mode", "dual-llm"], 0),
+        (LABELLED, ["--mode", "single-llm"], 1),
+        (LABELLED.partition(";")[2], ["--strict"], 1),
+        (LABELLED.partition(";")[2], ["--strict", "--label", "web", "--label", "mail"], 0),
+        ("// nothing yet", ["--strict"], 1),
+        ("// nothing yet", [], 0),
+        (LABELLED, ["--mode", "triple-llm"], 2),
+    ],
+)
+def test_modes_and_labels_decide_what_is_found(
+    folder: Path, policy: str, arguments: list[str], status: int
+) -> None:
+    (folder / "labels.sqrt").write_text(policy, encoding="utf-8")
+    assert run("check", "labels.sqrt", *arguments).exit_code == status
+
+
 @pytest.mark.parametrize("command", [["check"], ["explain"], ["simulate", "--calls", "calls.json"]])
 @pytest.mark.usefixtures("folder")
 def test_a_dash_is_standard_input(command: list[str]) -> None:

@@ -1,5 +1,7 @@
 """`policy check`."""
 
+from typing import get_args
+
 import click
 
 from langchain_sequrity.cli.policy.files import FILE_TYPE, only_one_stdin, read_sources
@@ -12,11 +14,24 @@ from langchain_sequrity.cli.policy.output import (
     print_text,
 )
 from langchain_sequrity.cli.policy.tools import read_tools, tools_options
+from langchain_sequrity.sqrt.idle import Mode
 
 
 @click.command("check")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE_TYPE)
 @tools_options
+@click.option(
+    "--mode",
+    type=click.Choice(get_args(Mode)),
+    help="single-llm: also look for rules that need labels of arguments, which are not there.",
+)
+@click.option(
+    "--label",
+    "labels",
+    metavar="NAME",
+    multiple=True,
+    help="A tag or a producer that tools bring along; may be given several times.",
+)
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
 @as_json_option
 def command(
@@ -24,6 +39,8 @@ def command(
     files: tuple[str, ...],
     tools: str | None,
     tools_from: str | None,
+    mode: Mode | None,
+    labels: tuple[str, ...],
     strict: bool,
     as_json: bool,
 ) -> None:
@@ -34,7 +51,11 @@ def command(
     """
     only_one_stdin([*files, tools])
     known = read_tools(tools, tools_from)
-    found = [(source, one) for source in read_sources(files) for one in findings_of(source, known)]
+    found = [
+        (source, one)
+        for source in read_sources(files)
+        for one in findings_of(source, known, mode=mode, labels=labels)
+    ]
     errors = sum(one.severity == "error" for _, one in found)
     warnings = len(found) - errors
     failed = bool(errors or (strict and warnings))

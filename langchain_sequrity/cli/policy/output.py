@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +17,7 @@ from langchain_sequrity.display.tabled import Tabled
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.sqrt import Finding, check
 from langchain_sequrity.sqrt.faults import fault
+from langchain_sequrity.sqrt.idle import Mode
 from langchain_sequrity.sqrt.nodes import Position
 
 as_json_option = click.option(
@@ -56,8 +57,14 @@ def print_table(shown: Tabled) -> None:
 # Findings
 
 
-def findings_of(source: Source, tools: list[Any] | None = None) -> list[Finding]:
-    """What is wrong with a policy; the place of a finding is not told twice."""
+def findings_of(
+    source: Source,
+    tools: list[Any] | None = None,
+    *,
+    mode: Mode | None = None,
+    labels: Collection[str] = (),
+) -> list[Finding]:
+    """What is wrong with a policy, as of `check`; the place of a finding is not told twice."""
     return [
         Finding(
             one.severity,
@@ -66,7 +73,7 @@ def findings_of(source: Source, tools: list[Any] | None = None) -> list[Finding]
             one.column,
             one.hint,
         )
-        for one in check(source.text, tools)
+        for one in check(source.text, tools, mode=mode, labels=labels)
     ]
 
 
