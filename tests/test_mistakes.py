@@ -182,8 +182,8 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
     # Policy generation.
     ("no tools", lambda: PolicyGenTool(MODEL), "A policy is about tools, and none are given. Give `tools=[…]`, or a model with tools bound to it."),
     ("empty tools", lambda: PolicyGenTool(MODEL, []), "A policy is about tools, and none are given. Give `tools=[…]`, or a model with tools bound to it."),
-    ("a tool alone", lambda: PolicyGenTool(MODEL, {"name": "x"}), "`tools` is a list of tools; got a single `dict`. Write `[…]` around it."),
-    ("a tool's name", lambda: PolicyGenTool(MODEL, ["send"]), "`tools[0]` is not a tool. Expected a LangChain tool, a function, a pydantic class, a TypedDict, or a tool object with a name and a JSON Schema; got the text 'send'."),
+    ("a tool alone", lambda: PolicyGenTool(MODEL, {"name": "x"}), "`tools` is a list of tools; got a single `dict`. Write `[…]` around it."),  # type: ignore[dict-item]
+    ("a tool's name", lambda: PolicyGenTool(MODEL, ["send"]), "`tools[0]` is not a tool. Expected a LangChain tool, a function, a pydantic class, a TypedDict, or a tool object with a name and a JSON Schema; got the text 'send'."),  # type: ignore[list-item]
     ("a number", lambda: PolicyGenTool(MODEL, [send, 5]), "`tools[1]` is not a tool. Expected a LangChain tool, a function, a pydantic class, a TypedDict, or a tool object with a name and a JSON Schema; got a value of type `int`."),  # type: ignore[list-item]
     ("a slip", lambda: PolicyGenTool(MODEL, [send], retries=2), "`retries` is not an argument of `PolicyGenTool`. Did you mean `n_retries`?"),
     ("of the model", lambda: PolicyGenTool(MODEL, [send], base_url="x"), "`base_url` is not an argument of `PolicyGenTool`. What is meant for the model is given to the model; it may stand here only beside a model's name."),
@@ -198,7 +198,7 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
     ("labelling", lambda: PolicyMiddleware(RULE, labelling="all"), """`labelling` is "conversation" or "none"; got 'all'."""),  # type: ignore[arg-type]
     ("uncertain", lambda: PolicyMiddleware(RULE, allow_uncertain="no"), "`allow_uncertain` is `True` or `False`; got 'no'."),  # type: ignore[arg-type]
     ("arguments in the log", lambda: PolicyMiddleware(RULE, log_arguments="no"), "`log_arguments` is `True` or `False`; got 'no'."),  # type: ignore[arg-type]
-    ("tools of middleware", lambda: PolicyMiddleware(RULE, tools="pay"), """`tools` is "agent", a list of tools or None; got 'pay'."""),  # type: ignore[arg-type]
+    ("tools of middleware", lambda: PolicyMiddleware(RULE, tools="pay"), """`tools` is "agent", a list of tools or None; got 'pay'."""),
     ("a file's name", lambda: PolicyMiddleware("pay.sqrt"), "Expected SQRT text, got the name of a file. Pass it as `pathlib.Path(…)`."),
     ("a file that is not there", lambda: PolicyMiddleware(Path("pay.sqrt")), "The policy file `pay.sqrt` cannot be read: No such file or directory. Check the path."),
     # Executors.

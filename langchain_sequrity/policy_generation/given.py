@@ -39,13 +39,13 @@ def read_model(
         kind = SequrityMessages if connection.get("provider") == "anthropic" else ChatSequrity
         return kind(model, **connection), None
     if connection:
-        name = next(iter(connection))
+        wrong = next(iter(connection))
         of_model = (
             "What is meant for the model is given to the model; it may stand here only beside a "
             "model's name."
         )
-        near = "" if name in SequrityChatModel.model_fields else nearest(name, names)
-        msg = f"`{name}` is not an argument of `PolicyGenTool`. {near or of_model}"
+        near = "" if wrong in SequrityChatModel.model_fields else nearest(wrong, names)
+        msg = f"`{wrong}` is not an argument of `PolicyGenTool`. {near or of_model}"
         raise UsageError(msg)
     found, bound = _unbound(model)
     if not isinstance(found, SequrityChatModel):
