@@ -130,7 +130,7 @@ def by_executor(case: Case) -> None:
         case.ran.append("act")
         return {"done": f"{state['to']}: {state['text']}"}
 
-    first = look if case.passes_on else look_aside
+    first: Any = look if case.passes_on else look_aside
     steps = StateGraph(State)
     steps.add_node("look", first)
     steps.add_node("act", act)

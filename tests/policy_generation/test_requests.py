@@ -199,7 +199,7 @@ def test_tools_that_the_service_runs_are_left_out(service: Service, make: Make) 
     search = {"type": "web_search_20250305", "name": "web_search"}
     PolicyGenTool(make(SequrityMessages).bind_tools([search, send_mail])).generate("x")
     assert [one["name"] for one in service.bodies[0]["tools"]] == ["send_mail"]
-    with pytest.raises(UsageError, match="no tools"):
+    with pytest.raises(UsageError, match="none are given"):
         PolicyGenTool(make(SequrityMessages), [search])
 
 
