@@ -23,7 +23,6 @@ from langchain_sequrity.local.script import Script, ScriptBrain
 from langchain_sequrity.local.services import Fidelity, Services
 from langchain_sequrity.local.sessions import MemorySessions, SessionStore
 
-_PORTS = range(65_536)
 _GRACE_SECONDS = 1  # for replies under way when the server stops; uvicorn takes whole seconds
 _STOP_SECONDS = 2.5
 # A request that crosses the closing of its connection is lost, so clients have to give up an idle
@@ -174,7 +173,7 @@ def _check(
     if isolated_programs not in (None, True, False):
         msg = f"`isolated_programs` is `True`, `False` or `None`; got {isolated_programs!r}."
         raise UsageError(msg)
-    if isinstance(port, bool) or not isinstance(port, int) or port not in _PORTS:
+    if isinstance(port, bool) or not isinstance(port, int):
         msg = f"`port` is a number from 0 to 65535, and 0 takes a free one; got {port!r}."
         raise UsageError(msg)
     if isinstance(api_keys, str):
