@@ -130,9 +130,12 @@ def by_executor(case: Case) -> None:
         case.ran.append("act")
         return {"done": f"{state['to']}: {state['text']}"}
 
-    first = look if case.passes_on else look_aside
-    steps = StateGraph(State).add_sequence([("look", first), ("act", act)])
+    first: Any = look if case.passes_on else look_aside
+    steps = StateGraph(State)
+    steps.add_node("look", first)
+    steps.add_node("act", act)
     steps.add_edge(START, "look")
+    steps.add_edge("look", "act")
     with LocalServer() as server:
         model = ChatSequrity("any/model", base_url=server.base_url, policy=case.policy)
         LangGraphExecutor(steps, model).invoke({"to": case.to, "text": case.text})

@@ -8,10 +8,11 @@ from typing import Literal
 import click
 from rich.console import Console
 
+from langchain_sequrity.cli.environment import need_key
 from langchain_sequrity.cli.policy import policy
 from langchain_sequrity.demo.options import DEFAULT_QUESTION, LIVE_MODEL, DemoOptions
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import SequrityError
+from langchain_sequrity.errors import SequrityError, UsageError
 from langchain_sequrity.wire.routes import PROVIDERS, OpenAIProvider
 
 _PROVIDERS = [provider for provider in PROVIDERS["chat/completions"] if provider is not None]
@@ -64,6 +65,8 @@ def demo(
     from langchain_sequrity.demo.run import run_demo  # noqa: PLC0415 - said above
 
     with _failures():
+        if live:
+            need_key("leave --live out")
         run_demo(options, Console())
 
 
@@ -119,8 +122,21 @@ def serve(
     # As above: a server takes a second to import.
     from langchain_sequrity.cli.serving import serve_until_stopped  # noqa: PLC0415
     from langchain_sequrity.local import Script  # noqa: PLC0415
+    from langchain_sequrity.local.server import is_exposed, is_key  # noqa: PLC0415
 
     with _failures():
+        if not all(map(is_key, api_keys)):
+            msg = (
+                "--api-key: expected printable ASCII characters without spaces. Was a line break "
+                "copied along?"
+            )
+            raise UsageError(msg)
+        if is_exposed(host) and not api_keys:
+            msg = (
+                f"--host {host} lets others in, and nothing asks them for a key. Give --api-key, "
+                "or leave --host out."
+            )
+            raise UsageError(msg)
         serve_until_stopped(
             Console(),
             script=None if script is None else Script.from_file(script),

@@ -195,8 +195,8 @@ def _model_of(model: SequrityChatModel | str, connection: NamedModelArguments) -
         raise UsageError(msg)
     elif connection:
         msg = (
-            f"`{next(iter(connection))}` is no option of the executor. If it is one of the model, "
-            "give it to the model; with a model's name in its place, it may stand here."
+            f"`{next(iter(connection))}` is not an argument of `LangGraphExecutor`. What is meant "
+            "for the model is given to the model; it may stand here only beside a model's name."
         )
         raise UsageError(msg)
     if model.prepared.settings.connection.suffix == "responses":

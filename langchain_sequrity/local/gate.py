@@ -164,7 +164,8 @@ class Gate:
         labels = result_labels(call, brought.labels, brought.combine)
         seen = self._screen.look_at(brought.value, ask=self._ask)
         result = Argument(seen.value, labels)
-        labels, session = self._engines[0].after(call, result, session)
+        judged = completed(call, self._tools)
+        labels, session = self._engines[0].after(judged, result, session)
         return Taken(replace(result, labels=labels), session, seen.findings)
 
 

@@ -174,7 +174,7 @@ def _load(path: Path) -> Any:
         text = path.read_text(encoding="utf-8")
         return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except OSError as error:
-        msg = f"The script `{path}` cannot be read: {error.strerror}."
+        msg = f"The script `{path}` cannot be read: {error.strerror}. Check the path."
         raise UsageError(msg) from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         kind = "JSON" if path.suffix == ".json" else "YAML"

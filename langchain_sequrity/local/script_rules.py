@@ -255,7 +255,7 @@ def _pattern(when: _Reader, key: str) -> Pattern:
     try:
         return Pattern(text)
     except PatternError as error:
-        when.fail(f"needs a regular expression as `{key}`; `{text}` is none: {error}.")
+        when.fail(f"needs a regular expression as `{key}`, and `{text}` is not one: {error}.")
 
 
 # Answers

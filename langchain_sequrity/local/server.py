@@ -82,7 +82,7 @@ class LocalServer:
         replacing_tools: Collection[str] = (),
         isolated_programs: bool | None = None,
     ) -> None:
-        _check(host, api_keys, fidelity, isolated_programs)
+        _check(host, port, api_keys, fidelity, isolated_programs)
         self.sessions: SessionStore = MemorySessions() if store is None else store
         self._host = host
         self._port = port
@@ -155,10 +155,17 @@ class LocalServer:
 
 
 def _check(
-    host: str, api_keys: Sequence[str] | None, fidelity: str, isolated_programs: object
+    host: str,
+    port: object,
+    api_keys: Sequence[str] | None,
+    fidelity: str,
+    isolated_programs: object,
 ) -> None:
-    if host not in LOOPBACK_NAMES and not api_keys:
-        msg = f"Listening on `{host}` lets others in. Give `api_keys=[…]`, or keep to `127.0.0.1`."
+    if is_exposed(host) and not api_keys:
+        msg = (
+            f"`host={host!r}` lets others in, and nothing asks them for a key. Give "
+            '`api_keys=[…]`, or leave `host` at "127.0.0.1".'
+        )
         raise UsageError(msg)
     if fidelity not in get_args(Fidelity):
         msg = f'`fidelity` is "full" or "documented"; got {fidelity!r}.'
@@ -166,12 +173,26 @@ def _check(
     if isolated_programs not in (None, True, False):
         msg = f"`isolated_programs` is `True`, `False` or `None`; got {isolated_programs!r}."
         raise UsageError(msg)
-    if isinstance(api_keys, str) or not all(map(_is_key, api_keys or ())):
-        msg = "`api_keys` is a list of keys, each of printable ASCII characters without spaces."
+    if isinstance(port, bool) or not isinstance(port, int):
+        msg = f"`port` is a number from 0 to 65535, and 0 takes a free one; got {port!r}."
+        raise UsageError(msg)
+    if isinstance(api_keys, str):
+        msg = "`api_keys` is a list of keys; got a text. Write `[…]` around it."
+        raise UsageError(msg)
+    if not all(map(is_key, api_keys or ())):
+        msg = "A key in `api_keys` has other characters than printable ASCII without spaces."
         raise UsageError(msg)
 
 
-def _is_key(key: str) -> bool:
+def is_exposed(host: str) -> bool:
+    """Whether an address to listen on lets other machines in."""
+    return host not in LOOPBACK_NAMES
+
+
+def is_key(key: object) -> bool:
+    """Whether a client could present this as a key."""
+    if not isinstance(key, str):
+        return False
     return bool(key) and key.isascii() and key.isprintable() and " " not in key
 
 

@@ -127,6 +127,12 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         if on_denied not in get_args(OnDenied):
             msg = f'`on_denied` is "message", "raise" or "interrupt"; got {on_denied!r}.'
             raise UsageError(msg)
+        for name, flag in (
+            ("allow_uncertain", allow_uncertain), ("log_arguments", log_arguments),
+        ):  # fmt: skip
+            if not isinstance(flag, bool):  # what is true by chance would loosen the policy
+                msg = f"`{name}` is `True` or `False`; got {flag!r}."
+                raise UsageError(msg)
         rules = Rules(policy, labelling=labelling, allow_uncertain=allow_uncertain, tools=tools)
         if labelling == "none" and (listed := rules.without_labels()):
             text = (

@@ -197,7 +197,8 @@ class Rules:
         self, tool: str, args: Args, seen: Labels, result: Argument, session: Labels
     ) -> tuple[Labels, Labels]:
         """Label a result: the labels of the result, and those of the session from now on."""
-        return self.engine.after(self._call(tool, args, seen), result, session)
+        call = self._completed(self._call(tool, args, seen))
+        return self.engine.after(call, result, session)
 
     def _call(self, tool: str, args: Args, seen: Labels) -> Call:
         labels = self.argument_labels(seen)

@@ -10,7 +10,9 @@ from langchain_core.tools import BaseTool
 from langchain_sequrity.chat_models import ChatSequrity, SequrityMessages
 from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.chat_models.tools import write_tool
+from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.sqrt.hints import nearest
 from langchain_sequrity.wire.tools import Function, neutral, read_function
 
 ModelLike = SequrityChatModel | Runnable[Any, Any] | str
@@ -18,13 +20,14 @@ ToolLike = dict[str, Any] | type | Callable[..., Any] | BaseTool
 
 
 def read_model(
-    model: ModelLike, connection: Mapping[str, Any]
+    model: ModelLike, connection: Mapping[str, Any], names: Iterable[str]
 ) -> tuple[SequrityChatModel, Iterable[ToolLike] | None]:
     """Find the chat model, and the tools that are bound to it.
 
     Args:
         model: A model, one with tools bound, or a name.
         connection: Arguments for the model that a name stands for.
+        names: Arguments that the tool itself has.
 
     Returns:
         The model, and its tools where it has some.
@@ -36,10 +39,13 @@ def read_model(
         kind = SequrityMessages if connection.get("provider") == "anthropic" else ChatSequrity
         return kind(model, **connection), None
     if connection:
-        msg = (
-            f"`{next(iter(connection))}` is no argument of the tool. If it is one of the model, "
-            "give it to the model; with a model's name in its place, it may stand here."
+        wrong = next(iter(connection))
+        of_model = (
+            "What is meant for the model is given to the model; it may stand here only beside a "
+            "model's name."
         )
+        near = "" if wrong in SequrityChatModel.model_fields else nearest(wrong, names)
+        msg = f"`{wrong}` is not an argument of `PolicyGenTool`. {near or of_model}"
         raise UsageError(msg)
     found, bound = _unbound(model)
     if not isinstance(found, SequrityChatModel):
@@ -76,7 +82,8 @@ def function_tools(tools: Iterable[ToolLike]) -> Iterator[dict[str, Any]]:
         UsageError: For what is no tool, and for one that stands alone.
     """
     if isinstance(tools, str | Mapping | BaseTool) or not isinstance(tools, Iterable):
-        msg = f"`tools` is a list of tools; got {type(tools).__name__}. Write `[…]` around it."
+        kind = type(tools).__name__
+        msg = f"`tools` is a list of tools; got a single `{kind}`. Write `[…]` around it."
         raise UsageError(msg)
     for index, tool in enumerate(tools):
         try:
@@ -95,8 +102,13 @@ def _checked(function: Function, index: int, tool: Any) -> Function:
 
 
 def _no_tool(index: int, tool: Any) -> UsageError:
+    what = (
+        f"the text {tool!r}"
+        if isinstance(tool, str)
+        else f"a value of type `{type(tool).__name__}`"
+    )
     msg = (
-        f"`tools[{index}]` is no tool. Expected a LangChain tool, a function, a pydantic class, a "
-        f"TypedDict, or a tool object with a name and a JSON Schema; got {type(tool).__name__}."
+        f"`tools[{index}]` is not a tool. Expected a LangChain tool, a function, a pydantic class, "
+        f"a TypedDict, or a tool object with a name and a JSON Schema; got {plain(what, limit=80)}."
     )
     return UsageError(msg)

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from langchain_core.tools import BaseTool
 from langchain_core.tools.base import ArgsSchema
@@ -142,13 +142,16 @@ class PolicyGenTool(BaseTool):
     ) -> None:
         """Take model and tools first, everything else by keyword."""
         own = {name: kwargs.pop(name) for name in list(kwargs) if name in type(self).model_fields}
-        found, bound = read_model(model, kwargs)
+        if own.get("mode") not in (None, *get_args(Mode)):
+            msg = f'`mode` is "single-llm", "dual-llm" or `None`; got {own["mode"]!r}.'
+            raise UsageError(msg)
+        found, bound = read_model(model, kwargs, type(self).model_fields)
         given = bound if tools is None else tools
         super().__init__(model=found, tools=list(function_tools(given or ())), **own)
         if not self.tools and not self.internal_tool_names:
             msg = (
-                "There are no tools that a policy could be about. Give `tools=[…]`, or a model "
-                "with tools bound to it."
+                "A policy is about tools, and none are given. Give `tools=[…]`, or a model with "
+                "tools bound to it."
             )
             raise UsageError(msg)
         self._call(self._request("(checked now, not at the first use)"))
@@ -219,7 +222,7 @@ class PolicyGenTool(BaseTool):
 
     def _request(self, description: str) -> PolicyRequest:
         if not isinstance(description, str):
-            msg = f"The description is a text; got {type(description).__name__}."
+            msg = f"The description is a text; got a value of type `{type(description).__name__}`."
             raise UsageError(msg)
         if not description.strip():
             msg = "The description is empty. Say what the policy is to allow and to forbid."
@@ -263,10 +266,16 @@ def _json(body: dict[str, Any]) -> bytes:
         return dumps(body).encode()
     except (TypeError, ValueError) as error:
         msg = (
-            f"The request cannot be written as JSON: {error}. Description and tools must hold "
-            "plain data and valid Unicode."
+            f"The request cannot be written as JSON: {_fault(error)}. Description and tools must "
+            "be plain data and valid Unicode."
         )
         raise UsageError(msg) from None
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object[error.start]!a} is not a character"
+    return str(error)
 
 
 def _warned(proposal: PolicyProposal) -> PolicyHeader:

@@ -4,10 +4,11 @@ The order of one call is M5 of `docs/behaviour.md`: `before`, `decide`, the call
 An engine has no state; labels go in and come out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple, cast
 
+from langchain_sequrity.display import plain
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.compiler import Severity
 from langchain_sequrity.sqrt.context import MISSING, Argument, Call, Context
@@ -107,7 +108,7 @@ class Engine:
         presets = self._presets
         asks_model = call.tool == DATA_MODEL_TOOL and presets.non_executable_memory
         verdict = judge(call.tool, self.votes(call, session), presets, int(asks_model))
-        if all(reason.certain for reason in verdict.reasons):
+        if verdict.certain and all(reason.certain for reason in verdict.reasons):
             return verdict
         return self._with_doubts(verdict, call, session)
 
@@ -133,17 +134,27 @@ class Engine:
             yield Vote(reason, check.rank, met if applies else both(applies, met), fails)
 
     def _with_doubts(self, verdict: Verdict, call: Call, session: Labels) -> Verdict:
-        """The verdict with the cause of doubt in each of its reasons that has one."""
+        """The verdict with the cause of doubt in each of its reasons that has one.
+
+        Where all that is told is certain, and the verdict is not, another rule would make another
+        one if it applied: the first reason says which.
+        """
         context = self._context(call, session)
         context.budget = Budget(SECONDS_PER_MATCH)
-        rules = {check.reason.at: (check, applies)
-                 for check, applies in self._rules_for(call.tool).checks}  # fmt: skip
+        checks = self._rules_for(call.tool).checks
+        rules = {check.reason.at: (check, applies) for check, applies in checks}
+        first, *others = verdict.reasons
+        if all(reason.certain for reason in verdict.reasons):
+            first = replace(first, doubt=_of_another(checks, context))
+            return replace(verdict, reasons=(first, *others))
         told: list[Reason] = []
         for reason in verdict.reasons:
             check, applies = rules.get(reason.at, (None, True))
-            if check is not None and not reason.certain and len(told) < REASONS_SHOWN:
-                reason = replace(reason, doubt=cause(check.leaves, context, names=applies is None))  # noqa: PLW2901
-            told.append(reason)
+            if check is None or reason.certain or len(told) >= REASONS_SHOWN:
+                told.append(reason)
+            else:
+                because = cause(check.leaves, context, names=applies is None)
+                told.append(replace(reason, doubt=because))
         return replace(verdict, reasons=tuple(told))
 
     def after(self, call: Call, result: Argument, session: Labels) -> tuple[Labels, Labels]:
@@ -254,6 +265,16 @@ class Engine:
         )
         known = {phase: tuple(found) for phase, found in steps.items()}
         return _Rules(tuple(checks), known, tuple(marks))
+
+
+def _of_another(checks: Iterable[tuple[CompiledCheck, Truth]], context: Context) -> str:
+    """Why it is in doubt whether the first of the rules in doubt applies."""
+    for check, applies in checks:
+        if applies is None or (check.test is not None and check.test(context) is None):
+            rule = plain(" ".join(check.reason.rule.split()), limit=200)
+            because = cause(check.leaves, context, names=applies is None)
+            return f"`{rule}` may apply, as {because}"
+    return ""
 
 
 def _in_doubt(check: CompiledCheck, call: Call) -> Reason:

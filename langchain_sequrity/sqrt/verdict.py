@@ -47,7 +47,8 @@ class Reason:
         unmet: Whether it is such a hard allow.
         absent: If its condition is in doubt, the arguments in it that the call does not have.
         doubt: Why it is in doubt, as the rest of a sentence without values of the call; empty where
-            it is certain.
+            it is certain. Of a verdict whose reasons are all certain, and which another rule would
+            change if it applied, the first reason has it.
     """
 
     rule: str

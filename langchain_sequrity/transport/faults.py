@@ -29,7 +29,7 @@ Translate = Callable[[Fault, Deadline, Origin], SequrityError]
 
 def _not_connected(fault: Fault, _deadline: Deadline, origin: Origin) -> SequrityError:
     reason = str(fault) or type(fault).__name__
-    msg = f"No connection to `{origin}`: {reason}. Check `base_url`, network and proxy settings."
+    msg = f"No connection to `{origin}`: {reason}. Check address, network and proxy settings."
     return ConnectionFailed(msg, is_retryable=True)
 
 

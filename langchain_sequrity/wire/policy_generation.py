@@ -239,7 +239,10 @@ def _check_retries(number: int) -> None:
 def _check_internal(names: tuple[str, ...]) -> None:
     unknown = [name for name in names if name not in INTERNAL_TOOLS]
     if unknown:
-        msg = f"`{unknown[0]}` is no internal tool. Use any of {_named(INTERNAL_TOOLS)}."
+        msg = (
+            f"`{unknown[0]}` is not a tool of the service. Those that a policy can be about are "
+            f"{_named(INTERNAL_TOOLS)}."
+        )
         raise UsageError(msg)
 
 

@@ -207,7 +207,7 @@ def test_a_models_name_is_sent(model: ChatSequrity) -> None:
 
 
 def test_options_that_mean_nothing_are_refused(model: ChatSequrity) -> None:
-    with pytest.raises(UsageError, match="`base_url` is no option of the executor"):
+    with pytest.raises(UsageError, match="`base_url` is not an argument of `LangGraphExecutor`"):
         LangGraphExecutor(small(), model, base_url="http://127.0.0.1")
     with pytest.raises(UsageError, match="`polcy`"):
         LangGraphExecutor(small(), "any/model", base_url=model.base_url, polcy="")  # type: ignore[call-arg]

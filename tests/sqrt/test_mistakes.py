@@ -1,6 +1,10 @@
 """Mistakes that people make, each with what `check` says of it, word by word."""
 
+import subprocess
+import sys
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ from langchain_sequrity.sqrt import Call, Finding, check, compile_policy
 from langchain_sequrity.sqrt.checking import findings_of_mode
 from tests.sqrt.calls import decide, given
 
+ROOT = Path(__file__).parent.parent.parent
 Row = tuple[str, Sequence[tuple[str, str]]]
 """What is written, and what is said of it: messages and hints, none where it is in order."""
 
@@ -386,7 +391,51 @@ def test_a_rule_for_tools_that_a_regex_matches_in_part_says_so() -> None:
     assert verdict.reasons[0].doubt == "its regex matches only a part of the tool's name"
 
 
+def test_a_verdict_that_another_rule_may_change_says_which() -> None:
+    verdict = decide(
+        'tool "lend" { must allow when a.value == 5; should allow always; }', a=given(5.0)
+    )
+    assert (verdict.allowed, verdict.strength, verdict.certain) == (True, "soft", False)
+    assert verdict.reasons[0].doubt == (
+        "`must allow when a.value == 5;` may apply, as `a` is a float, and the rule means a whole "
+        "number"
+    )
+
+
 def test_a_denial_that_is_certain_says_nothing_of_doubt() -> None:
     verdict = decide('tool "lend" { must deny when a.value == 5; }', a=given(5))
     assert verdict.reasons[0].doubt == ""
     assert "doubt" not in verdict.words()
+
+
+WITHOUT_REGEX = """
+import sys
+sys.modules["regex"] = None  # as where it is not installed
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.sqrt import Argument, Call, check, compile_policy
+policy = 'tool "lend" { must deny when not to.value in {r"^ada$"}; }'
+verdict = compile_policy(policy).decide(Call("lend", {"to": Argument("ada")}), Labels())
+print(verdict.reasons[0].doubt)
+print(*[f"{one.message}. {one.hint}" for one in check(policy)])
+"""
+
+
+def test_where_the_package_regex_is_missing_denials_and_check_say_so() -> None:
+    command = [sys.executable, "-c", WITHOUT_REGEX]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - ours
+    install = 'pip install "langchain-sequrity[local]"'
+    assert done.stdout.splitlines() == [
+        f"no regex is evaluated without the package `regex` (`{install}`)",
+        (
+            "Without the package `regex` no regex is evaluated: each is unknown, which denies. "
+            f"Run `{install}`"
+        ),
+    ]
+
+
+def test_the_extras_that_decide_here_bring_the_package_regex() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for extra in ("local", "langchain"):
+        assert any(one.startswith("regex") for one in extras[extra])

@@ -307,8 +307,8 @@ def test_with_tools_defaults_stand_for_what_a_call_leaves_out() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ({"tool": "sned_mail"}, "Call 1 (`sned_mail`): no such tool is among `tools`. Did you mean `send_mail`?"),
-        ({"tool": "pay"}, "Call 1 (`pay`): no such tool is among `tools`. Add it to `tools`."),
+        ({"tool": "sned_mail"}, "Call 1 (`sned_mail`): there is no such tool. Did you mean `send_mail`?"),
+        ({"tool": "pay"}, "Call 1 (`pay`): there is no such tool. Add it to the tools."),
         ({"tool": "send_mail", "arguments": {"txt": ""}}, "Call 1 (`send_mail`): it has no argument `txt`. Did you mean `text`?"),
         ({"tool": "send_mail", "arguments": {"x": ""}}, "Call 1 (`send_mail`): it has no argument `x`. Leave it out."),
         ({"tool": "parse_with_ai", "arguments": {"question": ""}}, "Call 1 (`parse_with_ai`): it has no argument `question`."),

@@ -68,6 +68,14 @@ class Source:
         return (self.bom + text.replace("\n", self.newline)).encode()
 
 
+def kind_of(value: Any) -> str:
+    """What plain data is, in the words of JSON; anything else by its type."""
+    kinds = {dict: "an object", list: "a list", str: "a text", int: "a number", float: "a number"}
+    if value is None or isinstance(value, bool):
+        return f"`{json.dumps(value)}`"
+    return kinds.get(type(value)) or f"a value of type `{type(value).__name__}`"
+
+
 def shown_name(path: str) -> str:
     """A path in messages."""
     return "<stdin>" if path == STDIN else plain(path, limit=_NAME)
@@ -82,7 +90,7 @@ def read_sources(paths: Sequence[str]) -> list[Source]:
 def only_one_stdin(paths: Sequence[str | None]) -> None:
     """Refuse to read standard input twice."""
     if paths.count(STDIN) > 1:
-        msg = "`-` is given more than once, but standard input can be read only once."
+        msg = "`-` is given more than once, and standard input can be read only once. Give a file."
         raise Refused(msg)
 
 

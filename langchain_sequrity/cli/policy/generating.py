@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from langchain_sequrity.cli.environment import need_key
 from langchain_sequrity.cli.policy.files import (
     Failed,
     Refused,
@@ -99,6 +100,8 @@ def command(
     from langchain_sequrity.cli.policy.drafting import draft  # noqa: PLC0415 - said above
 
     with _failures(as_json=as_json):
+        if not local:
+            need_key("give --local")
         proposal = draft(wanted, known, model=name, provider=provider, mode=mode, local=local)
     _hand_out(proposal, out, as_json=as_json)
 
@@ -106,26 +109,30 @@ def command(
 def _check_out(out: str, *, force: bool) -> None:
     """Refuse before the service is asked, whose answer would be lost."""
     if Path(out).exists() and not force:
-        msg = f"{shown_name(out)} exists. Give another name, or --force to replace it."
+        msg = f"{shown_name(out)} exists. Give --out another name, or --force to replace it."
         raise Refused(msg)
     target = Path(out).resolve()
     if not target.parent.is_dir():
-        msg = f"{shown_name(out)} cannot be written: its folder is not there."
+        folder = shown_name(str(Path(out).parent))
+        msg = f"{shown_name(out)} cannot be written: there is no folder {folder}. Make one first."
         raise Refused(msg)
     if not all(os.access(one, os.W_OK) for one in (target.parent, target) if one.exists()):
-        msg = f"{shown_name(out)} cannot be written: it or its folder is read-only."
+        msg = (
+            f"{shown_name(out)} cannot be written: it or its folder is read-only. Give --out "
+            "another name."
+        )
         raise Refused(msg)
 
 
 def _definitions(tools: list[Any] | None) -> list[Any]:
     if not tools:
-        msg = "There are no tools that a policy could be about. Give --tools or --tools-from."
+        msg = "A policy is about tools, and none are given. Give --tools or --tools-from."
         raise Refused(msg)
     for one in tools:
         if isinstance(one, str):
             msg = (
-                f"The tool `{one}` is a name only. To write a policy takes its definition: "
-                '`{"name": …, "description": …, "parameters": {…}}`.'
+                f"Of the tool `{one}` only the name is given, and a policy is made from "
+                'definitions: `{"name": …, "description": …, "parameters": {…}}`.'
             )
             raise Refused(msg)
     return tools
@@ -152,10 +159,22 @@ def _failures(*, as_json: bool) -> Iterator[None]:
         raise Refused(str(error)) from error
     except SequrityError as error:
         if not as_json:
-            raise Failed(str(error)) from error
+            raise Failed(_in_words(error)) from error
         # Only a `BadPolicy` has the text that came.
-        print_json({"error": str(error), "policy": getattr(error, "text", None)})
+        print_json({"error": _in_words(error), "policy": getattr(error, "text", None)})
         raise SystemExit(1) from error
+
+
+def _in_words(error: SequrityError) -> str:
+    from langchain_sequrity.policy_generation import PolicyTooLong  # noqa: PLC0415 - loaded by now
+
+    if not isinstance(error, PolicyTooLong):
+        return str(error)
+    return (
+        f"The policy would be {error.header_bytes:,} bytes long as a header, and {error.limit:,} "
+        f"is the most that is sent: {error.header_bytes - error.limit:,} bytes too many. Give "
+        "--tools fewer tools at once."
+    )
 
 
 def _hand_out(proposal: "PolicyProposal", out: str | None, *, as_json: bool) -> None:

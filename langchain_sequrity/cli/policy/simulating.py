@@ -10,6 +10,7 @@ import click
 from langchain_sequrity.cli.policy.files import (
     FILE_TYPE,
     Refused,
+    kind_of,
     only_one_stdin,
     read_data,
     read_source,
@@ -120,7 +121,7 @@ def _engine(path: str, header: str | None, fields: Any, *, as_json: bool) -> Eng
     from langchain_sequrity.headers import PolicyHeader, coerce  # noqa: PLC0415 - said above
 
     if not isinstance(fields, dict) or "codes" in fields:
-        what = "`codes`, which FILE has" if isinstance(fields, dict) else type(fields).__name__
+        what = "`codes`, which FILE has" if isinstance(fields, dict) else kind_of(fields)
         msg = f"{shown_name(header)}: expected an object with fields of X-Policy, got {what}."
         raise Refused(msg)
     with _refusals(header):
@@ -218,7 +219,7 @@ def _read_calls(path: str) -> tuple[list[Any], list[str]]:
     """The calls, and what is expected of each."""
     name, given = shown_name(path), read_data(path)
     if not isinstance(given, list) or not given:
-        found = "an empty list" if given == [] else f"a value of type `{type(given).__name__}`"
+        found = "an empty list" if given == [] else kind_of(given)
         msg = (
             f"{name}: expected a list of calls, got {found}. "
             'Write `[{"tool": "send_mail", "arguments": {"to": "ana"}}, …]`.'

@@ -10,9 +10,17 @@ from typing import Any, TypeVar
 
 import click
 
-from langchain_sequrity.cli.policy.files import FILE_TYPE, Refused, read_data, shown_name
+from langchain_sequrity.cli.policy.files import (
+    FILE_TYPE,
+    Refused,
+    kind_of,
+    read_data,
+    shown_name,
+)
+from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import check
+from langchain_sequrity.wire.tools import name_of
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -49,7 +57,7 @@ def read_tools(file: str | None, code: str | None) -> list[Any] | None:
         Refused: If they cannot be had.
     """
     if file is not None and code is not None:
-        msg = "`--tools` and `--tools-from` name the same thing. Give one of them."
+        msg = "--tools and --tools-from both say which tools there are. Give one of them."
         raise Refused(msg)
     if file is not None:
         return _checked(shown_name(file), read_data(file))
@@ -61,10 +69,17 @@ def read_tools(file: str | None, code: str | None) -> list[Any] | None:
 def _checked(origin: str, given: Any) -> list[Any]:
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         msg = (
-            f"{origin}: expected a list of tools, got a value of type `{type(given).__name__}`. "
+            f"{origin}: expected a list of tools, got {kind_of(given)}. "
             'Write `["send_mail", …]`, or a list of definitions.'
         )
         raise Refused(msg)
+    for number, one in enumerate(given := list(given), 1):
+        if not _is_tool(one):
+            msg = (
+                f"{origin}: tool {number}: expected a name, or a definition such as "
+                f'`{{"name": …, "parameters": {{…}}}}`; got {plain(repr(one), limit=80)}.'
+            )
+            raise Refused(msg)
     try:
         tools = [_definition(one) for one in given]
         check("", tools)
@@ -72,6 +87,12 @@ def _checked(origin: str, given: Any) -> list[Any]:
         msg = f"{origin}: {error}"
         raise Refused(msg) from None
     return tools
+
+
+def _is_tool(one: Any) -> bool:
+    if isinstance(one, Mapping):
+        return name_of(one) is not None
+    return isinstance(one, str) or callable(one) or hasattr(one, "args_schema")
 
 
 def _definition(tool: Any) -> Any:

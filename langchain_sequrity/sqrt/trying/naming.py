@@ -45,8 +45,8 @@ _Faults = Iterator[tuple[int, Trial, str]]
 def _unknown(trials: Iterable[Trial], known: Mapping[str, Arguments]) -> _Faults:
     for number, trial in enumerate(trials, 1):
         if trial.tool not in known:
-            advice = nearest(trial.tool, known) or "Add it to `tools`."
-            yield number, trial, f"no such tool is among `tools`. {advice}"
+            advice = nearest(trial.tool, known) or "Add it to the tools."
+            yield number, trial, f"there is no such tool. {advice}"
             continue
         arguments = known[trial.tool]
         for name in filter(arguments.lack, trial.arguments):

@@ -1,0 +1,219 @@
+"""What people get to read for their mistakes: on the command line, where servers, executors, middleware
+and policy generation are made. Each text says what happened, what was expected, and what to do."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+from click.testing import CliRunner
+from langgraph.graph import START, StateGraph
+
+from langchain_sequrity import ChatSequrity, LangGraphExecutor, PolicyGenTool
+from langchain_sequrity.cli.commands import cli
+from langchain_sequrity.errors import SequrityError
+from langchain_sequrity.local import LocalServer
+from langchain_sequrity.middleware import PolicyMiddleware
+from tests.cli.running import ENVIRONMENT, TOOLS, write_files
+
+# The command line, which speaks of its own options
+
+MORE_FILES: dict[str, Any] = {
+    "numbers.json": [1],
+    "nameless.json": ["pay", {"nme": "x"}],
+    "text.json": "pay",
+    "null.json": None,
+    "open.json": [{"name": "pay", "parameters": {"properties": []}}],
+    "header.json": {"codes": {}},
+    "list.json": [],
+    "many.json": [{**TOOLS[1], "name": f"pay_{'x' * 50}_{number}"} for number in range(300)],
+    "script.json": [{"whne": {}}],
+    "taken.sqrt": "",
+}
+NO_KEY = (
+    "Error: https://api.sequrity.ai asks for a key, and the environment variable SEQURITY_API_KEY is "
+    "not set. Set it, or "
+)
+COMMANDS: list[tuple[str, int, str]] = [
+    # What the server is given.
+    ("serve --host 0.0.0.0", 1, "Error: --host 0.0.0.0 lets others in, and nothing asks them for a key. Give --api-key, or leave --host out."),
+    ("serve --host :: --port 0", 1, "Error: --host :: lets others in, and nothing asks them for a key. Give --api-key, or leave --host out."),
+    ("serve --api-key ''", 1, "Error: --api-key: expected printable ASCII characters without spaces. Was a line break copied along?"),
+    ("serve --api-key 'sq 1'", 1, "Error: --api-key: expected printable ASCII characters without spaces. Was a line break copied along?"),
+    ("serve --api-key good --api-key schlüssel", 1, "Error: --api-key: expected printable ASCII characters without spaces. Was a line break copied along?"),
+    ("serve --port 70000", 2, "Error: Invalid value for '--port': 70000 is not in the range 0<=x<=65535."),
+    ("serve --script no.json", 2, "Error: Invalid value for '--script': File 'no.json' does not exist."),
+    ("serve --script script.json", 1, "Error: Rule 1 of `script.json` has the unknown key `whne`. Did you mean `when`?"),
+    ("serve --script object.json", 1, "Error: `object.json` must hold a list of rules, or a mapping with only `rules`."),
+    ("serve --fidelity exact", 2, "Error: Invalid value for '--fidelity': 'exact' is not one of 'full', 'documented'."),
+    # The demo.
+    ("demo --live", 1, f"{NO_KEY}leave --live out."),
+    ("demo --question ' '", 2, "Error: Invalid value for --question: expected some text, got none."),
+    ("demo --model ''", 2, "Error: Invalid value for --model: expected some text, got none."),
+    # Files.
+    ("policy check no.sqrt", 2, "Error: no.sqrt: cannot be read: No such file or directory."),
+    ("policy check latin.sqrt", 2, "Error: latin.sqrt:2: expected UTF-8, found the byte 0xe9 at offset 16. Save the file as UTF-8."),
+    ("policy check - -", 2, "Error: `-` is given more than once, and standard input can be read only once. Give a file."),
+    ("policy check good.sqrt --tools no.json", 2, "Error: no.json: cannot be read: No such file or directory."),
+    ("policy check good.sqrt --tools broken.json", 2, "Error: broken.json:2:18: not valid JSON: Expecting property name enclosed in double quotes."),
+    # Tools.
+    ("policy check good.sqrt --tools object.json", 2, 'Error: object.json: expected a list of tools, got an object. Write `["send_mail", …]`, or a list of definitions.'),
+    ("policy check good.sqrt --tools text.json", 2, 'Error: text.json: expected a list of tools, got a text. Write `["send_mail", …]`, or a list of definitions.'),
+    ("policy check good.sqrt --tools null.json", 2, 'Error: null.json: expected a list of tools, got `null`. Write `["send_mail", …]`, or a list of definitions.'),
+    ("policy check good.sqrt --tools numbers.json", 2, 'Error: numbers.json: tool 1: expected a name, or a definition such as `{"name": …, "parameters": {…}}`; got 1.'),
+    ("policy check good.sqrt --tools nameless.json", 2, """Error: nameless.json: tool 2: expected a name, or a definition such as `{"name": …, "parameters": {…}}`; got {'nme': 'x'}."""),
+    ("policy check good.sqrt --tools open.json", 2, "Error: open.json: `properties` of the tool `pay` is an object with its arguments; got []."),
+    ("policy check good.sqrt --tools names.json --tools-from a:b", 2, "Error: --tools and --tools-from both say which tools there are. Give one of them."),
+    ("policy check good.sqrt --tools-from tools", 2, "Error: --tools-from: expected `module:attribute`, got `tools`. Write `app.agent:tools`."),
+    ("policy check good.sqrt --tools-from no_module:tools", 2, "Error: --tools-from: `no_module:tools` cannot be imported: ModuleNotFoundError: No module named 'no_module'"),
+    ("policy check good.sqrt --tools-from os:nothing", 2, "Error: --tools-from: `os:nothing` cannot be imported: AttributeError: module 'os' has no attribute 'nothing'"),
+    ("policy check good.sqrt --tools-from os:sep", 2, 'Error: os:sep: expected a list of tools, got a text. Write `["send_mail", …]`, or a list of definitions.'),
+    # Calls.
+    ("policy simulate good.sqrt --calls empty.json", 2, 'Error: empty.json: expected a list of calls, got an empty list. Write `[{"tool": "send_mail", "arguments": {"to": "ana"}}, …]`.'),
+    ("policy simulate good.sqrt --calls object.json", 2, 'Error: object.json: expected a list of calls, got an object. Write `[{"tool": "send_mail", "arguments": {"to": "ana"}}, …]`.'),
+    ("policy simulate good.sqrt --calls null.json", 2, 'Error: null.json: expected a list of calls, got `null`. Write `[{"tool": "send_mail", "arguments": {"to": "ana"}}, …]`.'),
+    ("policy simulate good.sqrt --calls unknown.json", 2, "Error: unknown.json: Call 1: unknown key `argumnets`. Did you mean `arguments`?"),
+    ("policy simulate good.sqrt --calls misspelt.json --tools tools.json", 2, "Error: misspelt.json: Call 1 (`raed_mail`): there is no such tool. Did you mean `read_mail`?"),
+    ("policy simulate good.sqrt --calls calls.json --header list.json", 2, "Error: list.json: expected an object with fields of X-Policy, got a list."),
+    ("policy simulate good.sqrt --calls calls.json --header header.json", 2, "Error: header.json: expected an object with fields of X-Policy, got `codes`, which FILE has."),
+    # Drafts.
+    ("policy generate Careful", 2, "Error: A policy is about tools, and none are given. Give --tools or --tools-from."),
+    ("policy generate Careful --tools list.json", 2, "Error: A policy is about tools, and none are given. Give --tools or --tools-from."),
+    ("policy generate Careful --tools names.json", 2, 'Error: Of the tool `read_mail` only the name is given, and a policy is made from definitions: `{"name": …, "description": …, "parameters": {…}}`.'),
+    ("policy generate Careful --tools tools.json", 2, f"{NO_KEY}give --local."),
+    ("policy generate Careful --tools tools.json --out taken.sqrt", 2, "Error: taken.sqrt exists. Give --out another name, or --force to replace it."),
+    ("policy generate Careful --tools tools.json --out no/such/new.sqrt", 2, "Error: no/such/new.sqrt cannot be written: there is no folder no/such. Make one first."),
+    ("policy generate Careful --tools tools.json --model ' '", 2, "Error: --model: expected some text, got none."),
+    ("policy generate Careful --tools tools.json --provider openai", 2, "Error: With --provider, name a model of that provider: --model is missing for `openai`."),
+    ("policy generate Careful --tools tools.json --mode dual", 2, "Error: Invalid value for '--mode': 'dual' is not one of 'single-llm', 'dual-llm'."),
+    ("policy generate '' --local --tools tools.json", 2, "Error: The description is empty. Say what the policy is to allow and to forbid."),
+]  # fmt: skip
+
+
+def parts(command: str) -> list[str]:
+    """The arguments of a command, with those in quotes as one each."""
+    return [
+        piece
+        for number, text in enumerate(command.split("'"))
+        for piece in ([text] if number % 2 else text.split())
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_files(tmp_path)
+    for name, content in MORE_FILES.items():
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("command", "status", "text"), COMMANDS, ids=[one for one, *_ in COMMANDS])
+def test_the_command_line_speaks_of_its_own_options(command: str, status: int, text: str) -> None:
+    result = CliRunner(env=ENVIRONMENT).invoke(cli, parts(command))
+    assert result.exit_code == status
+    assert result.stdout == ""
+    assert result.stderr.strip().splitlines()[-1] == text
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_draft_that_is_too_long_says_by_how_much_and_what_to_give() -> None:
+    arguments = ["policy", "generate", "Careful", "--local", "--tools", "many.json"]
+    result = CliRunner(env=ENVIRONMENT).invoke(cli, arguments)
+    assert result.exit_code == 1
+    words = result.stderr.strip()
+    size = int(words.removeprefix("Error: The policy would be ").split()[0].replace(",", ""))
+    assert words == (
+        f"Error: The policy would be {size:,} bytes long as a header, and 8,192 is the most that is "
+        f"sent: {size - 8_192:,} bytes too many. Give --tools fewer tools at once."
+    )
+
+
+# Where things are made
+
+
+class State(TypedDict, total=False):
+    a: str
+    b: str
+
+
+def one(state: State) -> State:
+    return {"a": state["b"]}
+
+
+def two(state: State) -> State:
+    return {"b": state["a"]}
+
+
+def steps() -> Any:
+    graph = StateGraph(State).add_sequence([one, two])
+    graph.add_edge(START, "one")
+    return graph
+
+
+def send(to: str) -> str:
+    """Send it."""
+    return to
+
+
+MODEL = ChatSequrity("any/model", base_url="http://127.0.0.1:9")
+RULE = 'tool "pay" { must deny always; }'
+MADE: list[tuple[str, Callable[[], Any], str]] = [
+    # Servers.
+    ("host", lambda: LocalServer(host="0.0.0.0"), """`host='0.0.0.0'` lets others in, and nothing asks them for a key. Give `api_keys=[…]`, or leave `host` at "127.0.0.1"."""),  # noqa: S104 - refused
+    ("one key", lambda: LocalServer(api_keys="sq-1"), "`api_keys` is a list of keys; got a text. Write `[…]` around it."),
+    ("a key with a space", lambda: LocalServer(api_keys=["sq 1"]), "A key in `api_keys` has other characters than printable ASCII without spaces."),
+    ("an empty key", lambda: LocalServer(api_keys=[""]), "A key in `api_keys` has other characters than printable ASCII without spaces."),
+    ("port as text", lambda: LocalServer(port="80"), "`port` is a number from 0 to 65535, and 0 takes a free one; got '80'."),  # type: ignore[arg-type]
+    ("port too high", lambda: LocalServer(port=99_999).start(), "Cannot listen on 127.0.0.1:99999: bind(): port must be 0-65535. Use another port, or 0 for any."),
+    ("port too low", lambda: LocalServer(port=-1).start(), "Cannot listen on 127.0.0.1:-1: bind(): port must be 0-65535. Use another port, or 0 for any."),
+    ("port true", lambda: LocalServer(port=True), "`port` is a number from 0 to 65535, and 0 takes a free one; got True."),
+    ("fidelity", lambda: LocalServer(fidelity="exact"), """`fidelity` is "full" or "documented"; got 'exact'."""),  # type: ignore[arg-type]
+    ("programs", lambda: LocalServer(isolated_programs="no"), "`isolated_programs` is `True`, `False` or `None`; got 'no'."),  # type: ignore[arg-type]
+    ("model by name", lambda: LocalServer(model="gpt"), "`model` is a LangChain chat model; got 'gpt'. Leave it out for the default."),  # type: ignore[arg-type]
+    ("script by number", lambda: LocalServer(script=5), "A script is a list of rules; got `int`."),  # type: ignore[arg-type]
+    ("script that is not there", lambda: LocalServer(script="no.yaml"), "The script `no.yaml` cannot be read: No such file or directory. Check the path."),
+    ("key of a rule", lambda: LocalServer(script=[{"whne": {}}]), "Rule 1 of the script has the unknown key `whne`. Did you mean `when`?"),
+    ("key of a condition", lambda: LocalServer(script=[{"when": {"usr": "x"}, "text": "y"}]), "Rule 1 of the script: `when` has the unknown key `usr`. Did you mean `user`?"),
+    ("regex of a condition", lambda: LocalServer(script=[{"when": {"user": "("}, "text": "y"}]), "Rule 1 of the script: `when` needs a regular expression as `user`, and `(` is not one: a parenthesis is not closed (at character 2)."),
+    ("a server that does not run", lambda: LocalServer().base_url, "The server is not running. Use `with LocalServer() as server:`, or `start()` it."),
+    # Policy generation.
+    ("no tools", lambda: PolicyGenTool(MODEL), "A policy is about tools, and none are given. Give `tools=[…]`, or a model with tools bound to it."),
+    ("empty tools", lambda: PolicyGenTool(MODEL, []), "A policy is about tools, and none are given. Give `tools=[…]`, or a model with tools bound to it."),
+    ("a tool alone", lambda: PolicyGenTool(MODEL, {"name": "x"}), "`tools` is a list of tools; got a single `dict`. Write `[…]` around it."),  # type: ignore[dict-item]
+    ("a tool's name", lambda: PolicyGenTool(MODEL, ["send"]), "`tools[0]` is not a tool. Expected a LangChain tool, a function, a pydantic class, a TypedDict, or a tool object with a name and a JSON Schema; got the text 'send'."),  # type: ignore[list-item]
+    ("a number", lambda: PolicyGenTool(MODEL, [send, 5]), "`tools[1]` is not a tool. Expected a LangChain tool, a function, a pydantic class, a TypedDict, or a tool object with a name and a JSON Schema; got a value of type `int`."),  # type: ignore[list-item]
+    ("a slip", lambda: PolicyGenTool(MODEL, [send], retries=2), "`retries` is not an argument of `PolicyGenTool`. Did you mean `n_retries`?"),
+    ("of the model", lambda: PolicyGenTool(MODEL, [send], base_url="x"), "`base_url` is not an argument of `PolicyGenTool`. What is meant for the model is given to the model; it may stand here only beside a model's name."),
+    ("model", lambda: PolicyGenTool(5, [send]), "`model` is a `ChatSequrity` or a `SequrityMessages`, perhaps with tools bound to it, or the name of a model; got int."),  # type: ignore[arg-type]
+    ("mode", lambda: PolicyGenTool(MODEL, [send], mode="dual"), """`mode` is "single-llm", "dual-llm" or `None`; got 'dual'."""),
+    ("internal tool", lambda: PolicyGenTool(MODEL, [send], internal_tool_names=["parse"]), "`parse` is not a tool of the service. Those that a policy can be about are `parse_with_ai`, `verify_hypothesis`, `complete_turn`, `set_policy`."),
+    ("no description", lambda: PolicyGenTool(MODEL, [send]).generate(" "), "The description is empty. Say what the policy is to allow and to forbid."),
+    ("description", lambda: PolicyGenTool(MODEL, [send]).generate(5), "The description is a text; got a value of type `int`."),  # type: ignore[arg-type]
+    ("surrogate", lambda: PolicyGenTool(MODEL, [send]).generate("\ud800"), r"The request cannot be written as JSON: '\ud800' is not a character. Description and tools must be plain data and valid Unicode."),
+    # Middleware.
+    ("denials", lambda: PolicyMiddleware(RULE, on_denied="skip"), """`on_denied` is "message", "raise" or "interrupt"; got 'skip'."""),  # type: ignore[arg-type]
+    ("labelling", lambda: PolicyMiddleware(RULE, labelling="all"), """`labelling` is "conversation" or "none"; got 'all'."""),  # type: ignore[arg-type]
+    ("uncertain", lambda: PolicyMiddleware(RULE, allow_uncertain="no"), "`allow_uncertain` is `True` or `False`; got 'no'."),  # type: ignore[arg-type]
+    ("arguments in the log", lambda: PolicyMiddleware(RULE, log_arguments="no"), "`log_arguments` is `True` or `False`; got 'no'."),  # type: ignore[arg-type]
+    ("tools of middleware", lambda: PolicyMiddleware(RULE, tools="pay"), """`tools` is "agent", a list of tools or None; got 'pay'."""),
+    ("a file's name", lambda: PolicyMiddleware("pay.sqrt"), "Expected SQRT text, got the name of a file. Pass it as `pathlib.Path(…)`."),
+    ("a file that is not there", lambda: PolicyMiddleware(Path("pay.sqrt")), "The policy file `pay.sqrt` cannot be read: No such file or directory. Check the path."),
+    # Executors.
+    ("option", lambda: LangGraphExecutor(steps(), MODEL, nodse={}), "`nodse` is not an argument of `LangGraphExecutor`. What is meant for the model is given to the model; it may stand here only beside a model's name."),
+    ("denials of a graph", lambda: LangGraphExecutor(steps(), MODEL, on_denied="skip"), """`on_denied` is "raise", "interrupt" or "state:<field>"; got 'skip'."""),
+    ("node", lambda: LangGraphExecutor(steps(), MODEL, nodes={"onee": {}}), "`nodes` has options for 'onee', which is no node. The nodes are 'one', 'two'."),  # type: ignore[dict-item]
+    ("options of a node", lambda: LangGraphExecutor(steps(), MODEL, nodes={"one": 5}), "The options of node 'one' are a `NodeOptions`; got 5. Write {'one': NodeOptions(reads=[…])}."),  # type: ignore[dict-item]
+    ("no model", lambda: LangGraphExecutor(steps(), None), "`model` is a `ChatSequrity` or a `SequrityMessages`, whose connection is used, or the name of a model; got NoneType."),  # type: ignore[arg-type]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "text"), [row[1:] for row in MADE], ids=[name for name, *_ in MADE]
+)
+def test_a_mistake_is_named_where_a_thing_is_made(make: Callable[[], Any], text: str) -> None:
+    with pytest.raises(SequrityError) as caught:
+        make()
+    assert str(caught.value) == text
