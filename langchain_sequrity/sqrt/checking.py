@@ -136,14 +136,14 @@ def findings_in(
         if isinstance(node, ToolBlock):
             _unreachable(node.checks, report)
             _mixed(node.checks, report)
-    if header_bytes > MAX_HEADER_BYTES:
-        report(
-            "warning", f"Sent as a header this policy takes {header_bytes:,} bytes, and "
-            f"{MAX_HEADER_BYTES:,} is the most that is sent",
-            Position(1, 1), "Shorten it, or split it by groups of tools",
-        )  # fmt: skip
     if not any(found.severity == "error" for found in findings):  # what follows needs a meaning
         find_empty(policy, report, default_allow=default_allow)
+        if header_bytes > MAX_HEADER_BYTES:
+            report(
+                "warning", f"Sent as a header this policy takes {header_bytes:,} bytes, and "
+                f"{MAX_HEADER_BYTES:,} is the most that is sent",
+                Position(1, 1), "Shorten it, or split it by groups of tools",
+            )  # fmt: skip
         told = find_slips(policy, report)
         find_leaks(policy, compiled, report)
         told |= find_habits(policy, compiled, known.found if known else lambda _: None, report)

@@ -37,8 +37,8 @@ def engine_of(policy: AnyPolicy) -> Engine:
         return policy
     if not callable(getattr(policy, "compile", None)):
         msg = (
-            "Expected a policy: SQRT text, a `pathlib.Path` to a file with it, a parsed policy, a "
-            f"`PolicyHeader` or an engine; got a value of type `{type(policy).__name__}`."
+            "Expected a policy: SQRT text, a parsed policy, a `PolicyHeader`, an engine, or a "
+            f"`pathlib.Path` to a file; got a value of type `{type(policy).__name__}`."
         )
         raise UsageError(msg)
     return policy.compile()

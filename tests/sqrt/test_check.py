@@ -135,7 +135,7 @@ def test_a_policy_that_was_made_in_python_is_checked_at_the_places_of_its_text()
 
 @pytest.mark.parametrize("given", [b"", None, 5, ["x"]])
 def test_what_is_no_policy_is_refused(given: Any) -> None:
-    with pytest.raises(UsageError, match="Expected a policy: SQRT text, a `pathlib"):
+    with pytest.raises(UsageError, match="Expected a policy: SQRT text, a parsed policy"):
         check(given)
 
 
