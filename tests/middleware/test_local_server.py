@@ -19,7 +19,7 @@ POLICY = """
 """
 SCRIPT = Script(
     [
-        {"when": {"tool_result": "policy denies"}, "text": "I may not: {tool_result}"},
+        {"when": {"tool_result": "policy denied"}, "text": "I may not: {tool_result}"},
         {"when": {"tool_result": "paid"}, "text": "Done."},
         {"when": {"user": "a lot"}, "tool_calls": [{"name": "pay", "arguments": {"euros": 500}}]},
         {"tool_calls": [{"name": "pay", "arguments": {"euros": 5}}]},
@@ -42,7 +42,7 @@ async def test_a_model_of_ours_is_told_of_a_denial_and_goes_on(model: ChatSequri
     )
     state = run.invoke(ask("Pay a lot."), THREAD)
     assert kinds(state) == ["policy"]
-    assert "Over the limit" in state["messages"][-1].text
+    assert "over the limit" in state["messages"][-1].text
     assert till.paid == []
     state = await run.ainvoke(ask("Then pay little."), THREAD)
     assert kinds(state) == ["policy", "made"]
