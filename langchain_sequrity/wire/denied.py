@@ -171,6 +171,8 @@ def filled(first: Denial, second: Denial | None) -> Denial:
         one.name: getattr(second, one.name)
         for one in fields(Denial)
         if getattr(first, one.name) is None
+        # Without a reason of its author's, what is said in its place is the rule once more.
+        if one.name != "reason" or first.rule is None
     }
     return replace(first, **missing)
 
