@@ -14,10 +14,13 @@ HALVES = (
 CASES: list[Case] = [
     # Time, where each step takes much of it.
     outlasts("chosen keys looked for", HALVES.format(": 0", 3_000, ": 0", 1) + f"{ON}-m in x"),
-    outlasts(
-        "one merge of chosen keys",
-        HALVES.format(": 0", 4_500, ": 0", 4_500) + "x.update(y)\n1",
-        seconds=0.8,
+    *(
+        outlasts(
+            f"chosen keys, once: {operation}",
+            HALVES.format(": 0", 4_500, ": 0", 4_500) + f"{operation}\n1",
+            seconds=0.8,
+        )
+        for operation in ("x.update(y)", "x | y")
     ),
     Case(
         "long texts put together",
