@@ -47,11 +47,10 @@ class Redactor:
         secrets: The keys, without `Bearer`. An empty one is ignored.
     """
 
-    __slots__ = ("_count", "_parts", "_quarters", "_words")
+    __slots__ = ("_keys", "_parts", "_quarters", "_words")
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
-        keys = frozenset(filter(None, secrets))
-        self._count = len(keys)
+        keys = self._keys = frozenset(filter(None, secrets))
         self._parts = frozenset(part for key in keys for part in _parts_of(key))
         self._quarters = frozenset(
             part[n : n + _STEP] for part in self._parts for n in range(_STEP)
@@ -62,7 +61,12 @@ class Redactor:
 
     def __repr__(self) -> str:
         """Show how many keys there are, not which."""
-        return f"<{type(self).__name__} of {self._count}>"
+        return f"<{type(self).__name__} of {len(self._keys)}>"
+
+    def knowing(self, keys: Iterable[str]) -> "Redactor":
+        """A redactor that knows these keys too; the same one if it does already."""
+        more = self._keys.union(keys)
+        return self if more == self._keys else Redactor(tuple(more))
 
     def text(self, text: str) -> str:
         """Clean a text."""

@@ -96,7 +96,6 @@ class Transport:
         self._address = Address(base_url)
         self._timeouts = timeouts or Timeouts()
         self._retry = retry or RetryPolicy()
-        self._secrets = secrets
         self._redactor = Redactor(secrets)
         self._injected = ClientSender(http_client) if http_client else None
         self._injected_async = AsyncClientSender(http_async_client) if http_async_client else None
@@ -258,8 +257,7 @@ class Transport:
             for name, value in call.headers
             if name.lower() in _KEY_HEADERS
         }
-        own = [key for key in found.difference(self._secrets) if len(key) >= _KEY]
-        return Redactor((*self._secrets, *own)) if own else self._redactor
+        return self._redactor.knowing(key for key in found if len(key) >= _KEY)
 
     def _received(self, response: Incoming, deadline: Deadline) -> Iterator[bytes]:
         with MappedErrors(deadline, self._address.origin):
