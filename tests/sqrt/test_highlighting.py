@@ -198,7 +198,8 @@ def test_a_policy_header_with_nothing_but_a_text_shows_no_table() -> None:
 @pytest.mark.parametrize("hostile", [one for one in CORPUS if one.encode(errors="ignore")])
 @pytest.mark.parametrize("language", ["sqrt", "cedar"])
 def test_a_policy_header_is_inert(hostile: str, language: Literal["sqrt", "cedar"]) -> None:
-    codes = PolicyCodes(code=hostile, language=language)
+    comment = "".join(f"// {line}\n" for line in hostile.split("\n"))
+    codes = PolicyCodes(code=comment if language == "sqrt" else hostile, language=language)
     header = PolicyHeader(codes=codes, extra={"x": {"y": hostile}, f"z{hostile}": [hostile]})
     assert_inert(header._repr_html_())
     assert_only_coloured(header._repr_html_())
