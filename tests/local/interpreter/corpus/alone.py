@@ -201,7 +201,7 @@ CASES: list[Case] = [
         "x = '{{' * 900_000 + '}'\n"
         f"{ON}try:\n        x.format()\n    except ValueError:\n        pass",
         "budget",
-        "`seconds`",
+        "`steps`",
         memory=1_000_000_000,
         seconds=0.25,
     ),

@@ -1,6 +1,6 @@
 """Ordinary operations over and over: each pays for what it makes, or for what it walks over."""
 
-from tests.local.interpreter.corpus.case import Case, budget, hoards
+from tests.local.interpreter.corpus.case import Case, budget, costs, hoards
 
 X = "x = [0] * 20_000\n"
 D = "x = {i: i for i in range(5_000)}\n"
@@ -148,8 +148,10 @@ CASES: list[Case] = [
         "from itertools import product\nx = product([1, 2], repeat=100)\n",
         "next(x)",
     ),
-    _in_a_loop(
-        "rows of a zip", "from itertools import repeat\nx = zip(*[repeat(1)] * 100)\n", "next(x)"
+    costs(
+        "rows of a zip in a loop",
+        f"from itertools import repeat\nx = zip(*[repeat(1)] * 100)\n{ON}next(x)",
+        1_000_000,
     ),
     _in_a_loop("counters", "from collections import Counter\nx = [0] * 5_000\n", "Counter(x)"),
     _in_a_loop("searches", "import re\n", "re.search('a', 'a')"),
