@@ -37,7 +37,6 @@ MEANT = {
     ("docs/policies.md", "This pattern lets through what is not one address: "),
     ("docs/policies.md", "In plain quotes `*@evil.example` is that text, not a pattern"),
     ("docs/policies.md", "`euros` may be a whole number, such as 1, which in `float` is in doubt"),
-    ("langchain_sequrity/headers/policy.py", "`p` is not defined"),
     ("langchain_sequrity/sqrt/text/printing.py", "`raw` is not defined"),
 }
 """Findings that a page is about: where, and how they begin."""

@@ -8,6 +8,7 @@ from sequrity.sqrt import parse  # type: ignore[import-untyped]
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.headers import PolicyCodes, PolicyHeader, compact_sqrt
 from langchain_sequrity.sqrt import compile_policy
+from langchain_sequrity.sqrt.compaction import compacted
 from langchain_sequrity.sqrt.faults import position
 from langchain_sequrity.sqrt.tokens import tokens
 
@@ -153,7 +154,7 @@ WRITTEN = st.sampled_from([text for text in POLICIES if "tool" in text])
 def test_each_token_of_what_is_sent_is_told_at_the_place_where_it_was_written(
     text: str, data: st.DataObject
 ) -> None:
-    header = PolicyHeader(codes=f"// cellar\n\n{text}")
+    header = compacted(f"// cellar\n\n{text}")
     sent = compact_sqrt(f"// cellar\n\n{text}")
     for token in tokens(sent)[:-1]:
         at = header.author_place(*position(sent, token.start))
@@ -199,7 +200,7 @@ def test_an_error_about_what_was_sent_is_told_as_one_about_what_was_written(
     with pytest.raises(PolicySyntaxError) as service:
         compile_policy(compact_sqrt(text))
     said = " ".join(str(service.value).split()) if flat else str(service.value)
-    assert PolicyHeader(codes=text).author_text(said) == str(author.value)
+    assert compacted(text).author_text(said) == str(author.value)
 
 
 def test_a_text_that_names_several_places_is_told_with_all_of_them() -> None:
