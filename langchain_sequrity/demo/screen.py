@@ -100,11 +100,9 @@ class Screen:
 
     def denial(self, error: PolicyDenied) -> None:
         """Print what was denied and why: the call, its labels, and the rule."""
-        arguments = error.arguments if isinstance(error.arguments, Mapping) else {}
-        shown = {name: one["value"] for name, one in arguments.items()}
-        self.fact("call", f"{error.tool}  {_arguments(shown)}".rstrip())
-        for name, one in arguments.items():
-            self.fact("labels", f"{name}: {_labels(one['meta'])}")
+        self.fact("call", f"{error.tool}  {_arguments(error.arguments)}".rstrip())
+        for name, meta in error.labels.items():
+            self.fact("labels", f"{name}: {_labels(meta)}")
         self.fact("rule", error.rule)
         self.fact("denied", error.reason)
 

@@ -62,7 +62,7 @@ def test_every_variant_writes_policies_that_models_take(
     base_url: str, generate: Generate, kind: Any, options: dict[str, Any]
 ) -> None:
     model = kind("any/model", base_url=base_url, **options)
-    tool = PolicyGenTool(model.bind_tools([read_page, send_mail]))
+    tool = PolicyGenTool(model.bind_tools([read_page, send_mail]), mode="single-llm")
     policy = generate(tool, ASKED)
     assert 'tool "send_mail"' in policy.codes.code
     assert check(policy.codes.code, tool.tools) == []
