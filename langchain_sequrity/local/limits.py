@@ -37,7 +37,7 @@ PIECE = 2 * KIB  # an object of LangChain, without what is said in it
 FEW_PIECES = 2_000  # those of an ordinary answer, which nobody has to wait for
 # What stays
 SESSION = 32 * MIB
-SESSIONS = 48 * MIB
+SESSIONS = 40 * MIB
 REPLY = 4 * MIB
 REPLIES = 16 * MIB
 

@@ -120,7 +120,7 @@ class MemorySessions:
     Args:
         max_sessions: How many are kept.
         max_idle: Seconds after which an idle session has expired.
-        max_bytes: Bytes of memory that all may take together: 48 MiB unless said otherwise.
+        max_bytes: Bytes of memory that all may take together: 40 MiB unless said otherwise.
         max_session_bytes: Bytes that one may take: 32 MiB unless said otherwise.
         clock: Gives seconds that only go forward.
     """
