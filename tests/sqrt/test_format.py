@@ -89,7 +89,7 @@ def test_of_a_policy_in_any_form_the_text_is_laid_out(made: Callable[[str], Any]
     assert format_policy(made(text)) == '// why\ntool "x" {\n    soft deny always;\n}\n'
 
 
-@pytest.mark.parametrize("made", [parse, PolicyHeader.from_sqrt])
+@pytest.mark.parametrize("made", [str, parse])
 def test_what_has_no_meaning_is_laid_out_too(made: Callable[[str], Any]) -> None:
     assert format_policy(made("let a=b;")) == "let a = b;\n"
 
