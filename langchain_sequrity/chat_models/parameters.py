@@ -25,7 +25,7 @@ from langchain_sequrity.chat_models.arguments import (
     advice_on,
     model_signature,
 )
-from langchain_sequrity.chat_models.policy_fit import tell_of_mode
+from langchain_sequrity.chat_models.policy_fit import tell_of_policy
 from langchain_sequrity.chat_models.turn import OnDenied, OnSessionExpired, Settings, WireFormat
 from langchain_sequrity.connection import (
     ASKED_KEY,
@@ -306,7 +306,7 @@ class Parameters(BaseChatModel):
     @model_validator(mode="after")
     def _check_connection(self) -> Self:
         """Fail now, not at the first call, if the fields do not make a connection."""
-        tell_of_mode(self._ready().settings.connection, is_strict=self.strict_policy)
+        tell_of_policy(self._ready().settings.connection, is_strict=self.strict_policy)
         return self
 
     # For the rest of the package

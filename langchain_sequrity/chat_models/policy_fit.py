@@ -5,27 +5,30 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from langchain_sequrity.connection import Connection
-from langchain_sequrity.headers.fitting import DUAL_LLM, tell, unfit_for_tools, without_labels
+from langchain_sequrity.headers.fitting import (
+    DUAL_LLM,
+    tell,
+    unfit_for_tools,
+    without_labels,
+    without_rules,
+)
 from langchain_sequrity.wire.address import is_loopback
 
 
-def tell_of_mode(connection: Connection, *, is_strict: bool) -> None:
-    """Warn of a policy that asks for labels of arguments, where `features` say there are none.
+def tell_of_policy(connection: Connection, *, is_strict: bool) -> None:
+    """Warn of a policy without rules, or one that needs labels which arguments may not have.
 
     Raises:
         UsageError: If it is strict.
     """
-    if connection.dual_llm is False:
-        tell(_of_mode(connection), is_strict=is_strict)
+    texts = (without_rules(connection.policy), _of_mode(connection))
+    tell("\n".join(filter(None, texts)), is_strict=is_strict)
 
 
 def tell_of_tools(
     connection: Connection, tools: Sequence[Mapping[str, Any]], *, is_strict: bool
 ) -> None:
     """Warn of a policy that does not fit the tools, or needs labels that arguments may not have.
-
-    Where `features` say nothing, only here it is known that the model answers by itself: a graph
-    of `LangGraphExecutor` is dual-LLM, and binds no tools.
 
     Raises:
         UsageError: If it is strict.
@@ -36,14 +39,12 @@ def tell_of_tools(
             "The policy has rules for tools or arguments that are not bound, so here they do not "
             f"do what they say:\n{listed}\nCorrect them, or bind the tools that they are for."
         )
-    if connection.dual_llm is None:
-        texts.append(_of_mode(connection))
+    texts.append(_of_mode(connection))
     tell("\n".join(filter(None, texts)), is_strict=is_strict)
 
 
 def _of_mode(connection: Connection) -> str:
-    listed = without_labels(connection.policy)
-    if not listed:
+    if connection.dual_llm or not (listed := without_labels(connection.policy)):
         return ""
     if connection.dual_llm is False:
         why = "`features` choose single-LLM mode, in which arguments have no labels"

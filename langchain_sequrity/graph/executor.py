@@ -29,6 +29,7 @@ from langchain_sequrity.graph.running.requests import Requests
 from langchain_sequrity.graph.running.shell import build_shell, finish_shell
 from langchain_sequrity.graph.running.views import Views
 from langchain_sequrity.graph.surface import Surface
+from langchain_sequrity.headers import FeaturesHeader
 
 
 class LangGraphExecutor(Surface):
@@ -186,6 +187,8 @@ def _restored(
 def _model_of(model: SequrityChatModel | str, connection: NamedModelArguments) -> SequrityChatModel:
     """The model, made if it is a name, and checked."""
     if isinstance(model, str):
+        if connection.get("features") is None:  # of its policy as one for dual-LLM, which this is
+            connection = {**connection, "features": FeaturesHeader.dual_llm()}
         model = ChatSequrity(model, **connection)
     elif not isinstance(model, SequrityChatModel):
         msg = (

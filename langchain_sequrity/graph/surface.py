@@ -13,6 +13,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot, StateUpdate
 from typing_extensions import override
 
+from langchain_sequrity.chat_models.fallbacks import Guarded
 from langchain_sequrity.errors import GraphNotSupported
 from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.calling.updates import OutputReader
@@ -39,7 +40,7 @@ _SHELL_STEPS = 2_000_000
 """LangGraph's own limit for the shell; the program has the graph's."""
 
 
-class Surface(CompiledStateGraph[Any, Any, Any, Any]):
+class Surface(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any]):
     """A compiled shell whose methods show and take what those of the user's graph do."""
 
     _given: "StateGraph[Any, Any, Any, Any] | _langgraph.Compiled"

@@ -86,6 +86,24 @@ def without_labels(policy: PolicyHeader | None) -> str:
     return _listed(findings_of_mode(parsed, "single-llm"), shown=_BLIND)
 
 
+def without_rules(policy: PolicyHeader | None) -> str:
+    """Say that a policy has no rules, unless it is a text of names for others, or all presets.
+
+    Args:
+        policy: The policy.
+
+    Returns:
+        A sentence; empty if it has rules, or if it cannot be read here.
+    """
+    if policy is None or policy.codes is None or policy.presets is not None:
+        return ""
+    if (parsed := _parsed(policy)) is None:
+        return ""
+    from langchain_sequrity.sqrt.checking import empty_findings  # noqa: PLC0415
+
+    return "\n".join(f"{one.message}. {one.hint}." for one in empty_findings(parsed))
+
+
 def _parsed(policy: PolicyHeader) -> "Policy | None":
     try:
         return policy.compile().policy

@@ -14,7 +14,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader, coerce
-from langchain_sequrity.headers.fitting import without_labels
+from langchain_sequrity.headers.fitting import without_labels, without_rules
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.middleware.binding import canonical, defaults
 from langchain_sequrity.middleware.denial import not_made
@@ -96,6 +96,10 @@ class Rules:
     def without_labels(self) -> str:
         """Which rules ask for labels of arguments, one line each."""
         return without_labels(self._header)
+
+    def without_rules(self) -> str:
+        """A sentence, if the policy has no rules at all."""
+        return without_rules(self._header)
 
     def check_agent(self, tools: list[BaseTool] | None) -> None:
         """Check the policy against the tools of an agent, once for each agent.

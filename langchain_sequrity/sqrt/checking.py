@@ -174,6 +174,24 @@ def findings_of_mode(policy: Policy, mode: Mode) -> list[Finding]:
     return sorted(dict.fromkeys(findings), key=lambda found: (found.line, found.column))
 
 
+def empty_findings(policy: Policy) -> list[Finding]:
+    """Only whether a policy has no rules at all.
+
+    Args:
+        policy: A policy that compiles.
+
+    Returns:
+        At most one finding.
+    """
+    findings: list[Finding] = []
+
+    def report(severity: Severity, message: str, at: Position, hint: str = "") -> None:
+        findings.append(Finding(severity, message, at.line, at.column, hint))
+
+    find_empty(policy, report, default_allow=True)
+    return findings
+
+
 # Rules that decide nothing
 
 

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langgraph.graph import StateGraph
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
+from langchain_sequrity import LangGraphExecutor
 from langchain_sequrity.errors import PolicyMismatch, PolicySyntaxError, UsageError
-from langchain_sequrity.headers import PolicyHeader
+from langchain_sequrity.headers import PolicyHeader, Presets
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.middleware import PolicyMiddleware
 from tests.chat_models import formats
@@ -49,6 +52,17 @@ def publish(text: str) -> str:
 def read_diary() -> str:
     """Read the diary."""
     return "Dear diary"
+
+
+class State(TypedDict):
+    x: str
+
+
+def one_node() -> StateGraph[State]:
+    def a(state: State) -> State:
+        return state
+
+    return StateGraph(State).add_sequence([a]).add_edge("__start__", "a")
 
 
 def told(make: Callable[[], Any]) -> list[str]:
@@ -103,7 +117,7 @@ def test_a_text_that_is_no_policy_is_refused_where_it_is_given(
 
 
 LEFT: list[Any] = [
-    None, "", "// nothing", {"codes": {"code": "forbid (…);", "language": "cedar"}},
+    None, {"codes": {"code": "forbid (…);", "language": "cedar"}},
     {"codes": {"code": "tool"}, "auto_gen": True}, r'tool r"\p{L}+" { must deny always; }',
 ]  # fmt: skip
 
@@ -204,25 +218,82 @@ def test_rules_on_labels_are_told_where_features_say_that_there_are_none(
     ("base_url", "why"),
     [(HERE, "a local server"), ("https://api.example", "the key's own configuration decides")],
 )
-def test_rules_on_labels_are_told_with_the_tools_where_features_say_nothing(
+def test_rules_on_labels_are_told_where_features_say_nothing(
     row: Row, policy: str, line: str, base_url: str, why: str
 ) -> None:
-    of = model(row, policy, base_url=base_url, api_key="k")
-    [text] = told(lambda: of.bind_tools([publish, read_diary]))
+    [text] = told(lambda: model(row, policy, base_url=base_url, api_key="k"))
     assert line in text
     assert why in text
-    assert told(lambda: of.bind_tools([publish, read_diary])) == []
-    strict = model(row, policy, base_url=base_url, api_key="k", strict_policy=True)
     with pytest.raises(UsageError, match="dual-llm"):
-        strict.bind_tools([publish, read_diary])
+        model(row, policy, base_url=base_url, api_key="k", strict_policy=True)
+
+
+@pytest.mark.parametrize(("policy", "line"), BLIND)
+@pytest.mark.parametrize("features", [None, SINGLE])
+def test_rules_on_labels_are_told_with_the_tools_once_more(
+    row: Row, policy: str, line: str, features: Any
+) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        of = model(row, policy, features=features)
+    [text] = told(lambda: of.bind_tools([publish, read_diary]))
+    assert line in text
+    assert told(lambda: of.bind_tools([publish, read_diary])) == []
 
 
 def test_the_diary_is_told_of_before_an_agent_answers(row: Row) -> None:
     with LocalServer(script=[{"text": "Done."}]) as server:
-        of = model(row, DIARY, base_url=server.base_url)
+        with pytest.warns(PolicyMismatch, match="labels of arguments"):
+            of = model(row, DIARY, base_url=server.base_url)
         agent: Any = create_agent(of, [read_diary, publish])
         with pytest.warns(PolicyMismatch, match="labels of arguments"):
             agent.invoke({"messages": "Publish my diary."})
+
+
+NO_RULES = ["", "// nothing", "  \n"]
+
+
+@pytest.mark.parametrize("policy", NO_RULES)
+def test_a_policy_without_rules_is_told_where_it_is_given(row: Row, policy: str) -> None:
+    made = [
+        lambda: model(row, policy, features=DUAL),
+        lambda: PolicyMiddleware(policy),
+        lambda: LangGraphExecutor(one_node(), "m", policy=policy, base_url=HERE, api_key="k"),
+    ]
+    for make in made:
+        assert told(make) == [EMPTY]
+    for strict in (
+        lambda: model(row, policy, features=DUAL, strict_policy=True),
+        lambda: PolicyMiddleware(policy, strict_policy=True),
+    ):
+        with pytest.raises(UsageError, match="has no rules"):
+            strict()
+
+
+EMPTY = (
+    'This policy has no rules, so that it allows every call. Write one, as `tool "name" { must '
+    "deny when …; }`, or leave the policy out."
+)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        PolicyHeader(codes="", presets=Presets(default_allow=False)),
+        PolicyHeader(codes="", presets=Presets(enable_llm_blocked_tag=False)),
+        PolicyHeader(codes="", auto_gen=True),
+        PolicyHeader(mode="strict"),
+        'let friends = {str like w"*@home.example"};',
+    ],
+)
+def test_a_policy_of_presets_or_of_names_for_others_is_not_told_of(row: Row, policy: Any) -> None:
+    assert told(lambda: model(row, policy, features=DUAL)) == []
+
+
+def test_a_graphs_policy_on_labels_needs_no_features() -> None:
+    graph = one_node()
+    policy = 'tool "a" { must deny when x.tags overlaps {"t"}; }'
+    texts = told(lambda: LangGraphExecutor(graph, "m", policy=policy, base_url=HERE, api_key="k"))
+    assert not any("have no labels" in text or "have none" in text for text in texts)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,9 @@ import httpx
 from langchain_sequrity import ChatSequrity, SequrityMessages
 from tests.chat_models.formats import CHAT, MESSAGES, Row, Service
 
+DUAL = {"agent_arch": "dual-llm"}
+"""Features of a model whose policy looks at labels; a graph needs none."""
+
 
 class Noted(list[dict[str, Any]]):
     """The bodies of all requests, and the requests themselves."""

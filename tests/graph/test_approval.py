@@ -18,7 +18,7 @@ from langchain_sequrity.local import LocalServer
 from langchain_sequrity.wire.denied import read_check
 from tests.graph.ledger import SAVERS, Ledger, Ran, ledger, saver_of, thread
 from tests.graph.running import secured
-from tests.graph.services import noted
+from tests.graph.services import DUAL, noted
 from tests.graph.shapes.traced import Traced, connect, traced
 
 APPROVE: Command[Any] = Command(resume={"decisions": [{"type": "approve"}]})
@@ -45,7 +45,9 @@ def saver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 
 def model_of(local: LocalServer, policy: Any, **options: Any) -> ChatSequrity:
-    return ChatSequrity("any/model", base_url=local.base_url, policy=policy, **options)
+    return ChatSequrity(
+        "any/model", base_url=local.base_url, policy=policy, **{"features": DUAL, **options}
+    )
 
 
 def asking(local: LocalServer, graph: Any, policy: Any, saver: Any = None, **options: Any) -> Any:

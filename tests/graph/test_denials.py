@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.exceptions import ModelRefusalError
+from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphRecursionError, InvalidUpdateError, NodeError
 from langgraph.graph import START, StateGraph
@@ -32,7 +33,7 @@ def local() -> Iterator[LocalServer]:
         yield server
 
 
-def executor_of(local: LocalServer, graph: Any, policy: str, **options: Any) -> Any:
+def executor_of(local: LocalServer, graph: Any, policy: str | None, **options: Any) -> Any:
     model = ChatSequrity("any/model", base_url=local.base_url, policy=policy)
     return secured(graph, model, **options)
 
@@ -135,6 +136,39 @@ def test_a_parent_graph_can_handle_a_denial(local: LocalServer) -> None:
     assert parent.compile().invoke({"due": [7]})["note"] == "denied: pay"
 
 
+# What LangChain makes of an executor, and that is still this executor.
+MADE: dict[str, Any] = {
+    "the executor": lambda executor: executor,
+    "with_config": lambda executor: executor.with_config(tags=["a"]),
+    "bind": lambda executor: executor.bind(),
+    "with_retry": lambda executor: executor.with_retry(stop_after_attempt=2),
+    "with_fallbacks": lambda executor: executor.with_fallbacks([executor]),
+    "executor | function": lambda executor: executor | (lambda state: state),
+    "function | executor": lambda executor: (lambda state: state) | executor,
+}
+
+
+@pytest.mark.parametrize("made", MADE.values(), ids=MADE)
+async def test_a_denied_run_is_neither_fallen_back_from_nor_tried_again(
+    local: LocalServer, made: Any
+) -> None:
+    ran = Ran()
+    unguarded: Any = RunnableLambda(lambda _: ran.append("other"))
+    one = made(executor_of(local, ledger(ran), ON_PAY)).with_fallbacks([unguarded]).with_retry()
+    for call in (one.invoke, lambda value: list(one.stream(value))):
+        with pytest.raises(PolicyDenied):
+            call({"due": [7]})
+    with pytest.raises(PolicyDenied):
+        await one.ainvoke({"due": [7]})
+    assert ran == ["read"] * 3
+
+
+def test_a_service_that_is_down_is_fallen_back_from() -> None:
+    model = ChatSequrity("m", base_url="http://127.0.0.1:9", max_retries=0)
+    executor = secured(ledger(Ran()), model).with_fallbacks([RunnableLambda(lambda _: "other")])
+    assert executor.invoke({"due": [7]}) == "other"
+
+
 def test_what_a_node_raises_comes_out_as_it_is(local: LocalServer) -> None:
     class JammedError(Exception):
         pass
@@ -145,7 +179,7 @@ def test_what_a_node_raises_comes_out_as_it_is(local: LocalServer) -> None:
         raise raised
 
     with pytest.raises(JammedError) as caught:
-        executor_of(local, ledger(Ran(), pay=pay), "").invoke({"due": [7]})
+        executor_of(local, ledger(Ran(), pay=pay), None).invoke({"due": [7]})
     assert caught.value is raised
 
 
@@ -218,7 +252,7 @@ def test_a_thread_goes_on_after_a_denial_that_became_a_state(local: LocalServer)
     saver = InMemorySaver()
     denied = executor_of(local, ledger(Ran()), ON_PAY, on_denied="state:denied", checkpointer=saver)
     assert denied.invoke({"due": [7]}, thread())["denied"]["node"] == "pay"
-    allowed = executor_of(local, ledger(Ran()), "", on_denied="state:denied", checkpointer=saver)
+    allowed = executor_of(local, ledger(Ran()), None, on_denied="state:denied", checkpointer=saver)
     assert allowed.invoke({"due": [8]}, thread())["note"] == "paid 8"
 
 
@@ -246,7 +280,7 @@ def test_an_option_that_means_nothing_is_refused_when_the_executor_is_made(
     graph = StateGraph(Whole, output_schema=Shown)
     graph.add_node("a", lambda _state: {"n": 1}).add_edge(START, "a")
     with pytest.raises(UsageError, match="on_denied"):
-        executor_of(local, graph, "", on_denied=option)
+        executor_of(local, graph, None, on_denied=option)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +299,7 @@ def test_an_option_that_is_nearly_right_is_refused_with_what_was_meant(
     local: LocalServer, option: str, given: Any, advice: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        executor_of(local, ledger(Ran()), "", **{option: given})
+        executor_of(local, ledger(Ran()), None, **{option: given})
     assert str(caught.value).startswith(f"`{option}` is ")
     assert str(caught.value).endswith(advice)
 

@@ -28,7 +28,7 @@ from langchain_sequrity.local import LocalServer
 from tests.graph.ledger import Ledger, Ran, ledger, thread
 from tests.graph.outcome import invoke
 from tests.graph.running import secured
-from tests.graph.services import made_up, noted
+from tests.graph.services import DUAL, made_up, noted
 
 RUN, JOURNAL = "__sequrity_run__", "__sequrity_journal__"
 APPROVE: Command[Any] = Command(resume={"decisions": [{"type": "approve"}]})
@@ -49,7 +49,7 @@ def local() -> Iterator[LocalServer]:
 
 
 def model_of(local: LocalServer, policy: str | None = None) -> ChatSequrity:
-    return ChatSequrity("any/model", base_url=local.base_url, policy=policy)
+    return ChatSequrity("any/model", base_url=local.base_url, policy=policy, features=DUAL)
 
 
 def line(schema: Any, **nodes: Any) -> Any:

@@ -15,6 +15,7 @@ from langgraph.types import Command, StateUpdate, interrupt
 from langchain_sequrity import ChatSequrity, SequrityMessages, with_labels
 from langchain_sequrity.errors import GraphNotSupported, PolicyDenied, UsageError
 from tests.graph.running import secured
+from tests.graph.services import DUAL
 from tests.graph.twins import Twins, thread
 
 
@@ -189,9 +190,9 @@ def _labelled_mails() -> Any:
 def wary(request: pytest.FixtureRequest, model: ChatSequrity) -> ChatSequrity | SequrityMessages:
     """A model, of each format, whose policy lets nothing untrusted be sent."""
     if request.param == "openai":
-        return ChatSequrity("any/model", base_url=model.base_url, policy=UNTRUSTED)
+        return ChatSequrity("any/model", base_url=model.base_url, policy=UNTRUSTED, features=DUAL)
     return SequrityMessages(
-        "any/model", base_url=model.base_url, provider="anthropic", policy=UNTRUSTED
+        "any/model", base_url=model.base_url, provider="anthropic", policy=UNTRUSTED, features=DUAL
     )
 
 
@@ -242,7 +243,7 @@ def test_an_input_that_adds_to_a_value_joins_its_labels(model: ChatSequrity) -> 
     graph.add_node("fetch", fetch).add_node("post", post)
     graph.add_conditional_edges(START, way, ["fetch", "post"])
     policy = 'tool "post" { hard deny when log.tags overlaps {"untrusted"}; }'
-    wary = model.model_copy(update={"policy": policy})
+    wary = model.model_copy(update={"policy": policy, "features": DUAL})
     executor = secured(graph, wary, checkpointer=InMemorySaver())
     assert executor.invoke({"go": "post", "log": ["mine"]}, thread("clean"))["go"] == "mine"
     executor.invoke({"go": "fetch"}, thread())

@@ -10,6 +10,8 @@ from langgraph.graph import END, START, StateGraph
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor, NodeOptions
 from langchain_sequrity.errors import PolicyMismatch, PolicySyntaxError, UsageError
+from tests.graph.services import DUAL
+from tests.middleware.agents import NO_RULES
 
 
 class State(TypedDict, total=False):
@@ -33,7 +35,9 @@ def send(state: State) -> dict[str, Any]:
 def executor(policy: Any, nodes: Any = None, **options: Any) -> LangGraphExecutor:
     graph: Any = StateGraph(State).add_sequence([summarize]).add_node(send)
     graph.add_edge(START, "summarize").add_conditional_edges("summarize", pick, ["send", END])
-    model = ChatSequrity("any/model", base_url="http://127.0.0.1:9", policy=policy, **options)
+    model = ChatSequrity(
+        "any/model", base_url="http://127.0.0.1:9", policy=policy, **{"features": DUAL, **options}
+    )
     return LangGraphExecutor(graph, model, nodes=nodes)
 
 
@@ -74,7 +78,7 @@ def test_rules_for_what_the_graph_does_not_have_are_one_warning(
 
 FITTING: list[tuple[str, Any]] = [
     ("no policy", None),
-    ("no rules", ""),
+    ("no rules", NO_RULES),
     ("presets alone", {"presets": {"default_allow": False}}),
     ("nodes", 'tool "send" { must deny when summary.value == "x" and user.tags overlaps {"y"}; }'),
     ("a router", 'tool "pick__from__summarize" { must deny when summary.tags overlaps {"x"}; }'),

@@ -26,7 +26,7 @@ from langchain_sequrity.graph.own import JOURNAL
 from langchain_sequrity.local import LocalServer
 from tests.graph.ledger import SAVERS, Ledger, Ran, ledger, saver_of, thread
 from tests.graph.running import secured
-from tests.graph.services import Noted, made_up, noted
+from tests.graph.services import DUAL, Noted, made_up, noted
 from tests.graph.shapes.traced import Traced, connect, traced, visit
 
 PLAIN = {"due": [], "paid": [1, 2], "note": "paid 3"}
@@ -129,7 +129,7 @@ def test_another_process_goes_on_with_a_service_that_has_forgotten(tmp_path: Pat
 def test_a_rebuilt_session_has_its_labels(local: LocalServer, policy: str) -> None:
     ran = Ran()
     graph = forgetful(local, ran, lambda ran: ran.of("pay") == 2)
-    model = ChatSequrity("any/model", base_url=local.base_url, policy=policy)
+    model = ChatSequrity("any/model", base_url=local.base_url, policy=policy, features=DUAL)
     with pytest.raises(PolicyDenied) as caught:
         secured(graph, model).invoke({"due": [1, 2]})
     assert caught.value.node == "report"
@@ -142,7 +142,7 @@ def test_what_was_approved_stays_approved_in_a_rebuilt_session(
     ran = Ran()
     graph = forgetful(local, ran, lambda ran: ran.of("pay") == 2)
     policy = 'tool "read" { should deny always; }'
-    model = ChatSequrity("any/model", base_url=local.base_url, policy=policy)
+    model = ChatSequrity("any/model", base_url=local.base_url, policy=policy, features=DUAL)
     executor = secured(graph, model, checkpointer=saver, on_denied="interrupt")
     executor.invoke({"due": [1, 2]}, thread())
     assert executor.invoke(APPROVE, thread()) == PLAIN

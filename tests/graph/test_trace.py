@@ -26,7 +26,7 @@ from langchain_sequrity.graph.looking.traced import TracedCall, TracedRun
 from langchain_sequrity.graph.running.checks import Check, assigned, read_checks
 from langchain_sequrity.local import LocalServer
 from tests.graph.running import secured
-from tests.graph.services import changed
+from tests.graph.services import DUAL, changed
 from tests.showing import SENDABLE, assert_plain_mermaid, assert_shown_safely, on_rich
 
 DENIES = """
@@ -76,7 +76,7 @@ def local() -> Iterator[LocalServer]:
 def executor(
     local: LocalServer, policy: Any = None, graph: Any = None, **options: Any
 ) -> LangGraphExecutor:
-    model = ChatSequrity("any/model", base_url=local.base_url, policy=policy)
+    model = ChatSequrity("any/model", base_url=local.base_url, policy=policy, features=DUAL)
     return secured(graph or mail_graph(), model, **options)
 
 

@@ -13,6 +13,9 @@ from tests.graph.apps.scripted import Answer, ScriptedModel, calling
 
 THREAD: RunnableConfig = {"configurable": {"thread_id": "t"}}
 
+NO_RULES = 'let nobody = {""};'
+"""A policy that allows every call, and may: it has a name for other texts."""
+
 
 class Till:
     """Tools that write down what they did."""

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from tests.middleware.agents import Till, agent, ask, calling, kinds, results
+from tests.middleware.agents import NO_RULES, Till, agent, ask, calling, kinds, results
 
 NOT_EVE = 'tool "pay" { must deny when to.value == "eve"; }'
 
@@ -118,7 +118,7 @@ def test_a_validator_that_changes_its_input_does_not_change_what_was_checked() -
         return f"paid {to}"
 
     events: list[Any] = []
-    agent("", [pay], calling(("pay", {"to": ["ada"]})), on_event=events.append).invoke(ask())
+    agent(NO_RULES, [pay], calling(("pay", {"to": ["ada"]})), on_event=events.append).invoke(ask())
     assert [event.tool for event in events] == ["pay"] * 2  # as written, and as the tool gets it
 
 
@@ -163,7 +163,7 @@ def test_a_schema_of_pydantic_1_is_refused_by_name() -> None:
         paid.append(euros)
         return "paid"
 
-    state = agent("", [pay], calling(("pay", {"euros": "5"}))).invoke(ask())
+    state = agent(NO_RULES, [pay], calling(("pay", {"euros": "5"}))).invoke(ask())
     assert kinds(state) == ["failed"]
     assert "has to be a model of pydantic 2" in results(state)[0].text
     assert paid == []
@@ -210,6 +210,6 @@ def test_a_call_too_deep_to_be_written_down_does_not_run() -> None:
     for _ in range(3_000):
         value = [value]
     till = Till()
-    state = agent("", [till.pay], calling(("pay", {"euros": value}))).invoke(ask())
+    state = agent(NO_RULES, [till.pay], calling(("pay", {"euros": value}))).invoke(ask())
     assert kinds(state) == ["failed"]
     assert till.paid == []

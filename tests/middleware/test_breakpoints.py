@@ -15,7 +15,17 @@ from langgraph.types import Command, Send, interrupt
 
 from langchain_sequrity import labeled_tool_result
 from langchain_sequrity.middleware import PolicyMiddleware
-from tests.middleware.agents import THREAD, Till, agent, ask, calling, decide, kinds, turns
+from tests.middleware.agents import (
+    NO_RULES,
+    THREAD,
+    Till,
+    agent,
+    ask,
+    calling,
+    decide,
+    kinds,
+    turns,
+)
 
 SOFT = 'tool "pay" { should deny when not euros.value in {int 1..100}; }'
 APPROVE = {"type": "approve"}
@@ -236,7 +246,7 @@ def test_a_state_that_comes_with_a_call_hides_no_labels() -> None:
 
 def test_a_state_that_comes_with_a_call_hides_no_result() -> None:
     till = Till()
-    run = agent("", [till.pay], calling(("pay", {"euros": 5})), checkpointer=InMemorySaver())
+    run = agent(NO_RULES, [till.pay], calling(("pay", {"euros": 5})), checkpointer=InMemorySaver())
     messages = run.invoke(ask(), THREAD)["messages"]
     # At the checkpoint after the tools, where the call's message is the model's newest.
     ended = next(one for one in run.get_state_history(THREAD) if one.next == ("model",))

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from langchain_sequrity import PolicyHeader
 from langchain_sequrity.middleware import PolicyMiddleware, denial_of
-from tests.middleware.agents import Till, agent, ask, calling, kinds, results, turns
+from tests.middleware.agents import NO_RULES, Till, agent, ask, calling, kinds, results, turns
 
 LIMIT = """
     tool "pay" {
@@ -100,7 +100,7 @@ def test_the_model_is_told_the_reason_and_no_value() -> None:
 @pytest.mark.parametrize(
     ("policy", "made"),
     [
-        ("", True),
+        (NO_RULES, True),
         (LIMIT, False),
         (PolicyHeader.from_sqrt(LIMIT), False),
         (PolicyHeader.from_sqrt("", default_allow=False), False),
@@ -255,7 +255,7 @@ def test_the_policy_has_to_allow_what_the_tool_makes_of_the_arguments(
 
 def test_arguments_that_do_not_fit_are_the_models_to_correct() -> None:
     till = Till()
-    state = agent("", [till.pay], calling(("pay", {"euros": "many"}))).invoke(ask())
+    state = agent(NO_RULES, [till.pay], calling(("pay", {"euros": "many"}))).invoke(ask())
     assert "euros" in results(state)[0].text
     assert till.paid == []
 
@@ -275,7 +275,7 @@ def test_a_tool_whose_schema_fails_in_another_way_does_not_run() -> None:
         """Pay."""
         return str(euros)
 
-    assert kinds(agent("", [pay], PAYS_5).invoke(ask())) == ["failed"]
+    assert kinds(agent(NO_RULES, [pay], PAYS_5).invoke(ask())) == ["failed"]
 
 
 # Odd calls
@@ -283,7 +283,7 @@ def test_a_tool_whose_schema_fails_in_another_way_does_not_run() -> None:
 
 def test_calls_of_tools_that_do_not_exist_are_answered_by_langchain_or_denied() -> None:
     call = calling(("no_such", {"x": 1}))
-    (message,) = results(agent("", [Till().pay], call).invoke(ask()))
+    (message,) = results(agent(NO_RULES, [Till().pay], call).invoke(ask()))
     assert "no_such is not a valid tool" in message.text
     closed = PolicyHeader.from_sqrt("", default_allow=False)
     assert kinds(agent(closed, [Till().pay], call).invoke(ask())) == ["policy"]
@@ -297,14 +297,14 @@ def test_broken_calls_never_run() -> None:
         ],
     )
     till = Till()
-    agent("", [till.pay], broken).invoke(ask())
+    agent(NO_RULES, [till.pay], broken).invoke(ask())
     assert till.paid == []
 
 
 def test_calls_that_share_an_id_do_not_run() -> None:
     call = {"name": "pay", "args": {"euros": 5}, "id": "1", "type": "tool_call"}
     till = Till()
-    state = agent("", [till.pay], AIMessage("", tool_calls=[call, dict(call)])).invoke(ask())
+    state = agent(NO_RULES, [till.pay], AIMessage("", tool_calls=[call, dict(call)])).invoke(ask())
     assert kinds(state) == ["failed", "failed"]
     assert till.paid == []
 

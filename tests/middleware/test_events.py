@@ -11,7 +11,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_sequrity import PolicyHeader, labeled_tool_result
 from langchain_sequrity.middleware import PolicyEvent
-from tests.middleware.agents import THREAD, Till, agent, ask, calling, decide, kinds
+from tests.middleware.agents import NO_RULES, THREAD, Till, agent, ask, calling, decide, kinds
 
 POLICY = """
     tool "pay" {
@@ -102,7 +102,7 @@ def test_a_result_that_is_withheld_is_told() -> None:
         text, artifact = labeled_tool_result(f"SECRET {euros}", tags=["x"])
         return text, {**artifact, "seal": "no"}
 
-    agent("", [pay], calling(("pay", {"euros": 5})), on_event=events.append).invoke(ask())
+    agent(NO_RULES, [pay], calling(("pay", {"euros": 5})), on_event=events.append).invoke(ask())
     assert [(one.stage, one.outcome, one.kind) for one in events] == [
         ("call", "allowed", ""),
         ("result", "denied", "withheld"),

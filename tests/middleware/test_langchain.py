@@ -27,6 +27,7 @@ from langchain_sequrity import labeled_tool_result
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.middleware import PolicyMiddleware, thread_labels
 from tests.middleware.agents import (
+    NO_RULES,
     THREAD,
     Till,
     agent,
@@ -209,7 +210,7 @@ def test_a_run_of_tools_that_nobody_planned_makes_no_call_twice() -> None:
         def before_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002
             return {"jump_to": "tools"} if len(results(state)) == 1 else None
 
-    state = agent("", [till.pay], pays(5), middleware=[Again()]).invoke(ask())
+    state = agent(NO_RULES, [till.pay], pays(5), middleware=[Again()]).invoke(ask())
     assert kinds(state) == ["made", "failed"]
     assert till.paid == [(5, "shop")]
 
@@ -378,7 +379,7 @@ def test_a_tool_cannot_write_what_the_policy_goes_by(form: Callable[..., Any]) -
         return Command(update=form({"messages": [message], "sequrity_policy": b"{}"}))
 
     with pytest.raises(UsageError, match="writes the field `sequrity_policy`"):
-        agent("", [web], calling(("web", {"page": "x"}))).invoke(ask())
+        agent(NO_RULES, [web], calling(("web", {"page": "x"}))).invoke(ask())
 
 
 def test_injected_arguments_are_none_of_the_models() -> None:

@@ -12,7 +12,7 @@ from langchain_sequrity import PolicyHeader
 from langchain_sequrity.errors import MissingExtra, PolicySyntaxError, UsageError
 from langchain_sequrity.headers import PolicyCodes
 from langchain_sequrity.middleware import PolicyMiddleware
-from tests.middleware.agents import Till, agent, ask, calling, kinds
+from tests.middleware.agents import NO_RULES, Till, agent, ask, calling, kinds
 
 MISSPELT = 'tool "pya" { must deny always; }'
 
@@ -47,7 +47,7 @@ def test_a_policy_that_cannot_be_applied_is_an_error_at_once(
 )
 def test_an_option_without_such_a_value_is_an_error(option: dict[str, Any], text: str) -> None:
     with pytest.raises(UsageError, match=text):
-        PolicyMiddleware("", **option)
+        PolicyMiddleware(NO_RULES, **option)
 
 
 async def _later(event: Any) -> None:
@@ -56,7 +56,7 @@ async def _later(event: Any) -> None:
 
 def test_a_handler_that_would_never_be_awaited_is_an_error() -> None:
     with pytest.raises(UsageError, match="plain function"):
-        PolicyMiddleware("", on_event=_later)  # type: ignore[arg-type]
+        PolicyMiddleware(NO_RULES, on_event=_later)  # type: ignore[arg-type]
 
 
 # The tools

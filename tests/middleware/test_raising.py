@@ -10,7 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.labels import labeled_tool_result
 from langchain_sequrity.middleware import thread_labels
-from tests.middleware.agents import THREAD, Till, agent, ask, calling, kinds, results
+from tests.middleware.agents import NO_RULES, THREAD, Till, agent, ask, calling, kinds, results
 
 POLICY = """
     tool "pay" {
@@ -113,7 +113,7 @@ def test_a_result_that_is_withheld_is_raised() -> None:
         text, artifact = labeled_tool_result(f"SECRET {euros}", tags=["x"])
         return text, {**artifact, "seal": "no"}
 
-    run = agent("", [pay], calling(("pay", {"euros": 5})), on_denied="raise")
+    run = agent(NO_RULES, [pay], calling(("pay", {"euros": 5})), on_denied="raise")
     with pytest.raises(PolicyDenied, match="withheld") as caught:
         run.invoke(ask())
     assert "SECRET" not in str(caught.value)
