@@ -207,7 +207,8 @@ def validated(machine: Machine, form: Form, value: Value) -> Value:
         path = ".".join(misfit.path) or "value"
         text = f"1 validation error for {name}\n{path}\n  {misfit.reason}"
         kind = ErrorType("ValidationError", ValidationError)
-        # It looked at any part of the value to find what does not fit.
+        # It looked at any part of the value to find what does not fit, and read its iterators.
+        mark = join(mark, machine.bare(value)[1])
         raise Raised(ErrorValue(kind, (text,), join(mark, machine.branch))) from None
 
 

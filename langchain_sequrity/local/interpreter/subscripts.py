@@ -46,12 +46,18 @@ def get_item(machine: Machine, container: Value, key: Value) -> Value:
         if kind is regex.Match and isinstance(bare, str | int):
             return call_method(machine, container, "group", [key], {})
         machine.fail(TypeError, f"'{type_name(inner)}' object is not subscriptable", mark)
-    if type(bare) is slice and kind is not range:
-        machine.make_items(len(range(len(inner))[bare]) if kind in (tuple, ListValue) else 0)
-        if isinstance(inner, str | bytes):
-            machine.make_text(len(range(len(inner))[bare]), inner)
-    found = machine.guarded(mark, lambda: inner[bare])
-    return tag(ListValue(found) if type(found) is list else found, mark)
+
+    def read() -> Value:
+        if type(bare) is slice and kind is not range:
+            size = len(range(len(inner))[bare])
+            if isinstance(inner, str | bytes):
+                machine.make_text(size, inner)
+            else:
+                machine.make_items(size)
+        found = inner[bare]
+        return ListValue(found) if type(found) is list else found
+
+    return tag(machine.guarded(mark, read), mark)
 
 
 def _generic(machine: Machine, inner: Value, bare: Value, mark: Mark) -> Value:
