@@ -327,7 +327,7 @@ class Union(Form):
                     return tag(option.read(machine, value, is_exact=exactly), mark)
                 except Misfit as misfit:
                     reason = reason or misfit.reason
-                    mark = join(mark, machine.bare(value)[1])  # of iterators that it read
+                    mark = machine.bare(value)[1]  # those of iterators that it read too
                     machine.steer(mark)
         raise Misfit(reason)
 

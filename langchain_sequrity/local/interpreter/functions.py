@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.scopes import UNBOUND, Frame, function_scope, weight
-from langchain_sequrity.local.interpreter.values import DictValue, Function, Value, tag
+from langchain_sequrity.local.interpreter.values import DictValue, Effects, Function, Value, tag
 
 if TYPE_CHECKING:
+    from langchain_sequrity.labels import Labels
     from langchain_sequrity.local.interpreter.expressions import Expressions
+    from langchain_sequrity.local.interpreter.scoped import Touched
 
 
 _FEW = 16  # variables that a frame may have for the price of its call
@@ -81,9 +83,24 @@ def compile_function(
                 if machine.branch is not branch:
                     machine.leave(branch)
 
-        return Function(parameters.name, call)
+        return Function(parameters.name, call, Effects(touched, outer))
 
+    touched = _touched_later(compiler, node)
     return make
+
+
+def _touched_later(compiler: "Expressions", node: ast.FunctionDef | ast.Lambda) -> "Touched":
+    """`touched` of a function, once somebody asks: most functions never meet labels."""
+    compiled: list[Touched | None] = []
+
+    def find(frame: Frame | None, labels: "Labels") -> list[Any]:
+        if not compiled:
+            compiler.machine.work(weight(node))
+            compiled.append(compiler.touched(node))
+        touched = compiled[0]
+        return [] if touched is None else touched(frame, labels)
+
+    return find
 
 
 def _parameters(node: ast.FunctionDef | ast.Lambda, slots: dict[str, int]) -> _Parameters:

@@ -21,6 +21,7 @@ from langchain_sequrity.local.interpreter.values import (
     Record,
     TypeValue,
     Value,
+    changed_by_calls,
     join,
     tag,
     take,
@@ -85,7 +86,8 @@ def _from_dict(
 
 def _make_missing(machine: Machine, inner: DictValue[Any, Value], bare: Value, mark: Mark) -> None:
     # Whether the key is new depends on the labels, so they are the dict's in both cases.
-    machine.mark(inner, mark)
+    for changed in (inner, *changed_by_calls(inner.factory)):
+        machine.mark(changed, mark)
     machine.steer(mark)
     if bare not in inner:
         made = machine.under(mark, lambda: call_value(machine, inner.factory, [], {}))
