@@ -53,8 +53,7 @@ class Comprehensions(Scoped):
             result = IteratorValue(iter(()))
             _link(result, source)
             own = scope.frame(frame)
-            if touched is not None:
-                result.upstream.append(Effects(touched, own))
+            result.upstream.append(Effects(touched, own))
             result.source = produce(own, result, source)
             return result
 
@@ -195,12 +194,11 @@ class _Whole(NamedTuple):
     """
 
     price: int
-    left_out: LeftOut | None
+    left_out: LeftOut
 
     def is_over(self, frame: Frame, mark: Mark) -> None:
         """Say that a loop has come to its end, and what decided when."""
-        if self.left_out is not None:
-            self.left_out(frame, mark)
+        self.left_out(frame, mark)
 
 
 def _link(result: IteratorValue, values: Value) -> None:

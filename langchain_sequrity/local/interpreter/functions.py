@@ -10,9 +10,7 @@ from langchain_sequrity.local.interpreter.scopes import UNBOUND, Frame, function
 from langchain_sequrity.local.interpreter.values import DictValue, Effects, Function, Value, tag
 
 if TYPE_CHECKING:
-    from langchain_sequrity.labels import Labels
     from langchain_sequrity.local.interpreter.expressions import Expressions
-    from langchain_sequrity.local.interpreter.scoped import Touched
 
 
 _FEW = 16  # variables that a frame may have for the price of its call
@@ -51,6 +49,7 @@ def compile_function(
     empty = [UNBOUND] * (size - count)
     deepest = machine.limits.depth
     price = weight(node.body) if isinstance(node, ast.Lambda) else 1
+    touched = compiler.touched(node)
     frame_size = 8 * size if size > _FEW else 0  # a closure may keep the frame
 
     def make(outer: Frame | None) -> Function:
@@ -85,22 +84,7 @@ def compile_function(
 
         return Function(parameters.name, call, Effects(touched, outer))
 
-    touched = _touched_later(compiler, node)
     return make
-
-
-def _touched_later(compiler: "Expressions", node: ast.FunctionDef | ast.Lambda) -> "Touched":
-    """`touched` of a function, once somebody asks: most functions never meet labels."""
-    compiled: list[Touched | None] = []
-
-    def find(frame: Frame | None, labels: "Labels") -> list[Any]:
-        if not compiled:
-            compiler.machine.work(weight(node))
-            compiled.append(compiler.touched(node))
-        touched = compiled[0]
-        return [] if touched is None else touched(frame, labels)
-
-    return find
 
 
 def _parameters(node: ast.FunctionDef | ast.Lambda, slots: dict[str, int]) -> _Parameters:

@@ -16,6 +16,7 @@ from langchain_sequrity.local.interpreter.scopes import (
     Scope,
     changes,
     find,
+    weight,
 )
 from langchain_sequrity.local.interpreter.syntax import MAIN
 from langchain_sequrity.local.interpreter.values import (
@@ -121,15 +122,13 @@ class Scoped:
 
         return load
 
-    def left_out(self, *nodes: ast.AST) -> LeftOut | None:
+    def left_out(self, *nodes: ast.AST) -> LeftOut:
         """Compile what it means that labelled data left these expressions out.
 
         That something was not changed says as much about the data as that it was: what the
-        expressions may change takes the labels. `None` if that is nothing.
+        expressions may change takes the labels.
         """
         touched, machine = self.touched(*nodes), self.machine
-        if touched is None:
-            return None
 
         def note(frame: Frame | None, mark: Mark) -> None:
             if mark is not None:
@@ -137,15 +136,26 @@ class Scoped:
 
         return note
 
-    def touched(self, *nodes: ast.AST) -> Touched | None:
+    def touched(self, *nodes: ast.AST) -> Touched:
         """Compile to what labels the variables that some code may bind.
 
         It gives what the code may change besides: containers, iterators, and the effects of
-        functions that it may call. `None` if there is nothing of either.
+        functions that it may call. It reads the text when labels first ask: in most programs they
+        never do, and nested code is read once for each level.
         """
+        compiled: list[Touched] = []
+
+        def find(frame: Frame | None, labels: Labels) -> list[Any]:
+            if not compiled:
+                self.machine.work(weight(*nodes))
+                compiled.append(self._touched(nodes))
+                self.machine.look_at_clock()
+            return compiled[0](frame, labels)
+
+        return find
+
+    def _touched(self, nodes: tuple[ast.AST, ...]) -> Touched:
         found = changes(nodes, self._is_own)
-        if not (found.read or found.changed or found.bound):
-            return None
         places = {name: self._places(name, found.of_module) for name in frozenset().union(*found)}
         held = [
             (place._peek(name), name in found.changed)  # noqa: SLF001 - of another scope
