@@ -217,11 +217,11 @@ def _extreme(name: str, *, largest: bool) -> Any:
         items, mark = collect(machine, args[0]) if len(args) == 1 else (list(args), None)
         if not args or (len(args) > 1 and "default" in named):
             machine.fail(TypeError, f"{name}() expected other arguments")
+        bare, mark = sort_keys(machine, items, mark, named)
         if not items:
             if "default" in named:
                 return named["default"]
             machine.fail(ValueError, f"{name}() arg is an empty sequence")
-        bare, mark = sort_keys(machine, items, mark, named)
         place = machine.guarded(mark, lambda: choose(range(len(bare)), key=bare.__getitem__))
         return tag(items[place], mark)
 

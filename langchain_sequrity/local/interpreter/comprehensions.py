@@ -14,6 +14,7 @@ from langchain_sequrity.local.interpreter.machine import ITERATOR_SIZE
 from langchain_sequrity.local.interpreter.scoped import Code, LeftOut, Scoped
 from langchain_sequrity.local.interpreter.scopes import (
     Frame,
+    but_first_source,
     comprehension_scope,
     weight,
 )
@@ -21,6 +22,7 @@ from langchain_sequrity.local.interpreter.syntax import refuse
 from langchain_sequrity.local.interpreter.values import (
     CARRIERS,
     DictValue,
+    Effects,
     IteratorValue,
     Mark,
     Value,
@@ -42,6 +44,7 @@ class Comprehensions(Scoped):
         scope = comprehension_scope(generators, self.scope)
         within = self.inner(scope)
         produce, machine = within.loops(node, element(within)), self.machine
+        touched = within.touched(*but_first_source(node))
         size = ITERATOR_SIZE + _SLOT * len(scope.slots)
 
         def run(frame: Frame | None) -> IteratorValue:
@@ -49,7 +52,9 @@ class Comprehensions(Scoped):
             machine.charge(size)
             result = IteratorValue(iter(()))
             _link(result, source)
-            result.source = produce(scope.frame(frame), result, source)
+            own = scope.frame(frame)
+            result.upstream.append(Effects(touched, own))
+            result.source = produce(own, result, source)
             return result
 
         return run
@@ -57,7 +62,7 @@ class Comprehensions(Scoped):
     def loops(self, node: _Comprehension, element: Code) -> Any:
         """Nest the loops of a comprehension, the last one innermost."""
         produce: Any = None
-        whole = _Whole(weight(node), self.left_out(*_but_first_source(node)))
+        whole = _Whole(weight(node), self.left_out(*but_first_source(node)))
         for generator in reversed(node.generators):
             is_first = generator is node.generators[0]
             source = None if is_first else self.expression(generator.iter)
@@ -189,12 +194,11 @@ class _Whole(NamedTuple):
     """
 
     price: int
-    left_out: LeftOut | None
+    left_out: LeftOut
 
     def is_over(self, frame: Frame, mark: Mark) -> None:
         """Say that a loop has come to its end, and what decided when."""
-        if self.left_out is not None:
-            self.left_out(frame, mark)
+        self.left_out(frame, mark)
 
 
 def _link(result: IteratorValue, values: Value) -> None:
@@ -202,13 +206,6 @@ def _link(result: IteratorValue, values: Value) -> None:
     inner = strip(values)
     if type(inner) is IteratorValue:
         result.upstream.append(inner)
-
-
-def _but_first_source(node: _Comprehension) -> Iterator[ast.AST]:
-    """All that a comprehension evaluates once for each element, or not at all."""
-    yield from (node.key, node.value) if isinstance(node, ast.DictComp) else (node.elt,)
-    first, *others = node.generators
-    yield from (first.target, *first.ifs, *others)
 
 
 _SKIPPED = object()

@@ -118,8 +118,7 @@ class Expressions(Comprehensions, Calling):
         def note_all(frame: Frame | None, start: int, mark: Mark) -> None:
             if mark is not None:
                 for note in notes[start:]:
-                    if note is not None:
-                        note(frame, mark)
+                    note(frame, mark)
 
         return note_all
 
@@ -183,8 +182,7 @@ class Expressions(Comprehensions, Calling):
             chosen, left_out = (body, not_otherwise) if is_true else (otherwise, no_body)
             if mark is None:
                 return chosen(frame)
-            if left_out is not None:
-                left_out(frame, mark)
+            left_out(frame, mark)
             return machine.within(mark, lambda: chosen(frame))
 
         return run

@@ -327,6 +327,8 @@ class Union(Form):
                     return tag(option.read(machine, value, is_exact=exactly), mark)
                 except Misfit as misfit:
                     reason = reason or misfit.reason
+                    mark = machine.bare(value)[1]  # those of iterators that it read too
+                    machine.steer(mark)
         raise Misfit(reason)
 
     def constrain(self, limits: Mapping[str, Any]) -> Form | None:
@@ -429,7 +431,14 @@ def _elements(
         name = {ListValue: "list", SetValue: "set"}.get(kind, "tuple")
         msg = f"Input should be a valid {name}"
         raise Misfit(msg)
-    return collect(machine, value)
+    items, mark = collect(machine, value)
+    if type(inner) is IteratorValue:
+        # Nobody could see these labels before, and whether the elements fit depends on them.
+        read = join(mark, machine.labels_of(items))
+        machine.mark(inner, read)
+        machine.may_fail(read)
+        return items, read
+    return items, mark
 
 
 def _gather(machine: Machine, kind: type, items: list[Value], mark: Mark) -> Value:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.scopes import UNBOUND, Frame, function_scope, weight
-from langchain_sequrity.local.interpreter.values import DictValue, Function, Value, tag
+from langchain_sequrity.local.interpreter.values import DictValue, Effects, Function, Value, tag
 
 if TYPE_CHECKING:
     from langchain_sequrity.local.interpreter.expressions import Expressions
@@ -49,6 +49,7 @@ def compile_function(
     empty = [UNBOUND] * (size - count)
     deepest = machine.limits.depth
     price = weight(node.body) if isinstance(node, ast.Lambda) else 1
+    touched = compiler.touched(node)
     frame_size = 8 * size if size > _FEW else 0  # a closure may keep the frame
 
     def make(outer: Frame | None) -> Function:
@@ -81,7 +82,7 @@ def compile_function(
                 if machine.branch is not branch:
                     machine.leave(branch)
 
-        return Function(parameters.name, call)
+        return Function(parameters.name, call, Effects(touched, outer))
 
     return make
 

@@ -107,14 +107,15 @@ def lazy(
         calls: The function of the program that a step calls, which the labels then decide.
     """
     machine.charge(ITERATOR_SIZE)
-    carriers = changed_by_calls(calls)
+    touched = changed_by_calls(calls)
+    carriers = [one for one in touched if type(one) in CARRIERS]
     for source in sources:
         inner, source_mark = take(source)
         mark = join(mark, source_mark)
         if type(inner) in CARRIERS:
             carriers.append(inner)
     result = IteratorValue(iter(()), mark, [c for c in carriers if type(c) is IteratorValue])
-    result.upstream += changed_by_calls(calls)
+    result.upstream += touched
     is_calling = strip(calls) is not None
     result.source = _steps(machine, result, carriers, elements, is_calling=is_calling)
     return result

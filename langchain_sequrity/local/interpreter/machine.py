@@ -17,6 +17,7 @@ from langchain_sequrity.local.interpreter.limits import Limits
 from langchain_sequrity.local.interpreter.values import (
     NO_LABELS,
     DictValue,
+    Effects,
     ErrorType,
     ErrorValue,
     IteratorValue,
@@ -282,15 +283,33 @@ class Machine:
         """Add labels to a container or iterator that is changed, and those of the open branches.
 
         With an iterator those change that it reads from: where they are shows how far it came.
+        With the effects of code, all change that it may change.
         """
         if self.branch is not None:
             mark = join(mark, self.branch)
         if mark is None:
             return
-        if type(changed) is IteratorValue:
-            _mark_with_upstream(changed, mark)
+        if type(changed) is IteratorValue or type(changed) is Effects:
+            self._mark_all(changed, mark)
         else:
             changed.labels = join(changed.labels, mark)
+
+    def _mark_all(self, first: "IteratorValue | Effects", mark: Labels) -> None:
+        waiting: list[Any] = [first]
+        known: set[int] = set()
+        while waiting:
+            one = waiting.pop()
+            if type(one) is Effects:
+                if id(one) not in known:
+                    known.add(id(one))
+                    self.work(1)
+                    waiting += one.label(mark)
+                continue
+            labels = join(one.labels, mark)
+            is_new, one.labels = labels is not one.labels, labels
+            if type(one) is IteratorValue:
+                # Those upstream have old labels already; code may have got at other things.
+                waiting += [up for up in one.upstream if is_new or type(up) is Effects]
 
     # -- exceptions of the program
 
@@ -373,16 +392,6 @@ class Machine:
         walk = _Walk(self)
         bare = walk.items(values)
         return values if bare is None else bare, walk.mark
-
-
-def _mark_with_upstream(iterator: IteratorValue, mark: Mark) -> None:
-    waiting: list[Any] = [iterator]
-    while waiting:
-        one = waiting.pop()
-        labels = join(one.labels, mark)
-        if labels is not one.labels:  # else those upstream have them too
-            one.labels = labels
-            waiting += one.upstream if type(one) is IteratorValue else ()
 
 
 _ERROR_MODULES = ("builtins", "json.decoder", "langchain_sequrity.local.interpreter.faults")

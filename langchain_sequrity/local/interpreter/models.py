@@ -5,7 +5,7 @@ evaluated but the program's own expressions.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -47,6 +47,7 @@ from langchain_sequrity.local.interpreter.values import (
     SetValue,
     Tagged,
     Value,
+    changed_by_calls,
     join,
     tag,
     take,
@@ -198,30 +199,41 @@ def validated(machine: Machine, form: Form, value: Value) -> Value:
     """The value as this type, or a `ValidationError` of the program."""
     mark = machine.bare(value)[1]
     machine.may_fail(mark)
+    _decide_on_defaults(machine, form, mark)
     try:
-        if mark is not None and _calls(form):
-            machine.steer(mark)  # how often a default is made depends on what is there
         return form.read(machine, value)
     except Misfit as misfit:
         name = form.name if isinstance(form, Model) else "value"
         path = ".".join(misfit.path) or "value"
         text = f"1 validation error for {name}\n{path}\n  {misfit.reason}"
         kind = ErrorType("ValidationError", ValidationError)
-        # It looked at any part of the value to find what does not fit.
+        # It looked at any part of the value to find what does not fit, and read its iterators.
+        mark = machine.bare(value)[1]
         raise Raised(ErrorValue(kind, (text,), join(mark, machine.branch))) from None
+    finally:
+        _decide_on_defaults(machine, form, machine.bare(value)[1])
 
 
-def _calls(form: Form) -> bool:
-    """Whether reading a value may call a function of the program."""
+def _decide_on_defaults(machine: Machine, form: Form, mark: Mark) -> None:
+    """Note that a value decides how often its form calls functions that make defaults."""
+    if mark is None:
+        return
+    for factory in _factories(form):
+        machine.steer(mark)
+        for changed in changed_by_calls(factory):
+            machine.mark(changed, mark)
+
+
+def _factories(form: Form) -> Iterator[Value]:
+    """The functions of the program that reading a value may call."""
     waiting, seen = [form], {id(form)}
     while waiting:
         one = waiting.pop()
-        if isinstance(one, Model) and any(f.factory is not None for f in one.fields.values()):
-            return True
+        if isinstance(one, Model):
+            yield from (f.factory for f in one.fields.values() if f.factory is not None)
         parts = [part for part in one.mentioned() if id(part) not in seen]
         seen.update(map(id, parts))
         waiting += parts
-    return False
 
 
 def plain(machine: Machine, value: Value) -> Value:

@@ -30,6 +30,7 @@ from langchain_sequrity.local.interpreter.values import (
     ErrorType,
     IteratorValue,
     Value,
+    changed_by_calls,
     join,
     tag,
     take,
@@ -131,6 +132,8 @@ def _sub(machine: Machine, args: Args, named: Named) -> Value:
     (pattern, text, count, flags), mark = machine.bare_all(rest)
     repl, repl_mark = machine.bare(given["repl"])
     marks = [join(mark, repl_mark)]
+    for changed in changed_by_calls(repl):
+        machine.mark(changed, marks[0])  # how often it is called depends on them
 
     def called(match: "Match[Any]") -> Any:
         value, value_mark = machine.bare(call_value(machine, repl, [tag(match, marks[0])], {}))

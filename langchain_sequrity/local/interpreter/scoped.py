@@ -4,6 +4,7 @@ import ast
 from collections.abc import Callable
 from typing import Any, Self
 
+from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.calls import (
     MISSING,
@@ -15,14 +16,17 @@ from langchain_sequrity.local.interpreter.scopes import (
     Scope,
     changes,
     find,
+    weight,
 )
 from langchain_sequrity.local.interpreter.syntax import MAIN
 from langchain_sequrity.local.interpreter.values import (
     CARRIERS,
+    Effects,
     IteratorValue,
     Mark,
     Tool,
     Value,
+    changed_by_calls,
     strip,
     tag,
 )
@@ -31,6 +35,7 @@ Code = Callable[[Frame | None], Value]
 Test = Callable[[Frame | None], bool]
 Store = Callable[[Frame | None, Value], None]
 LeftOut = Callable[[Frame | None, Mark], None]
+Touched = Callable[[Frame | None, Labels], list[Any]]
 
 
 class Scoped:
@@ -48,8 +53,8 @@ class Scoped:
         self.scope = scope
         self.bound = bound
 
-    def inner(self, scope: Scope) -> Self:
-        """The same for a scope within this one."""
+    def inner(self, scope: Scope | None) -> Self:
+        """The same for another scope: one within this one, or the module."""
         return type(self)(self.machine, scope, self.bound)
 
     def expression(self, node: ast.expr) -> Code:
@@ -117,32 +122,71 @@ class Scoped:
 
         return load
 
-    def left_out(self, *nodes: ast.AST) -> LeftOut | None:
+    def left_out(self, *nodes: ast.AST) -> LeftOut:
         """Compile what it means that labelled data left these expressions out.
 
         That something was not changed says as much about the data as that it was: what the
-        expressions may change takes the labels. `None` if that is nothing.
+        expressions may change takes the labels.
         """
-        found, machine = changes(nodes, self._is_own), self.machine
-        if not any(found):
-            return None
-        names = found.read | found.changed
-        held = [(self._peek(name), name in found.changed) for name in names]
-        bound = [(self._peek(name), self.store(name, in_expression=True)) for name in found.bound]
+        touched, machine = self.touched(*nodes), self.machine
 
         def note(frame: Frame | None, mark: Mark) -> None:
-            if mark is None:
-                return
-            for peek, is_changed in held:
-                inner = strip(peek(frame))
-                if type(inner) is IteratorValue or (is_changed and type(inner) in CARRIERS):
-                    machine.mark(inner, mark)
+            if mark is not None:
+                machine.mark(Effects(touched, frame), mark)
+
+        return note
+
+    def touched(self, *nodes: ast.AST) -> Touched:
+        """Compile to what labels the variables that some code may bind.
+
+        It gives what the code may change besides: containers, iterators, and the effects of
+        functions that it may call. It reads the text when labels first ask: in most programs they
+        never do, and nested code is read once for each level.
+        """
+        compiled: list[Touched] = []
+
+        def find(frame: Frame | None, labels: Labels) -> list[Any]:
+            if not compiled:
+                self.machine.work(weight(*nodes))
+                compiled.append(self._touched(nodes))
+                self.machine.look_at_clock()
+            return compiled[0](frame, labels)
+
+        return find
+
+    def _touched(self, nodes: tuple[ast.AST, ...]) -> Touched:
+        found = changes(nodes, self._is_own)
+        places = {name: self._places(name, found.of_module) for name in frozenset().union(*found)}
+        held = [
+            (place._peek(name), name in found.changed)  # noqa: SLF001 - of another scope
+            for name in found.read | found.changed
+            for place in places[name]
+        ]
+        bound = [
+            (place._peek(name), place.store(name, in_expression=True))  # noqa: SLF001
+            for name in found.bound
+            for place in places[name]
+        ]
+
+        def find(frame: Frame | None, labels: Labels) -> list[Any]:
             for peek, store in bound:
                 value = peek(frame)
                 if value is not MISSING:
-                    store(frame, tag(value, mark))
+                    store(frame, tag(value, labels))
+            things: list[Any] = []
+            for peek, is_changed in held:
+                inner = strip(peek(frame))
+                if type(inner) is IteratorValue or (is_changed and type(inner) in CARRIERS):
+                    things.append(inner)
+                else:
+                    things += changed_by_calls(inner)
+            return things
 
-        return note
+        return find
+
+    def _places(self, name: str, of_module: frozenset[str]) -> tuple[Self, ...]:
+        """Compilers of the scopes in which a name may be meant."""
+        return (self, self.inner(None)) if name in of_module else (self,)
 
     def _is_own(self, name: str) -> bool:
         return name in self.bound or find(self.scope, name) is not None

@@ -5,8 +5,7 @@ lambda and comprehension has a frame: a list whose first item is the frame aroun
 """
 
 import ast
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ _NESTED = (
     ast.GeneratorExp,
 )
 _NAMED = (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
+_BINDING = (ast.Name, *_NAMED, ast.MatchMapping, ast.alias)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -111,55 +111,122 @@ def walk_scope(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
 
 
 class Changes(NamedTuple):
-    """Variables whose values an expression may change, by how.
+    """Variables whose values some code may change, by how.
 
     Attributes:
-        read: Iterators under these names may go on: they are given to something, or walked over.
-        changed: Containers under these names may change: by a method, or by a function of the
-            program that they are given to.
-        bound: The names themselves may have another value, by `:=`.
+        read: Iterators under these names may go on, and functions under them may be called: they
+            are called, given to something, or walked over.
+        changed: Containers under these names may change: by a method, by an assignment, or by a
+            function of the program that they are given to.
+        bound: The names themselves may have another value, by `:=`, `global` or `nonlocal`.
+        of_module: Those that a `global` statement names.
     """
 
     read: frozenset[str]
     changed: frozenset[str]
     bound: frozenset[str]
+    of_module: frozenset[str]
 
 
-def changes(nodes: Iterable[ast.AST], is_own: Callable[[str], bool]) -> Changes:
-    """What these expressions may change, as far as their text says so.
+def changes(nodes: Sequence[ast.AST], is_own: Callable[[str], bool]) -> Changes:
+    """What this code may change, as far as its text says so.
 
     Args:
-        nodes: The expressions.
+        nodes: Expressions of one scope, or one function.
         is_own: Whether a name is a variable of the program.
     """
     read: set[str] = set()
     changed: set[str] = set()
     bound: set[str] = set()
-    inner: set[str] = set()
-    for node in itertools.chain.from_iterable(map(ast.walk, nodes)):
+    of_module: set[str] = set()
+    for node, hidden in _visible(nodes):
+        if isinstance(node, _BINDING):
+            bound |= {name for name in bound_names([node]) if name not in hidden}
+        if isinstance(node, ast.Global):
+            of_module.update(node.names)
+        read |= _bases(*_read_parts(node)) - hidden
+        changed |= _bases(*_changed_parts(node, is_own)) - hidden
+    own = [frozenset(filter(is_own, names)) for names in (read, changed, bound)]
+    return Changes(own[0], own[1], own[2], frozenset(of_module))
+
+
+def _read_parts(node: ast.AST) -> list[ast.expr]:
+    """Expressions within a node whose values it may call, hand on, or walk over."""
+    match node:
+        case ast.Call(func=function):
+            return [function, *_given(node)]
+        case ast.Attribute(attr=name) if name in _CHANGING:
+            return [node]
+        case ast.Compare(comparators=others):
+            return others
+        case (
+            ast.Starred(value=source)
+            | ast.For(iter=source)
+            | ast.comprehension(iter=source)
+            | ast.ListComp(generators=[ast.comprehension(iter=source), *_])
+            | ast.SetComp(generators=[ast.comprehension(iter=source), *_])
+            | ast.DictComp(generators=[ast.comprehension(iter=source), *_])
+            | ast.GeneratorExp(generators=[ast.comprehension(iter=source), *_])
+            | ast.Assign(targets=[ast.Tuple() | ast.List()], value=source)
+        ):
+            return [source]
+        case _:
+            return []
+
+
+def _changed_parts(node: ast.AST, is_own: Callable[[str], bool]) -> list[ast.expr]:
+    """Expressions within a node whose values it may change."""
+    match node:
+        case ast.Call(func=function):
+            given = _given(node)
+            has_own = any(isinstance(value, ast.Lambda) for value in given)
+            return given if has_own or _may_be_own(function, is_own) else []
+        case ast.Attribute() if node.attr in _CHANGING:
+            return [node]
+        case ast.Attribute() | ast.Subscript() if not isinstance(node.ctx, ast.Load):
+            return [node]
+        case ast.AugAssign(target=target):
+            return [target]
+        case _:
+            return []
+
+
+def _given(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(word.value for word in call.keywords)]
+
+
+def _visible(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.AST, frozenset[str]]]:
+    """All nodes, each with the names that are variables of an inner scope there."""
+    around = list(walk_scope(nodes))
+    # `:=` binds a variable from around, which is not hidden by it.
+    targets = {id(node.target) for node in around if isinstance(node, ast.NamedExpr)}
+    stored = frozenset(bound_names(node for node in around if id(node) not in targets))
+    waiting = [(node, stored) for node in nodes]
+    while waiting:
+        node, hidden = waiting.pop()
+        yield node, hidden
+        own = hidden
+        outside: list[ast.expr] = []
+        inside: Iterable[ast.AST] = ast.iter_child_nodes(node)
         match node:
-            case ast.Call(func=function):
-                given = {
-                    _base(one) for one in (*node.args, *(word.value for word in node.keywords))
-                }
-                receiver = _base(function.value) if isinstance(function, ast.Attribute) else ""
-                read |= given | {receiver}
-                if receiver and function.attr in _CHANGING:  # type: ignore[attr-defined]
-                    changed.add(receiver)
-                if isinstance(function, ast.Name) and is_own(function.id):
-                    changed |= given
-            case ast.Compare(comparators=others):
-                read.update(map(_base, others))
-            case ast.Attribute(ctx=ast.Store()) | ast.Subscript(ctx=ast.Store()):
-                changed.add(_base(node))
-            case ast.comprehension(iter=value) | ast.Starred(value=value):
-                read.add(_base(value))
-            case ast.NamedExpr(target=ast.Name(id=name)):
-                bound.add(name)
-            case ast.arg(arg=name) | ast.Name(ctx=ast.Store(), id=name):
-                inner.add(name)  # also that of a `:=`, which is marked by itself
-    read, changed, bound = (set(filter(is_own, names)) for names in (read, changed, bound))
-    return Changes(frozenset(read - inner), frozenset(changed - inner), frozenset(bound))
+            case ast.FunctionDef() | ast.Lambda():
+                own = hidden | function_scope(node, None).slots.keys()
+                outside = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
+                inside = node.body if isinstance(node, ast.FunctionDef) else [node.body]
+            case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
+                own = hidden | comprehension_scope(node.generators, None).slots.keys()
+                outside, inside = [node.generators[0].iter], but_first_source(node)
+        waiting += [(child, hidden) for child in outside]
+        waiting += [(child, own) for child in inside]
+
+
+def but_first_source(
+    node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp,
+) -> Iterator[ast.AST]:
+    """All that a comprehension evaluates once for each element, or not at all."""
+    yield from (node.key, node.value) if isinstance(node, ast.DictComp) else (node.elt,)
+    first, *others = node.generators
+    yield from (first.target, *first.ifs, *others)
 
 
 _CHANGING = frozenset({
@@ -169,11 +236,33 @@ _CHANGING = frozenset({
 })  # fmt: skip
 
 
-def _base(node: ast.AST) -> str:
-    """The variable that an expression starts from, or an empty text."""
-    while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
+def _may_be_own(function: ast.expr, is_own: Callable[[str], bool]) -> bool:
+    """Whether what is called may be a function of the program, or a method under another name.
+
+    A method that is called as one is known by its name; `list.append(x, 1)` changes what it is
+    given.
+    """
+    match function:
+        case ast.Attribute(value=ast.Name(id=name), attr=attribute):
+            return attribute in _CHANGING and not is_own(name)
+        case ast.Attribute():
+            return False
+        case ast.Name(id=name):
+            return is_own(name)
+        case _:
+            return True
+
+
+def _bases(*nodes: ast.AST) -> set[str]:
+    """The variables that expressions start from, `x` for `x.y[z]`; else all that they name."""
+    found: set[str] = set()
+    for node in nodes:
+        start = node
+        while isinstance(start, ast.Attribute | ast.Subscript | ast.Starred):
+            start = start.value
+        inner = (start,) if isinstance(start, ast.Name | ast.Lambda) else ast.walk(start)
+        found |= {one.id for one in inner if isinstance(one, ast.Name)}
+    return found
 
 
 def weight(*nodes: ast.AST) -> int:

@@ -21,6 +21,7 @@ from langchain_sequrity.local.interpreter.values import (
     Record,
     TypeValue,
     Value,
+    changed_by_calls,
     join,
     tag,
     take,
@@ -46,12 +47,18 @@ def get_item(machine: Machine, container: Value, key: Value) -> Value:
         if kind is regex.Match and isinstance(bare, str | int):
             return call_method(machine, container, "group", [key], {})
         machine.fail(TypeError, f"'{type_name(inner)}' object is not subscriptable", mark)
-    if type(bare) is slice and kind is not range:
-        machine.make_items(len(range(len(inner))[bare]) if kind in (tuple, ListValue) else 0)
-        if isinstance(inner, str | bytes):
-            machine.make_text(len(range(len(inner))[bare]), inner)
-    found = machine.guarded(mark, lambda: inner[bare])
-    return tag(ListValue(found) if type(found) is list else found, mark)
+
+    def read() -> Value:
+        if type(bare) is slice and kind is not range:
+            size = len(range(len(inner))[bare])
+            if isinstance(inner, str | bytes):
+                machine.make_text(size, inner)
+            else:
+                machine.make_items(size)
+        found = inner[bare]
+        return ListValue(found) if type(found) is list else found
+
+    return tag(machine.guarded(mark, read), mark)
 
 
 def _generic(machine: Machine, inner: Value, bare: Value, mark: Mark) -> Value:
@@ -79,7 +86,8 @@ def _from_dict(
 
 def _make_missing(machine: Machine, inner: DictValue[Any, Value], bare: Value, mark: Mark) -> None:
     # Whether the key is new depends on the labels, so they are the dict's in both cases.
-    machine.mark(inner, mark)
+    for changed in (inner, *changed_by_calls(inner.factory)):
+        machine.mark(changed, mark)
     machine.steer(mark)
     if bare not in inner:
         made = machine.under(mark, lambda: call_value(machine, inner.factory, [], {}))

@@ -140,8 +140,8 @@ class IteratorValue(Opaque):
     Attributes:
         source: Where the elements come from.
         labels: Those of its position. They grow while it is read, with whatever decides how far.
-        upstream: What it reads from, and what a function changes that it calls: whoever moves it
-            may move and change them.
+        upstream: What it reads from, and what its own code and a function that it calls may
+            change: whoever moves it may move and change them.
     """
 
     __slots__ = ("labels", "source", "upstream")
@@ -158,12 +158,31 @@ class IteratorValue(Opaque):
         self.upstream = [] if upstream is None else upstream
 
 
+class Effects:
+    """What some code of the program may change, as far as its text says so.
+
+    Whoever decides by labelled data that the code runs, or does not, labels all of it.
+    """
+
+    __slots__ = ("_find", "_frame")
+
+    def __init__(self, find: Callable[[Any, Labels], list[Any]], frame: Any) -> None:
+        """`find` labels variables that the code may bind, and gives what else it may change."""
+        self._find = find
+        self._frame = frame
+
+    def label(self, labels: Labels) -> list[Any]:
+        """Label what variables may be bound to; the containers, iterators and code to label."""
+        return self._find(self._frame, labels)
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Function(Opaque):
-    """A function of the program, or a lambda."""
+    """A function of the program, or a lambda; `effects` are those of a call."""
 
     name: str
     call: Callable[[list[Value], dict[str, Value]], Value]
+    effects: Effects
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -355,9 +374,11 @@ TYPE_NAMES: dict[type, str] = {
 }
 
 
-def changed_by_calls(function: Value) -> list[Value]:
-    """The containers that calls of a function may change, where it shows: that of a method."""
+def changed_by_calls(function: Value) -> list[Any]:
+    """What calls of a function may change, where it shows; all of it can be marked."""
     inner = strip(function)
+    if type(inner) is Function:
+        return [inner.effects]
     target = strip(inner.target) if type(inner) is Method else None
     return [target] if type(target) in CARRIERS else []
 

@@ -418,6 +418,21 @@ CONTAINERS: list[Bomb] = [
 ]  # fmt: skip
 
 FUNCTIONS: list[Bomb] = [
+    # What is left out is read for what it may change: not once for each level of what is around.
+    *(
+        Bomb(
+            f"{name} nested, with much in the innermost",
+            f"a = []\nx = {around * 60}[{'a.append(1), ' * 3_000}]{')' * 60}",
+            "over",
+        )
+        for name, around in (("choices", "1 if a else ("), ("conditions", "a or ("))
+    ),
+    Bomb(
+        "functions that call each other twice",
+        "\n".join(f"def f{i}(q):\n    f{i + 1}(q), f{i + 1}(q)" for i in range(900))
+        + "\ndef f900(q):\n    pass\nwhile True:\n    q = [f0(q) for q in [1] if q > 1]\n",
+        "over",
+    ),
     _over_calls("maps", "map(str, kept)"),
     _over_calls("zips", "zip(kept, kept)"),
     _over_calls("reversed lists", "reversed([1])"),

@@ -732,6 +732,11 @@ EXPRESSIONS = _templates(r"""
     any: Shelf(pair=<tuple>)
     any: Shelf(pair=[<any>, <any>])
     any: Shelf(kinds=<iterable>)
+    any: Shelf(kinds=iter([1, <any>])).kinds
+    any: Shelf(kinds=(q for q in [<any>])).kinds
+    any: Shelf(boxes=iter([<record>, <any>])).boxes
+    any: Shelf(pair=iter([<any>, <any>])).pair
+    any: Box(x=iter([1, <any>])).x
     any: Shelf(when=<any>)
     any: Shelf(low=<int>)
     any: Shelf(short=<str>)
@@ -1044,9 +1049,20 @@ EXPRESSIONS = _templates(r"""
     list: [0 for <list!>[0] in <iterable>]
     list: [next(<iter!>, 0) for q in <iterable>]
     list: [<list!>.append(q) for q in <iterable>]
-    ~~list: sorted(<iterable>, key=lambda q: next(<iter!>, 0))
-    ~~list: list(map(lambda q: <list!>.append(q), <iterable>))
-    ~~list: list(filter(lambda q: next(<iter!>, 0), <iterable>))
+    list: sorted(<iterable>, key=lambda q: next(<iter!>, 0))
+    list: list(map(lambda q: <list!>.append(q), <iterable>))
+    list: list(filter(lambda q: next(<iter!>, 0), <iterable>))
+    any: max(<iterable>, key=lambda q: next(<iter!>, 0), default=0)
+    any: functools.reduce(lambda q, h: <list!>.append(h), <iterable>, 0)
+    any: <bool> and (lambda q: q.append(1))(<list!>)
+    any: <bool> and (lambda: next(<iter!>, 0))()
+    any: (lambda: <list!>.append(1))() if <bool> else 0
+    bool: <num> in (next(<iter!>, 9) for q in range(4))
+    bool: <num> in (q for q in range(4) if <list!>.append(q) is None)
+    bool: <num> in map(lambda q: <list!>.append(q) or q, range(4))
+    any: next(zip(<iterable>, (<list!>.append(q) or q for q in range(4))), 0)
+    str: re.sub('a', lambda q: <list!>.append(1) or 'x', <str>)
+    any: collections.defaultdict(lambda: <list!>.append(1), {'a': 0})[<key>]
 """)
 
 # -- statements; `P` stands for a variable that notes which way was taken, and `a`, `b`, `c` for new
@@ -1205,7 +1221,7 @@ STATEMENTS = tuple(
         "a = iter(range(9))\nb = itertools.chain(<iterable>, a)\nnext(b, None)\nc = next(a)",
         "a = [[]]\nb = a * 2\nb[0].append(<any>)\nc = len(a[0])",
         "a = {}\na['a'] = a.get('a', 0) + <num>\nb = a",
-        "~~a = collections.defaultdict(lambda: next(b))\nb = iter(range(9))\na[<key>]\na['z']\nc = next(b)",
+        "a = collections.defaultdict(lambda: next(b))\nb = iter(range(9))\na[<key>]\na['z']\nc = next(b)",
         "class Made(BaseModel):\n    v: int | str | list | None = <any>\n    w: Any = <any>\na = Made()\nb = a.v",
         "class Made(BaseModel):\n    v: list[int] = Field(default_factory=lambda: <list>)\na = Made().v",
         "class Made(Item):\n    more: int = <any>\na = Made(name='a')\nb = a.more",

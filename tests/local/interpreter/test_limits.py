@@ -1,8 +1,9 @@
 """Each limit ends the run, before the work is done."""
 
+import ast
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,10 +17,12 @@ from langchain_sequrity.local.interpreter import (
     ProgramRefused,
     Run,
     parse,
+    scoped,
+    scopes,
 )
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.work_time import WorkTime
-from tests.local.interpreter.running import TOOLS, drive, failure, finish, value
+from tests.local.interpreter.running import SECRET, TOOLS, drive, failure, finish, value
 
 SMALL = Limits(
     steps=20_000, depth=20, bits=256, text=1_000, items=500, memory=2_000_000, pattern=50,
@@ -192,3 +195,20 @@ def test_ordinary_programs_stay_far_below_the_limits() -> None:
     source = "x = []\nfor i in range(20000):\n    x.append({'n': i, 's': str(i) * 3})\nlen(x)"
 
     assert isinstance(finish(source), Finished)
+
+
+def test_code_is_read_for_what_it_may_change_once_and_only_if_labels_ask(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+
+    def counted(nodes: Sequence[ast.AST], is_own: Callable[[str], bool]) -> scopes.Changes:
+        read.append(len(nodes))
+        return scopes.changes(nodes, is_own)
+
+    monkeypatch.setattr(scoped, "changes", counted)
+    program = parse(f"a = []\nfor i in range(9):\n    x = {'s and (' * 20}a.append(1){')' * 20}")
+
+    for given, most in (Labeled(0), 0), (Labeled(0, SECRET), 1):
+        assert isinstance(Run(program, variables={"s": given}).advance(), Finished)
+        assert len(read) == most
