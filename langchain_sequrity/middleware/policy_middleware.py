@@ -141,7 +141,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
                 "labels."
             )
             tell(text, is_strict=strict_policy)
-        tell(rules.without_rules(), is_strict=strict_policy)
+        texts = (rules.without_rules(), rules.without_force())
+        tell("\n".join(filter(None, texts)), is_strict=strict_policy)
         asks, raises = on_denied == "interrupt", on_denied == "raise"
         audit = Audit(on_event, log_arguments=log_arguments)
         self.tools = []  # LangChain's name for tools that a middleware adds; this one adds none

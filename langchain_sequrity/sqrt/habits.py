@@ -97,8 +97,9 @@ def _tool_name(tool: ToolId, report: Report) -> None:
     """A star in a tool's name; where tools are known, that there is no such tool says more."""
     if tool.text.kind == "plain" and "*" in tool.text.raw:
         report(
-            "warning", "A star in the name of a tool is a star", tool.at, as_regex(tool.text.raw)
-        )
+            "warning", "A star in the name of a tool is a star", tool.at, as_regex(tool.text.raw),
+            lets_through=True,
+        )  # fmt: skip
 
 
 def as_regex(name: str) -> str:
@@ -174,7 +175,7 @@ class _Habits:
         self._report(
             "warning",
             f"In plain quotes `{plain(text.raw, limit=_SHOWN)}` is that text, not a pattern",
-            text.at, f"Write `{plain(written, limit=400)}`",
+            text.at, f"Write `{plain(written, limit=400)}`", lets_through=not passes,
         )  # fmt: skip
 
     def _labels(self, meta: Meta, members: object) -> None:
@@ -189,7 +190,7 @@ class _Habits:
                 "warning",
                 f"Labels are compared letter by letter, and `{plain(text.raw, limit=_SHOWN)}` "
                 "looks like a pattern",
-                text.at, f"Name each of the {meta.field}",
+                text.at, f"Name each of the {meta.field}", lets_through=True,
             )  # fmt: skip
 
     # Kinds of values
