@@ -6,6 +6,7 @@ another alphabet: the policy reads as if it protected something. Conditions are 
 them on every kind of value that they tell apart, so what is said of them is what they do.
 """
 
+import bisect
 import itertools
 import math
 import re
@@ -26,6 +27,7 @@ from langchain_sequrity.sqrt.nodes import (
     Field,
     In,
     Meta,
+    Name,
     Number,
     NumberDomain,
     OneLiner,
@@ -59,6 +61,7 @@ _EVERY_NAME = {"^.*$", ".*", "^.+$", ".+", r"(?s).*", r"^(?s:.*)$"}
 _MOST_TRIALS = 2_000  # of one rule
 _ALL_TRIALS = 40_000  # of one policy
 _MOST_LABELS = 4
+_MOST_PAIRS = 20_000  # of blocks
 _OTHER = "\ue000"  # a text and a label that nobody has in mind
 _SHOWN = 60
 
@@ -163,14 +166,20 @@ def _odd_names(policy: Policy, told: Sequence[Position], report: Report) -> None
 
 
 def _texts(policy: Policy, bindings: Bindings) -> Iterator[Text]:
+    """The names of tools, and what values and labels are compared with; that of a name once."""
+    seen: set[str] = set()
     for node in tools_of(policy):
         yield node.tool.text
         for part in parts_of(node):
+            sides: list[object] = []
+            sides += [update.set for update in part.step.updates] if part.step else []
             for test, _ in tests_of(part.condition, bindings, passes=True):
-                for side in _sides(test):
+                sides += _sides(test)
+            for side in sides:
+                if not (isinstance(side, Name) and side.name in seen):
                     yield from _plain_texts(side, bindings)
-            for update in part.step.updates if part.step else ():
-                yield from _plain_texts(update.set, bindings)
+                if isinstance(side, Name):
+                    seen.add(side.name)
 
 
 def _sides(test: Tests) -> tuple[object, ...]:
@@ -225,7 +234,7 @@ def _labels_as_values(policy: Policy, report: Report) -> None:
                 if update.target.field != "consumers":  # these are people, and so are recipients
                     for text in _plain_texts(update.set, bindings):
                         given.setdefault(text.raw, update.target.field)
-    for node in tools_of(policy):
+    for node in tools_of(policy) if given else ():
         for part in parts_of(node):
             for test, passes in tests_of(part.condition, bindings, passes=not part.restricts):
                 if part.rule is not None and not passes:
@@ -278,51 +287,52 @@ def _may_meet(block: _Block, other: _Block) -> bool:
 
 def _overruled(blocks: Sequence[_Block], report: Report) -> None:
     """Rules that an unconditional allowance in another block leaves without effect."""
-    for block in blocks:
-        for other in blocks:
-            if other is block or not _covers(other, block):
-                continue
-            always = [one for one in other.rules if one[0].decision == "allow" and not one[1].test]
-            for rule, compiled in block.rules:
-                for allowance, by in always:
-                    if _is_overruled(rule, compiled, allowance, by):
-                        _tell_overruled(rule, allowance, report)
-                        break
+    allowing = [
+        (other, rule, compiled) for other in blocks for rule, compiled in other.rules
+        if rule.decision == "allow" and rule.condition is None
+    ]  # fmt: skip
+    pairs = itertools.product(blocks, allowing)
+    told: set[Position] = set()
+    for block, (other, allowance, by) in itertools.islice(pairs, _MOST_PAIRS):
+        if other is block or not _covers(other, block):
+            continue
+        for rule, compiled in block.rules:
+            if rule.at not in told and _is_overruled(rule, compiled, by):
+                told.add(rule.at)
+                report(
+                    "warning", f"This rule restricts nothing: "
+                    f"`{plain(allowance.text, limit=_SHOWN)}` in line {allowance.at.line} is for "
+                    "the same calls and allows them", rule.at,
+                    "Write a prohibition as `must deny when …`", lets_through=True,
+                )  # fmt: skip
 
 
-def _is_overruled(
-    rule: CheckRule, compiled: CompiledCheck, allowance: CheckRule, by: CompiledCheck
-) -> bool:
+def _is_overruled(rule: CheckRule, compiled: CompiledCheck, by: CompiledCheck) -> bool:
+    """Whether a rule has no effect beside an allowance without condition."""
     if rule.decision == "allow":  # unmet, it denies only if nothing else allows
-        return rule.strength == "hard" and compiled.test is not None
-    if rule.strength == "hard":
-        return False
-    return allowance.strength == "hard" or by.rank > compiled.rank
-
-
-def _tell_overruled(rule: CheckRule, allowance: CheckRule, report: Report) -> None:
-    report(
-        "warning",
-        f"This rule restricts nothing: `{plain(allowance.text, limit=_SHOWN)}` in line "
-        f"{allowance.at.line} is for the same calls and allows them",
-        rule.at, "Write a prohibition as `must deny when …`", lets_through=True,
-    )  # fmt: skip
+        return rule.strength == "hard" and rule.condition is not None
+    return rule.strength == "soft" and (by.reason.strength == "hard" or by.rank > compiled.rank)
 
 
 def _lone_allowances(blocks: Sequence[_Block], report: Report) -> None:
     """Soft allowances where nothing is denied that they could allow."""
+    restricting = [block for block in blocks if any(map(_restricts, block.node.checks))]
+    left = _MOST_PAIRS
     for block in blocks:
-        beside = [other for other in blocks if _may_meet(block, other)]
-        if any(_restricts(rule) for other in beside for rule in other.node.checks):
+        lone = [rule for rule in block.node.checks if _is_soft_exception(rule)]
+        left -= len(restricting) if lone else 0
+        if not lone or left < 0 or any(_may_meet(block, other) for other in restricting):
             continue
-        for rule in block.node.checks:
-            if rule.strength == "soft" and rule.decision == "allow" and rule.condition:
-                report(
-                    "warning", "This rule restricts nothing: where its condition fails, the call "
-                    "is allowed by default", rule.at,
-                    "Add `should deny always;`, or write `must deny when not …`",
-                    lets_through=True,
-                )  # fmt: skip
+        for rule in lone:
+            report(
+                "warning", "This rule restricts nothing: where its condition fails, the call is "
+                "allowed by default", rule.at,
+                "Add `should deny always;`, or write `must deny when not …`", lets_through=True,
+            )  # fmt: skip
+
+
+def _is_soft_exception(rule: CheckRule) -> bool:
+    return (rule.strength, rule.decision) == ("soft", "allow") and rule.condition is not None
 
 
 def _restricts(rule: CheckRule) -> bool:
@@ -338,26 +348,28 @@ def _restricts(rule: CheckRule) -> bool:
 def _idle_conditions(
     blocks: Sequence[_Block], bindings: Bindings, told: Sequence[Position], report: Report
 ) -> None:
-    left = _ALL_TRIALS
+    left, places = _ALL_TRIALS, sorted(told)
     for block in blocks:
         parts = [part for part in parts_of(block.node) if part.rule is not None]
         for part, (rule, compiled) in zip(parts, block.rules, strict=True):
-            if compiled.test is None or any(map(_within(rule), told)):
+            if left <= 0 or compiled.test is None or _is_told(rule, places):
                 continue
             trials = _Trials(part, bindings, block.known)
-            if trials.is_exact and trials.number <= min(left, _MOST_TRIALS):
-                left -= trials.number
+            left -= 1 + len(bindings)
+            if trials.is_exact and trials.number <= _MOST_TRIALS:
+                left -= trials.number * (1 + len(bindings))
                 held = {compiled.test(context) for context in trials.contexts()}
                 if len(held) == 1 and None not in held:
                     _tell_idle(rule, trials, report, held=True in held)
 
 
-def _within(rule: CheckRule) -> Callable[[Position], bool]:
-    """Whether a place is in a rule."""
+def _is_told(rule: CheckRule, places: Sequence[Position]) -> bool:
+    """Whether one of some places, which are in order, is in a rule."""
     lines = rule.text.split("\n")
     start = rule.at.column if len(lines) == 1 else 1
     end = Position(rule.at.line + len(lines) - 1, start + len(lines[-1]))
-    return lambda at: rule.at <= at < end
+    first = bisect.bisect_left(places, rule.at)
+    return first < len(places) and places[first] < end
 
 
 def _tell_idle(rule: CheckRule, trials: "_Trials", report: Report, *, held: bool) -> None:
@@ -485,7 +497,7 @@ class _Trials:
         number = math.prod(len(values) for values in self._values.values())
         for fields in [*self._labels.values(), self._session]:
             if any(len(names) > _MOST_LABELS for names in fields.values()):
-                return _ALL_TRIALS + 1
+                return _MOST_TRIALS + 1
             number *= math.prod(len(_sets(field, names)) for field, names in fields.items())
         return number
 
