@@ -95,6 +95,11 @@ def check(
             f"`labels` is a list of names; got one text. Write `[{plain(repr(labels), limit=80)}]`."
         )
         raise UsageError(msg)
+    if isinstance(labels, Mapping):
+        msg = (
+            '`labels` is a list of names, of tags and producers alike; got a dict. Write `["web"]`.'
+        )
+        raise UsageError(msg)
     try:
         parsed = policy_of(policy)
     except PolicySyntaxError as error:

@@ -58,6 +58,7 @@ Given = Trial | Call | Mapping[str, Any]
 """A call to try: a `Trial`, one in the form of JSON, or a `Call` whose labels are final."""
 
 _KEYS = tuple(one.name for one in fields(Trial))
+_OF_MESSAGES = {"name": "tool", "args": "arguments"}
 _LABEL_KEYS = tuple(one.name for one in fields(Labels))
 
 
@@ -174,6 +175,8 @@ class _Reader:
             if key not in keys:
                 known = ", ".join(f"`{one}`" for one in keys)
                 near = nearest(key, keys) if isinstance(key, str) else ""
+                if key in _OF_MESSAGES and _OF_MESSAGES[key] in keys:  # of LangChain's tool calls
+                    near = f"Write `{_OF_MESSAGES[key]}`"
                 self._fail(f"unknown key {_shown(key)}{where}", near or f"Keys are {known}")
 
     # Checks
