@@ -41,6 +41,9 @@ class Call:
 
     def __post_init__(self) -> None:
         """Refuse values without labels, which rules cannot look at."""
+        if not isinstance(self.arguments, Mapping):
+            msg = "`arguments` of a `Call` is a dict. Write `{name: Argument(value)}`."
+            raise UsageError(msg)
         for name, argument in self.arguments.items():
             if not isinstance(argument, Argument):
                 msg = (

@@ -384,7 +384,7 @@ def _tell_idle(rule: CheckRule, trials: "_Trials", report: Report, *, held: bool
         how += " for what the schema lists"
         values = ", ".join(f"`{plain(str(one), limit=40)}`" for one in trials.listed[:5])
         advice = f"The schema has {values}"
-    elif trials.tests > 1 and held is not (rule.decision == "allow"):
+    elif trials.tests > 1 and held:
         advice = 'Of `not a == "x" or not a == "y"` one always holds: write `not a in {"x", "y"}`'
     elif trials.tests > 1:
         advice = 'Nothing is "x" and "y" at once: join with `or`, or write `a.value in {"x", "y"}`'

@@ -188,7 +188,6 @@ BAD: list[tuple[Any, str]] = [
     ([{"tool": "a", "arguments": {"x": (1,)}}], "got a value of type `tuple`"),
     ([{"tool": "a", "arguments": {"x": [{"y": float("nan")}]}}], "got the number nan"),
     ([{"tool": "a", "arguments": {"x": {1: 2}}}], "got a key that is a value of type `int`"),
-    ([Call("a", {"x": 1})], "Call 1 (`a`): argument `x`: expected an `Argument`, got a value of type `int`"),  # type: ignore[dict-item]
     ([Call("a", {"x": Argument({1})})], "Call 1 (`a`): argument `x`: expected plain JSON data, got a value of type `set`"),
     ([{"tool": "a", "result": {1}}], "`result`: expected plain JSON data"),
     ([{"tool": "a", "arguments": {"text": 1}, "labels": {"txt": {}}}], "`labels` names `txt`, which is no argument of it. Did you mean `text`?"),
