@@ -9,7 +9,6 @@ import pytest
 
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.headers import PolicyHeader
-from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Presets, compile_policy, parse
 from langchain_sequrity.sqrt.trying.comparing import diff
 from langchain_sequrity.sqrt.trying.coverage import coverage
@@ -240,9 +239,7 @@ def test_a_policy_that_means_nothing_is_refused() -> None:
         simulate('tool "a" { must deny when p; }', [])
 
 
-@pytest.mark.parametrize(
-    "given", [{"tags": ["x"]}, None, Labels(tags="untrusted"), Labels(tags=["x"])]  # type: ignore[arg-type]
-)  # fmt: skip
+@pytest.mark.parametrize("given", [{"tags": ["x"]}, None, "untrusted", ["x"]])
 def test_a_session_is_labels(given: Any) -> None:
     with pytest.raises(UsageError, match=r"Expected `Labels` as `session`.*frozenset"):
         simulate("", [{"tool": "a"}], session=given)
