@@ -273,7 +273,7 @@ def _mixed(checks: Sequence[CheckRule], report: Report) -> None:
         if rule.strength == "hard" and rule.condition is not None and len(others) > 1:
             report(
                 "warning", "Beside another rule that allows, this one restricts nothing for sure",
-                rule.at, "Write a prohibition as `must deny when not …`", lets_through=True,
+                rule.at, "Write a prohibition as `must deny when not …`",
             )  # fmt: skip
 
 

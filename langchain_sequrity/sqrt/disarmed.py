@@ -92,7 +92,7 @@ def find_disarmed(
     blocks = list(_blocks(policy, tools, found))
     _overruled(blocks, report)
     if default_allow:
-        _lone_allowances(blocks, report)
+        _lone_allowances(blocks, sorted(told), report)
     _idle_conditions(blocks, bindings_of(policy), told, report)
 
 
@@ -314,12 +314,15 @@ def _is_overruled(rule: CheckRule, compiled: CompiledCheck, by: CompiledCheck) -
     return rule.strength == "soft" and (by.reason.strength == "hard" or by.rank > compiled.rank)
 
 
-def _lone_allowances(blocks: Sequence[_Block], report: Report) -> None:
+def _lone_allowances(blocks: Sequence[_Block], told: Sequence[Position], report: Report) -> None:
     """Soft allowances where nothing is denied that they could allow."""
     restricting = [block for block in blocks if any(map(_restricts, block.node.checks))]
     left = _MOST_PAIRS
     for block in blocks:
-        lone = [rule for rule in block.node.checks if _is_soft_exception(rule)]
+        lone = [
+            rule for rule in block.node.checks
+            if _is_soft_exception(rule) and not _is_told(rule, told)
+        ]  # fmt: skip
         left -= len(restricting) if lone else 0
         if not lone or left < 0 or any(_may_meet(block, other) for other in restricting):
             continue

@@ -56,7 +56,6 @@ ALLOW = 'should allow when to.value in {"ana"};'
         f'tool "pay" {{ {ALLOW} must deny when to.value == "eve"; }}',
         f'tool "pay" {{ {ALLOW} }} tool "lend" {{ should deny always; }}',
         f'tool r"^pay$" {{ {ALLOW} }} tool r"^lend$" {{ must deny always; }}',
-        f'tool "pay" {{ priority 9; {ALLOW} must allow always; }}',
     ],
 )
 def test_a_list_of_what_is_allowed_that_forbids_nothing_is_told(text: str) -> None:
