@@ -62,6 +62,13 @@ class Labels:
     consumers: frozenset[str] = frozenset({ALL})
     tags: frozenset[str] = frozenset()
 
+    def __post_init__(self) -> None:
+        """Take any set or list of names; a text is not one, though it can be searched like one."""
+        for name in ("producers", "consumers", "tags"):
+            given = getattr(self, name)
+            if not isinstance(given, frozenset):
+                object.__setattr__(self, name, frozenset(_no_text(name, given)))
+
     def join(self, other: "Labels") -> "Labels":
         """Labels of a value made from both: unions, and the intersection of the consumers."""
         if ALL in self.consumers:
@@ -175,11 +182,15 @@ def labels_of_error(error: Any) -> Labels | None:
     return found if isinstance(found, Labels) else None
 
 
-def _names(kind: str, names: Iterable[str], *, allow_all: bool = False) -> frozenset[str]:
+def _no_text(kind: str, names: Iterable[str]) -> Iterable[str]:
     if isinstance(names, str):
         msg = f"`{kind}` takes a collection of names, not the text {names!r}. Use `[{names!r}]`."
         raise UsageError(msg)
-    result = frozenset(names)
+    return names
+
+
+def _names(kind: str, names: Iterable[str], *, allow_all: bool = False) -> frozenset[str]:
+    result = frozenset(_no_text(kind, names))
     for name in result:
         if not isinstance(name, str) or not name:
             msg = f"`{kind}` takes non-empty names; got {name!r}."

@@ -137,10 +137,12 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         settings = state.settings
         if keys:
             settings = replace(settings, connection=settings.connection.with_keys(keys))
+        params = self._params(state.params, stop, kwargs, stream=stream)
+        self._compare(params.get("tools"))  # that came by `bind` or with this call
         return Turn(
             settings,
             messages,
-            self._params(state.params, stop, kwargs, stream=stream),
+            params,
             session_id=session_id_of(kwargs),
             configured_session_id=kwargs.get("configured_session_id"),
             extra_headers=headers_of(kwargs),
@@ -367,11 +369,13 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         # An empty list is no legal value of the field.
         return super().bind(**({"tools": written} if written else {}), **kwargs)
 
-    def _compare(self, tools: list[dict[str, Any]]) -> None:
+    def _compare(self, tools: object) -> None:
         """Compare the policy with a set of tools, once: an agent binds them before each answer."""
         state = self._ready()
         connection = state.settings.connection
-        if connection.policy is None or not tools:
+        if connection.policy is None or not tools or not isinstance(tools, list):
+            return
+        if not all(isinstance(tool, dict) for tool in tools):  # the service refuses it
             return
         try:
             key = orjson.dumps(tools)

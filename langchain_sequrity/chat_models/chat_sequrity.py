@@ -43,7 +43,8 @@ class ChatSequrity(SequrityChatModel):
         on_denied: `"raise"` (default) raises `PolicyDenied`; `"message"` returns the denial as one
             sentence, in a message that is a refusal.
         strict_policy: Whether a policy that does not do what it says (rules for tools that are not
-            bound, or for labels that the session has not) is an error; by default it is a
+            bound, for labels that the session has not, or that let through what they seem to
+            deny) is an error; by default it is a
             `PolicyMismatch` warning.
         on_session_expired: `"raise"` (default) or `"restart"`.
         timeout: Seconds for a call as a whole, or an `httpx.Timeout`.

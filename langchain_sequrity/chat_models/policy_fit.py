@@ -9,6 +9,7 @@ from langchain_sequrity.headers.fitting import (
     DUAL_LLM,
     tell,
     unfit_for_tools,
+    without_force,
     without_labels,
     without_rules,
 )
@@ -16,12 +17,13 @@ from langchain_sequrity.wire.address import is_loopback
 
 
 def tell_of_policy(connection: Connection, *, is_strict: bool) -> None:
-    """Warn of a policy without rules, or one that needs labels which arguments may not have.
+    """Warn of a policy that does not do what it says, as far as its text and the mode show it.
 
     Raises:
         UsageError: If it is strict.
     """
-    texts = (without_rules(connection.policy), _of_mode(connection))
+    policy = connection.policy
+    texts = (without_rules(policy), without_force(policy), _of_mode(connection))
     tell("\n".join(filter(None, texts)), is_strict=is_strict)
 
 
@@ -36,7 +38,7 @@ def tell_of_tools(
     texts = []
     if listed := unfit_for_tools(connection.policy, tools):
         texts.append(
-            "The policy has rules for tools or arguments that are not bound, so here they do not "
+            "The policy has rules that do not fit the tools that are bound, so here they do not "
             f"do what they say:\n{listed}\nCorrect them, or bind the tools that they are for."
         )
     texts.append(_of_mode(connection))

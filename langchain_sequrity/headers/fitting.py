@@ -30,7 +30,7 @@ def tell(text: str, *, is_strict: bool) -> None:
 
 
 def unfit_for_tools(policy: PolicyHeader | None, tools: Iterable[Mapping[str, Any]]) -> str:
-    """Say which rules are for tools or arguments that are not there.
+    """Say which rules are for tools, arguments or values that are not there.
 
     Args:
         policy: The policy.
@@ -54,8 +54,12 @@ def _unfit_for_tools(text: str, tools: bytes) -> str:
     from langchain_sequrity.sqrt.checking import findings_in  # noqa: PLC0415 - few have a policy
     from langchain_sequrity.sqrt.parser import parse  # noqa: PLC0415
 
-    found = findings_in(parse(text), list(map(_readable, orjson.loads(tools))))
-    return _listed(one for one in found if one.severity == "error")
+    parsed = parse(text)
+    found = findings_in(parsed, list(map(_readable, orjson.loads(tools))))
+    told = set(findings_in(parsed))  # where the policy was given
+    return _listed(
+        one for one in found if one.severity == "error" or (one.lets_through and one not in told)
+    )
 
 
 def _readable(tool: Mapping[str, Any]) -> Mapping[str, Any] | str:
@@ -86,16 +90,46 @@ def without_labels(policy: PolicyHeader | None) -> str:
     return _listed(findings_of_mode(parsed, "single-llm"), shown=_BLIND)
 
 
-def without_rules(policy: PolicyHeader | None) -> str:
-    """Say that a policy has no rules, unless it is names for other texts, or a mode and presets.
+def without_force(policy: PolicyHeader | None) -> str:
+    """Say which rules let through what they seem to deny.
 
     Args:
         policy: The policy.
 
     Returns:
+        One line a rule under a line of its own; empty if there are none, or if the policy cannot be
+        read here.
+    """
+    if policy is None or policy.codes is None or _parsed(policy) is None:
+        return ""
+    from langchain_sequrity.sqrt.given import allows_by_default  # noqa: PLC0415
+
+    listed = _without_force(policy.codes.code or "", allows_by_default(policy))
+    return f"The policy protects less than it seems to:\n{listed}" if listed else ""
+
+
+@lru_cache(maxsize=64)  # models are copied and made again with one policy many times
+def _without_force(text: str, default_allow: bool) -> str:  # noqa: FBT001 - a key of the cache
+    from langchain_sequrity.sqrt.checking import findings_in  # noqa: PLC0415 - few have a policy
+    from langchain_sequrity.sqrt.parser import parse  # noqa: PLC0415
+
+    found = findings_in(parse(text), default_allow=default_allow)
+    return _listed(one for one in found if one.lets_through)
+
+
+def without_rules(policy: PolicyHeader | None, *, here: bool = False) -> str:
+    """Say that a policy has no rules, unless it is names for other texts, or a mode and presets.
+
+    Args:
+        policy: The policy.
+        here: Whether it is applied in this process, where a mode without rules denies nothing.
+
+    Returns:
         A sentence; empty if it has rules, or if it cannot be read here.
     """
-    if policy is None or policy.codes is None or policy.presets or policy.mode:
+    if policy is None or policy.presets or policy.auto_gen or (policy.mode and not here):
+        return ""
+    if policy.extra and not here:  # which only the service knows
         return ""
     if (parsed := _parsed(policy)) is None:
         return ""

@@ -237,7 +237,6 @@ class PolicyHeader(Header):
         from langchain_sequrity.sqrt.given import no_file_name  # noqa: PLC0415
 
         if isinstance(value, str):
-            _refuse_json(value)
             return cls.from_sqrt(no_file_name(value))
         if isinstance(value, Policy):
             return cls.from_sqrt(value.text)
@@ -379,13 +378,3 @@ class PolicyHeader(Header):
         from langchain_sequrity.headers.policy_view import policy_rich  # noqa: PLC0415 - for a few
 
         return policy_rich(self)
-
-
-def _refuse_json(text: str) -> None:
-    """Catch a header's value: the service might take it for a policy without rules."""
-    if text.lstrip().startswith("{"):
-        msg = (
-            "Expected SQRT text, got JSON. Use `PolicyHeader.from_header(text)` for the value of "
-            "an `X-Policy` header."
-        )
-        raise UsageError(msg)

@@ -65,8 +65,9 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         on_event: Is called with a `PolicyEvent` for each check. The logger
             `langchain_sequrity.audit` has them too, as JSON at level `INFO`.
         log_arguments: Whether events hold the arguments of calls.
-        strict_policy: Whether a policy without rules, or one that asks for labels which
-            `labelling="none"` takes away, is an error; else it is a `PolicyMismatch` warning.
+        strict_policy: Whether a policy without rules, one with rules that let through what they
+            seem to deny, or one that asks for labels which `labelling="none"` takes away, is an
+            error; else it is a `PolicyMismatch` warning.
 
     Raises:
         UsageError: If the policy cannot be applied here (Cedar, `auto_gen`) or does not fit the
@@ -141,7 +142,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
                 "labels."
             )
             tell(text, is_strict=strict_policy)
-        tell(rules.without_rules(), is_strict=strict_policy)
+        texts = (rules.without_rules(), rules.without_force())
+        tell("\n".join(filter(None, texts)), is_strict=strict_policy)
         asks, raises = on_denied == "interrupt", on_denied == "raise"
         audit = Audit(on_event, log_arguments=log_arguments)
         self.tools = []  # LangChain's name for tools that a middleware adds; this one adds none

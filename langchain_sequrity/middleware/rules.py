@@ -14,11 +14,12 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader, coerce
-from langchain_sequrity.headers.fitting import without_labels, without_rules
+from langchain_sequrity.headers.fitting import without_force, without_labels, without_rules
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.middleware.binding import canonical, defaults
 from langchain_sequrity.middleware.denial import not_made
 from langchain_sequrity.sqrt import Argument, Call, Verdict, check, parse
+from langchain_sequrity.sqrt.compiler import unheard
 from langchain_sequrity.sqrt.denying import denial_of as denial_of_verdict
 from langchain_sequrity.sqrt.patterns import Budget
 from langchain_sequrity.sqrt.rules import compiled_tools
@@ -76,7 +77,7 @@ class Rules:
         self.engine = header.compile(dual_llm=False)
         self._header = header
         self._text = (header.codes and header.codes.code) or ""
-        self._tools = tuple(compiled_tools(parse(self._text), lambda *_: None))
+        self._tools = tuple(compiled_tools(parse(self._text), unheard))
         self._labelling = labelling
         self._allow_uncertain = allow_uncertain
         self._identity = [header.to_header(), labelling, allow_uncertain]
@@ -99,7 +100,11 @@ class Rules:
 
     def without_rules(self) -> str:
         """A sentence, if the policy has no rules at all."""
-        return without_rules(self._header)
+        return without_rules(self._header, here=True)
+
+    def without_force(self) -> str:
+        """Which rules let through what they seem to deny, one line each."""
+        return without_force(self._header)
 
     def check_agent(self, tools: list[BaseTool] | None) -> None:
         """Check the policy against the tools of an agent, once for each agent.

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from langchain_sequrity.sqrt import parse, printed
+from langchain_sequrity.sqrt.compiler import unheard
 from langchain_sequrity.sqrt.given import header_bytes
 from langchain_sequrity.sqrt.nodes import Binding, Declaration, Policy, ToolId
 from langchain_sequrity.sqrt.patterns import Budget
@@ -80,7 +81,7 @@ class _Rules:
         self._matchers: dict[ToolId, Matcher] = {}
         self._budget = Budget(_MATCHING_SECONDS)
         compiled = compiled_tools(
-            policy, lambda *_: None, lambda tool, matches, _: self._matchers.update({tool: matches})
+            policy, unheard, lambda tool, matches, _: self._matchers.update({tool: matches})
         )
         for _ in compiled:
             pass

@@ -66,6 +66,7 @@ def find_leaks(policy: Policy, tools: Sequence[CompiledTool], report: Report) ->
                 guard.pattern.at,
                 f"Name the characters that may stand there, as in "
                 f"`{plain(safe_pattern(guard.pattern), limit=400)}`",
+                lets_through=True,
             )
 
 

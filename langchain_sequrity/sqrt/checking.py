@@ -7,7 +7,8 @@ from typing import get_args
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt.addresses import find_leaks
-from langchain_sequrity.sqrt.compiler import Report, Severity, Uses
+from langchain_sequrity.sqrt.compiler import Report, Severity, Uses, unheard
+from langchain_sequrity.sqrt.disarmed import find_disarmed
 from langchain_sequrity.sqrt.given import (
     MAX_HEADER_BYTES,
     AnyPolicy,
@@ -40,6 +41,8 @@ class Finding:
         line: Its line, from 1.
         column: Its column, from 1.
         hint: What to do, or an empty text.
+        lets_through: Whether a rule protects less than it seems to; such a warning is given where
+            the policy is given, not only by `check`.
     """
 
     severity: Severity
@@ -47,6 +50,7 @@ class Finding:
     line: int
     column: int
     hint: str = ""
+    lets_through: bool = False
 
 
 def check(
@@ -91,6 +95,11 @@ def check(
             f"`labels` is a list of names; got one text. Write `[{plain(repr(labels), limit=80)}]`."
         )
         raise UsageError(msg)
+    if isinstance(labels, Mapping):
+        msg = (
+            '`labels` is a list of names, of tags and producers alike; got a dict. Write `["web"]`.'
+        )
+        raise UsageError(msg)
     try:
         parsed = policy_of(policy)
     except PolicySyntaxError as error:
@@ -125,18 +134,15 @@ def findings_in(
         default_allow: Whether a call that no rule decides is known to be allowed.
         header_bytes: How long the header is with which it is sent; 0 if it is not sent.
     """
-    findings: list[Finding] = []
-
-    def report(severity: Severity, message: str, at: Position, hint: str = "") -> None:
-        findings.append(Finding(severity, message, at.line, at.column, hint))
-
+    findings = _Findings()
+    report = findings.report
     known = None if tools is None else _KnownTools(tools, report)
     compiled = list(compiled_tools(policy, report, known.visit if known else lambda *_: None))
     for node in policy.declarations:
         if isinstance(node, ToolBlock):
             _unreachable(node.checks, report)
             _mixed(node.checks, report)
-    if not any(found.severity == "error" for found in findings):  # what follows needs a meaning
+    if not findings.has_errors:  # what follows needs a meaning
         find_empty(policy, report, default_allow=default_allow)
         if header_bytes > MAX_HEADER_BYTES:
             report(
@@ -146,12 +152,16 @@ def findings_in(
             )  # fmt: skip
         told = find_slips(policy, report)
         find_leaks(policy, compiled, report)
-        told |= find_habits(policy, compiled, known.found if known else lambda _: None, report)
+        found = known.found if known else _unknown
+        told |= find_habits(policy, compiled, found, report)
+        find_disarmed(
+            policy, compiled, found, findings.places, report, default_allow=default_allow
+        )  # fmt: skip
         if labels is not None:
             find_unset(policy, labels, None if known is None else known.names, told, report)
         if mode == "single-llm":
             find_blind(policy, compiled, report)
-    return sorted(dict.fromkeys(findings), key=lambda found: (found.line, found.column))
+    return findings.in_order
 
 
 def findings_of_mode(policy: Policy, mode: Mode) -> list[Finding]:
@@ -164,14 +174,11 @@ def findings_of_mode(policy: Policy, mode: Mode) -> list[Finding]:
     Returns:
         What was found, in source order; an error is a denial that never comes.
     """
-    findings: list[Finding] = []
-
-    def report(severity: Severity, message: str, at: Position, hint: str = "") -> None:
-        findings.append(Finding(severity, message, at.line, at.column, hint))
+    findings = _Findings()
 
     if mode == "single-llm":
-        find_blind(policy, list(compiled_tools(policy, lambda *_: None)), report)
-    return sorted(dict.fromkeys(findings), key=lambda found: (found.line, found.column))
+        find_blind(policy, list(compiled_tools(policy, unheard)), findings.report)
+    return findings.in_order
 
 
 def empty_findings(policy: Policy) -> list[Finding]:
@@ -183,13 +190,48 @@ def empty_findings(policy: Policy) -> list[Finding]:
     Returns:
         At most one finding.
     """
-    findings: list[Finding] = []
+    findings = _Findings()
 
-    def report(severity: Severity, message: str, at: Position, hint: str = "") -> None:
-        findings.append(Finding(severity, message, at.line, at.column, hint))
+    find_empty(policy, findings.report, default_allow=True)
+    return findings.in_order
 
-    find_empty(policy, report, default_allow=True)
-    return findings
+
+class _Findings:
+    """Findings as they are reported."""
+
+    def __init__(self) -> None:
+        self._found: list[Finding] = []
+
+    def report(
+        self,
+        severity: Severity,
+        message: str,
+        at: Position,
+        hint: str = "",
+        *,
+        lets_through: bool = False,
+    ) -> None:
+        """Take one."""
+        self._found.append(Finding(severity, message, at.line, at.column, hint, lets_through))
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether something cannot work."""
+        return any(found.severity == "error" for found in self._found)
+
+    @property
+    def places(self) -> list[Position]:
+        """Where something was found."""
+        return [Position(found.line, found.column) for found in self._found]
+
+    @property
+    def in_order(self) -> list[Finding]:
+        """All of them in source order, each once."""
+        return sorted(dict.fromkeys(self._found), key=lambda found: (found.line, found.column))
+
+
+def _unknown(_: ToolId) -> None:
+    """The tools of a block where nobody has said which there are."""
 
 
 # Rules that decide nothing

@@ -62,8 +62,20 @@ _DOMAINS = (BoolDomain, NumberDomain, TextDomain, TimeDomain)
 class Report(Protocol):
     """Takes a finding; it may raise instead of coming back."""
 
-    def __call__(self, severity: Severity, message: str, at: Position, hint: str = "") -> None:
-        """Take it."""
+    def __call__(
+        self,
+        severity: Severity,
+        message: str,
+        at: Position,
+        hint: str = "",
+        *,
+        lets_through: bool = False,
+    ) -> None:
+        """Take it; `lets_through` says that a rule protects less than it seems to."""
+
+
+def unheard(*_: object, **__: object) -> None:
+    """A report that nobody reads."""
 
 
 @dataclass(slots=True)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from langchain_sequrity.display import plain
+from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Combine, Labels
 from langchain_sequrity.sqrt.names import EMPTY, UNIVERSAL, Names, intersection, widest
 from langchain_sequrity.sqrt.nodes import Field, Meta
@@ -36,6 +38,19 @@ class Call:
 
     tool: str
     arguments: Mapping[str, Argument]
+
+    def __post_init__(self) -> None:
+        """Refuse values without labels, which rules cannot look at."""
+        if not isinstance(self.arguments, Mapping):
+            msg = "`arguments` of a `Call` is a dict. Write `{name: Argument(value)}`."
+            raise UsageError(msg)
+        for name, argument in self.arguments.items():
+            if not isinstance(argument, Argument):
+                msg = (
+                    f"The argument `{plain(str(name), limit=80)}` of a `Call` is an `Argument`; "
+                    f"got a value of type `{type(argument).__name__}`. Write `Argument(value)`."
+                )
+                raise UsageError(msg)
 
     @property
     def labels(self) -> Labels:

@@ -23,7 +23,7 @@ def read_early(text: str) -> None:
     """
     lines = text.split("\n")
 
-    def report(severity: Severity, message: str, at: Position, hint: str = "") -> None:
+    def report(severity: Severity, message: str, at: Position, hint: str = "", **_: object) -> None:
         is_regex = lines[at.line - 1].startswith('r"', at.column - 1)
         if severity == "error" and not is_regex:
             raise fault(text, at, f"{message}. {hint}" if hint else message)

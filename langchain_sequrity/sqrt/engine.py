@@ -337,7 +337,7 @@ def compile_policy(policy: Policy | str, presets: Presets = _DEFAULTS) -> Engine
         policy = parse(policy)
     text = policy.text
 
-    def report(severity: Severity, message: str, at: Position, hint: str = "") -> None:
+    def report(severity: Severity, message: str, at: Position, hint: str = "", **_: object) -> None:
         if severity == "error":
             raise fault(text, at, f"{message}. {hint}" if hint else message)
 

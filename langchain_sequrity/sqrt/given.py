@@ -1,6 +1,7 @@
 """A policy in the forms in which it is given: text, nodes, an engine, or what makes one."""
 
 import json
+import re
 from pathlib import Path
 from typing import Protocol
 
@@ -24,7 +25,8 @@ AnyPolicy = str | Path | Policy | Engine | Compilable
 MAX_HEADER_BYTES = 8_192
 """The longest header line that a chat model sends unless it is told otherwise."""
 _WRITTEN = '{"codes":{"code":%s,"language":"sqrt"}}'
-_FILES = (".sqrt", ".cedar", ".txt")
+_FILES = (".sqrt", ".cedar", ".txt", ".policy")
+_PATH = re.compile(r"(?:[A-Za-z]:)?[\\/~.]?[\w.-]*[\\/][\w./\\-]+")
 
 
 def engine_of(policy: AnyPolicy) -> Engine:
@@ -70,14 +72,25 @@ def text_of(policy: str | Path) -> str:
 
 
 def no_file_name(text: str) -> str:
-    """Refuse the name of a file in the place of its text.
+    """Refuse the name of a file, JSON and Markdown in the place of a policy's text.
 
-    No SQRT text but a lone comment ends like one, and a service could take it for a policy without
-    rules.
+    No SQRT text but a lone comment ends like a file, and a service could take it for a policy
+    without rules.
     """
-    comment = text.lstrip().startswith(("//", "/*"))
-    if not comment and len(text.splitlines()) == 1 and text.endswith(_FILES):
+    stripped = text.strip()
+    comment = stripped.startswith(("//", "/*"))
+    is_line = len(text.splitlines()) == 1
+    if not comment and is_line and (text.lower().endswith(_FILES) or _PATH.fullmatch(stripped)):
         msg = "Expected SQRT text, got the name of a file. Pass it as `pathlib.Path(…)`."
+        raise UsageError(msg)
+    if stripped.startswith("{"):
+        msg = (
+            "Expected SQRT text, got JSON. Use `PolicyHeader.from_header(text)` for the value of "
+            "an `X-Policy` header."
+        )
+        raise UsageError(msg)
+    if stripped.startswith("```"):
+        msg = "Expected SQRT text, got Markdown. Leave out the lines with ```` ``` ````."
         raise UsageError(msg)
     return text
 

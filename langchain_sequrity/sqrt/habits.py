@@ -59,6 +59,9 @@ _REGEX = re.compile(
     r"\A\^|(?<![\d\s])\$\Z|\.[*+](?!\w)|\.\*|\\[dDwWsSbB.]|\[[^\]\s]+\][*+{]|\(\?[aims:]"
 )
 _WILDCARD = re.compile(r"\*(?=\S)|(?<=\S)\*|[\w-]\?\?")
+_BETWEEN = re.compile(r"[|,;]\s*")
+_WORD = re.compile(r"[\w.-]+")
+_END = re.compile(r"@[\w-]+(?:\.[\w-]+)+")  # of an address
 _NUMBERS = {"integer", "number"}
 _KINDS = {
     "string": "a text",
@@ -97,8 +100,9 @@ def _tool_name(tool: ToolId, report: Report) -> None:
     """A star in a tool's name; where tools are known, that there is no such tool says more."""
     if tool.text.kind == "plain" and "*" in tool.text.raw:
         report(
-            "warning", "A star in the name of a tool is a star", tool.at, as_regex(tool.text.raw)
-        )
+            "warning", "A star in the name of a tool is a star", tool.at, as_regex(tool.text.raw),
+            lets_through=True,
+        )  # fmt: skip
 
 
 def as_regex(name: str) -> str:
@@ -163,7 +167,9 @@ class _Habits:
 
     def _pattern(self, element: object, *, passes: bool, where: str) -> None:
         text = element.text if isinstance(element, TextDomain) else element
-        if not isinstance(text, Text) or not looks_like_pattern(text):
+        if isinstance(text, Text) and text.kind == "plain":
+            self._several(text, passes=passes)
+        if not isinstance(text, Text) or not (looks_like_pattern(text) or _is_end(text)):
             return
         domain = isinstance(element, TextDomain)
         written = _as_pattern(text, passes=passes)
@@ -174,7 +180,20 @@ class _Habits:
         self._report(
             "warning",
             f"In plain quotes `{plain(text.raw, limit=_SHOWN)}` is that text, not a pattern",
-            text.at, f"Write `{plain(written, limit=400)}`",
+            text.at, f"Write `{plain(written, limit=400)}`", lets_through=not passes,
+        )  # fmt: skip
+
+    def _several(self, text: Text, *, passes: bool) -> None:
+        """Alternatives or addresses in one pair of quotes."""
+        parts = [part.strip() for part in _BETWEEN.split(text.raw)]
+        if len(parts) < 2 or not (  # noqa: PLR2004 - two
+            all("@" in part for part in parts) or all(map(_WORD.fullmatch, text.raw.split("|")))
+        ):
+            return
+        listed = ", ".join(f'"{plain(part, limit=_SHOWN)}"' for part in parts[:5])
+        self._report(
+            "warning", f"`{plain(text.raw, limit=_SHOWN)}` is one text, not {len(parts)}",
+            text.at, f"Write `{listed}`", lets_through=not passes,
         )  # fmt: skip
 
     def _labels(self, meta: Meta, members: object) -> None:
@@ -189,7 +208,7 @@ class _Habits:
                 "warning",
                 f"Labels are compared letter by letter, and `{plain(text.raw, limit=_SHOWN)}` "
                 "looks like a pattern",
-                text.at, f"Name each of the {meta.field}",
+                text.at, f"Name each of the {meta.field}", lets_through=True,
             )  # fmt: skip
 
     # Kinds of values
@@ -347,6 +366,11 @@ def looks_like_pattern(text: Text) -> bool:
     return _is_regex(text.raw) or text.raw == "*" or _WILDCARD.search(text.raw) is not None
 
 
+def _is_end(text: Text) -> bool:
+    """Whether a text is an address without the name in front."""
+    return text.kind == "plain" and _END.fullmatch(text.raw) is not None
+
+
 def _is_regex(raw: str) -> bool:
     return _REGEX.search(raw) is not None
 
@@ -360,8 +384,9 @@ def _as_pattern(text: Text, *, passes: bool) -> str:
             pass
         else:
             return f'r"{text.raw}"'
-    wildcard = Text(text.raw, "like", text.at)
-    return safe_pattern(wildcard) if passes and "@" in text.raw else f'w"{text.raw}"'
+    raw = f"*{text.raw}" if _is_end(text) else text.raw
+    wildcard = Text(raw, "like", text.at)
+    return safe_pattern(wildcard) if passes and "@" in raw else f'w"{raw}"'
 
 
 def _kinds(schema: Mapping[str, Any] | None) -> frozenset[str] | None:

@@ -58,13 +58,15 @@ def _is_meant(one: str, other: str, start: int) -> bool:
 
 
 def _keys(name: str) -> list[str]:
-    """A name, and what is left of it without one of its letters."""
-    if not _SHORTEST <= len(name) <= _LONGEST:
+    """A name, and what is left of it without one of its letters; of a short one, itself."""
+    if len(name) > _LONGEST:
         return []
     spelt = _spelt(name)
+    if len(name) < _SHORTEST:
+        return [f"={spelt}"]  # which no other is with a letter less
     return [spelt, *(spelt[:i] + spelt[i + 1 :] for i in range(len(spelt)))]
 
 
 def _spelt(name: str) -> str:
     """A name without what people spell in several ways."""
-    return name.casefold().replace("-", "_").replace(" ", "_")
+    return name.strip().casefold().replace("-", "_").replace(" ", "_")

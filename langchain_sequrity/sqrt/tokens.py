@@ -78,5 +78,11 @@ _HINTS = {
     ">=": "There is no `>=`; write `a.value in {int 3..}`",
     "<": "There is no `<`; write `a.value in {int ..<3}`",
     "<=": "There is no `<=`; write `a.value in {int ..3}`",
+    "“": 'Texts stand in straight quotes: `"ana"`',
+    "”": 'Texts stand in straight quotes: `"ana"`',
+    "„": 'Texts stand in straight quotes: `"ana"`',
+    "\xa0": "This is a no-break space, U+00A0; write a plain one",
+    "\u200b": "This is an invisible character, U+200B; leave it out",
+    "\ufeff": "This is an invisible character, U+FEFF; leave it out",
     "#": "There is no `#` comment; write `// …`",
 }

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from langchain.agents import create_agent
@@ -334,3 +334,107 @@ async def test_an_agent_that_asks_a_human_needs_a_checkpointer() -> None:
         agent.invoke({"messages": "Hi"})
     with pytest.raises(UsageError, match='`on_denied="interrupt"` needs a checkpointer'):
         await agent.ainvoke({"messages": "Hi"})
+
+
+# Rules that let through what they seem to deny
+
+WEAK: list[tuple[str, str]] = [
+    ('tool "publish" { must deny when text.value in {"*secret*"}; }',
+     'In plain quotes `*secret*` is that text, not a pattern. Write `w"*secret*"`'),
+    ('\ntool "publish" { should allow when text.value == "x"; }',
+     ("This rule restricts nothing: where its condition fails, the call is allowed by default. "
+     "Add `should deny always;`, or write `must deny when not …`")),
+    ('tool "publish" {\n/// no secrets must deny when text.value == "x";\nshould allow always; }',
+     ('`must deny when text.value == "x";` stands in a doc comment, so it is no rule. A comment '
+     "ends with its line: write the rule in a line of its own")),
+    ('tool "publish" { must deny when text.value == "x" and text.value == "y"; }',
+     ('This condition never holds, so the rule denies nothing. Nothing is "x" and "y" at once: '
+     'join with `or`, or write `a.value in {"x", "y"}`')),
+    ('tool "publish" { must deny when text.value == "x "; }',
+     "`x ` has white space at an end, and texts are compared letter by letter. Write `x`"),
+    ('tool "publish" { must allow when text.value == "x"; } tool r"^.*$" { should allow always; }',
+     ("This rule restricts nothing: `should allow always;` in line 1 is for the same calls and "
+     "allows them. Write a prohibition as `must deny when …`")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("policy", "said"), WEAK)
+@pytest.mark.parametrize("features", [None, SINGLE, DUAL], ids=["unset", "single", "dual"])
+def test_a_rule_that_lets_through_what_it_seems_to_deny_is_told_where_it_is_given(
+    row: Row, policy: str, said: str, features: Any
+) -> None:
+    makes: list[Callable[..., Any]] = [
+        lambda **strict: model(row, policy, features=features, **strict),
+        lambda **strict: model(row, PolicyHeader.from_sqrt(policy), features=features, **strict),
+        lambda **strict: PolicyMiddleware(policy, **strict),
+    ]
+    for make in makes:
+        [text] = told(make)
+        heading, line = text.split("\n")
+        assert heading == "The policy protects less than it seems to:"
+        assert line.split(": ", 1)[1].rstrip(".") == said.rstrip(".")
+        with pytest.raises(UsageError, match="protects less than it seems to"):
+            make(strict_policy=True)
+    # Of the text alone it is told once.
+    with warnings.catch_warnings(action="ignore"):
+        of = model(row, policy, features=features)
+    assert told(lambda: of.bind_tools([publish])) == []
+
+
+def test_an_executor_tells_of_such_a_rule_where_it_is_made() -> None:
+    policy = 'tool "a" { must deny when x.value in {"*secret*"}; }'
+    [text] = told(
+        lambda: LangGraphExecutor(one_node(), "m", policy=policy, base_url=HERE, api_key="k")
+    )
+    assert "In plain quotes `*secret*` is that text, not a pattern" in text
+
+
+def test_a_rule_that_no_value_of_a_bound_tool_meets_is_told_with_the_tools(row: Row) -> None:
+    def pay(currency: Literal["EUR", "USD"]) -> str:
+        """Pay."""
+        return currency
+
+    of = model(row, 'tool "pay" { must deny when currency.value in {w"eur*"}; }', features=DUAL)
+    [text] = told(lambda: of.bind_tools([pay]))
+    assert (
+        "This condition never holds for what the schema lists, so the rule denies nothing" in text
+    )
+
+
+@pytest.mark.parametrize("policy", [{}, PolicyHeader(), PolicyHeader(fail_fast=True)])
+def test_a_policy_that_holds_nothing_is_told_as_one_without_rules(row: Row, policy: Any) -> None:
+    assert told(lambda: model(row, policy, features=DUAL)) == [EMPTY]
+    assert told(lambda: PolicyMiddleware(policy)) == [EMPTY]
+
+
+def test_a_mode_does_nothing_in_a_middleware_which_says_so() -> None:
+    assert told(lambda: PolicyMiddleware(PolicyHeader(mode="strict"))) == [EMPTY]
+
+
+# Tools that come past `bind_tools`
+
+RAW = {"name": "pya", "parameters": {"type": "object", "properties": {}}}
+WAYS: dict[str, Callable[[Any, Any], Any]] = {
+    "bind": lambda of, tools: of.bind(tools=tools).invoke("Hi"),
+    "invoke": lambda of, tools: of.invoke("Hi", tools=tools),
+    "stream": lambda of, tools: list(of.stream("Hi", tools=tools)),
+    "batch": lambda of, tools: of.batch(["Hi"], tools=tools),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_tools_of_a_single_call_are_compared_with_the_policy_too(row: Row, way: str) -> None:
+    with LocalServer() as server:
+        of = model(row, 'tool "pay" { must deny always; }', base_url=server.base_url)
+        tools = written(of)
+        texts = [one for one in told(lambda: WAYS[way](of, tools)) if "no tool `pay`" in one]
+        assert len(texts) == 1
+        strict = of.model_copy(update={"strict_policy": True})
+        with pytest.raises(UsageError, match="There is no tool `pay`"):
+            WAYS[way](strict, tools)
+
+
+def written(of: Any) -> Any:
+    """A tool as the format of a model has it."""
+    other = of.model_copy(update={"policy": None})
+    return other.bind_tools([RAW]).kwargs["tools"]

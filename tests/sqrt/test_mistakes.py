@@ -160,7 +160,7 @@ BLIND: list[Row] = [
     ("must deny when text.consumers is universal;", [("In single-LLM mode arguments have no labels: `must deny when text.consumers is universal;` denies every call", MODE)]),
     ('must allow when "private" in text.tags;', [('In single-LLM mode arguments have no labels: `must allow when "private" in text.tags;` denies every call', MODE)]),
     ("must allow when text.tags is empty;", [("In single-LLM mode arguments have no labels: `must allow when text.tags is empty;` denies nothing", MODE)]),
-    ('should allow when "private" in text.tags;', [('In single-LLM mode arguments have no labels: `should allow when "private" in text.tags;` does nothing', MODE)]),
+    ('should allow when "private" in text.tags; should deny always;', [('In single-LLM mode arguments have no labels: `should allow when "private" in text.tags;` does nothing', MODE)]),
     ('should deny when "private" in @args.tags and to.value == "a";', [('In single-LLM mode arguments have no labels: `should deny when "private" in @args.tags and to.value == "a";` denies nothing', MODE)]),
     ('must deny when "private" in text.tags or to.value == "a";', [('In single-LLM mode arguments have no labels: `must deny when "private" in text.tags or to.value == "a";` is decided by the rest of its condition', MODE)]),
     ("must deny when not text.tags is empty;", [("In single-LLM mode arguments have no labels: `must deny when not text.tags is empty;` denies nothing", MODE)]),

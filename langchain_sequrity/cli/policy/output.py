@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import click
@@ -66,13 +66,7 @@ def findings_of(
 ) -> list[Finding]:
     """What is wrong with a policy, as of `check`; the place of a finding is not told twice."""
     return [
-        Finding(
-            one.severity,
-            one.message.removesuffix(f" (line {one.line}, column {one.column})"),
-            one.line,
-            one.column,
-            one.hint,
-        )
+        replace(one, message=one.message.removesuffix(f" (line {one.line}, column {one.column})"))
         for one in check(source.text, tools, mode=mode, labels=labels)
     ]
 

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, get_args
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Combine, Labels, make_labels
-from langchain_sequrity.sqrt.context import Argument, Call
+from langchain_sequrity.sqrt.context import Call
 from langchain_sequrity.sqrt.hints import nearest
 
 _MAX_DEPTH = 100  # as in requests to the local server
@@ -58,6 +58,7 @@ Given = Trial | Call | Mapping[str, Any]
 """A call to try: a `Trial`, one in the form of JSON, or a `Call` whose labels are final."""
 
 _KEYS = tuple(one.name for one in fields(Trial))
+_OF_MESSAGES = {"name": "tool", "args": "arguments"}
 _LABEL_KEYS = tuple(one.name for one in fields(Labels))
 
 
@@ -114,12 +115,6 @@ class _Reader:
                 'Write `Trial("tool", {"argument": value})`',
             )
         self._name(given.tool)
-        for name, one in self._mapping("arguments", given.arguments).items():
-            if not isinstance(one, Argument):
-                self._fail(
-                    f"argument {_shown(name)}: expected an `Argument`, got {_kind(one)}",
-                    "Write `Argument(value)`, or use a `Trial`",
-                )
         values = {name: one.value for name, one in given.arguments.items()}
         labels = {name: one.labels for name, one in given.arguments.items()}
         return Trial(given.tool, self._arguments(values), labels)
@@ -174,6 +169,8 @@ class _Reader:
             if key not in keys:
                 known = ", ".join(f"`{one}`" for one in keys)
                 near = nearest(key, keys) if isinstance(key, str) else ""
+                if key in _OF_MESSAGES and _OF_MESSAGES[key] in keys:  # of LangChain's tool calls
+                    near = f"Write `{_OF_MESSAGES[key]}`"
                 self._fail(f"unknown key {_shown(key)}{where}", near or f"Keys are {known}")
 
     # Checks
