@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 
@@ -74,6 +75,29 @@ def body_fields(kwargs: Mapping[str, Any], parameters: Collection[str]) -> dict[
             raise _for_the_model(name)
         fields[name] = value
     return fields
+
+
+def check_model_kwargs(given: Mapping[str, Any], model: type[BaseChatModel]) -> None:
+    """Refuse arguments of the model among fields of the body.
+
+    `metadata` and other names that LangChain has for every model may be fields of the body too.
+
+    Args:
+        given: The model's `model_kwargs`.
+        model: Its class.
+
+    Raises:
+        UsageError: For an argument of the model: a `policy` that went into the body would be gone.
+    """
+    own = model.model_fields.keys() - BaseChatModel.model_fields.keys() - _OF_THE_BODY
+    for name in given:
+        if name in own:
+            msg = (
+                f"`model_kwargs` has `{name}`, an argument of `{model.__name__}` that would "
+                f"do nothing in the body: write `{model.__name__}(…, {name}=…)`. A field of the "
+                "body with this name goes into `extra_body`."
+            )
+            raise UsageError(msg)
 
 
 def _for_the_model(name: str) -> UsageError:

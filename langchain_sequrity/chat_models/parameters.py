@@ -25,6 +25,7 @@ from langchain_sequrity.chat_models.arguments import (
     advice_on,
     model_signature,
 )
+from langchain_sequrity.chat_models.call_arguments import check_model_kwargs
 from langchain_sequrity.chat_models.policy_fit import tell_of_policy
 from langchain_sequrity.chat_models.turn import OnDenied, OnSessionExpired, Settings, WireFormat
 from langchain_sequrity.connection import (
@@ -292,6 +293,12 @@ class Parameters(BaseChatModel):
     @classmethod
     def _normalize(cls, value: str) -> str:
         return normalize_base_url(value or DEFAULT_BASE_URL)
+
+    @field_validator("model_kwargs")
+    @classmethod
+    def _fields_of_the_body(cls, value: dict[str, Any]) -> dict[str, Any]:
+        check_model_kwargs(value, cls)
+        return value
 
     @field_validator("stop", mode="before")
     @classmethod

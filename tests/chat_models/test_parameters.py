@@ -125,6 +125,27 @@ def test_a_key_that_cannot_be_a_header_is_refused_unseen(
     assert not key or key not in str(caught.value)
 
 
+OF_THE_MODEL = [
+    "policy", "features", "session_config", "base_url", "api_key", "llm_api_key", "on_denied",
+    "strict_policy", "provider", "endpoint_type", "timeout", "max_retries", "streaming",
+    "default_headers", "model_kwargs", "extra_body",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_THE_MODEL)
+def test_an_argument_of_the_model_among_fields_of_the_body_is_refused(
+    make_model: Make, name: str
+) -> None:
+    text = rf"`model_kwargs` has `{name}`, .* write `[A-Za-z]+\(…, {name}=…\)`\."
+    with pytest.raises(UsageError, match=text):
+        make_model(model_kwargs={name: "x"})
+
+
+def test_what_the_body_may_have_is_kept(make_model: Make) -> None:
+    model = make_model(model_kwargs={"metadata": {"a": "b"}, "top_k": 3, "custom": 1})
+    assert model.model_kwargs["metadata"] == {"a": "b"}
+
+
 def test_a_misspelt_argument_is_refused_with_the_nearest_name(make_model: Make) -> None:
     with pytest.raises(UsageError, match="Did you mean `policy`"):
         make_model(polciy=POLICY)
