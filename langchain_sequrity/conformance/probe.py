@@ -65,6 +65,7 @@ class Outcome:
         found: The answer, or why there is none.
         detail: What was seen.
         client_copes: Whether the client works with an answer that refutes the choice.
+        requests: How many requests it took.
     """
 
     probe: Probe
@@ -72,6 +73,7 @@ class Outcome:
     found: str
     detail: str = ""
     client_copes: bool = False
+    requests: int = 0
 
 
 PROBES: dict[str, Probe] = {}

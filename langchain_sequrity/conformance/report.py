@@ -127,6 +127,7 @@ def _row(one: Outcome) -> dict[str, object]:
         "verdict": one.verdict,
         "answer": one.found,
         "detail": one.detail,
+        "requests": one.requests,
         "question": one.probe.question,
         "choice": one.probe.choice,
         "of": one.probe.of,

@@ -94,7 +94,9 @@ def run(
     unreached = 0
     for probe in chosen(only):
         if unreached < _MOST_UNREACHED:
+            before = client.requests
             outcome, is_reached = _asked(probe, client)
+            outcome = replace(outcome, requests=client.requests - before)
             unreached = 0 if is_reached else unreached + 1
         else:
             outcome = Outcome(probe, "no answer", "The service was not reached before.")

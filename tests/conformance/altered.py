@@ -51,34 +51,49 @@ def refused(status: int) -> Change:
     )
 
 
-def said(message: dict[str, Any], finish: str = "stop", **fields: Any) -> Change:
+def _message(message: dict[str, Any], finish: str = "stop") -> Change:
     """A reply of chat/completions with that message."""
 
     def change(reply: httpx.Response, _: dict[str, Any]) -> httpx.Response:
         body = {
             "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "one",
-            "choices": [{"index": 0, "finish_reason": finish, "message": message}], **fields,
+            "choices": [{"index": 0, "finish_reason": finish, "message": message}],
         }  # fmt: skip
         return httpx.Response(200, headers=_headers(reply), json=body)
 
     return change
 
 
+def said(text: str, *, refusal: bool = False) -> Change:
+    """An answer, or a refusal, of a model."""
+    fields = {"content": "", "refusal": text} if refusal else {"content": text}
+    return _message({"role": "assistant", **fields})
+
+
 def envelope(**fields: Any) -> Change:
-    return said({"role": "assistant", "content": json.dumps(fields)}, finish="length")
+    return _message({"role": "assistant", "content": json.dumps(fields)}, finish="length")
 
 
 META = {"producers": ["probe-altered", "other"], "consumers": ["x"], "tags": []}
-FAILED = {"code": "program_error", "message": "Something else went wrong."}
-DENIED = {
-    "code": "policy_violation",
-    "message": "A policy denies this call. Context: {'a': 'probe-argument'}",
-}
 
 
-def success(value: Any = "altered", **fields: Any) -> Change:
-    returned = {"value": value, "meta": META}
-    return envelope(status="success", final_return_value=returned, **fields)
+def success(value: Any = "altered", meta: Any = None) -> Change:
+    return envelope(status="success", final_return_value={"value": value, "meta": meta or META})
+
+
+def failure() -> Change:
+    error = {"code": "program_error", "message": "Something else went wrong."}
+    return envelope(status="failure", final_return_value=None, error=error)
+
+
+def denial() -> Change:
+    """One whose checks have a form that nobody knows."""
+    said = "A policy denies this call. Context: {'text': 'probe-argument'}"
+    history = [{"verdict": "medium", "because": []}, {"verdict": "medium"}]
+    error = {"code": "policy_violation", "message": said}
+    return envelope(
+        status="failure", final_return_value=None, error=error, policy_check_history=history
+    )
 
 
 def asks(**arguments: Any) -> Change:
@@ -86,7 +101,11 @@ def asks(**arguments: Any) -> Change:
         "id": "another-id", "type": "function",
         "function": {"name": "probe_send", "arguments": json.dumps(arguments, indent=1)},
     }  # fmt: skip
-    return said({"role": "assistant", "content": "", "tool_calls": [call]}, finish="tool_calls")
+    return _message({"role": "assistant", "content": "", "tool_calls": [call]}, "tool_calls")
+
+
+def plain_error(text: str) -> Change:
+    return lambda reply, _: httpx.Response(400, headers=_headers(reply), text=text)
 
 
 def events(*chunks: dict[str, Any]) -> Change:
@@ -111,14 +130,11 @@ CHANGES: dict[str, Change] = {
     "not found": refused(404),
     "success": success(),
     "success of a list": success([1]),
-    "failure": envelope(status="failure", final_return_value=None, error=FAILED),
-    "denial": envelope(
-        status="failure", final_return_value=None, error=DENIED,
-        policy_check_history=[{"verdict": "medium", "because": []}, {"verdict": "medium"}],
-    ),
+    "failure": failure(),
+    "denial": denial(),
     "a call": asks(text="altered"),
-    "a text": said({"role": "assistant", "content": "ready or not"}),
-    "a refusal": said({"role": "assistant", "content": "", "refusal": "I would rather not."}),
+    "a text": said("ready or not"),
+    "a refusal": said("I would rather not.", refusal=True),
     "a broken stream": events(
         {"choices": [{"delta": {"content": "{"}}], "usage": {"total_tokens": 1}}
     ),

@@ -10,7 +10,19 @@ from langchain_sequrity.conformance import PROBES, Report, Target, run
 from langchain_sequrity.conformance.suite import chosen, cost_of
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local import LocalServer
-from tests.conformance.altered import changed_services
+from tests.conformance.altered import (
+    Altered,
+    Change,
+    asks,
+    changed_services,
+    denial,
+    events,
+    failure,
+    plain_error,
+    refused,
+    said,
+    success,
+)
 from tests.conformance.conftest import target_of
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -34,10 +46,56 @@ def test_another_answer_refutes_the_choice(full_server: LocalServer, name: str) 
     raise AssertionError(found)
 
 
+LABELS = {"producers": ["probe-forged", "__tool"], "consumers": ["*"], "tags": []}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "found", "copes"),
+    [
+        ("session-unknown", refused(410), "status 410", True),
+        ("session-unknown", success(), "success", False),
+        ("call-id-form", asks(text="x"), "another form", False),
+        ("call-id-names-session", asks(text="x"), "it does not", False),
+        ("program-argument-spelling", asks(text="x"), "otherwise", True),
+        ("program-failed-finish", failure(), "length", False),
+        ("labels-forged", success(meta=LABELS), "probe-forged", False),
+        ("labels-ignored", success(meta=LABELS), "probe-forged", False),
+        ("labels-of-plain-result", success(meta=LABELS), "others", False),
+        ("denial-told", failure(), "failed otherwise", False),
+        ("denial-told", asks(text="x"), "allowed", False),
+        ("default-allow", denial(), "denied", False),
+        ("vote-hard-deny-first", asks(text="x"), "allowed", False),
+        ("denial-shows-arguments", denial(), "behind Context", True),
+        ("branch-forbidden", success(), "success", False),
+        ("single-llm-denial", said("I would rather not.", refusal=True), "unreadable", False),
+        ("single-llm-denial", said("All is well."), None, False),
+        ("single-llm-denial", asks(text="x"), "the call is made all the same", False),
+        ("stream-ends", events({"choices": []}), "otherwise", False),
+        ("stream-of-envelope", events({"choices": []}), "something else", False),
+        ("header-of-20-kib", success(), "success", True),
+        ("header-of-8-kib", refused(431), "status 431", False),
+        ("key-missing", success(), "status 200", False),
+        ("key-missing", refused(403), "status 403", True),
+        ("error-body", plain_error("Bad request"), "no JSON object", False),
+        ("policy-gen-reply", success(), "choices, created, id, model, object", False),
+    ],
+)  # fmt: skip
+def test_what_a_service_may_do_otherwise_is_told_with_what_it_means_for_the_client(
+    full_server: LocalServer, name: str, change: Change, found: str | None, *, copes: bool
+) -> None:
+    last = PROBES[name].requests
+    with httpx.Client(transport=Altered(change, last)) as client:
+        (outcome,) = run(target_of(full_server), only=[name], http_client=client).outcomes
+    if found is None:
+        assert outcome.verdict in ("no answer", "confirmed")
+    else:
+        assert (outcome.verdict, outcome.found, outcome.client_copes) == ("refuted", found, copes)
+
+
 @pytest.mark.parametrize("name", PROBES)
-def test_a_probe_costs_no_more_requests_than_it_says(full_server: LocalServer, name: str) -> None:
-    report = run(target_of(full_server), only=[name])
-    assert 1 <= report.requests <= PROBES[name].requests
+def test_a_probe_costs_no_more_requests_than_it_says(report: Report, name: str) -> None:
+    (outcome,) = (one for one in report.outcomes if one.probe.id == name)
+    assert 1 <= outcome.requests <= PROBES[name].requests
 
 
 @pytest.mark.parametrize("name", PROBES)

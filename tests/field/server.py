@@ -18,7 +18,8 @@ import socket
 import threading
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import httpx
@@ -83,11 +84,15 @@ class FieldServer:
         self.mismatches = 0
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
-        app = Starlette(routes=[Route("/{path:path}", self._answer, methods=["POST"])])
+        self._socket.listen(64)  # whoever comes before the server has started waits
+        app = Starlette(
+            routes=[Route("/{path:path}", self._answer, methods=["POST"])],
+            lifespan=self._with_client,
+        )
         config = uvicorn.Config(
             app,
             log_level="critical",
-            lifespan="off",
+            lifespan="on",
             ws="none",
             loop="asyncio",
             timeout_graceful_shutdown=1,
@@ -107,6 +112,11 @@ class FieldServer:
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
+
+    @asynccontextmanager
+    async def _with_client(self, _app: Starlette) -> AsyncIterator[None]:
+        async with httpx.AsyncClient(timeout=60, trust_env=False) as self._client:
+            yield
 
     # One request
 
@@ -129,9 +139,8 @@ class FieldServer:
         if found is not None and not self._is_whole(found, messages):
             messages = [json.loads(one) for one in found.told] + messages
         whole = {**(found.first if found else {}), **body}
-        async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
-            ask = _Asking(self, client, request, {**whole, "messages": messages, "stream": False})
-            reply = await (ask.again(found) if self._habits.reruns else ask.once(found))
+        ask = _Asking(self, self._client, request, {**whole, "messages": messages, "stream": False})
+        reply = await (ask.again() if self._habits.reruns else ask.once(found))
         if reply.status_code != httpx.codes.OK:
             return Response(reply.content, reply.status_code, media_type="application/json")
         return self._told(reply, found, whole, messages)
@@ -258,7 +267,7 @@ class _Asking:
         messages = [self._proxy.meant(one) for one in self._body["messages"]]
         return await self._post(messages, session.behind if session else None)
 
-    async def again(self, _session: _Session | None) -> httpx.Response:
+    async def again(self) -> httpx.Response:
         """From the beginning: each message of the assistant is what is said anew."""
         done: list[dict[str, Any]] = []
         ids: dict[str, str] = {}

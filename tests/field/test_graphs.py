@@ -6,7 +6,6 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_sequrity import ChatSequrity
-from langchain_sequrity.errors import BadReply
 from langchain_sequrity.local import LocalServer
 from tests.field.conftest import HABITS
 from tests.field.server import FieldServer, Habits
@@ -43,9 +42,8 @@ async def test_a_graph_in_an_event_loop_does_too(behind: LocalServer, habit: str
     assert (found, ran) == (PLAIN, NODES)
 
 
-@pytest.mark.parametrize("checkpointed", [True, False])
 @pytest.mark.parametrize("status", ENDED)
-@pytest.mark.parametrize("at", [1, 3, 5])
+@pytest.mark.parametrize(("at", "checkpointed"), [(1, False), (3, True), (5, False)])
 def test_a_graph_whose_session_ends_goes_on_and_no_node_runs_again(
     behind: LocalServer, at: int, status: int, *, checkpointed: bool
 ) -> None:
