@@ -55,7 +55,7 @@ class Outgoing:
     origin: Origin
     headers: Headers = field(repr=False)
     body: bytes = field(repr=False)
-    method: str = "POST"
+    method: str = field(default="POST", repr=False)
 
 
 class Address:

@@ -29,7 +29,7 @@ class Call:
     body: bytes = field(repr=False)
     resend: bool = True
     session_id: str | None = None
-    method: str = "POST"
+    method: str = field(default="POST", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
