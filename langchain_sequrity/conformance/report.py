@@ -156,13 +156,18 @@ def _cells(one: Outcome, verdict: Verdict) -> str:
         said = f"Confirms {said}"
     else:
         said = f"Leaves open {said}"
-    return f"| `{probe.id}` | {_cell(probe.question)} | {_cell(answer)} | {_cell(said)} |"
+    return f"| `{probe.id}` | {_own(probe.question)} | {_cell(answer)} | {_own(said)} |"
 
 
 def _cell(text: str) -> str:
     """A text as a cell of a table, in which nothing of it is markup."""
     shown = plain(text, limit=2 * _LONGEST)
-    return re.sub(r"([\\|<>*_\[\]#])", r"\\\1", shown)
+    return re.sub(r"([\\|<>*_\[\]#`~])", r"\\\1", shown)
+
+
+def _own(text: str) -> str:
+    """A text of the suite's own, which may have code in it, as a cell."""
+    return text.replace("|", "\\|")
 
 
 def dumps(reports: Sequence[Report]) -> str:
