@@ -7,10 +7,10 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test long lint format cov notebooks bench lowest clean
+.PHONY: help demo conformance serve test long lint format cov notebooks bench lowest clean
 
 help:  ## Show the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
@@ -20,6 +20,9 @@ $(READY): pyproject.toml
 
 demo: $(READY)  ## Watch a LangGraph agent work through a local Control server (ARGS="--live")
 	$(BIN)/langchain-sequrity demo $(ARGS)
+
+conformance: $(READY)  ## Ask a service what its documentation leaves open (ARGS="--base-url …")
+	$(BIN)/python -m langchain_sequrity.conformance $(ARGS)
 
 serve: $(READY)  ## Run the local server in the foreground
 	$(BIN)/langchain-sequrity serve $(ARGS)

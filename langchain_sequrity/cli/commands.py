@@ -151,6 +151,18 @@ def serve(
 cli.add_command(policy)
 
 
+@cli.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def conformance(*, arguments: tuple[str, ...]) -> None:
+    """Ask a service what its documentation leaves open."""
+    from langchain_sequrity.conformance.__main__ import main  # noqa: PLC0415 - as above
+
+    raise SystemExit(main(arguments, prog="langchain-sequrity conformance"))
+
+
 @contextmanager
 def _failures() -> Iterator[None]:
     """Word what can go wrong in one line, without a traceback."""

@@ -79,7 +79,7 @@ class ClientSender:
     def open(self, request: Outgoing, timeouts: Timeouts, deadline: Deadline) -> "_Received":
         """Send a request and return the reply with its body still to come."""
         built = self._client.build_request(
-            "POST",
+            request.method,
             request.url,
             headers=request.headers,
             content=request.body,
@@ -109,7 +109,7 @@ class AsyncClientSender:
     ) -> "_AsyncReceived":
         """Send a request and return the reply with its body still to come."""
         built = self._client.build_request(
-            "POST",
+            request.method,
             request.url,
             headers=request.headers,
             content=request.body,

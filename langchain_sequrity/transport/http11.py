@@ -39,7 +39,8 @@ class Http11:
         """
         send = self._state.send
         try:
-            head = send(h11.Request(method=b"POST", target=request.target, headers=request.headers))
+            method, target = request.method.encode(), request.target
+            head = send(h11.Request(method=method, target=target, headers=request.headers))
             return head + send(h11.Data(data=request.body)) + send(h11.EndOfMessage())
         except h11.LocalProtocolError:
             raise httpcore.LocalProtocolError from None  # its text quotes the header

@@ -39,7 +39,7 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A POST request. Its `repr` has only the address: headers hold keys, the body is private.
+    """A request. Its `repr` has only the address: headers hold keys, the body is private.
 
     Attributes:
         url: Where it goes.
@@ -47,6 +47,7 @@ class Outgoing:
         origin: The origin of `url`.
         headers: All headers as they go out.
         body: The body.
+        method: The HTTP method.
     """
 
     url: httpx.URL
@@ -54,6 +55,7 @@ class Outgoing:
     origin: Origin
     headers: Headers = field(repr=False)
     body: bytes = field(repr=False)
+    method: str = field(default="POST", repr=False)
 
 
 class Address:
@@ -86,7 +88,7 @@ class Address:
         if b"idempotency-key" not in given:
             headers.append((b"Idempotency-Key", secrets.token_hex(16).encode()))
         headers += call.headers
-        return Outgoing(*urls, self.origin, headers, call.body)
+        return Outgoing(*urls, self.origin, headers, call.body, call.method)
 
     def _add(self, path: str) -> tuple[httpx.URL, bytes]:
         url = httpx.URL(f"{self.url}{path}")

@@ -21,6 +21,7 @@ class Call:
         resend: Whether the request may be sent again after it may have been processed. True for
             the first turn of a conversation only (`docs/behaviour.md`, Retries).
         session_id: The session that is resumed, if any.
+        method: The HTTP method.
     """
 
     path: str
@@ -28,6 +29,7 @@ class Call:
     body: bytes = field(repr=False)
     resend: bool = True
     session_id: str | None = None
+    method: str = field(default="POST", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

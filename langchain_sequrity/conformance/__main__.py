@@ -1,0 +1,178 @@
+"""`python -m langchain_sequrity.conformance`: asks before it spends, and prints a report."""
+
+import argparse
+import os
+import secrets
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from langchain_sequrity.conformance.client import DEFAULT_MODEL, Target
+from langchain_sequrity.conformance.probe import Outcome, Probe
+from langchain_sequrity.conformance.report import Report, dumps
+from langchain_sequrity.conformance.suite import chosen, cost_of, run
+from langchain_sequrity.connection import LOOPBACK_KEY
+from langchain_sequrity.display import plain
+from langchain_sequrity.errors import SequrityError, UsageError
+from langchain_sequrity.wire.routes import PROVIDERS
+
+_PROVIDERS = [one for one in PROVIDERS["chat/completions"] if one is not None]
+_FIDELITIES: tuple[Literal["full", "documented"], ...] = ("full", "documented")
+_USAGE = 2
+_INTERRUPTED = 130
+_ABOUT = """\
+Asks a service what the documentation of its API leaves open, and reports which of this package's
+choices its answers confirm or refute. Without --base-url it asks a local server that it starts.
+Keys come from SEQURITY_API_KEY, SEQURITY_LLM_API_KEY and SEQURITY_SECOND_API_KEY; no report has
+them. Status 0: nothing is refuted. 1: something is, or nothing was answered. 2: it did not run.
+"""
+
+
+def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: Its arguments; those of the process by default.
+        prog: How the command is called.
+
+    Returns:
+        0 if nothing is refuted, 1 if something is or nothing was answered, 2 if it did not run.
+
+    Raises:
+        SystemExit: With 2 for an argument that is not one, with 0 after `--help`.
+    """
+    given = _parser(prog).parse_args(arguments)
+    try:
+        probes = chosen(given.only)
+        if given.list:
+            sys.stdout.write(_listed(probes))
+            return 0
+        return _report(given, probes)
+    except (SequrityError, OSError) as error:
+        _tell(f"Error: {plain(str(error), lines=True)}")
+        return _USAGE
+    except KeyboardInterrupt:
+        _tell("Stopped; there is no report.")
+        return _INTERRUPTED
+
+
+def _parser(prog: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog or "python -m langchain_sequrity.conformance", description=_ABOUT, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--base-url", metavar="URL", help="the service; a local server if not given")
+    add("--model", default=DEFAULT_MODEL, help=f"planner, data model and chats ({DEFAULT_MODEL})")
+    add("--provider", choices=_PROVIDERS, help="who serves the model; the service's default")
+    add("--only", action="append", default=[], metavar="ID", help="a probe; `denial-*` for several")
+    add("--list", action="store_true", help="show the probes and what they cost, and send nothing")
+    add("--yes", action="store_true", help="do not ask before something is spent")
+    add("--report", type=Path, metavar="FILE", help="write the Markdown there, not to the terminal")
+    add("--json", type=Path, metavar="FILE", help="write the report as JSON as well")
+    add("--fidelity", choices=[*_FIDELITIES, "both"], default="both", help="of the local server")
+    add("--timeout", type=float, default=120.0, metavar="SECONDS", help="for one request (120)")
+    add("--allow-http", action="store_true", help="let plain http leave this machine")
+    return parser
+
+
+def _report(given: argparse.Namespace, probes: Sequence[Probe]) -> int:
+    target = None if given.base_url is None else _target(given, given.base_url)
+    for path in (given.report, given.json):
+        if path is not None:
+            path.open("a").close()  # what cannot be written is told before anything is spent
+    if target is None:
+        reports = list(_of_local_servers(given))
+    elif given.yes or target.is_local or _is_agreed(probes, target):
+        reports = [_of(target, given, target.shown)]
+    else:
+        _tell("Nothing was sent.")
+        return _USAGE
+    text = "\n".join(one.to_markdown() for one in reports)
+    if given.report is None:
+        sys.stdout.write(text)
+    else:
+        given.report.write_text(text, encoding="utf-8")
+    if given.json is not None:
+        given.json.write_text(dumps(reports), encoding="utf-8")
+    return max(one.exit_code for one in reports)
+
+
+def _target(given: argparse.Namespace, base_url: str) -> Target:
+    """The service at an address, with the keys of the environment."""
+    return Target(
+        base_url,
+        api_key=os.environ.get("SEQURITY_API_KEY") or LOOPBACK_KEY,
+        llm_api_key=os.environ.get("SEQURITY_LLM_API_KEY") or None,
+        second_key=os.environ.get("SEQURITY_SECOND_API_KEY") or None,
+        model=given.model,
+        provider=given.provider,
+        allow_http=given.allow_http,
+        timeout=given.timeout,
+    )
+
+
+def _of(target: Target, given: argparse.Namespace, title: str) -> Report:
+    return run(target, only=given.only, title=title, on_outcome=_show)
+
+
+def _of_local_servers(given: argparse.Namespace) -> Iterator[Report]:
+    """A report for each fidelity; the keys are made up."""
+    try:
+        from langchain_sequrity.local import LocalServer  # noqa: PLC0415 - it needs the extra
+    except ImportError as error:
+        msg = 'The local server needs the extra: pip install "langchain-sequrity[local]"'
+        raise UsageError(msg) from error
+    asked = _FIDELITIES if given.fidelity == "both" else (given.fidelity,)
+    for fidelity in asked:
+        first, second = (f"sq-{secrets.token_hex(16)}" for _ in range(2))
+        _tell(f"Asking a local server (fidelity {fidelity}).")
+        with LocalServer(fidelity=fidelity, api_keys=[first, second]) as server:
+            target = Target(
+                server.base_url,
+                api_key=first,
+                second_key=second,
+                model=given.model,
+                provider=given.provider,
+                timeout=given.timeout,
+            )
+            yield _of(target, given, f"a local server (fidelity {fidelity})")
+
+
+def _is_agreed(probes: Sequence[Probe], target: Target) -> bool:
+    """Ask whether something may be spent; whoever cannot answer has not agreed."""
+    cost = cost_of(probes)
+    _tell(
+        f"{len(probes)} probes send at most {cost.requests} requests to {target.base_url} "
+        f"and cause at most {cost.models} calls of `{plain(target.model)}`."
+    )
+    sys.stderr.write("Go on? (y/N) ")
+    sys.stderr.flush()
+    try:
+        return input().strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _listed(probes: Sequence[Probe]) -> str:
+    width = max(len(one.id) for one in probes)
+    lines = [
+        f"{one.id:<{width}}  {one.requests:>2} {one.models:>2}  {one.question}" for one in probes
+    ]
+    cost = cost_of(probes)
+    total = (
+        f"{len(probes)} probes: at most {cost.requests} requests, {cost.models} calls of a model"
+    )
+    return "\n".join([f"{'id':<{width}}  rq ml  question", *lines, total, ""])
+
+
+def _show(outcome: Outcome) -> None:
+    _tell(f"{outcome.verdict:<10} {outcome.probe.id}: {outcome.found}")
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""Each probe has the expected answer of the local server, and can have another one."""
+
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from langchain_sequrity.conformance import PROBES, Report, Target, run
+from langchain_sequrity.conformance.suite import chosen, cost_of
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.local import LocalServer
+from tests.conformance.altered import (
+    Altered,
+    Change,
+    asks,
+    changed_services,
+    denial,
+    events,
+    failure,
+    plain_error,
+    refused,
+    said,
+    success,
+)
+from tests.conformance.conftest import target_of
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_the_local_server_gives_the_expected_answer(report: Report, name: str) -> None:
+    (outcome,) = (one for one in report.outcomes if one.probe.id == name)
+    assert (outcome.verdict, outcome.found) == ("confirmed", outcome.found), outcome
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_another_answer_refutes_the_choice(full_server: LocalServer, name: str) -> None:
+    found = []
+    for change, service in changed_services():
+        with httpx.Client(transport=service) as client:
+            (outcome,) = run(target_of(full_server), only=[name], http_client=client).outcomes
+        if outcome.verdict == "refuted":
+            return
+        found.append((change, outcome.verdict, outcome.found))
+    raise AssertionError(found)
+
+
+LABELS = {"producers": ["probe-forged", "__tool"], "consumers": ["*"], "tags": []}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "found", "copes"),
+    [
+        ("session-unknown", refused(410), "status 410", True),
+        ("session-unknown", success(), "success", False),
+        ("call-id-form", asks(text="x"), "another form", False),
+        ("call-id-names-session", asks(text="x"), "it does not", False),
+        ("program-argument-spelling", asks(text="x"), "otherwise", True),
+        ("program-failed-finish", failure(), "length", False),
+        ("labels-forged", success(meta=LABELS), "probe-forged", False),
+        ("labels-ignored", success(meta=LABELS), "probe-forged", False),
+        ("labels-of-plain-result", success(meta=LABELS), "others", False),
+        ("denial-told", failure(), "failed otherwise", False),
+        ("denial-told", asks(text="x"), "allowed", False),
+        ("default-allow", denial(), "denied", False),
+        ("vote-hard-deny-first", asks(text="x"), "allowed", False),
+        ("denial-shows-arguments", denial(), "behind Context", True),
+        ("branch-forbidden", success(), "success", False),
+        ("single-llm-denial", said("I would rather not.", refusal=True), "unreadable", False),
+        ("single-llm-denial", said("All is well."), None, False),
+        ("single-llm-denial", asks(text="x"), "the call is made all the same", False),
+        ("stream-ends", events({"choices": []}), "otherwise", False),
+        ("stream-of-envelope", events({"choices": []}), "something else", False),
+        ("header-of-20-kib", success(), "success", True),
+        ("header-of-8-kib", refused(431), "status 431", False),
+        ("key-missing", success(), "status 200", False),
+        ("key-missing", refused(403), "status 403", True),
+        ("error-body", plain_error("Bad request"), "no JSON object", False),
+        ("policy-gen-reply", success(), "choices, created, id, model, object", False),
+    ],
+)  # fmt: skip
+def test_what_a_service_may_do_otherwise_is_told_with_what_it_means_for_the_client(
+    full_server: LocalServer, name: str, change: Change, found: str | None, *, copes: bool
+) -> None:
+    last = PROBES[name].requests
+    with httpx.Client(transport=Altered(change, last)) as client:
+        (outcome,) = run(target_of(full_server), only=[name], http_client=client).outcomes
+    if found is None:
+        assert outcome.verdict in ("no answer", "confirmed")
+    else:
+        assert (outcome.verdict, outcome.found, outcome.client_copes) == ("refuted", found, copes)
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_a_probe_costs_no_more_requests_than_it_says(report: Report, name: str) -> None:
+    (outcome,) = (one for one in report.outcomes if one.probe.id == name)
+    assert 1 <= outcome.requests <= PROBES[name].requests
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_a_probe_says_where_its_choice_is_written(name: str) -> None:
+    probe = PROBES[name]
+    assert probe.relies
+    for place in probe.relies:
+        page, _, section = place.partition(", ")
+        text = (DOCS / page).read_text()
+        assert not section or re.search(rf"^#+ {re.escape(section)}$", text, re.MULTILINE), place
+
+
+def test_probes_and_their_answers_are_well_formed() -> None:
+    assert len(PROBES) >= 60
+    for name, probe in PROBES.items():
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
+        assert probe.question.endswith("?")
+        assert probe.expected
+        assert not probe.expected & probe.copes
+
+
+def test_every_open_question_has_a_probe() -> None:
+    questions = re.split(r"^## ", (DOCS / "protocol.md").read_text(), flags=re.MULTILINE)[-1]
+    open_ones = [row[0] for row in _rows(questions)]
+    answered = dict(_rows((DOCS / "conformance.md").read_text().partition("## Open questions")[2]))
+    assert open_ones
+    assert sorted(open_ones) == sorted(answered)
+    for probes in answered.values():
+        for name in re.findall(r"`([^`]+)`", probes):
+            assert chosen([name])
+
+
+def _rows(text: str) -> list[tuple[str, str]]:
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return [(row[0], row[-1]) for row in cells[1:]]
+
+
+def test_a_run_costs_no_more_than_the_sum_of_its_probes(report: Report) -> None:
+    assert report.requests <= cost_of(chosen()).requests
+
+
+def test_ids_that_end_in_a_star_stand_for_all_that_begin_so() -> None:
+    names = [probe.id for probe in chosen(["denial-*", "health"])]
+    assert len(names) > 2
+    assert all(name == "health" or name.startswith("denial-") for name in names)
+
+
+def test_a_probe_that_does_not_exist_is_an_error_that_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="Did you mean `health`"):
+        run(Target("http://127.0.0.1:9"), only=["heath"])
+
+
+def test_a_service_that_cannot_be_reached_leaves_every_question_open() -> None:
+    report = run(Target("http://127.0.0.1:9"))
+    assert {one.verdict for one in report.outcomes} == {"no answer"}
+    assert len(report.outcomes) == len(PROBES)
+    assert report.requests <= 3
+    assert report.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        httpx.Response(200, text="<html>", headers={"content-type": "text/html"}),
+        httpx.Response(200, json=[]), httpx.Response(200, json={"choices": [[]]}),
+        httpx.Response(200, json={"choices": [{"message": {"tool_calls": [7]}}]}),
+        httpx.Response(200, json={"choices": [{"message": {"content": [{}], "tool_calls": {"a": 1}}}]}),
+        httpx.Response(302, headers={"location": "https://elsewhere.example"}),
+        httpx.Response(503), httpx.Response(429, headers={"retry-after": "3600"}),
+        httpx.Response(200, content=b"data: [\n\n", headers={"content-type": "text/event-stream"}),
+    ],
+    ids=["html", "list", "choice", "call", "content", "redirect", "503", "429", "stream"],
+)  # fmt: skip
+def test_replies_of_any_form_end_in_a_report(reply: httpx.Response) -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        report = run(Target("https://service.example", api_key="sq-1"), http_client=client)
+    assert len(report.outcomes) == len(PROBES)
+    assert report.to_markdown()

@@ -1,0 +1,38 @@
+"""Local servers behind the field server, and the combinations of its habits."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from langchain_sequrity.local import LocalServer
+from tests.field.server import Habits
+
+PROGRAM = """
+first = pay(euros=5, to="Zo\u00eb")
+second = pay(euros=6, to="Bo")
+final_return_value = f"{first} {second}"
+"""
+SCRIPT: list[dict[str, Any]] = [
+    {"when": {"role": "planner"}, "program": PROGRAM},
+    {"when": {"tool_result": "to Bo"}, "text": "Both are paid."},
+    {"when": {"tool_result": "to Zo"}, "tool_calls": [{"name": "pay", "arguments": {"euros": 6, "to": "Bo"}}]},
+    {"when": {"user": "pay"}, "tool_calls": [{"name": "pay", "arguments": {"euros": 5, "to": "Zo\u00eb"}}]},
+]  # fmt: skip
+
+HABITS = {
+    "plain": Habits(),
+    "reruns": Habits(reruns=True),
+    "compares": Habits(compares=True),
+    "compares strictly": Habits(compares=True, mismatch="reject"),
+    "dashless": Habits(dashless=True),
+    "reruns and compares": Habits(reruns=True, compares=True),
+    "reruns, dashless": Habits(reruns=True, dashless=True),
+    "all": Habits(reruns=True, compares=True, dashless=True),
+}
+
+
+@pytest.fixture(scope="session")
+def behind() -> Iterator[LocalServer]:
+    with LocalServer(script=SCRIPT) as running:
+        yield running

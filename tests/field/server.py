@@ -1,0 +1,354 @@
+"""A service as it may be in the field: a proxy before a local server, with habits of its own.
+
+It keeps what a session has said as text, gives ids of its own, and answers in its own spelling. The
+local server behind it decides, runs the programs and checks the policy.
+
+| Habit | What the service does |
+|---|---|
+| `reruns` | has no state: for each request the conversation is run again from its beginning, in a new session of the server behind; what clients see stays one session |
+| `compares` | a history that is not, byte for byte, what was said is a mismatch: 409, or with `restart_turn` the turn begins anew |
+| `dashless` | ids of tool calls are `tc` and 64 hex digits |
+| `ends` | the n-th request that names a session (counted from 1) is refused, and the session is gone |
+"""
+
+import asyncio
+import json
+import re
+import socket
+import threading
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+_MOST = 30  # requests of a test
+_PIECE = 7  # characters of a text in one event
+_PASSED_ON = ("authorization", "x-api-key", "x-features", "x-policy", "x-config")
+_HEX = r"[0-9a-f]"
+_IDS = (
+    re.compile(rf"tc-({_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}})-[0-9a-f-]+"),
+    re.compile(rf"tc({_HEX}{{32}}){_HEX}{{32}}"),
+)
+
+
+@dataclass(frozen=True)
+class Habits:
+    reruns: bool = False
+    compares: bool = False
+    mismatch: Literal["reject", "restart_turn"] = "restart_turn"
+    dashless: bool = False
+    ends: Mapping[int, tuple[int, Any]] = field(default_factory=dict)
+
+
+@dataclass
+class _Session:
+    """What clients know as one session."""
+
+    id: str
+    behind: str  # the session of the server behind
+    told: list[str] = field(default_factory=list)  # what was said, as text
+    first: dict[str, Any] = field(default_factory=dict)  # what the first request brought
+
+
+class FieldServer:
+    """Runs the proxy on a free port.
+
+    Args:
+        base_url: The local server behind.
+        habits: What it does.
+
+    Attributes:
+        requests: Bodies of the clients' requests.
+        headers: Their headers.
+        passed: How many requests the server behind had.
+        mismatches: How many histories were not what was said.
+    """
+
+    def __init__(self, base_url: str, habits: Habits) -> None:
+        self._behind, self._habits = base_url, habits
+        self._sessions: dict[str, _Session] = {}
+        self._ids: dict[str, str] = {}  # an id as clients have it → as the server behind has it
+        self._meant: dict[str, dict[str, Any]] = {}  # what was told → what the server behind said
+        self._named = 0
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[Mapping[str, str]] = []
+        self.passed = 0
+        self.mismatches = 0
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.listen(64)  # whoever comes before the server has started waits
+        app = Starlette(
+            routes=[Route("/{path:path}", self._answer, methods=["POST"])],
+            lifespan=self._with_client,
+        )
+        config = uvicorn.Config(
+            app,
+            log_level="critical",
+            lifespan="on",
+            ws="none",
+            loop="asyncio",
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    @asynccontextmanager
+    async def _with_client(self, _app: Starlette) -> AsyncIterator[None]:
+        async with httpx.AsyncClient(timeout=60, trust_env=False) as self._client:
+            yield
+
+    # One request
+
+    async def _answer(self, request: Request) -> Response:
+        body = json.loads(await request.body())
+        self.requests.append(body)
+        self.headers.append(dict(request.headers))
+        if len(self.requests) > _MOST:
+            return JSONResponse({"detail": "A turn that begins anew again and again."}, 400)
+        found = self._session(body, request.headers)
+        if isinstance(found, Response):
+            return found
+        messages = body["messages"]
+        if found is not None and self._habits.compares:
+            try:
+                messages = self._compared(found, messages)
+            except ValueError:
+                said = {"type": "history_mismatch", "message": "The history is not the stored one."}
+                return JSONResponse({"detail": said}, 409)
+        if found is not None and not self._is_whole(found, messages):
+            messages = [json.loads(one) for one in found.told] + messages
+        whole = {**(found.first if found else {}), **body}
+        ask = _Asking(self, self._client, request, {**whole, "messages": messages, "stream": False})
+        reply = await (ask.again() if self._habits.reruns else ask.once(found))
+        if reply.status_code != httpx.codes.OK:
+            return Response(reply.content, reply.status_code, media_type="application/json")
+        return self._told(reply, found, whole, messages)
+
+    def _session(
+        self, body: dict[str, Any], headers: Mapping[str, str]
+    ) -> _Session | Response | None:
+        """The session that a request names, by its header or by the ids of its tool results."""
+        results = [one for one in body["messages"] if one["role"] == "tool"]
+        by_ids = {named(one["tool_call_id"]) for one in results} - {None}
+        name = headers.get("x-session-id")
+        known = {one.replace("-", ""): one for one in self._sessions}
+        found = {known[one] for one in by_ids if one in known} | ({name} - {None})
+        if not found:
+            return None
+        self._named += 1
+        if self._named in self._habits.ends:
+            for one in found:
+                self._sessions.pop(str(one), None)
+            status, text = self._habits.ends[self._named]
+            return JSONResponse({"detail": text}, status)
+        if len(found) > 1 or (one := found.pop()) not in self._sessions:
+            return JSONResponse({"detail": "Session not found."}, 404)
+        return self._sessions[str(one)]
+
+    # Histories as text
+
+    def _is_whole(self, session: _Session, messages: list[dict[str, Any]]) -> bool:
+        return not session.told or not all(one["role"] == "tool" for one in messages)
+
+    def _compared(self, session: _Session, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The messages, or those that are left where the turn begins anew."""
+        if not self._is_whole(session, messages):
+            return messages
+        sent = [as_text(one) for one in messages if one["role"] != "system"]
+        if sent[: len(session.told)] == session.told:
+            return messages
+        self.mismatches += 1
+        if self._habits.mismatch == "reject":
+            raise ValueError
+        last = max(n for n, one in enumerate(messages) if one["role"] == "user")
+        session.behind = ""
+        return messages[: last + 1]
+
+    def meant(self, message: dict[str, Any]) -> dict[str, Any]:
+        """A message as the server behind knows it."""
+        if message["role"] == "tool":
+            call_id = message["tool_call_id"]
+            return {**message, "tool_call_id": self._ids.get(call_id, call_id)}
+        if message["role"] != "assistant":
+            return message
+        if as_text(message) in self._meant:
+            return self._meant[as_text(message)]
+        calls = [
+            {**one, "id": self._ids.get(one["id"], one["id"])}
+            for one in message.get("tool_calls") or ()
+        ]
+        return {**message, "tool_calls": calls} if calls else message
+
+    # What clients see
+
+    def _told(
+        self, reply: httpx.Response, session: _Session | None, body: dict[str, Any],
+        messages: list[dict[str, Any]],
+    ) -> Response:  # fmt: skip
+        behind = reply.headers["x-session-id"]
+        if session is None:
+            first = {name: body[name] for name in _BROUGHT if name in body}
+            session = self._sessions.setdefault(behind, _Session(behind, behind, first=first))
+        session.behind = behind
+        answer = reply.json()
+        (choice,) = answer["choices"]
+        said = choice["message"]
+        choice["message"] = shown = self._spelled(said, session.id)
+        if answer["id"] == behind:
+            answer["id"] = session.id
+        self._meant[as_text(shown)] = said
+        session.told = [as_text(one) for one in [*messages, shown] if one["role"] != "system"]
+        headers = {"x-session-id": session.id}
+        if not self.requests[-1].get("stream"):
+            return JSONResponse(answer, headers=headers)
+        events = _events(answer, choice)
+        return StreamingResponse(events, headers=headers, media_type="text/event-stream")
+
+    def _spelled(self, said: dict[str, Any], session: str) -> dict[str, Any]:
+        """A message in the spelling of `json.dumps`, with the ids that clients see."""
+        shown = dict(said)
+        if isinstance(content := said.get("content"), str) and content.startswith("{"):
+            shown["content"] = json.dumps(json.loads(content))
+        calls = []
+        for call in said.get("tool_calls") or ():
+            arguments = json.dumps(json.loads(call["function"]["arguments"]))
+            call_id = f"tc-{session}-{uuid.uuid5(uuid.NAMESPACE_OID, call['id'])}"
+            if self._habits.dashless:
+                call_id = call_id.replace("-", "")
+            self._ids[call_id] = call["id"]
+            calls.append(
+                {**call, "id": call_id, "function": {**call["function"], "arguments": arguments}}
+            )
+        return {**shown, "tool_calls": calls} if calls else shown
+
+
+_BROUGHT = ("user_provided_program", "context_vars", "tools", "model")
+
+
+class _Asking:
+    """One request as the server behind is asked."""
+
+    def __init__(
+        self, proxy: FieldServer, client: httpx.AsyncClient, request: Request, body: dict[str, Any]
+    ) -> None:
+        self._proxy, self._client, self._body = proxy, client, body
+        self._url = f"{proxy._behind}{request.url.path}"
+        self._headers = {name: one for name, one in request.headers.items() if name in _PASSED_ON}
+
+    async def _post(self, messages: list[dict[str, Any]], session: str | None) -> httpx.Response:
+        self._proxy.passed += 1
+        headers = self._headers if not session else {**self._headers, "x-session-id": session}
+        body = {**self._body, "messages": messages}
+        return await self._client.post(self._url, json=body, headers=headers)
+
+    async def once(self, session: _Session | None) -> httpx.Response:
+        """In the session that there is."""
+        messages = [self._proxy.meant(one) for one in self._body["messages"]]
+        return await self._post(messages, session.behind if session else None)
+
+    async def again(self) -> httpx.Response:
+        """From the beginning: each message of the assistant is what is said anew."""
+        done: list[dict[str, Any]] = []
+        ids: dict[str, str] = {}
+        behind = None
+        for message in self._body["messages"]:
+            if message["role"] != "assistant":
+                call_id = message.get("tool_call_id")
+                done.append(
+                    message
+                    if call_id is None
+                    else {**message, "tool_call_id": ids.get(call_id, call_id)}
+                )
+                continue
+            reply = await self._post(done, behind)
+            if reply.status_code != httpx.codes.OK:
+                return reply
+            behind = reply.headers["x-session-id"]
+            said = reply.json()["choices"][0]["message"]
+            if not _is_same(said, message):
+                return httpx.Response(
+                    409, json={"detail": "The history is not what the program does."}
+                )
+            for new, old in zip(
+                said.get("tool_calls") or (), message.get("tool_calls") or (), strict=True
+            ):
+                ids[old["id"]] = new["id"]
+            done.append(said)
+        return await self._post(done, behind)
+
+
+def named(call_id: str) -> str | None:
+    """The session that an id names, in its hex digits."""
+    found = next((one for pattern in _IDS if (one := pattern.fullmatch(call_id))), None)
+    return None if found is None else found[1].replace("-", "")
+
+
+def as_text(message: Mapping[str, Any]) -> str:
+    """A message as text: blanks and escapes of arguments count, the order of its keys does not."""
+    calls = [
+        {"id": one["id"], "type": "function", "function": {
+            "name": one["function"]["name"], "arguments": one["function"]["arguments"]}}
+        for one in message.get("tool_calls") or ()
+    ]  # fmt: skip
+    kept: dict[str, Any] = {"role": message["role"], "content": message.get("content") or ""}
+    if calls:
+        kept["tool_calls"] = calls
+    if "tool_call_id" in message:
+        kept["tool_call_id"] = message["tool_call_id"]
+    return json.dumps(kept)
+
+
+def _is_same(said: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
+    def calls(message: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        functions = [one["function"] for one in message.get("tool_calls") or ()]
+        return [(one["name"], json.loads(one["arguments"])) for one in functions]
+
+    return calls(said) == calls(told)
+
+
+async def _events(answer: dict[str, Any], choice: dict[str, Any]) -> AsyncIterator[bytes]:
+    """The reply in small pieces, as events."""
+    message = choice["message"]
+    head = {key: answer[key] for key in ("id", "created", "model")}
+    deltas: list[dict[str, Any]] = [{"role": "assistant"}]
+    text = message.get("content") or ""
+    deltas += [{"content": text[n : n + _PIECE]} for n in range(0, len(text), _PIECE)]
+    if message.get("refusal"):
+        deltas.append({"refusal": message["refusal"]})
+    for index, call in enumerate(message.get("tool_calls") or ()):
+        function = call["function"]
+        begun = {**call, "index": index, "function": {"name": function["name"], "arguments": ""}}
+        deltas.append({"tool_calls": [begun]})
+        arguments = function["arguments"]
+        deltas += [
+            {"tool_calls": [{"index": index, "function": {"arguments": arguments[n : n + _PIECE]}}]}
+            for n in range(0, len(arguments), _PIECE)
+        ]
+    ends = [(one, None) for one in deltas] + [({}, choice["finish_reason"])]
+    for delta, finish in ends:
+        one = {"index": 0, "delta": delta, "finish_reason": finish}
+        chunk = {**head, "object": "chat.completion.chunk", "choices": [one]}
+        yield f"data: {json.dumps(chunk)}\n\n".encode()
+        await asyncio.sleep(0)
+    yield b"data: [DONE]\n\n"

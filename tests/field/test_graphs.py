@@ -1,0 +1,70 @@
+"""Graphs on services as they may be in the field: LangGraph's state, and each node once."""
+
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+
+from langchain_sequrity import ChatSequrity
+from langchain_sequrity.local import LocalServer
+from tests.field.conftest import HABITS
+from tests.field.server import FieldServer, Habits
+from tests.field.test_chats import ENDED
+from tests.graph.ledger import Ran, ledger, thread
+from tests.graph.running import secured
+
+PLAIN = {"due": [], "paid": [1, 2], "note": "paid 3"}
+NODES = ["read", "pay", "more", "pay", "more", "report"]
+
+
+def executor_at(field: FieldServer, ran: Ran, **options: Any) -> Any:
+    model = ChatSequrity("any/model", base_url=field.base_url, max_retries=0)
+    return secured(ledger(ran), model, **options)
+
+
+@pytest.mark.parametrize("history", ["whole", "new"])
+@pytest.mark.parametrize("habit", HABITS)
+def test_a_graph_ends_as_in_langgraph_and_each_node_runs_once(
+    behind: LocalServer, habit: str, history: Any
+) -> None:
+    ran = Ran()
+    with FieldServer(behind.base_url, HABITS[habit]) as field:
+        assert executor_at(field, ran, history=history).invoke({"due": [1, 2]}) == PLAIN
+    assert ran == NODES
+    assert field.mismatches == 0
+
+
+@pytest.mark.parametrize("habit", HABITS)
+async def test_a_graph_in_an_event_loop_does_too(behind: LocalServer, habit: str) -> None:
+    ran = Ran()
+    with FieldServer(behind.base_url, HABITS[habit]) as field:
+        found = await executor_at(field, ran, history="whole").ainvoke({"due": [1, 2]})
+    assert (found, ran) == (PLAIN, NODES)
+
+
+@pytest.mark.parametrize("status", ENDED)
+@pytest.mark.parametrize(("at", "checkpointed"), [(1, False), (3, True), (5, False)])
+def test_a_graph_whose_session_ends_goes_on_and_no_node_runs_again(
+    behind: LocalServer, at: int, status: int, *, checkpointed: bool
+) -> None:
+    ran = Ran()
+    habits = Habits(ends={at: (status, ENDED[status])})
+    options = {"checkpointer": InMemorySaver()} if checkpointed else {}
+    with FieldServer(behind.base_url, habits) as field:
+        found = executor_at(field, ran, **options).invoke({"due": [1, 2]}, thread())
+    assert (found, ran) == (PLAIN, NODES)
+
+
+@pytest.mark.parametrize("status", ENDED)
+def test_a_graph_goes_on_at_a_service_with_all_habits_whose_sessions_end(
+    behind: LocalServer, status: int
+) -> None:
+    ran = Ran()
+    habits = Habits(
+        reruns=True, compares=True, dashless=True,
+        ends={2: (status, ENDED[status]), 6: (status, ENDED[status])},
+    )  # fmt: skip
+    with FieldServer(behind.base_url, habits) as field:
+        found = executor_at(field, ran, history="whole").invoke({"due": [1, 2]})
+    assert (found, ran) == (PLAIN, NODES)
+    assert field.mismatches == 0
