@@ -29,18 +29,19 @@ from langchain_sequrity.errors import SequrityError
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter.border import check_json, labels_from_json
 from langchain_sequrity.local.interpreter.faults import Abandoned, OutOfBudget, ProgramRefused
-from langchain_sequrity.local.interpreter.job import result_of
+from langchain_sequrity.local.interpreter.job import answer_of
 from langchain_sequrity.local.interpreter.limits import Limits
 from langchain_sequrity.local.interpreter.machine import MayBranch
 from langchain_sequrity.local.interpreter.program import parse
 from langchain_sequrity.local.interpreter.run import Run
 from langchain_sequrity.local.interpreter.steps import (
+    Answer,
     Failed,
     FailureKind,
     Finished,
+    NextProgram,
     Step,
     ToolCall,
-    ToolFailure,
 )
 from langchain_sequrity.local.interpreter.values import Labeled
 
@@ -251,11 +252,11 @@ class _Worker:
             # A replay does again what was done before each result of the log.
             self._allow(sum(event["event"] != "read" for event in request["log"]) or 1)
             if request["do"] == "check":
-                parse(request["source"], self._limits)
+                parse(request["source"], self._limits, known=request["known"])
                 return {}
             return self._ran(request)
         except ProgramRefused as refused:
-            return {"refused": [refused.reason, refused.line, refused.column]}
+            return _refusal(refused)
         except SequrityError as error:
             return {"raises": type(error).__name__, "text": str(error)}
         except Abandoned:
@@ -273,6 +274,7 @@ class _Worker:
             is_strict=request["is_strict"],
             typed=request["typed"],
             log=request["log"],
+            has_steps=request["has_steps"],
         )
         told, printed = len(request["log"]), 0
 
@@ -283,19 +285,29 @@ class _Worker:
             told, printed = len(log), len(output)
             return reply
 
-        def wait(call: ToolCall) -> Labeled | ToolFailure:
+        def wait(step: Step) -> Answer:
             nonlocal told
-            reply = report(call)
+            reply = report(step)
             if not self._is_light(reply):
                 raise self._too_heavy()
-            self._send(reply)
-            while (asked := self._receive())["do"] == "names":
-                self._send(self._names(run))
-            if asked["do"] == "leave":
-                raise Abandoned
-            self._allow(1)
-            told += 1  # what comes in now, the other side has in its log already
-            return result_of(asked["result"])
+            while True:
+                self._send(reply)
+                asked = self._receive()
+                if asked["do"] == "leave":
+                    raise Abandoned
+                if asked["do"] == "names":
+                    reply = self._names(run)
+                    continue
+                self._allow(1)
+                answer = answer_of(asked["result"])
+                if isinstance(answer, NextProgram):
+                    try:
+                        run.read(answer.source)
+                    except ProgramRefused as refused:
+                        reply = _refusal(refused)
+                        continue
+                told += 1  # what comes in now, the other side has in its log already
+                return answer
 
         self._send({})
         self._receive()
@@ -325,7 +337,8 @@ class _Worker:
             else:
                 names[name] = Labeled({"type": type(one.value).__name__}, one.labels)
                 variables.pop(name, None)
-        return {"names": named_to_json(names), "variables": [*variables]}
+        kinds = run.kinds()
+        return {"names": named_to_json(names), "variables": [*variables], "kinds": kinds}
 
     def _asking(self) -> MayBranch:
         """Ask the other side, once for the same labels."""
@@ -355,6 +368,10 @@ class _Worker:
     def _send(self, message: Message) -> None:
         data = as_json(message)
         send(self._connection, data if weight(data) <= self._limits.outgoing else countable(data))
+
+
+def _refusal(refused: ProgramRefused) -> Message:
+    return {"refused": [refused.reason, refused.line, refused.column]}
 
 
 def _is_light(value: Any, most: int) -> bool:
@@ -486,8 +503,8 @@ def _warm(limits: Limits) -> None:
     assert isinstance(step, Finished), step  # noqa: S101 - the program is ours
 
 
-def _no_tools(call: ToolCall) -> NoReturn:
-    raise AssertionError(call)
+def _no_tools(step: Step) -> NoReturn:
+    raise AssertionError(step)
 
 
 if __name__ == "__main__":
