@@ -196,19 +196,18 @@ class Loop:
         """How the turn ends, if it may have no further program."""
         limits, turn = self._context.configuration.limits, self._turn
         if turn.failed_steps >= limits.failed_steps:
-            limit = f"{limits.failed_steps} may fail in a turn (`fsm.max_pllm_failed_steps`)"
+            text = f"{limits.failed_steps} steps of a turn may fail (`fsm.max_pllm_failed_steps`)"
         elif turn.steps >= limits.steps:
-            limit = f"a turn may have {limits.steps} (`fsm.max_pllm_steps`)"
+            text = f"a turn has {limits.steps} steps at most (`fsm.max_pllm_steps`)"
         else:
             return None
-        text = f"No further program is written: {limit}."
         if ended.end.error is None:
-            text = f"The turn has no answer. {text}"
+            text = f"The turn has no answer, and {text}."
             return self._failure((reports.LIMIT_REACHED, text), ended.run)
         code, message = ended.end.error
-        if code in reports.VIOLATIONS:  # whose message is read by clients
+        if not self._has_steps or code in reports.VIOLATIONS:  # whose message clients read
             return ended.end
-        return replace(ended.end, error=(code, f"{message} {text}"))
+        return replace(ended.end, error=(code, f"{message} (There is no other step: {text}.)"))
 
     def _only(self, reached: _Ended | Outcome) -> Outcome:
         if isinstance(reached, Outcome):
