@@ -150,7 +150,7 @@ def test_steps_in_every_format_streamed_or_not(stage: Stage, row: Row, *, stream
     assert used == [12, 24, 12]  # of two planners where a request has come to two steps
     found = dual_llm_result(history[-1])
     assert found is not None
-    assert (found.value, len(found.checks)) == (["it!", "ok"], 2)
+    assert (found.value, len(found.policy_check_history or ())) == (["it!", "ok"], 2)
     assert found.program == f"{FIRST}\nfound += '!'\n\n{SECOND}\n{LAST}"
 
 
@@ -541,16 +541,17 @@ def test_programs_that_are_cut_into_steps_have_the_same_verdicts_and_labels(stag
         try:
             found = ended(converse(model, "Go", {"fetch": json.dumps(data), "send": "sent"}))
             end: Any = found.value, found.labels
-            checks = found.checks
+            checks = found.policy_check_history or ()
         except (PolicyDenied, ProgramFailed) as failed:
-            end, checks = failed.code, failed.result.checks if failed.result else ()
+            end = failed.result.error_code
+            checks = failed.result.policy_check_history
         return end, [
             {key: one for key, one in check.items() if key not in ("line", "step")}
             for check in checks
         ]
 
     whole, stepwise = model({}), model(STEPS)
-    apart, denied, count = [], 0, 220
+    apart, denied, count = [], 0, 200
     for number, wash in enumerate(islice(washes(), count)):
         # Half of them send what nothing labelled went into.
         source = (
