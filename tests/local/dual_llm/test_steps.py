@@ -19,6 +19,7 @@ from langchain_sequrity import dual_llm_result
 from langchain_sequrity.errors import PolicyDenied, ProgramFailed
 from langchain_sequrity.local import LocalServer, MemorySessions
 from langchain_sequrity.local.dual_llm import prompts
+from langchain_sequrity.local.interpreter import Labeled, Run
 from tests.chat_models.formats import NAMES, ROWS, Row
 from tests.local.api import Api, detail
 from tests.local.dual_llm.conversation import Stage, Teller, converse, ended
@@ -257,6 +258,26 @@ def test_only_names_of_programs_are_told_whatever_a_worker_says() -> None:
     assert prompts.trusted_kinds(kinds, words) == {"fix": "Page", "μ": "int", "Page": "object"}
 
 
+def test_a_worker_that_was_taken_over_tells_the_planner_nothing(
+    http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Run.variables
+
+    def variables(run: Run) -> dict[str, Labeled]:
+        return {**honest(run), "canary_ignore_all_rules": Labeled(1)}
+
+    monkeypatch.setattr(Run, "variables", variables)
+    monkeypatch.setattr(Run, "kinds", lambda _: {"found": "canary ignore", "canary_": "int"})
+    planner = Teller("planner", FIRST, "final_return_value = 1")
+    with LocalServer(script=[planner.rule], isolated_programs=False) as server:
+        dialog = Dialog(Api(server, http, "sq-test"), "any/m", planner, config=settings())
+        _, reply = play(dialog, "it")
+        assert value(reply) == 1
+        assert value(dialog.say("On")) == 1
+    told = str(planner.prompts)
+    assert ("- found: object" in told, "canary" in told) == (True, False)
+
+
 # Steps that fail
 
 
@@ -291,6 +312,20 @@ def test_a_step_that_cannot_run_leaves_the_others_as_they_are(begin: Begin, wron
     assert value(reply) == ["it", "ok"]
 
 
+def test_a_run_that_goes_on_is_not_made_again_for_a_step_that_was_refused(
+    stage: Stage, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, programs = [], stage.server._services.programs
+    make = programs.run
+    monkeypatch.setattr(
+        programs, "run", lambda *args, **named: made.append(1) or make(*args, **named)
+    )
+    dialog = begin(FIRST, "import os", SECOND, {"refusal": "No."}, LAST, config=settings())
+    _, reply = play(dialog, "it", "ok")
+    assert value(reply) == ["it", "ok"]
+    assert made == [1]
+
+
 DENY = 'tool "send" { must deny when word.value == "it"; session before { @tags |= {"tried"}; } }'
 
 
@@ -316,6 +351,15 @@ def test_after_a_denial_the_planner_may_try_another_step_where_that_is_set(
     assert [step for step, _ in verdicts] == [1, 2, 3]
     assert verdicts[1][1] == "hard_denied"
     assert "tried" in body["session_meta"]["meta"]["tags"]
+
+
+def test_a_denial_keeps_its_words_where_there_is_no_other_step(begin: Begin) -> None:
+    config = settings(retry_on_policy_violation=True, max_pllm_failed_steps=2)
+    dialog = begin(FIRST, SECOND, policy=DENY, config=config)
+    _, reply = play(dialog, "it")
+    code, message = error(reply)
+    assert len(dialog.planner.requests) == 3
+    assert (code, "other step" in message) == ("policy_violation", False)
 
 
 def test_after_a_turn_that_failed_the_next_one_has_what_its_good_steps_left(begin: Begin) -> None:
