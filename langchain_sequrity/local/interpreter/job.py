@@ -365,7 +365,7 @@ class Job:
         machine = self.machine
         if not machine.is_strict:
             return None
-        return join(machine.branch, machine.steered) if self.decides else machine.branch
+        return machine.steered if self.decides else machine.branch
 
     def check_names(self, program: Program) -> None:
         """Refuse a variable with the name of a built-in or tool that earlier functions mean.

@@ -22,7 +22,7 @@ from langchain_sequrity.local.dual_llm import prompts
 from langchain_sequrity.local.interpreter import Labeled, Run
 from tests.chat_models.formats import NAMES, ROWS, Row
 from tests.local.api import Api, detail
-from tests.local.dual_llm.conversation import Stage, Teller, converse, ended
+from tests.local.dual_llm.conversation import Stage, Teller, Waiting, converse, ended
 from tests.local.dual_llm.dialog import TOOLS, Begin, Dialog, Json, calls, error, value
 from tests.local.dual_llm.dialog import ended as envelope
 from tests.local.dual_llm.laundering import POLICY, washes
@@ -315,15 +315,19 @@ def test_a_step_that_cannot_run_leaves_the_others_as_they_are(begin: Begin, wron
 def test_a_run_that_goes_on_is_not_made_again_for_a_step_that_was_refused(
     stage: Stage, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, programs = [], stage.server._services.programs
+    made: list[str] = []
+    programs = stage.server._services.programs
     make = programs.run
-    monkeypatch.setattr(
-        programs, "run", lambda *args, **named: made.append(1) or make(*args, **named)
-    )
+
+    def run(source: str, *others: Any, **options: Any) -> Any:
+        made.append(source)
+        return make(source, *others, **options)
+
+    monkeypatch.setattr(programs, "run", run)
     dialog = begin(FIRST, "import os", SECOND, {"refusal": "No."}, LAST, config=settings())
     _, reply = play(dialog, "it", "ok")
     assert value(reply) == ["it", "ok"]
-    assert made == [1]
+    assert made == [FIRST]
 
 
 DENY = 'tool "send" { must deny when word.value == "it"; session before { @tags |= {"tried"}; } }'
@@ -477,8 +481,7 @@ def test_a_restored_store_goes_on_in_the_middle_of_the_second_step(http: httpx.C
 def test_a_planner_that_fails_after_a_step_changes_nothing_and_the_step_is_not_lost(
     begin: Begin,
 ) -> None:
-    broken = {"error": {"status": 500, "message": "Broken."}}
-    dialog = begin(FIRST, broken, SECOND, LAST, config=settings())
+    dialog = begin(FIRST, BROKEN, SECOND, LAST, config=settings())
     dialog.say()
     before = dialog.remembered()
     assert dialog.answer("it").status_code == 500
@@ -487,11 +490,50 @@ def test_a_planner_that_fails_after_a_step_changes_nothing_and_the_step_is_not_l
     assert value(dialog.answer("ok")) == ["it", "ok"]
 
 
-def test_new_words_end_a_turn_after_its_step_and_its_variables_stay(begin: Begin) -> None:
+BROKEN = {"error": {"status": 500, "message": "Broken."}}
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        (SECOND, LAST),
+        ("1 / 0",),
+        ("import os",),
+        (SECOND, "import os"),
+        ("x = 1",),
+        ("if found: pass",),
+        ('send(word="it")',),
+        ("complete_turn(value=1)",),
+        ({"refusal": "No."},),
+        (BROKEN,),
+        ("import os", BROKEN),
+    ],
+)
+def test_nothing_is_left_waiting_however_a_turn_of_steps_ends(
+    waiting: Waiting, begin: Begin, rest: tuple[Any, ...]
+) -> None:
+    rule = {"mode": "deny", "tags": ["__non_executable"]}
+    presets = {"branching_meta_policy": rule}
+    policy = {"mode": "custom", "codes": {"code": DENY}, "presets": presets}
+    config = settings(max_pllm_steps=4, enabled_internal_tools=["complete_turn"])
+    dialog = begin(FIRST, *rest, policy=policy, config=config)
+    dialog.say()
+    assert waiting.becomes(1)
+    reply = dialog.answer("data")
+    if reply.status_code == httpx.codes.OK and calls(reply):
+        assert waiting.becomes(1)
+        dialog.answer("ok")
+    assert waiting.becomes(0)
+
+
+def test_new_words_end_a_turn_after_its_step_and_its_variables_stay(
+    waiting: Waiting, begin: Begin
+) -> None:
     dialog = begin(FIRST, "final_return_value = found", config=settings())
     dialog.say()
     assert value(dialog.answer("it", "Never mind, just say it.")) == "it"
     assert dialog.stored.turns == 2
+    assert waiting.becomes(0)
 
 
 def test_another_history_forgets_the_steps_of_the_turn_that_is_restarted(begin: Begin) -> None:
