@@ -281,7 +281,10 @@ class _Worker:
         def report(step: Step) -> Message:
             nonlocal told, printed
             log, output = run.log, run.output
-            reply = {"step": step_to_json(step), "log": log[told:], "output": output[printed:]}
+            reply: Message = {"step": step_to_json(step), "log": log[told:]}
+            reply["output"] = output[printed:]
+            if isinstance(step, Finished):
+                reply["worn"] = self._is_worn()
             told, printed = len(log), len(output)
             return reply
 
@@ -290,24 +293,9 @@ class _Worker:
             reply = report(step)
             if not self._is_light(reply):
                 raise self._too_heavy()
-            while True:
-                self._send(reply)
-                asked = self._receive()
-                if asked["do"] == "leave":
-                    raise Abandoned
-                if asked["do"] == "names":
-                    reply = self._names(run)
-                    continue
-                self._allow(1)
-                answer = answer_of(asked["result"])
-                if isinstance(answer, NextProgram):
-                    try:
-                        run.read(answer.source)
-                    except ProgramRefused as refused:
-                        reply = _refusal(refused)
-                        continue
-                told += 1  # what comes in now, the other side has in its log already
-                return answer
+            answer = self._asked(run, reply)
+            told += 1  # what comes in now, the other side has in its log already
+            return answer
 
         self._send({})
         self._receive()
@@ -315,8 +303,31 @@ class _Worker:
         if not self._is_light(end):
             failed = Failed("budget", OutOfBudget.type_name, str(self._too_heavy()), step.line)
             end = {"step": step_to_json(failed), "log": [], "output": []}
-        worn = _most_memory() - self._begun > _GROWN
-        return {**end, **self._names(run), "worn": worn}
+        return {**end, **self._names(run), "worn": self._is_worn()}
+
+    def _asked(self, run: Run, reply: Message) -> Answer:
+        """Hand out a step, and wait for what the run goes on with; names can be asked for first."""
+        while True:
+            self._send(reply)
+            asked = self._receive()
+            if asked["do"] == "leave":
+                raise Abandoned
+            if asked["do"] == "names":
+                reply = self._names(run)
+                continue
+            self._allow(1)
+            answer = answer_of(asked["result"])
+            if not isinstance(answer, NextProgram):
+                return answer
+            try:
+                run.read(answer.source)
+            except ProgramRefused as refused:
+                reply = _refusal(refused)
+            else:
+                return answer
+
+    def _is_worn(self) -> bool:
+        return _most_memory() - self._begun > _GROWN
 
     def _is_light(self, reply: Message) -> bool:
         """Whether the server can take what a program hands out."""

@@ -634,6 +634,7 @@ class WorkerRun:
         self._output: list[str] = []
         self._names: _Names = {}, {}, {}
         self._has_names = False  # those of this moment
+        self._is_worn = False
         self._step: Step | None = None
         self._is_closed = False
         self._worker: Worker | None = None
@@ -701,7 +702,7 @@ class WorkerRun:
         """Give up the worker; the next `advance` replays the log in another one."""
         worker = self._worker
         if worker is not None and self._waits and self._pool.wake(worker):
-            self._leave(waits=True)
+            self._leave(waits=True, is_worn=self._is_worn)
         self._leave()
 
     def close(self) -> None:
@@ -782,8 +783,10 @@ class WorkerRun:
             if isinstance(step, ToolCall):
                 if step.tool not in self._begin["tools"]:
                     raise nonsense()
+                self._is_worn = False
                 return step
             if waits(step, has_steps=self._has_steps):
+                self._is_worn = reply.get("worn") is not False
                 return step
             self._names = _names(reply)
         except (KeyError, TypeError, ValueError, AttributeError, SequrityError):

@@ -198,6 +198,17 @@ def test_variables_of_steps_that_succeeded_are_listed_with_their_types(begin: Be
     assert last == expected | more
 
 
+def test_of_several_plans_for_a_step_the_first_that_can_run_after_the_others_is_taken(
+    begin: Begin,
+) -> None:
+    page = "from pydantic import BaseModel\nclass Page(BaseModel):\n    n: int\n"
+    book = "class Book(BaseModel):\n    page: Page\nfinal_return_value = Book(page=Page(n=1))\n"
+    config = settings(n_pllm_plans=2)
+    dialog = begin(page, book.replace("Page", "Pages"), book, "'other'", config=config)
+    assert value(dialog.say()) == {"page": {"n": 1}}
+    assert len(dialog.planner.requests) == 3
+
+
 @pytest.mark.parametrize(
     ("visibility", "expected"),
     [

@@ -365,3 +365,17 @@ def test_each_step_has_time_and_steps_of_its_own_and_all_have_one_memory() -> No
     last = run.advance(NextProgram(fill))
     assert isinstance(last, Failed)
     assert (last.kind, "memory" in last.message) == ("budget", True)
+
+
+@pytest.mark.parametrize(("count", "is_same"), [(1, True), (45, False)])
+def test_a_worker_that_has_grown_in_a_step_serves_no_other_program(
+    count: int, *, is_same: bool
+) -> None:
+    pids = []
+    with WorkerPool(spare=1) as pool:
+        for source in (f"a = ['x' * 2_000_000 for n in range({count})]", "a = 1"):
+            run = pool.run(source, has_steps=True)
+            pids.append(run.pid)
+            assert isinstance(run.advance(), Finished)
+            run.close()
+    assert (pids[0] == pids[1]) is is_same
