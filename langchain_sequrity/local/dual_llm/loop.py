@@ -68,12 +68,12 @@ class _Ended:
 Work = Generator[AIMessageChunk, None, Outcome]
 
 
-def _is_open(value: Labeled, answer: Labeled | None) -> bool:
+def _is_open(answer: Labeled) -> bool:
     """Whether a step has left the turn without an answer.
 
     A `None` that a tool returned is an answer: data do not decide whether there is another step.
     """
-    return value.value is None and (answer is None or answer.labels == Labels())
+    return answer.value is None and answer.labels == Labels()
 
 
 def _carried(text: str) -> str:
@@ -328,10 +328,9 @@ class Loop:
             ended = self._failed(told, error, run, violated=is_violation)
             return self._violated(ended) if is_violation else ended
         variables = run.variables()
-        answer = variables.get(_ANSWER)
         self._keep(variables)
         end = self._success(step.value, step.value_type, run)
-        if not self._has_steps or not _is_open(step.value, answer):
+        if not self._has_steps or not _is_open(step.value):
             return Outcome(end=end)
         turn.done.append(turn.program)
         turn.program, turn.log, turn.kept = "", run.log, len(run.log)

@@ -395,6 +395,8 @@ class Job:
             self.diverge("ended before its log did")
         # What the last line of a step gives is no answer: it may be the call of a tool.
         value = machine.names.get(ANSWER, None if self.has_steps else value)
+        if self.has_steps and strip(value) is None:
+            mark = None  # of an early end, which chose no answer
         if code is None or (isinstance(code, int | str) and not code):
             return self.finished(value, code, mark)
         text = code if isinstance(code, str) else f"exit({as_text(machine, code)})"

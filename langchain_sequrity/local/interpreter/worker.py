@@ -206,7 +206,7 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "line": _one_of(int),
     "value": lambda item: None if item is None else labeled_from_json(item),
     "value_type": _text,
-    "exit_code": _one_of(int, str, type(None)),
+    "exit_code": _one_of(int, bool, str, type(None)),
     "kind": _failure_kind,
     "type": _text,
     "message": _text,

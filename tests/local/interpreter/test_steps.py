@@ -263,6 +263,25 @@ def test_programs_that_are_cut_give_the_same_values_and_labels(*, is_strict: boo
     assert seen > 200
 
 
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        ("if yes:\n    exit()", Labels()),
+        ("final_return_value = 1\nif yes:\n    exit()", SECRET),
+        ("final_return_value = None\nexit(no)", Labels()),
+        ("final_return_value = s and None", SECRET),
+    ],
+)
+def test_labels_of_an_early_end_are_those_of_the_answer_if_there_is_one(
+    make: Make, step: str, expected: Labels
+) -> None:
+    run = make(step, variables=variables(), is_strict=True)
+    end = run.advance()
+    run.close()
+    assert isinstance(end, Finished), end
+    assert end.value.labels == expected
+
+
 # What a run waits for
 
 
