@@ -113,8 +113,10 @@ def test_a_step_ends_the_turn_if_it_has_an_answer(begin: Begin, step: str, expec
 
 def test_data_do_not_decide_whether_there_is_another_step(begin: Begin) -> None:
     asked = []
-    # Variables that are too large do not get out, and the answer behind them neither.
-    large = "kept = [[n] for n in range(100_000)]\nmore = ['x' * 1_900_000, 'x' * 1_900_000]\n"
+    # Variables that are too large do not get out, and others that leave no room for the rest.
+    sizes = [1 << 20] * 3 + [1 << power for power in range(20, -1, -1)]
+    fillers = "\n".join(f"filler{n} = 'x' * {size}" for n, size in enumerate(sizes))
+    large = f"kept = [[n] for n in range(100_000)]\n{fillers}\n"
     for content in ("null", "1"):
         for first in ("", large):
             step = f'{first}final_return_value = look_up(word="a")'
