@@ -12,6 +12,7 @@ from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.local.dual_llm import internal_tools, reports
 from langchain_sequrity.local.dual_llm.asking import NoAnswer
 from langchain_sequrity.local.dual_llm.context import Context
+from langchain_sequrity.local.dual_llm.runs import has_steps
 from langchain_sequrity.local.dual_llm.state import OpenTurn, WaitingCall
 from langchain_sequrity.local.gate import Brought, Checked, Gate
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
@@ -50,6 +51,7 @@ class Calls:
         self._turn = turn
         self._own_names = {called: own for own, called in names.items()}
         self._tools = tools_sent(turn.tools)
+        self._has_steps = has_steps(turn, context.configuration)
 
     def make(self, step: ToolCall) -> Labeled | ToolFailure | WaitingCall | Checked | Completed:
         """Make a call.
@@ -68,7 +70,8 @@ class Calls:
             return ToolFailure("The name of an argument is no text for JSON.", call.labels)
         checked = self._gate().check(call, self._state.labels)
         self._state.labels = checked.session
-        self._turn.checks.append(reports.check_entry(checked, step.line))
+        entry = reports.check_entry(checked, step.line)
+        self._turn.checks.append({"step": self._turn.steps, **entry} if self._has_steps else entry)
         if not checked.allowed:
             return checked
         call = checked.call

@@ -19,6 +19,7 @@ from langchain_sequrity.local.interpreter import (
     Failed,
     Finished,
     Labeled,
+    NextProgram,
     ProgramRefused,
     ToolCall,
     ToolFailure,
@@ -27,7 +28,7 @@ from langchain_sequrity.local.results import BadResult
 from langchain_sequrity.wire.envelope import Envelope
 
 _ANSWER = "final_return_value"
-Result = Labeled | ToolFailure | None
+Given = Labeled | ToolFailure | NextProgram | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +54,26 @@ class _Ended:
         told: What the planner is told.
         end: How the turn ends if there is no other program.
         failed: Whether the program failed.
-        variables: Variables that the next program starts from, if they have changed.
+        run: The run that waits for the next step, if one does.
+        context: What the planner is told of the variables from now on, if they have changed.
     """
 
     told: str
     end: Envelope
     failed: bool = True
-    variables: dict[str, Labeled] | None = None
+    run: AnyRun | None = None
+    context: str | None = None
 
 
 Work = Generator[AIMessageChunk, None, Outcome]
+
+
+def _is_open(answer: Labeled) -> bool:
+    """Whether a step has left the turn without an answer.
+
+    A `None` that a tool returned is an answer: data do not decide whether there is another step.
+    """
+    return answer.value is None and answer.labels == Labels()
 
 
 def _carried(text: str) -> str:
@@ -84,6 +95,7 @@ class Loop:
         self._fsm = context.configuration.fsm
         self._names = program_names(turn.tools, context.configuration.internal_tools)
         self._calls = Calls(context, turn, self._names)
+        self._has_steps = runs.has_steps(turn, context.configuration)
 
     def plan(self) -> Work:
         """Have programs written until one gets somewhere.
@@ -94,14 +106,16 @@ class Loop:
         Returns:
             How far the turn got.
         """
-        written = yield from self._write()
+        prompt = self._context.configuration.planner
+        self._turn.context = prompts.variables_text(self._turn.variables, prompt)
+        written = yield from self._write(None)
         return (yield from self._work(written))
 
     def run_given(self, program: str) -> Outcome:
         """Run a program that the caller gave; there is no other one if it fails."""
         self._begin_attempt()
         self._turn.program = program
-        return self._only(self._start())
+        return self._only(self._start(None))
 
     def resume(self, run: AnyRun | None, message: ToolMessage, *, repairs: bool) -> Work:
         """Give the program the result that it waits for.
@@ -152,47 +166,75 @@ class Loop:
         )
 
     def _can_run(self, program: str) -> bool:
+        turn = self._turn
+        known = prompts.words_of(turn.done) | turn.variables.keys() if turn.done else ()
         try:
-            self._context.programs.check(program, self._context.owner)
+            self._context.programs.check(program, self._context.owner, known)
         except ProgramRefused:
             return False
         return True
 
     # -- one program after the other
 
-    def _work(self, reached: AnyRun | _Ended | Outcome) -> Work:
-        limits, turn = self._context.configuration.limits, self._turn
+    def _work(self, reached: _Ended | Outcome) -> Work:
+        turn = self._turn
         while not isinstance(reached, Outcome):
-            if isinstance(reached, AnyRun):
-                reached = self._advance(reached, None)
-                continue
             turn.failed_steps += reached.failed
             self._note(reached)
-            if reached.variables is not None:
-                turn.variables = reached.variables
-            if turn.steps >= limits.steps or turn.failed_steps >= limits.failed_steps:
-                return Outcome(end=reached.end)
-            reached = yield from self._write()
+            run = reached.run
+            with runs.closed_on_failure(run):
+                end = self._end_by_limit(reached)
+                if end is None:
+                    reached = yield from self._write(run)
+                    continue
+            if run is not None:
+                run.close()
+            return Outcome(end=end)
         return reached
 
-    def _only(self, reached: AnyRun | _Ended | Outcome) -> Outcome:
-        if isinstance(reached, AnyRun):
-            reached = self._advance(reached, None)
-        return Outcome(end=reached.end) if isinstance(reached, _Ended) else reached
+    def _end_by_limit(self, ended: _Ended) -> Envelope | None:
+        """How the turn ends, if it may have no further program."""
+        limits, turn = self._context.configuration.limits, self._turn
+        if turn.failed_steps >= limits.failed_steps:
+            text = f"{limits.failed_steps} steps of a turn may fail (`fsm.max_pllm_failed_steps`)"
+        elif turn.steps >= limits.steps:
+            text = f"a turn has {limits.steps} steps at most (`fsm.max_pllm_steps`)"
+        else:
+            return None
+        if ended.end.error is None:
+            text = f"The turn has no answer, and {text}."
+            return self._failure((reports.LIMIT_REACHED, text), ended.run)
+        code, message = ended.end.error
+        if not self._has_steps or code in reports.VIOLATIONS:  # whose message clients read
+            return ended.end
+        return replace(ended.end, error=(code, f"{message} (There is no other step: {text}.)"))
+
+    def _only(self, reached: _Ended | Outcome) -> Outcome:
+        if isinstance(reached, Outcome):
+            return reached
+        if reached.run is not None:
+            reached.run.close()
+        return Outcome(end=reached.end)
 
     def _note(self, ended: _Ended) -> None:
-        turn, prompt = self._turn, self._context.configuration.planner
-        known = prompts.variables_text(turn.variables, prompt)
-        turn.attempts.append(Step(turn.program, ended.told, ended.failed, known))
-        if ended.failed and turn.program:
-            turn.failures.add(len(turn.programs) - 1)
+        turn = self._turn
+        program = turn.program if ended.failed else turn.done[-1]
+        turn.attempts.append(Step(program, ended.told, ended.failed, turn.context))
+        if ended.context is not None:
+            turn.context = ended.context
         every = self._fsm.clear_history_every_n_attempts
-        builds_up = self._fsm.enable_multistep_planning
-        if every is not None and not builds_up and len(self._turn.attempts) >= every:
-            self._turn.attempts.clear()
+        if every is not None and not self._has_steps and len(turn.attempts) >= every:
+            turn.attempts.clear()
 
-    def _write(self) -> Generator[AIMessageChunk, None, AnyRun | _Ended]:
-        """Have the planner write a program, and start it."""
+    def _write(self, run: AnyRun | None) -> Generator[AIMessageChunk, None, _Ended | Outcome]:
+        """Have the planner write a program, and run it.
+
+        Args:
+            run: The run that waits for it, where it is a step after others.
+
+        Yields:
+            What the planner thinks.
+        """
         turn, context = self._turn, self._context
         self._begin_attempt()
         try:
@@ -205,39 +247,50 @@ class Loop:
                 can_run=self._can_run,
             )
         except NoAnswer as problem:
-            return self._failed(str(problem), (reports.PLANNER_FAILED, str(problem)))
+            failed = self._failed(str(problem), (reports.PLANNER_FAILED, str(problem)))
+            return replace(failed, run=run)
         turn.programs.append(turn.program)
-        return self._start()
+        return self._start(run)
 
     def _begin_attempt(self) -> None:
         turn = self._turn
         if self._fsm.clear_session_meta == "every_attempt":
             self._context.state.labels = Labels()
         turn.steps += 1
-        turn.calls, turn.log, turn.program = 0, (), ""
+        # What is not of a step that succeeded is forgotten: a failed one leaves nothing behind.
+        turn.calls, turn.log, turn.program = 0, turn.log[: turn.kept], ""
 
-    def _start(self) -> AnyRun | _Ended:
+    def _start(self, run: AnyRun | None) -> _Ended | Outcome:
+        turn = self._turn
         try:
-            return self._new_run()
+            if not turn.done:
+                return self._advance(self._new_run(), None)
+            if run is None:  # the last step failed, and its run with it
+                run = self._new_run()
+                with runs.closed_on_failure(run):
+                    runs.replayed(run, Finished)
+            return self._advance(run, NextProgram(turn.program))
         except ProgramRefused as refused:
             # What it says is about the program's own text.
             told = f"It was refused. {refused}"
-            return self._failed(told, (reports.PROGRAM_REFUSED, str(refused)))
+            failed = self._failed(told, (reports.PROGRAM_REFUSED, str(refused)))
+            return replace(failed, run=run)
 
     # -- one program
 
-    def _advance(self, run: AnyRun, result: Result) -> Outcome | _Ended:
+    def _advance(self, run: AnyRun, given: Given) -> Outcome | _Ended:
         """Run up to a call for the caller, or to the end of the program."""
         with runs.closed_on_failure(run):
-            reached = self._steps(run, result)
-        if not isinstance(reached, Outcome) or reached.call is None:
+            reached = self._steps(run, given)
+        waits = reached.run if isinstance(reached, _Ended) else reached.call
+        if waits is None:
             run.close()
         return reached
 
-    def _steps(self, run: AnyRun, result: Result) -> Outcome | _Ended:
+    def _steps(self, run: AnyRun, given: Given) -> Outcome | _Ended:
         most = self._context.configuration.limits.tool_calls
         while True:
-            step = run.advance(result)
+            step = run.advance(given)
             if not isinstance(step, ToolCall):
                 return self._ended(run, step)
             if most is not None and self._turn.calls >= most:
@@ -255,7 +308,7 @@ class Loop:
                 case Checked():
                     return self._denied(run, step, made)
                 case _:
-                    result = made
+                    given = made
 
     def _denied(self, run: AnyRun, step: ToolCall, checked: Checked) -> Outcome | _Ended:
         told = prompts.denial(step.tool, step.line, self._context.configuration.planner)
@@ -270,23 +323,35 @@ class Loop:
         if isinstance(step, Failed):
             step = replace(step, message=_carried(step.message))
             is_violation = step.kind == "branch"
-            told, error = prompts.failure(step, prompt), reports.failure(step)
+            told = prompts.failure(step, prompt, self._words())
+            error = reports.failure(step)
             ended = self._failed(told, error, run, violated=is_violation)
             return self._violated(ended) if is_violation else ended
         variables = run.variables()
-        # An answer is that of its own program only.
-        has_answer = _ANSWER in variables or step.value.value is not None
         self._keep(variables)
         end = self._success(step.value, step.value_type, run)
-        if has_answer or not (turn.is_planned and self._fsm.enable_multistep_planning):
+        if not self._has_steps or not _is_open(step.value):
             return Outcome(end=end)
-        return _Ended(prompts.ENDED, end, failed=False, variables=variables)
+        turn.done.append(turn.program)
+        turn.program, turn.log, turn.kept = "", run.log, len(run.log)
+        kinds = {name: kind for name, kind in run.kinds().items() if name != _ANSWER}
+        kinds = prompts.trusted_kinds(kinds, self._words())
+        context = prompts.variables_text(self._context.state.variables, prompt, kinds)
+        return _Ended(prompts.ENDED, end, failed=False, run=run, context=context)
 
-    def _keep(self, variables: dict[str, Labeled]) -> None:
-        """Leave variables to later turns; programs of the caller bring their own."""
-        variables.pop(_ANSWER, None)
+    def _keep(self, variables: Mapping[str, Labeled]) -> None:
+        """Leave variables to later turns; programs of the caller bring their own.
+
+        Their names are told to the planner, so they are words of programs whatever a worker says.
+        """
         if self._turn.is_planned:
-            self._context.state.variables = variables
+            words = self._words()
+            self._context.state.variables = {
+                name: one for name, one in variables.items() if name in words and name != _ANSWER
+            }
+
+    def _words(self) -> frozenset[str]:
+        return prompts.words_of(self._turn.programs) | self._turn.variables.keys()
 
     # -- ends
 
@@ -309,13 +374,16 @@ class Loop:
     def _failure(
         self, error: tuple[str, str], run: AnyRun | None, *, violated: bool = False
     ) -> Envelope:
+        if self._turn.is_planned and self._turn.program:
+            self._turn.failures.add(len(self._turn.programs) - 1)
         beside = self._beside(run, violated=violated)
         return Envelope(error=error, history_mismatch=self._turn.mismatch, **beside)
 
     def _beside(self, run: AnyRun | None, *, violated: bool = False) -> Mapping[str, Any]:
-        names = None
-        if run is not None and self._context.configuration.response.include_namespace_snapshot:
-            names = run.names()
+        names: Mapping[str, Labeled] | None = None
+        if self._context.configuration.response.include_namespace_snapshot:
+            kept = self._context.state.variables if self._turn.done else None
+            names = run.names() if run is not None else kept
         return reports.reported(
             self._turn, self._context.state, self._context.configuration, names, violated=violated
         )

@@ -152,10 +152,9 @@ def _messages(
 
 def _known(turn: OpenTurn, configuration: Configuration) -> list[str]:
     """What is told of variables, before each program of the turn."""
-    now = prompts.variables_text(turn.variables, configuration.planner)
     if configuration.fsm.pllm_context_pruning is False:
-        return [*(step.known for step in turn.attempts), now]
-    return [*("" for _ in turn.attempts), now]
+        return [*(step.known for step in turn.attempts), turn.context]
+    return [*("" for _ in turn.attempts), turn.context]
 
 
 def _asked(turn: OpenTurn) -> HumanMessage:

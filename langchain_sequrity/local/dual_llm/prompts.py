@@ -5,7 +5,11 @@ these ended: types of exceptions and line numbers, types and sizes of variables.
 returned are not in it unless `X-Config` asks for them (`docs/behaviour.md`, T3).
 """
 
+import builtins
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
@@ -15,10 +19,25 @@ from langchain_sequrity.local.conversation import called_tools, text_of
 from langchain_sequrity.local.interpreter import Failed, Labeled
 from langchain_sequrity.wire.json_text import dumps
 
-_LANGUAGE = """\
+_ONE_PROGRAM = """\
 You plan how to do what the user asks. Write one Python program that does it, and nothing else: your
 whole answer is the program, without explanations.
 
+If the program fails you are told the error, and write another one that does the whole task. A
+program that fails leaves no variables behind.
+"""
+_STEPS = """\
+You plan how to do what the user asks, step by step. Write the Python program of the next step, and
+nothing else: your whole answer is the program, without explanations. Its first line is a comment
+with the objective of the step.
+
+The next program goes on where a step has ended: with its variables, functions, classes and imports.
+They are listed with their types. The steps end with the one that puts the answer for the user into
+`final_return_value`; begin the first with `final_return_value = None`. If a step fails you are told
+the error, and write another one in its place. A step that fails leaves nothing behind, but the
+tools that it has called were called; those of steps that succeeded are not to be called again.
+"""
+_LANGUAGE = """\
 The program runs in an interpreter that has a part of Python: assignments, `if`, `for`, `while`,
 `match`, `try`, functions, lambdas, comprehensions, f-strings, slices; the plain types and their
 methods; the modules `json`, `re`, `math`, `datetime`, and classes of pydantic's `BaseModel` for
@@ -53,10 +72,6 @@ _INTERNAL = {
 }
 _ASK_BACK = (
     "If the request cannot be understood, make `final_return_value` a question to the user.\n"
-)
-_MULTISTEP = (
-    "You may work in steps: a program that sets no `final_return_value` is followed by another one "
-    "of yours, and the variables stay.\n"
 )
 _CHOICES = {
     "required": "The program must call at least one tool.\n",
@@ -94,11 +109,9 @@ def planner_instructions(
     Returns:
         The text.
     """
-    parts = [_LANGUAGE]
+    parts = [_STEPS if fsm.enable_multistep_planning else _ONE_PROGRAM, _LANGUAGE]
     if prompt.clarify_ambiguous_queries is not False:
         parts.append(_ASK_BACK)
-    if fsm.enable_multistep_planning:
-        parts.append(_MULTISTEP)
     if fsm.wrap_tool_result:
         parts.append(_WRAPPED)
     lines = [_tool(tool, names) for tool in tools]
@@ -205,17 +218,59 @@ _SIMPLE = (bool, int, float, type(None))
 _NON_EXECUTABLE = "__non_executable"
 
 
-def variables_text(variables: Mapping[str, Labeled], prompt: PlannerPrompt) -> str:
+_SIZED = frozenset({"str", "list", "dict", "set", "tuple"})
+_WORD = re.compile(r"[^\W\d]\w*")
+_KINDS = frozenset({
+    *vars(builtins), "NoneType", "date", "datetime", "time", "timedelta", "function", "iterator",
+    "module", "EnumType", "ModelMetaclass", "JSONDecodeError", "ToolError", "ValidationError",
+})  # fmt: skip
+
+
+def words_of(programs: Iterable[str]) -> frozenset[str]:
+    """The names that programs can have given to something, as Python reads them."""
+    return frozenset(
+        word for text in programs for word in _WORD.findall(unicodedata.normalize("NFKC", text))
+    )
+
+
+def trusted_kinds(kinds: Mapping[str, str], words: AbstractSet[str]) -> dict[str, str]:
+    """Types by name of variable, as the planner may be told them.
+
+    Names of variables and types come from the planner's own programs. They are looked up there,
+    so that nothing else gets to the planner under a name, whatever ran the program says.
+
+    Args:
+        kinds: The types.
+        words: Names in the programs.
+    """
+    return {name: _kind(kind, words, "object") for name, kind in kinds.items() if name in words}
+
+
+def _kind(kind: str, words: AbstractSet[str], otherwise: str) -> str:
+    return kind if kind in _KINDS or kind in words else otherwise
+
+
+def variables_text(
+    variables: Mapping[str, Labeled],
+    prompt: PlannerPrompt,
+    kinds: Mapping[str, str] | None = None,
+) -> str:
     """What the planner is told of the variables that there are.
 
     By default that is their types and sizes. With `context_var_visibility` it is the values of
     those that the setting names, and nothing of the others.
+
+    Args:
+        variables: Those that have a value in JSON.
+        prompt: What `X-Config` says.
+        kinds: Types of all that there are, where programs still have more than JSON.
     """
     visibility = prompt.context_var_visibility
-    if visibility == "none" or not variables:
+    if visibility == "none" or not (variables or kinds):
         return ""
     if visibility is None:
-        lines = [f"- {name}: {_size(one.value)}" for name, one in variables.items()]
+        kinds = kinds or {name: type(one.value).__name__ for name, one in variables.items()}
+        lines = [f"- {name}: {_size(kind, variables.get(name))}" for name, kind in kinds.items()]
     else:
         lines = [
             f"- {name} = {dumps(one.value)}"
@@ -236,24 +291,32 @@ def _is_visible(variable: Labeled, visibility: str) -> bool:
     }[visibility]
 
 
-def _size(value: Any) -> str:
-    kind = type(value).__name__
-    return f"{kind} of length {len(value)}" if isinstance(value, str | list | dict) else kind
+def _size(kind: str, variable: Labeled | None) -> str:
+    value = variable.value if variable is not None else None
+    if kind in _SIZED and isinstance(value, str | list | dict):
+        return f"{kind} of length {len(value)}"
+    return kind
 
 
 # How a program ended
 
-ENDED = "The program ended without `final_return_value`. Go on with the next step."
+ENDED = "It succeeded, and `final_return_value` is not set."
 """What the planner is told after a step that has no answer yet."""
 
 
-def failure(failed: Failed, prompt: PlannerPrompt) -> str:
-    """What the planner is told of an error; its text only if `debug_info_level` is `extra`."""
+def failure(failed: Failed, prompt: PlannerPrompt, words: AbstractSet[str] = frozenset()) -> str:
+    """What the planner is told of an error; its text only if `debug_info_level` is `extra`.
+
+    Args:
+        failed: The error.
+        prompt: What `X-Config` says.
+        words: Names in the programs, which may have made the type of the error.
+    """
     level = prompt.debug_info_level
     if level == "minimal":
         return "The program failed."
     what = {
-        "exception": f"The program raised `{failed.type}`",
+        "exception": f"The program raised `{_kind(failed.type, words, 'Exception')}`",
         "budget": "The program reached a limit of the interpreter",
         "branch": "The program let data decide that the policy does not let decide",
         "exit": "The program called `exit` with an error",
@@ -282,7 +345,7 @@ def again(query: str, outcome: str, known: str, *, steps_build_up: bool) -> Huma
     Returns:
         The message.
     """
-    what = "the next program" if steps_build_up else "a program that does the whole task"
+    what = "the program of the next step" if steps_build_up else "one that does the whole task"
     told = f"{outcome}\n{known}\n" if known else f"{outcome} "
     return HumanMessage(f"{query}\n\n(The last program: {told}Write {what}.)")
 

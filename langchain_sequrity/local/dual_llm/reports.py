@@ -24,10 +24,12 @@ PLANNER_FAILED = "planner_failed"
 PROGRAM_REFUSED = "program_refused"
 RESULT_REFUSED = "tool_result_refused"
 LIMIT_REACHED = "limit_reached"
+CONTROL_FLOW = "control_flow_violation"
+VIOLATIONS = frozenset({POLICY_VIOLATION, CONTROL_FLOW})
 _CODES = {
     "exception": "program_error",
     "budget": LIMIT_REACHED,
-    "branch": "control_flow_violation",
+    "branch": CONTROL_FLOW,
     "exit": "program_exit",
     "value": "value_not_json",
 }
@@ -140,8 +142,8 @@ def reported(
     """
     response = configuration.response
     found: dict[str, Any] = {}
-    if response.include_program and turn.program:
-        found["program"] = turn.program
+    if response.include_program and turn.text:
+        found["program"] = turn.text
     if response.include_policy_check_history or violated:
         found["policy_check_history"] = turn.checks
     if response.include_namespace_snapshot and names is not None:

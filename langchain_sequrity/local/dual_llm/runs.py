@@ -7,7 +7,7 @@ process has paused, runs again from its log (`docs/behaviour.md`, T2).
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,15 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm import internal_tools
 from langchain_sequrity.local.dual_llm.state import OpenTurn
-from langchain_sequrity.local.interpreter import Program, ReplayDiverged, Run, ToolCall, parse
+from langchain_sequrity.local.interpreter import (
+    Finished,
+    Program,
+    ProgramRefused,
+    ReplayDiverged,
+    Run,
+    ToolCall,
+    parse,
+)
 from langchain_sequrity.local.interpreter.worker_pool import (
     CAN_ISOLATE,
     WorkerPool,
@@ -43,10 +51,13 @@ class InProcess:
     - an escape from the interpreter: it finds the server's keys, sessions and files.
     """
 
-    def check(self, source: str, *, owner: str = "") -> None:
+    def check(self, source: str, *, owner: str = "", known: Collection[str] = ()) -> None:
         """Check a program, as `WorkerPool.check` does."""
         del owner
-        _parsed(source)
+        if known:
+            parse(source, known=known)
+        else:
+            _parsed(source)
 
     def run(self, source: str, *, owner: str = "", **options: Any) -> Run:
         """Make a run of a program, as `WorkerPool.run` does."""
@@ -106,17 +117,18 @@ class Programs:
             with suppress(UsageError):  # the first program says so
                 self._opened().prepare()
 
-    def check(self, source: str, owner: str) -> None:
+    def check(self, source: str, owner: str, known: Collection[str] = ()) -> None:
         """Check that a program uses nothing but the language.
 
         Args:
             source: Its text.
             owner: Whose it is: programs of different owners share no process.
+            known: Variables that exist before it.
 
         Raises:
             ProgramRefused: With line, column and what to write instead.
         """
-        self._found().check(source, owner=owner)
+        self._found().check(source, owner=owner, known=known)
 
     def run(self, source: str, owner: str, **options: Any) -> AnyRun:
         """Make a run of a program; `options` are those of `Run`. Raises as `check` does."""
@@ -213,6 +225,11 @@ class Runs:
             run.close()
 
 
+def has_steps(turn: OpenTurn, configuration: Configuration) -> bool:
+    """Whether the programs of a turn are steps that build on each other."""
+    return turn.is_planned and bool(configuration.fsm.enable_multistep_planning)
+
+
 def start(
     turn: OpenTurn,
     configuration: Configuration,
@@ -220,7 +237,7 @@ def start(
     programs: Programs,
     owner: str,
 ) -> AnyRun:
-    """Make the run of a turn's program, from its log if it has one.
+    """Make the run of a turn's program, or of its steps, from its log if it has one.
 
     Args:
         turn: The turn.
@@ -241,7 +258,7 @@ def start(
     }
     tools |= {name: internal_tools.SCHEMAS[name] for name in configuration.internal_tools}
     return programs.run(
-        turn.program,
+        turn.done[0] if turn.done else turn.program,
         owner,
         tools=tools,
         variables=turn.variables,
@@ -249,27 +266,32 @@ def start(
         is_strict=configuration.is_strict,
         typed=internal_tools.TYPED,
         log=turn.log,
+        has_steps=has_steps(turn, configuration),
     )
 
 
 @contextmanager
-def closed_on_failure(run: AnyRun) -> Iterator[None]:
-    """End a run where work with it fails; its thread would wait for ever."""
+def closed_on_failure(run: AnyRun | None) -> Iterator[None]:
+    """End a run where work with it fails; its thread would wait for ever.
+
+    A step that is refused is no such failure: the run still waits for one.
+    """
     try:
         yield
+    except ProgramRefused:
+        raise
     except BaseException:
-        run.close()
+        if run is not None:
+            run.close()
         raise
 
 
-def replayed(run: AnyRun) -> ToolCall:
-    """Bring a run up to the call that it waited for.
+def replayed(run: AnyRun, to: type[ToolCall | Finished] = ToolCall) -> None:
+    """Bring a run up to the call that it waited for, or to the end of its last step.
 
     Raises:
-        ReplayDiverged: If it waits for nothing now.
+        ReplayDiverged: If it is somewhere else now.
     """
-    step = run.advance()
-    if not isinstance(step, ToolCall):
-        msg = "A replayed program ended where it had waited for a tool."
+    if not isinstance(run.advance(), to):
+        msg = "A replayed program is not where it had waited."
         raise ReplayDiverged(msg)
-    return step

@@ -75,8 +75,11 @@ class OpenTurn:
         shape: `response_format` of the request.
         tool_choice: Which tool the request wants called.
         is_planned: Whether a planner writes programs; else the caller has given one.
-        variables: Variables that exist before the program.
+        variables: Variables that exist before the turn's first program.
         program: The program that runs.
+        done: In multi-step planning, the steps that succeeded; they and `program` are one run.
+        kept: How many events of the log belong to them.
+        context: What the planner is told of the variables that there are now.
         line: Line of the call that is waited for.
         log: Its log, from which it can be run again.
         waiting: The call that was handed out.
@@ -99,6 +102,9 @@ class OpenTurn:
     is_planned: bool = True
     variables: dict[str, Labeled] = field(default_factory=dict)
     program: str = ""
+    done: list[str] = field(default_factory=list)
+    kept: int = 0
+    context: str = ""
     log: tuple[Json, ...] = ()
     waiting: WaitingCall | None = None
     attempts: list[Step] = field(default_factory=list)
@@ -110,10 +116,16 @@ class OpenTurn:
     checks: list[Json] = field(default_factory=list)
     mismatch: bool = False
 
+    @property
+    def text(self) -> str:
+        """The program of the turn: its steps that succeeded, and what runs or ran at its end."""
+        return "\n".join(filter(None, [*self.done, self.program]))
+
     def copy(self) -> "OpenTurn":
         """A copy that can be changed while this one stays as it is."""
         return replace(
             self,
+            done=[*self.done],
             attempts=[*self.attempts],
             programs=[*self.programs],
             failures={*self.failures},

@@ -113,11 +113,17 @@ class DualTurn:
         turn, fsm = self._state.turn, self._context.configuration.fsm
         if turn is None or not turn.programs:
             return
-        pruned = turn.failures if fsm.prune_failed_steps is not False else ()
-        kept = [one for index, one in enumerate(turn.programs) if index not in pruned]
-        kept = kept if fsm.enable_multistep_planning else kept[-1:]
-        programs = tuple(kept or turn.programs[-1:])
-        self._state.past.append(PastTurn(turn.query, programs, end, self._state.variables))
+        prunes = fsm.prune_failed_steps is not False
+        kept = [one for index, one in enumerate(turn.programs) if index not in turn.failures]
+        if not fsm.enable_multistep_planning:
+            kept = kept[-1:] or turn.programs[-1:]
+        elif not prunes:
+            kept = [
+                f"# This step failed.\n{one}" if index in turn.failures else one
+                for index, one in enumerate(turn.programs)
+            ]
+        past = PastTurn(turn.query, tuple(kept), end, self._state.variables)
+        self._state.past.append(past)
 
     def _forget(self, kept: int) -> None:
         """Cut the memory where the history is no longer that of the session."""

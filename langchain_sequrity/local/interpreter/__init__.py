@@ -1,14 +1,21 @@
 """The interpreter of planner programs: a small Python in which every value carries labels.
 
 `parse` reads a program and refuses what the language lacks. `Run` runs it up to each tool call and
-takes the result; what it returns is data, and so is its log. Programs reach nothing but tools.
+takes the result, or the next program; what it returns is data, and so is its log. Programs reach
+nothing but tools.
 """
 
 from langchain_sequrity.local.interpreter.faults import ProgramRefused, ReplayDiverged
 from langchain_sequrity.local.interpreter.limits import Limits
 from langchain_sequrity.local.interpreter.program import Program, parse
 from langchain_sequrity.local.interpreter.run import Run
-from langchain_sequrity.local.interpreter.steps import Failed, Finished, ToolCall, ToolFailure
+from langchain_sequrity.local.interpreter.steps import (
+    Failed,
+    Finished,
+    NextProgram,
+    ToolCall,
+    ToolFailure,
+)
 from langchain_sequrity.local.interpreter.values import Labeled
 
 __all__ = [
@@ -16,6 +23,7 @@ __all__ = [
     "Finished",
     "Labeled",
     "Limits",
+    "NextProgram",
     "Program",
     "ProgramRefused",
     "ReplayDiverged",

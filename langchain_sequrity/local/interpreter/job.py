@@ -17,7 +17,14 @@ from langchain_sequrity.local.interpreter.border import (
     go_out,
     labels_from_json,
 )
-from langchain_sequrity.local.interpreter.compiler import ANSWER, compile_module
+from langchain_sequrity.local.interpreter.builtins import BUILTINS
+from langchain_sequrity.local.interpreter.compiler import (
+    ANSWER,
+    bound_by,
+    compile_module,
+    may_decide_the_end,
+    names_within,
+)
 from langchain_sequrity.local.interpreter.faults import (
     BranchForbidden,
     Diverged,
@@ -25,6 +32,7 @@ from langchain_sequrity.local.interpreter.faults import (
     HostError,
     NoForm,
     OutOfBudget,
+    ProgramRefused,
     Raised,
     ToolError,
 )
@@ -33,11 +41,14 @@ from langchain_sequrity.local.interpreter.forms import as_form
 from langchain_sequrity.local.interpreter.limits import Limits
 from langchain_sequrity.local.interpreter.machine import Machine, MayBranch
 from langchain_sequrity.local.interpreter.models import validated
-from langchain_sequrity.local.interpreter.program import Program
+from langchain_sequrity.local.interpreter.program import Program, parse
 from langchain_sequrity.local.interpreter.steps import (
+    Answer,
     Failed,
     FailureKind,
     Finished,
+    NextProgram,
+    Step,
     ToolCall,
     ToolFailure,
 )
@@ -59,12 +70,13 @@ ENGINE = 1
 _EVENT_SIZE = 400  # bytes of one that holds a usual number
 _PLACE = 40  # bytes of a number in a list, with that list's reference to it
 Event = dict[str, Any]
-Pause = Callable[[ToolCall], None]
+Pause = Callable[[Step], None]
 _EVENTS = {
     "start": {"digest", "engine"},
     "result": {"call", "value", "labels"},
     "failure": {"call", "message", "labels"},
     "read": {"name", "value"},
+    "program": {"source"},
 }
 
 
@@ -90,6 +102,9 @@ def read_event(event: Event) -> Event:
         raise UsageError(msg)
     if "labels" in copied:
         labels_from_json(copied["labels"])
+    if type(copied.get("source", "")) is not str:
+        msg = "This is no log of a run: an event has a program that is no text."
+        raise UsageError(msg)
     return copied
 
 
@@ -124,6 +139,16 @@ def result_event(call: str, result: Labeled | ToolFailure) -> Event:
     return {**event, "call": call, "labels": result.labels.to_wire()}
 
 
+def program_event(program: NextProgram) -> Event:
+    """The next program, for the log."""
+    return {"event": "program", "source": program.source}
+
+
+def answer_of(event: Event) -> Answer:
+    """What came in, from the log."""
+    return NextProgram(event["source"]) if event["event"] == "program" else result_of(event)
+
+
 def result_of(event: Event) -> Labeled | ToolFailure:
     """What a tool said, from the log."""
     labels = labels_from_json(event["labels"])
@@ -132,8 +157,8 @@ def result_of(event: Event) -> Labeled | ToolFailure:
     return Labeled(event["value"], labels)
 
 
-def _nobody(call: ToolCall) -> NoReturn:
-    msg = f"`{call.tool}` was called where no program runs"
+def _nobody(step: Step) -> NoReturn:
+    msg = f"{step} came where no program runs"
     raise AssertionError(msg)
 
 
@@ -149,6 +174,7 @@ class Job:
         is_strict: Whether what happens under a branch takes the labels of its condition.
         typed: Parameters that hold a type, by name of tool.
         log: Events so far, which were read with `read_event`.
+        has_steps: Whether other programs follow a program that ended well.
     """
 
     def __init__(
@@ -162,6 +188,7 @@ class Job:
         is_strict: bool,
         typed: Mapping[str, str],
         log: list[Event],
+        has_steps: bool = False,
     ) -> None:
         """Do nothing yet."""
         self.program = program
@@ -172,6 +199,8 @@ class Job:
         self.is_strict = is_strict
         self.typed = typed
         self.log = log
+        self.has_steps = has_steps
+        self.parsed: Program | None = None  # the last one that was read
         self.waiting = ""
         self.begin(_nobody)
 
@@ -179,6 +208,8 @@ class Job:
         """Put everything but the log back to the start."""
         self.pause = pause
         self.cursor = self.calls = 0
+        self.within: frozenset[str] = frozenset()
+        self.decides = False
         self.machine = Machine(
             limits=self.limits,
             tools=self.tools,
@@ -190,9 +221,23 @@ class Job:
 
     # -- the log
 
-    def answer(self, result: Labeled | ToolFailure) -> None:
-        """Write down what a tool said."""
-        self.log.append(result_event(self.waiting, result))
+    def answer(self, answer: Answer) -> None:
+        """Write down what a tool said, or the next program.
+
+        Raises:
+            ProgramRefused: For a program that uses what the language has not; nothing has changed.
+        """
+        if isinstance(answer, NextProgram):
+            self.read_program(answer.source)
+            self.log.append(program_event(answer))
+        else:
+            self.log.append(result_event(self.waiting, answer))
+
+    def read_program(self, source: str) -> Program:
+        """Read a program that goes on with the variables there are; the last one is kept."""
+        if self.parsed is None or self.parsed.source != source:
+            self.parsed = parse(source, self.limits, known=[*self.machine.names])
+        return self.parsed
 
     def next_event(self, *kinds: str) -> Event:
         """The next event of the log, which must be of this kind."""
@@ -287,18 +332,71 @@ class Job:
             return self.exception(self.machine.from_python(error, self.machine.branch))
 
     def result(self) -> Finished | Failed:
-        """Run, and end as the program did."""
-        machine = self.machine
+        """Run, and end as the last program did."""
         self.start()
-        body = compile_module(machine, self.program.tree)
+        end = self.one(self.program)
+        while self.has_steps and isinstance(end, Finished):
+            end = self.one(self.next_program(end))
+        if self.cursor != len(self.log):
+            self.diverge("ended before its log did")
+        return end
+
+    def next_program(self, end: Finished) -> Program:
+        """Wait for the next program, unless the log has it, and make ready for it."""
+        machine = self.machine
+        if self.cursor == len(self.log):
+            self.pause(end)
+        source = self.next_event("program")["source"]
+        try:
+            program = self.read_program(source)
+        except ProgramRefused:
+            self.diverge("has a program that is refused")
+        self.calls = 0
+        machine.begin_program(self.branch_after())
+        self.check_names(program)
+        return program
+
+    def branch_after(self) -> Mark:
+        """Labels of what decided that there is a next program, and what it starts from.
+
+        In strict mode a branch may have ended a program early, by `exit`, or the whole turn, by an
+        answer; that it did not says as much. Where no program could, its branches are closed.
+        """
+        machine = self.machine
+        if not machine.is_strict:
+            return None
+        return machine.steered if self.decides else machine.branch
+
+    def check_names(self, program: Program) -> None:
+        """Refuse a variable with the name of a built-in or tool that earlier functions mean.
+
+        They were compiled for that meaning, and would miss labels with another.
+        """
+        machine = self.machine
+        meant = (BUILTINS.keys() | machine.tools.keys()) & self.within
+        changed = sorted((bound_by(program.tree) & meant) - machine.names.keys())
+        if changed:
+            message = f"An earlier step uses `{changed[0]}` as it is. Choose another name."
+            machine.fail(NameError, message)
+
+    def one(self, program: Program) -> Finished | Failed:
+        """Run one program, and end as it did."""
+        machine = self.machine
+        if self.has_steps:
+            self.within |= names_within(program.tree)
+            self.decides = self.decides or (machine.is_strict and may_decide_the_end(program.tree))
+        body = compile_module(machine, program.tree, is_open=self.has_steps)
         code, mark, value = None, None, None
         try:
             value = body()
         except Exit as ended:
             code, mark = ended.code, ended.labels
-        if self.cursor != len(self.log):
+        if self.cursor != len(self.log) and not self.has_steps:
             self.diverge("ended before its log did")
-        value = machine.names.get(ANSWER, value)
+        # What the last line of a step gives is no answer: it may be the call of a tool.
+        value = machine.names.get(ANSWER, None if self.has_steps else value)
+        if self.has_steps and strip(value) is None:
+            mark = None  # of an early end, which chose no answer
         if code is None or (isinstance(code, int | str) and not code):
             return self.finished(value, code, mark)
         text = code if isinstance(code, str) else f"exit({as_text(machine, code)})"

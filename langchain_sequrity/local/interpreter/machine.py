@@ -65,6 +65,7 @@ class Machine:
             What is changed meanwhile takes them.
         trying: How many `try` statements are open that may catch an exception of an operation.
         attempted: Labels of all data that might have raised an exception since the innermost `try`.
+        steered: In strict mode, labels of all data that decided what the run did so far.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Machine:
         self.branch: Mark = None
         self.trying = 0
         self.attempted: Mark = None
+        self.steered: Mark = None
         self.returned: Value = None
         self.handled: ErrorValue | None = None
         self.output: list[str] = []
@@ -120,6 +122,21 @@ class Machine:
         """Give the program its time, from now on."""
         self._clock = WorkTime()
         self._seconds = self.limits.seconds
+
+    def begin_program(self, branch: Mark) -> None:
+        """Begin the next program of the run: with steps and time of its own.
+
+        Memory is for all programs of a run together, for what one has made the others still hold.
+
+        Args:
+            branch: Labels of what decided that it runs, and with which variables.
+        """
+        self._steps = self.fuel = self._printed = 0
+        self.depth = self.trying = 0
+        self.attempted, self.returned, self.handled = None, None, None
+        self.branch = branch
+        self.line = 1
+        self.start_clock()
 
     def look_at_clock(self) -> None:
         """End the run if its time is over; for work that is slower than its steps say."""
@@ -223,8 +240,11 @@ class Machine:
 
     def steer(self, mark: Mark) -> None:
         """Ask whether data with these labels may decide what the program does next."""
-        if mark is not None and self.trying:
-            self.attempted = join(self.attempted, mark)
+        if mark is not None:
+            if self.trying:
+                self.attempted = join(self.attempted, mark)
+            if self.is_strict:
+                self.steered = join(self.steered, mark)
         if self.may_branch is None:
             return
         verdict = self._verdicts.get(mark)

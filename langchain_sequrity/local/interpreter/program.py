@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from langchain_sequrity.local.interpreter.compiler import compile_module
@@ -27,12 +28,13 @@ class Program:
     digest: str = field(repr=False)
 
 
-def parse(source: str, limits: Limits = DEFAULT_LIMITS) -> Program:
+def parse(source: str, limits: Limits = DEFAULT_LIMITS, *, known: Collection[str] = ()) -> Program:
     """Read a program and check that it uses nothing but the language.
 
     Args:
         source: Python text.
         limits: How long and how deep it may be.
+        known: Variables that exist before it.
 
     Returns:
         The program.
@@ -51,7 +53,7 @@ def parse(source: str, limits: Limits = DEFAULT_LIMITS) -> Program:
     try:
         check_placement(tree)
         # What only compiling finds, such as a field of an unknown type, is refused here too.
-        compile_module(Machine.idle(limits), tree)
+        compile_module(Machine.idle(limits), tree, known=known)
     except (RecursionError, OutOfBudget) as error:
         too_deep = isinstance(error, RecursionError)
         raise ProgramRefused(TOO_DEEP if too_deep else str(error)) from None

@@ -24,12 +24,12 @@ from langchain_sequrity.local.interpreter.limits import DEFAULT_LIMITS, Limits
 from langchain_sequrity.local.interpreter.machine import Machine, MayBranch
 from langchain_sequrity.local.interpreter.program import Program
 from langchain_sequrity.local.interpreter.steps import (
+    Answer,
     Failed,
     Finished,
     Step,
-    ToolCall,
-    ToolFailure,
     check_turn,
+    waits,
 )
 from langchain_sequrity.local.interpreter.values import (
     NO_LABELS,
@@ -54,6 +54,9 @@ class Run:
         is_strict: Whether what happens under a branch takes the labels of its condition.
         typed: Parameters that hold a type, by name of tool: the tool's result is read as that type.
         log: `Run.log` of an earlier run of the same program with the same variables.
+        has_steps: Whether a program that ended well is followed by another one in the same
+            namespace: `advance` then takes that, and the log has it too. In each of them only
+            `final_return_value` is an answer.
 
     Raises:
         UsageError: For variables or a log that are no JSON data.
@@ -81,6 +84,7 @@ class Run:
         is_strict: bool = False,
         typed: Mapping[str, str] | None = None,
         log: Sequence[Event] = (),
+        has_steps: bool = False,
     ) -> None:
         """Do nothing yet."""
         given = {
@@ -96,7 +100,9 @@ class Run:
             is_strict=is_strict,
             typed=typed or {},
             log=[read_event(event) for event in log],
+            has_steps=has_steps,
         )
+        self._has_steps = has_steps
         self._fiber: Fiber | None = None
         self._close: Callable[[], Any] = _nothing
         self._step: Step | None = None
@@ -112,36 +118,39 @@ class Run:
         """What the program printed."""
         return tuple(self._job.machine.output)
 
-    def advance(self, result: Labeled | ToolFailure | None = None) -> Step:
+    def advance(self, answer: Answer | None = None) -> Step:
         """Run up to the next tool call or the end.
 
         Args:
-            result: Result of the call that the run waits for; nothing at the start.
+            answer: Result of the call that the run waits for, or the next program; nothing at the
+                start.
 
         Returns:
             The next call, or how the program ended.
 
         Raises:
-            UsageError: If the run waits for a result and gets none, or the other way round.
+            UsageError: If the run waits for one thing and gets another or none.
+            ProgramRefused: If the next program uses what the language has not. The run waits on.
             ReplayDiverged: If the program does something else than its log says. The run is over.
         """
-        check_turn(self._step, result, is_closed=self._is_closed)
-        if result is not None:
-            self._job.answer(result)
+        check_turn(self._step, answer, has_steps=self._has_steps, is_closed=self._is_closed)
+        if answer is not None:
+            self._job.answer(answer)
         if self._fiber is None:
             self._fiber = Fiber(self._job.run)
             self._close = weakref.finalize(self, self._fiber.close)
         with self._closed_on_failure():
             self._step = self._fiber.resume()
-        if not isinstance(self._step, ToolCall):
+        if not waits(self._step, has_steps=self._has_steps):
             self._leave()
         return self._step
 
-    def finish(self, answer: Callable[[ToolCall], Labeled | ToolFailure]) -> Finished | Failed:
+    def finish(self, answer: Callable[[Step], Answer]) -> Finished | Failed:
         """Run to the end in this thread, instead of from call to call with `advance`.
 
         Args:
-            answer: Gives the result of a call. Meanwhile, log, names and output can be read.
+            answer: Gives the result of a call, or the next program. Meanwhile, log, names and
+                output can be read.
 
         Returns:
             How the program ended.
@@ -150,8 +159,8 @@ class Run:
             ReplayDiverged: If the program does something else than its log says.
         """
 
-        def pause(call: ToolCall) -> None:
-            self._job.answer(answer(call))
+        def pause(step: Step) -> None:
+            self._job.answer(answer(step))
 
         with self._closed_on_failure():
             self._step = end = self._job.run(pause)
@@ -186,6 +195,18 @@ class Run:
         self._close()
         self._fiber, self._close = None, _nothing
 
+    def read(self, source: str) -> None:
+        """Check a next program; raises `ProgramRefused` as `advance` does."""
+        self._job.read_program(source)
+
+    def kinds(self) -> dict[str, str]:
+        """Names of the types that the variables have now in the program."""
+        return {name: type_name(strip(value)) for name, value in self._names_now().items()}
+
+    def _names_now(self) -> dict[str, Value]:
+        # A copy: the thread of a run that was just parked may still be putting variables away.
+        return dict(self._job.machine.names)
+
     def names(self) -> dict[str, Labeled]:
         """The variables now; what has no JSON form is shown as `{"type": …}`."""
         return self.namespace()[0]
@@ -197,8 +218,7 @@ class Run:
     def namespace(self) -> tuple[dict[str, Labeled], dict[str, Labeled]]:
         """`names` and `variables` at once."""
         machine = Machine.idle(self._job.limits)
-        # A copy: the thread of a run that was just parked may still be putting variables away.
-        names = dict(self._job.machine.names)
+        names = self._names_now()
         forms = {name: _json_form(machine, value) for name, value in names.items()}
         shown = {name: _shown(names[name], form) for name, form in forms.items()}
         return shown, {name: form for name, form in forms.items() if isinstance(form, Labeled)}

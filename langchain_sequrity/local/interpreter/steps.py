@@ -72,22 +72,43 @@ class Failed:
     value: Labeled | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class NextProgram:
+    """The next of the programs that a run has one after the other.
+
+    Attributes:
+        source: Its text. It finds the variables of the programs before it as they left them.
+    """
+
+    source: str
+
+
 Step = ToolCall | Finished | Failed
+Answer = Labeled | ToolFailure | NextProgram
 
 
-def check_turn(step: Step | None, result: Labeled | ToolFailure | None, *, is_closed: bool) -> None:
+def waits(step: Step | None, *, has_steps: bool) -> bool:
+    """Whether a run waits for something after that step."""
+    return isinstance(step, ToolCall) or (has_steps and isinstance(step, Finished))
+
+
+def check_turn(
+    step: Step | None, answer: Answer | None, *, has_steps: bool, is_closed: bool
+) -> None:
     """Check that a run may go on with this, after that step.
 
     Raises:
-        UsageError: If it waits for a result and gets none, or the other way round, or is over.
+        UsageError: If it waits for one thing and gets another or none, or is over.
     """
-    waits = isinstance(step, ToolCall)
-    if is_closed or not (step is None or waits):
+    is_waiting = waits(step, has_steps=has_steps)
+    if is_closed or not (step is None or is_waiting):
         msg = "This run is over. Make a new one, with this one's log to get to the same place."
-    elif waits and result is None:
-        msg = "This run waits for the result of a tool; give it to `advance`."
-    elif result is not None and not waits:
+    elif answer is not None and not is_waiting:
         msg = "This run does not wait for a result. Call `advance()` first."
+    elif isinstance(step, ToolCall) and not isinstance(answer, Labeled | ToolFailure):
+        msg = "This run waits for the result of a tool; give it to `advance`."
+    elif isinstance(step, Finished) and not isinstance(answer, NextProgram):
+        msg = "This run waits for its next program; give it to `advance`."
     else:
         return
     raise UsageError(msg)

@@ -29,18 +29,19 @@ from langchain_sequrity.errors import SequrityError
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter.border import check_json, labels_from_json
 from langchain_sequrity.local.interpreter.faults import Abandoned, OutOfBudget, ProgramRefused
-from langchain_sequrity.local.interpreter.job import result_of
+from langchain_sequrity.local.interpreter.job import answer_of
 from langchain_sequrity.local.interpreter.limits import Limits
 from langchain_sequrity.local.interpreter.machine import MayBranch
 from langchain_sequrity.local.interpreter.program import parse
 from langchain_sequrity.local.interpreter.run import Run
 from langchain_sequrity.local.interpreter.steps import (
+    Answer,
     Failed,
     FailureKind,
     Finished,
+    NextProgram,
     Step,
     ToolCall,
-    ToolFailure,
 )
 from langchain_sequrity.local.interpreter.values import Labeled
 
@@ -205,7 +206,7 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "line": _one_of(int),
     "value": lambda item: None if item is None else labeled_from_json(item),
     "value_type": _text,
-    "exit_code": _one_of(int, str, type(None)),
+    "exit_code": _one_of(int, bool, str, type(None)),
     "kind": _failure_kind,
     "type": _text,
     "message": _text,
@@ -251,11 +252,11 @@ class _Worker:
             # A replay does again what was done before each result of the log.
             self._allow(sum(event["event"] != "read" for event in request["log"]) or 1)
             if request["do"] == "check":
-                parse(request["source"], self._limits)
+                parse(request["source"], self._limits, known=request["known"])
                 return {}
             return self._ran(request)
         except ProgramRefused as refused:
-            return {"refused": [refused.reason, refused.line, refused.column]}
+            return _refusal(refused)
         except SequrityError as error:
             return {"raises": type(error).__name__, "text": str(error)}
         except Abandoned:
@@ -273,29 +274,28 @@ class _Worker:
             is_strict=request["is_strict"],
             typed=request["typed"],
             log=request["log"],
+            has_steps=request["has_steps"],
         )
         told, printed = len(request["log"]), 0
 
         def report(step: Step) -> Message:
             nonlocal told, printed
             log, output = run.log, run.output
-            reply = {"step": step_to_json(step), "log": log[told:], "output": output[printed:]}
+            reply: Message = {"step": step_to_json(step), "log": log[told:]}
+            reply["output"] = output[printed:]
+            if isinstance(step, Finished):
+                reply["worn"] = self._is_worn()
             told, printed = len(log), len(output)
             return reply
 
-        def wait(call: ToolCall) -> Labeled | ToolFailure:
+        def wait(step: Step) -> Answer:
             nonlocal told
-            reply = report(call)
+            reply = report(step)
             if not self._is_light(reply):
                 raise self._too_heavy()
-            self._send(reply)
-            while (asked := self._receive())["do"] == "names":
-                self._send(self._names(run))
-            if asked["do"] == "leave":
-                raise Abandoned
-            self._allow(1)
+            answer = self._asked(run, reply)
             told += 1  # what comes in now, the other side has in its log already
-            return result_of(asked["result"])
+            return answer
 
         self._send({})
         self._receive()
@@ -303,8 +303,31 @@ class _Worker:
         if not self._is_light(end):
             failed = Failed("budget", OutOfBudget.type_name, str(self._too_heavy()), step.line)
             end = {"step": step_to_json(failed), "log": [], "output": []}
-        worn = _most_memory() - self._begun > _GROWN
-        return {**end, **self._names(run), "worn": worn}
+        return {**end, **self._names(run), "worn": self._is_worn()}
+
+    def _asked(self, run: Run, reply: Message) -> Answer:
+        """Hand out a step, and wait for what the run goes on with; names can be asked for first."""
+        while True:
+            self._send(reply)
+            asked = self._receive()
+            if asked["do"] == "leave":
+                raise Abandoned
+            if asked["do"] == "names":
+                reply = self._names(run)
+                continue
+            self._allow(1)
+            answer = answer_of(asked["result"])
+            if not isinstance(answer, NextProgram):
+                return answer
+            try:
+                run.read(answer.source)
+            except ProgramRefused as refused:
+                reply = _refusal(refused)
+            else:
+                return answer
+
+    def _is_worn(self) -> bool:
+        return _most_memory() - self._begun > _GROWN
 
     def _is_light(self, reply: Message) -> bool:
         """Whether the server can take what a program hands out."""
@@ -325,7 +348,8 @@ class _Worker:
             else:
                 names[name] = Labeled({"type": type(one.value).__name__}, one.labels)
                 variables.pop(name, None)
-        return {"names": named_to_json(names), "variables": [*variables]}
+        kinds = run.kinds()
+        return {"names": named_to_json(names), "variables": [*variables], "kinds": kinds}
 
     def _asking(self) -> MayBranch:
         """Ask the other side, once for the same labels."""
@@ -355,6 +379,10 @@ class _Worker:
     def _send(self, message: Message) -> None:
         data = as_json(message)
         send(self._connection, data if weight(data) <= self._limits.outgoing else countable(data))
+
+
+def _refusal(refused: ProgramRefused) -> Message:
+    return {"refused": [refused.reason, refused.line, refused.column]}
 
 
 def _is_light(value: Any, most: int) -> bool:
@@ -486,8 +514,8 @@ def _warm(limits: Limits) -> None:
     assert isinstance(step, Finished), step  # noqa: S101 - the program is ours
 
 
-def _no_tools(call: ToolCall) -> NoReturn:
-    raise AssertionError(call)
+def _no_tools(step: Step) -> NoReturn:
+    raise AssertionError(step)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import asdict
@@ -30,15 +30,23 @@ from typing import Any, Final, Self
 from langchain_sequrity.errors import SequrityError, UsageError
 from langchain_sequrity.local.interpreter.border import check_json, labels_from_json
 from langchain_sequrity.local.interpreter.faults import OutOfBudget, ProgramRefused, ReplayDiverged
-from langchain_sequrity.local.interpreter.job import Event, call_digest, read_event, result_event
+from langchain_sequrity.local.interpreter.job import (
+    Event,
+    call_digest,
+    program_event,
+    read_event,
+    result_event,
+)
 from langchain_sequrity.local.interpreter.limits import DEFAULT_LIMITS, Limits
 from langchain_sequrity.local.interpreter.machine import MayBranch
 from langchain_sequrity.local.interpreter.steps import (
+    Answer,
     Failed,
+    NextProgram,
     Step,
     ToolCall,
-    ToolFailure,
     check_turn,
+    waits,
 )
 from langchain_sequrity.local.interpreter.values import Labeled
 from langchain_sequrity.local.interpreter.worker import (
@@ -409,8 +417,13 @@ class WorkerPool:
         with self._lock:
             self._spare.append(worker)
 
-    def check(self, source: str, *, owner: str = "") -> None:
+    def check(self, source: str, *, owner: str = "", known: Collection[str] = ()) -> None:
         """Check that a program uses nothing but the language, as `parse` does.
+
+        Args:
+            source: Its text.
+            owner: Whose it is.
+            known: Variables that exist before it.
 
         Raises:
             ProgramRefused: With line, column and what to write instead; and if checking it takes
@@ -419,7 +432,8 @@ class WorkerPool:
         """
         worker = self.take(owner)
         try:
-            _read(self.exchange(worker, {"do": "check", "source": source, "log": []}))
+            request = {"do": "check", "source": source, "known": [*known], "log": []}
+            _read(self.exchange(worker, request))
         except Lost as lost:
             raise ProgramRefused(str(lost)) from None
         except ProgramRefused:
@@ -584,6 +598,7 @@ class WorkerRun:
         is_strict: Whether what happens under a branch takes the labels of its condition.
         typed: Parameters that hold a type, by name of tool.
         log: `log` of an earlier run of the same program with the same variables.
+        has_steps: Whether a program that ended well is followed by another one.
     """
 
     def __init__(
@@ -598,6 +613,7 @@ class WorkerRun:
         is_strict: bool = False,
         typed: Mapping[str, str] | None = None,
         log: Sequence[Event] = (),
+        has_steps: bool = False,
     ) -> None:
         """Have the program read, but do not run it yet."""
         self._pool = pool
@@ -610,11 +626,15 @@ class WorkerRun:
             "asks": may_branch is not None,
             "is_strict": is_strict,
             "typed": dict(typed or {}),
+            "has_steps": has_steps,
         }
+        self._has_steps = has_steps
         self._may_branch = may_branch
         self._log = [read_event(event) for event in log]
         self._output: list[str] = []
-        self._names: tuple[dict[str, Labeled], dict[str, Labeled]] = {}, {}
+        self._names: _Names = {}, {}, {}
+        self._has_names = False  # those of this moment
+        self._is_worn = False
         self._step: Step | None = None
         self._is_closed = False
         self._worker: Worker | None = None
@@ -639,39 +659,50 @@ class WorkerRun:
         """The process that it has now, if it has one."""
         return None if self._worker is None else self._worker.pid
 
-    def advance(self, result: Labeled | ToolFailure | None = None) -> Step:
+    def advance(self, answer: Answer | None = None) -> Step:
         """Run up to the next tool call or the end, as `Run.advance` does.
 
         Raises:
             UsageError: As `Run.advance`, and if processes cannot be started.
+            ProgramRefused: If the next program uses what the language has not. The run waits on.
             ReplayDiverged: If the program does something else than its log says.
         """
-        check_turn(self._step, result, is_closed=self._is_closed)
-        call, event = self._step, None
-        if result is not None and isinstance(call, ToolCall):
-            event = result_event(call_digest(call), result)
+        check_turn(self._step, answer, has_steps=self._has_steps, is_closed=self._is_closed)
+        before, event = self._step, self._event(answer)
+        self._has_names = False
         try:
             worker = self._awake()
             if event is not None:
                 self._log.append(event)
             self._step = step = self._proceed(worker, event)
+        except ProgramRefused:
+            self._log.pop()
+            self._pool.rest(worker)
+            raise
         except Lost as lost:
-            line = call.line if call is not None else 1
+            line = before.line if before is not None else 1
             self._step = Failed("budget", OutOfBudget.type_name, str(lost), line)
             self._leave()
         except BaseException:
             self.close()
             raise
         else:
-            if isinstance(step, ToolCall):
+            if waits(step, has_steps=self._has_steps):
                 self._pool.rest(worker)
         return self._step
+
+    def _event(self, answer: Answer | None) -> Event | None:
+        if isinstance(answer, NextProgram):
+            return program_event(answer)
+        if answer is not None and isinstance(self._step, ToolCall):
+            return result_event(call_digest(self._step), answer)
+        return None
 
     def park(self) -> None:
         """Give up the worker; the next `advance` replays the log in another one."""
         worker = self._worker
-        if worker is not None and isinstance(self._step, ToolCall) and self._pool.wake(worker):
-            self._leave(waits=True)
+        if worker is not None and self._waits and self._pool.wake(worker):
+            self._leave(waits=True, is_worn=self._is_worn)
         self._leave()
 
     def close(self) -> None:
@@ -688,6 +719,15 @@ class WorkerRun:
         """The variables that a later program can start from; see `Run.variables`."""
         self._read_names()
         return dict(self._names[1])
+
+    def kinds(self) -> dict[str, str]:
+        """Names of the types of the variables; see `Run.kinds`."""
+        self._read_names()
+        return dict(self._names[2])
+
+    @property
+    def _waits(self) -> bool:
+        return waits(self._step, has_steps=self._has_steps)
 
     # -- the worker
 
@@ -743,6 +783,10 @@ class WorkerRun:
             if isinstance(step, ToolCall):
                 if step.tool not in self._begin["tools"]:
                     raise nonsense()
+                self._is_worn = False
+                return step
+            if waits(step, has_steps=self._has_steps):
+                self._is_worn = reply.get("worn") is not False
                 return step
             self._names = _names(reply)
         except (KeyError, TypeError, ValueError, AttributeError, SequrityError):
@@ -753,14 +797,15 @@ class WorkerRun:
 
     def _read_names(self) -> None:
         """Read the names, while the program waits; at its end they came with it."""
-        if self._is_closed or not isinstance(self._step, ToolCall):
+        if self._is_closed or not self._waits or self._has_names:
             return
         try:
             worker = self._awake()
             self._names = _names(_read(self._pool.exchange(worker, {"do": "names"})))
+            self._has_names = True
         except (Lost, KeyError, TypeError, ValueError, AttributeError, SequrityError):
             self._leave()
-            self._names = {}, {}
+            self._names = {}, {}, {}
         else:
             self._pool.rest(worker)
 
@@ -779,6 +824,10 @@ def _events(data: Any) -> list[Event]:
     return events
 
 
-def _names(data: Message) -> tuple[dict[str, Labeled], dict[str, Labeled]]:
+_Names = tuple[dict[str, Labeled], dict[str, Labeled], dict[str, str]]
+
+
+def _names(data: Message) -> _Names:
     names = named_from_json(data["names"])
-    return names, {name: names[name] for name in data["variables"]}
+    kinds = {name: str(data["kinds"][name]) for name in names}
+    return names, {name: names[name] for name in data["variables"]}, kinds

@@ -27,7 +27,7 @@ POLICY = """
 tool "fetch" -> @tags |= {"secret"};
 tool "send" { must deny when "secret" in body.tags; }
 """
-_TOOLS = [
+TOOLS = [
     {
         "type": "function",
         "function": {"name": name, "parameters": {"type": "object", "properties": {parameter: {}}}},
@@ -96,7 +96,7 @@ class Laundry:
         self._sent: list[Any] = []
         self._planner = _Planner("planner")
         model = stage.model(self._planner, policy=POLICY, session_config=_CONFIG, of=ChatSequrity)
-        self._model = model.bind_tools(_TOOLS)
+        self._model = model.bind_tools(TOOLS)
 
     def outcome(self, wash: Wash) -> str:
         """What became of a program: `denied`, `sent`, or why it did not get there."""

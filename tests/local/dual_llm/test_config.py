@@ -101,7 +101,8 @@ def test_failed_programs_are_forgotten_every_so_many_attempts(
     stage: Stage, setting: Json, shown: list[int]
 ) -> None:
     failing = ["1 / 0"] * 4
-    play = fsm(stage, {**setting, "max_pllm_failed_steps": 9}, *failing, "'done'")
+    last = "final_return_value = 'done'"
+    play = fsm(stage, {**setting, "max_pllm_failed_steps": 9}, *failing, last)
     assert value(play.model) == "done"
     assert failed_programs(play) == shown
 
@@ -121,7 +122,8 @@ def test_failed_steps_are_dropped_after_the_turn(
     stage: Stage, setting: bool | None, shown: int
 ) -> None:
     steps = {"enable_multistep_planning": True, "prune_failed_steps": setting}
-    play = fsm(stage, steps, "1 / 0", "x = 2", "final_return_value = x", "'next'")
+    last = "final_return_value = 'next'"
+    play = fsm(stage, steps, "1 / 0", "x = 2", "final_return_value = x", last)
     first = converse(play.model, "Go", {})
     assert ended(first).value == 2
     assert value(play.model, [*first, HumanMessage("On")]) == "next"
@@ -158,7 +160,7 @@ def test_a_turn_has_so_many_failed_programs(stage: Stage, setting: Json, program
 @pytest.mark.parametrize(("setting", "programs"), [({}, 10), ({"max_pllm_steps": 4}, 4)])
 def test_a_turn_has_so_many_steps(stage: Stage, setting: Json, programs: int) -> None:
     play = fsm(stage, {"enable_multistep_planning": True, **setting}, "x = 1")
-    assert value(play.model) is None
+    assert code(play) == "limit_reached"
     assert len(play.planner.requests) == programs
 
 

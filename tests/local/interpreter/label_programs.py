@@ -12,6 +12,7 @@ from langchain_sequrity.local.interpreter import (
     Failed,
     Finished,
     Labeled,
+    NextProgram,
     Run,
     ToolCall,
     ToolFailure,
@@ -699,6 +700,14 @@ STRICT_ENDED = [
         "y = [v for v in ps if v == s]\nx = p\nx",
         "while yes:\n    break\nx = p\nx",
     ]  # fmt: skip
+# A branch that may decide what the next step is, or whether there is one, labels it.
+STRICT_STEPS = [
+        ("if no:\n    exit()\n# ---\nfinal_return_value = p", SECRET),
+        ("if no:\n    final_return_value = p\n# ---\nfinal_return_value = p", SECRET),
+        ("if i == 0:\n    pass\nif no:\n    exit()\n# ---\nfinal_return_value = p", BOTH),
+        ("if no:\n    exit()\nif i == 0:\n    pass\n# ---\nfinal_return_value = p", BOTH),
+        ("if no:\n    pass\n# ---\nfinal_return_value = p", NONE),
+    ]  # fmt: skip
 # Decisions on secret data.
 BRANCHES = [
         "if n:\n    pass",
@@ -816,7 +825,8 @@ class Case(NamedTuple):
     """A program, how it runs, and the labels that it must show there.
 
     `kind` says where: on what it gives ("gives", and "strict" in that mode), on the exception that
-    it ends with ("fails", "fails strict"), on the first argument of its first call ("sends", "sends strict"). A
+    it ends with ("fails", "fails strict"), on the first argument of its first call ("sends", "sends strict"),
+    on what the last of its steps gives ("steps strict"). A
     "forbidden" one decides by data with these labels, a "free" one must not be ended for any.
     """
 
@@ -839,6 +849,7 @@ def cases() -> list[Case]:
         *(Case(MODEL + source, "strict", SECRET) for source in STRICT),
         *(Case(source, "strict", BOTH) for source in STRICT_JOINED),
         *(Case(source, "strict", NONE) for source in STRICT_ENDED),
+        *(Case(source, "steps strict", expected) for source, expected in STRICT_STEPS),
         *(Case(_TYPES + source, "fails", expected) for source, expected in FAILING),
         *(Case(_TYPES + source, "fails strict", expected) for source, expected in FAILING_STRICT),
         *(Case(MODEL + source, "forbidden", SECRET) for source in BRANCHES),
@@ -863,8 +874,10 @@ def tried(source: str) -> str:
 def shown(case: Case) -> Labels | str | None:
     """The labels that a program shows where it must show some, or how it ended otherwise."""
     is_watched = case.kind in ("forbidden", "free")
+    first, *later = case.source.split("# ---\n")
     run = Run(
-        parse(case.source),
+        parse(first),
+        has_steps=case.kind.startswith("steps"),
         tools=TOOLS,
         variables=variables(),
         typed={"read": "name"},
@@ -875,9 +888,11 @@ def shown(case: Case) -> Labels | str | None:
     if isinstance(step, ToolCall) and not case.kind.startswith("sends"):
         is_broken = step.arguments["name"].value == "broken"
         step = run.advance(ToolFailure("no", OTHER) if is_broken else Labeled("answer", OTHER))
+    for program in later:
+        step = run.advance(NextProgram(program))
     run.close()
     match case.kind, step:
-        case "gives" | "strict", Finished(value=Labeled(labels=found)):
+        case "gives" | "strict" | "steps strict", Finished(value=Labeled(labels=found)):
             return found
         case "free", Finished():
             return case.labels

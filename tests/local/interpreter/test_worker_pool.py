@@ -450,7 +450,7 @@ SEES_WHAT_IS_LEFT = """
     source, mark = sys.argv[1:]
     start = {"do": "start", "source": source, "tools": {"read": {"properties": {"n": {}}}},
              "variables": {"given": [[mark], {"producers": [], "consumers": ["*"],
-             "tags": [mark]}]}, "asks": False, "is_strict": False, "typed": {}, "log": []}
+             "tags": [mark]}]}, "asks": False, "is_strict": False, "typed": {}, "has_steps": False, "log": []}
     labels = {"producers": [mark], "consumers": ["*"], "tags": []}
     for message in (start, {"do": "advance", "result": None}, {"do": "advance", "result": {
             "event": "result", "value": {mark: 1}, "call": "", "labels": labels}}):
@@ -527,7 +527,7 @@ ALLOWS = """
         run.advance(Labeled(1))
     here, there = socket.socketpair()
     for message in ({"do": "start", "source": source, "tools": tools, "variables": {}, "asks": False,
-                     "is_strict": False, "typed": {}, "log": run.log},
+                     "is_strict": False, "typed": {}, "has_steps": False, "log": run.log},
                     {"do": "advance", "result": None}):
         send(here, json.dumps(message).encode())
     here.shutdown(socket.SHUT_WR)
