@@ -34,6 +34,7 @@ HISTORY_MISMATCH = "history_mismatch"
 """`type` of the error body that refuses a history which is not its session's (the local server)."""
 # Keys of a text block that belong to the text that was there.
 _OF_TEXT = ("text", "citations", "annotations", "logprobs")
+_LISTS = ("producers", "consumers", "tags")
 _KNOWN = {
     "status",
     "final_return_value",
@@ -52,8 +53,10 @@ class DualLLMResult:
 
     Attributes:
         status: `success` or `failure`.
-        value: What the program returned; `None` on failure.
-        labels: Labels of the value; `None` on failure.
+        value: What the program returned; `None` on failure, and where nothing is returned.
+        labels: Labels of the value; `None` on failure, and where they are not reported: they may
+            then be any. Of reported labels, a list that is left out is empty; without consumers,
+            nobody may have the value.
         value_type: Name of the value's Python type, where reported.
         error_code: The service's error code on failure, where reported.
         error_message: Its error message on failure, where reported.
@@ -110,11 +113,13 @@ class _NotAnEnvelope(Exception):
     """The text is something else."""
 
 
-def read_envelope(text: str) -> DualLLMResult | None:
+def read_envelope(text: str, *, certain: bool = True) -> DualLLMResult | None:
     """Read an envelope.
 
     Args:
         text: The text of a reply.
+        certain: Whether the session is known to be dual-LLM. Otherwise a success needs a value with
+            its labels: objects with a `status` are common, also as answers of models.
 
     Returns:
         The result, or `None` if the text is anything but a complete and well-formed envelope
@@ -125,7 +130,7 @@ def read_envelope(text: str) -> DualLLMResult | None:
     check_json(text)
     try:
         orjson.loads(text)  # strict JSON of bounded depth, without NaN
-        result = _read(json.loads(text, object_pairs_hook=_unique))
+        result = _read(json.loads(text, object_pairs_hook=_unique), certain=certain)
         dumps(result.value)  # what cannot be shown is no value
     except (_NotAnEnvelope, ValueError, RecursionError):
         return None
@@ -146,27 +151,31 @@ def _typed(value: Any, *kinds: type) -> Any:
 
 
 def _labels(meta: Any) -> Labels:
-    lists = [meta.get(key) for key in ("producers", "consumers", "tags")]
+    lists = [meta.get(key, []) for key in _LISTS]
     for names in lists:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise _NotAnEnvelope
     return Labels(*(frozenset(names) for names in lists))
 
 
-def _read(body: dict[str, Any]) -> DualLLMResult:
+def _read(body: dict[str, Any], *, certain: bool) -> DualLLMResult:
     status = body.get("status")
     returned = _typed(body.get("final_return_value"), dict)
     error = _typed(body.get("error"), dict) or {}
     succeeded = status == "success"
     if not succeeded and status != "failure":
         raise _NotAnEnvelope
+    meta = None if returned is None else _typed(returned.get("meta"), dict)
     # A failure may come without an error object, a success never with one.
-    if succeeded and (error or returned is None or "value" not in returned):
+    if succeeded and (error or (returned is not None and "value" not in returned)):
         raise _NotAnEnvelope
+    if succeeded and not certain and not (meta and meta.keys() >= {*_LISTS}):
+        raise _NotAnEnvelope
+    returned = returned or {}
     return DualLLMResult(
         status="success" if succeeded else "failure",
-        value=returned["value"] if succeeded else None,
-        labels=_labels(_typed(returned.get("meta"), dict) or {}) if succeeded else None,
+        value=returned.get("value") if succeeded else None,
+        labels=None if meta is None or not succeeded else _labels(meta),
         value_type=_typed(returned.get("value_type"), str) if succeeded else None,
         error_code=_typed(error.get("code"), str),
         error_message=_typed(error.get("message"), str),
@@ -210,7 +219,7 @@ def unwrap(message: M, *, certain: bool, told: Told = _as_sent) -> M:
     calls = bool(message.tool_calls or message.invalid_tool_calls)
     if calls and not text:
         return message
-    result = read_envelope(text)
+    result = read_envelope(text, certain=certain)
     if result is None:
         if not certain:
             return message
@@ -218,6 +227,8 @@ def unwrap(message: M, *, certain: bool, told: Told = _as_sent) -> M:
         if calls or message.additional_kwargs.get("refusal"):
             if (denial := denied.in_message(message)) is not None:
                 raise as_it_came(message, told(denial))
+            if calls and isinstance(message.content, str):  # goes back, for the history is compared
+                return in_place_of(message, "", content=text)
             return message.model_copy(update={"content": with_text(message.content, "")})
         raise _no_envelope(message, text)
     if result.status == "failure":
@@ -310,7 +321,7 @@ def refuse_doubtful(message: AIMessage) -> None:
         BadReply: If the message's text is an envelope (`docs/behaviour.md`, P2).
     """
     text = str(message.text)
-    if not text.lstrip().startswith("{") or read_envelope(text) is None:
+    if not text.lstrip().startswith("{") or read_envelope(text, certain=False) is None:
         return
     msg = (
         "The reply is an object like that of a dual-LLM turn, and nothing says whether the session "
