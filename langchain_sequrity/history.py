@@ -16,7 +16,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, FunctionMessage, ToolMessage
 
-from langchain_sequrity.wire.dual_llm import METADATA_KEY, original_content, with_text
+from langchain_sequrity.wire.dual_llm import METADATA_KEY, kept_text, original_content, with_text
 
 NEW_SESSION = "new"
 Seal = Callable[[str], str]
@@ -96,7 +96,7 @@ def _is_result(block: Any) -> bool:
 def _as_it_came(message: AIMessage, text: str) -> AIMessage:
     """The message as the service said it, in the place of the value or refusal made of it."""
     said = {key: value for key, value in message.additional_kwargs.items() if key != "refusal"}
-    if refusal := _facts(message).get("refusal"):
+    if refusal := kept_text(message, "refusal"):
         said["refusal"] = refusal
     content = with_text(message.content, text)
     return message.model_copy(update={"content": content, "additional_kwargs": said})

@@ -7,6 +7,7 @@ such an object itself, so an envelope is believed only where it can come from th
 parsed with status `success` (P3).
 """
 
+import base64
 import json
 import zlib
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ from langchain_sequrity.wire import denied
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
 from langchain_sequrity.wire.exchange import Reply
 from langchain_sequrity.wire.json_text import dumps
-from langchain_sequrity.wire.limits import check_json
+from langchain_sequrity.wire.limits import REPLY, check_json
 
 M = TypeVar("M", bound=AIMessage)
 Content = str | list[str | dict[Any, Any]]
@@ -104,9 +105,8 @@ def dual_llm_result(message: AIMessage) -> DualLLMResult | None:
         assert dual_llm_result(AIMessage("Hello")) is None
         ```
     """
-    found = message.response_metadata.get(METADATA_KEY)
-    text = found.get("content") if isinstance(found, Mapping) else None
-    return read_envelope(text) if isinstance(text, str) else None
+    text = kept_text(message, "content")
+    return None if text is None else read_envelope(text)
 
 
 class _NotAnEnvelope(Exception):
@@ -224,9 +224,9 @@ def unwrap(message: M, *, certain: bool, told: Told = _as_sent) -> M:
         if not certain:
             return message
         # Text beside a call or a refusal is no answer either, and is not shown as one.
+        if (denial := denied.in_message(message)) is not None:
+            raise as_it_came(message, told(denial))
         if calls or message.additional_kwargs.get("refusal"):
-            if (denial := denied.in_message(message)) is not None:
-                raise as_it_came(message, told(denial))
             if calls and isinstance(message.content, str):  # goes back, for the history is compared
                 return in_place_of(message, "", content=text)
             return message.model_copy(update={"content": with_text(message.content, "")})
@@ -237,9 +237,10 @@ def unwrap(message: M, *, certain: bool, told: Told = _as_sent) -> M:
 
 
 def _no_envelope(message: AIMessage, text: str) -> BadReply:
+    said = plain(denied.without_values(text), limit=200)
     msg = (
         "The session is dual-LLM, but the reply is not the JSON object of a dual-LLM turn. It "
-        f"begins with: {plain(text, limit=200)!r}. Nothing of it is used as an answer. If your "
+        f"begins with: {said!r}. Nothing of it is used as an answer. If your "
         'key is set up for single-LLM, give `features={"agent_arch": "single-llm"}`.'
     )
     return BadReply(msg, session_id=_session(message), body=text)
@@ -256,7 +257,7 @@ def _with_result(message: M, result: DualLLMResult, text: str, *, shown: str) ->
         status=result.status,
         labels=result.labels.to_wire() if result.labels else None,
         program=result.program,
-        content=text,
+        **_kept(content=text, packed=result.status == "failure"),
     )
 
 
@@ -333,11 +334,54 @@ def refuse_doubtful(message: AIMessage) -> None:
 
 def original_content(message: AIMessage) -> str | None:
     """The envelope that a message's text stands for, unless the text has been edited since."""
-    found = message.response_metadata.get(METADATA_KEY)
-    if not isinstance(found, Mapping) or "content" not in found:
+    content = kept_text(message, "content")
+    if content is None:
         return None
     shown = zlib.crc32(str(message.text).encode("utf-8", "surrogatepass"))
-    return found["content"] if found.get("shown") == shown else None
+    return content if message.response_metadata[METADATA_KEY].get("shown") == shown else None
+
+
+# What the service said of a failed turn goes back to it, and may have values of calls in it. Logs
+# and traces of the message that keeps it are not to show them.
+_PACKED = "_packed"
+
+
+def _kept(*, packed: bool, **texts: Any) -> dict[str, Any]:
+    """Texts as facts of a message's metadata."""
+    if not packed:
+        return texts
+    return {
+        f"{name}{_PACKED}": base64.b64encode(
+            zlib.compress(text.encode("utf-8", "surrogatepass"))
+        ).decode()
+        for name, text in texts.items()
+        if isinstance(text, str)
+    }
+
+
+def kept_text(message: AIMessage, name: str) -> str | None:
+    """A text of the service that a message stands for.
+
+    Args:
+        message: The message.
+        name: `content`, or `refusal`.
+
+    Returns:
+        The text; `None` where none is kept.
+    """
+    found = message.response_metadata.get(METADATA_KEY)
+    if not isinstance(found, Mapping):
+        return None
+    if isinstance(text := found.get(name), str):
+        return text
+    if not isinstance(packed := found.get(f"{name}{_PACKED}"), str):
+        return None
+    try:
+        data = base64.b64decode(packed, validate=True)
+        text = zlib.decompressobj().decompress(data, REPLY).decode("utf-8", "surrogatepass")
+    except (ValueError, zlib.error):
+        return None
+    return text
 
 
 def _failure(message: AIMessage, result: DualLLMResult, text: str, told: Told) -> TurnFailed:
@@ -348,7 +392,7 @@ def _failure(message: AIMessage, result: DualLLMResult, text: str, told: Told) -
     }
     denial = denied.of_failure(result.error_code, result.error_message, result.policy_check_history)
     if denial is None:
-        reason = plain(result.error_message or NOT_REPORTED)
+        reason = plain(denied.without_values(result.error_message or "") or NOT_REPORTED)
         facts["message"] = refused(_with_result(message, result, text, shown=""), reason, shown="")
         said = (
             f"The turn failed: {reason} (code `{plain(result.error_code or NOT_REPORTED)}`). "
@@ -374,8 +418,11 @@ def as_it_came(message: AIMessage, denial: Denial) -> PolicyDenied:
     turn = in_place_of(
         message.model_copy(update={"response_metadata": kept}),
         denial.text,
-        content=str(message.text),
-        refusal=message.additional_kwargs.get("refusal"),
+        **_kept(
+            content=str(message.text),
+            refusal=message.additional_kwargs.get("refusal"),
+            packed=True,
+        ),
     )
     checks = () if check is None else (check,)
     return denied_turn(turn, denial, checks=checks, session_id=_session(message))

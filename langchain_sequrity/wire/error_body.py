@@ -22,6 +22,7 @@ from langchain_sequrity.errors import (
     StatusError,
     status_error,
 )
+from langchain_sequrity.wire.denied import without_values
 from langchain_sequrity.wire.json_text import excerpt
 
 _EMPTY: Mapping[str, str] = MappingProxyType({})
@@ -56,6 +57,7 @@ _STATUS_OF_NAME: Mapping[str, int] = MappingProxyType(
     }
 )
 _UNNAMED = 500
+_NO_REASON = "it gave no reason"
 
 _TOO_LONG_STATUSES = (400, 413)
 _TOO_LONG = (
@@ -129,7 +131,7 @@ def error_from_body(
     inside_reply = status < _FIRST_ERROR
     if inside_reply:
         status = _status_within(body) or _UNNAMED
-    text = error_text(body) or _excerpt(body)
+    text = without_values(error_text(body) or _excerpt(body)) or _NO_REASON
     kind = status_error(status)
     if status in _TOO_LONG_STATUSES and _is_too_long(body, text):
         kind = ContextTooLong
@@ -175,7 +177,7 @@ def _located(place: Any, text: str) -> str:
 
 def _excerpt(body: Any) -> str:
     if body in (None, "", [], {}):
-        return "it gave no reason"
+        return _NO_REASON
     return _printable(excerpt(body, _LONGEST_PAGE))
 
 

@@ -11,7 +11,9 @@ from langchain_core.exceptions import ModelRefusalError
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from pydantic import BaseModel
-from sequrity.control.types.dual_llm_response import ResponseContentJsonSchema
+from sequrity.control.types.dual_llm_response import (  # type: ignore[import-untyped]
+    ResponseContentJsonSchema,
+)
 
 from langchain_sequrity import ChatSequrity, DualLLMResult, Labels, dual_llm_result
 from langchain_sequrity.errors import BadReply, PolicyDenied, ProgramFailed, UsageError
