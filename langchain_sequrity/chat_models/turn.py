@@ -16,7 +16,6 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import (
-    NotFound,
     PolicyDenied,
     SessionExpired,
     StatusError,
@@ -33,6 +32,7 @@ from langchain_sequrity.wire.dual_llm import (
     unwrap,
 )
 from langchain_sequrity.wire.envelope_stream import DoubtReader, EnvelopeReader
+from langchain_sequrity.wire.error_body import is_session_gone
 from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
 from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.refused import DeniedReader, judge
@@ -210,7 +210,7 @@ class Turn:
                 self.call.session_id,
             )
             return replace(self, session_id=NEW_SESSION, forked_from=self.call.session_id)
-        if not isinstance(error, NotFound):
+        if not is_session_gone(error):
             raise error
         if self.settings.on_session_expired == "restart":
             return replace(self, session_id=NEW_SESSION)

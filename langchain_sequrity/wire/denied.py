@@ -197,7 +197,7 @@ def _without_calls(pieces: Iterable[str]) -> Iterator[str]:
         depth += (piece in "([{") - (piece in ")]}")
         if depth < 0:  # no such data: some value is printed without quotes
             return
-        is_over = piece == "," and depth == hidden
+        is_over = piece == "," and depth == hidden and depth > 0
         if hidden is None or depth < hidden or is_over:
             yield piece
             is_call = piece in ":=" and _unquoted(before).lower() in _VALUES
