@@ -67,7 +67,7 @@ def with_texts(
 
 def texts_of(message: AIMessage) -> Mapping[str, str]:
     """The texts that the calls of a message came with, by their ids."""
-    texts = {}
+    texts: dict[Any, Any] = {}
     if isinstance(message.content, list):
         for block in message.content:
             if isinstance(block, dict) and block.get("type") == _BLOCK:
