@@ -282,7 +282,7 @@ def _has_its_calls(message: AIMessage) -> bool:
         return not calls
     return all(
         (call_id, name) == (call["id"], call["name"])
-        and text_of(call, {str(call_id): arguments}) == arguments
+        and text_of(call, {str(call_id): str(arguments)}) == arguments
         for (call_id, name, arguments), call in zip(came, calls, strict=True)
     )
 
