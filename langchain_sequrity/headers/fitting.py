@@ -87,7 +87,7 @@ def without_labels(policy: PolicyHeader | None) -> str:
 
 
 def without_rules(policy: PolicyHeader | None) -> str:
-    """Say that a policy has no rules, unless it is a text of names for others, or all presets.
+    """Say that a policy has no rules, unless it is names for other texts, or a mode and presets.
 
     Args:
         policy: The policy.
@@ -95,7 +95,7 @@ def without_rules(policy: PolicyHeader | None) -> str:
     Returns:
         A sentence; empty if it has rules, or if it cannot be read here.
     """
-    if policy is None or policy.codes is None or policy.presets is not None:
+    if policy is None or policy.codes is None or policy.presets or policy.mode:
         return ""
     if (parsed := _parsed(policy)) is None:
         return ""

@@ -259,7 +259,7 @@ class Till(TypedDict):
     paid: str
 
 
-def counter(till: LocalServer, policy: str, **options: Any) -> Any:
+def counter(till: LocalServer, policy: str | None, **options: Any) -> Any:
     """A graph without messages, of one node."""
     graph = StateGraph(Till)
     graph.add_node("pay", lambda _: {"paid": "yes"})
@@ -346,14 +346,14 @@ def test_a_state_that_tells_nothing_is_refused_with_what_to_use(state: dict[str,
 
 def test_the_final_state_of_a_graph_tells_nothing_and_its_run_does(till: LocalServer) -> None:
     with pytest.raises(UsageError, match="write `with assert_denied"):
-        assert_allowed(counter(till, "").invoke({"paid": ""}))
+        assert_allowed(counter(till, None).invoke({"paid": ""}))
     noted = counter(till, ASKS, on_denied="state:paid").invoke({"paid": ""})
     with pytest.raises(UsageError, match='with `on_denied="raise"`'):
         assert_denied(noted)
     with assert_denied(tool="pay", rule="should deny always"):
         counter(till, ASKS).invoke({"paid": ""})
     with assert_allowed():
-        counter(till, "").invoke({"paid": ""})
+        counter(till, None).invoke({"paid": ""})
 
 
 def test_the_denial_is_at_hand_after_the_body_and_not_before(till: LocalServer) -> None:
