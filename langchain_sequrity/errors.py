@@ -354,7 +354,7 @@ class TurnFailed(SequrityError):
 class PolicyDenied(TurnFailed, ModelRefusalError):
     """A policy denied a tool call, or forbade the data that steers the program.
 
-    Nothing of LangChain's falls back from it or tries again (`docs/behaviour.md`, P11).
+    Nothing of LangChain's falls back from it or tries again (`docs/behaviour.md`, P12).
 
     Attributes:
         denial: What was denied and why, as fields. The attributes below are the same.

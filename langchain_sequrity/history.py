@@ -16,14 +16,16 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, FunctionMessage, ToolMessage
 
-from langchain_sequrity.wire.dual_llm import METADATA_KEY, original_content, with_text
+from langchain_sequrity.wire.dual_llm import METADATA_KEY, kept_text, original_content, with_text
 
 NEW_SESSION = "new"
 Seal = Callable[[str], str]
 """Gives the digest that proves that a session id was obtained by this connection."""
 
-# Both forms the service is known to use: `tc-<session>-<call>` and `tc` with 16 hex digits.
+# The forms the service is known to use: `tc-<session>-<call>`, the same without dashes, and `tc`
+# with 16 hex digits.
 _LONG_ID = re.compile(r"tc-[0-9a-zA-Z-]{36}-")
+_DASHLESS_ID = re.compile(r"tc[0-9a-fA-F]{32}")
 _SHORT_ID = re.compile(r"tc[0-9a-f]{16}\Z")
 # Where calls, results and what refers to them have the id of a call, in any dialect.
 _IDS = frozenset({"id", "call_id", "tool_use_id", "tool_call_id", "tool_id"})
@@ -96,7 +98,7 @@ def _is_result(block: Any) -> bool:
 def _as_it_came(message: AIMessage, text: str) -> AIMessage:
     """The message as the service said it, in the place of the value or refusal made of it."""
     said = {key: value for key, value in message.additional_kwargs.items() if key != "refusal"}
-    if refusal := _facts(message).get("refusal"):
+    if refusal := kept_text(message, "refusal"):
         said["refusal"] = refusal
     content = with_text(message.content, text)
     return message.model_copy(update={"content": content, "additional_kwargs": said})
@@ -197,8 +199,11 @@ class _Ids:
             return False
         if _LONG_ID.match(call_id):
             return call_id[3:39] != self._resumed
+        own = (self._resumed or "").replace("-", "").lower()
+        if _DASHLESS_ID.match(call_id):
+            return call_id[2:34].lower() != own
         if _SHORT_ID.match(call_id):
-            return self._resumed is None or call_id[2:14] != self._resumed.replace("-", "")[-12:]
+            return not own or call_id[2:14] != own[-12:]
         return call_id.startswith("tc-")
 
 

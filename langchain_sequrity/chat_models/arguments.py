@@ -102,7 +102,7 @@ class OfChatSequrity(TypedDict, total=False):
     verbosity: Verbosity | None
     organization: str | None
     seed: int | None
-    stream_usage: bool
+    stream_usage: bool | None
     n: int | None
     logprobs: bool | None
     top_logprobs: int | None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack
+from urllib.parse import urlsplit
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from pydantic import Field, model_validator
@@ -15,6 +16,7 @@ from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.chat_models.turn import WireFormat
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.wire import chat_completions
+from langchain_sequrity.wire.address import is_loopback
 from langchain_sequrity.wire.routes import Format
 
 
@@ -90,8 +92,10 @@ class ChatSequrity(SequrityChatModel):
     organization: str | None = None
     """Sent as the header `OpenAI-Organization`; whether the service hands it on is unknown."""
     seed: int | None = None
-    stream_usage: bool = True
-    """Whether streams of chat/completions ask for token counts; Responses always has them."""
+    stream_usage: bool | None = None
+    """Whether streams of chat/completions ask for token counts; Responses always has them.
+
+    Unset, they ask at loopback addresses alone, where a local server answers."""
     n: int | None = Field(default=None, ge=1)
     """Number of replies to ask for; more than one cannot be streamed."""
     logprobs: bool | None = None
@@ -211,9 +215,15 @@ class ChatSequrity(SequrityChatModel):
         if stream and (params.get("n") or 1) > 1:
             msg = "Several replies (`n` > 1) cannot be streamed. Use `generate`, or `n=1`."
             raise UsageError(msg)
-        if stream and self.stream_usage and not self.use_responses_api:
+        if stream and self._asks_for_usage and not self.use_responses_api:
             params.setdefault("stream_options", {"include_usage": True})
         return params
+
+    @property
+    def _asks_for_usage(self) -> bool:
+        if self.stream_usage is not None:
+            return self.stream_usage
+        return is_loopback(urlsplit(self.base_url).hostname or "")
 
 
 _OF_RESPONSES = ("use_previous_response_id", "reasoning", "include", "store", "truncation")

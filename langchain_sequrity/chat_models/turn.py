@@ -16,13 +16,13 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import (
-    NotFound,
     PolicyDenied,
     SessionExpired,
     StatusError,
     UsageError,
 )
 from langchain_sequrity.history import NEW_SESSION, prepare
+from langchain_sequrity.wire.call_texts import text_of
 from langchain_sequrity.wire.chunks import as_chunk
 from langchain_sequrity.wire.dual_llm import (
     HISTORY_MISMATCH,
@@ -32,8 +32,9 @@ from langchain_sequrity.wire.dual_llm import (
     unwrap,
 )
 from langchain_sequrity.wire.envelope_stream import DoubtReader, EnvelopeReader
+from langchain_sequrity.wire.error_body import is_session_gone
 from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
-from langchain_sequrity.wire.json_text import dumps, read_arguments
+from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.refused import DeniedReader, judge
 
 OnDenied = Literal["raise", "message"]
@@ -209,7 +210,7 @@ class Turn:
                 self.call.session_id,
             )
             return replace(self, session_id=NEW_SESSION, forked_from=self.call.session_id)
-        if not isinstance(error, NotFound):
+        if not is_session_gone(error):
             raise error
         if self.settings.on_session_expired == "restart":
             return replace(self, session_id=NEW_SESSION)
@@ -276,11 +277,12 @@ def _has_its_calls(message: AIMessage) -> bool:
         for block in message.content
         if isinstance(block, dict) and block.get("type") == "function_call"
     ]
-    calls = [(call["id"], call["name"], call["args"]) for call in message.tool_calls]
+    calls = message.tool_calls
     if message.invalid_tool_calls or len(came) != len(calls):
         return not calls
     return all(
-        (call_id, name) == call[:2] and read_arguments(arguments)[0] == call[2]
+        (call_id, name) == (call["id"], call["name"])
+        and text_of(call, {str(call_id): str(arguments)}) == arguments
         for (call_id, name, arguments), call in zip(came, calls, strict=True)
     )
 

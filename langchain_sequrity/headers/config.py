@@ -62,6 +62,59 @@ class ConfigHeader(Header):
     llm: LlmConfig | None = None
     """How each model generates. Server default: see `LlmConfig`."""
 
+    @classmethod
+    def for_agent_front_ends(cls) -> Self:
+        """What the vendor sets for agent front ends: long turns of several steps.
+
+        A front end (a coding agent, a chat program) rewrites the conversation that it sends: it
+        shortens it, words it anew, or takes a turn back. What each option means for calls of tools
+        that may be made twice:
+
+        - `history_mismatch_policy: "restart_turn"`: the stored history is cut where the one that is
+          sent differs, and the turn is done again. Its calls may be made a second time.
+        - `max_n_turns: 50`: then the session is gone. With `on_session_expired="restart"` the turn
+          begins anew in another session, and may repeat calls too.
+        - `max_pllm_steps: 50`: a step goes on where the last one ended, and repeats nothing.
+        - `max_pllm_failed_steps: 10`: a step that fails after a call may be planned anew, with the
+          same call.
+        - `enable_multistep_planning`: what a step that succeeded brought is kept, so that the next
+          one need not call for it again.
+        - `disable_rllm`: no model reviews answers, so no review makes the planner begin again.
+
+        Where a tool may not run twice, take `history_mismatch_policy: "reject"` instead (example
+        below): the model then goes on in a new session and says so (`docs/behaviour.md`, T1).
+
+        `response_format.strip_response_content`, which the vendor sets too, is left out: without
+        the envelope a failed turn looks like an answer (P3).
+
+        Returns:
+            The header. It acts in dual-LLM sessions; of all of it, single-LLM ones take
+            `max_n_turns`.
+
+        Example:
+            ```python
+            from langchain_sequrity.headers import ConfigHeader
+
+            config = ConfigHeader.for_agent_front_ends()
+            assert config.fsm.history_mismatch_policy == "restart_turn"
+            assert config.response_format is None
+
+            fsm = config.fsm.model_copy(update={"history_mismatch_policy": "reject"})
+            cautious = config.model_copy(update={"fsm": fsm})
+            assert cautious.fsm.max_n_turns == 50
+            ```
+        """
+        return cls(
+            fsm=FsmConfig(
+                history_mismatch_policy="restart_turn",
+                max_n_turns=50,
+                max_pllm_steps=50,
+                max_pllm_failed_steps=10,
+                enable_multistep_planning=True,
+                disable_rllm=True,
+            )
+        )
+
     @property
     def strips_response_content(self) -> bool:
         """Whether replies are asked for as bare text, without verdict and labels."""

@@ -11,7 +11,7 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, PolicyDenied, TurnFailed, UsageError
 from langchain_sequrity.sqrt import Decision, Simulation, Verdict
 from langchain_sequrity.wire.denied import read_check, refusal_of
-from langchain_sequrity.wire.dual_llm import METADATA_KEY, dual_llm_result, unwrap
+from langchain_sequrity.wire.dual_llm import METADATA_KEY, dual_llm_result, kept_text, unwrap
 
 Kind = Literal["allowed", "denied", "neither"]
 _TABLE_WIDTH = 120
@@ -178,8 +178,8 @@ def _of_ours(message: AIMessage) -> Iterator[Outcome]:
         result = dual_llm_result(message)
         yield _of_denial(Denial.from_json(facts), result.policy_check_history if result else ())
         return
-    envelope = own.get("content")
-    if isinstance(envelope, str):
+    envelope = kept_text(message, "content")
+    if envelope is not None:
         try:
             unwrap(message.model_copy(update={"content": envelope}), certain=True)
         except TurnFailed as error:

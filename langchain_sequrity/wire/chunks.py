@@ -6,12 +6,13 @@ from itertools import chain
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
 
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.wire.call_texts import text_of, texts_of
 
 
 def as_chunk(message: AIMessage) -> AIMessageChunk:
     """Return the piece that holds a message, for services that answer a stream with one reply."""
-    calls = [(call["name"], dumps(call["args"]), call["id"]) for call in message.tool_calls]
+    texts = texts_of(message)
+    calls = [(call["name"], text_of(call, texts), call["id"]) for call in message.tool_calls]
     bad = [(call["name"], call["args"], call["id"]) for call in message.invalid_tool_calls]
     return AIMessageChunk(
         content=message.content,

@@ -6,8 +6,9 @@ success from failure.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
+from itertools import dropwhile
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage
@@ -32,10 +33,24 @@ _BRANCH = re.compile(
     r"|\bviolat(?:ed|es|ion of)(?: the)? control[ -]?flow\b",
     re.IGNORECASE,
 )
-# What is printed behind a denial: Python's words for the call's arguments and for a check result.
-_CONTEXT = re.compile(r"\b(?:Context|Tool calls|Arguments|Args):.*", re.DOTALL | re.IGNORECASE)
-_DESCRIPTION = re.compile(r"""checker_description['"]?\s*[:=]\s*(['"])(?P<said>.{1,500}?)\1""")
-_VERDICT = re.compile(r"""final_verdict['"]?\s*[:=]\s*\W{0,3}(?P<strength>hard|soft)_denied""")
+# What is printed behind a message: the values of a call, in Python's words.
+_TAIL = re.compile(r"\b(?:Context|Tool calls?)\s*:.*", re.DOTALL)
+# Where the prose of a denial ends: at such a mark, or where data is printed in any other way.
+_DATA = re.compile(
+    r"\b(?:Context|Tool calls?|Checking results?|Arguments|Args|Kwargs)\s*[:=]"
+    r"|[{\[]|\b\w+(?:\(|\s*=(?!=))",
+    re.IGNORECASE,
+)
+_MARK = re.compile(r"\b(?:Context|Tool calls?|Checking results?)\s*:", re.IGNORECASE)
+# Printed data as strings, words and signs. A string that does not end lasts to the end.
+_TOKEN = re.compile(
+    r"""'(?:[^'\\]|\\.)*(?:'|\\?\Z)|"(?:[^"\\]|\\.)*(?:"|\\?\Z)|\w+|[^\s\w]""", re.DOTALL
+)
+_LOOKED_AT = 20_000
+_DESCRIBED = 500
+# Keys of printed data whose values are a call's own.
+_BETWEEN = frozenset({".", ";", "checking", "results", "result"})
+_VALUES = frozenset({"context", "calls", "call", "args", "arguments", "kwargs", "value", "values"})
 CHECK_KEY = "policy_check"
 """Key of a reply beside a denial, with the check that denied: of the local server alone."""
 _NO_REASON = "No reason is given."
@@ -54,15 +69,37 @@ def worded(text: str, *, whole: bool = False) -> Denial | None:
         What the text says of it, or `None` if it says nothing of one.
     """
     text = text.strip()
-    tool = _TOOL.match(text) if whole else _TOOL.search(text)
+    said = without_values(text)  # a value of the call may have the words of any denial
+    tool = _TOOL.match(said) if whole else _TOOL.search(said)
     # An answer may begin with a human's denial; a refusal that names the call is none of a model's.
     if tool is not None and (tool["policies"] or (tool["tool"] and not whole)):
-        verdict = _VERDICT.search(text, tool.end())
-        strength: Any = verdict and verdict["strength"]
+        prose, printed = _divided(text[tool.end() :])
+        facts = [*_printed(printed)]
+        reason = _described(facts) or prose
         name = (tool["tool"] or "").rstrip(".") or None
-        return Denial(name, strength=strength, reason=_rest(text, tool))
-    branch = _BRANCH.match(text) if whole else _BRANCH.search(text)
-    return None if branch is None else Denial(kind="branch", reason=_prose(text))
+        return Denial(name, strength=_printed_strength(facts), reason=reason)
+    branch = _BRANCH.match(said) if whole else _BRANCH.search(said)
+    return None if branch is None else Denial(kind="branch", reason=_divided(said)[0])
+
+
+def without_values(text: str) -> str:
+    """A message of the service without the values of a call that are printed behind it.
+
+    Args:
+        text: The message.
+
+    Returns:
+        What comes before ` Context:` and ` Tool calls:`. What was cut is in the reply as it came,
+        such as `error.result`.
+
+    Example:
+        ```python
+        from langchain_sequrity.wire.denied import without_values
+
+        assert without_values("It failed. Context: {'args': {'pin': 1234}}") == "It failed."
+        ```
+    """
+    return _TAIL.sub("", text).rstrip()
 
 
 def in_message(message: AIMessage) -> Denial | None:
@@ -122,25 +159,76 @@ def check_beside(metadata: Mapping[str, Any], head: ReplyHead) -> dict[str, Any]
     return {} if check is None or head.documented else {CHECK_KEY: check}
 
 
-def _rest(text: str, found: re.Match[str]) -> str | None:
-    """What is said behind the words that every denial has, without values of the call."""
-    rest = text[found.end() :]
-    if described := _DESCRIPTION.search(rest):
-        return described["said"]
-    return _prose(_CONTEXT.sub("", rest))
-
-
-def _prose(text: str) -> str | None:
-    """A text up to where data is printed; rules are quoted in backticks."""
-    kept = []
-    for number, part in enumerate(text.split("`")):
-        prose = part if number % 2 else re.split(r"[{\[]|\w+\(", part, maxsplit=1)[0]
-        kept.append(prose)
-        if prose != part:
+def _divided(text: str) -> tuple[str | None, str]:
+    """A text up to where data is printed, and the rest; rules are quoted in backticks."""
+    marked = _MARK.search(text)
+    end = len(text) if marked is None else marked.start()
+    start = 0
+    for number, part in enumerate(text[:end].split("`")):
+        if number % 2 == 0 and (data := _DATA.search(part)):
+            end = start + data.start()
             break
-    prose = "`".join(kept).strip(" .:,;\n\t-—").removeprefix("(").strip()
+        start += len(part) + 1
+    prose = text[:end].strip(" .:,;\n\t-—").removeprefix("(").strip()
     prose = prose.removesuffix(")") if "(" not in prose else prose
-    return prose or None
+    return prose or None, text[end:]
+
+
+def _printed(text: str) -> Iterator[tuple[str, str]]:
+    """Keys and texts of printed data, without anything that is a value of the call."""
+    key = before = ""
+    for piece in _without_calls(_TOKEN.findall(text[:_LOOKED_AT])):
+        if piece in ":=":
+            key = _unquoted(before).lower()
+        elif before in (":", "="):
+            yield key, _unquoted(piece)
+        before = piece
+
+
+def _without_calls(pieces: Iterable[str]) -> Iterator[str]:
+    """Pieces of printed data that are not within the values of a call.
+
+    Values may hold any text, quotes and brackets in it: only what stands outside of them counts.
+    """
+    before, depth = "", 0
+    hidden: int | None = None  # the depth at which values are printed
+    group: Literal["before", "in", "after", "none"] = "none"  # where they are one whole group
+    for piece in pieces:
+        depth += (piece in "([{") - (piece in ")]}")
+        if depth < 0:  # no such data: some value is printed without quotes
+            return
+        is_over = piece == "," and depth == hidden and depth > 0
+        if hidden is None or depth < hidden or is_over:
+            yield piece
+            is_call = piece in ":=" and _unquoted(before).lower() in _VALUES
+            hidden, group = (depth, "before") if is_call else (None, "none")
+        elif depth > hidden:
+            group = "in" if group == "before" else group
+        elif piece in ":=" and group == "after" and before.lower() == "results":
+            hidden = None  # what the policy said of that call
+        elif group == "in" and piece in ")]}":
+            group = "after"
+        elif piece.lower() not in _BETWEEN:
+            group = "none"
+        before = piece
+
+
+def _unquoted(piece: str) -> str:
+    return piece.strip(piece[:1]) if piece[:1] in ("'", '"') else piece
+
+
+def _described(facts: Iterable[tuple[str, str]]) -> str | None:
+    """The description of the first reason that a check result prints."""
+    reasons = dropwhile(lambda fact: fact[0] != "denial_reasons", facts)
+    found = (value for key, value in reasons if key == "checker_description" and value)
+    return next(found, "")[:_DESCRIBED] or None
+
+
+def _printed_strength(facts: Iterable[tuple[str, str]]) -> Literal["hard", "soft"] | None:
+    said = {value.lower() for key, value in facts if key in ("final_verdict", "enforcement_level")}
+    if said & {"hard_denied", "hard"}:
+        return "hard"
+    return "soft" if "soft_denied" in said and said <= {"soft_denied", "soft"} else None
 
 
 def of_failure(code: str | None, message: str | None, checks: Iterable[Any]) -> Denial | None:
@@ -158,9 +246,10 @@ def of_failure(code: str | None, message: str | None, checks: Iterable[Any]) -> 
     said = worded(message or "")
     if checked is not None and (said is None or said.kind == "policy"):
         return filled(checked, said)
-    if said is None and not (_CODE.search(code or "") or _MESSAGE.search(message or "")):
+    told = without_values(message or "")
+    if said is None and not (_CODE.search(code or "") or _MESSAGE.search(told)):
         return None
-    return said if said is not None else Denial(reason=_prose(message or ""))
+    return said if said is not None else Denial(reason=_divided(told)[0])
 
 
 def filled(first: Denial, second: Denial | None) -> Denial:

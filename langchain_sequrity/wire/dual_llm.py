@@ -7,6 +7,7 @@ such an object itself, so an envelope is believed only where it can come from th
 parsed with status `success` (P3).
 """
 
+import base64
 import json
 import zlib
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ from langchain_sequrity.wire import denied
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
 from langchain_sequrity.wire.exchange import Reply
 from langchain_sequrity.wire.json_text import dumps
-from langchain_sequrity.wire.limits import check_json
+from langchain_sequrity.wire.limits import REPLY, check_json
 
 M = TypeVar("M", bound=AIMessage)
 Content = str | list[str | dict[Any, Any]]
@@ -34,6 +35,7 @@ HISTORY_MISMATCH = "history_mismatch"
 """`type` of the error body that refuses a history which is not its session's (the local server)."""
 # Keys of a text block that belong to the text that was there.
 _OF_TEXT = ("text", "citations", "annotations", "logprobs")
+_LISTS = ("producers", "consumers", "tags")
 _KNOWN = {
     "status",
     "final_return_value",
@@ -52,8 +54,10 @@ class DualLLMResult:
 
     Attributes:
         status: `success` or `failure`.
-        value: What the program returned; `None` on failure.
-        labels: Labels of the value; `None` on failure.
+        value: What the program returned; `None` on failure, and where nothing is returned.
+        labels: Labels of the value; `None` on failure, and where they are not reported: they may
+            then be any. Of reported labels, a list that is left out is empty; without consumers,
+            nobody may have the value.
         value_type: Name of the value's Python type, where reported.
         error_code: The service's error code on failure, where reported.
         error_message: Its error message on failure, where reported.
@@ -101,20 +105,21 @@ def dual_llm_result(message: AIMessage) -> DualLLMResult | None:
         assert dual_llm_result(AIMessage("Hello")) is None
         ```
     """
-    found = message.response_metadata.get(METADATA_KEY)
-    text = found.get("content") if isinstance(found, Mapping) else None
-    return read_envelope(text) if isinstance(text, str) else None
+    text = kept_text(message, "content")
+    return None if text is None else read_envelope(text)
 
 
 class _NotAnEnvelope(Exception):
     """The text is something else."""
 
 
-def read_envelope(text: str) -> DualLLMResult | None:
+def read_envelope(text: str, *, certain: bool = True) -> DualLLMResult | None:
     """Read an envelope.
 
     Args:
         text: The text of a reply.
+        certain: Whether the session is known to be dual-LLM. Otherwise a success needs a value with
+            its labels: objects with a `status` are common, also as answers of models.
 
     Returns:
         The result, or `None` if the text is anything but a complete and well-formed envelope
@@ -125,7 +130,7 @@ def read_envelope(text: str) -> DualLLMResult | None:
     check_json(text)
     try:
         orjson.loads(text)  # strict JSON of bounded depth, without NaN
-        result = _read(json.loads(text, object_pairs_hook=_unique))
+        result = _read(json.loads(text, object_pairs_hook=_unique), certain=certain)
         dumps(result.value)  # what cannot be shown is no value
     except (_NotAnEnvelope, ValueError, RecursionError):
         return None
@@ -146,27 +151,31 @@ def _typed(value: Any, *kinds: type) -> Any:
 
 
 def _labels(meta: Any) -> Labels:
-    lists = [meta.get(key) for key in ("producers", "consumers", "tags")]
+    lists = [meta.get(key, []) for key in _LISTS]
     for names in lists:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise _NotAnEnvelope
     return Labels(*(frozenset(names) for names in lists))
 
 
-def _read(body: dict[str, Any]) -> DualLLMResult:
+def _read(body: dict[str, Any], *, certain: bool) -> DualLLMResult:
     status = body.get("status")
     returned = _typed(body.get("final_return_value"), dict)
     error = _typed(body.get("error"), dict) or {}
     succeeded = status == "success"
     if not succeeded and status != "failure":
         raise _NotAnEnvelope
+    meta = None if returned is None else _typed(returned.get("meta"), dict)
     # A failure may come without an error object, a success never with one.
-    if succeeded and (error or returned is None or "value" not in returned):
+    if succeeded and (error or (returned is not None and "value" not in returned)):
         raise _NotAnEnvelope
+    if succeeded and not certain and not (meta and meta.keys() >= {*_LISTS}):
+        raise _NotAnEnvelope
+    returned = returned or {}
     return DualLLMResult(
         status="success" if succeeded else "failure",
-        value=returned["value"] if succeeded else None,
-        labels=_labels(_typed(returned.get("meta"), dict) or {}) if succeeded else None,
+        value=returned.get("value") if succeeded else None,
+        labels=None if meta is None or not succeeded else _labels(meta),
         value_type=_typed(returned.get("value_type"), str) if succeeded else None,
         error_code=_typed(error.get("code"), str),
         error_message=_typed(error.get("message"), str),
@@ -210,14 +219,16 @@ def unwrap(message: M, *, certain: bool, told: Told = _as_sent) -> M:
     calls = bool(message.tool_calls or message.invalid_tool_calls)
     if calls and not text:
         return message
-    result = read_envelope(text)
+    result = read_envelope(text, certain=certain)
     if result is None:
         if not certain:
             return message
         # Text beside a call or a refusal is no answer either, and is not shown as one.
+        if (denial := denied.in_message(message)) is not None:
+            raise as_it_came(message, told(denial))
         if calls or message.additional_kwargs.get("refusal"):
-            if (denial := denied.in_message(message)) is not None:
-                raise as_it_came(message, told(denial))
+            if calls and isinstance(message.content, str):  # goes back, for the history is compared
+                return in_place_of(message, "", content=text)
             return message.model_copy(update={"content": with_text(message.content, "")})
         raise _no_envelope(message, text)
     if result.status == "failure":
@@ -226,9 +237,10 @@ def unwrap(message: M, *, certain: bool, told: Told = _as_sent) -> M:
 
 
 def _no_envelope(message: AIMessage, text: str) -> BadReply:
+    said = plain(denied.without_values(text), limit=200)
     msg = (
         "The session is dual-LLM, but the reply is not the JSON object of a dual-LLM turn. It "
-        f"begins with: {plain(text, limit=200)!r}. Nothing of it is used as an answer. If your "
+        f"begins with: {said!r}. Nothing of it is used as an answer. If your "
         'key is set up for single-LLM, give `features={"agent_arch": "single-llm"}`.'
     )
     return BadReply(msg, session_id=_session(message), body=text)
@@ -245,7 +257,7 @@ def _with_result(message: M, result: DualLLMResult, text: str, *, shown: str) ->
         status=result.status,
         labels=result.labels.to_wire() if result.labels else None,
         program=result.program,
-        content=text,
+        **_kept(content=text, packed=result.status == "failure"),
     )
 
 
@@ -310,7 +322,7 @@ def refuse_doubtful(message: AIMessage) -> None:
         BadReply: If the message's text is an envelope (`docs/behaviour.md`, P2).
     """
     text = str(message.text)
-    if not text.lstrip().startswith("{") or read_envelope(text) is None:
+    if not text.lstrip().startswith("{") or read_envelope(text, certain=False) is None:
         return
     msg = (
         "The reply is an object like that of a dual-LLM turn, and nothing says whether the session "
@@ -322,11 +334,54 @@ def refuse_doubtful(message: AIMessage) -> None:
 
 def original_content(message: AIMessage) -> str | None:
     """The envelope that a message's text stands for, unless the text has been edited since."""
-    found = message.response_metadata.get(METADATA_KEY)
-    if not isinstance(found, Mapping) or "content" not in found:
+    content = kept_text(message, "content")
+    if content is None:
         return None
     shown = zlib.crc32(str(message.text).encode("utf-8", "surrogatepass"))
-    return found["content"] if found.get("shown") == shown else None
+    return content if message.response_metadata[METADATA_KEY].get("shown") == shown else None
+
+
+# What the service said of a failed turn goes back to it, and may have values of calls in it. Logs
+# and traces of the message that keeps it are not to show them.
+_PACKED = "_packed"
+
+
+def _kept(*, packed: bool, **texts: Any) -> dict[str, Any]:
+    """Texts as facts of a message's metadata."""
+    if not packed:
+        return texts
+    return {
+        f"{name}{_PACKED}": base64.b64encode(
+            zlib.compress(text.encode("utf-8", "surrogatepass"))
+        ).decode()
+        for name, text in texts.items()
+        if isinstance(text, str)
+    }
+
+
+def kept_text(message: AIMessage, name: str) -> str | None:
+    """A text of the service that a message stands for.
+
+    Args:
+        message: The message.
+        name: `content`, or `refusal`.
+
+    Returns:
+        The text; `None` where none is kept.
+    """
+    found = message.response_metadata.get(METADATA_KEY)
+    if not isinstance(found, Mapping):
+        return None
+    if isinstance(text := found.get(name), str):
+        return text
+    if not isinstance(packed := found.get(f"{name}{_PACKED}"), str):
+        return None
+    try:
+        data = base64.b64decode(packed, validate=True)
+        text = zlib.decompressobj().decompress(data, REPLY).decode("utf-8", "surrogatepass")
+    except (ValueError, zlib.error):
+        return None
+    return text
 
 
 def _failure(message: AIMessage, result: DualLLMResult, text: str, told: Told) -> TurnFailed:
@@ -337,7 +392,7 @@ def _failure(message: AIMessage, result: DualLLMResult, text: str, told: Told) -
     }
     denial = denied.of_failure(result.error_code, result.error_message, result.policy_check_history)
     if denial is None:
-        reason = plain(result.error_message or NOT_REPORTED)
+        reason = plain(denied.without_values(result.error_message or "") or NOT_REPORTED)
         facts["message"] = refused(_with_result(message, result, text, shown=""), reason, shown="")
         said = (
             f"The turn failed: {reason} (code `{plain(result.error_code or NOT_REPORTED)}`). "
@@ -363,8 +418,11 @@ def as_it_came(message: AIMessage, denial: Denial) -> PolicyDenied:
     turn = in_place_of(
         message.model_copy(update={"response_metadata": kept}),
         denial.text,
-        content=str(message.text),
-        refusal=message.additional_kwargs.get("refusal"),
+        **_kept(
+            content=str(message.text),
+            refusal=message.additional_kwargs.get("refusal"),
+            packed=True,
+        ),
     )
     checks = () if check is None else (check,)
     return denied_turn(turn, denial, checks=checks, session_id=_session(message))

@@ -22,6 +22,7 @@ from langchain_sequrity.errors import (
     StatusError,
     status_error,
 )
+from langchain_sequrity.wire.denied import without_values
 from langchain_sequrity.wire.json_text import excerpt
 
 _EMPTY: Mapping[str, str] = MappingProxyType({})
@@ -29,6 +30,7 @@ _LONGEST_TEXT = 2000
 _LONGEST_PAGE = 200  # of a body that is no JSON: often an HTML page of some proxy
 _DEEPEST = 20
 _FIRST_ERROR, _LAST_ERROR = 400, 599
+_NOT_FOUND = 404
 
 # In the order in which they are believed: the service's own, then the upstream provider's.
 _TEXT_KEYS = ("detail", "message", "msg", "error", "error_description", "title")
@@ -56,6 +58,26 @@ _STATUS_OF_NAME: Mapping[str, int] = MappingProxyType(
     }
 )
 _UNNAMED = 500
+_NO_REASON = "it gave no reason"
+
+# Statuses that may stand for a session that is gone, if their text says so.
+_MAY_BE_GONE = (400, 403, 409, 410, 422)
+_SENTENCE = re.compile(r"[.;!?\n]+(?:\s+|\Z)")
+_SESSION = re.compile(r"\bsessions?\b", re.IGNORECASE)
+_GONE = re.compile(
+    r"(?:n't|\bnot) (?:exist|belong|know|recogni[sz]e|find)\b"
+    r"|\b(?:expired|invalid|unknown|unrecogni[sz]ed|deleted|removed|terminated|ended|closed|gone"
+    r"|evicted|timed out|no longer|no such|never existed|not (?:a )?valid|not (?:be )?found"
+    r"|not (?:be )?recogni[sz]ed|not known|not active|not alive)\b",
+    re.IGNORECASE,
+)
+# The session is there, and something else is wrong with the request.
+_OTHERWISE = re.compile(
+    r"\b(?:busy|in use|in progress|being|another request|concurrent\w*|locked|wait|retry"
+    r"|mismatch\w*|match\w*|differs?|different|histor\w*|polic\w*|features?|config\w*|program\w*|models?"
+    r"|messages?)\b",
+    re.IGNORECASE,
+)
 
 _TOO_LONG_STATUSES = (400, 413)
 _TOO_LONG = (
@@ -129,7 +151,7 @@ def error_from_body(
     inside_reply = status < _FIRST_ERROR
     if inside_reply:
         status = _status_within(body) or _UNNAMED
-    text = error_text(body) or _excerpt(body)
+    text = without_values(error_text(body) or _excerpt(body)) or _NO_REASON
     kind = status_error(status)
     if status in _TOO_LONG_STATUSES and _is_too_long(body, text):
         kind = ContextTooLong
@@ -145,6 +167,49 @@ def error_from_body(
         retry_after=retry_after,
         inside_reply=inside_reply,
     )
+
+
+def is_session_gone(error: StatusError) -> bool:
+    """Whether a refusal says that the session of the request is gone.
+
+    Neither status nor words are documented. A session that is busy, or whose history or
+    configuration differs, is there: to start another one could do things twice.
+
+    Args:
+        error: The refusal of a request that named a session.
+
+    Returns:
+        `True` for status 404, and for 400, 403, 409, 410 and 422 with a sentence that names the
+        session and says that it is gone, unknown or invalid, and nothing else (`docs/behaviour.md`,
+        P1). `False` for errors inside a reply.
+    """
+    if error.inside_reply:
+        return False
+    if error.status == _NOT_FOUND:
+        return True
+    return error.status in _MAY_BE_GONE and any(map(_says_gone, _sentences(error.body)))
+
+
+def _sentences(body: Any) -> list[str]:
+    """What a body says, and its codes and types as words."""
+    inner = _at(body, "error")
+    sources = [one for one in (body, inner, _at(body, "detail")) if isinstance(one, dict)]
+    codes = [one.get(key) for one in sources for key in ("code", "type")]
+    said = [error_text(body) or "", *(code for code in codes if isinstance(code, str))]
+    words = [re.sub(r"[_-]", " ", one) for one in said]
+    # What a code excludes it excludes for the text beside it.
+    if any(_OTHERWISE.search(one) for one in words[1:]):
+        return []
+    return [sentence for one in words for sentence in _SENTENCE.split(one)]
+
+
+def _at(body: Any, key: str) -> Any:
+    return body.get(key) if isinstance(body, dict) else None
+
+
+def _says_gone(sentence: str) -> bool:
+    names = _SESSION.search(sentence) and _GONE.search(sentence)
+    return bool(names) and not _OTHERWISE.search(sentence)
 
 
 def _plain(page: str) -> str:
@@ -175,7 +240,7 @@ def _located(place: Any, text: str) -> str:
 
 def _excerpt(body: Any) -> str:
     if body in (None, "", [], {}):
-        return "it gave no reason"
+        return _NO_REASON
     return _printable(excerpt(body, _LONGEST_PAGE))
 
 

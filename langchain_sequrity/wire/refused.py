@@ -14,7 +14,13 @@ from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import EmptyTurn
 from langchain_sequrity.wire import denied
 from langchain_sequrity.wire.chunks import Sum
-from langchain_sequrity.wire.dual_llm import METADATA_KEY, Told, as_it_came, read_envelope
+from langchain_sequrity.wire.dual_llm import (
+    METADATA_KEY,
+    Told,
+    as_it_came,
+    kept_text,
+    read_envelope,
+)
 from langchain_sequrity.wire.envelope_stream import Held
 from langchain_sequrity.wire.exchange import Event, Reply, StreamReader
 
@@ -50,7 +56,7 @@ def judge(message: AIMessage, *, is_guarded: bool, told: Told) -> None:
         EmptyTurn: If nothing is in it, and a policy may be the reason.
     """
     own = message.response_metadata.get(METADATA_KEY)
-    if isinstance(own, Mapping) and "content" in own:  # what the end of a dual-LLM turn stands for
+    if kept_text(message, "content") is not None:  # what the end of a dual-LLM turn stands for
         return
     denial = denied.in_message(message) or _in_envelope(message)
     if denial is not None:

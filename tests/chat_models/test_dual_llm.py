@@ -11,11 +11,15 @@ from langchain_core.exceptions import ModelRefusalError
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from pydantic import BaseModel
+from sequrity.control.types.dual_llm_response import (  # type: ignore[import-untyped]
+    ResponseContentJsonSchema,
+)
 
 from langchain_sequrity import ChatSequrity, DualLLMResult, Labels, dual_llm_result
 from langchain_sequrity.errors import BadReply, PolicyDenied, ProgramFailed, UsageError
 from langchain_sequrity.wire.dual_llm import read_envelope
 from tests.chat_models.conftest import SESSION, Service
+from tests.chat_models.formats import added
 
 Make = Callable[..., ChatSequrity]
 
@@ -145,11 +149,12 @@ NO_ENVELOPES = [
     "",
     "{}",
     "[]",
-    '{"status": "success"}',
     '{"status": "unknown", "final_return_value": {"value": 1, "meta": {}}}',
-    '{"status": "success", "final_return_value": {"value": 1}}',
-    '{"status": "success", "final_return_value": null}',
-    envelope().replace('"meta"', '"mate"'),
+    '{"status": "success", "final_return_value": {}}',
+    '{"status": "success", "final_return_value": {"meta": {}}}',
+    '{"status": "success", "final_return_value": {"value": 1, "meta": []}}',
+    '{"status": "success", "final_return_value": {"value": 1, "meta": {"tags": null}}}',
+    '{"status": "success", "final_return_value": 1}',
     envelope()[:-1],
     envelope() + "x",
     envelope().replace('"status": "success"', '"status": "failure", "status": "success"'),
@@ -173,6 +178,56 @@ def test_a_dual_llm_reply_without_a_sound_envelope_is_no_answer(
     with pytest.raises(BadReply, match="dual-LLM"):
         seen += [str(c.text) for c in model.stream("x")] if stream else [model.invoke("x").text]
     assert seen == []
+
+
+NOBODY: dict[str, list[str]] = {"producers": [], "consumers": [], "tags": []}
+SPARSE: list[tuple[dict[str, Any], Any, dict[str, list[str]] | None]] = [
+    ({}, None, None),
+    ({"final_return_value": None}, None, None),
+    ({"final_return_value": {"value": 1}}, 1, None),
+    ({"final_return_value": {"value": 1, "meta": None}}, 1, None),
+    ({"final_return_value": {"value": 1, "meta": {}}}, 1, NOBODY),
+    ({"final_return_value": {"value": 1, "meta": {"consumers": ["*"]}}}, 1,
+     {**NOBODY, "consumers": ["*"]}),
+    ({"final_return_value": {"value": 1, "meta": {"producers": ["a"], "tags": ["b"]}}}, 1,
+     {"producers": ["a"], "consumers": [], "tags": ["b"]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "value", "labels"), SPARSE)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_an_envelope_leaves_out_is_read_as_in_the_vendors_types(
+    service: Service, make_model: Make, fields: Any, value: Any, labels: Any, stream: bool
+) -> None:
+    """Labels that are not reported are unknown; they are never those of data without any."""
+    text = json.dumps({"status": "success", **fields})
+    theirs = ResponseContentJsonSchema.parse_json_safe(text)
+    service.answer(text, stream=stream)
+    model = make_model(features=DUAL)
+    message = added(model.stream("x")) if stream else model.invoke("x")
+    result = dual_llm_result(message)
+    assert result is not None
+    assert message.text == json.dumps(value)
+    assert result.value == value
+    assert message.response_metadata["sequrity"]["labels"] == labels
+    assert (result.labels and result.labels.to_wire()) == labels
+    if '"meta": null' not in text:  # theirs refuses it
+        assert theirs.status == "success"
+        returned = theirs.final_return_value
+        assert (returned and returned.value) == value
+        if labels is not None:
+            assert returned is not None
+            sets = {kind: set(names) for kind, names in labels.items()}
+            assert returned.meta.model_dump() == sets
+
+
+@pytest.mark.parametrize("fields", [one[0] for one in SPARSE])
+def test_an_answer_that_looks_like_half_an_envelope_is_one_where_features_are_unset(
+    service: Service, make_model: Make, fields: Any
+) -> None:
+    text = json.dumps({"status": "success", **fields})
+    service.answer(text, reply_id=SESSION, model="a,b")
+    assert make_model().invoke("x").text == text
 
 
 @given(st.text(max_size=60))

@@ -10,8 +10,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
-from langchain_sequrity import ChatSequrity, SequrityMessages
+from langchain_sequrity import ChatSequrity, SequrityMessages, dual_llm_result
 from langchain_sequrity.errors import InvalidRequest
+from langchain_sequrity.headers import ConfigHeader
 from langchain_sequrity.local import LocalServer
 
 DUAL = {"agent_arch": "dual-llm"}
@@ -121,3 +122,19 @@ def test_a_graph_travels_in_time(model: Any) -> None:
     other = app.invoke({"messages": []}, fork)
     last = other["messages"][-1]
     assert isinstance(last, AIMessage)
+
+
+def test_a_front_end_that_rewrites_its_history_stays_in_its_session() -> None:
+    """`ConfigHeader.for_agent_front_ends()`: the turn is done again, and the reply says so."""
+    config = ConfigHeader.for_agent_front_ends()
+    with LocalServer() as server:
+        model = ChatSequrity(
+            "any/model", base_url=server.base_url, features=DUAL, session_config=config
+        )
+        first = model.invoke([HumanMessage("one")])
+        again = model.invoke([HumanMessage("once"), first, HumanMessage("two")])
+    assert session_of(again) == session_of(first)
+    result = dual_llm_result(again)
+    assert result is not None
+    assert result.message_history_mismatch_detected
+    assert again.text == "You said: two"

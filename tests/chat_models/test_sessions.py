@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_sequrity import ChatSequrity
-from langchain_sequrity.errors import NotFound, SessionExpired, UsageError
+from langchain_sequrity.errors import NotFound, SessionExpired, StatusError, UsageError
 from tests.chat_models.conftest import OTHER_SESSION, SESSION, Service, call_id
+from tests.chat_models.formats import added
 
 Make = Callable[..., ChatSequrity]
 
@@ -182,6 +186,48 @@ def test_ids_without_metadata_are_kept_only_if_they_name_the_session(
     assert (sent_call == id_) == kept
 
 
+def _dashed(session: str, call: str) -> str:
+    return f"tc-{session}-{call}"
+
+
+def _dashless(session: str, call: str) -> str:
+    return f"tc{session}{call}".replace("-", "")
+
+
+def _short(session: str, call: str) -> str:
+    return f"tc{session.replace('-', '')[-12:]}{call[:4]}"
+
+
+UUIDS = st.uuids().map(str)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    own=UUIDS, other=UUIDS, call=UUIDS, spelling=st.sampled_from([_dashed, _dashless, _short]),
+    end=st.sampled_from(["", "x", "0", "-1", "_2", "-" + "f" * 36]), is_upper=st.booleans(),
+)  # fmt: skip
+@pytest.mark.parametrize("named", [None, "own", "other"])
+def test_only_ids_of_the_resumed_session_go_out_in_any_spelling(
+    service: Service, make_model: Make, named: str | None, own: str, other: str, call: str,
+    spelling: Callable[[str, str], str], end: str, is_upper: bool,
+) -> None:  # fmt: skip
+    assume(own[-12:] != other[-12:])  # a short id has no more of its session
+    id_ = spelling(own, call) + (end if spelling is not _short else "")
+    id_ = f"tc{id_[2:].upper()}" if is_upper and spelling is _dashless else id_
+    asked = AIMessage("", tool_calls=[{"id": id_, "name": "f", "args": {}}])
+    asked_in_blocks = AIMessage([{"type": "tool_use", "id": id_, "name": "f", "input": {}}])
+    history = [HumanMessage("a"), asked, ToolMessage("r", tool_call_id=id_)]
+    session = {None: "new", "own": own, "other": other}[named]
+    service.answer()
+    make_model().invoke([*history, asked_in_blocks], session_id=session)
+    [sent_call], [sent_result] = sent_ids(service)
+    assert sent_call == sent_result
+    assert (sent_call == id_) == (named == "own")
+    sent = service.requests[-1].content.decode().lower()
+    for form in (own, own.replace("-", ""), *([id_.lower()] if spelling is _short else [])):
+        assert (form in sent) <= (named == "own")
+
+
 def test_ids_of_any_form_stay_in_the_session_that_gave_them(
     service: Service, make_model: Make
 ) -> None:
@@ -274,6 +320,108 @@ def test_an_expired_session_is_said_to_be_so(service: Service, make_model: Make)
     service.answer(status=404, body={"detail": "Unknown session"})
     with pytest.raises(SessionExpired):
         list(model.stream(history))
+
+
+GONE: list[Any] = [
+    {"detail": "Session expired"},
+    {"detail": "Session not found."},
+    {"detail": "Invalid session id."},
+    {"detail": "The session does not exist or has expired."},
+    {"detail": f"Unknown session {SESSION}. Start a new one."},
+    {"detail": "Session doesn't exist"},
+    {"detail": "Session does not belong to this API key"},
+    {"detail": "The session has ended: 8 of 8 turns were used."},
+    {"detail": "Session could not be found"},
+    {"detail": [{"loc": ["header", "X-Session-ID"], "msg": "Invalid or expired", "type": "value_error"}]},
+    {"message": "This session was deleted."},
+    {"error": {"message": "No such session", "type": "invalid_request_error"}},
+    {"error": {"message": "Start afresh.", "code": "session_expired"}},
+    {"detail": {"type": "session_not_found", "message": "Start afresh."}},
+    "session is closed",
+]  # fmt: skip
+THERE: list[Any] = [
+    {"detail": "The session is busy with another request. Wait for its reply."},
+    {"detail": "Session is locked: a request is in progress."},
+    {"detail": "Session already in use. Unknown progress."},
+    {"detail": "The session was started on `/x` and goes on there only."},
+    {"detail": "`X-Policy` differs from what the session was started with. Leave it out, or start a "
+     "new session."},
+    {"detail": "The history differs from the session's own.", "type": "history_mismatch"},
+    {"detail": "Unknown session state.", "type": "history_mismatch"},
+    {"detail": "The message history is invalid for this session."},
+    {"detail": "The program of the session is invalid."},
+    {"detail": "The model of the session is not available."},
+    {"detail": "Invalid policy for session"},
+    {"detail": "Unknown field `foo`. Sessions take none."},
+    {"detail": "The key has expired."},
+    {"detail": [{"loc": ["body", "model"], "msg": "Invalid", "type": "value_error"}]},
+    {"detail": "In this session, the tool result for `tc-1` answers no open call."},
+    {"detail": "The session has used 8 of 10 turns."},
+    {},
+    None,
+    "<html>403</html>",
+]  # fmt: skip
+STATUSES = [400, 403, 409, 410, 422]
+
+
+@pytest.mark.parametrize("body", GONE, ids=range(len(GONE)))
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_refusal_that_says_the_session_is_gone_means_an_expired_one(
+    service: Service, make_model: Make, status: int, body: Any, stream: bool
+) -> None:
+    history = converse(make_model(), service)
+    reply = httpx.Response(status, json=body)
+    service.replies.append(reply)
+    with pytest.raises(SessionExpired):
+        list(make_model().stream(history)) if stream else make_model().invoke(history)
+    service.replies.append(reply)
+    service.answer("Fresh", session=OTHER_SESSION, stream=stream)
+    model = make_model(on_session_expired="restart")
+    found = added(model.stream(history)) if stream else model.invoke(history)
+    assert found.text == "Fresh"
+    assert sent_session(service) is None
+    [call], [result] = sent_ids(service)
+    assert call == result
+    assert not call.startswith("tc")
+
+
+@pytest.mark.parametrize("body", THERE, ids=range(len(THERE)))
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_refusal_of_a_session_that_is_there_is_raised_and_nothing_is_sent_again(
+    service: Service, make_model: Make, status: int, body: Any
+) -> None:
+    model = make_model(on_session_expired="restart")
+    history = converse(model, service)
+    service.replies.append(httpx.Response(status, json=body))
+    with pytest.raises(StatusError) as caught:
+        # A session that is named by the caller: only then a mismatch is raised as well (T1).
+        model.invoke(history, session_id=SESSION)
+    assert caught.value.status == status
+    assert len(service.requests) == 2
+
+
+@pytest.mark.parametrize("status", [401, 402, 405, 413, 429, 431, 500, 503])
+def test_other_statuses_never_mean_an_expired_session(
+    service: Service, make_model: Make, status: int
+) -> None:
+    model = make_model(on_session_expired="restart")
+    history = converse(model, service)
+    service.answer(status=status, body=GONE[0])
+    with pytest.raises(StatusError):
+        model.invoke(history)
+    assert len(service.requests) == 2
+
+
+@pytest.mark.parametrize("status", [*STATUSES, 404])
+def test_without_a_session_no_refusal_means_an_expired_one(
+    service: Service, make_model: Make, status: int
+) -> None:
+    service.answer(status=status, body=GONE[0])
+    with pytest.raises(StatusError) as caught:
+        make_model(on_session_expired="restart").invoke("Go")
+    assert caught.value.status == status
+    assert len(service.requests) == 1
 
 
 async def test_an_expired_session_is_replaced_if_asked_to(

@@ -19,6 +19,7 @@ from langchain_sequrity.errors import (
     NotFound,
     PolicyDenied,
     SessionExpired,
+    StatusError,
     StreamInterrupted,
     TurnFailed,
 )
@@ -259,6 +260,53 @@ def test_a_session_that_is_lost_while_it_is_rebuilt_is_an_error_and_the_run_goes
         losing[0] = False
         assert executor.invoke(None, thread()) == PLAIN
     assert ran == ["read", "pay", "more", "pay", "more", "report"]
+
+
+EXPIRED = {"detail": "The session has expired."}
+BUSY = {"detail": "The session is busy with another request."}
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 410, 422])
+def test_a_session_is_lost_where_the_service_says_so_with_another_status(status: int) -> None:
+    ran: list[str] = []
+
+    def a(_state: Traced) -> dict[str, Any]:
+        ran.append("a")
+        return {"trace": ["a"]}
+
+    with made_up() as (model, service):
+        service.replies += [
+            asks(("1", "a", {})),
+            httpx.Response(status, json=EXPIRED),
+            asks(("2", "a", {})),
+            ends(trace=["a"]),
+        ]
+        secured(pair(a=a), model).invoke({})
+        sessions = [request.headers.get("x-session-id") for request in service.requests]
+    assert ran == ["a"]
+    assert sessions == [None, "s", None, "s"]
+
+
+@pytest.mark.parametrize("status", [400, 403, 409, 422])
+def test_a_session_that_is_busy_is_not_left(status: int) -> None:
+    with made_up() as (model, service):
+        service.replies += [asks(("1", "a", {})), httpx.Response(status, json=BUSY)]
+        with pytest.raises(StatusError):
+            secured(pair(), model).invoke({})
+        assert len(service.requests) == 2
+
+
+def test_an_end_without_labels_is_no_state() -> None:
+    """They decide what the next run of the thread may do."""
+    with made_up() as (model, service):
+        end = ends().json()
+        message = end["choices"][0]["message"]
+        body = json.loads(message["content"])
+        del body["final_return_value"]["meta"]
+        message["content"] = json.dumps(body)
+        service.replies.append(httpx.Response(200, headers={"x-session-id": "s"}, json=end))
+        with pytest.raises(BadReply, match="without its labels"):
+            secured(pair(), model).invoke({})
 
 
 def test_a_404_without_a_session_is_no_lost_session() -> None:

@@ -213,3 +213,19 @@ def test_a_choice_about_the_envelope_is_kept_and_known(strip: bool) -> None:
     config = ConfigHeader(response_format=ResponseFormatConfig(strip_response_content=strip))
     assert config.with_envelope() is config
     assert config.strips_response_content is strip
+
+
+def test_the_preset_for_agent_front_ends_is_the_vendors_but_for_the_stripped_envelope() -> None:
+    config = ConfigHeader.for_agent_front_ends()
+    assert config.to_wire() == {
+        "fsm": {
+            "history_mismatch_policy": "restart_turn",
+            "max_n_turns": 50,
+            "max_pllm_steps": 50,
+            "max_pllm_failed_steps": 10,
+            "enable_multistep_planning": True,
+            "disable_rllm": True,
+        }
+    }
+    assert not config.strips_response_content
+    assert config.with_envelope().to_wire()["response_format"] == ENVELOPE["response_format"]

@@ -7,6 +7,7 @@ from langchain_sequrity.denials import NOT_REPORTED, Denial
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicyDenied, ProgramFailed, TurnFailed, ordinary
 from langchain_sequrity.graph.program import Program
+from langchain_sequrity.wire.denied import without_values
 
 E = TypeVar("E", bound=TurnFailed)
 
@@ -43,9 +44,9 @@ def _told(error: TurnFailed, program: Program) -> TurnFailed:
             denial=denial, program=error.program or program.text, checks=error.checks, **facts
         )
     if isinstance(error, ProgramFailed):
-        said = (error.result and error.result.error_message) or NOT_REPORTED
+        said = error.result and without_values(error.result.error_message or "")
         text = (
-            f"The program of the graph failed: {plain(said)} (code "
+            f"The program of the graph failed: {plain(said or NOT_REPORTED)} (code "
             f"`{plain(error.code or NOT_REPORTED)}`). No state comes of the run."
         )
         return ProgramFailed(text, code=error.code, program=program.text, line=error.line, **facts)

@@ -46,8 +46,10 @@ def ending(ended: Ended, tools: ClientTools, threads: Threads) -> Ending:
     final = tools.final(value)  # what its reducers raise comes before the limit
     if value[ACTIVE]:
         raise GraphRecursionError(LIMIT_REACHED)
-    if ended.result.labels is not None:  # to an executor around this one
-        labels_given(ended.result.labels.without_reserved())
+    if ended.result.labels is None:  # they decide what the next run may do
+        msg = "The service reports the final value of the run without its labels."
+        raise BadReply(msg, session_id=ended.session_id)
+    labels_given(ended.result.labels.without_reserved())  # to an executor around this one
     told = tools.told(value)
     kept = threads.kept(ended.result)
     return Ending(kept, whole(final), None if told is None else whole(told))

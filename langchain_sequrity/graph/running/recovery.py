@@ -7,10 +7,11 @@ check every call again and the session gets its labels again; the user's code do
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
-from langchain_sequrity.errors import BadReply, NotFound, PolicyDenied, SessionExpired
+from langchain_sequrity.errors import BadReply, PolicyDenied, SessionExpired, StatusError
 from langchain_sequrity.graph.keeping.entries import Asked, Entry, again
 from langchain_sequrity.graph.keeping.journal import Round, Run
 from langchain_sequrity.graph.running.exchange import Answer, Asking, Exchange
+from langchain_sequrity.wire.error_body import is_session_gone
 from langchain_sequrity.wire.exchange import Call
 
 Asks = Generator[tuple[Call, str | None], Answer, "Answer | PolicyDenied"]
@@ -75,7 +76,9 @@ def replay(
         results = exchange.results(rounds[-1])
         try:
             answer = yield from ask(exchange.next(run, told, results, len(rounds)))
-        except NotFound as error:
+        except StatusError as error:
+            if not is_session_gone(error):
+                raise
             msg = (
                 f"The service forgot the session while it was rebuilt from the journal ({error}). "
                 "Resume the run later; nothing is lost."

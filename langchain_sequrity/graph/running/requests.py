@@ -11,8 +11,8 @@ from langgraph.types import Command, Overwrite, Send, StreamWriter
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import (
     BadReply,
-    NotFound,
     PolicyDenied,
+    StatusError,
     TurnFailed,
     UsageError,
 )
@@ -35,6 +35,7 @@ from langchain_sequrity.graph.running.recovery import Replayed, ask, replay
 from langchain_sequrity.graph.running.watching import Decided, RequestWatch
 from langchain_sequrity.interrupts import ais_late, check_can_ask, checkpoint_of, is_late
 from langchain_sequrity.labels import Labels, labels_given
+from langchain_sequrity.wire.error_body import is_session_gone
 from langchain_sequrity.wire.json_text import dumps, loads
 
 if TYPE_CHECKING:
@@ -205,8 +206,8 @@ class Requests:
         results = exchange.results(latest.rounds[-1])
         try:
             answer = yield from ask(exchange.next(run, told, results, len(entries)))
-        except NotFound as error:
-            if error.inside_reply:
+        except StatusError as error:
+            if not is_session_gone(error):
                 raise
             return (yield from self._again(run, read_journal(entries)))
         if isinstance(answer, PolicyDenied):

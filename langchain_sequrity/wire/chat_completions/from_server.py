@@ -4,7 +4,7 @@ Replies are untrusted: every shape that is not the protocol's becomes a `BadRepl
 not known here are kept, under the names they came with.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import orjson
@@ -20,6 +20,7 @@ from langchain_core.messages.tool import (
 
 from langchain_sequrity.errors import StreamInterrupted
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
+from langchain_sequrity.wire.call_texts import with_texts
 from langchain_sequrity.wire.chunks import as_chunk
 from langchain_sequrity.wire.exchange import Event, Reply
 from langchain_sequrity.wire.json_text import read_arguments
@@ -118,7 +119,10 @@ def _read_choice(choice: Mapping[str, Any], shared: Mapping[str, Any]) -> AIMess
     if refusal and "refusal" not in extra:
         extra["refusal"] = refusal
     calls, invalid = _tool_calls(message.get("tool_calls") or ())
-    metadata = {**shared, "finish_reason": choice.get("finish_reason")}
+    metadata = with_texts(
+        {**shared, "finish_reason": choice.get("finish_reason")},
+        _texts(message.get("tool_calls") or ()),
+    )
     if choice.get("logprobs"):
         metadata["logprobs"] = choice["logprobs"]
     return AIMessage(
@@ -169,6 +173,11 @@ def _tool_calls(
         else:
             good.append(tool_call(name=name, args=args, id=call_id))
     return good, bad
+
+
+def _texts(calls: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Any, Any]]:
+    """Ids and arguments of calls as they came."""
+    return ((call.get("id"), call["function"].get("arguments")) for call in calls)
 
 
 def _usage(usage: Mapping[str, Any]) -> UsageMetadata:
@@ -312,6 +321,8 @@ class StreamReader:
         calls = [self._calls.place(call) for call in delta.get("tool_calls") or ()]
         if not (content or extra or calls or metadata or usage):
             return ()
+        if metadata:
+            metadata = with_texts(metadata, self._calls.texts())
         return (
             AIMessageChunk(
                 content=content,
@@ -358,6 +369,7 @@ class _CallIndices:
     def __init__(self, kept: Kept) -> None:
         self._kept = kept
         self._ids: list[str | None] = []
+        self._texts: list[list[str]] = []
         self._by_id: dict[str, int] = {}
         self._named: set[int] = set()
         self._by_wire: dict[Any, int] = {}
@@ -375,6 +387,7 @@ class _CallIndices:
             index = len(self._ids)
             self._kept.add((call_id, wire, function.get("name")))
             self._ids.append(call_id)
+            self._texts.append([])
             self._by_id.setdefault(call_id or "", index)
             self._by_wire[wire] = index
         else:
@@ -384,4 +397,12 @@ class _CallIndices:
             self._named.add(index)
         args = function.get("arguments") or ""
         self._kept.add_json(args)
+        self._kept.add_text(args)
+        self._texts[index].append(args)
         return tool_call_chunk(name=name, args=args, id=call_id, index=index)
+
+    def texts(self) -> Iterator[tuple[str | None, str]]:
+        """Ids and arguments of all calls so far, as they came."""
+        return (
+            (call_id, "".join(text)) for call_id, text in zip(self._ids, self._texts, strict=True)
+        )

@@ -15,8 +15,8 @@ from langchain_core.messages import (
 )
 
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.wire.call_texts import text_of, texts_of, write_arguments
 from langchain_sequrity.wire.chat_completions.content import write_parts
-from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.tool_results import whole_results, write_tool_result
 from langchain_sequrity.wire.tools import neutral, read_function
 
@@ -62,7 +62,9 @@ def write_calls(content: str, calls: Sequence[ToolCall]) -> Message:
         content: What was said beside.
         calls: The calls.
     """
-    written = [_tool_call(call["id"], call["name"], dumps(call["args"])) for call in calls]
+    written = [
+        _tool_call(call["id"], call["name"], write_arguments(call["args"])) for call in calls
+    ]
     return {"role": "assistant", "content": content, "tool_calls": written}
 
 
@@ -169,8 +171,9 @@ def _ai(message: AIMessage) -> Message:
 
 
 def _tool_calls(message: AIMessage) -> list[Message]:
+    texts = texts_of(message)
     calls = [
-        _tool_call(call["id"], call["name"], dumps(call["args"])) for call in message.tool_calls
+        _tool_call(call["id"], call["name"], text_of(call, texts)) for call in message.tool_calls
     ]
     # A call whose arguments did not parse was answered with an error message: both go back.
     calls += [

@@ -12,7 +12,7 @@ from typing import Any
 from langchain_core.messages import AIMessage
 
 from langchain_sequrity.wire.blocks import CITATION, SERVED_TOOLS, THOUGHT, joined
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.wire.call_texts import text_of, texts_of, write_arguments
 from langchain_sequrity.wire.media import is_media
 from langchain_sequrity.wire.responses.content import unfit
 
@@ -80,7 +80,8 @@ def _unwrapped(block: Block) -> Block:
 
 
 def _own_calls(message: AIMessage) -> list[Item]:
-    calls = [_call(call["id"], call["name"], dumps(call["args"])) for call in message.tool_calls]
+    texts = texts_of(message)
+    calls = [_call(call["id"], call["name"], text_of(call, texts)) for call in message.tool_calls]
     # A call whose arguments did not parse was answered with an error message: both go back.
     calls += [
         _call(call["id"], call["name"] or "", call["args"] or "")
@@ -130,7 +131,7 @@ def _call_of(block: Block) -> Item:
     """The call that a block stands for by itself."""
     key = {"function_call": "arguments", "tool_use": "input"}.get(block["type"], "args")
     arguments = block.get(key)
-    text = arguments if isinstance(arguments, str | None) else dumps(arguments)
+    text = arguments if isinstance(arguments, str | None) else write_arguments(arguments)
     return _call(_call_id(block), block.get("name") or "", text or "")
 
 

@@ -4,7 +4,7 @@ Replies are untrusted: every shape that is not the protocol's becomes a `BadRepl
 not known here are kept, under the names they came with; echoes of the request are not.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage
@@ -12,6 +12,7 @@ from langchain_core.messages.ai import UsageMetadata
 
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
+from langchain_sequrity.wire.call_texts import with_texts
 from langchain_sequrity.wire.exchange import Reply
 from langchain_sequrity.wire.reply_body import (
     MISSHAPEN,
@@ -83,15 +84,22 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
             usage_metadata=read_usage(body.get("usage")),
         )
         called = bool(output.tool_calls or output.invalid_tool_calls)
-        message.response_metadata = {
-            **read_metadata(body, items, called=called),
-            **describe(reply),
-        }
+        metadata = {**read_metadata(body, items, called=called), **describe(reply)}
+        message.response_metadata = with_texts(metadata, texts_in(items))
     except MISSHAPEN:
         refuse("a response whose `output` has the documented shape", body, reply)
     if is_failed(body) and not message.text:
         raise failure(body, reply)
     return [message]
+
+
+def texts_in(items: Iterable[Item]) -> Iterator[tuple[Any, Any]]:
+    """Ids and arguments of the calls of an output, as they came."""
+    return (
+        (item.get("call_id"), item.get("arguments"))
+        for item in items
+        if item.get("type") == "function_call"
+    )
 
 
 def output_of(body: Mapping[str, Any], reply: Reply) -> list[Item]:

@@ -10,6 +10,7 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk
 
 from langchain_sequrity.errors import StreamInterrupted
+from langchain_sequrity.wire.call_texts import with_texts
 from langchain_sequrity.wire.chunks import as_chunk
 from langchain_sequrity.wire.exchange import Event, Reply
 from langchain_sequrity.wire.reply_body import (
@@ -26,6 +27,7 @@ from langchain_sequrity.wire.responses.from_server import (
     read_metadata,
     read_reply,
     read_usage,
+    texts_in,
 )
 from langchain_sequrity.wire.responses.increments import Increments, Place
 from langchain_sequrity.wire.responses.items import string
@@ -115,7 +117,8 @@ class StreamReader:
         self.done = True
         metadata = read_metadata(response, items, called=output.called)
         usage = read_usage(response.get("usage"))
-        return output.take({**metadata, **self._describe(self._head)}, usage)
+        metadata = with_texts({**metadata, **self._describe(self._head)}, texts_in(items))
+        return output.take(metadata, usage)
 
 
 def _number(body: Mapping[str, Any]) -> Any:
