@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.wire.exchange import ReplyHead
+from langchain_sequrity.wire.printed import checked_tool, read_printed
 
 # These words stand in all recorded denials, and hardly in failures of another kind.
 _CODE = re.compile(r"polic|den(y|ied)|control.?flow", re.IGNORECASE)
@@ -35,7 +36,7 @@ _BRANCH = re.compile(
 # What is printed behind a denial: Python's words for the call's arguments and for a check result.
 _CONTEXT = re.compile(r"\b(?:Context|Tool calls|Arguments|Args):.*", re.DOTALL | re.IGNORECASE)
 _DESCRIPTION = re.compile(r"""checker_description['"]?\s*[:=]\s*(['"])(?P<said>.{1,500}?)\1""")
-_VERDICT = re.compile(r"""final_verdict['"]?\s*[:=]\s*\W{0,3}(?P<strength>hard|soft)_denied""")
+_HARD = re.compile(r"""final_verdict['"]?\s*[:=]\s*\W{0,3}hard_denied""")
 CHECK_KEY = "policy_check"
 """Key of a reply beside a denial, with the check that denied: of the local server alone."""
 _NO_REASON = "No reason is given."
@@ -57,12 +58,22 @@ def worded(text: str, *, whole: bool = False) -> Denial | None:
     tool = _TOOL.match(text) if whole else _TOOL.search(text)
     # An answer may begin with a human's denial; a refusal that names the call is none of a model's.
     if tool is not None and (tool["policies"] or (tool["tool"] and not whole)):
-        verdict = _VERDICT.search(text, tool.end())
-        strength: Any = verdict and verdict["strength"]
+        strength = _printed_strength(text, tool.end())
         name = (tool["tool"] or "").rstrip(".") or None
         return Denial(name, strength=strength, reason=_rest(text, tool))
     branch = _BRANCH.match(text) if whole else _BRANCH.search(text)
     return None if branch is None else Denial(kind="branch", reason=_prose(text))
+
+
+def _printed_strength(text: str, start: int) -> Literal["hard", "soft"] | None:
+    """How strong a denial is by what is printed behind it.
+
+    Values of the call are printed there too: that it is soft counts only where all is read.
+    """
+    checked = read_check(read_printed(text).check)
+    if checked is not None and checked.strength is not None:
+        return checked.strength
+    return "hard" if _HARD.search(text, start) else None
 
 
 def in_message(message: AIMessage) -> Denial | None:
@@ -157,10 +168,21 @@ def of_failure(code: str | None, message: str | None, checks: Iterable[Any]) -> 
     checked = next(filter(None, map(read_check, reversed([*checks]))), None)
     said = worded(message or "")
     if checked is not None and (said is None or said.kind == "policy"):
-        return filled(checked, said)
+        return _agreed(checked, said)
     if said is None and not (_CODE.search(code or "") or _MESSAGE.search(message or "")):
         return None
     return said if said is not None else Denial(reason=_prose(message or ""))
+
+
+def _agreed(checked: Denial, said: Denial | None) -> Denial:
+    """What a check and a message tell of a denial; it is soft only if neither says otherwise."""
+    told = filled(checked, said)
+    if said is None:
+        return told
+    if said.strength == "hard":
+        return replace(told, strength="hard")
+    is_another = said.tool is not None and checked.tool not in (None, said.tool)
+    return replace(told, strength=None) if is_another and told.strength == "soft" else told
 
 
 def filled(first: Denial, second: Denial | None) -> Denial:
@@ -195,9 +217,9 @@ def read_check(entry: Any) -> Denial | None:
         return None
     reasons = [one if isinstance(one, Mapping) else {"reason": str(one)} for one in listed]
     first: Mapping[str, Any] = reasons[0] if reasons else {}
-    arguments, labels = _call(first.get("arguments"), entry.get("arguments"))
+    arguments, labels = read_call(first.get("arguments"), entry.get("arguments"))
     return Denial(
-        tool=_text(first.get("tool"), first.get("tool_name"), entry.get("tool")),
+        tool=_text(first.get("tool"), first.get("tool_name"), checked_tool(entry)),
         kind="content" if "content_denied" in verdicts else "policy",
         strength=_strength(verdicts, reasons),
         certain=_flag(entry.get("certain")),
@@ -234,8 +256,16 @@ def _flag(given: Any) -> bool | None:
     return given if isinstance(given, bool) else None
 
 
-def _call(given: Any, metas: Any) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Values and labels of a call's arguments, in either of the places that have them."""
+def read_call(given: Any, metas: Any) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Values and labels of a call's arguments, in either of the places that have them.
+
+    Args:
+        given: The arguments: name → value, or `{value, meta}`.
+        metas: Labels in a place of their own: name → meta.
+
+    Returns:
+        The values and the labels, each by name, as far as they are there.
+    """
     values: dict[str, Any] | None = None
     labels: dict[str, Any] = {}
     if isinstance(given, Mapping):

@@ -21,7 +21,7 @@ _FSM: dict[str, Any] = {
     "detect_tool_errors": "none",
     "tool_result_transform": "none",
 }
-_DEFAULTS: dict[str, Any] = {"max_tool_calls_per_step": _MANY}
+_DEFAULTS: dict[str, Any] = {"max_tool_calls_per_step": _MANY, "force_to_cache": []}
 _FILTER = "min_num_tools_for_filtering"
 _INTERNAL = len(INTERNAL_TOOLS)
 
