@@ -36,7 +36,7 @@ _BRANCH = re.compile(
 # What is printed behind a denial: Python's words for the call's arguments and for a check result.
 _CONTEXT = re.compile(r"\b(?:Context|Tool calls|Arguments|Args):.*", re.DOTALL | re.IGNORECASE)
 _DESCRIPTION = re.compile(r"""checker_description['"]?\s*[:=]\s*(['"])(?P<said>.{1,500}?)\1""")
-_HARD = re.compile(r"""final_verdict['"]?\s*[:=]\s*\W{0,3}hard_denied""")
+_VERDICT = re.compile(r"""final_verdict['"]?\s*[:=]\s*\W{0,3}(?P<strength>hard|soft)_denied""")
 CHECK_KEY = "policy_check"
 """Key of a reply beside a denial, with the check that denied: of the local server alone."""
 _NO_REASON = "No reason is given."
@@ -58,22 +58,12 @@ def worded(text: str, *, whole: bool = False) -> Denial | None:
     tool = _TOOL.match(text) if whole else _TOOL.search(text)
     # An answer may begin with a human's denial; a refusal that names the call is none of a model's.
     if tool is not None and (tool["policies"] or (tool["tool"] and not whole)):
-        strength = _printed_strength(text, tool.end())
+        verdict = _VERDICT.search(text, tool.end())
+        strength: Any = verdict and verdict["strength"]
         name = (tool["tool"] or "").rstrip(".") or None
         return Denial(name, strength=strength, reason=_rest(text, tool))
     branch = _BRANCH.match(text) if whole else _BRANCH.search(text)
     return None if branch is None else Denial(kind="branch", reason=_prose(text))
-
-
-def _printed_strength(text: str, start: int) -> Literal["hard", "soft"] | None:
-    """How strong a denial is by what is printed behind it.
-
-    Values of the call are printed there too: that it is soft counts only where all is read.
-    """
-    checked = read_check(read_printed(text).check)
-    if checked is not None and checked.strength is not None:
-        return checked.strength
-    return "hard" if _HARD.search(text, start) else None
 
 
 def in_message(message: AIMessage) -> Denial | None:
@@ -166,7 +156,7 @@ def of_failure(code: str | None, message: str | None, checks: Iterable[Any]) -> 
         The denial, or `None` if the turn failed otherwise.
     """
     checked = next(filter(None, map(read_check, reversed([*checks]))), None)
-    said = worded(message or "")
+    said = _as_printed(worded(message or ""), message or "")
     if checked is not None and (said is None or said.kind == "policy"):
         return _agreed(checked, said)
     if said is None and not (_CODE.search(code or "") or _MESSAGE.search(message or "")):
@@ -177,12 +167,24 @@ def of_failure(code: str | None, message: str | None, checks: Iterable[Any]) -> 
 def _agreed(checked: Denial, said: Denial | None) -> Denial:
     """What a check and a message tell of a denial; it is soft only if neither says otherwise."""
     told = filled(checked, said)
-    if said is None:
-        return told
-    if said.strength == "hard":
+    if said is not None and said.strength == "hard":
         return replace(told, strength="hard")
-    is_another = said.tool is not None and checked.tool not in (None, said.tool)
+    is_another = said is not None and said.tool and checked.tool not in (None, said.tool)
     return replace(told, strength=None) if is_another and told.strength == "soft" else told
+
+
+def _as_printed(said: Denial | None, message: str) -> Denial | None:
+    """A denial that is as strong as the check that is printed behind it.
+
+    Values of the call are printed there too, and may have the words of any verdict: that it is soft
+    counts only where all of it is read.
+    """
+    if said is None:
+        return None
+    printed = read_check(read_printed(message).check)
+    if printed is not None and printed.strength is not None:
+        return replace(said, strength=printed.strength)
+    return replace(said, strength=None) if said.strength == "soft" else said
 
 
 def filled(first: Denial, second: Denial | None) -> Denial:
