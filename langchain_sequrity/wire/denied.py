@@ -181,10 +181,14 @@ def _as_printed(said: Denial | None, message: str) -> Denial | None:
     """
     if said is None:
         return None
-    printed = read_check(read_printed(message).check)
-    if printed is not None and printed.strength is not None:
-        return replace(said, strength=printed.strength)
-    return replace(said, strength=None) if said.strength == "soft" else said
+    printed = read_printed(message)
+    checked = read_check(printed.check)
+    strength = None if checked is None else checked.strength
+    if strength is None and said.strength == "hard":
+        strength = "hard"
+    if strength == "soft" and None not in (said.tool, printed.tool) and said.tool != printed.tool:
+        strength = None
+    return replace(said, tool=said.tool or printed.tool, strength=strength)
 
 
 def filled(first: Denial, second: Denial | None) -> Denial:

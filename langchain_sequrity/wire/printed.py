@@ -42,12 +42,14 @@ class Printed:
     """What is printed behind a denial.
 
     Attributes:
+        tool: The tool that is called.
         check: The result of the check, of the form of an entry of `policy_check_history`.
         arguments: The call's arguments: name → value, or `{value, meta}`.
         has_labels: Whether each argument is surely `{value, meta}`. Where that is not said, a value
             that looks so may be one that somebody made to look so.
     """
 
+    tool: str | None = None
     check: Mapping[str, Any] = field(default_factory=dict)
     arguments: Mapping[str, Any] | None = None
     has_labels: bool = False
@@ -70,23 +72,29 @@ def read_printed(text: str) -> Printed:
     if found is None or len(text) - found.start() > MAX_PRINTED:
         return Printed()
     read: dict[str, Any] = {}
-    name: str | None = found["name"]
+    heading: str | None = found["name"]
     at = found.end()
     try:
-        while name is not None:
+        while heading is not None:
             reader = _Reader(text, at)
-            if name in read:
+            if heading in read:
                 return Printed()
-            read[name] = reader.value(0)
+            read[heading] = reader.value(0)
             following = _NEXT.match(text, reader.at)
             if following is None:
                 return Printed()
-            name, at = following["name"], following.end()
+            heading, at = following["name"], following.end()
     except (ValueError, RecursionError):
         return Printed()
-    labelled, others = _arguments(read)
-    check = _object(read.get("Checking results")) or {}
-    return Printed(check, others if labelled is None else labelled, labelled is not None)
+    call = _call_in(read)
+    labelled, context = _object(call.get("kwargs_with_meta")), _object(read.get("Context")) or {}
+    name = (_object(call.get("tool")) or {}).get("name")
+    return Printed(
+        tool=name if isinstance(name, str) and name else None,
+        check=_object(read.get("Checking results")) or {},
+        arguments=_object(context.get("args")) if labelled is None else labelled,
+        has_labels=labelled is not None,
+    )
 
 
 def checked_tool(entry: Mapping[str, Any]) -> str | None:
@@ -103,15 +111,12 @@ def checked_tool(entry: Mapping[str, Any]) -> str | None:
     return None if found is None else found["tool"]
 
 
-def _arguments(
-    read: Mapping[str, Any],
-) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
-    """The arguments of the one call that is printed: with labels, and where that is not said."""
+def _call_in(read: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The one call that is printed; nothing for several."""
     calls = read.get("Tool calls")
     if isinstance(calls, list) and len(calls) == 1:
         (calls,) = calls
-    context = _object(read.get("Context")) or {}
-    return _object((_object(calls) or {}).get("kwargs_with_meta")), _object(context.get("args"))
+    return _object(calls) or {}
 
 
 def _object(value: Any) -> dict[str, Any] | None:

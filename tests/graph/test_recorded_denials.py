@@ -84,6 +84,11 @@ def in_context(tool: str, arguments: Mapping[str, Any], _check: Mapping[str, Any
     )
 
 
+def unnamed(tool: str, arguments: Mapping[str, Any], check: Mapping[str, Any]) -> str:
+    """Most recorded messages name the tool in the printed call alone."""
+    return printed(tool, arguments, check).replace(f"Tool call {tool} denied", "Tool call denied")
+
+
 def without_labels(tool: str, arguments: Mapping[str, Any], check: Mapping[str, Any]) -> str:
     """The message of a newer denial, with values alone."""
     return in_context(tool, {name: one["value"] for name, one in arguments.items()}, check)
@@ -165,13 +170,14 @@ def why_not(executor: Any, value: Any) -> str:
 # -- what is offered
 
 
+@pytest.mark.parametrize("message", [printed, unnamed])
 @pytest.mark.parametrize("history", HISTORIES)
 @pytest.mark.parametrize("due", [[7], [1, 2]])
 def test_a_soft_denial_as_it_was_recorded_is_offered_and_made_once(
-    local: LocalServer, history: str, due: list[int]
+    local: LocalServer, history: str, due: list[int], message: Message
 ) -> None:
     ran = Ran()
-    with asking(local, SOFT, printed, HISTORIES[history]) as make:
+    with asking(local, SOFT, message, HISTORIES[history]) as make:
         executor = make(ledger(ran))
         state = executor.invoke({"due": due}, thread())
         asked = 0
@@ -213,13 +219,17 @@ def test_labels_that_were_printed_are_those_of_the_approved_result(local: LocalS
 # -- what is not
 
 
-@pytest.mark.parametrize("message", [printed, in_context, bare])
+@pytest.mark.parametrize("message", [printed, unnamed, in_context, bare])
 @pytest.mark.parametrize("history", HISTORIES)
 def test_a_hard_denial_is_never_offered(local: LocalServer, message: Any, history: str) -> None:
     ran = Ran()
     with asking(local, HARD, message, HISTORIES[history]) as make:
         note = why_not(make(ledger(ran)), {"due": [7]})
-    is_told = message is printed or history in ("all checks", "no tools named", "denials alone")
+    is_told = message in (printed, unnamed) or history in (
+        "all checks",
+        "no tools named",
+        "denials alone",
+    )
     assert ("it is hard" if is_told else "does not say how strong it is") in note
     assert ran == ["read"]
 
@@ -384,6 +394,9 @@ CHECKS: list[tuple[dict[str, Any], str, str | None]] = [
     ({}, printed("pay", {}, verdict_of(["soft", "soft"])), "soft"),
     ({}, printed("pay", {}, verdict_of(["soft", "hard"])), "hard"),
     ({}, in_context("pay", {}, {}), None),
+    ({}, printed("pay", {}, verdict_of(["soft"])).replace("call pay", "call read"), None),
+    ({}, printed("pay", {}, verdict_of(["hard"])).replace("call pay", "call read"), "hard"),
+    ({}, unnamed("pay", {}, verdict_of(["soft"])), "soft"),
 ]  # fmt: skip
 
 
