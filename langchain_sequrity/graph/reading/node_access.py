@@ -26,7 +26,7 @@ _ROOT = "__root__"
 
 
 class _Parameters(NamedTuple):
-    """What one of the service's own tools takes (`docs/protocol.md`, Programs)."""
+    """What one of the service's own tools takes (`docs/protocol.md`, LangGraph endpoint)."""
 
     needed: tuple[str, ...]
     takes_more: bool = False
