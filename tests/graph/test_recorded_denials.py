@@ -397,6 +397,9 @@ CHECKS: list[tuple[dict[str, Any], str, str | None]] = [
     ({}, printed("pay", {}, verdict_of(["soft"])).replace("call pay", "call read"), None),
     ({}, printed("pay", {}, verdict_of(["hard"])).replace("call pay", "call read"), "hard"),
     ({}, unnamed("pay", {}, verdict_of(["soft"])), "soft"),
+    ({}, printed("pay", {}, verdict_of(["soft"])) + " And more.", None),
+    ({}, printed("pay", {}, verdict_of(["soft"])) + "}", None),
+    ({}, f"{printed('pay', {}, verdict_of(['soft']))}. Checking results: {SOFT_CHECK}", None),
 ]  # fmt: skip
 
 
