@@ -24,7 +24,7 @@ from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.reading.spec import read_graph
 from langchain_sequrity.graph.running.calls import Calls
 from langchain_sequrity.graph.running.exchange import Exchange, History, read_history
-from langchain_sequrity.graph.running.pinning import pinned
+from langchain_sequrity.graph.running.pinning import pinned, settings_of_runs
 from langchain_sequrity.graph.running.requests import Requests
 from langchain_sequrity.graph.running.shell import build_shell, finish_shell
 from langchain_sequrity.graph.running.views import Views
@@ -116,7 +116,7 @@ class LangGraphExecutor(Surface):
         self._rest = {"history": history, "on_denied": on_denied, "strict_policy": strict_policy}
         prepared = self._model.prepared
         self._program = compile_graph(spec, self._options)
-        settings = pinned(prepared.settings)
+        settings = pinned(prepared.settings, len(self._program.tools))
         tell_of_mismatch(settings.connection.policy, self._program, is_strict=strict)
         told = read_history(history, settings.connection.base_url)
         exchange = Exchange(settings, prepared.params, self._program, told)
@@ -127,6 +127,7 @@ class LangGraphExecutor(Surface):
         )
         threads = Threads(spec, self._program, tools)
         calls = Calls(spec, self._program, tools, exchange.under)
+        self._fsm = settings_of_runs(settings.connection)
         self._outputs = OutputReader([*spec.channels, *spec.managed])
         self._views = Views(calls.is_call, calls.input_of)
         compiled = build_shell(spec, self._program, threads, requests, calls).compile(
@@ -148,9 +149,10 @@ class LangGraphExecutor(Surface):
     def explain(self) -> Explanation:
         """What became of the graph: tools, what they read and write, and how that is known.
 
-        Print it, show it in a notebook, or take `to_dict()`.
+        It also has the fields of `X-Config` that runs are sent with. Print it, show it in a
+        notebook, or take `to_dict()`.
         """
-        return explain(self._spec, self._program, self._options)
+        return explain(self._spec, self._program, self._options, self._fsm)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle what it was made of; the pickle of the model holds no keys."""

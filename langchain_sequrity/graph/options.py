@@ -21,6 +21,9 @@ class NodeOptions:
             routing then carries the labels of all that node and routers read.
         internal_tool: One of the service's own tools that is called in place of the node's code.
             Its parameters are the fields in `reads`, its result goes to the one field in `writes`.
+            `parse_with_ai` reads exactly `query` and `output_schema`, a JSON Schema with a boolean
+            property `have_enough_info`; `verify_hypothesis` reads `hypothesis` and, in further
+            fields, the values that it names.
 
     Example:
         ```python

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field as with_default
 from typing import Any, Literal
 
 ABSENT = "__absent__"
@@ -36,6 +37,9 @@ CONFLICT = "conflict:"
 UNROUTED = "unrouted:"
 """Start of the error that says a `FieldRouter` has no target; the field's key follows."""
 
+PARSE_WITH_AI, OUTPUT_SCHEMA = "parse_with_ai", "output_schema"
+"""The service's tool that reads text with a model, and its parameter for the answer's schema."""
+
 RECURSION_LIMIT = "recursion_limit"
 """Context variable: how many node steps the run may take."""
 
@@ -63,11 +67,13 @@ class Parameter:
         name: In program and tool schema; the field's own name where that is an identifier and free.
         field: The state field (or managed value); `None` for the input of a `Send`.
         kind: What the argument is. "send" is given only in calls that answer a `Send`.
+        schema: JSON Schema of what is sent; an empty one where that is not known.
     """
 
     name: str
     field: str | None
     kind: Literal["field", "managed", "send"]
+    schema: Mapping[str, Any] = with_default(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +131,7 @@ class ToolSpec:
         return () if is_sent else self.fused
 
     def schema(self) -> dict[str, Any]:
-        """The tool in the words of chat/completions.
-
-        A parameter takes any JSON: the values are encoded, and may be absent.
-        """
+        """The tool in the words of chat/completions."""
         return {
             "type": "function",
             "function": {
@@ -137,7 +140,7 @@ class ToolSpec:
                 "parameters": {
                     "type": "object",
                     "properties": {
-                        parameter.name: {"description": _meaning(parameter)}
+                        parameter.name: {**parameter.schema, "description": _meaning(parameter)}
                         for parameter in self.parameters
                     },
                     "required": [
@@ -163,6 +166,7 @@ class Program:
         kind: Which generator wrote the text.
         overwritable: Fields that are sums and may be overwritten.
         came: Context variable with the flags of half-full joins; `None` where there are no joins.
+        parses: Whether a node is `parse_with_ai`, which then reads the field `output_schema`.
     """
 
     text: str
@@ -175,6 +179,7 @@ class Program:
     kind: Literal["structured", "superstep"]
     overwritable: frozenset[str] = frozenset()
     came: str | None = None
+    parses: bool = False
 
 
 def _meaning(parameter: Parameter) -> str:

@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.wire.exchange import ReplyHead
+from langchain_sequrity.wire.printed import checked_tool, read_printed
 
 # These words stand in all recorded denials, and hardly in failures of another kind.
 _CODE = re.compile(r"polic|den(y|ied)|control.?flow", re.IGNORECASE)
@@ -243,13 +244,40 @@ def of_failure(code: str | None, message: str | None, checks: Iterable[Any]) -> 
         The denial, or `None` if the turn failed otherwise.
     """
     checked = next(filter(None, map(read_check, reversed([*checks]))), None)
-    said = worded(message or "")
+    said = _as_printed(worded(message or ""), message or "")
     if checked is not None and (said is None or said.kind == "policy"):
-        return filled(checked, said)
+        return _agreed(checked, said)
     told = without_values(message or "")
     if said is None and not (_CODE.search(code or "") or _MESSAGE.search(told)):
         return None
     return said if said is not None else Denial(reason=_divided(told)[0])
+
+
+def _agreed(checked: Denial, said: Denial | None) -> Denial:
+    """What a check and a message tell of a denial; it is soft only if neither says otherwise."""
+    told = filled(checked, said)
+    if said is not None and said.strength == "hard":
+        return replace(told, strength="hard")
+    is_another = said is not None and said.tool and checked.tool not in (None, said.tool)
+    return replace(told, strength=None) if is_another and told.strength == "soft" else told
+
+
+def _as_printed(said: Denial | None, message: str) -> Denial | None:
+    """A denial that is as strong as the check that is printed behind it.
+
+    Values of the call are printed there too, and may have the words of any verdict: that it is soft
+    counts only where all of it is read.
+    """
+    if said is None:
+        return None
+    printed = read_printed(message)
+    checked = read_check(printed.check)
+    strength = None if checked is None else checked.strength
+    if strength is None and said.strength == "hard":
+        strength = "hard"
+    if strength == "soft" and None not in (said.tool, printed.tool) and said.tool != printed.tool:
+        strength = None
+    return replace(said, tool=said.tool or printed.tool, strength=strength)
 
 
 def filled(first: Denial, second: Denial | None) -> Denial:
@@ -284,9 +312,9 @@ def read_check(entry: Any) -> Denial | None:
         return None
     reasons = [one if isinstance(one, Mapping) else {"reason": str(one)} for one in listed]
     first: Mapping[str, Any] = reasons[0] if reasons else {}
-    arguments, labels = _call(first.get("arguments"), entry.get("arguments"))
+    arguments, labels = read_call(first.get("arguments"), entry.get("arguments"))
     return Denial(
-        tool=_text(first.get("tool"), first.get("tool_name"), entry.get("tool")),
+        tool=_text(first.get("tool"), first.get("tool_name"), checked_tool(entry)),
         kind="content" if "content_denied" in verdicts else "policy",
         strength=_strength(verdicts, reasons),
         certain=_flag(entry.get("certain")),
@@ -323,8 +351,16 @@ def _flag(given: Any) -> bool | None:
     return given if isinstance(given, bool) else None
 
 
-def _call(given: Any, metas: Any) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Values and labels of a call's arguments, in either of the places that have them."""
+def read_call(given: Any, metas: Any) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Values and labels of a call's arguments, in either of the places that have them.
+
+    Args:
+        given: The arguments: name → value, or `{value, meta}`.
+        metas: Labels in a place of their own: name → meta.
+
+    Returns:
+        The values and the labels, each by name, as far as they are there.
+    """
     values: dict[str, Any] | None = None
     labels: dict[str, Any] = {}
     if isinstance(given, Mapping):

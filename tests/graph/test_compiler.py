@@ -284,10 +284,11 @@ def test_an_internal_tool_is_called_in_place_of_a_node() -> None:
         [("ask", returns()), ("use", lambda state: {"answer": state["answer"]})]
     )
     graph.set_entry_point("ask")
-    options = NodeOptions(reads=["query"], writes=["answer"], internal_tool="parse_with_ai")
+    reads = ["query", "output_schema"]
+    options = NodeOptions(reads=reads, writes=["answer"], internal_tool="parse_with_ai")
     program = program_of(graph, {"ask": options})
     assert set(program.tools) == {"use"}
-    assert "u = parse_with_ai(query=s_query)\n" in program.text
+    assert "u = parse_with_ai(query=s_query, output_schema=s_output_schema)\n" in program.text
     assert 'u = {"answer": u}\n' in program.text
 
 

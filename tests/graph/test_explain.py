@@ -160,10 +160,10 @@ def test_a_router_that_is_looked_up_or_fused_has_no_tool(model: ChatSequrity) ->
 
 
 def test_a_tool_of_the_service_stands_for_its_node(model: ChatSequrity) -> None:
-    options = {"reads": ["mail"], "writes": ["summary"], "internal_tool": "parse_with_ai"}
+    options = {"reads": ["mail"], "writes": ["summary"], "internal_tool": "complete_turn"}
     found = by_name(explained(model, mail_graph(), {"summarize": options}))
     one = found["summarize", None]
-    assert (one.tool, one.reads, one.definite) == ("parse_with_ai", ("mail",), ("summary",))
+    assert (one.tool, one.reads, one.definite) == ("complete_turn", ("mail",), ("summary",))
 
 
 def test_a_node_that_may_go_anywhere_is_said_to(model: ChatSequrity) -> None:

@@ -384,26 +384,30 @@ def test_nodes_and_routers_are_found_without_being_listed(model: ChatSequrity) -
 def test_a_node_is_mapped_to_an_internal_tool() -> None:
     class State(TypedDict, total=False):
         query: str
-        answer: str
+        output_schema: dict[str, Any]
+        answer: Any
 
     def never(_state: State) -> dict[str, Any]:
         raise AssertionError
 
     graph: Any = StateGraph(State)
     graph.add_node("agent", never)
-    graph.add_node("shout", lambda state: {"answer": state["answer"].upper()})
+    graph.add_node("shout", lambda state: {"answer": state["answer"]["said"].upper()})
     connect(graph, "__start__>agent", "agent>shout")
-    options = {
-        "agent": {"internal_tool": "parse_with_ai", "reads": ["query"], "writes": ["answer"]}
-    }
-    script = [{"when": {"role": "quarantined", "user": "read this"}, "value": "it was read"}]
+    reads = ["query", "output_schema"]
+    options = {"agent": {"internal_tool": "parse_with_ai", "reads": reads, "writes": ["answer"]}}
+    answer = {"said": "it was read", "have_enough_info": True}
+    script = [{"when": {"role": "quarantined", "user": "read this"}, "value": answer}]
+    properties = {"said": {"type": "string"}, "have_enough_info": {"type": "boolean"}}
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
     with (
         LocalServer(script=script) as server,
         noted(server.base_url) as (model, sent),
     ):
         executor = secured(graph, model, nodes=options)
-        assert "parse_with_ai(" in executor.program
-        assert executor.invoke({"query": "read this"})["answer"] == "IT WAS READ"
+        assert "parse_with_ai(query=s_query, output_schema=s_output_schema)" in executor.program
+        state = executor.invoke({"query": "read this", "output_schema": schema})
+        assert state["answer"] == "IT WAS READ"
         names = [tool["function"]["name"] for tool in sent[0]["tools"]]
         assert names == ["shout"]
 

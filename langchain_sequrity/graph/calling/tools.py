@@ -23,12 +23,23 @@ from langchain_sequrity.graph.calling.updates import OutputReader, Write
 from langchain_sequrity.graph.carrying.channels import fields_of
 from langchain_sequrity.graph.carrying.kinds import Kinds, kinds_of
 from langchain_sequrity.graph.carrying.values import Json
-from langchain_sequrity.graph.program import GOTO, HANDLED, OVERWRITE, SEND, TOLD, Program, ToolSpec
+from langchain_sequrity.graph.program import (
+    ABSENT,
+    GOTO,
+    HANDLED,
+    OUTPUT_SCHEMA,
+    OVERWRITE,
+    SEND,
+    TOLD,
+    Program,
+    ToolSpec,
+)
 from langchain_sequrity.graph.reading import annotations
 from langchain_sequrity.graph.reading.spec import Branch, GraphSpec
 from langchain_sequrity.labels import Combine, Labels
 
 _log = logging.getLogger(__name__)
+_ENOUGH = "have_enough_info"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +108,10 @@ class ClientTools:
         Args:
             values: A channel for each field.
         """
-        return {
-            self._program.variables[name]: field.write(values[name])
-            for name, field in self._fields.items()
-        }
+        written = {name: field.write(values[name]) for name, field in self._fields.items()}
+        if self._program.parses:
+            _check_schema(written[OUTPUT_SCHEMA], "The field")
+        return {self._program.variables[name]: value for name, value in written.items()}
 
     def final(self, value: Mapping[str, Json]) -> dict[str, BaseChannel[Any, Any, Any]]:
         """The state at the end, as channels.
@@ -207,6 +218,8 @@ class ClientTools:
                     "from `langgraph.types` in the module that defines the node."
                 )
                 raise GraphNotSupported(msg, node=tool.node)
+            if self._program.parses and name == OUTPUT_SCHEMA:
+                _check_schema(value, f"What node `{tool.node}` wrote to")
             wire[prefix + self._program.keys[name]] = value
         return wire
 
@@ -301,6 +314,35 @@ class ClientTools:
             if route[key]:
                 wire[key] = [*wire.get(key, []), *route[key]]
         return replace(result, wire=wire)
+
+
+def _check_schema(value: Json, what: str) -> None:
+    """Refuse a schema that the service does not take for an answer of `parse_with_ai`.
+
+    `None`, and a field that is not set, are left for a node that sets it before it is read.
+    """
+    if value is None or value == ABSENT:
+        return
+    found = _top_of(value)
+    properties = found.get("properties") if isinstance(found, Mapping) else None
+    enough = properties.get(_ENOUGH) if isinstance(properties, Mapping) else None
+    if not (isinstance(enough, Mapping) and enough.get("type") == "boolean"):
+        msg = (
+            f"{what} `{OUTPUT_SCHEMA}` has no boolean property `{_ENOUGH}`, without which the "
+            "service takes no schema for `parse_with_ai`: by it the model says whether the query "
+            f"holds enough for an answer. Add `{_ENOUGH}: bool` to the pydantic model whose "
+            "`model_json_schema()` it is."
+        )
+        raise UsageError(msg)
+
+
+def _top_of(schema: Json) -> Json:
+    """A schema, or the definition that it refers to: of a model that holds itself."""
+    named = schema.get("$ref") if isinstance(schema, Mapping) else None
+    definitions = schema.get("$defs") if isinstance(schema, Mapping) else None
+    if not isinstance(named, str) or not isinstance(definitions, Mapping):
+        return schema
+    return definitions.get(named.removeprefix("#/$defs/"))
 
 
 def _undeclared(tool: ToolSpec, field: str) -> UsageError:

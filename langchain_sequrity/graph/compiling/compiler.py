@@ -20,7 +20,7 @@ from langchain_sequrity.graph.compiling.superstep import write_superstep
 from langchain_sequrity.graph.compiling.toolbox import RouterTool, Toolbox
 from langchain_sequrity.graph.compiling.writing import Locals
 from langchain_sequrity.graph.options import FieldRouter, NodeOptions
-from langchain_sequrity.graph.program import RECURSION_LIMIT, Program
+from langchain_sequrity.graph.program import PARSE_WITH_AI, RECURSION_LIMIT, Program
 from langchain_sequrity.graph.reading.spec import Branch, GraphSpec
 
 
@@ -57,6 +57,7 @@ def compile_graph(spec: GraphSpec, nodes: Mapping[str, NodeOptions] | None = Non
         kind="structured" if simple else "superstep",
         overwritable=fields.overwritable,
         came=local.came if layout.joins else None,
+        parses=any(one.internal_tool == PARSE_WITH_AI for one in options.values()),
     )
 
 

@@ -3,15 +3,20 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import Any
 
 from langchain_sequrity.errors import GraphNotSupported, UsageError
 from langchain_sequrity.graph import _langgraph
+from langchain_sequrity.graph.carrying.channels import plan_of
+from langchain_sequrity.graph.carrying.schemas import schema_of
 from langchain_sequrity.graph.compiling.names import KEYWORDS, TAKEN, Names, is_plain
 from langchain_sequrity.graph.options import FieldRouter, NodeOptions
 from langchain_sequrity.graph.program import Parameter, ToolSpec
+from langchain_sequrity.graph.reading import annotations
 from langchain_sequrity.graph.reading.access import Access
 from langchain_sequrity.graph.reading.answer import union
 from langchain_sequrity.graph.reading.node_access import node_access
+from langchain_sequrity.graph.reading.readers import is_model
 from langchain_sequrity.graph.reading.router_access import field_router_of, router_access
 from langchain_sequrity.graph.reading.spec import Branch, GraphSpec
 
@@ -50,6 +55,15 @@ class Toolbox:
         parameters = Names(KEYWORDS)
         self.keys = _take_all(parameters, [*spec.channels, *spec.managed], otherwise="field")
         self._send_input = parameters.take("send_input")
+        said = annotations.of_fields(spec)
+        models = [fields for schema, fields in spec.schemas.items() if is_model(schema)]
+        made = {field for fields in models for field in fields}
+        self._schemas = {
+            field: schema_of([Any] if field in made else said[field], plan_of(channel))
+            for field, channel in spec.channels.items()
+        }
+        for field, kind in spec.managed.items():
+            self._schemas[field] = {"type": "boolean" if _langgraph.is_flag(kind) else "integer"}
         self.names = Names(TAKEN)
         self._tool_names = self._claimed()
         unnamed = sorted(node for node in spec.nodes if node not in self._tool_names)
@@ -74,7 +88,9 @@ class Toolbox:
         tool = self.nodes[node]
         packet = Parameter(self._send_input, None, "send")
         sees_state = _langgraph.reads_state(self.spec.nodes[node].runnable)
-        return replace(tool, parameters=(*tool.parameters, packet), sees_state=sees_state)
+        # A Send carries what it likes under the names of fields, or leaves them out.
+        fields = (replace(one, schema={}) for one in tool.parameters)
+        return replace(tool, parameters=(*fields, packet), sees_state=sees_state)
 
     def _claimed(self) -> dict[str, str]:
         found = {}
@@ -153,7 +169,12 @@ class Toolbox:
     def _parameters(self, reads: Iterable[str]) -> tuple[Parameter, ...]:
         managed = self.spec.managed
         return tuple(
-            Parameter(self.keys[field], field, "managed" if field in managed else "field")
+            Parameter(
+                self.keys[field],
+                field,
+                "managed" if field in managed else "field",
+                self._schemas[field],
+            )
             for field in reads
         )
 

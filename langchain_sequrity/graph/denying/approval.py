@@ -6,6 +6,7 @@ stands for exactly one call: its digest holds policy, program, number of the cal
 and labels (`docs/security.md`, rule 7). What a new session could not make up for is not offered.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,17 +15,23 @@ from langchain_sequrity.connection import Connection
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicyDenied, PolicySyntaxError, UsageError
+from langchain_sequrity.graph.compiling.names import INTERNAL_TOOLS
 from langchain_sequrity.graph.denying.approved import Approved, with_approved
 from langchain_sequrity.graph.denying.failures import placed
 from langchain_sequrity.graph.keeping.entries import Entry, digest_of
-from langchain_sequrity.graph.keeping.journal import Journal, Offered
+from langchain_sequrity.graph.keeping.journal import Journal, Offered, Run
 from langchain_sequrity.graph.program import ABSENT, Program
 from langchain_sequrity.interrupts import answer_to, approval_request
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Engine
-from langchain_sequrity.wire.json_text import loads
+from langchain_sequrity.wire.denied import read_call, read_check
+from langchain_sequrity.wire.json_text import dumps, loads
+from langchain_sequrity.wire.printed import checked_tool, read_printed
 
 _FORM = '`Command(resume={"decisions": [{"type": "approve"}]})` or the same with "reject"'
+
+_OWN_CALL = re.compile(rf"= (?:{'|'.join(INTERNAL_TOOLS)})\(")
+_META = '"meta"'
 
 USED = (
     "At this checkpoint a call is made that a human has approved. An approval is good for one "
@@ -52,11 +59,12 @@ class Approvals:
 
     # What is offered
 
-    def offer(self, error: PolicyDenied, journal: Journal) -> Offered:
+    def offer(self, error: PolicyDenied, run: Run, journal: Journal) -> Offered:
         """Take a denial as something that a human may approve.
 
         Args:
             error: The denial.
+            run: The run.
             journal: The journal of the run, up to the denied call.
 
         Returns:
@@ -67,26 +75,51 @@ class Approvals:
                 the same policy after it.
         """
         denial = error.denial
-        entry = error.checks[-1] if error.checks else None
-        if denial.strength != "soft" or _tool_of(entry) != error.tool:
+        if denial.strength != "soft":
             is_hard = denial.strength == "hard"
             msg = "it is hard" if is_hard else "the service does not say how strong it is"
             raise NotOffered(msg)
-        if error.tool not in self._program.tools:
-            msg = "the call is one of the service's own tools"
-            raise NotOffered(msg)
+        if denial.tool not in self._program.tools:
+            own = "the call is one of the service's own tools"
+            raise NotOffered(own if denial.tool else "the service does not say which call it is")
         self._check_surroundings(error.tool)
-        checked = [_tool_of(one) for one in error.checks[:-1]]
-        if checked != [call.tool for call, _ in journal.answered]:
-            # A cache of the service, its own tools, or a replay that took another way.
-            msg = "the service has not checked the calls of the journal and no others before it"
-            raise NotOffered(msg)
-        if denial.arguments is None or denial.arguments.keys() != (denial.labels or {}).keys():
-            msg = "the service does not report its arguments with their labels"
-            raise NotOffered(msg)
+        self._check_before(error, journal)
+        denial = _with_its_call(error, run, journal)
         index = journal.calls_of(error.tool) + 1
         digest = self._digest(index, denial)
         return Offered(placed(denial, self._program), index, digest)
+
+    def _check_before(self, error: PolicyDenied, journal: Journal) -> None:
+        """Refuse where the program may have made other calls before it than those of the journal.
+
+        Its own tools, results from a cache, a replay that took another way: then the number of the
+        call could be another one's.
+        """
+        *before, last = error.checks or (None,)
+        denied = read_check(last) if error.checks else error.denial
+        if denied is None or denied.tool not in (None, error.tool):
+            msg = "the last check that the service reports is not that of the denied call"
+            raise NotOffered(msg)
+        calls = [call.tool for call, _ in journal.answered]
+        if not before and (calls or not error.checks):  # none are reported, or denials alone
+            self._check_unseen()
+            return
+        told = [checked_tool(one) if isinstance(one, Mapping) else None for one in before]
+        if len(told) != len(calls) or any(
+            name not in (None, tool) for name, tool in zip(told, calls, strict=True)
+        ):
+            msg = "the service has not checked the calls of the journal and no others before it"
+            raise NotOffered(msg)
+
+    def _check_unseen(self) -> None:
+        """Refuse where the service could have made calls itself, or answered some from a cache."""
+        config = self._connection.config
+        if config and config.fsm and config.fsm.force_to_cache:
+            msg = "results may have come from the service's cache, and it does not say which"
+            raise NotOffered(msg)
+        if _OWN_CALL.search(self._program.text):
+            msg = "its program calls tools of the service's own, and no checks of them are reported"
+            raise NotOffered(msg)
 
     def _check_surroundings(self, tool: str) -> None:
         """Refuse where a call that the service does not see would escape more than its denial."""
@@ -212,8 +245,34 @@ def _sets(names: Mapping[str, Sequence[str]]) -> dict[str, frozenset[str]]:
     return {kind: frozenset(some) for kind, some in names.items()}
 
 
-def _tool_of(entry: Any) -> Any:
-    return entry.get("tool") if isinstance(entry, Mapping) else None
+def _with_its_call(error: PolicyDenied, run: Run, journal: Journal) -> Denial:
+    """The denial with the arguments and labels of its call, from the check or from the message.
+
+    Raises:
+        NotOffered: If not all of them are told, or not for sure.
+    """
+    denial = error.denial
+    if _is_labelled(denial.arguments, denial.labels):
+        return denial
+    message = error.result.error_message if error.result else None
+    printed = read_printed(message or "")
+    arguments, labels = read_call(printed.arguments, None)
+    is_sure = printed.has_labels or not _looks_labelled(run, journal)
+    if arguments is None or labels is None or not (is_sure and _is_labelled(arguments, labels)):
+        msg = "the service does not report its arguments with their labels"
+        raise NotOffered(msg)
+    return denial.with_call(arguments, labels)
+
+
+def _is_labelled(arguments: Any, labels: Any) -> bool:
+    return arguments is not None and arguments.keys() == (labels or {}).keys()
+
+
+def _looks_labelled(run: Run, journal: Journal) -> bool:
+    """Whether some data of the run has a key `meta`, as a value with its labels has."""
+    values = [dumps(one["value"]) for one in loads(run.variables).values()]
+    results = [entry["result"] for _, entry in journal.answered]
+    return any(_META in text for text in (*values, *results))
 
 
 def _decision(answer: Any) -> Mapping[str, Any] | None:

@@ -54,7 +54,7 @@ class Denials:
             entries = [*journal.entries(), {"refused": refused}]
             return Command(update={**update, JOURNAL: Overwrite(entries)}, goto=DENY)
         try:
-            offered = self._approvals.offer(error, journal)
+            offered = self._approvals.offer(error, run, journal)
         except NotOffered as reason:
             error.add_note(f"It is not offered for approval: {reason}.")
             raise error from None

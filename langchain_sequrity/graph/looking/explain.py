@@ -74,21 +74,30 @@ class Explanation:
         graph: Name of the graph.
         program: Which kind of program it became: "structured" or "superstep".
         tools: Nodes in the graph's order, each with its routers behind it.
+        fsm: Section `fsm` of the `X-Config` that runs are sent with.
     """
 
     graph: str
     program: str
     tools: tuple[ExplainedTool, ...]
+    fsm: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data, fit for JSON."""
         tools = [
             {name: _plain(value) for name, value in _fields(one).items()} for one in self.tools
         ]
-        return {"graph": self.graph, "program": self.program, "tools": tools}
+        return {
+            "graph": self.graph,
+            "program": self.program,
+            "tools": tools,
+            "fsm": dict(self.fsm),
+        }
 
     def _table(self) -> Table:
-        notes = (f"{_place(one)}: {note}" for one in self.tools for note in one.notes)
+        notes = [f"{_place(one)}: {note}" for one in self.tools for note in one.notes]
+        sent = ", ".join(f"{name}={value!r}" for name, value in self.fsm.items())
+        notes.append(f"X-Config, fsm: {sent}.")
         return Table(
             title=f"{self.graph}: {self.program} program",
             columns=("node", "tool", "reads", "writes", "then"),
@@ -108,13 +117,19 @@ class Explanation:
         return self._table().html()
 
 
-def explain(spec: GraphSpec, program: Program, options: Mapping[str, NodeOptions]) -> Explanation:
+def explain(
+    spec: GraphSpec,
+    program: Program,
+    options: Mapping[str, NodeOptions],
+    fsm: Mapping[str, Any],
+) -> Explanation:
     """Explain what became of a graph.
 
     Args:
         spec: The graph.
         program: What became of it.
         options: What was said about its nodes.
+        fsm: Section `fsm` of the `X-Config` that runs are sent with.
     """
     tools = {(tool.node, tool.branch): tool for tool in program.tools.values()}
     tools |= {(one.node, one.branch): one for tool in program.tools.values() for one in tool.fused}
@@ -124,7 +139,7 @@ def explain(spec: GraphSpec, program: Program, options: Mapping[str, NodeOptions
         option = options.get(name, NodeOptions())
         found.append(_internal(spec, node, option) if tool is None else _node(spec, node, tool))
         found += _routers(spec, name, program, tools)
-    return Explanation(spec.name, program.kind, tuple(found))
+    return Explanation(spec.name, program.kind, tuple(found), MappingProxyType(dict(fsm)))
 
 
 def _node(spec: GraphSpec, node: NodeSpec, tool: ToolSpec) -> ExplainedTool:

@@ -1,9 +1,11 @@
 """What a node reads and writes: see `access`."""
 
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph.options import NodeOptions
+from langchain_sequrity.graph.program import OUTPUT_SCHEMA, PARSE_WITH_AI
 from langchain_sequrity.graph.reading.access import (
     Access,
     From,
@@ -21,6 +23,22 @@ from langchain_sequrity.graph.reading.readers import Reader, is_model
 from langchain_sequrity.graph.reading.spec import GraphSpec, NodeSpec
 
 _ROOT = "__root__"
+
+
+class _Parameters(NamedTuple):
+    """What one of the service's own tools takes (`docs/protocol.md`, LangGraph endpoint)."""
+
+    needed: tuple[str, ...]
+    takes_more: bool = False
+
+
+_PARAMETERS = {
+    PARSE_WITH_AI: _Parameters(("query", OUTPUT_SCHEMA)),
+    # Further ones bring the values that the hypothesis names.
+    "verify_hypothesis": _Parameters(("hypothesis",), takes_more=True),
+    "set_policy": _Parameters(("policy",)),
+    "complete_turn": _Parameters((), takes_more=True),
+}
 
 
 def node_access(graph: GraphSpec, node: NodeSpec, options: NodeOptions) -> Access:
@@ -118,10 +136,11 @@ def _internal(graph: GraphSpec, node: NodeSpec, options: NodeOptions) -> Access:
     if options.reads is None or options.writes is None or len(options.writes) != 1:
         msg = (
             f"Node {node.name!r} is the internal tool `{options.internal_tool}`: declare its "
-            "parameters and the one field for its result, "
-            'as in `NodeOptions(reads=["query"], writes=["answer"], internal_tool=…)`.'
+            "parameters and the one field for its result, as in "
+            '`NodeOptions(reads=["query", "output_schema"], writes=["answer"], internal_tool=…)`.'
         )
         raise UsageError(msg)
+    _check_parameters(node, str(options.internal_tool), options.reads)
     _check_fields(node, "reads", options.reads, node.input_fields)
     _check_fields(node, "writes", options.writes, graph.channels)
     return Access(
@@ -137,6 +156,26 @@ def _internal(graph: GraphSpec, node: NodeSpec, options: NodeOptions) -> Access:
         overwrites=False,
         description="",
     )
+
+
+def _check_parameters(node: NodeSpec, tool: str, reads: Collection[str]) -> None:
+    """Check the fields that an internal tool gets: they are its parameters, by name."""
+    parameters = _PARAMETERS[tool]
+    if missing := [name for name in parameters.needed if name not in reads]:
+        needed = " and ".join(f"`{name}`" for name in parameters.needed)
+        msg = (
+            f"Node {node.name!r} is the internal tool `{tool}`, which needs {needed}, and its "
+            f"`reads` lack {listed(missing)}. Its parameters are state fields of these names: add "
+            f"them to the state and write `NodeOptions(reads={list(parameters.needed)!r}, …)`."
+        )
+        raise UsageError(msg)
+    if not parameters.takes_more and (more := set(reads) - set(parameters.needed)):
+        msg = (
+            f"Node {node.name!r} is the internal tool `{tool}`, which takes no {listed(more)}: "
+            f"write `NodeOptions(reads={list(parameters.needed)!r}, …)`. All that it is to know "
+            "goes into these fields."
+        )
+        raise UsageError(msg)
 
 
 def _check_fields(

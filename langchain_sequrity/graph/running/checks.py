@@ -1,13 +1,15 @@
 """What a service reports of its policy checks, brought to the calls that were checked.
 
 The shape of a report is not published (`docs/protocol.md`, Dual-LLM content). What is not found
-where the local server has it is "not reported"; nothing is guessed.
+where the local server or a recording has it is "not reported"; nothing is guessed.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+
+from langchain_sequrity.wire.printed import checked_tool
 
 NOT_REPORTED: Final = "not reported"
 _KINDS = ("producers", "consumers", "tags")
@@ -41,11 +43,8 @@ class Check:
 
 def read_checks(history: Iterable[Any]) -> list[Check]:
     """Read a `policy_check_history`; entries that name no tool are left out."""
-    return [
-        _read(entry)
-        for entry in history
-        if isinstance(entry, Mapping) and isinstance(entry.get("tool"), str)
-    ]
+    named = [(one, checked_tool(one)) for one in history if isinstance(one, Mapping)]
+    return [_read(entry, tool) for entry, tool in named if tool is not None]
 
 
 def assigned(
@@ -77,20 +76,21 @@ def assigned(
     return [next(left.get(tool, iter(())), None) for tool in tools], others
 
 
-def _read(entry: Mapping[str, Any]) -> Check:
-    denied, allowed = _reasons(entry.get("denied")), _reasons(entry.get("allowed"))
-    verdict = str(entry.get("verdict", ""))
+def _read(entry: Mapping[str, Any], tool: str) -> Check:
+    denied = _reasons(entry.get("denied")) or _reasons(entry.get("denial_reasons"))
+    allowed = _reasons(entry.get("allowed"))
+    verdict = str(entry.get("verdict") or entry.get("final_verdict") or "")
     is_denied = bool(denied) or verdict.endswith("denied")
     is_allowed = not is_denied and (bool(allowed) or verdict.endswith("allowed"))
     first = next(iter(denied if is_denied else allowed), {})
     certain = entry.get("certain")
     values = first.get("arguments")
     return Check(
-        tool=entry["tool"],
+        tool=tool,
         verdict="denied" if is_denied else "allowed" if is_allowed else NOT_REPORTED,
         is_certain=certain if isinstance(certain, bool) else None,
         rule=_text(first.get("rule")),
-        reason=_text(first.get("reason")),
+        reason=_text(first.get("reason") or first.get("checker_description")),
         labels=_labels(entry.get("arguments")),
         values={
             str(name): one["value"]
