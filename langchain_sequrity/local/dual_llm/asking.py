@@ -25,7 +25,7 @@ from langchain_sequrity.local.results import nests_deeper
 from langchain_sequrity.sizes import of_json
 from langchain_sequrity.wire.chunks import Sum
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.json_text import dumps, loads
+from langchain_sequrity.wire.json_text import dumps_like_service, loads
 
 _FENCED = re.compile(r"```[\w+-]*[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 _KEY = "answer"
@@ -191,7 +191,9 @@ def whole(chunks: Iterable[AIMessageChunk]) -> AIMessage:
 def as_piece(message: AIMessage) -> AIMessageChunk:
     """A whole answer as one piece."""
     calls = [
-        tool_call_chunk(name=call["name"], args=dumps(call["args"]), id=call["id"], index=index)
+        tool_call_chunk(
+            name=call["name"], args=dumps_like_service(call["args"]), id=call["id"], index=index
+        )
         for index, call in enumerate(message.tool_calls)
     ]
     return AIMessageChunk(

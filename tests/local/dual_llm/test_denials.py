@@ -295,7 +295,7 @@ def test_data_that_may_not_decide_decides_no_branch(begin: Begin, branch: str) -
     dialog = begin(branching(branch), policy=custom(), config=ONE_STEP)
     dialog.say()
     code, message = error(dialog.answer("text"))
-    assert (code, "Control flow was violated" in message) == ("control_flow_violation", True)
+    assert (code, "Control flow violation" in message) == ("control_flow_violation", True)
     dialog = begin(branching(branch), policy={**custom(), "mode": "standard"})
     dialog.say()
     assert value(dialog.answer("text")) == "passed"
@@ -336,7 +336,7 @@ def test_a_forbidden_branch_is_a_denial_to_chat_models(stage: Stage, row: Row) -
     model = stage.model(
         Teller("planner", branching("if x: pass")), of=row.model, **row.arguments, policy=custom()
     )
-    with pytest.raises(PolicyDenied, match="Control flow was violated"):
+    with pytest.raises(PolicyDenied, match="Control flow violation"):
         converse(model.bind_tools(TOOLS), "Go", {"look_up": "text"})
 
 
