@@ -29,10 +29,8 @@ from langchain_sequrity.local.interpreter.faults import (
     ToolError,
 )
 from langchain_sequrity.local.interpreter.formatting import as_text
-from langchain_sequrity.local.interpreter.forms import as_form
 from langchain_sequrity.local.interpreter.limits import Limits
 from langchain_sequrity.local.interpreter.machine import Machine, MayBranch
-from langchain_sequrity.local.interpreter.models import validated
 from langchain_sequrity.local.interpreter.program import Program
 from langchain_sequrity.local.interpreter.steps import (
     Failed,
@@ -54,7 +52,7 @@ from langchain_sequrity.local.interpreter.values import (
     type_name,
 )
 
-ENGINE = 1
+ENGINE = 2
 """Version of what a log depends on: another engine does not replay it."""
 _EVENT_SIZE = 400  # bytes of one that holds a usual number
 _PLACE = 40  # bytes of a number in a list, with that list's reference to it
@@ -147,7 +145,6 @@ class Job:
         limits: What it may use up.
         may_branch: Whether a value with these labels may steer the program.
         is_strict: Whether what happens under a branch takes the labels of its condition.
-        typed: Parameters that hold a type, by name of tool.
         log: Events so far, which were read with `read_event`.
     """
 
@@ -160,7 +157,6 @@ class Job:
         limits: Limits,
         may_branch: MayBranch | None,
         is_strict: bool,
-        typed: Mapping[str, str],
         log: list[Event],
     ) -> None:
         """Do nothing yet."""
@@ -170,7 +166,6 @@ class Job:
         self.limits = limits
         self.may_branch = may_branch
         self.is_strict = is_strict
-        self.typed = typed
         self.log = log
         self.waiting = ""
         self.begin(_nobody)
@@ -248,16 +243,7 @@ class Job:
         if isinstance(result, ToolFailure):
             kind = ErrorType("ToolError", ToolError)
             raise Raised(ErrorValue(kind, (result.message,), as_mark(result.labels)))
-        return self.typed_result(tool, bound, come_in(machine, result))
-
-    def typed_result(self, tool: str, bound: dict[str, Value], result: Value) -> Value:
-        """The result as the type that the call asked for."""
-        parameter = self.typed.get(tool)
-        if parameter not in bound or strip(bound[parameter]) is None:
-            return result
-        # A plain JSON Schema is a dict and no type: its result stays as it came.
-        form = as_form(strip(bound[parameter]))
-        return result if form is None else validated(self.machine, form, result)
+        return come_in(machine, result)
 
     # -- the run
 

@@ -271,16 +271,15 @@ class _Worker:
             limits=self._limits,
             may_branch=self._asking() if request["asks"] else None,
             is_strict=request["is_strict"],
-            typed=request["typed"],
             log=request["log"],
         )
-        told, printed = len(request["log"]), 0
+        told = len(request["log"])
 
         def report(step: Step) -> Message:
-            nonlocal told, printed
-            log, output = run.log, run.output
-            reply = {"step": step_to_json(step), "log": log[told:], "output": output[printed:]}
-            told, printed = len(log), len(output)
+            nonlocal told
+            log = run.log
+            reply = {"step": step_to_json(step), "log": log[told:]}
+            told = len(log)
             return reply
 
         def wait(call: ToolCall) -> Labeled | ToolFailure:
@@ -302,7 +301,7 @@ class _Worker:
         end = report(step := run.finish(wait))
         if not self._is_light(end):
             failed = Failed("budget", OutOfBudget.type_name, str(self._too_heavy()), step.line)
-            end = {"step": step_to_json(failed), "log": [], "output": []}
+            end = {"step": step_to_json(failed), "log": []}
         worn = _most_memory() - self._begun > _GROWN
         return {**end, **self._names(run), "worn": worn}
 

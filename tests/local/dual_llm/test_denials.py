@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_sequrity import dual_llm_result
 from langchain_sequrity.errors import PolicyDenied
 from tests.chat_models.formats import NAMES, ROWS, Row
-from tests.local.dual_llm.conversation import Stage, Teller, converse
+from tests.local.dual_llm.conversation import Stage, Teller, converse, enough, reads
 from tests.local.dual_llm.dialog import TOOLS, Begin, Json, calls, ended, error, value
 
 SEND = 'final_return_value = send(word=look_up(word="a"))'
@@ -383,8 +383,9 @@ def test_the_data_model_does_not_read_what_is_blocked_for_it(
         "codes": {"code": 'tool "look_up" -> @tags |= {"__llm_blocked"};'},
         "presets": presets,
     }
-    reader = Teller("quarantined", "read")
-    reading = "try:\n    y = parse_with_ai(query=f\"? {look_up(word='a')}\")\nexcept:\n    y = 1\ny"
+    reader = Teller("quarantined", enough("read"))
+    query = "f\"? {look_up(word='a')}\""
+    reading = f"try:\n    y = {reads(query)}\nexcept:\n    y = 1\ny"
     dialog = begin(reading, tellers=(reader,), policy=policy, config=REPORTING)
     dialog.say()
     body = ended(dialog.answer("diary"))
