@@ -23,7 +23,7 @@ from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import Session
 from langchain_sequrity.local.single_llm import SingleState, SingleTurn, without_wrappers
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.wire.json_text import dumps_like_service
 
 
 class Answering(Protocol):
@@ -209,7 +209,7 @@ class DualAnswer:
         if outcome.call is not None:
             values = {name: one.value for name, one in outcome.call.arguments.items()}
             call = tool_call_chunk(
-                name=outcome.call.tool, args=dumps(values), id=outcome.call.id, index=0
+                name=outcome.call.tool, args=dumps_like_service(values), id=outcome.call.id, index=0
             )
             metadata["finish_reason"] = "tool_calls"
             return AIMessageChunk(

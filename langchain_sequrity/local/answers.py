@@ -16,7 +16,7 @@ from langchain_core.messages.tool import tool_call_chunk
 
 from langchain_sequrity.local.tokens import count, count_audio, count_request, split, usage_of
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.wire.json_text import dumps_like_service
 
 # A long text comes in larger pieces rather than in more of them.
 _MOST_PIECES = 200
@@ -101,7 +101,7 @@ def _within_limits(answer: Answer, limit: int | None) -> _Cut:
     for name, args in answer.calls:
         if not budget.open_for(count(name)):
             break
-        calls.append((name, budget.take(dumps(args))))
+        calls.append((name, budget.take(dumps_like_service(args))))
     return _Cut(text, reasoning, refusal, tuple(calls), budget.used, budget.exceeded)
 
 

@@ -18,7 +18,7 @@ from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.tokens import count_message, count_request, usage_of
 from langchain_sequrity.sizes import of_json, of_part, of_value
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.wire.json_text import dumps_like_service
 from langchain_sequrity.wire.policy_generation import PolicyRequest
 
 # Without this the callbacks of a run around the server, in the same thread, would be inherited.
@@ -326,7 +326,7 @@ def _call_pieces(message: AIMessage) -> list[ToolCallChunk]:
     if isinstance(message, AIMessageChunk):
         return message.tool_call_chunks
     whole = [
-        tool_call_chunk(name=call["name"], args=dumps(call["args"]), id=call["id"])
+        tool_call_chunk(name=call["name"], args=dumps_like_service(call["args"]), id=call["id"])
         for call in message.tool_calls
     ]
     broken = [

@@ -14,7 +14,7 @@ from langchain_sequrity.wire.exchange import ChatRequest
 
 _ECHOED = 500
 _MOST_ATTACHMENTS = 20
-_READER = "parse_with_ai"
+_READER, _ENOUGH, _READ = "parse_with_ai", "have_enough_info", "answer"
 _MOST_KEYS = 30
 _ASKING = ("system", "human")
 _KEY = re.compile(r"[A-Za-z_][\w-]{0,40}\Z")
@@ -58,11 +58,20 @@ def _value(request: ChatRequest, plan: PlanContext, prompt: str, said: list[str]
         schema = form["json_schema"]["schema"]
         if said and _READER in plan.internal_tools:
             query = "\n".join(said)
-            return f"{_READER}(query=f{query!r}, output_schema={schema!r})"
+            return f"{_READER}(query=f{query!r}, output_schema={_read_as(schema)!r})['{_READ}']"
         return repr(fill(schema, Clues(prompt)))
     if form.get("type") == "json_object":
         return repr(quoted_object(request, prompt))
     return f"f{chr(10).join(said)!r}" if said else repr(echo(request, prompt))
+
+
+def _read_as(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of what the data model answers: the one that is asked for, and the boolean."""
+    # References name definitions at the root.
+    shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    inner = {key: value for key, value in schema.items() if key not in shared}
+    properties = {_ENOUGH: {"type": "boolean"}, _READ: inner}
+    return {"type": "object", "properties": properties, "required": [*properties], **shared}
 
 
 def quoted_object(request: ChatRequest, prompt: str) -> dict[str, Any]:

@@ -16,7 +16,13 @@ from langchain_sequrity.sqrt.given import (
     header_bytes,
     policy_of,
 )
-from langchain_sequrity.sqrt.given_tools import INTERNAL_ARGUMENTS, AnyTool, Arguments, arguments_of
+from langchain_sequrity.sqrt.given_tools import (
+    INTERNAL_ARGUMENTS,
+    OPEN_TOOLS,
+    AnyTool,
+    Arguments,
+    arguments_of,
+)
 from langchain_sequrity.sqrt.habits import as_regex, find_habits
 from langchain_sequrity.sqrt.hints import nearest
 from langchain_sequrity.sqrt.idle import Mode, find_blind, find_empty, find_unset
@@ -327,6 +333,8 @@ class _KnownTools:
         return found
 
     def _argument(self, argument: str, at: Position, found: list[str]) -> None:
+        # The one tool that takes any names excuses no misspelling in a rule for many tools.
+        found = [tool for tool in found if tool not in OPEN_TOOLS] or found
         known = [self._arguments[tool] for tool in found]
         declared = [name for one in known for name in one.names]
         lacking = [one for one in known if one.lack(argument)]

@@ -10,11 +10,13 @@ from langchain_sequrity.sqrt.context import Argument, Call
 
 INTERNAL_ARGUMENTS = {
     "parse_with_ai": ("query", "output_schema"),
-    "verify_hypothesis": ("hypothesis", "context"),
+    "verify_hypothesis": ("hypothesis",),
     "complete_turn": ("value",),
     "set_policy": ("policy",),
 }
 """The service's own tools, which are always there, with their arguments."""
+OPEN_TOOLS = frozenset({"verify_hypothesis"})
+"""Of these, those that take further arguments, by the names that a program gives them."""
 # A schema that leaves to these what arguments there are.
 _ELSEWHERE = ("$ref", "allOf", "anyOf", "oneOf", "patternProperties")
 
@@ -89,7 +91,7 @@ def arguments_of(tools: Iterable[AnyTool]) -> dict[str, Arguments]:
         raise UsageError(msg)
     known = dict(map(_described, tools))
     for name, arguments in INTERNAL_ARGUMENTS.items():
-        known.setdefault(name, Arguments(arguments, is_open=False))
+        known.setdefault(name, Arguments(arguments, is_open=name in OPEN_TOOLS))
     return known
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.wire.json_text import dumps, dumps_like_service
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,8 @@ class Envelope:
             "session_meta": session and {"value": None, "meta": session.to_wire()},
             "message_history_mismatch_detected": self.history_mismatch or None,
         }
-        return dumps(body | {key: value for key, value in beside.items() if value is not None})
+        reported = {key: value for key, value in beside.items() if value is not None}
+        return dumps_like_service(body | reported)
 
     def stripped(self) -> str:
         """The value as plain text, or the message of the failure."""

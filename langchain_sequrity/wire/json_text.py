@@ -86,6 +86,22 @@ def dumps(value: Any) -> str:
         raise ValueError(msg) from None
 
 
+def dumps_like_service(value: Any) -> str:
+    """Write JSON as the service does: blanks after `,` and `:`, and nothing beyond ASCII.
+
+    Clients search envelopes for texts such as `"denied": [{`, and histories are compared as texts
+    (`docs/protocol.md`, Dual-LLM content).
+
+    Raises:
+        ValueError: As `dumps`.
+    """
+    try:
+        return json.dumps(value, allow_nan=False)
+    except RecursionError:
+        msg = "The value is nested too deeply."
+        raise ValueError(msg) from None
+
+
 def excerpt(value: Any, limit: int) -> str:
     """The beginning of any JSON value or text, fit to be shown."""
     if isinstance(value, bytes):

@@ -137,7 +137,7 @@ def test_openai_runs_tools(client: openai.OpenAI, stream: bool, go_on: str) -> N
         called = client.responses.create(input=CALL, **asked)
     [call] = called.output
     assert call.type == "function_call"
-    assert (call.name, call.arguments) == ("get_weather", '{"city":"Rome"}')
+    assert (call.name, call.arguments) == ("get_weather", '{"city": "Rome"}')
     result: Any = {
         "type": "function_call_output",
         "call_id": call.call_id,
@@ -387,7 +387,7 @@ def test_the_vendors_client_runs_tools_on_every_route(
         isinstance(called, dict)
     ) else [one.model_dump() for one in called.output]  # fmt: skip
     call = output[-1]
-    assert (call["type"], call["arguments"]) == ("function_call", '{"city":"Rome"}')
+    assert (call["type"], call["arguments"]) == ("function_call", '{"city": "Rome"}')
     reply_id = called["id"] if isinstance(called, dict) else called.id
     result = {"type": "function_call_output", "call_id": call["call_id"], "output": "Sunny in Rome"}
     reply = vendor.control.responses.create(

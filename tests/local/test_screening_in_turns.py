@@ -11,7 +11,7 @@ from langchain_sequrity.errors import PolicyDenied
 from tests.chat_models.formats import NAMES, ROWS, Row
 from tests.local.api import tool
 from tests.local.conftest import Serve
-from tests.local.dual_llm.conversation import DUAL, Stage, Teller, converse, ended
+from tests.local.dual_llm.conversation import DUAL, Stage, Teller, converse, ended, enough, reads
 
 Json = dict[str, Any]
 LINK = "see https://evil.example/a?b=c now"
@@ -137,8 +137,9 @@ def test_texts_of_errors_and_results_from_the_cache_are_redacted_too(stage: Stag
 
 
 def test_internal_tools_are_screened_like_others(stage: Stage) -> None:
-    program = f"x = parse_with_ai(query='Who? {LINK}')\ncomplete_turn(value=[x, '{LINK}'])"
-    play = Play(stage, program, says=f"Eve, {LINK}", features=features(**NAMED))
+    asked = f"'Who? {LINK}'"
+    program = f"x = {reads(asked)}\ncomplete_turn(value=[x, '{LINK}'])"
+    play = Play(stage, program, says=enough(f"Eve, {LINK}"), features=features(**NAMED))
     assert play.run().value == [f"Eve, {BLOCKED}", BLOCKED]
     assert [str(one.messages[-1].text) for one in play.reader.requests] == [f"Who? {BLOCKED}"]
 

@@ -451,3 +451,10 @@ def test_findings_are_safe_to_print(char: str) -> None:
     shown = "".join(one.message + one.hint for one in check(text, ["x"]))
     assert shown
     assert char not in shown
+
+
+def test_rules_may_name_any_value_that_a_hypothesis_is_given() -> None:
+    rule = 'must deny when mail.tags overlaps {"private"};'
+    assert check(f'tool "verify_hypothesis" {{ {rule} }}', ["send"]) == []
+    [problem] = check(f'tool "parse_with_ai" {{ {rule} }}', ["send"])
+    assert "no argument `mail`" in str(problem)

@@ -25,9 +25,11 @@ from langchain_sequrity.local.results import nests_deeper
 from langchain_sequrity.sizes import of_json
 from langchain_sequrity.wire.chunks import Sum
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.json_text import dumps, loads
+from langchain_sequrity.wire.json_text import dumps_like_service, loads
 
 _FENCED = re.compile(r"```[\w+-]*[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+_OPENING, _CLOSING = "<sequrity_plan>", "</sequrity_plan>"
+_TAGGED = re.compile(rf"{_OPENING}(.*?)(?:{_CLOSING}|\Z)", re.DOTALL)
 _KEY = "answer"
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?\Z")
 
@@ -191,7 +193,9 @@ def whole(chunks: Iterable[AIMessageChunk]) -> AIMessage:
 def as_piece(message: AIMessage) -> AIMessageChunk:
     """A whole answer as one piece."""
     calls = [
-        tool_call_chunk(name=call["name"], args=dumps(call["args"]), id=call["id"], index=index)
+        tool_call_chunk(
+            name=call["name"], args=dumps_like_service(call["args"]), id=call["id"], index=index
+        )
         for index, call in enumerate(message.tool_calls)
     ]
     return AIMessageChunk(
@@ -207,7 +211,8 @@ def program_of(message: AIMessage, can_run: Callable[[str], bool]) -> str:
     """Read the program out of a planner's answer.
 
     Args:
-        message: The answer: a program, or a text with one in a fenced block.
+        message: The answer: a program, or a text with one in `<sequrity_plan>` tags, in a fenced
+            block, or in both.
         can_run: Whether a text is a program; it is not asked where there is no choice.
 
     Returns:
@@ -220,13 +225,23 @@ def program_of(message: AIMessage, can_run: Callable[[str], bool]) -> str:
         msg = "The planner refused."
         raise NoAnswer(msg)
     text = str(message.text)
-    # A program can have fences in its own texts.
-    inner = unfenced(text)
-    program = (text if inner == text or can_run(text) else inner).strip("\n")
+    # A program can have tags and fences in its own texts.
+    *outer, last = dict.fromkeys(one.strip("\n") for one in _candidates(text))
+    program = next(filter(can_run, outer), last)
     if not program.strip():
         msg = "The planner wrote no program."
         raise NoAnswer(msg)
     return program + "\n"
+
+
+def _candidates(text: str) -> Iterator[str]:
+    """What may be the program of an answer, from the whole text to its innermost part."""
+    yield text
+    first, last = text.find(_OPENING), text.rfind(_CLOSING)
+    inner = max(_TAGGED.findall(text), key=len, default=text)
+    outer = text[first + len(_OPENING) : last] if 0 <= first < last else inner
+    yield from (outer, inner)
+    yield from map(unfenced, (outer, inner))
 
 
 def unfenced(text: str) -> str:

@@ -18,6 +18,8 @@ from langchain_sequrity.wire.json_text import dumps
 
 COMPLETE_TURN, SET_POLICY = "complete_turn", "set_policy"
 PARSE_WITH_AI, VERIFY_HYPOTHESIS = "parse_with_ai", "verify_hypothesis"
+ENOUGH = "have_enough_info"
+"""The boolean by which the data model says whether it could answer."""
 _PRODUCER = Labels(producers=frozenset({"__tool/parse_with_ai"}))
 _ANY: dict[str, Any] = {}
 
@@ -25,12 +27,13 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
     PARSE_WITH_AI: {
         "type": "object",
         "properties": {"query": {"type": "string"}, "output_schema": _ANY},
-        "required": ["query"],
+        "required": ["query", "output_schema"],
     },
     VERIFY_HYPOTHESIS: {
         "type": "object",
-        "properties": {"hypothesis": {"type": "string"}, "context": _ANY},
+        "properties": {"hypothesis": {"type": "string"}},
         "required": ["hypothesis"],
+        "additionalProperties": True,  # values, by the names that the hypothesis has for them
     },
     COMPLETE_TURN: {"type": "object", "properties": {"value": _ANY}},
     SET_POLICY: {
@@ -39,7 +42,6 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
         "required": ["policy"],
     },
 }
-TYPED = {PARSE_WITH_AI: "output_schema"}
 
 
 def run(tool: str, arguments: Mapping[str, Any], models: Models) -> Brought | ToolFailure:
@@ -62,17 +64,40 @@ def run(tool: str, arguments: Mapping[str, Any], models: Models) -> Brought | To
 
 
 def _read(arguments: Mapping[str, Any], models: Models) -> Any:
-    schema = arguments.get("output_schema")
-    if schema is not None and not isinstance(schema, Mapping):
-        msg = "`output_schema` is a BaseModel class, a type, or a JSON Schema."
+    schema = arguments["output_schema"]
+    if not isinstance(schema, Mapping) or not asks_whether_enough(schema):
+        msg = (
+            f"`output_schema` must be the JSON Schema of an object with the boolean `{ENOUGH}`, "
+            "such as `Model.model_json_schema()`."
+        )
         raise NoAnswer(msg)
-    return models.read(_text(arguments["query"]), schema)
+    answer = models.read(_text(arguments["query"]), schema)
+    if not isinstance(answer, dict) or not isinstance(answer.get(ENOUGH), bool):
+        msg = f"The data model did not answer with an object that has the boolean `{ENOUGH}`."
+        raise NoAnswer(msg)
+    return answer
+
+
+def asks_whether_enough(schema: Mapping[str, Any]) -> bool:
+    """Whether a JSON Schema has the boolean property that `parse_with_ai` needs.
+
+    Args:
+        schema: What a program gives as `output_schema`; that of a recursive model refers to itself.
+    """
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    definitions = schema.get("$defs")
+    if isinstance(definitions, Mapping) and isinstance(definitions.get(name), Mapping):
+        schema = definitions[name]
+    properties = schema.get("properties")
+    flag = properties.get(ENOUGH) if isinstance(properties, Mapping) else None
+    return isinstance(flag, Mapping) and flag.get("type") == "boolean"
 
 
 def _statement(arguments: Mapping[str, Any]) -> str:
-    context = arguments.get("context")
-    hypothesis = _text(arguments["hypothesis"])
-    return hypothesis if context is None else f"{hypothesis}\n\nData:\n{_text(context)}"
+    """The hypothesis, and under it the values that the program gave for its names."""
+    values = {name: value for name, value in arguments.items() if name != "hypothesis"}
+    lines = [f"{dumps(name)}: {dumps(value)}" for name, value in values.items()]
+    return "\n".join([_text(arguments["hypothesis"]), *(["", "Data:"] if lines else []), *lines])
 
 
 def _text(value: Any) -> str:

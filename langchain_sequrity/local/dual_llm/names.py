@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from langchain_sequrity.local.interpreter.syntax import BLOCKED
 from langchain_sequrity.local.refusals import refuse
 
 _OTHER = re.compile(r"\W", re.ASCII)
@@ -46,4 +47,5 @@ def _identifier(name: str) -> str:
     name = _OTHER.sub("_", name)
     if name[:1].isdigit() or name.startswith("__"):
         name = f"tool_{name}"
-    return f"{name}_" if keyword.iskeyword(name) else name
+    # A program that has a function of Python that is blocked is refused, tool or no tool.
+    return f"{name}_" if keyword.iskeyword(name) or name in BLOCKED else name

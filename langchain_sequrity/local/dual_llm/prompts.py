@@ -20,16 +20,16 @@ from langchain_sequrity.local.interpreter import Failed, Labeled
 from langchain_sequrity.wire.json_text import dumps
 
 _ONE_PROGRAM = """\
-You plan how to do what the user asks. Write one Python program that does it, and nothing else: your
-whole answer is the program, without explanations.
+You plan how to do what the user asks. Write one Python program that does it, within the tags
+<sequrity_plan> and </sequrity_plan>, and nothing else: no explanations.
 
 If the program fails you are told the error, and write another one that does the whole task. A
 program that fails leaves no variables behind.
 """
 _STEPS = """\
-You plan how to do what the user asks, step by step. Write the Python program of the next step, and
-nothing else: your whole answer is the program, without explanations. Its first line is a comment
-with the objective of the step.
+You plan how to do what the user asks, step by step. Write the Python program of the next step,
+within the tags <sequrity_plan> and </sequrity_plan>, and nothing else: no explanations. Its first
+line is a comment with the objective of the step.
 
 The next program goes on where a step has ended: with its variables, functions, classes and imports.
 They are listed with their types. The steps end with the one that puts the answer for the user into
@@ -42,32 +42,40 @@ The program runs in an interpreter that has a part of Python: assignments, `if`,
 `match`, `try`, functions, lambdas, comprehensions, f-strings, slices; the plain types and their
 methods; the modules `json`, `re`, `math`, `datetime`, and classes of pydantic's `BaseModel` for
 data, all of which are imported as usual. There are no other imports, no files and no network:
-whatever the world is asked for or told goes through the tools below.
+whatever the world is asked for or told goes through the tools below. `print`, `locals`, `vars` and
+`dir` are blocked. Leave out type hints, but for the fields of a BaseModel class.
 
 Rules:
-- Call a tool by its name with keyword arguments, and with `**{"a-b": 1}` where a name is none in
-  Python. A result that is JSON comes as the data it says.
+- Call a tool by its name with keyword arguments only, `look_up(word="a")` and not `look_up("a")`,
+  and with `**{"a-b": 1}` where a name is not a Python identifier. Functions of Python take both.
+- A result that is JSON text comes loaded, as the data that it says, even where the tool is said to
+  return text: look at its type. Without an output schema assume nothing about it.
 - You do not see what tools return. Look into it with code, and have texts read by `parse_with_ai`
-  where it is among the tools.
-- Put the answer for the user into the variable `final_return_value`: text, or plain data.
+  or a doubt settled by `verify_hypothesis` where they are among the tools.
+- Put the answer for the user into the variable `final_return_value`, which you set to `None` first:
+  a short text, or the plain data that was asked for, and nothing confidential.
+- `exit()` ends the program; with a status other than 0 the program has failed.
 - Calls are checked by a policy. One that is denied ends the program; `try` does not catch it.
 - A tool that fails raises `ToolError`, which `try` does catch.
 """
 _INTERNAL = {
     "parse_with_ai": (
-        "parse_with_ai(query, output_schema=None): have a model read the text `query` and answer "
-        "it. Put the data to read into the query, with an f-string. It has no tools. With "
-        "`output_schema`, a BaseModel class or a type such as `list[str]`, the result is of that "
-        "type; with a JSON Schema it should fit; without one it is text."
+        "parse_with_ai(query=…, output_schema=…): have a model read the text `query` and answer "
+        "it. Put all that it needs into the query, with an f-string. It has no tools. "
+        "`output_schema` is the JSON Schema of an object: write a BaseModel class with the field "
+        "`have_enough_info: bool` among others, and give its `model_json_schema()`. The result is "
+        "a dict. Look at `have_enough_info` before you use the rest."
     ),
     "verify_hypothesis": (
-        "verify_hypothesis(hypothesis, context=None): have a model say whether the text "
-        "`hypothesis` is true given the data `context`. The result is a bool."
+        "verify_hypothesis(hypothesis=…, name=…): have a model say whether the text `hypothesis` "
+        "is true. Give the data that it speaks of as further keyword arguments, and their names in "
+        'the text, as in `verify_hypothesis(hypothesis="The mail (mail) is about beds.", '
+        "mail=mail)`. The result is a bool."
     ),
-    "complete_turn": "complete_turn(value=None): end here, with this value as the answer.",
+    "complete_turn": "complete_turn(value=…): end here, with this value as the answer.",
     "set_policy": (
-        "set_policy(policy): from here on, also enforce this text in the policy language SQRT. It "
-        "may only add check rules."
+        "set_policy(policy=…): from here on, also enforce this text in the policy language SQRT. "
+        "It may only add check rules."
     ),
 }
 _ASK_BACK = (

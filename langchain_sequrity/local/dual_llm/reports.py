@@ -116,7 +116,9 @@ def failure(failed: Failed) -> tuple[str, str]:
     """Code and message of a program that failed."""
     code = _CODES[failed.kind]
     if failed.kind == "branch":
-        return code, f"Control flow was violated at line {failed.line}: {failed.message}"
+        # Both texts by which clients of the service find this verdict in an envelope.
+        said = "Control flow violation: the program violated control flow policies"
+        return code, f"{said} at line {failed.line}. {failed.message}"
     return code, f"The program failed at line {failed.line} with `{failed.type}`: {failed.message}"
 
 

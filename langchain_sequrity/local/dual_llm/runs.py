@@ -264,7 +264,6 @@ def start(
         variables=turn.variables,
         may_branch=configuration.may_branch,
         is_strict=configuration.is_strict,
-        typed=internal_tools.TYPED,
         log=turn.log,
         has_steps=has_steps(turn, configuration),
     )

@@ -308,15 +308,6 @@ def _callable(machine: Machine, args: Args, named: Named) -> Value:
     return tag(isinstance(inner, kinds) or hasattr(type(inner), "instantiate"), mark)
 
 
-def _print(machine: Machine, args: Args, named: Named) -> Value:
-    _only(machine, "print", named, ("sep", "end", "flush"))
-    values, _ = machine.bare_all([*args, named.get("sep", " ")])
-    texts = [as_text(machine, value) for value in values[:-1]]
-    separator = values[-1] if isinstance(values[-1], str) else " "
-    machine.make_text(sum(map(len, texts)) + len(separator) * len(texts), separator, *texts)
-    machine.print(separator.join(texts))
-
-
 def _exit(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "exit", args, named, 0, 1)
     bare, mark = machine.bare_all(args)
@@ -500,7 +491,6 @@ BUILTINS: dict[str, Value] = {
             "oct": pure(oct, _digits),
             "ord": pure(ord),
             "pow": sized(_power),
-            "print": looking(_print),
             "quit": _exit,
             "repr": sized(as_repr),
             "reversed": precise(_reversed),

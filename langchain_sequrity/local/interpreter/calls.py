@@ -276,18 +276,15 @@ ATTRIBUTES: dict[type, Callable[[Any, str], Value]] = {}
 
 
 def call_tool(machine: Machine, name: str, args: list[Value], named: dict[str, Value]) -> Value:
-    """Call a tool: positional arguments take the order of the properties in its schema."""
+    """Call a tool, which takes keyword arguments only."""
     schema = machine.tools[name]
     names = list(schema.get("properties") or ())
-    if len(args) > len(names):
-        machine.fail(TypeError, f"{name}() takes {len(names)} arguments but {len(args)} were given")
-    bound = dict(zip(names, args, strict=False))
-    for key, value in named.items():
-        if key in bound:
-            machine.fail(TypeError, f"{name}() got multiple values for argument '{key}'")
+    if args:
+        machine.fail(TypeError, f"{name}() takes keyword arguments only, as every tool does")
+    for key in named:
         if names and key not in names and not schema.get("additionalProperties"):
             machine.fail(TypeError, f"{name}() got an unexpected keyword argument '{key}'")
-        bound[key] = value
+    bound = dict(named)
     missing = [key for key in schema.get("required") or () if key not in bound]
     if missing:
         machine.fail(TypeError, f"{name}() missing required argument: '{missing[0]}'")

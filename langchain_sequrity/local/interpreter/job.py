@@ -37,10 +37,8 @@ from langchain_sequrity.local.interpreter.faults import (
     ToolError,
 )
 from langchain_sequrity.local.interpreter.formatting import as_text
-from langchain_sequrity.local.interpreter.forms import as_form
 from langchain_sequrity.local.interpreter.limits import Limits
 from langchain_sequrity.local.interpreter.machine import Machine, MayBranch
-from langchain_sequrity.local.interpreter.models import validated
 from langchain_sequrity.local.interpreter.program import Program, parse
 from langchain_sequrity.local.interpreter.steps import (
     Answer,
@@ -65,7 +63,7 @@ from langchain_sequrity.local.interpreter.values import (
     type_name,
 )
 
-ENGINE = 1
+ENGINE = 2
 """Version of what a log depends on: another engine does not replay it."""
 _EVENT_SIZE = 400  # bytes of one that holds a usual number
 _PLACE = 40  # bytes of a number in a list, with that list's reference to it
@@ -172,7 +170,6 @@ class Job:
         limits: What it may use up.
         may_branch: Whether a value with these labels may steer the program.
         is_strict: Whether what happens under a branch takes the labels of its condition.
-        typed: Parameters that hold a type, by name of tool.
         log: Events so far, which were read with `read_event`.
         has_steps: Whether other programs follow a program that ended well.
     """
@@ -186,7 +183,6 @@ class Job:
         limits: Limits,
         may_branch: MayBranch | None,
         is_strict: bool,
-        typed: Mapping[str, str],
         log: list[Event],
         has_steps: bool = False,
     ) -> None:
@@ -197,7 +193,6 @@ class Job:
         self.limits = limits
         self.may_branch = may_branch
         self.is_strict = is_strict
-        self.typed = typed
         self.log = log
         self.has_steps = has_steps
         self.parsed: Program | None = None  # the last one that was read
@@ -236,7 +231,10 @@ class Job:
     def read_program(self, source: str) -> Program:
         """Read a program that goes on with the variables there are; the last one is kept."""
         if self.parsed is None or self.parsed.source != source:
-            self.parsed = parse(source, self.limits, known=[*self.machine.names])
+            known = [*self.machine.names]
+            parsed = parse(source, self.limits, known=known)
+            parsed.check_calls(self.tools, known)
+            self.parsed = parsed
         return self.parsed
 
     def next_event(self, *kinds: str) -> Event:
@@ -293,16 +291,7 @@ class Job:
         if isinstance(result, ToolFailure):
             kind = ErrorType("ToolError", ToolError)
             raise Raised(ErrorValue(kind, (result.message,), as_mark(result.labels)))
-        return self.typed_result(tool, bound, come_in(machine, result))
-
-    def typed_result(self, tool: str, bound: dict[str, Value], result: Value) -> Value:
-        """The result as the type that the call asked for."""
-        parameter = self.typed.get(tool)
-        if parameter not in bound or strip(bound[parameter]) is None:
-            return result
-        # A plain JSON Schema is a dict and no type: its result stays as it came.
-        form = as_form(strip(bound[parameter]))
-        return result if form is None else validated(self.machine, form, result)
+        return come_in(machine, result)
 
     # -- the run
 

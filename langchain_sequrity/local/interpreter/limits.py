@@ -22,7 +22,6 @@ class Limits:
         seconds: Time of the processor that the program takes from one call of a tool to the next,
             its regular expressions included. What else the machine does is not counted.
         calls: Calls of tools.
-        output: Characters that it may print.
         outgoing: Bytes of JSON that a program in a worker hands out at once, with a call or at its
             end, and 30 more for each element of it. Variables that do not fit are left behind.
     """
@@ -40,7 +39,6 @@ class Limits:
     regex_seconds: float = 0.5
     seconds: float = 1.0
     calls: int = 10_000
-    output: int = 100_000
     outgoing: int = 5_000_000
 
 

@@ -94,12 +94,10 @@ class Machine:
         self.steered: Mark = None
         self.returned: Value = None
         self.handled: ErrorValue | None = None
-        self.output: list[str] = []
         self.names: dict[str, Value] = {}
         self._verdicts: dict[Mark, bool] = {}
         self._steps = 0
         self._memory = 0
-        self._printed = 0
         self.start_clock()
 
     @classmethod
@@ -213,13 +211,6 @@ class Machine:
     def stop(self) -> None:
         """End the run from another thread, at its next look at the clock."""
         self._seconds = -math.inf
-
-    def print(self, text: str) -> None:
-        """Keep what the program prints."""
-        self._printed += len(text) + 1
-        if self._printed > self.limits.output:
-            self.exhaust("output", self.limits.output)
-        self.output.append(text)
 
     # -- labels
 

@@ -2,15 +2,17 @@
 
 import ast
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from langchain_sequrity.local.interpreter.compiler import compile_module
 from langchain_sequrity.local.interpreter.faults import OutOfBudget, ProgramRefused
 from langchain_sequrity.local.interpreter.limits import DEFAULT_LIMITS, Limits
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.placement import check_placement
-from langchain_sequrity.local.interpreter.syntax import TOO_DEEP, read
+from langchain_sequrity.local.interpreter.scopes import names_bound_anywhere
+from langchain_sequrity.local.interpreter.syntax import TOO_DEEP, read, refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,41 @@ class Program:
     source: str
     tree: ast.Module = field(repr=False, compare=False)
     digest: str = field(repr=False)
+
+    def check_calls(
+        self, tools: Mapping[str, Mapping[str, Any]], variables: Collection[str] = ()
+    ) -> None:
+        """Refuse positional arguments of tools (`docs/protocol.md`, Programs of the planner).
+
+        A name that the program binds somewhere may mean something else than the tool. What is
+        called then is known when it is called, and a positional argument is a `TypeError`.
+
+        Args:
+            tools: JSON Schema of the parameters, by name of tool.
+            variables: Names that exist before the program.
+
+        Raises:
+            ProgramRefused: For the first such call.
+        """
+        named = [
+            node.func
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.Call) and node.args and isinstance(node.func, ast.Name)
+        ]
+        wrong = [node for node in named if node.id in tools and node.id not in variables]
+        bound = names_bound_anywhere(self.tree) if wrong else frozenset()
+        for node in sorted(wrong, key=lambda node: (node.lineno, node.col_offset)):
+            if node.id not in bound:
+                parameter = _first_parameter(tools[node.id])
+                refuse(node, f"{KEYWORDS_ONLY} Write `{node.id}({parameter}=…)`.")
+
+
+KEYWORDS_ONLY = "Tools take keyword arguments only."
+
+
+def _first_parameter(schema: Mapping[str, Any]) -> str:
+    first = next(iter(schema.get("properties") or ()), "")
+    return first if first.isidentifier() else "name"
 
 
 def parse(source: str, limits: Limits = DEFAULT_LIMITS, *, known: Collection[str] = ()) -> Program:

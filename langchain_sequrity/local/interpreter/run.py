@@ -52,13 +52,13 @@ class Run:
         may_branch: Whether a value with these labels may steer the program; `None` for every one.
             It is called in the thread of the run.
         is_strict: Whether what happens under a branch takes the labels of its condition.
-        typed: Parameters that hold a type, by name of tool: the tool's result is read as that type.
         log: `Run.log` of an earlier run of the same program with the same variables.
         has_steps: Whether a program that ended well is followed by another one in the same
             namespace: `advance` then takes that, and the log has it too. In each of them only
             `final_return_value` is an answer.
 
     Raises:
+        ProgramRefused: If it gives a tool positional arguments.
         UsageError: For variables or a log that are no JSON data.
 
     Example:
@@ -82,7 +82,6 @@ class Run:
         limits: Limits = DEFAULT_LIMITS,
         may_branch: MayBranch | None = None,
         is_strict: bool = False,
-        typed: Mapping[str, str] | None = None,
         log: Sequence[Event] = (),
         has_steps: bool = False,
     ) -> None:
@@ -91,6 +90,7 @@ class Run:
             name: Labeled(check_json(one.value), one.labels)
             for name, one in (variables or {}).items()
         }
+        program.check_calls(tools or {}, given)
         self._job = Job(
             program=program,
             tools=tools or {},
@@ -98,7 +98,6 @@ class Run:
             limits=limits,
             may_branch=may_branch,
             is_strict=is_strict,
-            typed=typed or {},
             log=[read_event(event) for event in log],
             has_steps=has_steps,
         )
@@ -112,11 +111,6 @@ class Run:
     def log(self) -> tuple[Event, ...]:
         """What came from outside so far, as JSON data: enough to run again up to here."""
         return tuple(self._job.log)
-
-    @property
-    def output(self) -> tuple[str, ...]:
-        """What the program printed."""
-        return tuple(self._job.machine.output)
 
     def advance(self, answer: Answer | None = None) -> Step:
         """Run up to the next tool call or the end.
@@ -149,8 +143,8 @@ class Run:
         """Run to the end in this thread, instead of from call to call with `advance`.
 
         Args:
-            answer: Gives the result of a call, or the next program. Meanwhile, log, names and
-                output can be read.
+            answer: Gives the result of a call, or the next program. Meanwhile, log and names can
+                be read.
 
         Returns:
             How the program ended.
@@ -187,7 +181,7 @@ class Run:
         self._leave()
 
     def close(self) -> None:
-        """End the run. Its log, names and output can still be read."""
+        """End the run. Its log and names can still be read."""
         self._is_closed = True
         self._leave()
 

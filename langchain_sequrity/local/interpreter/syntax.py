@@ -46,13 +46,14 @@ _INSTEAD: dict[str, str] = {
     "ParamSpec": "Type parameters are not supported. Leave them out.",
     "TemplateStr": "t-strings are not supported. Use an f-string.",
 }
-_NO_NAMES: dict[str, str] = {
+BLOCKED: dict[str, str] = {
     "eval": "Write the expression itself.",
     "exec": "Write the statements themselves.",
     "compile": "Write the statements themselves.",
     "__import__": "Use `import` with one of the allowed modules.",
     "open": "Files are reached through tools only.",
     "input": "Ask through a tool.",
+    "print": "Nobody reads what a program prints. Put the answer into `final_return_value`.",
     "globals": "Name the variable.",
     "locals": "Name the variable.",
     "vars": "Name the variable or the key.",
@@ -74,6 +75,7 @@ _NO_NAMES: dict[str, str] = {
     "breakpoint": "Leave it out.",
     "help": "Leave it out.",
 }
+"""Functions of Python that the language does not have, and what to write instead."""
 
 
 def read(source: str, limits: Limits) -> ast.Module:
@@ -170,8 +172,8 @@ def _check_node(node: ast.AST) -> None:
 def _check_name(node: ast.Name) -> None:
     if node.id == MAIN and isinstance(node.ctx, ast.Load):
         return
-    if node.id in _NO_NAMES and isinstance(node.ctx, ast.Load):
-        refuse(node, f"`{node.id}` is not supported. {_NO_NAMES[node.id]}")
+    if node.id in BLOCKED and isinstance(node.ctx, ast.Load):
+        refuse(node, f"`{node.id}` is not supported. {BLOCKED[node.id]}")
     _check_identifier(node, node.id)
 
 

@@ -272,20 +272,18 @@ class _Worker:
             limits=self._limits,
             may_branch=self._asking() if request["asks"] else None,
             is_strict=request["is_strict"],
-            typed=request["typed"],
             log=request["log"],
             has_steps=request["has_steps"],
         )
-        told, printed = len(request["log"]), 0
+        told = len(request["log"])
 
         def report(step: Step) -> Message:
-            nonlocal told, printed
-            log, output = run.log, run.output
+            nonlocal told
+            log = run.log
             reply: Message = {"step": step_to_json(step), "log": log[told:]}
-            reply["output"] = output[printed:]
             if isinstance(step, Finished):
                 reply["worn"] = self._is_worn()
-            told, printed = len(log), len(output)
+            told = len(log)
             return reply
 
         def wait(step: Step) -> Answer:
@@ -302,7 +300,7 @@ class _Worker:
         end = report(step := run.finish(wait))
         if not self._is_light(end):
             failed = Failed("budget", OutOfBudget.type_name, str(self._too_heavy()), step.line)
-            end = {"step": step_to_json(failed), "log": [], "output": []}
+            end = {"step": step_to_json(failed), "log": []}
         return {**end, **self._names(run), "worn": self._is_worn()}
 
     def _asked(self, run: Run, reply: Message) -> Answer:

@@ -596,7 +596,6 @@ class WorkerRun:
         variables: Variables that exist before the program.
         may_branch: Is asked here, not in the worker, and once for the same labels.
         is_strict: Whether what happens under a branch takes the labels of its condition.
-        typed: Parameters that hold a type, by name of tool.
         log: `log` of an earlier run of the same program with the same variables.
         has_steps: Whether a program that ended well is followed by another one.
     """
@@ -611,7 +610,6 @@ class WorkerRun:
         variables: Mapping[str, Labeled] | None = None,
         may_branch: MayBranch | None = None,
         is_strict: bool = False,
-        typed: Mapping[str, str] | None = None,
         log: Sequence[Event] = (),
         has_steps: bool = False,
     ) -> None:
@@ -625,13 +623,11 @@ class WorkerRun:
             "variables": check_json(named_to_json(variables or {})),
             "asks": may_branch is not None,
             "is_strict": is_strict,
-            "typed": dict(typed or {}),
             "has_steps": has_steps,
         }
         self._has_steps = has_steps
         self._may_branch = may_branch
         self._log = [read_event(event) for event in log]
-        self._output: list[str] = []
         self._names: _Names = {}, {}, {}
         self._has_names = False  # those of this moment
         self._is_worn = False
@@ -648,11 +644,6 @@ class WorkerRun:
     def log(self) -> tuple[Event, ...]:
         """What came from outside so far, as JSON data: enough to run again up to here."""
         return tuple(self._log)
-
-    @property
-    def output(self) -> tuple[str, ...]:
-        """What the program printed."""
-        return tuple(self._output)
 
     @property
     def pid(self) -> int | None:
@@ -706,7 +697,7 @@ class WorkerRun:
         self._leave()
 
     def close(self) -> None:
-        """End the run. Its log and output can still be read."""
+        """End the run. Its log can still be read."""
         self._is_closed = True
         self.park()
 
@@ -747,7 +738,6 @@ class WorkerRun:
         return worker
 
     def _start(self) -> Worker:
-        self._output = []
         worker = self._pool.take(self._owner)
         self._worker = worker
         self._forgotten = weakref.finalize(self, self._pool.drop, worker)
@@ -779,7 +769,6 @@ class WorkerRun:
         try:
             step = step_from_json(reply["step"])
             self._log += _events(reply["log"])
-            self._output += [str(text) for text in reply["output"]]
             if isinstance(step, ToolCall):
                 if step.tool not in self._begin["tools"]:
                     raise nonsense()

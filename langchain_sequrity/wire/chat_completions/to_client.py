@@ -10,7 +10,7 @@ from langchain_core.messages.ai import UsageMetadata
 
 from langchain_sequrity.wire.denied import check_beside
 from langchain_sequrity.wire.exchange import Event, ReplyHead
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.wire.json_text import dumps_like_service
 
 DONE = "[DONE]"
 _FINISHED_BY_CALLS = "tool_calls"
@@ -127,7 +127,8 @@ def _set(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _choice(index: int, message: AIMessage) -> dict[str, Any]:
     calls = [
-        _tool_call(call["id"], call["name"], dumps(call["args"])) for call in message.tool_calls
+        _tool_call(call["id"], call["name"], dumps_like_service(call["args"]))
+        for call in message.tool_calls
     ]
     calls += [
         _tool_call(call["id"], call["name"], call["args"]) for call in message.invalid_tool_calls

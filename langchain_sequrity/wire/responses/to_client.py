@@ -13,7 +13,7 @@ from langchain_core.messages.ai import UsageMetadata
 
 from langchain_sequrity.wire.denied import check_beside
 from langchain_sequrity.wire.exchange import Event, ReplyHead
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.wire.json_text import dumps_like_service
 from langchain_sequrity.wire.responses.params import write_format, write_tool
 
 Item = dict[str, Any]
@@ -194,7 +194,9 @@ def _items(message: AIMessage, head: ReplyHead) -> list[Item]:
         parts.append(text_part(text, logprobs.get("content") or []))
     if parts:
         items.append(message_item(head, len(items), parts))
-    calls = [(call["id"], call["name"], dumps(call["args"])) for call in message.tool_calls]
+    calls = [
+        (call["id"], call["name"], dumps_like_service(call["args"])) for call in message.tool_calls
+    ]
     bad = [(call["id"], call["name"], call["args"]) for call in message.invalid_tool_calls]
     for call_id, name, arguments in (*calls, *bad):
         items.append(call_item(head, len(items), call_id, name, arguments or ""))

@@ -100,7 +100,7 @@ ITERATORS: list[Bomb] = [
             *("list(X)", "tuple(X)", "set(X)", "dict(X)", "dict.fromkeys(X)", "''.join(X)"),
             *("b''.join(X)", "json.dumps(X)", "'%s' % X", "str(X)", "f'{X}'", "random.choice(X)"),
             *("random.sample(X, 1)", "[].extend(X)", "{1}.update(X)", "{1}.isdisjoint(X)"),
-            *("collections.Counter(X)", "collections.OrderedDict(X)", "math.lcm(X)", "print(*X)"),
+            *("collections.Counter(X)", "collections.OrderedDict(X)", "math.lcm(X)"),
             *(
                 "int(X)",
                 "bool(X)",
@@ -338,7 +338,7 @@ CONTAINERS: list[Bomb] = [
             *("json.dumps(web)", "'%s' % (web,)", "max([web, same_web])", "sorted([web, same_web])"),
             *("[web].count(same_web)", "isinstance(1, kinds)", "table_web == {1: table_web}"),
             *("record == 1", "record == record", "record.model_copy()", "record.model_dump()"),
-            *("bool(web)", "ValueError(web) == 1", "str(ValueError(web))", "print(len(repr(web)) < 0)"),
+            *("bool(web)", "ValueError(web) == 1", "str(ValueError(web))"),
             *("{1: 1}.get(row_web)", "{1: 1}.pop(row_web, 0)", "row_web in {1}", "row_web in {1: 1}"),
             *("{1}.discard(row_web)", "dict.fromkeys([row_web])", "collections.Counter([row_web])"),
             *("[1].extend(web)", "'{}'.format(web)", "format(web)", "ascii(web)", "repr(row_web)"),
@@ -358,7 +358,7 @@ CONTAINERS: list[Bomb] = [
         )
         for end in (
             *("x == [x]", "str(x)", "x", "len({1: x})", "{x: 1}", "send(to='a', body=x)", "sorted([x, x])"),
-            *("raise ValueError(x)", "exit(str(x))", "final_return_value = x", "print(x)", "x in [x]"),
+            *("raise ValueError(x)", "exit(str(x))", "final_return_value = x", "x in [x]"),
         )
     ),
     *(
@@ -755,11 +755,6 @@ ENDS: list[Bomb] = [
     Bomb("many variables when a limit is reached", needed("web") + "".join(f"a{i} = web\n" for i in range(3_000)) + "while True:\n    pass"),
     Bomb("many variables when a tool is called", needed("web") + "".join(f"a{i} = web\n" for i in range(3_000)) + "send(to='a', body='b')", "over"),
     Bomb("calls of tools with long texts", "x = 'a' * 1_900_000\nfor i in range(40):\n    send(to=x, body=x)", "over"),
-    Bomb("a flood of output", f"{_ON}print('')"),
-    Bomb("a flood of long output", f"{_ON}print('\\U0001f600' * 9_000)"),
-    Bomb("a flood of output by stars", "x = ['a'] * 190_000\nprint(*x)"),
-    Bomb("output with a long separator", "x = ['a'] * 1_900\nprint(*x, sep='a' * 1_000)"),
-    Bomb("output of a web", needed("web") + f"{_ON}print(web)"),
 ]  # fmt: skip
 
 STATEMENTS: list[Bomb] = [

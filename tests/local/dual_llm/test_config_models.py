@@ -15,7 +15,7 @@ from sequrity.control import (  # type: ignore[import-untyped] # the package has
 
 from langchain_sequrity.errors import SessionExpired
 from tests.local.api import Api, said, streamed_text
-from tests.local.dual_llm.conversation import Stage, Teller, converse, ended
+from tests.local.dual_llm.conversation import Stage, Teller, converse, ended, enough, reads
 from tests.local.dual_llm.test_config import Play, fsm, value
 
 Json = dict[str, Any]
@@ -219,12 +219,10 @@ def test_thoughts_are_streamed_if_that_is_set(
 
 
 def test_output_limits_reach_the_models(stage: Stage) -> None:
-    reader = Teller("quarantined", "seen")
-    slots = {"pllm": {"max_completion_tokens": 77}, "qllm": {"max_completion_tokens": 9}}
-    for llm, limits in ((slots, (77, 9)), ({}, (None, None))):
-        play = Play(
-            stage, "parse_with_ai(query='?')", tellers=[reader], session_config={"llm": llm}
-        )
+    reader = Teller("quarantined", enough("seen"))
+    slots = {"pllm": {"max_completion_tokens": 77}, "qllm": {"max_completion_tokens": 90}}
+    for llm, limits in ((slots, (77, 90)), ({}, (None, None))):
+        play = Play(stage, reads("'?'"), tellers=[reader], session_config={"llm": llm})
         assert value(play.model) == "seen"
         assert (play.planner.requests[-1].max_tokens, reader.requests[-1].max_tokens) == limits
 
@@ -264,11 +262,11 @@ WITHOUT_EFFECT: Mapping[str, Json] = {
 
 
 def test_what_has_no_effect_has_none(stage: Stage) -> None:
-    program = "parse_with_ai(query=read(number=1))"
+    program = reads("read(number=1)")
     seen = []
     for config in ({"fsm": {}}, WITHOUT_EFFECT):
         errors = {"fsm": {**config["fsm"], "detect_tool_errors": "llm"}}
-        tellers = [Teller("quarantined", "Bob"), Teller("classifier", "0")]
+        tellers = [Teller("quarantined", enough("Bob")), Teller("classifier", "0")]
         play = Play(stage, program, tellers=tellers, session_config={**config, **errors})
         result = ended(converse(play.model, "Go", {"read": "From Bob"}))
         asked = [play.planner, *tellers]

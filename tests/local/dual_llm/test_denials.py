@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_sequrity import dual_llm_result
 from langchain_sequrity.errors import PolicyDenied
 from tests.chat_models.formats import NAMES, ROWS, Row
-from tests.local.dual_llm.conversation import Stage, Teller, converse
+from tests.local.dual_llm.conversation import Stage, Teller, converse, enough, reads
 from tests.local.dual_llm.dialog import TOOLS, Begin, Json, calls, ended, error, value
 
 SEND = 'final_return_value = send(word=look_up(word="a"))'
@@ -295,7 +295,7 @@ def test_data_that_may_not_decide_decides_no_branch(begin: Begin, branch: str) -
     dialog = begin(branching(branch), policy=custom(), config=ONE_STEP)
     dialog.say()
     code, message = error(dialog.answer("text"))
-    assert (code, "Control flow was violated" in message) == ("control_flow_violation", True)
+    assert (code, "Control flow violation" in message) == ("control_flow_violation", True)
     dialog = begin(branching(branch), policy={**custom(), "mode": "standard"})
     dialog.say()
     assert value(dialog.answer("text")) == "passed"
@@ -336,7 +336,7 @@ def test_a_forbidden_branch_is_a_denial_to_chat_models(stage: Stage, row: Row) -
     model = stage.model(
         Teller("planner", branching("if x: pass")), of=row.model, **row.arguments, policy=custom()
     )
-    with pytest.raises(PolicyDenied, match="Control flow was violated"):
+    with pytest.raises(PolicyDenied, match="Control flow violation"):
         converse(model.bind_tools(TOOLS), "Go", {"look_up": "text"})
 
 
@@ -383,8 +383,9 @@ def test_the_data_model_does_not_read_what_is_blocked_for_it(
         "codes": {"code": 'tool "look_up" -> @tags |= {"__llm_blocked"};'},
         "presets": presets,
     }
-    reader = Teller("quarantined", "read")
-    reading = "try:\n    y = parse_with_ai(query=f\"? {look_up(word='a')}\")\nexcept:\n    y = 1\ny"
+    reader = Teller("quarantined", enough("read"))
+    query = "f\"? {look_up(word='a')}\""
+    reading = f"try:\n    y = {reads(query)}\nexcept:\n    y = 1\ny"
     dialog = begin(reading, tellers=(reader,), policy=policy, config=REPORTING)
     dialog.say()
     body = ended(dialog.answer("diary"))

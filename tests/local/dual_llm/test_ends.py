@@ -11,7 +11,7 @@ from langchain_sequrity import dual_llm_result
 from langchain_sequrity.errors import ProgramFailed
 from tests.chat_models.formats import NAMES, ROWS, Row, added
 from tests.local.api import events, result
-from tests.local.dual_llm.conversation import Stage, Teller
+from tests.local.dual_llm.conversation import Stage, Teller, enough, reads
 from tests.local.dual_llm.dialog import Begin, Json, calls, ended, error, value, words
 
 COUNTING = """
@@ -263,8 +263,8 @@ def test_a_planner_that_fails_leaves_the_session_as_it_was(begin: Begin, stream:
 
 
 def test_a_data_model_that_fails_leaves_the_open_call_open(begin: Begin) -> None:
-    reading = 'text = look_up(word="a")\nfinal_return_value = parse_with_ai(query=text)'
-    reader = Teller("quarantined", {"error": {"status": 500, "message": "Broken."}}, "read")
+    reading = f'text = look_up(word="a")\nfinal_return_value = {reads("text")}'
+    reader = Teller("quarantined", {"error": {"status": 500, "message": "Broken."}}, enough("read"))
     dialog = begin(reading, tellers=(reader,), policy=COUNTING)
     dialog.say()
     before = dialog.remembered()

@@ -23,13 +23,13 @@ from tests.chat_models.formats import CHAT, MESSAGES, NAMES, RESPONSES, ROWS, Ro
 from tests.local.api import CHAT as CHAT_PATH
 from tests.local.api import Api
 from tests.local.api import tool as declared
-from tests.local.dual_llm.conversation import DUAL, Stage, Teller, converse
+from tests.local.dual_llm.conversation import DUAL, Stage, Teller, converse, enough, reads
 
 FEATURES = {"X-Features": json.dumps(DUAL)}
 REPORTING = {"response_format": {"include_program": True}}
-ASK = """\
+ASK = f"""\
 report = get_weather(city="Rome")
-final_return_value = parse_with_ai(query=f"Is it sunny? {report}")
+final_return_value = {reads('f"Is it sunny? {report}"')}
 """
 AGAIN = 'final_return_value = f"As I said: {report}"\n'
 BY_VALUE = """\
@@ -38,14 +38,17 @@ from pydantic import BaseModel
 class Seen(BaseModel):
     city: str
     sunny: bool
+    have_enough_info: bool
 
 report = get_weather(city="Rome")
-final_return_value = parse_with_ai(query=f"What is this about? {report}", output_schema=Seen)
+final_return_value = parse_with_ai(query=f"What is this about? {report}", output_schema=Seen.model_json_schema())
+del final_return_value["have_enough_info"]
 """
 BY_TOOL = """\
 report = get_weather(city="Rome")
 Weather(city="Rome", sunny="Sunny" in report)
 """
+ANSWER = json.dumps(enough("A")["value"])
 DENYING = 'tool "get_weather" { must deny always; }'
 
 
@@ -87,17 +90,17 @@ def session_of(message: Any) -> str:
     return session
 
 
-def text_for(request: Any) -> str:
+def text_for(request: Any) -> dict[str, Any]:
     """A data model that has to read what it is given."""
     assert "Sunny in Rome" in str(request.messages[-1].text)
-    return "Yes."
+    return enough("Yes.")
 
 
-def weather_for(request: Any) -> str:
+def weather_for(request: Any) -> dict[str, Any]:
     assert "Sunny in Rome" in str(request.messages[-1].text)
     properties = request.response_format["json_schema"]["schema"]["properties"]
-    assert set(properties) == {"city", "sunny"}
-    return ROME.model_dump_json()
+    assert set(properties) == {"city", "sunny", "have_enough_info"}
+    return {"value": {**ROME.model_dump(), "have_enough_info": True}}
 
 
 class Reader(Teller):
@@ -251,12 +254,12 @@ def test_one_name_is_that_of_both_models(stage: Stage, row: Row) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_usage_is_that_of_all_models_together(stage: Stage, row: Row, stream: bool) -> None:
-    program = 'final_return_value = [parse_with_ai(query="a"), parse_with_ai(query="b")]\n'
+    program = f"final_return_value = [{reads('1')}, {reads('2')}]\n"
     planner = Teller("planner", _using(program, 100, 20))
-    reader = Teller("quarantined", _using("A", 7, 2), _using("B", 5, 1))
+    reader = Teller("quarantined", _using(ANSWER, 7, 2), _using(ANSWER, 5, 1))
     model = make(stage, row, planner, reader)
     reply: Any = added(model.stream("Go")) if stream else model.invoke("Go")
-    assert reply.text == '["A","B"]'
+    assert reply.text == '["A","A"]'
     usage = reply.usage_metadata
     assert (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]) == (112, 23, 135)
 

@@ -224,6 +224,58 @@ def test_a_fence_within_a_program_is_a_text_of_the_program(
     assert value(begin({"text": answer}).say()) == expected
 
 
+PLANS = {
+    "plain": ("x = 1\nfinal_return_value = x + 1", 2),
+    "a closing tag in a text": ("'</sequrity_plan>'", "</sequrity_plan>"),
+    "both tags in a text": (
+        "'<sequrity_plan>1</sequrity_plan>'",
+        "<sequrity_plan>1</sequrity_plan>",
+    ),
+    "a fence in a text": ('x = """\n```\n1\n```\n"""\nx.strip()', "```\n1\n```"),
+}
+AROUND = {
+    "nothing": "{}",
+    "tags": "<sequrity_plan>\n{}\n</sequrity_plan>",
+    "tags on its lines": "<sequrity_plan>{}</sequrity_plan>",
+    "tags and prose": "First I plan.\n\n<sequrity_plan>\n{}\n</sequrity_plan>\n\nThat is it.",
+    "tags and a fence": "<sequrity_plan>\n```python\n{}\n```\n</sequrity_plan>",
+    "a fence and tags": "```\n<sequrity_plan>\n{}\n</sequrity_plan>\n```",
+    "an empty plan before": "<sequrity_plan></sequrity_plan>\n<sequrity_plan>\n{}\n</sequrity_plan>",
+}
+
+
+# A tag or fence within a program cannot always be told from those around it.
+TOLD_APART = {
+    f"{name} within {outside}": (*PLANS[name], AROUND[outside])
+    for name in PLANS
+    for outside in AROUND
+    if not ("fence" in outside and "fence" in name)
+    if not ("an empty plan" in outside and "tag" in name)
+}
+
+
+@pytest.mark.parametrize(("program", "expected", "around"), TOLD_APART.values(), ids=TOLD_APART)
+def test_the_tags_of_a_plan_are_taken_out(
+    begin: Begin, program: str, expected: Any, around: str
+) -> None:
+    dialog = begin(
+        {"text": around.format(program)}, config={"response_format": {"include_program": True}}
+    )
+    body = ended(dialog.say())
+    assert body["final_return_value"]["value"] == expected, body
+    assert body["program"].strip() == program
+
+
+def test_a_plan_without_its_closing_tag_is_read_to_the_end(begin: Begin) -> None:
+    assert value(begin({"text": "<sequrity_plan>\n1 + 1"}).say()) == 2
+
+
+def test_a_plan_that_is_no_program_is_refused_as_what_stands_in_the_tags(begin: Begin) -> None:
+    answer = {"text": "Here:\n<sequrity_plan>\nimport os\n</sequrity_plan>"}
+    code, message = error(begin(answer, config={"fsm": {"max_pllm_steps": 1}}).say())
+    assert (code, "Line 1, column 1: `import os`" in message) == ("program_refused", True)
+
+
 def test_a_step_that_succeeded_is_remembered_though_its_text_had_failed_before(
     begin: Begin,
 ) -> None:

@@ -1,5 +1,6 @@
 """Tools that the service runs itself, under policy; and names of tools (M5, P7; security.md 12)."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from langchain_core.messages import HumanMessage
 
 from langchain_sequrity.errors import InvalidRequest, PolicyDenied, ProgramFailed
 from langchain_sequrity.labels import Labels
-from tests.local.dual_llm.conversation import Stage, Teller, Tools, converse, ended
+from tests.local.dual_llm.conversation import Stage, Teller, Tools, converse, ended, enough, reads
 
 Json = dict[str, Any]
 ALL_FOUR = ["parse_with_ai", "verify_hypothesis", "complete_turn", "set_policy"]
@@ -16,10 +17,9 @@ from pydantic import BaseModel
 
 class Mail(BaseModel):
     sender: str
-    stars: int = 3
+    have_enough_info: bool = True
 
 """
-OBJECT = {"type": "object", "properties": {"stars": {"type": "integer"}}, "required": ["stars"]}
 
 
 def tool(name: str, *parameters: str) -> Json:
@@ -35,9 +35,9 @@ class Play:
     """One program at a time, with a data model that says what it is told to."""
 
     def __init__(
-        self, stage: Stage, *programs: str, says: Any = "Bob", tools: Any = MAIL, **fields: Any
+        self, stage: Stage, *programs: str, says: Any = None, tools: Any = MAIL, **fields: Any
     ) -> None:
-        self.reader = Teller("quarantined", says)
+        self.reader = Teller("quarantined", enough("Bob") if says is None else says)
         fsm = {"max_pllm_steps": 1, "enabled_internal_tools": ALL_FOUR, **fields.pop("fsm", {})}
         planner = Teller("planner", *programs)
         model = stage.model(planner, self.reader, session_config={"fsm": fsm}, **fields)
@@ -50,86 +50,105 @@ class Play:
 # parse_with_ai
 
 
+FLAG = "{'have_enough_info': {'type': 'boolean'}}"
+OBJECT = f"{{'type': 'object', 'properties': {{'stars': {{}}, **{FLAG}}}}}"
+NESTED = f"{MODEL}class Mails(BaseModel):\n    have_enough_info: bool\n    mails: list[Mail]\n"
+RECURSIVE = (
+    "from pydantic import BaseModel\nfrom typing import Optional\n"
+    "class Tree(BaseModel):\n    have_enough_info: bool\n    child: Optional['Tree'] = None\n"
+)
+ENOUGH = {"have_enough_info": True}
+
+
+def asking(schema: str) -> str:
+    return f"parse_with_ai(query='?', output_schema={schema})"
+
+
 @pytest.mark.parametrize(
-    ("call", "said", "expected"),
+    ("program", "said"),
     [
-        ("parse_with_ai(query='?')", "Bob, of course", "Bob, of course"),
-        ("parse_with_ai('?')", "", ""),
-        pytest.param(
-            "parse_with_ai(query='?', output_schema=None)",
-            '{"a": 1}',
-            '{"a": 1}',
-        ),
-        ("parse_with_ai(query='?', output_schema=int)", '{"answer": 5}', 5),
-        ("parse_with_ai('?', int)", "5", 5),
-        ("parse_with_ai(query='?', output_schema=bool)", "false", False),
-        ("parse_with_ai(query='?', output_schema=list[str])", '{"answer": ["a"]}', ["a"]),
-        ("parse_with_ai(query='?', output_schema=int | None)", "null", None),
-        (f"parse_with_ai(query='?', output_schema={OBJECT})['stars']", '{"stars": 2}', 2),
-        (
-            f"{MODEL}mail = parse_with_ai(query='?', output_schema=Mail)\n[mail.sender, mail.stars]",
-            '```json\n{"sender": "Bob"}\n```',
-            ["Bob", 3],
-        ),
-        (
-            f"{MODEL}[mail.stars for mail in parse_with_ai(query='?', output_schema=list[Mail])]",
-            '{"answer": [{"sender": "Bob", "stars": 1}, {"sender": "Eve", "stars": 5}]}',
-            [1, 5],
-        ),
+        (asking(OBJECT), {**ENOUGH, "stars": 2}),
+        (asking(OBJECT), {"have_enough_info": False}),
+        (MODEL + asking("Mail.model_json_schema()"), {**ENOUGH, "sender": "Bob"}),
+        (MODEL + asking("Mail"), {**ENOUGH, "sender": "Bob"}),
+        (NESTED + asking("Mails.model_json_schema()"), {**ENOUGH, "mails": [{"sender": "Bob"}]}),
+        (RECURSIVE + asking("Tree.model_json_schema()"), {**ENOUGH, "child": ENOUGH}),
     ],
 )
-def test_the_data_model_answers_in_the_form_that_is_asked_for(
-    stage: Stage, call: str, said: str, expected: Any
+@pytest.mark.parametrize("form", ["{}", "```json\n{}\n```"])
+def test_the_data_model_answers_with_an_object_that_is_read_like_a_dict(
+    stage: Stage, program: str, said: Json, form: str
 ) -> None:
-    assert Play(stage, call, says=said).run().value == expected
+    program = program.replace("parse_with_ai", "x = parse_with_ai")
+    end = "\n[x['have_enough_info'], type(x).__name__, x]"
+    result = Play(stage, program + end, says=form.replace("{}", json.dumps(said))).run()
+    assert result.value == [said["have_enough_info"], "dict", said]
 
 
 def test_the_data_model_is_told_the_form_and_has_no_tools(stage: Stage) -> None:
-    calls = [f"parse_with_ai('?', output_schema={schema})" for schema in ("int", OBJECT)]
-    play = Play(stage, "\n".join([*calls, "parse_with_ai('?')"]), says='{"answer": 1}')
-    assert play.run().value == '{"answer": 1}'
-    assert [request.tools for request in play.reader.requests] == [[], [], []]
-    named = [
-        request.response_format and request.response_format["json_schema"]["schema"]
-        for request in play.reader.requests
-    ]
-    answer = {"answer": {"type": "integer"}}
-    integer = {"type": "object", "properties": answer, "required": ["answer"]}
-    assert named == [integer, OBJECT, None]
+    play = Play(stage, asking(OBJECT), says={"value": ENOUGH})
+    play.run()
+    (request,) = play.reader.requests
+    assert (request.tools, request.messages[-1].text) == ([], "?")
+    assert request.response_format is not None
+    schema = request.response_format["json_schema"]["schema"]
+    flag = {"have_enough_info": {"type": "boolean"}}
+    assert schema == {"type": "object", "properties": {"stars": {}, **flag}}
 
 
 CATCHING = "try:\n    x = {call}\nexcept Exception as error:\n    x = type(error).__name__\nx"
+NO_FLAG = [
+    *("None", "7", "'text'", "int", "list[str]", "bool", "[]", "{}", "dict", "{'type': 'object'}"),
+    "{'type': 'object', 'properties': {'stars': {'type': 'integer'}}}",
+    "{'type': 'object', 'properties': {'have_enough_info': {}}}",
+    "{'type': 'object', 'properties': {'have_enough_info': {'type': 'string'}}}",
+    "{'type': 'object', 'properties': {'have_enough_info': True}}",
+    "{'type': 'object', 'properties': ['have_enough_info']}",
+    "{'type': 'object', 'required': ['have_enough_info']}",
+    f"{{'properties': {{'inner': {{'properties': {FLAG}}}}}}}",
+    "{'$ref': '#/$defs/A', '$defs': {'A': {'properties': {}}}}",
+    "{'$ref': '#/$defs/A', '$defs': {}}",
+    "{'$ref': {}, '$defs': {'A': 1}}",
+]
+
+
+@pytest.mark.parametrize("fidelity", ["full", "documented"])
+def test_a_schema_without_the_boolean_reaches_no_model(fidelity: Any) -> None:
+    with Stage(fidelity=fidelity) as stage:
+        for schema in NO_FLAG:
+            play = Play(stage, CATCHING.format(call=asking(schema)), says={"value": ENOUGH})
+            assert (play.run().value, play.reader.requests) == ("ToolError", []), schema
 
 
 @pytest.mark.parametrize(
-    ("schema", "said", "error"),
+    "said",
     [
-        ("int", "Five, I think", "ToolError"),
-        ("int", '"five"', "ValidationError"),
-        ("int", "1e999", "ToolError"),
-        ("list[str]", '["a", 1]', "ValidationError"),
-        ("list", f"{'[' * 500}{']' * 500}", "ToolError"),
-        ("list", f"{'[' * 5000}", "ToolError"),
-        ("Mail", '{"stars": 1}', "ValidationError"),
-        ("Mail", "[]", "ValidationError"),
-        ("7", "7", "ToolError"),
-        ("'int'", "7", "ToolError"),
-        ("None", {"refusal": "I will not"}, "ToolError"),
-        ("int", {"refusal": "I will not"}, "ToolError"),
+        *("Five, I think", "1e999", "[]", '"Five"', "{}", '{"stars": 1}'),
+        '{"have_enough_info": "true"}',
+        '{"have_enough_info": 1}',
+        '{"have_enough_info": null}',
+        f"{'[' * 500}{']' * 500}",
+        f"{'[' * 5000}",
+        {"refusal": "I will not"},
     ],
 )
-def test_a_wrong_answer_is_an_error_that_the_program_can_catch(
-    stage: Stage, schema: str, said: Any, error: str
-) -> None:
-    call = f"parse_with_ai(query='?', output_schema={schema})"
-    assert Play(stage, MODEL + CATCHING.format(call=call), says=said).run().value == error
+def test_a_wrong_answer_is_an_error_that_the_program_can_catch(stage: Stage, said: Any) -> None:
+    assert Play(stage, CATCHING.format(call=asking(OBJECT)), says=said).run().value == "ToolError"
     with pytest.raises(ProgramFailed) as caught:
-        Play(stage, MODEL + call, says=said).run()
+        Play(stage, asking(OBJECT), says=said).run()
     assert "I will not" not in str(caught.value)
     assert "Five" not in str(caught.value)
 
 
-@pytest.mark.parametrize("call", ["parse_with_ai()", "parse_with_ai(query='?', more=1)"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "parse_with_ai()",
+        "parse_with_ai(query='?')",
+        f"parse_with_ai(output_schema={OBJECT})",
+        f"parse_with_ai(query='?', output_schema={OBJECT}, more=1)",
+    ],
+)
 def test_a_call_with_wrong_arguments_reaches_no_model(stage: Stage, call: str) -> None:
     play = Play(stage, CATCHING.format(call=call))
     assert play.run().value == "TypeError"
@@ -144,7 +163,7 @@ tool "parse_with_ai" {
 }
 tool "send_mail" -> session @tags |= {"public"};
 """
-ASKS = "parse_with_ai(query=f'Who? {read_mail(number=1)}')"
+ASKS = reads("f'Who? {read_mail(number=1)}'")
 
 
 def test_the_data_model_is_under_policy(stage: Stage) -> None:
@@ -181,11 +200,14 @@ def test_the_data_model_is_under_policy(stage: Stage) -> None:
 def test_a_hypothesis_is_true_or_false_or_an_error(
     stage: Stage, said: Any, expected: bool | str
 ) -> None:
-    call = "verify_hypothesis(hypothesis='It rains', context=['wet'])"
+    call = "verify_hypothesis(hypothesis='It rains (sky)', sky=['wet'], **{'a\\nb': 'x\\ny'})"
     play = Play(stage, CATCHING.format(call=call), says=said)
     assert play.run().value == expected
     (request,) = play.reader.requests
-    assert (request.messages[-1].text, request.tools) == ('It rains\n\nData:\n["wet"]', [])
+    assert (request.messages[-1].text, request.tools) == (
+        'It rains (sky)\n\nData:\n"sky": ["wet"]\n"a\\nb": "x\\ny"',
+        [],
+    )
 
 
 def test_a_hypothesis_is_under_policy_and_its_truth_has_the_labels_of_the_data(
@@ -195,9 +217,15 @@ def test_a_hypothesis_is_under_policy_and_its_truth_has_the_labels_of_the_data(
     tool "read_mail" -> @producers |= {"inbox"};
     tool "verify_hypothesis" { must deny when hypothesis.value == "no"; }
     """
-    program = "verify_hypothesis(hypothesis='yes', context=read_mail(number=1))"
+    program = "verify_hypothesis(hypothesis='yes (mail)', mail=read_mail(number=1))"
     result = Play(stage, program, says="true", policy=policy).run()
     assert result.labels.producers == {"inbox"}
+    spread = "verify_hypothesis(hypothesis='yes', **{'a': 1, read_mail(number=1): 2})"
+    result = Play(stage, spread, says="true", policy=policy).run()
+    assert result.labels.producers == {"inbox"}
+    by_name = 'tool "verify_hypothesis" { must deny when mail.tags overlaps {"__non_executable"}; }'
+    with pytest.raises(PolicyDenied):
+        Play(stage, program, says="true", policy=by_name).run()
     with pytest.raises(PolicyDenied):
         Play(stage, "verify_hypothesis(hypothesis='no')", says="true", policy=policy).run()
 
@@ -293,7 +321,9 @@ def test_setting_a_policy_is_under_policy(stage: Stage) -> None:
         ("class", "class_"),
         ("True", "True_"),
         ("match", "match"),
-        ("print", "print"),
+        ("print", "print_"),
+        ("open", "open_"),
+        ("vars", "vars_"),
         ("__import__", "tool___import__"),
         ("-", "_"),
     ],

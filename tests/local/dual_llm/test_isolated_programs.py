@@ -18,6 +18,7 @@ from langchain_sequrity.errors import ProgramFailed, UsageError
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.interpreter.worker_pool import CAN_ISOLATE, shared_pool
 from tests.local.api import WAIT
+from tests.local.dual_llm.conversation import enough, reads
 
 pytestmark = pytest.mark.skipif(not CAN_ISOLATE, reason="this platform has no workers")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
@@ -25,10 +26,10 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 DUAL = {"agent_arch": "dual-llm"}
 ONCE = {"fsm": {"max_pllm_failed_steps": 1}}
 POLICY = 'tool "fetch" -> @tags |= {"fetched"};'
-PROGRAM = """\
+PROGRAM = f"""\
 page = fetch(name="a")
 if page:
-    final_return_value = parse_with_ai(query=f"Sum up: {page}")
+    final_return_value = {reads('f"Sum up: {page}"')}
 """
 BOMBS = {
     "fsum": "import math, itertools\nmath.fsum(itertools.repeat(1.0))",
@@ -57,7 +58,7 @@ def planned(server: LocalServer, **fields: Any) -> ChatSequrity:
 
 @pytest.mark.parametrize("between", ["nothing", "runs are closed", "workers are ended"])
 def test_a_turn_goes_on_in_its_worker_or_in_another_one(between: str) -> None:
-    script = [{"program": PROGRAM}, {"value": "short"}]
+    script = [{"program": PROGRAM}, enough("short")]
     with LocalServer(script=script, isolated_programs=True) as server:
         model = planned(server, policy=POLICY).bind_tools([fetch])
         question = HumanMessage("Sum up page a.")

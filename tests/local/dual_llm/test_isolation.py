@@ -24,7 +24,7 @@ from langchain_sequrity.wire.exchange import ChatRequest
 from tests.chat_models.formats import ROWS, added
 from tests.local.api import Api, call_ids, result, said, session_of, tool
 from tests.local.conftest import Serve
-from tests.local.dual_llm.conversation import DUAL
+from tests.local.dual_llm.conversation import DUAL, enough, reads
 
 CROWD = 100
 TOGETHER = 5  # requests of all conversations that are made at the same time
@@ -34,10 +34,10 @@ TOOLS = [
     for name in ("fetch", "look_up", "send")
 ]  # fmt: skip
 PROGRAMS = {
-    "Begin": """\
+    "Begin": f"""\
 secret = fetch(key="first")
 kept = [secret, look_up(key="shared")]
-kept.append(parse_with_ai(query=f"Repeat: {secret}"))
+kept.append({reads('f"Repeat: {secret}"')})
 final_return_value = kept
 """,
     "Go on": """\
@@ -89,9 +89,9 @@ class Brains:
         words = str(request.messages[-1].text)
         return next(program for word, program in PROGRAMS.items() if f"{word}." in words)
 
-    def read(self, request: ChatRequest) -> str:
+    def read(self, request: ChatRequest) -> dict[str, Any]:
         self.told.append(canaries(request.messages))
-        return str(request.messages[-1].text).removeprefix("Repeat: ")
+        return enough(str(request.messages[-1].text).removeprefix("Repeat: "))
 
     @property
     def script(self) -> list[dict[str, Any]]:

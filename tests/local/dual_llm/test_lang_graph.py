@@ -11,7 +11,7 @@ from langchain_core.messages import HumanMessage
 from langchain_sequrity import ChatSequrity, Labels, SequrityMessages
 from langchain_sequrity.errors import InvalidRequest, PolicyDenied, ProgramFailed
 from tests.local.api import Api, Message, call_ids, detail, result, said, session_of
-from tests.local.dual_llm.conversation import Stage, Teller, converse, ended
+from tests.local.dual_llm.conversation import Stage, Teller, converse, ended, enough, reads
 
 Json = dict[str, Any]
 PATH = "/control/lang-graph/v1/chat/completions"
@@ -127,13 +127,13 @@ PROGRAMS = {
     ),
     "names": ("list_ = 1\nkey = value = list_\nfinal_return_value = [key, value]", [1, 1]),
     "bare": ("initial_state['a'] + 1", 2),
-    "reader": ("final_return_value = parse_with_ai(query='?')", "read"),
+    "reader": (f"final_return_value = {reads(repr('?'))}", "read"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("program", "expected"), PROGRAMS.values(), ids=PROGRAMS)
 def test_programs_without_functions_end_at_once(stage: Stage, program: str, expected: Any) -> None:
-    model = stage.model(Teller("quarantined", "read"), endpoint_type="lang-graph").bind(
+    model = stage.model(Teller("quarantined", enough("read")), endpoint_type="lang-graph").bind(
         user_provided_program=program, context_vars={"initial_state": {"value": {"a": 1}}}
     )
     assert ended([model.invoke("Run")]).value == expected

@@ -11,7 +11,7 @@ import pytest
 
 from langchain_sequrity.local.conversation import text_of
 from tests.local.api import Message, result
-from tests.local.dual_llm.conversation import Teller
+from tests.local.dual_llm.conversation import Teller, enough, reads
 from tests.local.dual_llm.dialog import (
     TOOLS,
     Begin,
@@ -43,10 +43,9 @@ FAILURES = {
     "pattern": ("re.compile('(' + x)", False),
     "type": ("x + 1", False),
     "model": ("class M(BaseModel):\n    n: int\nM(n=x)", False),
-    "answer": ("parse_with_ai(query=x, output_schema=int)", False),
+    "answer": (reads("x"), False),
     "schema": ("parse_with_ai(query=x, output_schema={'type': x, 'x': [x]})", False),
     "value": ("final_return_value = {x: float('nan')}", False),
-    "printed": ("print(x)\n1 / 0", False),
 }
 TOOL_NAMES = ["parse_with_ai", "verify_hypothesis", "set_policy", "complete_turn"]
 
@@ -121,12 +120,12 @@ def test_another_try_after_a_denial_is_asked_for_without_its_arguments(
 
 def a_long_conversation(begin: Begin, name: str) -> Dialog:
     """Every kind of data that a session comes across, in six turns."""
-    reader = Teller("quarantined", f"canary_read_{name}")
+    reader = Teller("quarantined", enough(f"canary_read_{name}"))
     wrapper = json.dumps(
         {"value": f"canary_wrapped_{name}", "is_sequrity_var": True, "meta": LABELS}
     )
     dialog = begin(
-        f"{LOOK}y = [x, {{x: parse_with_ai(query=x)}}]\nfinal_return_value = y",
+        f"{LOOK}y = [x, {{x: {reads('x')}}}]\nfinal_return_value = y",
         "final_return_value = send(word=y[0])",
         f"{LOOK}z = send(word=x)",
         "1",
@@ -301,16 +300,16 @@ def test_of_errors_the_planner_is_told_as_much_as_the_level_says(
 
 def test_the_data_model_is_told_its_query_and_has_no_tools(begin: Begin) -> None:
     program = (
-        f"{LOOK}y = parse_with_ai(query=f'Who? {{x}}')\n"
-        "z = verify_hypothesis(hypothesis='It is so.', context={'y': y})\n[y, z]"
+        LOOK + "y = " + reads("f'Who? {x}'") + "\n"
+        "z = verify_hypothesis(hypothesis='It is (y).', y=y)\n[y, z]"
     )
-    reader = Teller("quarantined", {"value": "canary_read"}, {"value": True})
+    reader = Teller("quarantined", enough("canary_read"), {"value": True})
     dialog = begin(program, tellers=(reader,))
     dialog.send({"role": "system", "content": "canary_system"}, words("canary_user"))
     assert value(dialog.answer("canary_result")) == ["canary_read", True]
     asked, judged = ([*map(text_of, one.messages)] for one in reader.requests)
     assert asked[1:] == ["Who? canary_result"]
-    assert judged[1:] == ['It is so.\n\nData:\n{"y":"canary_read"}']
+    assert judged[1:] == ['It is (y).\n\nData:\n"y": "canary_read"']
     assert canaries(asked[0], judged[0]) == set()
     for request in reader.requests:
         assert [one.type for one in request.messages] == ["system", "human"]

@@ -11,7 +11,7 @@ import pytest
 from langchain_sequrity.local import LocalServer, MemorySessions
 from langchain_sequrity.local.dual_llm.runs import Runs
 from tests.local.api import WAIT, Api, result
-from tests.local.dual_llm.conversation import Stage, Teller, Waiting
+from tests.local.dual_llm.conversation import Stage, Teller, Waiting, enough, reads
 from tests.local.dual_llm.dialog import Begin, Dialog, Json, calls, ended, value, words
 
 PROGRAMS = {
@@ -24,11 +24,11 @@ for name in {"y", "x"}:
     while len(found) < 6:
         found.append(look_up(word=f"{name}{len(found)}"))
 final_return_value = found""",
-    "data model": """
-read = [parse_with_ai(query=f"? {n}", output_schema=int) for n in range(2)]
-look_up(word=f"{read}")
-read.append(verify_hypothesis(hypothesis=f"{read}"))
-final_return_value = [read, look_up(word=f"{read}")]""",
+    "data model": f"""
+read = [{reads('f"? {n}"')} for n in range(2)]
+look_up(word=f"{{read}}")
+read.append(verify_hypothesis(hypothesis="It is (read)", read=read))
+final_return_value = [read, look_up(word=f"{{read}}")]""",
     "errors": """
 caught = []
 for n in range(3):
@@ -107,7 +107,7 @@ def test_a_replayed_turn_is_the_same_as_a_live_one(
     seen = []
     results = ("one", "Error: two", "three") if "ToolError" in program else ("one",)
     for between in (waiting, end_runs):
-        reader = Teller("quarantined", "1", "2", "true", "3")
+        reader = Teller("quarantined", enough(1), enough(2), "true", enough(3))
         dialog = begin(program, tellers=(reader,), policy=LABELS, config=SETTINGS)
         made, end = run_to_the_end(dialog, between, *results)
         assert end["status"] == "success", end
@@ -210,7 +210,7 @@ def test_nothing_is_left_waiting_when_the_server_stops(
         "if x: pass",
         "while True: x += x",
         "float('nan')",
-        "parse_with_ai(query=x)",
+        reads("x"),
         "import os",
     ],
 )

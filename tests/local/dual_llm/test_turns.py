@@ -12,7 +12,7 @@ from langchain_sequrity import dual_llm_result
 from tests.chat_models.formats import MESSAGES, NAMES, ROWS, Row
 from tests.local.api import WAIT, Gate, Message, detail, result, said
 from tests.local.conftest import Serve
-from tests.local.dual_llm.conversation import Stage, Teller, converse, result_of
+from tests.local.dual_llm.conversation import SCHEMA, Stage, Teller, converse, result_of
 from tests.local.dual_llm.dialog import TOOLS, Begin, Dialog, calls, ended, error, value, words
 
 ONE = 'final_return_value = look_up(word="a")'
@@ -100,7 +100,7 @@ def test_a_result_that_nests_too_deeply_ends_the_turn_and_loses_no_labels(
 def test_an_answer_of_the_data_model_that_nests_too_deeply_is_an_error_of_the_program(
     begin: Begin,
 ) -> None:
-    reading = 'try:\n    x = parse_with_ai(query="?", output_schema={"type": "array"})\nexcept ToolError as error:\n    x = str(error)\nx'
+    reading = f'try:\n    x = parse_with_ai(query="?", output_schema={SCHEMA})\nexcept ToolError as error:\n    x = str(error)\nx'
     dialog = begin(reading, tellers=(Teller("quarantined", "[" * 300 + "]" * 300),))
     assert "nested deeper" in value(dialog.say())
 

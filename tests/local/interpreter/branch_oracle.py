@@ -69,14 +69,14 @@ _HOLES: dict[str, tuple[str, ...]] = {
         *("next(iter(e))", "max(e)", "{'a': 1}.pop(s)", "'a'.index(s)", "ps[n * 2]", "p if z else 1 // z"),
     ),
 }  # fmt: skip
-_ACTS = ("send('x')", "note('y')", "send(p)", "note(text=o)", "act()", "acts[0]()", "[send('x')]", "f'{note(1)}'")  # fmt: skip
+_ACTS = ("send(text='x')", "note(text='y')", "send(text=p)", "note(text=o)", "act()", "acts[0]()", "[send(text='x')]", "f'{note(text=1)}'")  # fmt: skip
 _HEADER = """\
 import re, json, itertools, functools, collections
 from pydantic import BaseModel, Field
 def act(q=0):
-    return send('act')
+    return send(text='act')
 def other(q=0):
-    return note('other')
+    return note(text='other')
 acts = [act, other]
 """
 
@@ -214,7 +214,7 @@ DECIDERS = _deciders(
         "list(map(act, LIST))",
         "list(map(lambda q: ACT, LIST))",
         "list(map(lambda q, h: ACT, ps, LIST))",
-        "list(map(send, LIST))",
+        "list(map(lambda q: send(text=q), LIST))",
         "list(filter(lambda q: ACT, LIST))",
         "list(filter(act, ps[:COUNT]))",
         "functools.reduce(lambda q, h: ACT, LIST, 0)",
@@ -231,8 +231,8 @@ DECIDERS = _deciders(
         "[act, other][COUNT - 1]()",
         "{'a': act, 'b': other}[KEY]()",
         "{'a': act}.get(KEY, other)()",
-        "{'a': send}.get(KEY, note)('x')",
-        "[send, note][COUNT - 1]('x')",
+        "{'a': send}.get(KEY, note)(text='x')",
+        "[send, note][COUNT - 1](text='x')",
         "max((COUNT, act), (1.5, other), key=lambda q: q[0])[1]()",
         "next(q for q in acts if (q is act) == bool(TEST))()",
         "(lambda *q: [ACT for h in q])(*LIST)",
@@ -244,7 +244,7 @@ DECIDERS = _deciders(
         "collections.defaultdict(act, {'a': 1})[KEY]",
         "collections.defaultdict(act, {KEY: 1})['a']",
         "{KEY: 0}.get('a', 1) and ACT",
-        "print(*[ACT for q in LIST])",
+        "max(*[ACT for q in LIST], 0, key=str)",
         "'%s' % [ACT for q in LIST]",
         "'-'.join(str(ACT) for q in LIST)",
         "dict((q, ACT) for q in LIST)",
@@ -280,15 +280,15 @@ DECIDERS = _deciders(
 _BENIGN = (
     "i = s + 'c'", "i = [s, n, l]", "i = {'k': s}['k']", "i = f'{s}-{n}'", "i = n * 2 + 1", "i = s == 'a'",
     "i = len(l)", "i = s in ('a', 'b')", "i = (s, n)[0]", "i = {s: 1}", "i = json.dumps(d)", "i = s.upper()",
-    "send(s)", "note(text=[s, {'k': n}])", "send(l, copy=d)", "i = str(n).zfill(3)", "i = l[0]", "i = d.copy()",
-    "for q in ps:\n    send(s)", "for q in os:\n    i = s", "if p:\n    note(s)", "if o == 'other':\n    send(l)",
+    "send(text=s)", "note(text=[s, {'k': n}])", "send(text=l, copy=d)", "i = str(n).zfill(3)", "i = l[0]", "i = d.copy()",
+    "for q in ps:\n    send(text=s)", "for q in os:\n    i = s", "if p:\n    note(text=s)", "if o == 'other':\n    send(text=l)",
     "i = [s for q in ps]", "i = [(q, s) for q in ps if q > 1]", "i = {q: n for q in os}", "i = p and s", "i = p or s",
     "i = s if p else n", "i = (lambda q: [q])(s)", "def kept(q):\n    return [q, p]\ni = kept(s)", "i = [s]\ni.append(n)",
-    "i = {}\ni['k'] = s", "i = list(map(str, ps)) + [s]", "i = sorted(ps)\nsend(s)", "i = any(q > 1 for q in ps)",
-    "try:\n    i = read('x')\nexcept ToolError:\n    i = 0", "try:\n    i = ps[9]\nexcept IndexError:\n    note(s)",
-    "match p:\n    case 'plain':\n        send(s)\n    case _:\n        pass", "assert p, s", "while yes:\n    send(n)\n    break",
-    "act()\nsend(s)", "acts[1]()\ni = s", "i, j = s, n", "i = -n", "i = s is None", "i = not p", "i = ''.join(['a', p])",
-    "i = re.findall('l', p)\nsend(s)", "i = max(ps, key=lambda q: -q)", "i = collections.Counter(ps)\nj = s",
+    "i = {}\ni['k'] = s", "i = list(map(str, ps)) + [s]", "i = sorted(ps)\nsend(text=s)", "i = any(q > 1 for q in ps)",
+    "try:\n    i = read(text='x')\nexcept ToolError:\n    i = 0", "try:\n    i = ps[9]\nexcept IndexError:\n    note(text=s)",
+    "match p:\n    case 'plain':\n        send(text=s)\n    case _:\n        pass", "assert p, s", "while yes:\n    send(text=n)\n    break",
+    "act()\nsend(text=s)", "acts[1]()\ni = s", "i, j = s, n", "i = -n", "i = s is None", "i = not p", "i = ''.join(['a', p])",
+    "i = re.findall('l', p)\nsend(text=s)", "i = max(ps, key=lambda q: -q)", "i = collections.Counter(ps)\nj = s",
     "i = functools.reduce(lambda q, h: q + h, ps)", "i = [*ps, s]", "i = {**{'k': s}, 'j': 1}", "i = [s, n][0]",
 )  # fmt: skip
 
@@ -357,7 +357,7 @@ def _around(rng: random.Random, text: str, *, is_expression: bool) -> str:
 
 _WITHIN = (
     *("x = HERE", "x = [HERE for g in [1, 2]]", "x = str(HERE)", "(lambda: HERE)()"),
-    *("x = {'k': HERE}", "x = (1, HERE)", "print(HERE, sep='')", "x = [HERE][0]", "x = (lambda g: g)(HERE)"),
+    *("x = {'k': HERE}", "x = (1, HERE)", "repr(HERE)", "x = [HERE][0]", "x = (lambda g: g)(HERE)"),
     *("x = p and HERE", "x = HERE if p else 0", "x = HERE is None", "x = list(map(lambda g: HERE, [1]))"),
     *("x = sorted([1], key=lambda g: str(HERE))", "x = [*[HERE]]", "x = {**{'k': HERE}}", "x = not HERE"),
 )  # fmt: skip

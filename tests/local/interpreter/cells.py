@@ -59,7 +59,7 @@ BINARY = ("+", "-", "*", "/", "//", "%", "**", "<<", ">>", "|", "&", "^")
 COMPARE = ("==", "!=", "<", "<=", ">", ">=", "in", "not in")
 UNARY = ("-", "+", "~", "not ")
 # What the interpreter does otherwise on purpose, and where the two are not compared.
-_NO_CALLS = frozenset({"exit", "quit", "print", "ToolError"})
+_NO_CALLS = frozenset({"exit", "quit", "ToolError"})
 _METHOD_TYPES = {
     "str": str, "bytes": bytes, "int": int, "float": float, "bool": bool, "range": range,
     "tuple": tuple,

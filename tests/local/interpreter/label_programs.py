@@ -40,7 +40,7 @@ LOOKED_AT = [
         "list(enumerate(xs))", "list(zip(ps, xs))", "list(map(str, xs))", "list(reversed(xs))",
         "list(filter(None, xs))", "list(filter(lambda v: v == s, ps))", "next(iter(xs))",
         "sorted(ps, key=lambda v: s)", "sorted(ps, reverse=yes)", "max(ps, key=lambda v: s)", "divmod(n, 2)",
-        "sum([1], n)", "pow(n, 2)", "ord(s[0])", "callable(s)", "hex(n)", "print(s) or s",
+        "sum([1], n)", "pow(n, 2)", "ord(s[0])", "callable(s)", "hex(n)",
         # comprehensions
         "[v for v in xs]", "[p for v in xs]", "[v for v in ps if v == s]", "[s for v in ps]",
         "{v for v in xs}", "{p: v for v in xs}", "{s: 1 for v in ps}", "list(v for v in xs if v)",
@@ -205,7 +205,6 @@ PRECISE = {
     "builtins: looking(_extreme('max', largest=True))": "x = [s]\nmax(x)\nlen(x)",
     "builtins: looking(_extreme('min', largest=False))": "x = [s]\nmin(x)\nlen(x)",
     "builtins: precise(_next)": "next(iter([p]), s)",
-    "builtins: looking(_print)": "x = [s]\nprint(x)\nlen(x)",
     "builtins: precise(_reversed)": "list(reversed([p, s]))[1]",
     "builtins: precise(_sorted)": "sorted([[1, s], [0, p]], key=lambda v: v[0])[0][1]",
     "builtins: looking(_sum)": "x = [n]\nsum(x)\nlen(x)",
@@ -389,8 +388,8 @@ FLOWS = [
         ("math.fsum(v for v in os if v != s)", BOTH),
         ("it = iter(range(9))\ng = (0 for v in xs for w in it)\nnext(g)\nnext(it)", SECRET),
         ("it = iter(range(9))\nx = [(v for v in it)]\nnext(x[n - 3])\nnext(it)", SECRET),
-        ("read(p)", OTHER),
-        ("read(p) + s", BOTH),
+        ("read(name=p)", OTHER),
+        ("read(name=p) + s", BOTH),
         ("'q' in [p, s]", SECRET),
         ("o in [p, s]", BOTH),
         ("s.split(sep=o)", BOTH),
@@ -456,8 +455,8 @@ FLOWS = [
         ("y = []\nre.sub('u', lambda m: y.append(1) or 'o', s)\nlen(y)", SECRET),
         ("y = []\nlist(itertools.accumulate(xs, lambda a, b: y.append(1)))\nlen(y)", SECRET),
         ("y = []\nx = collections.defaultdict(lambda: y.append(1))\nx[s]\nlen(y)", SECRET),
-        ("y = []\n[y.append, print][n - 3](1)\nlen(y)", SECRET),
-        ("y = []\ni == 0 and [y.append, print][n - 3](1)\nlen(y)", BOTH),
+        ("y = []\n[y.append, repr][n - 3](1)\nlen(y)", SECRET),
+        ("y = []\ni == 0 and [y.append, repr][n - 3](1)\nlen(y)", BOTH),
         ("y = []\n(lambda *a: y.append(1))(*xs)\nlen(y)", SECRET),
         ("y = []\n(lambda **k: y.append(1))(**d)\nlen(y)", SECRET),
         ("y = []\ni == 0 and (lambda *a: y.append(1))(*xs)\nlen(y)", BOTH),
@@ -628,7 +627,7 @@ FAILING = [
         ("class F(int, Enum):\n    A = s", SECRET), ("class F(Enum):\n    A = s", SECRET), ("(lambda **k: 1)(**d, a=1)", SECRET),
         ("(lambda: 1)(**n)", SECRET), ("(lambda: 1)(**{**dict(xs[:0]), 1: 2})", SECRET), ("[1 / 0 for v in xs]", SECRET),
         ("1 < n < 1 / 0", SECRET), ("1 < n < 1 / 0 < 9", SECRET), ("for v in zip(xs, 'a', strict=True): pass", SECRET),
-        ("{xs}", SECRET), ("read('broken')", OTHER), ("yes and read('broken')", BOTH), ("1 in n", SECRET), ("n[0]", SECRET),
+        ("{xs}", SECRET), ("read(name='broken')", OTHER), ("yes and read(name='broken')", BOTH), ("1 in n", SECRET), ("n[0]", SECRET),
         ("n[0] = 1", SECRET), ("del n[0]", SECRET), ("try:\n    1 / 0\nexcept n:\n    pass", SECRET), ("n()", SECRET),
         ("raise ValueError(p) from n", SECRET), ("len(n)", SECRET), ("next(n)", SECRET), ("reversed(n)", SECRET),
         ("enumerate(ps, s)", SECRET), ("random.sample(ps, n)", SECRET), ("A(v=p).model_copy(update=xs)", SECRET),
@@ -655,7 +654,7 @@ FAILING = [
 # The same in mode `strict`, with the labels of a branch that is open.
 FAILING_STRICT = [
         ("assert yes\np.x", SECRET), ("assert yes\no.x", BOTH), ("assert yes\n1 / 0", SECRET), ("assert yes\nassert i", BOTH),
-        ("assert yes\nA(v=1)", SECRET), ("assert yes\nread(int)", BOTH), ("if yes:\n    1 / 0", SECRET), ("def f():\n    if no:\n        return 1\n    1 / 0\nf()", SECRET),
+        ("assert yes\nA(v=1)", SECRET), ("if yes:\n    1 / 0", SECRET), ("def f():\n    if no:\n        return 1\n    1 / 0\nf()", SECRET),
     ]  # fmt: skip
 # In mode `strict` what comes under a branch takes its labels; in normal mode it does not.
 STRICT = [
@@ -756,7 +755,7 @@ BRANCHES = [
         "list(zip(ps, 'ab', strict=yes))",
         "p in map(lambda v: s, ps)",
         "s in map(str, ps)",
-        "{'hush': str}.get(s, print)(1)",
+        "{'hush': str}.get(s, repr)(1)",
         "[str, repr][n - 3](p)",
         "import functools\nfunctools.reduce(lambda v, w: v, xs)",
         "import functools\nx = [p, p]\nx.extend(xs[:0])\nfunctools.reduce(lambda v, w: v, x)",
@@ -801,23 +800,23 @@ FREE = [
     ]  # fmt: skip
 # Programs whose first call of a tool has an argument with these labels.
 SENT = [
-        (("import re\nx = []\ndef f(m):\n    x.append(1)\n    len(x) == 2 and send(m.group(), p)\n    return 'x'\n"
+        (("import re\nx = []\ndef f(m):\n    x.append(1)\n    len(x) == 2 and send(to=m.group(), text=p)\n    return 'x'\n"
          "re.sub('u|h', f, s)"), SECRET),
-        ("send(s, p)", SECRET), ("send(p, p)", NONE), ("send([p, {'k': s}], p)", SECRET), ("send([o, s], p)", BOTH),
-        ("(lambda a, b: send(a, p))(**d)", SECRET), ("(lambda a, *b: send(a, p))(*xs)", SECRET),
-        ("def f(a, *b):\n    send(a, p)\nf(p, *xs)", SECRET), ("def f(*a):\n    send(len(a), p)\nf(*xs)", SECRET),
-        ("def f(**k):\n    send(len(k), p)\nf(**d)", SECRET), ("def f(a=p, b=p, c=p, e=p):\n    send(e, p)\nf(*xs)", SECRET),
+        ("send(to=s, text=p)", SECRET), ("send(to=p, text=p)", NONE), ("send(to=[p, {'k': s}], text=p)", SECRET), ("send(to=[o, s], text=p)", BOTH),
+        ("(lambda a, b: send(to=a, text=p))(**d)", SECRET), ("(lambda a, *b: send(to=a, text=p))(*xs)", SECRET),
+        ("def f(a, *b):\n    send(to=a, text=p)\nf(p, *xs)", SECRET), ("def f(*a):\n    send(to=len(a), text=p)\nf(*xs)", SECRET),
+        ("def f(**k):\n    send(to=len(k), text=p)\nf(**d)", SECRET), ("def f(a=p, b=p, c=p, e=p):\n    send(to=e, text=p)\nf(*xs)", SECRET),
         ("send(**{'to': p, **dict(xs[:0]), 'text': p})", SECRET),
-        ("import re\nre.sub(s, lambda m: send(m.group(), p), 'hush')", SECRET), ("yes and send(p, p)", NONE),
+        ("import re\nre.sub(s, lambda m: send(to=m.group(), text=p), 'hush')", SECRET), ("yes and send(to=p, text=p)", NONE),
     ]  # fmt: skip
 # Calls under a branch, whose arguments have its labels in mode `strict` only.
 SENT_STRICT = [
-        "if yes:\n    send('bob', 'hi')",
-        "send('bob', 'hi') if yes else 0",
-        "[send('bob', 'hi') for v in ps if v != s]",
-        "for v in xs:\n    send('bob', 'hi')",
-        "def f():\n    send('bob', 'hi')\nif yes:\n    f()",
-        "yes and send('bob', 'hi')",
+        "if yes:\n    send(to='bob', text='hi')",
+        "send(to='bob', text='hi') if yes else 0",
+        "[send(to='bob', text='hi') for v in ps if v != s]",
+        "for v in xs:\n    send(to='bob', text='hi')",
+        "def f():\n    send(to='bob', text='hi')\nif yes:\n    f()",
+        "yes and send(to='bob', text='hi')",
     ]  # fmt: skip
 
 
@@ -880,7 +879,6 @@ def shown(case: Case) -> Labels | str | None:
         has_steps=case.kind.startswith("steps"),
         tools=TOOLS,
         variables=variables(),
-        typed={"read": "name"},
         is_strict=case.kind.endswith("strict"),
         may_branch=no_secrets if is_watched else None,
     )

@@ -257,7 +257,6 @@ EXPRESSIONS = _templates(r"""
     int: ord(<str>)
     int: pow(<num>, <small>)
     int: pow(<int>, <int>, <int>)
-    none: print(<any>, <any>, sep=<str>)
     range: range(<int>)
     range: range(<int>, <int>)
     range: range(<int>, <int>, <int>)
@@ -489,7 +488,6 @@ EXPRESSIONS = _templates(r"""
     any: (lambda a, b=<any>, *, c=<any>: (b, c))(<any>)
     any: (lambda q: lambda: q)(<any>)()
     any: max(*<iterable>)
-    any: print(*<iterable>)
     any: dict(**<dict>)
     any: <fn2>(*<iterable>)
 

@@ -83,7 +83,7 @@ def test_what_has_no_json_form_fails_with_its_labels(source: str, kind: str) -> 
 
 
 def test_an_argument_without_a_json_form_never_reaches_a_tool() -> None:
-    step = Run(parse("send('a', {'k': float('nan')})"), tools=TOOLS).advance()
+    step = Run(parse("send(to='a', text={'k': float('nan')})"), tools=TOOLS).advance()
 
     assert isinstance(step, Failed)
     assert step.kind == "value"

@@ -24,7 +24,7 @@ def test_every_way_to_decide_makes_two_runs_call_other_tools() -> None:
 
 
 def test_a_difference_that_no_policy_notices_is_seen() -> None:
-    source = "if unlabelled():\n    send('x')"
+    source = "if unlabelled():\n    send(text='x')"
 
     assert passed(Sample(source, DECIDERS[0])) is not None
 
@@ -36,7 +36,7 @@ def test_a_program_that_is_ended_for_nothing_is_seen() -> None:
 
 def test_a_failure_of_a_tool_that_has_forbidden_labels_may_not_be_caught() -> None:
     run = Run(
-        parse("try:\n    read('x')\nexcept ToolError:\n    send('x', 'y')"),
+        parse("try:\n    read(name='x')\nexcept ToolError:\n    send(to='x', text='y')"),
         tools=TOOLS,
         may_branch=lambda labels: "secret" not in labels.tags,
     )

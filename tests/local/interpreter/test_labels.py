@@ -127,7 +127,7 @@ STOPS = {
     "branch": "if s: pass",
     "budget": "while True: pass",
     "exit": "exit(3)",
-    "value": "send('a', float('nan'))",
+    "value": "send(to='a', text=float('nan'))",
 }
 
 
@@ -159,7 +159,11 @@ def test_a_program_cannot_catch_what_ends_it(kind: str, around: str) -> None:
 
 
 def test_labels_of_an_argument_are_the_join_over_all_in_it() -> None:
-    run = Run(parse("send([p], {'k': (p, [s]), o: p}, copy=p)"), tools=TOOLS, variables=variables())
+    run = Run(
+        parse("send(to=[p], text={'k': (p, [s]), o: p}, copy=p)"),
+        tools=TOOLS,
+        variables=variables(),
+    )
     step = run.advance()
     run.close()
 

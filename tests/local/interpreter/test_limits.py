@@ -26,7 +26,7 @@ from tests.local.interpreter.running import SECRET, TOOLS, drive, failure, finis
 
 SMALL = Limits(
     steps=20_000, depth=20, bits=256, text=1_000, items=500, memory=2_000_000, pattern=50,
-    regex_seconds=0.1, seconds=2.0, calls=3, output=100,
+    regex_seconds=0.1, seconds=2.0, calls=3,
 )  # fmt: skip
 
 
@@ -72,7 +72,6 @@ SMALL = Limits(
         ("memory", "x = []\nwhile True:\n    x = [x] * 400"),
         ("pattern", "import re\nre.search('a' * 60, 'a')"),
         ("regex_seconds", "import re\nre.search('(a|aa)+$', 'a' * 60 + 'b')"),
-        ("output", "while True:\n    print('x' * 20)"),
     ],
 )
 def test_a_program_that_reaches_a_limit_ends_quickly(limit: str, source: str) -> None:
@@ -91,7 +90,7 @@ def test_time_is_limited() -> None:
 
 
 def test_time_that_other_threads_take_is_not_the_programs() -> None:
-    run = Run(parse("read('x')\n1"), tools=TOOLS, limits=Limits(seconds=0.2))
+    run = Run(parse("read(name='x')\n1"), tools=TOOLS, limits=Limits(seconds=0.2))
     run.advance()
     end = time.thread_time() + 0.4
     while time.thread_time() < end:
@@ -160,7 +159,7 @@ def test_a_program_that_is_told_to_stop_starts_no_search_without_limit() -> None
 
 
 def test_calls_are_limited() -> None:
-    run = Run(parse("for i in range(9):\n    read('x')"), tools=TOOLS, limits=SMALL)
+    run = Run(parse("for i in range(9):\n    read(name='x')"), tools=TOOLS, limits=SMALL)
     *_, end = drive(run, [Labeled(1)] * 3)
 
     assert isinstance(end, Failed)

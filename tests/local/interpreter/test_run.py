@@ -14,6 +14,7 @@ from langchain_sequrity.local.interpreter import (
     Finished,
     Labeled,
     Limits,
+    ProgramRefused,
     ReplayDiverged,
     Run,
     ToolCall,
@@ -23,9 +24,7 @@ from langchain_sequrity.local.interpreter import (
 from langchain_sequrity.local.interpreter.fiber import Fiber
 from tests.local.interpreter.running import OTHER, SECRET, TOOLS, drive, plain
 
-TWO_CALLS = (
-    "a = read('x')\nb = read(name=a + '!')\nsend('bob', f'{a} {b}')\nfinal_return_value = a + b"
-)
+TWO_CALLS = "a = read(name='x')\nb = read(name=a + '!')\nsend(to='bob', text=f'{a} {b}')\nfinal_return_value = a + b"
 
 
 def start(source: str, **options: Any) -> Run:
@@ -54,15 +53,12 @@ def test_a_run_stops_at_each_call_and_goes_on_with_its_result() -> None:
 
 
 def test_arguments_are_bound_to_names_and_defaults_are_left_out() -> None:
-    (call,) = drive(start("send('a', copy=[1], text={'k': 2})"), [])
+    (call,) = drive(start("send(to='a', copy=[1], text={'k': 2})"), [])
 
     assert plain(call) == {"to": "a", "copy": [1], "text": {"k": 2}}
 
 
-@pytest.mark.parametrize(
-    "call",
-    ["send('a')", "send('a', 'b', 'c', 'd')", "send('a', 'b', to='c')", "send('a', 'b', d=1)"],
-)
+@pytest.mark.parametrize("call", ["send(to='a')", "send(to='a', text='b', d=1)"])
 def test_a_call_that_does_not_fit_the_schema_is_a_type_error_of_the_program(call: str) -> None:
     step = start(call).advance()
 
@@ -70,8 +66,56 @@ def test_a_call_that_does_not_fit_the_schema_is_a_type_error_of_the_program(call
     assert (step.kind, step.type) == ("exception", "TypeError")
 
 
+@pytest.mark.parametrize(
+    ("source", "line", "instead"),
+    [
+        ("x = 1\nif x == 2:\n    send('a', text='b')", 3, "`send(to=…)`"),
+        ("read(*[])", 1, "`read(name=…)`"),
+        ("def f(a):\n    return [read(a) for _ in a]\nread(1)", 2, "`read(name=…)`"),
+        ("bare(1)\nread(1)", 1, "`bare(name=…)`"),
+        ("odd(1)", 1, "`odd(name=…)`"),
+    ],
+)
+def test_a_program_that_gives_a_tool_positional_arguments_is_refused_before_it_runs(
+    source: str, line: int, instead: str
+) -> None:
+    with pytest.raises(ProgramRefused, match="keyword arguments only") as refused:
+        Run(parse(source), tools={**TOOLS, "bare": {}, "odd": {"properties": {"a-b": {}}}})
+    assert refused.value.line == line
+    assert instead in refused.value.reason
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["f = read\nf('a')", "[*map(read, ['a'])]", "(lambda g: g('a'))(read)", "[read][0]('a')"],
+)
+def test_a_tool_under_another_name_takes_no_positional_arguments_either(source: str) -> None:
+    step = start(source).advance()
+
+    assert isinstance(step, Failed)
+    assert (step.type, "keyword arguments only" in step.message) == ("TypeError", True)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def read(name): return name\nread('a')",
+        "read = str\nread('a')",
+        "def f(read): return read('a')\nf(str)",
+        "for read in [str]:\n    r = read('a')\nr",
+        "from math import floor as read\n'a' if read(1.5) == 1 else 0",
+        "(lambda read: read('a'))(str)",
+    ],
+)
+def test_a_name_that_the_program_binds_takes_any_arguments(source: str) -> None:
+    step = start(source).advance()
+
+    assert isinstance(step, Finished), step
+    assert step.value.value == "a"
+
+
 def test_a_tool_that_fails_raises_an_exception_that_can_be_caught() -> None:
-    source = "try:\n    r = read('x')\nexcept ToolError as e:\n    r = 'no: ' + str(e)\nr"
+    source = "try:\n    r = read(name='x')\nexcept ToolError as e:\n    r = 'no: ' + str(e)\nr"
 
     *_, end = drive(start(source), [ToolFailure("disk full", SECRET)])
 
@@ -79,7 +123,7 @@ def test_a_tool_that_fails_raises_an_exception_that_can_be_caught() -> None:
 
 
 def test_a_tool_that_fails_ends_a_program_that_does_not_catch_it() -> None:
-    *_, end = drive(start("p = 1\nread('x')"), [ToolFailure("disk full", SECRET)])
+    *_, end = drive(start("p = 1\nread(name='x')"), [ToolFailure("disk full", SECRET)])
 
     assert end == Failed("exception", "ToolError", "disk full", 2, SECRET)
 
@@ -128,7 +172,7 @@ def test_clock_and_chance_come_from_the_log_when_a_run_is_replayed() -> None:
         "import random\nfrom datetime import datetime\nimport time\n"
         "x = [datetime.now().isoformat(), time.time(), random.random(), random.randint(1, 10**9),"
         " random.choice(list(range(1000))), random.sample(range(1000), 3)]\n"
-        "y = list(range(50))\nrandom.shuffle(y)\nread('x')\nfinal_return_value = [x, y]"
+        "y = list(range(50))\nrandom.shuffle(y)\nread(name='x')\nfinal_return_value = [x, y]"
     )
     run = start(source)
     run.advance()
@@ -140,15 +184,15 @@ def test_clock_and_chance_come_from_the_log_when_a_run_is_replayed() -> None:
 
 
 def test_a_log_of_another_program_or_of_other_variables_is_refused() -> None:
-    run = start("read('x')\np", variables={"p": Labeled(1)})
+    run = start("read(name='x')\np", variables={"p": Labeled(1)})
     run.advance()
     run.close()
 
     for other in (
-        start("read('y')\np", variables={"p": Labeled(1)}, log=run.log),
-        start("read('x')\np", variables={"p": Labeled(2)}, log=run.log),
-        start("read('x')\np", variables={"p": Labeled(1, SECRET)}, log=run.log),
-        start("read('x')\np", variables={"p": Labeled(1)}, is_strict=True, log=run.log),
+        start("read(name='y')\np", variables={"p": Labeled(1)}, log=run.log),
+        start("read(name='x')\np", variables={"p": Labeled(2)}, log=run.log),
+        start("read(name='x')\np", variables={"p": Labeled(1, SECRET)}, log=run.log),
+        start("read(name='x')\np", variables={"p": Labeled(1)}, is_strict=True, log=run.log),
     ):
         with pytest.raises(ReplayDiverged, match="another program"):
             other.advance()
@@ -157,7 +201,7 @@ def test_a_log_of_another_program_or_of_other_variables_is_refused() -> None:
 
 
 def test_a_log_with_another_call_is_refused_and_the_program_cannot_catch_that() -> None:
-    source = "try:\n    read('x')\nexcept BaseException:\n    pass"
+    source = "try:\n    read(name='x')\nexcept BaseException:\n    pass"
     run = start(source)
     drive(run, [Labeled(1)])
     log = [dict(event) for event in run.log]
@@ -168,11 +212,11 @@ def test_a_log_with_another_call_is_refused_and_the_program_cannot_catch_that() 
 
 
 def test_a_log_that_is_longer_than_the_run_is_refused() -> None:
-    run = start("read('x')")
+    run = start("read(name='x')")
     drive(run, [Labeled(1)])
 
     with pytest.raises(ReplayDiverged, match="before its log did"):
-        start("read('x')", log=[*run.log, run.log[-1]]).advance()
+        start("read(name='x')", log=[*run.log, run.log[-1]]).advance()
 
 
 @pytest.mark.parametrize(
@@ -192,7 +236,7 @@ def test_a_log_that_is_none_is_refused(log: list[Any]) -> None:
 
 
 def test_results_are_given_when_they_are_waited_for_and_only_then() -> None:
-    run = start("read('x')")
+    run = start("read(name='x')")
     with pytest.raises(UsageError, match="does not wait"):
         run.advance(Labeled(1))
     run.advance()
@@ -205,7 +249,7 @@ def test_results_are_given_when_they_are_waited_for_and_only_then() -> None:
 
 @pytest.mark.parametrize("bad", [{1: 2}, {"a": {3}}, float("nan"), object(), (1,)])
 def test_a_result_that_is_no_json_is_refused_and_the_run_goes_on_waiting(bad: Any) -> None:
-    run = start("read('x')")
+    run = start("read(name='x')")
     run.advance()
     with pytest.raises(UsageError, match="JSON"):
         run.advance(Labeled(bad))
@@ -215,7 +259,7 @@ def test_a_result_that_is_no_json_is_refused_and_the_run_goes_on_waiting(bad: An
 
 def test_what_comes_in_is_copied() -> None:
     given = {"k": [1]}
-    run = start("x = read('x')\nread('y')\nx")
+    run = start("x = read(name='x')\nread(name='y')\nx")
     run.advance()
     run.advance(Labeled(given))
     given["k"].append(2)
@@ -226,7 +270,9 @@ def test_what_comes_in_is_copied() -> None:
 
 
 def test_closing_parking_and_forgetting_a_run_ends_its_thread() -> None:
-    runs = [start("for i in range(9):\n    sorted([1], key=lambda v: read('x'))") for _ in range(3)]
+    runs = [
+        start("for i in range(9):\n    sorted([1], key=lambda v: read(name='x'))") for _ in range(3)
+    ]
     for run in runs:
         run.advance()
     closed, parked, forgotten = map(fiber_of, runs)
@@ -242,7 +288,7 @@ def test_closing_parking_and_forgetting_a_run_ends_its_thread() -> None:
 
 
 def test_finally_blocks_do_not_run_when_a_run_is_given_up() -> None:
-    run = start("x = []\ntry:\n    read('x')\nfinally:\n    x.append(1)\n    read('y')")
+    run = start("x = []\ntry:\n    read(name='x')\nfinally:\n    x.append(1)\n    read(name='y')")
     run.advance()
     fiber = fiber_of(run)
     run.close()
@@ -252,7 +298,7 @@ def test_finally_blocks_do_not_run_when_a_run_is_given_up() -> None:
 
 
 def test_waiting_for_a_tool_does_not_count_as_time_of_the_program() -> None:
-    run = start("read('x')\n1", limits=Limits(seconds=0.05))
+    run = start("read(name='x')\n1", limits=Limits(seconds=0.05))
     run.advance()
     time.sleep(0.1)
 
@@ -260,7 +306,7 @@ def test_waiting_for_a_tool_does_not_count_as_time_of_the_program() -> None:
 
 
 def test_names_shows_the_variables_at_a_pause_and_at_the_end() -> None:
-    run = start("import json\nx = {1, 2}\ndef f(): pass\ny = read('x')\nz = (y, f)")
+    run = start("import json\nx = {1, 2}\ndef f(): pass\ny = read(name='x')\nz = (y, f)")
     run.advance()
     before = run.names()
     run.advance(Labeled("A", SECRET))
@@ -271,13 +317,6 @@ def test_names_shows_the_variables_at_a_pause_and_at_the_end() -> None:
     assert "y" not in before
     assert after["y"] == Labeled("A", SECRET)
     assert after["json"] == Labeled({"type": "module"})
-
-
-def test_printed_lines_are_kept() -> None:
-    run = start("print('a', 1)\nprint([2], sep='-')\nprint()")
-    run.advance()
-
-    assert run.output == ("a 1", "[2]", "")
 
 
 def test_a_fault_of_the_policy_is_the_callers_and_not_the_programs() -> None:
@@ -292,7 +331,7 @@ def test_a_fault_of_the_policy_is_the_callers_and_not_the_programs() -> None:
 
 def test_a_thousand_calls_cost_no_more_each_than_a_hundred() -> None:
     def steps(count: int) -> int:
-        run = start(f"for i in range({count}):\n    last = read(str(i))\nlast")
+        run = start(f"for i in range({count}):\n    last = read(name=str(i))\nlast")
         step, calls = run.advance(), 0
         while isinstance(step, ToolCall):
             calls += 1
@@ -305,8 +344,8 @@ def test_a_thousand_calls_cost_no_more_each_than_a_hundred() -> None:
 
 
 def test_runs_do_not_share_anything() -> None:
-    first = start("x = read('x')\nx", variables={"p": Labeled([])})
-    second = start("x = read('x')\nx", variables={"p": Labeled([])})
+    first = start("x = read(name='x')\nx", variables={"p": Labeled([])})
+    second = start("x = read(name='x')\nx", variables={"p": Labeled([])})
     first.advance()
     second.advance()
 
@@ -314,39 +353,24 @@ def test_runs_do_not_share_anything() -> None:
     assert second.advance(Labeled("two")) == Finished(Labeled("two"), "str", 2)
 
 
-def test_a_class_given_to_a_typed_tool_becomes_its_schema_and_types_the_result() -> None:
-    tools: dict[str, dict[str, Any]] = {
-        "parse_with_ai": {"properties": {"query": {}, "output_schema": {}}}
-    }
+def test_a_class_given_to_a_tool_becomes_its_schema() -> None:
     source = (
         "from pydantic import BaseModel\nclass Mail(BaseModel):\n    to: str\n    count: int = 1\n"
-        "m = parse_with_ai('q', output_schema={})\nfinal_return_value = {}"
+        "m = parse_with_ai(query='q', output_schema={})\nfinal_return_value = m['to']"
     )
-
-    def run(schema: str, result: str, given: Any) -> tuple[Any, Any]:
-        made = Run(
-            parse(source.format(schema, result)),
-            tools=tools,
-            typed={"parse_with_ai": "output_schema"},
+    for given in ("Mail", "Mail.model_json_schema()"):
+        run = Run(
+            parse(source.format(given)),
+            tools={"parse_with_ai": {"properties": {"query": {}, "output_schema": {}}}},
         )
-        call = made.advance()
+        call = run.advance()
         assert isinstance(call, ToolCall)
-        return call.arguments["output_schema"].value, made.advance(Labeled(given, SECRET))
-
-    schema, end = run("Mail", "[m.to, m.count, type(m).__name__]", {"to": "a", "count": "2"})
-    assert schema == {
-        "title": "Mail",
-        "type": "object",
-        "properties": {"to": {"type": "string"}, "count": {"type": "integer"}},
-        "required": ["to"],
-    }
-    assert end.value == Labeled(["a", 2, "Mail"], SECRET)
-    schema, end = run("list[Mail]", "m[0].to", [{"to": "a"}])
-    assert schema["items"] == {"$ref": "#/$defs/Mail"}
-    assert end.value == Labeled("a", SECRET)
-    schema, end = run("int", "m + 1", "41")
-    assert (schema, end.value) == ({"type": "integer"}, Labeled(42, SECRET))
-    schema, end = run("{'type': 'integer'}", "m", "41")
-    assert (schema, end.value) == ({"type": "integer"}, Labeled("41", SECRET))
-    _, end = run("Mail", "m", {"count": 1})
-    assert (end.kind, end.type, end.labels) == ("exception", "ValidationError", SECRET)
+        assert call.arguments["output_schema"].value == {
+            "title": "Mail",
+            "type": "object",
+            "properties": {"to": {"type": "string"}, "count": {"type": "integer"}},
+            "required": ["to"],
+        }
+        end = run.advance(Labeled({"to": "a"}, SECRET))
+        assert isinstance(end, Finished)
+        assert end.value == Labeled("a", SECRET)

@@ -48,7 +48,7 @@ CASES: list[Case] = [
     fails("type of a pattern", "import re\ntype(re.compile('a'))", "TypeError"),
     fails("type of a tool", "type(send)", "TypeError"),
     gives("type of an exception", "type(ValueError('a'))('b').args[0]", "b"),
-    refused("a class with a metaclass", "class A(metaclass=print):\n    pass", "bases"),
+    refused("a class with a metaclass", "class A(metaclass=repr):\n    pass", "bases"),
     refused(
         "a class with keywords", MODEL + "class A(BaseModel, extra='allow'):\n    x: int", "bases"
     ),
@@ -57,7 +57,7 @@ CASES: list[Case] = [
     ),
     refused("a class with no base", "class A:\n    pass", ""),
     fails("a class with a type as base", "class A(int):\n    pass", "TypeError"),
-    fails("a class with a function as base", "class A(print):\n    pass", "TypeError"),
+    fails("a class with a function as base", "class A(repr):\n    pass", "TypeError"),
     exits("a class with a call as base", MODEL + "class A(exit(1)):\n    x: int"),
     gives(
         "a class with an expression as base",
@@ -103,7 +103,7 @@ CASES: list[Case] = [
     ),
     refused(
         "a hook as an assignment",
-        MODEL + "class A(BaseModel):\n    __getattr__ = print",
+        MODEL + "class A(BaseModel):\n    __getattr__ = repr",
         "start with",
         known="CTF: hooks by assignment",
     ),
@@ -139,7 +139,7 @@ CASES: list[Case] = [
     fails(
         "a configuration of pydantic",
         MODEL
-        + "class A(BaseModel):\n    model_config = {'extra': 'allow'}\n    x: int\n    y = print(1)",
+        + "class A(BaseModel):\n    model_config = {'extra': 'allow'}\n    x: int\n    y = repr(1)",
         "TypeError",
     ),
     refused(
@@ -171,7 +171,7 @@ CASES: list[Case] = [
         known="namedtuple evaluates its source",
     ),
     refused("a typed dict", "from typing import TypedDict", "has no"),
-    refused("a statement in a class", MODEL + "class A(BaseModel):\n    x: int\n    print(x)", ""),
+    refused("a statement in a class", MODEL + "class A(BaseModel):\n    x: int\n    repr(x)", ""),
     refused("a loop in a class", MODEL + "class A(BaseModel):\n    while True:\n        pass", ""),
     refused("an import in a class", MODEL + "class A(BaseModel):\n    import os", "import os"),
     refused(
@@ -197,7 +197,7 @@ CASES: list[Case] = [
         "",
         known="pydantic evaluates string annotations",
     ),
-    refused("a call as an annotation", MODEL + "class A(BaseModel):\n    x: print('x')", ""),
+    refused("a call as an annotation", MODEL + "class A(BaseModel):\n    x: repr('x')", ""),
     refused("a lambda as an annotation", MODEL + "class A(BaseModel):\n    x: lambda: 1", ""),
     refused("a walrus as an annotation", MODEL + "class A(BaseModel):\n    x: (y := int)", ""),
     refused(
@@ -216,7 +216,7 @@ CASES: list[Case] = [
         "",
     ),
     refused("a number as an annotation", MODEL + "class A(BaseModel):\n    x: 5", ""),
-    fails("a function as an annotation", MODEL + "class A(BaseModel):\n    x: print", "TypeError"),
+    fails("a function as an annotation", MODEL + "class A(BaseModel):\n    x: repr", "TypeError"),
     refused("an unknown name as an annotation", MODEL + "class A(BaseModel):\n    x: Missing", ""),
     budget(
         "a literal that is computed",
@@ -248,7 +248,7 @@ CASES: list[Case] = [
     ),
     refused(
         "an unknown option of a field",
-        MODEL + "class A(BaseModel):\n    x: int = Field(json_schema_extra=print)",
+        MODEL + "class A(BaseModel):\n    x: int = Field(json_schema_extra=repr)",
         "",
     ),
     refused(
@@ -322,7 +322,7 @@ CASES: list[Case] = [
     ),
     fails(
         "a type's attribute set",
-        MODEL + "class A(BaseModel):\n    x: int\nA.x = print",
+        MODEL + "class A(BaseModel):\n    x: int\nA.x = repr",
         "AttributeError",
     ),
     refused(

@@ -197,10 +197,10 @@ CASES: list[Case] = [
         True,
     ),
     fails("an exception that is none", "raise 1", "TypeError"),
-    fails("an exception that is a function", "raise print", "TypeError"),
+    fails("an exception that is a function", "raise repr", "TypeError"),
     fails("an exception that is a tool", "raise send", "TypeError"),
     fails("a handler of what is no exception", "try:\n    1 / 0\nexcept 5:\n    1", "TypeError"),
-    fails("a handler of a function", "try:\n    1 / 0\nexcept print:\n    1", "TypeError"),
+    fails("a handler of a function", "try:\n    1 / 0\nexcept repr:\n    1", "TypeError"),
     fails(
         "a handler whose type loops back",
         "try:\n    1 / 0\nexcept (ValueError, [ZeroDivisionError]):\n    1",
@@ -211,7 +211,7 @@ CASES: list[Case] = [
         "try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    pass\ne",
         "NameError",
     ),
-    fails("a cause that is none", "raise ValueError from print", "TypeError"),
+    fails("a cause that is none", "raise ValueError from repr", "TypeError"),
     fails(
         "a stop that a generator raises does not end what reads it",
         "def f():\n    raise StopIteration\nlist(f() for i in [1])",
@@ -266,7 +266,7 @@ CASES: list[Case] = [
     refused("the frame of a coroutine", "async def f():\n    pass\nf().cr_frame", "async"),
     refused(
         "decorators",
-        "@print\ndef f():\n    pass",
+        "@repr\ndef f():\n    pass",
         "Decorators",
         known="CTF classic: decorators as calls",
     ),

@@ -34,7 +34,7 @@ CASES: list[Case] = [
     fails(
         "a zone that is too far", DT + "datetime.timezone(datetime.timedelta(days=2))", "ValueError"
     ),
-    fails("a zone that is a function", DT + "datetime.datetime.now(print)", "TypeError"),
+    fails("a zone that is a function", DT + "datetime.datetime.now(repr)", "TypeError"),
     fails(
         "a width in a date's format",
         DT + "datetime.date(2020, 1, 1).strftime('%999999999d')",

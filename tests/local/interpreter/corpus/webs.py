@@ -100,7 +100,6 @@ CASES: list[Case] = [
         "rows of a zip_longest that are wide",
         "from itertools import repeat, zip_longest\nlist(zip_longest(*[repeat(1)] * 100_000))",
     ),
-    budget("a separator of what is printed", "print(*[1] * 100_000, sep='a' * 1_000_000)", "text"),
     budget(
         "a separator of JSON for so many",
         "import json\njson.dumps([1] * 190_000, separators=('a' * 1_900, ':'))",
