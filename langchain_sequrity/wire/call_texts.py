@@ -15,36 +15,10 @@ from langchain_core.messages import AIMessage
 from langchain_core.messages.tool import ToolCall
 
 from langchain_sequrity.wire.dual_llm import METADATA_KEY
-from langchain_sequrity.wire.json_text import dumps, loads, read_arguments
+from langchain_sequrity.wire.json_text import dumps_like_service, read_arguments
 
 _KEY = "arguments"
 _BLOCK = "function_call"
-
-
-def write_arguments(args: Mapping[str, Any]) -> str:
-    r"""Write arguments as Python's `json.dumps` does: blanks after colon and comma, `\uXXXX`.
-
-    Args:
-        args: The arguments.
-
-    Raises:
-        ValueError: If they are nested too deeply, or hold NaN or infinities that JSON lacks.
-        TypeError: If they hold what is not plain data.
-
-    Example:
-        ```python
-        from langchain_sequrity.wire.call_texts import write_arguments
-
-        assert write_arguments({"to": "Zoë", "n": 1}) == '{"to": "Zo\\u00eb", "n": 1}'
-        ```
-    """
-    try:
-        return json.dumps(args, allow_nan=False)
-    except TypeError:  # dates and the like, which `dumps` knows
-        return json.dumps(loads(dumps(args)))
-    except RecursionError:
-        msg = "The arguments are nested too deeply."
-        raise ValueError(msg) from None
 
 
 def with_texts(
@@ -89,7 +63,7 @@ def text_of(call: ToolCall, texts: Mapping[str, str]) -> str:
     Returns:
         The text that it came with, unless its arguments are others by now.
     """
-    written = write_arguments(call["args"])
+    written = dumps_like_service(call["args"])
     came = texts.get(call["id"] or "")
     if came is None or came == written:
         return written

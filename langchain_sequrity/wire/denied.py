@@ -6,16 +6,15 @@ success from failure.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
-from itertools import dropwhile
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.wire.exchange import ReplyHead
-from langchain_sequrity.wire.printed import checked_tool, read_printed
+from langchain_sequrity.wire.printed import Printed, checked_tool, read_printed
 
 # These words stand in all recorded denials, and hardly in failures of another kind.
 _CODE = re.compile(r"polic|den(y|ied)|control.?flow", re.IGNORECASE)
@@ -43,15 +42,6 @@ _DATA = re.compile(
     re.IGNORECASE,
 )
 _MARK = re.compile(r"\b(?:Context|Tool calls?|Checking results?)\s*:", re.IGNORECASE)
-# Printed data as strings, words and signs. A string that does not end lasts to the end.
-_TOKEN = re.compile(
-    r"""'(?:[^'\\]|\\.)*(?:'|\\?\Z)|"(?:[^"\\]|\\.)*(?:"|\\?\Z)|\w+|[^\s\w]""", re.DOTALL
-)
-_LOOKED_AT = 20_000
-_DESCRIBED = 500
-# Keys of printed data whose values are a call's own.
-_BETWEEN = frozenset({".", ";", "checking", "results", "result"})
-_VALUES = frozenset({"context", "calls", "call", "args", "arguments", "kwargs", "value", "values"})
 CHECK_KEY = "policy_check"
 """Key of a reply beside a denial, with the check that denied: of the local server alone."""
 _NO_REASON = "No reason is given."
@@ -74,13 +64,11 @@ def worded(text: str, *, whole: bool = False) -> Denial | None:
     tool = _TOOL.match(said) if whole else _TOOL.search(said)
     # An answer may begin with a human's denial; a refusal that names the call is none of a model's.
     if tool is not None and (tool["policies"] or (tool["tool"] and not whole)):
-        prose, printed = _divided(text[tool.end() :])
-        facts = [*_printed(printed)]
-        reason = _described(facts) or prose
         name = (tool["tool"] or "").rstrip(".") or None
-        return Denial(name, strength=_printed_strength(facts), reason=reason)
+        denial = Denial(name, reason=_prose(text[tool.end() :]))
+        return _with_printed(denial, read_printed(text))
     branch = _BRANCH.match(said) if whole else _BRANCH.search(said)
-    return None if branch is None else Denial(kind="branch", reason=_divided(said)[0])
+    return None if branch is None else Denial(kind="branch", reason=_prose(said))
 
 
 def without_values(text: str) -> str:
@@ -160,8 +148,8 @@ def check_beside(metadata: Mapping[str, Any], head: ReplyHead) -> dict[str, Any]
     return {} if check is None or head.documented else {CHECK_KEY: check}
 
 
-def _divided(text: str) -> tuple[str | None, str]:
-    """A text up to where data is printed, and the rest; rules are quoted in backticks."""
+def _prose(text: str) -> str | None:
+    """A text up to where data is printed; rules are quoted in backticks."""
     marked = _MARK.search(text)
     end = len(text) if marked is None else marked.start()
     start = 0
@@ -172,64 +160,24 @@ def _divided(text: str) -> tuple[str | None, str]:
         start += len(part) + 1
     prose = text[:end].strip(" .:,;\n\t-—").removeprefix("(").strip()
     prose = prose.removesuffix(")") if "(" not in prose else prose
-    return prose or None, text[end:]
+    return prose or None
 
 
-def _printed(text: str) -> Iterator[tuple[str, str]]:
-    """Keys and texts of printed data, without anything that is a value of the call."""
-    key = before = ""
-    for piece in _without_calls(_TOKEN.findall(text[:_LOOKED_AT])):
-        if piece in ":=":
-            key = _unquoted(before).lower()
-        elif before in (":", "="):
-            yield key, _unquoted(piece)
-        before = piece
+def _with_printed(said: Denial, printed: Printed) -> Denial:
+    """A denial with what is printed behind it: the check's reason and strength, and the tool.
 
-
-def _without_calls(pieces: Iterable[str]) -> Iterator[str]:
-    """Pieces of printed data that are not within the values of a call.
-
-    Values may hold any text, quotes and brackets in it: only what stands outside of them counts.
+    A call and a check that name different tools may be of different calls: then it is not soft.
     """
-    before, depth = "", 0
-    hidden: int | None = None  # the depth at which values are printed
-    group: Literal["before", "in", "after", "none"] = "none"  # where they are one whole group
-    for piece in pieces:
-        depth += (piece in "([{") - (piece in ")]}")
-        if depth < 0:  # no such data: some value is printed without quotes
-            return
-        is_over = piece == "," and depth == hidden and depth > 0
-        if hidden is None or depth < hidden or is_over:
-            yield piece
-            is_call = piece in ":=" and _unquoted(before).lower() in _VALUES
-            hidden, group = (depth, "before") if is_call else (None, "none")
-        elif depth > hidden:
-            group = "in" if group == "before" else group
-        elif piece in ":=" and group == "after" and before.lower() == "results":
-            hidden = None  # what the policy said of that call
-        elif group == "in" and piece in ")]}":
-            group = "after"
-        elif piece.lower() not in _BETWEEN:
-            group = "none"
-        before = piece
-
-
-def _unquoted(piece: str) -> str:
-    return piece.strip(piece[:1]) if piece[:1] in ("'", '"') else piece
-
-
-def _described(facts: Iterable[tuple[str, str]]) -> str | None:
-    """The description of the first reason that a check result prints."""
-    reasons = dropwhile(lambda fact: fact[0] != "denial_reasons", facts)
-    found = (value for key, value in reasons if key == "checker_description" and value)
-    return next(found, "")[:_DESCRIBED] or None
-
-
-def _printed_strength(facts: Iterable[tuple[str, str]]) -> Literal["hard", "soft"] | None:
-    said = {value.lower() for key, value in facts if key in ("final_verdict", "enforcement_level")}
-    if said & {"hard_denied", "hard"}:
-        return "hard"
-    return "soft" if "soft_denied" in said and said <= {"soft_denied", "soft"} else None
+    checked = read_check(printed.check) or Denial()
+    strength = checked.strength
+    if strength == "soft" and None not in (said.tool, printed.tool) and said.tool != printed.tool:
+        strength = None
+    return replace(
+        said,
+        tool=said.tool or printed.tool,
+        strength=strength,
+        reason=checked.reason or said.reason,
+    )
 
 
 def of_failure(code: str | None, message: str | None, checks: Iterable[Any]) -> Denial | None:
@@ -244,13 +192,13 @@ def of_failure(code: str | None, message: str | None, checks: Iterable[Any]) -> 
         The denial, or `None` if the turn failed otherwise.
     """
     checked = next(filter(None, map(read_check, reversed([*checks]))), None)
-    said = _as_printed(worded(message or ""), message or "")
+    said = worded(message or "")
     if checked is not None and (said is None or said.kind == "policy"):
         return _agreed(checked, said)
     told = without_values(message or "")
     if said is None and not (_CODE.search(code or "") or _MESSAGE.search(told)):
         return None
-    return said if said is not None else Denial(reason=_divided(told)[0])
+    return said if said is not None else Denial(reason=_prose(told))
 
 
 def _agreed(checked: Denial, said: Denial | None) -> Denial:
@@ -260,24 +208,6 @@ def _agreed(checked: Denial, said: Denial | None) -> Denial:
         return replace(told, strength="hard")
     is_another = said is not None and said.tool and checked.tool not in (None, said.tool)
     return replace(told, strength=None) if is_another and told.strength == "soft" else told
-
-
-def _as_printed(said: Denial | None, message: str) -> Denial | None:
-    """A denial that is as strong as the check that is printed behind it.
-
-    Values of the call are printed there too, and may have the words of any verdict: that it is soft
-    counts only where all of it is read.
-    """
-    if said is None:
-        return None
-    printed = read_printed(message)
-    checked = read_check(printed.check)
-    strength = None if checked is None else checked.strength
-    if strength is None and said.strength == "hard":
-        strength = "hard"
-    if strength == "soft" and None not in (said.tool, printed.tool) and said.tool != printed.tool:
-        strength = None
-    return replace(said, tool=said.tool or printed.tool, strength=strength)
 
 
 def filled(first: Denial, second: Denial | None) -> Denial:

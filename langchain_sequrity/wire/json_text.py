@@ -87,16 +87,26 @@ def dumps(value: Any) -> str:
 
 
 def dumps_like_service(value: Any) -> str:
-    """Write JSON as the service does: blanks after `,` and `:`, and nothing beyond ASCII.
+    r"""Write JSON as the service does: blanks after `,` and `:`, and `\uXXXX` beyond ASCII.
 
     Clients search envelopes for texts such as `"denied": [{`, and histories are compared as texts
     (`docs/protocol.md`, Dual-LLM content).
 
     Raises:
         ValueError: As `dumps`.
+        TypeError: If the value holds what is not plain data.
+
+    Example:
+        ```python
+        from langchain_sequrity.wire.json_text import dumps_like_service
+
+        assert dumps_like_service({"to": "Zoë", "n": 1}) == '{"to": "Zo\\u00eb", "n": 1}'
+        ```
     """
     try:
         return json.dumps(value, allow_nan=False)
+    except TypeError:  # dates and the like, which `dumps` knows
+        return json.dumps(loads(dumps(value)))
     except RecursionError:
         msg = "The value is nested too deeply."
         raise ValueError(msg) from None

@@ -239,7 +239,7 @@ WORDED: list[tuple[str, str | None, str | None]] = [
     (f"Tool call to 'pay' {DENYING}. {{'euros': Argument(value=5)}}", "pay", None),
     (f"Tool call to 'pay' {DENYING}. Too much. Context: {{'args': {{'euros': 5}}}}", "pay",
      "Too much"),
-    (PRINTED, "pay", "too much"),
+    (PRINTED, "pay", None),
     ("Tool call pay-all.v2 denied by the policy", "pay-all.v2", None),
     ("Tool call denied by policy", None, None),
     ("Control flow was violated at line 3.", None, "Control flow was violated at line 3"),

@@ -1385,7 +1385,7 @@ def _answer(
     for piece in _pieces(message.text):
         yield AIMessageChunk(content=piece)
     for index, call in enumerate(message.tool_calls):
-        text = orjson.dumps(call["args"]).decode()
+        text = json.dumps(call["args"])  # as the whole reply has it
         yield _fragment(index, "" if not whole else text, call["id"], call["name"])
         for piece in [] if whole else _pieces(text):
             yield _fragment(index, piece)

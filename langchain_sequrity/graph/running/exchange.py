@@ -195,7 +195,7 @@ class Exchange:
             )
             raise BadReply(msg, session_id=session_id)
         if self._is_chat and (plainly := chat_completions.read_calls(reply)) is not None:
-            return self._asking(reply, plainly[1], session)
+            return self._asking(reply, plainly, session)
         facts = {METADATA_KEY: {"session_id": session}}
         messages = self._wire.read_reply(reply, lambda _: facts)
         if not messages:

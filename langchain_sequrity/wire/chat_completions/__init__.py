@@ -18,7 +18,6 @@ from langchain_sequrity.wire.chat_completions.to_client import (
     write_stream,
 )
 from langchain_sequrity.wire.chat_completions.to_server import (
-    write_calls,
     write_messages,
     write_request,
     write_results,
@@ -36,7 +35,6 @@ __all__ = [
     "read_calls",
     "read_reply",
     "read_request",
-    "write_calls",
     "write_error",
     "write_messages",
     "write_reply",

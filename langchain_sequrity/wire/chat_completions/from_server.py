@@ -75,27 +75,27 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
     return messages
 
 
-def read_calls(reply: Reply) -> tuple[str, list[ToolCall]] | None:
+def read_calls(reply: Reply) -> list[ToolCall] | None:
     """Read a reply that asks for calls, for those who need no message of LangChain's.
 
     Args:
         reply: The reply with status 2xx.
 
     Returns:
-        What was said beside, and the calls; `None` for every reply that is not plainly such a one:
-        `read_reply` says what it is.
+        The calls; `None` for every reply that is not plainly such a one: `read_reply` says what
+        it is.
     """
     check_json(reply.body)
     try:
         body = orjson.loads(reply.body)
         (choice,) = body["choices"]
-        content, _ = _content(choice["message"].get("content"))
+        _content(choice["message"].get("content"))  # raises for what is none
         calls, invalid = _tool_calls(choice["message"]["tool_calls"])
         are_named = all(type(call["id"]) is type(call["name"]) is str for call in calls)
         has_error = bool(body.get("error") or choice.get("error"))
     except MISSHAPEN:
         return None
-    return (content, calls) if calls and are_named and not (invalid or has_error) else None
+    return calls if calls and are_named and not (invalid or has_error) else None
 
 
 def _metadata(body: Mapping[str, Any]) -> dict[str, Any]:

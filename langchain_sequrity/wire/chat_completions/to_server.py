@@ -10,12 +10,11 @@ from langchain_core.messages import (
     FunctionMessage,
     HumanMessage,
     SystemMessage,
-    ToolCall,
     ToolMessage,
 )
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.wire.call_texts import text_of, texts_of, write_arguments
+from langchain_sequrity.wire.call_texts import text_of, texts_of
 from langchain_sequrity.wire.chat_completions.content import write_parts
 from langchain_sequrity.wire.tool_results import whole_results, write_tool_result
 from langchain_sequrity.wire.tools import neutral, read_function
@@ -53,19 +52,6 @@ def write_results(results: Sequence[tuple[str, str]]) -> list[Message]:
         {"role": "tool", "content": content, "tool_call_id": call_id}
         for call_id, content in results
     ]
-
-
-def write_calls(content: str, calls: Sequence[ToolCall]) -> Message:
-    """Write what a message says that asks for calls.
-
-    Args:
-        content: What was said beside.
-        calls: The calls.
-    """
-    written = [
-        _tool_call(call["id"], call["name"], write_arguments(call["args"])) for call in calls
-    ]
-    return {"role": "assistant", "content": content, "tool_calls": written}
 
 
 def write_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:

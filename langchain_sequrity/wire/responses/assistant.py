@@ -12,7 +12,8 @@ from typing import Any
 from langchain_core.messages import AIMessage
 
 from langchain_sequrity.wire.blocks import CITATION, SERVED_TOOLS, THOUGHT, joined
-from langchain_sequrity.wire.call_texts import text_of, texts_of, write_arguments
+from langchain_sequrity.wire.call_texts import text_of, texts_of
+from langchain_sequrity.wire.json_text import dumps_like_service
 from langchain_sequrity.wire.media import is_media
 from langchain_sequrity.wire.responses.content import unfit
 
@@ -131,7 +132,7 @@ def _call_of(block: Block) -> Item:
     """The call that a block stands for by itself."""
     key = {"function_call": "arguments", "tool_use": "input"}.get(block["type"], "args")
     arguments = block.get(key)
-    text = arguments if isinstance(arguments, str | None) else write_arguments(arguments)
+    text = arguments if isinstance(arguments, str | None) else dumps_like_service(arguments)
     return _call(_call_id(block), block.get("name") or "", text or "")
 
 
