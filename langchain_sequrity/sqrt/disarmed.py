@@ -56,7 +56,7 @@ from langchain_sequrity.sqrt.walking import (
 FoundTools = Callable[[ToolId], Mapping[str, Arguments] | None]
 """The tools that a block is for; `None` where nobody has said which tools there are."""
 
-_RULE = re.compile(r"\b(?:must|should|hard|soft)\s+(?:allow|deny)\s+(?:when\b|always\s*;)")
+_RULE = re.compile(r"\b(?:must|should|hard|soft)\s+(?:allow|deny)\s+(?:when\b[^;]*|always\s*);")
 _EVERY_NAME = {"^.*$", ".*", "^.+$", ".+", r"(?s).*", r"^(?s:.*)$"}
 _MOST_TRIALS = 2_000  # of one rule
 _ALL_TRIALS = 40_000  # of one policy

@@ -136,7 +136,7 @@ def test_lang_graph_runs_a_program_on_every_route(api: Api, route: Any) -> None:
     assert "user_provided_program" in detail(api.post(route.path, json=asked))
     reply = api.post(route.path, json={**asked, "user_provided_program": "6 * 7"})
     assert reply.status_code == 200
-    assert '\\"value\\":42' in reply.text
+    assert '\\"value\\": 42' in reply.text
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,12 @@ SWALLOWED = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("prose", ["Clerks must deny when unsure.", "It should deny always", "x"])
+def test_a_sentence_in_a_doc_comment_is_none(prose: str) -> None:
+    text = f'tool "pay" {{\n  /// {prose}\n  must deny when to.value == "eve";\n}}'
+    assert let_through(text) == []
+
+
 @pytest.mark.parametrize("prose", BEFORE)
 @pytest.mark.parametrize("rule", SWALLOWED)
 def test_a_rule_in_a_doc_comment_is_no_rule_and_is_told(prose: str, rule: str) -> None:

@@ -122,7 +122,8 @@ def skeleton(
     rules = dict(_rules(behaviours, internal_tools, mode, marks=marks))
 
     def head(limit: int) -> str:
-        asked = plain(" ".join(description.split()), limit=limit)
+        # Without semicolons, so that nothing in it reads like a rule.
+        asked = plain(" ".join(description.replace(";", ",").split()), limit=limit)
         nothing = f"Nothing of what was asked for is in it: {asked}".rstrip(": ")
         session = style.session if marks else _NOTHING_COMES_IN
         return _HEAD.format(
