@@ -288,7 +288,7 @@ def test_labels_of_an_early_end_are_those_of_the_answer_if_there_is_one(
 def test_a_program_that_is_refused_changes_nothing(make: Make) -> None:
     run = after(make, "a = 1")
     before = run.log
-    for source in ("import os", "a = ", "class B:\n    pass"):
+    for source in ("import os", "a = ", "class B:\n    pass", "read(1)"):
         with pytest.raises(ProgramRefused):
             run.advance(NextProgram(source))
     assert run.log == before
