@@ -428,7 +428,7 @@ FUNCTIONS: list[Bomb] = [
         for name, around in (("choices", "1 if a else ("), ("conditions", "a or ("))
     ),
     Bomb(
-        "functions that call each other twice",
+        "functions each of which calls the next one twice",
         "\n".join(f"def f{i}(q):\n    f{i + 1}(q), f{i + 1}(q)" for i in range(900))
         + "\ndef f900(q):\n    pass\nwhile True:\n    q = [f0(q) for q in [1] if q > 1]\n",
         "over",
