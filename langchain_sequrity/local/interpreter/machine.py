@@ -129,7 +129,7 @@ class Machine:
         Args:
             branch: Labels of what decided that it runs, and with which variables.
         """
-        self._steps = self.fuel = self._printed = 0
+        self._steps = self.fuel = 0
         self.depth = self.trying = 0
         self.attempted, self.returned, self.handled = None, None, None
         self.branch = branch

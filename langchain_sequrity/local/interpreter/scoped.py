@@ -149,7 +149,6 @@ class Scoped:
             if not compiled:
                 self.machine.work(weight(*nodes))
                 compiled.append(self._touched(nodes))
-                self.machine.look_at_clock()
             return compiled[0](frame, labels)
 
         return find

@@ -57,6 +57,14 @@ SECOND = {
         "Without time a search ends at its own first look at the clock, a thousand steps later; "
         "each of these steps may walk over a whole text."
     ),
+    "scoped.Scoped.touched.find: work": (
+        "Code is read for its effects once, and a program has 20,000 nodes at the most: all of them "
+        "are read in less time than lies between two looks at the clock."
+    ),
+    "machine.Machine._mark_all: work": (
+        "One mark comes to each function of a program once. There is room for a thousand of them, "
+        "and they take less time than lies between two looks at the clock."
+    ),
     "machine._Walk.keys: paced": (
         "To look all keys of a table up takes no longer than to build it took, which was within the "
         "limit; with the clock looked at, it takes none of the time beyond the limit."
