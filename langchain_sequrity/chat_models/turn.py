@@ -210,7 +210,7 @@ class Turn:
                 self.call.session_id,
             )
             return replace(self, session_id=NEW_SESSION, forked_from=self.call.session_id)
-        if not is_session_gone(error):
+        if not is_session_gone(error, self.call.session_id):
             raise error
         if self.settings.on_session_expired == "restart":
             return replace(self, session_id=NEW_SESSION)

@@ -169,7 +169,7 @@ def error_from_body(
     )
 
 
-def is_session_gone(error: StatusError) -> bool:
+def is_session_gone(error: StatusError, session_id: str | None) -> bool:
     """Whether a refusal says that the session of the request is gone.
 
     Neither status nor words are documented. A session that is busy, or whose history or
@@ -177,17 +177,21 @@ def is_session_gone(error: StatusError) -> bool:
 
     Args:
         error: The refusal of a request that named a session.
+        session_id: That session.
 
     Returns:
         `True` for status 404, and for 400, 403, 409, 410 and 422 with a sentence that names the
-        session and says that it is gone, unknown or invalid, and nothing else (`docs/behaviour.md`,
-        P1). `False` for errors inside a reply.
+        session, by that word or by its id, and says that it is gone, unknown or invalid, and
+        nothing else (`docs/behaviour.md`, P1). `False` for errors inside a reply.
     """
     if error.inside_reply:
         return False
     if error.status == _NOT_FOUND:
         return True
-    return error.status in _MAY_BE_GONE and any(map(_says_gone, _sentences(error.body)))
+    named = re.sub(r"[_-]", " ", session_id or "")
+    return error.status in _MAY_BE_GONE and any(
+        _says_gone(sentence, named) for sentence in _sentences(error.body)
+    )
 
 
 def _sentences(body: Any) -> list[str]:
@@ -207,9 +211,9 @@ def _at(body: Any, key: str) -> Any:
     return body.get(key) if isinstance(body, dict) else None
 
 
-def _says_gone(sentence: str) -> bool:
-    names = _SESSION.search(sentence) and _GONE.search(sentence)
-    return bool(names) and not _OTHERWISE.search(sentence)
+def _says_gone(sentence: str, session_id: str) -> bool:
+    is_named = _SESSION.search(sentence) or (session_id and session_id in sentence)
+    return bool(is_named and _GONE.search(sentence)) and not _OTHERWISE.search(sentence)
 
 
 def _plain(page: str) -> str:

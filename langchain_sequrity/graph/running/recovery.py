@@ -77,7 +77,7 @@ def replay(
         try:
             answer = yield from ask(exchange.next(run, told, results, len(rounds)))
         except StatusError as error:
-            if not is_session_gone(error):
+            if not is_session_gone(error, run.session):
                 raise
             msg = (
                 f"The service forgot the session while it was rebuilt from the journal ({error}). "

@@ -207,7 +207,7 @@ class Requests:
         try:
             answer = yield from ask(exchange.next(run, told, results, len(entries)))
         except StatusError as error:
-            if not is_session_gone(error):
+            if not is_session_gone(error, run.session):
                 raise
             return (yield from self._again(run, read_journal(entries)))
         if isinstance(answer, PolicyDenied):
