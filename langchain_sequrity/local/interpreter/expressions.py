@@ -97,6 +97,8 @@ class Expressions(Comprehensions, Calling):
                     value = code(frame)
                     is_true, value_mark = machine.truth(value)
                     if is_true is stops_at:
+                        if mark is None and value_mark is None:
+                            return value
                         left_out(frame, at, join(mark, value_mark))
                         return tag(value, mark)
                     if value_mark is not None:

@@ -226,7 +226,8 @@ class Machine:
             Whether it counts as true, and the labels of that.
         """
         inner, mark = take(value)
-        self.steer(mark)
+        if mark is not None or self.may_branch is not None:  # most programs have neither
+            self.steer(mark)
         return bool(inner), mark
 
     def steer(self, mark: Mark) -> None:
