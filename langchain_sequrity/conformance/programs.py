@@ -20,6 +20,19 @@ def _told(seen: Seen) -> Answer:
     return Answer(seen.outcome, seen.said)
 
 
+def _value(seen: Seen) -> Answer:
+    """The value that a program ended with."""
+    return Answer(_json(seen.value)) if seen.outcome == "success" else _told(seen)
+
+
+def _labels(seen: Seen) -> Answer:
+    """The probe's names among the labels of that value."""
+    labels = seen.envelope.labels
+    if seen.outcome != "success" or labels is None:
+        return _told(seen)
+    return Answer(_names(labels), _json(labels.to_wire()))
+
+
 def _ran(client: Client, program: str, **options: Any) -> Answer:
     """What becomes of a program that calls no tool."""
     return _told(Run(client, program, **options).ask(any_status=True))
@@ -45,7 +58,7 @@ def _json(value: Any) -> str:
 )  # fmt: skip
 def _runs(client: Client) -> Answer:
     seen = Run(client, "final_return_value = 1 + 1").ask(any_status=True)
-    return Answer(_json(seen.value)) if seen.outcome == "success" else _told(seen)
+    return _value(seen)
 
 
 @probe(
@@ -106,7 +119,7 @@ def _failed_finish(client: Client) -> Answer:
 def _exits(client: Client) -> Answer:
     program = "final_return_value = 'early'\nexit()\nfinal_return_value = 'late'"
     seen = Run(client, program).ask(any_status=True)
-    return Answer(_json(seen.value)) if seen.outcome == "success" else _told(seen)
+    return _value(seen)
 
 
 @probe(
@@ -129,7 +142,7 @@ def _exits_with_status(client: Client) -> Answer:
 )  # fmt: skip
 def _without_value(client: Client) -> Answer:
     seen = Run(client, "x = 1").ask(any_status=True)
-    return Answer(_json(seen.value)) if seen.outcome == "success" else _told(seen)
+    return _value(seen)
 
 
 @probe(
@@ -201,7 +214,7 @@ final_return_value = [total(found[key]) for key in sorted(found)] + [f"{done:>3}
 def _steps(client: Client) -> Answer:
     program = "n = 0\nfor i in range(20000):\n    n += 1\nfinal_return_value = n"
     seen = Run(client, program).ask(any_status=True)
-    return Answer(_json(seen.value)) if seen.outcome == "success" else _told(seen)
+    return _value(seen)
 
 
 @probe(
@@ -289,7 +302,7 @@ def _shown(client: Client) -> str:
 )  # fmt: skip
 def _json_is_read(client: Client) -> Answer:
     seen = _fed(client, "a = probe_read(n=1)\nfinal_return_value = a + 1", "42")
-    return Answer(_json(seen.value)) if seen.outcome == "success" else _told(seen)
+    return _value(seen)
 
 
 @probe(
@@ -301,7 +314,7 @@ def _json_is_read(client: Client) -> Answer:
 )  # fmt: skip
 def _text_is_text(client: Client) -> Answer:
     seen = _fed(client, "a = probe_read(n=1)\nfinal_return_value = a", "twelve beds")
-    return Answer(_json(seen.value)) if seen.outcome == "success" else _told(seen)
+    return _value(seen)
 
 
 @probe(
@@ -314,7 +327,7 @@ def _text_is_text(client: Client) -> Answer:
 def _strict(client: Client) -> Answer:
     fsm = {"strict_tool_result_parsing": True}
     seen = _fed(client, "a = probe_read(n=1)\nfinal_return_value = a", "42", fsm=fsm)
-    return Answer(_json(seen.value)) if seen.outcome == "success" else _told(seen)
+    return _value(seen)
 
 
 @probe(
@@ -327,7 +340,7 @@ def _strict(client: Client) -> Answer:
 def _wrapped(client: Client) -> Answer:
     fsm = {"wrap_tool_result": True}
     seen = _fed(client, "a = probe_read(n=1)\nfinal_return_value = a", "42", fsm=fsm)
-    return Answer(_json(seen.value)) if seen.outcome == "success" else _told(seen)
+    return _value(seen)
 
 
 def _wrapper(value: Any, combine: str | None = None, *names: str) -> str:
@@ -451,10 +464,7 @@ def _of_plain(client: Client) -> Answer:
 )  # fmt: skip
 def _of_branch(client: Client) -> Answer:
     program = "a = probe_read(n=1)\nb = 0\nif a == 'hello':\n    b = 1\nfinal_return_value = b"
-    seen = _fed(client, program, _wrapper("hello", None, "probe-mail"))
-    if seen.outcome != "success" or seen.envelope.labels is None:
-        return _told(seen)
-    return Answer(_names(seen.envelope.labels), _json(seen.envelope.labels.to_wire()))
+    return _labels(_fed(client, program, _wrapper("hello", None, "probe-mail")))
 
 
 @probe(
@@ -466,10 +476,7 @@ def _of_branch(client: Client) -> Answer:
 )  # fmt: skip
 def _of_comparison(client: Client) -> Answer:
     program = "a = probe_read(n=1)\nfinal_return_value = a == 'hello'"
-    seen = _fed(client, program, _wrapper("hello", None, "probe-mail"))
-    if seen.outcome != "success" or seen.envelope.labels is None:
-        return _told(seen)
-    return Answer(_names(seen.envelope.labels), _json(seen.envelope.labels.to_wire()))
+    return _labels(_fed(client, program, _wrapper("hello", None, "probe-mail")))
 
 
 @probe(
