@@ -386,10 +386,9 @@ def test_a_body_that_is_no_completion_is_a_bad_reply(body: bytes) -> None:
 ))  # fmt: skip
 def test_whatever_json_comes_is_a_message_or_a_typed_error(body: Any) -> None:
     text = orjson.dumps(body, option=orjson.OPT_PASSTHROUGH_SUBCLASS) if _fits(body) else b"{}"
-    for read in (_read_whole, _read_streamed):
+    for read in (_read_whole, _read_streamed, _check_calls):
         with suppress(ServiceError):
             read(text)
-    _check_calls(text)
 
 
 def _fits(body: Any) -> bool:
@@ -403,7 +402,7 @@ def _fits(body: Any) -> bool:
 def test_a_plain_reply_that_asks_for_calls_needs_no_message_to_be_read() -> None:
     message = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     found = read_calls(Reply(200, {}, orjson.dumps({"choices": [{"message": message}]})))
-    assert found == [{"type": "tool_call", "id": "c1", "name": "f", "args": {"a": 1}}]
+    assert found == (message, [{"type": "tool_call", "id": "c1", "name": "f", "args": {"a": 1}}])
 
 
 @given(st.data())
@@ -441,9 +440,11 @@ def test_calls_are_read_without_a_message_as_they_are_with_one(data: st.DataObje
 
 
 def _check_calls(text: bytes) -> None:
-    calls = read_calls(Reply(200, {}, text))
-    if calls is None:
+    found = read_calls(Reply(200, {}, text))
+    if found is None:
         return
+    said, calls = found
+    assert said == orjson.loads(text)["choices"][0]["message"]
     (message,) = read_reply(Reply(200, {}, text), _describe)
     assert (message.tool_calls, message.invalid_tool_calls) == (calls, [])
 

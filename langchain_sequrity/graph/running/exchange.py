@@ -195,7 +195,7 @@ class Exchange:
             )
             raise BadReply(msg, session_id=session_id)
         if self._is_chat and (plainly := chat_completions.read_calls(reply)) is not None:
-            return self._asking(reply, plainly, session)
+            return _asking(*plainly, session)
         facts = {METADATA_KEY: {"session_id": session}}
         messages = self._wire.read_reply(reply, lambda _: facts)
         if not messages:
@@ -208,29 +208,30 @@ class Exchange:
             msg = f"The arguments of a call of `{name}` are no JSON object: {reason}."
             raise BadReply(msg, session_id=session)
         if message.tool_calls:
-            return self._asking(reply, message.tool_calls, session)
+            body = read_object(reply.body, reply, exact=True)
+            if self._is_chat:
+                said = body["choices"][0]["message"]
+            else:
+                said = {"role": "assistant", "content": body["content"]}
+            return _asking(said, message.tool_calls, session)
         result = dual_llm_result(unwrap(message, certain=True, told=self.connection.told))
         if result is None:
             msg = "The reply neither asks for a call nor ends the run."
             raise BadReply(msg, session_id=session)
         return Ended(result, session)
 
-    def _asking(self, reply: Reply, given: Sequence[ToolCall], session: str) -> Asking:
-        """What a reply asks for, with its message as it came, to be sent back as it came.
 
-        A service that compares histories as text takes arguments in another spelling for another
-        history (`docs/behaviour.md`, G9).
-        """
-        calls = tuple(Asked(call["id"] or "", call["name"], call["args"]) for call in given)
-        if len({call.id for call in calls}) < len(calls):
-            msg = "The reply asks for several calls with one id."
-            raise BadReply(msg, session_id=session)
-        body = read_object(reply.body, reply, exact=True)
-        if self._is_chat:
-            said = body["choices"][0]["message"]
-        else:
-            said = {"role": "assistant", "content": body["content"]}
-        return Asking(_written(said), calls, session)
+def _asking(said: Any, given: Sequence[ToolCall], session: str) -> Asking:
+    """What a reply asks for, with its message as it came, to be sent back as it came.
+
+    A service that compares histories as text takes arguments in another spelling for another
+    history (`docs/behaviour.md`, G9).
+    """
+    calls = tuple(Asked(call["id"] or "", call["name"], call["args"]) for call in given)
+    if len({call.id for call in calls}) < len(calls):
+        msg = "The reply asks for several calls with one id."
+        raise BadReply(msg, session_id=session)
+    return Asking(_written(said), calls, session)
 
 
 def _written(message: Any) -> str:

@@ -7,7 +7,6 @@ not known here are kept, under the names they came with.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
-import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import (
@@ -24,7 +23,7 @@ from langchain_sequrity.wire.call_texts import with_texts
 from langchain_sequrity.wire.chunks import as_chunk
 from langchain_sequrity.wire.exchange import Event, Reply
 from langchain_sequrity.wire.json_text import read_arguments
-from langchain_sequrity.wire.limits import Kept, check_json
+from langchain_sequrity.wire.limits import Kept
 from langchain_sequrity.wire.reply_body import (
     MISSHAPEN,
     OK,
@@ -75,27 +74,30 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
     return messages
 
 
-def read_calls(reply: Reply) -> list[ToolCall] | None:
+def read_calls(reply: Reply) -> tuple[dict[str, Any], list[ToolCall]] | None:
     """Read a reply that asks for calls, for those who need no message of LangChain's.
 
     Args:
         reply: The reply with status 2xx.
 
     Returns:
-        The calls; `None` for every reply that is not plainly such a one: `read_reply` says what
-        it is.
+        The message as it came, and its calls; `None` for every reply that is not plainly such a
+        one: `read_reply` says what it is.
+
+    Raises:
+        BadReply: If the body is no JSON object.
     """
-    check_json(reply.body)
+    body = read_object(reply.body, reply, exact=True)
     try:
-        body = orjson.loads(reply.body)
         (choice,) = body["choices"]
-        _content(choice["message"].get("content"))  # raises for what is none
-        calls, invalid = _tool_calls(choice["message"]["tool_calls"])
+        message = choice["message"]
+        _content(message.get("content"))  # raises for what is none
+        calls, invalid = _tool_calls(message["tool_calls"])
         are_named = all(type(call["id"]) is type(call["name"]) is str for call in calls)
         has_error = bool(body.get("error") or choice.get("error"))
     except MISSHAPEN:
         return None
-    return calls if calls and are_named and not (invalid or has_error) else None
+    return (message, calls) if calls and are_named and not (invalid or has_error) else None
 
 
 def _metadata(body: Mapping[str, Any]) -> dict[str, Any]:
