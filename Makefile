@@ -7,10 +7,10 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo conformance serve test long lint format cov notebooks bench lowest clean
+.PHONY: help demo conformance serve test long lint format cov notebooks bench lowest clean langgraph-suite
 
 help:  ## Show the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
@@ -49,6 +49,9 @@ long: $(READY)  ## The long runs: differential tests, labels, escapes, bombs, gu
 	$(BIN)/python -m tests.graph.durability.killing --kills 50
 	$(BIN)/python -m tests.graph.durability.killing --kills 50 --strict --forgets
 	$(BIN)/python -m tests.graph.durability.killing --kills 50 --postgres
+
+langgraph-suite: $(READY)  ## LangGraph's own tests through the executor (ARGS="-k … --show")
+	$(BIN)/python -m tests.graph.langgraph_suite --jobs $(JOBS) $(ARGS)
 
 lint: $(READY)  ## ruff, mypy strict, import layers
 	$(BIN)/ruff check --no-cache .

@@ -1,0 +1,1 @@
+"""LangGraph's own tests, run through the executor: `python -m tests.graph.langgraph_suite`."""

@@ -1,0 +1,147 @@
+"""Hold the executor against the tests of LangGraph itself.
+
+They are taken from the source distributions of the installed versions, and run twice: plain, then
+with an executor in the place of each graph that they compile. `expected.toml` lists those that are
+not expected to pass, with the reason.
+
+    python -m tests.graph.langgraph_suite
+    python -m tests.graph.langgraph_suite -k test_invoke_two_processes_in_out --show
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from langchain_sequrity.local import LocalServer
+from tests.graph.langgraph_suite.fetching import CannotFetch, Suite, fetch, needed
+from tests.graph.langgraph_suite.judging import Judged, judge, read_expected, report
+
+_HERE = Path(__file__).parent
+_ROOT = _HERE.parents[2]
+_CACHE = _ROOT / ".cache" / "langgraph-suite"
+_WITHOUT = ("randomly", "cacheprovider", "benchmark", "codspeed", "socket", "recording")
+_ASYNCIO = {"langgraph": "strict", "langgraph-prebuilt": "auto"}
+"""As their own projects have it."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run them, print the count, and return 1 if a test fails that is expected to pass."""
+    options = _read(arguments)
+    try:
+        suites, rest = fetch(_CACHE), needed(_CACHE)
+    except CannotFetch as error:
+        sys.stderr.write(f"The tests of LangGraph cannot be fetched. {error}\n")
+        return 2
+    judged: list[Judged] = []
+    expected = read_expected(_HERE / "expected.toml")
+    with LocalServer() as server:
+        for suite in suites:
+            if options.suite in (None, suite.name):
+                runner = _Runner(suite, rest, options)
+                plain = runner.plain()
+                ran = runner.run("executor", "--executor", server.base_url)
+                judged += judge(suite.name, plain, ran, expected)
+    sys.stdout.write(report(judged))
+    return int(any(one.verdict == "unexpected" for one in judged))
+
+
+def _read(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.graph.langgraph_suite")
+    parser.add_argument("--suite", choices=_ASYNCIO, help="only this one")
+    parser.add_argument(
+        "-k", default="", metavar="EXPRESSION", help="only these tests, as in pytest"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="processes that run tests")
+    parser.add_argument("--again", action="store_true", help="run plain too, if it was kept")
+    parser.add_argument("--show", action="store_true", help="print what pytest prints")
+    return parser.parse_args(arguments)
+
+
+class _Runner:
+    """Runs one suite.
+
+    Args:
+        suite: The suite.
+        rest: Folder with what its tests import beside what is installed.
+        options: Of the command.
+    """
+
+    def __init__(self, suite: Suite, rest: Path, options: argparse.Namespace) -> None:
+        self._suite = suite
+        self._options = options
+        paths = [str(_HERE.parent), str(rest)]
+        if "PYTHONPATH" in os.environ:
+            paths.insert(0, os.environ["PYTHONPATH"])
+        self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+    def plain(self) -> dict[str, Any]:
+        """How the tests go in LangGraph alone: run once, then kept beside them."""
+        whole = f"plain-{sys.version_info.major}.{sys.version_info.minor}"
+        kept = self._file(whole)
+        if kept.exists() and not self._options.again:
+            return _tests(kept)
+        return self.run("plain-part" if self._options.k else whole)
+
+    def run(self, name: str, *arguments: str) -> dict[str, Any]:
+        """Run the tests and read how they went.
+
+        Args:
+            name: Of the file that keeps it.
+            *arguments: For pytest.
+
+        Returns:
+            Node id → what is known of the test.
+        """
+        file = self._file(name)
+        file.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "pytest", "-c", "pytest.ini", "-q", "--tb=short"]
+        command += [
+            "-p",
+            "langgraph_suite.plugin",
+            "-o",
+            f"asyncio_mode={_ASYNCIO[self._suite.name]}",
+        ]
+        command += ["-o", "asyncio_default_fixture_loop_scope=function", "-W", "ignore"]
+        for plugin in _WITHOUT:
+            command += ["-p", f"no:{plugin}"]
+        if self._options.k:
+            command += ["-k", self._options.k]
+        if not self._options.show:
+            command += ["-n", str(self._options.jobs)]
+        command += ["--results", str(file), *arguments]
+        log = None if self._options.show else file.with_suffix(".txt").open("w", encoding="utf-8")
+        sys.stdout.write(f"{self._suite.folder.name}: {name}\n")
+        sys.stdout.flush()
+        subprocess.run(  # noqa: S603 - our own Python
+            command,
+            cwd=self._suite.folder,
+            env=self._environment,
+            stdout=log,
+            stderr=subprocess.STDOUT if log else None,
+            check=False,
+        )
+        return _tests(file)
+
+    def _file(self, name: str) -> Path:
+        return self._suite.folder / f"{name}.json"
+
+
+def _tests(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        msg = f"pytest did not get to its end; see {file.with_suffix('.txt')}"
+        raise SystemExit(msg)
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if found["uncollected"]:
+        modules = "\n".join(f"{name}:\n{text}" for name, text in found["uncollected"].items())
+        msg = f"Modules that cannot be imported:\n{modules}"
+        raise SystemExit(msg)
+    tests: dict[str, Any] = found["tests"]
+    return tests
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
