@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 DISTRIBUTIONS = ("langgraph", "langgraph-prebuilt")
 
-_NEEDED = ("pytest-mock", "syrupy", "pycryptodome", "redis", "requests", "xxhash")
+_NEEDED = ("pytest-mock", "syrupy", "pycryptodome", "redis")
 """What their tests import beside what is installed for ours."""
 
 

@@ -1,0 +1,80 @@
+"""How LangGraph's own tests are judged; they themselves are run by `make langgraph-suite`."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.graph import langgraph_suite
+from tests.graph.langgraph_suite.judging import Expectation, judge, read_expected, report
+
+PLAIN = {"t.py::a": {"outcome": "passed"}, "t.py::b[x]": {"outcome": "passed"}}
+PASSED = {"outcome": "passed", "executors": 1}
+
+
+def failed(kind: str = "builtins.AssertionError", **rest: Any) -> dict[str, Any]:
+    told = {"raised": [[kind, "It is so. More of it"]], "where": "t.py:1: assert x"}
+    return {"outcome": "failed", "executors": 1, **told, **rest}
+
+
+def verdict(test: str, one: dict[str, Any], **expected: Expectation) -> list[str]:
+    listed = {f"suite/t.py::{name}": value for name, value in expected.items()}
+    return [judged.verdict for judged in judge("suite", PLAIN, {test: one}, listed)]
+
+
+def test_the_list_can_be_read_and_gives_a_reason_for_each() -> None:
+    found = read_expected(Path(langgraph_suite.__file__).with_name("expected.toml"))
+    assert all(one.reason for one in found.values())
+    assert all(test.startswith(("langgraph/", "langgraph-prebuilt/")) for test in found)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "tests", "words"),
+    [("maybe", '["t"]', "is none of"), ("open", '["t", "t"]', "listed twice")],
+)
+def test_a_list_with_a_mistake_is_an_error(
+    verdict: str, tests: str, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "expected.toml"
+    path.write_text(f'[[because]]\nverdict = "{verdict}"\nreason = "so"\ntests = {tests}\n')
+    with pytest.raises(ValueError, match=words):
+        read_expected(path)
+
+
+def test_only_tests_that_pass_plain_and_reach_an_executor_count() -> None:
+    assert verdict("t.py::a", PASSED) == ["passes"]
+    assert verdict("t.py::a", {**PASSED, "executors": 0}) == []
+    assert verdict("t.py::other", PASSED) == []
+
+
+def test_a_failure_that_is_not_listed_is_unexpected() -> None:
+    assert verdict("t.py::a", failed()) == ["unexpected"]
+    assert verdict("t.py::a", failed("process ended", executors=0)) == ["unexpected"]
+
+
+def test_a_test_without_parameters_stands_for_all_of_them() -> None:
+    assert verdict("t.py::b[x]", failed(), b=Expectation("open", "so")) == ["open"]
+    assert verdict("t.py::b[x]", failed(), **{"b[y]": Expectation("open", "so")}) == ["unexpected"]
+
+
+def test_what_is_listed_as_refused_has_to_be_refused() -> None:
+    listed = Expectation("refused", "so")
+    refusal = failed("langchain_sequrity.errors.GraphNotSupported")
+    assert verdict("t.py::a", refusal, a=listed) == ["refused"]
+    assert verdict("t.py::a", failed(), a=listed) == ["unexpected"]
+
+
+def test_the_count_leaves_out_internals_and_says_what_is_new() -> None:
+    ran = {"t.py::a": PASSED, "t.py::b[x]": failed()}
+    first, *rest = report(judge("suite", PLAIN, ran, {})).splitlines()
+    assert first.startswith("1 of 2 tests that pass plain")
+    assert rest[0].split()[:2] == ["1", "unexpected"]
+    assert rest[1] == "FAILS, and is not listed: suite/t.py::b[x]"
+    internal = {"suite/t.py::b": Expectation("internals", "so")}
+    assert report(judge("suite", PLAIN, ran, internal)).startswith("1 of 1 tests")
+
+
+def test_a_listed_test_that_passes_is_told_of() -> None:
+    listed = {"suite/t.py::a": Expectation("open", "so")}
+    text = report(judge("suite", PLAIN, {"t.py::a": PASSED}, listed))
+    assert text.splitlines()[1] == "listed as open, and passes: suite/t.py::a"
