@@ -78,4 +78,4 @@ lowest: $(READY)  ## Run all tests on the lowest versions that are promised
 	.venv-lowest/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 clean:  ## Remove everything that was made
-	rm -rf $(VENV) .venv-lowest build dist *.egg-info .coverage .hypothesis .mypy_cache .ruff_cache demo-output
+	rm -rf $(VENV) .venv-lowest build dist *.egg-info .coverage .cache .hypothesis .mypy_cache .ruff_cache demo-output
