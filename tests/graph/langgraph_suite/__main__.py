@@ -111,7 +111,8 @@ class _Runner:
         if self._options.k:
             command += ["-k", self._options.k]
         if not self._options.show:
-            command += ["-n", str(self._options.jobs)]
+            # What pytest makes of an `assert` is not in the source, which the executor reads.
+            command += ["-n", str(self._options.jobs), "--assert=plain"]
         command += ["--results", str(file), *arguments]
         log = None if self._options.show else file.with_suffix(".txt").open("w", encoding="utf-8")
         sys.stdout.write(f"{self._suite.folder.name}: {name}\n")
