@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> int:
             if options.suite in (None, suite.name):
                 runner = _Runner(suite, rest, options)
                 plain = runner.plain()
-                ran = runner.run("executor", "--executor", server.base_url)
+                ran = runner.executors(server.base_url, plain)
                 judged += judge(suite.name, plain, ran, expected)
     sys.stdout.write(report(judged))
     return int(any(one.verdict == "unexpected" for one in judged))
@@ -84,7 +85,23 @@ class _Runner:
         kept = self._file(whole)
         if kept.exists() and not self._options.again:
             return _tests(kept)
-        return self.run("plain-part" if self._options.k else whole)
+        return self.run(whole)
+
+    def executors(self, base_url: str, plain: Mapping[str, Any]) -> dict[str, Any]:
+        """How the tests go with an executor in the place of each graph.
+
+        Args:
+            base_url: Address of the service.
+            plain: How they went in LangGraph alone.
+
+        Returns:
+            Node id → what is known of the test.
+        """
+        ran = self.run("executor", "--executor", base_url)
+        if not self._options.k and (lost := plain.keys() - ran.keys()):
+            msg = f"{len(lost)} tests were not run, {min(lost)} among them."
+            raise SystemExit(msg)
+        return ran
 
     def run(self, name: str, *arguments: str) -> dict[str, Any]:
         """Run the tests and read how they went.
@@ -96,7 +113,7 @@ class _Runner:
         Returns:
             Node id → what is known of the test.
         """
-        file = self._file(name)
+        file = self._file(f"{name}-part" if self._options.k else name)
         file.unlink(missing_ok=True)
         command = [sys.executable, "-m", "pytest", "-c", "pytest.ini", "-q", "--tb=short"]
         command += [
@@ -115,7 +132,8 @@ class _Runner:
             command += ["-n", str(self._options.jobs), "--assert=plain"]
         command += ["--results", str(file), *arguments]
         log = None if self._options.show else file.with_suffix(".txt").open("w", encoding="utf-8")
-        sys.stdout.write(f"{self._suite.folder.name}: {name}\n")
+        shown = "" if log is None else f", see {log.name}"
+        sys.stdout.write(f"{self._suite.folder.name}: {name}{shown}\n")
         sys.stdout.flush()
         subprocess.run(  # noqa: S603 - our own Python
             command,
