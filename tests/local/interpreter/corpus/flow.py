@@ -56,7 +56,8 @@ CASES: list[Case] = [
     budget("tools without end", "while True:\n    send(to='a', body='b')", "calls"),
     budget(
         "tools without end by a map",
-        "from itertools import repeat\nfor x in map(send, repeat('a'), repeat('b')):\n    pass",
+        "from itertools import repeat\n"
+        "for x in map(lambda a, b: send(to=a, body=b), repeat('a'), repeat('b')):\n    pass",
         "calls",
     ),
     # Nothing catches the end of the budget.

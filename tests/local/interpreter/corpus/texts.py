@@ -6,7 +6,6 @@ from tests.local.interpreter.corpus.case import (
     fails,
     gives,
     hoards,
-    outlasts,
     refused,
 )
 
@@ -194,7 +193,7 @@ CASES: list[Case] = [
     ),
     budget("search in a loop", "x = 'ab' * 900_000\nwhile True:\n    x.count('ba')"),
     budget("in for texts in a loop", "x = 'a' * 1_900_000\nwhile True:\n    'b' in x", "steps"),
-    outlasts(
+    budget(  # of steps or of seconds, as the machine is fast
         "equal texts compared in a loop",
         "x = 'a' * 1_900_000\ny = x[1:] + 'a'\nwhile True:\n    x == y",
     ),
