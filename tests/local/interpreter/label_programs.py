@@ -650,6 +650,11 @@ FAILING = [
         ("i == 0 and A(v=n)", BOTH), ("i == 0 and A(v=1)", OTHER), ("E(n)", SECRET), ("T(x=n)", SECRET), ("[1, 2][s]", SECRET),
         ("x = [A(v=p)]\nx[n - 3].z = 1", SECRET), ("p.join([1, s])", SECRET), ("p.join(map(lambda v: n, ps))", SECRET),
         ("random.choice(xs[:0])", SECRET), ("exit(n)", SECRET), ("yes and exit(3)", SECRET), ("{**n}", SECRET),
+        # what was read on the way to a call decided that it is made
+        ("next(map(lambda v: 1 / 0, (v for v in ps if v != s)))", SECRET),
+        ("next(filter(lambda v: 1 / 0, (v for v in ps if v != s)))", SECRET),
+        ("[*itertools.accumulate((v for v in ps if v != s), lambda a, b: 1 / 0, initial=0)]", SECRET),
+        ("def f():\n    1 / 0\n[w for v in ps if v != s for w in f()]", SECRET), ("[1 / 0 for v in ps if v != s if i == 0]", BOTH),
     ]  # fmt: skip
 # The same in mode `strict`, with the labels of a branch that is open.
 FAILING_STRICT = [
@@ -817,6 +822,7 @@ SENT_STRICT = [
         "for v in xs:\n    send(to='bob', text='hi')",
         "def f():\n    send(to='bob', text='hi')\nif yes:\n    f()",
         "yes and send(to='bob', text='hi')",
+        "it = map(lambda v: send(to='bob', text='hi'), ps)\nif yes:\n    next(it)",
     ]  # fmt: skip
 
 
