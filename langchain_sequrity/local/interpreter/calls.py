@@ -48,7 +48,12 @@ def precise(rule: Implementation) -> Implementation:
         try:
             return rule(machine, args, named)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
-            raise machine.labelled(error, machine.labels_of([*args, *named.values()])) from None
+            given = [*args, *named.values()]
+            failure = machine.labelled(error, machine.labels_of(given))
+            for inner in map(strip, given):
+                if type(inner) is IteratorValue:
+                    machine.moved(inner, failure)
+            raise failure from None
         finally:
             if machine.branch is not before:
                 machine.leave(before)

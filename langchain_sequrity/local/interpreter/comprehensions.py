@@ -88,6 +88,14 @@ class Comprehensions(Scoped):
             return values
 
         def produce(frame: Frame, result: IteratorValue, given: Value) -> Iterator[Value]:
+            try:
+                yield from rounds(frame, result, given)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+                failure = machine.labelled(error, None)
+                machine.moved(result, failure)
+                raise failure from None
+
+        def rounds(frame: Frame, result: IteratorValue, given: Value) -> Iterator[Value]:
             values = given if source is None else evaluated(frame, result)
             inner, mark = take(values)
             carriers = [inner] if type(inner) in CARRIERS else []

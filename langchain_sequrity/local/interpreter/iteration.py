@@ -138,7 +138,9 @@ def _steps(
         try:
             element = next(elements, _END)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
-            raise machine.labelled(error, None) from None
+            failure = machine.labelled(error, None)
+            machine.moved(result, failure)
+            raise failure from None
         finally:
             machine.leave(before)
         share_labels(machine, result, carriers)

@@ -306,6 +306,11 @@ class Machine:
         else:
             changed.labels = join(changed.labels, mark)
 
+    def moved(self, iterator: "IteratorValue", failure: Exception) -> None:
+        """Note that an exception has ended what was reading an iterator: that tells how far."""
+        if isinstance(failure, Raised):
+            self.mark(iterator, failure.error.labels)
+
     def _mark_all(self, first: "IteratorValue | Effects", mark: Labels) -> None:
         waiting: list[Any] = [first]
         known: set[int] = set()

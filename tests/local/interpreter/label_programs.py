@@ -300,6 +300,29 @@ _TYPES = (
 )
 # Programs with a few more types, and the labels that they give.
 FLOWS = [
+    # how far an iterator came where an exception ended what was reading it
+    *(
+        (f"it = iter(range(9))\ntry:\n    {reading}\nexcept ValueError:\n    pass\nnext(it, 0)", SECRET)
+        for reading in (
+            "list(map(([0] if yes else []).index, it))",
+            "[([0] if yes else []).index(v) for v in it]",
+            "[1 for v in it if ([0] if yes else []).index(v) + 1]",
+            "[w for v in it for w in [([0] if yes else []).index(v)]]",
+            "[w for v in it for w in map(([0] if yes else []).index, [v])]",
+            "{}.update((v, ([0] if yes else []).index(v)) for v in it)",
+            "max(it, key=([0] if yes else []).index)",
+            "any(([0] if yes else []).index(v) for v in it)",
+            "p in map(([0] if yes else []).index, it)",
+            "a, b, c = map(([0] if yes else []).index, it)",
+            "list(zip(map(([0] if yes else []).index, it), p))",
+        )
+    ),
+    ("it = iter([[1, 2], [1, 2], xs, [1, 2]])\ntry:\n    {}.update(it)\nexcept ValueError:\n    pass\nnext(it)", SECRET),
+    # that the message of an `assert` did not fail
+    *(
+        (f"try:\n    assert 0, {said}\nexcept Exception as e:\n    r = type(e).__name__\nr", SECRET)
+        for said in ("E(n)", "['a', 'b'].index(s)", "int(str(n))")
+    ),
     ("v = p\nfor v in xs[:0]:\n    pass\nv", SECRET),
     ("x = []\nsorted(xs[:0], key=x.append)\nlen(x)", SECRET),
     ("import functools\nx = {}\nfunctools.reduce(x.setdefault, xs[:0], p)\nlen(x)", SECRET),
