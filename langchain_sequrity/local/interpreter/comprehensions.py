@@ -10,7 +10,7 @@ from langchain_sequrity.local.interpreter.iteration import (
     elements_of,
     share_labels,
 )
-from langchain_sequrity.local.interpreter.machine import ITERATOR_SIZE
+from langchain_sequrity.local.interpreter.machine import ITERATOR_SIZE, Machine
 from langchain_sequrity.local.interpreter.scoped import Code, LeftOut, Scoped
 from langchain_sequrity.local.interpreter.scopes import (
     Frame,
@@ -87,14 +87,6 @@ class Comprehensions(Scoped):
             _link(result, values)
             return values
 
-        def produce(frame: Frame, result: IteratorValue, given: Value) -> Iterator[Value]:
-            try:
-                yield from rounds(frame, result, given)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
-                failure = machine.labelled(error, None)
-                machine.moved(result, failure)
-                raise failure from None
-
         def rounds(frame: Frame, result: IteratorValue, given: Value) -> Iterator[Value]:
             values = given if source is None else evaluated(frame, result)
             inner, mark = take(values)
@@ -119,7 +111,7 @@ class Comprehensions(Scoped):
             if type(inner) is IteratorValue:
                 result.upstream.remove(inner)
 
-        return produce
+        return _moving(machine, rounds)
 
     def _step(self, generator: ast.comprehension, element: Code) -> Any:
         """Compile one round of a loop: the element, or `_SKIPPED` where a condition does not hold.
@@ -207,6 +199,20 @@ class _Whole(NamedTuple):
     def is_over(self, frame: Frame, mark: Mark) -> None:
         """Say that a loop has come to its end, and what decided when."""
         self.left_out(frame, mark)
+
+
+def _moving(machine: Machine, rounds: Any) -> Any:
+    """The rounds of a loop; an exception that ends them labels how far what they read came."""
+
+    def produce(frame: Frame, result: IteratorValue, given: Value) -> Iterator[Value]:
+        try:
+            yield from rounds(frame, result, given)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+            failure = machine.labelled(error, None)
+            machine.moved(result, failure)
+            raise failure from None
+
+    return produce
 
 
 def _link(result: IteratorValue, values: Value) -> None:
