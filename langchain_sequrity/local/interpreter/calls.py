@@ -217,6 +217,7 @@ def _call(machine: Machine, inner: Value, args: list[Value], named: dict[str, Va
 def enum_member(machine: Machine, enum: EnumType, args: list[Value]) -> Value:
     """`Color("red")`."""
     bare, mark = machine.bare_all(args)
+    machine.may_fail(mark)
     machine.work(len(enum.members) >> 1)
     for member in enum:
         if len(bare) == 1 and (member.value == bare[0] or member == bare[0]):

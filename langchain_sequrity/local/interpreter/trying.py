@@ -221,8 +221,7 @@ class Trying(Expressions):
             machine.looked(mark)
             if not is_true:
                 args = () if message is None else (message(frame),)
-                # That it came so far shows that the message has not failed.
-                mark = join(join(mark, machine.labels_of(args)), machine.branch)
+                mark = join(mark, machine.branch)
                 raise Raised(ErrorValue(ERRORS["AssertionError"], args, mark))
             return None
 

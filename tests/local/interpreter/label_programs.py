@@ -321,7 +321,7 @@ FLOWS = [
     # that the message of an `assert` did not fail
     *(
         (f"try:\n    assert 0, {said}\nexcept Exception as e:\n    r = type(e).__name__\nr", SECRET)
-        for said in ("E(n)", "['a', 'b'].index(s)", "int(str(n))")
+        for said in ("E(n)", "E(s)", "['a', 'b'].index(s)", "['a', 'hush'].index(s)", "int(str(n))")
     ),
     ("v = p\nfor v in xs[:0]:\n    pass\nv", SECRET),
     ("x = []\nsorted(xs[:0], key=x.append)\nlen(x)", SECRET),
