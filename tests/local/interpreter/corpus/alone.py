@@ -235,7 +235,7 @@ CASES: list[Case] = [
     *(
         outlasts(
             f"chosen elements: {operation}",
-            HALVES.format("", 7_000, "", 7_000) + f"for i in range(5):\n    {operation}",
+            HALVES.format("", 5_000, "", 5_000) + f"for i in range(5):\n    {operation}",
             seconds=1,
         )
         for operation in ("x | y", "x & y", "x - y", "x ^ y", "x |= y", "x.update(y)")
