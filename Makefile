@@ -39,6 +39,7 @@ long: $(READY)  ## The long runs: differential tests, labels, escapes, bombs, gu
 	$(BIN)/python -m tests.local.interpreter.taint_oracle --count 5000 --strict
 	$(BIN)/python -m tests.local.interpreter.branch_oracle --count 5000
 	$(BIN)/python -m tests.local.dual_llm.laundering --count 2000
+	$(BIN)/python -m tests.local.dual_llm.repeats --count 1000
 	$(BIN)/python -m tests.local.interpreter.escapes
 	$(BIN)/python -m tests.local.interpreter.escapes --limits default
 	$(BIN)/python -m tests.local.interpreter.guards
@@ -46,6 +47,9 @@ long: $(READY)  ## The long runs: differential tests, labels, escapes, bombs, gu
 	$(BIN)/python -m tests.local.floods
 	$(BIN)/python -m tests.local.interpreter.label_guards
 	$(BIN)/python -m tests.graph.differential --count 6000
+	$(BIN)/python -m tests.graph.journeys --count 10000
+	$(BIN)/python -m tests.graph.verdicts --count 2000
+	$(BIN)/python -m tests.graph.journey_labels --count 2000
 	$(BIN)/python -m tests.graph.durability.killing --kills 50
 	$(BIN)/python -m tests.graph.durability.killing --kills 50 --strict --forgets
 	$(BIN)/python -m tests.graph.durability.killing --kills 50 --postgres

@@ -33,7 +33,7 @@ from langchain_sequrity.graph.running.exchange import History
 
 _SIZES = (20, 80)
 _LOOP, _PLAIN = "bare loop", "LangGraph"
-_MOST_GROWTH = 1.15
+_MOST_GROWTH = 1.1
 _ROOT = Path(__file__).parent.parent
 _SERVER = """
 import sys

@@ -503,7 +503,8 @@ class SessionExpired(TurnFailed):
     """The service no longer knows the session.
 
     Start afresh with `session_id="new"`, or construct the model with
-    `on_session_expired="restart"`.
+    `on_session_expired="restart"`. A turn that has made calls is not started afresh: find out what
+    they did, and send a new message of the user that says what is left to do.
     """
 
 

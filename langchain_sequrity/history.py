@@ -14,7 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, FunctionMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    FunctionMessage,
+    HumanMessage,
+    ToolMessage,
+)
 
 from langchain_sequrity.wire.dual_llm import METADATA_KEY, kept_text, original_content, with_text
 
@@ -42,12 +48,16 @@ class History:
         messages: The conversation without foreign session ids.
         session_id: The session to resume, or `None` to start one.
         has_results: Whether tool results are part of it, so that a tool has already run.
+        is_mid_turn: Whether calls have been made since the user's last words.
+        leaves_session: Whether the last of them was made by a session that is not resumed.
         resumed_at: Place of the last message that the resumed session answered with, if any.
     """
 
     messages: Sequence[BaseMessage]
     session_id: str | None
     has_results: bool
+    is_mid_turn: bool
+    leaves_session: bool
     resumed_at: int | None = None
 
 
@@ -78,7 +88,28 @@ def prepare(
     ids = _Ids(resumed, seal)
     cleared = [ids.clear(message) for message in messages]
     has_results = any(map(_holds_results, messages))
-    return History(cleared, resumed, has_results, resumed_at if resumed == own else None)
+    place = resumed_at if resumed == own else None
+    is_mid_turn = _is_mid_turn(messages)
+    leaves = is_mid_turn and _last_session(messages) not in (None, resumed)
+    return History(cleared, resumed, has_results, is_mid_turn, leaves, place)
+
+
+def _last_session(messages: Sequence[BaseMessage]) -> str | None:
+    """Who made the last calls, if that was a session of the service."""
+    last = next((one for one in reversed(messages) if isinstance(one, AIMessage)), None)
+    session_id = None if last is None else _facts(last).get("session_id")
+    return session_id if isinstance(session_id, str) else None
+
+
+def _is_mid_turn(messages: Sequence[BaseMessage]) -> bool:
+    for message in reversed(messages):
+        if _holds_results(message):
+            return True
+        if isinstance(message, AIMessage):
+            return bool(message.tool_calls or message.invalid_tool_calls)
+        if isinstance(message, HumanMessage):
+            return False
+    return False
 
 
 def _holds_results(message: BaseMessage) -> bool:

@@ -64,6 +64,8 @@ class Labels:
 
     def __post_init__(self) -> None:
         """Take any set or list of names; a text is not one, though it can be searched like one."""
+        if type(self.producers) is type(self.consumers) is type(self.tags) is frozenset:
+            return
         for name in ("producers", "consumers", "tags"):
             given = getattr(self, name)
             if not isinstance(given, frozenset):

@@ -294,7 +294,7 @@ def test_serve_runs_programs_in_workers_unless_they_shall_not_and_leaves_none(
     tmp_path: Path, arguments: list[str], isolated: bool
 ) -> None:
     script = tmp_path / "script.yaml"
-    script.write_text("rules: [{program: \"'done'\"}]", encoding="utf-8")
+    script.write_text("rules: [{program: \"final_return_value = 'done'\"}]", encoding="utf-8")
     with serving(tmp_path / "log.txt", "--script", str(script), *arguments) as (process, url):
         features = {"agent_arch": "dual-llm"}
         model = ChatSequrity("any/model", base_url=url, features=features)

@@ -185,11 +185,11 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     ) -> ChatResult:
         turn = self._turn(messages, stop, kwargs, self._asked_keys(), stream=False)
         transport = self._transport()
-        try:
-            return transport.send(turn.call, turn.read)
-        except StatusError as error:
-            turn = turn.after_refusal(error)
-        return transport.send(turn.call, turn.read)
+        while True:
+            try:
+                return transport.send(turn.call, turn.read)
+            except StatusError as error:
+                turn = turn.after_refusal(error)
 
     @override
     async def _agenerate(
@@ -201,11 +201,11 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     ) -> ChatResult:
         turn = self._turn(messages, stop, kwargs, await self._aasked_keys(), stream=False)
         transport = self._transport()
-        try:
-            return await transport.asend(turn.call, turn.read)
-        except StatusError as error:
-            turn = turn.after_refusal(error)
-        return await transport.asend(turn.call, turn.read)
+        while True:
+            try:
+                return await transport.asend(turn.call, turn.read)
+            except StatusError as error:
+                turn = turn.after_refusal(error)
 
     @override
     def _stream(
@@ -224,13 +224,13 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
 
     def _chunks(self, turn: Turn) -> Iterator[AIMessageChunk]:
         transport = self._transport()
-        try:
-            yield from transport.stream(turn.call, turn.new_reader)
-        except StatusError as error:
-            turn = turn.after_refusal(error)
-        else:
-            return
-        yield from transport.stream(turn.call, turn.new_reader)
+        while True:
+            try:
+                yield from transport.stream(turn.call, turn.new_reader)
+            except StatusError as error:
+                turn = turn.after_refusal(error)
+            else:
+                return
 
     @override
     async def _astream(
@@ -251,17 +251,15 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     async def _achunks(self, turn: Turn) -> AsyncGenerator[AIMessageChunk, None]:
         # `aclosing`: an abandoned stream gives its connection back at once, not when collected.
         transport = self._transport()
-        try:
-            async with aclosing(transport.astream(turn.call, turn.new_reader)) as messages:
-                async for message in messages:
-                    yield message
-        except StatusError as error:
-            turn = turn.after_refusal(error)
-        else:
-            return
-        async with aclosing(transport.astream(turn.call, turn.new_reader)) as messages:
-            async for message in messages:
-                yield message
+        while True:
+            try:
+                async with aclosing(transport.astream(turn.call, turn.new_reader)) as messages:
+                    async for message in messages:
+                        yield message
+            except StatusError as error:
+                turn = turn.after_refusal(error)
+            else:
+                return
 
     # The session of `configurable`, which LangChain does not hand to the methods above
 

@@ -127,7 +127,7 @@ class Parameters(BaseChatModel):
     strict_policy: bool = False
     """Whether a policy that does not do what it says is an error; else it is a `PolicyMismatch`."""
     on_session_expired: OnSessionExpired = "raise"
-    """What an expired session is: `SessionExpired`, or a reason to start a new one."""
+    """What an expired session is: `SessionExpired`, or a reason to start a new one (T1, T5)."""
 
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)

@@ -21,6 +21,7 @@ from langchain_sequrity.errors import (
     StatusError,
     UsageError,
 )
+from langchain_sequrity.headers import ConfigHeader
 from langchain_sequrity.history import NEW_SESSION, prepare
 from langchain_sequrity.wire.call_texts import text_of
 from langchain_sequrity.wire.chunks import as_chunk
@@ -39,6 +40,17 @@ from langchain_sequrity.wire.refused import DeniedReader, judge
 
 OnDenied = Literal["raise", "message"]
 OnSessionExpired = Literal["raise", "restart"]
+_MADE = (
+    "This turn has made calls, which a new session would plan and make again. Find out what they "
+    "did, and send a new message of the user that says what is left to do."
+)
+_MID_TURN = f"The messages end with calls that another session has made. {_MADE}"
+_STAYS = (
+    "The turn has made calls, which a new session would plan and make again, so it stays in its "
+    "own. Send its history with the calls and results as they were: what edits histories may do "
+    "so between turns. A summary in the place of what came before them can be continued with, "
+    "unless `history_mismatch_policy` says otherwise."
+)
 _logger = logging.getLogger("langchain_sequrity")
 M = TypeVar("M", bound=AIMessage)
 Describe = Callable[[Reply], Mapping[str, Any]]
@@ -104,6 +116,7 @@ class Turn:
         configured_session_id: A session to start with, where the history has none yet.
         extra_headers: Headers of this call only.
         forked_from: The session that the history is a fork of, where that is known.
+        continues: Whether the session is to go on with a history that is not as it has it.
 
     Raises:
         UsageError: If the messages or parameters cannot be sent.
@@ -116,10 +129,12 @@ class Turn:
     configured_session_id: str | None = None
     extra_headers: Mapping[str, str] | None = None
     forked_from: str | None = None
+    continues: bool = False
     connection: Connection = field(init=False)
     dual_llm: bool | None = field(init=False)
     call: Call = field(init=False)
     _body: dict[str, Any] = field(init=False)
+    _is_mid_turn: bool = field(init=False)
 
     def __post_init__(self) -> None:
         """Choose the session and write the call."""
@@ -137,11 +152,19 @@ class Turn:
             seal=self._seal,
             configured=self.configured_session_id,
         )
+        if history.leaves_session and self.dual_llm:
+            raise UsageError(_MID_TURN)
         messages, params = history.messages, self.params
-        if self.settings.only_new_messages and history.resumed_at is not None:
+        only_new = self.settings.only_new_messages and not self.continues
+        if only_new and history.resumed_at is not None:
             messages, params = self._after(history.resumed_at, messages)
+        if self.continues and self._mismatch_policy is None:
+            config = self.connection.config or ConfigHeader()
+            config = config.with_mismatch_policy("continue")
+            headers = {**(headers or {}), config.header_name: config.to_header()}
         body = self.settings.wire.write_request(messages, params)
         object.__setattr__(self, "_body", body)
+        object.__setattr__(self, "_is_mid_turn", history.is_mid_turn)
         return self.connection.call(
             _dumps(body),
             session_id=history.session_id,
@@ -193,18 +216,31 @@ class Turn:
     def after_refusal(self, error: StatusError) -> "Turn":
         """What to do after a refusal: the turn in a new session, if that is what it takes.
 
-        A history that was forked (time travel, an edited tool call) is no longer that of its
-        session (`docs/behaviour.md`, T1). It goes on in a new one, which the reply tells.
+        A history that was forked between two turns is no longer that of its session
+        (`docs/behaviour.md`, T1). It goes on in a new one, which the reply tells. A turn that has
+        made calls is not moved: a new session plans it anew, and would make them again.
 
         Raises:
-            StatusError: If the refusal has nothing to do with a session that was resumed.
-            SessionExpired: If the session is gone, and the model does not restart.
+            StatusError: If the refusal has nothing to do with a session that was resumed, or if
+                the turn has to stay in its session.
+            SessionExpired: If the session is gone, and the model does not restart, or cannot.
         """
         if self.connection.policy is not None:  # places in it are those of the text that was sent
             error.args = (self.connection.policy.author_text(str(error)),)
         if self.call.session_id is None or error.inside_reply:
             raise error
-        if _is_mismatch(error) and self.session_id is None:
+        is_mismatch, stays = _is_mismatch(error), self._is_mid_turn and self._may_be_dual
+        if is_mismatch and stays and self._may_continue:
+            _logger.warning(
+                "The history differs from that of session %s in the middle of a turn; the session "
+                "is asked to go on with it.",
+                self.call.session_id,
+            )
+            return replace(self, continues=True)
+        if is_mismatch and stays:
+            error.args = (f"{error} {_STAYS}",)
+            raise error
+        if is_mismatch and self.session_id is None and self._mismatch_policy != "reject":
             _logger.warning(
                 "The history differs from that of session %s; it goes on in a new session.",
                 self.call.session_id,
@@ -212,6 +248,9 @@ class Turn:
             return replace(self, session_id=NEW_SESSION, forked_from=self.call.session_id)
         if not is_session_gone(error, self.call.session_id):
             raise error
+        if stays:
+            msg = f"The service does not know the session any more ({error}). {_MADE}"
+            raise SessionExpired(msg, session_id=self.call.session_id) from None
         if self.settings.on_session_expired == "restart":
             return replace(self, session_id=NEW_SESSION)
         msg = (
@@ -219,6 +258,26 @@ class Turn:
             '`session_id="new"`, or construct the model with `on_session_expired="restart"`.'
         )
         raise SessionExpired(msg, session_id=self.call.session_id) from None
+
+    @property
+    def _mismatch_policy(self) -> str | None:
+        config = self.connection.config
+        return config.mismatch_policy if config is not None else None
+
+    @property
+    def _may_continue(self) -> bool:
+        """Whether the session can be asked once more, with the whole history or another policy."""
+        can_ask = self._mismatch_policy is None or self.settings.only_new_messages
+        return can_ask and not self.continues and self._mismatch_policy != "reject"
+
+    @property
+    def _may_be_dual(self) -> bool:
+        """Whether the session may be a dual-LLM one, by what its replies tell."""
+        if self.dual_llm is not None or not self.settings.wire.TELLS_DUAL_LLM:
+            return self.dual_llm is not False
+        session_id = self.call.session_id
+        told = (one.response_metadata for one in self.messages if isinstance(one, AIMessage))
+        return any("," in str(one.get("model_name")) or one.get("id") == session_id for one in told)
 
     def _describe(self, head: Reply) -> dict[str, Any]:
         """What the head of a reply adds to `response_metadata`."""

@@ -15,6 +15,11 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import SequrityError, UsageError
 from langchain_sequrity.wire.routes import PROVIDERS, OpenAIProvider
 
+_MODELS = (
+    "As LangChain names it, such as openai:gpt-5-mini, with the key in the environment; or of a "
+    "server that speaks OpenAI's format without a key, such as qwen@http://127.0.0.1:11434/v1. If "
+    "not given, a deterministic model."
+)
 _PROVIDERS = [provider for provider in PROVIDERS["chat/completions"] if provider is not None]
 
 
@@ -84,6 +89,10 @@ def demo(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Rules that answer first, as YAML or JSON.",
 )
+@click.option("--model", metavar="MODEL", help=f"Who answers. {_MODELS}")
+@click.option("--planner", metavar="MODEL", help="Who writes programs, if not --model.")
+@click.option("--reader", metavar="MODEL", help="Who reads data for them, if not --model.")
+@click.option("--policy-writer", metavar="MODEL", help="Who writes policies, if not --model.")
 @click.option(
     "--fidelity",
     type=click.Choice(["full", "documented"]),
@@ -111,6 +120,10 @@ def serve(
     host: str,
     port: int,
     script: Path | None,
+    model: str | None,
+    planner: str | None,
+    reader: str | None,
+    policy_writer: str | None,
     fidelity: Literal["full", "documented"],
     api_keys: tuple[str, ...],
     isolated_programs: bool | None,
@@ -120,6 +133,7 @@ def serve(
     Prints its URL, then a line for each request, until Ctrl-C.
     """
     # As above: a server takes a second to import.
+    from langchain_sequrity.cli.models import chat_model, chat_models  # noqa: PLC0415
     from langchain_sequrity.cli.serving import serve_until_stopped  # noqa: PLC0415
     from langchain_sequrity.local import Script  # noqa: PLC0415
     from langchain_sequrity.local.server import is_exposed, is_key  # noqa: PLC0415
@@ -139,6 +153,8 @@ def serve(
             raise UsageError(msg)
         serve_until_stopped(
             Console(),
+            model=None if model is None else chat_model(model),
+            models=chat_models(planner=planner, reader=reader, policy=policy_writer),
             script=None if script is None else Script.from_file(script),
             host=host,
             port=port,

@@ -2,16 +2,18 @@
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
+from langchain_core.language_models import BaseChatModel
 from rich.console import Console
 from rich.text import Text
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.local import LocalServer, RequestRecord, Script
+from langchain_sequrity.local.brains import Role
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -27,6 +29,8 @@ def serve_until_stopped(
     host: str,
     port: int,
     script: Script | None,
+    model: BaseChatModel | None,
+    models: Mapping[Role, BaseChatModel],
     fidelity: Literal["full", "documented"],
     api_keys: Sequence[str],
     isolated_programs: bool | None,
@@ -38,6 +42,8 @@ def serve_until_stopped(
         host: Address to listen on.
         port: Port, or 0 for a free one.
         script: Rules that answer first, or `None`.
+        model: As of `LocalServer`.
+        models: As of `LocalServer`.
         fidelity: As of `LocalServer`.
         api_keys: Keys that are allowed; none for any. They are never printed.
         isolated_programs: As of `LocalServer`.
@@ -46,7 +52,9 @@ def serve_until_stopped(
         UsageError: If the address cannot be listened on, or is open to others without keys.
     """
     server = LocalServer(
-        script=script,
+        model,
+        script,
+        models=models,
         host=host,
         port=port,
         fidelity=fidelity,

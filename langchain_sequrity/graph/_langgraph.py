@@ -4,8 +4,10 @@ A test runs the package on the newest LangGraph; what breaks, breaks here.
 """
 
 import copy
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from types import CellType
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
@@ -15,20 +17,30 @@ from langgraph._internal._constants import (
     CONFIG_KEY_CHECKPOINTER,
     CONFIG_KEY_READ,
     CONFIG_KEY_READ_STATE,
-    CONFIG_KEY_STREAM,
-    CONFIG_KEY_THREAD_ID,
+    CONFIG_KEY_SCRATCHPAD,
+    CONFIG_KEY_SEND,
+    CONFIG_KEY_TASK_ID,
+    ERROR,
+    ERROR_SOURCE_NODE,
+    INTERRUPT,
+    NULL_TASK_ID,
+    PUSH,
+    RESUME,
 )
+from langgraph._internal._constants import NO_WRITES as NO_WRITES  # noqa: PLC0414 - re-exported
 from langgraph._internal._fields import get_cached_annotated_keys, get_update_as_tuples
 from langgraph._internal._runnable import RunnableCallable, RunnableSeq, coerce_to_runnable
 from langgraph._internal._typing import MISSING as MISSING  # noqa: PLC0414 - re-exported
-from langgraph.channels import DeltaChannel
+from langgraph.channels import DeltaChannel, LastValueAfterFinish
 from langgraph.channels.base import BaseChannel
 from langgraph.channels.binop import _get_overwrite
-from langgraph.checkpoint.base import CheckpointTuple
-from langgraph.constants import TAG_HIDDEN
-from langgraph.errors import EmptyChannelError, ParentCommand
-from langgraph.graph import START, StateGraph
-from langgraph.graph._node import StateNodeSpec
+from langgraph.channels.named_barrier_value import (
+    NamedBarrierValue,
+    NamedBarrierValueAfterFinish,
+)
+from langgraph.constants import TAG_HIDDEN as TAG_HIDDEN  # noqa: PLC0414 - re-exported
+from langgraph.errors import ParentCommand
+from langgraph.graph import StateGraph
 from langgraph.graph.state import (
     _DEFAULT_ERROR_HANDLER_NODE,
     CompiledStateGraph,
@@ -36,94 +48,13 @@ from langgraph.graph.state import (
     _pick_mapper,
 )
 from langgraph.managed.is_last_step import IsLastStepManager, RemainingStepsManager
-from langgraph.pregel._algo import local_read
+from langgraph.pregel._algo import local_read, sanitize_untracked_values_in_send
 from langgraph.pregel._messages import _messages_delta_reducer, ensure_message_ids
 from langgraph.pregel._utils import validate_timeout_supported
-from langgraph.pregel._write import ChannelWrite, ChannelWriteEntry
-from langgraph.pregel.protocol import StreamProtocol
-from langgraph.types import Command, StreamWriter, TracePolicy
-from typing_extensions import override
+from langgraph.pregel._write import ChannelWrite
+from langgraph.types import Command, Send, TracePolicy
 
 Compiled = CompiledStateGraph[Any, Any, Any, Any]
-
-
-def stored(channel: BaseChannel[Any, Any, Any]) -> Any:
-    """The content of a channel as `from_checkpoint` takes it; `MISSING` for none.
-
-    A `DeltaChannel` gives none itself: savers rebuild it from its writes.
-    """
-    if not isinstance(channel, DeltaChannel):
-        return channel.checkpoint()
-    try:
-        return channel.get()
-    except EmptyChannelError:
-        return MISSING
-
-
-def step(
-    name: str, func: Callable[..., Any], afunc: Callable[..., Awaitable[Any]]
-) -> Runnable[Any, Any]:
-    """A node's runnable that adds no run of its own to traces."""
-    return RunnableCallable(func, afunc, name=name, trace=False, recurse=False)
-
-
-def hide(graph: Compiled, names: Iterable[str]) -> None:
-    """Keep nodes out of streams."""
-    for name in names:
-        node = graph.nodes[name]
-        node.tags = [*(node.tags or ()), TAG_HIDDEN]
-
-
-def only_send(graph: Compiled, names: Iterable[str]) -> None:
-    """Let nothing but a `Send` start these nodes.
-
-    LangGraph looks at every channel after every step. The one that a node has for its edges would
-    be looked at for nothing.
-    """
-    for name in names:
-        del graph.channels[f"branch:to:{name}"]
-        graph.nodes[name].triggers = []
-    graph.validate()
-
-
-def untrace(graph: Compiled, names: Iterable[str]) -> None:
-    """Keep nodes out of traces."""
-    for name in names:
-        node = graph.nodes[name]
-        run_as(graph, name, _Untraced(name, node.bound, node.flat_writers))
-
-
-class _Untraced(Runnable[Any, Any]):
-    """What a node runs, without the run that `RunnableSeq` adds to traces."""
-
-    def __init__(
-        self, name: str, bound: Runnable[Any, Any], writers: Sequence[Runnable[Any, Any]]
-    ) -> None:
-        self.name: str = name
-        self._bound = bound
-        self._writers = writers
-
-    @override
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> None:
-        output = self._bound.invoke(input, config)
-        for writer in self._writers:
-            writer.invoke(output, config)
-
-    @override
-    async def ainvoke(
-        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> None:
-        output = await self._bound.ainvoke(input, config)
-        for writer in self._writers:
-            writer.invoke(output, config)
-
-
-def is_heard(writer: StreamWriter) -> bool:
-    """Whether what is written to the stream `custom` reaches anybody.
-
-    Where nobody asked for it, LangGraph's writer is a function that holds on to nothing.
-    """
-    return getattr(writer, "__closure__", writer) is not None
 
 
 def run_as(graph: Compiled, name: str, runnable: Runnable[Any, Any]) -> None:
@@ -146,21 +77,6 @@ def sequence(
     return RunnableSeq(first, then, trace_policy=trace_policy)
 
 
-def unhidden(config: RunnableConfig, node: str) -> RunnableConfig:
-    """The config of a hidden node for code of the user's that stands behind another node."""
-    tags = [tag for tag in config.get("tags") or () if tag != TAG_HIDDEN]
-    metadata = {**(config.get("metadata") or {}), "langgraph_node": node}
-    changed: RunnableConfig = {**config, "tags": tags, "metadata": metadata}
-    changed.pop("run_name", None)
-    return changed
-
-
-def also_write(graph: Compiled, channel: str, mapper: Callable[[Any], Any]) -> None:
-    """Write something made of a run's input to one more channel."""
-    entry = ChannelWriteEntry(channel, mapper=mapper)
-    graph.nodes[START].writers.append(ChannelWrite((entry,)))
-
-
 # What reading a builder takes.
 
 STEP_COUNTERS = (RemainingStepsManager, IsLastStepManager)
@@ -175,28 +91,6 @@ def node_defaults(builder: StateGraph[Any, Any, Any, Any]) -> _NodeDefaults:
 def default_error_handler(handler: Any) -> Any:
     """The runnable that `compile` makes of a default error handler."""
     return coerce_to_runnable(handler, name=_DEFAULT_ERROR_HANDLER_NODE, trace=False)
-
-
-def add_error_handler(
-    shell: StateGraph[Any, Any, Any, Any],
-    node: str,
-    handler: Runnable[Any, Any],
-    schema: type[Any],
-    builder: StateGraph[Any, Any, Any, Any],
-) -> None:
-    """Give a node the error handler that it has in another builder, under the same name."""
-    name = builder.nodes[node].error_handler_node or _DEFAULT_ERROR_HANDLER_NODE
-    defaults = builder._node_defaults  # noqa: SLF001
-    shell.nodes[node].error_handler_node = name
-    shell.nodes[name] = StateNodeSpec(
-        handler,
-        metadata=None,
-        input_schema=schema,
-        retry_policy=defaults.retry_policy,
-        cache_policy=None,
-        is_error_handler=True,
-        timeout=defaults.timeout,
-    )
 
 
 def pick_mapper(fields: list[str], schema: type[Any]) -> Any:
@@ -237,28 +131,20 @@ def object_writes(update: Any, fields: Sequence[str]) -> Sequence[tuple[str, Any
     return get_update_as_tuples(update, fields) if get_cached_annotated_keys(type(update)) else None
 
 
-def is_flag(managed: Any) -> bool:
-    """Whether a step counter is `IsLastStep`; the other one is `RemainingSteps`."""
-    return managed is IsLastStepManager
-
-
 def is_function_node(runnable: Any) -> bool:
     """Whether a runnable is what LangGraph makes of a function, or a subclass like `ToolNode`."""
     return isinstance(runnable, RunnableCallable)
 
 
+def held_in(cell: CellType) -> Any:
+    """What a variable of a closure holds; `MISSING` where it is set later."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return MISSING
+
+
 # What running and looking at a graph takes.
-
-
-def full_config(*configs: RunnableConfig | None) -> RunnableConfig:
-    """A config with LangGraph's defaults and what is inherited from a graph around."""
-    return ensure_config(*configs)
-
-
-def read_state(config: RunnableConfig, fields: Iterable[str]) -> Mapping[str, Any]:
-    """What channels hold, read from within a node; one that is empty is left out."""
-    found: Mapping[str, Any] = config["configurable"][CONFIG_KEY_READ](list(fields), fresh=False)
-    return found
 
 
 def with_state(
@@ -266,12 +152,12 @@ def with_state(
     read_input: Callable[[], Any] | None,
     channels: Mapping[str, BaseChannel[Any, Any, Any]],
 ) -> RunnableConfig:
-    """A node's config through which these channels are read instead of those of the shell.
+    """A node's config through which these channels are read instead of the graph's own.
 
     Args:
         config: The config.
-        read_input: Gives what an edge would have given to a node that a `Send` started. `None` for
-            one that an edge started, as in LangGraph.
+        read_input: Gives the state to a `ToolNode` that is called with tool calls. `None` for
+            what LangGraph makes of the channels.
         channels: The state.
     """
     given = config["configurable"]
@@ -285,9 +171,14 @@ def reads_state(runnable: Any) -> bool:
     """Whether a node that a `Send` started reads the state through its config."""
     if isinstance(runnable, RunnableSequence | RunnableSeq):
         return any(map(reads_state, runnable.steps))
+    return is_tool_node(type(runnable))
+
+
+def is_tool_node(kind: type) -> bool:
+    """Whether a class is `ToolNode`, or made from it."""
     # Known by name: the import of all prebuilt nodes takes a tenth of a second.
-    kinds = ((one.__module__, one.__qualname__) for one in type(runnable).__mro__)
-    return ("langgraph.prebuilt.tool_node", "ToolNode") in kinds
+    names = ((one.__module__, one.__qualname__) for one in kind.__mro__)
+    return ("langgraph.prebuilt.tool_node", "ToolNode") in names
 
 
 def own_command(error: ParentCommand, config: RunnableConfig, node: str) -> Command[Any] | None:
@@ -301,99 +192,148 @@ def own_command(error: ParentCommand, config: RunnableConfig, node: str) -> Comm
     return command if command.graph in ours else None
 
 
-def check_config(graph: Compiled, config: RunnableConfig) -> None:
+def check_config(graph: Compiled, config: RunnableConfig | None) -> None:
     """Check the config of a run as LangGraph does, before anything is added to it.
 
     Raises:
         ValueError: LangGraph's own, for a limit below 1, or where a checkpointer has no thread.
     """
+    full = ensure_config(graph.config, config)
     pauses = {"interrupt_before": None, "interrupt_after": None}
-    graph._defaults(config, stream_mode=(), print_mode=(), output_keys=None, **pauses)  # noqa: SLF001
-
-
-def has_saver(graph: Compiled, config: RunnableConfig | None) -> bool:
-    """Whether a run with this config has a checkpointer."""
-    return bool(graph._resolve_checkpointer(full_config(graph.config, config)))  # noqa: SLF001
-
-
-def stored_value(graph: Compiled, config: RunnableConfig, channel: str) -> Any:
-    """What the newest checkpoint of a thread has of a channel; `None` without one."""
-    saver = graph._state_checkpointer(config)  # noqa: SLF001
-    found = saver.get_tuple(graph._own_checkpoint_config(full_config(graph.config, config)))  # noqa: SLF001
-    return None if found is None else found.checkpoint["channel_values"].get(channel)
-
-
-async def astored_value(graph: Compiled, config: RunnableConfig, channel: str) -> Any:
-    """As `stored_value`."""
-    saver = graph._state_checkpointer(config)  # noqa: SLF001
-    own = graph._own_checkpoint_config(full_config(graph.config, config))  # noqa: SLF001
-    found = await saver.aget_tuple(own)
-    return None if found is None else found.checkpoint["channel_values"].get(channel)
-
-
-def is_newest(graph: Compiled, config: RunnableConfig) -> bool:
-    """Whether the checkpoint that a config names is the newest of its thread."""
-    saver = graph._state_checkpointer(config)  # noqa: SLF001
-    own = graph._own_checkpoint_config(config)  # noqa: SLF001
-    return _is_same(own, saver.get_tuple(_unnamed(own)))
-
-
-async def ais_newest(graph: Compiled, config: RunnableConfig) -> bool:
-    """As `is_newest`."""
-    saver = graph._state_checkpointer(config)  # noqa: SLF001
-    own = graph._own_checkpoint_config(config)  # noqa: SLF001
-    return _is_same(own, await saver.aget_tuple(_unnamed(own)))
-
-
-def _unnamed(config: RunnableConfig) -> RunnableConfig:
-    given = {key: one for key, one in config["configurable"].items() if key != "checkpoint_id"}
-    return {**config, "configurable": given}
-
-
-def _is_same(config: RunnableConfig, found: CheckpointTuple | None) -> bool:
-    named = config["configurable"]["checkpoint_id"]
-    return found is not None and found.checkpoint["id"] == named
-
-
-def is_for_subgraph(config: RunnableConfig) -> bool:
-    """Whether a config of a state method names a graph within this one."""
-    found = config.get("configurable", {})
-    return bool(found.get(CONFIG_KEY_CHECKPOINT_NS)) and CONFIG_KEY_CHECKPOINTER not in found
-
-
-def keeps_threads(config: RunnableConfig) -> bool:
-    """Whether the run has a checkpointer and a thread."""
-    found = config.get("configurable", {})
-    has_checkpointer = found.get(CONFIG_KEY_CHECKPOINTER) is not None
-    return has_checkpointer and found.get(CONFIG_KEY_THREAD_ID) is not None
-
-
-Shown = Callable[[str, Any], tuple[Any, ...]]
-"""Takes a stream's mode and payload, gives what is shown of it: one payload or none."""
-
-
-def shown_to_parent(config: RunnableConfig, show: Shown) -> dict[str, Any]:
-    """The part of `configurable` that lets a graph around see a stream as `show` changes it."""
-    stream = config.get("configurable", {}).get(CONFIG_KEY_STREAM)
-    if stream is None:
-        return {}
-
-    def put(chunk: tuple[Any, str, Any]) -> None:
-        namespace, mode, payload = chunk
-        for one in show(mode, payload):
-            stream((namespace, mode, one))
-
-    return {CONFIG_KEY_STREAM: StreamProtocol(put, stream.modes)}
+    graph._defaults(full, stream_mode=(), print_mode=(), output_keys=None, **pauses)  # noqa: SLF001
 
 
 def separate(builder: StateGraph[Any, Any, Any, Any]) -> StateGraph[Any, Any, Any, Any]:
-    """A copy of a builder that can be compiled without leaving marks on it."""
+    """A copy of a builder that can be changed and compiled without leaving marks on it."""
     new = copy.copy(builder)
     for name, value in vars(builder).items():
         if isinstance(value, dict | set):
             setattr(new, name, value.copy())
     new.nodes = {name: copy.copy(node) for name, node in builder.nodes.items()}
+    # `compile` adds the handler by default, and would find the one that it has added before.
+    new.nodes.pop(_DEFAULT_ERROR_HANDLER_NODE, None)
+    for node in new.nodes.values():
+        if node.error_handler_node == _DEFAULT_ERROR_HANDLER_NODE:
+            node.error_handler_node = None
+    new.branches = defaultdict(dict)
+    for source, branches in builder.branches.items():
+        new.branches[source] = dict(branches)
     return new
+
+
+# What a running graph's tasks take.
+
+CHECKPOINTER = CONFIG_KEY_CHECKPOINTER
+"""Key of `configurable` with the checkpointer."""
+
+TASK_ID = CONFIG_KEY_TASK_ID
+"""Key of `configurable` with a task's id."""
+
+FAILED = ERROR
+"""Channel of a task's error."""
+
+NO_TASK = NULL_TASK_ID
+"""Stands for a task's id where a `Command` from outside wrote."""
+
+ANSWER = RESUME
+"""Channel of an answer to what a task asked."""
+
+
+def is_left(channels: Sequence[str]) -> bool:
+    """Whether a task with writes to these channels failed or asks, and nothing handles that."""
+    return INTERRUPT in channels or (ERROR in channels and ERROR_SOURCE_NODE not in channels)
+
+
+def is_packet(task: Any) -> bool:
+    """Whether a `Send` started a task."""
+    return bool(task.path and task.path[0] == PUSH)
+
+
+def input_of(task: Any) -> Any:
+    """What a `Send` gave to a task."""
+    return task.input
+
+
+def waiting_nodes(channels: Mapping[str, Any], nodes: Mapping[str, Any]) -> list[str]:
+    """The deferred nodes that wait until nothing else is left to do."""
+    found = []
+    for name in nodes:
+        channel = channels.get(f"branch:to:{name}")
+        if isinstance(channel, LastValueAfterFinish) and channel.value is not MISSING:
+            found.append(name)
+    return found
+
+
+def nodes_named(task: Any, tokens: Mapping[str, str]) -> list[str]:
+    """The tokens of the nodes to which a task has written so far that they are due."""
+    named = [channel.removeprefix("branch:to:") for channel, _ in task.writes]
+    return [tokens[one] for one in named if one in tokens]
+
+
+def has_come(channels: Mapping[str, Any], sources: Sequence[str], target: str, source: str) -> bool:
+    """Whether a source of a join has come to it."""
+    for name, channel in channels.items():
+        is_join = isinstance(channel, NamedBarrierValue | NamedBarrierValueAfterFinish)
+        if is_join and name.endswith(f":{target}") and channel.names == set(sources):
+            return source in channel.seen
+    return False
+
+
+def write(config: RunnableConfig, writes: Sequence[tuple[str, Any]]) -> None:
+    """Write to channels, in the place of a task."""
+    config["configurable"][CONFIG_KEY_SEND](list(writes))
+
+
+def written(config: RunnableConfig) -> list[tuple[str, Any]]:
+    """What a task has written so far."""
+    writes = config["configurable"][CONFIG_KEY_SEND].__self__
+    return [one for one in writes if one[0] != RESUME]
+
+
+def take_back(config: RunnableConfig) -> None:
+    """Take back what a task has written, but for the answers that it got."""
+    writes = config["configurable"][CONFIG_KEY_SEND].__self__
+    answers = [one for one in writes if one[0] == RESUME]
+    writes.clear()
+    writes.extend(answers)
+
+
+def is_writer(runnable: Any) -> bool:
+    """Whether something writes to channels, and runs no code of the user's."""
+    return isinstance(runnable, ChannelWrite)
+
+
+def managed_values(
+    config: RunnableConfig, names: Iterable[str], managed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The managed values of a task."""
+    scratchpad = config["configurable"][CONFIG_KEY_SCRATCHPAD]
+    return {name: managed[name].get(scratchpad) for name in names}
+
+
+def storable(send: Send, channels: Mapping[str, BaseChannel[Any, Any, Any]]) -> Send:
+    """A packet as LangGraph stores it: without what belongs to fields that are not stored."""
+    return sanitize_untracked_values_in_send(send, channels)
+
+
+def values_of(config: RunnableConfig, names: Iterable[str]) -> dict[str, Any]:
+    """The values that fields have for a task, what it wrote itself among them; or `MISSING`."""
+    channels = config["configurable"][CONFIG_KEY_READ].args[1]
+    own = dict(written(config))
+    return {
+        name: own[name]
+        if name in own
+        else channels[name].get()
+        if channels[name].is_available()
+        else MISSING
+        for name in names
+    }
+
+
+def add_channel(graph: Compiled, name: str, channel: BaseChannel[Any, Any, Any]) -> None:
+    """Give a compiled graph a channel that neither inputs, nodes nor callers see."""
+    channel.key = name
+    graph.channels = {**graph.channels, name: channel}
 
 
 def check_timeout(runnable: Any, name: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, Unpack
 
 from langgraph.cache.base import BaseCache
+from langgraph.channels import BinaryOperatorAggregate, DeltaChannel
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.store.base import BaseStore
@@ -13,21 +14,23 @@ from langchain_sequrity.chat_models import ChatSequrity
 from langchain_sequrity.chat_models.arguments import NamedModelArguments, executor_signature
 from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.calling.tools import ClientTools
-from langchain_sequrity.graph.calling.updates import OutputReader
 from langchain_sequrity.graph.compiling.compiler import compile_graph
-from langchain_sequrity.graph.keeping.threads import Threads
+from langchain_sequrity.graph.denying.approval import Approvals
+from langchain_sequrity.graph.denying.denials import Denials
+from langchain_sequrity.graph.keeping.journal import add_entries
 from langchain_sequrity.graph.looking.explain import Explanation, explain
 from langchain_sequrity.graph.mismatch import tell_of_mismatch
 from langchain_sequrity.graph.on_denied import read_on_denied
 from langchain_sequrity.graph.options import NodeOptions
-from langchain_sequrity.graph.reading.spec import read_graph
+from langchain_sequrity.graph.own import JOURNAL, RUN, STEP
+from langchain_sequrity.graph.reading.spec import GraphSpec, read_graph
 from langchain_sequrity.graph.running.calls import Calls
 from langchain_sequrity.graph.running.exchange import Exchange, History, read_history
 from langchain_sequrity.graph.running.pinning import pinned, settings_of_runs
-from langchain_sequrity.graph.running.requests import Requests
-from langchain_sequrity.graph.running.shell import build_shell, finish_shell
-from langchain_sequrity.graph.running.views import Views
+from langchain_sequrity.graph.running.states import Parts
+from langchain_sequrity.graph.splitting import why_not_split
 from langchain_sequrity.graph.surface import Surface
 from langchain_sequrity.headers import FeaturesHeader
 
@@ -58,6 +61,8 @@ class LangGraphExecutor(Surface):
         name: Name of the graph in traces.
         strict_policy: Whether a policy with rules for what the graph does not have is an error;
             `None` leaves it to the model.
+        keep_labels_of_edits: Whether a field that `update_state` or `Command(update=…)` replaces
+            keeps the labels of its old value. Without it, what a person puts there has none.
         **connection: Arguments of `ChatSequrity`, where `model` is a name.
 
     Raises:
@@ -106,6 +111,7 @@ class LangGraphExecutor(Surface):
         cache: BaseCache[Any] | None = None,
         name: str | None = None,
         strict_policy: bool | None = None,
+        keep_labels_of_edits: bool = False,
         **connection: Unpack[NamedModelArguments],
     ) -> None:
         spec = read_graph(graph)
@@ -113,32 +119,39 @@ class LangGraphExecutor(Surface):
         strict = self._model.strict_policy if strict_policy is None else strict_policy
         self._given, self._spec = graph, spec
         self._options = dict(nodes or {})
-        self._rest = {"history": history, "on_denied": on_denied, "strict_policy": strict_policy}
+        self._rest = {
+            "history": history,
+            "on_denied": on_denied,
+            "strict_policy": strict_policy,
+            "keep_labels_of_edits": keep_labels_of_edits,
+        }
         prepared = self._model.prepared
-        self._program = compile_graph(spec, self._options)
+        choice = read_on_denied(on_denied, spec)
+        why_not = why_not_split(prepared.settings.connection, choice)
+        self._program = compile_graph(spec, self._options, why_not)
         settings = pinned(prepared.settings, len(self._program.tools))
         tell_of_mismatch(settings.connection.policy, self._program, is_strict=strict)
         told = read_history(history, settings.connection.base_url)
         exchange = Exchange(settings, prepared.params, self._program, told)
         tools = ClientTools(spec, self._program)
-        choice = read_on_denied(on_denied, spec)
-        requests = Requests(
-            spec, self._program, tools, exchange, self._model.sender, on_denied=choice
-        )
-        threads = Threads(spec, self._program, tools)
-        calls = Calls(spec, self._program, tools, exchange.under)
         self._fsm = settings_of_runs(settings.connection)
-        self._outputs = OutputReader([*spec.channels, *spec.managed])
-        self._views = Views(calls.is_call, calls.input_of)
-        compiled = build_shell(spec, self._program, threads, requests, calls).compile(
-            checkpointer=spec.checkpointer if checkpointer is None else checkpointer,
-            store=spec.store if store is None else store,
-            cache=spec.cache if cache is None else cache,
+        approvals = Approvals(exchange.connection, self._program)
+        denials = Denials(self._program, approvals, choice)
+        self._parts = Parts(
+            spec=spec,
+            program=self._program,
+            tools=tools,
+            exchange=exchange,
+            transport=self._model.sender,
+            on_denied=choice,
+            approvals=approvals,
+            denials=denials,
             name=name or spec.name,
+            keeps_labels=keep_labels_of_edits,
         )
-        finish_shell(compiled, spec, calls)
-        compiled.interrupt_before_nodes = spec.interrupt_before
-        compiled.interrupt_after_nodes = spec.interrupt_after
+        compiled = _compiled(graph, spec, Calls(spec, self._program, tools, denials))
+        chosen = {"checkpointer": checkpointer, "store": store, "cache": cache, "name": name}
+        compiled.__dict__.update({key: one for key, one in chosen.items() if one is not None})
         self.__dict__.update(vars(compiled))
 
     @property
@@ -164,6 +177,41 @@ class LangGraphExecutor(Surface):
 LangGraphExecutor.__signature__ = executor_signature(  # type: ignore[attr-defined]
     LangGraphExecutor.__init__, NamedModelArguments, ChatSequrity
 )
+
+
+def _compiled(
+    given: StateGraph[Any, Any, Any, Any] | CompiledStateGraph[Any, Any, Any, Any],
+    spec: GraphSpec,
+    calls: Calls,
+) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """The user's graph, compiled by LangGraph, whose nodes and routers answer calls."""
+    builder = _langgraph.separate(spec.builder)
+    for name, node in spec.nodes.items():
+        builder.nodes[name].cache_policy = calls.cache_policy(node)
+    for branch in spec.branches:
+        old = builder.branches[branch.source][branch.name]
+        builder.branches[branch.source][branch.name] = old._replace(path=calls.router(branch))
+    compiled = builder.compile(name=spec.name)
+    if isinstance(given, CompiledStateGraph):  # with all that it was told when it was compiled
+        own = {"nodes", "channels", "builder", "node_error_handler_map", "trigger_to_nodes"}
+        compiled.__dict__.update({key: one for key, one in vars(given).items() if key not in own})
+    _langgraph.add_channel(
+        compiled, RUN, BinaryOperatorAggregate(dict[str, Any], lambda _, new: new)
+    )
+    _langgraph.add_channel(compiled, STEP, BinaryOperatorAggregate(int, lambda _, new: new))
+    _langgraph.add_channel(
+        compiled, JOURNAL, DeltaChannel(add_entries, list, snapshot_frequency=_WHOLE_JOURNAL)
+    )
+    calls.attach(compiled)
+    return compiled
+
+
+_WHOLE_JOURNAL = 500
+"""After how many updates a checkpoint holds the whole journal.
+
+The others hold only what is new, so that what a run stores is linear in its steps; whoever reads
+the journal walks back to a whole one. SQLite before 3.32 walks at most 999 steps.
+"""
 
 _KEPT = (
     "checkpointer",

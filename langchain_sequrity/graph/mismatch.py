@@ -11,7 +11,9 @@ def tell_of_mismatch(policy: PolicyHeader | None, program: Program, *, is_strict
     Raises:
         UsageError: If it is strict.
     """
-    listed = unfit_for_tools(policy, [tool.schema() for tool in program.tools.values()])
+    listed = unfit_for_tools(
+        policy, [one.schema() for one in program.offered.values() if one.role != "result"]
+    )
     if listed:
         text = (
             f"The policy has rules for what this graph does not have, so here they do not do what "

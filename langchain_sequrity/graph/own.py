@@ -1,27 +1,18 @@
-"""Names of what the shell adds to a user's graph: nodes, channels, keys of `configurable`.
-
-See `running.shell` for what the nodes do.
-"""
+"""Names of what an executor adds to a user's graph: channels, and keys of `configurable`."""
 
 OWN_PREFIX = "__sequrity_"
 """How all of them begin; a graph of the user's has no such names."""
 
-BEGIN, DRIVE, ROUTE = "__sequrity_begin__", "__sequrity_drive__", "__sequrity_route__"
-PAUSE, CLEAR = "__sequrity_pause__", "__sequrity_clear__"
-APPROVE, DENY = "__sequrity_approve__", "__sequrity_deny__"
-OWN_NODES = (BEGIN, DRIVE, ROUTE, PAUSE, CLEAR, APPROVE, DENY)
+RUN, JOURNAL = "__sequrity_run__", "__sequrity_journal__"
+"""Channels: what is known of the run, and what happened in it."""
 
-RUN, JOURNAL, GIVEN = "__sequrity_run__", "__sequrity_journal__", "__sequrity_given__"
-OWN_CHANNELS = (RUN, JOURNAL, GIVEN)
+STEP = "__sequrity_step__"
+"""Channel that each step of a run writes: what is newer was written by somebody else.
 
-LIMIT_KEY = "__sequrity_recursion_limit"
-"""Key with the recursion limit that the caller gave for the graph."""
+Its value is how many replies of the run are in the journal."""
 
-PAUSE_KEY = "__sequrity_interrupt_after"
-"""Key with the nodes after which the run pauses."""
-
-RUN_KEY = "__sequrity_run_id__"
-"""Key with what tells this run from others: `{"id": …, "graph": …}`."""
+OUTPUT = "__sequrity_output__"
+"""What stands for a channel where a node's output is stored before its router runs."""
 
 
 def is_own(name: str) -> bool:

@@ -1,6 +1,6 @@
 """What the compiler makes: a program, and the tools it calls."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from dataclasses import field as with_default
 from typing import Any, Literal
@@ -20,28 +20,14 @@ HANDLED = "handled:"
 OVERWRITE = "="
 """Before the key of a field that a node overwrites instead of adding to it."""
 
-ERROR, STEPS, ACTIVE = "error:", "steps:", "active:"
-"""Keys of the final value that say how the run ended."""
+ACTIVE = "active:"
+"""Key of the final value that says whether work was left when the program stopped."""
 
-TOLD = "told:"
-"""Key of the final value that says of each step whether it wrote a field of the output.
-
-Absent in graphs whose fields all last: there nothing can differ from what was told last."""
-
-CAME = "came:"
-"""Key of the final value under which the flags of the joins are; absent where there are none."""
-
-CONFLICT = "conflict:"
-"""Start of the error that says two nodes wrote one field in one step; the field's key follows."""
-
-UNROUTED = "unrouted:"
-"""Start of the error that says a `FieldRouter` has no target; the field's key follows."""
+HANDLE = "handle"
+"""Key of what a call is answered with that runs beside others, and parameter of `result_of`."""
 
 PARSE_WITH_AI, OUTPUT_SCHEMA = "parse_with_ai", "output_schema"
 """The service's tool that reads text with a model, and its parameter for the answer's schema."""
-
-RECURSION_LIMIT = "recursion_limit"
-"""Context variable: how many node steps the run may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +51,14 @@ class Parameter:
 
     Attributes:
         name: In program and tool schema; the field's own name where that is an identifier and free.
-        field: The state field (or managed value); `None` for the input of a `Send`.
+        field: The state field; `None` for the input of a `Send`.
         kind: What the argument is. "send" is given only in calls that answer a `Send`.
         schema: JSON Schema of what is sent; an empty one where that is not known.
     """
 
     name: str
     field: str | None
-    kind: Literal["field", "managed", "send"]
+    kind: Literal["field", "send", "handle"]
     schema: Mapping[str, Any] = with_default(default_factory=dict, hash=False)
 
 
@@ -82,7 +68,7 @@ class ToolSpec:
 
     Attributes:
         name: As policies name it.
-        role: What it stands for.
+        role: What it stands for; "result" is the one that gives the results of handles.
         node: LangGraph's name of the node; of a router, of the node it follows (START possible).
         branch: Name of the router's branch, as LangGraph knows it.
         parameters: One per state field that is read, in the order of the state's fields.
@@ -99,12 +85,14 @@ class ToolSpec:
         fused: Routers that run inside this node's call.
         sees_state: Whether a call that answers a `Send` brings the state as well. Then what the
             `Send` carries is all in its own parameter.
+        is_handover: Whether a call brings what the service's own tool answered in the node's place.
+        not_split: Why its calls do not run beside others of their step; empty if they do.
         reads_from: How it is known what it reads: "declared", "schema", "source" or "everything".
         writes_from: The same for what it writes; also "annotation".
     """
 
     name: str
-    role: Literal["node", "router"]
+    role: Literal["node", "router", "result"]
     node: str
     branch: str | None
     parameters: tuple[Parameter, ...]
@@ -119,16 +107,21 @@ class ToolSpec:
     own: frozenset[str] | None = None
     fused: "tuple[ToolSpec, ...]" = ()
     sees_state: bool = False
+    is_handover: bool = False
+    not_split: str = ""
     reads_from: str = ""
     writes_from: str = ""
+
+    def is_sent(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether a call with these arguments answers a `Send`."""
+        return any(one.kind == "send" and one.name in arguments for one in self.parameters)
 
     def fused_in(self, arguments: Mapping[str, Any]) -> "tuple[ToolSpec, ...]":
         """The routers that run inside a call with these arguments.
 
         A call that answers a `Send` does not bring the state, so the program calls them itself.
         """
-        is_sent = any(one.kind == "send" and one.name in arguments for one in self.parameters)
-        return () if is_sent else self.fused
+        return () if self.is_sent(arguments) else self.fused
 
     def schema(self) -> dict[str, Any]:
         """The tool in the words of chat/completions."""
@@ -152,12 +145,55 @@ class ToolSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """Context variables that say where a run of `Program.from_state` begins.
+
+    Attributes:
+        begins: Whether it begins at START, so that the routers behind START decide.
+        start_at: Tokens of the nodes that are due.
+        packets: Packets that are due.
+        came: Flags of half-full joins, and of deferred nodes that need not wait any more.
+        stop_after: How many steps it takes at most.
+    """
+
+    begins: str
+    start_at: str
+    packets: str
+    came: str
+    stop_after: str
+
+
+BeginsAt = Literal["start", "state", "packets"]
+"""Where a run begins: at START; at any nodes, perhaps several; the same with packets for any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A program as it goes to the service.
+
+    Attributes:
+        text: The program.
+        tools: What it calls, by name.
+    """
+
+    text: str
+    tools: Mapping[str, ToolSpec]
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """A graph as a program.
 
     Attributes:
-        text: The program.
-        tools: By tool name.
+        at_start: The program of a run that begins at START.
+        from_state: The program of a run that begins anywhere, where any node may be started beside
+            others.
+        from_packets: The same where any node may be started by a packet too.
+        entry: The variables that say where that is.
+        flags: (sources, target) of a join, and a source → its flag in `Entry.came`.
+        ready: Deferred node → its flag there.
+        tools: All tools, by name; each takes a packet if it can.
+        receivers: Nodes to which something in the graph may send a packet.
         variables: State field → context variable that holds its initial value.
         tokens: Node → routing token, none of which is the start of another.
         keys: State field → its key in node results and in the final value, an identifier.
@@ -165,12 +201,23 @@ class Program:
         plans: State field → how it is carried.
         kind: Which generator wrote the text.
         overwritable: Fields that are sums and may be overwritten.
-        came: Context variable with the flags of half-full joins; `None` where there are no joins.
+        packets: Program variable with what is on its way to nodes.
+        result_of: The tool that gives the results of handles; `None` where no call has one.
+        early: Routers that no rule is for: beside other tasks they run with their node, before the
+            service asks for them, as in LangGraph.
+        waiting: Nodes for which, or for whose routers, the service asks when it has the results of
+            others of their step.
         parses: Whether a node is `parse_with_ai`, which then reads the field `output_schema`.
     """
 
-    text: str
+    at_start: Text
+    from_state: Text
+    from_packets: Callable[[], Text]
+    entry: Entry
+    flags: Mapping[tuple[tuple[tuple[str, ...], str], str], str]
+    ready: Mapping[str, str]
     tools: Mapping[str, ToolSpec]
+    receivers: frozenset[str]
     variables: Mapping[str, str]
     tokens: Mapping[str, str]
     keys: Mapping[str, str]
@@ -178,13 +225,32 @@ class Program:
     plans: Mapping[str, Plan]
     kind: Literal["structured", "superstep"]
     overwritable: frozenset[str] = frozenset()
-    came: str | None = None
+    packets: str = ""
+    result_of: str | None = None
+    early: frozenset[str] = frozenset()
+    waiting: frozenset[str] = frozenset()
     parses: bool = False
+
+    @property
+    def text(self) -> str:
+        """The text of a run that begins at START."""
+        return self.at_start.text
+
+    @property
+    def offered(self) -> Mapping[str, ToolSpec]:
+        """The tools of a run that begins at START."""
+        return self.at_start.tools
+
+    def that_begins_at(self, place: BeginsAt) -> Text:
+        """The program of a run that begins there."""
+        if place == "packets":
+            return self.from_packets()
+        return self.at_start if place == "start" else self.from_state
 
 
 def _meaning(parameter: Parameter) -> str:
     if parameter.kind == "send":
         return "What a Send carries beside the state fields."
-    return (
-        f"{'Managed value' if parameter.kind == 'managed' else 'State field'} {parameter.field!r}."
-    )
+    if parameter.kind == "handle":
+        return "The handle that the call was answered with."
+    return f"State field {parameter.field!r}."

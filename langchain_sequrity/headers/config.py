@@ -3,7 +3,7 @@
 from typing import ClassVar, Self
 
 from langchain_sequrity.headers.fields import Flag
-from langchain_sequrity.headers.fsm import FsmConfig
+from langchain_sequrity.headers.fsm import FsmConfig, MismatchPolicy
 from langchain_sequrity.headers.header import Header
 from langchain_sequrity.headers.llm import LlmConfig
 from langchain_sequrity.headers.model import HeaderModel
@@ -71,18 +71,19 @@ class ConfigHeader(Header):
         that may be made twice:
 
         - `history_mismatch_policy: "restart_turn"`: the stored history is cut where the one that is
-          sent differs, and the turn is done again. Its calls may be made a second time.
+          sent differs, and the turn is done again. `LocalServer` makes no call a second time;
+          whether the service does is unknown.
         - `max_n_turns: 50`: then the session is gone. With `on_session_expired="restart"` the turn
-          begins anew in another session, and may repeat calls too.
+          begins anew in another session, unless it has made calls.
         - `max_pllm_steps: 50`: a step goes on where the last one ended, and repeats nothing.
         - `max_pllm_failed_steps: 10`: a step that fails after a call may be planned anew, with the
-          same call.
+          same call; it is as with `restart_turn`.
         - `enable_multistep_planning`: what a step that succeeded brought is kept, so that the next
           one need not call for it again.
         - `disable_rllm`: no model reviews answers, so no review makes the planner begin again.
 
         Where a tool may not run twice, take `history_mismatch_policy: "reject"` instead (example
-        below): the model then goes on in a new session and says so (`docs/behaviour.md`, T1).
+        below): a history that was rewritten is then an error (`docs/behaviour.md`, T1).
 
         `response_format.strip_response_content`, which the vendor sets too, is left out: without
         the envelope a failed turn looks like an answer (P3).
@@ -134,3 +135,15 @@ class ConfigHeader(Header):
             return self
         kept = current.model_copy(update={"strip_response_content": False})
         return self.model_copy(update={"response_format": kept})
+
+    @property
+    def mismatch_policy(self) -> MismatchPolicy | None:
+        """What a history does that differs from the stored one; `None` if that is not set."""
+        return self.fsm.history_mismatch_policy if self.fsm is not None else None
+
+    def with_mismatch_policy(self, policy: MismatchPolicy | None) -> Self:
+        """A copy with another `fsm.history_mismatch_policy`."""
+        kept = self.fsm or FsmConfig()
+        return self.model_copy(
+            update={"fsm": kept.model_copy(update={"history_mismatch_policy": policy})}
+        )

@@ -17,6 +17,7 @@ from langchain_sequrity.headers.fields import (
 )
 from langchain_sequrity.headers.model import HeaderModel
 
+MismatchPolicy = Literal["reject", "restart_turn", "continue"]
 InternalTool = Literal["parse_with_ai", "verify_hypothesis", "set_policy", "complete_turn"]
 
 
@@ -54,7 +55,7 @@ class FsmConfig(HeaderModel):
     max_n_turns: Count | None = None
     """Turns before the session ends; null: no limit. Server default: by endpoint type."""
 
-    history_mismatch_policy: Literal["reject", "restart_turn", "continue"] | None = None
+    history_mismatch_policy: MismatchPolicy | None = None
     """If the history sent is not the stored one: refuse, redo the turn, or accept it.
 
     Server default: not documented."""

@@ -58,6 +58,8 @@ class Asked:
         services: Brain, store and waiting programs.
         endpoint_type: First segment of the path.
         new_call_id: Makes the id of a tool call.
+        added_policy: Whether it is this request that says what becomes of a differing history, and
+            not the session.
     """
 
     request: ChatRequest
@@ -66,6 +68,7 @@ class Asked:
     services: Services
     endpoint_type: str
     new_call_id: Callable[[], str]
+    added_policy: bool = False
 
 
 class SingleAnswer:
@@ -161,6 +164,7 @@ class DualAnswer:
             open_call=waiting.id if waiting else None,
             only_new=request.previous_reply is not None,
             policy=configuration.fsm.history_mismatch_policy,
+            added_policy=asked.added_policy,
         )
         if asked.endpoint_type == "lang-graph" and self._given is None and self._news.said:
             refuse(400, "`lang-graph` runs a program. Send `user_provided_program`.")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -198,6 +198,31 @@ def _untraced(messages: Iterable[AIMessage]) -> Iterator[AIMessage]:
         if message is None:
             return
         yield message
+
+
+Role = Literal["planner", "reader", "policy"]
+_ROLES: Mapping[str, Role] = {
+    "planner": "planner", "quarantined": "reader", "classifier": "reader", "policy": "policy",
+}  # fmt: skip
+
+
+class RoleBrain:
+    """A brain for each role.
+
+    Args:
+        brains: By role; `reader` is who reads data, which classifiers do too.
+        otherwise: Who answers the others, and chats.
+    """
+
+    def __init__(self, brains: Mapping[Role, Brain], otherwise: Brain) -> None:
+        self._brains = brains
+        self._otherwise = otherwise
+
+    def stream(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
+        """Answer as the brain of the role does."""
+        role = _ROLES.get(context.role)
+        brain = self._otherwise if role is None else self._brains.get(role, self._otherwise)
+        return brain.stream(request, context)
 
 
 class BoundedBrain:

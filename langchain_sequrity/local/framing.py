@@ -3,8 +3,9 @@
 A proxy before this server may take one of two framing headers and this server the other; what comes
 after would then be another request, with the proxy's blessing (RFC 9112, section 11.2). h11 refuses
 most of that, but takes one of both headers and drops the other, and takes line feeds alone as ends
-of lines. So the head is looked at before h11 reads it. Whatever is refused, here or there, is 400,
-and the connection is closed: nobody knows where the next request would begin.
+of lines. So the head is looked at before h11 reads it. Whatever is refused, here or there, is 400
+(431 for a head that is too long), and the connection is closed: nobody knows where the next request
+would begin.
 """
 
 import re
@@ -17,11 +18,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from langchain_sequrity.local import limits
 
-_NOT_HTTP = "The request is not valid HTTP/1.1, or its head is too long."
+_NOT_HTTP = "The request is not valid HTTP/1.1."
+_TOO_LONG = f"The head of the request is longer than {limits.HEADERS} bytes."
 _END = re.compile(rb"\r?\n\r?\n")
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 _CODING = re.compile(rb"chunked", re.IGNORECASE)
+_REASONS = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
 _V11 = b" HTTP/1.1"
 _FOLDED = (b" ", b"\t")
 
@@ -31,17 +34,23 @@ class _Connection(h11.Connection):
 
     Attributes:
         problem: What is wrong with the request that was refused last.
+        is_too_long: Whether its head is too long.
     """
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER, max_incomplete_event_size=limits.HEADERS)
         self.problem = ""
+        self.is_too_long = False
 
     def next_event(self) -> Any:
         """The next event; raises `h11.RemoteProtocolError` for what is not clear."""
         if self.their_state is h11.IDLE:
             data, _ = self.trailing_data
             end = _END.search(data)
+            # h11 looks at a head that has not come in full alone: how it came would decide
+            self.is_too_long = (end.end() if end else len(data)) > limits.HEADERS
+            if self.is_too_long:
+                raise h11.RemoteProtocolError(_TOO_LONG)
             self.problem = _problem(data[: end.end()]) if end else ""
             if self.problem:
                 raise h11.RemoteProtocolError(self.problem)
@@ -83,15 +92,16 @@ class StrictProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Answer in the form of all errors, and close the connection."""
         del msg  # uvicorn's own, always the same
-        problem = self.conn.problem
-        detail = f"The request is not clear HTTP. {problem}" if problem else _NOT_HTTP
+        problem, is_too_long = self.conn.problem, self.conn.is_too_long
+        unclear = f"The request is not clear HTTP. {problem}" if problem else _NOT_HTTP
+        status, detail = (431, _TOO_LONG) if is_too_long else (400, unclear)
         body = orjson.dumps({"detail": detail, "message": detail})
         headers = [
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(body))),
             ("Connection", "close"),
         ]
-        head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+        head = h11.Response(status_code=status, headers=headers, reason=_REASONS[status])
         for event in (head, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()

@@ -12,7 +12,7 @@ from langchain_core.language_models import BaseChatModel
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local.app import make_app
-from langchain_sequrity.local.brains import Brain, ModelBrain
+from langchain_sequrity.local.brains import Brain, ModelBrain, Role, RoleBrain
 from langchain_sequrity.local.dual_llm.runs import Programs
 from langchain_sequrity.local.edge import RequestRecord
 from langchain_sequrity.local.framing import StrictProtocol
@@ -36,6 +36,8 @@ class LocalServer:
     Args:
         model: The brain: any LangChain chat model. Without one, a deterministic model answers
             from the request alone.
+        models: Brains of single roles, in the place of `model`: `planner` writes programs, `reader`
+            reads data for them, `policy` writes policies.
         script: Rules that answer first: a `Script`, a path to a YAML or JSON file, or a list of
             rules.
         api_keys: Keys that are allowed. Without any, every non-empty key is, which is why the
@@ -73,6 +75,7 @@ class LocalServer:
         model: BaseChatModel | None = None,
         script: "Script | str | Path | Iterable[Mapping[str, Any]] | None" = None,
         *,
+        models: Mapping[Role, BaseChatModel] | None = None,
         api_keys: Sequence[str] | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -88,7 +91,7 @@ class LocalServer:
         self._port = port
         self._services = Services(
             store=self.sessions,
-            brain=_brain(model, script),
+            brain=_brain(model, models or {}, script),
             api_keys=api_keys,
             hosts=LOOPBACK_NAMES if host in LOOPBACK_NAMES else None,
             fidelity=fidelity,
@@ -197,12 +200,25 @@ def is_key(key: object) -> bool:
 
 
 def _brain(
-    model: BaseChatModel | None, script: Script | str | Path | Iterable[Mapping[str, Any]] | None
+    model: BaseChatModel | None,
+    models: Mapping[Role, BaseChatModel],
+    script: Script | str | Path | Iterable[Mapping[str, Any]] | None,
 ) -> Brain:
     if model is not None and not isinstance(model, BaseChatModel):
         msg = f"`model` is a LangChain chat model; got {model!r}. Leave it out for the default."
         raise UsageError(msg)
+    if not isinstance(models, Mapping) or not models.keys() <= set(get_args(Role)):
+        roles = ", ".join(f"`{role}`" for role in get_args(Role))
+        told = [*models] if isinstance(models, Mapping) else type(models).__name__
+        msg = f"`models` is a dict of chat models by role, which is one of {roles}; got {told!r}."
+        raise UsageError(msg)
+    for role, one in models.items():
+        if not isinstance(one, BaseChatModel):
+            msg = f"`models[{role!r}]` is a LangChain chat model; got `{type(one).__name__}`."
+            raise UsageError(msg)
     brain: Brain = DeterministicModel() if model is None else ModelBrain(model)
+    if models:
+        brain = RoleBrain({role: ModelBrain(one) for role, one in models.items()}, brain)
     if script is None:
         return brain
     if isinstance(script, str | Path):

@@ -21,7 +21,7 @@ _KINDS: dict[str, type[Header]] = {
 }
 
 
-def apply(session: Session, headers: Mapping[str, str], *, new: bool) -> None:
+def apply(session: Session, headers: Mapping[str, str], *, new: bool) -> Mapping[str, str]:
     """Take a request's headers into its session, or check that they are the session's.
 
     Args:
@@ -29,6 +29,9 @@ def apply(session: Session, headers: Mapping[str, str], *, new: bool) -> None:
             later are not changed (`docs/behaviour.md`, T1).
         headers: The request's headers, by lower-case name.
         new: Whether this request starts the session.
+
+    Returns:
+        The headers that hold for this request.
 
     Raises:
         StatusError: 400 for a header that cannot be read, 409 for one that differs from the
@@ -39,7 +42,10 @@ def apply(session: Session, headers: Mapping[str, str], *, new: bool) -> None:
     if new:
         session.headers = written
         session.max_turns = _max_turns(sent.get("x-config"))
-        return
+        return session.headers
+    held, config = session.headers, sent.get("x-config")
+    if isinstance(config, ConfigHeader) and _adds_policy(config, held.get("x-config")):
+        held = {**held, "x-config": written.pop("x-config")}
     for name, text in written.items():
         if session.headers.get(name) != text:
             refuse(
@@ -47,6 +53,21 @@ def apply(session: Session, headers: Mapping[str, str], *, new: bool) -> None:
                 f"`{name}` differs from what the session was started with. Leave it out, or start "
                 "a new session.",
             )
+    return held
+
+
+def _adds_policy(config: ConfigHeader, stored: str | None) -> bool:
+    """Whether a request only says in addition what is to be done if its history differs.
+
+    That is found out when it is refused, so it can be said then.
+    """
+    if config.mismatch_policy is None:
+        return False
+    own = ConfigHeader() if stored is None else read_header(ConfigHeader, stored)
+    if own.mismatch_policy is not None:
+        return False
+    rest = [write_header(one.with_mismatch_policy(None)) for one in (config, own)]
+    return rest[0] == rest[1]
 
 
 def _read(kind: type[Header], text: str) -> Header:

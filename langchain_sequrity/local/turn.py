@@ -75,7 +75,7 @@ class Turn:
         self.summary = ""
         self._answering: Answering | None = None
         try:
-            settings.apply(self.session, incoming.headers, new=not named)
+            self._headers = settings.apply(self.session, incoming.headers, new=not named)
             self._check_previous(request)
             self._answering = self._answer(request, incoming.route.endpoint_type)
         except BaseException:
@@ -107,7 +107,7 @@ class Turn:
         return replace(session)
 
     def _answer(self, request: ChatRequest, endpoint_type: str) -> Answering:
-        configuration = configure(self.session.headers, endpoint_type)
+        configuration = configure(self._headers, endpoint_type)
         asked = Asked(
             request,
             self.session,
@@ -115,6 +115,7 @@ class Turn:
             self._services,
             endpoint_type,
             self._new_call_id,
+            added_policy=self._headers is not self.session.headers,
         )
         if not configuration.dual_llm:
             return SingleAnswer(asked)

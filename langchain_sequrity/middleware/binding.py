@@ -29,6 +29,8 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt.given_tools import Arguments
 
+_PLAIN = frozenset({type(None), str, bool, int, float})
+
 _EMPTY = (None, list, dict, set, tuple, str, int, float, bool)
 """What makes a default anew and yet the same each time; `None` where there is no such thing."""
 
@@ -147,6 +149,8 @@ def _name(name: str, alias: Any) -> str:
 
 def _json(value: Any) -> Any:
     match value:
+        case _ if type(value) in _PLAIN:
+            found = value
         case RootModel():
             found = _json(value.root)
         case BaseModel():
@@ -166,4 +170,7 @@ def _json(value: Any) -> Any:
 
 def canonical(value: Any) -> str:
     """JSON text that is the same for equal values, whatever the order of their keys."""
-    return json.dumps(value, sort_keys=True, default=repr)
+    return _ENCODER.encode(value)
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, default=repr)

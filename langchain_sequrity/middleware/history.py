@@ -46,19 +46,21 @@ def labels_seen(rules: Rules, messages: Sequence[AnyMessage], thread: Thread) ->
                 continue
             call = calls.get(message.tool_call_id, {})
             tool = call.get("name") or message.name or "tool"
-            labels = brought_by([message]).joined(Labels())
-            added, _ = rules.label(
-                tool, call.get("args", {}), thread.seen, Argument(value_of(message), labels),
-                thread.session,
-            )  # fmt: skip
+            added = brought_by([message]).joined(Labels())
+            if rules.engine.looks_at_results(tool):
+                added, _ = rules.label(
+                    tool, call.get("args", {}), thread.seen, Argument(value_of(message), added),
+                    thread.session,
+                )  # fmt: skip
             seen = seen.join(added)
     return seen
 
 
 def _since(messages: Sequence[AnyMessage], known: str) -> Iterator[AnyMessage]:
     """The messages from a known one on; all of them if it is not there any more."""
-    ids = [message.id for message in messages]
-    yield from messages[ids.index(known) if known and known in ids else 0 :]
+    backwards = range(len(messages) - 1, -1, -1)  # it is one of the last, as a rule
+    start = next((at for at in backwards if known and messages[at].id == known), 0)
+    yield from messages[start:]
 
 
 def _is_ours(message: ToolMessage) -> bool:

@@ -35,7 +35,8 @@ def leave(guard: Guard, passed: Passed, result: Any) -> Any:
     call, thread = passed.request.tool_call, passed.thread
     messages = tool_messages(result)
     own = [one for one in messages if one.tool_call_id == call["id"]]
-    value = value_of(own[0]) if own else None
+    looks = guard.rules.engine.looks_at_results(call["name"])
+    value = value_of(own[0]) if own and looks else None
     try:
         brought = brought_by(messages)
         labels, session = _labels(guard, passed, value, brought)

@@ -84,7 +84,7 @@ class Planner:
             if self._raises and refused is None and denial is not None and denial.kind != "waits":
                 refused = Refused(message, call_id, denial)
             may_run = denial is None or (self._asks and denial.may_be_approved)
-            if may_run and self._rules.ends_in_session(call["name"]):
+            if may_run and self._rules.engine.ends_in_session(call["name"]):
                 closed_by = call["name"]
         if refused is not None:
             entries = {

@@ -187,7 +187,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             return None
         before = messages[: len(messages) - last]
         seen = labels_seen(self._guard.rules, before, thread)
-        thread = replace(thread, seen=seen)
+        if seen != thread.seen:
+            thread = replace(thread, seen=seen)
         planned = self._planner.plan(message.id or "", calls, thread)
         self._tell(planned, thread)
         return update(

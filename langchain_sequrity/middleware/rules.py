@@ -18,11 +18,8 @@ from langchain_sequrity.headers.fitting import without_force, without_labels, wi
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.middleware.binding import canonical, defaults
 from langchain_sequrity.middleware.denial import not_made
-from langchain_sequrity.sqrt import Argument, Call, Verdict, check, parse
-from langchain_sequrity.sqrt.compiler import unheard
+from langchain_sequrity.sqrt import Argument, Call, Verdict, check
 from langchain_sequrity.sqrt.denying import denial_of as denial_of_verdict
-from langchain_sequrity.sqrt.patterns import Budget
-from langchain_sequrity.sqrt.rules import compiled_tools
 
 Labelling = Literal["conversation", "none"]
 Tool = BaseTool | Mapping[str, Any] | str
@@ -77,10 +74,9 @@ class Rules:
         self.engine = header.compile(dual_llm=False)
         self._header = header
         self._text = (header.codes and header.codes.code) or ""
-        self._tools = tuple(compiled_tools(parse(self._text), unheard))
         self._labelling = labelling
         self._allow_uncertain = allow_uncertain
-        self._identity = [header.to_header(), labelling, allow_uncertain]
+        self._identity = _hashed([header.to_header(), labelling, allow_uncertain])
         self._looks_at_agent = tools == "agent"
         self._fitting: dict[tuple[int, ...], list[BaseTool]] = {}
         self._learned: dict[int, BaseTool] = {}
@@ -175,12 +171,11 @@ class Rules:
         """
         labels = self.argument_labels(seen).to_wire()
         try:
-            facts = canonical(
+            return _hashed(
                 [self._identity, message, call["id"], call["name"], call["args"], labels]
             )
         except (RecursionError, TypeError, ValueError):
             return ""
-        return hashlib.sha256(facts.encode("utf-8", "surrogatepass")).hexdigest()
 
     def decide(self, tool: str, args: Args, seen: Labels, session: Labels) -> Decision:
         """Change the session as the policy says, and decide.
@@ -221,18 +216,9 @@ class Rules:
         }
         return Call(call.tool, {**call.arguments, **left_out}) if left_out else call
 
-    def ends_in_session(self, tool: str) -> bool:
-        """Whether a call of a tool may change the session's labels when it has ended."""
-        return any(
-            step.phase == "after"
-            or (
-                step.phase == "result"
-                and any(one.node.target.scope == "session" for one in step.updates)
-            )
-            for entry in self._tools
-            if entry.steps and entry.matches(tool, Budget()) is not False
-            for step in entry.steps
-        )
+
+def _hashed(facts: Sequence[Any]) -> str:
+    return hashlib.sha256(canonical(facts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _definition(tool: Tool) -> str | Mapping[str, Any]:

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, NotRequired
 
 from langchain.agents.middleware.types import AgentState, PrivateStateAttr
@@ -34,6 +35,10 @@ class Entry:
 
     digest: str
     denial: Denial | None
+
+    def to_json(self) -> dict[str, Any]:
+        """What the state keeps of it."""
+        return {"digest": self.digest, "denial": self.denial and asdict(self.denial)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,10 @@ class ThreadLabels(NamedTuple):
     seen: Labels
 
 
+# LangGraph asks for a state, and for the joined one, several times in a step.
+_remembered = lru_cache(maxsize=64)
+
+
 def thread_labels(state: Mapping[str, Any]) -> ThreadLabels:
     """Look at the labels of a thread.
 
@@ -115,9 +124,15 @@ def read(state: Any) -> Thread:
     if not isinstance(state, Mapping):
         msg = "`PolicyMiddleware` needs a state that is a dict, as `create_agent` has."
         raise UsageError(msg)
-    if FIELD not in state or state[FIELD] == b"":
-        return Thread()
-    kept = _parsed(state[FIELD])
+    value = state.get(FIELD, b"")
+    if not isinstance(value, bytes):
+        raise _written_elsewhere()
+    return _thread(value) if value else Thread()
+
+
+@_remembered
+def _thread(value: bytes) -> Thread:
+    kept = _parsed(value)
     plan, refused = kept.get("plan"), kept.get("refused")
     return Thread(
         _labels(kept.get("session")),
@@ -153,7 +168,12 @@ def update(
     if seen is not None:
         changes["seen"] = seen.to_wire()
     if plan is not None:
-        changes["plan"] = asdict(plan) | {"base": plan.base.to_wire()}
+        changes["plan"] = {
+            "message": plan.message,
+            "entries": {call_id: entry.to_json() for call_id, entry in plan.entries.items()},
+            "closed": plan.closed,
+            "base": plan.base.to_wire(),
+        }
         changes["labelled"] = []
     if labelled is not None:
         changes["labelled"] = [labelled]
@@ -174,6 +194,13 @@ def merged(old: bytes, new: bytes) -> bytes:
         # To raise here would end the thread for good: LangGraph has kept the update by now.
         _LOG.warning("An update of the field `%s` from elsewhere was ignored.", FIELD)
         return old
+    if not isinstance(old, bytes):
+        raise _written_elsewhere()
+    return _joined(old, new)
+
+
+@_remembered
+def _joined(old: bytes, new: bytes) -> bytes:
     kept = _parsed(old) if old else {}
     changes = _parsed(new)
     if "seen" in changes:
@@ -193,16 +220,19 @@ class PolicyState(AgentState[Any]):
     sequrity_policy: NotRequired[Annotated[bytes, PrivateStateAttr, merged]]
 
 
-def _parsed(value: Any) -> dict[str, Any]:
-    if isinstance(value, bytes):
-        parsed = json.loads(value)
-        if isinstance(parsed, dict) and set(parsed) <= set(_FIELDS):
-            return parsed
+def _parsed(value: bytes) -> dict[str, Any]:
+    parsed = json.loads(value)
+    if isinstance(parsed, dict) and set(parsed) <= set(_FIELDS):
+        return parsed
+    raise _written_elsewhere()
+
+
+def _written_elsewhere() -> UsageError:
     msg = (
         f"Something else than `PolicyMiddleware` wrote the field `{FIELD}` of the state. It holds "
         "what the policy goes by; leave it out of updates and commands."
     )
-    raise UsageError(msg)
+    return UsageError(msg)
 
 
 def _labels(wire: Mapping[str, list[str]] | None) -> Labels:

@@ -15,7 +15,16 @@ from langchain_sequrity.sqrt.context import MISSING, Argument, Call, Context
 from langchain_sequrity.sqrt.doubts import cause
 from langchain_sequrity.sqrt.faults import fault
 from langchain_sequrity.sqrt.names import OPERATIONS, Names, intersection, widest
-from langchain_sequrity.sqrt.nodes import Field, Operator, Phase, Policy, Position, Update
+from langchain_sequrity.sqrt.nodes import (
+    Field,
+    Members,
+    Operator,
+    Phase,
+    Policy,
+    Position,
+    Step,
+    Update,
+)
 from langchain_sequrity.sqrt.parser import parse
 from langchain_sequrity.sqrt.patterns import SECONDS_PER_MATCH, Budget
 from langchain_sequrity.sqrt.rules import (
@@ -90,6 +99,8 @@ class Engine:
         Returns:
             The session's labels from now on, also if the call is denied.
         """
+        if not self._rules_for(call.tool).steps["before"]:
+            return session
         context = Context(call, session, short="session")
         self._run("before", call.tool, context)
         return context.session
@@ -171,6 +182,8 @@ class Engine:
         Returns:
             The labels of the result and those of the session.
         """
+        if not self.looks_at_results(call.tool):
+            return result.labels, session
         context = self._context(call, session, result)
         context.short = "result"
         self._run("result", call.tool, context)
@@ -216,6 +229,36 @@ class Engine:
             return True
         changes = any(step.phase != "result" for entry in self._tools for step in entry.steps)
         return changes and bool(steps["result"])
+
+    def ends_in_session(self, tool: str) -> bool:
+        """Whether a call of a tool may change the session's labels when it has ended."""
+        steps = self._rules_for(tool).steps
+        return bool(steps["after"]) or any(
+            one.node.target.scope == "session"
+            for step, _ in steps["result"]
+            for one in step.updates
+        )
+
+    def looks_at_results(self, tool: str) -> bool:
+        """Whether anything happens when a call of a tool has ended."""
+        steps = self._rules_for(tool).steps
+        return bool(self._presets.non_executable_memory or steps["result"] or steps["after"])
+
+    def concerns(self, tool: str) -> bool:
+        """Whether any rule is, or may be, for a tool."""
+        rules = self._rules_for(tool)
+        return bool(rules.checks or rules.marks or any(rules.steps.values()))
+
+    def needs_result(self, tool: str) -> bool:
+        """Whether rules have to see what a call returned, or what its labels are, at once.
+
+        Rules that only add named tags and producers, or only take consumers away, whatever the
+        result is, come to the same before it is there.
+        """
+        rules = self._rules_for(tool)
+        if rules.marks or rules.steps["after"]:
+            return True
+        return not all(_only_adds(step.node) for step, _ in rules.steps["result"])
 
     def _context(self, call: Call, session: Labels, result: Argument | None = None) -> Context:
         """A context in which arguments carry what a `session before` block may have added.
@@ -275,6 +318,15 @@ def _of_another(checks: Iterable[tuple[CompiledCheck, Truth]], context: Context)
             because = cause(check.leaves, context, names=applies is None)
             return f"`{rule}` may apply, as {because}"
     return ""
+
+
+def _only_adds(step: Step) -> bool:
+    return step.condition is None and all(
+        isinstance(one.set, Members)
+        and one.target.scope in ("short", "result")
+        and one.assignment == ("&=" if one.target.field == "consumers" else "|=")
+        for one in step.updates
+    )
 
 
 def _in_doubt(check: CompiledCheck, call: Call) -> Reason:

@@ -80,7 +80,7 @@ def test_a_session_that_was_asked_for_is_not_left(model: Any) -> None:
     assert caught.value.status == 409
 
 
-def test_an_edited_tool_call_starts_the_turn_anew(model: Any) -> None:
+def test_a_turn_whose_open_call_was_edited_is_not_moved_to_another_session(model: Any) -> None:
     agent = model.bind_tools([read_file])
     question = HumanMessage("read_file 'a.txt'")
     asked = agent.invoke([question])
@@ -89,10 +89,13 @@ def test_an_edited_tool_call_starts_the_turn_anew(model: Any) -> None:
         update={"tool_calls": [{**call, "args": {"name": "b.txt"}}], "content": ""}
     )
     result = ToolMessage("content of b.txt", tool_call_id=call["id"])
-    again = agent.invoke([question, edited, result])
-    assert session_of(again) != session_of(asked)
-    assert again.tool_calls[0]["name"] == "read_file"
-    assert again.tool_calls[0]["id"] != call["id"]
+    with pytest.raises(InvalidRequest, match=r"(?s)was checked.*stays in its own") as caught:
+        agent.invoke([question, edited, result])
+    assert caught.value.status == 409
+    unedited = ToolMessage("content of a.txt", tool_call_id=call["id"])
+    done = agent.invoke([question, asked, unedited])  # the turn is as it was
+    assert session_of(done) == session_of(asked)
+    assert "content of a.txt" in done.text
 
 
 def test_a_graph_travels_in_time(model: Any) -> None:

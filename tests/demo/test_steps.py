@@ -41,9 +41,9 @@ def test_the_graph_loops_over_topics_and_writes_both_parts_before_it_mails(
 ) -> None:
     shown, out = screen()
     [run] = run_job(executor, QUESTION, "bo@example.com", shown).runs
-    assert steps_in(out.getvalue()) == [
-        "plan", "query", "query", "query", "subject", "text", "mail",
-    ]  # fmt: skip
+    *before, one, other, last = steps_in(out.getvalue())
+    assert (before, last) == (["plan", "query", "query", "query"], "mail")
+    assert {one, other} == {"subject", "text"}  # side by side: either may be done first
     assert run.outcome == "finished"
     assert [call.verdict for call in run.calls] == ["allowed"] * 10  # three of them of the router
     [path] = outbox.sent

@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from langgraph.graph import START
+
 from langchain_sequrity.graph.compiling.compiler import compile_graph
 from langchain_sequrity.graph.options import NodeOptions
-from langchain_sequrity.graph.program import ABSENT, GOTO, SEND, Program
+from langchain_sequrity.graph.program import ABSENT, GOTO, HANDLE, SEND, Program
 from langchain_sequrity.graph.reading.spec import read_graph
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import Finished, Labeled, Run, ToolCall, parse
@@ -15,7 +17,7 @@ from langchain_sequrity.local.interpreter import Finished, Labeled, Run, ToolCal
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 SYNTAX = (
     ast.Module, ast.Assign, ast.For, ast.If, ast.Expr, ast.Pass, ast.Call, ast.keyword, ast.Dict, ast.List,
-    ast.Constant, ast.Subscript, ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.GtE, ast.In, ast.BoolOp,
+    ast.Constant, ast.Subscript, ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.In, ast.BoolOp,
     ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.BinOp, ast.Add, ast.Sub, ast.Name, ast.Load, ast.Store, ast.Attribute,
 )  # fmt: skip
 """All that a program may be made of."""
@@ -27,77 +29,120 @@ class Ran:
 
     Attributes:
         final: Its final value.
-        calls: Tools in the order they were called.
+        calls: Tools in the order they were called, without the one that gives results of handles.
         arguments: Their arguments.
-        labels: Producers of their arguments.
+        labels: Producers of their arguments, also without it.
+        order: Calls, and results that were given later, as they came: ("call", tool), …
     """
 
     final: dict[str, Any]
     calls: list[str] = field(default_factory=list)
     arguments: list[dict[str, Any]] = field(default_factory=list)
     labels: list[dict[str, set[str]]] = field(default_factory=list)
+    order: list[tuple[str, str]] = field(default_factory=list)
 
     def producers(self, tool: str) -> dict[str, set[str]]:
         """Producers of the arguments of a tool's first call."""
         return self.labels[self.calls.index(tool)]
 
 
+_LONGEST = 100_000
+"""Characters of a program that a server takes."""
+
+
 def program_of(graph: Any, nodes: Mapping[str, NodeOptions] | None = None) -> Program:
-    """The program of a graph; its text is checked to use the small syntax and to parse."""
+    """The program of a graph; its texts are checked to use the small syntax and to parse."""
     program = compile_graph(read_graph(graph), nodes or {})
-    parse(program.text)
-    for node in ast.walk(ast.parse(program.text)):
-        assert isinstance(node, SYNTAX), ast.dump(node)
-        if isinstance(node, ast.Attribute):
-            assert node.attr == "get"
-        if isinstance(node, ast.Compare):
-            assert len(node.ops) == 1
-        if isinstance(node, ast.For):
-            assert isinstance(node.iter, ast.List | ast.Name)
-        if isinstance(node, ast.Call):
-            assert not node.args or isinstance(node.func, ast.Attribute)
+    texts = {program.text, program.from_state.text, program.from_packets().text}
+    for text in (one for one in texts if len(one) < _LONGEST):
+        parse(text)
+        for node in ast.walk(ast.parse(text)):
+            assert isinstance(node, SYNTAX), ast.dump(node)
+            if isinstance(node, ast.Attribute):
+                assert node.attr == "get"
+            if isinstance(node, ast.Compare):
+                assert len(node.ops) == 1
+            if isinstance(node, ast.For):
+                assert isinstance(node.iter, ast.List | ast.Name)
+            if isinstance(node, ast.Call):
+                assert not node.args or isinstance(node.func, ast.Attribute)
     return program
 
 
+def entry_of(graph: Any, program: Program) -> dict[str, Any]:
+    """Where a run begins: at START, before anything came."""
+    ends = [target for source, target in read_graph(graph).edges if source == START]
+    tokens = [program.tokens[one] for one in ends if one in program.tokens]
+    return {"begins": True, "start_at": tokens, "packets": [], "came": {}}
+
+
 def run(
-    program: Program,
+    graph: Any,
     answers: Mapping[str, Answer],
     given: Mapping[str, Any] | None = None,
     *,
+    nodes: Mapping[str, NodeOptions] | None = None,
     limit: int = 25,
+    at: Mapping[str, Any] | None = None,
     is_strict: bool = False,
 ) -> Ran:
-    """Run a program; each tool's answer is labelled with the tool's name."""
-    given = dict(given or {})
+    """Run the program of a graph; each tool's answer is labelled with the tool's name.
+
+    Args:
+        graph: The graph.
+        answers: Tool → what it answers. Where calls are answered with handles, that is given later.
+        given: Fields of the state that have a value.
+        nodes: Options by node.
+        limit: How many steps the program takes.
+        at: Variables that say where it begins, by their names in `Entry`, if that is not START.
+        is_strict: Whether what stands under a branch has the labels of its condition.
+    """
+    program = program_of(graph, nodes)
+    variables = _variables(program, given or {})
+    text = program.text if at is None else program.from_state.text
+    if at is not None or program.kind == "superstep":
+        start = {**entry_of(graph, program), **(at or {}), "stop_after": limit}
+        variables |= {getattr(program.entry, name): Labeled(one) for name, one in start.items()}
+    tools = {name: tool.schema()["function"]["parameters"] for name, tool in program.tools.items()}
+    one = Run(parse(text), tools=tools, variables=variables, is_strict=is_strict)
+    ran, waiting = Ran({}), dict[str, tuple[str, Any]]()
+    step = one.advance()
+    while isinstance(step, ToolCall):
+        plain = {name: value.value for name, value in step.arguments.items()}
+        labels = Labels(producers=frozenset({step.tool}))
+        for each in step.arguments.values():
+            labels = labels.join(each.labels)
+        if step.tool == program.result_of:
+            tool, answer = waiting.pop(plain[HANDLE])
+            ran.order.append(("result", tool))
+            labels = next(iter(step.arguments.values())).labels  # it made nothing itself
+        else:
+            ran.calls.append(step.tool)
+            ran.order.append(("call", step.tool))
+            ran.arguments.append(plain)
+            ran.labels.append(
+                {name: set(each.labels.producers) for name, each in step.arguments.items()}
+            )
+            answer = answers[step.tool](plain)
+            if program.result_of is not None:  # whoever looks for no handle finds the answer
+                handle = str(len(ran.calls))
+                waiting[handle] = step.tool, answer
+                answer = {HANDLE: handle, **answer}
+        step = one.advance(Labeled(answer, labels))
+    assert isinstance(step, Finished), step
+    ran.final = step.value.value
+    return ran
+
+
+def _variables(program: Program, given: Mapping[str, Any]) -> dict[str, Labeled]:
     start: dict[str, Any] = dict.fromkeys(program.variables, ABSENT)
     for name, plan in program.plans.items():
         if plan.kind != "last":
             start[name] = [] if plan.kind == "log" else plan.zero
-    variables = {
+    return {
         program.variables[name]: Labeled(value, Labels(producers=frozenset({"user"})))
-        for name, value in (start | given).items()
+        for name, value in {**start, **given}.items()
     }
-    variables["recursion_limit"] = Labeled(limit)
-    if program.came is not None:
-        variables[program.came] = Labeled({})
-    tools = {name: tool.schema()["function"]["parameters"] for name, tool in program.tools.items()}
-    one = Run(parse(program.text), tools=tools, variables=variables, is_strict=is_strict)
-    ran = Ran({})
-    step = one.advance()
-    while isinstance(step, ToolCall):
-        plain = {name: value.value for name, value in step.arguments.items()}
-        ran.calls.append(step.tool)
-        ran.arguments.append(plain)
-        ran.labels.append(
-            {name: set(each.labels.producers) for name, each in step.arguments.items()}
-        )
-        labels = Labels(producers=frozenset({step.tool}))
-        for each in step.arguments.values():
-            labels = labels.join(each.labels)
-        step = one.advance(Labeled(answers[step.tool](plain), labels))
-    assert isinstance(step, Finished), step
-    ran.final = step.value.value
-    return ran
 
 
 def to(*names: str) -> dict[str, Any]:

@@ -5,14 +5,12 @@ differ, with the smallest graph that still shows it. `--mix` and `--seed` choose
 the graph of one seed.
 """
 
-import argparse
 import linecache
 import logging
 import multiprocessing
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -22,7 +20,7 @@ from langchain_sequrity.local import LocalServer
 from tests.graph.graph_text import text_of
 from tests.graph.outcome import Outcome, outcome
 from tests.graph.plans import Plan
-from tests.graph.random_graphs import MIXES, plan_of
+from tests.graph.random_graphs import MIXES, cases_of, options_of, plan_of
 from tests.graph.shrink import shrink
 
 _FILES = count()
@@ -137,12 +135,6 @@ def _explain(found: Comparison) -> str:
     return explain(found, _MODEL[0])
 
 
-def _cases(options: argparse.Namespace) -> Iterator[tuple[str, int]]:
-    mixes = options.mix or list(MIXES)
-    for number in range(options.count):
-        yield mixes[number % len(mixes)], options.seed + number // len(mixes)
-
-
 def _report(
     verdicts: dict[str, Counter[str]], wrong: list[Comparison], refused: list[Comparison]
 ) -> None:
@@ -160,22 +152,19 @@ def _report(
 
 def main(arguments: list[str]) -> int:
     """Compare so many graphs, print a table, and return 1 if any two outcomes differ."""
-    parser = argparse.ArgumentParser(prog="python -m tests.graph.differential")
-    parser.add_argument("--count", type=int, default=6000)
-    parser.add_argument("--mix", action="append", choices=MIXES)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = options_of("differential", 6000)
     parser.add_argument("--show", type=int, default=5, help="disagreements to explain")
     parser.add_argument("--text", action="store_true", help="print the graph of this seed")
     options = parser.parse_args(arguments)
     if options.text:
-        mix, seed = next(_cases(options))
+        mix, seed = next(cases_of(options))
         sys.stdout.write(text_of(plan_of(MIXES[mix], f"{mix} {seed}")))
         return 0
     verdicts: dict[str, Counter[str]] = {mix: Counter() for mix in options.mix or MIXES}
     wrong: list[Comparison] = []
     refused: list[Comparison] = []
-    with multiprocessing.get_context("spawn").Pool(initializer=_start) as pool:
-        for found in pool.imap_unordered(_compare, _cases(options), chunksize=20):
+    with multiprocessing.get_context("spawn").Pool(options.jobs, initializer=_start) as pool:
+        for found in pool.imap_unordered(_compare, cases_of(options), chunksize=20):
             verdicts[found.mix][found.verdict] += 1
             if found.verdict in ("DIFFERENT", "refused"):
                 (wrong if found.verdict == "DIFFERENT" else refused).append(found)

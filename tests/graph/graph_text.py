@@ -16,16 +16,23 @@ from langchain_core.runnables import RunnableLambda
 from langgraph.channels import AnyValue, DeltaChannel, EphemeralValue, Topic, UntrackedValue
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
-from langgraph.types import Command, Overwrite, Send
+from langgraph.types import Command, Overwrite, Send, interrupt
 from pydantic import BaseModel, Field
 
 seen = []
+failed = {}
 
 
 def note(*what):
     seen.append(deepcopy(what))  # reducers may change messages in place later
     if len(seen) > 300:
         raise OverflowError("too many steps")
+
+
+def fail(me, times):
+    failed[me] = failed.get(me, 0) + 1
+    if failed[me] <= times:
+        raise ArithmeticError(me)
 
 
 def shifted(old, new):
@@ -116,6 +123,8 @@ def _node(plan: Plan, node: Node) -> str:
     if node.access == "declared" and plan_reads_dicts(plan, node.schema):
         lines, get = [*lines, "get = dict(state).get"], "get"
     lines += _reading(plan, node.schema, node.reads, get)
+    lines += [f"fail(me, {node.fails})"] if node.fails else []
+    lines += ["k += len(str(interrupt([me, k])))"] if node.asks else []
     lines += _updating(node)
     if node.goto is not None:
         lines += _deciding(node.goto, None, "goto = {}")

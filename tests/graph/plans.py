@@ -113,6 +113,8 @@ class Node:
         scalar: Whether it takes arguments that are no dict.
         defer: Whether it is deferred.
         fused: Whether its routers are fused with it.
+        asks: Whether it asks somebody before it writes.
+        fails: How many of its runs fail before one does not.
     """
 
     name: str
@@ -128,6 +130,8 @@ class Node:
     scalar: bool = False
     defer: bool = False
     fused: bool = False
+    asks: bool = False
+    fails: int = 0
 
 
 @dataclass(frozen=True)

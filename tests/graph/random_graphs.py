@@ -1,6 +1,8 @@
 """Random graphs: a mix of features and a seed give a plan, always the same one."""
 
+import argparse
 import random
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -97,6 +99,27 @@ MIXES = {
         opaque=0.1, fused=0.15, wrong=0.03,
     ),
 }  # fmt: skip
+
+
+def options_of(
+    module: str, count: int, mixes: Collection[str] = tuple(MIXES)
+) -> argparse.ArgumentParser:
+    """The options of a long run over random graphs."""
+    parser = argparse.ArgumentParser(prog=f"python -m tests.graph.{module}")
+    parser.add_argument("--count", type=int, default=count)
+    parser.add_argument("--mix", action="append", choices=mixes)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=None)
+    return parser
+
+
+def cases_of(
+    options: argparse.Namespace, mixes: Collection[str] = tuple(MIXES)
+) -> Iterator[tuple[str, int]]:
+    """The mixes and seeds of a long run."""
+    chosen = tuple(options.mix or mixes)
+    for number in range(options.count):
+        yield chosen[number % len(chosen)], options.seed + number // len(chosen)
 
 
 def plan_of(mix: Mix, seed: int | str) -> Plan:

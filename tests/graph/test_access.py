@@ -54,7 +54,7 @@ EVERYTHING = ("x", "y", "z")
 def tool_of(node: Any, options: NodeOptions | None = None) -> ToolSpec:
     graph = StateGraph(State).add_node("a", node).add_node("b", lambda s: None).add_edge(START, "a")
     nodes = {} if options is None else {"a": options}
-    return compile_graph(read_graph(graph), nodes).tools["a"]
+    return compile_graph(read_graph(graph), nodes).offered["a"]
 
 
 def quiet(make: Callable[[], Any]) -> Any:
@@ -563,7 +563,7 @@ def test_what_an_object_needs_to_be_made_is_read_too(
     schema: type[Any], node: Any, expected: tuple[str, ...]
 ) -> None:
     graph = StateGraph(schema).add_node("a", node).add_edge(START, "a")
-    assert quiet(lambda: fields(compile_graph(read_graph(graph)).tools["a"])) == expected
+    assert quiet(lambda: fields(compile_graph(read_graph(graph)).offered["a"])) == expected
 
 
 def test_a_model_is_read_whole_and_the_warning_says_why() -> None:
@@ -579,7 +579,7 @@ def test_a_model_is_read_whole_and_the_warning_says_why() -> None:
 
 def test_a_smaller_model_is_a_way_to_read_less() -> None:
     graph = StateGraph(Model).add_node("a", attribute, input_schema=Smaller).add_edge(START, "a")
-    tool = compile_graph(read_graph(graph)).tools["a"]
+    tool = compile_graph(read_graph(graph)).offered["a"]
     assert (fields(tool), tool.reads_from) == (("y",), "schema")
 
 
@@ -596,7 +596,7 @@ def router_tool(router: Any, path_map: Any = None) -> ToolSpec:
     graph = StateGraph(State).add_node("a", nothing).add_node("b", nothing).add_node("c", nothing)
     graph.add_edge(START, "a").add_conditional_edges("a", router, path_map)
     program: Program = quiet(lambda: compile_graph(read_graph(graph)))
-    return next(tool for tool in program.tools.values() if tool.role == "router")
+    return next(tool for tool in program.offered.values() if tool.role == "router")
 
 
 def names(state: State) -> Any:
@@ -766,7 +766,7 @@ def test_an_error_handler_adds_to_what_its_node_does() -> None:
         return {"z": [state["y"]]}
 
     graph = StateGraph(State).add_node("a", subscript, error_handler=handler).add_edge(START, "a")
-    tool = compile_graph(read_graph(graph)).tools["a"]
+    tool = compile_graph(read_graph(graph)).offered["a"]
     assert (fields(tool), tool.writes, set(tool.definite)) == (("x", "y"), ("y", "z"), set())
 
 
@@ -779,4 +779,4 @@ def test_an_error_handler_gets_no_more_than_its_node() -> None:
 
     graph: Any = StateGraph(State).set_node_defaults(error_handler=handler)
     spec = read_graph(graph.add_node("a", node).add_edge(START, "a"))
-    assert fields(compile_graph(spec).tools["a"]) == ("y",)
+    assert fields(compile_graph(spec).offered["a"]) == ("y",)

@@ -12,7 +12,6 @@ from langgraph.types import Send
 from pydantic import BaseModel
 
 from langchain_sequrity import ChatSequrity
-from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph.carrying.kinds import kinds_of
 from langchain_sequrity.graph.reading.annotations import of_fields, of_packets
 from langchain_sequrity.graph.reading.spec import GraphSpec, read_graph
@@ -133,13 +132,3 @@ def test_a_packet_carries_what_its_target_is_annotated_with(
     graph.add_conditional_edges(START, start, ["a"])
     for runnable in (graph.compile(), secured(graph, model)):
         assert runnable.invoke({"other": 1})["anything"] == expected
-
-
-@pytest.mark.filterwarnings("ignore::langchain_sequrity.errors.UnknownAccess")
-def test_a_class_that_nobody_named_is_refused_on_its_way_out(model: ChatSequrity) -> None:
-    def node(state: State) -> Any:
-        return {"anything": Failure(str(state["other"]))}
-
-    graph: Any = StateGraph(State).add_node("a", node).add_edge(START, "a")
-    with pytest.raises(UsageError, match="holds a `Failure`, which the field's annotation"):
-        secured(graph, model).invoke({"other": 1})

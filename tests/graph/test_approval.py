@@ -394,6 +394,10 @@ def test_a_replay_that_takes_another_way_is_an_error_and_runs_nothing(local: Loc
     for place, (kind, content) in list(saver.blobs.items()):
         changed = content.replace(b'{"due":[1,2]}', b'{"due":[5,2]}')
         saver.blobs[place] = (kind, changed)
+    for writes in saver.writes.values():
+        for key, (task, channel, (kind, content), path) in list(writes.items()):
+            changed = content.replace(b'{"due":[1,2]}', b'{"due":[5,2]}')
+            writes[key] = (task, channel, (kind, changed), path)
     with pytest.raises(BadReply, match="another way than when it was recorded"):
         executor.invoke(APPROVE, thread())
     assert ran == ["read", "pay", "more", "pay", "more", "report"]

@@ -17,10 +17,14 @@ from langgraph.managed import IsLastStep, RemainingSteps
 from langgraph.types import Command, Overwrite, Send
 
 from langchain_sequrity.errors import GraphNotSupported, UsageError
+from langchain_sequrity.graph.compiling.compiler import compile_graph
 from langchain_sequrity.graph.compiling.superstep import MOST_STEPS
 from langchain_sequrity.graph.options import FieldRouter, NodeOptions
-from langchain_sequrity.graph.program import Program
-from tests.graph.compiled import packets, program_of, run, to
+from langchain_sequrity.graph.program import ABSENT
+from langchain_sequrity.graph.reading.spec import read_graph
+from langchain_sequrity.graph.running import states
+from langchain_sequrity.local.interpreter import parse
+from tests.graph.compiled import Ran, entry_of, packets, program_of, run, to
 
 
 class State(TypedDict, total=False):
@@ -43,19 +47,29 @@ def returns(**update: Any) -> Any:
     return nodes[keys]
 
 
+def counting(length: int) -> dict[str, Any]:
+    """Answers of the nodes of a chain."""
+    return {f"n{one}": lambda _: {"total": 1} for one in range(length)}
+
+
 def chain(length: int) -> StateGraph[Any, Any, Any, Any]:
     graph = StateGraph(State)
     graph.add_sequence([(f"n{one}", returns(total=1)) for one in range(length)])
     return graph.set_entry_point("n0")
 
 
-def names_of(program: Program, limit: int = 25, **answers: Any) -> list[str]:
-    """Tools in the order they are called; each node answers with its own name."""
+def ran_of(graph: Any, *, at: dict[str, Any] | None = None, limit: int = 25, **answers: Any) -> Ran:
+    """A run in which each node answers with its own name."""
     known: dict[str, Any] = {
         name: lambda _, key=tool.writes: {one: ["n"] for one in key}
-        for name, tool in program.tools.items()
+        for name, tool in program_of(graph).tools.items()
     }
-    return run(program, known | answers, limit=limit).calls
+    return run(graph, known | answers, at=at, limit=limit)
+
+
+def names_of(graph: Any, *, at: dict[str, Any] | None = None, **answers: Any) -> list[str]:
+    """Tools in the order they are called; each node answers with its own name."""
+    return ran_of(graph, at=at, **answers).calls
 
 
 # The mail graph: labels of each argument are exactly the nodes it depends on.
@@ -119,9 +133,9 @@ def as_superstep(graph: StateGraph[Any, Any, Any, Any]) -> StateGraph[Any, Any, 
 
 @pytest.mark.parametrize("kind", ["structured", "superstep"])
 def test_labels_of_an_argument_are_the_nodes_it_depends_on(kind: str) -> None:
-    program = program_of(mail_graph() if kind == "structured" else as_superstep(mail_graph()))
-    assert program.kind == kind
-    ran = run(program, {**MAIL_ANSWERS, "aside": lambda _: {}}, {"user": "bob"})
+    graph = mail_graph() if kind == "structured" else as_superstep(mail_graph())
+    assert program_of(graph).kind == kind
+    ran = run(graph, {**MAIL_ANSWERS, "aside": lambda _: {}}, {"user": "bob"})
     assert ran.producers("read_inbox") == {}
     assert ran.producers("summarize") == {"inbox": {"read_inbox"}}
     assert ran.producers("pick__from__summarize") == {"urgent": {"read_inbox", "summarize"}}
@@ -131,7 +145,7 @@ def test_labels_of_an_argument_are_the_nodes_it_depends_on(kind: str) -> None:
 
 
 def test_what_follows_a_closed_branch_does_not_stand_under_it() -> None:
-    ran = run(program_of(mail_graph()), MAIL_ANSWERS, {"user": "bob"}, is_strict=True)
+    ran = run(mail_graph(), MAIL_ANSWERS, {"user": "bob"}, is_strict=True)
     assert "pick__from__summarize" in ran.producers("send")["user"]
     assert ran.producers("done") == {"user": {"user"}}
 
@@ -148,34 +162,27 @@ s_inbox = in_inbox
 s_summary = in_summary
 s_urgent = in_urgent
 s_status = in_status
-error = ""
-steps = 0
 # Node 'read_inbox'.
-steps = steps + 1
 u = read_inbox()
 s_inbox = u["inbox"]
 # Node 'summarize'.
-steps = steps + 1
 u = summarize(inbox=s_inbox)
 s_summary = u["summary"]
 s_urgent = u["urgent"]
 r = pick__from__summarize(urgent=s_urgent)
 if "archive:" in r["goto:"]:
   # Node 'archive'.
-  steps = steps + 1
   u = archive()
   s_status = u["status"]
 elif "send:" in r["goto:"]:
   # Node 'send'.
-  steps = steps + 1
   u = send(user=s_user, summary=s_summary)
   s_status = u["status"]
 # Node 'done'.
-steps = steps + 1
 u = done(user=s_user)
 s_status = u["status"]
 final_return_value = {"user": s_user, "inbox": s_inbox, "summary": s_summary, "urgent": s_urgent, \
-"status": s_status, "error:": error, "steps:": steps, "active:": steps >= recursion_limit}
+"status": s_status, "active:": False}
 """
 
 
@@ -184,26 +191,26 @@ final_return_value = {"user": s_user, "inbox": s_inbox, "summary": s_summary, "u
 
 def test_a_field_router_needs_no_call() -> None:
     for graph in (mail_graph(BY_URGENCY), as_superstep(mail_graph(BY_URGENCY))):
-        ran = run(program_of(graph), {**MAIL_ANSWERS, "aside": lambda _: {}}, {"user": "bob"})
+        ran = run(graph, {**MAIL_ANSWERS, "aside": lambda _: {}}, {"user": "bob"})
         assert [one for one in ran.calls if one != "aside"] == [
             "read_inbox",
             "summarize",
             "send",
             "done",
         ]
-        assert ran.final["error:"] == ""
 
 
 BY_URGENCY = FieldRouter("urgent", {True: "send", False: "archive"})
 
 
 @pytest.mark.parametrize("simple", [True, False])
-def test_a_value_without_a_route_ends_the_run_with_an_error(simple: bool) -> None:
+def test_a_value_without_a_route_takes_none_and_is_an_error_in_langgraph(simple: bool) -> None:
     graph = mail_graph(BY_URGENCY) if simple else as_superstep(mail_graph(BY_URGENCY))
     answers = {**MAIL_ANSWERS, "aside": lambda _: {}}
     answers["summarize"] = lambda _: {"summary": "short", "urgent": "perhaps"}
-    ran = run(program_of(graph), answers)
-    assert (ran.calls[-1], ran.final["error:"]) == ("summarize", "unrouted:urgent")
+    ran = run(graph, answers)
+    assert "summarize" in ran.calls
+    assert not {"send", "archive"} & set(ran.calls)
     with pytest.raises(UsageError, match="`urgent` has no route"):
         graph.compile().builder.branches["summarize"]["by_urgent"].path.invoke(
             {"urgent": "perhaps"}
@@ -234,16 +241,18 @@ def test_a_field_router_on_a_reducer_is_refused() -> None:
 
 
 def test_a_fused_router_runs_in_its_nodes_call() -> None:
-    program = program_of(mail_graph(), {"summarize": NodeOptions(fuse_router=True)})
-    tool = program.tools["summarize"]
+    options = {"summarize": NodeOptions(fuse_router=True)}
+    program = program_of(mail_graph(), options)
+    tool = program.offered["summarize"]
     assert [one.name for one in tool.fused] == ["pick__from__summarize"]
-    assert "pick__from__summarize" not in program.tools
+    assert "pick__from__summarize" not in program.offered
     assert [one.name for one in tool.parameters] == ["inbox", "urgent"]
     answers = {
         **MAIL_ANSWERS,
         "summarize": lambda _: {"summary": "s", "urgent": False, **to("archive")},
     }
-    assert run(program, answers).calls == ["read_inbox", "summarize", "archive", "done"]
+    ran = run(mail_graph(), answers, nodes=options)
+    assert ran.calls == ["read_inbox", "summarize", "archive", "done"]
 
 
 def test_a_fused_router_is_called_after_all_where_a_packet_started_its_node() -> None:
@@ -255,7 +264,8 @@ def test_a_fused_router_is_called_after_all_where_a_packet_started_its_node() ->
     )
     graph.add_conditional_edges("a", lambda state: [Send("w", {})], ["w"])
     graph.add_conditional_edges("w", lambda state: "a" if state["total"] > 9 else END)
-    program = program_of(graph, {"w": NodeOptions(fuse_router=True)})
+    options = {"w": NodeOptions(fuse_router=True)}
+    program = program_of(graph, options)
     (after,) = program.tools["w"].fused
     assert program.tools["w"].fused_in({"send_input": {}}) == ()
     answers: dict[str, Any] = {
@@ -264,7 +274,7 @@ def test_a_fused_router_is_called_after_all_where_a_packet_started_its_node() ->
         "w": lambda _: {"total": 1},
         after.name: lambda one: to() if one["total"] == 5 else to("a"),
     }
-    ran = run(program, answers, {"total": 4})
+    ran = run(graph, answers, {"total": 4}, nodes=options)
     assert ran.calls == ["a", "condition__from__a", "w", after.name]
 
 
@@ -287,9 +297,21 @@ def test_an_internal_tool_is_called_in_place_of_a_node() -> None:
     reads = ["query", "output_schema"]
     options = NodeOptions(reads=reads, writes=["answer"], internal_tool="parse_with_ai")
     program = program_of(graph, {"ask": options})
-    assert set(program.tools) == {"use"}
     assert "u = parse_with_ai(query=s_query, output_schema=s_output_schema)\n" in program.text
     assert 'u = {"answer": u}\n' in program.text
+
+
+def test_the_answer_of_an_internal_tool_is_handed_to_its_node() -> None:
+    graph = StateGraph(Asked).add_sequence([("ask", returns()), ("use", returns())])
+    options = NodeOptions(
+        reads=["query", "output_schema"], writes=["answer"], internal_tool="parse_with_ai"
+    )
+    program = program_of(graph.set_entry_point("ask"), {"ask": options})
+    assert set(program.offered) == {"ask", "use"}
+    ask = program.offered["ask"]
+    assert ask.is_handover
+    assert [(one.name, one.field) for one in ask.parameters] == [("answer", "answer")]
+    assert 'ask(answer=u["answer"])\n' in program.text
 
 
 @pytest.mark.parametrize(
@@ -308,7 +330,7 @@ def test_options_that_cannot_be_are_refused(options: NodeOptions, reason: str) -
     graph = StateGraph(Asked).add_sequence([("ask", returns()), ("use", returns())])
     graph.set_entry_point("ask")
     if not reason:  # a node gives way to a name that was asked for
-        assert set(program_of(graph, {"ask": options}).tools) == {"use", "use_2"}
+        assert set(program_of(graph, {"ask": options}).offered) == {"use", "use_2"}
         return
     with pytest.raises(UsageError, match=reason):
         program_of(graph, {"ask": options})
@@ -332,11 +354,45 @@ def test_a_step_reads_the_state_as_it_was_before_it() -> None:
     )
     graph.add_edge(START, "a").add_edge(START, "b")
     ran = run(
-        program_of(graph),
+        graph,
         {"a": lambda one: {"x": one["y"]}, "b": lambda one: {"y": one["x"]}},
         {"x": 1, "y": 2},
     )
-    assert (ran.final["x"], ran.final["y"], ran.final["steps:"]) == (2, 1, 1)
+    assert (ran.final["x"], ran.final["y"], len(ran.calls)) == (2, 1, 2)
+
+
+def test_all_nodes_of_a_step_are_called_before_the_result_of_any_is_taken() -> None:
+    graph = StateGraph(State)
+    for name in "abc":
+        graph.add_node(name, returns(names=[]))
+    graph.add_edge(START, "a").add_edge(START, "b").add_edge("b", "c")
+    ran = ran_of(graph)
+    assert ran.order == [
+        ("call", "a"), ("call", "b"), ("result", "a"), ("result", "b"), ("call", "c"),
+    ]  # fmt: skip
+
+
+def test_packets_are_called_before_the_result_of_any_is_taken() -> None:
+    def fan(state: State) -> Any:
+        return [Send("worker", {}), Send("worker", {})]
+
+    graph = StateGraph(State).add_node("a", returns()).add_node("worker", returns(names=[]))
+    graph.add_edge(START, "a").add_conditional_edges("a", fan, ["worker"])
+    sent = packets(("worker", {}), ("worker", {}))
+    ran = ran_of(graph, fan__from__a=lambda _: sent)
+    assert ran.order[2:] == [("call", "worker")] * 2 + [("result", "worker")] * 2
+
+
+def test_nodes_that_are_kept_apart_run_one_after_the_other() -> None:
+    graph = StateGraph(State).add_node("a", returns()).add_node("b", returns())
+    graph.add_edge(START, "a").add_edge(START, "b")
+    apart = compile_graph(read_graph(graph), {}, lambda tool, _: "a rule" if tool == "a" else "")
+    assert apart.offered["a"].not_split == "a rule"
+    assert apart.text.count(" = a(") == 1
+    assert apart.text.count(" = b(") == 2
+    neither = compile_graph(read_graph(graph), {}, lambda *_: "a rule")
+    assert "result_of" not in neither.offered
+    assert "result_of" not in neither.text
 
 
 def test_uneven_arms_run_their_sink_twice_and_a_join_once() -> None:
@@ -349,8 +405,8 @@ def test_uneven_arms_run_their_sink_twice_and_a_join_once() -> None:
             return made.add_edge(["a", "c"], "d")
         return made.add_edge("a", "d").add_edge("c", "d")
 
-    assert names_of(program_of(graph(is_join=False))) == ["a", "b", "c", "d", "d"]
-    assert names_of(program_of(graph(is_join=True))) == ["a", "b", "c", "d"]
+    assert names_of(graph(is_join=False)) == ["a", "b", "c", "d", "d"]
+    assert names_of(graph(is_join=True)) == ["a", "b", "c", "d"]
 
 
 def test_a_join_that_never_fills_never_fires() -> None:
@@ -358,7 +414,7 @@ def test_a_join_that_never_fills_never_fires() -> None:
     for name in "abc":
         graph.add_node(name, returns(names=[]))
     graph.add_edge(START, "a").add_edge(["a", "b"], "c")
-    assert names_of(program_of(graph)) == ["a"]
+    assert names_of(graph) == ["a"]
 
 
 def test_a_deferred_node_waits_for_all_others_but_not_for_packets() -> None:
@@ -372,9 +428,7 @@ def test_a_deferred_node_waits_for_all_others_but_not_for_packets() -> None:
     graph.add_edge(START, "a").add_edge("a", "last").add_edge(
         "worker", "last"
     ).add_conditional_edges("a", fan)
-    calls = names_of(
-        program_of(graph), fan__from__a=lambda _: packets(("worker", {}), ("worker", {}))
-    )
+    calls = names_of(graph, fan__from__a=lambda _: packets(("worker", {}), ("worker", {})))
     assert calls == ["a", "fan__from__a", "last", "worker", "worker", "last"]
 
 
@@ -390,7 +444,7 @@ def test_a_packet_brings_its_own_input() -> None:
         "condition__from__a": lambda _: packets(("w", {"x": 7}), ("w", {}), rest={"more": 1}),
         "w": lambda _: {"total": 2},
     }
-    ran = run(program_of(graph), answers)
+    ran = run(graph, answers)
     assert ran.arguments[2:] == [
         {"x": 7, "send_input": {"more": 1}},
         {"x": "__absent__", "send_input": {"more": 1}},
@@ -409,28 +463,9 @@ def test_a_router_sees_its_nodes_writes_and_not_its_siblings() -> None:
         "b": lambda _: {"total": 1},
         "condition__from__b": lambda _: to(),
     }
-    ran = run(program_of(graph), answers, {"total": 1})
+    ran = run(graph, answers, {"total": 1})
     assert ran.arguments[-1] == {"total": 2}
     assert ran.final["total"] == 7
-
-
-def test_two_writes_of_one_field_in_a_step_are_a_conflict() -> None:
-    graph = (
-        StateGraph(State)
-        .add_node("a", returns(x=1))
-        .add_node("b", lambda state: {"x": 1} if state["y"] else {})
-    )
-    graph.add_node("c", returns()).add_edge(START, "a").add_edge(START, "b").add_edge("a", "c")
-    program = program_of(graph)
-    answers = {
-        "a": lambda _: {"x": 1},
-        "b": lambda one: {"x": 2} if one["y"] else {},
-        "c": lambda _: {},
-    }
-    clash = run(program, answers, {"y": 1})
-    assert (clash.calls, clash.final["error:"]) == (["a", "b"], "conflict:x")
-    fine = run(program, answers, {"y": 0})
-    assert (fine.calls, fine.final["error:"], fine.final["x"]) == (["a", "b", "c"], "", 1)
 
 
 @pytest.mark.parametrize("limit", [1, 3, 25, 500])
@@ -438,42 +473,99 @@ def test_a_cycle_runs_as_many_steps_as_the_limit_allows(limit: int) -> None:
     graph = (
         StateGraph(State).add_node("a", returns(total=1)).add_edge(START, "a").add_edge("a", "a")
     )
-    ran = run(program_of(graph), {"a": lambda _: {"total": 1}}, limit=limit)
-    assert (ran.final["total"], ran.final["steps:"], ran.final["active:"]) == (limit, limit, True)
+    ran = run(graph, {"a": lambda _: {"total": 1}}, limit=limit)
+    assert (ran.final["total"], len(ran.calls), ran.final["active:"]) == (limit, limit, True)
 
 
-def test_a_program_has_room_for_the_default_limit_of_langgraph() -> None:
-    assert MOST_STEPS >= 10_007
+def test_a_program_has_room_for_all_steps_until_another_one_goes_on() -> None:
+    assert MOST_STEPS >= states.MOST_STEPS
 
 
 @pytest.mark.parametrize(("limit", "active"), [(3, True), (4, False)])
-def test_a_run_that_needs_all_its_steps_has_reached_the_limit(limit: int, active: bool) -> None:
+def test_a_run_that_needs_all_its_steps_says_that_work_is_left(limit: int, active: bool) -> None:
+    answers = {**counting(3), "aside": lambda _: {}}
     for graph in (chain(3), as_superstep(chain(3))):
-        answers = {
-            "n0": lambda _: {"total": 1},
-            "n1": lambda _: {"total": 1},
-            "n2": lambda _: {"total": 1},
-            "aside": lambda _: {},
-        }
-        assert run(program_of(graph), answers, limit=limit).final["active:"] is active
+        at = entry_of(graph, program_of(graph))
+        assert run(graph, answers, at=at, limit=limit).final["active:"] is active
 
 
-def test_a_node_is_told_how_many_steps_remain() -> None:
+def test_a_straight_program_leaves_no_work() -> None:
+    assert run(chain(3), counting(3), limit=1).final == {
+        "total": 3, "active:": False, **dict.fromkeys(["x", "y"], ABSENT), "names": [],
+    }  # fmt: skip
+
+
+def test_how_many_steps_remain_is_no_argument_of_a_call() -> None:
     class Counted(TypedDict, total=False):
         left: RemainingSteps
         last: IsLastStep
         total: Annotated[int, operator.add]
 
     graph = StateGraph(Counted).add_node(
-        "a", lambda state: {"total": state["left"] + state["last"]}
+        "a", lambda state: {"total": state["total"] + state["left"] + state["last"]}
     )
     graph.add_edge(START, "a").add_edge("a", "a")
-    ran = run(program_of(graph), {"a": lambda _: {"total": 1}}, limit=3)
-    assert ran.arguments == [
-        {"left": 2, "last": False},
-        {"left": 1, "last": True},
-        {"left": 0, "last": False},
-    ]
+    ran = run(graph, {"a": lambda _: {"total": 1}}, limit=2)
+    assert ran.arguments == [{"total": 0}, {"total": 1}]
+
+
+# Where a run begins.
+
+
+def test_a_run_begins_with_the_nodes_that_are_due() -> None:
+    for graph in (chain(4), as_superstep(chain(4))):
+        tokens = program_of(graph).tokens
+        at = {"begins": False, "start_at": [tokens["n2"]]}
+        assert names_of(graph, at=at, **counting(4)) == ["n2", "n3"]
+
+
+def test_a_run_that_begins_in_the_middle_reads_the_state_that_is_given() -> None:
+    graph = mail_graph()
+    at = {"begins": False, "start_at": [program_of(graph).tokens["send"]]}
+    ran = run(graph, MAIL_ANSWERS, {"user": "bob", "summary": "short"}, at=at)
+    assert ran.arguments == [{"user": "bob", "summary": "short"}, {"user": "bob"}]
+
+
+def test_routers_behind_start_decide_only_where_a_run_begins_there() -> None:
+    def way(state: State) -> str:
+        return "a" if state["x"] else "b"
+
+    graph = StateGraph(State).add_node("a", returns(names=[])).add_node("b", returns(names=[]))
+    graph.add_conditional_edges(START, way, ["a", "b"])
+    tokens = program_of(graph).tokens
+    assert names_of(graph, way__from__start=lambda _: to("b")) == ["way__from__start", "b"]
+    at = {"begins": False, "start_at": [tokens["a"]]}
+    assert names_of(graph, at=at) == ["a"]
+
+
+def test_a_run_begins_with_the_packets_that_are_due() -> None:
+    graph = StateGraph(State).add_node("a", returns())
+    graph.add_node("w", lambda state: {"total": state["x"]}).add_edge(START, "a")
+    graph.add_conditional_edges("a", lambda state: [Send("w", {"x": 1})], ["w"])
+    token = program_of(graph).tokens["w"]
+    due = [{"node": token, "fields": {"x": one}, "input": ABSENT} for one in (7, 8)]
+    at = {"begins": False, "start_at": [], "packets": due}
+    ran = run(graph, {"w": lambda one: {"total": one["x"]}}, at=at)
+    assert [(one["x"], ran.final["total"]) for one in ran.arguments] == [(7, 15), (8, 15)]
+
+
+def test_a_half_full_join_waits_for_the_others_only() -> None:
+    graph = StateGraph(State)
+    for name in "abc":
+        graph.add_node(name, returns(names=[]))
+    graph.add_edge(START, "a").add_edge(["a", "b"], "c")
+    program = program_of(graph)
+    at = {"begins": False, "start_at": [program.tokens["b"]]}
+    flags = {source: flag for (_, source), flag in program.flags.items()}
+    assert names_of(graph, at=at) == ["b"]
+    assert names_of(graph, at={**at, "came": {flags["a"]: True}}) == ["b", "c"]
+
+
+def test_a_node_that_nothing_leads_to_can_be_begun_with() -> None:
+    graph = chain(2).add_sequence([("m0", returns(total=1)), ("m1", returns(total=1))])
+    at = {"begins": False, "start_at": [program_of(graph).tokens["m0"]]}
+    answers = counting(2) | {"m0": lambda _: {"total": 1}, "m1": lambda _: {"total": 1}}
+    assert names_of(graph, at=at, **answers) == ["m0", "m1"]
 
 
 def test_a_field_that_lasts_for_a_step_is_told_of_each_step() -> None:
@@ -482,9 +574,9 @@ def test_a_field_that_lasts_for_a_step_is_told_of_each_step() -> None:
 
     graph = StateGraph(Flash)
     graph.add_sequence([("a", lambda state: {"flash": 1}), ("b", lambda state: None)])
-    program = program_of(graph.set_entry_point("a"))
+    graph.set_entry_point("a")
     answers = {"a": lambda _: {"flash": [1]}, "b": lambda _: {}}
-    ran = run(program, answers, {"flash": [{"value": 0}]})
+    ran = run(graph, answers, {"flash": [{"value": 0}]})
     assert ran.final["flash"] == [{"value": 0}, [1], []]
 
 
@@ -498,11 +590,8 @@ def test_an_error_handlers_result_takes_no_edge() -> None:
         .add_node("b", returns())
     )
     graph.add_edge(START, "a").add_edge("a", "b")
-    program = program_of(graph)
-    assert run(program, {"a": lambda _: {"x": 1}, "b": lambda _: {}}).calls == ["a", "b"]
-    assert run(program, {"a": lambda _: {"x": 2, "handled:": True}, "b": lambda _: {}}).calls == [
-        "a"
-    ]
+    assert run(graph, {"a": lambda _: {"x": 1}, "b": lambda _: {}}).calls == ["a", "b"]
+    assert run(graph, {"a": lambda _: {"x": 2, "handled:": True}, "b": lambda _: {}}).calls == ["a"]
 
 
 def test_undeclared_targets_are_found_by_their_tokens() -> None:
@@ -521,7 +610,7 @@ def test_undeclared_targets_are_found_by_their_tokens() -> None:
         "b": lambda _: {"goto:": ["aa:"]},
         "aa": lambda _: {},
     }
-    assert run(program_of(graph), answers).calls == ["a", "b", "aa"]
+    assert run(graph, answers).calls == ["a", "b", "aa"]
 
 
 # Overwriting a sum.
@@ -536,19 +625,15 @@ def test_an_overwrite_replaces_what_its_step_added_before_it() -> None:
         .add_node("a", returns(total=1))
         .add_node("b", over)
         .add_node("c", returns(total=1))
-        .add_node("d", over)
     )
     graph.add_edge(START, "a").add_edge(START, "b").add_edge(START, "c")
-    program = program_of(graph)
-    assert program.overwritable == {"total"}
+    assert program_of(graph).overwritable == {"total"}
     answers: dict[str, Any] = {
         "a": lambda _: {"total": 1},
         "b": lambda _: {"=total": 50},
         "c": lambda _: {"total": 100},
     }
-    assert run(program, answers, {"total": 7}).final["total"] == 50
-    twice = program_of(graph.add_edge(START, "d"))
-    assert run(twice, answers | {"d": lambda _: {"=total": 1}}).final["error:"] == "conflict:total"
+    assert run(graph, answers, {"total": 7}).final["total"] == 50
 
 
 # Names.
@@ -557,7 +642,8 @@ HOSTILE = [
     "x = 1\nimport os", "a\nfinal_return_value = 1", "it's", 'say "hi"', "back\\slash", "my node", "fetch-data", "2nd",
     "if", "class", "len", "print", "parse_with_ai", "final_return_value", "recursion_limit", "u", "r", "error", "steps",
     "active", "i", "j", "k", "sent", "packet", "packets", "gotos", "busy", "s_x", "in_x", "n_x", "go_a", "run_a", "t", "ta",
-    "tä", "节点", "\u202eevil", "\u200b", "#", "'''", "{}", "a" * 300, "a" * 299 + "b", "value",
+    "begins", "start_at", "start_packets", "came", "stop_after", "wide", "some", "handle", "handles", "handle_a", "number",
+    "result_of", "took_edges", "tä", "节点", "\u202eevil", "\u200b", "#", "'''", "{}", "a" * 300, "a" * 299 + "b", "value",
 ]  # fmt: skip
 
 
@@ -573,11 +659,11 @@ def test_hostile_node_names_are_no_part_of_the_text(is_cycle: bool) -> None:
     program = program_of(graph)
     assert program.text.isascii()
     assert "import os" not in program.text.replace("\\nimport os", "")
-    nodes = {tool.node: name for name, tool in program.tools.items() if tool.role == "node"}
+    nodes = {tool.node: name for name, tool in program.offered.items() if tool.role == "node"}
     assert list(nodes) == sorted(HOSTILE)
     answers: dict[str, Any] = {name: lambda _: {"names": [""]} for name in nodes.values()}
-    router = next((one for one in program.tools if one not in answers), "")
-    ran = run(program, answers | {router: lambda _: to()}, limit=100)
+    router = next((one for one in program.offered if one not in answers), "")
+    ran = run(graph, answers | {router: lambda _: to()}, limit=100)
     assert ran.calls[: len(HOSTILE)] == [nodes[name] for name in HOSTILE]
     tokens = list(program.tokens.values())
     assert not any(one != other and other.startswith(one) for one in tokens for other in tokens)
@@ -598,7 +684,7 @@ def test_hostile_field_names_are_no_part_of_the_text() -> None:
     assert len(set(keys)) == len(fields)
     assert all(key.isidentifier() and key.isascii() and len(key) <= 64 for key in keys)
     assert program.text.isascii()
-    ran = run(program, {"a": lambda one: one}, dict.fromkeys(fields, 1), limit=2)
+    ran = run(graph, {"a": lambda one: one}, dict.fromkeys(fields, 1), nodes={"a": node}, limit=2)
     assert {key: ran.final[key] for key in keys} == dict.fromkeys(keys, 1)
 
 
@@ -617,8 +703,8 @@ def test_any_node_names_make_a_program(names: list[str]) -> None:
         [(name, lambda state: {"names": ["n"]}) for name in names]
     )
     program = program_of(graph.set_entry_point(names[0]))
-    nodes = {tool.node: name for name, tool in program.tools.items()}
-    assert names_of(program) == [nodes[name] for name in names]
+    nodes = {tool.node: name for name, tool in program.offered.items()}
+    assert names_of(graph) == [nodes[name] for name in names]
 
 
 def test_a_node_keeps_its_name_where_it_can() -> None:
@@ -626,7 +712,7 @@ def test_a_node_keeps_its_name_where_it_can() -> None:
         [(name, returns()) for name in ("a b", "a_b", "if", "fetch")]
     )
     program = program_of(graph.set_entry_point("fetch"))
-    assert {tool.node: name for name, tool in program.tools.items()} == {
+    assert {tool.node: name for name, tool in program.offered.items()} == {
         "a_b": "a_b", "a b": "a_b_2", "fetch": "fetch", "if": "if_2",
     }  # fmt: skip
 
@@ -653,7 +739,7 @@ for name in "abcdefgh":
     options[name] = NodeOptions(reads={"x", "names"}, writes={"names", "x"})
 graph.add_edge(["c", "a"], "b").add_edge(["a", "c"], "b").add_conditional_edges("d", lambda s: s["x"], ["e", "f"])
 program = compile_graph(read_graph(graph), options)
-tools = [(t.name, t.parameters, t.writes, sorted(t.targets or "")) for t in program.tools.values()]
+tools = [(t.name, t.parameters, t.writes, sorted(t.targets or "")) for t in program.offered.values()]
 print(program.text, tools)
 """
 
@@ -689,7 +775,7 @@ def diamonds(number: int, *, is_annotated: bool = True) -> StateGraph[Any, Any, 
 def test_the_text_grows_with_the_graph(is_annotated: bool) -> None:
     sizes = [len(program_of(diamonds(one, is_annotated=is_annotated)).text) for one in (10, 20, 40)]
     assert sizes[2] - sizes[1] < 2.3 * (sizes[1] - sizes[0])
-    assert sizes[2] < 60_000  # 121 nodes
+    assert sizes[2] < 70_000  # 121 nodes
 
 
 def exits(number: int) -> StateGraph[Any, Any, Any, Any]:
@@ -706,15 +792,16 @@ def exits(number: int) -> StateGraph[Any, Any, Any, Any]:
 
 
 def test_a_hundred_conditional_edges_in_a_row_are_a_program() -> None:
-    program = program_of(exits(100))
+    graph = exits(100)
     answers: dict[str, Any] = {
         name: (lambda _: {"total": 1})
         if tool.role == "node"
         else (lambda _, name=name: to("n" + str(int(name.split("__n")[-1]) + 1)))
-        for name, tool in program.tools.items()
+        for name, tool in program_of(graph).tools.items()
     }
-    ran = run(program, answers, limit=200)
-    assert (ran.final["steps:"], ran.final["total"]) == (101, 100)
+    ran = run(graph, answers, limit=200)
+    nodes = [name for name in ran.calls if name in graph.nodes]
+    assert (len(nodes), ran.final["total"]) == (101, 100)
 
 
 def test_a_field_router_after_another_nests_no_deeper_than_python_can() -> None:
@@ -723,7 +810,7 @@ def test_a_field_router_after_another_nests_no_deeper_than_python_can() -> None:
         graph.add_node(f"n{one + 1}", returns(x=1))
         graph.add_conditional_edges(f"n{one}", FieldRouter("x", {1: f"n{one + 1}"}))
     answers = {f"n{one}": (lambda _: {"x": 1}) for one in range(61)}
-    assert run(program_of(graph), answers, limit=100).final["steps:"] == 61
+    assert run(graph, answers, limit=100).calls == list(answers)
 
 
 def test_a_graph_whose_branches_share_nodes_writes_each_node_once() -> None:
@@ -746,3 +833,8 @@ def test_compiling_leaves_the_builder_as_it_was() -> None:
     program_of(graph)
     assert {name: repr(value) for name, value in vars(graph).items()} == before
     graph.compile()
+
+
+def test_a_program_that_begins_anywhere_stays_within_what_a_server_takes() -> None:
+    for number in (120, 150):
+        parse(compile_graph(read_graph(exits(number)), {}).from_state.text)

@@ -65,19 +65,24 @@ class State(TypedDict, total=False):
     k: Any
 
 
-def graph() -> Any:
+APART = 'tool "result_of" { must allow always; }'
+"""A policy under which calls are not answered with handles."""
+
+
+def graph(*, is_wide: bool = False) -> Any:
     def a(state: State) -> dict[str, Any]:
         return {"m": str(state["n"])}
 
     def b(state: State) -> dict[str, Any]:
         return {"k": str(state["n"])}
 
-    return StateGraph(State).add_sequence([a, b]).add_edge(START, "a")
+    made: Any = StateGraph(State).add_node(a).add_node(b).add_edge(START, "a")
+    return made.add_edge(START if is_wide else "a", "b")
 
 
-def told(model: Any, **options: Any) -> None:
+def told(model: Any, *, is_wide: bool = False, **options: Any) -> None:
     with pytest.raises(TurnFailed, match="That is all"):
-        secured(graph(), model, history="whole", **options).invoke({}, thread())
+        secured(graph(is_wide=is_wide), model, history="whole", **options).invoke({}, thread())
 
 
 @given(
@@ -104,9 +109,9 @@ def test_a_message_of_chat_completions_goes_back_as_it_came(
             for number, text in enumerate(arguments)
         ],
     }  # fmt: skip
-    with made_up() as (model, service):
+    with made_up(policy=APART) as (model, service):
         service.replies += [completion(asked, "tool_calls"), completion({"content": END}, "stop")]
-        told(model)
+        told(model, is_wide=len(arguments) > 1)
         again = service.bodies[1]["messages"]
     assert [one["role"] for one in again] == ["user", "assistant", *["tool"] * len(arguments)]
     assert json.dumps(again[1]) == json.dumps(asked)

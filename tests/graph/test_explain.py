@@ -176,6 +176,18 @@ def test_a_node_that_may_go_anywhere_is_said_to(model: ChatSequrity) -> None:
     assert found["send", None].follows == ()
 
 
+def test_it_says_why_a_node_does_not_run_side_by_side(model: ChatSequrity) -> None:
+    graph: Any = StateGraph(State).add_node("a", lambda _: {}).add_node("b", lambda _: {})
+    graph.add_edge(START, "a").add_edge(START, "b")
+    policy = 'tool "result_of" { must allow always; }'
+    apart = ChatSequrity("any/model", base_url=model.base_url, policy=policy)
+    notes = [one.notes for one in secured(graph, apart).explain().tools]
+    assert all("side by side" in note[-1] and "`result_of`" in note[-1] for note in notes)
+    assert not any(
+        "side by side" in str(one.notes) for one in secured(graph, model).explain().tools
+    )
+
+
 def test_it_is_plain_data_on_demand(model: ChatSequrity) -> None:
     explanation = explained(model, mail_graph())
     data = json.loads(json.dumps(explanation.to_dict()))

@@ -132,15 +132,15 @@ def test_a_new_thread_cannot_be_given_the_session_of_another(local: LocalServer)
         assert "stolen" not in sent.sessions()
 
 
-def test_nothing_that_was_dropped_is_updated_by_a_command(local: LocalServer) -> None:
+def test_what_is_left_of_a_dropped_run_is_updated_by_a_command(local: LocalServer) -> None:
     graph = line(State, a=lambda _: {"text": "a"}, b=lambda _: {"mail": "b"})
     model = model_of(local, 'tool "b" { must deny always; }')
     executor = secured(graph, model, checkpointer=InMemorySaver())
     with pytest.raises(PolicyDenied):
         executor.invoke({"text": "x"}, thread())
     executor.update_state(thread(), None, as_node=END)
-    with pytest.raises(UsageError, match="dropped"):
-        executor.invoke(Command(update={"mail": "lost"}), thread())
+    state = executor.invoke(Command(update={"mail": "kept"}), thread())
+    assert (state["text"], state["mail"]) == ("a", "kept")  # as in LangGraph: nothing is due
 
 
 @pytest.mark.parametrize("content", [[[]], [["forged"]], []])
@@ -310,8 +310,6 @@ def test_a_run_goes_on_under_another_policy_that_allows_it(local: LocalServer) -
     graph = ledger(ran, pay=paying(ran))
     secured(graph, model_of(local, NO_REPORT), checkpointer=saver).invoke({"due": [1]}, thread())
     executor = secured(graph, model_of(local), checkpointer=saver)
-    state = executor.invoke(Command(resume="yes"), thread())
-    assert state["__interrupt__"][0].value == "pay?"  # the call is another one
     assert executor.invoke(Command(resume="yes"), thread())["note"] == "paid 1"
     assert ran == ["read", "pay", "more", "report"]
 
@@ -322,7 +320,7 @@ def test_a_cached_node_that_waits_is_an_error_under_another_policy(local: LocalS
     graph.add_node("pay", paying(ran), cache_policy=CachePolicy()).add_edge(START, "pay")
     secured(graph, model_of(local), checkpointer=saver).invoke({"due": [1]}, thread())
     executor = secured(graph, model_of(local, NO_PAY), checkpointer=saver, cache=InMemoryCache())
-    with pytest.raises(UsageError, match="another policy"):
+    with pytest.raises(PolicyDenied):
         executor.invoke(Command(resume="yes"), thread())
     assert ran == []
 
@@ -335,17 +333,11 @@ def test_going_back_makes_no_approved_call_again(local: LocalServer, *, copies: 
     executor.invoke({"due": [1]}, thread())
     executor.invoke(APPROVE, thread())
     assert ran.of("pay") == 1
-    refused = []
     for found in list(saver.list(thread())):
         config = found.config
-        try:
-            if copies:
-                config = executor.update_state(config, None, as_node="__copy__")
-            executor.invoke(None, config)
-        except UsageError as error:
-            refused.append(str(error))
-    assert all("good for one call" in one for one in refused)
-    assert refused
+        if copies:
+            config = executor.update_state(config, None, as_node="__copy__")
+        executor.invoke(None, config)
     assert ran.of("pay") == 1
 
 
@@ -355,18 +347,12 @@ async def test_going_back_makes_no_approved_call_again_in_an_event_loop(local: L
     executor = secured(ledger(ran), model, checkpointer=saver, on_denied="interrupt")
     await executor.ainvoke({"due": [1]}, thread())
     await executor.ainvoke(APPROVE, thread())
-    refused = []
     for found in list(saver.list(thread())):
-        try:
-            await executor.ainvoke(None, found.config)
-        except UsageError as error:
-            refused.append(str(error))
-    assert refused
-    assert all("good for one call" in one for one in refused)
+        await executor.ainvoke(None, found.config)
     assert ran.of("pay") == 1
 
 
-def test_an_approved_call_goes_on_from_the_newest_checkpoint_by_its_name(
+def test_an_approved_call_that_failed_is_asked_about_again_at_a_checkpoint_by_its_name(
     local: LocalServer,
 ) -> None:
     ran, saver = Ran(), InMemorySaver()
@@ -383,7 +369,9 @@ def test_an_approved_call_goes_on_from_the_newest_checkpoint_by_its_name(
     executor.invoke({"due": [1]}, thread())
     with pytest.raises(OSError, match="jammed"):
         executor.invoke(APPROVE, thread())
-    assert executor.invoke(None, executor.get_state(thread()).config)["note"] == "paid 1"
+    # A checkpoint that is named is gone back to, and there the question is asked again.
+    assert executor.invoke(None, executor.get_state(thread()).config)["__interrupt__"]
+    assert executor.invoke(APPROVE, thread())["note"] == "paid 1"
 
 
 def test_a_thread_goes_on_after_its_graph_got_a_field_more(local: LocalServer) -> None:

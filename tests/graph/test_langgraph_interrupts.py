@@ -149,16 +149,15 @@ def side_by_side() -> Any:
     return graph.add_node("last", last).add_edge(["a", "b"], "last")
 
 
-def test_nodes_of_one_step_are_asked_one_after_the_other(model: ChatSequrity) -> None:
-    # LangGraph asks both at once: the service gives one call at a time.
-    graph = secured(side_by_side(), model, checkpointer=InMemorySaver())
-    asked = []
-    found = graph.invoke({"text": ""}, thread())
-    while waits := found.get("__interrupt__"):
-        asked += [one.value for one in waits]
-        found = graph.invoke(Command(resume={one.id: one.value * 2 for one in waits}), thread())
-    assert asked == ["a", "b"]
-    assert found == {"text": "!", "log": ["a: aa", "b: bb", "last"]}
+def test_nodes_of_one_step_are_asked_at_once(model: ChatSequrity) -> None:
+    found = []
+    for graph in Twins(side_by_side, model).of(checkpointer=InMemorySaver):
+        asked = graph.invoke({"text": ""}, thread())["__interrupt__"]
+        answers = {one.id: one.value * 2 for one in asked}
+        state = graph.invoke(Command(resume=answers), thread())
+        found.append((sorted(one.value for one in asked), state))
+    assert found[1] == found[0]
+    assert found[0] == (["a", "b"], {"text": "!", "log": ["a: aa", "b: bb", "last"]})
 
 
 # Static interrupts
@@ -267,13 +266,15 @@ def test_an_inner_interrupt_reaches_the_graph_around(model: ChatSequrity) -> Non
     assert found[1] == found[0]
 
 
-def test_an_inner_run_is_updated_only_when_it_is_over(model: ChatSequrity) -> None:
-    inner = secured(asking(), model)
-    graph = around(inner, checkpointer=InMemorySaver())
-    graph.invoke({"text": "a"}, thread())
-    [task] = graph.get_state(thread(), subgraphs=True).tasks
-    with pytest.raises(Exception, match="not finished"):
+def test_an_inner_run_that_waits_is_updated_as_in_langgraph(model: ChatSequrity) -> None:
+    found = []
+    for inner in Twins(asking, model).of():
+        graph = around(inner, checkpointer=InMemorySaver())
+        graph.invoke({"text": "a"}, thread())
+        [task] = graph.get_state(thread(), subgraphs=True).tasks
         graph.update_state(task.state.config, {"text": "b"})
+        found.append(graph.invoke(Command(resume="?"), thread()))
+    assert found[1] == found[0]
 
 
 def nested() -> Any:

@@ -188,6 +188,16 @@ def test_an_executor_is_a_node_of_an_executor(model: ChatSequrity) -> None:
 # The limit
 
 
+@pytest.mark.parametrize("limit", [1, 24, 25, 26, 40])
+def test_a_limit_holds_whatever_defaults_there_are(model: ChatSequrity, limit: int) -> None:
+    ran = list[str]()
+    graph: Any = StateGraph(State).add_node("a", lambda _state: ran.append("a"))
+    graph.add_edge(START, "a").add_edge("a", "a")
+    with pytest.raises(GraphRecursionError):
+        secured(graph, model).invoke({"text": "a"}, {"recursion_limit": limit})
+    assert len(ran) == limit
+
+
 def test_the_limit_of_the_caller_holds(model: ChatSequrity) -> None:
     plain, secure = Twins(inner, model).of()
     for graph in (plain, secure, plain.with_config(), secure.with_config()):

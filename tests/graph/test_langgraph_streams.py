@@ -15,6 +15,7 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Command, StreamMode
 
 from langchain_sequrity import ChatSequrity
+from langchain_sequrity.errors import PolicyDenied
 from tests.graph.outcome import describe
 from tests.graph.running import secured
 from tests.graph.twins import Twins, thread
@@ -63,11 +64,6 @@ def talk() -> Any:
 GIVEN = {"text": "hi"}
 
 
-def _is_policys(chunk: Any) -> bool:
-    """Whether a chunk of `custom` tells of the policy: LangGraph has no such chunks."""
-    return isinstance(chunk, dict) and chunk.get("type") == "sequrity"
-
-
 def _told(mode: str, chunk: Any) -> Any:
     """What of a chunk does not depend on times, ids and the number of steps."""
     if mode == "messages":
@@ -77,9 +73,7 @@ def _told(mode: str, chunk: Any) -> Any:
         kind = "checkpoints" if chunk["type"] == "checkpoint" else "tasks"
         return chunk["type"], _told(kind, chunk["payload"])
     if mode == "tasks":
-        # A node gets the fields that it reads, so its input may be a part of LangGraph's.
-        shown = {key: one for key, one in chunk.items() if key not in ("id", "triggers", "input")}
-        return shown, sorted(chunk)
+        return {key: one for key, one in chunk.items() if key != "id"}, sorted(chunk)
     if mode == "checkpoints":
         tasks = [sorted({**task, "id": 0}) for task in chunk["tasks"]]
         config = sorted(chunk["config"]["configurable"])
@@ -92,15 +86,21 @@ def _told(mode: str, chunk: Any) -> Any:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_stream_shows_what_langgraph_shows(mode: StreamMode, model: ChatSequrity) -> None:
     plain, secure = (
-        [
-            _told(mode, chunk)
-            for chunk in graph.stream(GIVEN, thread(), stream_mode=mode)
-            if not _is_policys(chunk)
-        ]
+        [_told(mode, chunk) for chunk in graph.stream(GIVEN, thread(), stream_mode=mode)]
         for graph in Twins(talk, model).of(checkpointer=InMemorySaver)
     )
     assert secure == plain
     assert plain
+
+
+@pytest.mark.parametrize("mode", ["updates", "values"])
+def test_what_was_done_before_a_denial_is_streamed(mode: StreamMode, model: ChatSequrity) -> None:
+    denies = model.model_copy(update={"policy": 'tool "answer" { hard deny always; }'})
+    chunks: list[Any] = []
+    with pytest.raises(PolicyDenied):  # a list keeps what came before the error
+        chunks.extend(secured(talk(), denies).stream(GIVEN, stream_mode=mode))
+    before = talk().compile().stream(GIVEN, stream_mode=mode, interrupt_before=["answer"])
+    assert chunks == [chunk for chunk in before if "__interrupt__" not in chunk]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -108,11 +108,7 @@ async def test_an_async_stream_shows_what_langgraph_shows(
     mode: StreamMode, model: ChatSequrity
 ) -> None:
     plain, secure = [
-        [
-            _told(mode, chunk)
-            async for chunk in graph.astream(GIVEN, thread(), stream_mode=mode)
-            if not _is_policys(chunk)
-        ]
+        [_told(mode, chunk) async for chunk in graph.astream(GIVEN, thread(), stream_mode=mode)]
         for graph in Twins(talk, model).of(checkpointer=InMemorySaver)
     ]
     assert secure == plain
@@ -120,12 +116,12 @@ async def test_an_async_stream_shows_what_langgraph_shows(
 
 
 def test_a_task_shows_the_nodes_input_and_not_the_call(model: ChatSequrity) -> None:
-    chunks = secured(talk(), model).stream(GIVEN, stream_mode="tasks")
-    inputs = [(one["name"], one["input"]) for one in chunks if "input" in one]
-    texts = ["HI", "HI", "HIHI", "HIHIHIHI"]
-    names = ["answer", *["double"] * 3]
-    expected = [(name, {"text": text}) for name, text in zip(names, texts, strict=True)]
-    assert inputs == [("shout", {"text": "hi"}), *expected]
+    found = []
+    for graph in Twins(talk, model).of():
+        chunks = graph.stream(GIVEN, stream_mode="tasks")
+        found.append([(one["name"], one["input"]) for one in chunks if "input" in one])
+    assert found[1] == found[0]
+    assert [name for name, _ in found[0]] == ["shout", "answer", *["double"] * 3]
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -161,7 +157,7 @@ def test_a_graph_around_streams_the_inner_nodes(mode: StreamMode, model: ChatSeq
     found = []
     for graph in Twins(talk, model).of():
         chunks = parent_of(graph).stream(GIVEN, stream_mode=mode, subgraphs=True)
-        found.append([_inner(mode, *chunk) for chunk in chunks if not _is_policys(chunk[1])])
+        found.append([_inner(mode, *chunk) for chunk in chunks])
     assert found[1] == found[0]
 
 
@@ -175,7 +171,6 @@ def _events(chunks: list[Any]) -> list[Any]:
         (one["event"], one["name"], one["data"].get("output"), one.get("tags"))
         for one in chunks
         if one["event"] in ("on_chain_start", "on_chain_end", "on_chat_model_stream")
-        and not one["name"].startswith("is_short")
     ]
 
 
@@ -184,7 +179,7 @@ async def test_events_are_those_of_langgraph(model: ChatSequrity) -> None:
     for graph in Twins(talk, model).of():
         chunks = [one async for one in graph.astream_events(GIVEN, version="v2")]
         found.append([one[:2] for one in _events(chunks)])
-    assert sorted(found[1]) == sorted(found[0])
+    assert found[1] == found[0]
     assert not any("sequrity" in str(name) for _, name in found[1])
 
 

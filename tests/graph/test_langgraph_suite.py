@@ -6,8 +6,17 @@ from typing import Any
 import pytest
 
 from tests.graph import langgraph_suite
-from tests.graph.langgraph_suite.judging import Expectation, judge, read_expected, report
+from tests.graph.langgraph_suite.judging import (
+    Expectation,
+    judge,
+    read_expected,
+    report,
+    table,
+    with_table,
+)
 
+EXPECTED = Path(langgraph_suite.__file__).with_name("expected.toml")
+PAGE = Path(__file__).parents[2] / "docs" / "langgraph.md"
 PLAIN = {"t.py::a": {"outcome": "passed"}, "t.py::b[x]": {"outcome": "passed"}}
 PASSED = {"outcome": "passed", "executors": 1}
 
@@ -23,9 +32,20 @@ def verdict(test: str, one: dict[str, Any], **expected: Expectation) -> list[str
 
 
 def test_the_list_can_be_read_and_gives_a_reason_for_each() -> None:
-    found = read_expected(Path(langgraph_suite.__file__).with_name("expected.toml"))
+    found = read_expected(EXPECTED)
     assert all(one.reason for one in found.values())
     assert all(test.startswith(("langgraph/", "langgraph-prebuilt/")) for test in found)
+
+
+def test_the_page_has_the_table_of_the_list() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    written = with_table(page, table(EXPECTED))
+    assert page == written, "run `python -m tests.graph.langgraph_suite --table`"
+
+
+def test_a_page_without_a_place_for_the_table_is_an_error() -> None:
+    with pytest.raises(ValueError, match="has no"):
+        with_table("# A page\n", table(EXPECTED))
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,22 @@
 
 import asyncio
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Annotated, Any, TypedDict
+from unittest import mock
 
 import pytest
 from langgraph.channels import EphemeralValue
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import InvalidUpdateError
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, StateUpdate, interrupt
+from langgraph.types import Command, Send, StateUpdate, interrupt
 
 from langchain_sequrity import ChatSequrity, SequrityMessages, with_labels
-from langchain_sequrity.errors import GraphNotSupported, PolicyDenied, UsageError
+from langchain_sequrity.errors import PolicyDenied
+from langchain_sequrity.local import LocalServer
+from langchain_sequrity.local.interpreter import Run, ToolCall
 from tests.graph.running import secured
 from tests.graph.services import DUAL
 from tests.graph.twins import Twins, thread
@@ -110,9 +114,22 @@ def test_the_state_after_a_failed_request_is_an_open_run(model: ChatSequrity) ->
         graph.invoke({"text": "ann"}, thread())
     assert not any("__sequrity" in note for note in getattr(denied.value, "__notes__", []))
     state = graph.get_state(thread())
-    assert state.next == (START,)
+    assert state.next == ("send",)
     assert state.values == {"text": "ann", "mail": "mail for ann", "log": ["read"]}
-    assert "PolicyDenied" in str(state.tasks[0].error)
+
+
+def test_a_denied_node_is_in_no_history_as_done(model: ChatSequrity) -> None:
+    denies = model.model_copy(update={"policy": 'tool "send" { hard deny always; }'})
+    graph = secured(mails(), denies, checkpointer=InMemorySaver())
+    with pytest.raises(PolicyDenied):
+        graph.invoke({"text": "ann"}, thread())
+    plain = mails().compile(checkpointer=InMemorySaver())
+    plain.invoke({"text": "ann"}, thread(), interrupt_before=["send"])
+    found = [[_seen(one) for one in each.get_state_history(thread())] for each in (plain, graph)]
+    assert found[1] == found[0]
+    for _ in range(2):  # going on asks the policy again
+        with pytest.raises(PolicyDenied):
+            graph.invoke(None, thread())
 
 
 # Several runs
@@ -204,6 +221,26 @@ def test_labels_survive_to_the_next_run(wary: ChatSequrity) -> None:
     assert denied.value.tool == "send"
 
 
+@pytest.mark.parametrize("keeps", [False, True])
+def test_what_a_person_edits_has_no_labels_unless_they_are_to_be_kept(
+    keeps: bool, wary: ChatSequrity
+) -> None:
+    options: dict[str, Any] = {"checkpointer": InMemorySaver(), "keep_labels_of_edits": keeps}
+    graph = secured(mails().compile(interrupt_before=["send"]), wary, **options)
+    graph.invoke({"text": "ann"}, thread())
+    graph.update_state(thread(), {"mail": "mine"})
+    with pytest.raises(PolicyDenied) if keeps else nullcontext():
+        assert graph.invoke(None, thread())["text"] == "MINE"
+
+
+def test_an_edit_leaves_the_labels_of_other_fields(wary: ChatSequrity) -> None:
+    graph = secured(mails().compile(interrupt_before=["send"]), wary, checkpointer=InMemorySaver())
+    graph.invoke({"text": "ann"}, thread())
+    graph.update_state(thread(), {"text": "bob", "log": ["edited"]})
+    with pytest.raises(PolicyDenied):
+        graph.invoke(None, thread())
+
+
 def test_labels_survive_several_runs(wary: ChatSequrity) -> None:
     graph = secured(_labelled_mails(), wary, checkpointer=InMemorySaver())
     graph.invoke({"text": "ann"}, thread())
@@ -217,6 +254,18 @@ def test_an_input_that_replaces_a_value_has_no_labels(wary: ChatSequrity) -> Non
     graph.invoke({"text": "ann"}, thread())
     sent = graph.invoke({"now": "send", "mail": "my own"}, thread())
     assert sent["text"] == "MY OWN"
+
+
+def test_an_input_that_replaces_a_value_has_no_labels_where_an_edge_leads_from_start(
+    wary: ChatSequrity,
+) -> None:
+    graph = secured(_labelled_mails(), wary, checkpointer=InMemorySaver())
+    graph.invoke({"text": "ann"}, thread())
+    sends = StateGraph(State).add_node("send", send).add_edge(START, "send")
+    straight = secured(sends, wary, checkpointer=graph.checkpointer)
+    with pytest.raises(PolicyDenied):
+        straight.invoke({"text": "ann"}, thread())
+    assert straight.invoke({"mail": "my own"}, thread())["text"] == "MY OWN"
 
 
 def test_without_a_checkpointer_nothing_is_asked_for(model: ChatSequrity) -> None:
@@ -251,17 +300,36 @@ def test_an_input_that_adds_to_a_value_joins_its_labels(model: ChatSequrity) -> 
         executor.invoke({"go": "post", "log": ["mine"]}, thread())
 
 
-def test_what_an_unfinished_run_wrote_is_taken_back(wary: ChatSequrity) -> None:
-    # Its labels are known to its session alone: kept, it would be a way around the policy.
-    graph = secured(mails(), wary, checkpointer=InMemorySaver())
+def _labelled_and_sent() -> Any:
+    """`read` and then `send`, or `send` at once."""
+    return _labelled_mails().add_edge("read", "send")
+
+
+def test_what_an_unfinished_run_wrote_keeps_its_labels(wary: ChatSequrity) -> None:
+    # New input begins with all that was written: without labels, that were a way around the policy.
+    graph = secured(_labelled_and_sent(), wary, checkpointer=InMemorySaver())
     with pytest.raises(PolicyDenied):
         graph.invoke({"text": "ann", "log": ["one"]}, thread())
+    for _ in range(2):
+        with pytest.raises(PolicyDenied) as denied:
+            graph.invoke({"now": "send", "log": ["two"]}, thread())
+        assert denied.value.tool == "send"
+    state = graph.get_state(thread()).values
+    assert state["mail"] == "mail for ann"
+    assert state["log"] == ["one", "read", "two", "two"]
+
+
+def test_after_the_run_of_another_graph_each_field_has_all_labels_that_there_were(
+    wary: ChatSequrity,
+) -> None:
+    graph = secured(mails(), wary, checkpointer=InMemorySaver())
     with pytest.raises(PolicyDenied):
-        graph.invoke({"log": ["two"]}, thread())
-    labelled = secured(_labelled_mails(), wary, checkpointer=graph.checkpointer)
-    with pytest.raises(KeyError):  # there is no mail to send
-        labelled.invoke({"now": "send"}, thread())
-    assert graph.get_state(thread()).values["log"] == ["one", "two"]
+        graph.invoke({"text": "ann"}, thread())
+    other = secured(_labelled_mails(), wary, checkpointer=graph.checkpointer)
+    with pytest.raises(PolicyDenied):
+        other.invoke({"now": "send"}, thread())
+    fresh = secured(_labelled_mails(), wary, checkpointer=InMemorySaver())
+    assert fresh.invoke({"now": "send", "mail": "m", "text": "t"}, thread())
 
 
 # New input while a run is open
@@ -277,18 +345,14 @@ def asking() -> Any:
 
 
 def test_new_input_drops_an_open_interrupt(model: ChatSequrity) -> None:
-    graph = secured(asking(), model, checkpointer=InMemorySaver())
-    first = graph.invoke({"text": "ann"}, thread())
-    second = graph.invoke({"text": "bob"}, thread())
-    assert [one["__interrupt__"][0].value for one in (first, second)] == [
-        "mail for ann?",
-        "mail for bob?",
-    ]
-    assert graph.invoke(Command(resume="yes"), thread()) == {
-        "text": "MAIL FOR BOB",
-        "mail": "mail for bob",
-        "log": ["read", "ask", "send"],
-    }
+    found = []
+    for graph in Twins(asking, model).of(checkpointer=InMemorySaver):
+        asked = [graph.invoke({"text": text}, thread()) for text in ("ann", "bob")]
+        values = [one["__interrupt__"][0].value for one in asked]
+        found.append((values, graph.invoke(Command(resume="yes"), thread())))
+    assert found[1] == found[0]
+    assert found[0][0] == ["mail for ann?", "mail for bob?"]
+    assert found[0][1]["log"] == ["read", "read", "ask", "send"]
 
 
 # Updates from outside
@@ -322,45 +386,90 @@ def test_an_update_of_a_new_thread_is_its_input(as_node: str | None, model: Chat
     assert found[1] == found[0]
 
 
-def test_an_update_within_an_open_run_is_refused(model: ChatSequrity) -> None:
-    graph = secured(asking(), model, checkpointer=InMemorySaver())
-    graph.invoke({"text": "ann"}, thread())
-    with pytest.raises(UsageError, match="run that is not finished"):
-        graph.update_state(thread(), {"text": "bob"})
-    with pytest.raises(UsageError, match="run that is not finished"):
-        graph.invoke(Command(update={"text": "bob"}, resume="yes"), thread())
-    assert graph.invoke(Command(resume="yes"), thread())["mail"] == "mail for ann"
+def test_a_state_is_updated_within_an_open_run(model: ChatSequrity) -> None:
+    found = []
+    for graph in Twins(asking, model).of(checkpointer=InMemorySaver):
+        graph.invoke({"text": "ann"}, thread())
+        graph.update_state(thread(), {"mail": "another"})
+        between = _seen(graph.get_state(thread()))
+        asked = graph.invoke(None, thread())["__interrupt__"][0].value
+        given: Any = Command(update={"text": "bob"}, resume="yes")
+        found.append((between, asked, graph.invoke(given, thread())))
+    assert found[1] == found[0]
+    assert found[0][1] == "another?"
 
 
-async def test_an_update_within_an_open_run_is_refused_in_a_loop(model: ChatSequrity) -> None:
-    graph = secured(asking(), model, checkpointer=InMemorySaver())
-    await graph.ainvoke({"text": "ann"}, thread())
-    with pytest.raises(UsageError, match="run that is not finished"):
-        await graph.aupdate_state(thread(), {"text": "bob"})
-    with pytest.raises(UsageError, match="run that is not finished"):
-        await graph.ainvoke(Command(update={"text": "bob"}), thread())
+async def test_a_state_is_updated_within_an_open_run_in_a_loop(model: ChatSequrity) -> None:
+    found = []
+    for graph in Twins(asking, model).of(checkpointer=InMemorySaver):
+        await graph.ainvoke({"text": "ann"}, thread())
+        await graph.aupdate_state(thread(), {"mail": "another"})
+        between = _seen(await graph.aget_state(thread()))
+        given: Any = Command(update={"mail": "a third"})
+        asked = (await graph.ainvoke(given, thread()))["__interrupt__"][0].value
+        found.append((between, asked, await graph.ainvoke(Command(resume="yes"), thread())))
+    assert found[1] == found[0]
 
 
 def test_an_open_run_can_be_dropped(model: ChatSequrity) -> None:
-    graph = secured(asking(), model, checkpointer=InMemorySaver())
-    graph.invoke({"text": "ann"}, thread())
-    graph.update_state(thread(), None, as_node=END)
-    assert graph.get_state(thread()).next == ()
-    with pytest.raises(UsageError, match="take"):  # the next run would lose it
+    found = []
+    for graph in Twins(asking, model).of(checkpointer=InMemorySaver):
+        graph.invoke({"text": "ann"}, thread())
+        graph.update_state(thread(), None, as_node=END)
+        dropped = _seen(graph.get_state(thread()))
         graph.update_state(thread(), {"text": "bob"})
-    assert graph.invoke({"text": "cat"}, thread())["mail"] == "mail for cat"
+        updated = _seen(graph.get_state(thread()))
+        asked = graph.invoke({"text": "cat"}, thread())["mail"]
+        found.append((dropped, updated, asked, graph.invoke(Command(resume="yes"), thread())))
+    assert found[1] == found[0]
+    assert found[0][0][1] == ()
 
 
-def test_an_update_that_starts_in_the_middle_is_refused(model: ChatSequrity) -> None:
-    graph = secured(mails(), model, checkpointer=InMemorySaver())
+def test_an_update_as_a_node_goes_on_behind_it(model: ChatSequrity) -> None:
+    found = []
+    for graph in Twins(mails, model).of(checkpointer=InMemorySaver):
+        graph.invoke({"text": "ann"}, thread())
+        graph.update_state(thread(), {"mail": "mine"}, as_node="read")
+        found.append((_seen(graph.get_state(thread())), graph.invoke(None, thread())))
+        with pytest.raises(InvalidUpdateError):
+            graph.update_state(thread(), {"text": "bob"}, as_node="nobody")
+    assert found[1] == found[0]
+    assert found[0][1]["text"] == "MINE"
+
+
+def test_a_command_goes_to_a_node_from_outside(model: ChatSequrity) -> None:
+    found = []
+    for graph in Twins(mails, model).of(checkpointer=InMemorySaver):
+        graph.invoke({"text": "ann"}, thread())
+        given: Any = Command(goto="send", update={"mail": "mine"})
+        found.append((graph.invoke(given, thread()), _seen(graph.get_state(thread()))))
+    assert found[1] == found[0]
+    assert found[0][0]["log"] == ["read", "send", "send"]
+
+
+def test_a_field_that_is_updated_loses_its_labels_and_others_keep_theirs(
+    wary: ChatSequrity,
+) -> None:
+    for field in ("text", "mail"):
+        graph = secured(mails(), wary, checkpointer=InMemorySaver())
+        with pytest.raises(PolicyDenied):
+            graph.invoke({"text": "ann"}, thread())
+        graph.update_state(thread(), {field: "mine"}, as_node="read")
+        if field == "mail":
+            assert graph.invoke(None, thread())["text"] == "MINE"
+            continue
+        with pytest.raises(PolicyDenied) as denied:
+            graph.invoke(None, thread())
+        assert denied.value.tool == "send"
+
+
+def test_where_a_command_goes_the_policy_is_asked(wary: ChatSequrity) -> None:
+    graph = secured(_labelled_mails(), wary, checkpointer=InMemorySaver())
     graph.invoke({"text": "ann"}, thread())
-    with pytest.raises(GraphNotSupported, match="as_node='read'") as refused:
-        graph.update_state(thread(), {"text": "bob"}, as_node="read")
-    assert refused.value.node == "read"
-    with pytest.raises(GraphNotSupported, match="goto"):
-        graph.invoke(Command(goto="send"), thread())
-    with pytest.raises(InvalidUpdateError):
-        graph.update_state(thread(), {"text": "bob"}, as_node="nobody")
+    for given in (Command(goto="send"), Command(goto="send", update={"text": "mine"})):
+        with pytest.raises(PolicyDenied) as denied:
+            graph.invoke(given, thread())
+        assert denied.value.tool == "send"
 
 
 def test_a_command_without_a_place_updates_the_state(model: ChatSequrity) -> None:
@@ -414,3 +523,110 @@ def test_an_old_step_is_run_again(model: ChatSequrity) -> None:
         [before] = [one for one in graph.get_state_history(thread()) if one.next == ("write",)]
         found.append((graph.invoke(None, before.config), list(ran)))
     assert found[1] == found[0]
+
+
+# What was asked, written or begun at a checkpoint that somebody edited
+
+
+class Copies(TypedDict, total=False):
+    given: str
+    first: str
+    second: str
+    third: str
+
+
+def copying(*, breaks: bool = False) -> Any:
+    """Each node copies what the one before it made; `second` may fail beside it once."""
+    graph: Any = StateGraph(Copies)
+    graph.add_node("a", lambda state: {"first": f"a {state['given']}"})
+    graph.add_node("b", lambda state: {"second": f"b {state['first']}"})
+    graph.add_node("c", lambda state: {"third": f"c {state.get('second')}"})
+    if breaks:
+
+        def fails(_state: Copies) -> None:
+            raise OSError
+
+        graph.add_node("fails", fails).add_edge("a", "fails")
+    return graph.add_edge(START, "a").add_edge("a", "b").add_edge("b", "c")
+
+
+def producers(url: str, run: Callable[[ChatSequrity], Any]) -> dict[str, set[str]]:
+    """The producers of the argument of each call, as a service sees them."""
+    found = dict[str, set[str]]()
+    advance = Run.advance
+
+    def noted(one: Run, *given: Any) -> Any:
+        step = advance(one, *given)
+        if isinstance(step, ToolCall):
+            for value in step.arguments.values():
+                found[step.tool] = set(value.labels.producers)
+        return step
+
+    with mock.patch.object(Run, "advance", noted):
+        run(ChatSequrity("any/model", base_url=url))
+    return found
+
+
+@pytest.fixture(scope="module")
+def in_process() -> Iterator[str]:
+    with LocalServer(isolated_programs=False) as server:
+        yield server.base_url
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_labels_stay_where_an_input_came_beside_a_node(in_process: str, *, stops: bool) -> None:
+    def run(model: ChatSequrity) -> None:
+        graph = secured(copying(), model, checkpointer=InMemorySaver())
+        graph.invoke({"given": "x"}, thread(), interrupt_before=["b"])
+        graph.update_state(thread(), {"given": "more"}, as_node="__input__")
+        if stops:
+            graph.invoke(None, thread(), interrupt_after=["b"])
+        graph.invoke(None, thread(), interrupt_after=["c"])
+
+    assert producers(in_process, run)["c"] >= {"a", "b"}
+
+
+@pytest.mark.parametrize("is_other", [False, True])
+def test_labels_stay_where_a_step_was_left_half_way(in_process: str, *, is_other: bool) -> None:
+    def run(model: ChatSequrity) -> None:
+        saver = InMemorySaver()
+        graph = secured(copying(breaks=True), model, checkpointer=saver)
+        with pytest.raises(OSError):  # noqa: PT011 - the node's own
+            graph.invoke({"given": "x"}, thread())
+        graph.update_state(thread(), None, as_node=END)
+        if is_other:
+            graph = secured(copying(), model, checkpointer=saver)
+        graph.invoke(Command(goto="c"), thread())
+
+    assert producers(in_process, run)["c"] >= {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "targets", [["pay"], [Send("pay", {"log": ["1"]}), "pay"], [Send("pay", {"log": ["1"]})] * 2]
+)
+def test_each_call_that_was_approved_at_an_edited_checkpoint_runs_once(
+    model: ChatSequrity, targets: list[Any]
+) -> None:
+    paid = list[Any]()
+
+    def pay(state: State) -> dict[str, Any]:
+        paid.append(state["log"])
+        return {"log": ["paid"]}
+
+    graph: Any = StateGraph(State).add_node("a", lambda _state: {"log": ["a"]})
+    graph.add_node("pay", pay).add_edge(START, "a")
+    graph.add_conditional_edges("a", lambda _state: targets, ["pay"])
+    asking = ChatSequrity(
+        "any/model", base_url=model.base_url, policy='tool "pay" { should deny always; }'
+    )
+    run = secured(graph, asking, checkpointer=InMemorySaver(), on_denied="interrupt")
+    run.invoke({"log": ["in"]}, thread())
+    run.update_state(thread(), {"log": ["edited"]}, as_node="a")
+    found, asked = run.invoke(None, thread()), list[Any]()
+    while found.get("__interrupt__"):
+        [question] = found["__interrupt__"]
+        asked.append(question.value["action_requests"][0]["args"]["log"])
+        answer = {question.id: {"decisions": [{"type": "approve"}]}}
+        found = run.invoke(Command(resume=answer), thread())
+    assert sorted(paid) == sorted(asked)
+    assert len(paid) == len(targets)

@@ -143,7 +143,7 @@ TOOLS: list[tuple[list[Any], set[str], set[str]]] = [
 def test_a_tool_node_reads_messages_and_what_its_tools_read(
     tools: list[Any], reads: set[str], writes: set[str]
 ) -> None:
-    found = tool_graph(*tools).tools["tools"]
+    found = tool_graph(*tools).offered["tools"]
     assert (fields(found), set(found.writes)) == ({"messages", *reads}, {"messages", *writes})
     assert (found.targets, found.sends) == (frozenset(), frozenset())
 
@@ -151,13 +151,13 @@ def test_a_tool_node_reads_messages_and_what_its_tools_read(
 @pytest.mark.parametrize("one", [hands_on, hands_on_runtime], ids=lambda one: one.name)
 def test_a_tool_that_hands_the_state_on_makes_its_node_read_everything(one: Any) -> None:
     with pytest.warns(UnknownAccess, match="Node 'tools' reads"):
-        assert fields(tool_graph(one).tools["tools"]) == EVERYTHING
+        assert fields(tool_graph(one).offered["tools"]) == EVERYTHING
 
 
 @pytest.mark.parametrize("one", [may_command, unannotated], ids=lambda one: one.name)
 def test_a_tool_whose_command_is_not_known_makes_its_node_write_everything(one: Any) -> None:
     with pytest.warns(UnknownAccess, match="Node 'tools' writes"):
-        assert set(tool_graph(plain, one).tools["tools"].writes) == EVERYTHING
+        assert set(tool_graph(plain, one).offered["tools"].writes) == EVERYTHING
 
 
 def test_a_wrapper_of_tool_calls_that_is_not_known_gets_the_state() -> None:
@@ -165,7 +165,7 @@ def test_a_wrapper_of_tool_calls_that_is_not_known_gets_the_state() -> None:
         return execute(request)
 
     with pytest.warns(UnknownAccess):
-        found = tool_graph(plain, wrap_tool_call=wrap).tools["tools"]
+        found = tool_graph(plain, wrap_tool_call=wrap).offered["tools"]
     assert (fields(found), set(found.writes)) == (EVERYTHING, EVERYTHING)
 
 
@@ -232,7 +232,7 @@ def test_langchains_middleware_touches_the_fields_of_its_own_state() -> None:
     limit, ask = ModelCallLimitMiddleware(run_limit=3), HumanInTheLoopMiddleware({"plain": True})
     rest = [PIIMiddleware("email"), TodoListMiddleware(), ToolRetryMiddleware()]
     program = agent(limit, ask, ModelRetryMiddleware(), *rest)
-    by_node = {one.node: one for one in program.tools.values() if one.role == "node"}
+    by_node = {one.node: one for one in program.offered.values() if one.role == "node"}
     counted = {"thread_model_call_count", "run_model_call_count"}
     for node, tool_ in by_node.items():
         assert "structured_response" not in fields(tool_), node
@@ -253,7 +253,7 @@ def test_middleware_of_the_user_may_read_everything(middleware: Any, node: str) 
     with pytest.warns(UnknownAccess) as warned:
         program = agent(middleware)
     assert any(f"Node '{node}' reads" in str(one.message) for one in warned)
-    (found,) = (one for one in program.tools.values() if one.node == node and one.role == "node")
+    (found,) = (one for one in program.offered.values() if one.node == node and one.role == "node")
     assert fields(found) >= {"messages", "jump_to", "structured_response"}
 
 
@@ -262,7 +262,7 @@ def test_middleware_of_the_user_may_read_everything(middleware: Any, node: str) 
 def test_the_older_agent_is_known_as_well(told: Any) -> None:
     spec = read_graph(create_react_agent(following("hi"), [plain], response_format=told))
     program = compile_graph(spec)
-    by_node = {one.node: one for one in program.tools.values() if one.role == "node"}
+    by_node = {one.node: one for one in program.offered.values() if one.role == "node"}
     assert (fields(by_node["tools"]), by_node["tools"].writes) == ({"messages"}, ("messages",))
     assert by_node["agent"].reads_from == "source"
     assert kinds_of(of_fields(spec)["structured_response"]).classes == {Report}
@@ -277,4 +277,4 @@ def test_the_older_agent_shows_its_prompt_a_state_that_has_more() -> None:
     made = create_react_agent(following("hi"), [plain], state_schema=More)
     with pytest.warns(UnknownAccess, match="Node 'agent' reads|router 'should_continue'"):
         program = compile_graph(read_graph(made))
-    assert "secret" in fields(program.tools["agent"])
+    assert "secret" in fields(program.offered["agent"])

@@ -68,13 +68,13 @@ def test_every_request_of_a_run_switches_the_filter_of_tools_off(
 
 @pytest.mark.parametrize(
     ("nodes", "given", "is_taken"),
-    [(3, 2, False), (3, 3, False), (3, 7, False), (3, 8, True), (3, 100, True), (3, None, True),
-     (12, 16, False), (12, 17, True)],
+    [(3, 2, False), (3, 3, False), (3, 8, False), (3, 9, True), (3, 100, True), (3, None, True),
+     (12, 17, False), (12, 18, True)],
 )  # fmt: skip
 def test_a_filter_of_the_callers_that_could_drop_a_node_is_refused(
     local: LocalServer, nodes: int, given: int | None, *, is_taken: bool
 ) -> None:
-    """The service's own four tools may count as well."""
+    """The service's own four tools may count as well, and the one that gives results."""
     config = ConfigHeader(fsm=FsmConfig(min_num_tools_for_filtering=given))
     model = ChatSequrity("any/model", base_url=local.base_url, session_config=config)
     if not is_taken:
@@ -265,24 +265,40 @@ def test_fields_that_are_added_up_or_folded_have_the_schema_of_what_is_sent(
         text: Annotated[str, operator.add]
         items: Annotated[list[int], operator.add]
         most: Annotated[int, larger]
-        left: RemainingSteps
-        last: IsLastStep
         seen: Any
 
     def look(state: Sums) -> dict[str, Any]:
-        names = ("n", "text", "items", "most", "left", "last")
+        names = ("n", "text", "items", "most")
         return {"seen": [state[name] for name in names]}  # type: ignore[literal-required]
 
     graph: Any = StateGraph(Sums)
     graph.add_node("look", look).add_edge(START, "look")
     with noted(local.base_url) as (model, sent):
-        reads = {"reads": ["n", "text", "items", "most", "left", "last"]}
+        reads = {"reads": ["n", "text", "items", "most"]}
         secured(graph, model, {"look": reads}).invoke({"n": 1, "most": 3})
     types = {name: one["type"] for name, one in properties_of(sent[0])["look"].items()}
-    assert types == {
-        "n": "number", "text": "string", "items": "array", "most": "array", "left": "integer",
-        "last": "boolean",
-    }  # fmt: skip
+    assert types == {"n": "number", "text": "string", "items": "array", "most": "array"}
+
+
+@pytest.mark.parametrize("limit", [3, 7])
+def test_how_many_steps_remain_is_told_to_nodes_and_not_to_the_service(
+    local: LocalServer, limit: int
+) -> None:
+    class Counted(TypedDict, total=False):
+        left: RemainingSteps
+        last: IsLastStep
+        seen: Annotated[list[Any], operator.add]
+
+    def look(state: Counted) -> dict[str, Any]:
+        return {"seen": [(state["left"], state["last"])]}
+
+    graph: Any = StateGraph(Counted)
+    graph.add_sequence([("one", look), ("two", look)]).add_edge(START, "one")
+    config: Any = {"recursion_limit": limit}
+    with noted(local.base_url) as (model, sent):
+        seen = secured(graph, model).invoke({}, config)
+    assert seen == graph.compile().invoke({}, config)
+    assert properties_of(sent[0]) == {"one": {}, "two": {}}
 
 
 def test_what_a_send_carries_is_open(local: LocalServer) -> None:
@@ -313,7 +329,7 @@ def test_no_call_of_the_catalogue_has_an_argument_that_its_schema_excludes(
         model = ChatSequrity("any/model", base_url=local.base_url, http_client=client)
         executor = secured(shape.graph, model)
         outcomes(shape, lambda _graph: executor)
-    tools = executor._program.tools
+    tools = executor._program.offered
     for call in asked:
         schemas = {one.name: one.schema for one in tools[call["name"]].parameters}
         for parameter, value in json.loads(call["arguments"]).items():

@@ -21,7 +21,7 @@ from langchain_sequrity.errors import (
     SessionExpired,
     StatusError,
     StreamInterrupted,
-    TurnFailed,
+    UsageError,
 )
 from langchain_sequrity.graph.own import JOURNAL
 from langchain_sequrity.local import LocalServer
@@ -281,7 +281,7 @@ def test_a_session_is_lost_where_the_service_says_so_with_another_status(status:
             asks(("2", "a", {})),
             ends(trace=["a"]),
         ]
-        secured(pair(a=a), model).invoke({})
+        secured(connect(traced(a=a), "__start__>a"), model).invoke({})
         sessions = [request.headers.get("x-session-id") for request in service.requests]
     assert ran == ["a"]
     assert sessions == [None, "s", None, "s"]
@@ -304,9 +304,10 @@ def test_an_end_without_labels_is_no_state() -> None:
         body = json.loads(message["content"])
         del body["final_return_value"]["meta"]
         message["content"] = json.dumps(body)
+        service.replies.append(asks(("1", "a", {})))
         service.replies.append(httpx.Response(200, headers={"x-session-id": "s"}, json=end))
         with pytest.raises(BadReply, match="without its labels"):
-            secured(pair(), model).invoke({})
+            secured(connect(traced("a"), "__start__>a"), model).invoke({})
 
 
 def test_a_404_without_a_session_is_no_lost_session() -> None:
@@ -379,6 +380,9 @@ def pair(**nodes: Any) -> Any:
 
 TWO: Any = (("x", "b", {}), ("y", "a", {}))
 
+APART = 'tool "result_of" { must allow always; }'
+"""A policy under which calls are not answered with handles: its rule is for what gives results."""
+
 
 def test_several_calls_run_at_once_and_are_answered_in_order(history: Any) -> None:
     meeting = threading.Barrier(2, timeout=60)
@@ -390,10 +394,10 @@ def test_several_calls_run_at_once_and_are_answered_in_order(history: Any) -> No
 
         return run
 
-    with made_up() as (model, service):
-        service.replies += [asks(*TWO), ends(trace=["b", "a"])]
+    with made_up(policy=APART) as (model, service):
+        service.replies += [asks(*TWO), ends(trace=["a", "b"])]
         executor = secured(pair(a=node("a"), b=node("b")), model, history=history)
-        assert executor.invoke({})["trace"] == ["b", "a"]
+        assert sorted(executor.invoke({})["trace"]) == ["a", "b"]
         results = [one for one in service.bodies[1]["messages"] if one["role"] == "tool"]
     assert [one["tool_call_id"] for one in results] == ["x", "y"]
     assert [json.loads(one["content"])["meta"]["producers"] for one in results] == [["b"], ["a"]]
@@ -402,13 +406,17 @@ def test_several_calls_run_at_once_and_are_answered_in_order(history: Any) -> No
 async def test_several_calls_are_answered_in_an_event_loop() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         said = json.loads(request.content)["messages"]
-        return ends(trace=["b"]) if said[-1]["role"] == "tool" else asks(*TWO)
+        return ends(trace=["a", "b"]) if said[-1]["role"] == "tool" else asks(*TWO)
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         model = ChatSequrity(
-            "any/model", api_key="k", base_url="https://api.example", http_async_client=client
+            "any/model",
+            api_key="k",
+            base_url="https://api.example",
+            policy=APART,
+            http_async_client=client,
         )
-        assert (await secured(pair(), model).ainvoke({}))["trace"] == ["b"]
+        assert (await secured(pair(), model).ainvoke({}))["trace"] == ["a", "b"]
 
 
 class Watched(InMemorySaver):
@@ -457,8 +465,8 @@ def test_when_one_of_several_calls_fails_only_that_one_is_made_again() -> None:
         ran.append("b")
         return {"trace": ["b"]}
 
-    with made_up() as (model, service):
-        service.replies += [asks(*TWO), ends(trace=["b", "a"])]
+    with made_up(policy=APART) as (model, service):
+        service.replies += [asks(*TWO), ends(trace=["a", "b"])]
         executor = secured(pair(a=a, b=b), model, {"a": {"reads": []}}, checkpointer=saver)
         with pytest.raises(OSError, match="not yet"):
             executor.invoke({}, thread())
@@ -476,7 +484,7 @@ def test_the_error_handler_of_one_of_several_calls_answers_before_anything_is_se
     graph = traced(b=visit("b"))
     graph.add_node("a", a, error_handler=lambda _state: {"trace": ["saved"]})
     connect(graph, "__start__>a", "__start__>b")
-    with made_up() as (model, service):
+    with made_up(policy=APART) as (model, service):
         service.replies += [asks(("x", "a", {}), ("y", "b", {})), ends(trace=["saved", "b"])]
         secured(graph, model).invoke({})
         results = [one for one in service.bodies[1]["messages"] if one["role"] == "tool"]
@@ -503,13 +511,13 @@ def test_a_run_that_lost_a_result_is_an_error_and_never_an_end() -> None:
             raise OSError
         return {"trace": ["b"]}
 
-    with made_up() as (model, service):
-        service.replies += [asks(*TWO), ends(trace=["b", "a"])]
+    with made_up(policy=APART) as (model, service):
+        service.replies += [asks(*TWO), ends(trace=["a", "b"])]
         graph = pair(a=lambda _state: {"trace": ["a"]}, b=b)
         executor = secured(graph, model, checkpointer=Forgetful())
         with pytest.raises(OSError):  # noqa: PT011 - the node's own
             executor.invoke({}, thread())
-        with pytest.raises(TurnFailed, match="not in the journal"):
+        with pytest.raises(UsageError, match="without what happened in it"):
             executor.invoke(None, thread())
     assert len(service.requests) == 1
 
@@ -527,8 +535,8 @@ def test_a_stored_result_of_another_call_is_an_error_and_is_not_sent(
             raise OSError
         return {"trace": ["b"]}
 
-    with made_up() as (model, service):
-        service.replies += [asks(*TWO), ends(trace=["b", "a"])]
+    with made_up(policy=APART) as (model, service):
+        service.replies += [asks(*TWO), ends(trace=["a", "b"])]
         graph = pair(a=lambda _state: {"trace": ["a"]}, b=b)
         executor = secured(graph, model, {"b": {"reads": []}}, checkpointer=saver, history=history)
         with pytest.raises(OSError):  # noqa: PT011 - the node's own
@@ -611,16 +619,16 @@ def test_a_rebuilt_session_may_ask_for_several_calls_at_once() -> None:
 
         return run
 
-    with made_up() as (model, service):
+    with made_up(policy=APART) as (model, service):
         service.replies += [
             asks(("1", "b", {})),
             httpx.Response(404, json={"detail": "gone"}),
             asks(("2", "b", {}), ("3", "a", {})),
-            ends(trace=["b", "a"]),
+            ends(trace=["a", "b"]),
         ]
         secured(pair(a=node("a"), b=node("b")), model).invoke({})
         results = [one for one in service.bodies[3]["messages"] if one["role"] == "tool"]
-    assert ran == ["b", "a"]
+    assert sorted(ran) == ["a", "b"]
     assert [one["tool_call_id"] for one in results] == ["2", "3"]
 
 

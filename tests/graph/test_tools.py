@@ -20,7 +20,7 @@ from langgraph.graph import StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.managed import IsLastStep, RemainingSteps
 from langgraph.pregel._write import ChannelWriteTupleEntry, _assemble_writes
-from langgraph.types import Command, Overwrite, Send, TimeoutPolicy
+from langgraph.types import Command, Overwrite, Send
 from pydantic import BaseModel, ValidationError
 
 from langchain_sequrity import with_labels
@@ -33,8 +33,10 @@ from langchain_sequrity.graph.program import (
     GOTO,
     HANDLED,
     SEND,
+    Entry,
     Parameter,
     Program,
+    Text,
     ToolSpec,
 )
 from langchain_sequrity.graph.reading.spec import GraphSpec, read_graph
@@ -114,8 +116,14 @@ class Made:
         ]
         self.tools = {tool.name: tool for tool in (self.node, self.router, *nodes)}
         program = Program(
-            text="",
+            at_start=Text("", self.tools),
+            from_state=Text("", self.tools),
+            from_packets=lambda: Text("", self.tools),
+            entry=Entry("begins", "start_at", "start_packets", "came", "stop_after"),
+            flags={},
+            ready={},
             tools=self.tools,
+            receivers=frozenset(),
             variables={name: f"in_{name}" for name in self.spec.channels},
             tokens={name: f"{name}:" for name in self.spec.nodes},
             keys={name: name for name in self.spec.channels},
@@ -128,8 +136,9 @@ class Made:
 
     def _tool(self, node: str, role: Any, fields: tuple[str, ...], **changes: Any) -> ToolSpec:
         parameters = [
-            Parameter(f"p_{name}", name, "managed" if name in self.spec.managed else "field")
+            Parameter(f"p_{name}", name, "field")
             for name in fields
+            if name not in self.spec.managed
         ]
         if role == "node":
             parameters.append(Parameter("send_input", None, "send"))
@@ -154,9 +163,7 @@ class Made:
                 channels[name].update([state[name]])
         written = json.loads(json.dumps(self.client.initial(channels)))
         return {
-            one.name: state[str(one.field)] if one.kind == "managed" else written[f"in_{one.field}"]
-            for one in tool.parameters
-            if one.kind != "send"
+            one.name: written[f"in_{one.field}"] for one in tool.parameters if one.kind != "send"
         }
 
     def apply(self, writes: list[tuple[str, Any]]) -> None:
@@ -315,9 +322,6 @@ def test_targets_that_were_not_declared_are_errors_with_the_way_out() -> None:
     assert single.client.router_result(single.router, ["b", "b", END])[GOTO] == ["b:"]
     with pytest.raises(GraphNotSupported, match="several targets"):
         single.client.router_result(single.router, ["b", "c"])
-    timed = Send("b", 1, timeout=TimeoutPolicy(run_timeout=1.0))
-    with pytest.raises(GraphNotSupported, match=r"timeout of its own.*`b`"):
-        single.client.node_result(single.node, Command(goto=timed))
 
 
 def test_unknown_targets_are_logged_and_ignored(caplog: pytest.LogCaptureFixture) -> None:
@@ -411,8 +415,9 @@ def test_a_node_gets_what_langgraph_gives_it(schema: Any, state: dict[str, Any])
     state = {name: value for name, value in state.items() if name in made.spec.channels}
     invoke = copy.copy(graph).compile().invoke
     expected = outcome(lambda: invoke(state or {"x": 0}))
-    arguments = made.arguments(made.node, {**(state or {"x": 0}), "left": 10_006})
-    got = outcome(lambda: made.client.node_input(made.node, arguments))
+    arguments = made.arguments(made.node, state or {"x": 0})
+    managed = dict.fromkeys(made.spec.managed, 10006)
+    got = outcome(lambda: made.client.node_input(made.node, arguments, managed))
     if expected is ValidationError:
         assert got is ValidationError
     else:
@@ -420,12 +425,13 @@ def test_a_node_gets_what_langgraph_gives_it(schema: Any, state: dict[str, Any])
         assert got == seen[0]
 
 
-def test_managed_values_are_numbers_of_the_program() -> None:
-    made = Made(Counted)
-    arguments = made.arguments(made.node, {"x": 1, "left": 5, "last": False})
-    assert made.client.node_input(made.node, arguments) == {"x": 1, "left": 5, "last": False}
-    with pytest.raises(BadReply, match="counts steps"):
-        made.client.node_input(made.node, {**arguments, "p_left": {"a": 1}})
+def test_managed_values_go_to_the_node_past_the_call() -> None:
+    made, managed = Made(Counted), {"left": 5, "last": False}
+    assert made.client.managed_of(made.node) == ("left", "last")
+    arguments = made.arguments(made.node, {"x": 1})
+    assert made.client.node_input(made.node, arguments, managed) == {"x": 1, **managed}
+    with pytest.raises(BadReply, match="does not take"):
+        made.client.node_input(made.node, {**arguments, "p_left": 5}, managed)
 
 
 def test_a_state_of_one_value_is_the_input() -> None:
@@ -552,7 +558,7 @@ def test_a_router_within_its_nodes_call_sees_what_the_node_wrote() -> None:
 
     def fused(output: Any) -> Any:
         result = made.client.node_result(made.node, output)
-        return made.client.fused_input(made.node, made.router, arguments, result)
+        return made.client.fused_input(made.node, made.router, arguments, result, {"left": 5})
 
     same = {**state, "chat": []}
     assert fused(None) == same
@@ -577,21 +583,3 @@ class Whole(TypedDict, total=False):
     x: int
     brief: Annotated[int, EphemeralValue]
     bag: Annotated[dict[str, int], operator.or_]
-
-
-def test_the_final_value_becomes_channels() -> None:
-    made = Made(Whole)
-    final = {
-        "x": ABSENT,
-        "brief": [{"value": 1}, []],
-        "bag": [{"value": {}}, [{"a": 1}], [{"b": 2}]],
-    }
-    channels = made.client.final({**final, "error:": "", "steps:": 2, "active:": False})
-    assert {name: channel.is_available() for name, channel in channels.items()} == {
-        "x": False, "brief": False, "bag": True,
-    }  # fmt: skip
-    assert channels["bag"].get() == {"a": 1, "b": 2}
-    with pytest.raises(BadReply, match="lacks the field `x`"):
-        made.client.final({"brief": [], "bag": []})
-    again = made.client.initial(channels)
-    assert again == {"in_x": ABSENT, "in_brief": [], "in_bag": [{"value": {"a": 1, "b": 2}}]}

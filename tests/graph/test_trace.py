@@ -12,16 +12,22 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+from langchain_core.callbacks import (
+    AsyncCallbackHandler,
+    BaseCallbackHandler,
+    dispatch_custom_event,
+)
 from langchain_core.tracers.base import BaseTracer
 from langchain_core.tracers.schemas import Run
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.config import get_stream_writer
+from langgraph.errors import GraphRecursionError
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, RetryPolicy, interrupt
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor, Progress, Trace, with_labels
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import PolicyDenied
+from langchain_sequrity.errors import BadReply, PolicyDenied
 from langchain_sequrity.graph.looking.traced import TracedCall, TracedRun
 from langchain_sequrity.graph.running.checks import Check, assigned, read_checks
 from langchain_sequrity.local import LocalServer
@@ -186,18 +192,26 @@ def test_a_node_that_is_tried_again_is_one_call(local: LocalServer) -> None:
 
 
 def test_a_run_that_fails_says_with_what(local: LocalServer) -> None:
+    trace = Trace()
+    with changed(local.base_url, without("final_return_value")) as model, pytest.raises(BadReply):
+        secured(mail_graph(), model).invoke({"user": "ann"}, {"callbacks": [trace]})
+    [run] = trace.runs
+    assert (run.outcome, run.error, len(run.calls)) == ("failed", "BadReply", 4)
+    assert producers(run.calls[0]) == {"user": set()}
+
+
+def test_a_run_that_reaches_the_limit_of_langgraph_is_left_open(local: LocalServer) -> None:
     def again(state: State) -> Any:
         return {"mail": state["user"]}
 
     graph = StateGraph(State).add_node(again).add_edge(START, "again").add_edge("again", "again")
     trace = Trace()
-    with pytest.raises(RecursionError):
+    with pytest.raises(GraphRecursionError):
         executor(local, graph=graph).invoke(
             {"user": "ann"}, {"recursion_limit": 3, "callbacks": [trace]}
         )
     [run] = trace.runs
-    assert (run.outcome, run.error, len(run.calls)) == ("failed", "GraphRecursionError", 3)
-    assert all(producers(one) == {"user": set()} for one in run.calls)
+    assert (run.outcome, run.error, len(run.calls)) == ("open", None, 3)
 
 
 def test_values_are_kept_on_request_only(local: LocalServer) -> None:
@@ -219,29 +233,50 @@ def test_long_values_are_shortened_where_they_are_shown(local: LocalServer) -> N
     assert trace.runs[0].calls[0].values == {"user": "a" * 5_000}
 
 
-def silent(body: bytes) -> bytes:
-    """A reply without the service's account of its checks."""
-    reply = json.loads(body)
-    message = reply["choices"][0]["message"]
-    if message["content"]:
-        message["content"] = json.dumps(
-            {
-                key: value
-                for key, value in json.loads(message["content"]).items()
-                if key != "policy_check_history"
-            }
-        )
-    return json.dumps(reply).encode()
+def without(part: str) -> Callable[[bytes], bytes]:
+    """What leaves a part of the service's report out of a reply."""
+
+    def change(body: bytes) -> bytes:
+        reply = json.loads(body)
+        message = reply["choices"][0]["message"]
+        if message["content"]:
+            told = json.loads(message["content"])
+            del told[part]
+            message["content"] = json.dumps(told)
+        return json.dumps(reply).encode()
+
+    return change
 
 
 def test_what_a_service_does_not_report_is_not_reported(local: LocalServer) -> None:
-    with changed(local.base_url, silent) as model:
+    with changed(local.base_url, without("policy_check_history")) as model:
         run = traced(secured(mail_graph(), model), {"user": "ann"})
     assert {(one.verdict, one.rule, one.reason) for one in run.calls} == {
         ("allowed", "not reported", "not reported")
     }
     assert {one.labels for one in run.calls} == {None}
     assert run.table().text(200).count("labels not reported") == 4
+
+
+def side_by_side() -> StateGraph[Any, Any, Any, Any]:
+    def look(state: State) -> Any:
+        return {"log": [state["user"]]}
+
+    graph = StateGraph(State).add_node(read).add_node(look).add_node(summarize)
+    return graph.add_edge(START, "read").add_edge(START, "look").add_edge("read", "summarize")
+
+
+def test_calls_that_run_side_by_side_are_traced_as_others(local: LocalServer) -> None:
+    run = traced(executor(local, graph=side_by_side()), {"user": "ann"})
+    calls = {one.node: one for one in run.calls}
+    assert calls["read"].node_seconds is not None
+    assert calls["look"].node_seconds is not None
+    assert producers(calls["summarize"]) == {"mail": {"read", "imap"}}
+
+
+def test_a_handle_is_no_call_of_a_trace(local: LocalServer) -> None:
+    run = traced(executor(local, graph=side_by_side()), {"user": "ann"})
+    assert sorted(one.tool for one in run.calls) == ["look", "read", "summarize"]
 
 
 # Several runs, and where the executor stands.
@@ -482,7 +517,7 @@ def streamed(graph: Any, given: Any, config: Any = None) -> list[tuple[str, Any]
     """The policy events of a run: event and tool."""
     found = []
     try:
-        for event in graph.stream(given, config, stream_mode="custom"):
+        for event in graph.stream(given, config, stream_mode="sequrity"):
             assert event["type"] == "sequrity"
             assert event["session_id"]
             found.append((event["event"], event.get("tool")))
@@ -491,17 +526,25 @@ def streamed(graph: Any, given: Any, config: Any = None) -> list[tuple[str, Any]
     return found
 
 
+EVENTS: Any = "sequrity"
+"""The stream mode of policy events."""
+
+
 def called(*tools: str) -> list[tuple[str, Any]]:
     return [(event, tool) for tool in tools for event in ("tool_call", "allowed")]
 
 
-def test_a_custom_stream_has_an_event_for_each_step(local: LocalServer) -> None:
+def test_a_stream_of_their_own_has_an_event_for_each_step(local: LocalServer) -> None:
     seen = called("read", "summarize", "pick__from__summarize")
     assert streamed(executor(local), {"user": "ann"}) == [
         *seen,
         *called("send"),
         ("finished", None),
     ]
+
+
+def test_a_stream_has_the_events_up_to_a_denial(local: LocalServer) -> None:
+    seen = called("read", "summarize", "pick__from__summarize")
     assert streamed(executor(local, DENIES), {"user": "ann"}) == [
         *seen,
         ("tool_call", "send"),
@@ -510,22 +553,41 @@ def test_a_custom_stream_has_an_event_for_each_step(local: LocalServer) -> None:
 
 
 def test_events_hold_no_values(local: LocalServer) -> None:
-    events = list(executor(local).stream({"user": "ann"}, stream_mode="custom"))
+    events = list(executor(local).stream({"user": "ann"}, stream_mode=EVENTS))
     assert "ann" not in json.dumps(events)
     assert {event.get("node") for event in events} == {"read", "summarize", "send", None}
 
 
+def test_events_come_with_other_modes_in_the_order_in_which_it_happens(local: LocalServer) -> None:
+    chunks = executor(local).stream({"user": "ann"}, stream_mode=["updates", EVENTS])
+    seen = [(next(iter(told)) if mode == "updates" else told["event"]) for mode, told in chunks]
+    asked = ["tool_call", "allowed"]
+    assert seen == [*asked, "read", *asked, *asked, "summarize", *asked, "send", "finished"]
+
+
+def noting_graph() -> StateGraph[Any, Any, Any, Any]:
+    def note(state: State) -> Any:
+        get_stream_writer()({"wrote": state["user"]})
+        dispatch_custom_event("noted", state["user"])
+        return {"mail": "there"}
+
+    return StateGraph(State).add_node(note).add_edge(START, "note")
+
+
+def test_a_custom_stream_has_only_what_nodes_write(local: LocalServer) -> None:
+    chunks = executor(local, graph=noting_graph()).stream({"user": "ann"}, stream_mode="custom")
+    assert list(chunks) == [{"wrote": "ann"}]
+
+
 async def test_an_async_stream_has_the_same_events(local: LocalServer) -> None:
-    events = [
-        event async for event in executor(local).astream({"user": "ann"}, stream_mode="custom")
-    ]
+    events = [event async for event in executor(local).astream({"user": "ann"}, stream_mode=EVENTS)]
     assert [event["event"] for event in events] == ["tool_call", "allowed"] * 4 + ["finished"]
 
 
 def test_a_parents_stream_has_the_events_of_executors_within(local: LocalServer) -> None:
     parent = StateGraph(State).add_node("inner", executor(local)).add_edge(START, "inner").compile()
     spaces = [
-        space for space, _ in parent.stream({"user": "ann"}, stream_mode="custom", subgraphs=True)
+        space for space, _ in parent.stream({"user": "ann"}, stream_mode=EVENTS, subgraphs=True)
     ]
     assert [len(space) for space in spaces] == [1] * 9
 
@@ -540,23 +602,25 @@ def test_no_event_comes_again_when_a_run_is_resumed(local: LocalServer) -> None:
 
 
 class Heard(BaseCallbackHandler):
-    """A callback handler of someone else."""
+    """A callback handler that says that it hears of runs."""
+
+    hears_runs = True
 
     def __init__(self) -> None:
         self.events: list[Any] = []
 
-    def on_custom_event(self, name: str, data: Any, **_: Any) -> None:
-        assert name == "sequrity"
-        self.events.append(data)
+    def heard(self, event: Any) -> None:
+        self.events.append(event)
 
 
 class HeardInLoop(AsyncCallbackHandler):
+    hears_runs = True
+
     def __init__(self) -> None:
         self.events: list[Any] = []
 
-    async def on_custom_event(self, name: str, data: Any, **_: Any) -> None:
-        assert name == "sequrity"
-        self.events.append(data)
+    def heard(self, event: Any) -> None:
+        self.events.append(event)
 
 
 @pytest.mark.parametrize(
@@ -568,17 +632,43 @@ def test_callback_handlers_hear_the_events(
     heard = handler()
     call(executor(local), {"user": "ann"}, {"callbacks": [heard]}, in_loop=in_loop)
     kinds = [event["event"] for event in heard.events]
-    assert kinds == ["tool_call", "allowed", "ran"] * 4 + ["finished"]
+    assert sorted(kinds) == sorted(["tool_call", "allowed", "ran"] * 4 + ["finished"])
+    assert [kind for kind in kinds if kind != "ran"] == ["tool_call", "allowed"] * 4 + ["finished"]
+    for number, event in enumerate(heard.events):
+        if event["event"] == "ran":  # no node runs before its call is allowed
+            allowed = [one for one in heard.events[:number] if one["event"] == "allowed"]
+            assert event["call"] in {one["call"] for one in allowed}
     assert "ann" not in json.dumps(heard.events)
 
 
-async def test_events_of_langchain_have_them_too(local: LocalServer) -> None:
+class Foreign(BaseCallbackHandler):
+    """A callback handler of someone else."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def on_custom_event(self, name: str, data: Any, **_: Any) -> None:
+        self.events.append((name, data))
+
+
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_callback_handlers_of_others_hear_only_what_nodes_tell(
+    local: LocalServer, in_loop: bool
+) -> None:
+    heard = Foreign()
+    secure = executor(local, graph=noting_graph())
+    call(secure, {"user": "ann"}, {"callbacks": [heard]}, in_loop=in_loop)
+    assert heard.events == [("noted", "ann")]
+
+
+async def test_events_of_langchain_have_only_what_nodes_tell(local: LocalServer) -> None:
+    secure = executor(local, graph=noting_graph())
     found = [
-        event["data"]["event"]  # type: ignore[typeddict-item]
-        async for event in executor(local).astream_events({"user": "ann"}, version="v2")
-        if event["event"] == "on_custom_event" and event["name"] == "sequrity"
+        (event["name"], event["data"])
+        async for event in secure.astream_events({"user": "ann"}, version="v2")
+        if event["event"] == "on_custom_event"
     ]
-    assert found == ["tool_call", "allowed", "ran"] * 4 + ["finished"]
+    assert found == [("noted", "ann")]
 
 
 class Kept(BaseTracer):

@@ -1,7 +1,9 @@
 """Requests that two readers could take for different ones are 400, and end their connection."""
 
+import contextlib
 import json
 import socket
+import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -96,7 +98,6 @@ UNCLEAR: dict[str, bytes] = {
     "no size of a chunk": head(CODING) + b"\r\nhello\r\n0\r\n\r\n",
     "a negative size of a chunk": head(CODING) + b"-1\r\nhello\r\n0\r\n\r\n",
     "too many headers": head(LENGTH, *("X-Other: a" for _ in range(200))) + BODY,
-    "headers without end": head("X-Other: " + "a" * 70_000)[:-4],
     "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
 }
 
@@ -166,3 +167,25 @@ def test_a_head_in_pieces_is_looked_at_as_a_whole(size: int, api: Api) -> None:
         except ConnectionError:  # it was closed before all was sent
             return
     assert received.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [("X-A: " + "a" * 100_000,), ("X-A: " + "a" * 900,) * 100],
+    ids=["one line", "many lines"],
+)
+@pytest.mark.parametrize("piece", [1_000_000, 65_000, 30_000])
+@pytest.mark.parametrize("ended", [True, False], ids=["in full", "without its end"])
+def test_a_head_that_is_too_long_is_431_however_it_comes(
+    api: Api, lines: tuple[str, ...], piece: int, ended: bool
+) -> None:
+    data = head(*lines) if ended else head(*lines)[:-4]
+    address = urlsplit(api.server.base_url)
+    with socket.create_connection((address.hostname, address.port), timeout=WAIT) as connection:
+        with contextlib.suppress(ConnectionError):  # it is refused before all has come
+            for start in range(0, len(data), piece):
+                connection.sendall(data[start : start + piece])
+                time.sleep(0.02)
+        reply = connection.recv(65_536)
+    assert reply.startswith(b"HTTP/1.1 431 ")
+    assert b"longer than 65536 bytes" in reply

@@ -1,7 +1,7 @@
 """The state that a call brings, for code that reads it through the config: `ToolNode`, above all.
 
-Without this it would see the state that the shell shows. What it reads is an input of the node, so
-it has to come with the call, where policies see it and its labels.
+What it reads is an input of the node, so it has to come with the call, where policies see it and
+its labels.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,16 +27,15 @@ class CallState(Mapping[str, AnyChannel]):
         self._signature = signature
         self._arguments = arguments
 
-    @property
-    def is_sent(self) -> bool:
-        """Whether the call answers a `Send`."""
-        return self._signature.is_send(self._arguments)
-
-    def as_input(self) -> Any:
-        """What the node would have got from an edge."""
-        if self._signature.brings_state(self._arguments):
-            return self._signature.state(self._arguments)
-        return _NotBrought(self._signature.tool.node)
+    def for_tools(self) -> Any:
+        """The state for a `ToolNode`: as an edge would give it to a node that a `Send` started."""
+        signature = self._signature
+        if not signature.brings_state(self._arguments):
+            return _NotBrought(signature.tool.node, {})
+        if signature.is_send(self._arguments):
+            return signature.state(self._arguments)
+        held = {name: one.get() for name, one in self._channels.items() if one.is_available()}
+        return held if signature.is_whole else _NotBrought(signature.tool.node, held)
 
     @cached_property
     def _channels(self) -> dict[str, AnyChannel]:
@@ -60,14 +59,17 @@ class CallState(Mapping[str, AnyChannel]):
 
 
 class _NotBrought(Mapping[str, Any]):
-    """Stands for the state where a call does not bring it: whoever looks is told."""
+    """Stands for the state where a call does not bring all of it: whoever looks is told."""
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, node: str, held: Mapping[str, Any]) -> None:
         self._node = node
+        self._held = held
 
     @override
     def __getitem__(self, field: str) -> Any:
-        _refuse(self._node, field)
+        if field not in self._held:
+            _refuse(self._node, field)
+        return self._held[field]
 
     @override
     def __iter__(self) -> Iterator[str]:

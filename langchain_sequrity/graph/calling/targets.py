@@ -49,9 +49,11 @@ class Targets:
                     _log.warning("Ignoring unknown node name %s in pending sends", target.node)
                     continue
                 _check(target.node, tool.sends, "sends a packet to", tool)
-                packets.append(self._packet(target, tool))
+                where = f"The argument of a `Send` to `{target.node}` by the {_named(tool)}"
+                packets.append(self.packet(target.node, target.arg, where))
                 continue
-            name = f"{target}"  # LangGraph does not ask for a text either
+            # LangGraph does not ask for a text either, and a member of an enum may be one.
+            name = str.__str__(target) if isinstance(target, str) else f"{target}"
             if name not in self._tokens:
                 _log.warning("The %s goes to unknown node %s, ignoring it.", _named(tool), name)
                 continue
@@ -65,18 +67,22 @@ class Targets:
             raise GraphNotSupported(msg, node=tool.node)
         return {GOTO: list(gotos), SEND: packets}
 
-    def _packet(self, send: Send, tool: ToolSpec) -> dict[str, Json]:
-        if send.timeout is not None:
-            msg = (
-                f"The {_named(tool)} sends a packet with a timeout of its own, which a program "
-                f"cannot carry. Give node `{send.node}` the timeout: `add_node(…, timeout=…)`."
-            )
-            raise GraphNotSupported(msg, node=tool.node)
-        where = f"The argument of a `Send` to `{send.node}` by the {_named(tool)}"
-        return {
-            "node": self._tokens[send.node],
-            **self._signatures[send.node].pack(send.arg, where),
-        }
+    def takes_packets(self, node: str) -> bool:
+        """Whether a node's tool has a parameter for what a `Send` carries."""
+        return self._signatures[node].takes_packets
+
+    def packet(self, node: str, argument: Any, where: str) -> dict[str, Json]:
+        """A packet for a node.
+
+        Args:
+            node: The node.
+            argument: What the `Send` carries.
+            where: The place, as the start of a sentence.
+
+        Raises:
+            UsageError: If it cannot be sent.
+        """
+        return {"node": self._tokens[node], **self._signatures[node].pack(argument, where)}
 
 
 def _named(tool: ToolSpec) -> str:

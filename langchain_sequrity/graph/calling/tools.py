@@ -7,14 +7,16 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from types import MappingProxyType
 from typing import Any
 
+from langgraph.channels import UntrackedValue
 from langgraph.channels.base import BaseChannel
 from langgraph.constants import END, START
 from langgraph.errors import InvalidUpdateError
 from langgraph.types import Send
 
-from langchain_sequrity.errors import BadReply, GraphNotSupported, UsageError
+from langchain_sequrity.errors import GraphNotSupported, UsageError
 from langchain_sequrity.graph.calling.arguments import Arguments, Signature
 from langchain_sequrity.graph.calling.call_state import CallState
 from langchain_sequrity.graph.calling.targets import Targets
@@ -30,7 +32,6 @@ from langchain_sequrity.graph.program import (
     OUTPUT_SCHEMA,
     OVERWRITE,
     SEND,
-    TOLD,
     Program,
     ToolSpec,
 )
@@ -51,12 +52,18 @@ class NodeResult:
         writes: (field, value) as LangGraph would write them; messages have their ids.
         labels: Labels of `with_labels` and of tools; `None` without.
         combine: How they combine with those of the arguments.
+        raw: What is written, as the node returned it.
+        gotos: Nodes that a `Command` names.
+        sends: Packets of a `Command`.
     """
 
     wire: dict[str, Json]
     writes: tuple[Write, ...]
     labels: Labels | None = None
     combine: Combine = "merge"
+    raw: tuple[Any, ...] = ()
+    gotos: tuple[str, ...] = ()
+    sends: tuple[Send, ...] = ()
 
 
 class ClientTools:
@@ -71,10 +78,13 @@ class ClientTools:
         self._spec = spec
         self._program = program
         self._fields = fields_of(spec.channels, annotations.of_fields(spec))
+        self.unsaved = [
+            name for name, one in spec.channels.items() if isinstance(one, UntrackedValue)
+        ]
         self._outputs = OutputReader([*spec.channels, *spec.managed])
         self._branches = {(one.source, one.name): one for one in spec.branches}
         anything = reduce(Kinds.join, (one.kinds for one in self._fields.values()), Kinds())
-        tools = list(program.tools.values())
+        tools = [tool for tool in program.tools.values() if tool.role != "result"]
         tools += [router for tool in tools for router in tool.fused]
         self._signatures = {tool.name: self._signature(tool, anything) for tool in tools}
         self._targets = Targets(
@@ -95,12 +105,34 @@ class ClientTools:
         else:
             branch = self._branch(tool)
             mapper, fields = branch.mapper, branch.input_fields
-        return Signature(tool, fields, mapper, self._fields, anything)
+        return Signature(
+            tool,
+            fields,
+            managed=self._spec.managed,
+            mapper=mapper,
+            fields=self._fields,
+            anything=anything,
+        )
 
     def _branch(self, tool: ToolSpec) -> Branch:
         return self._branches[tool.node, str(tool.branch)]
 
     # State
+
+    def managed_of(self, tool: ToolSpec) -> tuple[str, ...]:
+        """The managed values that a node's or router's input has."""
+        return self._signatures[tool.name].managed
+
+    def pack(self, node: str, argument: Any) -> dict[str, Json]:
+        """A packet for a node, as the program has those that are due."""
+        if not self._targets.takes_packets(node):
+            msg = (
+                f"A `Send` from outside names node `{node}`, which is a tool of the service's own: "
+                f"it takes no packet. Go there by name: `Command(goto={node!r}, update=…)`."
+            )
+            raise GraphNotSupported(msg, node=node)
+        where = f"The argument of a `Send` to `{node}`"
+        return self._targets.packet(node, argument, where)
 
     def initial(self, values: Mapping[str, BaseChannel[Any, Any, Any]]) -> dict[str, Json]:
         """The context variables with the state at the start.
@@ -113,56 +145,37 @@ class ClientTools:
             _check_schema(written[OUTPUT_SCHEMA], "The field")
         return {self._program.variables[name]: value for name, value in written.items()}
 
-    def final(self, value: Mapping[str, Json]) -> dict[str, BaseChannel[Any, Any, Any]]:
-        """The state at the end, as channels.
-
-        Args:
-            value: The final value of the program.
-
-        Raises:
-            BadReply: If a field is missing, or is not what a program makes.
-            Exception: Whatever a reducer of the user's raises.
-        """
-        keys = self._program.keys
-        if missing := [name for name in self._fields if keys[name] not in value]:
-            msg = f"The final value of the run lacks the field `{missing[0]}`."
-            raise BadReply(msg)
-        return {name: field.read_channel(value[keys[name]]) for name, field in self._fields.items()}
-
-    def told(self, value: Mapping[str, Json]) -> dict[str, BaseChannel[Any, Any, Any]] | None:
-        """The state that LangGraph tells of last, where it is not the final one.
-
-        It tells of a state after each step that wrote a field of the output. Steps that write
-        nothing may still clear fields.
-
-        Args:
-            value: The final value of the program.
-        """
-        told = value.get(TOLD, [])
-        if not isinstance(told, list):
-            msg = "The final value of the run does not say which steps wrote fields."
-            raise BadReply(msg)
-        wrote = [number for number, is_told in enumerate(told, 1) if is_told]
-        if len(told) == (wrote[-1] if wrote else 0):
-            return None
-        keys = (self._program.keys[name] for name, one in self._fields.items() if one.plan.resets)
-        quiet = len(told) - (wrote[-1] if wrote else 0)
-        return self.final({**value, **{key: value[key][:-quiet] for key in keys}})
-
-    def write_field(self, field: str, channel: BaseChannel[Any, Any, Any]) -> Json:
-        """What a channel of a field holds, as `initial` writes it."""
-        return self._fields[field].write(channel)
-
     # Nodes
 
-    def node_input(self, tool: ToolSpec, arguments: Arguments) -> Any:
+    def node_input(
+        self,
+        tool: ToolSpec,
+        arguments: Arguments,
+        managed: Mapping[str, Any] | None = None,
+        unsaved: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Any:
         """What a node gets: its input's schema, or the argument of a `Send` as it was.
+
+        Args:
+            tool: The node's tool.
+            arguments: Those of the call.
+            managed: LangGraph's managed values.
+            unsaved: LangGraph's own values of these fields; `MISSING` for one that is gone.
 
         Raises:
             BadReply: If the arguments are not those of the tool.
             Exception: Whatever a reducer of the user's raises, or the class of the input.
         """
-        return self._signatures[tool.name].read(arguments)
+        return self._signatures[tool.name].read(arguments, managed, unsaved)
+
+    def handed_over(self, tool: ToolSpec, arguments: Arguments) -> NodeResult:
+        """What the service's own tool answered in the place of a node, as that node's result.
+
+        Raises:
+            BadReply: If the arguments are not those of the tool.
+        """
+        writes = tuple(self._signatures[tool.name].fields_of(arguments).items())
+        return NodeResult({}, writes, raw=tuple(value for _, value in writes))
 
     def node_result(self, tool: ToolSpec, output: Any, *, handled: bool = False) -> NodeResult:
         """What a node's output comes to. The output is not changed.
@@ -182,7 +195,7 @@ class ClientTools:
         by_field: dict[str, list[Any]] = {
             field: [] for field in tool.writes if self._fields[field].plan.kind == "log"
         }
-        writes = []
+        writes, raw = [], []
         for name, value in found.writes:
             field = self._fields.get(name)
             if field is None:  # a managed value, say
@@ -190,6 +203,7 @@ class ClientTools:
                 continue
             if name not in tool.writes:
                 raise _undeclared(tool, name)
+            raw.append(value)
             value = field.with_ids(value)  # noqa: PLW2901 - the same update, with ids
             writes.append((name, value))
             by_field.setdefault(name, []).append(value)
@@ -205,7 +219,8 @@ class ClientTools:
         is_own = found.combine != "ignore"
         labels, combine = (found.labels, found.combine) if is_own else (None, "merge")
         labels = with_tool_labels(labels, (value for _, value in writes))
-        return NodeResult(wire, tuple(writes), labels, combine)
+        gotos, sends = tuple(found.gotos), tuple(found.sends)
+        return NodeResult(wire, tuple(writes), labels, combine, tuple(raw), gotos, sends)
 
     def _wire(self, tool: ToolSpec, by_field: Mapping[str, Sequence[Any]]) -> dict[str, Json]:
         wire = {}
@@ -240,14 +255,26 @@ class ClientTools:
 
     # Routers
 
-    def router_input(self, tool: ToolSpec, arguments: Arguments) -> Any:
+    def router_input(
+        self,
+        tool: ToolSpec,
+        arguments: Arguments,
+        managed: Mapping[str, Any] | None = None,
+        unsaved: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Any:
         """What a router gets: the state before the step, with what its node wrote.
+
+        Args:
+            tool: The router's tool.
+            arguments: Those of the call.
+            managed: LangGraph's managed values.
+            unsaved: See `node_input`.
 
         Raises:
             BadReply: If the arguments are not those of the tool.
             Exception: Whatever a reducer of the user's raises, or the class of the input.
         """
-        return self._signatures[tool.name].read(arguments)
+        return self._signatures[tool.name].read(arguments, managed, unsaved)
 
     def router_result(self, tool: ToolSpec, output: Any) -> dict[str, Json]:
         """Where a router goes, as the tool's result.
@@ -271,7 +298,12 @@ class ClientTools:
         return self._targets.write(tool, [one for one in answers if one != END])
 
     def fused_input(
-        self, tool: ToolSpec, router: ToolSpec, arguments: Arguments, result: NodeResult
+        self,
+        tool: ToolSpec,
+        router: ToolSpec,
+        arguments: Arguments,
+        result: NodeResult,
+        managed: Mapping[str, Any] | None = None,
     ) -> Any:
         """What a router gets that runs within its node's call: see `router_input`.
 
@@ -280,6 +312,7 @@ class ClientTools:
             router: The router's.
             arguments: Those of the node's call.
             result: What the node's output came to.
+            managed: LangGraph's managed values.
         """
         of_node, of_router = self._signatures[tool.name], self._signatures[router.name]
         if of_node.is_send(arguments):
@@ -292,7 +325,7 @@ class ClientTools:
         for field, parameter in of_router.parameter_of.items():
             before = arguments[of_node.parameter_of[field]]
             fresh[parameter] = self._after(field, before, result.wire)
-        return of_router.read(fresh)
+        return of_router.read(fresh, managed)
 
     def _after(self, field: str, before: Json, wire: Mapping[str, Json]) -> Json:
         """A field after a result, as the program has it."""

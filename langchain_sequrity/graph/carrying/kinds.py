@@ -16,8 +16,6 @@ from langchain_core.messages import BaseMessage
 from pydantic import BaseModel, RootModel
 from typing_extensions import TypeAliasType, is_typeddict
 
-from langchain_sequrity.errors import UsageError
-
 Form = Literal["model", "record", "tuple", "enum"]
 
 
@@ -87,12 +85,8 @@ def form_of(cls: type) -> Form | None:
     return None
 
 
-def take_apart(value: Any, form: Form) -> Mapping[str, Any]:
-    """Read the fields of an object.
-
-    Raises:
-        UsageError: If it holds what its constructor does not take.
-    """
+def take_apart(value: Any, form: Form) -> Mapping[str, Any] | None:
+    """Read the fields of an object; `None` if they do not say all that it holds."""
     match form:
         case "model":
             return _model_fields(value)
@@ -121,16 +115,12 @@ def put_together(cls: type, fields: Mapping[str, Any]) -> Any:
             return cls(**fields)
 
 
-def _model_fields(value: BaseModel) -> Mapping[str, Any]:
+def _model_fields(value: BaseModel) -> Mapping[str, Any] | None:
     cls = type(value)
     private = value.__pydantic_private__ or {}
     for name, attribute in cls.__private_attributes__.items():
         if attribute.default_factory or private.get(name, attribute.default) != attribute.default:
-            msg = (
-                f"`{cls.__name__}` keeps private data (`{name}`) that its fields do not say. "
-                "Make it a field, or return plain data"
-            )
-            raise UsageError(msg)
+            return None
     # A default that nobody set stays unset, as `model_dump(exclude_unset=True)` shows it.
     fields = {
         name: getattr(value, name)
@@ -148,21 +138,13 @@ def _make_model(cls: Any, fields: Mapping[str, Any]) -> Any:
     return cls.model_validate(fields)
 
 
-def _record_fields(value: Any) -> Mapping[str, Any]:
+def _record_fields(value: Any) -> Mapping[str, Any] | None:
     cls = type(value)
     names = {one.name for one in dataclasses.fields(cls)}
     parameters: Mapping[str, Any] = inspect.signature(cls).parameters
-    lost = [
-        name
-        for name, parameter in parameters.items()
-        if name not in names and parameter.default is inspect.Parameter.empty
-    ]
-    if lost:
-        msg = (
-            f"`{cls.__name__}` is built from `{lost[0]}`, which is no field of it. "
-            "Make it a field, or return plain data"
-        )
-        raise UsageError(msg)
+    for name, parameter in parameters.items():
+        if name not in names and parameter.default is inspect.Parameter.empty:
+            return None
     return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 

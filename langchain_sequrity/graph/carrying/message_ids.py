@@ -1,10 +1,10 @@
 """Ids of messages: given when an update is made, where LangGraph gives them when it applies it."""
 
 import inspect
+import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 from langchain_core.messages import (
     BaseMessage,
@@ -38,6 +38,18 @@ def id_giver(channel: BaseChannel[Any, Any, Any]) -> GiveIds | None:
     return None
 
 
+def same_ids(raw: Any, written: Any) -> None:
+    """Give the messages that a node returned the ids that their copies were written with.
+
+    LangGraph gives ids to the messages themselves when it applies a step; streams show them.
+    """
+    given = raw if isinstance(raw, list | tuple) else [raw]
+    copies = written if isinstance(written, list | tuple) else [written]
+    for one, copy in zip(given, copies, strict=False):
+        if isinstance(one, BaseMessage) and isinstance(copy, BaseMessage) and one.id is None:
+            one.id = copy.id
+
+
 def joins_additions(channel: BaseChannel[Any, Any, Any]) -> bool:
     """Whether messages that are added one after the other may be added at once.
 
@@ -63,8 +75,9 @@ def _calls_add_messages(reducer: Any) -> bool:
     """Whether a reducer is a function whose own text uses `add_messages`."""
     if not inspect.isfunction(reducer):
         return False
-    names = inspect.getclosurevars(reducer)
-    return any(map(_adds_messages, [*names.globals.values(), *names.nonlocals.values()]))
+    held = [_langgraph.held_in(cell) for cell in reducer.__closure__ or ()]
+    named = [reducer.__globals__.get(name) for name in reducer.__code__.co_names]
+    return any(map(_adds_messages, [*held, *named]))
 
 
 def _as_messages(update: Any) -> Any:
@@ -95,5 +108,5 @@ def _with_ids(update: Any) -> Any:
 
 def _with_id(item: Any) -> Any:
     if isinstance(item, BaseMessage) and item.id is None:
-        return item.model_copy(update={"id": str(uuid4())})
+        return item.model_copy(update={"id": str(uuid.uuid4())})
     return item

@@ -2,11 +2,11 @@
 
 Plain JSON stays as it is. What JSON lacks is written as an object with one reserved key,
 `{"__type__": "set", "value": […]}`; a dict of the user's that has this key, or a key that is no
-text, is written as `{"__type__": "dict", "value": [[key, value], …]}`. What has no form is refused:
-to send its text, as others do, would change the state without a word.
+text, is written as `{"__type__": "dict", "value": [[key, value], …]}`. An object that has no form,
+or that the field's annotation does not name, stays here, and a handle goes out for it (`objects`).
 
 What comes back is checked like any input from outside. It makes no object but of the classes that
-the field is annotated with (`kinds`).
+the field is annotated with (`kinds`), and a handle is only that of an object of this run.
 """
 
 import json
@@ -21,12 +21,16 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, UsageError
 from langchain_sequrity.graph.carrying.forms import BY_CLASS, BY_NAME
 from langchain_sequrity.graph.carrying.kinds import Kinds, form_of, put_together, take_apart
+from langchain_sequrity.graph.carrying.objects import objects_here, shown
 from langchain_sequrity.graph.program import ABSENT
 from langchain_sequrity.labels import LabeledUpdate
 
 Json = Any
 TYPE = "__type__"
 VALUE = "value"
+HANDLED = "kept"
+"""Type of what stands for an object that stays here."""
+
 MAX_DEPTH = 64
 """Levels of a value; with what stands around it in a request, servers that stop at 100 take it."""
 
@@ -69,7 +73,7 @@ def encode(value: Any, where: str, kinds: Kinds = PLAIN) -> Json:
     """
     try:
         return _encode(value, 0, kinds)
-    except (_Refused, UsageError) as refused:
+    except _Refused as refused:
         msg = f"{where} cannot be sent: {refused}."
         raise UsageError(msg) from None
 
@@ -161,43 +165,35 @@ def _encode_dict(value: dict[Any, Any], depth: int, kinds: Kinds) -> Json:
 
 
 def _encode_object(value: Any, kind: type, depth: int, kinds: Kinds) -> Json:
-    if isinstance(value, lc.BaseMessage):
-        return _encode_message(value, kind, depth, kinds)
-    if form := form_of(kind):
-        if (name := kinds.name(kind)) is None:
-            _refuse(
-                f"it holds a `{kind.__name__}`, which the field's annotation does not name. "
-                f"Annotate the field with `{kind.__name__}`, or return plain data"
-            )
-        fields = {
-            key: _encode(item, depth + 2, kinds) for key, item in take_apart(value, form).items()
-        }
-        return {TYPE: "object", "class": name, "fields": fields}
     if kind is LabeledUpdate:
         _refuse(
             "`with_labels` stands within a value. Put it around the whole update of the node; "
             "labels of one field need a node of their own"
         )
-    for base in (str, int, float):  # such as the text of a message; equal to what it becomes
-        if isinstance(value, base):
-            return _encode(base(value), depth, kinds)
-    return _refuse(
-        f"it holds a `{kind.__module__}.{kind.__qualname__}`, which has no form in JSON. Return "
-        "plain data, or a pydantic model, dataclass or Enum that the field is annotated with"
-    )
+    if isinstance(value, lc.BaseMessage):
+        if kinds.messages and _MESSAGES.get(kind.__name__) is kind:
+            return _encode_message(value, kind, depth, kinds)
+    elif form := form_of(kind):
+        name = kinds.name(kind)
+        if name is not None and (items := take_apart(value, form)) is not None:
+            fields = {key: _encode(item, depth + 2, kinds) for key, item in items.items()}
+            return {TYPE: "object", "class": name, "fields": fields}
+    else:
+        for base in (str, int, float):  # such as the text of a message; equal to what it becomes
+            if isinstance(value, base):
+                return _encode(base(value), depth, kinds)
+    return _encode_handle(value, kind, depth)
+
+
+def _encode_handle(value: Any, kind: type, depth: int) -> Json:
+    objects = objects_here()
+    if objects is None:
+        _refuse(f"it holds a `{kind.__module__}.{kind.__qualname__}`, which has no form in JSON")
+    view = _encode(shown(value), depth + 1, PLAIN)
+    return {TYPE: HANDLED, "class": kind.__name__, "handle": objects.handle(value), VALUE: view}
 
 
 def _encode_message(value: lc.BaseMessage, kind: type, depth: int, kinds: Kinds) -> Json:
-    if not kinds.messages:
-        _refuse(
-            f"it holds a `{kind.__name__}`, and the field is not annotated with messages. "
-            "Annotate it, for example with `list[AnyMessage]`"
-        )
-    if _MESSAGES.get(kind.__name__) is not kind:
-        _refuse(
-            f"it holds a `{kind.__module__}.{kind.__qualname__}`, a message class that is not "
-            "LangChain's own. Use LangChain's, with the rest in `additional_kwargs`"
-        )
     usual = _DEFAULTS[kind]
     said = {
         name: item
@@ -233,6 +229,8 @@ def _decode_tagged(value: dict[str, Json], depth: int, kinds: Kinds) -> Any:
     try:
         if name in {"message", "object"}:
             return _decode_object(name, value, depth, kinds)
+        if name == HANDLED:
+            return _decode_handle(value)
         form, payload = BY_NAME[name], value[VALUE]
         if len(value) == 2 and (form.payload is None or type(payload) is form.payload):  # noqa: PLR2004
             return form.read(_decode(payload, depth + 1, kinds))
@@ -255,6 +253,13 @@ def _decode_object(name: str, value: dict[str, Json], depth: int, kinds: Kinds) 
         _refuse(f"it holds a {_named(value)}, and its annotation does not name such a thing")
     made = {key: _decode(item, depth + 2, kinds) for key, item in fields.items()}
     return cls(**made) if name == "message" else put_together(cls, made)
+
+
+def _decode_handle(value: dict[str, Json]) -> Any:
+    objects, handle = objects_here(), value.get("handle")
+    if objects is None or not isinstance(handle, str) or handle not in objects:
+        _refuse(f"it holds a {_named(value)} that nobody has sent")
+    return objects[handle]
 
 
 def _named(value: dict[str, Json]) -> str:

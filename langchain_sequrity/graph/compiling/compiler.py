@@ -1,15 +1,15 @@
 """A graph as a program: its tools are laid out, then one of two generators writes the text."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import cache
 from types import MappingProxyType
 
 from langgraph.graph import END, START
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import GraphNotSupported, UsageError
-from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.carrying.channels import plan_of
 from langchain_sequrity.graph.carrying.values import encode
 from langchain_sequrity.graph.compiling.fields import Fields
@@ -20,16 +20,38 @@ from langchain_sequrity.graph.compiling.superstep import write_superstep
 from langchain_sequrity.graph.compiling.toolbox import RouterTool, Toolbox
 from langchain_sequrity.graph.compiling.writing import Locals
 from langchain_sequrity.graph.options import FieldRouter, NodeOptions
-from langchain_sequrity.graph.program import PARSE_WITH_AI, RECURSION_LIMIT, Program
+from langchain_sequrity.graph.program import (
+    HANDLE,
+    PARSE_WITH_AI,
+    Parameter,
+    Program,
+    Text,
+    ToolSpec,
+)
 from langchain_sequrity.graph.reading.spec import Branch, GraphSpec
 
+WhyNotSplit = Callable[[str, str], str]
+"""Why calls of a tool cannot be answered before they run, given it and the tool that gives results.
 
-def compile_graph(spec: GraphSpec, nodes: Mapping[str, NodeOptions] | None = None) -> Program:
+Empty if they can.
+"""
+
+
+_LONGEST = 80_000
+"""Characters of a program; the local server takes 100,000, and 20,000 nodes of a syntax tree."""
+
+
+def compile_graph(
+    spec: GraphSpec,
+    nodes: Mapping[str, NodeOptions] | None = None,
+    why_not_split: WhyNotSplit = lambda *_: "",
+) -> Program:
     """Write the program for a graph.
 
     Args:
         spec: What `read_graph` returned.
         nodes: Options by node.
+        why_not_split: Says of which nodes the calls do not run side by side.
 
     Returns:
         The program. The same graph gives the same text in every process.
@@ -43,12 +65,46 @@ def compile_graph(spec: GraphSpec, nodes: Mapping[str, NodeOptions] | None = Non
     toolbox = Toolbox(spec, options)
     local = Locals.take(toolbox.names)
     layout = _layout(spec, toolbox, local)
-    simple = is_simple(layout)
-    write = write_structured if simple else write_superstep
-    fields = layout.fields
+    layout, beside, anywhere = (
+        _told_apart(_with_packets(one, toolbox), local, why_not_split)
+        for one in (
+            layout,
+            replace(layout, is_wide=True),
+            replace(layout, is_wide=True, takes_packets=True),
+        )
+    )
+    simple, fields = is_simple(layout), layout.fields
+    from_state, flags, ready = write_superstep(beside, local, toolbox.names)
+    if len(from_state) > _LONGEST:  # then what somebody starts beside others runs after them
+        beside = layout
+        from_state, flags, ready = write_superstep(beside, local, toolbox.names)
+    if simple:
+        text = write_structured(layout, local)
+    elif layout.is_parallel:
+        text = from_state
+    else:
+        text, *_ = write_superstep(layout, local, toolbox.names)
+    tools = _tools(anywhere, local)
+
+    @cache
+    def from_packets() -> Text:
+        if anywhere.receivers == beside.receivers:
+            return Text(from_state, tools)
+        return Text(write_superstep(anywhere, local, toolbox.names)[0], tools)
+
+    early: set[str] = set()
+    if anywhere.split:
+        routers = [one.name for one in tools.values() if one.role == "router"]
+        early = {name for name in routers if not why_not_split(name, name)}
     return Program(
-        text=write(layout, local, toolbox.names),
-        tools=MappingProxyType({tool.name: tool for tool in layout.tools}),
+        at_start=Text(text, MappingProxyType(_tools(layout, local))),
+        from_state=Text(from_state, MappingProxyType(_tools(beside, local))),
+        from_packets=from_packets,
+        entry=local.entry,
+        flags=MappingProxyType(flags),
+        ready=MappingProxyType(ready),
+        tools=MappingProxyType(tools),
+        receivers=layout.receivers,
         variables=fields.variables,
         tokens=layout.tokens,
         keys=fields.keys,
@@ -56,24 +112,83 @@ def compile_graph(spec: GraphSpec, nodes: Mapping[str, NodeOptions] | None = Non
         plans=fields.plans,
         kind="structured" if simple else "superstep",
         overwritable=fields.overwritable,
-        came=local.came if layout.joins else None,
+        packets=local.packets,
+        result_of=local.result_of if anywhere.split else None,
+        early=frozenset(early),
+        waiting=_waiting(beside, early),
         parses=any(one.internal_tool == PARSE_WITH_AI for one in options.values()),
     )
 
 
+def _waiting(layout: Layout, early: Collection[str]) -> frozenset[str]:
+    """Nodes that wait for others of their step, or whose routers do."""
+    split = layout.split
+    return frozenset(
+        node
+        for node, task in layout.tasks.items()
+        if node not in split
+        or any(
+            one.tool is not None and one.tool.name not in early
+            for one in (*task.routers, *task.fused)
+        )
+    )
+
+
+def _tools(layout: Layout, local: Locals) -> dict[str, ToolSpec]:
+    tools = {tool.name: tool for tool in layout.tools}
+    if layout.split:
+        tools[local.result_of] = _result_of(local.result_of)
+    return tools
+
+
+def _with_packets(layout: Layout, toolbox: Toolbox) -> Layout:
+    """A layout whose tools take the packets that may come."""
+    tasks = dict(layout.tasks)
+    for node in layout.in_order(layout.receivers):
+        tasks[node] = replace(tasks[node], tool=toolbox.for_packets(node))
+    layout = replace(layout, tasks=MappingProxyType(tasks))
+    return replace(layout, fields=replace(layout.fields, overwritable=layout.overwritable()))
+
+
+def _told_apart(layout: Layout, local: Locals, why_not: WhyNotSplit) -> Layout:
+    """A layout whose tasks say why their calls do not run side by side."""
+    if not layout.is_parallel:
+        return layout
+    tasks = {node: _split(task, local, why_not) for node, task in layout.tasks.items()}
+    return replace(layout, tasks=MappingProxyType(tasks))
+
+
+def _split(task: Task, local: Locals, why_not: WhyNotSplit) -> Task:
+    """A task with the reason why its calls do not run side by side, if there is one."""
+    if task.tool is None:
+        return task
+    is_own = task.internal is not None
+    why = "the service answers it" if is_own else why_not(task.tool.name, local.result_of)
+    return replace(task, tool=replace(task.tool, not_split=why))
+
+
+def _result_of(name: str) -> ToolSpec:
+    handle = Parameter(HANDLE, None, "handle", {"type": "string"})
+    return ToolSpec(
+        name=name,
+        role="result",
+        node="",
+        branch=None,
+        parameters=(handle,),
+        description="Gives the result of a call that runs beside others.",
+        writes=(),
+        definite=frozenset(),
+    )
+
+
 def _layout(spec: GraphSpec, toolbox: Toolbox, local: Locals) -> Layout:
-    layout = Layout(
+    return Layout(
         spec=spec,
         start=_task(spec, toolbox, START),
         tasks={node: _task(spec, toolbox, node) for node in toolbox.nodes},
         tokens=MappingProxyType({node: f"{one.name}:" for node, one in toolbox.nodes.items()}),
         fields=_fields(spec, toolbox, local),
     )
-    tasks = dict(layout.tasks)
-    for node in layout.in_order(layout.receivers):
-        tasks[node] = replace(tasks[node], tool=toolbox.for_packets(node))
-    layout = replace(layout, tasks=MappingProxyType(tasks))
-    return replace(layout, fields=replace(layout.fields, overwritable=layout.overwritable()))
 
 
 def _task(spec: GraphSpec, toolbox: Toolbox, node: str) -> Task:
@@ -108,18 +223,11 @@ def _fields(spec: GraphSpec, toolbox: Toolbox, local: Locals) -> Fields:
     take, keys = toolbox.names.take, toolbox.keys
     variables = {field: take(f"in_{keys[field]}") for field in spec.channels}
     state = {field: take(f"s_{keys[field]}") for field in spec.channels}
-    left = f"{RECURSION_LIMIT} - {local.steps}"
     return Fields(
         keys=MappingProxyType({field: keys[field] for field in spec.channels}),
         state=MappingProxyType(state),
         variables=MappingProxyType(variables),
         plans=MappingProxyType({field: plan_of(one) for field, one in spec.channels.items()}),
-        counters=MappingProxyType(
-            {
-                field: f"{left} == 1" if _langgraph.is_flag(kind) else left
-                for field, kind in spec.managed.items()
-            }
-        ),
         overwritable=frozenset(),
         result=local.result,
     )

@@ -15,7 +15,6 @@ class Fields:
         state: Field → variable with its value.
         variables: Field → context variable with its initial value.
         plans: Field → how it is carried.
-        counters: Managed value → expression.
         overwritable: Sums for which a result may say a new value.
         result: Variable with a node's result.
     """
@@ -24,7 +23,6 @@ class Fields:
     state: Mapping[str, str]
     variables: Mapping[str, str]
     plans: Mapping[str, Plan]
-    counters: Mapping[str, str]
     overwritable: frozenset[str]
     result: str
 
@@ -33,8 +31,8 @@ class Fields:
         return self.plans[field].kind == "log"
 
     def read(self, field: str) -> str:
-        """The field, or a managed value, before this step."""
-        return self.counters[field] if field in self.counters else self.state[field]
+        """The field before this step."""
+        return self.state[field]
 
     def written(self, field: str, tool: ToolSpec, base: str) -> str:
         """The field after a node's result, for "last" and "sum".
@@ -56,7 +54,7 @@ class Fields:
 
     def fresh(self, field: str, tool: ToolSpec | None) -> str:
         """The field before this step with this node's own writes: what its routers see."""
-        if tool is None or field in self.counters:
+        if tool is None:
             return self.read(field)
         before = self.state[field]
         if not self.is_log(field):

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 
 from langgraph.graph import END
 
 from langchain_sequrity.graph.compiling.fields import Fields
-from langchain_sequrity.graph.program import ToolSpec
+from langchain_sequrity.graph.program import Parameter, ToolSpec
 from langchain_sequrity.graph.reading.spec import GraphSpec
 
 
@@ -104,6 +104,8 @@ class Layout:
         tasks: Nodes by name, sorted, which is the order in which LangGraph applies their writes.
         tokens: Node → routing token.
         fields: How the state fields stand in the program.
+        is_wide: Whether something outside may start any node, beside others.
+        takes_packets: Whether something outside may send a packet to any node.
     """
 
     spec: GraphSpec
@@ -111,6 +113,8 @@ class Layout:
     tasks: Mapping[str, Task]
     tokens: Mapping[str, str]
     fields: Fields
+    is_wide: bool = False
+    takes_packets: bool = False
 
     @property
     def everyone(self) -> tuple[Task, ...]:
@@ -130,6 +134,8 @@ class Layout:
     def receivers(self) -> frozenset[str]:
         """Nodes that a packet may be for."""
         found: set[str] = set()
+        if self.takes_packets:  # the service's own tools have no parameter for one
+            found |= {node for node, task in self.tasks.items() if task.internal is None}
         for task in self.everyone:
             for tool in task.answerers:
                 found |= self.tasks.keys() if tool.sends is None else tool.sends
@@ -143,7 +149,8 @@ class Layout:
     @property
     def is_parallel(self) -> bool:
         """Whether two tasks may run in one step."""
-        return bool(self.joins) or any(task.may_start_several for task in self.everyone)
+        several = any(task.may_start_several for task in self.everyone)
+        return self.is_wide or bool(self.joins) or several
 
     @property
     def written(self) -> frozenset[str]:
@@ -160,17 +167,6 @@ class Layout:
             if plans[field].kind == kind and field not in several
         ]
 
-    @property
-    def output(self) -> list[str]:
-        """Fields of the output."""
-        shown = self.spec.schemas[self.spec.output_schema]
-        return [field for field in self.spec.channels if field in shown]
-
-    @property
-    def tells(self) -> bool:
-        """Whether it matters which steps wrote fields of the output: see `program.TOLD`."""
-        return any(self.fields.plans[field].resets for field in self.output)
-
     def overwritable(self) -> frozenset[str]:
         """Sums that some node may overwrite."""
         return frozenset(
@@ -180,15 +176,6 @@ class Layout:
             for field in task.writes
             if self.fields.plans[field].kind == "sum"
         )
-
-    def fields_at_risk(self) -> list[str]:
-        """Fields that take one write in a step, and may get two."""
-        plans, safe = self.fields.plans, self.written_by_one("last")
-        return [
-            field
-            for field in self.spec.channels
-            if plans[field].kind == "last" and field not in safe
-        ]
 
     def _written_by_several(self) -> frozenset[str]:
         receivers = self.receivers
@@ -200,12 +187,23 @@ class Layout:
         return frozenset(field for field, number in writers.items() if number > 1)
 
     @property
+    def split(self) -> frozenset[str]:
+        """Nodes whose calls are made before any of their step runs, where several are due."""
+        if not self.is_parallel:
+            return frozenset()
+        return frozenset(
+            node
+            for node, task in self.tasks.items()
+            if task.tool is not None and not task.tool.not_split
+        )
+
+    @property
     def tools(self) -> tuple[ToolSpec, ...]:
-        """What is offered to the service; its own tools are not."""
+        """What is offered to the service."""
         tools = [
-            task.tool
+            task.tool if task.internal is None else self._handover(task.tool)
             for task in self.tasks.values()
-            if task.tool is not None and task.internal is None
+            if task.tool is not None
         ]
         receivers = self.receivers
         routers = [one.tool for task in self.everyone for one in task.routers]
@@ -213,6 +211,14 @@ class Layout:
             one.tool for node, task in self.tasks.items() if node in receivers for one in task.fused
         ]
         return (*tools, *(one for one in routers if one is not None))
+
+    def _handover(self, tool: ToolSpec) -> ToolSpec:
+        """What takes the answer of the service's own tool for the node in whose place it is."""
+        field = tool.writes[0]
+        answer = Parameter(self.fields.keys[field], field, "field")
+        return replace(
+            tool, parameters=(answer,), writes=(), definite=frozenset(), is_handover=True
+        )
 
     def in_order(self, nodes: Iterable[str]) -> list[str]:
         """These nodes in the order of the tasks."""
@@ -248,4 +254,4 @@ class Layout:
         longest: dict[str, int] = {}
         for node in order:  # successors come first
             longest[node] = 1 + max((longest[one] for one in successors[node]), default=0)
-        return longest[self.start.node] - 1
+        return max(longest.values()) if self.is_wide else longest[self.start.node] - 1

@@ -16,7 +16,7 @@ TAKEN = (
     KEYWORDS
     | frozenset(dir(builtins))
     | frozenset(INTERNAL_TOOLS)
-    | {"final_return_value", "recursion_limit", "datetime", "json", "re", "math"}
+    | {"final_return_value", "datetime", "json", "re", "math"}
 )
 """Names that mean something in a program already."""
 
@@ -70,6 +70,10 @@ class Names:
             name = stem[: LONGEST - len(ending)] + ending
         self._taken.add(name)
         return name
+
+    def copy(self) -> "Names":
+        """A namespace in which the same names are taken."""
+        return Names(self._taken)
 
     def claim(self, name: str) -> bool:
         """Take exactly this name; whether it was free."""

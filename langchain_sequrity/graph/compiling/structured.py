@@ -12,7 +12,7 @@ from graphlib import TopologicalSorter
 from langgraph.graph import END
 
 from langchain_sequrity.graph.compiling.layout import Layout, Task
-from langchain_sequrity.graph.compiling.names import Names, shown
+from langchain_sequrity.graph.compiling.names import shown
 from langchain_sequrity.graph.compiling.writing import (
     Locals,
     Text,
@@ -22,9 +22,8 @@ from langchain_sequrity.graph.compiling.writing import (
     write_call,
     write_end,
     write_start,
-    wrote_output,
 )
-from langchain_sequrity.graph.program import GOTO, RECURSION_LIMIT, UNROUTED
+from langchain_sequrity.graph.program import GOTO
 
 _DEEPEST = 8
 """Levels of `if` in `if`; Python itself stops at 100 levels of indentation."""
@@ -47,7 +46,7 @@ def is_simple(layout: Layout) -> bool:
     return _pieces(layout) is not None
 
 
-def write_structured(layout: Layout, local: Locals, _: Names) -> str:
+def write_structured(layout: Layout, local: Locals) -> str:
     """Write the program of a simple graph.
 
     Args:
@@ -58,10 +57,10 @@ def write_structured(layout: Layout, local: Locals, _: Names) -> str:
         The program's text.
     """
     text = Text()
-    write_start(text, layout, local)
+    write_start(text, layout)
     writer = _Structured(layout, local, text)
     writer.write(_pieces(layout) or ())
-    write_end(text, layout, local, f"{local.steps} >= {RECURSION_LIMIT}")
+    write_end(text, layout, "False")
     return str(text)
 
 
@@ -99,7 +98,6 @@ class _Regions:
             yield _Piece(task, tuple((way, self._way(way, meeting, depth)) for way in inner))
             if meeting in (stop, END):
                 return
-            depth += task.looks_up  # what follows stands under `if error == ""`
             task = self.layout.tasks[meeting]
 
     def _way(self, way: str, meeting: str, depth: int) -> tuple[_Piece, ...]:
@@ -129,26 +127,19 @@ class _Structured:
         self.fields = layout.fields
 
     def write(self, pieces: tuple[_Piece, ...]) -> None:
-        for number, piece in enumerate(pieces):
+        for piece in pieces:
             self._node(piece.task)
             self._ways(piece)
-            if piece.task.looks_up and pieces[number + 1 :]:
-                with self.text.block(f'if {self.local.error} == "":'):
-                    self.write(pieces[number + 1 :])
-                return
 
     def _node(self, task: Task) -> None:
         tool, text, fields = task.tool, self.text, self.fields
         if tool is None:
             return
-        text.add(f"# Node {shown(task.node)}.", f"{self.local.steps} = {self.local.steps} + 1")
-        write_call(text, self.layout, task, pulled_arguments(self.layout, tool))
+        text.add(f"# Node {shown(task.node)}.")
+        write_call(text, self.layout, self.local, task, pulled_arguments(self.layout, tool))
         for field, state in fields.state.items():
             if field in tool.writes or fields.plans[field].resets:
                 text.add(f"{state} = {fields.fresh(field, tool)}")
-        if self.layout.tells:
-            told = self.local.told
-            text.add(f"{told} = {told} + [{wrote_output(self.layout, tool)}]")
 
     def _ways(self, piece: _Piece) -> None:
         task, text, local = piece.task, self.text, self.local
@@ -165,11 +156,6 @@ class _Structured:
             with text.block(f"{keyword} {self._test(task, node)}:"):
                 self.write(pieces)
             keyword = "elif"
-        if task.looks_up:
-            known = [self._values(ones) for ones in task.routers[0].values.values()]
-            with text.block(f"if not ({any_of(known)}):"):
-                key = self.fields.keys[task.routers[0].looked_up]
-                text.add(f'{local.error} = "{UNROUTED}{key}"')
 
     def _test(self, task: Task, node: str) -> str:
         if task.looks_up:

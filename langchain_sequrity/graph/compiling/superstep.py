@@ -28,38 +28,35 @@ from langchain_sequrity.graph.compiling.writing import (
     write_call,
     write_end,
     write_start,
-    wrote_output,
 )
-from langchain_sequrity.graph.program import (
-    CONFLICT,
-    GOTO,
-    HANDLED,
-    OVERWRITE,
-    RECURSION_LIMIT,
-    SEND,
-    UNROUTED,
-    ToolSpec,
-)
+from langchain_sequrity.graph.program import GOTO, HANDLE, HANDLED, OVERWRITE, SEND, ToolSpec
 
 _WIDTH = 22
 """Three loops of 22 rounds are more than LangGraph's default limit of 10,007 steps."""
 
 MOST_STEPS = _WIDTH**3
-"""Node steps that a program with a cycle can take."""
+"""Steps that a program can take: more than one with a bound takes, and than most limits let."""
+
+Flags = dict[tuple[tuple[tuple[str, ...], str], str], str]
+"""A join and a source → the flag that says that the source came."""
 
 
-def write_superstep(layout: Layout, local: Locals, names: Names) -> str:
+def write_superstep(
+    layout: Layout, local: Locals, names: Names
+) -> tuple[str, Flags, dict[str, str]]:
     """Write the program.
 
     Args:
         layout: The graph with its tools.
         local: Names of the variables that stand for no field and no node.
-        names: The program's namespace, with tools, fields and those variables taken.
+        names: The program's namespace, with tools, fields and those variables taken; what is
+            taken here is free afterwards.
 
     Returns:
-        The program's text.
+        The program's text, the flags of its joins, and those of its deferred nodes.
     """
-    return str(_Superstep(layout, local, names).write())
+    writer = _Superstep(layout, local, names.copy())
+    return str(writer.write()), writer.came, writer.ready
 
 
 class _Superstep:
@@ -76,42 +73,48 @@ class _Superstep:
             for join in layout.joins
             for source in join[0]
         }
+        self.ready = {
+            node: names.take(f"{stems[node]}_is_ready")
+            for node, task in self.tasks.items()
+            if task.is_deferred
+        }
         self.full = {join: names.take(f"all_came_for_{stems[join[1]]}") for join in layout.joins}
         self.has_gotos = layout.has_undeclared_targets
         self.receivers = layout.receivers
-        self.tells = layout.tells
         self.new = {
             field: names.take(f"n_{keys[field]}")
             for field in layout.spec.channels
             if field in layout.written or self.fields.plans[field].resets
         }
-        at_risk = layout.fields_at_risk()
-        self.wrote = {field: names.take(f"wrote_{keys[field]}") for field in at_risk}
+        self.split = layout.split
+        self.handle = {
+            node: names.take(f"handle_{stems[node]}") for node in layout.in_order(self.split)
+        }
         self.over = {
             field: names.take(f"over_{keys[field]}")
             for field in self.fields.state
             if field in self.fields.overwritable and field not in layout.written_by_one("sum")
         }
-        self.clash = {
-            field: names.take(f"clash_{keys[field]}") for field in (*self.wrote, *self.over)
-        }
 
     def write(self) -> Text:
         text, local = self.text, self.local
-        write_start(text, self.layout, local)
-        text.add(f"{local.active} = True")
-        came = (f'{flag} = {local.came}.get("{flag}", False)' for flag in self.came.values())
-        text.add(*came, *(f"{flag} = False" for flag in self.clash.values()))
-        started = set(self.layout.start.edges)
-        text.add(*(f"{flag} = {node in started}" for node, flag in self.go.items()))
+        entry, tokens = local.entry, self.layout.tokens
+        write_start(text, self.layout)
+        text.add(f"{local.steps} = 0", f"{local.active} = True")
+        known = (*self.came.values(), *self.ready.values())
+        text.add(*(f'{flag} = {entry.came}.get("{flag}", False)' for flag in known))
+        text.add(
+            *(f'{flag} = "{tokens[one]}" in {entry.start_at}' for one, flag in self.go.items())
+        )
         if self.has_gotos:
             text.add(f"{local.gotos} = []")
         if self.receivers:
-            text.add(f"{local.packets} = []")
-        self._routers(self.layout.start, self.layout.start.routers)
+            text.add(f"{local.packets} = {entry.packets}")
+        if self.layout.start.routers:
+            with text.block(f"if {entry.begins}:"):
+                self._routers(self.layout.start, self.layout.start.routers)
         self._loop()
-        active = f"{local.active} or {local.steps} == {RECURSION_LIMIT}"
-        write_end(text, self.layout, local, active, self.came.values())
+        write_end(text, self.layout, f"{local.active} or {local.steps} == {entry.stop_after}")
         return text
 
     def _loop(self) -> None:
@@ -155,19 +158,24 @@ class _Superstep:
         if self.has_gotos:
             text.add(f"{local.gotos} = []")
         work = [*self.run.values(), *([f"{local.packets} != []"] if self.receivers else [])]
-        text.add(f"{local.active} = ({any_of(work)}) and {local.steps} < {RECURSION_LIMIT}")
+        within = f"{local.steps} < {local.entry.stop_after}"
+        text.add(f"{local.active} = ({any_of(work)}) and {within}")
 
     def _choose_deferred(self, normal: list[str]) -> None:
         text, busy = self.text, self.local.busy
         deferred = [node for node, task in self.tasks.items() if task.is_deferred]
         if deferred:
-            text.add(f"{busy} = {any_of(self.run[node] for node in normal)}")
+            # One that is ready runs before those that have begun to wait since.
+            text.add(
+                f"{busy} = {any_of([*(self.run[node] for node in normal), *self.ready.values()])}"
+            )
         for node in deferred:
             go, run = self.go[node], self.run[node]
             if self.has_gotos:
                 text.add(f"{go} = {any_of([go, *self._named(node)])}")
-            text.add(f"{run} = ({any_of([go, *self._joined(node)])}) and not {busy}")
-            text.add(f"{go} = {go} and not {run}")
+            ready = self.ready[node]
+            text.add(f"{run} = ({any_of([go, *self._joined(node)])}) and (not {busy} or {ready})")
+            text.add(f"{go} = {go} and not {run}", f"{ready} = False")
 
     def _named(self, node: str) -> list[str]:
         return [f'"{self.layout.tokens[node]}" in {self.local.gotos}'] if self.has_gotos else []
@@ -182,50 +190,97 @@ class _Superstep:
             text.add(f"{local.sent} = {local.packets}", f"{local.packets} = []")
         for field, new in self.new.items():
             text.add(f"{new} = {'[]' if fields.is_log(field) else fields.state[field]}")
-        flags = (*self.wrote.values(), *self.over.values(), *([local.tells] if self.tells else []))
-        text.add(*(f"{flag} = False" for flag in flags))
-        wrote: set[str] = set()
+        text.add(*(f"{flag} = False" for flag in self.over.values()))
+        if self.split:
+            self._call_all()
         for node, task in self.tasks.items():
             text.add(f"# Node {shown(node)}.")
             with text.block(f"if {self.run[node]}:"):
-                self._task(task, wrote)
+                self._task(task)
         if self.receivers:
             self._packets()
         for field, new in self.new.items():
             state = fields.state[field]
             text.add(f"{state} = {f'{state} + [{new}]' if fields.is_log(field) else new}")
-        if self.tells:
-            text.add(f"{local.told} = {local.told} + [{local.tells}]")
-        for field, flag in self.clash.items():
-            with text.block(f"if {flag}:"):
-                self._fail(CONFLICT, field)
+
+    def _call_all(self) -> None:
+        """Where several tasks are due, call them all before the result of any is looked at."""
+        text, local = self.text, self.local
+        text.add("# Several at once?", f"{local.wide} = False", f"{local.some} = False")
+        for run in self.run.values():
+            text.add(f"{local.wide} = {local.wide} or ({local.some} and {run})")
+            text.add(f"{local.some} = {local.some} or {run}")
+        if self.receivers:
+            with text.block(f"for {local.packet} in {local.sent}:"):
+                text.add(f"{local.wide} = {local.wide} or {local.some}", f"{local.some} = True")
+            text.add(f"{local.handles} = []")
+        with text.block(f"if {local.wide}:"):
+            for node, handle in self.handle.items():
+                tool = self.tasks[node].tool
+                if tool is not None:
+                    with text.block(f"if {self.run[node]}:"):
+                        arguments = pulled_arguments(self.layout, tool)
+                        text.add(f"{handle} = {call(tool.name, arguments)}")
+            if self.receivers:
+                with text.block(f"for {local.packet} in {local.sent}:"):
+                    self._call_packet()
+
+    def _call_packet(self) -> None:
+        text, local, keyword = self.text, self.local, "if"
+        for node in self.layout.in_order(self.receivers):
+            tool = self.tasks[node].tool
+            if tool is None or node not in self.split:
+                continue
+            test = f'{local.packet}["node"] == "{self.layout.tokens[node]}"'
+            with text.block(f"{keyword} {test}:"):
+                arguments = sent_arguments(self.layout, tool, local.packet)
+                text.add(f"{local.answer} = {call(tool.name, arguments)}")
+                text.add(f"{local.handles} = {local.handles} + [{local.answer}]")
+            keyword = "elif"
+        if keyword == "elif":
+            with text.block("else:"):
+                text.add(f"{local.handles} = {local.handles} + [{{}}]")
 
     def _packets(self) -> None:
         packet = self.local.packet
         self.text.add("# Packets, in the order they were sent.")
+        if self.split & self.receivers:
+            self.text.add(f"{self.local.number} = 0")
         with self.text.block(f"for {packet} in {self.local.sent}:"):
             keyword = "if"
             for node, task in self.tasks.items():
                 if node in self.receivers and task.tool is not None:
                     test = f'{packet}["node"] == "{self.layout.tokens[node]}"'
                     with self.text.block(f"{keyword} {test}:"):
-                        self._task(task, set(self.wrote), packet)
+                        self._task(task, packet)
                     keyword = "elif"
+            if self.split & self.receivers:
+                self.text.add(f"{self.local.number} = {self.local.number} + 1")
 
-    def _task(self, task: Task, wrote: set[str], packet: str | None = None) -> None:
+    def _task(self, task: Task, packet: str | None = None) -> None:
         """Call a node, keep what it wrote, and note what it starts."""
         if task.tool is None:
             return
-        text, took_edges = self.text, self.local.took_edges
+        text, local = self.text, self.local
+        took_edges = local.took_edges
         routers = task.routers if packet is None else (*task.routers, *task.fused)
-        if packet is None:
-            write_call(text, self.layout, task, pulled_arguments(self.layout, task.tool))
+        arguments = (
+            pulled_arguments(self.layout, task.tool)
+            if packet is None
+            else sent_arguments(self.layout, task.tool, packet)
+        )
+        if task.node in self.split:
+            handle = self.handle[task.node]
+            if packet is not None:
+                handle = f"{local.handles}[{local.number}]"
+            with text.block(f"if {local.wide}:"):
+                of = call(local.result_of, [(HANDLE, f'{handle}["{HANDLE}"]')])
+                text.add(f"{self.fields.result} = {of}")
+            with text.block("else:"):
+                write_call(text, self.layout, local, task, arguments)
         else:
-            write_call(text, self.layout, task, sent_arguments(self.layout, task.tool, packet))
-        self._writes(task.tool, wrote)
-        if self.tells:
-            tells = self.local.tells
-            text.add(f"{tells} = {any_of([tells, wrote_output(self.layout, task.tool)])}")
+            write_call(text, self.layout, local, task, arguments)
+        self._writes(task.tool)
         self._routes(task.tool, self.fields.result)
         if not task.has_handler:
             text.add(*self._started(task, "True"))
@@ -237,7 +292,7 @@ class _Superstep:
             with text.block(f"if {took_edges}:"):
                 self._routers(task, routers)
 
-    def _writes(self, tool: ToolSpec, wrote: set[str]) -> None:
+    def _writes(self, tool: ToolSpec) -> None:
         text, fields = self.text, self.fields
         for field in tool.writes:
             key, new = fields.keys[field], self.new[field]
@@ -249,24 +304,14 @@ class _Superstep:
                 self._overwrites(field, tool, line)
                 continue
             text.add(line)
-            if field not in self.wrote:
-                continue
-            flag, clash = self.wrote[field], self.clash[field]
-            is_sure = field in tool.definite
-            has_it = f'"{key}" in {fields.result}'
-            if field in wrote:
-                text.add(f"{clash} = {clash} or {flag if is_sure else f'({flag} and {has_it})'}")
-            text.add(f"{flag} = {'True' if is_sure else f'{flag} or {has_it}'}")
-            wrote.add(field)
 
     def _overwrites(self, field: str, tool: ToolSpec, line: str) -> None:
         """A sum that several tasks may write: after an overwrite, the step adds no more to it."""
-        over, clash = self.over[field], self.clash[field]
+        over = self.over[field]
         with self.text.block(f"if not {over}:"):
             self.text.add(line)
         if tool.overwrites:
             has_it = f'"{OVERWRITE}{self.fields.keys[field]}" in {self.fields.result}'
-            self.text.add(f"{clash} = {clash} or ({over} and {has_it})")
             self.text.add(f"{over} = {over} or {has_it}")
 
     def _started(self, task: Task, when: str) -> list[str]:
@@ -305,10 +350,3 @@ class _Superstep:
             if target in self.go:
                 flag = self.go[target]
                 text.add(f"{flag} = {any_of([flag, *(f'{value} == {one}' for one in ones)])}")
-        known = [f"{value} == {one}" for ones in router.values.values() for one in ones]
-        with text.block(f"if not ({any_of(known)}):"):
-            self._fail(UNROUTED, router.looked_up)
-
-    def _fail(self, reason: str, field: str) -> None:
-        self.text.add(f'{self.local.error} = "{reason}{self.fields.keys[field]}"')
-        self.text.add(f"{self.local.active} = False")

@@ -43,7 +43,7 @@ class Toolbox:
         options: Options by node.
 
     Attributes:
-        keys: State field or managed value → its name as a parameter and in results.
+        keys: State field → its name as a parameter and in results.
         names: The program's namespace; tools are taken in it.
         nodes: Node → tool.
         routers: Node or START → its routers, in LangGraph's order.
@@ -53,7 +53,7 @@ class Toolbox:
         """Make all tools."""
         self.spec, self.options = spec, options
         parameters = Names(KEYWORDS)
-        self.keys = _take_all(parameters, [*spec.channels, *spec.managed], otherwise="field")
+        self.keys = _take_all(parameters, list(spec.channels), otherwise="field")
         self._send_input = parameters.take("send_input")
         said = annotations.of_fields(spec)
         models = [fields for schema, fields in spec.schemas.items() if is_model(schema)]
@@ -62,8 +62,6 @@ class Toolbox:
             field: schema_of([Any] if field in made else said[field], plan_of(channel))
             for field, channel in spec.channels.items()
         }
-        for field, kind in spec.managed.items():
-            self._schemas[field] = {"type": "boolean" if _langgraph.is_flag(kind) else "integer"}
         self.names = Names(TAKEN)
         self._tool_names = self._claimed()
         unnamed = sorted(node for node in spec.nodes if node not in self._tool_names)
@@ -155,9 +153,7 @@ class Toolbox:
         reads = {str(one.field) for each in everyone for one in each.parameters}
         return replace(
             tool,
-            parameters=self._parameters(
-                field for field in (*self.spec.channels, *self.spec.managed) if field in reads
-            ),
+            parameters=self._parameters(field for field in self.spec.channels if field in reads),
             own=frozenset(str(one.field) for one in tool.parameters),
             targets=reduce(union, (one.targets for one in everyone)),
             sends=reduce(union, (one.sends for one in everyone)),
@@ -167,15 +163,11 @@ class Toolbox:
         )
 
     def _parameters(self, reads: Iterable[str]) -> tuple[Parameter, ...]:
-        managed = self.spec.managed
+        # Managed values are LangGraph's own and have no labels: they go to the node past the call.
         return tuple(
-            Parameter(
-                self.keys[field],
-                field,
-                "managed" if field in managed else "field",
-                self._schemas[field],
-            )
+            Parameter(self.keys[field], field, "field", self._schemas[field])
             for field in reads
+            if field in self.keys
         )
 
 

@@ -6,16 +6,7 @@ from dataclasses import dataclass
 
 from langchain_sequrity.graph.compiling.layout import Layout, Router, Task
 from langchain_sequrity.graph.compiling.names import Names, shown
-from langchain_sequrity.graph.program import (
-    ABSENT,
-    ACTIVE,
-    CAME,
-    ERROR,
-    OVERWRITE,
-    STEPS,
-    TOLD,
-    ToolSpec,
-)
+from langchain_sequrity.graph.program import ABSENT, ACTIVE, Entry, ToolSpec
 
 
 class Text:
@@ -50,13 +41,12 @@ class Text:
 class Locals:
     """Variables of a program that stand for no field and no node.
 
-    Made from the program's namespace, so that a node may be called `error` or `u`.
+    Made from the program's namespace, so that a node may be called `steps` or `u`.
     """
 
     result: str
     answer: str
     value: str
-    error: str
     steps: str
     active: str
     gotos: str
@@ -64,10 +54,13 @@ class Locals:
     sent: str
     packet: str
     busy: str
-    came: str
-    told: str
-    tells: str
     took_edges: str
+    wide: str
+    some: str
+    handles: str
+    number: str
+    result_of: str
+    entry: Entry
     rounds: tuple[str, str, str]
 
     @classmethod
@@ -78,7 +71,6 @@ class Locals:
             result=one("u"),
             answer=one("r"),
             value=one("value"),
-            error=one("error"),
             steps=one("steps"),
             active=one("active"),
             gotos=one("gotos"),
@@ -86,10 +78,19 @@ class Locals:
             sent=one("sent"),
             packet=one("packet"),
             busy=one("busy"),
-            came=one("came"),
-            told=one("told"),
-            tells=one("tells"),
             took_edges=one("took_edges"),
+            wide=one("wide"),
+            some=one("some"),
+            handles=one("handles"),
+            number=one("number"),
+            result_of=one("result_of"),
+            entry=Entry(
+                begins=one("begins"),
+                start_at=one("start_at"),
+                packets=one("start_packets"),
+                came=one("came"),
+                stop_after=one("stop_after"),
+            ),
             rounds=(one("i"), one("j"), one("k")),
         )
 
@@ -132,52 +133,31 @@ def router_arguments(layout: Layout, task: Task, router: Router) -> list[tuple[s
     return [(one.name, layout.fields.fresh(str(one.field), task.tool)) for one in parameters]
 
 
-def write_start(text: Text, layout: Layout, local: Locals) -> None:
-    """The head of a program: the state, and that nothing happened yet."""
+def write_start(text: Text, layout: Layout) -> None:
+    """The head of a program: the state."""
     text.add(f"# Graph {shown(layout.spec.name)}: each node is a tool.")
     for field in layout.spec.channels:
         text.add(f"{layout.fields.state[field]} = {layout.fields.variables[field]}")
-    text.add(f'{local.error} = ""', f"{local.steps} = 0")
-    if layout.tells:
-        text.add(f"{local.told} = []")
 
 
 def write_call(
-    text: Text, layout: Layout, task: Task, arguments: Iterable[tuple[str, str]]
+    text: Text, layout: Layout, local: Locals, task: Task, arguments: Iterable[tuple[str, str]]
 ) -> None:
     """The call of a node."""
     if task.tool is None:
         return
     result = layout.fields.result
     text.add(f"{result} = {call(task.internal or task.tool.name, arguments)}")
-    if task.internal is not None:
-        text.add(f'{result} = {{"{layout.fields.keys[task.tool.writes[0]]}": {result}}}')
+    if task.internal is not None:  # its answer is handed over, so that LangGraph has it as well
+        key = layout.fields.keys[task.tool.writes[0]]
+        text.add(f'{result} = {{"{key}": {result}}}')
+        value = f'{result}["{key}"]'
+        text.add(f"{local.answer} = {call(task.tool.name, [(key, value)])}")
 
 
-def wrote_output(layout: Layout, tool: ToolSpec) -> str:
-    """Whether a result writes a field of the output."""
-    result, fields = layout.fields.result, layout.fields
-    written = [field for field in layout.output if field in tool.writes]
-    if tool.definite.intersection(written):
-        return "True"
-    return any_of(
-        f'{result}["{fields.keys[field]}"] != []'
-        if fields.is_log(field)
-        else f'"{prefix}{fields.keys[field]}" in {result}'
-        for field in written
-        for prefix in ("", *((OVERWRITE,) if field in fields.overwritable else ()))
-    )
-
-
-def write_end(
-    text: Text, layout: Layout, local: Locals, active: str, came: Iterable[str] = ()
-) -> None:
-    """The final value: the state, how the run ended, and which joins are half full."""
+def write_end(text: Text, layout: Layout, active: str) -> None:
+    """The final value: the state, and whether work was left."""
     fields = layout.fields
     items = [f'"{fields.keys[field]}": {fields.state[field]}' for field in layout.spec.channels]
-    items += [f'"{ERROR}": {local.error}', f'"{STEPS}": {local.steps}', f'"{ACTIVE}": {active}']
-    if layout.tells:
-        items.append(f'"{TOLD}": {local.told}')
-    if flags := ", ".join(f'"{flag}": {flag}' for flag in came):
-        items.append(f'"{CAME}": {{{flags}}}')
+    items.append(f'"{ACTIVE}": {active}')
     text.add(f"final_return_value = {{{', '.join(items)}}}")

@@ -33,12 +33,6 @@ _FORM = '`Command(resume={"decisions": [{"type": "approve"}]})` or the same with
 _OWN_CALL = re.compile(rf"= (?:{'|'.join(INTERNAL_TOOLS)})\(")
 _META = '"meta"'
 
-USED = (
-    "At this checkpoint a call is made that a human has approved. An approval is good for one "
-    "call, and the run goes on from the thread's newest checkpoint alone. Go back to an earlier "
-    "one, where the question is asked again."
-)
-
 
 class NotOffered(Exception):
     """A denial that cannot be approved, and why."""
@@ -148,6 +142,29 @@ class Approvals:
         call = [denial.tool, denial.arguments, denial.labels]
         return digest_of([self._policy, self._program.text, index, *call])
 
+    def after(self, tool: str, value: Any, labels: Labels) -> Labels:
+        """The labels of a result after the policy's rules on results.
+
+        Args:
+            tool: The tool.
+            value: The result.
+            labels: Its labels so far.
+
+        Raises:
+            UsageError: If the rules are not known here.
+        """
+        if self._connection.policy is None:
+            return labels
+        try:
+            engine = self._engine()
+        except NotOffered as reason:
+            msg = (
+                "A step of the run was edited half way, after some of its nodes had returned. What "
+                f"their results are labelled is not known: {reason}. Finish the step first."
+            )
+            raise UsageError(msg) from None
+        return engine.after(Call(tool, {}), Argument(value, labels), Labels())[0]
+
     # What was decided
 
     def ask(self, offered: Offered, *, is_late: bool) -> str | None:
@@ -208,14 +225,15 @@ class Approvals:
 
     # What comes of it
 
-    def program_after(self, approved: list[Offered]) -> tuple[str, dict[str, Any]]:
+    def program_after(self, approved: list[Offered], text: str) -> tuple[str, dict[str, Any]]:
         """The program that takes the results of approved calls, and the variables with them.
 
         Args:
             approved: Calls that were approved and made; `check_all` has passed them.
+            text: The program that makes the calls.
         """
         calls = [Approved(one.tool, one.index) for one in approved]
-        text, names = with_approved(self._program.text, calls)
+        text, names = with_approved(text, calls)
         variables = {
             names[call]: self._variable(denial, denial.result)
             for call, denial in zip(calls, approved, strict=True)

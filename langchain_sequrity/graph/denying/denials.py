@@ -5,14 +5,12 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import set_config_context
-from langgraph.types import Command, Overwrite
 
 from langchain_sequrity.errors import PolicyDenied, ordinary
 from langchain_sequrity.graph.denying.approval import Approvals, NotOffered
 from langchain_sequrity.graph.denying.failures import in_graph, placed
 from langchain_sequrity.graph.keeping.journal import Journal, Offered, Run
 from langchain_sequrity.graph.on_denied import OnDenied
-from langchain_sequrity.graph.own import APPROVE, DENY, JOURNAL, RUN
 from langchain_sequrity.graph.program import Program
 
 
@@ -35,8 +33,8 @@ class Denials:
         """Whether a human may be asked."""
         return self._on_denied.kind == "interrupt"
 
-    def after(self, error: PolicyDenied, run: Run, journal: Journal) -> Command[Any]:
-        """What `drive` does after a denial.
+    def after(self, error: PolicyDenied, run: Run, journal: Journal) -> dict[str, Any] | Offered:
+        """What follows a denial: facts for the state, or an offer to a human.
 
         Args:
             error: The denial.
@@ -48,25 +46,20 @@ class Denials:
         """
         if self._on_denied.kind == "raise":
             raise error
-        update = {RUN: run.to_json()}
         if self._on_denied.kind == "state":
-            refused = _facts(in_graph(error, self._program))
-            entries = [*journal.entries(), {"refused": refused}]
-            return Command(update={**update, JOURNAL: Overwrite(entries)}, goto=DENY)
+            return _facts(in_graph(error, self._program))
         try:
-            offered = self._approvals.offer(error, run, journal)
+            return self._approvals.offer(error, run, journal)
         except NotOffered as reason:
             error.add_note(f"It is not offered for approval: {reason}.")
             raise error from None
-        entries = [*journal.entries(), *offered.entries()]
-        return Command(update={**update, JOURNAL: Overwrite(entries)}, goto=APPROVE)
 
     def objection(self, offered: Offered, config: RunnableConfig, *, is_late: bool) -> str | None:
         """Ask a human.
 
         Args:
             offered: The call.
-            config: That of the node that asks.
+            config: That of the task that asks.
             is_late: Whether the thread has gone on since it asked.
 
         Returns:

@@ -8,11 +8,16 @@ from typing import Any
 import orjson
 
 from langchain_sequrity.errors import BadReply
+from langchain_sequrity.graph.program import HANDLE
 from langchain_sequrity.labels import Combine, Labels
 from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.tool_results import write_labeled
 
 Entry = dict[str, Any]
+
+
+class AnotherWay(BadReply):
+    """A program that was run again asks for other calls than when it was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,19 @@ def result_entry(
     }
 
 
+def retagged(call: Asked, entry: Entry, session: str | None) -> Entry:
+    """The entry of a result, for the call of another session or of another name.
+
+    Args:
+        call: The call that it is to answer.
+        entry: The result, of a node's cache or of a handle.
+        session: The session of the call.
+    """
+    found = {key: one for key, one in entry.items() if key != HANDLE}
+    own = {"id": call.id, "tool": call.tool, "digest": call.digest, "in": session}
+    return {**found, **own, "was": entry["id"]}
+
+
 def again(call: Asked, old: Asked, entry: Entry) -> Entry:
     """The entry of a result, for the same call in another session.
 
@@ -92,7 +110,7 @@ def again(call: Asked, old: Asked, entry: Entry) -> Entry:
         entry: The result.
 
     Raises:
-        BadReply: If they are different calls.
+        AnotherWay: If they are different calls.
     """
     if call.tool != old.tool or call.digest != old.digest:
         other = "with other arguments than" if call.tool == old.tool else f"instead of `{old.tool}`"
@@ -101,8 +119,8 @@ def again(call: Asked, old: Asked, entry: Entry) -> Entry:
             "another way than when it was recorded. Nothing was run again. Start the run afresh, "
             "with another `thread_id`."
         )
-        raise BadReply(msg)
-    _check_answers(entry, old)
+        raise AnotherWay(msg)
+    check_answers(entry, old)
     return {**entry, "id": call.id, "digest": call.digest}
 
 
@@ -112,12 +130,12 @@ def result_content(call: Asked, entry: Entry) -> str:
     Raises:
         BadReply: If the result is that of another call.
     """
-    _check_answers(entry, call)
+    check_answers(entry, call)
     names = {kind: frozenset(found) for kind, found in entry["labels"].items()}
     return write_labeled(entry["result"], Labels(**names), entry["combine"])
 
 
-def _check_answers(entry: Entry, call: Asked) -> None:
+def check_answers(entry: Entry, call: Asked) -> None:
     """Check that a result is that of a call; one of a node's cache bears the id of another."""
     is_cached = entry["id"] != call.id
     if entry["tool"] != call.tool or not (is_cached or entry["digest"] == call.digest):

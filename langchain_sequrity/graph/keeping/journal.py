@@ -1,17 +1,22 @@
 """What happened in a run, as plain JSON: what was asked, answered, denied and approved.
 
-The journal is a channel of the shell, so a checkpointer stores it with every step. It is all that
-is needed to go on in another process, or in a new session where the service lost the old one. It
-holds no objects and no pickles (`docs/security.md`, rule 8); the digest of a call ties its result
-to what was asked.
+The journal is a hidden channel of the graph, so a checkpointer stores it with every step. It is all
+that is needed to go on in another process, or in a new session where the service lost the old one.
+Objects without a form stand beside it under `objects`, stored as LangGraph stores a state
+(`docs/security.md`, rule 8); the digest of a call ties its result to what was asked.
 
 | entry | says |
 |---|---|
-| `{said, calls: [{id, tool, arguments}], heard?}` | a reply that asked for calls |
+| `{number, step, said, calls: [{id, tool, arguments}], heard?}` | a reply that asked for calls |
 | `{id, tool, digest, result, labels, combine}` | the result of one |
 | `{denied: {…}}` | a call that a policy denied, and that a human may approve |
 | `{approved: digest}` | that a human did; the result of the call follows |
+| `{rejected: digest, objection}` | that a human did not |
 | `{refused: {…}}` | a denial that ends the run with a state |
+| `{reset: session}` | that the session is new, and what others did counts no more |
+
+Each has the session it belongs to under `in`. Their order does not matter: tasks that run side by
+side write them in any.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,14 +24,27 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from langchain_sequrity.denials import Denial
-from langchain_sequrity.errors import BadReply, UsageError
-from langchain_sequrity.graph.keeping.entries import Asked, Entry, asked_entry
-
-_LOST = (
-    "The checkpointer gives back a run without what happened in it: it keeps only the newest "
-    "checkpoint of a thread. Use one that keeps all of them, as those for memory, SQLite and "
-    "Postgres do. Start the run afresh, with another `thread_id`."
+from langchain_sequrity.errors import BadReply
+from langchain_sequrity.graph.keeping.entries import (
+    Asked,
+    Entry,
+    asked_entry,
+    check_answers,
+    retagged,
 )
+from langchain_sequrity.graph.program import HANDLE, BeginsAt
+
+APPROVED = "approved:"
+"""How the id of a call begins that a human approved."""
+
+GIVES = "gives"
+"""Key of an entry: the handle that a call was answered with."""
+
+EARLY = "early"
+"""Key of an entry: the place of a router's result that is there before the service asks for it."""
+
+OBJECTS = "objects"
+"""Key of an entry: the objects for which handles stand in it, or in the state at the start."""
 
 
 @dataclass(slots=True)
@@ -39,12 +57,17 @@ class Round:
         results: Results, each in the place of its call; `None` while it is not there.
         heard: The results that the reply followed as the wire has them, where each request brings
             the whole conversation: so that they are not written again for each.
+        step: The step of the graph to which the calls belong, counted from 1; 0 are those of the
+            routers behind START.
+        number: Its place among the replies.
     """
 
     said: str
     calls: tuple[Asked, ...]
     results: list[Entry | None] = field(default_factory=list)
     heard: str = ""
+    step: int = 0
+    number: int = 0
 
     def __post_init__(self) -> None:
         """Begin without results."""
@@ -70,21 +93,17 @@ class Round:
     def entries(self) -> list[Entry]:
         """The round as a journal has it."""
         asked = asked_entry(self.said, self.calls, self.heard)
-        return [asked, *(entry for _, entry in self.answered)]
+        place = {"step": self.step, "number": self.number}
+        results = [{**entry, "step": self.step} for _, entry in self.answered]
+        return [{**asked, **place}, *results]
 
-    def take(self, entry: Entry) -> bool:
-        """Put a result in its place; whether there was one.
-
-        One that a node's cache gave bears the id of an older call: it is for the first call of
-        its tool that waits.
-        """
-        waiting = [i for i, found in enumerate(self.results) if found is None]
-        named = [i for i in waiting if self.calls[i].id == entry["id"]]
-        alike = [i for i in waiting if self.calls[i].tool == entry["tool"]]
-        for index in (named or alike)[:1]:
-            self.results[index] = entry
-            return True
-        return False
+    def take(self, entry: Entry) -> Asked | None:
+        """Put a result in its place; the call that it answers, if it is of this round."""
+        for index, call in enumerate(self.calls):
+            if call.id == entry["id"]:
+                self.results[index] = entry
+                return call
+        return None
 
 
 @dataclass(slots=True)
@@ -96,6 +115,7 @@ class Offered:
         index: Which of the program's calls of this tool it is, counted from 1.
         digest: Stands for the call, the policy and the program: what is approved.
         is_approved: Whether a human approved it.
+        objection: What a human who rejected it has against it.
         result: The result of the call, after that.
     """
 
@@ -103,6 +123,7 @@ class Offered:
     index: int
     digest: str
     is_approved: bool = False
+    objection: str | None = None
     result: Entry | None = None
 
     @property
@@ -123,7 +144,7 @@ class Offered:
     @property
     def call(self) -> Asked:
         """The call as the client makes it."""
-        return Asked(f"approved:{self.digest}", self.tool, dict(self.arguments))
+        return Asked(f"{APPROVED}{self.digest}", self.tool, dict(self.arguments))
 
     def entries(self) -> list[Entry]:
         """The denial as a journal has it."""
@@ -140,18 +161,80 @@ class Journal:
         rounds: Replies that asked for calls.
         denials: Calls that were denied and offered for approval, in their order.
         refused: What is said of a denial that ended the run.
+        handles: Results of calls that were answered with a handle, by these.
+        made: These calls.
+        early: Results of routers that the service has not asked for yet, by their places.
+        asked: Places of those that it has asked for.
+        objects: Objects of the state that the run began with, by their handles.
     """
 
     rounds: list[Round] = field(default_factory=list)
     denials: list[Offered] = field(default_factory=list)
     refused: dict[str, Any] | None = None
+    handles: dict[str, Entry] = field(default_factory=dict)
+    made: dict[str, Asked] = field(default_factory=dict)
+    early: dict[str, Entry] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+    objects: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def is_answered(self) -> bool:
-        """Whether every call that was asked for or approved has its result."""
-        return all(one.is_answered for one in self.rounds[-1:]) and not any(
-            one.is_approved and one.result is None for one in self.denials
-        )
+    def take(self, entry: Entry) -> None:
+        """Put a result in its place; one that nothing asked for is left out."""
+        if HANDLE in entry:  # it is for the call that asks for the handle's result
+            self.handles[entry[HANDLE]] = entry
+            return
+        if EARLY in entry:
+            self._take_early(entry)
+            if entry["id"] == entry[EARLY]:
+                return
+        for denial in self.denials:
+            if denial.is_approved and denial.call.id == entry["id"]:
+                denial.result = entry
+                return
+        for one in reversed(self.rounds):
+            if (call := one.take(entry)) is not None:
+                if GIVES in entry:
+                    self.made[entry[GIVES]] = call
+                return
+
+    def of_handle(self, call: Asked, session: str | None) -> Entry | None:
+        """The result of the handle that a call names, as that call's; `None` if it is not there.
+
+        Raises:
+            BadReply: If it is that of another call than the one that was answered with the handle.
+        """
+        handle = str(call.arguments.get(HANDLE))
+        found, made = self.handles.get(handle), self.made.get(handle)
+        if found is None or made is None:
+            return None
+        check_answers(found, made)
+        return retagged(call, found, session)
+
+    def kept(self, call: Asked, session: str | None) -> Entry | None:
+        """What is there of a call before it is asked for, once."""
+        found = self.of_handle(call, session) or self.of_router(call, session)
+        if found is not None and EARLY in found:
+            self._take_early(found)
+        return found
+
+    def _take_early(self, entry: Entry) -> None:
+        """Keep a router's result until the service asks for it, once."""
+        place = entry[EARLY]
+        if entry["id"] != place:
+            self.asked.add(place)
+        if place in self.asked:
+            self.early.pop(place, None)
+        else:
+            self.early[place] = entry
+
+    def of_router(self, call: Asked, session: str | None) -> Entry | None:
+        """The first result of a router that was there before its call, as that call's."""
+        places = [place for place, one in self.early.items() if one["tool"] == call.tool]
+        return retagged(call, self.early[min(places)], session) if places else None
+
+    def add(self, one: Round) -> None:
+        """Add a reply."""
+        one.number = len(self.rounds)
+        self.rounds.append(one)
 
     @property
     def answered(self) -> list[tuple[Asked, Entry]]:
@@ -171,72 +254,130 @@ class Journal:
     def entries(self) -> list[Entry]:
         """The journal as it is written."""
         found = [entry for one in self.denials for entry in one.entries()]
+        found += [*self.handles.values(), *self.early.values()]
+        found += [{OBJECTS: self.objects}] if self.objects else []
         return found + [entry for one in self.rounds for entry in one.entries()]
 
 
-def read_journal(entries: Sequence[Entry]) -> Journal:
+def read_journal(entries: Sequence[Entry], session: str | None) -> Journal:
     """Read a journal.
+
+    Args:
+        entries: Its entries, in any order; what was noted again, after a crash, is there twice.
+        session: The session that counts.
 
     Raises:
         BadReply: If it is not as this package writes it.
     """
-    journal = Journal()
-    for entry in entries:
-        if "said" in entry:
-            calls = tuple(Asked(**call) for call in entry["calls"])
-            journal.rounds.append(Round(entry["said"], calls, heard=entry.get("heard", "")))
-        elif "denied" in entry:
-            kept = entry["denied"]
-            denial = Denial.from_json(kept["denial"])
-            journal.denials.append(Offered(denial, kept["index"], kept["digest"]))
+    own = [one for one in entries if one.get("in") == session]
+    journal, results = Journal(_rounds(own)), list[Entry]()
+    for entry in own:
+        if "denied" in entry:
+            _add_denial(journal, entry["denied"])
         elif "refused" in entry:
             journal.refused = entry["refused"]
-        elif "approved" in entry:
-            _approve(journal, entry["approved"])
-        else:
-            _take(journal, entry)
+        elif "digest" in entry:
+            results.append(entry)
+        elif OBJECTS in entry:
+            journal.objects |= entry[OBJECTS]
+    for entry in own:
+        if "approved" in entry:
+            _offered(journal, entry["approved"]).is_approved = True
+        elif "rejected" in entry:
+            _offered(journal, entry["rejected"]).objection = entry["objection"]
+    for entry in results:
+        journal.take(entry)
     return journal
 
 
-def read_latest(entries: Sequence[Entry]) -> Journal:
-    """Read a journal from the last reply that asked for calls.
+def whole_steps(entries: Sequence[Entry], session: str | None) -> list[Entry]:
+    """What a session noted of steps that were over when it began, in the midst of another one.
 
-    What a new session made up for stands before it, so an approval in it is one that the session
-    does not know of.
-
-    Raises:
-        UsageError: If there is none: the checkpointer did not keep it.
-        BadReply: If it is not as this package writes it.
+    Args:
+        entries: What was noted in a step that is open.
+        session: The session; if it did not begin in that step, nothing of this is over.
     """
-    asked = (i for i in range(len(entries) - 1, -1, -1) if "said" in entries[i])
-    first = next(asked, 0)
-    if not entries or not entries[first].keys() & {"said", "denied"}:
-        raise UsageError(_LOST)
-    return read_journal(entries[first:])
+    own = [one for one in entries if one.get("in") == session]
+    begun = [one["open"] for one in own if "open" in one]
+    if not begun:
+        return []
+    # What a task has written itself does not say of which step it is: of the open one.
+    is_over = (one.get("step", begun[-1]) < begun[-1] for one in own)
+    return [one for one, over in zip(own, is_over, strict=True) if over or not _is_of_step(one)]
 
 
-def _approve(journal: Journal, digest: str) -> None:
+def _is_of_step(entry: Entry) -> bool:
+    return "said" in entry or ("result" in entry and HANDLE not in entry and EARLY not in entry)
+
+
+def _add_denial(journal: Journal, kept: Mapping[str, Any]) -> None:
+    if all(one.digest != kept["digest"] for one in journal.denials):
+        denial = Denial.from_json(kept["denial"])
+        journal.denials.append(Offered(denial, kept["index"], kept["digest"]))
+
+
+def _rounds(entries: Sequence[Entry]) -> list[Round]:
+    asked = {one["number"]: one for one in entries if "said" in one}
+    return [
+        Round(
+            one["said"],
+            tuple(Asked(**call) for call in one["calls"]),
+            heard=one.get("heard", ""),
+            step=one["step"],
+            number=number,
+        )
+        for number, one in sorted(asked.items())
+    ]
+
+
+def add_entries(entries: list[Entry], batch: Sequence[list[Entry]]) -> list[Entry]:
+    """What the channel makes of new entries; a new session leaves behind what is long over.
+
+    LangGraph makes the channel anew from what was stored with the checkpoints before. Several runs
+    may have gone on from one of these, each with a session of its own, and what they stored there
+    comes in one batch, in any order. Which of them this state is of stands in another channel
+    (`entries_of_session`). So the entries of all stay, and of the session that there was last.
+    """
+    new = [entry for one in batch for entry in one]
+    if not any("reset" in one for one in new):
+        return [*entries, *new]
+    resets = [place for place, one in enumerate(entries) if "reset" in one]
+    recent = entries[resets[-1] if resets else 0 :]
+    kept = {one.get("in", "") for one in (*recent, *new)}
+    return [*(one for one in entries if one.get("in", "") in kept), *new]
+
+
+def entries_of_session(entries: Sequence[Entry], session: str | None) -> list[Entry]:
+    """The entries that count where a session was the last one.
+
+    What comes of another session later was applied by LangGraph alone, without what the driver
+    noted beside it (`update_state(None, as_node=END)` does so): it stays, until the session has it.
+
+    Args:
+        entries: What the channel has.
+        session: The session; `None` if there was none.
+    """
+    begun = [place for place, one in enumerate(entries) if one.get("reset") == (session or "")]
+    told = {one["was"] for one in entries if "was" in one}
+    return [
+        one
+        for place, one in enumerate(entries)
+        if one.get("in") == session
+        or (place >= (begun[-1] if begun else 0) and "result" in one and one["id"] not in told)
+    ]
+
+
+def _offered(journal: Journal, digest: str) -> Offered:
     for denial in journal.denials:
-        if denial.digest == digest and not denial.is_approved:
-            denial.is_approved = True
-            return
-    msg = "The journal has an approval of a call that was not denied, or was approved before."
+        if denial.digest == digest:
+            return denial
+    msg = "The journal has an approval of a call that was not denied."
     raise BadReply(msg)
-
-
-def _take(journal: Journal, entry: Entry) -> None:
-    for denial in journal.denials:
-        if denial.is_approved and denial.result is None and denial.tool == entry["tool"]:
-            denial.result = entry
-            return
-    if not any(one.take(entry) for one in journal.rounds[-1:]):
-        msg = f"The journal has a result of `{entry['tool']}` that nothing asked for."
-        raise BadReply(msg)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of the program, as the shell's channel keeps it.
+    """A run of the program, as the channel keeps it.
 
     Attributes:
         session: The session.
@@ -246,9 +387,10 @@ class Run:
         is_labelled: Whether the service is asked for the labels of the fields at the end.
         under: Stands for policy and features: what allowed the calls that wait.
         place: Stands for these and the service: where the session is.
-        approving: While an approved call waits for its result, the checkpoint at which it was
-            approved.
-        limit: How many nodes may run, where the program leaves it to the client to count them.
+        begins_at: Where it begins, which says which program it is.
+        since: The newest version of a channel that it knows from its beginning, and how many writes
+            from outside.
+        is_over: Whether the program does not know the state any more: an input came beside it.
     """
 
     session: str | None
@@ -258,8 +400,9 @@ class Run:
     is_labelled: bool = False
     under: str = ""
     place: str = ""
-    approving: str | None = None
-    limit: int | None = None
+    begins_at: BeginsAt = "start"
+    since: Any = None
+    is_over: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As the channel has it."""

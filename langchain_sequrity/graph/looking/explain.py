@@ -131,13 +131,18 @@ def explain(
         options: What was said about its nodes.
         fsm: Section `fsm` of the `X-Config` that runs are sent with.
     """
-    tools = {(tool.node, tool.branch): tool for tool in program.tools.values()}
-    tools |= {(one.node, one.branch): one for tool in program.tools.values() for one in tool.fused}
+    offered = program.offered.values()
+    tools = {(tool.node, tool.branch): tool for tool in offered}
+    tools |= {(one.node, one.branch): one for tool in offered for one in tool.fused}
     found = list(_routers(spec, START, program, tools))
     for name, node in spec.nodes.items():
         tool = tools.get((name, None))
         option = options.get(name, NodeOptions())
-        found.append(_internal(spec, node, option) if tool is None else _node(spec, node, tool))
+        found.append(
+            _node(spec, node, tool)
+            if tool and not tool.is_handover
+            else _internal(spec, node, option)
+        )
         found += _routers(spec, name, program, tools)
     return Explanation(spec.name, program.kind, tuple(found), MappingProxyType(dict(fsm)))
 
@@ -198,7 +203,7 @@ def _routers(
             )
             continue
         tool = tools[source, branch.name]
-        is_fused = tool.name not in program.tools
+        is_fused = tool.name not in program.offered
         notes = ["It runs within the call of its node."] if is_fused else []
         if tool.reads_from == "everything" and len(tool.parameters) > 1:
             notes.append(_WHOLE_ROUTER)
@@ -234,6 +239,8 @@ def _notes(spec: GraphSpec, node: NodeSpec, tool: ToolSpec) -> Iterator[str]:
         yield f"Its call runs the routers as well ({names}), so it reads what they read."
     if node.error_handler is not None:
         yield "Its error handler runs within its call, so no write of it is definite."
+    if tool.not_split:
+        yield f"It does not run side by side with others of its step: {tool.not_split}."
     if node.defer:
         yield "It waits until nothing else is left to do."
 

@@ -1,12 +1,9 @@
 """What `Trace` and `Progress` have in common: they hear of runs, and of nothing else."""
 
-from typing import Any
-from uuid import UUID
-
 from langchain_core.callbacks import BaseCallbackHandler
 from typing_extensions import override
 
-from langchain_sequrity.graph.running.watching import NAME, Event
+from langchain_sequrity.graph.running.watching import Event
 
 
 class Listener(BaseCallbackHandler):
@@ -15,18 +12,13 @@ class Listener(BaseCallbackHandler):
     It says that it wants no other events, so that LangChain does not call it for them.
     """
 
-    run_inline = True  # in the thread and the order in which things happen
+    hears_runs = True
     wants_values = False
     """Whether events come with the values of arguments."""
 
     def heard(self, event: Event) -> None:
         """Take note of an event; several threads may call this at once."""
         raise NotImplementedError
-
-    @override
-    def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        if name == NAME and isinstance(data, dict) and data.get("run"):
-            self.heard(data)
 
     @property
     @override

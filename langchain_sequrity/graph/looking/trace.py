@@ -85,7 +85,7 @@ class Trace(Listener):
         with self._lock:
             run = self._runs.get(found["id"])
             if run is None:
-                run = self._runs[found["id"]] = _Run(found["graph"], event["mode"])
+                run = self._runs[found["id"]] = _Run(found["graph"], found["mode"])
             run.take(event)
 
     def __str__(self) -> str:

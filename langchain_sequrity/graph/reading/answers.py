@@ -59,16 +59,13 @@ def names_one(runnable: Any) -> bool:
 
 def annotated_keys(runnable: Any, state_schema: type[Any]) -> frozenset[str] | None:
     """Keys of a return annotation that is made of TypedDicts other than the state's."""
-    found: set[str] = set()
     functions = functions_of(runnable)
-    for function in functions:
-        for kind in _alternatives(_return_hint(function)):
-            if kind is type(None):
-                continue
-            if not is_typeddict(kind) or kind is state_schema:
-                return None
-            found |= get_type_hints(kind).keys()
-    return frozenset(found) if functions else None
+    hints = [kind for one in functions for kind in _alternatives(_return_hint(one))]
+    # `-> None` says no more than no annotation: many functions with it return something.
+    kinds = [kind for kind in hints if kind is not type(None)]
+    if not kinds or not all(is_typeddict(one) and one is not state_schema for one in kinds):
+        return None
+    return frozenset(key for one in kinds for key in get_type_hints(one))
 
 
 def return_kinds(runnable: Any) -> list[Any]:

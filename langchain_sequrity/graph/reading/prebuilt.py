@@ -115,8 +115,11 @@ def _is(thing: Any, module: str, name: str) -> bool:
 
 
 def _held(function: Any) -> Mapping[str, Any]:
-    """The variables that a function holds from around it."""
-    return inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
+    """The variables that a function holds from around it, as far as they are set."""
+    if not inspect.isfunction(function):
+        return {}
+    held = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return {name: _langgraph.held_in(cell) for name, cell in held}
 
 
 def _all(sets: Iterable[frozenset[str] | None]) -> frozenset[str] | None:

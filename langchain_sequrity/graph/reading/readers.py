@@ -11,8 +11,11 @@ from langgraph.graph.state import CompiledStateGraph
 from pydantic import BaseModel
 
 from langchain_sequrity.graph.reading.prebuilt import Known, known
-from langchain_sequrity.graph.reading.reads import fields_read
+from langchain_sequrity.graph.reading.reads import fields_read, uses_tool_node
 from langchain_sequrity.graph.reading.source import sources_of
+
+ROOT = "__root__"
+"""Name of the one channel of a state that is no dict of fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +47,18 @@ class Reader:
         keys = self.keys
         if keys is None and (prebuilt := self.known) is not None:
             keys = prebuilt.reads
-        return None if keys is None else (keys & set(self.fields)) | self.needed
+        if keys is None:
+            return None
+        # A state that is no dict of fields is read as a whole, or not at all.
+        named = frozenset({ROOT}) if self.fields == (ROOT,) and keys else keys
+        return (named & set(self.fields)) | self.needed
 
     @property
     def keys(self) -> frozenset[str] | None:
         """What its source shows to be read, fields or not."""
         sources = sources_of(self.runnable)
         found = [fields_read(one, self.fields, is_dict=self._is_dict) for one in sources]
-        if not found or None in found:
+        if not found or None in found or any(map(uses_tool_node, sources)):
             return None
         return frozenset(key for one in found if one is not None for key in one)
 

@@ -7,7 +7,12 @@ A field is read by `state["x"]`, `state.get("x")`, `"x" in state` or, where the 
 import ast
 from collections.abc import Collection, Iterator
 
-from langchain_sequrity.graph.reading.source import Source
+from langchain_sequrity.graph import _langgraph
+from langchain_sequrity.graph.reading.source import UNKNOWN, Source
+
+_TOOL_NODE = "ToolNode"
+_RUNS = frozenset({"invoke", "stream", "batch"})
+"""Methods that run a runnable; the asynchronous ones have an `a` before the name."""
 
 _LOOKS_AROUND = frozenset({"locals", "vars", "eval", "exec", "dir"})
 
@@ -46,6 +51,23 @@ def fields_read(
             return None
         found |= read
     return frozenset(found)
+
+
+def uses_tool_node(source: Source) -> bool:
+    """Whether a function's code may run a `ToolNode`, whose tools read the whole state."""
+    nodes = [node for part in source.body for node in ast.walk(part)]
+    looked_at = {
+        node.value
+        for node in nodes
+        if isinstance(node, ast.Attribute) and node.attr.lstrip("a") not in _RUNS
+    }
+    for node in nodes:
+        if isinstance(node, ast.alias) and node.name == _TOOL_NODE:
+            return True
+        found = UNKNOWN if node in looked_at else source.resolve(node)
+        if _langgraph.is_tool_node(found if isinstance(found, type) else type(found)):
+            return True
+    return False
 
 
 def bound_names(node: ast.AST) -> Iterator[str]:

@@ -53,7 +53,7 @@ def router_access(graph: GraphSpec, branch: Branch) -> Access:
         reads_from="everything" if found is None else "source",
         writes_from="source",
         targets=targets,
-        sends=targets if answer.sends is None else nodes_among(graph, answer.sends),
+        sends=_sends(graph, branch, answer, targets),
         single=answer.most <= 1 or is_literal,
         may_end=(answer.least == 0 and not is_literal) or not only_nodes(graph, named),
         overwrites=False,
@@ -87,6 +87,15 @@ def _check_no_passthrough(graph: GraphSpec, branch: Branch, keys: frozenset[str]
             "field of the state."
         )
         raise GraphNotSupported(msg, edge=(branch.source, branch.name))
+
+
+def _sends(
+    graph: GraphSpec, branch: Branch, answer: Answer, targets: frozenset[str] | None
+) -> frozenset[str] | None:
+    """The nodes to which a router may send packets: those of its path map, else any."""
+    if answer.sends is not None:
+        return nodes_among(graph, answer.sends)
+    return None if branch.ends is None else targets
 
 
 def _named(branch: Branch, answer: Answer) -> frozenset[str] | None:

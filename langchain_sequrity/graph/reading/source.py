@@ -191,13 +191,25 @@ def _is_same(tree: Function, code: CodeType) -> bool:
             outer = compile(ast.Expression(tree), "<source>", "eval")
         else:
             bare = type(tree)(**{**dict(ast.iter_fields(tree)), "decorator_list": []})
-            module = ast.Module([ast.copy_location(bare, tree)], [])
-            outer = compile(module, "<source>", "exec")
+            around = _around(ast.copy_location(bare, tree), code.co_freevars)
+            outer = compile(ast.Module([around], []), "<source>", "exec")
     except (SyntaxError, ValueError, RecursionError):
         return False
     codes = (one for one in outer.co_consts if isinstance(one, CodeType))
+    if code.co_freevars and not isinstance(tree, ast.Lambda):
+        codes = (one for each in codes for one in each.co_consts if isinstance(one, CodeType))
     inner = [one for one in codes if one.co_name == code.co_name]
     return len(inner) == 1 and set(_words(inner[0])) == set(_words(code))
+
+
+def _around(function: ast.stmt, names: tuple[str, ...]) -> ast.stmt:
+    """A function within one that has these variables, which `nonlocal` needs."""
+    if not names:
+        return function
+    outer = ast.parse("def _():\n    " + " = ".join((*names, "None"))).body[0]
+    assert isinstance(outer, ast.FunctionDef)  # noqa: S101 - it is written so
+    outer.body.append(function)
+    return outer
 
 
 def _words(code: CodeType) -> Iterator[tuple[str, str]]:

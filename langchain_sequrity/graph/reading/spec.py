@@ -150,8 +150,10 @@ def read_graph(graph: Any) -> GraphSpec:
     schemas = {schema: tuple(fields) for schema, fields in builder.schemas.items()}
     return GraphSpec(
         nodes=_nodes(builder, schemas),
-        edges=tuple(sorted(builder.edges)),
-        joins=tuple(sorted(builder.waiting_edges)),
+        edges=tuple(sorted((_text(one), _text(other)) for one, other in builder.edges)),
+        joins=tuple(
+            sorted((tuple(map(_text, some)), _text(one)) for some, one in builder.waiting_edges)
+        ),
         branches=_branches(builder, schemas),
         channels=dict(builder.channels),
         managed=dict(builder.managed),
@@ -171,7 +173,7 @@ def read_graph(graph: Any) -> GraphSpec:
 
 
 def _check_names(builder: StateGraph[Any, Any, Any, Any]) -> None:
-    """Refuse names that cannot be labels of what a node returns, or that the shell uses."""
+    """Refuse names that cannot be labels of what a node returns, or are the executor's own."""
     for name in builder.nodes:
         # The handlers that LangGraph adds itself have such a name, and label nothing.
         is_handler = builder.nodes[name].is_error_handler
@@ -206,9 +208,10 @@ def _nodes(
 ) -> dict[str, NodeSpec]:
     defaults = _langgraph.node_defaults(builder)
     found = {}
-    for name, spec in builder.nodes.items():
+    for given, spec in builder.nodes.items():
         if spec.is_error_handler:
             continue
+        name = _text(given)
         timeout = spec.timeout or defaults.timeout
         if timeout is not None:
             _langgraph.check_timeout(spec.runnable, name)
@@ -217,7 +220,7 @@ def _nodes(
             runnable=spec.runnable,
             input_schema=spec.input_schema,
             input_fields=schemas[spec.input_schema],
-            ends=tuple(end for end in spec.ends or () if end in builder.nodes),
+            ends=tuple(_text(end) for end in spec.ends or () if end in builder.nodes),
             defer=spec.defer,
             retry_policy=spec.retry_policy or defaults.retry_policy,
             cache_policy=spec.cache_policy or defaults.cache_policy,
@@ -227,6 +230,15 @@ def _nodes(
             error_handler=_handler(builder, spec, defaults.error_handler),
         )
     return found
+
+
+def _text(name: str) -> str:
+    """A name as plain text: a member of a `str` enum prints otherwise."""
+    return str.__str__(name)
+
+
+def _texts(ends: Mapping[Any, str]) -> dict[Any, str]:
+    return {key: _text(end) for key, end in ends.items()}
 
 
 def _handler(builder: StateGraph[Any, Any, Any, Any], spec: Any, default: Any) -> Any:
@@ -246,10 +258,10 @@ def _branches(
             schema = branch.input_schema or inherited
             found.append(
                 Branch(
-                    source=source,
+                    source=_text(source),
                     name=name,
                     path=branch.path,
-                    ends=dict(branch.ends) if branch.ends else None,
+                    ends=_texts(branch.ends) if branch.ends else None,
                     input_fields=schemas[schema],
                     mapper=_langgraph.pick_mapper(list(schemas[schema]), schema),
                     schema=schema,

@@ -1,1 +1,1 @@
-"""A run: hidden nodes make requests, the user's nodes answer the calls."""
+"""A run: LangGraph's loop runs the nodes, a driver makes the requests between its steps."""

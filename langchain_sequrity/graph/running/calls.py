@@ -1,31 +1,32 @@
-"""Calls of the program, run here: a node of the user's, its error handler, a router.
+"""What the tasks of a run do: a node of the user's, its error handler, a router, under a call.
 
-A call of a node runs as LangGraph runs a node: what the policies, traces and streams of LangGraph
-see is the node's own input and output, not the call.
+LangGraph starts the tasks, with its own inputs. What runs is the user's code, with the arguments of
+the call that the service asks for: those the policy has seen.
 """
 
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
-from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.errors import NodeError, ParentCommand
 from langgraph.types import CachePolicy, Command
-from typing_extensions import TypeIs, override
+from typing_extensions import override
 
-from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.calling.tools import ClientTools, NodeResult
-from langchain_sequrity.graph.denying.approval import USED
-from langchain_sequrity.graph.keeping.entries import Asked, digest_of, result_entry
-from langchain_sequrity.graph.own import DRIVE, JOURNAL, ROUTE, RUN
-from langchain_sequrity.graph.program import Program, ToolSpec
-from langchain_sequrity.graph.reading.spec import GraphSpec, NodeSpec
-from langchain_sequrity.graph.running.views import callers_config
+from langchain_sequrity.graph.carrying.objects import objects_here
+from langchain_sequrity.graph.denying.denials import Denials
+from langchain_sequrity.graph.keeping.entries import Asked, Entry, digest_of, result_entry
+from langchain_sequrity.graph.keeping.journal import EARLY, OBJECTS, Offered
+from langchain_sequrity.graph.own import JOURNAL, is_own
+from langchain_sequrity.graph.program import HANDLE, Program, ToolSpec
+from langchain_sequrity.graph.reading.router_access import field_router_of
+from langchain_sequrity.graph.reading.spec import Branch, GraphSpec, NodeSpec
+from langchain_sequrity.graph.running.driver import DRIVER, Driver, Stop
 from langchain_sequrity.graph.running.watching import CallWatch, call_facts, note
-from langchain_sequrity.interrupts import ahas_gone_on, has_gone_on
+from langchain_sequrity.interrupts import ais_late, is_late
 from langchain_sequrity.labels import (
     Combine,
     GatheredLabels,
@@ -34,185 +35,134 @@ from langchain_sequrity.labels import (
     labels_of_error,
 )
 
-Given = Mapping[str, Any]
-"""What the shell sends to a node: `{id, tool, arguments}` of the call."""
-
-_STALE = (
-    "It was allowed under another policy than this executor has. Resume the run with an executor "
-    "of the same policy, or drop it with `update_state(config, None, as_node=END)` and give its "
-    "input again."
-)
-_GIVEN = {"id", "tool", "arguments"}
-
-Work = Generator[tuple[Runnable[Any, Any], Any], Any, Any]
-"""Yields a router to run and its input, takes its answer, returns what the shell is told."""
-
-Answer = Callable[[Given, Any, GatheredLabels], Work]
-"""What an output of a node comes to, with the labels that were given on the way to it."""
+Work = Iterator[tuple[Runnable[Any, Any], Any]]
+"""Yields runnables with their inputs."""
 
 Writers = Sequence[Runnable[Any, Any]]
 
 
 class Calls:
-    """Answers calls.
+    """Lets the nodes and routers of a compiled graph answer calls.
 
     Args:
         spec: The user's graph.
         program: The graph as a program.
         tools: The client side of its tools.
-        under: Stands for the policy that allows the calls.
+        denials: Asks a human about denied calls.
     """
 
-    def __init__(self, spec: GraphSpec, program: Program, tools: ClientTools, under: str) -> None:
-        self._spec = spec
-        self._under = under
-        self._program = program
-        self._tools = tools
-        self._attached: dict[str, str] = {}
-        self._routers = {(branch.source, branch.name): branch.path for branch in spec.branches}
+    def __init__(
+        self, spec: GraphSpec, program: Program, tools: ClientTools, denials: Denials
+    ) -> None:
+        self.spec = spec
+        self.program = program
+        self.tools = tools
+        self.denials = denials
+        of_nodes = (one for one in program.tools.values() if one.role == "node")
+        self._nodes = {one.node: one for one in of_nodes}
+        routers = [one for one in program.tools.values() if one.role == "router"]
+        self._routers = {(one.node, str(one.branch)): one for one in routers}
 
-    def attach(self, shell: _langgraph.Compiled) -> None:
-        """Let the nodes of a compiled shell answer calls."""
-        for node in self._spec.nodes.values():
-            self._attach(shell, node.name, node, node.runnable, self._node)
+    def tool_of(self, node: str) -> ToolSpec:
+        """The tool of a node."""
+        return self._nodes[node]
+
+    def waits_for_routers(self, node: str, *, is_beside: bool) -> bool:
+        """Whether routers follow a node that the service has to ask for.
+
+        Args:
+            node: The node.
+            is_beside: Whether its task runs beside others.
+        """
+        routers = [one.name for (source, _), one in self._routers.items() if source == node]
+        return not self.program.early.issuperset(routers) if is_beside else bool(routers)
+
+    def attach(self, graph: _langgraph.Compiled) -> None:
+        """Let the nodes of a compiled graph answer calls."""
+        for node in self.spec.nodes.values():
+            self._attach(graph, node.name, node, node.runnable, is_handler=False)
             if node.error_handler is not None:
-                handler = shell.node_error_handler_map[node.name]
-                self._attach(shell, handler, node, node.error_handler, self._handled)
+                handler = graph.node_error_handler_map[node.name]
+                self._attach(graph, handler, node, node.error_handler, is_handler=True)
 
     def _attach(
         self,
-        shell: _langgraph.Compiled,
+        graph: _langgraph.Compiled,
         name: str,
         node: NodeSpec,
         runnable: Runnable[Any, Any],
-        work: Answer,
+        *,
+        is_handler: bool,
     ) -> None:
-        writers = _langgraph.writers_of(shell, name)
-        policy = node.trace_policy if runnable is node.runnable else None
-
-        def report(call: Given, gathered: GatheredLabels) -> Runnable[Any, Any]:
-            return _Report(name, call, gathered, work, writers)
-
-        def sequence(then: Runnable[Any, Any]) -> Runnable[Any, Any]:
-            return _langgraph.sequence(runnable, then, policy)
-
-        def skip(problem: str | None, config: RunnableConfig) -> bool:
-            # A node that has failed has run: its handler belongs to the same call.
-            if work != self._node or problem is None:
-                return False
-            if node.cache_policy is not None:  # a cache would keep that nothing was returned
-                msg = f"The call of node `{name}` was not made. {problem}"
-                raise UsageError(msg)
-            for writer in writers:
-                writer.invoke({}, config)
-            return True
-
-        settings = self._callers_config if work == self._node else self._handlers_config
-        called = _Called(
+        writers = _langgraph.writers_of(graph, name)
+        policy = None if is_handler else node.trace_policy
+        task = _NodeTask(
+            self,
             name,
-            self.input_of,
-            settings,
-            sequence,
-            report,
-            problem=self._problem,
-            aproblem=self._aproblem,
-            skip=skip,
-            explain=self._explain,
+            node,
+            runnable=runnable,
+            writers=writers,
+            trace_policy=policy,
+            is_handler=is_handler,
         )
-        _langgraph.run_as(shell, name, called)
-        self._attached[name] = node.name
+        _langgraph.run_as(graph, name, task)
 
-    def router(self) -> Runnable[Any, Any]:
-        """What runs any router."""
-
-        def run(call: Given, config: RunnableConfig) -> Any:
-            if self._problem(config) is not None:
-                return {}
-            with CallWatch(call, config), GatheredLabels() as gathered:
-                return _run(self._route(call, gathered), self._routers_config(call, config))
-
-        async def arun(call: Given, config: RunnableConfig) -> Any:
-            if await self._aproblem(config) is not None:
-                return {}
-            async with CallWatch(call, config):
-                with GatheredLabels() as gathered:
-                    work = self._route(call, gathered)
-                    return await _arun(work, self._routers_config(call, config))
-
-        return _langgraph.step(ROUTE, run, arun)
-
-    def _problem(self, config: RunnableConfig) -> str | None:
-        """Why a call is not made, if it must not be. `drive` follows.
-
-        One that another policy than this executor's has allowed is asked for again in a new
-        session. One that a human has approved is made once in a thread.
-        """
-        run = _langgraph.read_state(config, [RUN])[RUN]
-        if run["under"] != self._under:
-            return _STALE
-        since = run["approving"]
-        is_used = since is not None and has_gone_on(config, since, partial(_still_waits, run))
-        return USED if is_used else None
-
-    async def _aproblem(self, config: RunnableConfig) -> str | None:
-        """Why a call is not made, if it must not be; see `_problem`."""
-        run = _langgraph.read_state(config, [RUN])[RUN]
-        if run["under"] != self._under:
-            return _STALE
-        since, waits = run["approving"], partial(_still_waits, run)
-        is_used = since is not None and await ahas_gone_on(config, since, waits)
-        return USED if is_used else None
+    def router(self, branch: Branch) -> Runnable[Any, Any]:
+        """What stands for a router in the compiled graph."""
+        if field_router_of(branch) is not None:
+            path: Runnable[Any, Any] = branch.path
+            return path
+        tool = self._routers.get((branch.source, branch.name))
+        fused = next(
+            (
+                one
+                for tool_ in self._nodes.values()
+                for one in tool_.fused
+                if (one.node, one.branch) == (branch.source, branch.name)
+            ),
+            None,
+        )
+        return _RouterTask(self, branch, tool, fused)
 
     def cache_policy(self, spec: NodeSpec) -> CachePolicy[Any] | None:
-        """A node's cache policy, whose key is made of the node's input and not of the call.
+        """A node's cache policy, whose key holds the program too.
 
-        It holds the program too: what LangGraph itself or an executor of another graph has cached
-        for the same function answers no call of this one.
+        What LangGraph itself or an executor of another graph has cached for the same function
+        answers no call of this one.
         """
         policy = spec.cache_policy
         if policy is None:
             return None
-        of_program = digest_of(self._program.text)
+        of_program = digest_of(self.program.text)
         return CachePolicy(
-            key_func=lambda call: f"{of_program}:{policy.key_func(self.input_of(call))!r}",
-            ttl=policy.ttl,
+            key_func=lambda given: f"{of_program}:{policy.key_func(given)!r}", ttl=policy.ttl
         )
 
-    def _tool(self, call: Given) -> ToolSpec:
-        return self._program.tools[call["tool"]]
+    # What an output comes to
 
-    def is_call(self, value: Any, name: str) -> TypeIs[dict[str, Any]]:
-        """Whether the input of a task is a call: graphs within nodes may have states like one."""
-        if name not in self._attached or not isinstance(value, dict) or value.keys() != _GIVEN:
-            return False
-        tool = value["tool"]
-        known = self._program.tools.get(tool) if isinstance(tool, str) else None
-        return known is not None and known.node == self._attached[name]
+    def managed(self, tool: ToolSpec, config: RunnableConfig) -> dict[str, Any]:
+        """LangGraph's managed values, for a node or a router that reads them."""
+        names = self.tools.managed_of(tool)
+        return _langgraph.managed_values(config, names, self.spec.managed) if names else {}
 
-    def input_of(self, call: Given) -> Any:
-        """The node's input that a call stands for."""
-        return self._tools.node_input(self._tool(call), call["arguments"])
+    def unsaved(self, config: RunnableConfig) -> Mapping[str, Any]:
+        """LangGraph's values of fields that the program knows and no checkpoint has."""
+        unsaved = self.tools.unsaved
+        return _langgraph.values_of(config, unsaved) if unsaved else {}
 
-    def _routers_config(self, call: Given, config: RunnableConfig) -> RunnableConfig:
-        return self._callers_config(call, _langgraph.unhidden(config, self._tool(call).node))
+    def callers_config(self, tool: ToolSpec, call: Asked, config: RunnableConfig) -> RunnableConfig:
+        """The config of a task for code of the user's, which reads the state of the call."""
+        given = config.get("configurable", {})
+        changed: RunnableConfig = {**config}
+        changed["configurable"] = {key: one for key, one in given.items() if not is_own(key)}
+        state = self.tools.state_of(tool, call.arguments)
+        return _langgraph.with_state(changed, state.for_tools, state)
 
-    def _callers_config(self, call: Given, config: RunnableConfig | None) -> RunnableConfig:
-        state = self._tools.state_of(self._tool(call), call["arguments"])
-        read_input = state.as_input if state.is_sent else None
-        return _langgraph.with_state(callers_config(config), read_input, state)
-
-    def _handlers_config(self, call: Given, config: RunnableConfig | None) -> RunnableConfig:
-        """As a node's. What its node had labelled when it failed may be quoted by the error."""
-        for one in (config or {}).get("configurable", {}).values():
-            if isinstance(one, NodeError) and (labels := labels_of_error(one.error)) is not None:
-                labels_given(labels)
-        return self._callers_config(call, config)
-
-    def _explain(self, call: Given, error: KeyError) -> None:
+    def explain(self, tool: ToolSpec, error: KeyError) -> None:
         """Say of a field that a node did not find that it was not found to read it."""
-        tool, field = self._tool(call), error.args[0] if error.args else None
+        field = error.args[0] if error.args else None
         reads = [one.field for one in tool.parameters if one.field is not None]
-        schema = self._spec.nodes[tool.node].input_fields
+        schema = self.spec.nodes[tool.node].input_fields
         if not isinstance(field, str) or field in reads or field not in schema:
             return
         error.add_note(
@@ -221,111 +171,122 @@ class Calls:
             f"`nodes={{{tool.node!r}: NodeOptions(reads={[*reads, field]!r})}}`."
         )
 
-    # What an output comes to
 
-    def _node(self, call: Given, output: Any, gathered: GatheredLabels) -> Work:
-        tool, tools = self._tool(call), self._tools
-        found = tools.node_result(tool, output)
-        for router in tool.fused_in(call["arguments"]):
-            path = self._routers[router.node, str(router.branch)]
-            answer = yield path, tools.fused_input(tool, router, call["arguments"], found)
-            found = tools.with_route(found, tools.router_result(router, answer))
-            # A node speaks for what it wrote, and not for what its router sends.
-            found = replace(found, combine="merge")
-        return self._update(call, found, gathered)
-
-    def _handled(self, call: Given, output: Any, gathered: GatheredLabels) -> Work:
-        found = self._tools.node_result(self._tool(call), output, handled=True)
-        update = self._update(call, found, gathered)
-        updates = update if isinstance(update, list) else [Command(update=update)]
-        # A handler has no edges, in LangGraph either; it says where to go.
-        return [*updates, Command(goto=DRIVE)]
-        yield
-
-    def _route(self, call: Given, gathered: GatheredLabels) -> Work:
-        tool = self._tool(call)
-        path = self._routers[tool.node, str(tool.branch)]
-        answer = yield path, self._tools.router_input(tool, call["arguments"])
-        wire = self._tools.router_result(tool, answer)
-        return {JOURNAL: [result_entry(Asked(**call), wire, gathered.labels or Labels())]}
-
-    def _update(self, call: Given, found: NodeResult, gathered: GatheredLabels) -> Any:
-        node = self._tool(call).node
-        labels, combine = _labels_of(found, gathered)
-        labels = Labels(producers=frozenset({node})).join(labels)
-        gathered.tell(labels)  # the run may not come to an end that tells
-        entry = result_entry(Asked(**call), found.wire, labels, combine)
-        update = dict(found.writes)
-        if len(update) == len(found.writes):
-            return {**update, JOURNAL: [entry]}
-        written: list[Command[Any]] = [
-            Command(update={field: value}) for field, value in found.writes
-        ]
-        return [*written, Command(update={JOURNAL: [entry]})]
-
-
-class _Called(Runnable[Any, Any]):
-    """Runs a node of the user's for a call."""
+class _NodeTask(Runnable[Any, Any]):
+    """Runs a node of the user's, or its error handler, for a call."""
 
     def __init__(
         self,
+        calls: Calls,
         name: str,
-        read: Callable[[Given], Any],
-        settings: Callable[[Given, RunnableConfig | None], RunnableConfig],
-        sequence: Callable[[Runnable[Any, Any]], Runnable[Any, Any]],
-        report: Callable[[Given, GatheredLabels], Runnable[Any, Any]],
+        node: NodeSpec,
         *,
-        problem: Callable[[RunnableConfig], str | None],
-        aproblem: Callable[[RunnableConfig], Awaitable[str | None]],
-        skip: Callable[[str | None, RunnableConfig], bool],
-        explain: Callable[[Given, KeyError], None],
+        runnable: Runnable[Any, Any],
+        writers: Writers,
+        trace_policy: Any,
+        is_handler: bool,
     ) -> None:
         self.name: str = name
-        self._problem = problem
-        self._aproblem = aproblem
-        self._skip = skip
-        self._explain = explain
-        self._read = read
-        self._settings = settings
-        self._sequence = sequence
-        self._report = report
+        self._calls = calls
+        self._node = node
+        self._runnable = runnable
+        self._writers = writers
+        self._trace_policy = trace_policy
+        self._is_handler = is_handler
+        self._tool = calls.tool_of(node.name)
 
     @override
-    def invoke(self, input: Given, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         config = config or {}
-        if self._skip(self._problem(config), config):
+        driver, task = _place(config)
+        driver.begin(task)
+        if kept := driver.has_output(task):
+            return _run(self.finish(kept, config), config)
+        call = driver.call_of(task)
+        if call is None:
             return None
-        with CallWatch(input, config), GatheredLabels() as gathered:
-            given, settings = self._read(input), self._settings(input, config)
-            report = self._report(input, gathered)
+        if isinstance(call, Offered):
+            call = approved(self._calls.denials, call, driver, config, late=is_late(config))
+        watch = CallWatch(call, driver.run_id, config)
+        with watch, GatheredLabels() as gathered, driver.objects.in_use():
+            report = _Report(self, call, gathered, config)
+            settings = self._settings(call, config)
+            if self._tool.is_handover:
+                return report.invoke(call.arguments, settings)
+            given = self._given(call, config)
+            sequence = _langgraph.sequence(self._runnable, report, self._trace_policy)
             try:
-                return self._sequence(report).invoke(given, settings)
+                return sequence.invoke(given, settings)
             except ParentCommand as error:
                 command = self._own(error, settings)
             except KeyError as error:
-                self._explain(input, error)
+                self._calls.explain(self._tool, error)
                 raise
             return report.invoke(command, settings)
 
     @override
-    async def ainvoke(
-        self, input: Given, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> Any:
-        config = config or {}
-        if self._skip(await self._aproblem(config), config):
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        return await self._whole(config or {}, streams=False)
+
+    @override
+    async def astream(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        # For `astream_events`, LangGraph streams its nodes: what they yield is heard on the way.
+        yield await self._whole(config or {}, streams=True)
+
+    async def _whole(self, config: RunnableConfig, *, streams: bool) -> Any:
+        """Run it, with all writes or none: LangGraph keeps those of a cancelled task."""
+        try:
+            return await self._arun(config, streams=streams)
+        except asyncio.CancelledError:
+            _langgraph.take_back(config)
+            raise
+
+    async def _arun(self, config: RunnableConfig, *, streams: bool) -> Any:
+        driver, task = _place(config)
+        await driver.abegin(task)
+        if kept := driver.has_output(task):
+            return await _arun(self.finish(kept, config), config)
+        call = await driver.acall_of(task)
+        if isinstance(call, Offered):
+            late = await ais_late(config)
+            call = approved(self._calls.denials, call, driver, config, late=late)
+        if call is None:
             return None
-        async with CallWatch(input, config):
-            with GatheredLabels() as gathered:
-                given, settings = self._read(input), self._settings(input, config)
-                report = self._report(input, gathered)
-                try:
-                    return await self._sequence(report).ainvoke(given, settings)
-                except ParentCommand as error:
-                    command = self._own(error, settings)
-                except KeyError as error:
-                    self._explain(input, error)
-                    raise
-                return await report.ainvoke(command, settings)
+        watch = CallWatch(call, driver.run_id, config)
+        with watch, GatheredLabels() as gathered, driver.objects.in_use():
+            report = _Report(self, call, gathered, config)
+            settings = self._settings(call, config)
+            if self._tool.is_handover:
+                return await report.ainvoke(call.arguments, settings)
+            given = self._given(call, config)
+            sequence = _langgraph.sequence(self._runnable, report, self._trace_policy)
+            try:
+                return await _heard(sequence, given, settings, streams=streams)
+            except ParentCommand as error:
+                command = self._own(error, settings)
+            except KeyError as error:
+                self._calls.explain(self._tool, error)
+                raise
+            return await report.ainvoke(command, settings)
+
+    def _given(self, call: Asked, config: RunnableConfig) -> Any:
+        managed = self._calls.managed(self._tool, config)
+        unsaved = self._calls.unsaved(config)
+        return self._calls.tools.node_input(self._tool, call.arguments, managed, unsaved)
+
+    def _settings(self, call: Asked, config: RunnableConfig) -> RunnableConfig:
+        if self._is_handler:
+            # What its node had labelled when it failed may be quoted by the error.
+            for one in config.get("configurable", {}).values():
+                if not isinstance(one, NodeError):
+                    continue
+                if (labels := labels_of_error(one.error)) is not None:
+                    labels_given(labels)
+        if self._tool.is_handover:
+            return config
+        return self._calls.callers_config(self._tool, call, config)
 
     def _own(self, error: ParentCommand, config: RunnableConfig) -> Command[Any]:
         """What a graph within the node says instead of an output; all else goes on outwards."""
@@ -334,37 +295,292 @@ class _Called(Runnable[Any, Any]):
             raise error
         return command
 
+    def finish(self, kept: Mapping[str, Any], config: RunnableConfig) -> Work:
+        """Go on behind an output that an earlier attempt has kept."""
+        _langgraph.write(config, [tuple(one) for one in kept["writes"]])
+        command: Command[Any] = Command(goto=list(kept["goto"]))
+        for writer in self._writers:
+            yield writer, command
+
+    def found(self, output: Any) -> NodeResult:
+        """What an output of the node comes to."""
+        tools = self._calls.tools
+        if self._tool.is_handover:
+            return tools.handed_over(self._tool, output)
+        return tools.node_result(self._tool, output, handled=self._is_handler)
+
+    def output(self, writes: Sequence[tuple[str, Any]], found: NodeResult) -> dict[str, Any]:
+        """What is kept of an output, where a router is asked for before it counts."""
+        unsaved, channels = self._calls.tools.unsaved, self._calls.spec.channels
+        return {
+            "writes": [list(one) for one in writes if one[0] not in unsaved],
+            "goto": [*found.gotos, *(_langgraph.storable(one, channels) for one in found.sends)],
+        }
+
+    @property
+    def writers(self) -> Writers:
+        """LangGraph's own writers of the node: edges, joins and routers."""
+        return self._writers
+
+    def asks_routers(self, call: Asked, handle: str) -> bool:
+        """Whether routers follow that wait for calls of their own."""
+        if self._is_handler or self._tool.fused_in(call.arguments):
+            return False
+        return self._calls.waits_for_routers(self._node.name, is_beside=bool(handle))
+
+    def entry(
+        self,
+        call: Asked,
+        found: NodeResult,
+        gathered: GatheredLabels,
+        driver: Driver,
+        handle: str,
+    ) -> Entry:
+        """The journal's entry of a result."""
+        labels, combine = _labels_of(found, gathered)
+        if handle and combine == "replace":
+            combine = "merge"  # the handle has the labels of the arguments already
+        labels = Labels(producers=frozenset({self._node.name})).join(labels)
+        gathered.tell(labels)  # the run may not come to an end that tells
+        named = {HANDLE: handle} if handle else {}
+        entry = result_entry(call, found.wire, labels, combine)
+        return {**entry, "in": driver.session, **named, **_objects()}
+
 
 class _Report(Runnable[Any, Any]):
     """Takes a node's output, writes what it comes to, and passes the output on."""
 
     # One is made for each call, so it is not a `RunnableCallable`, which looks at signatures.
     def __init__(
-        self, name: str, call: Given, gathered: GatheredLabels, work: Answer, writers: Writers
+        self, node: _NodeTask, call: Asked, gathered: GatheredLabels, config: RunnableConfig
     ) -> None:
-        self.name: str = name
-        self._call = call
+        self.name: str = node.name
+        self.call = call
+        self.found: NodeResult | None = None
+        self._node = node
         self._gathered = gathered
-        self._work = work
-        self._writers = writers
+        self._driver, self._task = _place(config)
+        self._given = config["configurable"]
+        self._asks_routers = node.asks_routers(call, self._driver.handle_of(self._task))
 
     @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         config = config or {}
-        note(call_facts(self._call), config)
-        self._write(_run(self._work(self._call, input, self._gathered), config), config)
+        note(call_facts(self.call), config)
+        output = self._take(input, config)
+        if output is not None and (stored := self._driver.keep_output(self._task, output)):
+            stored.result()
+        _run(self._follow(), self._with_report(config))
+        self._finish(config)
+        self._driver.finished()
         return input
 
     @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         config = config or {}
-        note(call_facts(self._call), config)
-        self._write(await _arun(self._work(self._call, input, self._gathered), config), config)
+        note(call_facts(self.call), config)
+        output = self._take(input, config)
+        if output is not None and (stored := self._driver.keep_output(self._task, output)):
+            await stored
+        await _arun(self._follow(), self._with_report(config))
+        self._finish(config)
+        await self._driver.afinished()
         return input
 
-    def _write(self, update: Any, config: RunnableConfig) -> None:
-        for writer in self._writers:
-            writer.invoke(update, config)
+    def _take(self, output: Any, config: RunnableConfig) -> dict[str, Any] | None:
+        """Write what the node wrote; what to keep of it, where a router is asked for now."""
+        found = self.found = self._node.found(output)
+        self._driver.shows(self._task, found)
+        _langgraph.write(config, found.writes)
+        if not self._asks_routers:
+            return None
+        self._write_entry(config)
+        return self._node.output(_langgraph.written(config), found)
+
+    def _follow(self) -> Work:
+        found = self.found
+        assert found is not None  # noqa: S101 - taken before
+        command: Command[Any] = Command(goto=[*found.gotos, *found.sends])
+        for writer in self._node.writers:
+            yield writer, command
+
+    def _finish(self, config: RunnableConfig) -> None:
+        if not self._asks_routers:
+            self._write_entry(config)
+
+    def _write_entry(self, config: RunnableConfig) -> None:
+        assert self.found is not None  # noqa: S101 - taken before
+        handle = self._driver.handle_of(self._task)
+        entry = self._node.entry(self.call, self.found, self._gathered, self._driver, handle)
+        self._driver.answered(self._task, entry)
+        _langgraph.write(config, [(JOURNAL, [entry])])
+
+    def _with_report(self, config: RunnableConfig) -> RunnableConfig:
+        """The task's own config, which the node's code does not see, for LangGraph's writers."""
+        return {**config, "configurable": {**self._given, _REPORT: self}}
+
+
+class _RouterTask(Runnable[Any, Any]):
+    """Runs a router of the user's: for a call of its own, or within that of its node.
+
+    Where no run is driven, as in `update_state`, it is the router alone.
+    """
+
+    def __init__(
+        self, calls: Calls, branch: Branch, tool: ToolSpec | None, fused: ToolSpec | None
+    ) -> None:
+        self.name: str = branch.name
+        self._calls = calls
+        self._branch = branch
+        self._tool = tool
+        self._fused = fused
+
+    @override
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        config = config or {}
+        given = config.get("configurable", {})
+        if given.get(DRIVER) is None:
+            return self._branch.path.invoke(input, config)
+        if (fused := self._fused_input(config)) is not None:
+            answer = self._branch.path.invoke(fused[0], _plain(config))
+            self._add_route(answer, config)
+            return answer
+        driver, task = _place(config)
+        tool = self._own_tool()
+        if self._is_early(driver, task):
+            with GatheredLabels() as gathered, driver.objects.in_use():
+                answer = self._branch.path.invoke(input, _plain(config))
+                self._finish(tool, driver.call_before(task, tool), answer, gathered, config, EARLY)
+            return answer
+        call = driver.router_call(task, tool)
+        if isinstance(call, Offered):
+            call = approved(self._calls.denials, call, driver, config, late=is_late(config))
+        if call is None:
+            return []
+        watch = CallWatch(call, driver.run_id, config)
+        with watch, GatheredLabels() as gathered, driver.objects.in_use():
+            answer = self._branch.path.invoke(*self._given(tool, call, config))
+            self._finish(tool, call, answer, gathered, config)
+        driver.finished()
+        return answer
+
+    @override
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        config = config or {}
+        given = config.get("configurable", {})
+        if given.get(DRIVER) is None:
+            return await self._branch.path.ainvoke(input, config)
+        if (fused := self._fused_input(config)) is not None:
+            answer = await self._branch.path.ainvoke(fused[0], _plain(config))
+            self._add_route(answer, config)
+            return answer
+        driver, task = _place(config)
+        tool = self._own_tool()
+        if self._is_early(driver, task):
+            with GatheredLabels() as gathered, driver.objects.in_use():
+                answer = await self._branch.path.ainvoke(input, _plain(config))
+                self._finish(tool, driver.call_before(task, tool), answer, gathered, config, EARLY)
+            return answer
+        call = await driver.arouter_call(task, tool)
+        if isinstance(call, Offered):
+            late = await ais_late(config)
+            call = approved(self._calls.denials, call, driver, config, late=late)
+        if call is None:
+            return []
+        watch = CallWatch(call, driver.run_id, config)
+        with watch, GatheredLabels() as gathered, driver.objects.in_use():
+            answer = await self._branch.path.ainvoke(*self._given(tool, call, config))
+            self._finish(tool, call, answer, gathered, config)
+        await driver.afinished()
+        return answer
+
+    def _is_early(self, driver: Driver, task: str) -> bool:
+        """Whether it runs with its node, before the service asks for it."""
+        early = self._calls.program.early
+        return self._own_tool().name in early and bool(driver.handle_of(task))
+
+    def _own_tool(self) -> ToolSpec:
+        assert self._tool is not None  # noqa: S101 - else it is fused
+        return self._tool
+
+    def _fused_input(self, config: RunnableConfig) -> tuple[Any] | None:
+        """What a router gets that runs within the call of its node; `None` for all others."""
+        report = config.get("configurable", {}).get(_REPORT)
+        if self._fused is None or report is None or report.found is None:
+            return None
+        tool = self._calls.tool_of(self._branch.source)
+        if self._fused not in tool.fused_in(report.call.arguments):
+            return None
+        managed = self._calls.managed(self._fused, config)
+        arguments = report.call.arguments
+        tools = self._calls.tools
+        return (tools.fused_input(tool, self._fused, arguments, report.found, managed),)
+
+    def _add_route(self, answer: Any, config: RunnableConfig) -> None:
+        assert self._fused is not None  # noqa: S101 - its input was made
+        report, tools = config["configurable"][_REPORT], self._calls.tools
+        found = tools.with_route(report.found, tools.router_result(self._fused, answer))
+        # A node speaks for what it wrote, and not for what its router sends.
+        report.found = replace(found, combine="merge")
+
+    def _given(
+        self, tool: ToolSpec, call: Asked, config: RunnableConfig
+    ) -> tuple[Any, RunnableConfig]:
+        managed = self._calls.managed(tool, config)
+        unsaved = self._calls.unsaved(config)
+        given = self._calls.tools.router_input(tool, call.arguments, managed, unsaved)
+        return given, self._calls.callers_config(tool, call, config)
+
+    def _finish(
+        self,
+        tool: ToolSpec,
+        call: Asked,
+        answer: Any,
+        gathered: GatheredLabels,
+        config: RunnableConfig,
+        *marks: str,
+    ) -> None:
+        driver, task = _place(config)
+        wire = self._calls.tools.router_result(tool, answer)
+        entry = result_entry(call, wire, gathered.labels or Labels())
+        entry = {**entry, "in": driver.session, **dict.fromkeys(marks, call.id), **_objects()}
+        driver.routed(task, tool, entry)
+        _langgraph.write(config, [(JOURNAL, [entry])])
+
+
+_REPORT = "__sequrity_report"
+"""Key of `configurable` with what a node's task is about to report, for its fused routers."""
+
+
+def approved(
+    denials: Denials, offered: Offered, driver: Driver, config: RunnableConfig, *, late: bool
+) -> Asked:
+    """The call that a policy denied and a human approves, asked by an interrupt of its task.
+
+    Raises:
+        Stop: If it is rejected.
+    """
+    if not offered.is_approved and offered.objection is None:
+        driver.decided(offered, denials.objection(offered, config, is_late=late))
+    if offered.objection is not None:
+        raise Stop(denials.rejected(offered, offered.objection))
+    return offered.call
+
+
+def _place(config: RunnableConfig) -> tuple[Driver, str]:
+    given = config["configurable"]
+    return given[DRIVER], given[_langgraph.TASK_ID]
+
+
+def _plain(config: RunnableConfig) -> RunnableConfig:
+    given = config.get("configurable", {})
+    return {**config, "configurable": {key: one for key, one in given.items() if not is_own(key)}}
+
+
+def _objects() -> dict[str, Any]:
+    """The part of an entry with the objects that its handles stand for."""
+    here = objects_here()
+    return {OBJECTS: here.fresh} if here is not None and here.fresh else {}
 
 
 def _labels_of(found: NodeResult, gathered: GatheredLabels) -> tuple[Labels, Combine]:
@@ -379,28 +595,24 @@ def _labels_of(found: NodeResult, gathered: GatheredLabels) -> tuple[Labels, Com
     return labels.join(gathered.labels), found.combine
 
 
-def _still_waits(run: Mapping[str, Any], found: CheckpointTuple) -> bool:
-    """Whether at a checkpoint the call that was approved is still to be made.
-
-    It is approved there in the same way, also if it is a copy, and nothing has answered it yet.
-    """
-    is_answered = any(channel == JOURNAL for _, channel, _ in found.pending_writes or ())
-    return found.checkpoint["channel_values"].get(RUN) == run and not is_answered
-
-
-def _run(work: Work, config: RunnableConfig) -> Any:
-    try:
-        runnable, given = next(work)
-        while True:
-            runnable, given = work.send(runnable.invoke(given, config))
-    except StopIteration as stop:
-        return stop.value
+async def _heard(
+    sequence: Runnable[Any, Any], given: Any, config: RunnableConfig, *, streams: bool
+) -> Any:
+    if not streams:
+        return await sequence.ainvoke(given, config)
+    async for _ in sequence.astream(given, config):
+        pass
+    return None
 
 
-async def _arun(work: Work, config: RunnableConfig) -> Any:
-    try:
-        runnable, given = next(work)
-        while True:
-            runnable, given = work.send(await runnable.ainvoke(given, config))
-    except StopIteration as stop:
-        return stop.value
+def _run(work: Work, config: RunnableConfig) -> None:
+    for runnable, given in work:
+        runnable.invoke(given, config)
+
+
+async def _arun(work: Work, config: RunnableConfig) -> None:
+    for runnable, given in work:
+        if _langgraph.is_writer(runnable):
+            runnable.invoke(given, config)
+        else:
+            await runnable.ainvoke(given, config)

@@ -1,6 +1,6 @@
 """The two drivers of requests: what is to be sent is decided by a generator, once for both."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 Work = Generator[tuple[Call, str | None], Answer, Any]
 """Yields a request and the session that it names, takes the answer, returns the node's update."""
 
-Hear = Callable[[Answer | SequrityError], None]
-
 
 class Read(Protocol):
     """Reads a reply."""
@@ -24,14 +22,13 @@ class Read(Protocol):
         """Read a reply to a request that names a session."""
 
 
-def driven(work: Work, transport: "Transport", read: Read, hear: Hear) -> Any:
+def driven(work: Work, transport: "Transport", read: Read) -> Any:
     """Send what the work asks for.
 
     Args:
         work: The work.
         transport: Sends requests.
         read: Reads a reply in a session.
-        hear: Is told of each answer and each error before the work is.
 
     Returns:
         What the work returns.
@@ -42,16 +39,14 @@ def driven(work: Work, transport: "Transport", read: Read, hear: Hear) -> Any:
             try:
                 answer = transport.send(call, partial(read, session_id=session))
             except SequrityError as error:
-                hear(error)
                 call, session = work.throw(error)
             else:
-                hear(answer)
                 call, session = work.send(answer)
     except StopIteration as stop:
         return stop.value
 
 
-async def adriven(work: Work, transport: "Transport", read: Read, hear: Hear) -> Any:
+async def adriven(work: Work, transport: "Transport", read: Read) -> Any:
     """Send what the work asks for; see `driven`."""
     try:
         call, session = next(work)
@@ -59,10 +54,8 @@ async def adriven(work: Work, transport: "Transport", read: Read, hear: Hear) ->
             try:
                 answer = await transport.asend(call, partial(read, session_id=session))
             except SequrityError as error:
-                hear(error)
                 call, session = work.throw(error)
             else:
-                hear(answer)
                 call, session = work.send(answer)
     except StopIteration as stop:
         return stop.value

@@ -17,9 +17,9 @@ from langchain_sequrity.chat_models.turn import Settings
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, UsageError
-from langchain_sequrity.graph.keeping.entries import Asked, Entry, digest_of, result_content
-from langchain_sequrity.graph.keeping.journal import Round, Run, read_journal
-from langchain_sequrity.graph.program import Program
+from langchain_sequrity.graph.keeping.entries import Asked, digest_of, result_content
+from langchain_sequrity.graph.keeping.journal import Round, Run
+from langchain_sequrity.graph.program import BeginsAt, Program
 from langchain_sequrity.graph.running.pinning import reporting_labels
 from langchain_sequrity.sqrt.hints import nearest
 from langchain_sequrity.wire import chat_completions
@@ -111,14 +111,11 @@ class Exchange:
         self._wire = settings.wire
         self._is_chat = one.suffix == "chat/completions"
         self.tells_all = history == "whole"
-        tools = [tool.schema() for tool in program.tools.values()]
-        body = self._wire.write_request([HumanMessage(_WORDS)], {**params, "tools": tools})
-        self._words = orjson.dumps(body.pop("messages"))[1:-1]
-        self._head = orjson.dumps(body)[:-1]
+        self._params, self._program = params, program
         short = self._wire.write_request([HumanMessage(_WORDS)], {**params})
-        short.pop("messages")
+        self._words = orjson.dumps(short.pop("messages"))[1:-1]
         self._short_head = orjson.dumps(short)[:-1]
-        self._program = orjson.dumps(program.text)
+        self._heads: dict[BeginsAt, tuple[bytes, bytes]] = {}
 
     def first(self, run: Run) -> Call:
         """The request that begins a run."""
@@ -151,26 +148,34 @@ class Exchange:
         return self._labelled if run.is_labelled else self.connection
 
     def _body(self, run: Run, messages: Sequence[bytes]) -> bytes:
+        head, program = self._heads.get(run.begins_at) or self._head(run.begins_at)
         return b'%b,"user_provided_program":%b,"context_vars":%b,"messages":[%b]}' % (
-            self._head,
-            self._program if run.program is None else orjson.dumps(run.program),
+            head,
+            program if run.program is None else orjson.dumps(run.program),
             run.variables.encode(),
             b",".join(messages),
         )
+
+    def _head(self, place: BeginsAt) -> tuple[bytes, bytes]:
+        """How the request of a run begins, with its tools, and its program."""
+        found = self._program.that_begins_at(place)
+        tools = [tool.schema() for tool in found.tools.values()]
+        body = self._wire.write_request([HumanMessage(_WORDS)], {**self._params, "tools": tools})
+        body.pop("messages")
+        self._heads[place] = orjson.dumps(body)[:-1], orjson.dumps(found.text)
+        return self._heads[place]
 
     def results(self, one: Round) -> str:
         """The results of a round as the wire has them."""
         contents = [(call.id, result_content(call, entry)) for call, entry in one.answered]
         return orjson.dumps(self._wire.write_results(contents))[1:-1].decode()
 
-    def told(self, entries: Sequence[Entry]) -> list[str]:
+    def told(self, rounds: Sequence[Round]) -> list[str]:
         """The conversation up to the last reply, in pieces as the wire has them."""
-        asked = [entry for entry in entries if "said" in entry]
-        heard = [entry.get("heard", "") for entry in asked]
+        heard = [one.heard for one in rounds]
         if not all(heard[1:]):  # a journal of a run that told only what was new
-            rounds = read_journal(entries).rounds
             heard = ["", *map(self.results, rounds[:-1])]
-        said = (entry["said"] for entry in asked)
+        said = (one.said for one in rounds)
         return [text for pair in zip(heard, said, strict=True) for text in pair if text]
 
     def read(self, reply: Reply, session_id: str | None) -> Answer:

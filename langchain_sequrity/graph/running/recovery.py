@@ -4,12 +4,13 @@ It is what is done when the service has lost a session, and after a human approv
 check every call again and the session gets its labels again; the user's code does not run again.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
-from langchain_sequrity.errors import BadReply, PolicyDenied, SessionExpired, StatusError
-from langchain_sequrity.graph.keeping.entries import Asked, Entry, again
+from langchain_sequrity.errors import PolicyDenied, SessionExpired, StatusError
+from langchain_sequrity.graph.keeping.entries import AnotherWay, Asked, Entry, again
 from langchain_sequrity.graph.keeping.journal import Round, Run
+from langchain_sequrity.graph.program import HANDLE
 from langchain_sequrity.graph.running.exchange import Answer, Asking, Exchange
 from langchain_sequrity.wire.error_body import is_session_gone
 from langchain_sequrity.wire.exchange import Call
@@ -41,15 +42,30 @@ class Replayed:
     answer: Answer | PolicyDenied
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a journal has for a new session.
+
+    Attributes:
+        calls: The calls that have results, in their order.
+        steps: The step of each, and then the one after them.
+        kept: Gives the result of a call that was there before it was asked for, for a session.
+    """
+
+    calls: Sequence[tuple[Asked, Entry]]
+    steps: Sequence[int]
+    kept: Callable[[Asked, str | None], Entry | None]
+
+
 def replay(
-    exchange: Exchange, run: Run, recorded: Iterable[tuple[Asked, Entry]]
+    exchange: Exchange, run: Run, recorded: Recorded
 ) -> Generator[tuple[Call, str | None], Answer, Replayed]:
     """Start a run again and answer its calls from the journal.
 
     Args:
         exchange: Writes requests and reads replies.
         run: The run; its old session is not used.
-        recorded: The calls that have results, in their order.
+        recorded: What the journal has.
 
     Yields:
         Requests.
@@ -58,23 +74,30 @@ def replay(
         The run where the journal ends. Its last round is open, perhaps with some of its results.
 
     Raises:
-        BadReply: If the program asks for other calls than the recorded ones.
+        AnotherWay: If the program asks for other calls than the recorded ones.
         PolicyDenied: If a policy denies what it allowed when it was recorded.
         SessionExpired: If the new session is lost as well.
     """
-    rest, rounds, told, results = list(recorded), list[Round](), list[str](), ""
+    rest, rounds, results = list(recorded.calls), list[Round](), ""
+    step = iter(recorded.steps)
+    number = next(step)
     answer = yield from ask(exchange.first(run))
     while isinstance(answer, Asking):
         run = run.within(answer.session_id)
-        rounds.append(Round(answer.said, answer.calls, heard=results if exchange.tells_all else ""))
-        told += [*([results] if results else []), answer.said]
-        for call in answer.calls[: len(rest)]:
-            old, entry = rest.pop(0)
-            rounds[-1].take(again(call, old, entry))
+        heard = results if exchange.tells_all else ""
+        rounds.append(Round(answer.said, answer.calls, heard=heard, step=number))
+        for call in answer.calls:
+            if rest and not (HANDLE in call.arguments and call.digest != rest[0][0].digest):
+                old, entry = rest.pop(0)
+                rounds[-1].take({**again(call, old, entry), "in": answer.session_id})
+                number = next(step, number)
+            elif (kept := recorded.kept(call, answer.session_id)) is not None:
+                rounds[-1].take(kept)
         if not rounds[-1].is_answered:
             break
         results = exchange.results(rounds[-1])
         try:
+            told = exchange.told(rounds) if exchange.tells_all else ()
             answer = yield from ask(exchange.next(run, told, results, len(rounds)))
         except StatusError as error:
             if not is_session_gone(error, run.session):
@@ -97,4 +120,4 @@ def _early(answer: Answer | PolicyDenied, call: Asked) -> Exception:
         "it took another way than when it was recorded. Nothing was run again. Start the run "
         "afresh, with another `thread_id`."
     )
-    return BadReply(msg)
+    return AnotherWay(msg)

@@ -2,47 +2,40 @@
 
 Who listens:
 
-- the stream mode `custom`: `{"type": "sequrity", "event": …, "node": …, "tool": …, …}`
-- callback handlers that take custom events, where they are named "sequrity": the same and more
+- the stream mode `sequrity`: `{"type": "sequrity", "event": …, "node": …, "tool": …, …}`
+- `Trace` and `Progress`: the same and more
 - tracers: the runs that they keep get session, tool and outcome as metadata
 
 `tool_call` and then `allowed` or `denied` tell of each call, `approved` or `rejected` of what a
-human said to it, `finished` or `failed` of the end. They come from the shell's own nodes, whose
-work is in the checkpoint when it is done: none comes again when a run is resumed. Callback handlers
-also hear `ran` of each node, as often as it runs.
+human said to it, `finished` or `failed` of the end. What was asked for is in the checkpoint, so
+that none comes again when a run is resumed. `Trace` also hears `ran` of each node, as often as it
+runs.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
-from langchain_core.callbacks import (
-    AsyncCallbackHandler,
-    BaseCallbackHandler,
-    BaseCallbackManager,
-    adispatch_custom_event,
-    dispatch_custom_event,
-)
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import set_config_context
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langgraph.errors import GraphBubbleUp
-from langgraph.types import StreamWriter
 
 from langchain_sequrity.errors import PolicyDenied, TurnFailed
-from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.keeping.entries import Asked
 from langchain_sequrity.graph.keeping.journal import Offered
-from langchain_sequrity.graph.own import OWN_NODES, RUN_KEY
 from langchain_sequrity.graph.program import ToolSpec
 from langchain_sequrity.graph.running.checks import NOT_REPORTED, Check, assigned, read_checks
 from langchain_sequrity.graph.running.exchange import Answer, Asking, Ended
 
+if TYPE_CHECKING:
+    from langchain_sequrity.graph.running.loop import _Driven
+
 NAME = "sequrity"
-"""`type` of the events in streams, and their name for callback handlers."""
+"""The stream mode in which events are told, and their `type`."""
 
 Event = dict[str, Any]
 
@@ -53,7 +46,7 @@ def new_run(graph: str) -> dict[str, str]:
     Args:
         graph: Name of the graph.
     """
-    return {"id": uuid4().hex, "graph": graph}
+    return {"id": uuid4().hex, "graph": graph, "mode": "sync"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +77,27 @@ class Decided:
 
 
 Heard = Answer | Decided | Exception
-_SILENT = (BaseCallbackHandler.on_custom_event, AsyncCallbackHandler.on_custom_event)
 
 
-class _Watch:
-    """What both kinds of watch share: who listens, and the two ways to tell them."""
+class CallWatch:
+    """Watches a node or a router at work.
 
-    def __init__(self, config: RunnableConfig | None) -> None:
-        self._config = config or {}
-        manager = self._config.get("callbacks")
+    Args:
+        call: What it answers.
+        run: What tells the run from others.
+        config: The task's.
+    """
+
+    def __init__(self, call: Asked, run: Mapping[str, str], config: RunnableConfig) -> None:
+        self._call = call
+        self._run = run
+        manager = config.get("callbacks")
         found = manager.handlers if isinstance(manager, BaseCallbackManager) else []
-        self._handlers: list[BaseCallbackHandler] = found
-        self._listeners = [one for one in found if type(one).on_custom_event not in _SILENT]
+        self._listeners: list[Any] = [one for one in found if hears(one)]
         self._started = perf_counter()
 
     def __enter__(self) -> Self:
-        return self
-
-    async def __aenter__(self) -> Self:
+        """Begin to watch."""
         return self
 
     def __exit__(
@@ -110,67 +106,31 @@ class _Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for event in self._heard_of(error):
-            dispatch_custom_event(NAME, {**event, "mode": "sync"}, config=self._config)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for event in self._heard_of(error):
-            await adispatch_custom_event(NAME, {**event, "mode": "async"}, config=self._config)
-
-    def _heard_of(self, error: BaseException | None) -> list[Event]:
-        """What there is to hear; of a run that is cancelled nothing, so that it stops at once."""
-        return self._told(error) if error is None or isinstance(error, Exception) else []
-
-    def _told(self, error: Exception | None) -> list[Event]:
-        """What callback handlers hear when the work is done or has failed."""
-        raise NotImplementedError
-
-    @property
-    def _run(self) -> Any:
-        return self._config.get("configurable", {}).get(RUN_KEY)
-
-
-class CallWatch(_Watch):
-    """Watches a node or a router at work.
-
-    Args:
-        call: What it answers.
-        config: The node's.
-    """
-
-    def __init__(self, call: Mapping[str, Any], config: RunnableConfig | None) -> None:
-        super().__init__(config)
-        self._call = call
-
-    def _told(self, error: Exception | None) -> list[Event]:
-        if not self._listeners:
-            return []
+        """Tell of how it ended."""
+        if not self._listeners or not (error is None or isinstance(error, Exception)):
+            return
         event: Event = {
             "type": NAME,
             "event": "ran",
             "run": self._run,
-            "call": self._call["id"],
-            "tool": self._call["tool"],
+            "call": self._call.id,
+            "tool": self._call.tool,
             "seconds": perf_counter() - self._started,
-            "error": _kind(error),
+            "error": None if error is None else type(error).__name__,
         }
-        return [event]
+        for one in self._listeners:
+            one.heard(event)
 
 
-class RequestWatch(_Watch):
-    """Watches the shell at its requests, from the results at hand to the next call.
+class RequestWatch:
+    """Watches a run at its requests, from the results at hand to the next call.
 
     Args:
         tools: The program's tools.
         calls: Gives the calls so far, in order.
         session_id: The session so far.
-        config: The shell node's.
-        writer: Writes to the stream `custom`.
+        run: What tells the run from others.
+        loop: LangGraph's loop of the run.
     """
 
     def __init__(
@@ -178,43 +138,67 @@ class RequestWatch(_Watch):
         tools: Mapping[str, ToolSpec],
         calls: Callable[[], Sequence[Asked]],
         session_id: str | None,
-        config: RunnableConfig,
-        writer: StreamWriter,
+        run: Mapping[str, str],
+        loop: "_Driven",
     ) -> None:
-        super().__init__(config)
         self._tools = tools
         self._calls = calls
         self._session = session_id
-        self._writer = writer
+        self._run = run
+        self._loop = loop
+        self._handlers: list[BaseCallbackHandler] = loop.manager.handlers if loop.manager else []
+        self._listeners: list[Any] = [one for one in self._handlers if hears(one)]
         self._heard: Heard | None = None
         self._seconds = 0.0
+        self._started = perf_counter()
 
-    def heard(self, outcome: Heard) -> None:
-        """Take note of a reply, or of what there is instead; the last one counts."""
+    def __enter__(self) -> Self:
+        """Begin to watch."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Tell of how it ended."""
+        # Of a run that is cancelled there is nothing to hear, so that it stops at once.
+        if isinstance(error, GraphBubbleUp) or not isinstance(error, Exception):
+            return
+        if not isinstance(self._heard, Exception):
+            self.tell(error)
+
+    def tell(self, outcome: Heard) -> None:
+        """Tell of a reply, or of what there is instead."""
         self._heard = outcome
         self._seconds = perf_counter() - self._started
+        self._started = perf_counter()
         self._session = getattr(outcome, "session_id", None) or self._session
+        self._tell(outcome)
 
-    def _told(self, error: Exception | None) -> list[Event]:
-        if not self._handlers and not _langgraph.is_heard(self._writer):
-            return []
-        is_pause = isinstance(error, GraphBubbleUp) or isinstance(self._heard, Decided)
-        failed = None if is_pause else error
+    def _tell(self, outcome: Heard) -> None:
+        is_streamed = self._loop.stream is not None and NAME in self._loop.stream.modes
+        if not self._handlers and not is_streamed:
+            return
         events = [
-            {"type": NAME, **event, "session_id": self._session}
-            for event in self._events(failed or self._heard)
+            {"type": NAME, **event, "session_id": self._session} for event in self._events(outcome)
         ]
-        with set_config_context(self._config) as context:  # the writer looks for it there
-            for event in events:
-                context.run(self._writer, event)
-        if self._handlers and events:
-            note(_facts(events[-1]), self._config)
-        return self._detailed(events) if self._listeners else []
+        if not events:
+            return
+        self._loop._emit(NAME, lambda: iter(events))  # noqa: SLF001 - the loop is our own
+        if self._loop.manager is not None:
+            _note(_facts(events[-1]), self._handlers, str(self._loop.manager.run_id))
+        for event in self._detailed(events) if self._listeners else ():
+            for one in self._listeners:
+                one.heard(event)
 
-    def _events(self, outcome: Heard | None) -> Iterator[Event]:
+    def _events(self, outcome: Heard) -> Iterator[Event]:
         match outcome:
             case Asking(calls=calls):
                 for call in calls:
+                    if self._is_result(call.tool):
+                        continue
                     yield {"event": "tool_call", **self._place(call.tool)}
                     yield {"event": "allowed", **self._place(call.tool)}
             case PolicyDenied(tool=tool, rule=rule, reason=reason):
@@ -229,6 +213,9 @@ class RequestWatch(_Watch):
             case Exception():
                 yield {"event": "failed", "error": type(outcome).__name__}
 
+    def _is_result(self, tool: str) -> bool:
+        return tool in self._tools and self._tools[tool].role == "result"
+
     def _place(self, tool: str) -> Event:
         found = self._tools.get(tool)
         role, node = (found.role, found.node) if found else (None, None)
@@ -237,7 +224,8 @@ class RequestWatch(_Watch):
     def _detailed(self, events: Sequence[Event]) -> list[Event]:
         """The events with what only callback handlers are told."""
         wants_values = any(getattr(one, "wants_values", False) for one in self._listeners)
-        calls = [*self._calls(), *(self._heard.calls if isinstance(self._heard, Asking) else ())]
+        made = [*self._calls(), *(self._heard.calls if isinstance(self._heard, Asking) else ())]
+        calls = [call for call in made if not self._is_result(call.tool)]
         index = len(calls) - sum(event["event"] == "allowed" for event in events)
         detailed = []
         for event in events:
@@ -256,7 +244,9 @@ class RequestWatch(_Watch):
 
     def _checked(self, calls: Sequence[Asked], *, wants_values: bool) -> Event:
         """All calls with what the service says of their checks, and the checks of others."""
-        found, others = assigned([call.tool for call in calls], read_checks(_history(self._heard)))
+        checks = read_checks(_history(self._heard))
+        told = [one for one in checks if not self._is_result(one.tool)]
+        found, others = assigned([call.tool for call in calls], told)
         return {
             "calls": [
                 {"call": call.id, **self._place(call.tool), "check": _plain(check, wants_values)}
@@ -280,9 +270,9 @@ def _plain(check: Check | None, wants_values: bool) -> Event | None:  # noqa: FB
     return asdict(check if wants_values else replace(check, values={}))
 
 
-def call_facts(call: Mapping[str, Any]) -> Event:
+def call_facts(call: Asked) -> Event:
     """What a tracer keeps of a node's run."""
-    return {"sequrity_tool": call["tool"], "sequrity_verdict": "allowed"}
+    return {"sequrity_tool": call.tool, "sequrity_verdict": "allowed"}
 
 
 def _facts(event: Event) -> Event:
@@ -295,23 +285,25 @@ def _facts(event: Event) -> Event:
 
 
 def note(facts: Mapping[str, Any], config: RunnableConfig) -> None:
-    """Add to the metadata of the run that tracers keep of what is at work.
+    """Add to the metadata of the run that tracers keep of a node that is at work.
 
     Args:
         facts: What to add.
-        config: That of a node; the shell's own nodes stand for the executor.
+        config: The node's.
     """
     manager = config.get("callbacks")
-    if not isinstance(manager, BaseCallbackManager):
-        return
-    for handler in manager.handlers:
+    if isinstance(manager, BaseCallbackManager):
+        _note(facts, manager.handlers, str(manager.parent_run_id))
+
+
+def _note(facts: Mapping[str, Any], handlers: Sequence[BaseCallbackHandler], run_id: str) -> None:
+    for handler in handlers:
         if isinstance(handler, BaseTracer | AsyncBaseTracer):
-            run = handler.run_map.get(str(manager.parent_run_id))
-            while run is not None and run.name in OWN_NODES:
-                run = handler.run_map.get(str(run.parent_run_id))
+            run = handler.run_map.get(run_id)
             if run is not None:
                 run.extra.setdefault("metadata", {}).update(facts)
 
 
-def _kind(error: Exception | None) -> str | None:
-    return None if error is None else type(error).__name__
+def hears(handler: Any) -> bool:
+    """Whether a callback handler is one of ours, which hears of runs: see `looking.listening`."""
+    return getattr(type(handler), "hears_runs", False) is True

@@ -27,10 +27,26 @@ from langchain_sequrity.wire.chunks import Sum
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import dumps_like_service, loads
 
-_FENCED = re.compile(r"```[\w+-]*[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+_FENCED = re.compile(r"```[\w+-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
+_FENCED_LINE = re.compile(r"```(?:(?:python3?|py)\b)?[ \t]*([^\n`]+?)[ \t]*```")
+_FENCE = re.compile(r"^[ \t]*```[\w+-]*[ \t]*\n?", re.MULTILINE)
+_THOUGHT = re.compile(r"<(think(?:ing)?)>.*?(?:</\1>|\Z)", re.DOTALL)
+_ENDS_OF_THOUGHT = ("</think>", "</thinking>")  # templates may write its beginning
+_LINE_END = re.compile(r"\r\n?")
+_CODE = re.compile(
+    r"[ \t]+\S|[#@\"'()\[\]{}]"
+    r"|(?:import|from|if|elif|else|for|while|def|class|try|except|finally|match|case|assert|raise"
+    r"|return|del|pass|global)\b"
+    r"|[A-Za-z_][\w.]*(?:\[[^\]]*\])*(?:[ \t]*,[ \t]*[A-Za-z_]\w*)*[ \t]*(?:[-+*/|&%]?=|\()"
+)
+"""How lines of a program begin, and lines of prose as a rule do not."""
+_SENTENCE = re.compile(r"[A-Z*>•-]")
 _OPENING, _CLOSING = "<sequrity_plan>", "</sequrity_plan>"
 _TAGGED = re.compile(rf"{_OPENING}(.*?)(?:{_CLOSING}|\Z)", re.DOTALL)
 _KEY = "answer"
+_READINGS = 3
+"""How often the data model is asked for JSON before the program is told that there is none."""
+
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?\Z")
 
 
@@ -124,24 +140,18 @@ class Models:
 
     def _data(self, instructions: str, query: str, schema: Mapping[str, Any] | None) -> Any:
         context = BrainContext("quarantined", self._endpoint_type)
-        message = self._whole(instructions, query, schema, context)
-        text = str(message.text)
         if schema is None:
             # A script's `value` is JSON text also where text was asked for.
-            return _as_text(text)
-        if of_json(text) > limits.ANSWER_PARSED:
-            msg = f"The data model's answer takes more than {limits.ANSWER_PARSED} bytes."
-            raise NoAnswer(msg)
-        try:
-            answer = loads(unfenced(text))
-        except ValueError:
-            msg = "The data model did not answer with JSON."
-            raise NoAnswer(msg) from None
-        if nests_deeper(answer, limits.DEPTH):
-            msg = f"The data model's answer is nested deeper than {limits.DEPTH} levels."
-            raise NoAnswer(msg)
-        is_wrapped = not _is_object(schema) and isinstance(answer, dict) and set(answer) == {_KEY}
-        return answer[_KEY] if is_wrapped else answer
+            return _as_text(str(self._whole(instructions, query, None, context).text))
+        asked = query
+        for _ in range(_READINGS - 1):
+            message = self._whole(instructions, asked, schema, context)
+            try:
+                return _read(str(message.text), schema)
+            except NoAnswer as problem:
+                # What it said is not shown again: it may be long.
+                asked = f"{query}\n\n({problem} {prompts.READ_AGAIN})"
+        return _read(str(self._whole(instructions, asked, schema, context).text), schema)
 
     def _whole(
         self, instructions: str, query: str, schema: Mapping[str, Any] | None, context: BrainContext
@@ -166,6 +176,23 @@ class Models:
             if chunk.usage_metadata is not None:
                 self.usage = add_usage(self.usage, chunk.usage_metadata)
             yield chunk
+
+
+def _read(text: str, schema: Mapping[str, Any]) -> Any:
+    if of_json(text) > limits.ANSWER_PARSED:
+        msg = f"The data model's answer takes more than {limits.ANSWER_PARSED} bytes."
+        raise NoAnswer(msg)
+    text = _spoken(text)
+    try:
+        answer = loads(unfenced(text))
+    except ValueError:
+        msg = "The data model did not answer with JSON."
+        raise NoAnswer(msg) from None
+    if nests_deeper(answer, limits.DEPTH):
+        msg = f"The data model's answer is nested deeper than {limits.DEPTH} levels."
+        raise NoAnswer(msg)
+    is_wrapped = not _is_object(schema) and isinstance(answer, dict) and set(answer) == {_KEY}
+    return answer[_KEY] if is_wrapped else answer
 
 
 def _is_object(schema: Mapping[str, Any]) -> bool:
@@ -224,10 +251,11 @@ def program_of(message: AIMessage, can_run: Callable[[str], bool]) -> str:
     if message.additional_kwargs.get("refusal"):
         msg = "The planner refused."
         raise NoAnswer(msg)
-    text = str(message.text)
+    text = _LINE_END.sub("\n", str(message.text))
     # A program can have tags and fences in its own texts.
-    *outer, last = dict.fromkeys(one.strip("\n") for one in _candidates(text))
-    program = next(filter(can_run, outer), last)
+    found = [*dict.fromkeys(one.strip("\n") for one in _candidates(text))]
+    plan = _innermost(_spoken(text)).strip("\n")
+    program = plan if found == [plan] else next(filter(can_run, found), plan)
     if not program.strip():
         msg = "The planner wrote no program."
         raise NoAnswer(msg)
@@ -237,17 +265,53 @@ def program_of(message: AIMessage, can_run: Callable[[str], bool]) -> str:
 def _candidates(text: str) -> Iterator[str]:
     """What may be the program of an answer, from the whole text to its innermost part."""
     yield text
+    text = _spoken(text)
+    yield text
     first, last = text.find(_OPENING), text.rfind(_CLOSING)
-    inner = max(_TAGGED.findall(text), key=len, default=text)
+    inner = _tagged(text)
     outer = text[first + len(_OPENING) : last] if 0 <= first < last else inner
     yield from (outer, inner)
     yield from map(unfenced, (outer, inner))
+    yield _FENCE.sub("", inner)
+    yield _without_prose(unfenced(inner))
+    yield _without_prose(_FENCE.sub("", inner))
+
+
+def _innermost(text: str) -> str:
+    return unfenced(_tagged(text))
+
+
+def _tagged(text: str) -> str:
+    return max(_TAGGED.findall(text), key=len, default=text)
+
+
+def _spoken(text: str) -> str:
+    """An answer without what the model thought aloud before it."""
+    text = _THOUGHT.sub("", text)
+    for tag in _ENDS_OF_THOUGHT:
+        text = text.rpartition(tag)[2]
+    return text
+
+
+def _without_prose(text: str) -> str:
+    """The text without sentences before and after it; no line is dropped that may be code."""
+    lines = text.split("\n")
+    first, last = 0, len(lines)
+    while first < last and _is_prose(lines[first]):
+        first += 1
+    while last > first and _is_prose(lines[last - 1]):
+        last -= 1
+    return "\n".join(lines[first:last]) or text
+
+
+def _is_prose(line: str) -> bool:
+    return not line.strip() or (_SENTENCE.match(line) is not None and not _CODE.match(line))
 
 
 def unfenced(text: str) -> str:
     """The longest fenced block of a text, or the text where it has none."""
-    blocks = _FENCED.findall(text)
-    return max(blocks, key=len) if blocks else text
+    blocks = [*filter(str.strip, _FENCED.findall(text) or _FENCED_LINE.findall(text))]
+    return max(blocks, key=len) if blocks else _FENCE.sub("", text)
 
 
 def _as_text(text: str) -> str:

@@ -1,25 +1,28 @@
 """Calls of tools by a program: checked, then run here, taken from the cache, or handed out."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from langchain_core.messages import ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import ToolCall as MessageCall
 
 from langchain_sequrity.errors import PolicySyntaxError
+from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.dual_llm import internal_tools, reports
 from langchain_sequrity.local.dual_llm.asking import NoAnswer
 from langchain_sequrity.local.dual_llm.context import Context
+from langchain_sequrity.local.dual_llm.prompts import shape
 from langchain_sequrity.local.dual_llm.runs import has_steps
-from langchain_sequrity.local.dual_llm.state import OpenTurn, WaitingCall
-from langchain_sequrity.local.gate import Brought, Checked, Gate
+from langchain_sequrity.local.dual_llm.state import MadeCall, OpenTurn, WaitingCall
+from langchain_sequrity.local.gate import Brought, Checked, Gate, Taken
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
-from langchain_sequrity.local.results import output_schemas, read_result
+from langchain_sequrity.local.results import AskWhetherError, BadResult, output_schemas, read_result
 from langchain_sequrity.patterns import Budget
 from langchain_sequrity.sqrt import Argument, Call, Engine, Presets, compile_policy
-from langchain_sequrity.sqrt.given_tools import tools_sent
+from langchain_sequrity.sqrt.given_tools import completed, tools_sent
 from langchain_sequrity.wire.json_text import dumps
 
 _CACHE_SECONDS = 0.2  # for all patterns and one name
@@ -68,20 +71,53 @@ class Calls:
         call = Call(self._own_names.get(step.tool, step.tool), arguments)
         if not all(map(_is_carried, arguments)):
             return ToolFailure("The name of an argument is no text for JSON.", call.labels)
-        checked = self._gate().check(call, self._state.labels)
-        self._state.labels = checked.session
-        entry = reports.check_entry(checked, step.line)
-        self._turn.checks.append({"step": self._turn.steps, **entry} if self._has_steps else entry)
+        if step.tool not in self._own_names:
+            checked = self._checked(call, step.line, self._state.labels)
+            return self._internal(checked.call) if checked.allowed else checked
+        digest = _digest(completed(call, self._tools))
+        session, earlier = self._state.labels, self._turn.earlier(digest)
+        if earlier is not None:
+            return self._made_before(call, step.line, earlier)
+        checked = self._checked(call, step.line, session)
         if not checked.allowed:
             return checked
-        call = checked.call
-        if step.tool not in self._own_names:
-            return self._internal(call)
-        key = self._cache_key(call)
-        if key is not None and key in self._state.cache:
+        call, is_cached = checked.call, self._is_cached(call.tool)
+        if is_cached and (known := self._state.cache.get(_digest(call))) is not None:
             # What is kept stands for the tool, not for the policy on its results.
-            return self._wrapped(self._taken(call, self._state.cache[key], failed=False))
-        return WaitingCall(self._context.new_call_id(), call.tool, _labeled(call), key)
+            return self._wrapped(self._taken(call, known, failed=False))
+        call_id, values = self._context.new_call_id(), _labeled(call)
+        return WaitingCall(call_id, call.tool, values, digest, session, step.line, is_cached)
+
+    def _checked(
+        self, call: Call, line: int, session: Labels, *, is_repeated: bool = False
+    ) -> Checked:
+        checked = self._gate().check(call, session)
+        known = self._state.labels
+        self._state.labels = known.join(checked.session) if is_repeated else checked.session
+        entry = reports.check_entry(checked, line)
+        if self._has_steps:
+            entry = {"step": self._turn.steps, **entry}
+        if is_repeated:
+            entry["repeated"] = True
+        self._turn.checks.append(entry)
+        return checked
+
+    def _made_before(
+        self, call: Call, line: int, earlier: MadeCall
+    ) -> Labeled | ToolFailure | Checked:
+        """Answer a call from what came of it when a program made it that failed later.
+
+        It was allowed when it was made, and what that changed in the session must not forbid it
+        now. So it is judged with the session of then, and with the labels that its arguments have
+        now; the session of now only gets what it adds.
+        """
+        checked = self._checked(call, line, earlier.call.session, is_repeated=True)
+        if not checked.allowed:
+            return checked
+        brought, _ = self._read(call.tool, earlier.result)
+        taken = self._gate().take(checked.call, brought, checked.session)
+        session = self._state.labels.join(taken.session)
+        return self._wrapped(self._kept(taken, session, failed=False))
 
     def take(self, call: WaitingCall, message: ToolMessage) -> Labeled | ToolFailure:
         """Take the result of a call that was handed out.
@@ -96,20 +132,66 @@ class Calls:
         Raises:
             BadResult: If it may not be used.
         """
+        brought, failed = self._read(call.tool, message, self._is_error)
+        arguments = {name: Argument(one.value, one.labels) for name, one in call.arguments.items()}
+        made = Call(call.tool, arguments)
+        if call.is_cached and not failed:
+            self._state.cache[_digest(made)] = brought
+        self._turn.made.append(
+            MadeCall(
+                call, message, "" if failed else shape(type(brought.value).__name__, brought.value)
+            )
+        )
+        return self._wrapped(self._taken(made, brought, failed=failed))
+
+    def _read(
+        self, tool: str, message: ToolMessage, is_error: AskWhetherError | None = None
+    ) -> tuple[Brought, bool]:
         read = read_result(
             message,
             fsm=self._configuration.fsm,
-            has_output_schema=call.tool in output_schemas(self._turn.tools),
-            may_replace=call.tool in self._context.replacing_tools,
-            is_error=self._is_error,
+            has_output_schema=tool in output_schemas(self._turn.tools),
+            may_replace=tool in self._context.replacing_tools,
+            is_error=is_error,
         )
-        brought, failed = read.brought, read.failure is not None
-        if failed:
-            brought = Brought(read.failure, brought.labels, brought.combine)
-        arguments = {name: Argument(one.value, one.labels) for name, one in call.arguments.items()}
-        if call.cache_key is not None and not failed:
-            self._state.cache[call.cache_key] = brought
-        return self._wrapped(self._taken(Call(call.tool, arguments), brought, failed=failed))
+        if read.failure is None:
+            return read.brought, False
+        return replace(read.brought, value=read.failure), True
+
+    def recall(self, done: Sequence[BaseMessage], waiting: WaitingCall | None) -> None:
+        """Take calls that were made for this turn before it was begun anew.
+
+        Args:
+            done: What a history has after the words that begin the turn. Its calls carry no labels:
+                a program that makes one again brings those of its arguments.
+            waiting: The call that was open, if its turn is restarted.
+        """
+        calls = [waiting] if waiting is not None else []
+        for message in done:
+            if isinstance(message, AIMessage):
+                calls += map(self._recalled, message.tool_calls)
+        results = {one.tool_call_id: one for one in done if isinstance(one, ToolMessage)}
+        made = {one.call.id: one for one in self._turn.made}
+        for call in calls:
+            if call.id in results:  # what the history says of it holds
+                known = made[call.id].call if call.id in made else call
+                made[call.id] = self._outcome(known, results[call.id])
+        self._turn.made = [*made.values()]
+
+    def _recalled(self, call: MessageCall) -> WaitingCall:
+        arguments = {name: Labeled(value) for name, value in call["args"].items()}
+        judged = Call(call["name"], {name: Argument(one.value) for name, one in arguments.items()})
+        digest = _digest(completed(judged, self._tools))
+        return WaitingCall(call["id"] or "", call["name"], arguments, digest, self._state.labels, 0)
+
+    def _outcome(self, call: WaitingCall, message: ToolMessage) -> MadeCall:
+        try:
+            brought, failed = self._read(call.tool, message, self._is_error)
+        except BadResult:
+            failed = True
+        return MadeCall(
+            call, message, "" if failed else shape(type(brought.value).__name__, brought.value)
+        )
 
     def _gate(self) -> Gate:
         added = map(_added_engine, self._state.policies)
@@ -124,7 +206,10 @@ class Calls:
 
     def _taken(self, call: Call, brought: Brought, *, failed: bool) -> Labeled | ToolFailure:
         taken = self._gate().take(call, brought, self._state.labels)
-        self._state.labels = taken.session
+        return self._kept(taken, taken.session, failed=failed)
+
+    def _kept(self, taken: Taken, session: Labels, *, failed: bool) -> Labeled | ToolFailure:
+        self._state.labels = session
         if taken.findings:
             found = [str(one) for one in taken.findings]
             checks = self._turn.checks
@@ -166,15 +251,6 @@ class Calls:
         self._state.policies.append(added)
         return Brought(None)
 
-    # -- cache
-
-    def _cache_key(self, call: Call) -> str | None:
-        if not self._is_cached(call.tool):
-            return None
-        values = sorted((name, one.value) for name, one in call.arguments.items())
-        text = dumps([call.tool, values])
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
     def _is_cached(self, tool: str) -> bool:
         """Whether results of a tool are kept; in doubt they are not, and the call is made."""
         budget = Budget(_CACHE_SECONDS)
@@ -184,6 +260,25 @@ class Calls:
 def _is_carried(name: str) -> bool:
     """Whether UTF-8 can carry a name; data can choose one, as in `f(**{text: 1})`."""
     return not any("\ud800" <= char <= "\udfff" for char in name)
+
+
+def _digest(call: Call) -> str:
+    """What calls of a tool with the same arguments have in common."""
+    values = {name: one.value for name, one in call.arguments.items()}
+    text = dumps([call.tool, _canonical(values)])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    """A value as all that a tool cannot tell from it: in JSON 5 is 5.0, and keys have no order."""
+    match value:
+        case dict():
+            return {name: _canonical(value[name]) for name in sorted(value)}
+        case list():
+            return [*map(_canonical, value)]
+        case float() if value.is_integer():
+            return int(value)
+    return value
 
 
 def _labeled(call: Call) -> dict[str, Labeled]:

@@ -87,6 +87,9 @@ class Loop:
     Args:
         context: The request's surroundings.
         turn: The turn.
+
+    Attributes:
+        calls: The calls of the turn.
     """
 
     def __init__(self, context: Context, turn: OpenTurn) -> None:
@@ -94,8 +97,9 @@ class Loop:
         self._turn = turn
         self._fsm = context.configuration.fsm
         self._names = program_names(turn.tools, context.configuration.internal_tools)
-        self._calls = Calls(context, turn, self._names)
+        self.calls = Calls(context, turn, self._names)
         self._has_steps = runs.has_steps(turn, context.configuration)
+        self._is_cut = False
 
     def plan(self) -> Work:
         """Have programs written until one gets somewhere.
@@ -138,7 +142,7 @@ class Loop:
         run = self._live(run)
         with runs.closed_on_failure(run):
             try:
-                result = self._calls.take(call, message)
+                result = self.calls.take(call, message)
             except BadResult as problem:
                 text = f"The result of `{call.tool}` cannot be used. {problem}"
                 end = self._failure((reports.RESULT_REFUSED, text), run)
@@ -238,7 +242,7 @@ class Loop:
         turn, context = self._turn, self._context
         self._begin_attempt()
         try:
-            turn.program = yield from planning.program(
+            turn.program, self._is_cut = yield from planning.program(
                 turn,
                 context.state.past,
                 context.configuration,
@@ -259,6 +263,7 @@ class Loop:
         turn.steps += 1
         # What is not of a step that succeeded is forgotten: a failed one leaves nothing behind.
         turn.calls, turn.log, turn.program = 0, turn.log[: turn.kept], ""
+        turn.asked_for = {}
 
     def _start(self, run: AnyRun | None) -> _Ended | Outcome:
         turn = self._turn
@@ -271,8 +276,7 @@ class Loop:
                     runs.replayed(run, Finished)
             return self._advance(run, NextProgram(turn.program))
         except ProgramRefused as refused:
-            # What it says is about the program's own text.
-            told = f"It was refused. {refused}"
+            told = prompts.refusal(refused, turn.program, is_cut=self._is_cut)
             failed = self._failed(told, (reports.PROGRAM_REFUSED, str(refused)))
             return replace(failed, run=run)
 
@@ -296,7 +300,7 @@ class Loop:
             if most is not None and self._turn.calls >= most:
                 text = f"The program made more than {most} calls (`fsm.max_tool_calls_per_step`)."
                 return self._failed(text, (reports.LIMIT_REACHED, text), run)
-            made = self._calls.make(step)
+            made = self.calls.make(step)
             match made:
                 case WaitingCall():
                     self._turn.log = run.log
@@ -311,7 +315,8 @@ class Loop:
                     given = made
 
     def _denied(self, run: AnyRun, step: ToolCall, checked: Checked) -> Outcome | _Ended:
-        told = prompts.denial(step.tool, step.line, self._context.configuration.planner)
+        prompt = self._context.configuration.planner
+        told = prompts.denial(step.tool, step.line, prompt, self._turn.program)
         error = (reports.POLICY_VIOLATION, reports.denial_message(checked))
         return self._violated(self._failed(told, error, run, violated=True))
 
@@ -323,7 +328,7 @@ class Loop:
         if isinstance(step, Failed):
             step = replace(step, message=_carried(step.message))
             is_violation = step.kind == "branch"
-            told = prompts.failure(step, prompt, self._words())
+            told = prompts.failure(step, prompt, turn.program, self._words())
             error = reports.failure(step)
             ended = self._failed(told, error, run, violated=is_violation)
             return self._violated(ended) if is_violation else ended
@@ -333,6 +338,7 @@ class Loop:
         if not self._has_steps or not _is_open(step.value):
             return Outcome(end=end)
         turn.done.append(turn.program)
+        turn.settle()
         turn.program, turn.log, turn.kept = "", run.log, len(run.log)
         kinds = {name: kind for name, kind in run.kinds().items() if name != _ANSWER}
         kinds = prompts.trusted_kinds(kinds, self._words())
@@ -377,6 +383,9 @@ class Loop:
         if self._turn.is_planned and self._turn.program:
             self._turn.failures.add(len(self._turn.programs) - 1)
         beside = self._beside(run, violated=violated)
+        made = list(dict.fromkeys(f"`{one.call.tool}`" for one in self._turn.made))
+        if made and error[0] not in reports.VIOLATIONS:  # whose checks tell of each call
+            error = (error[0], f"{error[1]} (Calls were made by then: {', '.join(made)}.)")
         return Envelope(error=error, history_mismatch=self._turn.mismatch, **beside)
 
     def _beside(self, run: AnyRun | None, *, violated: bool = False) -> Mapping[str, Any]:

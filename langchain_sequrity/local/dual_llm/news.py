@@ -6,7 +6,7 @@ them anew at each call.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
 
@@ -26,6 +26,8 @@ class News:
         system: System messages, those of this request or else the stored ones.
         results: Results of the call that is open.
         said: What the user says, and whatever else is new.
+        done: What came after that in a history that begins or restarts a turn: calls that were
+            made for it, with their results.
         kept: How many of the stored messages are still true.
         mismatch: Whether the history that was sent differs from the stored one.
         repeated: The reply to give again, because the request is a repetition.
@@ -35,6 +37,7 @@ class News:
     system: list[BaseMessage]
     results: list[ToolMessage] = field(default_factory=list)
     said: list[BaseMessage] = field(default_factory=list)
+    done: list[BaseMessage] = field(default_factory=list)
     kept: int = 0
     mismatch: bool = False
     repeated: AIMessage | None = None
@@ -53,6 +56,7 @@ def news_of(
     open_call: str | None,
     only_new: bool,
     policy: str | None,
+    added_policy: bool = False,
 ) -> News:
     """Find out what is new.
 
@@ -62,6 +66,8 @@ def news_of(
         open_call: Id of the tool call that waits for its result.
         only_new: Whether the request says itself that it holds only what is new.
         policy: `fsm.history_mismatch_policy`.
+        added_policy: Whether it was said after a refusal. To continue is then to take a summary of
+            what came before the open call, and no other call in its place.
 
     Returns:
         The news.
@@ -86,7 +92,7 @@ def news_of(
         return _read(now[told:], past, system, open_call)
     if _ends_alike(now, past[:-1]) and isinstance(past[-1], AIMessage):
         return _again(past, system)
-    return _mismatched(now, past, system, open_call, policy)
+    return _mismatched(now, past, system, open_call, policy, added_policy=added_policy)
 
 
 def _first(now: list[BaseMessage], system: list[BaseMessage]) -> News:
@@ -97,7 +103,7 @@ def _first(now: list[BaseMessage], system: list[BaseMessage]) -> News:
     start = last
     while start and now[start - 1].type == "human":
         start -= 1
-    return News(now, system, said=now[start : last + 1])
+    return News(now, system, said=now[start : last + 1], done=now[last + 1 :])
 
 
 def _told(now: list[BaseMessage]) -> int:
@@ -159,9 +165,24 @@ def _mismatched(
     system: list[BaseMessage],
     open_call: str | None,
     policy: str | None,
+    *,
+    added_policy: bool,
 ) -> News:
     alike = takewhile(lambda pair: _same(*pair), zip(now, past, strict=False))
     kept = sum(1 for _ in alike)
+    told = _told(now)
+    results = [one for one in now[told:] if isinstance(one, ToolMessage)]
+    answers = any(one.tool_call_id == open_call for one in results)
+    if answers and policy == "continue":
+        if added_policy and not any(_has_calls_of(past[-1], one) for one in now):
+            refuse(
+                409,
+                f"The open call `{open_call}` is not the one that was checked: its name or its "
+                "arguments were edited. Send its result with the call as it was.",
+                kind=HISTORY_MISMATCH,
+            )
+        read = _read(now[told:], now[:told], system, open_call)
+        return News(read.messages, system, read.results, read.said, kept=kept, mismatch=True)
     if policy not in {"restart_turn", "continue"}:
         refuse(
             409,
@@ -170,14 +191,17 @@ def _mismatched(
             "`fsm.history_mismatch_policy`.",
             kind=HISTORY_MISMATCH,
         )
-    told = _told(now)
-    results = [one for one in now[told:] if isinstance(one, ToolMessage)]
-    answers_open = policy == "continue" and any(one.tool_call_id == open_call for one in results)
-    if answers_open:
-        read = _read(now[told:], now[:told], system, open_call)
-        return News(read.messages, system, read.results, read.said, kept=kept, mismatch=True)
-    first = _first(now, system)
-    return News(first.messages, system, said=first.said, kept=kept, mismatch=True)
+    if results and _ends_alike(now[told:], past[:-1]):  # they were taken before
+        return _again(past, system)
+    return replace(_first(now, system), kept=kept, mismatch=True)
+
+
+def _has_calls_of(stored: BaseMessage, message: BaseMessage) -> bool:
+    return (
+        isinstance(stored, AIMessage)
+        and isinstance(message, AIMessage)
+        and _calls(stored) == _calls(message)
+    )
 
 
 def _same(one: BaseMessage, other: BaseMessage) -> bool:

@@ -58,7 +58,7 @@ def program(
     names: Mapping[str, str],
     *,
     can_run: Callable[[str], bool],
-) -> Generator[AIMessageChunk, None, str]:
+) -> Generator[AIMessageChunk, None, tuple[str, bool]]:
     """Ask for a program, as often as `n_pllm_plans` says; the first that can run is taken.
 
     Args:
@@ -73,7 +73,7 @@ def program(
         What the planner thinks, if that is to be streamed.
 
     Returns:
-        The program's text.
+        The program's text, and whether the answer that it is of was cut off.
 
     Raises:
         NoAnswer: If no planner wrote one.
@@ -86,7 +86,7 @@ def program(
         turn.shape,
     )
     candidates = configuration.fsm.pllm_candidate_models or [models.planner]
-    found: str | None = None
+    found: tuple[str, bool] | None = None
     problem = NoAnswer("The planner wrote no program.")
     plans = configuration.fsm.n_pllm_plans or 1
     for number in range(plans):
@@ -97,9 +97,10 @@ def program(
         except NoAnswer as error:
             problem = error
             continue
+        written = text, answer.response_metadata.get("finish_reason") == "length"
         if plans == 1 or can_run(text):
-            return text
-        found = found or text
+            return written
+        found = found or written
     if found is None:
         raise problem
     return found
@@ -135,8 +136,10 @@ def _messages(
         system=turn.system,
     )
     first, *later = _known(turn, configuration)
-    if first:
-        instructions = f"{instructions}\n{first}\n"
+    made = prompts.made_text(turn.made, turn.tools, names, prompt)
+    for told in (first, "" if later else made):
+        if told:
+            instructions = f"{instructions}\n{told}\n"
     messages: list[BaseMessage] = [SystemMessage(instructions)]
     for earlier in past:
         messages.append(HumanMessage(earlier.query))
@@ -144,9 +147,12 @@ def _messages(
             messages.append(AIMessage("\n".join(earlier.programs)))
     messages.append(_asked(turn))
     builds_up = bool(fsm.enable_multistep_planning)
-    for step, known in zip(turn.attempts, later, strict=True):
+    for number, (step, known) in enumerate(zip(turn.attempts, later, strict=True), 1):
         messages.append(AIMessage(step.program or "(no program)"))
-        messages.append(prompts.again(turn.query, step.outcome, known, steps_build_up=builds_up))
+        now = made if number == len(later) else ""
+        messages.append(
+            prompts.again(turn.query, step.outcome, known, now, steps_build_up=builds_up)
+        )
     return messages
 
 

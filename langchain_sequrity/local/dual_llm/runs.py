@@ -266,6 +266,7 @@ def start(
         is_strict=configuration.is_strict,
         log=turn.log,
         has_steps=has_steps(turn, configuration),
+        is_planned=turn.is_planned,
     )
 
 

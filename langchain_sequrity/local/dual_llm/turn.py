@@ -49,10 +49,11 @@ class DualTurn:
         Returns:
             A call for the caller, or the end of the turn.
         """
+        restarted = None
         if news.mismatch and not news.results:
+            restarted = self._state.turn
             self._forget(news.kept)
-        outcome = Outcome()
-        turn = self._state.turn
+        outcome, turn = Outcome(), self._state.turn
         if news.results and turn is not None:
             turn.mismatch = turn.mismatch or news.mismatch
             run, self.run = self.run, None
@@ -65,14 +66,20 @@ class DualTurn:
                 self._remember(news.start)
             self._leave(counts=outcome.end is not None)
             self._check_turns()
-            outcome = yield from self._begin(request, news, given)
+            outcome = yield from self._begin(request, news, given, restarted)
             self.run = outcome.run
         if outcome.end is not None:
             self._remember(len(news.messages) + 1)
             self._leave(counts=True)
         return outcome
 
-    def _begin(self, request: ChatRequest, news: News, given: GivenProgram | None) -> Work:
+    def _begin(
+        self,
+        request: ChatRequest,
+        news: News,
+        given: GivenProgram | None,
+        restarted: OpenTurn | None,
+    ) -> Work:
         state, configuration = self._state, self._context.configuration
         if configuration.fsm.clear_session_meta == "every_turn":
             state.labels = Labels()
@@ -88,7 +95,11 @@ class DualTurn:
             variables=dict(state.variables if given is None else given.variables),
             mismatch=news.mismatch,
         )
+        is_same = news.done or (restarted is not None and restarted.query == turn.query)
+        if news.mismatch and is_same:
+            turn.made = [*state.made]
         loop = Loop(self._context, turn)
+        loop.calls.recall(news.done, restarted.waiting if restarted is not None else None)
         return loop.run_given(given.text) if given else (yield from loop.plan())
 
     def _check_turns(self) -> None:
@@ -105,6 +116,7 @@ class DualTurn:
             self.run.close()
             self.run = None
         if self._state.turn is not None:
+            self._state.made = [*self._state.turn.settled, *self._state.turn.made]
             self._state.turn = None
             self.turns += counts
 

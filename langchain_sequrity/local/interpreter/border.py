@@ -32,6 +32,7 @@ from langchain_sequrity.local.interpreter.values import (
 )
 
 _DEEPEST = 200
+_PLAIN = frozenset({type(None), bool, int, str})
 _WIDEST_INTEGER = 14_000  # bits: Python writes integers of up to 4,300 digits
 
 
@@ -45,14 +46,18 @@ def check_json(value: Any, depth: int = 0) -> Any:
         msg = f"A JSON value for a program is nested more than {_DEEPEST} levels deep."
         raise UsageError(msg)
     kind = type(value)
-    if value is None or kind in (bool, int, str):
+    if kind in _PLAIN:
         return value
     if kind is float and math.isfinite(value):
         return value
+    below = depth + 1
     if kind is list:
-        return [check_json(item, depth + 1) for item in value]
+        return [one if type(one) in _PLAIN else check_json(one, below) for one in value]
     if kind is dict and all(type(key) is str for key in value):
-        return {key: check_json(item, depth + 1) for key, item in value.items()}
+        return {
+            key: one if type(one) in _PLAIN else check_json(one, below)
+            for key, one in value.items()
+        }
     msg = f"A program takes JSON values only, and {reprlib.repr(value)} is none."
     raise UsageError(msg)
 

@@ -6,6 +6,7 @@ from typing import Any
 from langchain_sequrity.local.interpreter.enums import EnumType
 from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import ATOMS, Machine
+from langchain_sequrity.local.interpreter.signatures import is_open
 from langchain_sequrity.local.interpreter.values import (
     CARRIERS,
     Builtin,
@@ -288,7 +289,7 @@ def call_tool(machine: Machine, name: str, args: list[Value], named: dict[str, V
     if args:
         machine.fail(TypeError, f"{name}() takes keyword arguments only, as every tool does")
     for key in named:
-        if names and key not in names and not schema.get("additionalProperties"):
+        if key not in names and not is_open(schema):
             machine.fail(TypeError, f"{name}() got an unexpected keyword argument '{key}'")
     bound = dict(named)
     missing = [key for key in schema.get("required") or () if key not in bound]

@@ -18,7 +18,7 @@ from langchain_sequrity.local.interpreter.statements import Statements
 from langchain_sequrity.local.interpreter.values import Value
 
 ANSWER = "final_return_value"
-_ENDING = frozenset({ANSWER, "exit", "quit", "complete_turn"})
+ENDING = frozenset({ANSWER, "exit", "quit", "complete_turn"})
 
 
 class _Open(frozenset[str]):
@@ -62,7 +62,7 @@ def may_decide_the_end(tree: ast.Module) -> bool:
     """
     rest = ast.Module([one for one in tree.body if not _is_beginning(one)], [])
     names = {node.id for node in ast.walk(rest) if isinstance(node, ast.Name)}
-    return not _ENDING.isdisjoint(names | bound_by(rest))
+    return not ENDING.isdisjoint(names | bound_by(rest))
 
 
 def _is_beginning(statement: ast.stmt) -> bool:

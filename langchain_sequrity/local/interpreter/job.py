@@ -281,9 +281,8 @@ class Job:
         self.waiting = call_digest(call)
         if self.cursor == len(self.log):
             self.pause(call)
-        # Each stretch between two calls has its time, and `limits.calls` bounds their number: a
-        # long run is not the slower for it, nor for a collection of garbage that fell into it.
-        machine.start_clock()
+        # A collection of garbage that fell into one stretch takes nothing of the next one's time.
+        machine.restart_clock()
         event = self.next_event("result", "failure")
         if event["call"] != self.waiting:
             self.diverge(f"calls `{tool}` otherwise than before")

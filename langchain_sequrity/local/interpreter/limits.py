@@ -21,6 +21,7 @@ class Limits:
         regex_seconds: Time of one search with a regular expression.
         seconds: Time of the processor that the program takes from one call of a tool to the next,
             its regular expressions included. What else the machine does is not counted.
+        total_seconds: The same for all stretches between its calls together.
         calls: Calls of tools.
         outgoing: Bytes of JSON that a program in a worker hands out at once, with a call or at its
             end, and 30 more for each element of it. Variables that do not fit are left behind.
@@ -38,6 +39,7 @@ class Limits:
     pattern: int = 1_000
     regex_seconds: float = 0.5
     seconds: float = 1.0
+    total_seconds: float = 1.25
     calls: int = 10_000
     outgoing: int = 5_000_000
 

@@ -85,7 +85,6 @@ class Machine:
         self.event = event
         self.may_branch = may_branch
         self.is_strict = is_strict
-        self.fuel = 0
         self.line = 1
         self.depth = 0
         self.branch: Mark = None
@@ -96,9 +95,8 @@ class Machine:
         self.handled: ErrorValue | None = None
         self.names: dict[str, Value] = {}
         self._verdicts: dict[Mark, bool] = {}
-        self._steps = 0
         self._memory = 0
-        self.start_clock()
+        self._begin_budget()
 
     @classmethod
     def idle(cls, limits: Limits) -> "Machine":
@@ -116,10 +114,27 @@ class Machine:
             self.fuel += _SLICE
         self.look_at_clock()
 
-    def start_clock(self) -> None:
-        """Give the program its time, from now on."""
+    def _begin_budget(self) -> None:
+        self._steps = self.fuel = 0
+        self._seconds_in_all = self.limits.total_seconds
         self._clock = WorkTime()
-        self._seconds = self.limits.seconds
+        self._begin_stretch()
+
+    def restart_clock(self) -> None:
+        """Give the program the time for its next stretch, out of what it has left in all."""
+        self._seconds_in_all -= self._clock.spent()
+        self._clock = WorkTime()
+        self._begin_stretch()
+        self.look_at_clock()
+
+    def take_time(self, seconds: float) -> None:
+        """Take away what another thread worked for the program, before its next stretch."""
+        self._seconds_in_all -= seconds
+
+    def _begin_stretch(self) -> None:
+        self._seconds = min(self.limits.seconds, self._seconds_in_all)
+        is_last = self._seconds_in_all < self.limits.seconds
+        self._time_limit = "total_seconds" if is_last else "seconds"
 
     def begin_program(self, branch: Mark) -> None:
         """Begin the next program of the run: with steps and time of its own.
@@ -129,17 +144,16 @@ class Machine:
         Args:
             branch: Labels of what decided that it runs, and with which variables.
         """
-        self._steps = self.fuel = 0
         self.depth = self.trying = 0
         self.attempted, self.returned, self.handled = None, None, None
         self.branch = branch
         self.line = 1
-        self.start_clock()
+        self._begin_budget()
 
     def look_at_clock(self) -> None:
         """End the run if its time is over; for work that is slower than its steps say."""
         if self._clock.spent() > self._seconds:
-            self.exhaust("seconds", self.limits.seconds)
+            self.exhaust_time()
 
     @property
     def seconds_left(self) -> float:
@@ -207,6 +221,10 @@ class Machine:
     def exhaust(self, name: str, limit: float) -> NoReturn:
         """End the run because a limit was reached."""
         raise OutOfBudget.of(name, limit)
+
+    def exhaust_time(self) -> NoReturn:
+        """End the run because its time is over: that of this stretch, or all that it has."""
+        self.exhaust(self._time_limit, getattr(self.limits, self._time_limit))
 
     def stop(self) -> None:
         """End the run from another thread, at its next look at the clock."""

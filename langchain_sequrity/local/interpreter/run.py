@@ -39,6 +39,7 @@ from langchain_sequrity.local.interpreter.values import (
     take,
     type_name,
 )
+from langchain_sequrity.local.interpreter.work_time import WorkTime
 
 
 class Run:
@@ -56,9 +57,12 @@ class Run:
         has_steps: Whether a program that ended well is followed by another one in the same
             namespace: `advance` then takes that, and the log has it too. In each of them only
             `final_return_value` is an answer.
+        is_planned: Whether a model wrote the program: calls that do not fit their tools, and a
+            program that can have no answer, are then refused before anything is done.
 
     Raises:
-        ProgramRefused: If it gives a tool positional arguments.
+        ProgramRefused: If it gives a tool positional arguments, or is not what a planner is to
+            write.
         UsageError: For variables or a log that are no JSON data.
 
     Example:
@@ -84,13 +88,16 @@ class Run:
         is_strict: bool = False,
         log: Sequence[Event] = (),
         has_steps: bool = False,
+        is_planned: bool = False,
     ) -> None:
         """Do nothing yet."""
         given = {
             name: Labeled(check_json(one.value), one.labels)
             for name, one in (variables or {}).items()
         }
-        program.check_calls(tools or {}, given)
+        program.check_calls(tools or {}, given, in_full=is_planned)
+        if is_planned and not has_steps:
+            program.check_answer()
         self._job = Job(
             program=program,
             tools=tools or {},
@@ -128,6 +135,7 @@ class Run:
             ReplayDiverged: If the program does something else than its log says. The run is over.
         """
         check_turn(self._step, answer, has_steps=self._has_steps, is_closed=self._is_closed)
+        work = WorkTime()
         if answer is not None:
             self._job.answer(answer)
         if self._fiber is None:
@@ -135,6 +143,7 @@ class Run:
             self._close = weakref.finalize(self, self._fiber.close)
         with self._closed_on_failure():
             self._step = self._fiber.resume()
+        self._job.machine.take_time(work.spent())  # its own clock does not see this thread
         if not waits(self._step, has_steps=self._has_steps):
             self._leave()
         return self._step

@@ -71,8 +71,9 @@ def timed(machine: Machine, pattern: "Pattern[Any]", text: Any, run: Callable[[f
         # Never below 0, which `regex` would take for no limit at all.
         return run(min(longest, left))
     except TimeoutError:
-        name = "regex_seconds" if longest <= left else "seconds"
-        machine.exhaust(name, getattr(machine.limits, name))
+        if longest <= left:
+            machine.exhaust("regex_seconds", longest)
+        machine.exhaust_time()
 
 
 def pay_for_match(machine: Machine, match: "Match[Any]") -> None:

@@ -58,6 +58,7 @@ SECONDS_MORE: Final = 0.75
 """Time of the processor beyond `Limits.seconds`: to read a program and to write its variables."""
 
 _ELEMENT = 30
+_HOLDERS = frozenset({dict, list, tuple})
 _AT_MOST = 10  # times what `_least` says: a character may take six bytes, a number many
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)  # possessive: it keeps no way back
 _GROWN = 64_000_000  # bytes; a worker that once took so much more is not used again
@@ -274,6 +275,7 @@ class _Worker:
             is_strict=request["is_strict"],
             log=request["log"],
             has_steps=request["has_steps"],
+            is_planned=request["is_planned"],
         )
         told = len(request["log"])
 
@@ -394,17 +396,21 @@ def _is_light(value: Any, most: int) -> bool:
 
 def _least(value: Any, most: int) -> int:
     """What JSON data weighs at least; counted up to `most`."""
-    size, rest = _ELEMENT, [value]
+    size, rest = 0, [[value]]
     while rest and size <= most:
         one = rest.pop()
-        if isinstance(one, str):
-            size += len(one)
-        elif isinstance(one, int):
-            size += one.bit_length() >> 2  # a digit has more than three bits
-        elif isinstance(one, list | tuple | dict):
-            size += _ELEMENT * len(one)
-            rest += one
-            rest += one.values() if isinstance(one, dict) else ()
+        if isinstance(one, dict):
+            size += sum(map(len, one))
+            one = one.values()
+        size += _ELEMENT * len(one)
+        for item in one:
+            kind = type(item)
+            if kind is str:
+                size += len(item)
+            elif kind is int:
+                size += item.bit_length() >> 2  # a digit has more than three bits
+            elif kind in _HOLDERS:
+                rest.append(item)
     return size
 
 

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -21,9 +22,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.types import Command, Overwrite
+from langgraph.types import Command
 
-from langchain_sequrity.graph.own import JOURNAL
+from langchain_sequrity.graph.keeping.journal import GIVES, add_entries
+from langchain_sequrity.graph.own import JOURNAL, OUTPUT
+from langchain_sequrity.graph.program import HANDLE
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.edge import RequestRecord
 from tests.graph.durability.child import saver_of
@@ -101,10 +104,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the checkpoints hold: how many replies that asked for calls, how many results."""
+    """What the checkpoints hold: how many replies that asked for calls, and results by tool."""
 
     replies: int
-    results: int
+    results: Counter[str]
 
 
 @dataclass
@@ -137,10 +140,19 @@ def recorded(saver: str, thread: str) -> Recorded:
         newest_first = list(opened.list({"configurable": {"thread_id": thread}}))
     for stored in reversed(newest_first):
         for _, channel, value in stored.pending_writes or ():
-            if channel == JOURNAL:
-                entries = value.value if isinstance(value, Overwrite) else entries + value
-    replies = sum("said" in entry for entry in entries)
-    return Recorded(replies, len(entries) - replies)
+            kept = value["writes"] if channel == OUTPUT else [(channel, value)]
+            for written, new in kept:
+                if written == JOURNAL:
+                    entries = add_entries(entries, [new])
+    sessions = [entry["in"] for entry in entries if entry.get("in")]
+    own = [entry for entry in entries if sessions and entry.get("in") == sessions[-1]]
+    replies = {entry["number"] for entry in own if "said" in entry}
+    made = {
+        (entry["tool"], entry.get(HANDLE) or entry["id"])
+        for entry in own
+        if "result" in entry and GIVES not in entry and entry["tool"] != "result_of"
+    }
+    return Recorded(len(replies), Counter(tool for tool, _ in made))
 
 
 @dataclass
@@ -246,10 +258,10 @@ def check(run: Run, *, forgets: bool = False) -> None:
     assert run.of("end") == [json.loads(json.dumps(state, default=repr))]
     assert not [text for text in run.of("warning") if not _is_ours_to_say(text)]
     assert set(run.of("call")) == set(calls)
-    _check_kind(run, "call", {life: one.results for life, one in run.kills.items()})
+    _check_calls(run, calls)
     if not forgets:
         requests = {life: one.replies for life, one in run.kills.items() if one.replies}
-        _check_kind(run, "request", requests)
+        _check_requests(run, requests)
 
 
 def _is_ours_to_say(warning: str) -> bool:
@@ -257,17 +269,31 @@ def _is_ours_to_say(warning: str) -> bool:
     return "unregistered type tests.graph.durability.subject.Card" in warning
 
 
-def _check_kind(run: Run, kind: str, counts: dict[int, int]) -> None:
-    """Calls come one after the other: those that were recorded are the first that were made."""
-    for life, count_ in counts.items():
-        before = list(dict.fromkeys(run.of(kind, *range(life + 1))))
-        after = run.of(kind, *range(life + 1, len(run.kills) + 1))
-        assert count_ <= len(before) <= count_ + 1, (kind, life, before, run.kills[life])
-        again = set(before[:count_]) & set(after)
-        assert not again, f"recorded, and yet repeated: {again}"
+def _check_calls(run: Run, calls: Iterable[str]) -> None:
+    """What was recorded is not made again, and all else is."""
+    wanted = Counter(call.split()[0] for call in calls)
+    for life, one in run.kills.items():
+        later = set(run.of("call", *range(life + 1, len(run.kills) + 1)))
+        after = Counter(call.split()[0] for call in later)
+        for tool, number in wanted.items():
+            known = sum(
+                found
+                for name, found in one.results.items()
+                if name == tool or name.startswith(f"{tool}__from__")
+            )
+            assert after[tool] == number - known, (tool, life, after[tool], number, known)
     for life in range(len(run.kills) + 1):
-        once = run.of(kind, life)
+        once = run.of("call", life)
         assert len(once) == len(set(once)), f"twice in one life: {once}"
+
+
+def _check_requests(run: Run, counts: dict[int, int]) -> None:
+    """Requests come one after the other: those that were recorded are the first that were made."""
+    for life, number in counts.items():
+        before = list(dict.fromkeys(run.of("request", *range(life + 1))))
+        after = run.of("request", *range(life + 1, len(run.kills) + 1))
+        again = set(before[:number]) & set(after)
+        assert not again, f"recorded, and yet repeated: {again}"
 
 
 def killed_runs(killer: Killer, kills: int) -> list[Run]:

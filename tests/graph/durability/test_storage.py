@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,11 +10,10 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
-from langgraph.graph import END
+from langgraph.errors import InvalidUpdateError
 from langgraph.types import Command
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor
-from langchain_sequrity.errors import UsageError
 from tests.graph.durability.growth import chain, plain, secured
 from tests.graph.durability.killing import expected
 from tests.graph.durability.subject import GIVEN, Note, graph
@@ -74,9 +74,11 @@ def _secured(note: Note, model: ChatSequrity, saver: Any) -> LangGraphExecutor:
 def test_what_a_run_stores_grows_with_its_steps_and_stays_near_langgraphs(
     model: ChatSequrity,
 ) -> None:
-    small, large = (sum(secured(count, model).values()) for count in (30, 120))
+    small, large = (
+        sum(secured(count, model).values()) - sum(plain(count).values()) for count in (30, 120)
+    )
     assert large < 4 * small * 1.25
-    assert large < sum(plain(120).values())
+    assert large < 0.3 * sum(plain(120).values())
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
@@ -116,7 +118,8 @@ def test_a_run_goes_on_from_any_of_its_states_and_makes_only_the_calls_that_foll
             if "__interrupt__" in found:
                 found = again.invoke(Command(resume="yes"), _THREAD)
             assert found == state
-            assert seen == made[len(made) - len(seen) :]
+            # LangGraph runs those of one step in threads, in any order.
+            assert sorted(seen) == sorted(made[len(made) - len(seen) :])
 
 
 def test_a_state_does_not_show_how_the_journal_is_kept(model: ChatSequrity) -> None:
@@ -126,7 +129,7 @@ def test_a_state_does_not_show_how_the_journal_is_kept(model: ChatSequrity) -> N
     assert "__sequrity" not in repr(shown)
 
 
-@pytest.mark.parametrize("at", range(3, 16))
+@pytest.mark.parametrize("at", range(3, 11))
 def test_a_parent_graph_that_crashed_goes_on_within_the_executor(
     at: int, model: ChatSequrity
 ) -> None:
@@ -144,35 +147,29 @@ def test_a_parent_graph_that_crashed_goes_on_within_the_executor(
     assert calls == ["step_0", "step_0", "step_1", "step_2", "step_3"]
 
 
-@pytest.mark.parametrize(
-    ("at", "is_lost"),
-    [(2, False), (3, False), (4, False), (5, False), (6, True), (7, False), (8, True)],
-)
-def test_a_saver_that_keeps_only_the_newest_checkpoint_goes_on_right_or_is_named(
-    at: int, is_lost: bool, model: ChatSequrity
+@pytest.mark.parametrize("at", range(2, 7))
+def test_a_saver_that_keeps_only_the_newest_checkpoint_goes_on_right(
+    at: int, model: ChatSequrity
 ) -> None:
     runs = LangGraphExecutor(chain(4), model, checkpointer=Shallow(at))
     with pytest.raises(Crash):
         runs.invoke({"text": "abc"}, _THREAD, durability="sync")
-    if is_lost:
-        with pytest.raises(UsageError, match="keeps only the newest checkpoint"):
-            runs.invoke(None, _THREAD)
-    else:
-        assert runs.invoke(None, _THREAD) == {"text": "abc"}
+    assert runs.invoke(None, _THREAD) == {"text": "abc"}
 
 
-@pytest.mark.parametrize("at", range(2, 9))
-def test_a_run_that_crashed_takes_no_update_of_its_state_until_it_is_finished_or_dropped(
+@pytest.mark.parametrize("at", range(2, 7))
+def test_a_run_that_crashed_is_updated_and_goes_on_as_in_langgraph(
     at: int, model: ChatSequrity
 ) -> None:
-    runs = LangGraphExecutor(chain(4), model, checkpointer=Crashing(at))
-    with pytest.raises(Crash):
-        runs.invoke({"text": "abc"}, _THREAD, durability="sync")
-    with pytest.raises(UsageError, match="not finished"):
-        runs.update_state(_THREAD, {"text": "x"})
-    with pytest.raises(UsageError, match="not finished"):
-        runs.invoke(Command(update={"text": "x"}), _THREAD)
-    assert runs.invoke(None, _THREAD) == {"text": "abc"}
-    runs.update_state(_THREAD, {"text": "x"})
-    assert runs.get_state(_THREAD).values == {"text": "x"}
-    runs.update_state(_THREAD, None, as_node=END)
+    ended: list[Any] = []
+    for make in (chain(4).compile, partial(LangGraphExecutor, chain(4), model)):
+        runs = make(checkpointer=Crashing(at))
+        with pytest.raises(Crash):
+            runs.invoke({"text": "abc"}, _THREAD, durability="sync")
+        try:
+            runs.update_state(_THREAD, {"text": "x"})
+        except InvalidUpdateError as error:  # nothing has run yet of which it could be
+            ended.append(str(error))
+            continue
+        ended.append(runs.invoke(None, _THREAD))
+    assert ended[1] == ended[0]

@@ -6,6 +6,9 @@ not expected to pass, with the reason.
 
     python -m tests.graph.langgraph_suite
     python -m tests.graph.langgraph_suite -k test_invoke_two_processes_in_out --show
+    python -m tests.graph.langgraph_suite --table
+
+The last one runs nothing: it writes the table of `expected.toml` into `docs/langgraph.md`.
 """
 
 import argparse
@@ -19,10 +22,19 @@ from typing import Any
 
 from langchain_sequrity.local import LocalServer
 from tests.graph.langgraph_suite.fetching import CannotFetch, Suite, fetch, needed
-from tests.graph.langgraph_suite.judging import Judged, judge, read_expected, report
+from tests.graph.langgraph_suite.judging import (
+    Judged,
+    judge,
+    read_expected,
+    report,
+    table,
+    with_table,
+)
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[2]
+_EXPECTED = _HERE / "expected.toml"
+_PAGE = _ROOT / "docs" / "langgraph.md"
 _CACHE = _ROOT / ".cache" / "langgraph-suite"
 _WITHOUT = ("randomly", "cacheprovider", "benchmark", "codspeed", "socket", "recording")
 _ASYNCIO = {"langgraph": "strict", "langgraph-prebuilt": "auto"}
@@ -32,13 +44,17 @@ _ASYNCIO = {"langgraph": "strict", "langgraph-prebuilt": "auto"}
 def main(arguments: list[str]) -> int:
     """Run them, print the count, and return 1 if a test fails that is expected to pass."""
     options = _read(arguments)
+    if options.table:
+        page = _PAGE.read_text(encoding="utf-8")
+        _PAGE.write_text(with_table(page, table(_EXPECTED)), encoding="utf-8")
+        return 0
     try:
         suites, rest = fetch(_CACHE), needed(_CACHE)
     except CannotFetch as error:
         sys.stderr.write(f"The tests of LangGraph cannot be fetched. {error}\n")
         return 2
     judged: list[Judged] = []
-    expected = read_expected(_HERE / "expected.toml")
+    expected = read_expected(_EXPECTED)
     with LocalServer() as server:
         for suite in suites:
             if options.suite in (None, suite.name):
@@ -59,6 +75,7 @@ def _read(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, help="processes that run tests")
     parser.add_argument("--again", action="store_true", help="run plain too, if it was kept")
     parser.add_argument("--show", action="store_true", help="print what pytest prints")
+    parser.add_argument("--table", action="store_true", help="write the table of the page, and end")
     return parser.parse_args(arguments)
 
 

@@ -19,6 +19,11 @@ Verdict = Listed | Literal["passes", "unexpected"]
 
 _REFUSALS = re.compile(r"langchain_sequrity\.errors\.(UsageError|GraphNotSupported)$")
 
+_BEGIN = (
+    "<!-- tests of LangGraph that are listed: python -m tests.graph.langgraph_suite --table -->"
+)
+_END = "<!-- end of the tests that are listed -->"
+
 
 class Expectation(NamedTuple):
     """One entry of `expected.toml`, for one of its tests."""
@@ -67,6 +72,37 @@ def read_expected(path: Path) -> dict[str, Expectation]:
                 raise ValueError(msg)
             found[test] = expectation
     return found
+
+
+def table(path: Path) -> str:
+    """What is listed, as a table for a page: verdict, reason, number of tests.
+
+    Args:
+        path: As for `read_expected`.
+    """
+    rows = Counter(read_expected(path).values())
+    lines = ["| Verdict | Reason | Tests listed |", "|---|---|---|"]
+    for (verdict, reason), number in rows.items():
+        lines.append(f"| {verdict} | {reason.replace('docs/langgraph.md, ', '')} | {number} |")
+    return "\n".join(lines) + "\n"
+
+
+def with_table(page: str, listed: str) -> str:
+    """A page with this table in the place of its own.
+
+    Args:
+        page: The page's text, with the two comments between which the table stands.
+        listed: The table.
+
+    Raises:
+        ValueError: If the comments are not there.
+    """
+    before, begin, rest = page.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not end:
+        msg = f"the page has no {_BEGIN} and {_END}"
+        raise ValueError(msg)
+    return f"{before}{begin}\n\n{listed}\n{end}{after}"
 
 
 def judge(

@@ -4,6 +4,7 @@ The planner writes what the user says, so that a bomb is the user's message.
 """
 
 import argparse
+import re
 import sys
 
 from langchain_sequrity.local import LocalServer
@@ -12,7 +13,17 @@ from langchain_sequrity.wire.exchange import ChatRequest
 
 
 def _said(request: ChatRequest) -> str:
-    return text_of(request.messages[-1])
+    # As planners have to write it. To parse a bomb here would be counted as the server's work.
+    program = text_of(request.messages[-1])
+    if program.isdigit():
+        return f"final_return_value = {program}"
+    ends = _NO_VALUE.match(program.rstrip().rpartition("\n")[2])
+    return f"{program}\nfinal_return_value = None" if ends else program
+
+
+_NO_VALUE = re.compile(
+    r"\s|(?:for|while|if|def|class|try|import|from|with|raise|assert|del)\b|\w+ *=[^=]"
+)
 
 
 def main() -> None:

@@ -180,7 +180,7 @@ def test_a_reply_holds_what_is_asked_for(stage: Stage, setting: str | None) -> N
 
 TELLING = {
     "text": ("'plain'", "plain"),
-    "object": ("{'a': [1, None]}", '{"a":[1,null]}'),
+    "object": ("final_return_value = {'a': [1, None]}", '{"a":[1,null]}'),
     "number": ("1.5", "1.5"),
     "none": ("None", "null"),
     "failure": ("{}['b']", "The program failed at line 1 with `KeyError`: 'b'"),
@@ -208,7 +208,11 @@ def test_thoughts_are_streamed_if_that_is_set(
     stage: Stage, setting: bool | None, thoughts: str
 ) -> None:
     config = {"response_format": {"stream_thoughts": setting}}
-    play = Play(stage, {"reasoning": "Hm, hm.", "text": "'done'"}, session_config=config)
+    play = Play(
+        stage,
+        {"reasoning": "Hm, hm.", "text": "final_return_value = 'done'"},
+        session_config=config,
+    )
     chunks = list(play.model.stream("Go"))
     told = [chunk.additional_kwargs.get("reasoning_content") or "" for chunk in chunks]
     assert "".join(told) == thoughts

@@ -33,7 +33,7 @@ ONE_STEP: Json = {"fsm": {"max_pllm_steps": 1}}
     ("program", "expected"),
     [
         ("final_return_value = 1\n2", 1),
-        ("1\n2", 2),
+        ("1\n1 + 1", 2),
         ("x = 5", None),
         ("final_return_value = None\n2", None),
         ("def f():\n    final_return_value = 1\nf()\n2", 2),
@@ -104,7 +104,7 @@ def test_a_step_that_failed_with_exit_is_repaired_like_any_other(begin: Begin) -
         ("this is no program", "program_refused"),
         ("exit(1)", "program_exit"),
         ("float('nan')", "value_not_json"),
-        ("look_up(word='a', sound='b')", "program_error"),
+        ("look_up(word='a', sound='b')", "program_refused"),
         ("unknown_tool()", "program_error"),
         ("'a' * 10**9", "limit_reached"),
         (" ", "planner_failed"),
@@ -142,7 +142,6 @@ def test_limits_count_over_all_requests_of_a_turn_and_begin_anew_with_the_next(
     dialog = begin(program, config={"fsm": {"max_pllm_failed_steps": 2}})
     for _ in range(2):
         assert calls(dialog.say()) == [("look_up", {"word": "a"})]
-        assert calls(dialog.answer("0")) == [("look_up", {"word": "a"})]
         assert error(dialog.answer("0"))[0] == "program_error"
     assert len(dialog.planner.requests) == 4
 
@@ -205,7 +204,7 @@ def test_a_stream_says_what_a_whole_reply_says(begin: Begin, program: str, fsm: 
 def test_thoughts_of_the_planner_are_streamed_where_that_is_asked_for(
     stage: Stage, row: Row, thoughts: bool
 ) -> None:
-    planner = Teller("planner", {"text": "'done'", "reasoning": "I think so."})
+    planner = Teller("planner", {"text": "final_return_value = 'done'", "reasoning": "I think so."})
     config = {"response_format": {"stream_thoughts": thoughts}}
     model = stage.model(planner, of=row.model, **row.arguments, session_config=config)
     chunks = list(model.stream("Go"))

@@ -187,7 +187,7 @@ def test_two_servers_with_one_store_never_mix_up_their_programs(http: httpx.Clie
 def test_programs_of_lost_sessions_end_whoever_repeats_a_request(
     waiting: Waiting, http: httpx.Client
 ) -> None:
-    rules = [{"when": {"role": "planner"}, "program": KEPT + KEPT}]
+    rules = [{"when": {"role": "planner"}, "program": f"{KEPT}{KEPT}found"}]
     with LocalServer(script=rules, store=MemorySessions(max_sessions=2)) as server:
         api = Api(server, http, key="sq-test")
         one, two, three = (Dialog(api, "any/model", Teller("planner")) for _ in range(3))
@@ -213,8 +213,8 @@ def test_programs_of_lost_sessions_end_whoever_repeats_a_request(
             'text = """\n```json\n{"a": 1}\n```\n"""\nfinal_return_value = text.strip()',
             '```json\n{"a": 1}\n```',
         ),
-        ("Here it is:\n```python\n'in prose'\n```\nDone.", "in prose"),
-        ("```\n'fenced'\n```", "fenced"),
+        ("Here it is:\n```python\nfinal_return_value = 'in prose'\n```\nDone.", "in prose"),
+        ("```\nfinal_return_value = 'fenced'\n```", "fenced"),
     ],
     ids=["program", "prose", "fenced"],
 )
@@ -226,9 +226,9 @@ def test_a_fence_within_a_program_is_a_text_of_the_program(
 
 PLANS = {
     "plain": ("x = 1\nfinal_return_value = x + 1", 2),
-    "a closing tag in a text": ("'</sequrity_plan>'", "</sequrity_plan>"),
+    "a closing tag in a text": ("final_return_value = '</sequrity_plan>'", "</sequrity_plan>"),
     "both tags in a text": (
-        "'<sequrity_plan>1</sequrity_plan>'",
+        "final_return_value = '<sequrity_plan>1</sequrity_plan>'",
         "<sequrity_plan>1</sequrity_plan>",
     ),
     "a fence in a text": ('x = """\n```\n1\n```\n"""\nx.strip()', "```\n1\n```"),
@@ -369,7 +369,7 @@ def test_programs_of_expired_sessions_end_with_the_next_request_of_any_kind(
 ) -> None:
     now = [0.0]
     store = MemorySessions(max_idle=10, clock=lambda: now[0])
-    rules = [{"when": {"role": "planner"}, "program": KEPT}]
+    rules = [{"when": {"role": "planner"}, "program": f"{KEPT}found"}]
     with LocalServer(script=rules, store=store) as server:
         api = Api(server, http, key="sq-test")
         for _ in range(3):

@@ -143,10 +143,10 @@ def test_a_wrong_answer_is_an_error_that_the_program_can_catch(stage: Stage, sai
 @pytest.mark.parametrize(
     "call",
     [
-        "parse_with_ai()",
-        "parse_with_ai(query='?')",
-        f"parse_with_ai(output_schema={OBJECT})",
-        f"parse_with_ai(query='?', output_schema={OBJECT}, more=1)",
+        "parse_with_ai(**dict())",
+        "parse_with_ai(**dict(query='?'))",
+        f"parse_with_ai(**dict(output_schema={OBJECT}))",
+        f"parse_with_ai(query='?', output_schema={OBJECT}, **dict(more=1))",
     ],
 )
 def test_a_call_with_wrong_arguments_reaches_no_model(stage: Stage, call: str) -> None:
@@ -203,7 +203,7 @@ def test_a_hypothesis_is_true_or_false_or_an_error(
     call = "verify_hypothesis(hypothesis='It rains (sky)', sky=['wet'], **{'a\\nb': 'x\\ny'})"
     play = Play(stage, CATCHING.format(call=call), says=said)
     assert play.run().value == expected
-    (request,) = play.reader.requests
+    request, *_ = play.reader.requests  # it is asked again for what is no JSON
     assert (request.messages[-1].text, request.tools) == (
         'It rains (sky)\n\nData:\n"sky": ["wet"]\n"a\\nb": "x\\ny"',
         [],

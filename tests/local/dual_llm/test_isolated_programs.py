@@ -18,7 +18,7 @@ from langchain_sequrity.errors import ProgramFailed, UsageError
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.interpreter.worker_pool import CAN_ISOLATE, shared_pool
 from tests.local.api import WAIT
-from tests.local.dual_llm.conversation import enough, reads
+from tests.local.dual_llm.conversation import enough, reads, with_answer
 
 pytestmark = pytest.mark.skipif(not CAN_ISOLATE, reason="this platform has no workers")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
@@ -80,9 +80,9 @@ def test_a_turn_goes_on_in_its_worker_or_in_another_one(between: str) -> None:
 @pytest.fixture(scope="module")
 def bombed() -> Any:
     rules: list[dict[str, Any]] = [
-        {"when": {"user": name}, "program": program} for name, program in BOMBS.items()
+        {"when": {"user": name}, "program": with_answer(program)} for name, program in BOMBS.items()
     ]
-    rules.append({"program": "'fine'"})
+    rules.append({"program": "final_return_value = 'fine'"})
     with LocalServer(script=rules, isolated_programs=True) as server:
         yield server
 
@@ -179,7 +179,7 @@ READS = """
             compiled.append(args[0])
     sys.addaudithook(hear)
 
-    texts = ["c4nary = 1\\nc4nary", "c4nary = (", "Here:\\n```python\\n'c4nary'\\n```\\n"]
+    texts = ["c4nary = 1\\nc4nary", "c4nary = (", "Here:\\n```python\\nfinal_return_value = 'c4nary'\\n```\\n"]
     rules = [{"when": {"role": "planner", "user": f"text {n}"}, "text": text}
              for n, text in enumerate(texts)]
     with LocalServer(script=rules, isolated_programs=sys.argv[1] == "True") as server:
@@ -244,7 +244,7 @@ NO_PYTHON = """
         LocalServer(isolated_programs=True).start()
     except UsageError as error:
         print(error)
-    with LocalServer(script=[{"program": "'done'"}]) as server:
+    with LocalServer(script=[{"program": "final_return_value = 'done'"}]) as server:
         for _ in range(2):
             model = ChatSequrity("any/model", base_url=server.base_url,
                                  features={"agent_arch": "dual-llm"})
@@ -267,7 +267,9 @@ def test_a_machine_that_cannot_start_workers_says_so_once() -> None:
 def test_workers_that_cannot_be_started_any_more_are_no_reason_to_do_without(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with LocalServer(script=[{"program": "'done'"}], isolated_programs=None) as server:
+    with LocalServer(
+        script=[{"program": "final_return_value = 'done'"}], isolated_programs=None
+    ) as server:
         assert planned(server).invoke("Go.").text == "done"
         pool = shared_pool()
         assert pool._server is not None

@@ -52,7 +52,7 @@ final_return_value = {"answer": answer, "kept": kept}
 """,
     "Guard": """\
 set_policy(policy='tool "send" { must deny always; }')
-answer = send(key=kept[0])
+final_return_value = send(key=kept[0])
 """,
 }
 LABELS = 'tool "fetch" -> session after @tags |= @result.tags;'

@@ -42,7 +42,7 @@ for n in range(3):
 final_return_value = caught""",
     "refused arguments": """
 try:
-    send(sound="b")
+    send(**{"sound": "b"})
 except TypeError:
     look_up(word="a")
 final_return_value = look_up(word="b")""",
@@ -191,7 +191,7 @@ ASKING = 'x = look_up(word="a")\n'
 def test_nothing_is_left_waiting_when_the_server_stops(
     waiting: Waiting, http: httpx.Client, isolated: bool
 ) -> None:
-    rules = [{"when": {"role": "planner"}, "program": ASKING}]
+    rules = [{"when": {"role": "planner"}, "program": f"{ASKING}x"}]
     with LocalServer(script=rules, isolated_programs=isolated) as server:
         for _ in range(3):
             Dialog(Api(server, http, key="sq-test"), "any/model", Teller("planner")).say()
@@ -264,7 +264,7 @@ def test_a_session_that_ended_leaves_nothing_waiting(waiting: Waiting, begin: Be
 def test_programs_of_lost_sessions_end_when_the_next_request_comes(
     waiting: Waiting, http: httpx.Client
 ) -> None:
-    rules = [{"when": {"role": "planner"}, "program": ASKING}]
+    rules = [{"when": {"role": "planner"}, "program": f"{ASKING}x"}]
     with LocalServer(script=rules, store=MemorySessions(max_sessions=2)) as server:
         api = Api(server, http, key="sq-test")
         for _ in range(6):

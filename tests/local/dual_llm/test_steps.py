@@ -36,7 +36,7 @@ REPORTING: Json = {
     "include_namespace_snapshot": True,
 }
 FIRST = '# Find it.\nfinal_return_value = None\nfound = look_up(word="a")\n'
-SECOND = "# Send it.\nsent = send(word=found)\n"
+SECOND = "# Send it.\nsent = send(word=found)\nsent\n"
 LAST = "# Say it.\nfinal_return_value = [found, sent]\n"
 
 

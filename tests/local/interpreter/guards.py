@@ -41,6 +41,14 @@ _TRIES = 15
 # Nothing notices that one of these is gone, for what stands before it holds as well. They stay for
 # the reason given.
 SECOND = {
+    "program.Program.check_answer: refuse": (
+        "It spares a run that can bring nothing, and stops nothing that does harm; it is tested "
+        "where planners are."
+    ),
+    "program.Program.check_answer: refuse (2)": (
+        "It spares a run that can bring nothing, and stops nothing that does harm; it is tested "
+        "where planners are."
+    ),
     "iteration.collect: make_room": (
         "Each element takes a step, and programs of the corpus have as few steps as elements. With "
         "the limits in use they have 25 times as many steps."

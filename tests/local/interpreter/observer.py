@@ -35,9 +35,10 @@ def limits_of(case: Case) -> Limits:
 
     On a slow machine its time must not run out before the limit that has to end it.
     """
-    names_another = case.says.startswith("`") and case.says != "`seconds`"
+    names_another = case.says.startswith("`") and "seconds`" not in case.says
     seconds = case.seconds or (_MOST if names_another else STRICT.seconds)
-    return replace(STRICT, memory=case.memory or STRICT.memory, seconds=seconds)
+    memory = case.memory or STRICT.memory
+    return replace(STRICT, memory=memory, seconds=seconds, total_seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +133,6 @@ class Observer:
         seconds = time.monotonic() - start if used is None or spent is None else spent - used
         megabytes = max(_memory(process.pid) - before, 0.0)
         data = json.loads(line)
-        # Whoever calls a tool has its time again, as somebody has to answer.
-        seconds = data.get("stretch") or seconds
         return Seen(
             data["ends"],
             data["says"],

@@ -10,7 +10,7 @@ from langchain_sequrity.local.interpreter import Labeled, Limits
 from tests.local.interpreter.operations import SECRETS
 from tests.local.interpreter.taint_oracle import Trial, branching, trials
 
-LIMITS = Limits(steps=200_000, seconds=5.0)
+LIMITS = Limits(steps=200_000, seconds=5.0, total_seconds=5.0)
 
 
 def cut(source: str, rng: random.Random, parts: int = 2) -> list[str]:

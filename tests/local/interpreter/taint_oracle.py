@@ -47,7 +47,7 @@ from tests.local.interpreter.operations import (
 )
 from tests.local.interpreter.shrinking import shrunk
 
-_LIMITS = Limits(steps=200_000, seconds=5.0)
+_LIMITS = Limits(steps=200_000, seconds=5.0, total_seconds=5.0)
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _BY_KIND: dict[str, list[Template]] = {}
 for _one in EXPRESSIONS:

@@ -16,6 +16,7 @@ from langchain_sequrity.local.interpreter import (
     Limits,
     ProgramRefused,
     Run,
+    ToolCall,
     parse,
     scoped,
     scopes,
@@ -26,7 +27,7 @@ from tests.local.interpreter.running import SECRET, TOOLS, drive, failure, finis
 
 SMALL = Limits(
     steps=20_000, depth=20, bits=256, text=1_000, items=500, memory=2_000_000, pattern=50,
-    regex_seconds=0.1, seconds=2.0, calls=3,
+    regex_seconds=0.1, seconds=2.0, total_seconds=2.0, calls=3,
 )  # fmt: skip
 
 
@@ -87,6 +88,22 @@ def test_time_is_limited() -> None:
     step = failure("while True:\n    pass", limits=Limits(steps=10**12, seconds=0.05))
 
     assert "`seconds`" in step.message
+
+
+@pytest.mark.parametrize(
+    "busy", ["", "for i in range(400):\n        i * i\n    ", "sorted(range(9_000))\n    "]
+)
+def test_a_program_that_calls_tools_again_and_again_has_its_time_in_all(busy: str) -> None:
+    source = f"while True:\n    {busy}read(name='x')"
+    limits = Limits(total_seconds=0.1, memory=10**12, steps=10**12)
+    run = Run(parse(source), tools=TOOLS, limits=limits)
+    step = run.advance()
+    while isinstance(step, ToolCall):
+        step = run.advance(Labeled(1))
+
+    assert isinstance(step, Failed)
+    assert step.kind == "budget"
+    assert "`total_seconds`" in step.message
 
 
 def test_time_that_other_threads_take_is_not_the_programs() -> None:

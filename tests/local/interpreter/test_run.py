@@ -69,11 +69,15 @@ def test_a_call_that_does_not_fit_the_schema_is_a_type_error_of_the_program(call
 @pytest.mark.parametrize(
     ("source", "line", "instead"),
     [
-        ("x = 1\nif x == 2:\n    send('a', text='b')", 3, "`send(to=…)`"),
-        ("read(*[])", 1, "`read(name=…)`"),
-        ("def f(a):\n    return [read(a) for _ in a]\nread(1)", 2, "`read(name=…)`"),
-        ("bare(1)\nread(1)", 1, "`bare(name=…)`"),
-        ("odd(1)", 1, "`odd(name=…)`"),
+        (
+            "x = 1\nif x == 2:\n    send('a', text='b')",
+            3,
+            "`send(*, to: Any, text: Any, copy: Any = …)`",
+        ),
+        ("read(*[])", 1, "`read(*, name: str)`"),
+        ("def f(a):\n    return [read(a) for _ in a]\nread(1)", 2, "`read(*, name: str)`"),
+        ("bare(1)\nread(1)", 1, "`bare(**others)`"),
+        ("odd(1)", 1, '`odd(**{"a-b": Any})`'),
     ],
 )
 def test_a_program_that_gives_a_tool_positional_arguments_is_refused_before_it_runs(

@@ -45,7 +45,7 @@ TOOLS: dict[str, Any] = {
     "send": {"properties": {"to": {}, "body": {}}},
 }
 TAGGED = Labels(tags=frozenset({"mail"}), consumers=frozenset({"alice"}))
-HUGE = Limits(text=10**12, memory=10**12, seconds=1e6)
+HUGE = Limits(text=10**12, memory=10**12, seconds=1e6, total_seconds=1e6)
 ASKING = "read(number=1)"
 OVER_SOON = ("gives", "fails", "refused", "exit")
 
@@ -448,7 +448,8 @@ SEES_WHAT_IS_LEFT = """
     source, mark = sys.argv[1:]
     start = {"do": "start", "source": source, "tools": {"read": {"properties": {"n": {}}}},
              "variables": {"given": [[mark], {"producers": [], "consumers": ["*"],
-             "tags": [mark]}]}, "asks": False, "is_strict": False, "has_steps": False, "log": []}
+             "tags": [mark]}]}, "asks": False, "is_strict": False, "has_steps": False, "is_planned": False,
+             "log": []}
     labels = {"producers": [mark], "consumers": ["*"], "tags": []}
     for message in (start, {"do": "advance", "result": None}, {"do": "advance", "result": {
             "event": "result", "value": {mark: 1}, "call": "", "labels": labels}}):
@@ -525,11 +526,12 @@ ALLOWS = """
         run.advance(Labeled(1))
     here, there = socket.socketpair()
     for message in ({"do": "start", "source": source, "tools": tools, "variables": {}, "asks": False,
-                     "is_strict": False, "has_steps": False, "log": run.log},
+                     "is_strict": False, "has_steps": False, "is_planned": False,
+             "log": run.log},
                     {"do": "advance", "result": None}):
         send(here, json.dumps(message).encode())
     here.shutdown(socket.SHUT_WR)
-    Watched(there, Limits(seconds=10))._serve_one()
+    Watched(there, Limits(seconds=10, total_seconds=10))._serve_one()
 """
 
 

@@ -7,7 +7,6 @@ besides computing: opening, importing, compiling, starting something, reading a 
 import dataclasses
 import json
 import sys
-import time
 from typing import Any
 
 from langchain_sequrity.labels import Labels
@@ -61,22 +60,14 @@ def end_of(program: str, limits: Limits) -> dict[str, Any]:
         )
     except ProgramRefused as refusal:
         return {"ends": "refused", "says": str(refusal)}
-    stretches: list[float] = []
-
-    def timed(*result: Labeled) -> ToolCall | Finished | Failed:
-        start = time.process_time()
-        step = run.advance(*result)
-        stretches.append(time.process_time() - start)
-        return step
-
-    step = timed()
+    step = run.advance()
     while isinstance(step, ToolCall):
         labels = Labels()
         for argument in step.arguments.values():
             labels = labels.join(argument.labels)
         name = step.arguments["name"].value if step.tool == "read" else None
-        step = timed(Labeled(RESULTS.get(name, "result"), labels))
-    return {**_described(step), "stretch": max(stretches) if len(stretches) > 1 else None}
+        step = run.advance(Labeled(RESULTS.get(name, "result"), labels))
+    return _described(step)
 
 
 def _described(step: Finished | Failed) -> dict[str, Any]:

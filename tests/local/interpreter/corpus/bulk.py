@@ -21,6 +21,13 @@ CASES: list[Case] = [
     _in_a_loop("texts from outside", "", "read(name='text')"),
     _in_a_loop("numbers from outside", "", "read(name='number')"),
     _in_a_loop("lists to the outside", X, "send(to='a', body=x)"),
+    Case(
+        "calls with little time in all",
+        ON + "x = read(name='number')",
+        "budget",
+        "`total_seconds`",
+        seconds=0.03,
+    ),
     _in_a_loop("dicts to the outside", D, "send(to='a', body=x)"),
     _in_a_loop("reversing", X, "reversed(x)"),
     _in_a_loop("filters", "x = []\n", "filter(None, x)"),

@@ -1,0 +1,106 @@
+"""Tools as a writer of programs reads them: a line of Python in the place of a JSON Schema."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Schema = Mapping[str, Any]
+_TYPES = {
+    "string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None",
+    "array": "list", "object": "dict",
+}  # fmt: skip
+_DEEPEST = 4
+_MOST_VALUES = 12
+
+
+def signature(name: str, parameters: Schema, output: Schema | None = None) -> str:
+    """Write a tool as Python would.
+
+    Args:
+        name: Its name in programs.
+        parameters: JSON Schema of its arguments.
+        output: JSON Schema of its results, if it has one.
+
+    Returns:
+        Such as `send(*, to: str, size: int = 1) -> {"id": str}`. An argument that may be left out
+        and has no default is `= …`.
+
+    Example:
+        ```python
+        from langchain_sequrity.local.interpreter.signatures import signature
+
+        schema = {"type": "object", "properties": {"to": {"type": "string"}}, "required": ["to"]}
+        assert signature("send", schema) == "send(*, to: str)"
+        ```
+    """
+    properties: Schema = parameters.get("properties") or {}
+    required = parameters.get("required") or ()
+    shared = _definitions(parameters)
+    listed = [
+        _argument(key, one, shared, is_required=key in required)
+        for key, one in properties.items()
+        if key.isidentifier()
+    ]
+    others = {key: one for key, one in properties.items() if not key.isidentifier()}
+    if others:
+        listed.append(f"**{_members(others, shared, _DEEPEST)}")
+    elif is_open(parameters):
+        listed.append("**others")
+    star = "*, " if properties and len(listed) > bool(others) else ""
+    result = "" if output is None else f" -> {type_of(output, _definitions(output))}"
+    return f"{name}({star}{', '.join(listed)}){result}"
+
+
+def is_open(parameters: Schema) -> bool:
+    """Whether a tool takes arguments that its schema does not name."""
+    return not parameters.get("properties") or bool(parameters.get("additionalProperties"))
+
+
+def _argument(name: str, schema: Any, shared: Schema, *, is_required: bool) -> str:
+    kind = f"{name}: {type_of(schema, shared)}"
+    if isinstance(schema, Mapping) and "default" in schema:
+        return f"{kind} = {schema['default']!r}"
+    return kind if is_required else f"{kind} = …"
+
+
+def type_of(schema: Any, shared: Schema, depth: int = _DEEPEST) -> str:  # noqa: PLR0911 - one per kind
+    """The type that a JSON Schema stands for, as Python writes it.
+
+    Args:
+        schema: The schema; for what is none the type is `Any`.
+        shared: Definitions that it may refer to, by reference.
+        depth: How many levels of it are written.
+    """
+    if not isinstance(schema, Mapping) or depth <= 0:
+        return "Any"
+    if isinstance(reference := schema.get("$ref"), str):
+        return type_of(shared.get(reference), shared, depth - 1)
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    if isinstance(values, list) and 0 < len(values) <= _MOST_VALUES:
+        return f"Literal[{', '.join(map(repr, values))}]"
+    for key in ("anyOf", "oneOf"):
+        if isinstance(choices := schema.get(key), list) and choices:
+            return " | ".join(dict.fromkeys(type_of(one, shared, depth - 1) for one in choices))
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        return " | ".join(type_of({**schema, "type": one}, shared, depth) for one in kind) or "Any"
+    if kind == "array" and isinstance(schema.get("items"), Mapping):
+        return f"list[{type_of(schema['items'], shared, depth - 1)}]"
+    if isinstance(properties := schema.get("properties"), Mapping) and properties:
+        return _members(properties, shared, depth)
+    if kind == "object" and isinstance(inner := schema.get("additionalProperties"), Mapping):
+        return f"dict[str, {type_of(inner, shared, depth - 1)}]"
+    return _TYPES.get(kind, "Any") if isinstance(kind, str) else "Any"
+
+
+def _members(properties: Schema, shared: Schema, depth: int) -> str:
+    members = (f'"{key}": {type_of(one, shared, depth - 1)}' for key, one in properties.items())
+    return f"{{{', '.join(members)}}}"
+
+
+def _definitions(schema: Schema) -> dict[str, Any]:
+    return {
+        f"#/{place}/{name}": one
+        for place in ("$defs", "definitions")
+        if isinstance(found := schema.get(place), Mapping)
+        for name, one in found.items()
+    }

@@ -1,0 +1,41 @@
+"""Threads of random graphs in time, in LangGraph and in the executor: a small part of the long run."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from langchain_sequrity import ChatSequrity
+from langchain_sequrity.local import LocalServer
+from tests.graph.journey_labels import look
+from tests.graph.journeys import travel
+from tests.graph.random_graphs import MIXES
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Steps that fail are LangGraph's to log; these threads have some."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_threads_that_go_back_fork_and_are_edited_are_as_in_langgraph(
+    mix: str, model: ChatSequrity
+) -> None:
+    # `python -m tests.graph.journeys --mix … --seed …` makes one of them again.
+    found = [travel(mix, seed, model) for seed in (10, 11)]
+    wrong = [(one.moves, one.told) for one in found if one.verdict not in {"equal", "endless"}]
+    assert not wrong, wrong
+
+
+def test_what_a_node_wrote_names_it_wherever_a_journey_leads() -> None:
+    """`python -m tests.graph.journey_labels` makes 2,000."""
+    with LocalServer(isolated_programs=False) as server:
+        model = ChatSequrity("any/model", base_url=server.base_url)
+        # In the last one, LangGraph applies what a task wrote without what the driver noted.
+        cases = [*((mix, 0) for mix in MIXES), ("models", 38)]
+        found = [look(*case, model) for case in cases]
+    assert not [one for each in found for one in each.lost]
+    assert sum(one.named for one in found) > 20

@@ -1,0 +1,203 @@
+"""Steps of several tasks: who waits for whom, what is asked of the service, what policies say."""
+
+import asyncio
+import logging
+import operator
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated, Any, TypedDict
+
+import httpx
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, Send, interrupt
+
+from langchain_sequrity import ChatSequrity
+from langchain_sequrity.local import LocalServer
+from tests.graph.running import secured
+from tests.graph.twins import thread
+from tests.graph.verdicts import PARALLEL, compare
+
+pytestmark = pytest.mark.filterwarnings("ignore::langchain_sequrity.errors.UnknownAccess")
+
+APART = 'tool "result_of" { must allow always; }'
+"""A policy under which no call is answered before it runs."""
+
+
+class Trace(TypedDict, total=False):
+    n: int
+    trace: Annotated[list[Any], operator.add]
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[LocalServer]:
+    with LocalServer() as server:
+        yield server
+
+
+def fan(width: int) -> Any:
+    """A node that runs once for each of so many packets."""
+    graph: Any = StateGraph(Trace).add_node("w", lambda state: {"trace": [state["n"]]})
+    return graph.add_conditional_edges(
+        START, lambda _state: [Send("w", {"n": number}) for number in range(width)], ["w"]
+    )
+
+
+def crowd() -> Any:
+    """Packets and edges that start the same node in one step; a router follows each task."""
+    graph: Any = StateGraph(Trace).add_node("a", lambda _state: {"trace": ["a"]})
+    graph.add_node("w", lambda state: {"trace": [state.get("n", -1)]})
+    graph.add_node("last", lambda state: {"trace": [len(state["trace"])]})
+    graph.add_edge(START, "a").add_edge("a", "w")
+    packets = [Send("w", {"n": number}) for number in range(9)]
+    graph.add_conditional_edges("a", lambda _state: packets, ["w"])
+    return graph.add_conditional_edges("w", lambda _state: "last", ["last"])
+
+
+@pytest.mark.parametrize("width", [10, 100])
+def test_a_fan_of_packets_makes_two_requests_for_each(local: LocalServer, width: int) -> None:
+    sent = list[httpx.Request]()
+    with httpx.Client(event_hooks={"request": [sent.append]}, trust_env=False) as client:
+        model = ChatSequrity("any/model", base_url=local.base_url, http_client=client)
+        found = secured(fan(width), model).invoke({"n": 0})
+    assert found["trace"] == list(range(width))
+    assert len(sent) == 2 * width + 2  # one begins the run, one brings the router's answer
+
+
+@pytest.mark.parametrize("policy", [None, APART], ids=["beside", "apart"])
+@pytest.mark.parametrize("is_fused", [False, True], ids=["routers", "fused"])
+@pytest.mark.parametrize("in_loop", [False, True], ids=["threads", "loop"])
+@pytest.mark.parametrize("workers", [1, 2, None])
+def test_no_task_waits_for_one_that_has_no_thread(
+    local: LocalServer, policy: str | None, workers: int | None, *, is_fused: bool, in_loop: bool
+) -> None:
+    model = ChatSequrity("any/model", base_url=local.base_url, policy=policy)
+    nodes = {"w": {"fuse_router": is_fused}}
+    config: Any = {"max_concurrency": workers}
+    found = list[Any]()
+
+    def run() -> None:
+        graphs = (crowd().compile(), secured(crowd(), model, nodes=nodes))
+        for graph in graphs:
+            if in_loop:
+                found.append(asyncio.run(graph.ainvoke({}, config)))
+            else:
+                found.append(graph.invoke({}, config))
+
+    running = threading.Thread(target=run, daemon=True)
+    running.start()
+    running.join(60)
+    assert not running.is_alive()
+    assert found[0] == found[1]
+
+
+def asking() -> Any:
+    """Three nodes, each of which asks, one after the other."""
+
+    def asks(name: str) -> Any:
+        return lambda _state: {"trace": [[name, interrupt(name)]]}
+
+    graph: Any = StateGraph(Trace)
+    for name in "abc":
+        graph.add_node(name, asks(name))
+    return graph.add_edge(START, "a").add_edge("a", "b").add_edge("b", "c")
+
+
+@pytest.mark.parametrize(
+    "goto", ["b", ["b", "c"], Send("b", {}), [Send("b", {}), Send("c", {}), "c"]], ids=repr
+)
+def test_what_is_started_from_outside_runs_beside_what_waits(
+    model: ChatSequrity, goto: Any
+) -> None:
+    ends = []
+    for graph in (
+        asking().compile(checkpointer=InMemorySaver()),
+        secured(asking(), model, checkpointer=InMemorySaver()),
+    ):
+        graph.invoke({}, thread())
+        graph.invoke(Command(goto=goto), thread())
+        asked = graph.get_state(thread()).interrupts
+        graph.invoke(Command(resume={one.id: one.value.upper() for one in asked}), thread())
+        left = graph.get_state(thread())
+        ends.append((sorted(one.value for one in asked), left.values, left.next))
+    assert ends[0] == ends[1]
+
+
+def test_an_input_beside_tasks_is_known_to_the_steps_that_follow(model: ChatSequrity) -> None:
+    ends = []
+    for graph in (
+        asking().compile(checkpointer=InMemorySaver()),
+        secured(asking(), model, checkpointer=InMemorySaver()),
+    ):
+        graph.invoke({"n": 1, "trace": ["given"]}, thread())
+        first = list(graph.get_state_history(thread()))[-1]
+        graph.update_state(first.config, None, "__copy__")
+        graph.invoke(Command(goto="b"), thread())
+        asked = graph.get_state(thread()).interrupts
+        graph.invoke(Command(resume={one.id: one.value.upper() for one in asked}), thread())
+        left = graph.get_state(thread())
+        ends.append((sorted(one.value for one in asked), left.values, left.next))
+    assert ends[0] == ends[1]
+
+
+@pytest.fixture
+def _quiet() -> Iterator[None]:
+    """Random graphs lead to nodes that do not exist; random rules protect nothing."""
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("_quiet")
+def test_policies_say_the_same_of_calls_that_are_made_before_their_step_runs(
+    local: LocalServer,
+) -> None:
+    """`python -m tests.graph.verdicts` compares 2,000."""
+    found = [compare(mix, seed, local.base_url) for mix in PARALLEL for seed in range(5)]
+    assert not [one for one in found if one.verdict == "DIFFERENT"]
+    verdicts = Counter(one.verdict for one in found)
+    assert verdicts["split: PolicyDenied"] > 3
+    assert verdicts["split: state"] > 3
+
+
+@pytest.mark.parametrize("in_loop", [False, True], ids=["threads", "loop"])
+def test_a_limit_in_time_is_for_the_nodes_and_not_for_the_service(
+    local: LocalServer, *, in_loop: bool
+) -> None:
+    """LangGraph times steps; the call of a node is asked for before its step begins."""
+
+    def slow(_request: httpx.Request) -> None:
+        time.sleep(0.8)
+
+    async def aslow(_request: httpx.Request) -> None:
+        await asyncio.sleep(0.8)
+
+    async def arun(graph: Any) -> Any:
+        hooks: Any = {"request": [aslow]}
+        async with httpx.AsyncClient(event_hooks=hooks, trust_env=False) as client:
+            return await graph(http_async_client=client).ainvoke({})
+
+    def timed(**client: Any) -> Any:
+        compiled = asked_in_a_row().compile()
+        compiled.step_timeout = 0.7
+        return secured(compiled, ChatSequrity("any/model", base_url=local.base_url, **client))
+
+    if in_loop:
+        found = asyncio.run(arun(timed))
+    else:
+        with httpx.Client(event_hooks={"request": [slow]}, trust_env=False) as client:
+            found = timed(http_client=client).invoke({})
+    assert found["trace"] == ["a", "b"]
+
+
+def asked_in_a_row() -> Any:
+    graph: Any = StateGraph(Trace)
+    graph.add_node("a", lambda _state: {"trace": ["a"]})
+    graph.add_node("b", lambda _state: {"trace": ["b"]})
+    return graph.add_edge(START, "a").add_edge("a", "b")

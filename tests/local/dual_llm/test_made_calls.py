@@ -1,0 +1,247 @@
+"""A turn never does twice what it did once (`docs/behaviour.md`, T5)."""
+
+import pytest
+
+from tests.local.api import result
+from tests.local.dual_llm.conversation import Stage
+from tests.local.dual_llm.dialog import Begin, calls, ended, error, value, words
+from tests.local.dual_llm.repeats import EVENTS, Turn
+
+LOOKED_UP = [("look_up", {"word": "a"})]
+FAILS = 'found = look_up(word="a")\n1 / 0'
+RESTARTS = {"fsm": {"history_mismatch_policy": "restart_turn"}}
+SECRET = 'tool "look_up" { result { @tags |= {"secret"}; } }'
+NO_SECRETS = f'{SECRET} tool "send" {{ must deny when word.tags overlaps {{"secret"}}; }}'
+
+
+def test_a_repair_is_given_the_result_of_a_call_that_was_made(begin: Begin) -> None:
+    dialog = begin(FAILS, 'final_return_value = look_up(word="a") + 1')
+    assert calls(dialog.say()) == LOOKED_UP
+    assert value(dialog.answer("41")) == 42
+    assert "- look_up(word): int" in dialog.planner.prompts[1]
+    assert "41" not in dialog.planner.prompts[1]
+
+
+@pytest.mark.parametrize(
+    "again",
+    ['{"b": 2, "a": [1, 5.0]}', '{"a": [1.0, 5], "b": 2}'],
+    ids=["another order", "other numbers"],
+)
+def test_calls_that_a_tool_cannot_tell_apart_are_one(begin: Begin, again: str) -> None:
+    first = 'found = look_up(word={"a": [1, 5], "b": 2})\n1 / 0'
+    dialog = begin(first, f"final_return_value = look_up(word={again})")
+    dialog.say()
+    assert value(dialog.answer("1")) == 1
+
+
+def test_a_default_that_is_written_out_makes_no_other_call(begin: Begin) -> None:
+    dialog = begin(
+        "found = look_up(word='a')\n1 / 0", "final_return_value = look_up(word='a', depth=1)"
+    )
+    properties = {"word": {"type": "string"}, "depth": {"type": "integer", "default": 1}}
+    function = {"name": "look_up", "parameters": {"type": "object", "properties": properties}}
+    tools = [{"type": "function", "function": function}]
+    dialog.send(words("Go"), tools=tools)
+    assert value(dialog.send(result(dialog.open_call, "1"), tools=tools)) == 1
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_what_a_repair_calls_more_often_is_called(begin: Begin, times: int) -> None:
+    repair = f"final_return_value = [look_up(word='a') for _ in range({times})]"
+    dialog = begin(FAILS, repair)
+    dialog.say()
+    reply = dialog.answer("1")
+    for number in range(2, times + 1):
+        assert calls(reply) == LOOKED_UP
+        reply = dialog.answer(str(number))
+    assert value(reply) == [*range(1, times + 1)]
+
+
+def test_the_same_call_twice_in_one_program_is_two_calls(begin: Begin) -> None:
+    dialog = begin('final_return_value = [look_up(word="a"), look_up(word="a")]')
+    assert calls(dialog.say()) == calls(dialog.answer("1")) == LOOKED_UP
+    assert value(dialog.answer("2")) == [1, 2]
+
+
+def test_each_repair_is_given_all_that_was_done_before_it(begin: Begin) -> None:
+    two = 'a = look_up(word="a")\nb = send(word="b")\n'
+    dialog = begin(FAILS, f"{two}1 / 0", f"{two}final_return_value = [a, b]")
+    dialog.say()
+    assert calls(dialog.answer("1")) == [("send", {"word": "b"})]
+    assert value(dialog.answer("2")) == [1, 2]
+    prompt = dialog.planner.prompts[2]
+    assert prompt.index("- look_up(word)") < prompt.index("- send(word)")
+
+
+def test_a_tool_that_failed_may_be_tried_again_and_the_planner_is_told(begin: Begin) -> None:
+    config = {"fsm": {"detect_tool_errors": "regex"}}
+    dialog = begin('final_return_value = look_up(word="a")', config=config)
+    dialog.say()
+    assert calls(dialog.answer("Error: busy")) == LOOKED_UP
+    assert "- look_up(word): it failed" in dialog.planner.prompts[1]
+    assert value(dialog.answer("1")) == 1
+
+
+def test_the_user_is_told_which_calls_a_failed_turn_has_made(begin: Begin) -> None:
+    dialog = begin(FAILS, config={"fsm": {"max_pllm_failed_steps": 2}})
+    dialog.say()
+    assert "Calls were made by then: `look_up`." in error(dialog.answer("1"))[1]
+
+
+# Labels and policy
+
+
+def test_a_result_keeps_its_labels_in_a_repair(begin: Begin) -> None:
+    dialog = begin(FAILS, 'send(word=look_up(word="a"))', policy=NO_SECRETS)
+    dialog.say()
+    assert error(dialog.answer("1"))[0] == "policy_violation"
+
+
+def test_labels_of_the_repairs_own_arguments_count(begin: Begin) -> None:
+    policy = f'{SECRET} tool "find" {{ }}'
+    dialog = begin(
+        'word = look_up(word="a")\nfound = send(word="b")\n1 / 0',
+        'word = look_up(word="a")\nfinal_return_value = send(word=word)',
+        policy=policy,
+    )
+    dialog.say()
+    dialog.answer('"b"')
+    reply = dialog.answer("1")
+    assert value(reply) == 1
+    assert ended(reply)["final_return_value"]["meta"]["tags"] == ["__non_executable", "secret"]
+
+
+def test_a_policy_that_allows_one_call_allows_a_repair_its_result(begin: Begin) -> None:
+    once = """
+        tool "send" {
+            must deny when "sent" in @session.tags;
+            session after { @tags |= {"sent"}; }
+        }
+    """
+    dialog = begin(
+        'send(word="a")\n1 / 0',
+        'final_return_value = send(word="a")',
+        "final_return_value = 'over'",
+        'final_return_value = send(word="b")',
+        policy=once,
+    )
+    dialog.say()
+    assert value(dialog.answer("1")) == 1
+    assert dialog.state.labels.tags == {"sent"}
+    dialog.say()
+    assert error(dialog.say())[0] == "policy_violation"  # another call is another one
+
+
+@pytest.mark.parametrize("when", ["never", "every_attempt"])
+def test_the_session_has_what_a_repeated_call_adds(begin: Begin, when: str) -> None:
+    marks = 'tool "look_up" { session after { @tags |= {"read"}; } }'
+    marks += ' tool "send" { must deny when "read" in @session.tags; }'
+    dialog = begin(
+        FAILS,
+        f'{FAILS[:-6]}\nsend(word="b")',
+        policy=marks,
+        config={"fsm": {"clear_session_meta": when}},
+    )
+    dialog.say()
+    assert error(dialog.answer("1"))[0] == "policy_violation"
+
+
+# What the planner is told
+
+
+def test_names_that_data_chose_are_not_told(begin: Begin) -> None:
+    properties = {"word": {"type": "string"}}
+    schema = {"type": "object", "properties": properties, "additionalProperties": True}
+    tools = [{"type": "function", "function": {"name": "look_up", "parameters": schema}}]
+    program = 'key = look_up(word="a")\nlook_up(word="b", **{key: 1})\n1 / 0'
+    dialog = begin(program, "final_return_value = 1")
+    dialog.send(words("Go"), tools=tools)
+    reply = dialog.send(result(dialog.open_call, "canary"), tools=tools)
+    assert calls(reply) == [("look_up", {"word": "b", "canary": 1})]
+    assert value(dialog.send(result(dialog.open_call, "1"), tools=tools)) == 1
+    assert "canary" not in dialog.planner.prompts[-1]
+    assert dialog.planner.prompts[-1].count("- look_up(word):") == 2
+
+
+def test_shapes_are_not_told_where_nothing_of_variables_is(begin: Begin) -> None:
+    config = {"prompt": {"pllm": {"context_var_visibility": "none"}}}
+    dialog = begin(FAILS, "final_return_value = 1", config=config)
+    dialog.say()
+    assert value(dialog.answer('"text"')) == 1
+    assert "- look_up(word)\n" in f"{dialog.planner.prompts[-1]}\n"
+    assert "str of length" not in dialog.planner.prompts[-1]
+
+
+# Turns that begin anew, and turns of other sessions
+
+
+def test_a_restarted_turn_has_what_was_done_for_it(begin: Begin) -> None:
+    dialog = begin('final_return_value = [look_up(word="a"), send(word="b")]', config=RESTARTS)
+    dialog.say()
+    dialog.answer("1")
+    asked, *others = dialog.history
+    dialog.history = []
+    reply = dialog.send(
+        words("A summary"), others[-1], result(others[-1]["tool_calls"][0]["id"], "2")
+    )
+    assert value(reply) == [1, 2]
+    assert asked["content"] not in dialog.planner.prompts[-1]
+
+
+def test_new_words_order_new_calls(begin: Begin) -> None:
+    dialog = begin(FAILS, "final_return_value = 'over'", 'final_return_value = look_up(word="a")')
+    dialog.say()
+    assert value(dialog.answer("1")) == "over"
+    assert calls(dialog.say()) == LOOKED_UP
+    assert value(dialog.answer("2")) == 2
+
+
+def test_a_later_step_may_make_the_call_of_one_that_succeeded(begin: Begin) -> None:
+    config = {"fsm": {"enable_multistep_planning": True}}
+    dialog = begin(
+        'final_return_value = None\na = look_up(word="a")\n1 / 0',
+        'final_return_value = None\na = look_up(word="a")',
+        'final_return_value = [a, look_up(word="a")]',
+        config=config,
+    )
+    dialog.say()
+    assert calls(dialog.answer("1")) == LOOKED_UP  # the third step's own
+    assert value(dialog.answer("2")) == [1, 2]
+
+
+def test_a_new_session_takes_what_its_history_says_was_done(begin: Begin) -> None:
+    dialog = begin('final_return_value = [look_up(word="a"), send(word="b")]')
+    call = {"name": "look_up", "arguments": '{"word": "a"}'}
+    asked = {
+        "role": "assistant", "content": None,
+        "tool_calls": [{"id": "call_1", "type": "function", "function": call}],
+    }  # fmt: skip
+    reply = dialog.send(words("Go"), asked, result("call_1", "1"))
+    assert calls(reply) == [("send", {"word": "b"})]
+    assert "- look_up(word): int" in dialog.planner.prompts[0]
+    assert value(dialog.answer("2")) == [1, 2]
+
+
+@pytest.mark.parametrize("number", range(40))
+def test_a_random_turn_repeats_no_call(stage: Stage, number: int) -> None:
+    assert Turn(number).played(stage) == ""
+
+
+def test_random_turns_have_all_that_may_happen_to_them() -> None:
+    met = set[str]().union(*(Turn(number).kinds for number in range(40)))
+    assert met == {*EVENTS, "None", "continue", "restart_turn", "repair", "tool fails", "steps"}
+
+
+def test_a_restart_has_what_was_done_for_the_steps_that_succeeded(begin: Begin) -> None:
+    fsm = {"enable_multistep_planning": True, **RESTARTS["fsm"]}
+    dialog = begin(
+        'final_return_value = None\na = look_up(word="a")',
+        'final_return_value = send(word="b")',
+        'final_return_value = [look_up(word="a"), send(word="b")]',
+        config={"fsm": fsm},
+    )
+    dialog.say()
+    assert calls(dialog.answer("1")) == [("send", {"word": "b"})]
+    last, dialog.history = dialog.history[-1], []
+    answered = result(last["tool_calls"][0]["id"], "2")
+    assert value(dialog.send(words("A summary"), last, answered)) == [1, 2]

@@ -1,0 +1,130 @@
+"""A model for each role, in Python and on the command line."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_openai import ChatOpenAI
+
+from langchain_sequrity import ChatSequrity, PolicyGenTool
+from langchain_sequrity.cli.models import chat_model
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.local import LocalServer
+from tests.local.dual_llm.conversation import DUAL, SCHEMA
+
+PROGRAM = f"""
+answer = parse_with_ai(query="Who?", output_schema={SCHEMA})
+final_return_value = answer["answer"]
+"""
+SAYS = {
+    "model": "I chat.",
+    "planner": PROGRAM,
+    "reader": '{"have_enough_info": true, "answer": "Ada"}',
+    "policy": 'tool "pay" { must deny always; }',
+}
+
+
+def pay(euros: int) -> str:
+    """Pay somebody."""
+    return f"{euros} paid"
+
+
+class Says(BaseChatModel):
+    """Says one thing, and counts how often."""
+
+    text: str
+    times: int = 0
+
+    @property
+    def _llm_type(self) -> str:
+        return "says"
+
+    def _generate(self, *_: Any, **__: Any) -> ChatResult:
+        self.times += 1
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(self.text))])
+
+
+@pytest.fixture
+def cast() -> dict[str, Says]:
+    return {role: Says(text=text) for role, text in SAYS.items()}
+
+
+@pytest.fixture
+def base_url(cast: dict[str, Says]) -> Iterator[str]:
+    models: Any = {role: one for role, one in cast.items() if role != "model"}
+    with LocalServer(cast["model"], models=models) as server:
+        yield server.base_url
+
+
+def test_each_role_has_its_model(cast: dict[str, Says], base_url: str) -> None:
+    dual = ChatSequrity("a/model", base_url=base_url, features=DUAL)
+    assert dual.invoke("Who?").text == "Ada"
+    assert ChatSequrity("a/model", base_url=base_url).invoke("Hello").text == "I chat."
+    draft = PolicyGenTool(dual, tools=[pay]).generate("Nobody pays.")
+    assert "must deny always" in str(draft)
+    assert {role: one.times for role, one in cast.items()} == dict.fromkeys(SAYS, 1)
+
+
+def test_roles_without_a_model_have_the_servers(cast: dict[str, Says]) -> None:
+    planner: Any = {"planner": Says(text="final_return_value = 'planned'")}
+    with LocalServer(cast["model"], models=planner) as server:
+        dual = ChatSequrity("a/model", base_url=server.base_url, features=DUAL)
+        assert dual.invoke("Go").text == "planned"
+        assert ChatSequrity("a/model", base_url=server.base_url).invoke("Hello").text == "I chat."
+
+
+@pytest.mark.parametrize(
+    ("models", "told"),
+    [
+        ({"writer": Says(text="")}, "`planner`, `reader`, `policy`; got ['writer']"),
+        ({"planner": "openai:gpt-5"}, "`models['planner']` is a LangChain chat model; got `str`"),
+        ([Says(text="")], "is a dict of chat models by role"),
+    ],
+)
+def test_what_is_no_model_of_a_role_is_refused(models: Any, told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        LocalServer(models=models)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "address"),
+    [
+        ("openai:gpt-5-mini", "gpt-5-mini", None),
+        ("qwen@http://127.0.0.1:11434/v1", "qwen", "http://127.0.0.1:11434/v1"),
+        ("http://127.0.0.1:8080/v1", "default", "http://127.0.0.1:8080/v1"),
+    ],
+)
+def test_models_are_named_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, model: str, address: str | None
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai")
+    made = chat_model(name)
+    assert isinstance(made, ChatOpenAI)
+    assert (made.model_name, made.openai_api_base) == (model, address)
+    key = made.openai_api_key
+    assert not callable(key)
+    assert key is not None
+    # The key is for its provider, and for no other address.
+    assert key.get_secret_value() == ("none" if address else "sk-of-openai")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("gpt-5-mini", "names no model"),
+        ("qwen@localhost", "names no model"),
+        ("nobody:model", "cannot be made"),
+        ("openai:gpt-5-mini", "the environment has the provider's key"),
+    ],
+)
+def test_what_names_no_model_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, told: str
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(UsageError) as caught:
+        chat_model(name)
+    assert told in str(caught.value)
