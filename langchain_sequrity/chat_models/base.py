@@ -353,8 +353,10 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             PolicyMismatch: If the policy has rules for tools or arguments that are not there, or
                 asks for labels that arguments may not have; once for each set of tools.
         """
+        extras, results = self._takes_tool_extras, self._ready().settings.connection.dual_llm
         written = [
-            write_tool(tool, strict=strict, extras=self._takes_tool_extras) for tool in tools
+            write_tool(tool, strict=strict, extras=extras, results=results is True)
+            for tool in tools
         ]
         self._compare(written)
         bound = {

@@ -1,9 +1,24 @@
 """Tools, the choice among them, and shapes of answers, in the neutral words of `wire.tools`."""
 
-from typing import Any
+import types
+from collections.abc import Callable, Mapping, Sequence
+from inspect import getclosurevars
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,
+    Required,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+from weakref import WeakKeyDictionary
 
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from typing_extensions import ReadOnly, is_typeddict
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.wire.tools import name_of
@@ -16,17 +31,30 @@ _EXTRAS = (
     "eager_input_streaming",
     "input_examples",
 )
+_Schema = dict[str, Any]
+_SCHEMAS: "WeakKeyDictionary[Any, _Schema | None]" = WeakKeyDictionary()
+"""What functions return: an agent binds its tools before each answer."""
+
+_PLAIN = {
+    int: "integer", float: "number", bool: "boolean", str: "string", list: "array", tuple: "array",
+    dict: "object", type(None): "null", None: "null",
+}  # fmt: skip
+_QUALIFIERS = frozenset({Annotated, Required, NotRequired, ReadOnly})
+_DEEPEST = 6
 # A dict whose `type` is one of these is a JSON Schema or a function, and not a tool of the API.
 _CONVERTED = (None, "object", "function")
 
 
-def write_tool(tool: Any, *, strict: bool | None, extras: bool = False) -> dict[str, Any]:
+def write_tool(
+    tool: Any, *, strict: bool | None, extras: bool = False, results: bool = False
+) -> dict[str, Any]:
     """Write a tool.
 
     Args:
         tool: Any tool that LangChain knows, or a tool object of the provider's API.
         strict: Asks for arguments that fit the schema exactly.
         extras: Whether what the tool has as `extras`, such as `cache_control`, is for this format.
+        results: Whether a planner is to know what the tool returns; see `result_schema`.
 
     Returns:
         The tool in neutral form; a tool object of the API stays as it is.
@@ -41,7 +69,110 @@ def write_tool(tool: Any, *, strict: bool | None, extras: bool = False) -> dict[
         if isinstance(own := tool.extras.get("provider_tool_definition"), dict):
             return own
         written |= {key: tool.extras[key] for key in _EXTRAS if key in tool.extras}
+    function = written.get("function")
+    if not results or not isinstance(function, dict) or function.get("output_schema"):
+        return written
+    if schema := result_schema(tool):
+        written = {**written, "function": {**function, "output_schema": schema}}
     return written
+
+
+def result_schema(tool: Any) -> _Schema | None:
+    """What a tool returns, as a JSON Schema, where that is known.
+
+    It is known of a tool that says so itself (`extras={"output_schema": …}`), of an MCP tool with
+    an output schema, and of a function with a return annotation whose values reach the model as
+    JSON: numbers, lists, dicts, TypedDicts. Pydantic models and dataclasses do not: LangChain makes
+    the text of their `repr` of them. A text is a text without a schema.
+
+    Args:
+        tool: A tool or a function.
+
+    Returns:
+        The schema, or `None`.
+    """
+    if isinstance(tool, BaseTool):
+        if isinstance(own := (tool.extras or {}).get("output_schema"), dict):
+            return own
+        function = getattr(tool, "func", None) or getattr(tool, "coroutine", None) or tool._run  # noqa: SLF001 - where subclasses have it
+    elif callable(tool) and not isinstance(tool, type):
+        function = tool
+    else:
+        return None
+    function = getattr(function, "__func__", function)
+    is_pair = isinstance(tool, BaseTool) and tool.response_format == "content_and_artifact"
+    try:
+        if function not in _SCHEMAS:
+            _SCHEMAS[function] = _of_mcp(tool, function) or _of_returns(function, is_pair=is_pair)
+        return _SCHEMAS[function]
+    except TypeError:  # a callable object that takes no weak references
+        return None
+
+
+def _of_mcp(tool: Any, function: Any) -> _Schema | None:
+    """The output schema of an MCP tool: `langchain-mcp-adapters` keeps it in its function alone."""
+    arguments = getattr(tool, "args_schema", None)
+    if not isinstance(arguments, dict) or not isinstance(function, types.FunctionType):
+        return None
+    for one in getclosurevars(function).nonlocals.values():
+        if getattr(one, "inputSchema", None) is arguments:
+            schema = getattr(one, "outputSchema", None)
+            return schema if isinstance(schema, dict) else None
+    return None
+
+
+def _of_returns(function: Callable[..., Any], *, is_pair: bool) -> _Schema | None:
+    try:
+        returned = get_type_hints(function, include_extras=True).get("return", Any)
+    except (NameError, TypeError, AttributeError):  # names that are there for type checkers alone
+        return None
+    if is_pair:
+        if get_origin(returned) is not tuple or not get_args(returned):
+            return None
+        returned = get_args(returned)[0]
+    schema = _schema(returned)
+    # What may be a text is read as one, with or without a schema.
+    return (
+        None if not schema or "string" in _kinds(schema) or schema == {"type": "null"} else schema
+    )
+
+
+def _schema(kind: Any, depth: int = _DEEPEST) -> _Schema | None:  # noqa: PLR0911 - one per kind
+    """The schema of a type whose values `json.dumps` writes, as LangChain does; else `None`."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in _QUALIFIERS:
+        return _schema(inner[0], depth)
+    if kind is Any or depth <= 0:
+        return {}
+    if kind in _PLAIN:
+        return {"type": _PLAIN[kind]}
+    if origin is Literal:
+        return {"enum": [*inner]} if {*map(type, inner)} <= {*_PLAIN} else None
+    if is_typeddict(kind):
+        fields = get_type_hints(kind, include_extras=True)
+        properties = {name: _schema(one, depth - 1) for name, one in fields.items()}
+        required = sorted(kind.__required_keys__)
+        written = {"type": "object", "properties": properties, "required": required}
+        return None if None in properties.values() else written
+    parts = [_schema(one, depth - 1) for one in inner if one is not ...]
+    if None in parts:
+        return None
+    if origin in (Union, types.UnionType):
+        return {"anyOf": parts}
+    if origin in (list, tuple, Sequence):
+        return {"type": "array", "items": parts[0]} if len(parts) == 1 else {"type": "array"}
+    if origin in (dict, Mapping):
+        return {"type": "object", "additionalProperties": parts[1]}
+    return None
+
+
+def _kinds(schema: _Schema) -> set[str]:
+    """The types that a value may have."""
+    if "anyOf" in schema:
+        return {kind for one in schema["anyOf"] for kind in _kinds(one)}
+    if "enum" in schema:
+        return {_PLAIN[type(one)] for one in schema["enum"]}
+    return {schema["type"]} if "type" in schema else {"string"}
 
 
 def _is_of_the_api(tool: dict[str, Any]) -> bool:

@@ -37,6 +37,7 @@ from langchain_sequrity.wire.error_body import is_session_gone
 from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
 from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.refused import DeniedReader, judge
+from langchain_sequrity.wire.tool_results import as_values
 
 OnDenied = Literal["raise", "message"]
 OnSessionExpired = Literal["raise", "restart"]
@@ -60,8 +61,8 @@ class WireFormat(Protocol):
     """What each module of `wire` that is a chat format offers to a client."""
 
     @property
-    def write_request(self) -> Callable[[Sequence[BaseMessage], Mapping[str, Any]], dict[str, Any]]:
-        """Messages and parameters to a body."""
+    def write_request(self) -> Callable[..., dict[str, Any]]:
+        """Messages, parameters and `dual_llm` to a body."""
 
     @property
     def write_results(self) -> Callable[[Sequence[tuple[str, str]]], list[dict[str, Any]]]:
@@ -162,7 +163,10 @@ class Turn:
             config = self.connection.config or ConfigHeader()
             config = config.with_mismatch_policy("continue")
             headers = {**(headers or {}), config.header_name: config.to_header()}
-        body = self.settings.wire.write_request(messages, params)
+        dual_llm = self.dual_llm is True
+        if dual_llm:
+            messages = as_values(messages)
+        body = self.settings.wire.write_request(messages, params, dual_llm=dual_llm)
         object.__setattr__(self, "_body", body)
         object.__setattr__(self, "_is_mid_turn", history.is_mid_turn)
         return self.connection.call(

@@ -102,6 +102,6 @@ class StrictProtocol(H11Protocol):
             ("Connection", "close"),
         ]
         head = h11.Response(status_code=status, headers=headers, reason=_REASONS[status])
-        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        events = (head, h11.Data(data=body), h11.EndOfMessage())
+        self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
         self.transport.close()

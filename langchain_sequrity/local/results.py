@@ -77,27 +77,22 @@ def read_result(
             names, or replaces labels without leave.
     """
     text = text_of(message)
-    parsed = _parsed(text)
-    if parsed is _TOO_DEEP or nests_deeper(parsed, limits.DEPTH):
-        # As text it would lose the labels of a wrapper around it.
-        msg = f"It is JSON that is nested deeper than {limits.DEPTH} levels."
-        raise BadResult(msg)
-    if parsed is _NO_JSON and _is_loosely_wrapped(text):
-        msg = (
-            "It is a wrapper with labels, but no sound JSON: NaN, infinities, numbers beyond all "
-            "size and a byte order mark have no place in it."
-        )
-        raise BadResult(msg)
-    content = _content(message, text)
-    if isinstance(parsed, dict) and parsed.get(MARK) is True:
-        if content is not text:
-            msg = "It is a wrapper with labels beside an image or a file, which belongs into it."
-            raise BadResult(msg)
+    texts, is_all = _texts(message)
+    parsed = _checked(text)
+    parts = [parsed] if len(texts) == 1 else [*map(_checked, texts)]
+    if _is_wrapper(parsed) and is_all:
         brought = _unwrapped(parsed, may_replace=may_replace)
-    elif fsm.strict_tool_result_parsing and not has_output_schema:
-        brought = Brought(content)
+    elif any(map(_is_wrapper, [parsed, *parts])):
+        msg = "It is a wrapper with labels beside texts, images or files, which belong into it."
+        raise BadResult(msg)
+    elif is_all:
+        is_text = fsm.strict_tool_result_parsing and not has_output_schema
+        both = zip(texts, parts, strict=True)
+        values = [one if is_text or value is _NO_JSON else value for one, value in both]
+        brought = Brought(values if len(values) > 1 else values[0])
     else:
-        brought = Brought(content if parsed is _NO_JSON or content is not text else parsed)
+        brought = Brought(_blocks(message))
+    text = "\n".join(texts)
     came = brought.value
     if fsm.tool_result_transform == "codex":
         brought = replace(brought, value=_without_codex_head(came))
@@ -110,6 +105,26 @@ def read_result(
 
 _NO_JSON: Any = object()
 _TOO_DEEP: Any = object()
+
+
+def _checked(text: str) -> Any:
+    """What a text says as JSON, if it does; raises `BadResult` for what must not become a text."""
+    parsed = _parsed(text)
+    if parsed is _TOO_DEEP or nests_deeper(parsed, limits.DEPTH):
+        # As text it would lose the labels of a wrapper around it.
+        msg = f"It is JSON that is nested deeper than {limits.DEPTH} levels."
+        raise BadResult(msg)
+    if parsed is _NO_JSON and _is_loosely_wrapped(text):
+        msg = (
+            "It is a wrapper with labels, but no sound JSON: NaN, infinities, numbers beyond all "
+            "size and a byte order mark have no place in it."
+        )
+        raise BadResult(msg)
+    return parsed
+
+
+def _is_wrapper(parsed: Any) -> bool:
+    return isinstance(parsed, dict) and parsed.get(MARK) is True
 
 
 def _parsed(text: str) -> Any:
@@ -125,7 +140,7 @@ def _is_loosely_wrapped(text: str) -> bool:
         value = json.loads(text.removeprefix("\ufeff"), parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
         return False
-    return isinstance(value, dict) and value.get(MARK) is True
+    return _is_wrapper(value)
 
 
 def nests_deeper(value: Any, levels: int) -> bool:
@@ -141,12 +156,21 @@ def nests_deeper(value: Any, levels: int) -> bool:
     return any(isinstance(one, dict | list) for one in inside)
 
 
-def _content(message: ToolMessage, text: str) -> Any:
-    """The text, or the blocks where there is more than text."""
+def _texts(message: ToolMessage) -> tuple[list[str], bool]:
+    """The texts of a result, and whether there is nothing else."""
     content = message.content
-    if isinstance(content, str) or all(_is_text(block) for block in content):
-        return text
-    return content
+    if isinstance(content, str):
+        return [text_of(message)], True
+    blocks = [block for block in content if _is_text(block)]
+    texts = [text_of(message.model_copy(update={"content": [block]})) for block in blocks]
+    return texts or [""], len(content) == len(blocks)
+
+
+def _blocks(message: ToolMessage) -> list[Any]:
+    """The blocks of a result in LangChain's own form, the same from every format."""
+    blocks: list[Any] = [*message.content_blocks]
+    # LangChain numbers some of them at random.
+    return [{key: one for key, one in block.items() if key != "id"} for block in blocks]
 
 
 def _is_text(block: Any) -> bool:

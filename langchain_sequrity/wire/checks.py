@@ -7,7 +7,7 @@ a right shape with impossible content is 400.
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from langchain_sequrity.errors import InvalidRequest
 from langchain_sequrity.wire.json_text import excerpt
@@ -106,6 +106,11 @@ def optional(value: Mapping[str, Any], key: str, kind: type, where: Where = ()) 
     if found is not None and not isinstance(found, kind):
         wrong((*where, key), _KINDS[kind], found)
     return found
+
+
+def status_of(result: Mapping[str, Any], where: Where) -> Literal["success", "error"]:
+    """Whether a tool failed, by the mark that Messages has for it (`docs/behaviour.md`, P7)."""
+    return "error" if optional(result, "is_error", bool, where) else "success"
 
 
 def positive(value: Mapping[str, Any], key: str) -> int | None:

@@ -8,7 +8,10 @@ nothing (`docs/security.md`, rule 1).
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
+
+from langchain_core.messages import BaseMessage, ToolMessage
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import LABELS_KEY, Combine, Labels, read_artifact
@@ -18,6 +21,88 @@ _MARK = "is_sequrity_var"
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _NO_LABELS = Labels().to_wire()
 _PAIR = 2  # content and artifact
+_STRUCTURED = "structured_content"
+"""Where the artifacts of `langchain-mcp-adapters` have what an MCP tool returned to programs."""
+
+
+def as_values(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Give results the form that programs work with, as an interpreter reads them.
+
+    An MCP tool may return a value (`structuredContent`) beside texts for models, and several texts
+    for a list. The value comes first, unless the text beside it has been edited since, as what
+    redacts results does: an artifact is left alone by it, and would bring back what was taken out.
+
+    Args:
+        messages: The conversation; it is not changed.
+
+    Returns:
+        The same with results as JSON where they are values or several texts.
+    """
+    return [_as_value(one) if isinstance(one, ToolMessage) else one for one in messages]
+
+
+def has_failed(message: BaseMessage) -> bool:
+    """Whether a message says that a tool failed."""
+    return isinstance(message, ToolMessage) and message.status == "error"
+
+
+def _as_value(message: ToolMessage) -> ToolMessage:
+    content, artifact = message.content, message.artifact
+    found = artifact.get(_STRUCTURED) if isinstance(artifact, dict) else None
+    if isinstance(content, str) and not isinstance(found, dict):
+        return message
+    blocks = [content] if isinstance(content, str) else content
+    texts = [text for block in blocks if (text := _text_of(block)) is not None]
+    rest = [block for block in blocks if _text_of(block) is None]
+    if isinstance(found, dict) and not has_failed(message):
+        text = dumps(_unless_edited(found, [*filter(None, texts)]))
+    elif len(texts) > 1 and not rest:
+        values = map(_value, texts)
+        text = "\n".join(texts) if has_failed(message) else dumps([*values])
+    else:
+        return message
+    value = [{"type": "text", "text": text}, *rest] if rest else text
+    return message.model_copy(update={"content": value})
+
+
+def _text_of(block: Any) -> str | None:
+    if isinstance(block, str):
+        return block
+    text = block.get("text") if block.get("type") == "text" else None
+    return text if isinstance(text, str) else None
+
+
+def _unless_edited(found: dict[str, Any], texts: list[str]) -> Any:
+    """The value of a tool, or what its texts say where they are that value, edited.
+
+    What is no object, FastMCP has as `{"result": value}`, and its texts say the value alone: one
+    text, or one for each element.
+    """
+    value = found["result"] if found.keys() == {"result"} else found
+    if isinstance(value, list) and len(texts) == len(value):
+        said: Any = [_read_like(one, text) for one, text in zip(value, texts, strict=True)]
+    else:
+        said = _read_like(value, "\n".join(texts))
+    if not texts or said == value or _scalars(said) <= _scalars(value):
+        return found
+    if isinstance(said, str) and isinstance(value, dict | list) and said.lstrip()[:1] not in "{[":
+        return found  # words about the value
+    return said if value is found else {"result": said}
+
+
+def _read_like(value: Any, text: str) -> Any:
+    return text if isinstance(value, str) else _value(text)
+
+
+def _scalars(value: Any) -> set[Any]:
+    found, inside = set(), [value]
+    while inside:
+        one = inside.pop()
+        if isinstance(one, dict | list):
+            inside.extend(one.values() if isinstance(one, dict) else one)
+        else:
+            found.add(one)
+    return found
 
 
 def write_tool_result(content: str | list[Any], artifact: Any) -> str | list[Any]:

@@ -13,8 +13,8 @@ from typing import Any
 Tool = dict[str, Any]
 
 _NEUTRAL = frozenset({"type", "function"})
-_FLAT = frozenset({"type", "name", "description", "parameters", "strict"})
-_ANTHROPIC = frozenset({"type", "name", "description", "input_schema", "strict"})
+_FLAT = frozenset({"type", "name", "description", "parameters", "strict", "output_schema"})
+_ANTHROPIC = (_FLAT - {"parameters"}) | {"input_schema"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Function:
         description: What it does.
         parameters: JSON Schema of its arguments.
         strict: Whether arguments must fit the schema exactly.
+        output_schema: JSON Schema of its results, which planners are shown.
         extras: What else was said of it, such as `cache_control`.
     """
 
@@ -33,6 +34,7 @@ class Function:
     description: str | None = None
     parameters: Mapping[str, Any] | None = None
     strict: bool | None = None
+    output_schema: Mapping[str, Any] | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -53,6 +55,7 @@ def read_function(tool: Mapping[str, Any]) -> Function | None:
             inner.get("description"),
             inner.get("parameters"),
             inner.get("strict"),
+            inner.get("output_schema"),
             {key: value for key, value in tool.items() if key not in _NEUTRAL},
         )
     if "input_schema" in tool:
@@ -64,7 +67,14 @@ def read_function(tool: Mapping[str, Any]) -> Function | None:
 
 def _read(tool: Mapping[str, Any], schema: Any, known: frozenset[str]) -> Function:
     extras = {key: value for key, value in tool.items() if key not in known}
-    return Function(tool["name"], tool.get("description"), schema, tool.get("strict"), extras)
+    return Function(
+        tool["name"],
+        tool.get("description"),
+        schema,
+        tool.get("strict"),
+        tool.get("output_schema"),
+        extras,
+    )
 
 
 def neutral(function: Function) -> Tool:
@@ -76,6 +86,8 @@ def neutral(function: Function) -> Tool:
         inner["parameters"] = function.parameters
     if function.strict is not None:
         inner["strict"] = function.strict
+    if function.output_schema is not None:
+        inner["output_schema"] = function.output_schema
     return {"type": "function", "function": inner}
 
 

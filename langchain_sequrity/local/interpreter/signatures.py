@@ -43,7 +43,7 @@ def signature(name: str, parameters: Schema, output: Schema | None = None) -> st
     others = {key: one for key, one in properties.items() if not key.isidentifier()}
     if others:
         listed.append(f"**{_members(others, shared, _DEEPEST)}")
-    elif is_open(parameters):
+    elif parameters.get("additionalProperties") or "properties" not in parameters:
         listed.append("**others")
     star = "*, " if properties and len(listed) > bool(others) else ""
     result = "" if output is None else f" -> {type_of(output, _definitions(output))}"

@@ -127,7 +127,8 @@ def _tool(tool: Any, where: Where) -> dict[str, Any]:
     if not isinstance(function, dict):
         checks.wrong((*where, "function"), "an object", function)
     checks.tool_name(function, (*where, "function"))
-    checks.json_schema(function, "parameters", (*where, "function"))
+    for key in ("parameters", "output_schema"):
+        checks.json_schema(function, key, (*where, "function"))
     return tool
 
 
@@ -240,8 +241,9 @@ def _call(call: Any, where: Where) -> Any:
 
 def _tool_result(message: dict[str, Any], where: Where) -> BaseMessage:
     return ToolMessage(
-        content=_content(message, where, ("text",)),
+        content=_content(message, where, tuple(_PARTS)),
         tool_call_id=checks.text(message, "tool_call_id", where),
+        status=checks.status_of(message, where),
     )
 
 

@@ -16,18 +16,21 @@ from langchain_core.messages import (
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.wire.call_texts import text_of, texts_of
 from langchain_sequrity.wire.chat_completions.content import write_parts
-from langchain_sequrity.wire.tool_results import whole_results, write_tool_result
+from langchain_sequrity.wire.tool_results import has_failed, whole_results, write_tool_result
 from langchain_sequrity.wire.tools import neutral, read_function
 
 Message = dict[str, Any]
 
 
-def write_request(messages: Sequence[BaseMessage], params: Mapping[str, Any]) -> dict[str, Any]:
+def write_request(
+    messages: Sequence[BaseMessage], params: Mapping[str, Any], *, dual_llm: bool = False
+) -> dict[str, Any]:
     """Build the body of a request.
 
     Args:
         messages: The conversation.
         params: Every other field of the body, such as `model` and `tools`. `None` is left out.
+        dual_llm: Whether an interpreter reads the results of tools, and is told which failed.
 
     Returns:
         The body as JSON-ready objects.
@@ -38,7 +41,7 @@ def write_request(messages: Sequence[BaseMessage], params: Mapping[str, Any]) ->
     body = {key: value for key, value in params.items() if value is not None}
     if tools := body.get("tools"):
         body["tools"] = [write_tool(tool) for tool in tools]
-    body["messages"] = write_messages(messages)
+    body["messages"] = write_messages(messages, dual_llm=dual_llm)
     return body
 
 
@@ -61,19 +64,28 @@ def write_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     return neutral(function)
 
 
-def write_messages(messages: Sequence[BaseMessage]) -> list[Message]:
+def write_messages(messages: Sequence[BaseMessage], *, dual_llm: bool = False) -> list[Message]:
     """Write a conversation; raises `UsageError` for a message that has no place in it."""
     written: list[Message] = []
     for message in messages:
         results, others = whole_results(message.content)
         if results:
             artifact = getattr(message, "artifact", None)
-            written += [_result(block, artifact) for block in results]
+            written += [
+                _marked(_result(block, artifact), dual_llm and block.get("is_error"))
+                for block in results
+            ]
             if not others:
                 continue
             message = HumanMessage(others)  # noqa: PLW2901 - what was said beside the results
-        written.append(_writer(message)(message))
+        out = _writer(message)(message)
+        written.append(_marked(out, dual_llm and has_failed(message)))
     return written
+
+
+def _marked(out: Message, has_failed: object) -> Message:
+    """A result with the mark of Messages, which this format lacks (`docs/behaviour.md`, P7)."""
+    return {**out, "is_error": True} if has_failed else out
 
 
 def _result(block: Mapping[str, Any], artifact: Any) -> Message:

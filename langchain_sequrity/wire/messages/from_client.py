@@ -139,6 +139,7 @@ def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict
             continue
         if checks.json_schema(tool, "input_schema", where) is None:
             checks.wrong((*where, "input_schema"), "a JSON Schema object", None)
+        checks.json_schema(tool, "output_schema", where)
         function = read_function(tool)
         if function is not None:
             functions.append(neutral(function))
@@ -276,11 +277,10 @@ def _tool_result(block: dict[str, Any], where: Where) -> ToolMessage:
         ]
     elif not isinstance(content, str):
         checks.wrong((*where, "content"), "a string or an array of blocks", content)
-    failed = checks.optional(block, "is_error", bool, where)
     return ToolMessage(
         content=content,
         tool_call_id=checks.text(block, "tool_use_id", where),
-        status="error" if failed else "success",
+        status=checks.status_of(block, where),
     )
 
 

@@ -84,6 +84,8 @@ def write_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
         written["description"] = function.description
     if function.strict is not None:
         written["strict"] = function.strict
+    if function.output_schema is not None:
+        written["output_schema"] = function.output_schema
     return written
 
 

@@ -37,13 +37,16 @@ _CALLS = frozenset(
 )
 
 
-def write_request(messages: Sequence[BaseMessage], params: Mapping[str, Any]) -> dict[str, Any]:
+def write_request(
+    messages: Sequence[BaseMessage], params: Mapping[str, Any], *, dual_llm: bool = False
+) -> dict[str, Any]:
     """Build the body of a request.
 
     Args:
         messages: The conversation.
         params: Every other field of the body, such as `model` and `tools`, in the neutral words
             of chat/completions or in the format's own. `None` is left out.
+        dual_llm: Whether an interpreter reads the results of tools; it makes no difference here.
 
     Returns:
         The body as JSON-ready objects.
@@ -51,6 +54,7 @@ def write_request(messages: Sequence[BaseMessage], params: Mapping[str, Any]) ->
     Raises:
         UsageError: If a message or a parameter has no place in this format.
     """
+    del dual_llm
     body = write_params(params)
     system, turns = write_messages(messages)
     if given := body.get("system"):

@@ -139,6 +139,7 @@ def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict
             description=checks.optional(tool, "description", str, where),
             parameters=checks.json_schema(tool, "parameters", where),
             strict=checks.optional(tool, "strict", bool, where),
+            output_schema=checks.json_schema(tool, "output_schema", where),
         )
         functions.append(neutral(function))
     checks.distinct_tools(functions)

@@ -109,6 +109,7 @@ def _result(item: dict[str, Any], where: Where) -> BaseMessage:
     return ToolMessage(
         content=read_content(item, "output", where, EVERY_PART),
         tool_call_id=checks.text(item, "call_id", where),
+        status=checks.status_of(item, where),
     )
 
 

@@ -60,7 +60,7 @@ def write_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     if function is None:
         return dict(tool)
     written: dict[str, Any] = {"type": "function", "name": function.name}
-    for key in ("description", "parameters", "strict"):
+    for key in ("description", "parameters", "strict", "output_schema"):
         if (value := getattr(function, key)) is not None:
             written[key] = value
     return written

@@ -17,18 +17,21 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.wire.responses.assistant import write_assistant
 from langchain_sequrity.wire.responses.content import TEXT, Part, write_parts
 from langchain_sequrity.wire.responses.params import write_params
-from langchain_sequrity.wire.tool_results import whole_results, write_tool_result
+from langchain_sequrity.wire.tool_results import has_failed, whole_results, write_tool_result
 
 Item = dict[str, Any]
 
 
-def write_request(messages: Sequence[BaseMessage], params: Mapping[str, Any]) -> dict[str, Any]:
+def write_request(
+    messages: Sequence[BaseMessage], params: Mapping[str, Any], *, dual_llm: bool = False
+) -> dict[str, Any]:
     """Build the body of a request.
 
     Args:
         messages: The conversation, or what is new in it where `previous_response_id` is given.
         params: Every other field of the body, such as `model` and `tools`, in the neutral words of
             chat/completions or in the format's own. `None` is left out.
+        dual_llm: Whether an interpreter reads the results of tools, and is told which failed.
 
     Returns:
         The body as JSON-ready objects.
@@ -37,7 +40,7 @@ def write_request(messages: Sequence[BaseMessage], params: Mapping[str, Any]) ->
         UsageError: If a message has no place in this format.
     """
     body = write_params(params)
-    body["input"] = write_input(messages)
+    body["input"] = write_input(messages, dual_llm=dual_llm)
     return body
 
 
@@ -53,11 +56,12 @@ def write_results(results: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     ]
 
 
-def write_input(messages: Iterable[BaseMessage]) -> list[Item]:
+def write_input(messages: Iterable[BaseMessage], *, dual_llm: bool = False) -> list[Item]:
     """Write a conversation as items.
 
     Args:
         messages: The conversation. Names of messages have no place here.
+        dual_llm: See `write_request`.
 
     Returns:
         The items: those of the assistant are several per message.
@@ -70,15 +74,21 @@ def write_input(messages: Iterable[BaseMessage]) -> list[Item]:
         results, others = whole_results(message.content)
         if results:
             artifact = getattr(message, "artifact", None)
-            items += [
-                _output(block.get("tool_use_id"), block.get("content") or "", artifact)
-                for block in results
-            ]
+            for block in results:
+                content = block.get("content") or ""
+                output = _output(block.get("tool_use_id"), content, artifact)
+                items.append(_marked(output, dual_llm and block.get("is_error")))
             if not others:
                 continue
             message = HumanMessage(others)  # noqa: PLW2901 - what was said beside the results
-        items += _writer(message)(message)
+        written = _writer(message)(message)
+        items += [_marked(one, dual_llm and has_failed(message)) for one in written]
     return items
+
+
+def _marked(item: Item, has_failed: object) -> Item:
+    """A result with the mark of Messages, which this format lacks (`docs/behaviour.md`, P7)."""
+    return {**item, "is_error": True} if has_failed else item
 
 
 def _writer(message: BaseMessage) -> Callable[[Any], list[Item]]:
