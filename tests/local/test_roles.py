@@ -16,7 +16,7 @@ from langchain_sequrity.local import LocalServer
 from tests.local.dual_llm.conversation import DUAL, SCHEMA
 
 PROGRAM = f"""
-answer = parse_with_ai(query="Who?", output_schema={SCHEMA})
+answer = parse_with_ai(query="Read: Who?", output_schema={SCHEMA})
 final_return_value = answer["answer"]
 """
 SAYS = {
@@ -72,7 +72,7 @@ def test_roles_without_a_model_have_the_servers(cast: dict[str, Says]) -> None:
     planner: Any = {"planner": Says(text="final_return_value = 'planned'")}
     with LocalServer(cast["model"], models=planner) as server:
         dual = ChatSequrity("a/model", base_url=server.base_url, features=DUAL)
-        assert dual.invoke("Go").text == "planned"
+        assert dual.invoke("Who?").text == "planned"
         assert ChatSequrity("a/model", base_url=server.base_url).invoke("Hello").text == "I chat."
 
 

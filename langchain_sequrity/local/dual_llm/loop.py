@@ -165,8 +165,14 @@ class Loop:
 
     def _new_run(self) -> AnyRun:
         context = self._context
+        said = (one.query for one in context.state.past)
         return runs.start(
-            self._turn, context.configuration, self._names, context.programs, context.owner
+            self._turn,
+            context.configuration,
+            self._names,
+            context.programs,
+            context.owner,
+            said=said,
         )
 
     def _can_run(self, program: str) -> bool:

@@ -177,7 +177,8 @@ def planner_instructions(
     internal_tools = [*internal_tools]
     reads = "parse_with_ai" in internal_tools
     example = _EXAMPLE_TOOLS + (_EXAMPLE if reads else _EXAMPLE_WITHOUT_READER)
-    errors = _WRAPPED if fsm.wrap_tool_result else _RAISES
+    raises = _RAISES if fsm.detect_tool_errors != "none" else ""
+    errors = _WRAPPED if fsm.wrap_tool_result else raises
     parts = [_STEPS if fsm.enable_multistep_planning else _ONE_PROGRAM, example, _LANGUAGE + errors]
     if prompt.clarify_ambiguous_queries is not False:
         parts.append(_ASK_BACK)

@@ -7,7 +7,7 @@ process has paused, runs again from its log (`docs/behaviour.md`, T2).
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
@@ -236,6 +236,8 @@ def start(
     names: Mapping[str, str],
     programs: Programs,
     owner: str,
+    *,
+    said: Iterable[str] = (),
 ) -> AnyRun:
     """Make the run of a turn's program, or of its steps, from its log if it has one.
 
@@ -245,6 +247,7 @@ def start(
         names: Names of the caller's tools as programs call them, by their own names.
         programs: Where it runs.
         owner: Whose it is.
+        said: What the user said before.
 
     Returns:
         The run. With a log, it still has to be brought up to where it was: `replayed`.
@@ -266,7 +269,7 @@ def start(
         is_strict=configuration.is_strict,
         log=turn.log,
         has_steps=has_steps(turn, configuration),
-        is_planned=turn.is_planned,
+        asked="\n".join([*said, turn.query]) if turn.is_planned else None,
     )
 
 

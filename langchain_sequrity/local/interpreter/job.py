@@ -172,6 +172,7 @@ class Job:
         is_strict: Whether what happens under a branch takes the labels of its condition.
         log: Events so far, which were read with `read_event`.
         has_steps: Whether other programs follow a program that ended well.
+        asked: What the user said, where a model writes the programs.
     """
 
     def __init__(
@@ -185,6 +186,7 @@ class Job:
         is_strict: bool,
         log: list[Event],
         has_steps: bool = False,
+        asked: str | None = None,
     ) -> None:
         """Do nothing yet."""
         self.program = program
@@ -195,6 +197,7 @@ class Job:
         self.is_strict = is_strict
         self.log = log
         self.has_steps = has_steps
+        self.asked = asked
         self.parsed: Program | None = None  # the last one that was read
         self.waiting = ""
         self.begin(_nobody)
@@ -233,7 +236,9 @@ class Job:
         if self.parsed is None or self.parsed.source != source:
             known = [*self.machine.names]
             parsed = parse(source, self.limits, known=known)
-            parsed.check_calls(self.tools, known)
+            parsed.check_calls(self.tools, known, in_full=self.asked is not None)
+            if self.asked is not None:
+                parsed.check_readers(self.tools, known, self.asked)
             self.parsed = parsed
         return self.parsed
 

@@ -2,10 +2,13 @@
 
 import ast
 import hashlib
-from collections.abc import Collection, Mapping
+import itertools
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.compiler import ANSWER, ENDING, compile_module
 from langchain_sequrity.local.interpreter.faults import OutOfBudget, ProgramRefused
 from langchain_sequrity.local.interpreter.limits import DEFAULT_LIMITS, Limits
@@ -68,6 +71,34 @@ class Program:
             if name not in bound:
                 refuse(node, fault)
 
+    def check_readers(self, tools: Collection[str], variables: Collection[str], asked: str) -> None:
+        """Refuse to have a model read what is no data: it would answer out of its own head.
+
+        Data come from tools and variables, and from words of the user that the program quotes.
+
+        Args:
+            tools: Names of the tools.
+            variables: Names that exist before the program.
+            asked: What the user said.
+
+        Raises:
+            ProgramRefused: For the first query of `parse_with_ai` that has none.
+        """
+        calls = [
+            node
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == _READER
+        ]
+        if not calls or _READER not in tools or _READER in names_bound_anywhere(self.tree):
+            return
+        words = _Words(self.tree, {*tools, *variables})
+        for call in sorted(calls, key=lambda one: (one.lineno, one.col_offset)):
+            query = next((one.value for one in call.keywords if one.arg == "query"), None)
+            if query is not None and not words.has_data(query, asked):
+                refuse(call, _NOTHING_TO_READ)
+
     def check_answer(self) -> None:
         """Refuse a program that cannot have an answer: it would run for nothing.
 
@@ -95,6 +126,179 @@ def _sets_answer(statement: ast.stmt) -> bool:
     return False
 
 
+class _Words:
+    """Where the words of a program come from, as far as its text says.
+
+    Args:
+        tree: The program.
+        known: Names of tools and variables: what comes from them is data.
+    """
+
+    def __init__(self, tree: ast.Module, known: Collection[str]) -> None:
+        self._sources: dict[str, list[ast.AST]] = {}
+        self._data = {*known} - BUILTINS.keys()
+        nodes = [*ast.walk(tree)]
+        for name, source in itertools.chain(*map(_bindings, nodes), _parameters(nodes)):
+            if source is None:
+                self._data.add(name)
+            else:
+                self._sources.setdefault(name, []).append(source)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Names that are bound to data are data, and names that are bound to these."""
+        users: dict[str, list[str]] = {}
+        for name, sources in self._sources.items():
+            for one in {used for source in sources for used in _used(source)}:
+                users.setdefault(one, []).append(name)
+        unknown = users.keys() - self._sources.keys() - BUILTINS.keys()
+        waiting = [*self._data, *unknown]
+        self._data |= unknown
+        while waiting:
+            found = {*users.get(waiting.pop(), ())} - self._data
+            self._data |= found
+            waiting += found
+
+    def _is_data(self, node: ast.AST) -> bool:
+        return any(
+            one in self._data or not (one in self._sources or one in BUILTINS)
+            for one in _used(node)
+        )
+
+    def has_data(self, query: ast.expr, asked: str) -> bool:
+        """Whether an expression has data, or words that are quoted of what the user said."""
+        if self._is_data(query):
+            return True
+        written, named = self._texts(query)
+        texts = [*map(_plain, (*written, *named))]
+        lines = filter(None, map(_plain, asked.splitlines()[1:]))
+        asked = _plain(asked)
+        quoted = {*map(_plain, named), *(one for text in texts for one in _passages(text))}
+        own = {*_passages(asked), *lines}
+        return any(one and one in asked for one in quoted) or any(
+            one and one in text for one in own for text in texts
+        )
+
+    def _texts(self, query: ast.AST) -> tuple[list[str], list[str]]:
+        """The constant texts that stand in an expression, and those of its variables."""
+        written, named, waiting = _constants(query), [], [query]
+        seen: set[str] = set()
+        while waiting:
+            for one in ast.walk(waiting.pop()):
+                if isinstance(one, ast.Name) and one.id not in seen:
+                    seen.add(one.id)
+                    sources = self._sources.get(one.id, ())
+                    named += [text for source in sources for text in _constants(source)]
+                    waiting += sources
+        return written, named
+
+
+def _used(node: ast.AST) -> Iterator[str]:
+    return (one.id for one in ast.walk(node) if isinstance(one, ast.Name))
+
+
+def _constants(node: ast.AST) -> list[str]:
+    found = (one.value for one in ast.walk(node) if isinstance(one, ast.Constant))
+    return [value for value in found if isinstance(value, str)]
+
+
+def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.AST | None]]:
+    """Names that a node binds, and what to; `None` for what the text does not say."""
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            yield from ((name, value) for target in targets for name in _names(target))
+        case (
+            ast.AugAssign(target=target, value=value)
+            | ast.NamedExpr(target=target, value=value)
+            | ast.AnnAssign(target=target, value=ast.expr() as value)
+            | ast.For(target=target, iter=value)
+            | ast.comprehension(target=target, iter=value)
+        ):
+            yield from ((name, value) for name in _names(target))
+        case ast.Call(func=ast.Attribute(value=target), args=args, keywords=keywords):
+            values = (*args, *(one.value for one in keywords))  # as in `found.append(mail)`
+            yield from ((name, value) for name in _names(target) for value in values)
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            yield from ((one.asname or one.name, ast.Constant(None)) for one in names)
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name, node
+        case (
+            ast.ExceptHandler(name=str(name))
+            | ast.MatchAs(name=str(name))
+            | ast.MatchStar(name=str(name))
+            | ast.MatchMapping(rest=str(name))
+        ):
+            yield name, None
+
+
+def _parameters(nodes: list[ast.AST]) -> Iterator[tuple[str, ast.AST | None]]:
+    """Names of parameters, and what they are called with, where all calls are in the text."""
+    functions: dict[str, ast.arguments] = {}
+    for node in nodes:
+        match node:
+            case ast.FunctionDef(name=name, args=args):
+                functions[name] = args
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Lambda(args=args)):
+                functions[name] = args
+    calls = [one for one in nodes if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)]
+    called = {id(one.func) for one in calls}
+    loose = {
+        one.id
+        for one in nodes
+        if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load) and id(one) not in called
+    }
+    known: set[int] = set()
+    for name, args in functions.items():
+        own = [one for one in calls if isinstance(one.func, ast.Name) and one.func.id == name]
+        in_full = not any(isinstance(arg, ast.Starred) for one in own for arg in one.args)
+        if (
+            name in loose
+            or not in_full
+            or any(key.arg is None for one in own for key in one.keywords)
+        ):
+            continue
+        listed = [*args.posonlyargs, *args.args]
+        known |= {id(one) for one in (*listed, *args.kwonlyargs)}
+        for call in own:
+            yield from ((one.arg, value) for one, value in zip(listed, call.args, strict=False))
+            yield from ((key.arg, key.value) for key in call.keywords if key.arg)
+    yield from (
+        (one.arg, None) for one in nodes if isinstance(one, ast.arg) and id(one) not in known
+    )
+
+
+def _names(target: ast.AST) -> Iterator[str]:
+    """The variables that an assignment changes: also `found` in `found[0] = mail`."""
+    while isinstance(target, ast.Subscript | ast.Attribute | ast.Starred):
+        target = target.value
+    if isinstance(target, ast.Name):
+        yield target.id
+    for one in getattr(target, "elts", ()):
+        yield from _names(one)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _passages(text: str) -> Iterator[str]:
+    """What a text says in quotation marks, and after a colon."""
+    quoted = _QUOTE.split(text)[1:-1]
+    said = [*quoted, *(one[1] for one in _AFTER_COLON.finditer(text))]
+    return (one.strip(_MARKS) for one in said[:_MOST_PASSAGES])
+
+
+_READER = "parse_with_ai"
+_MOST_PASSAGES = 100
+_MARKS = " \t.!?\"'`“”„«»"
+_QUOTE = re.compile(r"""(?<!\w)["'`“„«]|["'`“”»](?!\w)""")
+_AFTER_COLON = re.compile(r":\s(.+)")
+_NOTHING_TO_READ = (
+    f"The query of `{_READER}` has no data in it: the model that reads it knows nothing but the "
+    "query. Put the result of a tool into it, as in "
+    "`query=f\"Who wrote this? {mail['body']}\"`, or quote what the user said: "
+    "`query=\"Is this polite: 'Go away!'\"`."
+)
 _SET_ANSWER = f"Write a program that puts the answer for the user into `{ANSWER}`."
 KEYWORDS_ONLY = "Tools take keyword arguments only."
 

@@ -57,8 +57,9 @@ class Run:
         has_steps: Whether a program that ended well is followed by another one in the same
             namespace: `advance` then takes that, and the log has it too. In each of them only
             `final_return_value` is an answer.
-        is_planned: Whether a model wrote the program: calls that do not fit their tools, and a
-            program that can have no answer, are then refused before anything is done.
+        asked: What the user said, where a model wrote the program for it: calls that do not fit
+            their tools, a program that can have no answer, and readings of no data are then refused
+            before anything is done.
 
     Raises:
         ProgramRefused: If it gives a tool positional arguments, or is not what a planner is to
@@ -88,16 +89,18 @@ class Run:
         is_strict: bool = False,
         log: Sequence[Event] = (),
         has_steps: bool = False,
-        is_planned: bool = False,
+        asked: str | None = None,
     ) -> None:
         """Do nothing yet."""
         given = {
             name: Labeled(check_json(one.value), one.labels)
             for name, one in (variables or {}).items()
         }
-        program.check_calls(tools or {}, given, in_full=is_planned)
-        if is_planned and not has_steps:
-            program.check_answer()
+        program.check_calls(tools or {}, given, in_full=asked is not None)
+        if asked is not None:
+            program.check_readers(tools or {}, given, asked)
+            if not has_steps:
+                program.check_answer()
         self._job = Job(
             program=program,
             tools=tools or {},
@@ -107,6 +110,7 @@ class Run:
             is_strict=is_strict,
             log=[read_event(event) for event in log],
             has_steps=has_steps,
+            asked=asked,
         )
         self._has_steps = has_steps
         self._fiber: Fiber | None = None

@@ -275,7 +275,7 @@ class _Worker:
             is_strict=request["is_strict"],
             log=request["log"],
             has_steps=request["has_steps"],
-            is_planned=request["is_planned"],
+            asked=request["asked"],
         )
         told = len(request["log"])
 

@@ -598,7 +598,7 @@ class WorkerRun:
         is_strict: Whether what happens under a branch takes the labels of its condition.
         log: `log` of an earlier run of the same program with the same variables.
         has_steps: Whether a program that ended well is followed by another one.
-        is_planned: Whether a model wrote the program.
+        asked: What the user said, where a model wrote the program for it.
     """
 
     def __init__(
@@ -613,7 +613,7 @@ class WorkerRun:
         is_strict: bool = False,
         log: Sequence[Event] = (),
         has_steps: bool = False,
-        is_planned: bool = False,
+        asked: str | None = None,
     ) -> None:
         """Have the program read, but do not run it yet."""
         self._pool = pool
@@ -626,7 +626,7 @@ class WorkerRun:
             "asks": may_branch is not None,
             "is_strict": is_strict,
             "has_steps": has_steps,
-            "is_planned": is_planned,
+            "asked": asked,
         }
         self._has_steps = has_steps
         self._may_branch = may_branch

@@ -199,7 +199,7 @@ def test_programs_have_the_internal_tools_that_are_enabled(
     stage: Stage, enabled: list[str] | None, expected: list[str]
 ) -> None:
     programs = {
-        "parse_with_ai": reads("'?'"),
+        "parse_with_ai": reads("'Read: Go'"),
         "verify_hypothesis": "verify_hypothesis(hypothesis='?')",
         "complete_turn": "complete_turn(value=1)",
         "set_policy": "set_policy(policy='')",
@@ -383,9 +383,9 @@ class Page(BaseModel):
     have_enough_info: bool
 
 try:
-    parse_with_ai(query="?", output_schema=Page.model_json_schema())
+    parse_with_ai(query="Read: Go", output_schema=Page.model_json_schema())
 except ToolError:
-    page = parse_with_ai(query="?", output_schema=Page.model_json_schema())
+    page = parse_with_ai(query="Read: Go", output_schema=Page.model_json_schema())
 page["number"]
 """
     reader = Teller("quarantined", *["no page"] * 3, '{"number": 7, "have_enough_info": true}')

@@ -226,7 +226,7 @@ def test_output_limits_reach_the_models(stage: Stage) -> None:
     reader = Teller("quarantined", enough("seen"))
     slots = {"pllm": {"max_completion_tokens": 77}, "qllm": {"max_completion_tokens": 90}}
     for llm, limits in ((slots, (77, 90)), ({}, (None, None))):
-        play = Play(stage, reads("'?'"), tellers=[reader], session_config={"llm": llm})
+        play = Play(stage, reads("'Read: Go'"), tellers=[reader], session_config={"llm": llm})
         assert value(play.model) == "seen"
         assert (play.planner.requests[-1].max_tokens, reader.requests[-1].max_tokens) == limits
 

@@ -21,6 +21,9 @@ class Mail(BaseModel):
 
 """
 
+ASKED = "Is this polite: Go"
+"""What programs have the data model read: it has to be given data, such as words of the user."""
+
 
 def tool(name: str, *parameters: str) -> Json:
     schema = {"type": "object", "properties": {one: {} for one in parameters or ("x",)}}
@@ -61,7 +64,7 @@ ENOUGH = {"have_enough_info": True}
 
 
 def asking(schema: str) -> str:
-    return f"parse_with_ai(query='?', output_schema={schema})"
+    return f"parse_with_ai(query={ASKED!r}, output_schema={schema})"
 
 
 @pytest.mark.parametrize(
@@ -89,7 +92,7 @@ def test_the_data_model_is_told_the_form_and_has_no_tools(stage: Stage) -> None:
     play = Play(stage, asking(OBJECT), says={"value": ENOUGH})
     play.run()
     (request,) = play.reader.requests
-    assert (request.tools, request.messages[-1].text) == ([], "?")
+    assert (request.tools, request.messages[-1].text) == ([], ASKED)
     assert request.response_format is not None
     schema = request.response_format["json_schema"]["schema"]
     flag = {"have_enough_info": {"type": "boolean"}}
@@ -144,9 +147,9 @@ def test_a_wrong_answer_is_an_error_that_the_program_can_catch(stage: Stage, sai
     "call",
     [
         "parse_with_ai(**dict())",
-        "parse_with_ai(**dict(query='?'))",
+        f"parse_with_ai(**dict(query={ASKED!r}))",
         f"parse_with_ai(**dict(output_schema={OBJECT}))",
-        f"parse_with_ai(query='?', output_schema={OBJECT}, **dict(more=1))",
+        f"parse_with_ai(query={ASKED!r}, output_schema={OBJECT}, **dict(more=1))",
     ],
 )
 def test_a_call_with_wrong_arguments_reaches_no_model(stage: Stage, call: str) -> None:

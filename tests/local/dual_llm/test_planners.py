@@ -20,6 +20,13 @@ if mail:
 else:
     final_return_value = "None."
 """
+LOOK_UP = {
+    "type": "function",
+    "function": {
+        "name": "look_up",
+        "parameters": {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
+    },
+}  # fmt: skip
 # How models put a program into an answer.
 ANSWERS = {
     "alone": "{}",
@@ -177,7 +184,7 @@ OUTPUT: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("properties", "required", "written"),
     [
-        ({}, [], "f(**others)"),
+        ({}, [], "f()"),
         ({"a": {"type": "integer"}}, ["a"], "f(*, a: int)"),
         ({"a": {"type": "integer", "default": 3}}, [], "f(*, a: int = 3)"),
         ({"a": {"type": "string"}}, [], "f(*, a: str = …)"),
@@ -220,9 +227,82 @@ def test_results_and_what_arguments_mean_are_told(begin: Begin) -> None:
 
 # The reader
 
+READER = "from pydantic import BaseModel\nclass Read(BaseModel):\n    have_enough_info: bool\n"
+SCHEMA_OF = "output_schema=Read.model_json_schema()"
+ASKS = {
+    "a question": "r = parse_with_ai(query='What is the subject of mail 3?', SCHEMA)",
+    "a variable": "q = 'What is the subject?'\nr = parse_with_ai(query=q, SCHEMA)",
+    "an f-string": "n = 3\nr = parse_with_ai(query=f'What is in mail {n}?', SCHEMA)",
+    "a sum": "r = parse_with_ai(query='What is in ' + 'mail 3?', SCHEMA)",
+    "a format": "r = parse_with_ai(query='What is in mail {}?'.format(3), SCHEMA)",
+    "a joined list": "r = parse_with_ai(query=' '.join(['What', 'is', str(3)]), SCHEMA)",
+    "a loop": "for n in range(2):\n    r = parse_with_ai(query=f'mail {n}?', SCHEMA)",
+    "a comprehension": "r = [parse_with_ai(query=q, SCHEMA) for q in ['a?', 'b?']]",
+    "a function": "def ask(q):\n    return parse_with_ai(query=q, SCHEMA)\nr = ask('Which mail?')",
+    "a lambda": "ask = lambda q: parse_with_ai(query=q, SCHEMA)\nr = ask(q='Which mail?')",
+    "after a call": "m = look_up(word='a')\nr = parse_with_ai(query='What does it say?', SCHEMA)",
+    "quotes that nobody said": "r = parse_with_ai(query='Is this polite: \"Go away\"', SCHEMA)",
+    "the words of the request": "r = parse_with_ai(query='Tell me what mail 3 says about beds', SCHEMA)",
+}  # fmt: skip
+READS = {
+    "a result": "m = look_up(word='a')\nr = parse_with_ai(query=f'What? {m}', SCHEMA)",
+    "a call": "r = parse_with_ai(query=look_up(word='a'), SCHEMA)",
+    "a part": "m = [look_up(word='a')]\nr = parse_with_ai(query='What? ' + m[0], SCHEMA)",
+    "a list that grew": "m = []\nm.append(look_up(word='a'))\nr = parse_with_ai(query=f'{m}', SCHEMA)",
+    "a place": "m = {}\nm['a'] = look_up(word='a')\nr = parse_with_ai(query=f'{m}', SCHEMA)",
+    "a loop": "for m in [look_up(word='a')]:\n    r = parse_with_ai(query=m, SCHEMA)",
+    "a comprehension": "r = [parse_with_ai(query=m, SCHEMA) for m in [look_up(word='a')]]",
+    "a function": "def ask(q):\n    return parse_with_ai(query=q, SCHEMA)\nr = ask(look_up(word='a'))",
+    "a function that is given": "def ask(q):\n    return parse_with_ai(query=q, SCHEMA)\nr = [*map(ask, [look_up(word='a')])]",
+    "a function that looks up": "def mail():\n    return look_up(word='a')\nr = parse_with_ai(query=mail(), SCHEMA)",
+    "a lambda": "ask = lambda q: parse_with_ai(query=q, SCHEMA)\nr = ask(look_up(word='a'))",
+    "an error": "try:\n    look_up(word='a')\n    e = ''\nexcept ToolError as error:\n    e = error\nr = parse_with_ai(query=f'{e}', SCHEMA)",
+    "words of the user": "r = parse_with_ai(query='Is this about beds: mail 3', SCHEMA)",
+    "what the user quotes": "r = parse_with_ai(query='Translate good night into German', SCHEMA)",
+    "a text of the user": "t = 'beds'\nr = parse_with_ai(query=f'What are {t}?', SCHEMA)",
+}  # fmt: skip
+SAID = 'Tell me what mail 3 says about beds, and what "good night" is in German.'
+
+
+def reading(code: str) -> str:
+    return f"{READER}{code.replace('SCHEMA', SCHEMA_OF)}\nfinal_return_value = 'read'"
+
+
+@pytest.mark.parametrize("steps", [False, True], ids=["a program", "a step"])
+@pytest.mark.parametrize("asks", ASKS)
+def test_a_reading_of_no_data_is_asked_for_again(begin: Begin, asks: str, steps: bool) -> None:
+    config = {"fsm": {"enable_multistep_planning": steps}}
+    reader = Teller("quarantined", '{"have_enough_info": true}')
+    programs = [{"text": reading(ASKS[asks])}, {"text": "final_return_value = 'else'"}]
+    dialog = begin(*programs, tellers=(reader,), config=config)
+    assert value(dialog.send(words(SAID), tools=[LOOK_UP])) == "else"
+    assert "The query of `parse_with_ai` has no data in it" in dialog.planner.prompts[1]
+    assert not reader.requests
+
+
+@pytest.mark.parametrize("reads", READS)
+def test_data_and_words_of_the_user_are_read(begin: Begin, reads: str) -> None:
+    reader = Teller("quarantined", '{"have_enough_info": true}')
+    dialog = begin({"text": reading(READS[reads])}, tellers=(reader,))
+    reply = dialog.send(words(SAID), tools=[LOOK_UP])
+    if calls(reply):
+        reply = dialog.send(result(dialog.open_call, "It is about beds."), tools=[LOOK_UP])
+    assert value(reply) == "read"
+    assert len(dialog.planner.requests) == 1
+
+
+def test_a_variable_of_an_earlier_turn_is_data(begin: Begin) -> None:
+    reader = Teller("quarantined", '{"have_enough_info": true}')
+    asks = {"text": reading("r = parse_with_ai(query=f'What? {mail}', SCHEMA)")}
+    first = {"text": "mail = look_up(word='a')\nfinal_return_value = 'seen'"}
+    dialog = begin(first, asks, tellers=(reader,))
+    dialog.send(words("Look."), tools=[LOOK_UP])
+    assert value(dialog.send(result(dialog.open_call, "Beds."), tools=[LOOK_UP])) == "seen"
+    assert value(dialog.send(words("Read it."), tools=[LOOK_UP])) == "read"
+
 
 def test_the_reader_is_asked_three_times_for_json(begin: Begin) -> None:
-    program = f"final_return_value = parse_with_ai(query='?', output_schema={SCHEMA})"
+    program = f"final_return_value = parse_with_ai(query='Read: Go', output_schema={SCHEMA})"
     reader = Teller("quarantined", "Sure!", "```json", '{"have_enough_info": false}')
     dialog = begin(program, tellers=(reader,))
     assert value(dialog.say()) == {"have_enough_info": False}
@@ -240,7 +320,7 @@ def test_the_reader_is_asked_three_times_for_json(begin: Begin) -> None:
     ids=["a thought", "a fence"],
 )  # fmt: skip
 def test_json_is_found_in_what_a_reader_says(begin: Begin, said: str) -> None:
-    program = f"final_return_value = parse_with_ai(query='?', output_schema={SCHEMA})"
+    program = f"final_return_value = parse_with_ai(query='Read: Go', output_schema={SCHEMA})"
     dialog = begin(program, tellers=(Teller("quarantined", {"text": said}),))
     assert value(dialog.say()) == {"have_enough_info": True}
 

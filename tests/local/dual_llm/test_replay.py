@@ -25,7 +25,7 @@ for name in {"y", "x"}:
         found.append(look_up(word=f"{name}{len(found)}"))
 final_return_value = found""",
     "data model": f"""
-read = [{reads('f"? {n}"')} for n in range(2)]
+read = [{reads('f"Read: Go {n}"')} for n in range(2)]
 look_up(word=f"{{read}}")
 read.append(verify_hypothesis(hypothesis="It is (read)", read=read))
 final_return_value = [read, look_up(word=f"{{read}}")]""",

@@ -448,7 +448,7 @@ SEES_WHAT_IS_LEFT = """
     source, mark = sys.argv[1:]
     start = {"do": "start", "source": source, "tools": {"read": {"properties": {"n": {}}}},
              "variables": {"given": [[mark], {"producers": [], "consumers": ["*"],
-             "tags": [mark]}]}, "asks": False, "is_strict": False, "has_steps": False, "is_planned": False,
+             "tags": [mark]}]}, "asks": False, "is_strict": False, "has_steps": False, "asked": None,
              "log": []}
     labels = {"producers": [mark], "consumers": ["*"], "tags": []}
     for message in (start, {"do": "advance", "result": None}, {"do": "advance", "result": {
@@ -526,7 +526,7 @@ ALLOWS = """
         run.advance(Labeled(1))
     here, there = socket.socketpair()
     for message in ({"do": "start", "source": source, "tools": tools, "variables": {}, "asks": False,
-                     "is_strict": False, "has_steps": False, "is_planned": False,
+                     "is_strict": False, "has_steps": False, "asked": None,
              "log": run.log},
                     {"do": "advance", "result": None}):
         send(here, json.dumps(message).encode())
