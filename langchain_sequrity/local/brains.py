@@ -145,15 +145,21 @@ class ModelBrain:
             runnable = self._model.bind_tools(tools, **_tool_arguments(request))
         elif tools:
             streams = False  # LangChain's fake models lose tool calls in streams
+        has_said = False
         try:
             if streams:
-                yield from runnable.stream(request.messages, _NO_CALLBACKS, **kwargs)
+                for piece in runnable.stream(request.messages, _NO_CALLBACKS, **kwargs):
+                    yield piece
+                    has_said = True
             else:
                 yield runnable.invoke(request.messages, _NO_CALLBACKS, **kwargs)
         except SequrityError:
             raise
         except Exception as error:
-            raise self._failure(error) from error
+            cut = _cut_off(error, has_said=has_said)
+            if cut is None:
+                raise self._failure(error) from error
+            yield cut
 
     def _failure(self, error: Exception) -> SequrityError:
         # The text of a provider's exception can hold its key: it stays in the server's log.
@@ -164,6 +170,47 @@ class ModelBrain:
             f"`{type(error).__name__}`. The server's log has the reason."
         )
         return status_error(status)(detail, status=status, body={"detail": detail})
+
+
+_ENDS = {"LengthFinishReasonError": "length", "ContentFilterFinishReasonError": "content_filter"}
+"""What OpenAI's package raises, also when it streams, where an answer with a schema was cut off."""
+
+
+def _cut_off(error: Exception, *, has_said: bool) -> AIMessageChunk | None:
+    """An answer that a provider's package raises as an error because it was cut off.
+
+    Args:
+        error: What was raised.
+        has_said: Whether the answer was streamed before.
+
+    Returns:
+        The answer, or its end; nothing for another error.
+    """
+    reason = _ENDS.get(type(error).__name__)
+    if reason is None:
+        return None
+    # The package is not imported here: whoever has such a model has it.
+    completion = getattr(error, "completion", None)
+    said, usage = None, getattr(completion, "usage", None)
+    if not has_said and (choices := getattr(completion, "choices", None)):
+        said = choices[0].message
+    calls = enumerate(getattr(said, "tool_calls", None) or ())
+    return AIMessageChunk(
+        content=getattr(said, "content", None) or "",
+        tool_call_chunks=[
+            tool_call_chunk(
+                name=call.function.name, args=call.function.arguments, id=call.id, index=index
+            )
+            for index, call in calls
+        ],
+        usage_metadata=usage
+        and UsageMetadata(
+            input_tokens=usage.prompt_tokens,
+            output_tokens=usage.completion_tokens,
+            total_tokens=usage.total_tokens,
+        ),
+        response_metadata={"finish_reason": reason},
+    )
 
 
 def _arguments(request: ChatRequest) -> dict[str, Any]:

@@ -24,13 +24,16 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable
 from langchain_core.tools import tool
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_openai import ChatOpenAI
 from langsmith.run_helpers import get_tracing_context
 from pydantic import BaseModel, Field
 
+from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import ServerFailed, StatusError
 from langchain_sequrity.local.brains import Brain, BrainContext, ModelBrain
 from langchain_sequrity.local.models import DeterministicModel
 from langchain_sequrity.wire.exchange import ChatRequest
+from tests.local.conftest import Serve
 
 CHAT = BrainContext()
 
@@ -734,3 +737,43 @@ def test_a_models_rate_limit_is_passed_on() -> None:
     with pytest.raises(StatusError) as caught:
         answer(ask("Hi"), ModelBrain(Broken(replies=[], failure=failure)))
     assert caught.value.status == 429
+
+
+class Report(BaseModel):
+    """A report."""
+
+    summary: str
+    details: list[str]
+
+
+SHAPE = {
+    "type": "json_schema",
+    "json_schema": {"name": "Report", "schema": Report.model_json_schema()},
+}
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("limit", [None, 6])
+def test_an_answer_that_openais_package_raises_as_too_long_ends_by_length(
+    serve: Serve, limit: int | None, *, streams: bool
+) -> None:
+    upstream = serve()
+    model = ChatOpenAI(
+        model="any/model",
+        base_url=f"{upstream.server.base_url}/control/chat/v1",
+        api_key="k",
+        max_retries=0,
+    )
+    api = serve(model=model)
+    body = {"response_format": SHAPE, "max_tokens": limit}
+    chat = ChatSequrity("any/model", base_url=api.server.base_url, max_retries=0)
+    asked = chat.bind(**{key: value for key, value in body.items() if value is not None})
+    said = "Report that all is well and that nothing has happened."
+    if streams:
+        first, *others = asked.stream(said)
+        message = first + others
+    else:
+        message = asked.invoke(said)
+    assert message.response_metadata["finish_reason"] == ("length" if limit else "stop")
+    assert str(message.text).startswith("{")
+    assert message.usage_metadata is not None
