@@ -146,7 +146,8 @@ class Parameters(BaseChatModel):
     timeout: float | HttpTimeout | None = None
     """Total seconds of a call, retries included, or an `httpx.Timeout`; 600 when not given."""
     stream_chunk_timeout: float | None = Field(default=120.0, gt=0)
-    """Longest silence between two events of a stream in seconds; pings do not count."""
+    """Longest silence between two events of a stream in seconds; pings do not count. Where it is not
+    given, it is 120, or `timeout` if that is longer."""
     max_retries: int = Field(default=2, ge=0)
     """How often a call is sent again, where that is safe."""
     default_headers: Mapping[str, SecretStr] | None = Field(default=None, exclude=True, repr=False)
@@ -387,9 +388,11 @@ class Parameters(BaseChatModel):
             Transport,
         )
 
+        is_given = "stream_chunk_timeout" in self.model_fields_set
+        silence = self.stream_chunk_timeout if is_given else "default"
         return Transport(
             self.base_url,
-            timeouts=Timeouts.of(self.timeout, self.stream_chunk_timeout),
+            timeouts=Timeouts.of(self.timeout, silence),
             retry=RetryPolicy(max_retries=self.max_retries),
             secrets=self._ready().settings.connection.secrets,
             http_client=self.http_client,

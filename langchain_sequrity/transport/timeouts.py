@@ -14,6 +14,7 @@ from langchain_sequrity.errors import UsageError
 
 Limit = Literal["total", "silence"]
 _READ = 600.0
+_SILENCE = 120.0
 """Seconds to wait for the next bytes, unless more is given."""
 
 
@@ -48,7 +49,7 @@ class Timeouts:
     write: float | None = 60.0
     pool: float | None = None
     total: float | None = 600.0
-    silence: float | None = 120.0
+    silence: float | None = _SILENCE
 
     def __post_init__(self) -> None:
         """Refuse limits that no clock can keep."""
@@ -62,7 +63,11 @@ class Timeouts:
                 raise UsageError(msg)
 
     @classmethod
-    def of(cls, timeout: float | httpx.Timeout | None, silence: float | None = 120.0) -> "Timeouts":
+    def of(
+        cls,
+        timeout: float | httpx.Timeout | None,
+        silence: float | Literal["default"] | None = "default",
+    ) -> "Timeouts":
         """Read what users give as `timeout`.
 
         Args:
@@ -70,7 +75,8 @@ class Timeouts:
                 the call before. An `httpx.Timeout` gives the four limits of
                 single operations and sets no total. `None` takes the defaults.
             silence: Seconds without an event after which a stream is given up; `None` for no
-                limit.
+                limit. The default is 120, or `timeout` where that is a longer total: a turn may be
+                planned for as long before anything is streamed.
 
         Returns:
             The limits.
@@ -78,6 +84,8 @@ class Timeouts:
         Raises:
             UsageError: If a limit is not above 0.
         """
+        if silence == "default":
+            silence = max(timeout, _SILENCE) if isinstance(timeout, int | float) else _SILENCE
         if isinstance(timeout, httpx.Timeout):
             return cls(**timeout.as_dict(), total=None, silence=silence)
         if timeout is None:
