@@ -216,7 +216,8 @@ class Connection:
     def with_whole_envelopes(self) -> "Connection":
         """The connection with `strip_response_content` off where sessions may be dual-LLM.
 
-        Without its envelope a failed turn looks like an answer (`docs/behaviour.md`, P3).
+        Without its envelope a failed turn looks like an answer (`docs/behaviour.md`, P3). Program
+        and checks are in it unless the caller has asked for less; a graph's program is its own.
 
         Raises:
             UsageError: If the caller asked to strip it.
@@ -233,7 +234,8 @@ class Connection:
             raise UsageError(msg)
         if self.dual_llm is None:
             return self
-        return replace(self, config=(config or ConfigHeader()).with_envelope())
+        in_full = self.endpoint_type != "lang-graph"
+        return replace(self, config=(config or ConfigHeader()).with_envelope(in_full=in_full))
 
     def with_keys(self, keys: Mapping[str, str]) -> "Connection":
         """The connection with other keys.

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from inspect import isawaitable, iscoroutine
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
@@ -146,8 +146,8 @@ class Parameters(BaseChatModel):
     timeout: float | HttpTimeout | None = None
     """Total seconds of a call, retries included, or an `httpx.Timeout`; 600 when not given."""
     stream_chunk_timeout: float | None = Field(default=120.0, gt=0)
-    """Longest silence between two events of a stream in seconds; pings do not count. Where it is not
-    given, it is 120, or `timeout` if that is longer."""
+    """Longest silence between two events of a stream in seconds; pings do not count. Where it is
+    not given, it is 120, or `timeout` if that is longer."""
     max_retries: int = Field(default=2, ge=0)
     """How often a call is sent again, where that is safe."""
     default_headers: Mapping[str, SecretStr] | None = Field(default=None, exclude=True, repr=False)
@@ -389,7 +389,9 @@ class Parameters(BaseChatModel):
         )
 
         is_given = "stream_chunk_timeout" in self.model_fields_set
-        silence = self.stream_chunk_timeout if is_given else "default"
+        silence: float | Literal["default"] | None = "default"
+        if is_given:
+            silence = self.stream_chunk_timeout
         return Transport(
             self.base_url,
             timeouts=Timeouts.of(self.timeout, silence),

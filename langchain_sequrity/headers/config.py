@@ -123,18 +123,24 @@ class ConfigHeader(Header):
             self.response_format.strip_response_content
         )
 
-    def with_envelope(self) -> Self:
+    def with_envelope(self, *, in_full: bool = False) -> Self:
         """A copy that asks for the whole reply where nothing else is set.
+
+        Args:
+            in_full: Whether the program and the checks of its calls are asked for as well.
 
         Returns:
             The copy, with `response_format.strip_response_content` false where it was unset or
-            null (`docs/behaviour.md`, P3); the header itself if it was set.
+            null (`docs/behaviour.md`, P3); the header itself if nothing was unset.
         """
         current = self.response_format or ResponseFormatConfig()
-        if current.strip_response_content is not None:
+        wanted = {"strip_response_content": False}
+        if in_full:
+            wanted |= {"include_program": True, "include_policy_check_history": True}
+        unset = {name: value for name, value in wanted.items() if getattr(current, name) is None}
+        if not unset:
             return self
-        kept = current.model_copy(update={"strip_response_content": False})
-        return self.model_copy(update={"response_format": kept})
+        return self.model_copy(update={"response_format": current.model_copy(update=unset)})
 
     @property
     def mismatch_policy(self) -> MismatchPolicy | None:

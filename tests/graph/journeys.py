@@ -8,6 +8,7 @@ move is made in both, and afterwards the thread's state has to be the same; at t
 """
 
 import asyncio
+import copy
 import dataclasses
 import linecache
 import logging
@@ -17,14 +18,15 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from langgraph.channels import Topic
+from langgraph._internal._typing import MISSING
+from langgraph.channels import NamedBarrierValue, NamedBarrierValueAfterFinish, Topic
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, Send
 
@@ -32,7 +34,7 @@ from langchain_sequrity import ChatSequrity, LangGraphExecutor, NodeOptions
 from langchain_sequrity.errors import GraphNotSupported
 from langchain_sequrity.local import LocalServer
 from tests.graph.graph_text import text_of
-from tests.graph.outcome import Outcome, describe, outcome
+from tests.graph.outcome import Outcome, describe, describe_seen, outcome
 from tests.graph.plans import FIELDS, Plan
 from tests.graph.random_graphs import MIXES, cases_of, options_of, plan_of
 
@@ -157,20 +159,19 @@ class _Setting:
 
 
 @contextmanager
-def _topics_of_their_own() -> Iterator[None]:
-    """LangGraph's topics add to the list that a checkpoint has, which a saver may be writing."""
-
-    def copied(topic: "Topic[Any]", checkpoint: Any) -> Any:
-        known = made(topic, checkpoint)
-        known.values = list(known.values)
-        return known
-
-    made = Topic.from_checkpoint
-    with (
-        patch.object(Topic, "checkpoint", lambda topic: list(topic.values)),
-        patch.object(Topic, "from_checkpoint", copied),
-    ):
+def _contents_of_their_own() -> Iterator[None]:
+    """LangGraph's topics and joins add to what a checkpoint has, which a saver may be writing."""
+    with ExitStack() as stack:
+        for kind in (Topic, NamedBarrierValue, NamedBarrierValueAfterFinish):
+            for name in ("checkpoint", "from_checkpoint"):
+                stack.enter_context(patch.object(kind, name, _copying(getattr(kind, name), name)))
         yield
+
+
+def _copying(method: "Callable[..., Any]", name: str) -> "Callable[..., Any]":
+    if name == "checkpoint":
+        return lambda channel: copy.deepcopy(method(channel))
+    return lambda channel, held: method(channel, held if held is MISSING else copy.deepcopy(held))
 
 
 def travel(mix: str, seed: int, model: ChatSequrity) -> Journey:
@@ -198,7 +199,7 @@ def travel(mix: str, seed: int, model: ChatSequrity) -> Journey:
             except GraphNotSupported as refusal:
                 found.verdict, found.told = "refused", str(refusal)
                 return found
-            with _topics_of_their_own():
+            with _contents_of_their_own():
                 _go_along(found, plan, dice, plain, other)
     finally:
         del linecache.cache[name]
@@ -375,9 +376,9 @@ def _told(state: Any, *, is_race: bool = False, is_late: bool = False) -> Any:
     if asked and len(state.tasks) > 1:
         return place
     tasks = [(one.name, bool(one.error), one.result is not None) for one in state.tasks]
-    if is_late:
+    if is_late:  # a later step gives ids to messages before the saver has written them
         tasks = [one for one in tasks if one[2]]
-        return [*place, describe(state.values), sorted(tasks)]
+        return [*place, describe_seen(state.values), sorted(tasks)]
     return [*place, describe(state.values), sorted(state.next), sorted(tasks)]
 
 

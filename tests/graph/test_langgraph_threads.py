@@ -8,10 +8,12 @@ from typing import Annotated, Any, TypedDict
 from unittest import mock
 
 import pytest
-from langgraph.channels import EphemeralValue
+from langchain_core.tools import tool
+from langgraph.channels import AnyValue, EphemeralValue, Topic, UntrackedValue
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import InvalidUpdateError
 from langgraph.graph import END, START, StateGraph
+from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import Command, Send, StateUpdate, interrupt
 
 from langchain_sequrity import ChatSequrity, SequrityMessages, with_labels
@@ -630,3 +632,111 @@ def test_each_call_that_was_approved_at_an_edited_checkpoint_runs_once(
         found = run.invoke(Command(resume=answer), thread())
     assert sorted(paid) == sorted(asked)
     assert len(paid) == len(targets)
+
+
+class Passing(TypedDict, total=False):
+    text: str
+    any: Annotated[int, AnyValue]
+    now: Annotated[str, EphemeralValue]
+    topic: Annotated[list[str], Topic]
+    lock: Annotated[int, UntrackedValue]
+    seen: Annotated[list[Any], operator.add]
+
+
+def _shown(state: Passing) -> list[Any]:
+    return sorted((name, one) for name, one in state.items() if name != "seen")
+
+
+def passing(*, routes: bool) -> Any:
+    """A graph whose first and last node write fields that a step without a write changes."""
+
+    def first(state: Passing) -> Any:
+        return {"seen": [_shown(state)]}
+
+    def last(state: Passing) -> Any:
+        return {"any": 7, "now": "now", "topic": "t", "lock": 5, "seen": [_shown(state)]}
+
+    graph: Any = StateGraph(Passing).add_node(first).add_node(last).add_edge("first", "last")
+    if routes:
+        return graph.add_conditional_edges(START, lambda _: "first", ["first"])
+    return graph.add_edge(START, "first")
+
+
+@pytest.mark.parametrize("routes", [False, True], ids=["an edge", "a router"])
+@pytest.mark.parametrize("name", ["text", "any", "now", "topic", "lock"])
+def test_an_input_ends_what_the_last_run_left_in_fields_that_pass(
+    name: str, model: ChatSequrity, *, routes: bool
+) -> None:
+    given = {"text": "b", "any": 1, "now": "n", "topic": ["o"], "lock": 2}
+    states = []
+    for graph in Twins(lambda: passing(routes=routes), model).of(checkpointer=InMemorySaver):
+        graph.invoke({"text": "a"}, thread())
+        graph.invoke({name: given[name]}, thread())
+        states.append(graph.invoke({"text": "c"}, thread()))
+    assert states[0] == states[1]
+
+
+@pytest.mark.parametrize("place", ["node", "router", "fused router", "config"])
+def test_what_no_checkpoint_has_is_gone_for_whoever_looks_when_a_run_goes_on(
+    place: str, model: ChatSequrity
+) -> None:
+    seen: list[Any] = []
+
+    def look(state: Any, where: str) -> None:
+        if where in place:
+            seen.append(state.get("lock"))
+            if len(seen) == 1:
+                msg = "the first time"
+                raise ArithmeticError(msg)
+
+    @tool
+    def peek(state: Annotated[Any, InjectedState]) -> str:
+        """Look at the state."""
+        look(state, "config")
+        return "seen"
+
+    tools = ToolNode([peek], handle_tool_errors=False)
+
+    def node(state: Passing) -> Any:
+        look(state, "node")
+        tools.invoke([{"name": "peek", "args": {}, "id": "1", "type": "tool_call"}])
+        return {"text": "done"}
+
+    def route(state: Passing) -> Any:
+        look(state, "router")
+        return END
+
+    def make() -> Any:
+        graph: Any = StateGraph(Passing).add_node(node).add_edge(START, "node")
+        return graph.add_conditional_edges("node", route, [END])
+
+    options = {"fuse_router": place.startswith("fused")}
+    executor = secured(make(), model, nodes={"node": options}, checkpointer=InMemorySaver())
+    found = []
+    for graph in (make().compile(checkpointer=InMemorySaver()), executor):
+        seen.clear()
+        with pytest.raises(ArithmeticError):
+            graph.invoke({"text": "a", "lock": 5}, thread())
+        graph.invoke(None, graph.get_state(thread()).config)
+        found.append([*seen])
+    assert found == [[5, None]] * 2
+
+
+@pytest.mark.parametrize("edge", ["start", "goto"])
+def test_a_packet_from_outside_runs_before_a_deferred_node_that_waits(
+    edge: str, model: ChatSequrity
+) -> None:
+    def make() -> Any:
+        graph: Any = StateGraph(State)
+        graph.add_node("j", lambda _: {"log": ["j"]})
+        graph.add_node("c", lambda _: {"log": ["c"]}, defer=True)
+        graph.add_edge(START, "c" if edge == "start" else "j")
+        return graph.add_conditional_edges("c", lambda _: END, [END, "j"])
+
+    states = []
+    for graph in Twins(make, model).of(checkpointer=InMemorySaver):
+        graph.invoke({"text": "a"}, thread())
+        graph.invoke(Command(goto="c", update={"log": ["waits"]}), thread())
+        states.append(graph.invoke(Command(goto=Send("j", {})), thread())["log"])
+        states.append(graph.get_state(thread()).next)
+    assert states[:2] == states[2:]

@@ -558,7 +558,9 @@ def test_a_router_within_its_nodes_call_sees_what_the_node_wrote() -> None:
 
     def fused(output: Any) -> Any:
         result = made.client.node_result(made.node, output)
-        return made.client.fused_input(made.node, made.router, arguments, result, {"left": 5})
+        return made.client.fused_input(
+            made.node, made.router, arguments, result, managed={"left": 5}, unsaved={}
+        )
 
     same = {**state, "chat": []}
     assert fused(None) == same
@@ -573,7 +575,9 @@ def test_a_router_within_its_nodes_call_sees_what_the_node_wrote() -> None:
     assert len(joined[SEND]) == 1
     sent = {**arguments, "send_input": ABSENT}
     with pytest.raises(GraphNotSupported, match="fuse_router=False"):
-        made.client.fused_input(made.node, made.router, sent, NodeResult({}, ()))
+        made.client.fused_input(
+            made.node, made.router, sent, NodeResult({}, ()), managed={}, unsaved={}
+        )
 
 
 # The state as a whole

@@ -102,13 +102,16 @@ class Signature:
         """Whether a call brings the state, and not only what a `Send` carries."""
         return self.tool.sees_state or not self.is_send(arguments)
 
-    def state(self, arguments: Arguments) -> Any:
+    def state(self, arguments: Arguments, unsaved: Mapping[str, Any]) -> Any:
         """What an edge would give, of a call that brings the state."""
-        return self._read_state(arguments, {})
+        return self._read_state(arguments, {}, unsaved)
 
-    def channels(self, arguments: Arguments) -> dict[str, AnyChannel]:
+    def channels(self, arguments: Arguments, unsaved: Mapping[str, Any]) -> dict[str, AnyChannel]:
         """The fields that a call brings, with all that their channels hold."""
-        return {field: about.read_channel(arguments[name]) for name, field, about in self._parts}
+        return {
+            field: about.read_channel(arguments[name], is_lost=unsaved.get(field) is MISSING)
+            for name, field, about in self._parts
+        }
 
     def fields_of(self, arguments: Arguments) -> dict[str, Any]:
         """The fields that a call brings, as an update.

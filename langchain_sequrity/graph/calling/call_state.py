@@ -21,11 +21,15 @@ class CallState(Mapping[str, AnyChannel]):
     Args:
         signature: What the arguments of the tool mean.
         arguments: Those of the call.
+        unsaved: LangGraph's values of fields that no checkpoint has; `MISSING` for none.
     """
 
-    def __init__(self, signature: Signature, arguments: Arguments) -> None:
+    def __init__(
+        self, signature: Signature, arguments: Arguments, unsaved: Mapping[str, Any]
+    ) -> None:
         self._signature = signature
         self._arguments = arguments
+        self._unsaved = unsaved
 
     def for_tools(self) -> Any:
         """The state for a `ToolNode`: as an edge would give it to a node that a `Send` started."""
@@ -33,14 +37,14 @@ class CallState(Mapping[str, AnyChannel]):
         if not signature.brings_state(self._arguments):
             return _NotBrought(signature.tool.node, {})
         if signature.is_send(self._arguments):
-            return signature.state(self._arguments)
+            return signature.state(self._arguments, self._unsaved)
         held = {name: one.get() for name, one in self._channels.items() if one.is_available()}
         return held if signature.is_whole else _NotBrought(signature.tool.node, held)
 
     @cached_property
     def _channels(self) -> dict[str, AnyChannel]:
         if self._signature.brings_state(self._arguments):
-            return self._signature.channels(self._arguments)
+            return self._signature.channels(self._arguments, self._unsaved)
         return {}
 
     @override

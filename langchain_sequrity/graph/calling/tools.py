@@ -249,9 +249,11 @@ class ClientTools:
                 )
                 raise UsageError(msg)
 
-    def state_of(self, tool: ToolSpec, arguments: Arguments) -> CallState:
+    def state_of(
+        self, tool: ToolSpec, arguments: Arguments, unsaved: Mapping[str, Any]
+    ) -> CallState:
         """The state that a call brings, for code that does not get it as its input."""
-        return CallState(self._signatures[tool.name], arguments)
+        return CallState(self._signatures[tool.name], arguments, unsaved)
 
     # Routers
 
@@ -303,7 +305,9 @@ class ClientTools:
         router: ToolSpec,
         arguments: Arguments,
         result: NodeResult,
-        managed: Mapping[str, Any] | None = None,
+        *,
+        managed: Mapping[str, Any],
+        unsaved: Mapping[str, Any],
     ) -> Any:
         """What a router gets that runs within its node's call: see `router_input`.
 
@@ -313,6 +317,7 @@ class ClientTools:
             arguments: Those of the node's call.
             result: What the node's output came to.
             managed: LangGraph's managed values.
+            unsaved: See `node_input`.
         """
         of_node, of_router = self._signatures[tool.name], self._signatures[router.name]
         if of_node.is_send(arguments):
@@ -325,7 +330,7 @@ class ClientTools:
         for field, parameter in of_router.parameter_of.items():
             before = arguments[of_node.parameter_of[field]]
             fresh[parameter] = self._after(field, before, result.wire)
-        return of_router.read(fresh, managed)
+        return of_router.read(fresh, managed, unsaved)
 
     def _after(self, field: str, before: Json, wire: Mapping[str, Json]) -> Json:
         """A field after a result, as the program has it."""

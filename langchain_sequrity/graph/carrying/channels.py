@@ -137,13 +137,19 @@ class Field:
         """Read a single value of the field, as in a `Send`."""
         return decode(value, self._where, self.kinds)
 
-    def read_channel(self, value: Json) -> AnyChannel:
+    def read_channel(self, value: Json, *, is_lost: bool = False) -> AnyChannel:
         """Read the field with all that its channel holds.
+
+        Args:
+            value: The field as the program has it.
+            is_lost: Whether the thread has lost it, so that the channel is empty.
 
         Raises:
             BadReply: If the value is none that the program makes.
             Exception: Whatever the field's reducer raises.
         """
+        if is_lost:
+            return with_content(self._empty, MISSING)
         if self.plan.kind != "log":
             return with_content(self._empty, self.read(value))
         held, batches = self._read_log(value)

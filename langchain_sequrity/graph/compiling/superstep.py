@@ -162,13 +162,14 @@ class _Superstep:
         text.add(f"{local.active} = ({any_of(work)}) and {within}")
 
     def _choose_deferred(self, normal: list[str]) -> None:
-        text, busy = self.text, self.local.busy
+        text, local, busy = self.text, self.local, self.local.busy
         deferred = [node for node, task in self.tasks.items() if task.is_deferred]
         if deferred:
             # One that is ready runs before those that have begun to wait since.
-            text.add(
-                f"{busy} = {any_of([*(self.run[node] for node in normal), *self.ready.values()])}"
-            )
+            others = [*(self.run[node] for node in normal), *self.ready.values()]
+            if self.receivers:  # what a command from outside adds to packets ends no step
+                others.append(f"({local.steps} == 0 and not {local.entry.begins})")
+            text.add(f"{busy} = {any_of(others)}")
         for node in deferred:
             go, run = self.go[node], self.run[node]
             if self.has_gotos:

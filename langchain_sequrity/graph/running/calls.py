@@ -155,7 +155,7 @@ class Calls:
         given = config.get("configurable", {})
         changed: RunnableConfig = {**config}
         changed["configurable"] = {key: one for key, one in given.items() if not is_own(key)}
-        state = self.tools.state_of(tool, call.arguments)
+        state = self.tools.state_of(tool, call.arguments, self.unsaved(config))
         return _langgraph.with_state(changed, state.for_tools, state)
 
     def explain(self, tool: ToolSpec, error: KeyError) -> None:
@@ -511,10 +511,13 @@ class _RouterTask(Runnable[Any, Any]):
         tool = self._calls.tool_of(self._branch.source)
         if self._fused not in tool.fused_in(report.call.arguments):
             return None
-        managed = self._calls.managed(self._fused, config)
+        managed, unsaved = self._calls.managed(self._fused, config), self._calls.unsaved(config)
         arguments = report.call.arguments
         tools = self._calls.tools
-        return (tools.fused_input(tool, self._fused, arguments, report.found, managed),)
+        given = tools.fused_input(
+            tool, self._fused, arguments, report.found, managed=managed, unsaved=unsaved
+        )
+        return (given,)
 
     def _add_route(self, answer: Any, config: RunnableConfig) -> None:
         assert self._fused is not None  # noqa: S101 - its input was made

@@ -1148,7 +1148,9 @@ class Driver:
         found = dict(loop.channels)
         writes = list(start.writes)
         self._given = [name for name, _ in writes if name in self._parts.spec.channels]
-        for name in dict.fromkeys(self._given):
+        plans = self._parts.program.plans
+        # Fields that a step without a write changes lose then what an earlier run has left.
+        for name in dict.fromkeys((*self._given, *(one for one in plans if plans[one].resets))):
             found[name] = found[name].copy()
             found[name].update([value for one, value in writes if one == name])
         return found
