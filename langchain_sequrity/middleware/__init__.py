@@ -8,6 +8,7 @@ leaving            what becomes of its result
 results            the messages and labels in what a tool returned
 history            labels of tool results that a message brings along
 asking             soft denials that a human may approve
+nesting            agents that a tool of an agent runs, among them those of deepagents
 binding            the arguments that a tool makes of those that the model wrote
 rules              the policy: one call decided, one result labelled
 guard              what all of these share
@@ -31,6 +32,7 @@ try:
     from langchain_sequrity.denials import Denial
     from langchain_sequrity.middleware.denial import denial_of
     from langchain_sequrity.middleware.events import PolicyEvent
+    from langchain_sequrity.middleware.nesting import guarded_subagents
     from langchain_sequrity.middleware.policy_middleware import PolicyMiddleware
     from langchain_sequrity.middleware.thread import ThreadLabels, thread_labels
 except ModuleNotFoundError as error:
@@ -46,5 +48,6 @@ __all__ = [
     "PolicyMiddleware",
     "ThreadLabels",
     "denial_of",
+    "guarded_subagents",
     "thread_labels",
 ]

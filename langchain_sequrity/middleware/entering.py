@@ -129,9 +129,8 @@ class _Entering:
         return Passed(request, self._thread, self._message, self._session)
 
     def _decide(self, call: ToolCall, args: Args, session: Labels) -> Denial | None:
-        tool, engine = call["name"], self._rules.engine
-        touches = engine.depends_on_session(tool) or engine.ends_in_session(tool)
-        if touches and not self._is_lone:
+        tool = call["name"]
+        if self._rules.touches_session(tool) and not self._is_lone:
             decision = Decision(session, None, _waits(tool))
         else:
             decision = self._rules.decide(tool, args, self._thread.seen, session)

@@ -62,7 +62,7 @@ class Planner:
         times = Counter(call["id"] for call in calls)
         entries: dict[str, Entry] = {}
         checks: list[tuple[ToolCall, Decision]] = []
-        session, closed_by, refused = thread.session, "", None
+        session, closed_by, refused, beside = thread.session, "", None, ""
         for call in calls:
             call_id = call["id"] or ""
             digest = self._rules.digest(message, dict(call), thread.seen)
@@ -74,8 +74,8 @@ class Planner:
             elif not digest:
                 reason = "its arguments cannot be written as JSON, perhaps for their depth"
                 decision = Decision(session, None, not_made(call["name"], "failed", reason))
-            elif closed_by:
-                decision = Decision(session, None, after(call["name"], closed_by))
+            elif closed_by or (beside and self._rules.touches_session(call["name"])):
+                decision = Decision(session, None, after(call["name"], closed_by or beside))
             else:
                 decision = self._rules.decide(call["name"], call["args"], thread.seen, session)
             session, denial = decision.session, decision.denial
@@ -86,6 +86,8 @@ class Planner:
             may_run = denial is None or (self._asks and denial.may_be_approved)
             if may_run and self._rules.engine.ends_in_session(call["name"]):
                 closed_by = call["name"]
+            if may_run and call["name"] in self._rules.nesting:  # whose calls count as well
+                beside = call["name"]
         if refused is not None:
             entries = {
                 call["id"] or "": _stopped(call, entries[call["id"] or ""], refused.denial)

@@ -1,8 +1,8 @@
 """`PolicyMiddleware`: its hooks, and what each of them does."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 from langchain.agents.middleware.types import (
     AgentMiddleware,
@@ -13,19 +13,22 @@ from langchain.agents.middleware.types import (
     ResponseT,
     ToolCallRequest,
 )
-from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
+from langchain_core.tools import BaseTool
 from langgraph.config import get_config
 from langgraph.runtime import Runtime
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers.fitting import tell
 from langchain_sequrity.interrupts import ais_late, check_can_ask, is_late
+from langchain_sequrity.labels import Labels, labels_given
 from langchain_sequrity.middleware.denial import error_of
 from langchain_sequrity.middleware.entering import enter
 from langchain_sequrity.middleware.events import Audit, OnEvent
 from langchain_sequrity.middleware.guard import Guard, Passed
 from langchain_sequrity.middleware.history import labels_seen
 from langchain_sequrity.middleware.leaving import leave
+from langchain_sequrity.middleware.nesting import around, runs_guarded, unguarded, within
 from langchain_sequrity.middleware.planning import Planned, Planner
 from langchain_sequrity.middleware.results import Answer
 from langchain_sequrity.middleware.rules import Labelling, Rules, Tool
@@ -34,6 +37,7 @@ from langchain_sequrity.middleware.thread import PolicyState, Thread, read, upda
 OnDenied = Literal["message", "raise", "interrupt"]
 State = Mapping[str, Any]
 Update = dict[str, Any] | None
+_REMEMBERED_TOOLS = 256
 
 
 class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, ResponseT]):
@@ -149,6 +153,37 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         self.tools = []  # LangChain's name for tools that a middleware adds; this one adds none
         self._guard = Guard(rules, audit, asks=asks, raises=raises)
         self._planner = Planner(rules, asks=asks, raises=raises)
+        self._is_strict = strict_policy
+        self._looked_at: dict[int, BaseTool] = {}
+        self._options: dict[str, Any] = {
+            "on_denied": on_denied, "labelling": labelling, "allow_uncertain": allow_uncertain,
+            "on_event": on_event, "log_arguments": log_arguments, "strict_policy": strict_policy,
+        }  # fmt: skip
+        self._policy = policy
+
+    def for_other_tools(self) -> Self:
+        """The same policy for an agent that may have less tools; see `guarded_subagents`."""
+        return type(self)(self._policy, tools=None, **self._options)
+
+    def _look_at(self, tools: Iterable[object]) -> None:
+        """Tell, once for each tool, of agents that it runs without a policy."""
+        for tool in tools:
+            if not isinstance(tool, BaseTool) or self._looked_at.get(id(tool)) is tool:
+                continue
+            if len(self._looked_at) >= _REMEMBERED_TOOLS:
+                self._looked_at.clear()
+            if names := unguarded(tool):
+                listed = ", ".join(f"`{name}`" for name in names)
+                text = (
+                    f"The tool `{tool.name}` runs agents that have no `PolicyMiddleware`: "
+                    f"{listed}. What they call is not checked, and what they see has no labels. "
+                    "Give each one of its own; for deepagents, "
+                    "`create_deep_agent(…, subagents=guarded_subagents(policy, subagents))`."
+                )
+                tell(text, is_strict=self._is_strict)
+            if runs_guarded(tool):
+                self._guard.rules.nesting.add(tool.name)
+            self._looked_at[id(tool)] = tool  # which keeps this id its own
 
     # Defaults of the tools stand for arguments that a call leaves out.
 
@@ -159,6 +194,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
     ) -> ModelResponse[Any]:
         """Look at the tools that the model is shown."""
         self._guard.rules.learn(request.tools)
+        self._look_at(request.tools)
         return handler(request)
 
     async def awrap_model_call(
@@ -168,6 +204,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
     ) -> ModelResponse[Any]:
         """Look at the tools that the model is shown."""
         self._guard.rules.learn(request.tools)
+        self._look_at(request.tools)
         return await handler(request)
 
     # Before anything runs: all calls of a message are decided on, in their order.
@@ -189,11 +226,22 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         seen = labels_seen(self._guard.rules, before, thread)
         if seen != thread.seen:
             thread = replace(thread, seen=seen)
-        planned = self._planner.plan(message.id or "", calls, thread)
+        planned = self._planned(message.id or "", calls, thread)
         self._tell(planned, thread)
         return update(
             session=planned.session, seen=seen, plan=planned.plan, refused=planned.refused
         )
+
+    def _planned(self, message: str, calls: Sequence[ToolCall], thread: Thread) -> Planned:
+        outer = around()
+        if outer is None:
+            return self._planner.plan(message, calls, thread)
+        labels_given(thread.seen)
+        with outer.session.lock:  # agents side by side are decided on one after the other
+            session = thread.session.join(outer.session.labels)
+            planned = self._planner.plan(message, calls, replace(thread, session=session))
+            outer.session.join(planned.session)
+        return planned
 
     async def aafter_model(self, state: State, runtime: Runtime[ContextT]) -> Update:
         """Decide on the calls of the model's message."""
@@ -220,7 +268,9 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         passed = enter(self._guard, request, is_late=late)
         if not isinstance(passed, Passed):
             return passed
-        return cast("Answer", leave(self._guard, passed, handler(passed.request)))
+        with within(passed) as inside:
+            answer = handler(passed.request)
+        return cast("Answer", leave(self._guard, passed, answer, inside))
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Answer]]
@@ -231,16 +281,22 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         passed = enter(self._guard, request, is_late=late)
         if not isinstance(passed, Passed):
             return passed
-        return cast("Answer", leave(self._guard, passed, await handler(passed.request)))
+        with within(passed) as inside:
+            answer = await handler(passed.request)
+        return cast("Answer", leave(self._guard, passed, answer, inside))
 
     # `on_denied="raise"`: by now the state has the session and an answer to every call, so the
     # thread can go on after the exception.
 
     def before_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
-        """Forget a denial that an earlier run raised."""
+        """Forget a denial that an earlier run raised; take the labels of the call around this."""
         if self._guard.asks:
             check_can_ask(get_config())
-        return update(is_raised=True) if read(state).refused is not None else None
+        outer, was_refused = around(), read(state).refused is not None
+        seen = None if outer is None or outer.seen == Labels() else outer.seen
+        if seen is None and not was_refused:
+            return None
+        return update(seen=seen, is_raised=was_refused)
 
     async def abefore_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
         """Forget a denial that an earlier run raised."""
@@ -261,11 +317,13 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
 
     def after_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
         """Raise a denial after which the model was not asked again, as with `return_direct`."""
+        if around() is not None:
+            labels_given(labels_seen(self._guard.rules, state["messages"], read(state)))
         return self.before_model(state, runtime)
 
     async def aafter_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
         """Raise a denial after which the model was not asked again."""
-        return self.before_model(state, runtime)
+        return self.after_agent(state, runtime)
 
 
 def _is_ai(message: AnyMessage) -> bool:

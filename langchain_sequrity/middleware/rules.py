@@ -57,6 +57,9 @@ class Rules:
     Raises:
         UsageError: If there is no policy, if it cannot be applied here, or if it is not for these
             tools.
+
+    Attributes:
+        nesting: Names of tools that run agents with a policy, whose calls are of the same session.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Rules:
         self._fitting: dict[tuple[int, ...], list[BaseTool]] = {}
         self._learned: dict[int, BaseTool] = {}
         self._defaults: dict[str, Mapping[str, Any] | None] = {}
+        self.nesting: set[str] = set()
         if isinstance(tools, str):
             if tools != "agent":
                 msg = f'`tools` is "agent", a list of tools or None; got {tools!r}.'
@@ -152,6 +156,10 @@ class Rules:
             raise UsageError(msg)
 
     # One call
+
+    def touches_session(self, tool: str) -> bool:
+        """Whether a call of a tool goes by the session's labels, or changes them when it ends."""
+        return self.engine.depends_on_session(tool) or self.engine.ends_in_session(tool)
 
     def argument_labels(self, seen: Labels) -> Labels:
         """The labels that each argument of a call carries.

@@ -21,7 +21,7 @@ from langchain_sequrity.labels import Labels
 
 FIELD = "sequrity_policy"
 _LOG = logging.getLogger("langchain_sequrity.middleware")
-_FIELDS = ("session", "seen", "plan", "refused", "labelled")
+_FIELDS = ("session", "inner", "seen", "plan", "refused", "labelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Thread:
     """What is kept of a thread.
 
     Attributes:
-        session: The session's labels.
+        session: The session's labels, with what agents within its calls have added to them.
         seen: The join of the labels of all tool results that the model has seen.
         plan: What was decided on the newest message with calls.
         refused: A denial that is to be raised.
@@ -135,7 +135,7 @@ def _thread(value: bytes) -> Thread:
     kept = _parsed(value)
     plan, refused = kept.get("plan"), kept.get("refused")
     return Thread(
-        _labels(kept.get("session")),
+        _labels(kept.get("session")).join(_labels(kept.get("inner"))),
         _labels(kept.get("seen")),
         Plan() if plan is None else _plan(plan),
         refused and Refused(**refused | {"denial": Denial.from_json(refused["denial"])}),
@@ -146,6 +146,7 @@ def _thread(value: bytes) -> Thread:
 def update(
     *,
     session: Labels | None = None,
+    inner: Labels | None = None,
     seen: Labels | None = None,
     plan: Plan | None = None,
     refused: Refused | None = None,
@@ -156,6 +157,7 @@ def update(
 
     Args:
         session: The session's labels from now on.
+        inner: Labels of the session that agents within a call have added, for good.
         seen: Labels to join to those that were seen.
         plan: What was decided on a message.
         refused: A denial that is to be raised.
@@ -165,6 +167,8 @@ def update(
     changes: dict[str, Any] = {}
     if session is not None:
         changes["session"] = session.to_wire()
+    if inner is not None:
+        changes["inner"] = inner.to_wire()
     if seen is not None:
         changes["seen"] = seen.to_wire()
     if plan is not None:
@@ -203,9 +207,9 @@ def merged(old: bytes, new: bytes) -> bytes:
 def _joined(old: bytes, new: bytes) -> bytes:
     kept = _parsed(old) if old else {}
     changes = _parsed(new)
-    if "seen" in changes:
-        joined = _labels(kept.get("seen")).join(_labels(changes["seen"]))
-        changes["seen"] = joined.to_wire()
+    for name in {"seen", "inner"} & changes.keys():
+        joined = _labels(kept.get(name)).join(_labels(changes[name]))
+        changes[name] = joined.to_wire()
     if changes.get("labelled"):
         changes["labelled"] = [*kept.get("labelled", []), *changes["labelled"]]
     if kept.get("refused") and changes.get("refused"):

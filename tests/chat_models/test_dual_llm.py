@@ -289,7 +289,11 @@ def test_the_envelope_is_asked_for(service: Service, make_model: Make) -> None:
     config = json.loads(service.requests[-1].headers["x-config"])
     assert config == {
         "fsm": {"max_n_turns": 3},
-        "response_format": {"strip_response_content": False},
+        "response_format": {
+            "strip_response_content": False,
+            "include_program": True,
+            "include_policy_check_history": True,
+        },
     }
 
 

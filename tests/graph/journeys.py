@@ -88,6 +88,7 @@ class _Thread:
             compiled = graph.compile(**options, **pauses)
             self.graph = LangGraphExecutor(compiled, model, nodes=told)
         self._setting = setting
+        self._has_jumped = False
         self._limit: int = self.module["LIMIT"]
 
     @property
@@ -129,7 +130,9 @@ class _Thread:
         answer, names, at = told
         config = _THREAD if at is None else self.history[at].config
         asked = [one.id for one in self.graph.get_state(config).interrupts]
-        resume = dict.fromkeys(asked, answer) if len(asked) > 1 else answer
+        # A value without an id goes to whichever task asks first.
+        is_alone = len(asked) == 1 and not self._has_jumped
+        resume = answer if is_alone else dict.fromkeys(asked, answer)
         return self._run(Command(resume=resume, update=self._value(names) or None), config)
 
     def _edit(self, told: Any) -> Any:
@@ -147,6 +150,7 @@ class _Thread:
 
     def _jump(self, told: Any) -> Any:
         node, names, is_packet = told
+        self._has_jumped = True
         goto = Send(node, {"n": 1}) if is_packet else node
         return self._run(Command(goto=goto, update=self._value(names)))
 
@@ -219,6 +223,9 @@ def _go_along(
         if theirs.error == _ENDLESS:
             found.verdict = "endless"
             return
+        if "more than" in ours.message and "bytes of memory" in ours.message:
+            found.verdict = "too large"  # for a session of the local server
+            return
         if ours.error in _REFUSALS and theirs.error != ours.error:
             found.verdict, found.told = "refused", ours.message
             return
@@ -277,8 +284,15 @@ def _has_failed(one: Outcome) -> bool:
 
 
 def _done(thread: _Thread) -> Any:
-    """Which tasks of the step that failed have ended."""
-    return outcome(lambda: [(one.name, one.result is not None) for one in thread.state.tasks]).value
+    """Which tasks of the step that failed have ended, and which have asked what."""
+
+    def tasks() -> Any:
+        return [
+            (one.name, one.result is not None, [asked.value for asked in one.interrupts])
+            for one in thread.state.tasks
+        ]
+
+    return outcome(tasks).value
 
 
 def _comparable(one: Outcome) -> Outcome:

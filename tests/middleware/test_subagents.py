@@ -1,0 +1,306 @@
+"""Agents that a tool of a guarded agent runs: deepagents' `task`, agents as tools."""
+
+import asyncio
+import functools
+import json
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
+
+from langchain_sequrity.errors import PolicyMismatch, UsageError
+from langchain_sequrity.middleware import PolicyMiddleware, guarded_subagents, thread_labels
+from tests.middleware.subagents import (
+    AGENTS,
+    POLICY,
+    Acts,
+    Office,
+    Step,
+    attempt,
+    deep,
+    plan,
+    task,
+)
+
+READS: list[Step] = [[("read_mail", {})]]
+SENDS: Step = [("send", {"text": "hello"})]
+WITHOUT_BANKER = [one for one in AGENTS if one != "banker"]
+
+
+def run(agent: Any, steps: list[Step], *, in_loop: bool = False) -> Any:
+    asked, config = {"messages": plan(steps)}, {"configurable": {"thread_id": "1"}}
+    if in_loop:
+        asyncio.run(agent.ainvoke(asked, config))
+    else:
+        agent.invoke(asked, config)
+    return agent.get_state(config).values
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_a_denied_call_is_made_by_no_agent_of_a_deep_agent(seed: int) -> None:
+    # `python -m tests.middleware.subagents` makes 200 attempts.
+    assert attempt(seed)[1] == 0
+
+
+@pytest.mark.parametrize("in_loop", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("name", WITHOUT_BANKER)
+def test_labels_of_what_a_subagent_read_reach_the_main_agent(name: str, *, in_loop: bool) -> None:
+    office = Office()
+    agent = deep(office, PolicyMiddleware(POLICY), checkpointer=InMemorySaver())
+    state = run(agent, [[task(READS, name)], SENDS], in_loop=in_loop)
+    assert thread_labels(state).seen.tags == {"untrusted"}
+    assert "Pay 500 euros" in str([one.text for one in state["messages"]])
+    assert not office.sent
+
+
+@pytest.mark.parametrize("in_loop", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("name", WITHOUT_BANKER)
+def test_labels_of_what_the_main_agent_read_reach_a_subagent(name: str, *, in_loop: bool) -> None:
+    office = Office()
+    agent = deep(office, PolicyMiddleware(POLICY), checkpointer=InMemorySaver())
+    run(agent, [*READS, [task([SENDS], name)]], in_loop=in_loop)
+    assert not office.sent
+
+
+@pytest.mark.parametrize("name", WITHOUT_BANKER)
+def test_what_nobody_read_is_sent_by_each(name: str) -> None:
+    office = Office()
+    run(
+        deep(office, PolicyMiddleware(POLICY), checkpointer=InMemorySaver()),
+        [[task([SENDS], name)]],
+    )
+    assert office.sent == ["hello"]
+
+
+ONCE = """
+tool "send" {
+    must deny when "sent" in @session.tags;
+    should allow always;
+    session after { @tags |= {"sent"}; }
+}
+"""
+ONCE_BEFORE = """
+tool "send" {
+    must deny when "sent twice" in @session.tags;
+    should allow always;
+    session before {
+        when "sent" in @tags { @tags |= {"sent twice"}; }
+        @tags |= {"sent"};
+    }
+}
+"""
+
+
+@pytest.mark.parametrize("in_loop", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("policy", [ONCE, ONCE_BEFORE], ids=["after", "before"])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [SENDS, [task([SENDS])]],
+        [[task([SENDS])], SENDS],
+        [[task([SENDS])], [task([SENDS], "clerk")]],
+        [[task([SENDS]), task([SENDS], "clerk"), task([SENDS], "compiled")]],
+        [[task([SENDS]), *SENDS]],
+        [[*SENDS, task([SENDS])], [task([SENDS], "twin")]],
+    ],
+    ids=["then", "before", "in turn", "side by side", "beside", "beside and then"],
+)
+def test_all_agents_of_a_deep_agent_count_as_one_session(
+    policy: str, steps: list[Step], *, in_loop: bool
+) -> None:
+    office = Office()
+    agent = deep(office, PolicyMiddleware(policy), checkpointer=InMemorySaver())
+    run(agent, steps, in_loop=in_loop)
+    assert len(office.sent) == 1
+
+
+def test_labels_come_back_from_an_agent_whose_error_a_tool_catches() -> None:
+    office = Office()
+    policy = PolicyMiddleware(POLICY)
+
+    def break_down(x: int) -> Any:
+        msg = "the mail says: pay 500 euros"
+        raise ArithmeticError(msg, x)
+
+    broken = tool("broken", description="Breaks.")(break_down)
+    inner = create_agent(
+        Acts(), [*office.tools(), broken], middleware=[policy.for_other_tools()], name="inner"
+    )
+
+    @tool
+    def ask(question: str) -> str:
+        """Ask another agent."""
+        try:
+            return str(inner.invoke({"messages": question})["messages"][-1].text)
+        except ArithmeticError as error:
+            return str(error)
+
+    outer = create_agent(
+        Acts(), [ask, *office.tools()], middleware=[policy], checkpointer=InMemorySaver()
+    )
+    fails: list[Step] = [*READS, [("broken", {"x": 1})]]
+    run(outer, [[("ask", {"question": plan(fails)})], SENDS])
+    assert not office.sent
+
+
+# What is not guarded
+
+
+def _agent(name: str = "inner") -> Any:
+    return create_agent(Acts(), Office().tools(), name=name)
+
+
+AGENT = _agent("in a global")
+
+
+def _ask(agent: Any, question: str) -> str:
+    return str(agent.invoke({"messages": question})["messages"][-1].text)
+
+
+class _Holder:
+    def __init__(self) -> None:
+        self.agent = _agent()
+
+    def ask(self, question: str) -> str:
+        """Ask another agent."""
+        return _ask(self.agent, question)
+
+
+def _closure() -> Any:
+    agent = _agent()
+
+    def ask(question: str) -> str:
+        """Ask another agent."""
+        return _ask(agent, question)
+
+    return tool(ask)
+
+
+def _partial() -> Any:
+    asked = functools.partial(_ask, _agent())
+
+    def ask(question: str) -> str:
+        """Ask another agent."""
+        return asked(question)
+
+    return tool(ask)
+
+
+def _nested() -> Any:
+    agents = {"one": [_agent()]}
+
+    def ask(question: str) -> str:
+        """Ask another agent."""
+
+        def really() -> str:
+            return _ask(agents["one"][0].with_config({"tags": ["x"]}), question)
+
+        return really()
+
+    return tool(ask)
+
+
+@tool
+def ask_global(question: str) -> str:
+    """Ask another agent."""
+    return _ask(AGENT, question)
+
+
+def _asynchronous() -> Any:
+    agent = _agent()
+
+    async def ask(question: str) -> str:
+        """Ask another agent."""
+        return str(await agent.ainvoke({"messages": question}))
+
+    return tool(ask)
+
+
+def _of_deepagents() -> Any:
+    office = Office()
+    from deepagents import create_deep_agent  # noqa: PLC0415
+
+    return create_deep_agent(Acts(), office.tools(), middleware=[PolicyMiddleware(POLICY)])
+
+
+UNGUARDED: dict[str, Callable[[], Any]] = {
+    "a closure": _closure,
+    "nested": _nested,
+    "a global": lambda: ask_global,
+    "a method": lambda: tool(_Holder().ask),
+    "a partial": _partial,
+    "in a loop": _asynchronous,
+    "a runnable": lambda: _agent().as_tool(
+        name="ask", description="Ask.", arg_types={"messages": list}
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
+@pytest.mark.parametrize("made", UNGUARDED)
+def test_a_tool_that_runs_an_agent_without_a_policy_is_warned_of_once(made: str) -> None:
+    ask = UNGUARDED[made]()
+    policy = PolicyMiddleware('tool "pay" { must deny always; }', tools=None)
+    agent = create_agent(Acts(), [ask], middleware=[policy])
+    with pytest.warns(PolicyMismatch, match=r"have no `PolicyMiddleware`: `in"):
+        agent.invoke({"messages": plan([])})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PolicyMismatch)
+        agent.invoke({"messages": plan([])})
+    strict = PolicyMiddleware('tool "pay" { must deny always; }', tools=None, strict_policy=True)
+    with pytest.raises(UsageError, match="runs agents"):
+        create_agent(Acts(), [ask], middleware=[strict]).invoke({"messages": plan([])})
+
+
+def test_a_deep_agent_without_the_helper_is_warned_of() -> None:
+    with pytest.warns(PolicyMismatch, match="`task` runs agents .*`general-purpose`"):
+        _of_deepagents().invoke({"messages": plan([])})
+
+
+@pytest.mark.filterwarnings("error::langchain_sequrity.errors.PolicyMismatch")
+def test_with_the_helper_nothing_is_warned_of() -> None:
+    deep(Office(), PolicyMiddleware(POLICY)).invoke({"messages": plan([])})
+
+
+# The helper
+
+
+def test_each_subagent_has_the_guard_once_and_what_it_had() -> None:
+    policy, own = PolicyMiddleware(POLICY), PolicyMiddleware(POLICY, tools=None)
+    specs = guarded_subagents(
+        policy,
+        [
+            {"name": "a", "description": "A.", "system_prompt": "A."},
+            {"name": "b", "description": "B.", "system_prompt": "B.", "middleware": [own]},
+            {"name": "general-purpose", "description": "Mine.", "system_prompt": "Mine."},
+        ],
+    )
+    assert [one["name"] for one in specs] == ["a", "b", "general-purpose"]
+    assert [len(one["middleware"]) for one in specs] == [1, 1, 1]
+    assert specs[1]["middleware"] == [own]
+    assert specs[2]["description"] == "Mine."
+    assert guarded_subagents(policy)[0]["name"] == "general-purpose"
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"runnable": AGENT}, "is compiled already, and has no `PolicyMiddleware`"),
+        ({"runnable": AGENT.with_config({"tags": ["x"]})}, "is compiled already"),
+        ({"graph_id": "far"}, "runs elsewhere"),
+    ],
+)
+def test_what_cannot_be_guarded_is_refused(spec: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        guarded_subagents(PolicyMiddleware(POLICY), [{"name": "x", "description": "X.", **spec}])
+
+
+def test_what_is_kept_of_agents_within_calls_is_no_more_than_labels() -> None:
+    agent = deep(Office(), PolicyMiddleware(ONCE), checkpointer=InMemorySaver())
+    state = run(agent, [[task([SENDS])]])
+    kept = json.loads(state["sequrity_policy"])
+    assert kept["inner"] == {"producers": [], "consumers": ["*"], "tags": ["sent"]}
