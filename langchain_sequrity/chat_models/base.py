@@ -32,7 +32,8 @@ from langchain_sequrity.chat_models.tools import (
     write_tool_choice,
 )
 from langchain_sequrity.chat_models.turn import Turn
-from langchain_sequrity.errors import StatusError, UsageError
+from langchain_sequrity.errors import PolicyDenied, StatusError, UsageError
+from langchain_sequrity.tracing import atrace_turn, trace_turn
 
 if TYPE_CHECKING:
     from langchain_sequrity.chat_models.structured_output import Method, Schema
@@ -187,9 +188,15 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         transport = self._transport()
         while True:
             try:
-                return transport.send(turn.call, turn.read)
+                result = transport.send(turn.call, turn.read)
             except StatusError as error:
                 turn = turn.after_refusal(error)
+            except PolicyDenied as denied:
+                trace_turn(run_manager, denied)
+                raise
+            else:
+                trace_turn(run_manager, result.generations[0].message)
+                return result
 
     @override
     async def _agenerate(
@@ -203,9 +210,15 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         transport = self._transport()
         while True:
             try:
-                return await transport.asend(turn.call, turn.read)
+                result = await transport.asend(turn.call, turn.read)
             except StatusError as error:
                 turn = turn.after_refusal(error)
+            except PolicyDenied as denied:
+                await atrace_turn(run_manager, denied)
+                raise
+            else:
+                await atrace_turn(run_manager, result.generations[0].message)
+                return result
 
     @override
     def _stream(
@@ -216,11 +229,16 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         turn = self._turn(messages, stop, kwargs, self._asked_keys(), stream=True)
-        for message in self._chunks(turn):
-            chunk = ChatGenerationChunk(message=message)
-            if run_manager is not None:
-                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-            yield chunk
+        try:
+            for message in self._chunks(turn):
+                chunk = ChatGenerationChunk(message=message)
+                if run_manager is not None:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                trace_turn(run_manager, message)
+                yield chunk
+        except PolicyDenied as denied:
+            trace_turn(run_manager, denied)
+            raise
 
     def _chunks(self, turn: Turn) -> Iterator[AIMessageChunk]:
         transport = self._transport()
@@ -241,12 +259,17 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         turn = self._turn(messages, stop, kwargs, await self._aasked_keys(), stream=True)
-        async with aclosing(self._achunks(turn)) as found:
-            async for message in found:
-                chunk = ChatGenerationChunk(message=message)
-                if run_manager is not None:
-                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                yield chunk
+        try:
+            async with aclosing(self._achunks(turn)) as found:
+                async for message in found:
+                    chunk = ChatGenerationChunk(message=message)
+                    if run_manager is not None:
+                        await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                    await atrace_turn(run_manager, message)
+                    yield chunk
+        except PolicyDenied as denied:
+            await atrace_turn(run_manager, denied)
+            raise
 
     async def _achunks(self, turn: Turn) -> AsyncGenerator[AIMessageChunk, None]:
         # `aclosing`: an abandoned stream gives its connection back at once, not when collected.

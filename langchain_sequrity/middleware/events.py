@@ -5,15 +5,17 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from inspect import iscoroutinefunction
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from langchain_core.messages import ToolCall
+from langchain_core.runnables.config import get_callback_manager_for_config
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.middleware.rules import Decision
 from langchain_sequrity.sqrt.denying import denial_of as denial_of_verdict
+from langchain_sequrity.tracing import Check, trace
 
 AUDIT = logging.getLogger("langchain_sequrity.audit")
 _LOG = logging.getLogger("langchain_sequrity.middleware")
@@ -126,8 +128,19 @@ class Audit:
             _log(event)
             if self._on_event is not None:
                 self._on_event(event)
+            _trace(event, config)
         except Exception as error:  # noqa: BLE001 - whatever it is, the check stands
             _LOG.error("Telling of a check raised %s; the check stands.", type(error).__name__)
+
+
+def _trace(event: PolicyEvent, config: Mapping[str, Any]) -> None:
+    manager = get_callback_manager_for_config(cast("Any", config))
+    if manager.handlers:
+        check = Check(
+            event.tool, event.outcome, event.verdict, event.rule, event.reason,
+            event.labels, event.session,
+        )  # fmt: skip
+        trace(manager, [check])
 
 
 def _log(event: PolicyEvent) -> None:
