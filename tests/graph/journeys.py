@@ -220,14 +220,8 @@ def _go_along(
         move = ("input", plan.given) if number == 0 else _move(plan, dice, plain)
         found.moves.append(f"{move[0]} {move[1]!r}")
         theirs, ours = plain.make(move), other.make(move)
-        if theirs.error == _ENDLESS:
-            found.verdict = "endless"
-            return
-        if "more than" in ours.message and "bytes of memory" in ours.message:
-            found.verdict = "too large"  # for a session of the local server
-            return
-        if ours.error in _REFUSALS and theirs.error != ours.error:
-            found.verdict, found.told = "refused", ours.message
+        if left := _left_out(theirs, ours):
+            found.verdict, found.told = left, ours.message
             return
         has_failed = has_failed or _has_failed(theirs)
         for what, one, two in _pairs(plain, theirs, other, ours, has_failed=has_failed):
@@ -251,6 +245,15 @@ def _go_along(
         found.verdict = "DIFFERENT"
         pair = f"\n   {_plain(one[at])}\n   {_plain(two[at])}"
         found.told = f"history of {len(one)} and {len(two)} at {at}{pair}"
+
+
+def _left_out(theirs: Outcome, ours: Outcome) -> str:
+    """Why a journey is not gone on with, if so."""
+    if theirs.error == _ENDLESS:
+        return "endless"
+    if "more than" in ours.message and "bytes of memory" in ours.message:
+        return "too large"  # for a session of the local server
+    return "refused" if ours.error in _REFUSALS and theirs.error != ours.error else ""
 
 
 def _pairs(
