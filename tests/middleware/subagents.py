@@ -44,7 +44,7 @@ class Acts(BaseChatModel):
         return "acts"
 
     @override
-    def bind_tools(self, tools: Any, **_: Any) -> "Acts":  # type: ignore[override]
+    def bind_tools(self, tools: Any, **_: Any) -> "Acts":
         return self
 
     @override

@@ -127,7 +127,7 @@ def test_labels_come_back_from_an_agent_whose_error_a_tool_catches() -> None:
         raise ArithmeticError(msg, x)
 
     broken = tool("broken", description="Breaks.")(break_down)
-    inner = create_agent(
+    inner: Any = create_agent(
         Acts(), [*office.tools(), broken], middleware=[policy.for_other_tools()], name="inner"
     )
 
@@ -139,7 +139,7 @@ def test_labels_come_back_from_an_agent_whose_error_a_tool_catches() -> None:
         except ArithmeticError as error:
             return str(error)
 
-    outer = create_agent(
+    outer: Any = create_agent(
         Acts(), [ask, *office.tools()], middleware=[policy], checkpointer=InMemorySaver()
     )
     fails: list[Step] = [*READS, [("broken", {"x": 1})]]
@@ -245,15 +245,16 @@ UNGUARDED: dict[str, Callable[[], Any]] = {
 def test_a_tool_that_runs_an_agent_without_a_policy_is_warned_of_once(made: str) -> None:
     ask = UNGUARDED[made]()
     policy = PolicyMiddleware('tool "pay" { must deny always; }', tools=None)
-    agent = create_agent(Acts(), [ask], middleware=[policy])
+    agent: Any = create_agent(Acts(), [ask], middleware=[policy])
     with pytest.warns(PolicyMismatch, match=r"have no `PolicyMiddleware`: `in"):
         agent.invoke({"messages": plan([])})
     with warnings.catch_warnings():
         warnings.simplefilter("error", PolicyMismatch)
         agent.invoke({"messages": plan([])})
     strict = PolicyMiddleware('tool "pay" { must deny always; }', tools=None, strict_policy=True)
+    agent = create_agent(Acts(), [ask], middleware=[strict])
     with pytest.raises(UsageError, match="runs agents"):
-        create_agent(Acts(), [ask], middleware=[strict]).invoke({"messages": plan([])})
+        agent.invoke({"messages": plan([])})
 
 
 def test_a_deep_agent_without_the_helper_is_warned_of() -> None:
