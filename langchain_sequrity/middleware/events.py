@@ -134,8 +134,9 @@ class Audit:
 
 
 def _trace(event: PolicyEvent, config: Mapping[str, Any]) -> None:
-    manager = get_callback_manager_for_config(cast("Any", config))
-    if manager.handlers:
+    callbacks = config.get("callbacks")
+    if getattr(callbacks, "handlers", callbacks):  # else nobody listens, and a manager costs
+        manager = get_callback_manager_for_config(cast("Any", config))
         check = Check(
             event.tool, event.outcome, event.verdict, event.rule, event.reason,
             event.labels, event.session,
