@@ -5,6 +5,7 @@ below the model or the agent that made the call: `sequrity.policy`, with the too
 rule and the labels as metadata. A denial ends as an error. Values of arguments are in none of them.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ from langchain_sequrity.wire.dual_llm import METADATA_KEY, dual_llm_result
 from langchain_sequrity.wire.json_text import dumps
 
 NAME = "sequrity.policy"
+_LOG = logging.getLogger("langchain_sequrity")
+_FAILED = "Adding a check to a trace raised %s; the check stands."
 M = TypeVar("M", CallbackManager, AsyncCallbackManager)
 _LONGEST = 2_000
 
@@ -76,7 +79,18 @@ def _read(one: Mapping[str, Any]) -> Check:
     labels = one.get("arguments")
     outcome = "denied" if is_denied else "allowed"
     known = labels if isinstance(labels, Mapping) else {}
+    known = {str(name): _labels_alone(one) for name, one in known.items()}
     return Check(str(one.get("tool") or ""), outcome, verdict, rule, labels=known)
+
+
+def _labels_alone(one: Any) -> dict[str, list[str]]:
+    """The labels of an argument, and nothing else that a service may tell of it."""
+    found = one if isinstance(one, Mapping) else {}
+    return {
+        kind: [str(name) for name in names]
+        for kind in ("producers", "consumers", "tags")
+        if isinstance(names := found.get(kind), list)
+    }
 
 
 def checks_of(found: BaseMessage | PolicyDenied) -> list[Check]:
@@ -103,14 +117,20 @@ def trace_turn(run: BaseRunManager | None, found: BaseMessage | PolicyDenied) ->
             around the model, such as the node of an agent.
         found: What the model answers or raises.
     """
-    if _may_tell(run, found) and (manager := _manager(run, CallbackManager)):
-        trace(manager, checks_of(found))
+    try:
+        if _may_tell(run, found) and (manager := _manager(run, CallbackManager)):
+            trace(manager, checks_of(found))
+    except Exception as error:  # noqa: BLE001 - whatever a handler raises, the verdict stands
+        _LOG.error(_FAILED, type(error).__name__)
 
 
 async def atrace_turn(run: BaseRunManager | None, found: BaseMessage | PolicyDenied) -> None:
     """Add the checks of a turn to a trace; see `trace_turn`."""
-    if _may_tell(run, found) and (manager := _manager(run, AsyncCallbackManager)):
-        await atrace(manager, checks_of(found))
+    try:
+        if _may_tell(run, found) and (manager := _manager(run, AsyncCallbackManager)):
+            await atrace(manager, checks_of(found))
+    except Exception as error:  # noqa: BLE001 - as above
+        _LOG.error(_FAILED, type(error).__name__)
 
 
 def _may_tell(run: BaseRunManager | None, found: BaseMessage | PolicyDenied) -> bool:
@@ -138,8 +158,9 @@ def _manager(run: BaseRunManager | None, kind: type[M]) -> M | None:
 
 def trace(manager: CallbackManager, checks: Iterable[Check]) -> None:
     """Add checks to a trace, below the run of a callback manager."""
+    metadata = manager.metadata
     for check in checks:
-        manager.metadata = {**manager.metadata, **check.metadata}
+        manager.metadata = {**metadata, **check.metadata}
         run = manager.on_chain_start(None, {"tool": check.tool}, name=NAME)
         if check.outcome == "denied":
             run.on_chain_error(_error(check))
@@ -149,8 +170,9 @@ def trace(manager: CallbackManager, checks: Iterable[Check]) -> None:
 
 async def atrace(manager: AsyncCallbackManager, checks: Iterable[Check]) -> None:
     """Add checks to a trace; see `trace`."""
+    metadata = manager.metadata
     for check in checks:
-        manager.metadata = {**manager.metadata, **check.metadata}
+        manager.metadata = {**metadata, **check.metadata}
         run = await manager.on_chain_start(None, {"tool": check.tool}, name=NAME)
         if check.outcome == "denied":
             await run.on_chain_error(_error(check))

@@ -2,7 +2,6 @@
 
 import types
 from collections.abc import Callable, Mapping, Sequence
-from inspect import getclosurevars
 from typing import (
     Annotated,
     Any,
@@ -32,7 +31,7 @@ _EXTRAS = (
     "input_examples",
 )
 _Schema = dict[str, Any]
-_SCHEMAS: "WeakKeyDictionary[Any, _Schema | None]" = WeakKeyDictionary()
+_SCHEMAS: "WeakKeyDictionary[Any, dict[bool, _Schema | None]]" = WeakKeyDictionary()
 """What functions return: an agent binds its tools before each answer."""
 
 _PLAIN = {
@@ -40,7 +39,7 @@ _PLAIN = {
     dict: "object", type(None): "null", None: "null",
 }  # fmt: skip
 _QUALIFIERS = frozenset({Annotated, Required, NotRequired, ReadOnly})
-_DEEPEST = 6
+_DEEPEST = 4
 # A dict whose `type` is one of these is a JSON Schema or a function, and not a tool of the API.
 _CONVERTED = (None, "object", "function")
 
@@ -91,6 +90,13 @@ def result_schema(tool: Any) -> _Schema | None:
     Returns:
         The schema, or `None`.
     """
+    try:
+        return _result_schema(tool)
+    except Exception:  # noqa: BLE001 - annotations and objects of others: what fails is not known
+        return None
+
+
+def _result_schema(tool: Any) -> _Schema | None:
     if isinstance(tool, BaseTool):
         if isinstance(own := (tool.extras or {}).get("output_schema"), dict):
             return own
@@ -101,12 +107,10 @@ def result_schema(tool: Any) -> _Schema | None:
         return None
     function = getattr(function, "__func__", function)
     is_pair = isinstance(tool, BaseTool) and tool.response_format == "content_and_artifact"
-    try:
-        if function not in _SCHEMAS:
-            _SCHEMAS[function] = _of_mcp(tool, function) or _of_returns(function, is_pair=is_pair)
-        return _SCHEMAS[function]
-    except TypeError:  # a callable object that takes no weak references
-        return None
+    known = _SCHEMAS.setdefault(function, {})
+    if is_pair not in known:
+        known[is_pair] = _of_mcp(tool, function) or _of_returns(function, is_pair=is_pair)
+    return known[is_pair]
 
 
 def _of_mcp(tool: Any, function: Any) -> _Schema | None:
@@ -114,7 +118,8 @@ def _of_mcp(tool: Any, function: Any) -> _Schema | None:
     arguments = getattr(tool, "args_schema", None)
     if not isinstance(arguments, dict) or not isinstance(function, types.FunctionType):
         return None
-    for one in getclosurevars(function).nonlocals.values():
+    for cell in function.__closure__ or ():
+        one = cell.cell_contents
         if getattr(one, "inputSchema", None) is arguments:
             schema = getattr(one, "outputSchema", None)
             return schema if isinstance(schema, dict) else None
@@ -122,10 +127,7 @@ def _of_mcp(tool: Any, function: Any) -> _Schema | None:
 
 
 def _of_returns(function: Callable[..., Any], *, is_pair: bool) -> _Schema | None:
-    try:
-        returned = get_type_hints(function, include_extras=True).get("return", Any)
-    except (NameError, TypeError, AttributeError):  # names that are there for type checkers alone
-        return None
+    returned = get_type_hints(function, include_extras=True).get("return", Any)
     if is_pair:
         if get_origin(returned) is not tuple or not get_args(returned):
             return None

@@ -164,7 +164,8 @@ class Turn:
             config = config.with_mismatch_policy("continue")
             headers = {**(headers or {}), config.header_name: config.to_header()}
         dual_llm = self.dual_llm is True
-        if dual_llm:
+        fsm = self.connection.config and self.connection.config.fsm
+        if dual_llm and not (fsm and fsm.strict_tool_result_parsing):  # which reads no JSON
             messages = as_values(messages)
         body = self.settings.wire.write_request(messages, params, dual_llm=dual_llm)
         object.__setattr__(self, "_body", body)

@@ -1,5 +1,6 @@
 """What is told of each check: to a function of yours, and to the log."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -7,6 +8,7 @@ from dataclasses import asdict, dataclass
 from inspect import iscoroutinefunction
 from typing import Any, Literal, cast
 
+from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import ToolCall
 from langchain_core.runnables.config import get_callback_manager_for_config
 
@@ -20,6 +22,7 @@ from langchain_sequrity.tracing import Check, trace
 AUDIT = logging.getLogger("langchain_sequrity.audit")
 _LOG = logging.getLogger("langchain_sequrity.middleware")
 _LONGEST = 20_000
+_FAILED = "Telling of a check raised %s; the check stands."
 
 Stage = Literal["call", "result", "human"]
 Outcome = Literal["allowed", "denied", "asked", "approved", "edited", "rejected", "answered"]
@@ -128,20 +131,35 @@ class Audit:
             _log(event)
             if self._on_event is not None:
                 self._on_event(event)
-            _trace(event, config)
         except Exception as error:  # noqa: BLE001 - whatever it is, the check stands
-            _LOG.error("Telling of a check raised %s; the check stands.", type(error).__name__)
+            _LOG.error(_FAILED, type(error).__name__)
+        try:
+            _trace(event, config)
+        except Exception as error:  # noqa: BLE001 - as above
+            _LOG.error(_FAILED, type(error).__name__)
 
 
 def _trace(event: PolicyEvent, config: Mapping[str, Any]) -> None:
     callbacks = config.get("callbacks")
     if getattr(callbacks, "handlers", callbacks):  # else nobody listens, and a manager costs
         manager = get_callback_manager_for_config(cast("Any", config))
+        if _in_loop():  # which this blocks: what such a handler waits for there would never come
+            manager.handlers = [
+                one for one in manager.handlers if not isinstance(one, AsyncCallbackHandler)
+            ]
         check = Check(
             event.tool, event.outcome, event.verdict, event.rule, event.reason,
             event.labels, event.session,
         )  # fmt: skip
         trace(manager, [check])
+
+
+def _in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _log(event: PolicyEvent) -> None:

@@ -36,7 +36,8 @@ def leave(guard: Guard, passed: Passed, result: Any, inside: Inside) -> Any:
         UsageError: If the tool writes what the policy goes by.
     """
     call, thread = passed.request.tool_call, passed.thread
-    passed = replace(passed, session=passed.session.join(inside.session))
+    if inside.session is not None:
+        passed = replace(passed, session=passed.session.join(inside.session))
     messages = tool_messages(result)
     own = [one for one in messages if one.tool_call_id == call["id"]]
     looks = guard.rules.engine.looks_at_results(call["name"])
@@ -46,13 +47,11 @@ def leave(guard: Guard, passed: Passed, result: Any, inside: Inside) -> Any:
         labels, session = _labels(guard, passed, value, brought, inside)
     except Exception as error:  # noqa: BLE001 - a result without its labels goes nowhere
         return _withheld(guard, passed, value, error, inside)
-    tell_around(labels, session)
-    inner = inside.session if inside.session != Labels() else None
+    tell_around(thread, call["id"] or "", labels, session)
     if labels == Labels() and session == thread.session and brought.labels is None:
         return result
     moved = session if session != thread.session else None
-    kept = update(seen=labels, session=moved, inner=inner, labelled=call["id"])
-    return with_update(result, kept)
+    return with_update(result, update(seen=labels, session=moved, labelled=call["id"]))
 
 
 def _labels(
@@ -73,6 +72,7 @@ def _withheld(guard: Guard, passed: Passed, value: Any, error: Exception, inside
         reason = str(error) if isinstance(error, UsageError) else type(error).__name__
     except Exception as another:  # noqa: BLE001 - as above
         reason = type(another).__name__
+    tell_around(thread, call["id"] or "", Labels(), session)
     denial = not_made(call["name"], "withheld", reason)
     decision, config = Decision(session, None, denial), passed.request.runtime.config
     guard.tell("result", "denied", call, decision, seen=thread.seen, config=config)

@@ -2,21 +2,25 @@
 
 What the agent around them had seen stands in what they are asked for, so their arguments carry its
 labels. What they see comes back in their answer, so the result of the tool carries theirs
-(`labels.GatheredLabels`). And all of them, also those that run side by side, count as one session:
-else each would have every limit of a policy for itself.
+(`labels.GatheredLabels`). And all of them count as one session: else each would have every limit of
+a policy for itself. Where a policy has rules that change the session, one tool that runs agents is
+called at a time, and nothing beside it that goes by the session (`planning`).
 """
 
+import dis
 import functools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import reduce
+from itertools import islice
 from threading import Lock
 from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Protocol, Self
-from weakref import WeakValueDictionary
 
+from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.tools import BaseTool
 from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
@@ -24,34 +28,55 @@ from langgraph.pregel import Pregel
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import GatheredLabels, Labels, labels_given
 from langchain_sequrity.middleware.guard import Passed
-from langchain_sequrity.middleware.thread import FIELD
+from langchain_sequrity.middleware.thread import FIELD, Thread
 
 
 class Session:
-    """The session's labels of all agents that run within calls of one message; they only grow."""
+    """The session of all agents that run within one call.
 
-    __slots__ = ("__weakref__", "labels", "lock")
+    Args:
+        base: The labels that the session had when the call was made.
+    """
 
-    def __init__(self) -> None:
-        self.labels = Labels()
+    def __init__(self, base: Labels) -> None:
         self.lock = Lock()
+        self.pending: dict[str, str] = {}
+        """Tools of calls that will change the session when they end, by call."""
+        self._base = base
+        self._shares: dict[str, Labels] = {}
 
-    def join(self, labels: Labels) -> None:
-        """Take labels of one of the agents; `lock` is for whoever also decides by them."""
-        self.labels = self.labels.join(labels)
+    @property
+    def labels(self) -> Labels | None:
+        """What it has come to; `None` if no agent ran."""
+        return reduce(Labels.join, self._shares.values(), self._base) if self._shares else None
+
+    def beside(self, agent: str) -> Labels:
+        """The labels of all agents but one, which knows its own and may have taken some away."""
+        others = (one for name, one in self._shares.items() if name != agent)
+        return reduce(Labels.join, others, self._base)
+
+    def put(self, agent: str, labels: Labels) -> None:
+        """Take the labels of an agent's session; `lock` is for whoever also decides by them."""
+        self._shares[agent] = labels
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Around:
     """The call within which an agent runs.
 
     Attributes:
+        tool: The tool.
         seen: The labels of all that the agent which makes the call had seen.
         session: The session.
+        nesting: Where the names of tools are known that run agents.
+        is_over: Whether the call has ended: what it has started may still run.
     """
 
+    tool: str
     seen: Labels
     session: Session
+    nesting: set[str]
+    is_over: bool = False
 
 
 @dataclass(slots=True)
@@ -60,54 +85,64 @@ class Inside:
 
     Attributes:
         labels: Labels that were given within it.
-        session: The session's labels from now on.
+        session: What agents within it have made of the session; `None` if none ran.
     """
 
     labels: Labels = field(default_factory=Labels)
-    session: Labels = field(default_factory=Labels)
+    session: Labels | None = None
 
 
 _around: ContextVar[Around | None] = ContextVar("around", default=None)
-_sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
-"""By id of the message, whose calls run side by side."""
 
 
 def around() -> Around | None:
     """The guarded call within which this code runs, if it does."""
-    return _around.get()
+    found = _around.get()
+    return None if found is None or found.is_over else found
 
 
 @contextmanager
-def within(passed: Passed) -> Iterator[Inside]:
-    """Make a call; agents that run within it belong to it."""
-    outer = _around.get()
-    if outer is not None:
-        session = outer.session
-    else:
-        session = _sessions.setdefault(passed.message, Session())
-    with session.lock:
-        session.join(passed.session)
-    token = _around.set(Around(passed.thread.seen, session))
-    inside = Inside()
+def within(passed: Passed, nesting: set[str]) -> Iterator[Inside]:
+    """Make a call; agents that run within it belong to it.
+
+    Args:
+        passed: The call.
+        nesting: Where the names of tools are known that run agents.
+    """
+    here = Around(
+        passed.request.tool_call["name"], passed.thread.seen, Session(passed.session), nesting
+    )
+    token = _around.set(here)
+    inside, gathered = Inside(), GatheredLabels()
     try:
-        with GatheredLabels() as gathered:
+        with gathered:
             yield inside
     finally:
+        here.is_over = True
         with suppress(ValueError):  # a coroutine that nobody awaits any more is closed elsewhere
             _around.reset(token)
-    inside.labels = gathered.labels or inside.labels
-    inside.session = session.labels
+        inside.labels = gathered.labels or inside.labels
+        with here.session.lock:
+            inside.session = here.session.labels
 
 
-def tell_around(labels: Labels, session: Labels) -> None:
-    """Tell the call around this agent, if there is one, what it has seen and done."""
-    outer = _around.get()
+def tell_around(thread: Thread, call_id: str, labels: Labels, session: Labels) -> None:
+    """Tell the call around this agent, if there is one, what it has seen and done.
+
+    Args:
+        thread: What is kept of the agent's thread.
+        call_id: A call of the agent's that has ended.
+        labels: The labels of its result.
+        session: The agent's session afterwards.
+    """
+    outer = around()
     if outer is None:
         return
     if labels != Labels():
         labels_given(labels)
     with outer.session.lock:
-        outer.session.join(session)
+        outer.session.pending.pop(f"{thread.agent} {call_id}", None)
+        outer.session.put(thread.agent, session)
 
 
 # Tools that run agents
@@ -143,35 +178,49 @@ def _calls_tools(graph: "Pregel[Any]") -> bool:
 def _graphs(tool: BaseTool) -> Iterator["Pregel[Any]"]:
     """Graphs that a tool's function reaches: by closures, what it is bound to, its globals."""
     seen: dict[int, Any] = {}  # which keeps these ids theirs
-    waiting: deque[tuple[Any, int]] = deque([(tool, 0)])
+    waiting: deque[tuple[Any, int, frozenset[str]]] = deque([(tool, 0, frozenset())])
     while waiting and len(seen) < _MOST:
-        one, depth = waiting.popleft()
-        if id(one) in seen or isinstance(one, ModuleType | type):
+        one, depth, names = waiting.popleft()
+        if id(one) in seen:
             continue
         seen[id(one)] = one
-        if isinstance(one, Pregel):
-            yield one
-        elif depth < _DEEPEST:
-            waiting.extend((inner, depth + 1) for inner in _parts(one))
+        try:
+            if isinstance(one, Pregel):
+                yield one
+            elif depth < _DEEPEST and not isinstance(one, ModuleType | type):
+                parts, names = _parts(one, names)
+                waiting.extend((part, depth + 1, names) for part in islice(parts, _MOST))
+        except Exception:  # noqa: BLE001, S112 - whatever objects do that are looked at
+            continue
 
 
-def _parts(one: Any) -> Iterable[Any]:
+def _parts(one: Any, names: frozenset[str]) -> tuple[Iterable[Any], frozenset[str]]:
+    """What may be reached from an object, and the attributes that the code around it names."""
     match one:
         case BaseTool():
             found: Iterable[Any] = (getattr(one, name, None) for name in _OF_TOOLS)
         case FunctionType():
-            found = (*_closed_over(one), *_named(one, one.__code__), *vars(one).values())
+            attributes, variables = _named(one.__code__)
+            names |= attributes
+            used = (one.__globals__[name] for name in variables if name in one.__globals__)
+            defaults = one.__defaults__ or ()
+            found = (*_closed_over(one), *used, *defaults, getattr(one, "__wrapped__", None))
         case MethodType() | BuiltinMethodType():
-            found = (one.__self__, getattr(one, "__func__", None))
+            function = getattr(one, "__func__", None)
+            names |= _named(function.__code__)[0] if isinstance(function, FunctionType) else set()
+            found = (function, one.__self__)
         case functools.partial():
             found = (one.func, *one.args, *one.keywords.values())
-        case Mapping():
+        case dict():
             found = one.values()
         case list() | tuple():
             found = one
+        case RunnableBindingBase():
+            found = (one.bound,)
         case _:
-            found = getattr(one, "__dict__", {}).values()
-    return found
+            held = vars(one) if hasattr(one, "__dict__") else {}
+            found = (held[name] for name in names if name in held)
+    return found, names
 
 
 _OF_TOOLS = ("func", "coroutine", "runnable", "_run")
@@ -183,13 +232,19 @@ def _closed_over(function: FunctionType) -> Iterator[Any]:
             yield cell.cell_contents
 
 
-def _named(function: FunctionType, code: CodeType) -> Iterator[Any]:
-    yield from (
-        function.__globals__[name] for name in code.co_names if name in function.__globals__
-    )
-    for one in code.co_consts:
-        if isinstance(one, CodeType):
-            yield from _named(function, one)
+def _named(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """The attributes and the global variables that code names."""
+    attributes, variables = set(), set()
+    for one in dis.get_instructions(code):
+        if one.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            variables.add(one.argval)
+        elif one.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            attributes.add(one.argval)
+        elif isinstance(one.argval, CodeType):
+            inner = _named(one.argval)
+            attributes |= inner[0]
+            variables |= inner[1]
+    return frozenset(attributes), frozenset(variables)
 
 
 # deepagents

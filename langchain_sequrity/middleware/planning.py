@@ -51,18 +51,22 @@ class Planner:
         self._asks = asks
         self._raises = raises
 
-    def plan(self, message: str, calls: Sequence[ToolCall], thread: Thread) -> Planned:
+    def plan(
+        self, message: str, calls: Sequence[ToolCall], thread: Thread, *, beside: str = ""
+    ) -> Planned:
         """Decide on the calls of a message.
 
         Args:
             message: The message's id.
             calls: Its calls that have no result yet.
             thread: What is kept of the thread.
+            beside: A tool that another agent of the same session has called, and whose call will
+                change the session when it ends.
         """
         times = Counter(call["id"] for call in calls)
         entries: dict[str, Entry] = {}
         checks: list[tuple[ToolCall, Decision]] = []
-        session, closed_by, refused, beside = thread.session, "", None, ""
+        session, closed_by, refused = thread.session, "", None
         for call in calls:
             call_id = call["id"] or ""
             digest = self._rules.digest(message, dict(call), thread.seen)
@@ -86,7 +90,7 @@ class Planner:
             may_run = denial is None or (self._asks and denial.may_be_approved)
             if may_run and self._rules.engine.ends_in_session(call["name"]):
                 closed_by = call["name"]
-            if may_run and call["name"] in self._rules.nesting:  # whose calls count as well
+            if may_run and self._rules.runs_agents(call["name"]):  # whose calls count as well
                 beside = call["name"]
         if refused is not None:
             entries = {

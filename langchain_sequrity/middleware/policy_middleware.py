@@ -1,8 +1,11 @@
 """`PolicyMiddleware`: its hooks, and what each of them does."""
 
+import copy
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self, cast, get_args
+from uuid import uuid4
 
 from langchain.agents.middleware.types import (
     AgentMiddleware,
@@ -28,7 +31,14 @@ from langchain_sequrity.middleware.events import Audit, OnEvent
 from langchain_sequrity.middleware.guard import Guard, Passed
 from langchain_sequrity.middleware.history import labels_seen
 from langchain_sequrity.middleware.leaving import leave
-from langchain_sequrity.middleware.nesting import around, runs_guarded, unguarded, within
+from langchain_sequrity.middleware.nesting import (
+    Inside,
+    around,
+    runs_guarded,
+    tell_around,
+    unguarded,
+    within,
+)
 from langchain_sequrity.middleware.planning import Planned, Planner
 from langchain_sequrity.middleware.results import Answer
 from langchain_sequrity.middleware.rules import Labelling, Rules, Tool
@@ -38,6 +48,7 @@ OnDenied = Literal["message", "raise", "interrupt"]
 State = Mapping[str, Any]
 Update = dict[str, Any] | None
 _REMEMBERED_TOOLS = 256
+_REMEMBERED_CALLS = 1_000
 
 
 class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, ResponseT]):
@@ -155,15 +166,19 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         self._planner = Planner(rules, asks=asks, raises=raises)
         self._is_strict = strict_policy
         self._looked_at: dict[int, BaseTool] = {}
-        self._options: dict[str, Any] = {
-            "on_denied": on_denied, "labelling": labelling, "allow_uncertain": allow_uncertain,
-            "on_event": on_event, "log_arguments": log_arguments, "strict_policy": strict_policy,
-        }  # fmt: skip
-        self._policy = policy
+        self._lost: OrderedDict[tuple[str, ...], Inside] = OrderedDict()
 
     def for_other_tools(self) -> Self:
         """The same policy for an agent that may have less tools; see `guarded_subagents`."""
-        return type(self)(self._policy, tools=None, **self._options)
+        other, rules = copy.copy(self), self._guard.rules.for_other_tools()
+        guard = replace(self._guard, rules=rules)
+        vars(other).update(
+            _guard=guard,
+            _planner=Planner(rules, asks=guard.asks, raises=guard.raises),
+            _looked_at={},
+            _lost=OrderedDict(),
+        )
+        return other
 
     def _look_at(self, tools: Iterable[object]) -> None:
         """Tell, once for each tool, of agents that it runs without a policy."""
@@ -223,6 +238,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         if not calls:  # as structured output, which runs nothing
             return None
         before = messages[: len(messages) - last]
+        thread = self._found(before, thread)
         seen = labels_seen(self._guard.rules, before, thread)
         if seen != thread.seen:
             thread = replace(thread, seen=seen)
@@ -237,10 +253,18 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         if outer is None:
             return self._planner.plan(message, calls, thread)
         labels_given(thread.seen)
-        with outer.session.lock:  # agents side by side are decided on one after the other
-            session = thread.session.join(outer.session.labels)
-            planned = self._planner.plan(message, calls, replace(thread, session=session))
-            outer.session.join(planned.session)
+        outer.nesting.add(outer.tool)
+        ends, shared = self._guard.rules.engine.ends_in_session, outer.session
+        with shared.lock:  # agents side by side are decided on one after the other
+            others = [
+                tool for key, tool in shared.pending.items() if not key.startswith(thread.agent)
+            ]
+            own = replace(thread, session=thread.session.join(shared.beside(thread.agent)))
+            planned = self._planner.plan(message, calls, own, beside=others[0] if others else "")
+            shared.put(thread.agent, planned.session)
+            for call, decision in planned.checks:
+                if decision.denial is None and ends(call["name"]):
+                    shared.pending[f"{thread.agent} {call['id']}"] = call["name"]
         return planned
 
     async def aafter_model(self, state: State, runtime: Runtime[ContextT]) -> Update:
@@ -268,8 +292,13 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         passed = enter(self._guard, request, is_late=late)
         if not isinstance(passed, Passed):
             return passed
-        with within(passed) as inside:
-            answer = handler(passed.request)
+        inside = Inside()
+        try:
+            with within(passed, self._guard.rules.nesting) as inside:
+                answer = handler(passed.request)
+        except Exception:
+            self._lose(passed, inside)
+            raise
         return cast("Answer", leave(self._guard, passed, answer, inside))
 
     async def awrap_tool_call(
@@ -281,9 +310,41 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         passed = enter(self._guard, request, is_late=late)
         if not isinstance(passed, Passed):
             return passed
-        with within(passed) as inside:
-            answer = await handler(passed.request)
+        inside = Inside()
+        try:
+            with within(passed, self._guard.rules.nesting) as inside:
+                answer = await handler(passed.request)
+        except Exception:
+            self._lose(passed, inside)
+            raise
         return cast("Answer", leave(self._guard, passed, answer, inside))
+
+    def _lose(self, passed: Passed, inside: Inside) -> None:
+        """Keep what came of a call that raised: middleware around this may make a result of it."""
+        call_id = passed.request.tool_call["id"] or ""
+        session = inside.session or passed.session
+        tell_around(passed.thread, call_id, inside.labels, session)
+        if inside.labels == Labels() and inside.session is None:
+            return
+        while len(self._lost) >= _REMEMBERED_CALLS:
+            self._lost.popitem(last=False)
+        self._lost[_thread_of(passed.request.runtime.config), passed.message, call_id] = inside
+
+    def _found(self, messages: Sequence[AnyMessage], thread: Thread) -> Thread:
+        """The thread with what came of calls that raised and were answered by others."""
+        if not self._lost:
+            return thread
+        name = _thread_of(get_config())
+        for message in messages:
+            if not isinstance(message, AIMessage):
+                continue
+            for call in message.tool_calls:
+                inside = self._lost.pop((name, message.id or "", call["id"] or ""), None)
+                if inside is not None:
+                    session = thread.session.join(inside.session or Labels())
+                    seen = thread.seen.join(inside.labels)
+                    thread = replace(thread, seen=seen, session=session)
+        return thread
 
     # `on_denied="raise"`: by now the state has the session and an answer to every call, so the
     # thread can go on after the exception.
@@ -292,11 +353,11 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         """Forget a denial that an earlier run raised; take the labels of the call around this."""
         if self._guard.asks:
             check_can_ask(get_config())
-        outer, was_refused = around(), read(state).refused is not None
-        seen = None if outer is None or outer.seen == Labels() else outer.seen
-        if seen is None and not was_refused:
-            return None
-        return update(seen=seen, is_raised=was_refused)
+        outer, thread = around(), read(state)
+        if outer is None:
+            return update(is_raised=True) if thread.refused is not None else None
+        name = thread.agent or uuid4().hex
+        return update(seen=outer.seen, agent=name, is_raised=thread.refused is not None)
 
     async def abefore_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
         """Forget a denial that an earlier run raised."""
@@ -318,12 +379,17 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
     def after_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
         """Raise a denial after which the model was not asked again, as with `return_direct`."""
         if around() is not None:
-            labels_given(labels_seen(self._guard.rules, state["messages"], read(state)))
+            thread = self._found(state["messages"], read(state))
+            labels_given(labels_seen(self._guard.rules, state["messages"], thread))
         return self.before_model(state, runtime)
 
     async def aafter_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
         """Raise a denial after which the model was not asked again."""
         return self.after_agent(state, runtime)
+
+
+def _thread_of(config: Mapping[str, Any]) -> str:
+    return str((config.get("configurable") or {}).get("thread_id") or "")
 
 
 def _is_ai(message: AnyMessage) -> bool:

@@ -3,10 +3,11 @@
 Whatever goes wrong while a call is checked denies it.
 """
 
+import copy
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -159,7 +160,20 @@ class Rules:
 
     def touches_session(self, tool: str) -> bool:
         """Whether a call of a tool goes by the session's labels, or changes them when it ends."""
-        return self.engine.depends_on_session(tool) or self.engine.ends_in_session(tool)
+        engine = self.engine
+        touches = engine.depends_on_session(tool) or engine.ends_in_session(tool)
+        return touches or self.runs_agents(tool)
+
+    def runs_agents(self, tool: str) -> bool:
+        """Whether a tool runs agents whose calls may change the session."""
+        return tool in self.nesting and self.engine.changes_session
+
+    def for_other_tools(self) -> Self:
+        """The same rules, not checked against the tools of an agent."""
+        other = copy.copy(self)
+        known: dict[str, Any] = {"_fitting": {}, "_learned": {}, "_defaults": {}, "nesting": set()}
+        vars(other).update(_looks_at_agent=False, **known)
+        return other
 
     def argument_labels(self, seen: Labels) -> Labels:
         """The labels that each argument of a call carries.

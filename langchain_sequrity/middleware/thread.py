@@ -21,7 +21,7 @@ from langchain_sequrity.labels import Labels
 
 FIELD = "sequrity_policy"
 _LOG = logging.getLogger("langchain_sequrity.middleware")
-_FIELDS = ("session", "inner", "seen", "plan", "refused", "labelled")
+_FIELDS = ("session", "agent", "seen", "plan", "refused", "labelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,12 @@ class Thread:
     """What is kept of a thread.
 
     Attributes:
-        session: The session's labels, with what agents within its calls have added to them.
+        session: The session's labels.
         seen: The join of the labels of all tool results that the model has seen.
         plan: What was decided on the newest message with calls.
         refused: A denial that is to be raised.
         labelled: Ids of calls of that message whose results have their labels.
+        agent: Tells an agent that runs within a call of another one from those beside it.
     """
 
     session: Labels = field(default_factory=Labels)
@@ -84,6 +85,7 @@ class Thread:
     plan: Plan = field(default_factory=Plan)
     refused: Refused | None = None
     labelled: frozenset[str] = frozenset()
+    agent: str = ""
 
 
 class ThreadLabels(NamedTuple):
@@ -135,18 +137,19 @@ def _thread(value: bytes) -> Thread:
     kept = _parsed(value)
     plan, refused = kept.get("plan"), kept.get("refused")
     return Thread(
-        _labels(kept.get("session")).join(_labels(kept.get("inner"))),
+        _labels(kept.get("session")),
         _labels(kept.get("seen")),
         Plan() if plan is None else _plan(plan),
         refused and Refused(**refused | {"denial": Denial.from_json(refused["denial"])}),
         frozenset(kept.get("labelled") or ()),
+        kept.get("agent", ""),
     )
 
 
 def update(
     *,
     session: Labels | None = None,
-    inner: Labels | None = None,
+    agent: str | None = None,
     seen: Labels | None = None,
     plan: Plan | None = None,
     refused: Refused | None = None,
@@ -157,7 +160,7 @@ def update(
 
     Args:
         session: The session's labels from now on.
-        inner: Labels of the session that agents within a call have added, for good.
+        agent: The name of an agent that runs within a call.
         seen: Labels to join to those that were seen.
         plan: What was decided on a message.
         refused: A denial that is to be raised.
@@ -167,8 +170,8 @@ def update(
     changes: dict[str, Any] = {}
     if session is not None:
         changes["session"] = session.to_wire()
-    if inner is not None:
-        changes["inner"] = inner.to_wire()
+    if agent is not None:
+        changes["agent"] = agent
     if seen is not None:
         changes["seen"] = seen.to_wire()
     if plan is not None:
@@ -207,9 +210,9 @@ def merged(old: bytes, new: bytes) -> bytes:
 def _joined(old: bytes, new: bytes) -> bytes:
     kept = _parsed(old) if old else {}
     changes = _parsed(new)
-    for name in {"seen", "inner"} & changes.keys():
-        joined = _labels(kept.get(name)).join(_labels(changes[name]))
-        changes[name] = joined.to_wire()
+    if "seen" in changes:
+        joined = _labels(kept.get("seen")).join(_labels(changes["seen"]))
+        changes["seen"] = joined.to_wire()
     if changes.get("labelled"):
         changes["labelled"] = [*kept.get("labelled", []), *changes["labelled"]]
     if kept.get("refused") and changes.get("refused"):

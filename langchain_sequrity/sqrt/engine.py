@@ -239,6 +239,16 @@ class Engine:
             for one in step.updates
         )
 
+    @property
+    def changes_session(self) -> bool:
+        """Whether any call may change the session's labels."""
+        return any(
+            step.phase != "result"
+            or any(one.node.target.scope == "session" for one in step.updates)
+            for entry in self._tools
+            for step in entry.steps
+        )
+
     def looks_at_results(self, tool: str) -> bool:
         """Whether anything happens when a call of a tool has ended."""
         steps = self._rules_for(tool).steps

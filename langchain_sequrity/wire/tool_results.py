@@ -54,21 +54,35 @@ def _as_value(message: ToolMessage) -> ToolMessage:
     blocks = [content] if isinstance(content, str) else content
     texts = [text for block in blocks if (text := _text_of(block)) is not None]
     rest = [block for block in blocks if _text_of(block) is None]
-    if isinstance(found, dict) and not has_failed(message):
-        text = dumps(_unless_edited(found, [*filter(None, texts)]))
-    elif len(texts) > 1 and not rest:
-        values = map(_value, texts)
-        text = "\n".join(texts) if has_failed(message) else dumps([*values])
-    else:
+    try:
+        text = _joined_value(message, found, texts, is_all=not rest)
+    except (ValueError, TypeError, RecursionError):  # a value that JSON does not have
+        text = None
+    if text is None:
         return message
     value = [{"type": "text", "text": text}, *rest] if rest else text
     return message.model_copy(update={"content": value})
 
 
+def _joined_value(
+    message: ToolMessage, found: Any, texts: list[str], *, is_all: bool
+) -> str | None:
+    """The result as one text; nothing where it is one already."""
+    if has_failed(message):
+        return "\n".join(texts) if is_all and len(texts) > 1 else None
+    if isinstance(found, dict):
+        return dumps(_unless_edited(found, texts))
+    if not is_all:
+        return None
+    if isinstance(message.content, list) and all(isinstance(one, str) for one in message.content):
+        return dumps(message.content)  # a list of texts, as LangChain has it; or an empty one
+    return dumps([_value(text) for text in texts]) if len(texts) > 1 else None
+
+
 def _text_of(block: Any) -> str | None:
     if isinstance(block, str):
         return block
-    text = block.get("text") if block.get("type") == "text" else None
+    text = block.get("text") if isinstance(block, dict) and block.get("type") == "text" else None
     return text if isinstance(text, str) else None
 
 
@@ -76,17 +90,20 @@ def _unless_edited(found: dict[str, Any], texts: list[str]) -> Any:
     """The value of a tool, or what its texts say where they are that value, edited.
 
     What is no object, FastMCP has as `{"result": value}`, and its texts say the value alone: one
-    text, or one for each element.
+    text, or one for each element. A text that says all that is in the value hides nothing of it,
+    and words about a larger value are no edit of it.
     """
     value = found["result"] if found.keys() == {"result"} else found
     if isinstance(value, list) and len(texts) == len(value):
         said: Any = [_read_like(one, text) for one, text in zip(value, texts, strict=True)]
     else:
         said = _read_like(value, "\n".join(texts))
-    if not texts or said == value or _scalars(said) <= _scalars(value):
+    whole = "\n".join(texts)
+    if not texts or said == value or all(_is_said(one, whole) for one in _scalars(value)):
         return found
-    if isinstance(said, str) and isinstance(value, dict | list) and said.lstrip()[:1] not in "{[":
-        return found  # words about the value
+    is_words = isinstance(said, str) and whole.strip() and whole.lstrip()[:1] not in "{["
+    if is_words and isinstance(value, dict | list):
+        return found
     return said if value is found else {"result": said}
 
 
@@ -94,14 +111,20 @@ def _read_like(value: Any, text: str) -> Any:
     return text if isinstance(value, str) else _value(text)
 
 
-def _scalars(value: Any) -> set[Any]:
-    found, inside = set(), [value]
+def _is_said(scalar: Any, text: str) -> bool:
+    if isinstance(scalar, str):
+        return scalar in text or dumps(scalar)[1:-1] in text
+    return dumps(scalar) in text or str(scalar) in text
+
+
+def _scalars(value: Any) -> list[Any]:
+    found, inside = [], [value]
     while inside:
         one = inside.pop()
         if isinstance(one, dict | list):
             inside.extend(one.values() if isinstance(one, dict) else one)
         else:
-            found.add(one)
+            found.append(one)
     return found
 
 

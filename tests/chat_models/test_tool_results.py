@@ -97,7 +97,15 @@ EDITED: dict[str, tuple[Any, Any, Any]] = {
     "one edited of a list": (["7", "[EMAIL]"], {"result": ["7", "a@b.c"]}, {"result": ["7", "[EMAIL]"]}),
     "a list": (["7", "x"], {"result": ["7", "x"]}, {"result": ["7", "x"]}),
     "an empty list": ([], {"result": []}, {"result": []}),
-    "no text": ("", {"a": 1}, {"a": 1}),
+    "no text": ([], {"a": 1}, {"a": 1}),
+    "a text that was taken out": ("", {"a": 15}, ""),
+    "a key that was taken out": ('{"name": "a"}', {"name": "a", "ssn": "123"}, {"name": "a"}),
+    "an element that was taken out": ('["a"]', {"result": ["a", "xy"]}, {"result": ["a"]}),
+    "words about a number": ("It is 21 degrees.", {"result": 21}, {"result": 21}),
+    "words about a text": ("[1] Found: Bob", {"result": "Bob"}, {"result": "Bob"}),
+    "the whole object": ('{"result": "hello"}', {"result": "hello"}, {"result": "hello"}),
+    "the whole list": ('{"result": ["x"]}', {"result": ["x"]}, {"result": ["x"]}),
+    "no JSON": ("much", {"a": float("nan")}, "much"),
 }  # fmt: skip
 
 

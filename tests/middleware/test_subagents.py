@@ -304,4 +304,5 @@ def test_what_is_kept_of_agents_within_calls_is_no_more_than_labels() -> None:
     agent = deep(Office(), PolicyMiddleware(ONCE), checkpointer=InMemorySaver())
     state = run(agent, [[task([SENDS])]])
     kept = json.loads(state["sequrity_policy"])
-    assert kept["inner"] == {"producers": [], "consumers": ["*"], "tags": ["sent"]}
+    assert kept["session"] == {"producers": [], "consumers": ["*"], "tags": ["sent"]}
+    assert set(kept) <= {"session", "seen", "plan", "labelled"}
