@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
 from langchain_core.messages import AIMessage
 from langchain_core.tracers.base import BaseTracer
 from langchain_core.tracers.schemas import Run
@@ -14,6 +15,7 @@ from langchain_sequrity import ChatSequrity, SequrityMessages
 from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.middleware import PolicyMiddleware
+from langchain_sequrity.tracing import read_checks, trace
 from tests.middleware.subagents import Acts
 
 POLICY = """
@@ -156,3 +158,47 @@ def test_what_has_no_checks_is_no_run_of_its_own(base_url: str) -> None:
     answer = model.invoke("Hello", {"callbacks": [tracer]})
     assert isinstance(answer, AIMessage)
     assert not tracer.checks()
+
+
+class Raising(BaseCallbackHandler):
+    """A handler that fails at each check."""
+
+    raise_error = True
+
+    def on_chain_start(self, _: Any, __: Any, **kwargs: Any) -> None:
+        if kwargs.get("name") == "sequrity.policy":
+            msg = "no trace today"
+            raise RuntimeError(msg)
+
+
+@ways
+def test_a_handler_that_fails_changes_no_verdict(base_url: str, *, in_loop: bool) -> None:
+    model = ChatSequrity(
+        "any/model", base_url=base_url, features={"agent_arch": "dual-llm"}, policy=POLICY
+    )
+    agent: Any = create_agent(model, [read, send])
+    config = {"callbacks": [Raising()]}
+    asked = {"messages": "Send mail 713 on."}
+    ways = {
+        False: lambda: agent.invoke(asked, config),
+        True: lambda: asyncio.run(agent.ainvoke(asked, config)),
+    }
+    with pytest.raises(PolicyDenied):
+        ways[in_loop]()
+
+
+def test_what_one_check_says_is_not_said_of_the_next() -> None:
+    tracer = Tracer()
+    manager = CallbackManager.configure([tracer])
+    labels = {"x": {"tags": ["secret"], "value": "a secret"}}
+    found = read_checks(
+        [
+            {"tool": "a", "verdict": "hard_denied", "denied": [{"rule": "r"}], "arguments": labels},
+            {"tool": "b", "verdict": "soft_allowed"},
+            "no check",
+        ]
+    )
+    trace(manager, found)
+    first, second = tracer.roots
+    assert facts(first)["labels"] == '{"x":{"tags":["secret"]}}'
+    assert facts(second) == {"tool": "b", "outcome": "allowed", "verdict": "soft_allowed"}

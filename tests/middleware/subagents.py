@@ -9,6 +9,7 @@ import asyncio
 import json
 import random
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from itertools import count
@@ -86,6 +87,7 @@ class Office:
     def __init__(self) -> None:
         self.paid: list[int] = []
         self.sent: list[str] = []
+        self.seconds = 0.0
 
     def tools(self) -> list[Any]:
         @tool
@@ -102,6 +104,7 @@ class Office:
         @tool
         def send(text: str) -> str:
             """Send a text to somebody."""
+            time.sleep(self.seconds)
             self.sent.append(text)
             return "sent"
 

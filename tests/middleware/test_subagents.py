@@ -4,11 +4,13 @@ import asyncio
 import functools
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import ToolRetryMiddleware, wrap_tool_call
+from langchain_core.messages import ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 
@@ -116,6 +118,124 @@ def test_all_agents_of_a_deep_agent_count_as_one_session(
     agent = deep(office, PolicyMiddleware(policy), checkpointer=InMemorySaver())
     run(agent, steps, in_loop=in_loop)
     assert len(office.sent) == 1
+
+
+BUSY = """
+tool "send" {
+    must deny when "busy" in @session.tags;
+    should allow always;
+    session after { @tags |= {"busy"}; }
+}
+tool "read_mail" { session after { @tags -= {"busy"}; } }
+"""
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["alone", "within a call"])
+def test_labels_that_a_policy_takes_away_are_gone(*, within: bool) -> None:
+    office = Office()
+    agent = deep(office, PolicyMiddleware(BUSY), checkpointer=InMemorySaver())
+    steps = [SENDS, *READS, SENDS, SENDS, *READS, SENDS]
+    run(agent, [[task(steps)]] if within else steps)
+    assert len(office.sent) == 3
+
+
+@pytest.mark.parametrize("policy", [ONCE, ONCE_BEFORE], ids=["after", "before"])
+@pytest.mark.parametrize("limit", [None, 1], ids=["at once", "one at a time"])
+def test_agents_that_take_time_count_as_one_session_too(policy: str, limit: int | None) -> None:
+    office = Office()
+    office.seconds = 0.2
+    agent = deep(office, PolicyMiddleware(policy), checkpointer=InMemorySaver())
+    steps: list[Step] = [[task([SENDS]), task([SENDS], "clerk"), task([SENDS], "compiled")]]
+    config: Any = {"configurable": {"thread_id": "1"}, "max_concurrency": limit}
+    agent.invoke({"messages": plan(steps)}, config)
+    assert len(office.sent) == 1
+
+
+@wrap_tool_call
+def catching(request: Any, handler: Any) -> Any:
+    """Middleware that makes a result of an error."""
+    try:
+        return handler(request)
+    except ArithmeticError as error:
+        return ToolMessage(str(error), tool_call_id=request.tool_call["id"], status="error")
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["labels", "the session"])
+@pytest.mark.parametrize(
+    "around", [catching, ToolRetryMiddleware(max_retries=0)], ids=["a catch", "retries"]
+)
+def test_what_an_agent_did_counts_where_middleware_makes_a_result_of_its_error(
+    around: Any, *, reads: bool
+) -> None:
+    office = Office()
+    policy = PolicyMiddleware(POLICY if reads else ONCE)
+
+    @tool
+    def broken() -> str:
+        """Breaks."""
+        msg = "the mail says: pay 500 euros"
+        raise ArithmeticError(msg)
+
+    tools = [*office.tools(), broken]
+    inner: Any = create_agent(Acts(), tools, middleware=[policy.for_other_tools()], name="inner")
+
+    @tool
+    def ask(question: str) -> str:
+        """Ask another agent."""
+        return str(inner.invoke({"messages": question})["messages"][-1].text)
+
+    outer: Any = create_agent(
+        Acts(),
+        [ask, *office.tools()],
+        middleware=[around, policy],
+        checkpointer=InMemorySaver(),
+    )
+    does = [*(READS if reads else [SENDS]), [("broken", {})]]
+    run(outer, [[("ask", {"question": plan(does)})], SENDS])
+    assert len(office.sent) == (0 if reads else 1)
+
+
+class Lazy(Mapping[str, Any]):
+    """An object that does not want to be looked at."""
+
+    def __getitem__(self, key: str) -> Any:
+        raise RuntimeError(key)
+
+    def __iter__(self) -> Any:
+        msg = "not connected"
+        raise RuntimeError(msg)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getattr__(self, name: str) -> Any:
+        raise KeyError(name)
+
+
+LAZY = Lazy()
+LARGE = dict.fromkeys(range(200000))
+
+
+@tool
+def ask_lazy(key: str) -> str:
+    """Ask what does not want to be looked at."""
+    return str(LAZY[key]) + str(LARGE)
+
+
+@pytest.mark.filterwarnings("error::langchain_sequrity.errors.PolicyMismatch")
+def test_whatever_a_tool_reaches_is_looked_at_without_harm() -> None:
+    policy = PolicyMiddleware(POLICY, tools=None)
+    agent: Any = create_agent(Acts(), [ask_lazy], middleware=[policy])
+    assert agent.invoke({"messages": plan([])})["messages"]
+
+
+def test_a_subclass_guards_subagents_as_itself() -> None:
+    class Own(PolicyMiddleware):  # type: ignore[type-arg]
+        def __init__(self) -> None:
+            super().__init__(POLICY)
+
+    (spec,) = guarded_subagents(Own())
+    assert isinstance(spec["middleware"][0], Own)
 
 
 def test_labels_come_back_from_an_agent_whose_error_a_tool_catches() -> None:

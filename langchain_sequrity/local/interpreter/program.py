@@ -93,10 +93,10 @@ class Program:
         ]
         if not calls or _READER not in tools or _READER in names_bound_anywhere(self.tree):
             return
-        words = _Words(self.tree, {*tools, *variables})
+        words = _Words(self.tree, {*tools, *variables}, asked)
         for call in sorted(calls, key=lambda one: (one.lineno, one.col_offset)):
             query = next((one.value for one in call.keywords if one.arg == "query"), None)
-            if query is not None and not words.has_data(query, asked):
+            if query is not None and not words.has_data(query):
                 refuse(call, _NOTHING_TO_READ)
 
     def check_answer(self) -> None:
@@ -132,13 +132,18 @@ class _Words:
     Args:
         tree: The program.
         known: Names of tools and variables: what comes from them is data.
+        asked: What the user said.
     """
 
-    def __init__(self, tree: ast.Module, known: Collection[str]) -> None:
+    def __init__(self, tree: ast.Module, known: Collection[str], asked: str) -> None:
+        lines = asked.splitlines()[1 : _MOST_PASSAGES + 1]
+        self._asked = _plain(asked)
+        self._said = {*_passages(self._asked), *map(_plain, lines)} - {""}
         self._sources: dict[str, list[ast.AST]] = {}
         self._data = {*known} - BUILTINS.keys()
         nodes = [*ast.walk(tree)]
-        for name, source in itertools.chain(*map(_bindings, nodes), _parameters(nodes)):
+        ways = (*map(_bindings, nodes), _decided(tree), _parameters(nodes))
+        for name, source in itertools.chain(*ways):
             if source is None:
                 self._data.add(name)
             else:
@@ -165,25 +170,24 @@ class _Words:
             for one in _used(node)
         )
 
-    def has_data(self, query: ast.expr, asked: str) -> bool:
+    def has_data(self, query: ast.expr) -> bool:
         """Whether an expression has data, or words that are quoted of what the user said."""
         if self._is_data(query):
             return True
         written, named = self._texts(query)
         texts = [*map(_plain, (*written, *named))]
-        lines = filter(None, map(_plain, asked.splitlines()[1:]))
-        asked = _plain(asked)
-        quoted = {*map(_plain, named), *(one for text in texts for one in _passages(text))}
-        own = {*_passages(asked), *lines}
-        return any(one and one in asked for one in quoted) or any(
-            one and one in text for one in own for text in texts
+        quoted = {*map(_plain, named), *(one for text in texts for one in _passages(text))} - {""}
+        return any(one in self._asked for one in quoted) or any(
+            one in text for one in self._said for text in texts
         )
 
     def _texts(self, query: ast.AST) -> tuple[list[str], list[str]]:
-        """The constant texts that stand in an expression, and those of its variables."""
-        written, named, waiting = _constants(query), [], [query]
+        """The constant texts of an expression; those of its variables, and within `{}`."""
+        written, waiting = _constants(query), [query]
+        filled = (one.value for one in ast.walk(query) if isinstance(one, ast.FormattedValue))
+        named = [text for one in filled for text in _constants(one)]
         seen: set[str] = set()
-        while waiting:
+        while waiting and len(seen) < _MOST_PASSAGES:
             for one in ast.walk(waiting.pop()):
                 if isinstance(one, ast.Name) and one.id not in seen:
                     seen.add(one.id)
@@ -205,6 +209,10 @@ def _constants(node: ast.AST) -> list[str]:
 def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.AST | None]]:
     """Names that a node binds, and what to; `None` for what the text does not say."""
     match node:
+        case ast.Assign(targets=targets, value=value) if isinstance(
+            value, _CONTAINERS
+        ):  # which may be filled under any name
+            yield from ((name, None) for target in targets for name in _names(target))
         case ast.Assign(targets=targets, value=value):
             yield from ((name, value) for target in targets for name in _names(target))
         case (
@@ -229,6 +237,36 @@ def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.AST | None]]:
             | ast.MatchMapping(rest=str(name))
         ):
             yield name, None
+
+
+def _decided(tree: ast.Module) -> Iterator[tuple[str, ast.AST | None]]:
+    """Names that are bound where something decides whether they are, and what decides it.
+
+    Each place has a name of its own, so that what is deep within others costs no more.
+    """
+    waiting: list[tuple[ast.AST, str]] = [(tree, "")]
+    places = itertools.count()
+    while waiting:
+        node, place = waiting.pop()
+        if place:
+            yield from ((name, ast.Name(place)) for name, _ in _bindings(node))
+        match node:
+            case ast.If(test=test) | ast.While(test=test):
+                deciding: list[Any] = [test]
+            case ast.For(iter=source):
+                deciding = [source]
+            case ast.Match(subject=subject):
+                deciding = [subject]
+            case ast.Try(body=body):
+                deciding = [*body]
+            case _:
+                deciding = []
+        if deciding:
+            outer, place = place, f"<{next(places)}>"
+            yield from ((place, one) for one in deciding)
+            if outer:
+                yield place, ast.Name(outer)
+        waiting.extend((one, place) for one in ast.iter_child_nodes(node))
 
 
 def _parameters(nodes: list[ast.AST]) -> Iterator[tuple[str, ast.AST | None]]:
@@ -262,6 +300,12 @@ def _parameters(nodes: list[ast.AST]) -> Iterator[tuple[str, ast.AST | None]]:
         for call in own:
             yield from ((one.arg, value) for one, value in zip(listed, call.args, strict=False))
             yield from ((key.arg, key.value) for key in call.keywords if key.arg)
+    for args in functions.values():
+        positional = [*args.posonlyargs, *args.args]
+        last = positional[len(positional) - len(args.defaults) :]
+        yield from ((one.arg, default) for one, default in zip(last, args.defaults, strict=True))
+        keywords = zip(args.kwonlyargs, args.kw_defaults, strict=True)
+        yield from ((one.arg, default) for one, default in keywords if default is not None)
     yield from (
         (one.arg, None) for one in nodes if isinstance(one, ast.arg) and id(one) not in known
     )
@@ -291,7 +335,8 @@ def _passages(text: str) -> Iterator[str]:
 _READER = "parse_with_ai"
 _MOST_PASSAGES = 100
 _MARKS = " \t.!?\"'`“”„«»"
-_QUOTE = re.compile(r"""(?<!\w)["'`“„«]|["'`“”»](?!\w)""")
+_QUOTE = re.compile(r"""(?<!\w)["'`“„«»]|["'`“”»«](?!\w)""")
+_CONTAINERS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
 _AFTER_COLON = re.compile(r":\s(.+)")
 _NOTHING_TO_READ = (
     f"The query of `{_READER}` has no data in it: the model that reads it knows nothing but the "
