@@ -10,6 +10,7 @@ from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
 from langchain_core.messages import AIMessage
 from langchain_core.tracers.base import BaseTracer
 from langchain_core.tracers.schemas import Run
+from typing_extensions import override
 
 from langchain_sequrity import ChatSequrity, SequrityMessages
 from langchain_sequrity.errors import PolicyDenied
@@ -165,7 +166,8 @@ class Raising(BaseCallbackHandler):
 
     raise_error = True
 
-    def on_chain_start(self, _: Any, __: Any, **kwargs: Any) -> None:
+    @override
+    def on_chain_start(self, serialized: Any, inputs: Any, **kwargs: Any) -> None:
         if kwargs.get("name") == "sequrity.policy":
             msg = "no trace today"
             raise RuntimeError(msg)

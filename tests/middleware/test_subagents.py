@@ -190,7 +190,7 @@ def test_what_an_agent_did_counts_where_middleware_makes_a_result_of_its_error(
         middleware=[around, policy],
         checkpointer=InMemorySaver(),
     )
-    does = [*(READS if reads else [SENDS]), [("broken", {})]]
+    does: list[Step] = [*(READS if reads else [SENDS]), [("broken", {})]]
     run(outer, [[("ask", {"question": plan(does)})], SENDS])
     assert len(office.sent) == (0 if reads else 1)
 
@@ -230,7 +230,7 @@ def test_whatever_a_tool_reaches_is_looked_at_without_harm() -> None:
 
 
 def test_a_subclass_guards_subagents_as_itself() -> None:
-    class Own(PolicyMiddleware):  # type: ignore[type-arg]
+    class Own(PolicyMiddleware):
         def __init__(self) -> None:
             super().__init__(POLICY)
 
