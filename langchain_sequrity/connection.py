@@ -216,8 +216,7 @@ class Connection:
     def with_whole_envelopes(self) -> "Connection":
         """The connection with `strip_response_content` off where sessions may be dual-LLM.
 
-        Without its envelope a failed turn looks like an answer (`docs/behaviour.md`, P3). Program
-        and checks are in it unless the caller has asked for less; a graph's program is its own.
+        Without its envelope a failed turn looks like an answer (`docs/behaviour.md`, P3).
 
         Raises:
             UsageError: If the caller asked to strip it.
@@ -234,8 +233,17 @@ class Connection:
             raise UsageError(msg)
         if self.dual_llm is None:
             return self
-        in_full = self.endpoint_type != "lang-graph"
-        return replace(self, config=(config or ConfigHeader()).with_envelope(in_full=in_full))
+        return replace(self, config=(config or ConfigHeader()).with_envelope())
+
+    @property
+    def sent_config(self) -> ConfigHeader | None:
+        """X-Config as it is sent: of a dual-LLM turn program and checks are asked for as well.
+
+        Unless the caller has asked for less; a graph's program is the caller's own.
+        """
+        if not self.dual_llm or self.endpoint_type == "lang-graph":
+            return self.config
+        return (self.config or ConfigHeader()).with_envelope(in_full=True)
 
     def with_keys(self, keys: Mapping[str, str]) -> "Connection":
         """The connection with other keys.
@@ -345,7 +353,7 @@ class Connection:
         if self.suffix != "generate":
             self._put(headers, "Accept", "application/json, text/event-stream")
         self._put(headers, "User-Agent", _USER_AGENT)
-        for header in (self.features, self.policy, self.config):
+        for header in (self.features, self.policy, self.sent_config):
             if header is not None:
                 self._put(headers, header.header_name, header.to_header())
         for name, value in self.default_headers.items():

@@ -160,7 +160,7 @@ class Turn:
         if only_new and history.resumed_at is not None:
             messages, params = self._after(history.resumed_at, messages)
         if self.continues and self._mismatch_policy is None:
-            config = self.connection.config or ConfigHeader()
+            config = self.connection.sent_config or ConfigHeader()
             config = config.with_mismatch_policy("continue")
             headers = {**(headers or {}), config.header_name: config.to_header()}
         dual_llm = self.dual_llm is True

@@ -137,11 +137,11 @@ def test_texts_of_errors_and_results_from_the_cache_are_redacted_too(stage: Stag
 
 
 def test_internal_tools_are_screened_like_others(stage: Stage) -> None:
-    asked = f"'Who? {LINK}'"
+    asked = f"'Read: Go' + ' {LINK}'"
     program = f"x = {reads(asked)}\ncomplete_turn(value=[x, '{LINK}'])"
     play = Play(stage, program, says=enough(f"Eve, {LINK}"), features=features(**NAMED))
     assert play.run().value == [f"Eve, {BLOCKED}", BLOCKED]
-    assert [str(one.messages[-1].text) for one in play.reader.requests] == [f"Who? {BLOCKED}"]
+    assert [str(one.messages[-1].text) for one in play.reader.requests] == [f"Read: Go {BLOCKED}"]
 
 
 def test_findings_are_reported_without_what_was_found(stage: Stage) -> None:

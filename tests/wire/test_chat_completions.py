@@ -738,8 +738,9 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("no content", {"messages": [{"role": "user"}]}, 422, "string or an array"),
     ("empty parts", {"messages": [{"role": "user", "content": []}]}, 422, "at least one part"),
     ("unknown part", {"messages": [{"role": "user", "content": [{"type": "x"}]}]}, 422, "`text`"),
-    ("image for a tool", {"messages": [
-        {"role": "tool", "tool_call_id": "1", "content": [IMAGE]}]}, 422, "one of `text`"),
+    ("refusal for a tool", {"messages": [
+        {"role": "tool", "tool_call_id": "1", "content": [{"type": "refusal", "refusal": "no"}]}]},
+        422, "one of `text`"),
     ("image no URL", {"messages": [{"role": "user", "content": [
         {"type": "image_url", "image_url": {"url": "ftp://x"}}]}]}, 400, "data URI"),
     ("image of a text", {"messages": [{"role": "user", "content": [

@@ -170,12 +170,19 @@ KEYS = {
 
 @pytest.mark.parametrize("setting", [None, *KEYS])
 def test_a_reply_holds_what_is_asked_for(stage: Stage, setting: str | None) -> None:
-    config = {"response_format": {setting: True}} if setting else {}
+    unset = dict.fromkeys(("include_program", "include_policy_check_history"), False)
+    config = {"response_format": {**unset, **({setting: True} if setting else {})}}
     found = ended(converse(Play(stage, "x = 1\nx", session_config=config).model, "Go", {}))
     optional = ("program", "policy_check_history", "session_meta", "namespace_snapshot")
     held = {key for key in optional if getattr(found, key) not in (None, ())}
     # The history of a turn without calls is empty, and there all the same.
     assert held == KEYS.get(setting or "", set()) - {"policy_check_history"}
+
+
+def test_a_reply_holds_program_and_checks_where_nothing_is_said(stage: Stage) -> None:
+    found = ended(converse(Play(stage, "x = 1\nx").model, "Go", {}))
+    assert (found.program or "").strip() == "x = 1\nx"
+    assert found.session_meta is not None
 
 
 TELLING = {

@@ -254,7 +254,8 @@ def test_one_name_is_that_of_both_models(stage: Stage, row: Row) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_usage_is_that_of_all_models_together(stage: Stage, row: Row, stream: bool) -> None:
-    program = f"final_return_value = [{reads('1')}, {reads('2')}]\n"
+    reading = reads("'Read: Go'")
+    program = f"final_return_value = [{reading}, {reading}]\n"
     planner = Teller("planner", _using(program, 100, 20))
     reader = Teller("quarantined", _using(ANSWER, 7, 2), _using(ANSWER, 5, 1))
     model = make(stage, row, planner, reader)

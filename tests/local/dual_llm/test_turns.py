@@ -100,7 +100,7 @@ def test_a_result_that_nests_too_deeply_ends_the_turn_and_loses_no_labels(
 def test_an_answer_of_the_data_model_that_nests_too_deeply_is_an_error_of_the_program(
     begin: Begin,
 ) -> None:
-    reading = f'try:\n    x = parse_with_ai(query="?", output_schema={SCHEMA})\nexcept ToolError as error:\n    x = str(error)\nx'
+    reading = f'try:\n    x = parse_with_ai(query="Read: Go", output_schema={SCHEMA})\nexcept ToolError as error:\n    x = str(error)\nx'
     dialog = begin(reading, tellers=(Teller("quarantined", "[" * 300 + "]" * 300),))
     assert "nested deeper" in value(dialog.say())
 

@@ -41,6 +41,9 @@ _TRIES = 15
 # Nothing notices that one of these is gone, for what stands before it holds as well. They stay for
 # the reason given.
 SECOND = {
+    "program.Program.check_readers: refuse": (
+        "only what a planner wrote is looked at so: tests/local/dual_llm/test_planners.py"
+    ),
     "program.Program.check_answer: refuse": (
         "It spares a run that can bring nothing, and stops nothing that does harm; it is tested "
         "where planners are."
