@@ -429,7 +429,7 @@ class Driver:
         if self._refused:
             return
         ended = self._ended
-        # A run from a state may have begun with a node whose router LangGraph does not ask any more.
+        # A run from a state may have begun with a node whose router LangGraph asks no more.
         may_disagree = self._may_disagree or self._run.begins_at != "start"
         if may_disagree and (ended is None or self._is_active(ended)):
             self._keep_labels((yield from self._labels_so_far(loop)))
