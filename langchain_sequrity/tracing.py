@@ -161,11 +161,7 @@ def trace(manager: CallbackManager, checks: Iterable[Check]) -> None:
     metadata = manager.metadata
     for check in checks:
         manager.metadata = {**metadata, **check.metadata}
-        run = manager.on_chain_start(None, {"tool": check.tool}, name=NAME)
-        if check.outcome == "denied":
-            run.on_chain_error(_error(check))
-        else:
-            run.on_chain_end({"outcome": check.outcome})
+        _ended(manager.on_chain_start(None, {"tool": check.tool}, name=NAME), check)
 
 
 async def atrace(manager: AsyncCallbackManager, checks: Iterable[Check]) -> None:
@@ -174,10 +170,14 @@ async def atrace(manager: AsyncCallbackManager, checks: Iterable[Check]) -> None
     for check in checks:
         manager.metadata = {**metadata, **check.metadata}
         run = await manager.on_chain_start(None, {"tool": check.tool}, name=NAME)
-        if check.outcome == "denied":
-            await run.on_chain_error(_error(check))
-        else:
-            await run.on_chain_end({"outcome": check.outcome})
+        await _ended(run, check)
+
+
+def _ended(run: Any, check: Check) -> Any:
+    """The end of a run; of an asynchronous one, what is to be awaited."""
+    if check.outcome == "denied":
+        return run.on_chain_error(_error(check))
+    return run.on_chain_end({"outcome": check.outcome})
 
 
 def _error(check: Check) -> PolicyDenied:

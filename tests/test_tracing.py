@@ -1,15 +1,19 @@
 """What traces say of a policy's checks: a run for each, with its facts as metadata."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from langchain.agents import create_agent
 from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
 from langchain_core.messages import AIMessage
+from langchain_core.tracers import LangChainTracer
 from langchain_core.tracers.base import BaseTracer
 from langchain_core.tracers.schemas import Run
+from langsmith import Client
 from typing_extensions import override
 
 from langchain_sequrity import ChatSequrity, SequrityMessages
@@ -24,7 +28,7 @@ tool "read" -> @tags |= {"untrusted"};
 tool "send" { must deny when "untrusted" in text.tags; should allow always; }
 """
 PROGRAM = """
-mail = read(number=713)
+mail = read(number=90210902109)
 send(text=mail)
 final_return_value = "sent"
 """
@@ -104,7 +108,7 @@ def test_each_check_of_a_dual_llm_turn_is_a_run_with_its_facts(
         streaming=streaming,
     )
     tracer = Tracer()
-    run(create_agent(model, [read, send]), tracer, "Send mail 713 on.", in_loop=in_loop)
+    run(create_agent(model, [read, send]), tracer, "Send mail 90210902109 on.", in_loop=in_loop)
     (first, _), (second, around) = tracer.checks()
     assert facts(first)["tool"] == "read"
     assert (facts(first)["outcome"], first.error) == ("allowed", None)
@@ -113,7 +117,7 @@ def test_each_check_of_a_dual_llm_turn_is_a_run_with_its_facts(
     assert "PolicyDenied" in str(second.error)
     assert around.name == ("model" if streaming else kind.__name__)
     told = str([(one.inputs, one.outputs, one.extra, one.error) for one in (first, second)])
-    assert "713" not in told
+    assert "90210902109" not in told
     assert "secret" not in told
 
 
@@ -122,7 +126,7 @@ def test_each_check_of_a_dual_llm_turn_is_a_run_with_its_facts(
 def test_each_check_of_the_middleware_is_a_run_with_its_facts(
     on_denied: Any, *, in_loop: bool
 ) -> None:
-    steps = '<plan>[[["read", {"number": 713}]], [["send", {"text": "the secret"}]]]</plan>'
+    steps = '<plan>[[["read", {"number": 90210902109}]], [["send", {"text": "the secret"}]]]</plan>'
     policy = PolicyMiddleware(POLICY, on_denied=on_denied)
     tracer = Tracer()
     agent = create_agent(Acts(), [read, send], middleware=[policy])
@@ -135,7 +139,7 @@ def test_each_check_of_the_middleware_is_a_run_with_its_facts(
     assert "PolicyDenied" in str(second.error)
     assert around.name == "PolicyMiddleware.after_model"
     told = str([(one.inputs, one.outputs, one.extra, one.error) for one in (first, second)])
-    assert "713" not in told
+    assert "90210902109" not in told
     assert "secret" not in told
 
 
@@ -148,7 +152,7 @@ def test_a_model_alone_is_traced_too(base_url: str) -> None:
         policy='tool "read" { must deny always; }',
     ).bind_tools([read, send])
     with pytest.raises(PolicyDenied):
-        model.invoke("Send mail 713 on.", {"callbacks": [tracer]})
+        model.invoke("Send mail 90210902109 on.", {"callbacks": [tracer]})
     ((check, _),) = tracer.checks()
     assert facts(check)["rule"] == "must deny always;"
 
@@ -180,7 +184,7 @@ def test_a_handler_that_fails_changes_no_verdict(base_url: str, *, in_loop: bool
     )
     agent: Any = create_agent(model, [read, send])
     config = {"callbacks": [Raising()]}
-    asked = {"messages": "Send mail 713 on."}
+    asked = {"messages": "Send mail 90210902109 on."}
     ways = {
         False: lambda: agent.invoke(asked, config),
         True: lambda: asyncio.run(agent.ainvoke(asked, config)),
@@ -204,3 +208,25 @@ def test_what_one_check_says_is_not_said_of_the_next() -> None:
     first, second = tracer.roots
     assert facts(first)["labels"] == '{"x":{"tags":["secret"]}}'
     assert facts(second) == {"tool": "b", "outcome": "allowed", "verdict": "soft_allowed"}
+
+
+def test_langsmith_is_sent_the_facts_as_metadata() -> None:
+    session = MagicMock()
+    client = Client(
+        api_url="http://127.0.0.1:9",
+        api_key="k",
+        session=session,
+        auto_batch_tracing=False,
+        info={},
+    )
+    steps = '<plan>[[["send", {"text": "hello"}]]]</plan>'
+    policy = PolicyMiddleware('tool "send" { must deny always; }', tools=None)
+    agent: Any = create_agent(Acts(), [send], middleware=[policy])
+    agent.invoke({"messages": steps}, {"callbacks": [LangChainTracer(client=client)]})
+    bodies = [call.kwargs.get("data") for call in session.request.call_args_list]
+    sent = [json.loads(body) for body in bodies if body and b"sequrity.policy" in body]
+    assert sent
+    for run in sent:
+        metadata = run["extra"]["metadata"]
+        assert (metadata["sequrity_tool"], metadata["sequrity_outcome"]) == ("send", "denied")
+        assert metadata["sequrity_rule"] == "must deny always;"

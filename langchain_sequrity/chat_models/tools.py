@@ -39,7 +39,6 @@ _PLAIN = {
     dict: "object", type(None): "null", None: "null",
 }  # fmt: skip
 _QUALIFIERS = frozenset({Annotated, Required, NotRequired, ReadOnly})
-_DEEPEST = 4
 # A dict whose `type` is one of these is a JSON Schema or a function, and not a tool of the API.
 _CONVERTED = (None, "object", "function")
 
@@ -139,24 +138,25 @@ def _of_returns(function: Callable[..., Any], *, is_pair: bool) -> _Schema | Non
     )
 
 
-def _schema(kind: Any, depth: int = _DEEPEST) -> _Schema | None:  # noqa: PLR0911 - one per kind
-    """The schema of a type whose values `json.dumps` writes, as LangChain does; else `None`."""
+def _schema(kind: Any, around: frozenset[Any] = frozenset()) -> _Schema | None:  # noqa: PLR0911 - one per kind
+    """The schema of a type whose values `json.dumps` writes, as LangChain does; else `None`.
+
+    Args:
+        kind: The type.
+        around: TypedDicts that it stands in: one that holds itself is written once.
+    """
     origin, inner = get_origin(kind), get_args(kind)
     if origin in _QUALIFIERS:
-        return _schema(inner[0], depth)
-    if kind is Any or depth <= 0:
+        return _schema(inner[0], around)
+    if kind is Any:
         return {}
     if kind in _PLAIN:
         return {"type": _PLAIN[kind]}
     if origin is Literal:
         return {"enum": [*inner]} if {*map(type, inner)} <= {*_PLAIN} else None
     if is_typeddict(kind):
-        fields = get_type_hints(kind, include_extras=True)
-        properties = {name: _schema(one, depth - 1) for name, one in fields.items()}
-        required = sorted(kind.__required_keys__)
-        written = {"type": "object", "properties": properties, "required": required}
-        return None if None in properties.values() else written
-    parts = [_schema(one, depth - 1) for one in inner if one is not ...]
+        return {"type": "object"} if kind in around else _of_typed_dict(kind, around | {kind})
+    parts = [_schema(one, around) for one in inner if one is not ...]
     if None in parts:
         return None
     if origin in (Union, types.UnionType):
@@ -166,6 +166,14 @@ def _schema(kind: Any, depth: int = _DEEPEST) -> _Schema | None:  # noqa: PLR091
     if origin in (dict, Mapping):
         return {"type": "object", "additionalProperties": parts[1]}
     return None
+
+
+def _of_typed_dict(kind: Any, around: frozenset[Any]) -> _Schema | None:
+    fields = get_type_hints(kind, include_extras=True)
+    properties = {name: _schema(one, around) for name, one in fields.items()}
+    required = sorted(kind.__required_keys__)
+    written = {"type": "object", "properties": properties, "required": required}
+    return None if None in properties.values() else written
 
 
 def _kinds(schema: _Schema) -> set[str]:

@@ -151,18 +151,18 @@ _DEEPEST = 5
 _MOST = 3_000
 
 
-def unguarded(tool: BaseTool) -> list[str]:
-    """Names of the agents that a tool runs without a `PolicyMiddleware`, as far as its code shows.
+def agents_of(tool: BaseTool) -> list["Pregel[Any]"]:
+    """The graphs that a tool runs, as far as its code shows.
 
     Args:
         tool: Any tool: `task` of deepagents, one of `agent.as_tool()`, one that calls agents.
     """
-    return sorted({graph.name for graph in _graphs(tool) if _calls_tools(graph)})
+    return [*_graphs(tool)]
 
 
-def runs_guarded(tool: BaseTool) -> bool:
-    """Whether a tool runs agents with a `PolicyMiddleware`, as far as its code shows."""
-    return any(map(is_guarded, _graphs(tool)))
+def unguarded(agents: Iterable["Pregel[Any]"]) -> list[str]:
+    """Names of those that call tools without a `PolicyMiddleware`."""
+    return sorted({graph.name for graph in agents if _calls_tools(graph)})
 
 
 def is_guarded(graph: Any) -> bool:

@@ -2,7 +2,8 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, Self, cast, get_args
 from uuid import uuid4
@@ -33,8 +34,9 @@ from langchain_sequrity.middleware.history import labels_seen
 from langchain_sequrity.middleware.leaving import leave
 from langchain_sequrity.middleware.nesting import (
     Inside,
+    agents_of,
     around,
-    runs_guarded,
+    is_guarded,
     tell_around,
     unguarded,
     within,
@@ -187,7 +189,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
                 continue
             if len(self._looked_at) >= _REMEMBERED_TOOLS:
                 self._looked_at.clear()
-            if names := unguarded(tool):
+            found = agents_of(tool)
+            if names := unguarded(found):
                 listed = ", ".join(f"`{name}`" for name in names)
                 text = (
                     f"The tool `{tool.name}` runs agents that have no `PolicyMiddleware`: "
@@ -196,7 +199,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
                     "`create_deep_agent(…, subagents=guarded_subagents(policy, subagents))`."
                 )
                 tell(text, is_strict=self._is_strict)
-            if runs_guarded(tool):
+            if any(map(is_guarded, found)):
                 self._guard.rules.nesting.add(tool.name)
             self._looked_at[id(tool)] = tool  # which keeps this id its own
 
@@ -292,13 +295,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         passed = enter(self._guard, request, is_late=late)
         if not isinstance(passed, Passed):
             return passed
-        inside = Inside()
-        try:
-            with within(passed, self._guard.rules.nesting) as inside:
-                answer = handler(passed.request)
-        except Exception:
-            self._lose(passed, inside)
-            raise
+        with self._making(passed) as inside:
+            answer = handler(passed.request)
         return cast("Answer", leave(self._guard, passed, answer, inside))
 
     async def awrap_tool_call(
@@ -310,14 +308,20 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         passed = enter(self._guard, request, is_late=late)
         if not isinstance(passed, Passed):
             return passed
+        with self._making(passed) as inside:
+            answer = await handler(passed.request)
+        return cast("Answer", leave(self._guard, passed, answer, inside))
+
+    @contextmanager
+    def _making(self, passed: Passed) -> Iterator[Inside]:
+        """Make a call; what came of one that raised is kept."""
         inside = Inside()
         try:
             with within(passed, self._guard.rules.nesting) as inside:
-                answer = await handler(passed.request)
+                yield inside
         except Exception:
             self._lose(passed, inside)
             raise
-        return cast("Answer", leave(self._guard, passed, answer, inside))
 
     def _lose(self, passed: Passed, inside: Inside) -> None:
         """Keep what came of a call that raised: middleware around this may make a result of it."""

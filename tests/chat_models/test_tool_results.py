@@ -217,3 +217,69 @@ def test_a_tool_may_say_itself_what_it_returns(row: Row, base_url: str, told: To
     model = row.make(base_url=base_url, features=DUAL, max_retries=0)
     model.bind_tools([look_up, check]).invoke("Go")
     assert "- check(*, word: str) -> list[int]: Check." in told[-1]
+
+
+class Closed:
+    """What raises when it is looked at."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise KeyError(name)
+
+
+def odd_tools() -> list[Any]:
+    """Tools of whose results nothing can be known."""
+    closed = Closed()
+
+    def check(word: str) -> Any:
+        """Check."""
+        return closed, word
+
+    given = [StructuredTool.from_function(check), check]
+    schema = {"type": "object", "properties": {"word": {"type": "string"}}}
+    for text in ("a list of mails", "1/0", "{}['a']", "Nobody"):
+
+        def other(word: str) -> Any:
+            """Check."""
+            return word
+
+        other.__annotations__ = {"return": text}
+        given.append(StructuredTool(name="check", description="C", func=other, args_schema=schema))
+    given.append(StructuredTool(name="check", description="C", func=check, args_schema=schema))
+    return given
+
+
+@pytest.mark.parametrize("given", odd_tools(), ids=range(len(odd_tools())))
+def test_what_an_annotation_does_not_say_is_not_known(base_url: str, given: Any) -> None:
+    model = CHAT.make(base_url=base_url, features=DUAL, max_retries=0)
+    bound: Any = model.bind_tools([look_up, given])
+    assert "output_schema" not in str(bound.kwargs["tools"])
+
+
+def test_one_function_may_be_two_tools(base_url: str) -> None:
+    def check(word: str) -> tuple[int, dict[str, int]]:
+        """Check."""
+        return 1, {word: 2}
+
+    whole = StructuredTool.from_function(check, name="whole")
+    pair = StructuredTool.from_function(check, name="pair", response_format="content_and_artifact")
+    bound: Any = CHAT.make(base_url=base_url, features=DUAL).bind_tools([whole, pair])
+    found = [one["function"]["output_schema"] for one in bound.kwargs["tools"]]
+    assert found == [{"type": "array"}, {"type": "integer"}]
+
+
+class Person(TypedDict):
+    name: str
+    friend: "Person"
+    foe: "Person"
+    boss: "list[Person]"
+
+
+def test_a_type_that_holds_itself_is_written_once(base_url: str) -> None:
+    def check(word: str) -> Any:
+        """Check."""
+
+    check.__annotations__["return"] = Person
+    bound: Any = CHAT.make(base_url=base_url, features=DUAL).bind_tools([check])
+    (found,) = (one["function"]["output_schema"] for one in bound.kwargs["tools"])
+    assert found["properties"]["friend"] == {"type": "object"}
+    assert found["properties"]["boss"] == {"type": "array", "items": {"type": "object"}}
