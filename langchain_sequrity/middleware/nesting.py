@@ -254,7 +254,7 @@ class Guarding(Protocol):
     """`PolicyMiddleware`, which this module stands below."""
 
     def for_other_tools(self) -> Self:
-        """The same policy for an agent that may have less tools."""
+        """The same policy for an agent that may have fewer tools."""
 
 
 def guarded_subagents(

@@ -171,7 +171,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         self._lost: OrderedDict[tuple[str, ...], Inside] = OrderedDict()
 
     def for_other_tools(self) -> Self:
-        """The same policy for an agent that may have less tools; see `guarded_subagents`."""
+        """The same policy for an agent that may have fewer tools; see `guarded_subagents`."""
         other, rules = copy.copy(self), self._guard.rules.for_other_tools()
         guard = replace(self._guard, rules=rules)
         vars(other).update(
