@@ -1,0 +1,86 @@
+"""The public API as text: `python -m tests.public_api` writes `public_api.txt` anew.
+
+A change of a name, an argument or a default that users rely on shows in the diff of that file.
+"""
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+PIN = Path(__file__).with_name("public_api.txt")
+PACKAGE = "langchain_sequrity"
+# What users import from. Every other module is private.
+MODULES = [
+    "langchain_sequrity",
+    "langchain_sequrity.chat_models",
+    "langchain_sequrity.conformance",
+    "langchain_sequrity.errors",
+    "langchain_sequrity.headers",
+    "langchain_sequrity.labels",
+    "langchain_sequrity.local",
+    "langchain_sequrity.middleware",
+    "langchain_sequrity.policy_generation",
+    "langchain_sequrity.sqrt",
+    "langchain_sequrity.testing",
+    "langchain_sequrity.transport",
+]
+
+
+def public_api() -> str:
+    """Describe every public name: its arguments, defaults, fields and methods, line by line."""
+    return "".join(f"{line}\n" for module in MODULES for line in _of_module(module))
+
+
+def _of_module(name: str) -> Iterator[str]:
+    module = importlib.import_module(name)
+    names = getattr(module, "__all__", None) or sorted(
+        key for key, value in vars(module).items()
+        if not key.startswith("_") and getattr(value, "__module__", "") == name
+    )  # fmt: skip
+    for one in names:
+        value = getattr(module, one)
+        made = isinstance(value, type) and issubclass(value, BaseModel)
+        yield f"{name}.{one}{_arguments(value.__init__ if made else value)}"
+        if isinstance(value, type):
+            yield from (f"    {line}" for line in _members(value))
+
+
+def _members(owner: type) -> Iterator[str]:
+    """Fields and methods that the package itself defines; those of LangChain change with it."""
+    ours = [base for base in owner.__mro__ if base.__module__.partition(".")[0] == PACKAGE]
+    defined = {name for base in ours for name in (*vars(base), *inspect.get_annotations(base))}
+    fields = owner.model_fields if issubclass(owner, BaseModel) else {}
+    for name in sorted(name for name in defined if not name.startswith(("_", "model_"))):
+        if name in fields:
+            yield f"{name}: {'required' if fields[name].is_required() else 'optional'}"
+        else:
+            yield f"{name}{_arguments(inspect.getattr_static(owner, name, None))}"
+
+
+def _arguments(value: Any) -> str:
+    function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
+    if not callable(function):
+        return ""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a built-in constructor has none
+        return ""
+    shown = [
+        parameter.replace(annotation=parameter.empty, default=_shown(parameter.default))
+        for parameter in signature.parameters.values()
+    ]
+    return str(inspect.Signature(shown))
+
+
+def _shown(default: Any) -> Any:
+    """A default without what differs from run to run, such as the address of an object."""
+    plain = default is None or default == () or isinstance(default, str | int | float)
+    return default if plain or default is inspect.Parameter.empty else ...
+
+
+if __name__ == "__main__":
+    PIN.write_text(public_api())
