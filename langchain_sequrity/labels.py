@@ -31,12 +31,30 @@ from langchain_sequrity.errors import UsageError
 
 ALL = "*"
 RESERVED_PREFIX = "__"
+KINDS = ("producers", "consumers", "tags")
+"""The three lists of labels, as the protocol names and orders them."""
 Combine = Literal["merge", "replace", "ignore"]
 LABELS_KEY = "sequrity_labels"
 """Key of an artifact under which the labels are."""
 
 _SEAL_ENV = "SEQURITY_LABEL_KEY"
 _PROCESS_KEY = secrets.token_bytes(32)
+_KEYS = frozenset(KINDS)
+
+
+class BadLabels(UsageError):
+    """JSON is not labels.
+
+    Attributes:
+        kind: Which of the three lists is wrong; empty if the object itself is.
+    """
+
+    def __init__(self, kind: str = "") -> None:
+        place = f" `{kind}` is not such a list." if kind else ""
+        super().__init__(
+            f"Labels are three lists of names: `producers`, `consumers` and `tags`.{place}"
+        )
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +84,7 @@ class Labels:
         """Take any set or list of names; a text is not one, though it can be searched like one."""
         if type(self.producers) is type(self.consumers) is type(self.tags) is frozenset:
             return
-        for name in ("producers", "consumers", "tags"):
+        for name in KINDS:
             given = getattr(self, name)
             if not isinstance(given, frozenset):
                 object.__setattr__(self, name, frozenset(_no_text(name, given)))
@@ -88,6 +106,42 @@ class Labels:
             for names in (self.producers, self.consumers, self.tags)
         )
         return Labels(*kept)
+
+    @classmethod
+    def from_wire(
+        cls,
+        meta: object,
+        *,
+        absent: "Labels | None" = None,
+        unknown: Literal["refuse", "ignore"] = "refuse",
+    ) -> "Labels":
+        """Read the `meta` object of the protocol, whoever wrote it.
+
+        Nothing malformed is passed over: it would be read as fewer labels than the value has.
+
+        Args:
+            meta: A JSON value; anything may come.
+            absent: Stands in for the lists that `meta` leaves out. Without it none may be left out.
+            unknown: Whether to `refuse` or `ignore` other keys than those of the three lists.
+
+        Raises:
+            BadLabels: If it is anything but lists of strings.
+
+        Example:
+            ```python
+            from langchain_sequrity import Labels
+
+            mail = Labels(producers=frozenset({"inbox"}), tags=frozenset({"untrusted"}))
+            assert Labels.from_wire(mail.to_wire()) == mail
+            ```
+        """
+        if not isinstance(meta, Mapping):
+            raise BadLabels
+        is_whole = absent is not None or meta.keys() >= _KEYS
+        is_known = unknown == "ignore" or meta.keys() <= _KEYS
+        if not (is_whole and is_known):
+            raise BadLabels
+        return cls(*(_read_names(meta, kind, absent) for kind in KINDS))
 
     def to_wire(self) -> dict[str, list[str]]:
         """The `meta` object of the protocol, sorted so that equal labels give equal bytes."""
@@ -182,6 +236,16 @@ def labels_of_error(error: Any) -> Labels | None:
     """The labels that were given before an error left the code that gathers; `None` without."""
     found = getattr(error, LABELS_KEY, None)
     return found if isinstance(found, Labels) else None
+
+
+def _read_names(meta: Mapping[str, Any], kind: str, absent: Labels | None) -> frozenset[str]:
+    if kind not in meta:
+        found: frozenset[str] = getattr(absent, kind)
+        return found
+    names = meta[kind]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadLabels(kind)
+    return frozenset(names)
 
 
 def _no_text(kind: str, names: Iterable[str]) -> Iterable[str]:
@@ -370,14 +434,14 @@ def with_labels(
     return LabeledUpdate(update, labels, combine)
 
 
-def read_artifact(artifact: Any) -> tuple[dict[str, list[str]], str] | None:
+def read_artifact(artifact: Any) -> tuple[Labels, Combine] | None:
     """Read the labels that a tool message's artifact carries.
 
     Args:
         artifact: Any artifact.
 
     Returns:
-        The labels in wire form and how to combine them, or `None` if there are none.
+        The labels and how to combine them, or `None` if there are none.
 
     Raises:
         UsageError: If labels are there but their seal does not hold. To ignore them would fail
@@ -394,7 +458,7 @@ def read_artifact(artifact: Any) -> tuple[dict[str, list[str]], str] | None:
             f"`{_SEAL_ENV}` (or `SEQURITY_API_KEY`) wherever tools and model run."
         )
         raise UsageError(msg)
-    return labels, cast("str", combine)
+    return Labels.from_wire(labels), cast("Combine", combine)
 
 
 def _seal(labels: Any, combine: Any) -> str:

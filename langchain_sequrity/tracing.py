@@ -17,6 +17,7 @@ from langchain_core.runnables.config import ensure_config
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import PolicyDenied
+from langchain_sequrity.labels import KINDS
 from langchain_sequrity.wire.dual_llm import METADATA_KEY, dual_llm_result
 from langchain_sequrity.wire.json_text import dumps
 
@@ -88,7 +89,7 @@ def _labels_alone(one: Any) -> dict[str, list[str]]:
     found = one if isinstance(one, Mapping) else {}
     return {
         kind: [str(name) for name in names]
-        for kind in ("producers", "consumers", "tags")
+        for kind in KINDS
         if isinstance(names := found.get(kind), list)
     }
 

@@ -124,3 +124,34 @@ def test_a_task_that_returns_it_is_stored() -> None:
 def test_what_cannot_be_meant_is_refused(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         with_labels(**{"update": {"a": 1}, **change})
+
+
+def test_labels_are_read_as_they_are_written() -> None:
+    assert Labels.from_wire(json.loads(json.dumps(LABELS.to_wire()))) == LABELS
+    assert Labels.from_wire({}, absent=LABELS) == LABELS
+    assert Labels.from_wire({**LABELS.to_wire(), "origin": 1}, unknown="ignore") == LABELS
+
+
+@pytest.mark.parametrize("options", [{}, {"absent": Labels()}, {"unknown": "ignore"}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [None, [], "tags", 7, {"tags": "web"}, {"tags": None}, {"tags": [1]}, {"tags": {"web": 1}},
+     {"tags": ("web",)}, {"consumers": [["ann"]]}, {"producers": "*"}],
+    ids=str,
+)  # fmt: skip
+def test_malformed_labels_are_never_read_as_fewer(change: Any, options: dict[str, Any]) -> None:
+    meta = {**LABELS.to_wire(), **change} if isinstance(change, dict) else change
+    with pytest.raises(UsageError, match="three lists of names"):
+        Labels.from_wire(meta, **options)
+
+
+def test_lists_that_are_missing_and_keys_that_are_unknown_are_refused() -> None:
+    lacking = {"producers": [], "consumers": []}
+    for meta, options in (
+        (lacking, {}),
+        (lacking, {"unknown": "ignore"}),
+        ({**LABELS.to_wire(), "tag": ["web"]}, {}),
+        ({"tag": ["web"]}, {"absent": Labels()}),
+    ):
+        with pytest.raises(UsageError, match="three lists of names"):
+            Labels.from_wire(meta, **options)  # type: ignore[arg-type]

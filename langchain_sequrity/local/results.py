@@ -15,7 +15,7 @@ from langchain_core.messages import ToolMessage
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import FsmConfig
-from langchain_sequrity.labels import Combine, make_labels
+from langchain_sequrity.labels import BadLabels, Combine, Labels, make_labels
 from langchain_sequrity.local import limits
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.gate import Brought
@@ -23,7 +23,6 @@ from langchain_sequrity.patterns import Budget, Pattern
 from langchain_sequrity.wire.json_text import dumps, loads
 
 MARK = "is_sequrity_var"
-_FIELDS = ("producers", "consumers", "tags")
 _COMBINES = ("merge", "replace", "ignore")
 _MATCH_SECONDS = 0.5
 _REMEMBERED = 64
@@ -178,10 +177,15 @@ def _is_text(block: Any) -> bool:
 
 
 def _unwrapped(wrapper: Mapping[str, Any], *, may_replace: bool) -> Brought:
-    meta, combine = wrapper.get("meta"), wrapper.get("combine_meta", "merge")
-    if "value" not in wrapper or not isinstance(meta, Mapping) or set(meta) != set(_FIELDS):
-        msg = "It is a wrapper with labels, but lacks `value`, or `meta` with exactly three lists."
-        raise BadResult(msg)
+    combine = wrapper.get("combine_meta", "merge")
+    try:
+        value, labels = wrapper["value"], Labels.from_wire(wrapper["meta"])
+    except (KeyError, BadLabels):
+        msg = (
+            "It is a wrapper with labels, but lacks `value`, or `meta` with exactly three lists "
+            "of names."
+        )
+        raise BadResult(msg) from None
     if combine not in _COMBINES:
         msg = "Its `combine_meta` is none of `merge`, `replace`, `ignore`."
         raise BadResult(msg)
@@ -191,16 +195,12 @@ def _unwrapped(wrapper: Mapping[str, Any], *, may_replace: bool) -> Brought:
             "do only: `LocalServer(replacing_tools=[…])`."
         )
         raise BadResult(msg)
-    lists = [meta[name] for name in _FIELDS]
-    if not all(isinstance(names, list) for names in lists):
-        msg = "Its labels are not lists."
-        raise BadResult(msg)
     try:
-        labels = make_labels(*lists)
-    except (UsageError, TypeError):
+        make_labels(labels.producers, labels.consumers, labels.tags)
+    except UsageError:
         msg = "Its labels hold names that belong to the service (`*`, `__…`), or that are no names."
         raise BadResult(msg) from None
-    return Brought(wrapper["value"], labels, cast("Combine", combine))
+    return Brought(value, labels, cast("Combine", combine))
 
 
 def _without_codex_head(value: Any) -> Any:

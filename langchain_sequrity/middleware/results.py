@@ -51,9 +51,8 @@ def brought_by(messages: Iterable[ToolMessage]) -> Brought:
     for message in messages:
         refuse_lost_labels(str(message.text))
     labels: Labels | None = None
-    for wire, combine in found:
+    for own, combine in found:
         if combine != "ignore":
-            own = Labels(**{kind: frozenset(names) for kind, names in wire.items()})
             labels = own if labels is None else labels.join(own)
     return Brought(labels, len(found) == 1 and found[0][1] == "replace")
 

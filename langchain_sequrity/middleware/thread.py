@@ -242,8 +242,8 @@ def _written_elsewhere() -> UsageError:
     return UsageError(msg)
 
 
-def _labels(wire: Mapping[str, list[str]] | None) -> Labels:
-    return Labels(**{kind: frozenset(names) for kind, names in (wire or {}).items()})
+def _labels(wire: object) -> Labels:
+    return Labels() if wire is None else Labels.from_wire(wire)
 
 
 def _plan(kept: Mapping[str, Any]) -> Plan:

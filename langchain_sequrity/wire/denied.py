@@ -13,6 +13,7 @@ from typing import Any, Literal
 from langchain_core.messages import AIMessage
 
 from langchain_sequrity.denials import Denial
+from langchain_sequrity.labels import BadLabels, Labels
 from langchain_sequrity.wire.exchange import ReplyHead
 from langchain_sequrity.wire.printed import Printed, checked_tool, read_printed
 
@@ -308,10 +309,7 @@ def read_call(given: Any, metas: Any) -> tuple[dict[str, Any] | None, dict[str, 
 
 def read_labels(meta: Any) -> dict[str, list[str]] | None:
     """Labels as the protocol has them, or `None` for what is none."""
-    kinds = ("producers", "consumers", "tags")
-    lists = [meta.get(kind) if isinstance(meta, Mapping) else None for kind in kinds]
-    if not all(
-        isinstance(names, list) and all(isinstance(one, str) for one in names) for names in lists
-    ):
+    try:
+        return Labels.from_wire(meta, unknown="ignore").to_wire()
+    except BadLabels:
         return None
-    return {kind: sorted(names or ()) for kind, names in zip(kinds, lists, strict=True)}

@@ -20,7 +20,7 @@ from langchain_core.messages import AIMessage
 from langchain_sequrity.denials import NOT_REPORTED, Denial
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, PolicyDenied, ProgramFailed, TurnFailed
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import KINDS, BadLabels, Labels
 from langchain_sequrity.wire import denied
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
 from langchain_sequrity.wire.exchange import Reply
@@ -35,7 +35,8 @@ HISTORY_MISMATCH = "history_mismatch"
 """`type` of the error body that refuses a history which is not its session's (the local server)."""
 # Keys of a text block that belong to the text that was there.
 _OF_TEXT = ("text", "citations", "annotations", "logprobs")
-_LISTS = ("producers", "consumers", "tags")
+# A list that is left out is empty (`docs/protocol.md`, Dual-LLM content).
+_NO_NAMES = Labels(consumers=frozenset())
 _KNOWN = {
     "status",
     "final_return_value",
@@ -132,7 +133,7 @@ def read_envelope(text: str, *, certain: bool = True) -> DualLLMResult | None:
         orjson.loads(text)  # strict JSON of bounded depth, without NaN
         result = _read(json.loads(text, object_pairs_hook=_unique), certain=certain)
         dumps(result.value)  # what cannot be shown is no value
-    except (_NotAnEnvelope, ValueError, RecursionError):
+    except (_NotAnEnvelope, BadLabels, ValueError, RecursionError):
         return None
     return result
 
@@ -150,14 +151,6 @@ def _typed(value: Any, *kinds: type) -> Any:
     return value
 
 
-def _labels(meta: Any) -> Labels:
-    lists = [meta.get(key, []) for key in _LISTS]
-    for names in lists:
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise _NotAnEnvelope
-    return Labels(*(frozenset(names) for names in lists))
-
-
 def _read(body: dict[str, Any], *, certain: bool) -> DualLLMResult:
     status = body.get("status")
     returned = _typed(body.get("final_return_value"), dict)
@@ -169,13 +162,14 @@ def _read(body: dict[str, Any], *, certain: bool) -> DualLLMResult:
     # A failure may come without an error object, a success never with one.
     if succeeded and (error or (returned is not None and "value" not in returned)):
         raise _NotAnEnvelope
-    if succeeded and not certain and not (meta and meta.keys() >= {*_LISTS}):
+    if succeeded and not certain and not (meta and meta.keys() >= {*KINDS}):
         raise _NotAnEnvelope
     returned = returned or {}
+    has_labels = succeeded and meta is not None
     return DualLLMResult(
         status="success" if succeeded else "failure",
         value=returned.get("value") if succeeded else None,
-        labels=None if meta is None or not succeeded else _labels(meta),
+        labels=Labels.from_wire(meta, absent=_NO_NAMES, unknown="ignore") if has_labels else None,
         value_type=_typed(returned.get("value_type"), str) if succeeded else None,
         error_code=_typed(error.get("code"), str),
         error_message=_typed(error.get("message"), str),

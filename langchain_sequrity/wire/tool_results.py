@@ -143,7 +143,8 @@ def write_tool_result(content: str | list[Any], artifact: Any) -> str | list[Any
             stand in the content.
     """
     if artifact is not None and (found := read_artifact(artifact)):
-        return _wrap(content, *found)
+        labels, combine = found
+        return _wrap(content, labels.to_wire(), combine)
     text = content if isinstance(content, str) else _joined(content)
     refuse_lost_labels(text)
     return _wrap(content, _NO_LABELS, "ignore") if _looks_wrapped(text) else content

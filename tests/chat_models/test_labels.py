@@ -116,7 +116,7 @@ def test_the_seal_holds_in_another_process_with_the_same_key(
     monkeypatch.setenv("SEQURITY_API_KEY", "sq-1")
     _, artifact = labeled_tool_result("x", tags=["t"])
     assert read_artifact(json.loads(json.dumps(artifact))) == (
-        Labels(tags=frozenset({"t"})).to_wire(),
+        Labels(tags=frozenset({"t"})),
         "merge",
     )
     monkeypatch.setenv("SEQURITY_API_KEY", "sq-2")

@@ -34,6 +34,5 @@ def with_tool_labels(labels: Labels | None, values: Iterable[Any]) -> Labels | N
             found = read_artifact(message.artifact) if isinstance(message, ToolMessage) else None
             if found is None or found[1] == "ignore":
                 continue
-            own = Labels(**{kind: frozenset(names) for kind, names in found[0].items()})
-            labels = own if labels is None else labels.join(own)
+            labels = found[0] if labels is None else labels.join(found[0])
     return labels

@@ -7,7 +7,7 @@ and labels (`docs/security.md`, rule 7). What a new session could not make up fo
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -245,7 +245,7 @@ class Approvals:
         """A result with the labels that the service would have given it."""
         value = loads(entry["result"])
         arguments = {
-            name: Argument(one, Labels(**_sets(denial.labels[name])))
+            name: Argument(one, Labels.from_wire(denial.labels[name]))
             for name, one in denial.arguments.items()
         }
         labels = Labels()
@@ -253,14 +253,10 @@ class Approvals:
             labels = labels.join(argument.labels)
         if entry["combine"] != "ignore":
             # Whether the service lets a tool replace labels is its own affair; joined is safe.
-            labels = labels.join(Labels(**_sets(entry["labels"])))
+            labels = labels.join(Labels.from_wire(entry["labels"]))
         call = Call(denial.tool, arguments)
         labels, _ = self._engine().after(call, Argument(value, labels), Labels())
         return {"value": value, "meta": labels.to_wire()}
-
-
-def _sets(names: Mapping[str, Sequence[str]]) -> dict[str, frozenset[str]]:
-    return {kind: frozenset(some) for kind, some in names.items()}
 
 
 def _with_its_call(error: PolicyDenied, run: Run, journal: Journal) -> Denial:

@@ -131,8 +131,7 @@ def result_content(call: Asked, entry: Entry) -> str:
         BadReply: If the result is that of another call.
     """
     check_answers(entry, call)
-    names = {kind: frozenset(found) for kind, found in entry["labels"].items()}
-    return write_labeled(entry["result"], Labels(**names), entry["combine"])
+    return write_labeled(entry["result"], Labels.from_wire(entry["labels"]), entry["combine"])
 
 
 def check_answers(entry: Entry, call: Asked) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from langchain_sequrity.wire.denied import read_labels
 from langchain_sequrity.wire.printed import checked_tool
 
 NOT_REPORTED: Final = "not reported"
-_KINDS = ("producers", "consumers", "tags")
 
 Meta = dict[str, list[str]]
 """Labels as the protocol has them: producers, consumers, tags."""
@@ -111,12 +111,5 @@ def _text(found: Any) -> str:
 def _labels(found: Any) -> dict[str, Meta]:
     if not isinstance(found, Mapping):
         return {}
-    read = {str(name): _meta(meta) for name, meta in found.items()}
+    read = {str(name): read_labels(meta) for name, meta in found.items()}
     return {name: meta for name, meta in read.items() if meta is not None}
-
-
-def _meta(meta: Any) -> Meta | None:
-    lists = [meta.get(kind) if isinstance(meta, Mapping) else None for kind in _KINDS]
-    if not all(isinstance(names, list) for names in lists):
-        return None
-    return {kind: sorted(map(str, names or ())) for kind, names in zip(_KINDS, lists, strict=True)}

@@ -68,7 +68,6 @@ from langchain_sequrity.graph.running.states import (
     is_edited,
     newest_version,
     noted_in,
-    read_meta,
     writes_from_outside,
 )
 from langchain_sequrity.graph.running.watching import Decided, RequestWatch, new_run
@@ -778,7 +777,7 @@ class Driver:
             variables |= entry
         for one in variables.values():  # an executor around this one hears of kept labels
             if one["meta"] != NO_LABELS:
-                labels_given(read_meta(one["meta"]).without_reserved())
+                labels_given(Labels.from_wire(one["meta"]).without_reserved())
         run = Run(
             None,
             dumps(variables),

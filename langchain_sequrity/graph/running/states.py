@@ -31,7 +31,7 @@ from langchain_sequrity.graph.program import HANDLE, BeginsAt, Program
 from langchain_sequrity.graph.reading.spec import GraphSpec
 from langchain_sequrity.graph.running.exchange import Answer, Ended, Exchange
 from langchain_sequrity.graph.running.recovery import Recorded, replay
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import BadLabels, Labels
 from langchain_sequrity.wire.dual_llm import DualLLMResult
 from langchain_sequrity.wire.exchange import Call
 from langchain_sequrity.wire.json_text import dumps, loads
@@ -53,7 +53,6 @@ LOST = (
     "checkpoint of a thread. Use one that keeps all of them, as those for memory, SQLite and "
     "Postgres do. Start the run afresh, with another `thread_id`."
 )
-_KINDS = ("producers", "consumers", "tags")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +162,7 @@ class States:
     def _all_labels(self, entries: Iterable[Entry], known: Iterable[Meta]) -> dict[str, Meta]:
         joined = _joined(known).join(self._sent)
         for one in (entry for entry in entries if "result" in entry):
-            labels = joined.join(read_meta(one["labels"]))
+            labels = joined.join(Labels.from_wire(one["labels"]))
             joined = self._parts.approvals.after(one["tool"], loads(one["result"]), labels)
         self._sent = joined
         return {name: joined.to_wire() for name in self._parts.spec.channels}
@@ -379,23 +378,18 @@ def noted_in(loop: "_Driven") -> list[Entry]:
     return [entry for entries in own for entry in entries]
 
 
-def read_meta(meta: Mapping[str, Sequence[str]]) -> Labels:
-    """Labels as the protocol has them."""
-    return Labels(**{kind: frozenset(names) for kind, names in meta.items()})
-
-
-def _joined(labels: Iterable[Mapping[str, Sequence[str]]]) -> Labels:
+def _joined(labels: Iterable[Meta]) -> Labels:
     joined = Labels()
     for meta in labels:
-        joined = joined.join(read_meta(meta))
+        joined = joined.join(Labels.from_wire(meta))
     return joined
 
 
 def _meta_of(variable: Any, name: str) -> Meta:
     """The labels of a variable in the service's report; the next run is begun with them."""
     meta = variable.get("meta") if isinstance(variable, Mapping) else None
-    lists: list[Any] = [meta.get(kind) if isinstance(meta, Mapping) else None for kind in _KINDS]
-    if not all(isinstance(one, list) and all(isinstance(it, str) for it in one) for one in lists):
+    try:
+        return Labels.from_wire(meta, unknown="ignore").to_wire()
+    except BadLabels:
         msg = f"The service reports the field `{name}` without labels that it could have."
-        raise BadReply(msg)
-    return dict(zip(_KINDS, lists, strict=True))
+        raise BadReply(msg) from None

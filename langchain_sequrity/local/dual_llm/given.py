@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from langchain_sequrity.labels import ALL, Labels
+from langchain_sequrity.labels import ALL, KINDS, BadLabels, Labels
 from langchain_sequrity.local.interpreter import Labeled
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.wire.exchange import ChatRequest
 
 PROGRAM, VARIABLES = "user_provided_program", "context_vars"
-_FIELDS = ("producers", "consumers", "tags")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +60,23 @@ def _variable(name: str, given: Any) -> Labeled:
     meta = given.get("meta")
     if meta is None:
         return Labeled(given["value"])
-    if not isinstance(meta, dict) or meta.keys() - set(_FIELDS):
-        _wrong(f"{VARIABLES}.{name}.meta", "an object of `producers`, `consumers`, `tags`")
-    names = {field: meta.get(field, ["*"] if field == "consumers" else []) for field in _FIELDS}
-    for field, one in names.items():
-        if not isinstance(one, list) or not all(isinstance(label, str) and label for label in one):
-            _wrong(f"{VARIABLES}.{name}.meta.{field}", "an array of names")
-        if ALL in one and (field != "consumers" or len(one) > 1):
-            _wrong(f"{VARIABLES}.{name}.meta.{field}", "names; `*` stands alone in `consumers`")
-    return Labeled(
-        given["value"], Labels(**{field: frozenset(one) for field, one in names.items()})
-    )
+    return Labeled(given["value"], _labels(f"{VARIABLES}.{name}.meta", meta))
+
+
+def _labels(where: str, meta: Any) -> Labels:
+    try:
+        labels = Labels.from_wire(meta, absent=Labels())
+    except BadLabels as error:
+        if error.kind:
+            _wrong(f"{where}.{error.kind}", "an array of names")
+        _wrong(where, "an object of `producers`, `consumers`, `tags`")
+    for kind in KINDS:
+        names: frozenset[str] = getattr(labels, kind)
+        if "" in names:
+            _wrong(f"{where}.{kind}", "an array of names")
+        if ALL in names and (kind != "consumers" or len(names) > 1):
+            _wrong(f"{where}.{kind}", "names; `*` stands alone in `consumers`")
+    return labels
 
 
 def _is_usable(name: str) -> bool:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter.enums import EnumMember
 from langchain_sequrity.local.interpreter.faults import NoForm
 from langchain_sequrity.local.interpreter.forms import as_form, pay_for_schema
@@ -214,24 +213,3 @@ _FORMS: dict[type, Callable[[Machine, Any, int], Any]] = {
     DictValue: _fields,
     Record: lambda machine, value, depth: _fields(machine, value.fields, depth),
 }
-
-
-def labels_from_json(data: Any) -> Labels:
-    """Read what `Labels.to_wire` wrote.
-
-    Raises:
-        UsageError: If it is something else.
-    """
-    names = ("producers", "consumers", "tags")
-    if (
-        not isinstance(data, dict)
-        or data.keys() != set(names)
-        or not all(map(_are_names, data.values()))
-    ):
-        msg = "Labels are three lists of names: `producers`, `consumers` and `tags`."
-        raise UsageError(msg)
-    return Labels(*(frozenset(data[name]) for name in names))
-
-
-def _are_names(names: Any) -> bool:
-    return isinstance(names, list) and all(type(name) is str for name in names)

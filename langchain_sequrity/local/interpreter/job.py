@@ -15,7 +15,6 @@ from langchain_sequrity.local.interpreter.border import (
     check_json,
     come_in,
     go_out,
-    labels_from_json,
 )
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.compiler import (
@@ -99,7 +98,7 @@ def read_event(event: Event) -> Event:
         msg = f"This is no log of a run: an event lacks `{min(missing)}`."
         raise UsageError(msg)
     if "labels" in copied:
-        labels_from_json(copied["labels"])
+        Labels.from_wire(copied["labels"])
     if type(copied.get("source", "")) is not str:
         msg = "This is no log of a run: an event has a program that is no text."
         raise UsageError(msg)
@@ -149,7 +148,7 @@ def answer_of(event: Event) -> Answer:
 
 def result_of(event: Event) -> Labeled | ToolFailure:
     """What a tool said, from the log."""
-    labels = labels_from_json(event["labels"])
+    labels = Labels.from_wire(event["labels"])
     if event["event"] == "failure":
         return ToolFailure(event["message"], labels)
     return Labeled(event["value"], labels)

@@ -27,7 +27,7 @@ import regex
 
 from langchain_sequrity.errors import SequrityError
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.interpreter.border import check_json, labels_from_json
+from langchain_sequrity.local.interpreter.border import check_json
 from langchain_sequrity.local.interpreter.faults import Abandoned, OutOfBudget, ProgramRefused
 from langchain_sequrity.local.interpreter.job import answer_of
 from langchain_sequrity.local.interpreter.limits import Limits
@@ -159,7 +159,7 @@ def step_to_json(step: Step) -> Message:
 def labeled_from_json(data: Any) -> Labeled:
     """Read a value with its labels; raises `ValueError`, `TypeError` or `UsageError`."""
     value, labels = data
-    return Labeled(check_json(value), labels_from_json(labels))
+    return Labeled(check_json(value), Labels.from_wire(labels))
 
 
 def named_from_json(data: Any) -> dict[str, Labeled]:
@@ -211,7 +211,7 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "kind": _failure_kind,
     "type": _text,
     "message": _text,
-    "labels": labels_from_json,
+    "labels": Labels.from_wire,
 }
 
 

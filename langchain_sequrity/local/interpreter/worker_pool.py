@@ -28,7 +28,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from langchain_sequrity.errors import SequrityError, UsageError
-from langchain_sequrity.local.interpreter.border import check_json, labels_from_json
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.local.interpreter.border import check_json
 from langchain_sequrity.local.interpreter.faults import OutOfBudget, ProgramRefused, ReplayDiverged
 from langchain_sequrity.local.interpreter.job import (
     Event,
@@ -803,7 +804,7 @@ class WorkerRun:
 
     def _answer(self, question: Message) -> Message:
         try:
-            labels = labels_from_json(question["ask"])
+            labels = Labels.from_wire(question["ask"])
         except UsageError:
             raise nonsense() from None
         return {"may": self._may_branch is None or bool(self._may_branch(labels))}

@@ -7,7 +7,7 @@ from typing import Any, NoReturn, get_args
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.labels import Combine, Labels, make_labels
+from langchain_sequrity.labels import KINDS, Combine, Labels, make_labels
 from langchain_sequrity.sqrt.context import Call
 from langchain_sequrity.sqrt.hints import nearest
 
@@ -59,7 +59,6 @@ Given = Trial | Call | Mapping[str, Any]
 
 _KEYS = tuple(one.name for one in fields(Trial))
 _OF_MESSAGES = {"name": "tool", "args": "arguments"}
-_LABEL_KEYS = tuple(one.name for one in fields(Labels))
 
 
 def read_trials(calls: Iterable[Given]) -> list[Trial]:
@@ -161,7 +160,7 @@ class _Reader:
                 f"{what}: expected an object of labels, got {_kind(given)}",
                 'Write `{"tags": ["web"]}`',
             )
-        self._known(f" in {what}", given, _LABEL_KEYS)
+        self._known(f" in {what}", given, KINDS)
         return self._labels(what, **given)
 
     def _known(self, where: str, given: Mapping[str, Any], keys: tuple[str, ...]) -> None:
