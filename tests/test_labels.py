@@ -146,7 +146,7 @@ def test_malformed_labels_are_never_read_as_fewer(change: Any, options: dict[str
 
 
 def test_lists_that_are_missing_and_keys_that_are_unknown_are_refused() -> None:
-    lacking = {"producers": [], "consumers": []}
+    lacking: dict[str, Any] = {"producers": [], "consumers": []}
     for meta, options in (
         (lacking, {}),
         (lacking, {"unknown": "ignore"}),
@@ -154,4 +154,4 @@ def test_lists_that_are_missing_and_keys_that_are_unknown_are_refused() -> None:
         ({"tag": ["web"]}, {"absent": Labels()}),
     ):
         with pytest.raises(UsageError, match="three lists of names"):
-            Labels.from_wire(meta, **options)  # type: ignore[arg-type]
+            Labels.from_wire(meta, **options)

@@ -7,11 +7,11 @@ Both directions agree on what they take, so whatever is written can be read back
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.strict_json import NotJson, RepeatedKey, TooDeep, loads
 
 MAX_DEPTH = 32
 # Beyond 64 bits other languages round or refuse, and Python itself refuses very long digits.
@@ -53,18 +53,18 @@ def read_json(text: str) -> dict[str, Any]:
             position), is no object, repeats a key, or is nested more than 32 levels deep.
     """
     try:
-        data = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_constant=_constant,
-            parse_float=_float,
-            parse_int=_int,
-        )
+        data = loads(text, unique=True, integer=_int)
     except json.JSONDecodeError as error:
         msg = f"Invalid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         raise UsageError(msg) from None
-    except RecursionError:
+    except TooDeep:
         raise UsageError(_TOO_DEEP) from None
+    except RepeatedKey as error:
+        msg = f"The key {shown(error.key)} stands twice in one JSON object. Keep one of them."
+        raise UsageError(msg) from None
+    except NotJson as error:
+        msg = f"Invalid JSON: {error}."
+        raise UsageError(msg) from None
     if not isinstance(data, dict):
         msg = f"A header holds one JSON object; got {described(data)}."
         raise UsageError(msg)
@@ -76,32 +76,10 @@ def read_json(text: str) -> dict[str, Any]:
 _TOO_DEEP = f"The JSON is nested more than {MAX_DEPTH} levels deep. Flatten it."
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        msg = f"The key {shown(twice)} stands twice in one JSON object. Keep one of them."
-        raise UsageError(msg)
-    return result
-
-
-def _constant(name: str) -> Any:
-    msg = f"Invalid JSON: `{name}` is no JSON number."
-    raise UsageError(msg)
-
-
-def _float(digits: str) -> float:
-    value = float(digits)
-    if math.isinf(value):
-        msg = "Invalid JSON: a number is too large."
-        raise UsageError(msg)
-    return value
-
-
 def _int(digits: str) -> int:
     if len(digits) > len(str(-_INTEGER_LIMIT)):
-        msg = "Invalid JSON: an integer has more than 64 bits."
-        raise UsageError(msg)
+        msg = "an integer has more than 64 bits"
+        raise NotJson(msg)
     return int(digits)
 
 

@@ -10,6 +10,7 @@ from langchain_sequrity.local import limits
 from langchain_sequrity.local.limits import Charge
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.sizes import of_json
+from langchain_sequrity.strict_json import nests_deeper
 
 # A body takes this much whatever is in it: as it came, a copy while it is parsed, and as text. It
 # is paid for at once, so that of several at the same time some get through, not all half-way.
@@ -90,20 +91,6 @@ def parse(body: bytearray, charge: Charge) -> Any:
     # The copy that was made to parse it. What the bytes took stays paid, for copies to come.
     charge.take(-len(body))
     body.clear()
-    if _is_deeper(value, limits.DEPTH):
+    if nests_deeper(value, limits.DEPTH):
         refuse(400, f"The JSON is nested deeper than {limits.DEPTH} levels. Flatten it.")
     return value
-
-
-def _is_deeper(value: Any, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit + 1):
-        containers = [one for one in level if isinstance(one, dict | list)]
-        if not containers:
-            return False
-        level = [
-            inner
-            for outer in containers
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return True

@@ -20,7 +20,8 @@ from langchain_sequrity.local import limits
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.gate import Brought
 from langchain_sequrity.patterns import Budget, Pattern
-from langchain_sequrity.wire.json_text import dumps, loads
+from langchain_sequrity.strict_json import TooDeep, loads, nests_deeper
+from langchain_sequrity.wire.json_text import dumps
 
 MARK = "is_sequrity_var"
 _COMBINES = ("merge", "replace", "ignore")
@@ -129,8 +130,10 @@ def _is_wrapper(parsed: Any) -> bool:
 def _parsed(text: str) -> Any:
     try:
         return loads(text)
-    except ValueError as error:
-        return _TOO_DEEP if isinstance(error.__context__, RecursionError) else _NO_JSON
+    except TooDeep:
+        return _TOO_DEEP
+    except ValueError:
+        return _NO_JSON
 
 
 def _is_loosely_wrapped(text: str) -> bool:
@@ -140,19 +143,6 @@ def _is_loosely_wrapped(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return _is_wrapper(value)
-
-
-def nests_deeper(value: Any, levels: int) -> bool:
-    """Whether a JSON value has more containers within each other than this."""
-    inside = [value]
-    for _ in range(levels):
-        inside = [
-            one
-            for outer in inside
-            if isinstance(outer, dict | list)
-            for one in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return any(isinstance(one, dict | list) for one in inside)
 
 
 def _texts(message: ToolMessage) -> tuple[list[str], bool]:

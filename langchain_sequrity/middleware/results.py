@@ -10,7 +10,7 @@ from langgraph.types import Command, Overwrite
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Labels, read_artifact
 from langchain_sequrity.middleware.thread import FIELD
-from langchain_sequrity.wire.json_text import loads
+from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire.tool_results import refuse_lost_labels
 
 Answer = ToolMessage | Command[Any]

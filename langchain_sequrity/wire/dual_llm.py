@@ -8,7 +8,6 @@ parsed with status `success` (P3).
 """
 
 import base64
-import json
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from langchain_sequrity.denials import NOT_REPORTED, Denial
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, PolicyDenied, ProgramFailed, TurnFailed
 from langchain_sequrity.labels import KINDS, BadLabels, Labels
+from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire import denied
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
 from langchain_sequrity.wire.exchange import Reply
@@ -131,17 +131,10 @@ def read_envelope(text: str, *, certain: bool = True) -> DualLLMResult | None:
     check_json(text)
     try:
         orjson.loads(text)  # strict JSON of bounded depth, without NaN
-        result = _read(json.loads(text, object_pairs_hook=_unique), certain=certain)
+        result = _read(loads(text, unique=True), certain=certain)
         dumps(result.value)  # what cannot be shown is no value
-    except (_NotAnEnvelope, BadLabels, ValueError, RecursionError):
+    except (_NotAnEnvelope, BadLabels, ValueError):
         return None
-    return result
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise _NotAnEnvelope
     return result
 
 

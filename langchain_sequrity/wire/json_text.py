@@ -1,50 +1,16 @@
 """JSON as text: arguments of tool calls, values of turns, excerpts for errors.
 
-Text from a model may be anything. Numbers keep all their digits (orjson would turn long integers
-into floats), and arguments that are not an object of plain JSON are reported, not raised.
+Text from a model may be anything: arguments that are not an object of plain JSON are reported, not
+raised.
 """
 
 import json
-import math
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 
 from langchain_sequrity.display import plain
-
-
-class _NotJson(ValueError):
-    """A constant that JSON does not have."""
-
-
-def _refuse(constant: str) -> NoReturn:
-    msg = f"{constant} is no number that JSON can carry"
-    raise _NotJson(msg)
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        _refuse(f"{digits[:40]}, which is beyond what a float holds,")
-    return number
-
-
-# `json.loads` would make a decoder for each text.
-_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
-
-
-def loads(text: str) -> Any:
-    """Parse JSON without losing digits.
-
-    Raises:
-        ValueError: If the text is no JSON, has NaN, infinities or floats as large as that, or is
-            nested too deeply.
-    """
-    try:
-        return _DECODER.decode(text)
-    except RecursionError:
-        msg = "The JSON is nested too deeply."
-        raise ValueError(msg) from None
+from langchain_sequrity.strict_json import loads
 
 
 def read_arguments(text: str | None) -> tuple[dict[str, Any] | None, str]:

@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 import orjson
 
 from langchain_sequrity.errors import BadReply, StatusError
+from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire.error_body import error_from_body
 from langchain_sequrity.wire.exchange import Reply
-from langchain_sequrity.wire.json_text import excerpt, loads
+from langchain_sequrity.wire.json_text import excerpt
 from langchain_sequrity.wire.limits import check_json
 
 Describe = Callable[[Reply], Mapping[str, Any]]

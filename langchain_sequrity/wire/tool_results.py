@@ -15,7 +15,8 @@ from langchain_core.messages import BaseMessage, ToolMessage
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import LABELS_KEY, Combine, Labels, read_artifact
-from langchain_sequrity.wire.json_text import dumps, loads
+from langchain_sequrity.strict_json import loads
+from langchain_sequrity.wire.json_text import dumps
 
 _MARK = "is_sequrity_var"
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")

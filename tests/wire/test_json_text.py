@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_sequrity.wire.json_text import dumps, excerpt, loads, read_arguments
+from langchain_sequrity.strict_json import RepeatedKey, loads, nests_deeper
+from langchain_sequrity.wire.json_text import dumps, excerpt, read_arguments
 
 _json = st.recursive(
     st.none()
@@ -74,3 +75,18 @@ def test_arguments_are_an_object_or_a_problem_in_words(text: str | None, args: A
     read, problem = read_arguments(text)
     assert read == args
     assert (problem == "") == (args is not None)
+
+
+def test_a_key_that_stands_twice_is_refused_where_keys_are_unique() -> None:
+    text = '[{"a": {"b": 1, "\\u0062": 2}}]'
+    assert loads(text) == [{"a": {"b": 2}}]
+    with pytest.raises(RepeatedKey, match="twice") as caught:
+        loads(text, unique=True)
+    assert caught.value.key == "b"
+
+
+def test_depth_counts_lists_and_objects() -> None:
+    value = [{"a": [1]}, [], 2]
+    assert nests_deeper(value, 2)
+    assert not nests_deeper(value, 3)
+    assert not nests_deeper("[[[[", 0)

@@ -24,8 +24,9 @@ from langchain_sequrity.graph.program import ABSENT, Program
 from langchain_sequrity.interrupts import answer_to, approval_request
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Engine
+from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire.denied import read_call, read_check
-from langchain_sequrity.wire.json_text import dumps, loads
+from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.printed import checked_tool, read_printed
 
 _FORM = '`Command(resume={"decisions": [{"type": "approve"}]})` or the same with "reject"'

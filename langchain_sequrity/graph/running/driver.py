@@ -73,9 +73,10 @@ from langchain_sequrity.graph.running.states import (
 from langchain_sequrity.graph.running.watching import Decided, RequestWatch, new_run
 from langchain_sequrity.interrupts import check_can_ask
 from langchain_sequrity.labels import Labels, labels_given
+from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire.error_body import is_session_gone
 from langchain_sequrity.wire.exchange import Call
-from langchain_sequrity.wire.json_text import dumps, loads
+from langchain_sequrity.wire.json_text import dumps
 
 if TYPE_CHECKING:
     from langchain_sequrity.graph.running.loop import _Driven

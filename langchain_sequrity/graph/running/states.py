@@ -32,9 +32,10 @@ from langchain_sequrity.graph.reading.spec import GraphSpec
 from langchain_sequrity.graph.running.exchange import Answer, Ended, Exchange
 from langchain_sequrity.graph.running.recovery import Recorded, replay
 from langchain_sequrity.labels import BadLabels, Labels
+from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire.dual_llm import DualLLMResult
 from langchain_sequrity.wire.exchange import Call
-from langchain_sequrity.wire.json_text import dumps, loads
+from langchain_sequrity.wire.json_text import dumps
 
 if TYPE_CHECKING:
     from langchain_sequrity.graph.running.loop import _Driven

@@ -1,6 +1,5 @@
 """The models of a dual-LLM session, asked one question at a time; what they use is counted."""
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -21,11 +20,11 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_sequrity.local import limits
 from langchain_sequrity.local.brains import Brain, BrainContext, PlanContext
 from langchain_sequrity.local.dual_llm import prompts
-from langchain_sequrity.local.results import nests_deeper
 from langchain_sequrity.sizes import of_json
+from langchain_sequrity.strict_json import loads, nests_deeper
 from langchain_sequrity.wire.chunks import Sum
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.json_text import dumps_like_service, loads
+from langchain_sequrity.wire.json_text import dumps_like_service
 
 _FENCED = re.compile(r"```[\w+-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
 _FENCED_LINE = re.compile(r"```(?:(?:python3?|py)\b)?[ \t]*([^\n`]+?)[ \t]*```")
@@ -318,7 +317,7 @@ def _as_text(text: str) -> str:
     if not text.lstrip().startswith('"'):
         return text
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = loads(text)
+    except ValueError:
         return text
     return value if isinstance(value, str) else text
