@@ -6,7 +6,6 @@ the field is made of (text, a `Path`, a dict, …). What each is for stands with
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from difflib import get_close_matches
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +20,7 @@ from pydantic_core import PydanticUndefined
 
 from langchain_sequrity.chat_models.turn import OnDenied, OnSessionExpired
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
+from langchain_sequrity.suggestions import meant, nearest_own
 from langchain_sequrity.transport import AsyncHttpClient, HttpClient, HttpTimeout
 from langchain_sequrity.wire.routes import AnthropicProvider, EndpointType, OpenAIProvider
 
@@ -205,9 +205,9 @@ def advice_on(name: str, names: Collection[str]) -> str:
             return f"`{other}` has it."
     near = _OTHER_NAMES.get(name)
     if near not in names:
-        near = next(iter(get_close_matches(name, names, n=1)), None)
-    if near is not None:
-        return f"Did you mean `{near}`?"
+        near = nearest_own(name, names)
+    if near:
+        return meant(near)
     return "A field of the request's body goes into `model_kwargs`."
 
 

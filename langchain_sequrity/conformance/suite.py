@@ -10,7 +10,7 @@ from langchain_sequrity.conformance.probe import PROBES, Outcome, Probe, judged
 from langchain_sequrity.conformance.report import Report, Scrubber
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.sqrt.hints import nearest
+from langchain_sequrity.suggestions import nearest
 from langchain_sequrity.transport import HttpClient
 
 __all__ = ["Cost", "chosen", "cost_of", "run"]

@@ -5,7 +5,7 @@ from typing import Literal
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph.reading.spec import GraphSpec
-from langchain_sequrity.sqrt.hints import nearest
+from langchain_sequrity.suggestions import nearest
 
 _STATE = "state:"
 

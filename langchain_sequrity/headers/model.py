@@ -6,7 +6,6 @@ refused together with the nearest known one. And `extra` carries fields that thi
 know yet; on the wire they stand among the others.
 """
 
-import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -23,6 +22,7 @@ from pydantic import (
 
 from langchain_sequrity.headers.fields import refusal
 from langchain_sequrity.headers.json_text import json_problem, shown
+from langchain_sequrity.suggestions import meant, nearest_own
 
 Unknown = Literal["refuse", "keep"]
 # Marks a validation of data from the wire, where `extra` is a name like any other.
@@ -149,9 +149,9 @@ def _unknown(cls: type[HeaderModel], names: list[Any], *, offer_extra: bool) -> 
 
 def _advice(cls: type[HeaderModel], name: str, *, offer_extra: bool) -> str:
     paths = dict(reversed(list(_paths(cls))))  # of equal names, the first is kept
-    near = difflib.get_close_matches(name, paths, n=1, cutoff=_CLOSE_ENOUGH)
+    near = nearest_own(name, paths, alike=_CLOSE_ENOUGH)
     if near:
-        return f"Did you mean `{paths[near[0]]}`?"
+        return meant(paths[near])
     known = ", ".join(f"`{name}`" for name in cls.wire_names())
     extra = " A field that this version does not know goes into `extra`." if offer_extra else ""
     return f"Known fields are {known}.{extra}"

@@ -12,7 +12,7 @@ from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.chat_models.tools import write_tool
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.sqrt.hints import nearest
+from langchain_sequrity.suggestions import nearest
 from langchain_sequrity.wire.tools import Function, neutral, read_function
 
 ModelLike = SequrityChatModel | Runnable[Any, Any] | str

@@ -24,13 +24,13 @@ from langchain_sequrity.sqrt.given_tools import (
     arguments_of,
 )
 from langchain_sequrity.sqrt.habits import as_regex, find_habits
-from langchain_sequrity.sqrt.hints import nearest
 from langchain_sequrity.sqrt.idle import Mode, find_blind, find_empty, find_unset
 from langchain_sequrity.sqrt.mentions import find_slips
 from langchain_sequrity.sqrt.nodes import CheckRule, Policy, Position, ToolBlock, ToolId
 from langchain_sequrity.sqrt.patterns import Budget
 from langchain_sequrity.sqrt.rules import compiled_tools
 from langchain_sequrity.sqrt.values import Matcher
+from langchain_sequrity.suggestions import meant, nearest
 
 INTERNAL_TOOLS = tuple(INTERNAL_ARGUMENTS)
 _MATCHING_SECONDS = 2.0  # for all regexes of a policy that name tools
@@ -339,7 +339,7 @@ class _KnownTools:
         declared = [name for one in known for name in one.names]
         lacking = [one for one in known if one.lack(argument)]
         tool = f"`{plain(found[0], limit=80)}`" if len(found) == 1 else "None of these tools"
-        scope = f"Did you mean `@{argument}`?" if argument in _SCOPES else ""
+        scope = meant(f"@{argument}") if argument in _SCOPES else ""
         advice = scope or nearest(argument, declared)
         if len(lacking) == len(found):
             lacks = "has no" if len(found) == 1 else "has an"

@@ -17,7 +17,6 @@ from langchain_sequrity.labels import ALL
 from langchain_sequrity.sqrt import predicates, sets
 from langchain_sequrity.sqrt.context import MISSING
 from langchain_sequrity.sqrt.doubts import Elements, Leaf, Leaves
-from langchain_sequrity.sqrt.hints import nearest
 from langchain_sequrity.sqrt.nodes import (
     Binding,
     BoolDomain,
@@ -52,6 +51,7 @@ from langchain_sequrity.sqrt.predicates import Read, Test, unknown
 from langchain_sequrity.sqrt.remarks import remarks
 from langchain_sequrity.sqrt.sets import UNKNOWN_SET, CompiledSet, ReadNames
 from langchain_sequrity.sqrt.values import Matcher, matcher, readings
+from langchain_sequrity.suggestions import nearest
 
 Severity = Literal["error", "warning"]
 MAX_HEIGHT = 100

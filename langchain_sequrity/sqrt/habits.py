@@ -16,7 +16,6 @@ from langchain_sequrity.sqrt.addresses import safe_pattern
 from langchain_sequrity.sqrt.compiler import Report
 from langchain_sequrity.sqrt.context import Argument, Call, Context
 from langchain_sequrity.sqrt.given_tools import Arguments
-from langchain_sequrity.sqrt.hints import nearest
 from langchain_sequrity.sqrt.nodes import (
     BoolDomain,
     Boolean,
@@ -49,6 +48,7 @@ from langchain_sequrity.sqrt.walking import (
     tests_of,
     tools_of,
 )
+from langchain_sequrity.suggestions import nearest
 
 FoundTools = Callable[[ToolId], Mapping[str, Arguments] | None]
 """The tools that a block is for; `None` where nobody has said which tools there are."""

@@ -1,8 +1,6 @@
 """What to write instead of what looks possible and is not."""
 
-import difflib
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Sequence
 
 from langchain_sequrity.display import plain
 
@@ -55,7 +53,6 @@ _PAIRS = {
 }
 _ENDS = (("`;`",), ("`)`",), ("`{`",))  # of a condition
 _NAME = 60
-_SLIP = 3
 _KEYWORDS = ("let", "tool", "must", "hard", "should", "soft", "allow", "deny", "when", "always")
 
 
@@ -100,14 +97,3 @@ def _instead(last: str, found: str, expected: Sequence[str]) -> str:  # noqa: PL
         if what.startswith("the name of a tool"):
             return _TOOLS
     return ""
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Ask whether a name that looks much the same was meant.
-
-    Comparing takes time that grows with the square of what is compared, so only names of usual
-    length are, and not more than fifty of them.
-    """
-    alike = (one for one in names if abs(len(one) - len(name)) <= _SLIP)
-    near = difflib.get_close_matches(name, islice(alike, 50), 1) if len(name) <= _NAME else []
-    return f"Did you mean `{plain(near[0])}`?" if near else ""

@@ -37,7 +37,7 @@ from langchain_sequrity.sqrt import (
     diff,
     simulate,
 )
-from langchain_sequrity.sqrt.hints import nearest
+from langchain_sequrity.suggestions import nearest
 
 _EXPECTED = (
     "allowed", "denied", "hard_allowed", "soft_allowed", "hard_denied", "soft_denied",

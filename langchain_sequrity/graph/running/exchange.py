@@ -21,7 +21,7 @@ from langchain_sequrity.graph.keeping.entries import Asked, digest_of, result_co
 from langchain_sequrity.graph.keeping.journal import Round, Run
 from langchain_sequrity.graph.program import BeginsAt, Program
 from langchain_sequrity.graph.running.pinning import reporting_labels
-from langchain_sequrity.sqrt.hints import nearest
+from langchain_sequrity.suggestions import nearest
 from langchain_sequrity.wire import chat_completions
 from langchain_sequrity.wire.address import is_loopback
 from langchain_sequrity.wire.dual_llm import METADATA_KEY, DualLLMResult, dual_llm_result, unwrap

@@ -6,11 +6,11 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.given_tools import AnyTool, Arguments, arguments_of
-from langchain_sequrity.sqrt.hints import nearest
 from langchain_sequrity.sqrt.nodes import Binding
 from langchain_sequrity.sqrt.patterns import Budget
 from langchain_sequrity.sqrt.slips import Spellings
 from langchain_sequrity.sqrt.trying.trials import Trial
+from langchain_sequrity.suggestions import meant, nearest
 
 
 def check_names(
@@ -61,7 +61,7 @@ def _misspelt(trials: Iterable[Trial], engines: Sequence[Engine]) -> _Faults:
     for number, trial in enumerate(trials, 1):
         other = "" if trial.tool in names else spellings.near(trial.tool)
         if other and not _has_rules(trial.tool, engines, budget):
-            advice = f"Did you mean `{plain(other)}`? If not, give the tools that there are"
+            advice = f"{meant(other)} If not, give the tools that there are"
             yield number, trial, f"no rule is for this tool. {advice} as `tools`."
 
 

@@ -9,7 +9,7 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import KINDS, Combine, Labels, make_labels
 from langchain_sequrity.sqrt.context import Call
-from langchain_sequrity.sqrt.hints import nearest
+from langchain_sequrity.suggestions import nearest
 
 _MAX_DEPTH = 100  # as in requests to the local server
 _NO_LABELS = Labels()
