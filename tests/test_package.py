@@ -1,10 +1,14 @@
 """The package as an object: its names, what importing it brings in, what its files say."""
 
+import ast
 import importlib
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
 
 import pytest
 from langchain.chat_models import init_chat_model
@@ -128,3 +132,27 @@ def test_importing_changes_nothing_in_langchain() -> None:
         "else: raise SystemExit(1)"
     )
     assert loaded_after(code)
+
+
+PACKAGE = Path(langchain_sequrity.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+
+
+def imported_by(path: Path) -> Iterator[str]:
+    """The modules of the package that a module names, also in functions and for types alone."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name in MODULES)
+        elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
+            found = (f"{node.module}.{name.name}" for name in node.names)
+            yield from (name if name in MODULES else node.module for name in found)
+
+
+def test_no_modules_of_the_package_import_each_other_in_a_circle() -> None:
+    # A package and what it gathers are two modules: `from package import module` names the second.
+    needs = {name: {*imported_by(path)} - {name} for name, path in MODULES.items()}
+    assert needs["langchain_sequrity.headers.header"] >= {"langchain_sequrity.errors"}
+    TopologicalSorter(needs).prepare()  # raises `CycleError` with the circle

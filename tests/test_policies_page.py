@@ -17,8 +17,8 @@ from langchain_sequrity.sqrt import (
     cursor,
     expressions,
     parse,
-    parser,
     patterns,
+    tokens,
 )
 from tests.sqrt.calls import BROUGHT
 
@@ -73,7 +73,7 @@ def test_what_the_page_calls_mistaken_parses_and_does_not_compile(policy: str) -
 def test_the_page_names_the_limits_that_are_set() -> None:
     limits = PAGE.split("## Limits")[1].split("## ")[0]
     for limit in (
-        parser.MAX_CHARACTERS, cursor.MAX_DEPTH, compiler.MAX_HEIGHT, expressions.MAX_DIGITS,
+        tokens.MAX_CHARACTERS, cursor.MAX_DEPTH, compiler.MAX_HEIGHT, expressions.MAX_DIGITS,
         patterns.MAX_PATTERN, MAX_SIZE, patterns.MAX_WORK, compiler.MAX_REGEXES,
     ):  # fmt: skip
         assert f"{limit:,}" in limits

@@ -11,6 +11,8 @@ The classes have the names of LangChain's, which traces and serialized runnables
 
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
+from importlib import import_module
+from types import new_class
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_core.exceptions import (
@@ -25,6 +27,7 @@ from langchain_core.exceptions import (
     ModelTimeoutError,
 )
 from langchain_core.runnables import Runnable, base
+from pydantic import ConfigDict
 from typing_extensions import override
 
 from langchain_sequrity.errors import ServiceError
@@ -143,9 +146,10 @@ def guarded(made: R) -> R:
     Args:
         made: A runnable. One that is not of LangChain's own classes is returned as it is.
     """
-    kind = _guarded_kind(type(made))
-    if kind is None:
+    name = type(made).__name__
+    if name not in _MADE or not type(made).__module__.startswith("langchain_core."):
         return made
+    kind = _guarded_kind(name)
     # Not through the constructor, which would copy and check what has been checked.
     state: dict[Any, Any] = cast("BaseModel", made).__getstate__()
     same: Any = object.__new__(kind)
@@ -153,15 +157,38 @@ def guarded(made: R) -> R:
     return cast("R", same)
 
 
-@cache
-def _guarded_kind(cls: type[Any]) -> type[Any] | None:
-    if not cls.__module__.startswith("langchain_core."):
-        return None
-    # Imported only now: a program may make a model and nothing of it.
-    from langchain_sequrity.chat_models import fallback_kinds  # noqa: PLC0415
+# What LangChain makes of a runnable, and the modules of these classes.
+_MADE = {
+    "RunnableBinding": "runnables.base",
+    "_ChatModelBinding": "language_models.chat_models",
+    "RunnableSequence": "runnables.base",
+    "RunnableEach": "runnables.base",
+    "RunnableWithFallbacks": "runnables.fallbacks",
+    "RunnableRetry": "runnables.retry",
+    "RunnableConfigurableFields": "runnables.configurable",
+    "RunnableConfigurableAlternatives": "runnables.configurable",
+}
 
-    found: type[Any] | None = getattr(fallback_kinds, cls.__name__, None)
-    return found
+
+@cache
+def _guarded_kind(name: str) -> type[Any]:
+    """LangChain's class, guarded; made only now: a program may make a model and nothing of it."""
+    own = getattr(import_module(f"langchain_core.{_MADE[name]}"), name)
+    body = {
+        "__module__": __name__,
+        "__doc__": "LangChain's, guarded.",
+        # Without type parameters and built late: both would build classes that nobody uses.
+        "model_config": ConfigDict(arbitrary_types_allowed=True, defer_build=True),
+    }
+    return new_class(name, (Guarded, own), exec_body=lambda namespace: namespace.update(body))
+
+
+def __getattr__(name: str) -> type[Any]:
+    """Find a guarded class by its name, as `pickle` does."""
+    if name in _MADE:
+        return _guarded_kind(name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
 
 
 def _hand_guard_on(name: str) -> None:

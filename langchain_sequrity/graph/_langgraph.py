@@ -13,6 +13,7 @@ from typing import Any
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
 from langgraph._internal._config import ensure_config, recast_checkpoint_ns
 from langgraph._internal._constants import (
+    CONFIG_KEY_CHECKPOINT_ID,
     CONFIG_KEY_CHECKPOINT_NS,
     CONFIG_KEY_CHECKPOINTER,
     CONFIG_KEY_READ,
@@ -49,6 +50,7 @@ from langgraph.graph.state import (
 )
 from langgraph.managed.is_last_step import IsLastStepManager, RemainingStepsManager
 from langgraph.pregel._algo import local_read, sanitize_untracked_values_in_send
+from langgraph.pregel._loop import PregelLoop as PregelLoop  # noqa: PLC0414 - re-exported
 from langgraph.pregel._messages import _messages_delta_reducer, ensure_message_ids
 from langgraph.pregel._utils import validate_timeout_supported
 from langgraph.pregel._write import ChannelWrite
@@ -328,6 +330,31 @@ def values_of(config: RunnableConfig, names: Iterable[str]) -> dict[str, Any]:
         else MISSING
         for name in names
     }
+
+
+def keep_writes(loop: PregelLoop, task_id: str, writes: Sequence[tuple[str, Any]]) -> Any:
+    """Store writes that are nobody's yet with the checkpoint before the step.
+
+    Returns:
+        A future that is done when they are stored; `None` where nothing is to wait for it.
+    """
+    loop.checkpoint_pending_writes.extend((task_id, channel, one) for channel, one in writes)
+    loop._written_task_ids.add(task_id)  # noqa: SLF001
+    if loop.durability == "exit" or loop.checkpointer_put_writes is None:
+        return None
+    given = {
+        CONFIG_KEY_CHECKPOINT_NS: loop.config["configurable"].get(CONFIG_KEY_CHECKPOINT_NS, ""),
+        CONFIG_KEY_CHECKPOINT_ID: loop.checkpoint["id"],
+    }
+    before = loop.checkpoint_config
+    config = {**before, "configurable": {**before["configurable"], **given}}
+    stored = loop.submit(loop.checkpointer_put_writes, config, writes, task_id)
+    return stored if loop.durability == "sync" else None
+
+
+def tell(loop: PregelLoop, mode: Any, events: Callable[[], Any]) -> None:
+    """Put events into the stream of a run."""
+    loop._emit(mode, events)  # noqa: SLF001
 
 
 def add_channel(graph: Compiled, name: str, channel: BaseChannel[Any, Any, Any]) -> None:

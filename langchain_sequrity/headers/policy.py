@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from langchain_sequrity.sqrt import Engine
+    from langchain_sequrity.sqrt import Presets as EnginePresets
     from langchain_sequrity.sqrt.compaction import Compact
     from langchain_sequrity.sqrt.nodes import Position
 
@@ -271,7 +272,6 @@ class PolicyHeader(Header):
             ```
         """
         # Few programs that send a policy also decide by it.
-        from langchain_sequrity.headers.enforcement import engine_presets  # noqa: PLC0415
         from langchain_sequrity.sqrt import compile_policy  # noqa: PLC0415
 
         if self.codes is not None and self.codes.language == "cedar":
@@ -365,16 +365,39 @@ class PolicyHeader(Header):
         """The text in colour and a table of all else, for notebooks."""
         from langchain_sequrity.headers.policy_view import policy_html  # noqa: PLC0415 - for a few
 
-        return policy_html(self)
+        return policy_html(self.to_wire())
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001, ARG002 - IPython's
         """The text and a table of all else, for IPython in a terminal."""
         from langchain_sequrity.headers.policy_view import policy_text  # noqa: PLC0415 - for a few
 
-        printer.text(policy_text(self))
+        printer.text(policy_text(self.to_wire()))
 
     def __rich__(self) -> "Group":
         """The text in colour and a table of all else, for rich."""
         from langchain_sequrity.headers.policy_view import policy_rich  # noqa: PLC0415 - for a few
 
-        return policy_rich(self)
+        return policy_rich(self.to_wire())
+
+
+def engine_presets(policy: PolicyHeader, *, dual_llm: bool) -> "EnginePresets":
+    """The built-in policies as the engine has them.
+
+    Args:
+        policy: The header.
+        dual_llm: Whether the session is dual-LLM; some built-in policies are for that alone.
+
+    Returns:
+        The presets, with the service's defaults for what the header leaves out.
+    """
+    from langchain_sequrity.sqrt import Presets as EnginePresets  # noqa: PLC0415 - as in `compile`
+
+    given = policy.presets or Presets()
+    blocked = given.llm_blocked_tag_enforcement_level or "hard"
+    return EnginePresets(
+        default_allow=given.default_allow is not False,
+        default_allow_hard=given.default_allow_enforcement_level == "hard",
+        fail_fast=policy.fail_fast is not False,
+        llm_blocked=None if given.enable_llm_blocked_tag is False else blocked,
+        non_executable_memory=dual_llm and given.enable_non_executable_memory is not False,
+    )

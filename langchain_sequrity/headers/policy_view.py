@@ -12,33 +12,31 @@ from langchain_sequrity.sqrt.text.highlighting import highlight, highlighted
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
-    from langchain_sequrity.headers.policy import PolicyHeader
-
 _LONGEST = 64 * 1024
 
 
-def policy_html(header: "PolicyHeader") -> str:
-    """The policy's text in colour, and a table of the other fields that were given."""
-    code, is_sqrt = _code(header)
+def policy_html(fields: dict[str, Any]) -> str:
+    """The policy's text in colour, and a table of the other fields: those of `to_wire`."""
+    code, is_sqrt = _code(fields)
     shown = highlight(code) if is_sqrt else f"<pre>{html.escape(_plain(code))}</pre>"
-    table = _table(header)
+    table = _table(fields)
     return f"{shown if code else ''}{table.html() if table.rows or not code else ''}"
 
 
-def policy_text(header: "PolicyHeader") -> str:
+def policy_text(fields: dict[str, Any]) -> str:
     """The same as plain text."""
-    code, _ = _code(header)
-    table = _table(header)
+    code, _ = _code(fields)
+    table = _table(fields)
     shown = [_plain(code).rstrip()] if code else []
     return "\n\n".join(shown + ([table.text()] if table.rows or not code else []))
 
 
-def policy_rich(header: "PolicyHeader") -> "Group":
+def policy_rich(fields: dict[str, Any]) -> "Group":
     """The same for rich."""
     from rich.console import Group  # noqa: PLC0415 - rich belongs to an extra
 
-    code, is_sqrt = _code(header)
-    table = _table(header)
+    code, is_sqrt = _code(fields)
+    table = _table(fields)
     parts: list[RenderableType] = []
     if code:
         parts.append(highlighted(code) if is_sqrt else rich_text(code, limit=_LONGEST))
@@ -47,23 +45,22 @@ def policy_rich(header: "PolicyHeader") -> "Group":
     return Group(*parts)
 
 
-def _code(header: "PolicyHeader") -> tuple[str, bool]:
-    if header.codes is None:
-        return "", True
-    return header.codes.code or "", header.codes.language != "cedar"
+def _code(fields: dict[str, Any]) -> tuple[str, bool]:
+    codes = fields.get("codes") or {}
+    return codes.get("code") or "", codes.get("language") != "cedar"
 
 
 def _plain(code: str) -> str:
     return plain(code, limit=_LONGEST, lines=True)
 
 
-def _table(header: "PolicyHeader") -> Table:
-    fields = header.to_wire()
-    codes = fields.pop("codes", None) or {}
+def _table(fields: dict[str, Any]) -> Table:
+    codes = dict(fields.get("codes") or {})
     codes.pop("code", None)
     if codes.get("language") == "sqrt":
         del codes["language"]
-    rows = tuple(_rows("", {**({"codes": codes} if codes else {}), **fields}))
+    rest = {name: value for name, value in fields.items() if name != "codes"}
+    rows = tuple(_rows("", {**({"codes": codes} if codes else {}), **rest}))
     return Table("X-Policy", ("Field", "Value"), rows)
 
 

@@ -20,8 +20,7 @@ from langchain_sequrity.headers import (
     ResponseFormatConfig,
     read_header,
 )
-from langchain_sequrity.headers.enforcement import engine_presets
-from langchain_sequrity.headers.policy import BranchingMetaPolicy, Presets
+from langchain_sequrity.headers.policy import BranchingMetaPolicy, Presets, engine_presets
 from langchain_sequrity.labels import ALL, RESERVED_PREFIX, Labels
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.screening import Screen

@@ -60,9 +60,9 @@ class Compact(NamedTuple):
         if column is not None:
             if not 1 <= column <= length + 1:
                 return None
-            return position(self.author, self._origin(start + column - 1))
-        first = position(self.author, self._origin(start))
-        last = position(self.author, self._origin(start + max(length - 1, 0)))
+            return Position(*position(self.author, self._origin(start + column - 1)))
+        first = Position(*position(self.author, self._origin(start)))
+        last = Position(*position(self.author, self._origin(start + max(length - 1, 0))))
         return first if first.line == last.line else None
 
     def author_text(self, text: str) -> str:

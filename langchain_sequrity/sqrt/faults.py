@@ -2,16 +2,15 @@
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
-from langchain_sequrity.sqrt.nodes import Position
 
 _WIDTH = 160
 _LINES = str.maketrans({"\t": " "})
 
 
-def position(text: str, offset: int) -> Position:
-    """The place of an offset in a text."""
+def position(text: str, offset: int) -> tuple[int, int]:
+    """Line and column of an offset in a text, as `Position` has them."""
     start = text.rfind("\n", 0, offset) + 1
-    return Position(text.count("\n", 0, start) + 1, offset - start + 1)
+    return text.count("\n", 0, start) + 1, offset - start + 1
 
 
 def no_text(given: object) -> UsageError:
@@ -23,21 +22,23 @@ def no_text(given: object) -> UsageError:
 
 
 def fault(
-    text: str, at: Position, message: str, *, expected: tuple[str, ...] = ()
+    text: str, at: tuple[int, int], message: str, *, expected: tuple[str, ...] = ()
 ) -> PolicySyntaxError:
     """Build the error for a place in a text."""
+    line, column = at
     return PolicySyntaxError(
-        f"{message} (line {at.line}, column {at.column})",
-        line=at.line,
-        column=at.column,
+        f"{message} (line {line}, column {column})",
+        line=line,
+        column=column,
         source=pointed(text, at),
         expected=expected,
     )
 
 
-def pointed(text: str, at: Position) -> str:
+def pointed(text: str, at: tuple[int, int]) -> str:
     """The line of a place, and below it a caret."""
-    line = text.split("\n", at.line)[at.line - 1].translate(_LINES)
-    cut = max(0, at.column - _WIDTH // 2)
-    before = plain(line[cut : at.column - 1])
-    return f"  {before}{plain(line[at.column - 1 : cut + _WIDTH])}\n  {' ' * len(before)}^"
+    number, column = at
+    line = text.split("\n", number)[number - 1].translate(_LINES)
+    cut = max(0, column - _WIDTH // 2)
+    before = plain(line[cut : column - 1])
+    return f"  {before}{plain(line[column - 1 : cut + _WIDTH])}\n  {' ' * len(before)}^"

@@ -30,8 +30,8 @@ from langchain_sequrity.sqrt.nodes import (
     ToolId,
     Update,
 )
+from langchain_sequrity.sqrt.tokens import MAX_CHARACTERS
 
-MAX_CHARACTERS = 64 * 1024
 _STRENGTHS = {"must": "hard", "hard": "hard", "should": "soft", "soft": "soft"}
 _DECLARATIONS = ("`let`", "`tool`")
 _NAME = "a name"

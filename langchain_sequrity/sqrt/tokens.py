@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from langchain_sequrity.sqrt.faults import fault, position
 
+MAX_CHARACTERS = 64 * 1024
+"""How long a policy may be."""
+
 # Possessive, because a gap that could be split in many ways would be tried in all of them.
 _COMMENT = r"//(?!/)[^\n]*+|/\*(?:[^*]|\*(?!/))*+\*/"
 _GAP = rf"(?:[ \t\f\r\n]++|{_COMMENT})*+"

@@ -13,9 +13,9 @@ from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.sqrt import check, compile_policy, parse
 from langchain_sequrity.sqrt.cursor import MAX_DEPTH
-from langchain_sequrity.sqrt.parser import MAX_CHARACTERS
 from langchain_sequrity.sqrt.text.formatting import format_policy, laid_out
 from langchain_sequrity.sqrt.text.layout import WIDTH
+from langchain_sequrity.sqrt.tokens import MAX_CHARACTERS
 from tests.sqrt.generate import Generator
 from tests.sqrt.meaning import commented, comments, meaning, words
 

@@ -30,7 +30,7 @@ from langchain_sequrity.sqrt.nodes import (
     Same,
     ToolBlock,
 )
-from langchain_sequrity.sqrt.parser import MAX_CHARACTERS
+from langchain_sequrity.sqrt.tokens import MAX_CHARACTERS
 
 CASES: dict[str, list[dict[str, Any]]] = json.loads(
     (Path(__file__).parent / "cases.json").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
@@ -77,9 +77,6 @@ from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire.error_body import is_session_gone
 from langchain_sequrity.wire.exchange import Call
 from langchain_sequrity.wire.json_text import dumps
-
-if TYPE_CHECKING:
-    from langchain_sequrity.graph.running.loop import _Driven
 
 DRIVER = "__sequrity_driver"
 """Key of `configurable` with the driver of a run."""
@@ -223,7 +220,7 @@ class Driver:
         """The session."""
         return None if self._record is None else self._record.session
 
-    def run(self, loop: "_Driven", work: Work) -> None:
+    def run(self, loop: _langgraph.PregelLoop, work: Work) -> None:
         """Make the requests that the work asks for."""
         with self._watch(loop) as watch, self.objects.in_use():
             try:
@@ -233,7 +230,7 @@ class Driver:
                 raise in_graph(error, self._parts.program) from None
         self._store(loop)
 
-    async def arun(self, loop: "_Driven", work: Work) -> None:
+    async def arun(self, loop: _langgraph.PregelLoop, work: Work) -> None:
         """Make the requests that the work asks for."""
         self.run_id["mode"] = "async"
         with self._watch(loop) as watch, self.objects.in_use():
@@ -244,7 +241,7 @@ class Driver:
                 raise in_graph(error, self._parts.program) from None
         self._store(loop)
 
-    def step(self, loop: "_Driven") -> Work | None:
+    def step(self, loop: _langgraph.PregelLoop) -> Work | None:
         """Begin a step.
 
         Returns:
@@ -272,7 +269,7 @@ class Driver:
         if work is not None:
             yield from work
 
-    def _ask(self, loop: "_Driven") -> Work:
+    def _ask(self, loop: _langgraph.PregelLoop) -> Work:
         """Ask for the calls of the tasks that are due."""
         if self._is_new:
             yield from self._restore(loop)
@@ -308,31 +305,33 @@ class Driver:
         """Whether something was done to the thread that the program does not know."""
         return self._is_resumed or (self._run.begins_at != "start" and self._step > 1)
 
-    def _go_along(self, loop: "_Driven") -> Work:
+    def _go_along(self, loop: _langgraph.PregelLoop) -> Work:
         yield from self._advance()
         yield from self._begin_again(loop)
         if not self._refused:
             self._check_due()
 
-    def _begin_from_state(self, loop: "_Driven") -> Work:
+    def _begin_from_state(self, loop: _langgraph.PregelLoop) -> Work:
         """Begin a run with the state that LangGraph has, in the midst of another one."""
         for slot in self._tasks.values():
             slot.forget_calls()
         labels = yield from self._labels_so_far(loop)
         yield from self._begin(loop, labels, is_start=False)
 
-    def _labels_so_far(self, loop: "_Driven") -> Generator[Any, Any, dict[str, Meta]]:
+    def _labels_so_far(self, loop: _langgraph.PregelLoop) -> Generator[Any, Any, dict[str, Meta]]:
         """The labels of the fields before this step."""
         return (yield from self._labels_after(loop, self._run))
 
-    def _labels_after(self, loop: "_Driven", run: Run) -> Generator[Any, Any, dict[str, Meta]]:
+    def _labels_after(
+        self, loop: _langgraph.PregelLoop, run: Run
+    ) -> Generator[Any, Any, dict[str, Meta]]:
         """The labels of the fields after the steps of a run that are over."""
         check_whole(loop, run)
         noted = whole_steps(noted_in(loop), run.session)
         entries = [*entries_of(loop, run.session), *noted]
         return (yield from self._states.after(run, entries))
 
-    def _begin_again(self, loop: "_Driven") -> Work:
+    def _begin_again(self, loop: _langgraph.PregelLoop) -> Work:
         """Go on with a new program, where one has taken as many steps as it can."""
         while self._ended is not None and not self._refused:
             if not self._is_active(self._ended):
@@ -365,7 +364,7 @@ class Driver:
                 )
                 raise Disagrees(msg, session_id=self.session)
 
-    def after_step(self, loop: "_Driven") -> None:
+    def after_step(self, loop: _langgraph.PregelLoop) -> None:
         """Take the results of the step into the journal, before LangGraph applies its writes."""
         starts = [one for one in loop.tasks.values() if one.name == START]
         if self._is_start:
@@ -385,7 +384,7 @@ class Driver:
         self._own.append((STEP, len(self._journal.rounds)))
         self._store(loop)
 
-    def _take_written(self, loop: "_Driven") -> None:
+    def _take_written(self, loop: _langgraph.PregelLoop) -> None:
         written = (one for task in loop.tasks.values() for one in task.writes)
         for entry in (one for channel, entries in written if channel == JOURNAL for one in entries):
             if entry["in"] == self.session:
@@ -393,7 +392,7 @@ class Driver:
         for call in self._waiting:  # tasks that are done already may have results of before
             self._answer(call)
 
-    def failed_to_apply(self, loop: "_Driven") -> None:
+    def failed_to_apply(self, loop: _langgraph.PregelLoop) -> None:
         """Hear that LangGraph could not apply what the tasks wrote.
 
         With durability "exit" it stores what it has come to, a half of it, and goes on from there.
@@ -408,7 +407,7 @@ class Driver:
             vars(self).pop(name, None)
         self._work = None
 
-    def finish(self, loop: "_Driven") -> Work:
+    def finish(self, loop: _langgraph.PregelLoop) -> Work:
         """Send the last results, and take what the run is labelled."""
         self._own, self._stored = [], 0
         ran_nothing = self._is_new
@@ -472,7 +471,7 @@ class Driver:
                     task.writes[index] = (JOURNAL, self._adopted(slot, entries))
         return tasks
 
-    def told(self, loop: "_Driven", task_id: str, channels: Sequence[str]) -> None:
+    def told(self, loop: _langgraph.PregelLoop, task_id: str, channels: Sequence[str]) -> None:
         """Hear that a task has ended: with an error, a question, or well."""
         slot = self._tasks.get(task_id)
         if slot is not None and _langgraph.is_left(channels):
@@ -582,7 +581,7 @@ class Driver:
         """
         key = _output_of(self._origin(task_id))
         self._outputs[key] = output
-        return self._loop.keep(key, [(OUTPUT, output)])
+        return _langgraph.keep_writes(self._loop, key, [(OUTPUT, output)])
 
     def routed(self, task_id: str, tool: ToolSpec, entry: Entry) -> None:
         """Take the result of a router."""
@@ -666,7 +665,7 @@ class Driver:
             async with self._achanged:
                 self._achanged.notify_all()
 
-    def _notify(self, loop: "_Driven") -> None:
+    def _notify(self, loop: _langgraph.PregelLoop) -> None:
         if self._achanged is None:
             self.finished()
             return
@@ -761,7 +760,7 @@ class Driver:
             for call in answer.calls:
                 self._assign(call)
 
-    def _begin(self, loop: "_Driven", labels: FieldLabels, *, is_start: bool) -> Work:
+    def _begin(self, loop: _langgraph.PregelLoop, labels: FieldLabels, *, is_start: bool) -> Work:
         """Begin a run with the state that LangGraph has."""
         channels: Channels = loop.channels
         is_routing = self._is_start
@@ -866,7 +865,7 @@ class Driver:
             raise BadReply(msg, session_id=self.session)
         slot.offered = offered
 
-    def _end_tasks(self, loop: "_Driven") -> None:
+    def _end_tasks(self, loop: _langgraph.PregelLoop) -> None:
         """Let the run end: what has not begun is done, and wrote nothing."""
         for task in loop.tasks.values():
             slot = self._tasks.get(task.id)
@@ -882,7 +881,7 @@ class Driver:
         tools = program.that_begins_at(self._run.begins_at).tools
         return len(self._tasks) > 1 and program.result_of in tools
 
-    def _tasks_of(self, loop: "_Driven") -> dict[str, Task]:
+    def _tasks_of(self, loop: _langgraph.PregelLoop) -> dict[str, Task]:
         """The tasks of a step, as the program has them: those of packets come last."""
         nodes = self._parts.spec.nodes
         found = {
@@ -1040,14 +1039,14 @@ class Driver:
         session = self.session
         self._own.append((JOURNAL, [{"step": self._step, **one, "in": session} for one in entries]))
 
-    def _store(self, loop: "_Driven") -> None:
+    def _store(self, loop: _langgraph.PregelLoop) -> None:
         """Store what was noted, with the checkpoint before the step."""
         if len(self._own) > self._stored and loop.checkpointer is not None:
             self._stored = len(self._own)
             key = str(uuid5(NAMESPACE_OID, f"{OWN_WRITES}:{self.session}"))
             loop.put_writes(key, list(self._own))
 
-    def _stored_record(self, loop: "_Driven") -> Any:
+    def _stored_record(self, loop: _langgraph.PregelLoop) -> Any:
         """What is known of the last run: its labels if it is over, else the run."""
         noted = [one for _, channel, one in loop.checkpoint_pending_writes if channel == RUN]
         if noted and not loop.is_replaying:
@@ -1055,7 +1054,7 @@ class Driver:
         channel = loop.channels[RUN]
         return channel.get() or None if channel.is_available() else None
 
-    def _restore(self, loop: "_Driven") -> Work:
+    def _restore(self, loop: _langgraph.PregelLoop) -> Work:
         """Go on where the thread is."""
         self._is_new = False
         if self._parts.denials.asks:
@@ -1076,7 +1075,7 @@ class Driver:
         else:
             yield from self._take_up(loop, Run(**record))
 
-    def _take_up(self, loop: "_Driven", run: Run) -> Work:
+    def _take_up(self, loop: _langgraph.PregelLoop, run: Run) -> Work:
         """Go on with a run, or begin another where its program does not know the state."""
         is_known = not (run.is_over or is_edited(loop, run.since))
         if is_known and not has_asked_nothing(loop, run.session):
@@ -1085,7 +1084,7 @@ class Driver:
             labels = yield from self._labels_after(loop, run)
             yield from self._begin_anywhere(loop, self._states.edited(loop, labels, run.since))
 
-    def _begin_anywhere(self, loop: "_Driven", labels: FieldLabels) -> Work:
+    def _begin_anywhere(self, loop: _langgraph.PregelLoop, labels: FieldLabels) -> Work:
         """Begin with the state that the thread has, unless START comes first."""
         if self._is_start:
             self._labels_at_start = dict(labels)
@@ -1094,7 +1093,7 @@ class Driver:
         yield from self._begin(loop, labels, is_start=False)
         self._is_within = True
 
-    def _go_on(self, loop: "_Driven", run: Run) -> Work:
+    def _go_on(self, loop: _langgraph.PregelLoop, run: Run) -> Work:
         """Go on with a run, before a step or within one."""
         self._record, self._is_resumed = run, True
         self._read_notes(loop)
@@ -1118,7 +1117,7 @@ class Driver:
             if denial.result is None:
                 self._offer(denial)
 
-    def _read_notes(self, loop: "_Driven") -> None:
+    def _read_notes(self, loop: _langgraph.PregelLoop) -> None:
         """Read the journal: what is in the channel, and what was noted in a step that is open."""
         pending = () if loop.is_replaying else loop.checkpoint_pending_writes
         own = [one for one in pending if one[1] in (RUN, JOURNAL) and one[0] not in loop.tasks]
@@ -1144,7 +1143,7 @@ class Driver:
                 if call in waiting:
                     self._answer(call)
 
-    def _with_input(self, loop: "_Driven") -> Channels:
+    def _with_input(self, loop: _langgraph.PregelLoop) -> Channels:
         """The channels with the input, which LangGraph applies at the end of the first step."""
         [start] = [one for one in loop.tasks.values() if one.name == START]
         found = dict(loop.channels)
@@ -1164,7 +1163,7 @@ class Driver:
             raise BadReply(msg, session_id=ended.session_id)
         return bool(value[ACTIVE])
 
-    def _watch(self, loop: "_Driven") -> RequestWatch:
+    def _watch(self, loop: _langgraph.PregelLoop) -> RequestWatch:
         def calls() -> list[Asked]:
             return [call for one in self._journal.rounds for call in one.calls]
 

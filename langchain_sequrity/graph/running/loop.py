@@ -16,8 +16,6 @@ from typing import Any, cast
 
 from langgraph._internal._constants import (
     CONF,
-    CONFIG_KEY_CHECKPOINT_ID,
-    CONFIG_KEY_CHECKPOINT_NS,
     INPUT,
 )
 from langgraph.errors import InvalidUpdateError
@@ -94,24 +92,6 @@ class _Driven(PregelLoop):
         # Else LangGraph would store an empty checkpoint before the first one, for the journal.
         self._delta_channels_forced_snapshot.add(JOURNAL)
         super()._put_exit_delta_writes()
-
-    def keep(self, task_id: str, writes: Sequence[tuple[str, Any]]) -> Any:
-        """Store writes that are nobody's yet with the checkpoint before the step.
-
-        Returns:
-            A future that is done when they are stored; `None` where nothing is to wait for it.
-        """
-        self.checkpoint_pending_writes.extend((task_id, channel, one) for channel, one in writes)
-        self._written_task_ids.add(task_id)
-        if self.durability == "exit" or self.checkpointer_put_writes is None:
-            return None
-        given = {
-            CONFIG_KEY_CHECKPOINT_NS: self.config[CONF].get(CONFIG_KEY_CHECKPOINT_NS, ""),
-            CONFIG_KEY_CHECKPOINT_ID: self.checkpoint["id"],
-        }
-        config = {**self.checkpoint_config, CONF: {**self.checkpoint_config[CONF], **given}}
-        stored = self.submit(self.checkpointer_put_writes, config, writes, task_id)
-        return stored if self.durability == "sync" else None
 
     @override
     def _resume_error_handlers_if_applicable(self) -> None:

@@ -38,7 +38,6 @@ from langchain_sequrity.wire.exchange import Call
 from langchain_sequrity.wire.json_text import dumps
 
 if TYPE_CHECKING:
-    from langchain_sequrity.graph.running.loop import _Driven
     from langchain_sequrity.transport import Transport
 
 MOST_STEPS = 10_000
@@ -224,7 +223,9 @@ class States:
         self._sent = _joined([*labels.values(), sent])
         return labels
 
-    def edited(self, loop: "_Driven", labels: FieldLabels, since: Any = None) -> dict[str, Meta]:
+    def edited(
+        self, loop: _langgraph.PregelLoop, labels: FieldLabels, since: Any = None
+    ) -> dict[str, Meta]:
         """The labels after edits from outside: what replaced a value has none by default."""
         versions: Mapping[str, Any] = loop.checkpoint["channel_versions"]
         known = _known(versions, since)
@@ -258,7 +259,7 @@ class States:
             for name, variable in self._program.variables.items()
         }
 
-    def entry(self, loop: "_Driven", *, is_routing: bool) -> dict[str, Any]:
+    def entry(self, loop: _langgraph.PregelLoop, *, is_routing: bool) -> dict[str, Any]:
         """The variables that say where a run begins.
 
         Args:
@@ -312,7 +313,7 @@ class States:
         return [tokens[to] for source, to in spec.edges if source == START and to in tokens]
 
 
-def is_edited(loop: "_Driven", since: Any = None) -> bool:
+def is_edited(loop: _langgraph.PregelLoop, since: Any = None) -> bool:
     """Whether something else than a step of a run has changed the state since the last one.
 
     Args:
@@ -325,7 +326,7 @@ def is_edited(loop: "_Driven", since: Any = None) -> bool:
     return since is not None and writes_from_outside(loop) > since[1]
 
 
-def writes_from_outside(loop: "_Driven") -> int:
+def writes_from_outside(loop: _langgraph.PregelLoop) -> int:
     """How many writes a `Command` has added to a step that is open; they make nothing newer."""
     return sum(
         task == _langgraph.NO_TASK and channel != _langgraph.ANSWER
@@ -333,7 +334,7 @@ def writes_from_outside(loop: "_Driven") -> int:
     )
 
 
-def newest_version(loop: "_Driven") -> Any:
+def newest_version(loop: _langgraph.PregelLoop) -> Any:
     """The newest version of a channel; LangGraph makes the journal newer where it stores all."""
     versions: Mapping[str, Any] = loop.checkpoint["channel_versions"]
     return max((one for name, one in versions.items() if name != JOURNAL), default=None)
@@ -345,7 +346,7 @@ def _known(versions: Mapping[str, Any], since: Any) -> Any:
     return max((one for one in (versions.get(STEP), of_run) if one is not None), default=None)
 
 
-def check_whole(loop: "_Driven", run: Run) -> None:
+def check_whole(loop: _langgraph.PregelLoop, run: Run) -> None:
     """Check that the checkpointer gives back all that happened in the steps of a run.
 
     Raises:
@@ -359,20 +360,20 @@ def check_whole(loop: "_Driven", run: Run) -> None:
         raise UsageError(LOST)
 
 
-def has_asked_nothing(loop: "_Driven", session: str | None) -> bool:
+def has_asked_nothing(loop: _langgraph.PregelLoop, session: str | None) -> bool:
     """Whether a session is in the journal with its beginning alone."""
     entries = [*entries_of(loop, session), *noted_in(loop)]
     own = [one for one in entries if one.get("in") == session]
     return bool(own) and not any(key in one for one in own for key in ("said", "denied", "refused"))
 
 
-def entries_of(loop: "_Driven", session: str | None) -> list[Entry]:
+def entries_of(loop: _langgraph.PregelLoop, session: str | None) -> list[Entry]:
     """The journal of a session as the last step has left it."""
     channel = loop.channels[JOURNAL]
     return entries_of_session(channel.get(), session) if channel.is_available() else []
 
 
-def noted_in(loop: "_Driven") -> list[Entry]:
+def noted_in(loop: _langgraph.PregelLoop) -> list[Entry]:
     """What the driver noted in the step that is open."""
     pending = () if loop.is_replaying else loop.checkpoint_pending_writes
     own = [new for task, channel, new in pending if channel == JOURNAL and task not in loop.tasks]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from uuid import uuid4
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
@@ -25,14 +25,12 @@ from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langgraph.errors import GraphBubbleUp
 
 from langchain_sequrity.errors import PolicyDenied, TurnFailed
+from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.keeping.entries import Asked
 from langchain_sequrity.graph.keeping.journal import Offered
 from langchain_sequrity.graph.program import ToolSpec
 from langchain_sequrity.graph.running.checks import NOT_REPORTED, Check, assigned, read_checks
 from langchain_sequrity.graph.running.exchange import Answer, Asking, Ended
-
-if TYPE_CHECKING:
-    from langchain_sequrity.graph.running.loop import _Driven
 
 NAME = "sequrity"
 """The stream mode in which events are told, and their `type`."""
@@ -139,7 +137,7 @@ class RequestWatch:
         calls: Callable[[], Sequence[Asked]],
         session_id: str | None,
         run: Mapping[str, str],
-        loop: "_Driven",
+        loop: _langgraph.PregelLoop,
     ) -> None:
         self._tools = tools
         self._calls = calls
@@ -186,7 +184,7 @@ class RequestWatch:
         ]
         if not events:
             return
-        self._loop._emit(NAME, lambda: iter(events))  # noqa: SLF001 - the loop is our own
+        _langgraph.tell(self._loop, NAME, lambda: iter(events))
         if self._loop.manager is not None:
             _note(_facts(events[-1]), self._handlers, str(self._loop.manager.run_id))
         for event in self._detailed(events) if self._listeners else ():

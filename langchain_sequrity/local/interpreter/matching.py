@@ -5,11 +5,10 @@ Whatever a pattern looks at is a decision, whose labels the names take that it b
 
 import ast
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from langchain_sequrity.local.interpreter.containers import hashable
 from langchain_sequrity.local.interpreter.operators import compare
-from langchain_sequrity.local.interpreter.scoped import Store
+from langchain_sequrity.local.interpreter.scoped import Scoped, Store
 from langchain_sequrity.local.interpreter.scopes import Frame
 from langchain_sequrity.local.interpreter.syntax import refuse
 from langchain_sequrity.local.interpreter.values import (
@@ -21,13 +20,10 @@ from langchain_sequrity.local.interpreter.values import (
     take,
 )
 
-if TYPE_CHECKING:
-    from langchain_sequrity.local.interpreter.statements import Statements
-
 Fits = Callable[[Frame | None, Value], bool]
 
 
-def compile_pattern(compiler: "Statements", node: ast.pattern) -> Fits:  # noqa: PLR0911 - one per kind
+def compile_pattern(compiler: Scoped, node: ast.pattern) -> Fits:  # noqa: PLR0911 - one per kind
     """Compile a pattern to something that says whether a value fits, and binds its names."""
     match node:
         case ast.MatchValue():
@@ -47,7 +43,7 @@ def compile_pattern(compiler: "Statements", node: ast.pattern) -> Fits:  # noqa:
             return refuse(node, "This pattern is not supported. Use an `if`.")
 
 
-def _value(compiler: "Statements", node: ast.MatchValue) -> Fits:
+def _value(compiler: Scoped, node: ast.MatchValue) -> Fits:
     wanted, machine = compiler.expression(node.value), compiler.machine
 
     def run(frame: Frame | None, value: Value) -> bool:
@@ -58,7 +54,7 @@ def _value(compiler: "Statements", node: ast.MatchValue) -> Fits:
     return run
 
 
-def _singleton(compiler: "Statements", node: ast.MatchSingleton) -> Fits:
+def _singleton(compiler: Scoped, node: ast.MatchSingleton) -> Fits:
     machine = compiler.machine
 
     def run(_: Frame | None, value: Value) -> bool:
@@ -68,11 +64,11 @@ def _singleton(compiler: "Statements", node: ast.MatchSingleton) -> Fits:
     return run
 
 
-def _binding(compiler: "Statements", name: str | None) -> Store | None:
+def _binding(compiler: Scoped, name: str | None) -> Store | None:
     return None if name is None else compiler.store(name, in_expression=True)
 
 
-def _name(compiler: "Statements", node: ast.MatchAs) -> Fits:
+def _name(compiler: Scoped, node: ast.MatchAs) -> Fits:
     fits = compile_pattern(compiler, node.pattern) if node.pattern is not None else None
     store = _binding(compiler, node.name)
 
@@ -86,7 +82,7 @@ def _name(compiler: "Statements", node: ast.MatchAs) -> Fits:
     return run
 
 
-def _sequence(compiler: "Statements", node: ast.MatchSequence) -> Fits:
+def _sequence(compiler: Scoped, node: ast.MatchSequence) -> Fits:
     star = next((i for i, p in enumerate(node.patterns) if isinstance(p, ast.MatchStar)), None)
     parts = tuple(
         _star(compiler, pattern)
@@ -114,7 +110,7 @@ def _sequence(compiler: "Statements", node: ast.MatchSequence) -> Fits:
     return run
 
 
-def _star(compiler: "Statements", node: ast.MatchStar) -> Fits:
+def _star(compiler: Scoped, node: ast.MatchStar) -> Fits:
     store = _binding(compiler, node.name)
 
     def run(frame: Frame | None, value: Value) -> bool:
@@ -125,7 +121,7 @@ def _star(compiler: "Statements", node: ast.MatchStar) -> Fits:
     return run
 
 
-def _mapping(compiler: "Statements", node: ast.MatchMapping) -> Fits:
+def _mapping(compiler: Scoped, node: ast.MatchMapping) -> Fits:
     keys = tuple(map(compiler.expression, node.keys))
     parts = tuple(compile_pattern(compiler, pattern) for pattern in node.patterns)
     store = _binding(compiler, node.rest)

@@ -15,7 +15,7 @@ from langchain_sequrity.local.policy_writing.behaviour import Behaviour, behavio
 from langchain_sequrity.sqrt import parse
 from langchain_sequrity.sqrt.given import MAX_HEADER_BYTES, header_bytes
 from langchain_sequrity.sqrt.idle import Mode
-from langchain_sequrity.sqrt.parser import MAX_CHARACTERS
+from langchain_sequrity.sqrt.tokens import MAX_CHARACTERS
 from langchain_sequrity.wire.tools import name_of
 
 _HEAD = """\

@@ -23,7 +23,7 @@ from langchain_sequrity.local.policy_writing.sample import is_sample
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.sqrt import parse
 from langchain_sequrity.sqrt.listing import has_rules
-from langchain_sequrity.sqrt.parser import MAX_CHARACTERS
+from langchain_sequrity.sqrt.tokens import MAX_CHARACTERS
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.policy_generation import PolicyReply, PolicyRequest, judged
 

@@ -33,8 +33,9 @@ from langchain_sequrity.sqrt.nodes import (
     ToolBlock,
     Update,
 )
-from langchain_sequrity.sqrt.parser import MAX_CHARACTERS, parse
+from langchain_sequrity.sqrt.parser import parse
 from langchain_sequrity.sqrt.text.expression_layout import ExpressionLayout
+from langchain_sequrity.sqrt.tokens import MAX_CHARACTERS
 
 _Item = TypeVar("_Item")
 

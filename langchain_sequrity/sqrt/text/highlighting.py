@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from langchain_sequrity.display import plain, rich_text
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.sqrt.faults import no_text
-from langchain_sequrity.sqrt.parser import MAX_CHARACTERS
-from langchain_sequrity.sqrt.tokens import COMMENT, Token, tokens
+from langchain_sequrity.sqrt.tokens import COMMENT, MAX_CHARACTERS, Token, tokens
 
 if TYPE_CHECKING:
     import rich.text
