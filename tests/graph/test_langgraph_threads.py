@@ -275,6 +275,45 @@ def test_without_a_checkpointer_nothing_is_asked_for(model: ChatSequrity) -> Non
     assert graph.invoke({"text": "ann"})["mail"] == "mail for ann"
 
 
+class Half(TypedDict, total=False):
+    mail: str
+    x: int
+    sent: str
+
+
+@pytest.mark.parametrize("replays", [False, True])
+def test_a_step_that_langgraph_applied_by_half_keeps_its_labels(
+    replays: bool, model: ChatSequrity
+) -> None:
+    def nothing(_: Half) -> dict[str, Any]:
+        return {}
+
+    def fetch(_: Half) -> dict[str, Any]:
+        return with_labels({"mail": "hi", "x": 1}, tags=["untrusted"])
+
+    def clash(_: Half) -> dict[str, Any]:
+        return {"x": 2}
+
+    def post(state: Half) -> dict[str, Any]:
+        return {"sent": state["mail"]}
+
+    graph: Any = StateGraph(Half)
+    graph.add_node("first", nothing).add_edge(START, "first").add_node("a", nothing)
+    graph.add_node("b", fetch).add_node("c", clash).add_node("post", post)
+    for name in ("a", "b", "c", "post"):
+        graph.add_edge("first", name)
+    graph.add_edge("a", "post")
+    policy = 'tool "post" { hard deny when mail.tags overlaps {"untrusted"}; }'
+    wary = model.model_copy(update={"policy": policy, "features": DUAL})
+    executor = secured(graph, wary, checkpointer=InMemorySaver())
+    with pytest.raises(InvalidUpdateError):
+        executor.invoke({"mail": "mine"}, thread(), durability="exit")
+    half = executor.get_state(thread())
+    assert (half.values, half.next) == ({"mail": "hi"}, ("post",))
+    with pytest.raises(PolicyDenied):
+        executor.invoke(None, half.config if replays else thread(), durability="exit")
+
+
 class Added(TypedDict, total=False):
     log: Annotated[list[str], operator.add]
     go: str

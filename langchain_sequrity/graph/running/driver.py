@@ -392,14 +392,21 @@ class Driver:
         for call in self._waiting:  # tasks that are done already may have results of before
             self._answer(call)
 
-    def failed_to_apply(self, loop: _langgraph.PregelLoop) -> None:
+    def failed_to_apply(self, loop: _langgraph.PregelLoop) -> Sequence[tuple[str, Any]]:
         """Hear that LangGraph could not apply what the tasks wrote.
 
-        With durability "exit" it stores what it has come to, a half of it, and goes on from there.
+        With durability "exit" it stores the half-applied state, and the thread continues from it.
+        The program of the run never has such a state, so the next run begins from it.
+
+        Returns:
+            Writes to apply to that state. With them no field is newer than the last step, so the
+            fields that the step changed keep their labels.
         """
-        if loop.durability == "exit" and self._record is not None:
-            self._keep_labels(self._states.all_labels(self._journal.entries(), self._record))
-            self._store(loop)
+        if loop.durability != "exit" or self._record is None:
+            return ()
+        self._keep_labels(self._states.all_labels(self._journal.entries(), self._record))
+        self._store(loop)
+        return [*self._own, (STEP, len(self._journal.rounds))]
 
     def close(self) -> None:
         """Let go of the loop, which holds this driver."""

@@ -20,6 +20,7 @@ from langgraph._internal._constants import (
 )
 from langgraph.errors import InvalidUpdateError
 from langgraph.pregel import Pregel
+from langgraph.pregel._algo import apply_writes
 from langgraph.pregel._loop import AsyncPregelLoop, PregelLoop, SyncPregelLoop
 from typing_extensions import override
 
@@ -66,20 +67,13 @@ class _Driven(PregelLoop):
     def after_tick(self) -> None:
         self.driver.after_step(self)
         if own := self.driver.own_writes:
-            # As LangGraph applies writes that no task made.
-            writes = SimpleNamespace(
-                id=OWN_WRITES,
-                name=INPUT,
-                path=(),
-                triggers=[],
-                writes=deque(own),
-                config={"tags": [_langgraph.TAG_HIDDEN]},
-            )
-            self.tasks[OWN_WRITES] = cast("Any", writes)
+            self.tasks[OWN_WRITES] = _task_of(own)
         try:
             super().after_tick()
         except InvalidUpdateError:
-            self.driver.failed_to_apply(self)
+            if own := self.driver.failed_to_apply(self):
+                newer = self.checkpointer_get_next_version
+                apply_writes(self.checkpoint, self.channels, [_task_of(own)], newer, {})
             raise
 
     @override
@@ -201,6 +195,18 @@ class AsyncLoop(_Driven, AsyncPregelLoop):
 
 stream = with_loop(Pregel.stream, SyncPregelLoop=SyncLoop)
 astream = with_loop(Pregel.astream, AsyncPregelLoop=AsyncLoop)
+
+
+def _task_of(own: Sequence[tuple[str, Any]]) -> Any:
+    """The driver's writes as LangGraph applies writes that no task made."""
+    return SimpleNamespace(
+        id=OWN_WRITES,
+        name=INPUT,
+        path=(),
+        triggers=[],
+        writes=deque(own),
+        config={"tags": [_langgraph.TAG_HIDDEN]},
+    )
 
 
 def _has_failed(task: Any) -> bool:
