@@ -1,6 +1,5 @@
 """The model that answers when there is no other: from the request alone, always the same."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,9 +22,6 @@ from langchain_sequrity.wire.policy_generation import PolicyRequest
 
 _ECHOED = 500
 _MOST_RESULTS = 20
-_MOST_KEYS = 30
-_ASKING = ("system", "human")
-_KEY = re.compile(r"[A-Za-z_][\w-]{0,40}\Z")
 
 
 class DeterministicModel:

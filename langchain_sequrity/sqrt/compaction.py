@@ -136,7 +136,6 @@ _START = _Token("doc", "", 0, gap=False)  # nothing needs a space behind it
 
 
 def _tokens(text: str) -> list[_Token] | None:
-
     try:
         found = tokens(text)
     except PolicySyntaxError:

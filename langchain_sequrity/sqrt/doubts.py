@@ -4,7 +4,6 @@ Each single test of a condition is kept beside what was compiled of it. Only whe
 doubt are they asked again, one by one, which of them nobody can know; and of a set, which element.
 """
 
-import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -26,7 +25,7 @@ from langchain_sequrity.sqrt.nodes import (
     TimeDomain,
     Value,
 )
-from langchain_sequrity.sqrt.patterns import INSTALL, has_engine
+from langchain_sequrity.sqrt.patterns import INSTALL, LINE_BREAK, has_engine
 from langchain_sequrity.sqrt.predicates import Test
 from langchain_sequrity.sqrt.values import SCALARS, Matcher
 
@@ -48,7 +47,6 @@ Leaves = list["Leaf | Leaves"]
 
 _MOST_TESTS = 1_000
 _MOST_NAMES = 5
-_LINE_BREAK = re.compile(r"[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 
 
 def cause(leaves: Leaves, context: Context, *, names: bool = False) -> str:
@@ -169,7 +167,7 @@ def _of_text(  # noqa: PLR0911 - one per cause
         return f"a regex matches only a part of {name}, or took too long"
     if "[" in text.raw:
         return "how `[` in a wildcard is read is not known"
-    if _LINE_BREAK.search(value):
+    if LINE_BREAK.search(value):
         return f"{name} has a line break, and a wildcard may stop there"
     return f"{name} is too long for a wildcard, or its length differs in characters and bytes"
 

@@ -116,8 +116,8 @@ def looks_slow(raw: str) -> bool:
     return _REPEATED.search(re.sub(r"\\.|\[[^\]]*\]", "x", raw)) is not None
 
 
-_LINE_BREAK = re.compile(r"[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
-_LAST_LINE_BREAK = re.compile(rf"(?:\r\n|{_LINE_BREAK.pattern})\Z")
+LINE_BREAK = re.compile(r"[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
+_LAST_LINE_BREAK = re.compile(rf"(?:\r\n|{LINE_BREAK.pattern})\Z")
 
 
 class Wildcard:
@@ -147,6 +147,6 @@ class Wildcard:
         if self._match is None or len(text) * self._size > MAX_WORK:
             return None
         found = budget.ask(self._match, text)
-        if not _LINE_BREAK.search(text):
+        if not LINE_BREAK.search(text):
             return found
         return doubted(either(found, budget.ask(self._match, _LAST_LINE_BREAK.sub("", text))))

@@ -57,12 +57,9 @@ def builder(*names: str) -> StateGraph[Any, Any, Any, Any]:
 def test_a_compiled_graph_brings_what_it_was_compiled_with() -> None:
     saver, store = InMemorySaver(), InMemoryStore()
     cache: InMemoryCache[Any] = InMemoryCache()
-    compiled = builder("a", "b").compile(
-        saver, store=store, cache=cache, name="mine", interrupt_before=["a"], interrupt_after=["b"]
-    )
+    compiled = builder("a", "b").compile(saver, store=store, cache=cache, name="mine")
     spec = read_graph(compiled)
     assert (spec.checkpointer, spec.store, spec.cache, spec.name) == (saver, store, cache, "mine")
-    assert (spec.interrupt_before, spec.interrupt_after) == (["a"], ["b"])
     assert spec.builder is compiled.builder
 
 

@@ -5,7 +5,7 @@ nodes to it where there is a default error handler.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -89,7 +89,7 @@ class GraphSpec:
         schemas: Schema → its fields.
         builder: The user's own. It is never changed.
         name: Name of the graph.
-        checkpointer: As it was compiled; so are the next four.
+        checkpointer: As it was compiled; so are the next two.
     """
 
     nodes: dict[str, NodeSpec]
@@ -108,8 +108,6 @@ class GraphSpec:
     checkpointer: Any
     store: Any
     cache: Any
-    interrupt_before: Sequence[str] | str
-    interrupt_after: Sequence[str] | str
 
     def mapper_of(self, schema: type[Any]) -> Mapper | None:
         """What makes a node's input from a dict of fields; `None` where the dict is the input."""
@@ -167,8 +165,6 @@ def read_graph(graph: Any) -> GraphSpec:
         checkpointer=compiled.checkpointer if compiled is not None else None,
         store=compiled.store if compiled is not None else None,
         cache=compiled.cache if compiled is not None else None,
-        interrupt_before=compiled.interrupt_before_nodes if compiled is not None else (),
-        interrupt_after=compiled.interrupt_after_nodes if compiled is not None else (),
     )
 
 

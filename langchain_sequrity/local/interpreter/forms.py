@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic_core import SchemaError, SchemaValidator
 from pydantic_core import ValidationError as Refusal
@@ -62,8 +62,6 @@ class Misfit(Exception):
 
 class Form(Opaque):
     """A type."""
-
-    CONSTRAINTS: ClassVar[frozenset[str]] = frozenset()
 
     @cached_property
     def size(self) -> int:
