@@ -1,4 +1,4 @@
-"""Questions to a human that nothing but an answer to them can answer, once in a thread.
+"""Human review of soft denials: the question, the answer, and that it counts once in a thread.
 
 A checkpoint stays when a thread goes on, and with it the question that was asked there: whoever
 names it could answer again. So a question takes an answer at the newest checkpoint alone, of its
@@ -8,10 +8,10 @@ The names of LangGraph that this takes are not promised to stay; tests run on th
 newest LangGraph.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from inspect import getclosurevars
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 from langgraph._internal._constants import (
@@ -26,7 +26,6 @@ from langgraph._internal._constants import (
     NS_SEP,
     NULL_TASK_ID,
 )
-from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.config import get_config
 from langgraph.errors import GraphInterrupt
 from langgraph.types import Interrupt, interrupt
@@ -41,11 +40,30 @@ _LATE = (
     "new question at the newest checkpoint."
 )
 
-Look = Generator[tuple[RunnableConfig, RunnableConfig | None], Sequence[CheckpointTuple], bool]
-"""Yields where and before what to look for the newest checkpoint, takes it if there is one."""
+DecisionType = Literal["approve", "edit", "reject", "respond"]
+_APPROVE = '`Command(resume={"decisions": [{"type": "approve"}]})`'
+_OTHER_FORMS: Mapping[DecisionType, str] = {
+    "reject": '"reject" with a "message"',
+    "respond": '"respond" with a "message"',
+    "edit": '"edit" with an "edited_action" of "name" and "args"',
+}
 
-Still = Callable[[CheckpointTuple], bool]
-"""Whether a later checkpoint is one at which what it is asked about has not happened yet."""
+
+@dataclass(frozen=True, slots=True)
+class HumanDecision:
+    """What a human decided about one call.
+
+    Attributes:
+        type: The decision.
+        message: Of `reject` and `respond`, what they say.
+        name: Of `edit`, the tool to call.
+        args: Of `edit`, its arguments.
+    """
+
+    type: DecisionType
+    message: str = ""
+    name: str = ""
+    args: Mapping[str, Any] | None = None
 
 
 def check_can_ask(config: RunnableConfig) -> None:
@@ -66,30 +84,73 @@ def check_can_ask(config: RunnableConfig) -> None:
         raise UsageError(msg)
 
 
-def approval_request(
-    denial: Denial, args: Mapping[str, Any], decisions: Sequence[str], remark: str = ""
-) -> dict[str, Any]:
-    """A question about a denied call, in the form of LangChain's human-in-the-loop requests.
+def ask(
+    denial: Denial,
+    args: Mapping[str, Any],
+    allowed: Sequence[DecisionType],
+    remark: str = "",
+    *,
+    is_late: bool,
+) -> HumanDecision:
+    """Ask a human about one denied call; stops the run until there is an answer.
+
+    Question and answer have the form of LangChain's human-in-the-loop requests, so its user
+    interfaces work. Beside what LangChain's has, the question has the fields of the denial.
 
     Args:
         denial: The denial, with the labels of the call's arguments.
         args: The arguments that are shown.
-        decisions: What may be decided.
+        allowed: The decisions that may be taken; "approve" is one of them.
         remark: What else to say.
+        is_late: Whether the thread has gone on since the question was asked.
 
     Returns:
-        The request; beside what LangChain's has, `denial` has the fields of the denial.
+        The decision. Any other answer is asked for again.
+
+    Raises:
+        UsageError: If an answer comes too late.
     """
+    while True:
+        answer = _answer_to(_question(denial, args, allowed, remark), is_late=is_late)
+        decision = _decision(answer, allowed)
+        if decision is not None:
+            return decision
+        others = ", ".join(form for kind, form in _OTHER_FORMS.items() if kind in allowed)
+        remark = f"The last answer was not understood; resume with {_APPROVE}, or {others}."
+
+
+def _question(
+    denial: Denial, args: Mapping[str, Any], allowed: Sequence[DecisionType], remark: str
+) -> dict[str, Any]:
     name = denial.tool or ""
     description = f"{remark} {denial.question}".lstrip()
     return {
         "action_requests": [{"name": name, "args": args, "description": description}],
-        "review_configs": [{"action_name": name, "allowed_decisions": [*decisions]}],
+        "review_configs": [{"action_name": name, "allowed_decisions": [*allowed]}],
         "denial": replace(denial, arguments=None).to_json(),
     }
 
 
-def answer_to(question: Any, *, is_late: bool) -> Any:
+def _decision(answer: Any, allowed: Sequence[DecisionType]) -> HumanDecision | None:
+    """The one decision in an answer; `None` if there is not exactly one that is allowed."""
+    match answer:
+        case {"decisions": list([{"type": kind, **said}])} if kind in allowed:
+            pass
+        case _:
+            return None
+    match kind, said:
+        case "approve", _:
+            return HumanDecision("approve")
+        case "reject", _:
+            return HumanDecision("reject", str(said.get("message") or ""))
+        case "respond", {"message": str(message)}:
+            return HumanDecision("respond", message)
+        case "edit", {"edited_action": {"name": str(name), "args": Mapping() as args}}:
+            return HumanDecision("edit", name=name, args=dict(args))
+    return None
+
+
+def _answer_to(question: Any, *, is_late: bool) -> Any:
     """What `interrupt` returns, but only an answer that was given to this question.
 
     `interrupt` takes whatever the run was resumed with, if nothing has used it: also what was meant
@@ -145,102 +206,42 @@ def _has_asked(given: Mapping[str, Any]) -> bool:
 def is_late(config: RunnableConfig) -> bool:
     """Whether a task has asked at a checkpoint that the thread has left behind.
 
-    Args:
-        config: The task's.
-    """
-    return _has_asked(config["configurable"]) and has_gone_on(config)
-
-
-async def ais_late(config: RunnableConfig) -> bool:
-    """Whether a task has asked at a checkpoint that the thread has left behind; see `is_late`."""
-    return _has_asked(config["configurable"]) and await ahas_gone_on(config)
-
-
-# Where a task is in its thread
-
-
-def checkpoint_of(config: RunnableConfig) -> str:
-    """The id of the checkpoint at which a task runs.
-
-    Args:
-        config: The task's.
-    """
-    found: str = dict(_levels(config["configurable"]))[_namespace(config["configurable"])]
-    return found
-
-
-def has_gone_on(
-    config: RunnableConfig, since: str | None = None, is_still: Still = lambda _: False
-) -> bool:
-    """Whether a thread has checkpoints that are later than the one at which a task runs.
-
     It looks at the task's own graph and at each graph around: what a graph within did is not always
     stored (`durability="exit"`), and then the one around tells. What another checkpointer keeps
     cannot be seen.
 
     Args:
         config: The task's.
-        since: The checkpoint of the task's own graph after which one counts as later; that of the
-            task if left out.
-        is_still: Says which later checkpoints of the task's own graph do not count.
     """
-    saver: BaseCheckpointSaver[Any] = config["configurable"][CONFIG_KEY_CHECKPOINTER]
-    look = _look(config["configurable"], since, is_still)
-    try:
-        place, before = next(look)
-        while True:
-            place, before = look.send([*saver.list(place, before=before, limit=1)])
-    except StopIteration as stop:
-        return bool(stop.value)
+    given = config["configurable"]
+    return _has_asked(given) and any(
+        newest.checkpoint["id"] > at
+        for place, at in _checkpoints(given)
+        for newest in [*given[CONFIG_KEY_CHECKPOINTER].list(place, limit=1)]  # all, as below
+    )
 
 
-async def ahas_gone_on(
-    config: RunnableConfig, since: str | None = None, is_still: Still = lambda _: False
-) -> bool:
-    """Whether a thread has checkpoints later than the one of a task; see `has_gone_on`."""
-    saver: BaseCheckpointSaver[Any] = config["configurable"][CONFIG_KEY_CHECKPOINTER]
-    look = _look(config["configurable"], since, is_still)
-    try:
-        place, before = next(look)
-        while True:
-            found = [one async for one in saver.alist(place, before=before, limit=1)]
-            place, before = look.send(found)
-    except StopIteration as stop:
-        return bool(stop.value)
-
-
-def _look(given: Mapping[str, Any], since: str | None, is_still: Still) -> Look:
-    own = _namespace(given)
-    for namespace, checkpoint in _levels(given):
-        is_own, before = namespace == own, None
-        bound = since if is_own and since is not None else checkpoint
-        place = _place(given, namespace)
-        while (found := (yield place, before)) and found[0].checkpoint["id"] > bound:
-            if not (is_own and is_still(found[0])):
-                return True
-            before = found[0].config
+async def ais_late(config: RunnableConfig) -> bool:
+    """Whether a task has asked at a checkpoint that the thread has left behind; see `is_late`."""
+    given = config["configurable"]
+    if not _has_asked(given):
+        return False
+    for place, at in _checkpoints(given):
+        # All of them: a generator that is left early keeps its connection to the database.
+        found = [one async for one in given[CONFIG_KEY_CHECKPOINTER].alist(place, limit=1)]
+        if any(newest.checkpoint["id"] > at for newest in found):
+            return True
     return False
 
 
-def _place(given: Mapping[str, Any], namespace: str) -> RunnableConfig:
-    """What a checkpointer takes for all checkpoints of a graph."""
-    found = {key: one for key, one in given.items() if key != CONFIG_KEY_CHECKPOINT_ID}
-    found[CONFIG_KEY_THREAD_ID] = str(found[CONFIG_KEY_THREAD_ID])  # as LangGraph stores it
-    return {"configurable": {**found, CONFIG_KEY_CHECKPOINT_NS: namespace}}
-
-
-def _namespace(given: Mapping[str, Any]) -> str:
-    """The namespace of the graph that a task belongs to; the task's own has one part more."""
-    namespace: str = given[CONFIG_KEY_CHECKPOINT_NS]
-    return namespace.rpartition(NS_SEP)[0]
-
-
-def _levels(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The task's graph and those around: namespace, and the checkpoint at which it is.
+def _checkpoints(given: Mapping[str, Any]) -> Iterator[tuple[RunnableConfig, str]]:
+    """The task's graph and those around: where its checkpoints are, and the one at which it is.
 
     A caller's config may name checkpoints of other graphs too.
     """
-    own = _namespace(given)
+    own = given[CONFIG_KEY_CHECKPOINT_NS].rpartition(NS_SEP)[0]  # the task has one part more
     for namespace, checkpoint in given[CONFIG_KEY_CHECKPOINT_MAP].items():
         if namespace in ("", own) or own.startswith(namespace + NS_SEP):
-            yield namespace, checkpoint
+            place = {key: one for key, one in given.items() if key != CONFIG_KEY_CHECKPOINT_ID}
+            place[CONFIG_KEY_THREAD_ID] = str(place[CONFIG_KEY_THREAD_ID])  # as LangGraph stores it
+            yield {"configurable": {**place, CONFIG_KEY_CHECKPOINT_NS: namespace}}, checkpoint

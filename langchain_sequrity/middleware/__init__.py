@@ -7,7 +7,6 @@ entering           what becomes of one call when it is about to run
 leaving            what becomes of its result
 results            the messages and labels in what a tool returned
 history            labels of tool results that a message brings along
-asking             soft denials that a human may approve
 nesting            agents that a tool of an agent runs, among them those of deepagents
 binding            the arguments that a tool makes of those that the model wrote
 rules              the policy: one call decided, one result labelled

@@ -15,9 +15,9 @@ from langchain_core.tools import BaseTool
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.interrupts import DecisionType, ask
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.middleware._langgraph import read_state
-from langchain_sequrity.middleware.asking import ask
 from langchain_sequrity.middleware.binding import bound
 from langchain_sequrity.middleware.denial import not_made
 from langchain_sequrity.middleware.events import Outcome, Stage
@@ -50,6 +50,7 @@ def enter(guard: Guard, request: ToolCallRequest, *, is_late: bool) -> Passed | 
     return _Entering(guard, request, is_late=is_late).outcome()
 
 
+_ALLOWED: tuple[DecisionType, ...] = ("approve", "edit", "reject", "respond")
 _APPROVED = "_sequrity_approved"
 """Where a `ToolRuntime`, which is made anew whenever a task runs, has what a human let through."""
 
@@ -157,10 +158,12 @@ class _Entering:
 
     def _asked(self, denial: Denial) -> Passed | Answer:
         request, base, remark = self._request, self._plan.base, ""
-        labels = self._rules.argument_labels(self._thread.seen)
+        labels = self._rules.argument_labels(self._thread.seen).to_wire()
         while True:
             call = request.tool_call
-            said = ask(call, denial, labels, remark, is_late=self._is_late)
+            name, args = call["name"], call["args"]
+            known = replace(denial, tool=name, labels=dict.fromkeys(args, labels))
+            said = ask(known, args, _ALLOWED, remark, is_late=self._is_late)
             decision = Decision(self._session, None, denial)
             if said.type == "approve":
                 self._tell("human", "approved", call, decision)
@@ -170,7 +173,7 @@ class _Entering:
                 return self._denied(replace(denial, kind="rejected", objection=said.message))
             if said.type == "respond":
                 self._tell("human", "answered", call, decision)
-                told = ToolMessage(said.message, name=call["name"], tool_call_id=self._call_id)
+                told = ToolMessage(said.message, name=name, tool_call_id=self._call_id)
                 return self._guard.answer(told, session=self._moved, is_labelled=True)
             tool = self._tool(said.name)
             if tool is None:

@@ -201,7 +201,7 @@ def test_an_answer_that_is_no_decision_is_asked_for_again(local: LocalServer, an
     request = request_of(executor.invoke(Command(resume=answer), thread()))
     description = request["action_requests"][0]["description"]
     assert description.startswith("The last answer was not understood; resume with `Command(")
-    assert '"reject". The policy denied the call of `pay`' in description
+    assert '"reject" with a "message". The policy denied the call of `pay`' in description
     assert ran == ["read"]
     assert executor.invoke(APPROVE, thread())["note"] == "paid 7"
 

@@ -21,15 +21,13 @@ from langchain_sequrity.graph.denying.failures import placed
 from langchain_sequrity.graph.keeping.entries import Entry, digest_of
 from langchain_sequrity.graph.keeping.journal import Journal, Offered, Run
 from langchain_sequrity.graph.program import ABSENT, Program
-from langchain_sequrity.interrupts import answer_to, approval_request
+from langchain_sequrity.interrupts import ask
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Engine
 from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire.denied import read_call, read_check
 from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.printed import checked_tool, read_printed
-
-_FORM = '`Command(resume={"decisions": [{"type": "approve"}]})` or the same with "reject"'
 
 _OWN_CALL = re.compile(rf"= (?:{'|'.join(INTERNAL_TOOLS)})\(")
 _META = '"meta"'
@@ -169,7 +167,7 @@ class Approvals:
     # What was decided
 
     def ask(self, offered: Offered, *, is_late: bool) -> str | None:
-        """Ask a human, by an interrupt in the form of LangChain's human-in-the-loop requests.
+        """Ask a human whether to make a call.
 
         Args:
             offered: The call.
@@ -183,16 +181,10 @@ class Approvals:
                 answer comes too late.
         """
         self.check(offered)
-        problem = ""
-        while True:
-            answer = answer_to(self._request(offered, problem), is_late=is_late)
-            decision = _decision(answer)
-            if decision is None:
-                problem = f"The last answer was not understood; resume with {_FORM}."
-            elif decision["type"] == "approve":
-                return None
-            else:
-                return str(decision.get("message") or "")
+        arguments = {name: one for name, one in offered.arguments.items() if one != ABSENT}
+        denial = replace(offered.denial, labels={name: offered.labels[name] for name in arguments})
+        decision = ask(denial, arguments, ("approve", "reject"), is_late=is_late)
+        return None if decision.type == "approve" else decision.message
 
     def check(self, offered: Offered) -> None:
         """Check that an approval is for what this executor runs.
@@ -217,12 +209,6 @@ class Approvals:
         for denial in journal.denials:
             if denial.is_approved:
                 self.check(denial)
-
-    def _request(self, offered: Offered, problem: str) -> dict[str, Any]:
-        arguments = {name: one for name, one in offered.arguments.items() if one != ABSENT}
-        labels = {name: offered.labels[name] for name in arguments}
-        denial = replace(offered.denial, labels=labels)
-        return approval_request(denial, arguments, ("approve", "reject"), problem)
 
     # What comes of it
 
@@ -288,12 +274,3 @@ def _looks_labelled(run: Run, journal: Journal) -> bool:
     values = [dumps(one["value"]) for one in loads(run.variables).values()]
     results = [entry["result"] for _, entry in journal.answered]
     return any(_META in text for text in (*values, *results))
-
-
-def _decision(answer: Any) -> Mapping[str, Any] | None:
-    decisions = answer.get("decisions") if isinstance(answer, Mapping) else None
-    if not isinstance(decisions, list) or len(decisions) != 1:
-        return None
-    [one] = decisions
-    known = isinstance(one, Mapping) and one.get("type") in ("approve", "reject")
-    return one if known else None
