@@ -18,8 +18,9 @@ from langchain_core.rate_limiters import BaseRateLimiter
 from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
-from langchain_sequrity.chat_models.turn import OnDenied, OnSessionExpired
+from langchain_sequrity.chat_models.turn import OnSessionExpired
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
+from langchain_sequrity.on_denied import OnDeniedTurn
 from langchain_sequrity.suggestions import meant, nearest_own
 from langchain_sequrity.transport import AsyncHttpClient, HttpClient, HttpTimeout
 from langchain_sequrity.wire.routes import AnthropicProvider, EndpointType, OpenAIProvider
@@ -90,7 +91,7 @@ class OfModels(TypedDict, total=False):
 
     name: str | None
     cache: BaseCache | bool | None
-    on_denied: OnDenied
+    on_denied: OnDeniedTurn
     strict_policy: bool
 
 

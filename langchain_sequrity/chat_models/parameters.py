@@ -27,7 +27,7 @@ from langchain_sequrity.chat_models.arguments import (
 )
 from langchain_sequrity.chat_models.call_arguments import check_model_kwargs
 from langchain_sequrity.chat_models.policy_fit import tell_of_policy
-from langchain_sequrity.chat_models.turn import OnDenied, OnSessionExpired, Settings, WireFormat
+from langchain_sequrity.chat_models.turn import OnSessionExpired, Settings, WireFormat
 from langchain_sequrity.connection import (
     ASKED_KEY,
     LOOPBACK_KEY,
@@ -37,6 +37,7 @@ from langchain_sequrity.connection import (
 )
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader, coerce
+from langchain_sequrity.on_denied import OnDeniedTurn, check_on_denied
 from langchain_sequrity.transport import AsyncHttpClient, HttpClient, HttpTimeout
 from langchain_sequrity.wire.address import (
     DEFAULT_BASE_URL,
@@ -122,7 +123,7 @@ class Parameters(BaseChatModel):
     """X-Policy. Also SQRT text, a `Path` to it, a dict, or an SDK object."""
     session_config: ConfigHeader | None = None
     """X-Config. Also a dict or an SDK object."""
-    on_denied: OnDenied = "raise"
+    on_denied: OnDeniedTurn = "raise"
     """What a policy's denial is: `PolicyDenied`, or a message that is a refusal."""
     strict_policy: bool = False
     """Whether a policy that does not do what it says is an error; else it is a `PolicyMismatch`."""
@@ -254,6 +255,15 @@ class Parameters(BaseChatModel):
             return value
         msg = "expected the key as text or `SecretStr`, or a function that gives it"
         raise ValueError(msg)
+
+    @field_validator("on_denied", mode="before")
+    @classmethod
+    def _known_to_models(cls, value: Any) -> Any:
+        try:
+            check_on_denied(value, "chat models")
+        except UsageError as error:
+            raise ValueError(error) from None  # as for every other field
+        return value
 
     @field_validator("timeout", mode="before")
     @classmethod

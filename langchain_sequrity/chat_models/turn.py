@@ -23,6 +23,7 @@ from langchain_sequrity.errors import (
 )
 from langchain_sequrity.headers import ConfigHeader
 from langchain_sequrity.history import NEW_SESSION, prepare
+from langchain_sequrity.on_denied import OnDeniedTurn
 from langchain_sequrity.wire.call_texts import text_of
 from langchain_sequrity.wire.chunks import as_chunk
 from langchain_sequrity.wire.dual_llm import (
@@ -39,7 +40,6 @@ from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.refused import DeniedReader, judge
 from langchain_sequrity.wire.tool_results import as_values
 
-OnDenied = Literal["raise", "message"]
 OnSessionExpired = Literal["raise", "restart"]
 _MADE = (
     "This turn has made calls, which a new session would plan and make again. Find out what they "
@@ -99,7 +99,7 @@ class Settings:
 
     connection: Connection
     wire: WireFormat
-    on_denied: OnDenied = "raise"
+    on_denied: OnDeniedTurn = "raise"
     on_session_expired: OnSessionExpired = "raise"
     include_response_headers: bool = False
     only_new_messages: bool = False

@@ -13,7 +13,7 @@ executor     LangGraphExecutor, which puts the parts together
 surface      the executor as a graph: what LangGraph offers, and nothing of our own in it
 splitting    which nodes may run side by side
 mismatch     rules of the policy that protect nothing in this graph
-options      what a user says about nodes and routers; on_denied: about denials
+options      what a user says about nodes and routers
 program, own what all of them speak of: the program and its tools; names of what is added
 _langgraph   every use of a name that LangGraph does not promise to keep
 ```

@@ -18,11 +18,10 @@ from langchain_sequrity.graph import _langgraph
 from langchain_sequrity.graph.calling.tools import ClientTools
 from langchain_sequrity.graph.compiling.compiler import compile_graph
 from langchain_sequrity.graph.denying.approval import Approvals
-from langchain_sequrity.graph.denying.denials import Denials
+from langchain_sequrity.graph.denying.denials import Denials, check_field
 from langchain_sequrity.graph.keeping.journal import add_entries
 from langchain_sequrity.graph.looking.explain import Explanation, explain
 from langchain_sequrity.graph.mismatch import tell_of_mismatch
-from langchain_sequrity.graph.on_denied import read_on_denied
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.own import JOURNAL, RUN, STEP
 from langchain_sequrity.graph.reading.spec import GraphSpec, read_graph
@@ -33,6 +32,7 @@ from langchain_sequrity.graph.running.states import Parts
 from langchain_sequrity.graph.splitting import why_not_split
 from langchain_sequrity.graph.surface import Surface
 from langchain_sequrity.headers import FeaturesHeader
+from langchain_sequrity.on_denied import check_on_denied
 
 
 class LangGraphExecutor(Surface):
@@ -126,8 +126,9 @@ class LangGraphExecutor(Surface):
             "keep_labels_of_edits": keep_labels_of_edits,
         }
         prepared = self._model.prepared
-        choice = read_on_denied(on_denied, spec)
-        why_not = why_not_split(prepared.settings.connection, choice)
+        check_on_denied(on_denied, "`LangGraphExecutor`")
+        check_field(on_denied, spec)
+        why_not = why_not_split(prepared.settings.connection, on_denied)
         self._program = compile_graph(spec, self._options, why_not)
         settings = pinned(prepared.settings, len(self._program.tools))
         tell_of_mismatch(settings.connection.policy, self._program, is_strict=strict)
@@ -136,14 +137,13 @@ class LangGraphExecutor(Surface):
         tools = ClientTools(spec, self._program)
         self._fsm = settings_of_runs(settings.connection)
         approvals = Approvals(exchange.connection, self._program)
-        denials = Denials(self._program, approvals, choice)
+        denials = Denials(self._program, approvals, on_denied)
         self._parts = Parts(
             spec=spec,
             program=self._program,
             tools=tools,
             exchange=exchange,
             transport=self._model.sender,
-            on_denied=choice,
             approvals=approvals,
             denials=denials,
             name=name or spec.name,

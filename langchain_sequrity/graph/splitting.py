@@ -9,10 +9,9 @@ name. A policy that would see a difference keeps its nodes apart: they run one a
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.graph.compiling.compiler import WhyNotSplit
-from langchain_sequrity.graph.on_denied import OnDenied
 
 
-def why_not_split(connection: Connection, on_denied: OnDenied) -> WhyNotSplit:
+def why_not_split(connection: Connection, on_denied: str) -> WhyNotSplit:
     """Why calls of a tool are not made before those of their step run.
 
     Args:
@@ -23,7 +22,7 @@ def why_not_split(connection: Connection, on_denied: OnDenied) -> WhyNotSplit:
         What says it of a tool, given the name of the tool that gives results; empty if they are.
     """
     features, config, policy = connection.features, connection.config, connection.policy
-    if on_denied.kind == "interrupt":
+    if on_denied == "interrupt":
         return lambda *_: 'a human may be asked about each call (`on_denied="interrupt"`)'
     if features and (features.content_classifiers or features.content_blockers):
         return lambda *_: "classifiers and blockers look at its result"

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, Literal, Self, cast
 from uuid import uuid4
 
 from langchain.agents.middleware.types import (
@@ -45,8 +45,8 @@ from langchain_sequrity.middleware.planning import Planned, Planner
 from langchain_sequrity.middleware.results import Answer
 from langchain_sequrity.middleware.rules import Labelling, Rules, Tool
 from langchain_sequrity.middleware.thread import PolicyState, Thread, read, update
+from langchain_sequrity.on_denied import OnDenied, check_on_denied
 
-OnDenied = Literal["message", "raise", "interrupt"]
 State = Mapping[str, Any]
 Update = dict[str, Any] | None
 _REMEMBERED_TOOLS = 256
@@ -142,9 +142,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         strict_policy: bool = False,
     ) -> None:
         super().__init__()
-        if on_denied not in get_args(OnDenied):
-            msg = f'`on_denied` is "message", "raise" or "interrupt"; got {on_denied!r}.'
-            raise UsageError(msg)
+        check_on_denied(on_denied, "`PolicyMiddleware`")
         for name, flag in (
             ("allow_uncertain", allow_uncertain), ("log_arguments", log_arguments),
         ):  # fmt: skip

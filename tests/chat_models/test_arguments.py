@@ -408,7 +408,11 @@ says(
     {"endpoint_type": "chats"},
     "endpoint_type: Input should be 'chat', 'code', 'agent' or 'lang-graph'",
 )
-says(ChatSequrity, {"on_denied": "ignore"}, "on_denied: Input should be 'raise' or 'message'")
+says(
+    ChatSequrity,
+    {"on_denied": "ignore"},
+    'on_denied: Value error, `on_denied` is "raise" or "message" for chat models; got \'ignore\'.',
+)
 says(
     ChatSequrity,
     {"on_session_expired": "new"},

@@ -39,7 +39,7 @@ def test_a_policy_that_cannot_be_applied_is_an_error_at_once(
 @pytest.mark.parametrize(
     ("option", "text"),
     [
-        ({"on_denied": "ignore"}, '"message", "raise" or "interrupt"; got \'ignore\''),
+        ({"on_denied": "ignore"}, "\"interrupt\" for `PolicyMiddleware`; got 'ignore'"),
         ({"labelling": "all"}, '"conversation" or "none"'),
         ({"tools": "all"}, '"agent", a list of tools or None'),
         ({"on_event": 7}, "plain function"),

@@ -862,7 +862,7 @@ class Driver:
         else:
             self._journal.refused = told
             self._note([{"refused": told}])
-            self._own.append((self._parts.on_denied.key, told))
+            self._own.append((self._parts.denials.field, told))
 
     def _offer(self, offered: Offered) -> None:
         tool = self._tool(offered.tool)

@@ -25,7 +25,6 @@ from langchain_sequrity.graph.keeping.journal import (
     entries_of_session,
     read_journal,
 )
-from langchain_sequrity.graph.on_denied import OnDenied
 from langchain_sequrity.graph.own import JOURNAL, RUN, STEP
 from langchain_sequrity.graph.program import HANDLE, BeginsAt, Program
 from langchain_sequrity.graph.reading.spec import GraphSpec
@@ -68,7 +67,6 @@ class Parts:
     tools: ClientTools
     exchange: Exchange
     transport: "Callable[[], Transport]"
-    on_denied: OnDenied
     approvals: Approvals
     denials: Denials
     name: str
@@ -138,7 +136,7 @@ class States:
             return self._unasked
         labels = self.reported(found.answer.result)
         if journal.refused is not None:  # it quotes arguments
-            labels[parts.on_denied.key] = _joined(labels.values()).to_wire()
+            labels[parts.denials.field] = _joined(labels.values()).to_wire()
         self._unasked = self._labels_of_unasked(journal, entries, run, labels)
         return self.with_others(entries, run.session, labels)
 

@@ -1,0 +1,84 @@
+"""`on_denied` has one vocabulary: who has a value has it under the same name, all others say why not."""
+
+from typing import Any, TypedDict
+
+import pytest
+from langgraph.graph import START, StateGraph
+from pydantic import ValidationError
+
+from langchain_sequrity import ChatSequrity, LangGraphExecutor, SequrityMessages
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.middleware import PolicyMiddleware
+
+ADDRESS = "http://127.0.0.1:9/control"  # nothing is sent
+
+
+class State(TypedDict, total=False):
+    n: int
+    denied: dict[str, Any]
+
+
+def model(**options: Any) -> object:
+    return ChatSequrity("m", base_url=ADDRESS, **options)
+
+
+def messages(**options: Any) -> object:
+    return SequrityMessages("m", base_url=ADDRESS, **options)
+
+
+def middleware(**options: Any) -> object:
+    return PolicyMiddleware('tool "pay" { should deny always; }', **options)
+
+
+def executor(**options: Any) -> object:
+    graph = StateGraph(State).add_node("a", lambda _state: {"n": 1}).add_edge(START, "a")
+    return LangGraphExecutor(graph, "m", base_url=ADDRESS, **options)
+
+
+OF_MODELS = '`on_denied` is "raise" or "message" for chat models; got '
+OF_MIDDLEWARE = '`on_denied` is "raise", "message" or "interrupt" for `PolicyMiddleware`; got '
+OF_EXECUTOR = '`on_denied` is "raise", "interrupt" or "state:<field>" for `LangGraphExecutor`; got '
+NO_WAITING = (
+    "'interrupt': a model has no checkpointer, so it could not wait for a human "
+    "(`PolicyMiddleware` and `LangGraphExecutor` can)."
+)
+NO_STATE = "'state:denied': a model has no state (\"message\" returns the denial)."
+AMONG_MESSAGES = (
+    "'state:denied': an agent has its denials among its messages (\"message\" puts them there)."
+)
+NO_MESSAGES = (
+    "'message': a graph need not have messages (\"state:<field>\" puts the denial into a field "
+    "that you name)."
+)
+TAKEN = ""
+EVERYWHERE: list[tuple[Any, str]] = [
+    ("Raise", "'Raise'. Did you mean `raise`?"),
+    ("ignore", "'ignore'."),
+    ("state", "'state'."),
+    ("", "''."),
+    (None, "None."),
+    (True, "True."),
+    (["raise"], "['raise']."),
+]
+
+
+@pytest.mark.parametrize(
+    ("surface", "taker", "table"),
+    [
+        (model, OF_MODELS, [TAKEN, TAKEN, NO_WAITING, NO_STATE]),
+        (messages, OF_MODELS, [TAKEN, TAKEN, NO_WAITING, NO_STATE]),
+        (middleware, OF_MIDDLEWARE, [TAKEN, TAKEN, TAKEN, AMONG_MESSAGES]),
+        (executor, OF_EXECUTOR, [TAKEN, NO_MESSAGES, TAKEN, TAKEN]),
+    ],
+)
+def test_each_value_is_taken_or_refused_with_what_is_taken_there_and_why(
+    surface: Any, taker: str, table: list[str]
+) -> None:
+    known = zip(["raise", "message", "interrupt", "state:denied"], table, strict=True)
+    for given, said in [*known, *EVERYWHERE]:
+        if said == TAKEN:
+            assert surface(on_denied=given)
+            continue
+        with pytest.raises((UsageError, ValidationError)) as caught:
+            surface(on_denied=given)
+        assert f"{taker}{said}" in str(caught.value)
