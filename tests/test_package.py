@@ -85,6 +85,26 @@ def test_importing_brings_in_nothing_that_is_not_needed() -> None:
     assert {name for name in loaded if name.startswith("langchain_sequrity.")} == set()
 
 
+@pytest.mark.parametrize(
+    ("features", "is_loaded"),
+    [
+        ("blockers=['url_blocker'], classifiers=['toxicity_filter']", False),
+        ("classifiers=['pii_redaction']", True),
+    ],
+)
+def test_a_local_server_loads_checksums_for_the_feature_that_needs_them(
+    features: str, is_loaded: bool
+) -> None:
+    loaded = loaded_after(
+        "from langchain_sequrity import ChatSequrity, FeaturesHeader\n"
+        "from langchain_sequrity.local import LocalServer\n"
+        f"features = FeaturesHeader.single_llm({features})\n"
+        "with LocalServer() as server:\n"
+        "    ChatSequrity('a/b', base_url=server.base_url, features=features).invoke('Hello')"
+    )
+    assert ("stdnum" in loaded) == is_loaded
+
+
 def test_the_error_tree_is_drawn_as_it_is() -> None:
     drawn = re.findall(r"^[│ ]*[├└]── (\w+)", errors.__doc__ or "", re.MULTILINE)
     classes = {

@@ -11,8 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from langchain_sequrity.labels import Combine, Labels
-from langchain_sequrity.local.screening import Finding, Screen
-from langchain_sequrity.local.screening.judging import Ask
+from langchain_sequrity.local.screening import Ask, Finding, Screen
 from langchain_sequrity.sqrt import Argument, Call, Engine, Verdict
 from langchain_sequrity.sqrt.context import result_labels
 from langchain_sequrity.sqrt.given_tools import Arguments, completed

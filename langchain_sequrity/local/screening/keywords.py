@@ -8,47 +8,30 @@ English. They make a policy testable without a model, and are no moderation.
 
 import re
 from itertools import pairwise
-from types import MappingProxyType
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.local.screening.folding import fold
+from langchain_sequrity.local.screening.redaction import fold
 
-_TELLING, _HINTING = 0.6, 0.3
 _WORD = re.compile(r"[^\W_]+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+# Telling words, a slash, hinting words.
 _TOPICS = {
-    "toxicity_filter": (
-        """
+    "toxicity_filter": """
         asshole, bastard, bitch, cretin, fuck, fucking, hate you, hurt you, idiot, imbecile,
-        kill you, kill yourself, moron, scumbag, shit, shut up, worthless human
-        """,
-        """
-        crap, damn, disgusting, dumb, hate, kill, loser, pathetic, stupid, ugly, useless, worthless
-        """,
-    ),
-    "healthcare_topic_guardrail": (
-        """
+        kill you, kill yourself, moron, scumbag, shit, shut up, worthless human / crap, damn,
+        disgusting, dumb, hate, kill, loser, pathetic, stupid, ugly, useless, worthless""",
+    "healthcare_topic_guardrail": """
         antibiotic, biopsy, blood pressure, cancer, chemotherapy, diabetes, diagnosis, dosage,
         healthcare, insulin, medical advice, medication, oncology, prescription, side effect,
-        vaccine
-        """,
-        """
-        allergy, clinic, clinical, disease, doctor, dose, hospital, illness, infection, medical,
-        medicine, nurse, pain, patient, pharmacy, pill, surgery, symptom, therapy, treatment, virus
-        """,
-    ),
-    "finance_topic_guardrail": (
-        """
+        vaccine / allergy, clinic, clinical, disease, doctor, dose, hospital, illness, infection,
+        medical, medicine, nurse, pain, patient, pharmacy, pill, surgery, symptom, therapy,
+        treatment, virus""",
+    "finance_topic_guardrail": """
         cryptocurrency, dividend, financial advice, hedge fund, interest rate, investing,
         investment, mortgage, mutual fund, portfolio, shareholder, stock market, stock price,
-        tax return
-        """,
-        """
-        asset, bank, bitcoin, bond, broker, budget, credit, currency, debt, equity, finance,
-        financial, fund, inflation, invest, investor, loan, pension, revenue, share, stock, tax,
-        trading
-        """,
-    ),
+        tax return / asset, bank, bitcoin, bond, broker, budget, credit, currency, debt, equity,
+        finance, financial, fund, inflation, invest, investor, loan, pension, revenue, share,
+        stock, tax, trading""",
 }
 
 
@@ -62,15 +45,14 @@ def _singular(word: str) -> str:
     return word[:-1] if is_plural else word
 
 
-def _weights(telling: str, hinting: str) -> dict[str, float]:
-    return {
+_WEIGHTS = {
+    topic: {
         " ".join(_words(phrase)): weight
-        for phrases, weight in ((hinting, _HINTING), (telling, _TELLING))
+        for phrases, weight in zip(words.split("/"), (0.6, 0.3), strict=True)
         for phrase in phrases.split(",")
     }
-
-
-_WEIGHTS = MappingProxyType({topic: _weights(*lists) for topic, lists in _TOPICS.items()})
+    for topic, words in _TOPICS.items()
+}
 
 
 def score(name: str, text: str) -> float:
@@ -95,11 +77,9 @@ def score(name: str, text: str) -> float:
         assert score("finance_topic_guardrail", "Which socks are in my drawer?") == 0
         ```
     """
-    weights = _WEIGHTS.get(name)
-    if weights is None:
-        known = ", ".join(f"`{one}`" for one in _WEIGHTS)
-        msg = f"There are no keywords for the classifier `{name}`; there are for {known}."
+    if name not in _WEIGHTS:
+        msg = f"There are no keywords for the classifier `{name}`, only for {', '.join(_WEIGHTS)}."
         raise UsageError(msg)
-    words = _words(fold(text).text)
+    words = _words(fold(text)[0])
     phrases = {*words, *map(" ".join, pairwise(words))}
-    return min(1.0, sum(weight for phrase, weight in weights.items() if phrase in phrases))
+    return min(1.0, sum(weight for phrase, weight in _WEIGHTS[name].items() if phrase in phrases))

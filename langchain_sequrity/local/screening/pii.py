@@ -1,11 +1,11 @@
-"""`pii_redaction`: personal data that has a form of its own.
+r"""`pii_redaction`: personal data that has a form of its own.
 
 Each kind has a confidence; from the classifier's threshold on it is redacted. At 0.5, the default,
 that is all but numbers without separators that could be anything.
 
 | Confidence | What |
 |---|---|
-| 1.0 | e-mail address; IBAN of a country's length whose check digits are right |
+| 1.0 | e-mail address; IBAN whose check digits are right |
 | 0.9 | card number in an issuer's range and length, in usual groups or none, with Luhn's digit |
 | 0.85 | US social security number with hyphens, in the ranges that are given out |
 | 0.8 | phone number with `+` and the country |
@@ -21,130 +21,103 @@ Names, addresses and dates of birth have no form by which to tell them.
 
 import re
 from collections.abc import Callable, Iterator
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
-from typing import NamedTuple
+from ipaddress import ip_address
+from itertools import product
+from string import ascii_uppercase
 
-from langchain_sequrity.local.screening.checksums import IBAN_LENGTHS, is_card, is_iban
-from langchain_sequrity.local.screening.redaction import Hit
+from stdnum import iban, luhn, numdb
+from stdnum.us import ssn
 
-_CARD = "card number"
-_IBAN = "IBAN"
-_IP = "IP address"
-_PHONE = "phone number"
-_SSN = "social security number"
+from langchain_sequrity.local.screening.blockers import TOP_LEVEL_DOMAIN
 
-_SEPARATORS = str.maketrans("", "", " .-/()+")
-_DATE = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?![\d./-])"
-
-
-class _Form(NamedTuple):
-    kind: str
-    confidence: float
-    pattern: re.Pattern[str]
-    holds: Callable[[str], bool] = bool
+_ISSUED = re.compile(
+    r"4\d{15}(?:\d{3})?"  # Visa
+    r"|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Mastercard
+    r"|3[47]\d{13}"  # American Express
+    r"|3(?:[689]\d|0[0-5])\d(?:\d{10}|\d{12}|\d{15})"  # Diners Club
+    r"|(?:6\d{3}|35(?:2[89]|[3-8]\d))\d{12,15}"  # Discover, JCB, UnionPay, Maestro and others
+)
 
 
 def _digits(text: str) -> str:
-    return text.translate(_SEPARATORS)
+    return "".join(filter(str.isdigit, text))
+
+
+def _is_iban(text: str) -> bool:
+    return iban.is_valid(text, check_country=False)
+
+
+def _is_card(text: str) -> bool:
+    digits = _digits(text)
+    return _ISSUED.fullmatch(digits) is not None and luhn.is_valid(digits)
+
+
+def _is_ssn(text: str) -> bool:
+    return ssn.is_valid(_digits(text))
 
 
 def _is_phone(text: str) -> bool:
     return 8 <= len(_digits(text)) <= 15  # noqa: PLR2004 - E.164's longest; shorter is local
 
 
-def _is_ipv4(text: str) -> bool:
+def _is_address(text: str) -> bool:
     try:
-        address = IPv4Address(text)
-    except AddressValueError:
-        return False
-    return not (address.is_loopback or address.is_unspecified)
-
-
-def _is_ipv6(text: str) -> bool:
-    try:
-        address = IPv6Address(text)
-    except AddressValueError:
+        address = ip_address(text)
+    except ValueError:
         return False
     return not (address.is_loopback or address.is_unspecified)
 
 
 def _has_groups(text: str) -> bool:
-    return sum(map(bool, text.split(":"))) > 2 and _is_ipv6(text)  # noqa: PLR2004 - "1::2"
+    return sum(map(bool, text.split(":"))) > 2 and _is_address(text)  # noqa: PLR2004 - "1::2"
 
 
-_IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-f:]*:[0-9a-f]*:)[0-9a-f:]{3,39}(?![\w:])", re.IGNORECASE)
-# Every pattern is linear: bounded, and begun only where no part of the same can stand before.
-_FORMS = (
-    _Form(
-        _SSN,
-        0.85,
-        re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-])"),
-    ),
-    _Form(
-        _SSN,
-        0.6,
-        re.compile(r"(?<!\w)(?<!\d )(?!000|666|9)\d{3} (?!00)\d\d (?!0000)\d{4}(?!\w)(?! \d)"),
-    ),
-    _Form(
-        _PHONE,
-        0.8,
-        re.compile(r"(?<![\w+])\+ ?[1-9]\d{0,2}(?:[ ./()-]{0,3}\d){6,14}(?!\d)"),
-        _is_phone,
-    ),
-    _Form(
-        _PHONE,
-        0.7,
-        re.compile(
-            r"(?<![\w.+-])(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .-])[2-9]\d\d[ .-]\d{4}(?![\w-])"
-        ),
-    ),
-    _Form(
-        _PHONE,
-        0.5,
-        re.compile(
-            rf"(?<![\w.,:+/-])(?!{_DATE})\(?0\d{{1,5}}(?:\) ?|[ ./-])\d{{2,8}}"
-            r"(?:[ .-]\d{2,6}){0,4}(?![\w-])"
-        ),
-        _is_phone,
-    ),
-    _Form(
-        _PHONE,
-        0.5,
-        re.compile(r"(?<![\w.,:+-])00 ?[1-9]\d{0,2}(?:[ ./()-]{0,3}\d){6,12}(?![\w-])"),
-        _is_phone,
-    ),
-    _Form(_PHONE, 0.25, re.compile(r"(?<![\w.,-])\d{10,11}(?![\w-])")),
-    _Form(_SSN, 0.2, re.compile(r"(?<![\w.,-])(?!000|666|9)\d{9}(?![\w-])")),
-    _Form(_IP, 0.6, re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)"), _is_ipv4),
-    _Form(_IP, 0.6, _IPV6, _has_groups),
-    _Form(_IP, 0.3, _IPV6, _is_ipv6),
-    _Form(
-        "MAC address",
-        0.6,
-        re.compile(
-            r"(?<![\w:-])[0-9a-f]{2}([:-])[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}(?![\w:-])", re.IGNORECASE
-        ),
-    ),
+def _accounts() -> Iterator[str]:
+    """A pattern of an IBAN for each country in SWIFT's registry, with or without groups."""
+    for country in map("".join, product(ascii_uppercase, repeat=2)):
+        lengths = re.findall(r"\d+", numdb.get("iban").info(country)[0][1].get("bban", ""))
+        if lengths:
+            yield rf"{country}\d\d(?:[ -]?[a-z0-9]){{{sum(map(int, lengths))}}}"
+
+
+_CARD, _PHONE, _SSN, _IP = "card number", "phone number", "social security number", "IP address"
+_LOCAL_PART = r"[\w!#$%&'*+\-./=?^`{|}~]"
+_EMAIL = rf"(?<!{_LOCAL_PART}){_LOCAL_PART}++@(?:[\w-]{{1,63}}+\.)+{TOP_LEVEL_DOMAIN}"
+_IBAN = rf"(?<![^\W_])(?=[a-z]{{2}}\d\d)(?:{'|'.join(_accounts())})(?![^\W_])"
+_FOURS = r"\d{4}(?P=gap)\d{4}(?P=gap)\d{4}"
+_IN_GROUPS = rf"(?<!\d)[2-6]\d{{3}}(?P<gap>[ .-])(?:{_FOURS}|\d{{6}}(?P=gap)\d{{4,5}})(?!\d)"
+_AREA = r"[2-9]\d\d"
+_AMERICAN = rf"(?:1[ .-])?(?:\({_AREA}\) ?|{_AREA}[ .-]){_AREA}[ .-]\d{{4}}"
+_DATE = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?![\d./-])"
+_NATIONAL = rf"(?!{_DATE})\(?0\d{{1,5}}(?:\) ?|[ ./-])\d{{2,8}}(?:[ .-]\d{{2,6}}){{0,4}}"
+_IPV6 = r"(?<![\w:.])(?=[0-9a-f:]*:[0-9a-f]*:)[0-9a-f:]{3,39}(?![\w:])"
+_MAC = r"(?<![\w:-])[0-9a-f]{2}(?P<gap>[:-])[0-9a-f]{2}(?:(?P=gap)[0-9a-f]{2}){4}(?![\w:-])"
+# Kind, confidence, pattern, and whether what the pattern finds is what it looks like. Every pattern
+# is linear: bounded, or begun only where a run of its characters begins.
+_FORMS: tuple[tuple[str, float, str, Callable[[str], bool]], ...] = (
+    ("e-mail address", 1.0, _EMAIL, bool),
+    ("IBAN", 1.0, _IBAN, _is_iban),
+    (_CARD, 0.9, r"(?<!\d)[2-6]\d{13,18}(?!\d)", _is_card),
+    (_CARD, 0.9, _IN_GROUPS, _is_card),
+    (_CARD, 0.9, rf"{_IN_GROUPS}(?P=gap)\d{{3}}(?!\d)", _is_card),
+    (_SSN, 0.85, r"(?<![\w-])\d{3}-\d\d-\d{4}(?![\w-])", _is_ssn),
+    (_SSN, 0.6, r"(?<!\w)(?<!\d )\d{3} \d\d \d{4}(?!\w)(?! \d)", _is_ssn),
+    (_SSN, 0.2, r"(?<![\w.,-])\d{9}(?![\w-])", _is_ssn),
+    (_PHONE, 0.8, r"(?<![\w+])\+ ?[1-9]\d{0,2}(?:[ ./()-]{0,3}\d){6,14}(?!\d)", _is_phone),
+    (_PHONE, 0.7, rf"(?<![\w.+-]){_AMERICAN}(?![\w-])", bool),
+    (_PHONE, 0.5, rf"(?<![\w.,:+/-]){_NATIONAL}(?![\w-])", _is_phone),
+    (_PHONE, 0.5, r"(?<![\w.,:+-])00 ?[1-9]\d{0,2}(?:[ ./()-]{0,3}\d){6,12}(?![\w-])", _is_phone),
+    (_PHONE, 0.25, r"(?<![\w.,-])\d{10,11}(?![\w-])", bool),
+    (_IP, 0.6, r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)", _is_address),
+    (_IP, 0.6, _IPV6, _has_groups),
+    (_IP, 0.3, _IPV6, _is_address),
+    ("MAC address", 0.6, _MAC, bool),
 )
-_CARD_CONFIDENCE = 0.9
-# Looked for at every group, since the first ones need not belong to the card; so a card can be all
-# of what fits, or all but the last group of three.
-_CARDS = re.compile(
-    r"(?<!\d)(?=([2-6]\d{13,18}(?!\d)|([2-6]\d{3}(?P<gap>[ .-])"
-    r"(?:\d{4}(?P=gap)\d{4}(?P=gap)\d{4}|\d{6}(?P=gap)\d{4,5})(?!\d))"
-    r"(?:(?P=gap)\d{3}(?!\d))?))"
-)
-_AT = re.compile(r"@(?:[\w-]{1,63}+\.)+(?:[^\W\d_]{2,63}|xn--[\w-]{1,59})")
-_IN_LOCAL_PART = frozenset("!#$%&'*+-./=?^_`{|}~")
-_LONGEST_LOCAL_PART = 64
-_IBAN_BEGINS = re.compile(r"(?<![^\W_])[A-Za-z]{2}\d\d(?=[ -]?[A-Za-z0-9])")
-_GROUPED = {
-    length: re.compile(rf"(?:[ -]?[A-Za-z0-9]){{{length - 4}}}(?![^\W_])")
-    for length in set(IBAN_LENGTHS.values())
-}
+# What looks like one number may begin within what looks like another.
+_PATTERNS = [re.compile(f"(?=({pattern}))", re.IGNORECASE) for _, _, pattern, _ in _FORMS]
 
 
-def find_pii(text: str, threshold: float) -> Iterator[Hit]:
+def find_pii(text: str, threshold: float) -> Iterator[tuple[int, int, str]]:
     """Find personal data.
 
     Args:
@@ -152,43 +125,10 @@ def find_pii(text: str, threshold: float) -> Iterator[Hit]:
         threshold: Least confidence of what is found.
 
     Yields:
-        Their places.
+        Where they start and end, and what they are.
     """
-    yield from _emails(text)
-    yield from _ibans(text)
-    if threshold <= _CARD_CONFIDENCE:
-        yield from _cards(text)
-    for form in _FORMS:
-        if form.confidence >= threshold:
-            for match in form.pattern.finditer(text):
-                if form.holds(match[0]):
-                    yield Hit(*match.span(), form.kind)
-
-
-def _emails(text: str) -> Iterator[Hit]:
-    done = 0
-    for domain in _AT.finditer(text):
-        at = domain.start()
-        floor = max(done, at - _LONGEST_LOCAL_PART)
-        start = at
-        while start > floor and (text[start - 1].isalnum() or text[start - 1] in _IN_LOCAL_PART):
-            start -= 1
-        if start < at:
-            yield Hit(start, domain.end(), "e-mail address")
-        done = domain.end()
-
-
-def _cards(text: str) -> Iterator[Hit]:
-    for match in _CARDS.finditer(text):
-        for group in (1, 2) if match.end(1) > match.end(2) > 0 else (1,):
-            if is_card(match[group].translate(_SEPARATORS)):
-                yield Hit(*match.span(group), _CARD)
-                break
-
-
-def _ibans(text: str) -> Iterator[Hit]:
-    for begin in _IBAN_BEGINS.finditer(text):
-        length = IBAN_LENGTHS.get(begin[0][:2].upper())
-        rest = _GROUPED[length].match(text, begin.end()) if length else None
-        if rest and is_iban((begin[0] + rest[0]).translate(_SEPARATORS)):
-            yield Hit(begin.start(), rest.end(), _IBAN)
+    for (kind, confidence, _, holds), pattern in zip(_FORMS, _PATTERNS, strict=True):
+        if confidence >= threshold:
+            for match in pattern.finditer(text):
+                if holds(match[1]):
+                    yield (*match.span(1), kind)

@@ -8,9 +8,8 @@ import pytest
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import Classifier, FeaturesHeader
 from langchain_sequrity.local.screening import Finding, Screen
-from langchain_sequrity.local.screening.findings import WITHHELD
 from langchain_sequrity.local.screening.keywords import score
-from langchain_sequrity.local.screening.sensitivity import MODES
+from langchain_sequrity.local.screening.screen import MODES, WITHHELD
 from tests.local.screening.screens import Recorder, nobody, redacted, screen
 
 TOXIC = screen(classifiers=("toxicity_filter",))

@@ -14,6 +14,7 @@ WHOLE = [
     "custom+scheme://host/path",
     "https://user:secret@example.com:8443/",
     "www.example.com",
+    "user@www.example.com",
     "example.com/path",
     "example.com:8080/path",
     "sub.domain.example.co.uk/?q=1",
@@ -53,6 +54,8 @@ INSIDE = [
     ("key=http://example.com", f"key={MARK}"),
     ("xhttp://example.com", MARK),
     ("a" * 200 + "://example.com", MARK),
+    ("x+http:\\\\example.com", MARK),
+    ("(javascript:)", f"({MARK})"),
     ("x." * 40 + "example.com/secret", MARK),
     ("http://a.example/,http://b.example/", MARK),
 ]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from langchain_sequrity.headers import Classifier
 from langchain_sequrity.local.screening import Finding, Outcome
-from langchain_sequrity.local.screening.findings import WITHHELD
+from langchain_sequrity.local.screening.screen import WITHHELD
 from tests.local.screening.screens import nobody, redacted, screen
 
 ALL = screen(
