@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
+DEMO_VENV := .venv-demo
+VERSION_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")
 
 .DEFAULT_GOAL := help
 .PHONY: help demo conformance serve test long llm lint format cov notebooks bench lowest clean langgraph-suite
@@ -13,13 +15,21 @@ help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(READY): pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -c '$(VERSION_CHECK)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## Watch a LangGraph agent work through a local Control server (ARGS="--live")
-	$(BIN)/langchain-sequrity demo $(ARGS)
+$(DEMO_VENV)/.ready: pyproject.toml
+	@echo "Installing langchain-sequrity and its local server into $(DEMO_VENV): some 40 packages …"
+	@$(PYTHON) -c '$(VERSION_CHECK)'
+	@$(PYTHON) -m venv $(DEMO_VENV)
+	@$(DEMO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[local]'
+	@touch $@
+
+# What `make test` has set up will do.
+demo: $(if $(wildcard $(READY)),,$(DEMO_VENV)/.ready)  ## Watch a policy stop a prompt injection, in an agent and in a graph (ARGS="-v", ARGS="--live")
+	@$(if $(wildcard $(READY)),$(BIN),$(DEMO_VENV)/bin)/python -m examples.demo $(ARGS)
 
 conformance: $(READY)  ## Ask a service what its documentation leaves open (ARGS="--base-url …")
 	$(BIN)/python -m langchain_sequrity.conformance $(ARGS)
@@ -86,4 +96,4 @@ lowest: $(READY)  ## Run all tests on the lowest versions that are promised
 	.venv-lowest/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 clean:  ## Remove everything that was made
-	rm -rf $(VENV) .venv-lowest build dist *.egg-info .coverage .cache .hypothesis .mypy_cache .ruff_cache demo-output
+	rm -rf $(VENV) $(DEMO_VENV) .venv-lowest build dist *.egg-info .coverage .cache .hypothesis .mypy_cache .ruff_cache demo-output

@@ -9,18 +9,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import distributions, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
 
 import pytest
 from click.testing import CliRunner, Result
 
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.cli.commands import cli
-from langchain_sequrity.demo.brain import offline_script
 from langchain_sequrity.errors import AuthenticationFailed
-from langchain_sequrity.local import LocalServer, RequestRecord
 
 KEY, LLM_KEY = "sq-key-of-the-user", "sk-key-of-the-provider"
 ENVIRONMENT = {
@@ -39,26 +36,6 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "langchain_sequrity.cli", *arguments]
 
 
-def installed() -> dict[str, int]:
-    """Names and sizes of the installed packages, found in another way than the demo's."""
-    sizes: dict[str, int] = {}
-    for distribution in distributions():
-        name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
-        sizes.setdefault(name, sum(file.size or 0 for file in distribution.files or []))
-    return sizes
-
-
-def assert_right_figures(output: str) -> None:
-    """The answer has the figures that the installed packages have."""
-    sizes = installed()
-    largest = max(sizes, key=lambda name: sizes[name])
-    answer = re.findall(r"^answer   (.*)$", output, re.MULTILINE)[0]
-    assert f"Installed: {len(sizes)} packages" in answer
-    assert f"({sum(sizes.values()):,} bytes)" in answer
-    assert f"The largest is {largest} {version(largest)}" in answer
-    assert f"({sizes[largest]:,} bytes)" in answer
-
-
 def one_line(text: str) -> str:
     [line] = text.splitlines()
     return line
@@ -67,154 +44,15 @@ def one_line(text: str) -> str:
 # demo
 
 
-def test_the_demo_runs_offline_and_answers_with_the_right_figures(tmp_path: Path) -> None:
-    environment = {**os.environ, "SEQURITY_BASE_URL": "http://127.0.0.1:9", "FORCE_COLOR": ""}
-    done = subprocess.run(  # noqa: S603 - our own command
-        command("demo"), cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8",
-        timeout=60, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
-    assert_right_figures(done.stdout)
-    report = tmp_path / "demo-output" / "packages-report.md"
-    assert f"report   {report.resolve()}\n" in done.stdout
-    assert f"Installed: {len(installed())} packages" in report.read_text(encoding="utf-8")
-    here, there = done.stdout.splitlines()[-2:]
-    assert 'base_url="http://127.0.0.1:' in here
-    assert 'use base_url="https://api.sequrity.ai"' in there
-
-
-def test_the_demo_shows_requests_calls_and_results_in_their_order(tmp_path: Path) -> None:
-    output = run("demo", "--folder", str(tmp_path), "--question", "Which is the largest?").output
-    # The table of the trace, whose lines begin with box characters or end the output, is not meant.
-    output = output.partition("\nmail job: ")[0]
-    labels = [line.split()[0] for line in output.splitlines() if line and not line[0].isspace()]
-    exchange = ["request", "reply"]
-    asks_to_mail = ["question", *exchange, "call", "result", *exchange]
-    steps = ["question", *["step"] * 5]
-    assert labels == [
-        "input", "question",
-        *exchange, "model", "call", "result",
-        *exchange, "model", "call", "call", "call", "result", "result", "result",
-        *exchange, "model", "call", "result",
-        *exchange, "model", "report", "answer",
-        "policy",
-        *asks_to_mail, "program", "call", *["labels"] * 3, "rule", "denied", "mail",
-        *asks_to_mail, "call", "result", *exchange, "answer", "mail",
-        "policy",
-        *steps, "step", "step", "mail",
-        *steps, "step", "call", *["labels"] * 3, "rule", "denied", "mail",
-    ]  # fmt: skip
-    assert re.search(r"request  POST /control/chat/v1/chat/completions  session \w{8}…", output)
-    assert 'call     query_packages  sql="SELECT count(*) AS packages' in output
-
-
-def test_the_demo_can_be_run_again_in_the_same_folder(tmp_path: Path) -> None:
-    results = [run("demo", "--folder", str(tmp_path)) for _ in range(2)]
-    assert [result.exit_code for result in results] == [0, 0]
-    assert len(list(tmp_path.glob("*.md"))) == 2
-    assert len(list(tmp_path.glob("outbox/*.eml"))) == 4
-
-
-def test_the_question_decides_what_is_answered(tmp_path: Path) -> None:
-    result = run("demo", "--folder", str(tmp_path), "--question", "What licence has Click?")
-    assert f"click {version('click')}: " in result.output
-    assert "The largest is" not in result.output
-
-
-@pytest.mark.parametrize("fidelity", ["full", "documented"])
-def test_a_live_demo_uses_the_key_and_shows_none(
-    tmp_path: Path, fidelity: Literal["full", "documented"]
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--live", "--question", "What?"]])
+def test_the_demo_is_no_longer_a_command_and_whoever_calls_it_reads_where_it_is(
+    arguments: list[str],
 ) -> None:
-    records: list[RequestRecord] = []
-    with LocalServer(
-        script=offline_script(), api_keys=[KEY], fidelity=fidelity, on_request=records.append
-    ) as server:
-        result = run(
-            "demo", "--live", "--folder", str(tmp_path), "--provider", "openai", "--model", "a/b",
-            SEQURITY_API_KEY=KEY, SEQURITY_LLM_API_KEY=LLM_KEY, SEQURITY_BASE_URL=server.base_url,
-        )  # fmt: skip
-    assert result.exit_code == 0, result.output
-    assert_right_figures(result.output)
-    assert {(record.path, record.model, record.status) for record in records} == {
-        (f"/control/{kind}/openai/v1/chat/completions", model, 200)
-        # Under a policy there are a planner and a data model; a graph is its own plan.
-        for kind, model in (("chat", "a/b"), ("chat", "a/b,a/b"), ("lang-graph", "a/b,a/b"))
-    }
-    assert KEY not in result.output
-    assert LLM_KEY not in result.output
-
-
-def test_a_live_demo_without_a_key_says_which_variable_to_set(tmp_path: Path) -> None:
-    result = run("demo", "--live", "--folder", str(tmp_path))
-    assert result.exit_code == 1
-    assert result.stdout == ""
-    assert "SEQURITY_API_KEY" in one_line(result.stderr)
-
-
-def live(tmp_path: Path, script: list[dict[str, Any]]) -> Result:
-    """Run the demo against another script than its own."""
-    with LocalServer(script=script) as server:
-        return run("demo", "--live", "--folder", str(tmp_path), SEQURITY_BASE_URL=server.base_url)
-
-
-def test_a_service_that_refuses_is_an_error_of_one_line(tmp_path: Path) -> None:
-    result = live(tmp_path, [{"error": {"status": 400, "message": "No \x1b[31mred."}}])
-    assert result.exit_code == 1
-    assert "The service answered with status 400: No" in one_line(result.stderr)
-    assert "\x1b" not in result.stderr
-
-
-def test_an_agent_that_does_not_come_to_an_end_is_stopped(tmp_path: Path) -> None:
-    result = live(tmp_path, [{"tool_calls": [{"name": "describe_tables"}]}])
-    assert result.exit_code == 1
-    assert "30 steps without an answer" in one_line(result.stderr)
-
-
-def test_an_answer_without_a_report_is_an_answer(tmp_path: Path) -> None:
-    result = live(tmp_path, [{"text": "I will not look."}])
-    assert result.exit_code == 0
-    assert "report   none was written\nanswer   I will not look.\n" in result.output
-
-
-def test_a_hostile_model_neither_leaves_the_folder_nor_reaches_the_terminal(tmp_path: Path) -> None:
-    folder = tmp_path / "reports"
-    hostile = "[bold]\x1b]8;;http://evil\x07\u202e\r"
-    calls = [
-        {"name": "write_report", "arguments": {"file_name": "../evil.md", "markdown": "evil"}},
-        {"name": "write_report", "arguments": {"file_name": "fine.md", "markdown": hostile}},
-        {"name": "query_packages", "arguments": {"sql": f"ATTACH '{tmp_path}/evil.db' AS e"}},
-        {"name": "query_packages", "arguments": {"sql": f"SELECT {hostile!r} AS a"}},
-    ]
-    answers = {"when": {"tool_result": ""}, "text": hostile}
-    result = live(folder, [answers, {"text": hostile, "tool_calls": calls}])
-    assert result.exit_code == 0, result.output
-    # The mail is that of the last act, whose graph asks no model.
-    written = {"reports", "outbox", "fine.md", "mail-1.eml"}
-    assert {path.name for path in tmp_path.rglob("*")} == written
-    assert not {char for char in result.output if not char.isprintable()} - {"\n"}
-    assert r"answer   [bold]\x1b]8;;http://evil\x07\u202e\r" in result.output
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--question", " "], "--question"),
-        (["--model", ""], "--model"),
-        (["--provider", "anthropic"], "'openai', 'openrouter', 'sequrity_azure'"),
-        (["--folder", __file__], "is a file"),
-    ],
-)
-def test_a_wrong_option_is_named(arguments: list[str], expected: str) -> None:
     result = run("demo", *arguments)
     assert result.exit_code == 2
-    assert expected in result.stderr
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    result = run("demo", "--folder", str(tmp_path / "file" / "reports"))
-    assert result.exit_code == 1
-    assert f"`{tmp_path / 'file' / 'reports'}` cannot be made" in one_line(result.stderr)
+    assert result.stdout == ""
+    assert "run `make demo` there" in result.stderr.splitlines()[-1]
+    assert "demo" not in run("-h").output
 
 
 # serve
@@ -349,7 +187,7 @@ def test_the_version_is_that_of_the_package() -> None:
     assert version("langchain-sequrity") in run("--version").output
 
 
-@pytest.mark.parametrize("arguments", [[], ["demo"], ["serve"]])
+@pytest.mark.parametrize("arguments", [[], ["serve"]])
 def test_help_shows_how_to_use_it(arguments: list[str]) -> None:
     result = run(*arguments, "-h")
     assert result.exit_code == 0

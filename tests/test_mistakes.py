@@ -47,10 +47,8 @@ COMMANDS: list[tuple[str, int, str]] = [
     ("serve --script script.json", 1, "Error: Rule 1 of `script.json` has the unknown key `whne`. Did you mean `when`?"),
     ("serve --script object.json", 1, "Error: `object.json` must hold a list of rules, or a mapping with only `rules`."),
     ("serve --fidelity exact", 2, "Error: Invalid value for '--fidelity': 'exact' is not one of 'full', 'documented'."),
-    # The demo.
-    ("demo --live", 1, f"{NO_KEY}leave --live out."),
-    ("demo --question ' '", 2, "Error: Invalid value for --question: expected some text, got none."),
-    ("demo --model ''", 2, "Error: Invalid value for --model: expected some text, got none."),
+    # What has moved.
+    ("demo --live", 2, "Error: The demo is no longer installed. It is an example in the repository: run `make demo` there, or `python -m examples.demo`."),
     # Files.
     ("policy check no.sqrt", 2, "Error: no.sqrt: cannot be read: No such file or directory."),
     ("policy check latin.sqrt", 2, "Error: latin.sqrt:2: expected UTF-8, found the byte 0xe9 at offset 16. Save the file as UTF-8."),

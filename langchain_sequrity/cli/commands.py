@@ -8,71 +8,21 @@ from typing import Literal
 import click
 from rich.console import Console
 
-from langchain_sequrity.cli.environment import need_key
 from langchain_sequrity.cli.policy import policy
-from langchain_sequrity.demo.options import DEFAULT_QUESTION, LIVE_MODEL, DemoOptions
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import SequrityError, UsageError
-from langchain_sequrity.wire.routes import PROVIDERS, OpenAIProvider
 
 _MODELS = (
     "As LangChain names it, such as openai:gpt-5-mini, with the key in the environment; or of a "
     "server that speaks OpenAI's format without a key, such as qwen@http://127.0.0.1:11434/v1. If "
     "not given, a deterministic model."
 )
-_PROVIDERS = [provider for provider in PROVIDERS["chat/completions"] if provider is not None]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="langchain-sequrity")
 def cli() -> None:
     """LangChain and LangGraph agents under a security policy."""
-
-
-@cli.command()
-@click.option("--live", is_flag=True, help="Use the service, not a local server.")
-@click.option("--question", default=DEFAULT_QUESTION, help="What to ask about the packages.")
-@click.option(
-    "--folder",
-    type=click.Path(file_okay=False, writable=True, path_type=Path),
-    default=Path("demo-output"),
-    show_default=True,
-    help="Where the report goes.",
-)
-@click.option("--model", help=f"Name of the model. With --live: {LIVE_MODEL} if not given.")
-@click.option(
-    "--provider",
-    type=click.Choice(_PROVIDERS),
-    help="Who serves the model. If not given, the service's default.",
-)
-def demo(
-    *, live: bool, question: str, folder: Path, model: str | None, provider: OpenAIProvider | None
-) -> None:
-    """Watch a LangGraph agent examine the installed Python packages.
-
-    It queries their metadata and writes a report. Under a policy it is then asked to mail the
-    report to an address outside and to one inside, and the same job runs as a graph, once denied
-    and once allowed. Without --live all of it happens on this
-    machine: a local server with a script as its model, no key, no network.
-
-    With --live the question and the metadata that the agent asks for are sent to the service at
-    SEQURITY_BASE_URL (the hosted one if not set) with the key in SEQURITY_API_KEY, and the key of
-    your LLM provider in SEQURITY_LLM_API_KEY if that is set.
-    """
-    for name, text in (("--question", question), ("--model", model)):
-        if text is not None and not text.strip():
-            msg = "expected some text, got none."
-            raise click.BadParameter(msg, param_hint=name)
-    options = DemoOptions(
-        question=question, folder=folder, live=live, model=model, provider=provider
-    )
-    # It takes a second, for which the other commands do not wait.
-    from langchain_sequrity.demo.run import run_demo  # noqa: PLC0415 - said above
-
-    with _failures():
-        if live:
-            need_key("leave --live out")
-        run_demo(options, Console())
 
 
 @cli.command()
@@ -132,7 +82,7 @@ def serve(
 
     Prints its URL, then a line for each request, until Ctrl-C.
     """
-    # As above: a server takes a second to import.
+    # They take a second, for which the other commands do not wait.
     from langchain_sequrity.cli.models import chat_model, chat_models  # noqa: PLC0415
     from langchain_sequrity.cli.serving import serve_until_stopped  # noqa: PLC0415
     from langchain_sequrity.local import Script  # noqa: PLC0415
@@ -165,6 +115,20 @@ def serve(
 
 
 cli.add_command(policy)
+
+
+@cli.command(
+    hidden=True,
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def demo(*, arguments: tuple[str, ...]) -> None:  # noqa: ARG001 - those that it once had
+    """Say where the demo is now."""
+    msg = (
+        "The demo is no longer installed. It is an example in the repository: run `make demo` "
+        "there, or `python -m examples.demo`."
+    )
+    raise click.UsageError(msg)
 
 
 @cli.command(

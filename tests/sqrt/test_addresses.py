@@ -181,7 +181,7 @@ _WARNED_OF = re.compile(r"^### Addresses$.*?^## ", re.MULTILINE | re.DOTALL)
 
 
 def taught() -> list[str]:
-    """Patterns with an `@` in policies of documentation, examples, notebooks, demo and prompts."""
+    """Patterns with an `@` in policies of documentation, examples, notebooks and prompts."""
     paths = [path for where in TAUGHT for path in ROOT.glob(where) if path.suffix in _TEXTS]
     lines = [
         line[0]

@@ -28,7 +28,6 @@ from langchain_sequrity.cli.policy.output import (
     print_text,
 )
 from langchain_sequrity.cli.policy.tools import read_tools, tools_options
-from langchain_sequrity.demo.options import LIVE_MODEL, OFFLINE_MODEL
 from langchain_sequrity.errors import SequrityError, UsageError
 from langchain_sequrity.sqrt.idle import Mode
 from langchain_sequrity.wire.routes import POLICY_PROVIDERS, Provider
@@ -36,6 +35,7 @@ from langchain_sequrity.wire.routes import POLICY_PROVIDERS, Provider
 if TYPE_CHECKING:
     from langchain_sequrity.policy_generation import PolicyProposal
 
+_LIVE_MODEL, _OFFLINE_MODEL = "openai/gpt-5-mini", "offline/brain"
 _PROVIDERS = [provider for provider in POLICY_PROVIDERS if provider is not None]
 _NOTE = (
     "This is a proposal, and nothing uses it yet. Read it, then try it: "
@@ -54,7 +54,7 @@ _NOTE = (
 )
 @click.option("--force", is_flag=True, help="Let --out replace a file.")
 @click.option(
-    "--model", help=f"Name of the model. {LIVE_MODEL} if neither it nor --provider is given."
+    "--model", help=f"Name of the model. {_LIVE_MODEL} if neither it nor --provider is given."
 )
 @click.option(
     "--provider",
@@ -147,7 +147,7 @@ def _model(model: str | None, provider: str | None, *, local: bool) -> str:
             f"With --provider, name a model of that provider: --model is missing for `{provider}`."
         )
         raise Refused(msg)
-    return model or (OFFLINE_MODEL if local else LIVE_MODEL)
+    return model or (_OFFLINE_MODEL if local else _LIVE_MODEL)
 
 
 @contextmanager
