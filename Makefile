@@ -21,14 +21,16 @@ $(READY): pyproject.toml
 	@touch $@
 
 $(DEMO_VENV)/.ready: pyproject.toml
-	@echo "Installing langchain-sequrity and its local server into $(DEMO_VENV): some 40 packages …"
+	@echo "Making $(DEMO_VENV), an environment for the demo alone …"
 	@$(PYTHON) -c '$(VERSION_CHECK)'
 	@$(PYTHON) -m venv $(DEMO_VENV)
-	@$(DEMO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[local]'
+	@echo "Installing langchain-sequrity and its local server there, some 45 packages …"
+	@$(DEMO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[local]'
 	@touch $@
 
 # What `make test` has set up will do.
 demo: $(if $(wildcard $(READY)),,$(DEMO_VENV)/.ready)  ## Watch a policy stop a prompt injection, in an agent and in a graph (ARGS="-v", ARGS="--live")
+	@echo "Starting a local server, an agent and a graph …"
 	@$(if $(wildcard $(READY)),$(BIN),$(DEMO_VENV)/bin)/python -m examples.demo $(ARGS)
 
 conformance: $(READY)  ## Ask a service what its documentation leaves open (ARGS="--base-url …")

@@ -154,6 +154,11 @@ def live(demo: Demo, script: Sequence[dict[str, Any]] | Script, *arguments: str)
         return demo("--live", *arguments, SEQURITY_BASE_URL=server.base_url)
 
 
+def models(program: str, contact: dict[str, Any]) -> list[dict[str, Any]]:
+    """A planner that writes this program, and a reader that finds this contact."""
+    return [{"program": program}, {"when": {"role": "quarantined"}, "value": contact}]
+
+
 @pytest.mark.parametrize("fidelity", ["full", "documented"])
 def test_with_live_it_asks_the_service_with_the_key_and_shows_none(
     demo: Demo, fidelity: Literal["full", "documented"]
@@ -178,9 +183,7 @@ def test_with_live_it_asks_the_service_with_the_key_and_shows_none(
 def test_a_model_that_is_not_fooled_is_shown_as_it_is(demo: Demo) -> None:
     contact = {"address": "ana@example.com", "have_enough_info": True}
     program = "send_mail(to='ana@example.com', subject='x', body='y')\nfinal_return_value = 'Done.'"
-    agent, graph = stories(
-        live(demo, [{"program": program}, {"when": {"role": "quarantined"}, "value": contact}])
-    )
+    agent, graph = stories(live(demo, models(program, contact)))
     assert "answers: Done." in agent
     for story in (agent, graph):
         assert "mails the report to ana@example.com" in story
@@ -205,8 +208,7 @@ def test_a_hostile_model_neither_leaves_the_folder_nor_reaches_the_terminal(
         "final_return_value = text\n"
     )
     contact = {"address": HOSTILE, "have_enough_info": True}
-    script = [{"program": program}, {"when": {"role": "quarantined"}, "value": contact}]
-    output = stories(live(demo, script, "-v"))
+    output = stories(live(demo, models(program, contact), "-v"))
     report = tmp_path / "demo-output" / "agent" / "report.md"
     assert report.read_text(encoding="utf-8").isprintable()
     assert not {char for char in "".join(output) if not char.isprintable()} - {"\n"}
