@@ -30,7 +30,7 @@ $(DEMO_VENV)/.ready: pyproject.toml
 
 # What `make test` has set up will do.
 demo: $(if $(wildcard $(READY)),,$(DEMO_VENV)/.ready)  ## Watch a policy stop a prompt injection, in an agent and in a graph (ARGS="-v", ARGS="--live")
-	@echo "Starting a local server, an agent and a graph …"
+	@echo "Starting the demo …"
 	@$(if $(wildcard $(READY)),$(BIN),$(DEMO_VENV)/bin)/python -m examples.demo $(ARGS)
 
 conformance: $(READY)  ## Ask a service what its documentation leaves open (ARGS="--base-url …")

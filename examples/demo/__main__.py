@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from langchain_core.tools import ToolException
 
@@ -21,6 +21,7 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import SequrityError, UsageError
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.transport import HttpClient
+from langchain_sequrity.wire.routes import OpenAIProvider
 
 POLICY = Path(__file__).with_name("policy.sqrt")
 
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--live", action="store_true", help="use the service, with the key in SEQURITY_API_KEY"
     )
     parser.add_argument("--model", default="openai/gpt-5-mini", help="the model of --live")
-    parser.add_argument("--provider", help="who serves the model of --live")
+    parser.add_argument(
+        "--provider", choices=get_args(OpenAIProvider), help="who serves the model of --live"
+    )
     try:
         _run(parser.parse_args(arguments))
     except (SequrityError, ToolException, OSError) as error:
