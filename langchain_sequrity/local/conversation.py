@@ -1,17 +1,8 @@
 """What a conversation says, for brains that look into it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
-
-_KINDS = {
-    "image_url": "an image",
-    "image": "an image",
-    "input_audio": "a sound recording",
-    "audio": "a sound recording",
-    "text-plain": "a file",
-}
 
 
 def text_of(message: BaseMessage | None) -> str:
@@ -59,21 +50,3 @@ def called_tools(messages: Sequence[BaseMessage]) -> dict[str | None, str]:
         if isinstance(message, AIMessage)
         for call in message.tool_calls
     }
-
-
-def attachments(message: BaseMessage | None) -> list[str]:
-    """What a message has beside text: "an image", "a file `x.pdf`"."""
-    content = message.content if message is not None else ""
-    if isinstance(content, str):
-        return []
-    found = [_attachment(part) for part in content if isinstance(part, dict)]
-    return [one for one in found if one is not None]
-
-
-def _attachment(part: dict[str, Any]) -> str | None:
-    if part.get("type") != "file":
-        return _KINDS.get(str(part.get("type")))
-    # The part of chat/completions has what it says inside, LangChain's block does not.
-    file = {**part, **part.get("extras", {}), **part.get("file", {})}
-    name = file.get("filename") or file.get("title") or file.get("file_id")
-    return f"a file `{name}`" if name else "a file"

@@ -1,52 +1,142 @@
-"""A value for a JSON Schema, made from what a prompt offers.
+"""A value for a JSON Schema, made from the schema and from what a prompt states and quotes.
 
 Schemas come from clients and may be anything: keywords of wrong types are passed over, references
-may be circular, and depth and size are limited.
+may be circular, and depth, size and the time of patterns are limited.
 """
 
-import time
-from collections.abc import Mapping
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from itertools import chain, zip_longest
+from operator import ge, gt, le, lt
 from typing import Any
+from uuid import UUID
 
 from langchain_sequrity.display import plain
-from langchain_sequrity.local.clues import Clues, Fits, words
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.patterns import Pattern, PatternError, PatternTooLarge
+from langchain_sequrity.patterns import Budget, Pattern, PatternError, PatternTooLarge
+from langchain_sequrity.wire.json_text import loads
 
 _DEEPEST = 16
+_OPTIONAL_DEPTH = 3
 _MOST_VALUES = 2_000
+_MOST_OPTIONS = 200  # of an enum, and names that a prompt states
 _MOST_ITEMS = 20
+_COPIED_PER_VALUE = 100  # characters, or parts of a pattern
 _GREATEST = 1e15  # beyond, floats skip whole numbers
-_MOST_CHARACTERS = 200
+_MOST_CHARACTERS = 8_000
+_MOST_TEXT = 200
 _MOST_LENGTH = 2_000
-_PATTERN_SECONDS = 0.05
-_SHOWN = 80
-_FORMAT_EXAMPLES = {
-    "date": "2025-01-01",
-    "date-time": "2025-01-01T00:00:00Z",
-    "time": "00:00:00Z",
-    "email": "someone@example.com",
-    "uri": "https://example.com/",
-    "uuid": "00000000-0000-4000-8000-000000000000",
-    "ipv4": "127.0.0.1",
-    "ipv6": "::1",
-    "hostname": "localhost",
-    "duration": "PT1H",
-}
-# Properties with such names take what the user said as a whole.
-_WHOLE_PROMPT = {"query", "question", "prompt", "input", "request", "task", "message", "text"}
+_AROUND_WORDS = ".,;:!?()[]{}<>\"'`"
 
-_AROUND_WORDS = ".,;:!?()[]{}\"'`"
+# Each pattern is linear: repetitions have small bounds, and the text itself is cut.
+_QUOTED = re.compile(
+    r"""(?<!\w)'([^'\n]{1,400})'(?!\w)|"([^"\n]{1,400})"|`([^`\n]{1,400})`"""
+    r"|\u201c([^\u201d\n]{1,400})\u201d|\u2018([^\u2019\n]{1,400})\u2019"
+)
+_NUMBER = re.compile(r"(?<![\w.:/-])-?\d{1,15}(?:\.\d{1,15})?(?![\w:/-]|\.\d)")
+_NAME = re.compile(r"(?<![\w-])([^\W\d][\w-]{0,60})[\"'`]?\s?[:=]\s?")
+_BARE = re.compile(r"[^\s,;()]{1,400}")
+_FORMATS = {
+    "date": (r"\d{4}-\d\d-\d\d", "2025-01-01"),
+    "date-time": (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S{1,20}", "2025-01-01T00:00:00Z"),
+    "time": (r"\d\d:\d\d:\d\d\S{0,20}", "00:00:00Z"),
+    "email": (r"[\w.+-]{1,64}@[\w-]{1,63}(\.[\w-]{1,63}){1,4}", "someone@example.com"),
+    "uri": (r"[a-z][a-z+.-]{1,20}://\S+", "https://example.com/"),
+    "uuid": (r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", str(UUID(int=0, version=4))),
+    "ipv4": (r"\d{1,3}(\.\d{1,3}){3}", "127.0.0.1"),
+    "ipv6": (r"[0-9a-fA-F:]*:[0-9a-fA-F:.]*", "::1"),
+    "hostname": (r"[\w-]{1,63}(\.[\w-]{1,63})+", "localhost"),
+    "duration": (r"P[\dYMWDTHS.]+", "PT1H"),
+}
+_BOUNDS = {"minimum": ge, "maximum": le, "exclusiveMinimum": gt, "exclusiveMaximum": lt}
 
 Schema = Mapping[str, Any]
 
 
-def fill(schema: Any, clues: Clues) -> Any:
+class Prompt:
+    """What a prompt states and quotes. What was used is not used again.
+
+    Args:
+        text: The prompt.
+
+    Attributes:
+        text: The prompt, cut to 8,000 characters.
+        quotes: Quoted texts, in order.
+        numbers: Numbers that stand for themselves, in order.
+        words: Words without the signs around them, in order.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text[:_MOST_CHARACTERS].strip()
+        numbers = _NUMBER.findall(_QUOTED.sub(" ", self.text))
+        self.numbers: list[Any] = [float(one) if "." in one else int(one) for one in numbers]
+        self.words = [word.strip(_AROUND_WORDS) for word in self.text.split()]
+        self._lower = self.text.lower()
+        pairs: list[tuple[str, Any]] = []
+        end = 0
+        while len(pairs) < _MOST_OPTIONS and (match := _NAME.search(self.text, end)):
+            value, end = _value_at(self.text, match.end())
+            pairs.append((_key(match[1]), value))
+        self._stated = dict(reversed(pairs))  # the first of a name counts
+        self.quotes = [one for one in quoted(self.text) if _key(one) not in self._stated]
+
+    def stated(self, name: str) -> Any:
+        """The value of `name: value` or `name=value`, `None` without one."""
+        return self._stated.get(_key(name))
+
+    def mentions(self, option: Any) -> bool:
+        """Whether a text occurs as a whole, whatever its case."""
+        value = str(option).lower() if isinstance(option, str | int | float) else ""
+        if not 0 < len(value) <= _MOST_LENGTH or value not in self._lower:
+            return False
+        return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", self._lower) is not None
+
+    def use(self, value: Any) -> Any:
+        """Hand out a value, once."""
+        for values in (self.quotes, self.numbers, self.words):
+            if value in values:
+                values.remove(value)
+        return value
+
+
+def quoted(text: str) -> list[str]:
+    """All quoted texts, in order."""
+    return [one[one.lastindex or 0].strip() for one in _QUOTED.finditer(text[:_MOST_CHARACTERS])]
+
+
+def _key(name: str) -> str:
+    return name.replace("_", "").replace("-", "").lower()
+
+
+def _value_at(text: str, start: int) -> tuple[Any, int]:
+    """The value that begins there, and where it ends: names within it say nothing of their own."""
+    if match := _QUOTED.match(text, start):
+        return quoted(match[0])[0], match.end()
+    if text.startswith(("{", "["), start):
+        try:
+            return json.JSONDecoder().raw_decode(text, start)
+        except (ValueError, RecursionError):
+            return None, start
+    said = bare[0].strip(_AROUND_WORDS) if (bare := _BARE.match(text, start)) else ""
+    try:
+        return loads(said), start
+    except ValueError:
+        return said or None, start
+
+
+def fill(schema: Any, prompt: Prompt) -> Any:
     """Make a value that fits a JSON Schema.
+
+    Constants come first, then what the prompt states by name (`limit: 5`, `city="Rome"`), the
+    default, quoted texts and numbers in their order, the examples, and at last the smallest value
+    that fits. A text that nothing else fills is the prompt. An optional property is left out if it
+    has a default that the prompt does not change.
 
     Args:
         schema: The schema, with local references (`#/$defs/…`) at most.
-        clues: What to make it from; clues are used up.
+        prompt: What to make it from; what was used is not used again.
 
     Returns:
         The value: plain JSON.
@@ -56,14 +146,13 @@ def fill(schema: Any, clues: Clues) -> Any:
 
     Example:
         ```python
-        from langchain_sequrity.local.clues import Clues
-        from langchain_sequrity.local.schema_filling import fill
+        from langchain_sequrity.local.schema_filling import Prompt, fill
 
         schema = {"type": "object", "properties": {"city": {"type": "string"}}}
-        assert fill(schema, Clues("The weather in Rome, please")) == {"city": "Rome"}
+        assert fill(schema, Prompt("The weather in 'Rome', please")) == {"city": "Rome"}
         ```
     """
-    return _Filler(_mapping(schema), clues).value(_mapping(schema), "", ("#",))
+    return _Filler(_mapping(schema), prompt).value(schema, "")
 
 
 def _mapping(value: Any) -> Schema:
@@ -74,76 +163,85 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _bound(schema: Schema, key: str, default: float) -> float:
-    value = schema.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return default
-    return value if abs(value) < _GREATEST else default
+def _number(value: Any) -> float | None:
+    """A number that is counted with, `None` for everything else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and abs(value) < _GREATEST else None
 
 
 def _size(schema: Schema, key: str, default: int) -> int:
-    return int(min(max(_bound(schema, key, default), 0), _MOST_LENGTH))
+    size = _number(schema.get(key))
+    return default if size is None else int(min(max(size, 0), _MOST_LENGTH))
 
 
 class _Filler:
-    """Fills one schema. `path` is the chain of references that are being followed."""
+    """Fills one schema. `given` is what the prompt states for a value, `None` for nothing."""
 
-    def __init__(self, root: Schema, clues: Clues) -> None:
+    def __init__(self, root: Schema, prompt: Prompt) -> None:
         self._root = root
-        self._clues = clues
+        self._prompt = prompt
         self._left = _MOST_VALUES
         self._depth = 0
-        self._pattern_deadline = time.monotonic() + _PATTERN_SECONDS
+        self._time = Budget(0.05)  # seconds for all patterns
 
-    def value(self, schema: Any, name: str, path: tuple[str, ...]) -> Any:
+    def value(self, schema: Any, name: str, given: Any = None) -> Any:
         self._left -= 1
         if self._left < 0 or self._depth > _DEEPEST:
             return None
         self._depth += 1
         try:
-            return self._value(*self._resolved(_mapping(schema), path), name)
+            resolved = self._resolved(_mapping(schema))
+            self._left -= len(_mapping(resolved.get("properties"))) // _MOST_ITEMS
+            return self._value(resolved, name, given)
         finally:
             self._depth -= 1
 
-    def _value(self, schema: Schema, path: tuple[str, ...], name: str) -> Any:
+    def _value(self, schema: Schema, name: str, given: Any) -> Any:
         if "const" in schema:
-            return schema["const"]
-        if options := _list(schema.get("enum")):
-            return self._enum(schema, options, name)
-        if branches := _list(schema.get("anyOf")) or _list(schema.get("oneOf")):
-            return self._branch(schema, branches, name, path)
-        kind = self._kind(schema, name)
-        if kind == "object":
-            return self._object(schema, path)
-        if kind == "array":
-            return self._array(schema, name, path)
-        return self._scalar(schema, kind, name)
+            return self._copied(schema["const"])
+        if options := _list(schema.get("enum"))[:_MOST_OPTIONS]:
+            return self._option(schema, options, given)
+        if given is None and "default" in schema:
+            return self._copied(schema["default"])
+        if branches := _branches(schema):
+            return self._branch(schema, branches, name, given)
+        return self._of_kind(schema, name, given)
 
-    def _scalar(self, schema: Schema, kind: str, name: str) -> Any:
+    def _of_kind(self, schema: Schema, name: str, given: Any) -> Any:
+        implied = "object" if "properties" in schema else "array" if "items" in schema else "string"
+        kind = schema.get("type", implied)
         if kind == "null":
             return None
         if kind == "boolean":
-            return self._boolean(schema, name)
+            return given is True or (isinstance(given, str) and given.lower() in ("yes", "true"))
+        if kind == "object":
+            return self._object(schema, given)
+        if kind == "array":
+            return self._array(schema, name, given)
         if kind in ("integer", "number"):
-            return self._number(schema, name, whole=kind == "integer")
-        return self._text(schema, name)
+            return self._counted(schema, given, whole=kind == "integer")
+        return self._text(schema, name, given)
+
+    def _copied(self, value: Any) -> Any:
+        """What a schema holds goes into the answer as often as the schema is used."""
+        self._left -= len(str(value)) // _COPIED_PER_VALUE
+        return value
 
     # Structure
 
-    def _resolved(self, schema: Schema, path: tuple[str, ...]) -> tuple[Schema, tuple[str, ...]]:
+    def _resolved(self, schema: Schema) -> Schema:
         """Follow references and merge `allOf`."""
-        for _ in range(_DEEPEST):
-            reference = schema.get("$ref")
-            if not isinstance(reference, str):
-                break
-            rest = {key: value for key, value in schema.items() if key != "$ref"}
-            schema, path = {**self._target(reference), **rest}, (*path, reference)
+        schema = self._followed(schema)
         for part in _list(schema.get("allOf"))[:_MOST_ITEMS]:
-            inner = _mapping(part)
-            if isinstance(reference := inner.get("$ref"), str):
-                inner, path = self._target(reference), (*path, reference)
-            schema = _merged(schema, inner)
-        return schema, path
+            schema = _merged(schema, self._followed(_mapping(part)))
+        return schema
+
+    def _followed(self, schema: Schema) -> Schema:
+        for _ in range(_DEEPEST):
+            if isinstance(reference := schema.get("$ref"), str):
+                rest = {key: value for key, value in schema.items() if key != "$ref"}
+                schema = {**self._target(reference), **rest}
+        return schema
 
     def _target(self, reference: str) -> Schema:
         found: Any = self._root
@@ -151,170 +249,101 @@ class _Filler:
             found = _mapping(found).get(step.replace("~1", "/").replace("~0", "~"))
         return _mapping(found)
 
-    def _kind(self, schema: Schema, name: str) -> str:
-        kind = schema.get("type")
-        if isinstance(kind, list):
-            kinds = [one for one in kind if isinstance(one, str)]
-            filled = [one for one in kinds if one != "null"]
-            nullable = len(filled) < len(kinds)
-            if not filled or (nullable and self._better_null(filled[0], name)):
-                return "null"
-            return filled[0]
-        if isinstance(kind, str):
-            return kind
-        if "properties" in schema:
-            return "object"
-        return "array" if "items" in schema else "string"
-
-    def _better_null(self, kind: Any, name: str) -> bool:
-        numeric = kind in ("integer", "number")
-        return self._clues.denies(name) or (numeric and not self._clues.numbers)
-
-    def _circular(self, schema: Any, path: tuple[str, ...]) -> bool:
-        schema = _mapping(schema)
-        inner = [schema, schema.get("items"), *_list(schema.get("anyOf"))]
-        references = [_mapping(one).get("$ref") for one in inner]
-        references += [
-            _mapping(_mapping(one).get("items")).get("$ref") for one in _list(schema.get("anyOf"))
-        ]
-        return any(reference in path for reference in references if reference is not None)
-
-    def _branch(self, schema: Schema, branches: list[Any], name: str, path: tuple[str, ...]) -> Any:
-        resolved = [self._resolved(_mapping(one), path) for one in branches[:_MOST_ITEMS]]
-        filled = [(one, way) for one, way in resolved if one.get("type") != "null"]
-        nullable = len(filled) < len(resolved)
-        cycle = any(self._circular(one, path) for one in branches)
-        if not filled or (
-            nullable and (cycle or self._better_null(filled[0][0].get("type"), name))
-        ):
+    def _branch(self, schema: Schema, branches: list[Any], name: str, given: Any) -> Any:
+        """The first branch that keeps what is given; null where it may be and nothing is given."""
+        outer = {key: one for key, one in schema.items() if key not in ("anyOf", "oneOf")}
+        resolved = [_merged(self._resolved(_mapping(one)), outer) for one in branches]
+        filled = [one for one in resolved if one.get("type") != "null"]
+        if not filled or (given is None and len(filled) < len(resolved)):
             return None
-        best, way = max(filled, key=lambda pair: self._tagged(pair[0]))
-        outer = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf")}
-        return self.value(_merged(best, outer), name, way)
+        for one in filled if given is not None else ():
+            value = self.value(one, name, given)
+            if isinstance(value, type(given)) and value == given:
+                return value
+        return self.value(filled[0], name, given)
 
-    def _tagged(self, schema: Schema) -> bool:
-        """Whether the prompt names the branch, by a constant of it or by its title."""
-        parts = [schema, *_mapping(schema.get("properties")).values()]
-        tags = [_mapping(part).get("const") for part in parts]
-        tags += [tag for part in parts for tag in _list(_mapping(part).get("enum"))]
-        tags.append(schema.get("title"))
-        return any(isinstance(tag, str) and self._clues.contains(tag) for tag in tags)
-
-    def _object(self, schema: Schema, path: tuple[str, ...]) -> dict[str, Any]:
-        required = _list(schema.get("required"))
-        properties = _mapping(schema.get("properties"))
+    def _object(self, schema: Schema, given: Any) -> dict[str, Any]:
+        properties, fields = _mapping(schema.get("properties")), _mapping(given)
+        stated = {
+            name: self._prompt.use(value)
+            for name in properties
+            if (value := fields.get(name, self._prompt.stated(name))) is not None
+        }
+        wanted = {*stated, *(one for one in _list(schema.get("required")) if isinstance(one, str))}
+        # Deep inside, what is optional is left out: a schema may hold itself.
+        is_open = self._depth <= _OPTIONAL_DEPTH
         return {
-            name: self.value(inner, name, path)
-            for name, inner in list(properties.items())[:_MOST_VALUES]
-            if name in required or self._wanted(name, inner, path)
+            name: self.value(inner, name, stated.get(name))
+            for name, inner in properties.items()
+            if name in wanted or (is_open and "default" not in _mapping(inner))
         }
 
-    def _wanted(self, name: str, schema: Any, path: tuple[str, ...]) -> bool:
-        """An optional property is filled if the prompt has it, or if nothing stands in for it."""
-        if self._circular(schema, path) or self._clues.denies(name):
-            return False
-        if "default" not in _mapping(schema):
-            return True
-        options = _list(self._resolved(_mapping(schema), path)[0].get("enum"))
-        named = any(isinstance(one, str) and self._clues.contains(one) for one in options)
-        return named or self._clues.mentions(name)
-
-    def _array(self, schema: Schema, name: str, path: tuple[str, ...]) -> list[Any]:
+    def _array(self, schema: Schema, name: str, given: Any) -> list[Any]:
         least = min(_size(schema, "minItems", 0), _MOST_ITEMS)
         most = min(_size(schema, "maxItems", _MOST_ITEMS), _MOST_ITEMS)
-        if prefix := _list(schema.get("prefixItems")):
-            return [self.value(item, name, path) for item in prefix[:most]]
-        if self._circular(schema, path):
-            return []
-        item, way = self._resolved(_mapping(schema.get("items")), path)
-        if options := _list(item.get("enum")):
-            return self._enums(options, least, most)
-        wanted = min(max(self._offered(item), least, 1), most)
-        return [self.value(item, name, way) for _ in range(wanted)]
+        prefix, rest = _list(schema.get("prefixItems"))[:most], schema.get("items")
+        offered = given if isinstance(given, list) else self._offered(_mapping(rest), given)
+        count = max(least, min(len(offered), most), len(prefix))
+        items = [*prefix, *[rest] * count][:count]
+        return [self.value(item, name, one) for item, one in zip_longest(items, offered[:count])]
 
-    def _offered(self, item: Schema) -> int:
-        """How many items the prompt has values for."""
-        kind = item.get("type")
-        if kind in ("integer", "number"):
-            return len(self._clues.numbers)
-        return len(self._clues.quotes) if kind == "string" else 1
-
-    def _enums(self, options: list[Any], least: int, most: int) -> list[Any]:
-        found = [one for one in options if self._clues.contains(_spoken(one))]
-        rest = [one for one in options if one not in found]
-        return [*found, *rest][: min(max(len(found), least, 1), most)]
+    def _offered(self, items: Schema, given: Any) -> list[Any]:
+        """What the prompt has for the items of an array."""
+        if given is not None:
+            return [given]
+        item, prompt = self._resolved(items), self._prompt
+        if options := _list(item.get("enum"))[:_MOST_OPTIONS]:
+            return [one for one in options if prompt.mentions(one)]
+        free = {"integer": prompt.numbers, "number": prompt.numbers, "string": prompt.quotes}
+        return [*free.get(str(item.get("type")), [])]
 
     # Values
 
-    def _enum(self, schema: Schema, options: list[Any], name: str) -> Any:
-        if None in options and self._clues.denies(name):
-            return None
-        for option in options:
-            if option is not None and self._clues.contains(_spoken(option)):
-                return option
+    def _option(self, schema: Schema, options: list[Any], given: Any) -> Any:
         default = schema.get("default", options[0])
-        return default if default in options else options[0]
+        named = [one for one in options if one is not None and one == given]
+        said = chain(named, filter(self._prompt.mentions, options))
+        return self._copied(next(said, default if default in options else options[0]))
 
-    def _boolean(self, schema: Schema, name: str) -> bool:
-        named = self._clues.named(name)
-        if named is not None:
-            return named.lower() in ("true", "yes", "on", "1")
-        if self._clues.denies(name):
-            return False
-        default = schema.get("default")
-        return default if isinstance(default, bool) else self._clues.mentions(name)
+    def _counted(self, schema: Schema, given: Any, *, whole: bool) -> Any:
+        examples = _list(schema.get("examples"))[:_MOST_ITEMS]
+        offered = [given, *self._prompt.numbers, *examples, *_near_bounds(schema)]
+        number = next((one for one in offered if _fits(schema, one, whole=whole)), 0)
+        return self._prompt.use(int(number) if whole else number)
 
-    def _number(self, schema: Schema, name: str, *, whole: bool) -> Any:
-        fits = _fits(schema, whole=whole)
-        if (named := self._clues.named(name)) is not None:
-            offered = Clues(named).number(fits)
-            if offered is not None:
-                if offered in self._clues.numbers:
-                    self._clues.numbers.remove(offered)
-                return int(offered) if whole else offered
-        number = self._clues.number(fits)
-        if number is None:
-            default = schema.get("default")
-            number = default if isinstance(default, int | float) else fits.smallest()
-        return int(number) if whole else number
+    def _text(self, schema: Schema, name: str, given: Any) -> Any:
+        fits, example = self._form(schema, name)
+        said = [*self._prompt.quotes]
+        if isinstance(given, str | int | float):
+            # JSON in a prompt may hold, as an escape, what UTF-8 cannot carry.
+            said.insert(0, str(given).encode("utf-8", "replace").decode())
+        examples = [one for one in _list(schema.get("examples")) if isinstance(one, str)][:1]
+        last = (*examples, example, self._prompt.text[:_MOST_TEXT], name, "text")
+        found = filter(fits, (*said, *self._prompt.words)) if fits else iter(said)
+        text = self._prompt.use(next(chain(found, filter(None, last))))
+        least, most = _size(schema, "minLength", 0), _size(schema, "maxLength", _MOST_LENGTH)
+        return self._copied(text if fits else text[:most].ljust(least, "."))
 
-    def _text(self, schema: Schema, name: str) -> str:
-        form, pattern = schema.get("format"), schema.get("pattern")
-        if isinstance(form, str) and form in _FORMAT_EXAMPLES:
-            return self._clues.formatted(form) or _default(schema) or _FORMAT_EXAMPLES[form]
-        if isinstance(pattern, str) and (found := self._matching(pattern, name)):
-            return found
-        text = self._clues.named(name) or self._clues.quote() or _default(schema)
-        return _of_length(text or self._worded(name), schema)
-
-    def _worded(self, name: str) -> str:
-        prompt = self._clues.prompt[:_MOST_CHARACTERS]
-        if name.lower() in _WHOLE_PROMPT and prompt:
-            return prompt
-        title = " ".join(words(name)) or "text"
-        return self._clues.phrase() or (f"{title}: {prompt}" if prompt else title)
-
-    def _matching(self, pattern: str, name: str) -> str | None:
-        """A quoted text or a word of the prompt that matches, found within a time limit."""
-        if self._pattern_left() <= 0:
-            return None
+    def _form(self, schema: Schema, name: str) -> tuple[Callable[[str], Any] | None, str]:
+        """What a text has to look like, and an example of it."""
+        form, example = _FORMATS.get(str(schema.get("format")), ("", ""))
+        pattern = schema.get("pattern") or (form and rf"\A(?:{form})\Z")
+        if not pattern or not isinstance(pattern, str):
+            return None, example
         try:
             compiled = Pattern(pattern)
-            spoken = (word.strip(_AROUND_WORDS) for word in self._clues.prompt.split())
-            for text in (*self._clues.quotes, *spoken):
-                if self._pattern_left() <= 0:
-                    return None
-                if compiled.finds(text, seconds=self._pattern_left()):
-                    return str(text)
         except PatternTooLarge as error:
-            shown = plain(name, limit=_SHOWN)
+            shown = plain(name, limit=80)
             refuse(400, f"The `pattern` of `{shown}` in a JSON Schema cannot be used: {error}.")
-        except (PatternError, TimeoutError):  # other dialects have more than is read here
-            return None
-        return None
+        except PatternError:  # other dialects have more than is read here
+            return None, example
+        self._left -= compiled.measures.size // _COPIED_PER_VALUE
+        return lambda text: compiled.asked(text, self._time), example
 
-    def _pattern_left(self) -> float:
-        return self._pattern_deadline - time.monotonic()
+
+def _branches(schema: Schema) -> list[Any]:
+    kinds = [{"type": kind} for kind in _list(schema.get("type"))]
+    return (_list(schema.get("anyOf")) or _list(schema.get("oneOf")) or kinds)[:_MOST_ITEMS]
 
 
 def _merged(schema: Schema, other: Schema) -> Schema:
@@ -325,28 +354,17 @@ def _merged(schema: Schema, other: Schema) -> Schema:
     return {**merged, **({"properties": properties, "required": required} if properties else {})}
 
 
-def _spoken(option: Any) -> str:
-    return option if isinstance(option, str) else str(option)
+def _fits(schema: Schema, value: Any, *, whole: bool) -> bool:
+    number, step = _number(value), _number(schema.get("multipleOf"))
+    if number is None or (whole and number != int(number)) or (step and number % step):
+        return False
+    bounds = ((_number(schema.get(key)), holds) for key, holds in _BOUNDS.items())
+    return all(bound is None or holds(number, bound) for bound, holds in bounds)
 
 
-def _default(schema: Schema) -> str | None:
-    default = schema.get("default")
-    return default if isinstance(default, str) else None
-
-
-def _fits(schema: Schema, *, whole: bool) -> Fits:
-    infinity = float("inf")
-    low, open_low = _bound(schema, "minimum", -infinity), False
-    high, open_high = _bound(schema, "maximum", infinity), False
-    if (above := _bound(schema, "exclusiveMinimum", -infinity)) >= low:
-        low, open_low = above, True
-    if (below := _bound(schema, "exclusiveMaximum", infinity)) <= high:
-        high, open_high = below, True
-    step = max(_bound(schema, "multipleOf", 0), 0)
-    return Fits(low, high, whole=whole, step=step, open_low=open_low, open_high=open_high)
-
-
-def _of_length(text: str, schema: Schema) -> str:
-    least = _size(schema, "minLength", 0)
-    most = _size(schema, "maxLength", _MOST_LENGTH)
-    return text[:most] if len(text) >= least else text.ljust(least, ".")
+def _near_bounds(schema: Schema) -> list[float]:
+    """Numbers of which one fits if a simple one does: 0, those at a bound, and the middle."""
+    step = max(abs(_number(schema.get("multipleOf")) or 1), 1e-9)
+    bounds = [one for key in _BOUNDS if (one := _number(schema.get(key))) is not None]
+    steps = [math.floor(bound / step) + more for bound in bounds for more in (0, 1, -1)]
+    return [0, *bounds, *(step * count for count in steps), sum(bounds) / 2]

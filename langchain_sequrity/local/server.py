@@ -13,12 +13,12 @@ from langchain_core.language_models import BaseChatModel
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.brains import Brain, ModelBrain, Role, RoleBrain
+from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.dual_llm.runs import Programs
 from langchain_sequrity.local.edge import RequestRecord
 from langchain_sequrity.local.framing import StrictProtocol
 from langchain_sequrity.local.guard import LOOPBACK_NAMES
 from langchain_sequrity.local.limits import give_back_large_blocks
-from langchain_sequrity.local.models import DeterministicModel
 from langchain_sequrity.local.script import Script, ScriptBrain
 from langchain_sequrity.local.services import Fidelity, Services
 from langchain_sequrity.local.sessions import MemorySessions, SessionStore

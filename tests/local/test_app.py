@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessageChunk
 
 from langchain_sequrity.local import MemorySessions, RequestRecord
 from langchain_sequrity.local.app import make_app
-from langchain_sequrity.local.models import DeterministicModel
+from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.script import Script, ScriptBrain
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH

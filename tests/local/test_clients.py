@@ -29,7 +29,7 @@ from tests.local.conftest import Serve
 
 MODEL = "any/model"
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello there"}]
-CALL: list[ChatCompletionMessageParam] = [{"role": "user", "content": "call get_weather in Rome"}]
+CALL: list[ChatCompletionMessageParam] = [{"role": "user", "content": "call get_weather in `Rome`"}]
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"city": {"type": "string"}},
@@ -239,7 +239,7 @@ async def test_chat_openai_works_asynchronously(chat_openai: ChatOpenAI) -> None
 @pytest.mark.parametrize("stream", [False, True])
 def test_chat_openai_runs_tools(chat_openai: ChatOpenAI, stream: bool) -> None:
     model = chat_openai.bind_tools([get_weather])
-    prompt = HumanMessage("call get_weather in Rome")
+    prompt = HumanMessage("call get_weather in `Rome`")
     called: Any = model.invoke([prompt])
     if stream:
         first, *others = model.stream([prompt])
@@ -268,7 +268,7 @@ def test_chat_openai_gives_structured_output(chat_openai: ChatOpenAI, method: An
 AUTO_GEN = SecurityPolicyHeader.dual_llm(auto_gen=True)
 CONFIG = ControlConfig(features=FeaturesHeader.single_llm())
 VENDOR_HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
-VENDOR_CALL: list[Any] = [{"role": "user", "content": "call get_weather in Rome"}]
+VENDOR_CALL: list[Any] = [{"role": "user", "content": "call get_weather in `Rome`"}]
 
 
 @pytest.fixture
@@ -375,7 +375,7 @@ def test_the_vendors_langchain_client_runs_tools_and_keeps_its_session(
     vendors_langchain: Any,
 ) -> None:
     model = vendors_langchain.bind_tools([get_weather])
-    prompt = HumanMessage("call get_weather in Rome")
+    prompt = HumanMessage("call get_weather in `Rome`")
     called: AIMessage = model.invoke([prompt])
     session = vendors_langchain.session_id
     [call] = called.tool_calls

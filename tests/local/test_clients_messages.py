@@ -21,7 +21,7 @@ from tests.local.conftest import Serve
 
 MODEL = "any/model"
 HELLO: list[MessageParam] = [{"role": "user", "content": "Hello there"}]
-CALL: list[MessageParam] = [{"role": "user", "content": "call get_weather in Rome"}]
+CALL: list[MessageParam] = [{"role": "user", "content": "call get_weather in `Rome`"}]
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"city": {"type": "string"}},
@@ -267,7 +267,7 @@ async def test_chat_anthropic_works_asynchronously(chat_anthropic: ChatAnthropic
 def test_chat_anthropic_runs_tools(base_url: str, stream: bool, thinks: bool) -> None:
     thinking = {"thinking": THINKING, "max_tokens": 2000} if thinks else {}
     model = _chat_anthropic(base_url, **thinking).bind_tools([get_weather])
-    prompt = HumanMessage("call get_weather in Rome")
+    prompt = HumanMessage("call get_weather in `Rome`")
     called: Any = _total(model.stream([prompt])) if stream else model.invoke([prompt])
     [call] = called.tool_calls
     assert call["name"] == "get_weather"

@@ -22,7 +22,7 @@ from langchain_sequrity.local import LocalServer
 from tests.local.conftest import Serve
 
 MODEL = "any/model"
-CALL = "call get_weather in Rome"
+CALL = "call get_weather in `Rome`"
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"city": {"type": "string"}},

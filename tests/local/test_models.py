@@ -31,7 +31,7 @@ from pydantic import BaseModel, Field, SecretStr
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import ServerFailed, StatusError
 from langchain_sequrity.local.brains import Brain, BrainContext, ModelBrain
-from langchain_sequrity.local.models import DeterministicModel
+from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.wire.exchange import ChatRequest
 from tests.local.conftest import Serve
 
@@ -109,7 +109,7 @@ def test_a_text_comes_in_several_pieces_that_end_with_usage_and_finish_reason() 
 
 
 def test_the_same_request_has_the_same_answer() -> None:
-    request = ask("Weather in Rome?", tools=TOOLS, options={"logprobs": True})
+    request = ask("Weather in 'Rome'?", tools=TOOLS, options={"logprobs": True})
     assert pieces(request) == pieces(request)
 
 
@@ -223,26 +223,26 @@ def test_a_call_that_max_tokens_leaves_no_room_for_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("prompt", "expected"),
     [
-        ("What is the weather in San Francisco, CA?", ("get_weather", {"city": "San Francisco, CA"})),
-        ("weather in paris", ("get_weather", {"city": "paris"})),
-        ("What is 3 * 4?", ("multiply", {"a": 3, "b": 4})),
+        ("What is the weather in 'San Francisco, CA'?", ("get_weather", {"city": "San Francisco, CA"})),
+        ("weather, city: Paris", ("get_weather", {"city": "Paris"})),
+        ('Weather of {"city": "Bad Ems"}', ("get_weather", {"city": "Bad Ems"})),
+        ("What is the weather?", ("get_weather", {"city": "What is the weather?"})),
         ("multiply(6, 7), please", ("multiply", {"a": 6, "b": 7})),
         ("Multiply b=2 by a=9", ("multiply", {"a": 9, "b": 2})),
-        (
-            "Mail 'bob@example.com' with the subject \"Lunch\"",
-            ("send_mail", {"recipient": "bob@example.com", "subject": "Lunch"}),
-        ),
-        ("Is the service alive?", ("ping", {})),
+        ("Multiply 3 by a=9", ("multiply", {"a": 9, "b": 3})),
+        ("Mail 'bob@example.com' with the subject \"Lunch\"", ("send_mail", {"recipient": "bob@example.com", "subject": "Lunch"})),
+        ("Send 'bob' a mail, subject: `Lunch`, urgent: yes", ("send_mail", {"recipient": "bob", "subject": "Lunch", "urgent": True})),
+        ("PING!", ("ping", {})),
     ],
 )  # fmt: skip
-def test_the_tool_that_fits_the_prompt_is_called(
+def test_the_tool_that_the_prompt_names_is_called(
     prompt: str, expected: tuple[str, dict[str, Any]]
 ) -> None:
     assert calls(prompt) == [expected]
 
 
-@pytest.mark.parametrize("prompt", ["Hello!", "Tell me a joke.", ""])
-def test_no_tool_is_called_when_none_fits(prompt: str) -> None:
+@pytest.mark.parametrize("prompt", ["Hello!", "Get me a joke about Pings.", ""])
+def test_no_tool_is_called_when_none_is_named(prompt: str) -> None:
     message = answer(ask(prompt, tools=TOOLS))
     assert not message.tool_calls
     assert message.text
@@ -281,7 +281,7 @@ def test_two_tools_that_are_named_are_both_called_unless_only_one_may_be() -> No
 
 
 def test_arguments_come_in_several_fragments_with_one_id() -> None:
-    chunks = pieces(ask("Is the service alive?", tools=TOOLS))
+    chunks = pieces(ask("ping", tools=TOOLS))
     fragments = [piece for chunk in chunks for piece in chunk.tool_call_chunks]
     assert [piece["index"] for piece in fragments] == [0] * len(fragments)
     assert [bool(piece["id"]) for piece in fragments] == [True, *[False] * (len(fragments) - 1)]
@@ -319,11 +319,11 @@ def test_an_answer_after_tools_quotes_their_results() -> None:
 def test_examples_in_the_history_do_not_stand_in_the_way() -> None:
     history = [
         SystemMessage("Be brief."),
-        HumanMessage("What is 1 * 2?"),
+        HumanMessage("Multiply 1 and 2."),
         AIMessage("", tool_calls=[{"name": "multiply", "args": {"a": 1, "b": 2}, "id": "1"}]),
         ToolMessage("2", tool_call_id="1"),
         AIMessage("2"),
-        HumanMessage("What is 3 * 4?"),
+        HumanMessage("Multiply 3 and 4."),
     ]
     assert calls(history) == [("multiply", {"a": 3, "b": 4})]
 
@@ -392,23 +392,31 @@ def test_a_structured_answer_fits_its_schema(prompt: str) -> None:
 
 
 def test_a_structured_answer_uses_what_the_prompt_says() -> None:
-    prompt = "A blue dog, born 2020-02-03, is ready; name: 'Rex', rex@example.com, no note."
+    prompt = (
+        "A blue one, born 2020-02-03, ready: true, 'Rex', email: rex@example.com, "
+        'pet: {"kind": "dog", "tricks": ["sit"]}'
+    )
     found = structured(Everything, prompt)
-    expected = {"colour": "blue", "born": "2020-02-03", "name": "Rex", "email": "rex@example.com"}
+    expected = {
+        "colour": "blue",
+        "born": "2020-02-03",
+        "ready": True,
+        "name": "Rex",
+        "email": "rex@example.com",
+        "pet": {"kind": "dog", "tricks": ["sit"]},
+        "note": None,
+    }
     assert {key: found[key] for key in expected} == expected
-    assert found["pet"]["kind"] == "dog"
-    assert found["ready"] is True
-    assert found["note"] is None
 
 
-def test_an_optional_property_with_a_default_is_filled_only_if_it_is_mentioned() -> None:
+def test_an_optional_property_with_a_default_is_filled_only_if_it_is_stated() -> None:
     assert "level" not in structured(Everything, "Hello")
     assert structured(Everything, "level: 9")["level"] == 9
 
 
 def test_a_recursive_schema_ends() -> None:
     assert structured(Tree, "Plant one") == {
-        "label": "label: Plant one",
+        "label": "Plant one",
         "children": [],
         "parent": None,
     }
@@ -420,14 +428,26 @@ def filled(schema: dict[str, Any], prompt: str) -> Any:
 
 
 TAGS = {"type": "array", "items": {"enum": ["red", "green", "blue"]}}
-NULLABLE = {"type": ["integer", "null"]}
+NUMBERS = {"type": "array", "items": {"type": "number"}}
+TEXTS = {"type": "array", "items": {"type": "string"}}
+NULLABLE = {"properties": {"size": {"type": ["integer", "null"]}}, "required": ["size"]}
 COUNT = {"type": "integer", "minimum": 5, "maximum": 50}
 WEEK = {"type": "string", "pattern": "^[0-9]{4}-W[0-9]{2}$"}
 AGREED = {"type": "object", "properties": {"agreed": {"type": "boolean"}}, "required": ["agreed"]}
 SIZED = {"type": "object", "properties": {"size": {"enum": ["S", "L"], "default": "S"}}}
+NOTE = {"properties": {"note": {"type": "string"}}}
+DAY = {"type": "object", "properties": {"dayOfWeek": {"type": "string"}}}
 MERGED = {
     "allOf": [{"$ref": "#/$defs/a"}, {"properties": {"y": {"type": "integer"}}}],
     "$defs": {"a": {"properties": {"x": {"type": "integer"}}, "required": ["x"]}},
+}
+NESTED = {
+    "properties": {"of": {"properties": {"city": {"type": "string"}}}, "city": {"type": "string"}}
+}
+PAIR = {
+    "properties": {
+        "pair": {"prefixItems": [{"type": "integer"}, {"type": "string"}], "type": "array"}
+    }
 }
 
 
@@ -435,47 +455,71 @@ MERGED = {
     ("schema", "prompt", "value"),
     [
         (TAGS, "green and red ones", ["red", "green"]),
-        (TAGS, "some", ["red"]),
-        ({**TAGS, "minItems": 2}, "blue", ["blue", "red"]),
-        ({"type": "array", "items": {"type": "number"}}, "1, 2.5 and -3,000", [1, 2.5, -3000]),
-        ({"type": "array", "items": {"type": "string"}}, "Buy 'milk' and \"tea\"", ["milk", "tea"]),
-        (NULLABLE, "none given", None),
-        (NULLABLE, "7 of them", 7),
+        (TAGS, "some", []),
+        ({**TAGS, "minItems": 2}, "blue", ["blue", "blue"]),
+        (NUMBERS, "1, 2.5 and -3, not 4-5 or 'Room 6'", [1, 2.5, -3]),
+        ({**NUMBERS, "maxItems": 1}, "1, 2", [1]),
+        (TEXTS, "Buy 'milk' and \"tea\" and \u2018rye\u2019", ["milk", "tea", "rye"]),
+        ({"properties": {"x": TEXTS}}, "x: [\"a\", \"b\"] and 'c'", {"x": ["a", "b"]}),
+        ({"properties": {"x": TEXTS}}, "x: a", {"x": ["a"]}),
+        (PAIR, 'pair: [4, "b"]', {"pair": [4, "b"]}),
+        (NULLABLE, "none given", {"size": None}),
+        (NULLABLE, "7 of them", {"size": None}),
+        (NULLABLE, "size 7, size: 8", {"size": 8}),
         ({"type": "null"}, "7", None),
         ({"anyOf": [{"type": "null"}]}, "7", None),
+        ({"properties": {"x": {"anyOf": [{"type": "integer"}, {"type": "string"}]}}}, "x: a", {"x": "a"}),
         (COUNT, "3 or 60 or 20", 20),
         (COUNT, "none given", 5),
+        ({**COUNT, "multipleOf": 4}, "none given", 8),
+        ({"properties": {"x": COUNT}}, "x: 70, but 8", {"x": 8}),
         ({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.1}, "", 0.05),
-        ({"type": "integer", "default": 4}, "", 4),
+        ({"type": "integer", "default": 4}, "5", 4),
+        ({"type": "integer", "examples": [4]}, "", 4),
+        ({"type": "integer", "examples": [4]}, "5", 5),
         ({"type": "string", "default": "x"}, "", "x"),
+        ({"type": "string", "examples": ["x"]}, "", "x"),
         (WEEK, "in week 2025-W07, please", "2025-W07"),
+        ({**WEEK, "examples": ["2025-W01"]}, "in 'May'", "2025-W01"),
         ({"type": "string", "pattern": "("}, "", "text"),
         ({"type": "string", "pattern": "a" * 600}, "", "text"),
         ({"type": "string", "maxLength": 3}, "'abcdef'", "abc"),
+        ({"type": "string", "minLength": 5}, "'abc'", "abc.."),
         ({"type": "string", "format": "date-time"}, "at 2025-02-03T10:00:00Z", "2025-02-03T10:00:00Z"),
+        ({"type": "string", "format": "email"}, "'Bo', bo@example.com.", "bo@example.com"),
         ({"type": "string", "format": "uuid"}, "", "00000000-0000-4000-8000-000000000000"),
         ({"type": "boolean", "default": True}, "", True),
         (AGREED, "agreed: yes", {"agreed": True}),
-        (AGREED, "not agreed", {"agreed": False}),
+        (AGREED, "agreed", {"agreed": False}),
         (SIZED, "Hello", {}),
-        (SIZED, "size L", {"size": "L"}),
+        (SIZED, "size: L", {"size": "L"}),
+        ({**SIZED, "required": ["size"]}, "an L", {"size": "L"}),
+        ({**SIZED, "required": ["size"]}, "any", {"size": "S"}),
         (MERGED, "1 2", {"x": 1, "y": 2}),
+        (NESTED, 'of: {"city": "Rome"}, city: Oslo', {"of": {"city": "Rome"}, "city": "Oslo"}),
         ({"enum": ["a", None]}, "", "a"),
         ({"const": {"k": 1}}, "", {"k": 1}),
-        ({"properties": {"note": {"enum": ["a", None]}}, "required": ["note"]}, "no note", {"note": None}),
-        ({"properties": {"note": {"type": "string"}}}, "without a note", {}),
-        ({"properties": {"next": {"$ref": "#"}}}, "", {}),
-        ({"properties": {"query": {"type": "string"}}}, "Cats in Rome", {"query": "Cats in Rome"}),
-        ({"properties": {"dayOfWeek": {"type": "string"}}}, "day of week: Monday", {"dayOfWeek": "Monday"}),
-        ({"type": "integer", "minimum": 3, "maximum": 2}, "", 1),
+        (NOTE, "note: 007", {"note": "007"}),
+        (NOTE, "note: 7", {"note": "7"}),
+        (NOTE, "note: [1, NaN", {"note": "note: [1, NaN"}),
+        (NOTE, '{"a": {"note": 1}, "note": "\\ud800"}', {"note": "\\ud800"}),
+        ({"properties": {"a": NOTE}}, 'a = {"note": "\\ud800"}', {"a": {"note": "?"}}),
+        ({"properties": {"next": {"$ref": "#"}}}, "", {"next": {"next": {"next": {}}}}),
+        (DAY, "dayofweek=Monday", {"dayOfWeek": "Monday"}),
+        (DAY, "day_of_week: 'Mon day'", {"dayOfWeek": "Mon day"}),
+        ({"type": "integer", "minimum": 3, "maximum": 2}, "", 0),
         ({"items": {"type": "integer"}, "maxItems": 0}, "1", []),
-        ({}, "Hello", "text: Hello"),
+        ({}, "Hello", "Hello"),
     ],
 )  # fmt: skip
 def test_values_are_made_from_schema_and_prompt(
     schema: dict[str, Any], prompt: str, value: Any
 ) -> None:
     assert filled(schema, prompt) == value
+
+
+def rows(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items, "minItems": 20}
 
 
 @pytest.mark.parametrize(
@@ -491,12 +535,45 @@ def test_values_are_made_from_schema_and_prompt(
         {"type": "string", "minLength": 10**12},
         {"type": "string", "pattern": "(a+)+$"},
         {"properties": [], "required": "x", "enum": {}, "minimum": "1"},
+        {"type": "array", "items": {"const": "x" * 100_000}, "minItems": 20},
+        {"type": "array", "items": {"properties": {f"p{i}": {} for i in range(5000)}}, "minItems": 20},
+        rows(rows(rows({"enum": [f"o{i}" for i in range(100_000)]}))),
+        {"properties": {f"p{i}": {"pattern": f"a{{19000}}{i}"} for i in range(300)}},
+        {"anyOf": [{"$ref": "#"}] * 20},
+        {"type": "number", "minimum": 1e14, "multipleOf": 5e-324},
     ],
 )  # fmt: skip
 def test_hostile_schemas_are_answered_quickly(schema: dict[str, Any]) -> None:
     started = time.monotonic()
     found = filled(schema, "a" * 5000 + "! 1 2 3")
     assert len(json.dumps(found)) < 500_000
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        '{"a":' * 2000,
+        '{"a":' * 1000 + "1" + "}" * 1000,
+        "a:[" * 3000,
+        "a:" + "[" * 8000,
+        "a=" * 4000,
+        "'a" * 4000,
+        '"' * 8000,
+        "a: " + "9" * 8000,
+        "a: [1e999, -Infinity, NaN], 1e999",
+        "a: " + "[" * 2000 + "]" * 2000,
+        'a: {"b": "\\ud800"}',
+    ],
+    ids=lambda prompt: prompt[:9],
+)
+def test_hostile_prompts_are_answered_quickly(prompt: str) -> None:
+    kinds = ("string", "number", "integer", "boolean", "array", "object")
+    started = time.monotonic()
+    for kind in kinds:
+        inner = {"type": kind, "items": {"type": "number"}, "properties": {"b": {}}}
+        found = filled({"properties": {"a": inner}}, prompt)
+        assert len(json.dumps(found)) < 10_000
     assert time.monotonic() - started < 5
 
 
@@ -541,7 +618,7 @@ def test_json_mode_has_the_keys_that_the_conversation_quotes() -> None:
 
 def test_json_mode_without_quoted_keys_is_still_an_object() -> None:
     found = json.loads(answer(ask("Hello", response_format={"type": "json_object"})).text)
-    assert found == {"answer": "answer: Hello"}
+    assert found == {"answer": "Hello"}
 
 
 # LangChain models

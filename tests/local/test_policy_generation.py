@@ -26,8 +26,8 @@ from langchain_sequrity.errors import StatusError
 from langchain_sequrity.local import RequestRecord, Script
 from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.brains import BrainContext
+from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.limits import POLICY_BODY
-from langchain_sequrity.local.models import DeterministicModel
 from langchain_sequrity.local.policy_writing.prompts import INSTRUCTIONS, SAMPLE
 from langchain_sequrity.local.policy_writing.writer import MAX_RETRIES, write_policy
 from langchain_sequrity.local.script import ScriptBrain

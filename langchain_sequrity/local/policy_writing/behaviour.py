@@ -14,8 +14,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from langchain_sequrity.local.clues import words
 from langchain_sequrity.wire.tools import read_function
+
+_MOST_CHARACTERS = 8_000
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_WORD = re.compile(r"[^\W_]{1,64}")
+
+
+def words(text: str) -> list[str]:
+    """Words in lower case; `snake_case` and `camelCase` come apart."""
+    return [word.lower() for word in _WORD.findall(_CAMEL.sub(" ", text[:_MOST_CHARACTERS]))]
 
 
 def _words(text: str) -> frozenset[str]:

@@ -1,0 +1,242 @@
+"""The model that answers when there is no other: from the request alone, always the same."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk
+
+from langchain_sequrity.local import conversation
+from langchain_sequrity.local.answers import Answer, stream_answer
+from langchain_sequrity.local.brains import BrainContext, PlanContext
+from langchain_sequrity.local.policy_writing.behaviour import words
+from langchain_sequrity.local.policy_writing.skeleton import TooManyTools, skeleton
+from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.local.results import looks_like_error
+from langchain_sequrity.local.schema_filling import Prompt, fill, quoted
+from langchain_sequrity.local.screening.keywords import score
+from langchain_sequrity.wire.exchange import ChatRequest
+from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.wire.policy_generation import PolicyRequest
+
+_ECHOED = 500
+_MOST = 20
+_SHORTEST_WORD = 4
+_KEY = re.compile(r"[A-Za-z_][\w-]{0,40}\Z")
+_ASKING = ("system", "human")
+_READER, _ENOUGH, _READ = "parse_with_ai", "have_enough_info", "answer"
+_ATTACHMENTS = {"image": "an image", "audio": "a sound recording", "text-plain": "a file"}
+
+
+class DeterministicModel:
+    """Answers from the request alone: the same request has the same answer.
+
+    - A forced tool is called. With `tool_choice` `auto`, the tools whose names are in the user's
+      last message are called, else the tool of whose name most words are in it. Words of fewer
+      than four letters do not count.
+    - Arguments and structured answers are filled from their JSON Schema and from what the message
+      states (`limit: 5`, `city="Rome"`) and quotes; `schema_filling.fill` has the order.
+    - After a tool has answered, the answer quotes the results.
+    - Otherwise the answer echoes what the user said.
+    - As a planner it writes a program that does the same, as a classifier it counts telling words,
+      as a writer of policies it makes a cautious draft of the tools alone.
+
+    Example:
+        ```python
+        from langchain_core.messages import HumanMessage
+        from langchain_sequrity.local.brains import BrainContext
+        from langchain_sequrity.local.deterministic_model import DeterministicModel
+        from langchain_sequrity.wire.exchange import ChatRequest
+
+        request = ChatRequest(model="any/model", messages=[HumanMessage("Hello")])
+        chunks = list(DeterministicModel().stream(request, BrainContext()))
+        assert "".join(chunk.text for chunk in chunks) == "You said: Hello"
+        ```
+    """
+
+    def stream(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
+        """Answer in pieces.
+
+        Args:
+            request: What is asked.
+            context: Who is asked: a planner writes a program, a classifier gives a score, a writer
+                of policies a policy.
+
+        Returns:
+            The pieces of the answer.
+
+        Raises:
+            StatusError: 400 for more tools than a policy can be about.
+        """
+        said = conversation.text_of(conversation.last_user(request.messages))
+        if context.role == "planner" and context.plan is not None:
+            answer = Answer(text=_program(request, context.plan, said))
+        elif context.role == "classifier" and context.classifier:
+            answer = Answer(text=f"{_score(context.classifier, said):g}")
+        elif context.role == "policy" and context.policy is not None:
+            answer = Answer(text=_policy(context.policy))
+        else:
+            calls = _calls(request, said)
+            text = "" if calls else _text(request, said)
+            answer = Answer(text=text, reasoning=_reasoning(request, said, calls), calls=calls)
+        return stream_answer(answer, request)
+
+
+def _score(classifier: str, text: str) -> float:
+    return float(looks_like_error(text)) if classifier == "tool_error" else score(classifier, text)
+
+
+def _policy(request: PolicyRequest) -> str:
+    try:
+        return skeleton(
+            request.tools,
+            description=request.description,
+            internal_tools=request.internal_tool_names,
+            mode=request.mode,
+        )
+    except TooManyTools as problem:
+        refuse(400, str(problem))
+
+
+# Calls
+
+
+def _calls(request: ChatRequest, said: str) -> tuple[tuple[str, dict[str, Any]], ...]:
+    prompt = Prompt(said)
+    return tuple((_name(tool), _arguments(tool, prompt)) for tool in _chosen(request, prompt))
+
+
+def _name(tool: Mapping[str, Any]) -> str:
+    return str(tool["function"]["name"])
+
+
+def _arguments(tool: Mapping[str, Any], prompt: Prompt) -> dict[str, Any]:
+    schema = tool["function"].get("parameters")
+    filled = fill({"type": "object", **schema}, prompt) if isinstance(schema, Mapping) else {}
+    return filled if isinstance(filled, dict) else {}
+
+
+def _chosen(request: ChatRequest, prompt: Prompt) -> list[dict[str, Any]]:
+    """The tools to call: those that are asked for, or named; none after tools have answered."""
+    choice, tools = request.tool_choice, request.tools
+    if choice == "none" or not tools:
+        return []
+    if isinstance(choice, dict):
+        return [tool for tool in tools if _name(tool) == choice["name"]][:1]
+    if choice == "required":
+        # A tool that was not called in this turn, so that agents end.
+        called = {*conversation.called_tools(conversation.this_turn(request.messages)).values()}
+        tools = [tool for tool in tools if _name(tool) not in called] or tools[-1:]
+    elif conversation.tool_results(request.messages):
+        return []
+    spoken = set(words(prompt.text))
+    best = max(tools, key=lambda tool: _words_in(tool, spoken))
+    named = [tool for tool in tools if prompt.mentions(_name(tool))]
+    if named:
+        return named[: _MOST if request.parallel_tool_calls else 1]
+    return [best] if choice == "required" or _words_in(best, spoken) else []
+
+
+def _words_in(tool: Mapping[str, Any], spoken: set[str]) -> int:
+    """How many words of a tool's name were said."""
+    return len({word for word in words(_name(tool)) if len(word) >= _SHORTEST_WORD} & spoken)
+
+
+# Texts
+
+
+def _reasoning(request: ChatRequest, said: str, calls: tuple[tuple[str, Any], ...]) -> str:
+    if request.options.get("reasoning_effort") in (None, "none"):
+        return ""
+    names = " and ".join(f"`{name}`" for name, _ in calls)
+    plan = f"I call {names}." if calls else "I answer directly."
+    return f"The user asks: {said[:_ECHOED]}\n{plan}" if said else plan
+
+
+def _text(request: ChatRequest, said: str) -> str:
+    form = request.response_format or {}
+    if form.get("type", "text") != "text":
+        return dumps(_structured(form, request, said))
+    if results := conversation.tool_results(request.messages)[-_MOST:]:
+        return "\n".join(_returned(name, result[:_ECHOED]) for name, result in results)
+    return _echo(request, said)
+
+
+def _returned(name: str, result: str) -> str:
+    return f"The tool `{name}` returned: {result}"
+
+
+def _structured(form: Mapping[str, Any], request: ChatRequest, said: str) -> Any:
+    """An answer with this schema; without one, with the keys that the conversation quotes."""
+    if form["type"] == "json_schema":
+        return fill(form["json_schema"]["schema"], Prompt(said))
+    texts = (conversation.text_of(one) for one in request.messages if one.type in _ASKING)
+    keys = dict.fromkeys(key for text in texts for key in quoted(text) if _KEY.match(key))
+    names = [*keys][:_MOST] or ["answer"]
+    prompt = Prompt(said)
+    prompt.quotes = [quote for quote in prompt.quotes if quote not in names]
+    return fill({"properties": {name: {} for name in names}}, prompt)
+
+
+def _echo(request: ChatRequest, said: str) -> str:
+    last = conversation.last_user(request.messages)
+    content = last.content if last is not None and isinstance(last.content, list) else []
+    parts = [_attachment(part) for part in content if isinstance(part, dict)]
+    sent = [*filter(None, parts)][:_MOST]
+    echoed = f"You said: {said.strip()[:_ECHOED]}" if said.strip() else ""
+    seen = f"You sent {' and '.join(sent)}." if sent else ""
+    return " ".join(filter(None, (seen, echoed))) or "You said nothing. What can I do for you?"
+
+
+def _attachment(part: dict[str, Any]) -> str | None:
+    """What a part is unless it is text: "an image", "a file `x.pdf`"."""
+    if part.get("type") != "file":
+        # In the words of chat/completions: `image_url` and `input_audio`.
+        kind = str(part.get("type")).removeprefix("input_").removesuffix("_url")
+        return _ATTACHMENTS.get(kind)
+    # The part of chat/completions has what it says inside, LangChain's block does not.
+    file = {**part, **part.get("extras", {}), **part.get("file", {})}
+    name = file.get("filename") or file.get("title") or file.get("file_id")
+    return f"a file `{name}`" if name else "a file"
+
+
+# Programs
+
+
+def _program(request: ChatRequest, plan: PlanContext, said: str) -> str:
+    """A program that makes the same calls, and returns what the tools said."""
+    asked = replace(request, tools=[*plan.tools], tool_choice=plan.tool_choice)
+    calls = _calls(asked, said)
+    lines = [
+        f"result_{number} = {name}({_keywords(arguments)})\n"
+        for number, (name, arguments) in enumerate(calls, 1)
+    ]
+    results = [_returned(name, f"{{result_{number}}}") for number, (name, _) in enumerate(calls, 1)]
+    value = _value(request, plan, said, "\n".join(results))
+    return f"{''.join(lines)}final_return_value = {value}\n"
+
+
+def _keywords(arguments: Mapping[str, Any]) -> str:
+    plain = [f"{name}={value!r}" for name, value in arguments.items() if name.isidentifier()]
+    others = {name: value for name, value in arguments.items() if not name.isidentifier()}
+    return ", ".join([*plain, f"**{others!r}"] if others else plain)
+
+
+def _value(request: ChatRequest, plan: PlanContext, said: str, results: str) -> str:
+    form = plan.response_format or {}
+    if results and form.get("type") == "json_schema" and _READER in plan.internal_tools:
+        shape = _read_as(form["json_schema"]["schema"])
+        return f"{_READER}(query=f{results!r}, output_schema={shape!r})['{_READ}']"
+    if form.get("type", "text") != "text":
+        return repr(_structured(form, request, said))
+    return f"f{results!r}" if results else repr(_echo(request, said))
+
+
+def _read_as(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of what the data model answers: the one that is asked for, and the boolean."""
+    # References name definitions at the root.
+    shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    inner = {key: value for key, value in schema.items() if key not in shared}
+    properties = {_ENOUGH: {"type": "boolean"}, _READ: inner}
+    return {"type": "object", "properties": properties, "required": [*properties], **shared}
