@@ -132,7 +132,7 @@ def fill(schema: Any, prompt: Prompt) -> Any:
     Constants come first, then what the prompt states by name (`limit: 5`, `city="Rome"`), the
     default, quoted texts and numbers in their order, the examples, and at last the smallest value
     that fits. A text that nothing else fills is the prompt. An optional property is left out if it
-    has a default that the prompt does not change.
+    has a default, or is nested more than three levels deep, unless the prompt states it.
 
     Args:
         schema: The schema, with local references (`#/$defs/…`) at most.
