@@ -8,22 +8,17 @@ from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict
-from pydantic_core import PydanticCustomError
 
 from langchain_sequrity.patterns import PatternError, PatternTooLarge, check_together, measure
+from langchain_sequrity.validation import refusal
 
 T = TypeVar("T")
-
-
-def refusal(text: str, /, *, kind: str, **facts: str) -> PydanticCustomError:
-    """An error for a validator to raise; `{name}` in the text stands for the fact `name`."""
-    return PydanticCustomError(kind, text, facts)
 
 
 def _not_null(value: Any) -> Any:
     if value is None:
         msg = "Input may not be null; leave the field out to keep the server's setting"
-        raise refusal(msg, kind="not_null")
+        raise refusal(msg, kind="not_null", is_complete=True)
     return value
 
 

@@ -13,9 +13,9 @@ from langchain_sequrity.headers.fields import (
     Length,
     Regex,
     Regexes,
-    refusal,
 )
 from langchain_sequrity.headers.model import HeaderModel
+from langchain_sequrity.validation import refusal
 
 MismatchPolicy = Literal["reject", "restart_turn", "continue"]
 InternalTool = Literal["parse_with_ai", "verify_hypothesis", "set_policy", "complete_turn"]

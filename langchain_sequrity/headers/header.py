@@ -6,13 +6,11 @@ from typing import Any, ClassVar, Self, TypeVar
 from pydantic import ValidationError
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.headers.json_text import described, join_path, read_json, write_json
+from langchain_sequrity.headers.json_text import read_json, write_json
 from langchain_sequrity.headers.model import WIRE, HeaderModel, Unknown
+from langchain_sequrity.validation import described, problems
 
 H = TypeVar("H", bound="Header")
-_MOST_PROBLEMS = 10
-# Kinds of errors whose text need not say what came instead.
-_COMPLETE = {"unknown_field", "known_in_extra", "extra_not_json", "missing", "not_null"}
 
 
 class Header(HeaderModel):
@@ -186,26 +184,6 @@ def coerce(cls: type[H], value: object) -> H:
             raise _invalid(cls, problems(error)) from None
     dump = getattr(value, "dump_for_headers", None)
     return from_wire(cls, dump(mode="json")) if callable(dump) else cls._from_other(value)
-
-
-def problems(error: ValidationError) -> list[str]:
-    """Turn pydantic's findings into readable sentences that show no text that was given."""
-    found = error.errors(include_url=False)
-    sentences = [_sentence(item) for item in found[:_MOST_PROBLEMS]]
-    if len(found) > _MOST_PROBLEMS:
-        sentences.append(f"{len(found) - _MOST_PROBLEMS} more problems were found.")
-    return sentences
-
-
-def _sentence(item: Mapping[str, Any]) -> str:
-    path = ""
-    for key in item["loc"]:
-        path = join_path(path, key)
-    text: str = item["msg"]
-    place = f"`{path}`: " if path and f"`{path}`" not in text else ""
-    got = "" if item["type"] in _COMPLETE else f"; got {described(item['input'])}"
-    end = "" if text.endswith(("?", ".")) else "."
-    return f"{place}{text}{got}{end}"
 
 
 def _read(cls: type[Header], text: object) -> dict[str, Any]:

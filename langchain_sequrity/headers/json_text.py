@@ -12,12 +12,12 @@ from typing import Any
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.strict_json import NotJson, RepeatedKey, TooDeep, loads
+from langchain_sequrity.validation import described, join_path, shown
 
 MAX_DEPTH = 32
 # Beyond 64 bits other languages round or refuse, and Python itself refuses very long digits.
 _INTEGER_LIMIT = 2**63
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_SHOWN_NAME = 60
 
 
 def write_json(data: Mapping[str, Any]) -> str:
@@ -130,33 +130,3 @@ def _text_problem(text: str) -> str | None:
         f"holds a lone surrogate (U+{ord(match[0]):04X}) at character {match.start()}, which is "
         "no text. Remove it."
     )
-
-
-def join_path(path: str, key: Any) -> str:
-    """Extend a path such as `fsm.force_to_cache[0]` by a key or an index."""
-    if isinstance(key, int):
-        return f"{path}[{key}]"
-    name = shown(key).strip("`")
-    return f"{path}.{name}" if path else name
-
-
-def shown(name: Any) -> str:
-    """Render a name of unknown origin in backticks: printable and not too long."""
-    text = name if isinstance(name, str) and name.isprintable() else ascii(name)
-    if len(text) > _SHOWN_NAME:
-        text = f"{text[:_SHOWN_NAME]}…"
-    return f"`{text}`"
-
-
-def described(value: Any) -> str:
-    """Say what came, for an error: numbers as they are, but never text, which may be a secret."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) or (isinstance(value, int) and abs(value) < _INTEGER_LIMIT):
-        return repr(value)
-    if isinstance(value, Mapping):
-        return "an object"
-    kinds = {str: "text", list: "a list", tuple: "a list", int: "a huge integer"}
-    return kinds.get(type(value), f"a `{type(value).__name__}`")

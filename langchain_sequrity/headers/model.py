@@ -20,16 +20,13 @@ from pydantic import (
     model_validator,
 )
 
-from langchain_sequrity.headers.fields import refusal
-from langchain_sequrity.headers.json_text import json_problem, shown
-from langchain_sequrity.suggestions import meant, nearest_own
+from langchain_sequrity.headers.json_text import json_problem
+from langchain_sequrity.validation import refusal, shown, unknown_names
 
 Unknown = Literal["refuse", "keep"]
 # Marks a validation of data from the wire, where `extra` is a name like any other.
 WIRE = "langchain_sequrity.wire"
 _EXTRA = "extra"
-_CLOSE_ENOUGH = 0.7
-_MOST_UNKNOWN = 3
 
 
 class HeaderModel(BaseModel):
@@ -75,9 +72,9 @@ class HeaderModel(BaseModel):
         if mode == "keep":
             rest = {name: value for name, value in data.items() if name in known}
             return rest | {_EXTRA: {name: data[name] for name in strange}}
-        text = _unknown(cls, strange, offer_extra=mode is None)
-        msg = "{text}"
-        raise refusal(msg, kind="unknown_field", text=text)
+        paths = dict(reversed(list(_paths(cls))))  # of equal names, the first is kept
+        more = "" if mode else " A field that this version does not know goes into `extra`."
+        raise unknown_names(strange, cls._where, known, paths, more)
 
     @field_validator(_EXTRA)
     @classmethod
@@ -85,10 +82,11 @@ class HeaderModel(BaseModel):
         for name in extra:
             if name in cls.wire_names():
                 msg = "{name} is a field of {where}: set the field itself, not through `extra`"
-                raise refusal(msg, kind="known_in_extra", name=shown(name), where=cls._where)
+                facts = {"name": shown(name), "where": cls._where}
+                raise refusal(msg, kind="known_in_extra", is_complete=True, **facts)
         if found := json_problem(extra):
             msg = "{text}"
-            raise refusal(msg, kind="extra_not_json", text=found)
+            raise refusal(msg, kind="extra_not_json", is_complete=True, text=found)
         copy: dict[str, Any] = _wire_value(extra)  # later changes of the caller's stay outside
         return copy
 
@@ -135,26 +133,6 @@ def _wire_value(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_wire_value(item) for item in value]
     return value
-
-
-def _unknown(cls: type[HeaderModel], names: list[Any], *, offer_extra: bool) -> str:
-    sentences = []
-    for name in names[:_MOST_UNKNOWN]:
-        advice = _advice(cls, str(name), offer_extra=offer_extra)
-        sentences.append(f"Unknown field {shown(name)} in {cls._where}. {advice}")
-    if len(names) > _MOST_UNKNOWN:
-        sentences.append(f"{len(names) - _MOST_UNKNOWN} more names are unknown.")
-    return " ".join(sentences)
-
-
-def _advice(cls: type[HeaderModel], name: str, *, offer_extra: bool) -> str:
-    paths = dict(reversed(list(_paths(cls))))  # of equal names, the first is kept
-    near = nearest_own(name, paths, alike=_CLOSE_ENOUGH)
-    if near:
-        return meant(paths[near])
-    known = ", ".join(f"`{name}`" for name in cls.wire_names())
-    extra = " A field that this version does not know goes into `extra`." if offer_extra else ""
-    return f"Known fields are {known}.{extra}"
 
 
 def _paths(cls: type[HeaderModel], prefix: str = "") -> Iterator[tuple[str, str]]:

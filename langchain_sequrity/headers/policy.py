@@ -8,8 +8,8 @@ from pydantic import field_validator, model_validator
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers.fields import NOT_NULL, Flag, NameSet, Text
 from langchain_sequrity.headers.header import Header
-from langchain_sequrity.headers.json_text import described
 from langchain_sequrity.headers.model import HeaderModel
+from langchain_sequrity.validation import described
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -16,7 +16,7 @@ from uuid import UUID
 from langchain_sequrity.display import plain
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.patterns import Budget, Pattern, PatternError, PatternTooLarge
-from langchain_sequrity.wire.json_text import loads
+from langchain_sequrity.strict_json import loads
 
 _DEEPEST = 16
 _OPTIONAL_DEPTH = 3

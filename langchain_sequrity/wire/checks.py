@@ -1,22 +1,55 @@
-"""Checks of a request's body: the local server's side of every format.
+"""Checks of a request's body by pydantic: the local server's side of every format.
 
 A body is untrusted and the checks are strict, so that a client that passes here sends what the
-protocol describes. A wrong shape is 422 with the place of the first problem, as FastAPI words it;
-a right shape with impossible content is 400.
+protocol describes. A wrong shape is 422 with the place of each problem, as FastAPI words it; a
+right shape with impossible content is 400.
+
+Each format has a table of what a body looks like: a mapping is an object with these fields. Other
+fields are let through, and null stands for a field that is absent.
 """
 
 import re
-from collections.abc import Collection, Mapping
-from typing import Any, Literal, NoReturn
+from collections.abc import Callable, Collection, Iterable, Mapping
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Annotated, Any, Literal, NoReturn, Optional, Union, get_args
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    InstanceOf,
+    PlainValidator,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from langchain_sequrity.errors import InvalidRequest
+from langchain_sequrity.validation import described, problem, refusal
 from langchain_sequrity.wire.json_text import excerpt
 
+# A type as pydantic takes it, or a mapping for an object.
+Form = Any
 Where = tuple[str | int, ...]
 
-_NAMES = {dict: "an object", list: "an array", str: "a string", type(None): "null"}
-_KINDS = {**_NAMES, bool: "a boolean", int: "an integer"}
+# Pydantic has the names of a union's branches among the keys of a place.
+_BRANCH = "\0"
+# Kinds of errors: of a value that is 400, and of a field that says which branch it is.
+_IMPOSSIBLE = "impossible"
+_UNKNOWN = "unknown_"
 _EXCERPT = 200
+_MOST_PROBLEMS = 10
+# In the words of JSON; pydantic's are those of Python.
+_WORDS = {
+    "dict_type": "Input should be an object",
+    "is_instance_of": "Input should be an object",
+    "list_type": "Input should be an array",
+    "too_short": "Input should have at least one item",
+}
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
 # Possessive, so that hostile white space is looked at once and not at each of its places.
 _DATA_URI = re.compile(r"data:([\w.+-]++/[\w.+-]++);base64,[A-Za-z0-9+/\s]*+={0,2}\s*+\Z")
@@ -26,35 +59,254 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/\s]++={0,2}\s*+\Z")
 # Refusals
 
 
-def wrong(where: Where, expected: str, got: Any) -> NoReturn:
-    """Refuse a value of the wrong type.
-
-    Args:
-        where: The way to it from the top of the body.
-        expected: What should be there, such as `an object`.
-        got: What is there.
-
-    Raises:
-        InvalidRequest: Always, with status 422.
-    """
-    name = _NAMES.get(type(got), f"a {type(got).__name__}")
-    _refuse(where, f"Expected {expected}, got {name}.", "type_error")
-
-
 def unknown(where: Where, expected: str, got: Any) -> NoReturn:
-    """Refuse a value that is not one of those allowed, with status 422."""
-    _refuse(where, f"Expected {expected}, got {excerpt(got, _EXCERPT)!r}.", "value_error")
-
-
-def _refuse(where: Where, problem: str, kind: str) -> NoReturn:
-    detail = {"loc": ["body", *where], "msg": problem, "type": kind}
-    msg = f"{place(where)}: {problem}"
-    raise InvalidRequest(msg, status=422, body={"detail": [detail]})
+    """Refuse a value that is not what was expected, with status 422."""
+    _unprocessable([(where, f"Input should be {expected}; got {_shown(got)}.", "value_error")])
 
 
 def impossible(detail: str) -> NoReturn:
     """Refuse a request whose parts do not go together, with status 400."""
     raise InvalidRequest(detail, status=400, body={"detail": detail})
+
+
+def place(where: Where) -> str:
+    """The way to a value as text, such as `messages.0.content`."""
+    return ".".join(map(str, where)) or "body"
+
+
+def _refuse(found: Iterable[ErrorDetails]) -> NoReturn:
+    found = [_placed(item) for item in found]
+    wrong = [item for item in found if item["type"] != _IMPOSSIBLE]
+    if not wrong:
+        impossible(f"{place(found[0]['loc'])}: {problem(found[0])}")
+    _unprocessable([(item["loc"], _sentence(item), item["type"]) for item in wrong])
+
+
+def _placed(item: ErrorDetails) -> ErrorDetails:
+    """Name the place in the body: without branches, and with the field that says which it is."""
+    where = tuple(key for key in item["loc"] if not str(key).startswith(_BRANCH))
+    if not item["type"].startswith(_UNKNOWN):
+        return {**item, "loc": where}
+    if not isinstance(item["input"], dict):
+        return {**item, "loc": where, "type": "dict_type"}
+    key = item["type"].removeprefix(_UNKNOWN)
+    return {**item, "loc": (*where, key), "input": item["input"].get(key)}
+
+
+def _unprocessable(found: list[tuple[Where, str, str]]) -> NoReturn:
+    found = found[:_MOST_PROBLEMS]
+    detail = [{"loc": ["body", *where], "msg": text, "type": kind} for where, text, kind in found]
+    msg = " ".join(f"{place(where)}: {text}" for where, text, _ in found)
+    raise InvalidRequest(msg, status=422, body={"detail": detail})
+
+
+def _sentence(item: ErrorDetails) -> str:
+    text = _WORDS.get(item["type"], "")
+    if item["type"] == "literal_error":
+        text = item["msg"].replace("'", "`")
+    # Where the type is wrong, a text that came may be long or private, and does not help.
+    is_of_type = item["type"].startswith(("value", "literal", _UNKNOWN))
+    return problem(item, text, show=_shown if is_of_type else described)
+
+
+def _shown(value: Any) -> str:
+    return repr(excerpt(value, _EXCERPT)) if isinstance(value, str) else described(value)
+
+
+# Forms
+
+
+class Body:
+    """What a body should be. Pydantic prepares it for the first that comes: clients need none.
+
+    Args:
+        fields: The fields of the object.
+    """
+
+    def __init__(self, fields: Mapping[str, Form]) -> None:
+        self._form = _built(fields)
+
+    def check(self, body: Any) -> dict[str, Any]:
+        """Check a body.
+
+        Args:
+            body: The parsed JSON.
+
+        Returns:
+            The same body, not a copy.
+
+        Raises:
+            InvalidRequest: With `status` 422 or 400 and `body={"detail": …}`.
+        """
+        try:
+            self._validate(body, strict=True)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+        else:
+            return body  # type: ignore[no-any-return]
+        _refuse(found)
+
+    @cached_property
+    def _validate(self) -> Callable[..., Any]:
+        return TypeAdapter(self._form).validator.validate_python
+
+
+def _built(form: Form) -> Form:
+    if not isinstance(form, Mapping):
+        return form
+    fields = {key: _required(_built(kind)) for key, kind in form.items()}
+    return TypedDict("Object", fields, total=False)  # type: ignore[operator] # made of a table
+
+
+def _required(form: Form) -> Form:
+    if type(None) in get_args(form):
+        return form
+    # What is absent is judged as null, so that the error says what was expected.
+    return Annotated[form, Field(default=None, validate_default=True)]
+
+
+def maybe(form: Form) -> Form:
+    """This, or nothing."""
+    return Optional[_built(form)]  # noqa: UP045 - a form may be more than a class
+
+
+def array(form: Form, *, least: int = 0) -> Form:
+    """An array of these. Its first problem is enough: a body can have millions."""
+    return Annotated[list[_built(form)], Field(fail_fast=True, min_length=least)]  # type: ignore[misc] # as above
+
+
+def should(form: Form, test: Callable[[Any], Any], expected: str, *, possible: bool = True) -> Form:
+    """A form with a check of its own.
+
+    Args:
+        form: The form.
+        test: Whether a value passes.
+        expected: What it should do, such as `be base64`.
+        possible: Whether a value that fails is 422; otherwise 400.
+    """
+
+    def check(value: Any) -> Any:
+        if test(value):
+            return value
+        kind = "value_error" if possible else _IMPOSSIBLE
+        msg = "Input should {expected}"
+        raise refusal(msg, kind=kind, is_complete=not possible, expected=expected)
+
+    return Annotated[_built(form), AfterValidator(check)]
+
+
+def text_or(form: Form, items: str) -> Form:
+    """A string, or this array; errors say what it consists of."""
+    text, array = f"{_BRANCH}text", f"{_BRANCH}array"
+
+    def branch(value: Any) -> str | None:
+        if isinstance(value, str):
+            return text
+        return array if isinstance(value, list) else None
+
+    expected = f"a string or an array of {items}"
+    return _union({text: str, array: form}, branch, "content_type", expected)
+
+
+def by(key: str, forms: Mapping[str, Form], *, kind_of: Callable[[Any], Any] | None = None) -> Form:
+    """An object whose kind is said by one of its fields.
+
+    Args:
+        key: The field.
+        forms: The form of each kind; kinds with `*` stand for all that match.
+        kind_of: Reads the kind of an object; default: what is in the field.
+    """
+    branches = {kind: f"{_BRANCH}{kind}" for kind in forms}
+    patterns = [kind for kind in forms if "*" in kind]
+
+    def branch(value: Any) -> str | None:
+        if not isinstance(value, dict):
+            return None
+        kind = kind_of(value) if kind_of else value.get(key)
+        if not isinstance(kind, str):
+            return None
+        if kind in branches or not patterns:
+            return branches.get(kind)
+        return next((branches[one] for one in patterns if fnmatchcase(kind, one)), None)
+
+    tagged = {branches[kind]: form for kind, form in forms.items()}
+    known = ", ".join(f"`{kind}`" for kind in forms)
+    return _union(tagged, branch, f"{_UNKNOWN}{key}", f"one of {known}")
+
+
+def _union(
+    forms: Mapping[str, Form], branch: Callable[[Any], str | None], kind: str, expected: str
+) -> Form:
+    tagged = tuple(Annotated[_built(form), Tag(name)] for name, form in forms.items())
+    text = f"Input should be {expected}"
+    error = Discriminator(branch, custom_error_type=kind, custom_error_message=text)
+    return Annotated[Union[tagged], error]  # noqa: UP007 - made of a table
+
+
+# Kinds of values
+
+
+def _json_schema(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value
+    msg = "Input should be a JSON Schema object"
+    raise refusal(msg, kind="schema_type")
+
+
+def _is_data_uri(url: str, kind: str = "") -> bool:
+    match = _DATA_URI.match(url)
+    return match is not None and match[1].startswith(kind)
+
+
+def _is_web_url(url: str) -> bool:
+    return url.startswith(("https://", "http://"))
+
+
+def _is_image(url: str) -> bool:
+    return _is_web_url(url) or _is_data_uri(url, "image/")
+
+
+OBJECT = InstanceOf[dict[str, Any]]  # without a look at its fields
+JSON_SCHEMA = Annotated[Any, PlainValidator(_json_schema)]
+TOOL_NAME = should(str, _TOOL_NAME.match, "be 1 to 64 letters, digits, `_` or `-`")
+BASE64 = should(str, _BASE64.match, "be base64", possible=False)
+WEB_URL = should(str, _is_web_url, "be an http(s) URL", possible=False)
+DATA_URI = should(str, _is_data_uri, "be a base64 data URI", possible=False)
+IMAGE_URL = should(
+    str, _is_image, "be an http(s) URL, or a base64 data URI of an image type", possible=False
+)
+AUDIO = {"format": Literal["wav", "mp3"], "data": BASE64}
+
+
+def between(low: float, high: float, kind: type = float) -> Form:
+    """A number within these bounds."""
+    return Annotated[kind, Field(ge=low, le=high)]
+
+
+def at_least(low: int) -> Form:
+    """An integer that is not less than this."""
+    return Annotated[int, Field(ge=low)]
+
+
+def with_schema(schema: Form, fields: Mapping[str, Form]) -> Form:
+    """An object with these fields and a `schema`."""
+    return Annotated[_built({**fields, "schema": schema}), BeforeValidator(plain_schema)]
+
+
+def plain_schema(value: Any) -> Any:
+    """An object with its schema as `schema`; the vendor's SDK sends it as `schema_`."""
+    if not isinstance(value, dict) or "schema_" not in value:
+        return value
+    return {"schema": value["schema_"]} | {key: value[key] for key in value if key != "schema_"}
+
+
+def with_one_of(form: Form, *keys: str) -> Form:
+    """An object that has a value under one of these keys."""
+    expected = "have " + " or ".join(f"`{key}`" for key in keys)
+    return should(form, lambda value: any(value.get(key) is not None for key in keys), expected)
+
+
+# What bodies of several formats have
 
 
 def distinct_tools(tools: Collection[Mapping[str, Any]]) -> None:
@@ -67,129 +319,18 @@ def distinct_tools(tools: Collection[Mapping[str, Any]]) -> None:
         seen.add(name)
 
 
-def place(where: Where) -> str:
-    """The way to a value as text, such as `messages.0.content`."""
-    return ".".join(map(str, where))
+def chosen_tool(name: str, tools: Collection[Mapping[str, Any]]) -> dict[str, str]:
+    """The choice of a tool, which must be there, in neutral form."""
+    if name not in {tool["function"]["name"] for tool in tools}:
+        impossible(f"`tool_choice` names the tool `{name}`, which is not in `tools`.")
+    return {"name": name}
 
 
-# Values
-
-
-def an_object(value: Any, where: Where) -> dict[str, Any]:
-    """The value, which must be an object."""
-    if not isinstance(value, dict):
-        wrong(where, "an object", value)
-    return value
-
-
-def text(value: Mapping[str, Any], key: str, where: Where) -> str:
-    """The string under a key, which must be there."""
-    found = value.get(key)
-    if not isinstance(found, str):
-        wrong((*where, key), "a string", found)
-    return found
-
-
-def a_list(value: Mapping[str, Any], key: str, *, required: bool = False) -> list[Any]:
-    """The array under a key of the body; an absent one is empty unless it is required."""
-    found = value.get(key)
-    if found is None and not required:
-        return []
-    if not isinstance(found, list):
-        wrong((key,), "an array", found)
-    return found
-
-
-def optional(value: Mapping[str, Any], key: str, kind: type, where: Where = ()) -> Any:
-    """The value under a key, of this type, or `None` where it is absent."""
-    found = value.get(key)
-    if found is not None and not isinstance(found, kind):
-        wrong((*where, key), _KINDS[kind], found)
-    return found
-
-
-def status_of(result: Mapping[str, Any], where: Where) -> Literal["success", "error"]:
+def status_of(result: Mapping[str, Any]) -> Literal["success", "error"]:
     """Whether a tool failed, by the mark that Messages has for it (`docs/behaviour.md`, P7)."""
-    return "error" if optional(result, "is_error", bool, where) else "success"
+    return "error" if result.get("is_error") else "success"
 
 
-def positive(value: Mapping[str, Any], key: str) -> int | None:
-    """The integer of at least 1 under a key of the body, or `None`."""
-    found: int | None = optional(value, key, int)
-    if found is not None and (isinstance(found, bool) or found < 1):
-        unknown((key,), "an integer of at least 1", found)
-    return found
-
-
-def one_of(value: Mapping[str, Any], key: str, allowed: Collection[str], where: Where = ()) -> Any:
-    """The string under a key, one of those allowed, or `None` where it is absent."""
-    found = value.get(key)
-    if found is not None and found not in allowed:
-        unknown((*where, key), " or ".join(f"`{one}`" for one in allowed), found)
-    return found
-
-
-def numbers(
-    body: Mapping[str, Any],
-    bounds: Mapping[str, tuple[float, float]],
-    whole: Collection[str] = (),
-) -> None:
-    """Check numbers of the body.
-
-    Args:
-        body: The body.
-        bounds: Least and greatest value, by key.
-        whole: Keys of those that must be integers.
-    """
-    for key, (low, high) in bounds.items():
-        found = body.get(key)
-        if found is None:
-            continue
-        kinds = int if key in whole else int | float
-        if isinstance(found, bool) or not isinstance(found, kinds):
-            wrong((key,), "an integer" if key in whole else "a number", found)
-        if not low <= found <= high:
-            unknown((key,), f"a number from {low} to {high}", found)
-
-
-def strings(body: Mapping[str, Any], key: str) -> list[str]:
-    """The array of strings under a key of the body."""
-    found = a_list(body, key)
-    if not all(isinstance(one, str) for one in found):
-        wrong((key,), "an array of strings", found)
-    return found
-
-
-def tool_name(tool: Mapping[str, Any], where: Where) -> str:
-    """The name of a tool."""
-    name = text(tool, "name", where)
-    if not _TOOL_NAME.match(name):
-        unknown((*where, "name"), "1 to 64 letters, digits, `_` or `-`", name)
-    return name
-
-
-def json_schema(value: Mapping[str, Any], key: str, where: Where) -> dict[str, Any] | None:
-    """The JSON Schema under a key, or `None` where it is absent."""
-    found: dict[str, Any] | None = value.get(key)
-    if found is not None and not isinstance(found, dict):
-        wrong((*where, key), "a JSON Schema object", found)
-    return found
-
-
-# Media
-
-
-def is_data_uri(url: str, kind: str = "") -> bool:
-    """Whether a text is a base64 data URI of a media type that begins with `kind`."""
-    match = _DATA_URI.match(url)
-    return match is not None and match[1].startswith(kind)
-
-
-def is_base64(data: str) -> bool:
-    """Whether a text is base64."""
-    return _BASE64.match(data) is not None
-
-
-def is_web_url(url: str) -> bool:
-    """Whether a text begins like an http(s) URL."""
-    return url.startswith(("https://", "http://"))
+def stops(stop: str | list[str] | None) -> list[str]:
+    """Stop sequences; one may stand without a list."""
+    return [stop] if isinstance(stop, str) else stop or []

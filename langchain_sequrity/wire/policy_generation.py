@@ -34,7 +34,6 @@ Variant = Literal[
 ]
 
 DEFAULT_RETRIES = 3
-_LANGUAGES = ("sqrt",)
 _FIELDS = (
     "type",
     "model",
@@ -282,6 +281,47 @@ def _refuse(body: Any, reply: Reply) -> NoReturn:
 # The server's side
 
 
+_INTERNAL = checks.should(str, INTERNAL_TOOLS.__contains__, f"be any of {_named(INTERNAL_TOOLS)}")
+_BODY = checks.Body(
+    {
+        # Named in the SDK, but "not yet supported by the server" (`docs/protocol.md`).
+        "type": checks.should(
+            Any,
+            lambda sent: isinstance(sent, str) and sent in _ROWS,
+            f"be one of {_named(_ROWS)} (`oai_responses` is not supported yet)",
+        ),
+        "model": str,
+        "description": str,
+        "policy_lang": checks.maybe(Literal["sqrt"]),
+        "n_retries": checks.maybe(checks.at_least(0)),
+        "internal_tool_names": checks.maybe(
+            checks.array(
+                checks.should(
+                    str, INTERNAL_TOOLS.__contains__, f"be any of {_named(INTERNAL_TOOLS)}"
+                )
+            )
+        ),
+    }
+)
+# Formats pass on what a model is to read; a policy is made of it.
+_FUNCTIONS = checks.Body(
+    {
+        "tools": checks.array(
+            {
+                "description": checks.maybe(str),
+                "parameters": checks.maybe(
+                    checks.should(
+                        checks.OBJECT,
+                        lambda schema: isinstance(schema.get("properties", {}), dict),
+                        "have an object as `properties`",
+                    )
+                ),
+            }
+        )
+    }
+)
+
+
 def read_request(body: Any) -> PolicyRequest:
     """Check and read the body of a request.
 
@@ -295,31 +335,25 @@ def read_request(body: Any) -> PolicyRequest:
     Raises:
         InvalidRequest: With `status` 422 or 400 and `body={"detail": …}`.
     """
-    checks.an_object(body, ("body",))
-    variant = _variant(body.get("type"))
+    _BODY.check(body)
     for key in body:
         if key not in _FIELDS:
-            checks.unknown((key,), f"no other fields than {_named(_FIELDS)}", body[key])
-    checks.one_of(body, "policy_lang", _LANGUAGES)
-    internal = checks.strings(body, "internal_tool_names")
-    for index, name in enumerate(internal):
-        if name not in INTERNAL_TOOLS:
-            checks.unknown(("internal_tool_names", index), f"any of {_named(INTERNAL_TOOLS)}", name)
-    row = _ROWS[variant]
+            checks.unknown((key,), f"no other field than {_named(_FIELDS)}", body[key])
+    row = _ROWS[body["type"]]
     tools, others = row.dialect.read(body)
     if others and not row.is_responses:  # only there tools are free-form
         where = ("tools", body["tools"].index(others[0]), "type")
         checks.unknown(where, "`custom`, or none", others[0]["type"])
-    for index, tool in enumerate(tools):
-        _check_function(tool["function"], ("tools", index))
-    description, mode = _mode_in(checks.text(body, "description", ()))
+    _FUNCTIONS.check({"tools": [tool["function"] for tool in tools]})
+    description, mode = _mode_in(body["description"])
+    retries = body.get("n_retries")
     return PolicyRequest(
-        variant=variant,
-        model=checks.text(body, "model", ()),
+        variant=body["type"],
+        model=body["model"],
         description=description,
         tools=tools,
-        n_retries=_retries(body),
-        internal_tool_names=tuple(internal),
+        n_retries=DEFAULT_RETRIES if retries is None else retries,
+        internal_tool_names=tuple(body.get("internal_tool_names") or ()),
         mode=mode,
     )
 
@@ -330,32 +364,6 @@ def _mode_in(description: str) -> tuple[str, Mode | None]:
         if description.endswith(f"\n\n{sentence}"):
             return description.removesuffix(f"\n\n{sentence}"), mode
     return description, None
-
-
-def _variant(sent: Any) -> Variant:
-    found = next((variant for variant in _ROWS if variant == sent), None)
-    if found is None:
-        # Named in the SDK, but "not yet supported by the server" (`docs/protocol.md`).
-        besides = " (`oai_responses` is not supported yet)" if sent == "oai_responses" else ""
-        checks.unknown(("type",), f"one of {_named(_ROWS)}{besides}", sent)
-    return found
-
-
-def _check_function(function: Mapping[str, Any], where: checks.Where) -> None:
-    """Formats pass on what a model is to read; a policy is made of it."""
-    checks.optional(function, "description", str, where)
-    checks.an_object(
-        (function.get("parameters") or {}).get("properties", {}), (*where, "properties")
-    )
-
-
-def _retries(body: Mapping[str, Any]) -> int:
-    found: int | None = checks.optional(body, "n_retries", int)
-    if found is None:
-        return DEFAULT_RETRIES
-    if isinstance(found, bool) or found < 0:
-        checks.unknown(("n_retries",), "an integer of at least 0", found)
-    return found
 
 
 def write_reply(reply: PolicyReply) -> dict[str, Any]:

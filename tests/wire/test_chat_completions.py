@@ -736,7 +736,7 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("role of another type", {"messages": [{"role": ["user"], "content": "x"}]}, 422, "one of"),
     ("message no object", {"messages": [7]}, 422, "object"),
     ("no content", {"messages": [{"role": "user"}]}, 422, "string or an array"),
-    ("empty parts", {"messages": [{"role": "user", "content": []}]}, 422, "at least one part"),
+    ("empty parts", {"messages": [{"role": "user", "content": []}]}, 422, "at least one item"),
     ("unknown part", {"messages": [{"role": "user", "content": [{"type": "x"}]}]}, 422, "`text`"),
     ("refusal for a tool", {"messages": [
         {"role": "tool", "tool_call_id": "1", "content": [{"type": "refusal", "refusal": "no"}]}]},
@@ -755,7 +755,7 @@ REFUSED: list[tuple[str, Any, int, str]] = [
         {"type": "input_audio", "input_audio": {"data": "?", "format": "wav"}}]}]}, 400, "base64"),
     ("file data", {"messages": [{"role": "user", "content": [
         {"type": "file", "file": {"file_data": "AAAA"}}]}]}, 400, "data URI"),
-    ("mute assistant", {"messages": [{"role": "assistant"}]}, 400, "neither"),
+    ("mute assistant", {"messages": [{"role": "assistant"}]}, 400, "have `content` or `tool_calls`"),
     ("call arguments", {"messages": [{"role": "assistant", "tool_calls": [
         {**CALL, "function": {"name": "f", "arguments": "{oops"}}]}]}, 400, "not JSON"),
     ("call without id", {"messages": [{"role": "assistant", "tool_calls": [
@@ -776,10 +776,11 @@ REFUSED: list[tuple[str, Any, int, str]] = [
         "type": "function", "function": {"name": "g"}}}, 400, "`g`"),
     ("response format", {"response_format": {"type": "xml"}}, 422, "`json_schema`"),
     ("schema missing", {"response_format": {"type": "json_schema"}}, 422, "object"),
-    ("temperature", {"temperature": 3}, 422, "0 to 2"),
+    ("temperature", {"temperature": 3}, 422, "less than or equal to 2"),
     ("temperature of another type", {"temperature": "hot"}, 422, "number"),
-    ("max tokens", {"max_tokens": 0}, 422, "at least 1"),
-    ("stop", {"stop": [7]}, 422, "strings"),
+    ("max tokens", {"max_tokens": 0}, 422, "greater than or equal to 1"),
+    ("stop", {"stop": [7]}, 422, "valid string"),
+    ("stop of another type", {"stop": 7}, 422, "a string or an array of strings"),
     ("stream", {"stream": "yes"}, 422, "boolean"),
 ]  # fmt: skip
 
@@ -797,6 +798,23 @@ def test_a_malformed_request_is_refused_with_the_place_of_the_problem(
     assert caught.value.status == status
     assert word in orjson.dumps(caught.value.body).decode()
     assert (status == 422) == isinstance(caught.value.body["detail"], list)
+
+
+def test_every_wrong_field_is_named_but_one_problem_of_a_list_is_enough() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_request({"model": 1, "stop": [2, 3], "messages": [USER, *[{"role": "boss"}] * 9]})
+    assert [problem["loc"] for problem in caught.value.body["detail"]] == [
+        ["body", "model"],
+        ["body", "messages", 1, "role"],
+        ["body", "stop", 0],
+    ]
+
+
+def test_a_text_of_the_wrong_type_is_not_repeated() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_request({"model": "m", "messages": "a secret"})
+    assert "got text" in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_request_is_read_whole() -> None:

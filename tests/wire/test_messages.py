@@ -1146,6 +1146,11 @@ def test_a_malformed_request_is_refused_with_the_place_of_the_problem(
     assert says in str(caught.value)
 
 
+def test_a_tool_is_read_by_its_own_fields_whatever_else_it_has() -> None:
+    request = read_request(_body(HI, tools=[{**OWN_TOOL, "function": {}}]))
+    assert request.tools == read_request(_body(HI, tools=[OWN_TOOL])).tools
+
+
 @given(_json | _like)
 def test_whatever_json_is_sent_is_a_request_or_refused(body: Any) -> None:
     with suppress(InvalidRequest):

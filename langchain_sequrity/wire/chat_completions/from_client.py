@@ -4,7 +4,7 @@ The body is untrusted; `checks` refuses what the protocol does not describe.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.messages import (
     AIMessage,
@@ -14,10 +14,10 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
-from langchain_core.messages.tool import tool_call
+from langchain_core.messages.tool import ToolCall, tool_call
 
 from langchain_sequrity.wire import checks
-from langchain_sequrity.wire.checks import Where
+from langchain_sequrity.wire.checks import array, between, by, maybe, text_or
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import read_arguments
 
@@ -50,7 +50,103 @@ _READ_FIELDS = {
     "stream_options",
     "parallel_tool_calls",
 }
+
+# What a body looks like
+
+_TEXT = {"text": str}
+_PART = {
+    "text": _TEXT,
+    "image_url": {
+        "image_url": {"url": checks.IMAGE_URL, "detail": maybe(Literal["auto", "low", "high"])}
+    },
+    "input_audio": {"input_audio": checks.AUDIO},
+    "file": {
+        "file": checks.with_one_of(
+            {"file_id": maybe(str), "file_data": maybe(checks.DATA_URI)}, "file_id", "file_data"
+        )
+    },
+}
+
+
+def _content(parts: Mapping[str, Any]) -> Any:
+    return text_or(array(by("type", parts), least=1), "parts")
+
+
+_CALL = {"id": str, "function": {"name": str, "arguments": str}}
+_SYSTEM = {"name": maybe(str), "content": _content({"text": _TEXT})}
+_USER = {"name": maybe(str), "content": _content(_PART)}
+_ASSISTANT = {
+    "name": maybe(str),
+    "content": maybe(_content({"text": _TEXT, "refusal": {"refusal": str}})),
+    "refusal": maybe(str),
+    "audio": maybe({"id": str}),
+    "tool_calls": maybe(array(_CALL)),
+}
+_MESSAGE = {
+    "system": _SYSTEM,
+    "developer": _SYSTEM,
+    "user": _USER,
+    "assistant": checks.should(
+        _ASSISTANT,
+        lambda said: (
+            said.get("content") is not None
+            or any(map(said.get, ("refusal", "audio", "tool_calls")))
+        ),
+        "have `content` or `tool_calls`",
+        possible=False,
+    ),
+    "tool": {**_USER, "tool_call_id": str, "is_error": maybe(bool)},
+    "function": {**_SYSTEM, "name": str},
+}
+
+_FUNCTION = {
+    "name": checks.TOOL_NAME,
+    "parameters": maybe(checks.JSON_SCHEMA),
+    "output_schema": maybe(checks.JSON_SCHEMA),
+}
+_TOOLS = checks.Body({"tools": maybe(array({"type": Literal["function"], "function": _FUNCTION}))})
+
+_FORMAT = {
+    "text": {},
+    "json_object": {},
+    "json_schema": {"json_schema": checks.with_schema(maybe(checks.JSON_SCHEMA), {"name": str})},
+}
+
 _CHOICES = ("auto", "none", "required")
+
+
+def _chosen(choice: Any) -> Any:
+    function = choice.get("function") if isinstance(choice, dict) else None
+    return function.get("name") if isinstance(function, dict) else None
+
+
+_BODY = checks.Body(
+    {
+        "model": str,
+        "messages": array(by("role", _MESSAGE)),
+        "tool_choice": checks.should(
+            Any,
+            lambda choice: choice in (None, *_CHOICES) or isinstance(_chosen(choice), str),
+            "be `auto`, `none`, `required` or {type: function, function: {name}}",
+        ),
+        "response_format": maybe(by("type", _FORMAT)),
+        "stop": maybe(text_or(array(str), "strings")),
+        "max_tokens": maybe(checks.at_least(1)),
+        "max_completion_tokens": maybe(checks.at_least(1)),
+        "stream": maybe(bool),
+        "stream_options": maybe(checks.OBJECT),
+        "parallel_tool_calls": maybe(bool),
+        "temperature": maybe(between(0, 2)),
+        "top_p": maybe(between(0, 1)),
+        "top_logprobs": maybe(between(0, 20, int)),
+        "n": maybe(between(1, 128, int)),
+        "frequency_penalty": maybe(between(-2, 2)),
+        "presence_penalty": maybe(between(-2, 2)),
+    }
+)
+
+
+# Reading it
 
 
 def read_request(body: Any) -> ChatRequest:
@@ -65,195 +161,95 @@ def read_request(body: Any) -> ChatRequest:
     Raises:
         InvalidRequest: With `status` 422 or 400 and `body={"detail": …}`.
     """
-    if not isinstance(body, dict):
-        checks.wrong(("body",), "an object", body)
-    messages = checks.a_list(body, "messages", required=True)
-    if not messages:
+    _BODY.check(body)
+    if not body["messages"]:
         checks.impossible("`messages` is empty. Send at least one message.")
     tools, _ = read_tools(body)
-    stream_options = checks.optional(body, "stream_options", dict) or {}
-    checks.numbers(body, _BOUNDS, _WHOLE)
     return ChatRequest(
-        model=checks.text(body, "model", ()),
-        messages=[_message(message, ("messages", i)) for i, message in enumerate(messages)],
+        model=body["model"],
+        messages=[_READERS[message["role"]](message) for message in body["messages"]],
         tools=tools,
         tool_choice=_tool_choice(body.get("tool_choice"), tools),
         response_format=_response_format(body.get("response_format")),
-        stop=_stop(body.get("stop")),
-        max_tokens=checks.positive(body, "max_completion_tokens")
-        or checks.positive(body, "max_tokens"),
-        stream=checks.optional(body, "stream", bool) or False,
-        stream_usage=stream_options.get("include_usage") is True,
-        parallel_tool_calls=checks.optional(body, "parallel_tool_calls", bool) is not False,
+        stop=checks.stops(body.get("stop")),
+        max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+        stream=body.get("stream") or False,
+        stream_usage=(body.get("stream_options") or {}).get("include_usage") is True,
+        parallel_tool_calls=body.get("parallel_tool_calls") is not False,
         options={key: value for key, value in body.items() if key not in _READ_FIELDS},
     )
 
 
-# Fields
-
-
-_BOUNDS = {
-    "temperature": (0, 2),
-    "top_p": (0, 1),
-    "top_logprobs": (0, 20),
-    "n": (1, 128),
-    "frequency_penalty": (-2, 2),
-    "presence_penalty": (-2, 2),
-}
-
-_WHOLE = ("n", "top_logprobs")
-
-
-def _stop(stop: Any) -> list[str]:
-    stops = [stop] if isinstance(stop, str) else stop or []
-    if not isinstance(stops, list) or not all(isinstance(one, str) for one in stops):
-        checks.wrong(("stop",), "a string or an array of strings", stop)
-    return stops
-
-
 def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The function tools in neutral form; the format has no others, so that the second is empty."""
-    tools = [_tool(tool, ("tools", i)) for i, tool in enumerate(checks.a_list(body, "tools"))]
+    tools: list[dict[str, Any]] = _TOOLS.check(body).get("tools") or []
     checks.distinct_tools(tools)
     return tools, []
 
 
-def _tool(tool: Any, where: Where) -> dict[str, Any]:
-    if not isinstance(tool, dict):
-        checks.wrong(where, "an object", tool)
-    if tool.get("type") != "function":
-        checks.unknown((*where, "type"), "`function`", tool.get("type"))
-    function = tool.get("function")
-    if not isinstance(function, dict):
-        checks.wrong((*where, "function"), "an object", function)
-    checks.tool_name(function, (*where, "function"))
-    for key in ("parameters", "output_schema"):
-        checks.json_schema(function, key, (*where, "function"))
-    return tool
-
-
 def _tool_choice(choice: Any, tools: list[dict[str, Any]]) -> str | dict[str, str] | None:
-    if choice is None or choice in _CHOICES:
-        if choice == "required" and not tools:
-            checks.impossible("`tool_choice` is `required`, but `tools` is empty.")
-        return choice  # type: ignore[no-any-return]
-    function = choice.get("function") if isinstance(choice, dict) else None
-    name = function.get("name") if isinstance(function, dict) else None
-    if not isinstance(name, str):
-        expected = "`auto`, `none`, `required` or {type: function, function: {name}}"
-        checks.unknown(("tool_choice",), expected, choice)
-    if name not in {tool["function"]["name"] for tool in tools}:
-        checks.impossible(f"`tool_choice` names the tool `{name}`, which is not in `tools`.")
-    return {"name": name}
+    if isinstance(choice, dict):
+        return checks.chosen_tool(_chosen(choice), tools)
+    if choice == "required" and not tools:
+        checks.impossible("`tool_choice` is `required`, but `tools` is empty.")
+    return choice  # type: ignore[no-any-return]
 
 
 def _response_format(value: Any) -> dict[str, Any] | None:
     if value is None:
         return None
-    if not isinstance(value, dict):
-        checks.wrong(("response_format",), "an object", value)
-    kind = value.get("type")
-    if kind in ("text", "json_object"):
-        return {"type": kind}
+    kind = value["type"]
     if kind != "json_schema":
-        checks.unknown(("response_format", "type"), "`text`, `json_object` or `json_schema`", kind)
-    inner = value.get("json_schema")
-    if not isinstance(inner, dict):
-        checks.wrong(("response_format", "json_schema"), "an object", inner)
-    # The vendor's SDK sends the schema as `schema_`.
-    key = "schema" if "schema" in inner else "schema_"
-    schema = checks.json_schema(inner, key, ("response_format", "json_schema"))
-    checks.text(inner, "name", ("response_format", "json_schema"))
-    rest = {key: value for key, value in inner.items() if key != "schema_"}
-    return {"type": kind, "json_schema": {**rest, "schema": schema or {"type": "object"}}}
+        return {"type": kind}
+    inner = checks.plain_schema(value["json_schema"])
+    schema = inner.get("schema") or {"type": "object"}
+    return {"type": kind, "json_schema": {**inner, "schema": schema}}
 
 
-# Messages
-
-
-def _message(message: Any, where: Where) -> BaseMessage:
-    if not isinstance(message, dict):
-        checks.wrong(where, "an object", message)
-    role = message.get("role")
-    read = _READERS.get(role) if isinstance(role, str) else None
-    if read is None:
-        roles = ", ".join(f"`{known}`" for known in _READERS)
-        checks.unknown((*where, "role"), f"one of {roles}", role)
-    name = message.get("name")
-    if name is not None and not isinstance(name, str):
-        checks.wrong((*where, "name"), "a string", name)
-    return read(message, where)
-
-
-def _system(message: dict[str, Any], where: Where) -> BaseMessage:
+def _system(message: dict[str, Any]) -> BaseMessage:
     role = message["role"]
     return SystemMessage(
-        content=_content(message, where, ("text",)),
+        content=message["content"],
         name=message.get("name"),
         additional_kwargs={"__openai_role__": role} if role == "developer" else {},
     )
 
 
-def _user(message: dict[str, Any], where: Where) -> BaseMessage:
-    return HumanMessage(content=_content(message, where, tuple(_PARTS)), name=message.get("name"))
+def _user(message: dict[str, Any]) -> BaseMessage:
+    return HumanMessage(content=message["content"], name=message.get("name"))
 
 
-def _assistant(message: dict[str, Any], where: Where) -> BaseMessage:
-    calls = message.get("tool_calls") or []
-    if not isinstance(calls, list):
-        checks.wrong((*where, "tool_calls"), "an array", calls)
-    refusal, audio = message.get("refusal"), message.get("audio")
-    has_content = message.get("content") is not None
-    if not (has_content or calls or refusal or audio):
-        checks.impossible(
-            f"Message {where[-1]} of the assistant has neither `content` nor `tool_calls`."
-        )
-    extra: dict[str, Any] = {}
-    if refusal is not None:
-        extra["refusal"] = checks.text(message, "refusal", where)
-    if audio is not None:
-        if not isinstance(audio, dict):
-            checks.wrong((*where, "audio"), "an object", audio)
-        extra["audio"] = {"id": checks.text(audio, "id", (*where, "audio"))}
+def _assistant(message: dict[str, Any]) -> BaseMessage:
+    content, refusal, audio = map(message.get, ("content", "refusal", "audio"))
+    extra = {} if refusal is None else {"refusal": refusal}
     return AIMessage(
-        content=_content(message, where, ("text", "refusal")) if has_content else "",
+        content="" if content is None else content,
         name=message.get("name"),
-        additional_kwargs=extra,
-        tool_calls=[_call(call, (*where, "tool_calls", i)) for i, call in enumerate(calls)],
+        additional_kwargs=extra if audio is None else {**extra, "audio": {"id": audio["id"]}},
+        tool_calls=[_call(call) for call in message.get("tool_calls") or ()],
     )
 
 
-def _call(call: Any, where: Where) -> Any:
-    if not isinstance(call, dict):
-        checks.wrong(where, "an object", call)
-    call_id = checks.text(call, "id", where)
-    function = call.get("function")
-    if not isinstance(function, dict):
-        checks.wrong((*where, "function"), "an object", function)
-    arguments = checks.text(function, "arguments", (*where, "function"))
-    args, problem = read_arguments(arguments)
+def _call(call: dict[str, Any]) -> ToolCall:
+    args, problem = read_arguments(call["function"]["arguments"])
     if args is None:
-        checks.impossible(f"Tool call `{call_id}`: {problem}")
-    return tool_call(
-        name=checks.text(function, "name", (*where, "function")), args=args, id=call_id
-    )
+        checks.impossible(f"Tool call `{call['id']}`: {problem}")
+    return tool_call(name=call["function"]["name"], args=args, id=call["id"])
 
 
-def _tool_result(message: dict[str, Any], where: Where) -> BaseMessage:
+def _tool_result(message: dict[str, Any]) -> BaseMessage:
     return ToolMessage(
-        content=_content(message, where, tuple(_PARTS)),
-        tool_call_id=checks.text(message, "tool_call_id", where),
-        status=checks.status_of(message, where),
+        content=message["content"],
+        tool_call_id=message["tool_call_id"],
+        status=checks.status_of(message),
     )
 
 
-def _function_result(message: dict[str, Any], where: Where) -> BaseMessage:
-    return FunctionMessage(
-        content=_content(message, where, ("text",)), name=checks.text(message, "name", where)
-    )
+def _function_result(message: dict[str, Any]) -> BaseMessage:
+    return FunctionMessage(content=message["content"], name=message["name"])
 
 
-_READERS: dict[str, Callable[[dict[str, Any], Where], BaseMessage]] = {
+_READERS: Mapping[str, Callable[[dict[str, Any]], BaseMessage]] = {
     "system": _system,
     "developer": _system,
     "user": _user,
@@ -261,81 +257,3 @@ _READERS: dict[str, Callable[[dict[str, Any], Where], BaseMessage]] = {
     "tool": _tool_result,
     "function": _function_result,
 }
-
-
-# Content
-
-
-def _content(message: dict[str, Any], where: Where, allowed: tuple[str, ...]) -> Any:
-    content = message.get("content")
-    where = (*where, "content")
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        checks.wrong(where, "a string or an array of parts", content)
-    if not content:
-        checks.unknown(where, "at least one part", content)
-    for i, part in enumerate(content):
-        _check_part(part, (*where, i), allowed)
-    return content
-
-
-def _check_part(part: Any, where: Where, allowed: tuple[str, ...]) -> None:
-    if not isinstance(part, dict):
-        checks.wrong(where, "an object", part)
-    kind = part.get("type")
-    if kind not in allowed:
-        kinds = ", ".join(f"`{one}`" for one in allowed)
-        checks.unknown((*where, "type"), f"one of {kinds}", kind)
-    _PARTS_AND_REFUSAL[kind](part, where)
-
-
-def _check_text(part: dict[str, Any], where: Where) -> None:
-    checks.text(part, "text", where)
-
-
-def _check_refusal(part: dict[str, Any], where: Where) -> None:
-    checks.text(part, "refusal", where)
-
-
-def _inner(part: dict[str, Any], where: Where) -> tuple[dict[str, Any], Where]:
-    key = part["type"]
-    if not isinstance(part.get(key), dict):
-        checks.wrong((*where, key), "an object", part.get(key))
-    return part[key], (*where, key)
-
-
-def _check_image(part: dict[str, Any], where: Where) -> None:
-    image, where = _inner(part, where)
-    url = checks.text(image, "url", where)
-    if not (checks.is_web_url(url) or checks.is_data_uri(url, "image/")):
-        checks.impossible(
-            f"The image at {checks.place(where)} is neither an http(s) URL nor a base64 data URI "
-            "of an image type."
-        )
-    checks.one_of(image, "detail", ("auto", "low", "high"), where)
-
-
-def _check_audio(part: dict[str, Any], where: Where) -> None:
-    audio, where = _inner(part, where)
-    if audio.get("format") not in ("wav", "mp3"):
-        checks.unknown((*where, "format"), "`wav` or `mp3`", audio.get("format"))
-    if not checks.is_base64(checks.text(audio, "data", where)):
-        checks.impossible(f"The audio at {checks.place(where)} is not base64.")
-
-
-def _check_file(part: dict[str, Any], where: Where) -> None:
-    file, where = _inner(part, where)
-    if file.get("file_id") is not None:
-        checks.text(file, "file_id", where)
-    elif not checks.is_data_uri(checks.text(file, "file_data", where)):
-        checks.impossible(f"`file_data` at {checks.place(where)} is not a base64 data URI.")
-
-
-_PARTS: dict[str, Callable[[dict[str, Any], Where], None]] = {
-    "text": _check_text,
-    "image_url": _check_image,
-    "input_audio": _check_audio,
-    "file": _check_file,
-}
-_PARTS_AND_REFUSAL = {**_PARTS, "refusal": _check_refusal}

@@ -6,7 +6,7 @@ stays as it is, with `model_provider` "anthropic".
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.messages import (
     AIMessage,
@@ -15,14 +15,14 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
-from langchain_core.messages.tool import ToolCall, tool_call
+from langchain_core.messages.tool import tool_call
 
 from langchain_sequrity.wire import checks
-from langchain_sequrity.wire.checks import Where
+from langchain_sequrity.wire.checks import array, at_least, between, by, maybe
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.messages.from_server import MODEL_PROVIDER
-from langchain_sequrity.wire.messages.parts import check_assistant_block, read_part, read_text
-from langchain_sequrity.wire.tools import neutral, read_function
+from langchain_sequrity.wire.messages.parts import ASSISTANT, SYSTEM, USER, read_part
+from langchain_sequrity.wire.tools import Function, neutral
 
 DOCUMENTED = frozenset(
     {
@@ -57,11 +57,60 @@ _READ_FIELDS = {
     "max_tokens",
     "stream",
 }
-_BOUNDS = {"temperature": (0, 1), "top_p": (0, 1), "top_k": (0, 1_000_000)}
-_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 _LEAST_BUDGET = 1024
+_OWN_TOOLS = ("custom", None)
 _FORCED = ("any", "tool")
+_SAME = ("name", "description", "strict", "output_schema")
 _PLAIN_TEXT = {"type", "text"}
+
+_CUSTOM = {
+    "name": checks.TOOL_NAME,
+    "input_schema": checks.JSON_SCHEMA,
+    "output_schema": maybe(checks.JSON_SCHEMA),
+}
+_TOOL = by(
+    "type",
+    {"custom": _CUSTOM, "*": {"name": checks.TOOL_NAME}},
+    kind_of=lambda tool: "custom" if tool.get("type") is None else tool["type"],
+)
+_TOOLS = checks.Body({"tools": maybe(array(_TOOL))})
+_CHOICE = {"disable_parallel_tool_use": maybe(bool)}
+_CHOICES = {
+    "auto": _CHOICE,
+    "any": _CHOICE,
+    "tool": {**_CHOICE, "name": str},
+    "none": _CHOICE,
+}
+_THINKING = {
+    "enabled": {"budget_tokens": at_least(_LEAST_BUDGET)},
+    "disabled": {},
+    "adaptive": {},
+}
+_FORMAT = by("type", {"json_schema": checks.with_schema(checks.JSON_SCHEMA, {})})
+_TURN = {
+    "user": {"content": USER},
+    "assistant": {"content": ASSISTANT},
+    "system": {"content": SYSTEM},
+}
+_BODY = checks.Body(
+    {
+        "model": str,
+        "max_tokens": at_least(1),
+        "messages": array(by("role", _TURN)),
+        "system": maybe(SYSTEM),
+        "thinking": maybe(by("type", _THINKING)),
+        "tool_choice": maybe(by("type", _CHOICES)),
+        "output_config": maybe({"format": maybe(_FORMAT)}),
+        "stop_sequences": maybe(array(str)),
+        "stream": maybe(bool),
+        "temperature": maybe(between(0, 1)),
+        "top_p": maybe(between(0, 1)),
+        "top_k": maybe(between(0, 1_000_000, int)),
+        "service_tier": maybe(Literal["auto", "standard_only"]),
+        "reasoning_effort": maybe(Literal["none", "minimal", "low", "medium", "high", "xhigh"]),
+        "metadata": maybe(checks.OBJECT),
+    }
+)
 
 
 def read_request(body: Any) -> ChatRequest:
@@ -76,29 +125,22 @@ def read_request(body: Any) -> ChatRequest:
     Raises:
         InvalidRequest: With `status` 422 or 400 and `body={"detail": …}`.
     """
-    checks.an_object(body, ("body",))
-    max_tokens = checks.positive(body, "max_tokens")
-    if max_tokens is None:
-        checks.wrong(("max_tokens",), "an integer", None)
+    _BODY.check(body)
     tools, server_tools = read_tools(body)
-    thinks = _thinks(body, max_tokens)
+    thinks = _thinks(body)
     choice, parallel = _tool_choice(body.get("tool_choice"), tools, server_tools, thinks=thinks)
-    checks.numbers(body, _BOUNDS, ("top_k",))
-    checks.one_of(body, "service_tier", ("auto", "standard_only"))
-    checks.one_of(body, "reasoning_effort", _EFFORTS)
-    checks.optional(body, "metadata", dict)
     options = {key: value for key, value in body.items() if key not in _READ_FIELDS}
     if thinks:
         options.setdefault("reasoning_effort", "medium")
     return ChatRequest(
-        model=checks.text(body, "model", ()),
-        messages=[*_system(body.get("system")), *_messages(body)],
+        model=body["model"],
+        messages=[*_system(body.get("system")), *_messages(body["messages"])],
         tools=tools,
         tool_choice=choice,
         response_format=_response_format(body),
-        stop=checks.strings(body, "stop_sequences"),
-        max_tokens=max_tokens,
-        stream=checks.optional(body, "stream", bool) or False,
+        stop=body.get("stop_sequences") or [],
+        max_tokens=body["max_tokens"],
+        stream=body.get("stream") or False,
         stream_usage=True,
         parallel_tool_calls=parallel,
         server_tools=server_tools,
@@ -109,46 +151,28 @@ def read_request(body: Any) -> ChatRequest:
 # Fields
 
 
-def _thinks(body: Mapping[str, Any], max_tokens: int) -> bool:
-    thinking = checks.optional(body, "thinking", dict)
-    if thinking is None:
-        return False
-    kind = thinking.get("type")
-    if kind not in ("enabled", "disabled", "adaptive"):
-        checks.unknown(("thinking", "type"), "`enabled`, `disabled` or `adaptive`", kind)
-    if kind == "enabled":
-        budget = thinking.get("budget_tokens")
-        if not isinstance(budget, int) or budget < _LEAST_BUDGET:
-            expected = f"an integer of at least {_LEAST_BUDGET}"
-            checks.unknown(("thinking", "budget_tokens"), expected, budget)
-        if budget >= max_tokens:
-            checks.impossible("`max_tokens` must be greater than `thinking.budget_tokens`.")
-    return bool(kind != "disabled")
+def _thinks(body: Mapping[str, Any]) -> bool:
+    thinking = body.get("thinking") or {"type": "disabled"}
+    if thinking["type"] == "enabled" and thinking["budget_tokens"] >= body["max_tokens"]:
+        checks.impossible("`max_tokens` must be greater than `thinking.budget_tokens`.")
+    return bool(thinking["type"] != "disabled")
 
 
 def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The function tools in neutral form, and those that the service would run itself."""
-    functions: list[dict[str, Any]] = []
-    others: list[dict[str, Any]] = []
-    for index, tool in enumerate(checks.a_list(body, "tools")):
-        where = ("tools", index)
-        checks.an_object(tool, where)
-        checks.tool_name(tool, where)
-        if tool.get("type", "custom") not in ("custom", None):
-            others.append(tool)
-            continue
-        if checks.json_schema(tool, "input_schema", where) is None:
-            checks.wrong((*where, "input_schema"), "a JSON Schema object", None)
-        checks.json_schema(tool, "output_schema", where)
-        function = read_function(tool)
-        if function is not None:
-            functions.append(neutral(function))
+    tools: list[dict[str, Any]] = _TOOLS.check(body).get("tools") or []
+    functions = [_function(tool) for tool in tools if tool.get("type") in _OWN_TOOLS]
     checks.distinct_tools(functions)
-    return functions, others
+    return functions, [tool for tool in tools if tool.get("type") not in _OWN_TOOLS]
+
+
+def _function(tool: dict[str, Any]) -> dict[str, Any]:
+    same: dict[str, Any] = {key: tool.get(key) for key in _SAME}
+    return neutral(Function(**same, parameters=tool["input_schema"]))
 
 
 def _tool_choice(
-    choice: Any,
+    choice: dict[str, Any] | None,
     tools: list[dict[str, Any]],
     server_tools: list[dict[str, Any]],
     *,
@@ -157,146 +181,98 @@ def _tool_choice(
     """The choice in neutral form, and whether several calls are allowed."""
     if choice is None:
         return None, True
-    checks.an_object(choice, ("tool_choice",))
-    kind = choice.get("type")
-    if kind not in ("auto", "any", "tool", "none"):
-        checks.unknown(("tool_choice", "type"), "`auto`, `any`, `tool` or `none`", kind)
+    kind = choice["type"]
     if not tools and not server_tools:
         checks.impossible("`tool_choice` is given, but `tools` is empty.")
     if thinks and kind in _FORCED:
         checks.impossible("`tool_choice` cannot force a tool while `thinking` is on.")
-    single = checks.optional(choice, "disable_parallel_tool_use", bool, ("tool_choice",)) is True
-    if kind != "tool":
-        return ("required" if kind == "any" else kind), not single
-    name = checks.text(choice, "name", ("tool_choice",))
-    if name not in {tool["function"]["name"] for tool in tools}:
-        checks.impossible(f"`tool_choice` names the tool `{name}`, which is not in `tools`.")
-    return {"name": name}, not single
+    several = choice.get("disable_parallel_tool_use") is not True
+    if kind == "tool":
+        return checks.chosen_tool(choice["name"], tools), several
+    return ("required" if kind == "any" else kind), several
 
 
 def _response_format(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    config = checks.optional(body, "output_config", dict) or {}
-    where = ("output_config", "format")
-    shape = checks.optional(config, "format", dict, ("output_config",))
+    shape = (body.get("output_config") or {}).get("format")
     if shape is None:
         return None
-    if shape.get("type") != "json_schema":
-        checks.unknown((*where, "type"), "`json_schema`", shape.get("type"))
-    # The vendor's SDK sends the schema as `schema_`.
-    key = "schema" if "schema" in shape else "schema_"
-    schema = checks.json_schema(shape, key, where)
-    if schema is None:
-        checks.wrong((*where, "schema"), "a JSON Schema object", None)
+    schema = checks.plain_schema(shape)["schema"]
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
 
 
-def _system(system: Any) -> list[BaseMessage]:
-    if system is None or system == "":
-        return []
-    return [_system_message(system, ("system",))]
+def _system(content: str | list[Any] | None) -> list[BaseMessage]:
+    return [] if content is None or content == "" else [_system_message(content)]
 
 
-def _system_message(content: Any, where: Where) -> SystemMessage:
-    if isinstance(content, str):
-        return SystemMessage(content=content)
-    if not isinstance(content, list):
-        checks.wrong(where, "a string or an array of text blocks", content)
-    blocks: list[Any] = [read_text(block, (*where, i)) for i, block in enumerate(content)]
-    return SystemMessage(content=blocks)
+def _system_message(content: str | list[Any]) -> SystemMessage:
+    return SystemMessage(content=content if isinstance(content, str) else _read(content))
+
+
+def _read(blocks: list[Any]) -> list[Any]:
+    return [read_part(block) for block in blocks]
 
 
 # Turns
 
 
-def _messages(body: Mapping[str, Any]) -> list[BaseMessage]:
-    turns = checks.a_list(body, "messages", required=True)
+def _messages(turns: list[dict[str, Any]]) -> list[BaseMessage]:
     if not turns:
         checks.impossible("`messages` is empty. Send at least one message.")
     messages: list[BaseMessage] = []
     before = "assistant"
     for index, turn in enumerate(turns):
-        where = ("messages", index)
-        checks.an_object(turn, where)
-        role = turn.get("role")
+        role, content = turn["role"], turn["content"]
         if role == "system":  # in the middle of a conversation; it is no turn
-            messages.append(_system_message(turn.get("content"), (*where, "content")))
+            messages.append(_system_message(content))
             continue
-        if role not in ("user", "assistant"):
-            checks.unknown((*where, "role"), "`user`, `assistant` or `system`", role)
         if role == before:
             checks.impossible(
                 f"Message {index} is the {role}'s, and so is the one before. Roles alternate and "
                 "begin with the user's: put messages of one side into one."
             )
         before = role
-        messages += (_user if role == "user" else _assistant)(turn.get("content"), where)
+        messages += _user(content, index) if role == "user" else [_assistant(content)]
     return messages
 
 
-def _content(content: Any, where: Where) -> list[Any]:
-    if not isinstance(content, list):
-        checks.wrong((*where, "content"), "a string or an array of blocks", content)
-    if not content:
-        checks.unknown((*where, "content"), "at least one block", content)
-    return content
-
-
-def _user(content: Any, where: Where) -> Iterator[BaseMessage]:
+def _user(content: str | list[Any], index: int) -> Iterator[BaseMessage]:
     """What the user's turn holds: results of tools first, then what the user says."""
     if isinstance(content, str):
         yield HumanMessage(content=content)
         return
     said: list[Any] = []
-    has_results = False
-    for index, block in enumerate(_content(content, where)):
-        place = (*where, "content", index)
-        if isinstance(block, dict) and block.get("type") == "tool_result":
-            if said:
-                checks.impossible(
-                    f"The tool result at {checks.place(place)} stands behind other blocks. Tool "
-                    "results come first."
-                )
-            has_results = True
-            yield _tool_result(block, place)
-        else:
-            said.append(read_part(block, place))
+    for position, block in enumerate(content):
+        if block["type"] != "tool_result":
+            said.append(read_part(block))
+            continue
+        if said:
+            checks.impossible(
+                f"The tool result at messages.{index}.content.{position} stands behind other "
+                "blocks. Tool results come first."
+            )
+        yield _tool_result(block)
     if not said:
         return
     # Beside results even plain text has to be a block.
-    is_plain = has_results and len(said) == 1 and said[0].keys() == _PLAIN_TEXT
+    is_plain = len(said) == 1 < len(content) and said[0].keys() == _PLAIN_TEXT
     yield HumanMessage(content=said[0]["text"] if is_plain else said)
 
 
-def _tool_result(block: dict[str, Any], where: Where) -> ToolMessage:
+def _tool_result(block: dict[str, Any]) -> ToolMessage:
     content = block.get("content")
-    if content is None:
-        content = ""
-    elif isinstance(content, list):
-        content = [
-            read_part(part, (*where, "content", index)) for index, part in enumerate(content)
-        ]
-    elif not isinstance(content, str):
-        checks.wrong((*where, "content"), "a string or an array of blocks", content)
     return ToolMessage(
-        content=content,
-        tool_call_id=checks.text(block, "tool_use_id", where),
-        status=checks.status_of(block, where),
+        content=_read(content) if isinstance(content, list) else content or "",
+        tool_call_id=block["tool_use_id"],
+        status=checks.status_of(block),
     )
 
 
-def _assistant(content: Any, where: Where) -> Iterator[BaseMessage]:
+def _assistant(content: str | list[Any]) -> BaseMessage:
     if isinstance(content, str):
-        yield AIMessage(content=content)
-        return
-    blocks = _content(content, where)
-    for index, block in enumerate(blocks):
-        check_assistant_block(block, (*where, "content", index))
-    yield AIMessage(
-        content=blocks,
-        tool_calls=[_call(block) for block in blocks if block["type"] == "tool_use"],
+        return AIMessage(content=content)
+    calls = [block for block in content if block["type"] == "tool_use"]
+    return AIMessage(
+        content=content,
+        tool_calls=[tool_call(name=one["name"], args=one["input"], id=one["id"]) for one in calls],
         response_metadata={"model_provider": MODEL_PROVIDER},
     )
-
-
-def _call(block: Mapping[str, Any]) -> ToolCall:
-    return tool_call(name=block["name"], args=block["input"], id=block["id"])

@@ -4,12 +4,13 @@ The body is untrusted; `checks` refuses what the protocol does not describe.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from langchain_sequrity.errors import status_error
 from langchain_sequrity.wire import checks
+from langchain_sequrity.wire.checks import array, between, by, maybe, text_or
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.responses.input import read_input
+from langchain_sequrity.wire.responses.input import INPUT, read_input
 from langchain_sequrity.wire.tools import Function, neutral
 
 DOCUMENTED = frozenset(
@@ -53,14 +54,78 @@ _READ_FIELDS = {
     "parallel_tool_calls",
     "previous_response_id",
 }
-_BOUNDS = {"temperature": (0, 2), "top_p": (0, 1), "top_logprobs": (0, 20)}
-_WHOLE = ("top_logprobs",)
 _CHOICES = ("auto", "none", "required")
-_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
-_SUMMARIES = ("auto", "concise", "detailed")
 _MOST_PAIRS = 16
 _LOGPROBS = "message.output_text.logprobs"
 _NOT_IMPLEMENTED = 501
+
+_SCHEMA = maybe(checks.JSON_SCHEMA)
+_FUNCTION = {
+    "name": checks.TOOL_NAME,
+    "description": maybe(str),
+    "parameters": _SCHEMA,
+    "strict": maybe(bool),
+    "output_schema": _SCHEMA,
+}
+_TOOLS = checks.Body({"tools": maybe(array(by("type", {"function": _FUNCTION, "*": {}})))})
+_FORMAT = {
+    "text": {},
+    "json_object": {},
+    "json_schema": checks.with_schema(checks.JSON_SCHEMA, {"name": str}),
+}
+_SUMMARY = maybe(Literal["auto", "concise", "detailed"])
+_REASONING = {
+    "effort": maybe(Literal["none", "minimal", "low", "medium", "high", "xhigh"]),
+    "summary": _SUMMARY,
+    "generate_summary": _SUMMARY,
+}
+
+
+def _chosen(choice: Any) -> Any:
+    is_function = isinstance(choice, dict) and choice.get("type") == "function"
+    return choice.get("name") if is_function else None
+
+
+_BODY = checks.Body(
+    {
+        **INPUT,
+        "model": str,
+        "tool_choice": checks.should(
+            Any,
+            lambda choice: choice in (None, *_CHOICES) or isinstance(_chosen(choice), str),
+            "be `auto`, `none`, `required` or {type: function, name}",
+        ),
+        "text": maybe(
+            {
+                "verbosity": maybe(Literal["low", "medium", "high"]),
+                "format": maybe(by("type", _FORMAT)),
+            }
+        ),
+        "stop": maybe(text_or(array(str), "strings")),
+        "max_output_tokens": maybe(checks.at_least(1)),
+        "max_tool_calls": maybe(checks.at_least(1)),
+        "stream": maybe(bool),
+        "stream_options": maybe(checks.OBJECT),
+        "parallel_tool_calls": maybe(bool),
+        "reasoning": maybe(_REASONING),
+        "include": maybe(array(str)),
+        "store": maybe(bool),
+        "truncation": maybe(Literal["auto", "disabled"]),
+        "temperature": maybe(between(0, 2)),
+        "top_p": maybe(between(0, 1)),
+        "top_logprobs": maybe(between(0, 20, int)),
+        "metadata": maybe(
+            checks.should(
+                checks.OBJECT,
+                lambda pairs: (
+                    len(pairs) <= _MOST_PAIRS
+                    and all(isinstance(value, str) for value in pairs.values())
+                ),
+                f"have at most {_MOST_PAIRS} pairs, each with a string",
+            )
+        ),
+    }
+)
 
 
 def read_request(body: Any) -> ChatRequest:
@@ -77,31 +142,27 @@ def read_request(body: Any) -> ChatRequest:
         InvalidRequest: With `status` 422 or 400 and `body={"detail": …}`.
         ServerFailed: With `status` 501 for what this server does not have.
     """
-    checks.an_object(body, ("body",))
-    _refuse_missing(body)
+    if isinstance(body, dict):
+        _refuse_missing(body)
+    _BODY.check(body)
     tools, server_tools = read_tools(body)
-    checks.numbers(body, _BOUNDS, _WHOLE)
-    checks.optional(body, "stream_options", dict)
-    checks.optional(body, "store", bool)
-    checks.one_of(body, "truncation", ("auto", "disabled"))
-    checks.positive(body, "max_tool_calls")
-    _check_metadata(body)
+    effort = (body.get("reasoning") or {}).get("effort")
     return ChatRequest(
-        model=checks.text(body, "model", ()),
+        model=body["model"],
         messages=read_input(body),
         tools=tools,
         tool_choice=_tool_choice(body.get("tool_choice"), tools, server_tools),
-        response_format=_response_format(checks.optional(body, "text", dict) or {}),
-        stop=_stop(body.get("stop")),
-        max_tokens=checks.positive(body, "max_output_tokens"),
-        stream=checks.optional(body, "stream", bool) or False,
+        response_format=_response_format(body.get("text") or {}),
+        stop=checks.stops(body.get("stop")),
+        max_tokens=body.get("max_output_tokens"),
+        stream=body.get("stream") or False,
         stream_usage=True,
-        parallel_tool_calls=checks.optional(body, "parallel_tool_calls", bool) is not False,
+        parallel_tool_calls=body.get("parallel_tool_calls") is not False,
         server_tools=server_tools,
-        previous_reply=checks.optional(body, "previous_response_id", str),
+        previous_reply=body.get("previous_response_id"),
         options={key: value for key, value in body.items() if key not in _READ_FIELDS}
-        | _reasoning(body)
-        | _logprobs(body),
+        | ({} if effort is None else {"reasoning_effort": effort})
+        | ({"logprobs": True} if _LOGPROBS in (body.get("include") or ()) else {}),
     )
 
 
@@ -126,87 +187,29 @@ def _refuse_missing(body: Mapping[str, Any]) -> None:
 
 def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The function tools in neutral form, and those that the service would run itself."""
-    functions: list[dict[str, Any]] = []
-    others: list[dict[str, Any]] = []
-    for index, tool in enumerate(checks.a_list(body, "tools")):
-        where = ("tools", index)
-        kind = checks.text(checks.an_object(tool, where), "type", where)
-        if kind != "function":
-            others.append(tool)
-            continue
-        function = Function(
-            name=checks.tool_name(tool, where),
-            description=checks.optional(tool, "description", str, where),
-            parameters=checks.json_schema(tool, "parameters", where),
-            strict=checks.optional(tool, "strict", bool, where),
-            output_schema=checks.json_schema(tool, "output_schema", where),
-        )
-        functions.append(neutral(function))
+    tools: list[dict[str, Any]] = _TOOLS.check(body).get("tools") or []
+    functions = [_function(tool) for tool in tools if tool["type"] == "function"]
     checks.distinct_tools(functions)
-    return functions, others
+    return functions, [tool for tool in tools if tool["type"] != "function"]
+
+
+def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {key: tool.get(key) for key in _FUNCTION}
+    return neutral(Function(**fields))
 
 
 def _tool_choice(
     choice: Any, tools: list[dict[str, Any]], server_tools: list[dict[str, Any]]
 ) -> str | dict[str, str] | None:
-    if choice is None or choice in _CHOICES:
-        if choice == "required" and not (tools or server_tools):
-            checks.impossible("`tool_choice` is `required`, but `tools` is empty.")
-        return choice  # type: ignore[no-any-return]
-    is_function = isinstance(choice, dict) and choice.get("type") == "function"
-    name = choice.get("name") if is_function else None
-    if not isinstance(name, str):
-        expected = "`auto`, `none`, `required` or {type: function, name}"
-        checks.unknown(("tool_choice",), expected, choice)
-    if name not in {tool["function"]["name"] for tool in tools}:
-        checks.impossible(f"`tool_choice` names the tool `{name}`, which is not in `tools`.")
-    return {"name": name}
+    if isinstance(choice, dict):
+        return checks.chosen_tool(_chosen(choice), tools)
+    if choice == "required" and not (tools or server_tools):
+        checks.impossible("`tool_choice` is `required`, but `tools` is empty.")
+    return choice  # type: ignore[no-any-return]
 
 
 def _response_format(text: Mapping[str, Any]) -> dict[str, Any] | None:
-    checks.one_of(text, "verbosity", ("low", "medium", "high"), ("text",))
-    value = checks.optional(text, "format", dict, ("text",))
-    if value is None:
-        return None
-    where = ("text", "format")
-    kind = value.get("type")
-    if kind in ("text", "json_object"):
-        return {"type": kind}
-    if kind != "json_schema":
-        checks.unknown((*where, "type"), "`text`, `json_object` or `json_schema`", kind)
-    # The vendor's SDK sends the schema as `schema_`.
-    key = "schema" if "schema" in value else "schema_"
-    schema = checks.json_schema(value, key, where)
-    if schema is None:
-        checks.wrong((*where, "schema"), "a JSON Schema object", None)
-    checks.text(value, "name", where)
-    rest = {key: value[key] for key in value if key not in ("type", "schema_")}
-    return {"type": kind, "json_schema": {**rest, "schema": schema}}
-
-
-def _stop(stop: Any) -> list[str]:
-    stops = [stop] if isinstance(stop, str) else stop or []
-    if not isinstance(stops, list) or not all(isinstance(one, str) for one in stops):
-        checks.wrong(("stop",), "a string or an array of strings", stop)
-    return stops
-
-
-def _reasoning(body: Mapping[str, Any]) -> dict[str, Any]:
-    reasoning = checks.optional(body, "reasoning", dict) or {}
-    effort = checks.one_of(reasoning, "effort", _EFFORTS, ("reasoning",))
-    for key in ("summary", "generate_summary"):
-        checks.one_of(reasoning, key, _SUMMARIES, ("reasoning",))
-    return {} if effort is None else {"reasoning_effort": effort}
-
-
-def _logprobs(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {"logprobs": True} if _LOGPROBS in checks.strings(body, "include") else {}
-
-
-def _check_metadata(body: Mapping[str, Any]) -> None:
-    metadata = checks.optional(body, "metadata", dict) or {}
-    if len(metadata) > _MOST_PAIRS:
-        checks.unknown(("metadata",), f"at most {_MOST_PAIRS} pairs", len(metadata))
-    for key, value in metadata.items():
-        if not isinstance(value, str):
-            checks.wrong(("metadata", key), "a string", value)
+    value = checks.plain_schema(text.get("format"))
+    if value is None or value["type"] != "json_schema":
+        return value and {"type": value["type"]}
+    return {"type": "json_schema", "json_schema": {k: v for k, v in value.items() if k != "type"}}

@@ -5,7 +5,7 @@ all there is, apart from calls; otherwise its content is the list of blocks that
 a reply (`items`), with the ids that the items have.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from langchain_core.messages import (
@@ -18,108 +18,114 @@ from langchain_core.messages import (
 
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
-from langchain_sequrity.wire.checks import Where
+from langchain_sequrity.wire.checks import array, by, maybe, text_or
 from langchain_sequrity.wire.json_text import read_arguments
 from langchain_sequrity.wire.responses.items import Block, Item, is_block, read_output
-from langchain_sequrity.wire.responses.parts import (
-    EVERY_PART,
-    a_list_of_parts,
-    read_content,
-)
+from langchain_sequrity.wire.responses.parts import PARTS, TEXTS, content_of, read_content
 
-# Items that the server has no use for are the assistant's, and kept as they are: calls of tools
-# that the service would run itself, and what came out of them.
-_KEPT_ENDS = ("_call", "_output")
-_KEPT = ("mcp_list_tools", "mcp_approval_request", "mcp_approval_response", "compaction")
+_SAID = {"annotations": maybe(array(checks.OBJECT))}
+_MESSAGE = {
+    "system": {"content": TEXTS},
+    "developer": {"content": TEXTS},
+    "user": {"content": PARTS},
+    "assistant": {
+        "id": maybe(str),
+        "phase": maybe(str),
+        "content": content_of(
+            {"output_text": {**_SAID, "text": str}, "refusal": {**_SAID, "refusal": str}}
+        ),
+    },
+}
+_THOUGHTS = maybe(array({"text": str}))
+_KEPT = {"id": maybe(str)}
+_ITEM = {
+    "message": by("role", _MESSAGE),
+    "function_call": {"id": maybe(str), "call_id": str, "name": str, "arguments": str},
+    "function_call_output": {"call_id": str, "output": PARTS, "is_error": maybe(bool)},
+    "reasoning": {
+        "id": maybe(str),
+        "encrypted_content": maybe(str),
+        "summary": _THOUGHTS,
+        "content": _THOUGHTS,
+    },
+    # Items that the server has no use for are the assistant's, and kept as they are: calls of tools
+    # that the service would run itself, and what came out of them.
+    "*_call": _KEPT,
+    "*_output": _KEPT,
+    "mcp_list_tools": _KEPT,
+    "mcp_approval_request": _KEPT,
+    "mcp_approval_response": _KEPT,
+    "compaction": _KEPT,
+    "item_reference": checks.should(
+        Any,
+        lambda _: False,
+        "be the item itself: this server keeps no items. Or go on with `previous_response_id`",
+        possible=False,
+    ),
+}
+
+
+def _kind(item: Mapping[str, Any]) -> Any:
+    kind = item.get("type")
+    if kind is None:  # a reference need not say that it is one
+        return "message" if item.get("role") is not None else "item_reference"
+    if isinstance(kind, str) and is_block(kind) and kind not in _ITEM:  # whatever it ends with
+        return None
+    return kind
+
+
+INPUT = {
+    "instructions": maybe(str),
+    "input": maybe(text_or(array(by("type", _ITEM, kind_of=_kind)), "items")),
+    "previous_response_id": maybe(str),
+}
 
 
 def read_input(body: Mapping[str, Any]) -> list[BaseMessage]:
     """Read the conversation of a request.
 
     Args:
-        body: The body.
+        body: The body, checked.
 
     Returns:
         Its messages, `instructions` first. They are only what is new where the request goes on from
         an earlier reply.
 
     Raises:
-        InvalidRequest: If an item is not one that the protocol describes.
+        InvalidRequest: If there is nothing in it, or arguments of a call are not JSON.
     """
-    instructions = checks.optional(body, "instructions", str)
+    instructions, given = body.get("instructions"), body.get("input")
     messages: list[BaseMessage] = [SystemMessage(instructions)] if instructions else []
-    given = body.get("input")
     if not given and body.get("previous_response_id") is None:
         checks.impossible("`input` is empty. Send text, or at least one item.")
     if isinstance(given, str):
         return [*messages, HumanMessage(given)]
-    if not isinstance(given, list | None):
-        checks.wrong(("input",), "a string or an array of items", given)
     said: list[Item] = []
-    for index, item in enumerate(given or ()):
-        where = ("input", index)
-        kind = _kind(checks.an_object(item, where), where)
-        if check := _SAID.get(kind):
-            said.append(check(item, where))
+    for item in given or ():
+        message = _of_others(item)
+        if message is None:
+            said.append(_said(item))
             continue
         messages += _assistant(said)
         said = []
-        messages.append(_READERS[kind](item, where))
+        messages.append(message)
     return [*messages, *_assistant(said)]
 
 
-def _kind(item: Mapping[str, Any], where: Where) -> str:
-    """What an item is: its type, or the role of a message."""
-    kind, role = item.get("type"), item.get("role")
-    if kind == "item_reference" or (kind is None and role is None):
-        checks.impossible(
-            f"{checks.place(where)} refers to an item, but this server keeps no items. Send the "
-            "item itself, or go on with `previous_response_id`."
+def _of_others(item: dict[str, Any]) -> BaseMessage | None:
+    if item.get("type") == "function_call_output":
+        return ToolMessage(
+            content=read_content(item["output"]),
+            tool_call_id=item["call_id"],
+            status=checks.status_of(item),
         )
-    if kind in (None, "message"):
-        if role not in _ROLES:
-            roles = ", ".join(f"`{known}`" for known in _ROLES)
-            checks.unknown((*where, "role"), f"one of {roles}", role)
-        return str(role)
-    if isinstance(kind, str) and kind in ("reasoning", "function_call", "function_call_output"):
-        return kind
-    kept = isinstance(kind, str) and (kind.endswith(_KEPT_ENDS) or kind in _KEPT)
-    if not kept or is_block(kind):
-        expected = "the type of an item, such as `message`, `function_call` or `reasoning`"
-        checks.unknown((*where, "type"), expected, kind)
-    return "kept"
-
-
-# Messages of others
-
-
-def _system(item: dict[str, Any], where: Where) -> BaseMessage:
-    role = item["role"]
-    return SystemMessage(
-        content=read_content(item, "content", where, ("input_text",)),
-        additional_kwargs={"__openai_role__": role} if role == "developer" else {},
-    )
-
-
-def _user(item: dict[str, Any], where: Where) -> BaseMessage:
-    return HumanMessage(content=read_content(item, "content", where, EVERY_PART))
-
-
-def _result(item: dict[str, Any], where: Where) -> BaseMessage:
-    return ToolMessage(
-        content=read_content(item, "output", where, EVERY_PART),
-        tool_call_id=checks.text(item, "call_id", where),
-        status=checks.status_of(item, where),
-    )
-
-
-_READERS: dict[str, Callable[[dict[str, Any], Where], BaseMessage]] = {
-    "system": _system,
-    "developer": _system,
-    "user": _user,
-    "function_call_output": _result,
-}
-_ROLES = ("system", "developer", "user", "assistant")
+    role = item["role"] if item.get("type") in (None, "message") else "assistant"
+    if role == "user":
+        return HumanMessage(content=read_content(item["content"]))
+    if role == "assistant":
+        return None
+    extra = {"__openai_role__": role} if role == "developer" else {}
+    return SystemMessage(content=read_content(item["content"]), additional_kwargs=extra)
 
 
 # Items of the assistant
@@ -158,56 +164,13 @@ def _is_plain(blocks: list[Block]) -> bool:
     return kinds == sorted(kinds, key=_ORDER.index)
 
 
-def _message(item: dict[str, Any], where: Where) -> Item:
-    checks.optional(item, "id", str, where)
-    checks.optional(item, "phase", str, where)
-    content = item.get("content")
-    if isinstance(content, str):
-        parts: list[Any] = [{"type": "output_text", "text": content}]
-    else:
-        parts = a_list_of_parts(content, (*where, "content"))
-        for index, part in enumerate(parts):
-            _check_said(part, (*where, "content", index))
-    return {**item, "type": "message", "content": parts}
-
-
-def _check_said(part: Any, where: Where) -> None:
-    kind = checks.an_object(part, where).get("type")
-    if kind not in ("output_text", "refusal"):
-        checks.unknown((*where, "type"), "`output_text` or `refusal`", kind)
-    checks.text(part, "text" if kind == "output_text" else "refusal", where)
-    for index, annotation in enumerate(checks.optional(part, "annotations", list, where) or ()):
-        checks.an_object(annotation, (*where, "annotations", index))
-
-
-def _reasoning(item: dict[str, Any], where: Where) -> Item:
-    checks.optional(item, "id", str, where)
-    checks.optional(item, "encrypted_content", str, where)
-    for key in ("summary", "content"):
-        for index, part in enumerate(checks.optional(item, key, list, where) or ()):
-            place = (*where, key, index)
-            checks.text(checks.an_object(part, place), "text", place)
+def _said(item: dict[str, Any]) -> Item:
+    if item.get("type") == "function_call":
+        args, problem = read_arguments(item["arguments"])
+        if args is None:
+            checks.impossible(f"Function call `{item['call_id']}`: {problem}")
+    elif item.get("type") in (None, "message"):
+        content = item["content"]
+        parts = [{"type": "output_text", "text": content}] if isinstance(content, str) else content
+        return {**item, "type": "message", "content": parts}
     return item
-
-
-def _call(item: dict[str, Any], where: Where) -> Item:
-    checks.optional(item, "id", str, where)
-    call_id = checks.text(item, "call_id", where)
-    checks.text(item, "name", where)
-    args, problem = read_arguments(checks.text(item, "arguments", where))
-    if args is None:
-        checks.impossible(f"Function call `{call_id}`: {problem}")
-    return item
-
-
-def _kept(item: dict[str, Any], where: Where) -> Item:
-    checks.optional(item, "id", str, where)
-    return item
-
-
-_SAID: dict[str, Callable[[dict[str, Any], Where], Item]] = {
-    "assistant": _message,
-    "reasoning": _reasoning,
-    "function_call": _call,
-    "kept": _kept,
-}
