@@ -30,21 +30,26 @@ def refusal(
     return PydanticCustomError(kind, text, {**facts, _COMPLETE: is_complete})
 
 
-def problems(error: ValidationError) -> list[str]:
-    """Turn pydantic's findings into readable sentences that show no text that was given."""
+def problems(error: ValidationError, *, show: Callable[[Any], str] | None = None) -> list[str]:
+    """Turn pydantic's findings into readable sentences.
+
+    Args:
+        error: The findings.
+        show: Says what came; default: `described`, which shows no text that was given.
+    """
     found = error.errors(include_url=False)
-    sentences = [_placed(item) for item in found[:_MOST_PROBLEMS]]
+    sentences = [_placed(item, show) for item in found[:_MOST_PROBLEMS]]
     if len(found) > _MOST_PROBLEMS:
         sentences.append(f"{len(found) - _MOST_PROBLEMS} more problems were found.")
     return sentences
 
 
-def _placed(item: ErrorDetails) -> str:
+def _placed(item: ErrorDetails, show: Callable[[Any], str] | None) -> str:
     path = ""
     for key in item["loc"]:
         path = join_path(path, key)
     place = f"`{path}`: " if path and f"`{path}`" not in item["msg"] else ""
-    return f"{place}{problem(item)}"
+    return f"{place}{problem(item, show=show)}"
 
 
 def problem(item: ErrorDetails, text: str = "", *, show: Callable[[Any], str] | None = None) -> str:

@@ -44,7 +44,7 @@ COMMANDS: list[tuple[str, int, str]] = [
     ("serve --api-key good --api-key schlüssel", 1, "Error: --api-key: expected printable ASCII characters without spaces. Was a line break copied along?"),
     ("serve --port 70000", 2, "Error: Invalid value for '--port': 70000 is not in the range 0<=x<=65535."),
     ("serve --script no.json", 2, "Error: Invalid value for '--script': File 'no.json' does not exist."),
-    ("serve --script script.json", 1, "Error: Rule 1 of `script.json` has the unknown key `whne`. Did you mean `when`?"),
+    ("serve --script script.json", 1, "Error: Rule 1 of `script.json`: Unknown field `whne` in a rule. Did you mean `when`?"),
     ("serve --script object.json", 1, "Error: `object.json` must hold a list of rules, or a mapping with only `rules`."),
     ("serve --fidelity exact", 2, "Error: Invalid value for '--fidelity': 'exact' is not one of 'full', 'documented'."),
     # What has moved.
@@ -173,9 +173,9 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
     ("model by name", lambda: LocalServer(model="gpt"), "`model` is a LangChain chat model; got 'gpt'. Leave it out for the default."),  # type: ignore[arg-type]
     ("script by number", lambda: LocalServer(script=5), "A script is a list of rules; got `int`."),  # type: ignore[arg-type]
     ("script that is not there", lambda: LocalServer(script="no.yaml"), "The script `no.yaml` cannot be read: No such file or directory. Check the path."),
-    ("key of a rule", lambda: LocalServer(script=[{"whne": {}}]), "Rule 1 of the script has the unknown key `whne`. Did you mean `when`?"),
-    ("key of a condition", lambda: LocalServer(script=[{"when": {"usr": "x"}, "text": "y"}]), "Rule 1 of the script: `when` has the unknown key `usr`. Did you mean `user`?"),
-    ("regex of a condition", lambda: LocalServer(script=[{"when": {"user": "("}, "text": "y"}]), "Rule 1 of the script: `when` needs a regular expression as `user`, and `(` is not one: a parenthesis is not closed (at character 2)."),
+    ("key of a rule", lambda: LocalServer(script=[{"whne": {}}]), "Rule 1 of the script: Unknown field `whne` in a rule. Did you mean `when`?"),
+    ("key of a condition", lambda: LocalServer(script=[{"when": {"usr": "x"}, "text": "y"}]), "Rule 1 of the script: Unknown field `usr` in `when`. Did you mean `user`?"),
+    ("regex of a condition", lambda: LocalServer(script=[{"when": {"user": "("}, "text": "y"}]), "Rule 1 of the script: `when.user`: Input should be a regular expression, and `(` is not one: a parenthesis is not closed (at character 2)."),
     ("a server that does not run", lambda: LocalServer().base_url, "The server is not running. Use `with LocalServer() as server:`, or `start()` it."),
     # Policy generation.
     ("no tools", lambda: PolicyGenTool(MODEL), "A policy is about tools, and none are given. Give `tools=[…]`, or a model with tools bound to it."),

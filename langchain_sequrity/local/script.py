@@ -187,7 +187,7 @@ def _load(path: Path) -> Any:
 
 def _matches(rule: Rule, request: ChatRequest, context: BrainContext) -> bool:
     when = rule.when
-    if when.roles and context.role not in when.roles:
+    if context.role not in rule.roles():
         return False
     if when.endpoint_type is not None and context.endpoint_type != when.endpoint_type:
         return False
@@ -196,7 +196,8 @@ def _matches(rule: Rule, request: ChatRequest, context: BrainContext) -> bool:
         "model": lambda: request.model,
         "tool_result": lambda: _last_result(request),
     }
-    return all(_found(rule, key, when.patterns[key], texts[key]()) for key in when.patterns)
+    patterns = {key: getattr(when, key) for key in texts if key in when.model_fields_set}
+    return all(_found(rule, key, pattern, texts[key]()) for key, pattern in patterns.items())
 
 
 def _found(rule: Rule, key: str, pattern: Pattern, text: str | None) -> bool:
@@ -227,11 +228,10 @@ def _fail(rule: Rule, problem: str) -> NoReturn:
 
 
 def _answer(rule: Rule, request: ChatRequest) -> Answer:
-    fields = rule.fields
-    if fields.function is not None:
-        return _called(rule, fields.function, request)
-    answer = _plain(fields)
-    if not fields.template:
+    if rule.answer is not None:
+        return _called(rule, rule.answer, request)
+    answer = _plain(rule)
+    if rule.kind() is not None:
         return answer
     return replace(
         answer,
@@ -241,17 +241,20 @@ def _answer(rule: Rule, request: ChatRequest) -> Answer:
 
 
 def _plain(fields: AnswerFields) -> Answer:
-    if fields.error is not None:
-        status, message, retry_after = fields.error
-        raise status_error(status)(
-            message, status=status, body={"detail": message}, retry_after=retry_after
+    if (error := fields.error) is not None:
+        message = error.message or f"The script answers with status {error.status}."
+        raise status_error(error.status)(
+            message,
+            status=error.status,
+            body={"detail": message},
+            retry_after=error.retry_after,
         )
     return Answer(
-        text=fields.text,
+        text=fields.whole_text(),
         reasoning=fields.reasoning,
         refusal=fields.refusal,
-        calls=fields.tool_calls,
-        usage=fields.usage,
+        calls=tuple((call.name, call.arguments) for call in fields.tool_calls),
+        usage=fields.usage.metadata() if fields.usage else None,
         finish_reason=fields.finish_reason,
     )
 
@@ -280,7 +283,7 @@ def _called(rule: Rule, function: Callable[[ChatRequest], Any], request: ChatReq
         if isinstance(returned, AIMessage):
             return _from_message(returned)
         data = {"text": returned} if isinstance(returned, str) else returned
-        return _plain(read_answer(data, "What it returned", python=False))
+        return _plain(read_answer(data, "What it returned"))
     except StatusError:
         raise
     except Exception as error:
