@@ -50,6 +50,7 @@ _WORDS = {
     "list_type": "Input should be an array",
     "too_short": "Input should have at least one item",
 }
+_CHOICES = (None, "auto", "none", "required")
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
 # Possessive, so that hostile white space is looked at once and not at each of its places.
 _DATA_URI = re.compile(r"data:([\w.+-]++/[\w.+-]++);base64,[A-Za-z0-9+/\s]*+={0,2}\s*+\Z")
@@ -324,6 +325,26 @@ def chosen_tool(name: str, tools: Collection[Mapping[str, Any]]) -> dict[str, st
     if name not in {tool["function"]["name"] for tool in tools}:
         impossible(f"`tool_choice` names the tool `{name}`, which is not in `tools`.")
     return {"name": name}
+
+
+def choice_or(name_in: Callable[[Any], Any], written: str) -> Form:
+    """A word for a choice among tools, or one tool, whose name is found in what is written so."""
+    return should(
+        Any,
+        lambda choice: choice in _CHOICES or isinstance(name_in(choice), str),
+        f"be `auto`, `none`, `required` or {written}",
+    )
+
+
+def neutral_choice(
+    choice: Any, name: Any, tools: Collection[Mapping[str, Any]], others: Collection[Any] = ()
+) -> str | dict[str, str] | None:
+    """Such a choice in neutral form; `name` is the name that is found in it."""
+    if isinstance(choice, dict):
+        return chosen_tool(name, tools)
+    if choice == "required" and not (tools or others):
+        impossible("`tool_choice` is `required`, but `tools` is empty.")
+    return choice  # type: ignore[no-any-return]
 
 
 def status_of(result: Mapping[str, Any]) -> Literal["success", "error"]:

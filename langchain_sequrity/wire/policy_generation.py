@@ -16,6 +16,7 @@ from langchain_sequrity.sqrt.idle import Mode
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.chat_completions import from_client as chat_reader
 from langchain_sequrity.wire.chat_completions import to_server as chat_writer
+from langchain_sequrity.wire.checks import array, maybe, should
 from langchain_sequrity.wire.exchange import Reply
 from langchain_sequrity.wire.messages import from_client as messages_reader
 from langchain_sequrity.wire.messages import params as messages_writer
@@ -34,16 +35,6 @@ Variant = Literal[
 ]
 
 DEFAULT_RETRIES = 3
-_FIELDS = (
-    "type",
-    "model",
-    "description",
-    "policy_lang",
-    "n_retries",
-    "internal_tool_names",
-    "tools",
-)
-
 Tools = list[dict[str, Any]]
 
 # The body has no field for it, and a model that writes has to know it.
@@ -281,45 +272,35 @@ def _refuse(body: Any, reply: Reply) -> NoReturn:
 # The server's side
 
 
-_INTERNAL = checks.should(str, INTERNAL_TOOLS.__contains__, f"be any of {_named(INTERNAL_TOOLS)}")
-_BODY = checks.Body(
-    {
-        # Named in the SDK, but "not yet supported by the server" (`docs/protocol.md`).
-        "type": checks.should(
-            Any,
-            lambda sent: isinstance(sent, str) and sent in _ROWS,
-            f"be one of {_named(_ROWS)} (`oai_responses` is not supported yet)",
-        ),
-        "model": str,
-        "description": str,
-        "policy_lang": checks.maybe(Literal["sqrt"]),
-        "n_retries": checks.maybe(checks.at_least(0)),
-        "internal_tool_names": checks.maybe(
-            checks.array(
-                checks.should(
-                    str, INTERNAL_TOOLS.__contains__, f"be any of {_named(INTERNAL_TOOLS)}"
-                )
-            )
-        ),
-    }
-)
+_FORM = {
+    # `oai_responses` is named in the SDK (`docs/protocol.md`).
+    "type": should(
+        Any,
+        lambda sent: isinstance(sent, str) and sent in _ROWS,
+        f"be one of {_named(_ROWS)} (`oai_responses` is not supported yet)",
+    ),
+    "model": str,
+    "description": str,
+    "policy_lang": maybe(Literal["sqrt"]),
+    "n_retries": maybe(checks.at_least(0)),
+    "internal_tool_names": maybe(
+        array(should(str, INTERNAL_TOOLS.__contains__, f"be any of {_named(INTERNAL_TOOLS)}"))
+    ),
+}
+_BODY = checks.Body(_FORM)
+_FIELDS = (*_FORM, "tools")
 # Formats pass on what a model is to read; a policy is made of it.
-_FUNCTIONS = checks.Body(
-    {
-        "tools": checks.array(
-            {
-                "description": checks.maybe(str),
-                "parameters": checks.maybe(
-                    checks.should(
-                        checks.OBJECT,
-                        lambda schema: isinstance(schema.get("properties", {}), dict),
-                        "have an object as `properties`",
-                    )
-                ),
-            }
+_FUNCTION = {
+    "description": maybe(str),
+    "parameters": maybe(
+        should(
+            checks.OBJECT,
+            lambda schema: isinstance(schema.get("properties", {}), dict),
+            "have an object as `properties`",
         )
-    }
-)
+    ),
+}
+_FUNCTIONS = checks.Body({"tools": array(_FUNCTION)})
 
 
 def read_request(body: Any) -> PolicyRequest:

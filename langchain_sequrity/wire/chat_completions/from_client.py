@@ -112,8 +112,6 @@ _FORMAT = {
     "json_schema": {"json_schema": checks.with_schema(maybe(checks.JSON_SCHEMA), {"name": str})},
 }
 
-_CHOICES = ("auto", "none", "required")
-
 
 def _chosen(choice: Any) -> Any:
     function = choice.get("function") if isinstance(choice, dict) else None
@@ -124,11 +122,7 @@ _BODY = checks.Body(
     {
         "model": str,
         "messages": array(by("role", _MESSAGE)),
-        "tool_choice": checks.should(
-            Any,
-            lambda choice: choice in (None, *_CHOICES) or isinstance(_chosen(choice), str),
-            "be `auto`, `none`, `required` or {type: function, function: {name}}",
-        ),
+        "tool_choice": checks.choice_or(_chosen, "{type: function, function: {name}}"),
         "response_format": maybe(by("type", _FORMAT)),
         "stop": maybe(text_or(array(str), "strings")),
         "max_tokens": maybe(checks.at_least(1)),
@@ -165,11 +159,12 @@ def read_request(body: Any) -> ChatRequest:
     if not body["messages"]:
         checks.impossible("`messages` is empty. Send at least one message.")
     tools, _ = read_tools(body)
+    choice = body.get("tool_choice")
     return ChatRequest(
         model=body["model"],
         messages=[_READERS[message["role"]](message) for message in body["messages"]],
         tools=tools,
-        tool_choice=_tool_choice(body.get("tool_choice"), tools),
+        tool_choice=checks.neutral_choice(choice, _chosen(choice), tools),
         response_format=_response_format(body.get("response_format")),
         stop=checks.stops(body.get("stop")),
         max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
@@ -185,14 +180,6 @@ def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict
     tools: list[dict[str, Any]] = _TOOLS.check(body).get("tools") or []
     checks.distinct_tools(tools)
     return tools, []
-
-
-def _tool_choice(choice: Any, tools: list[dict[str, Any]]) -> str | dict[str, str] | None:
-    if isinstance(choice, dict):
-        return checks.chosen_tool(_chosen(choice), tools)
-    if choice == "required" and not tools:
-        checks.impossible("`tool_choice` is `required`, but `tools` is empty.")
-    return choice  # type: ignore[no-any-return]
 
 
 def _response_format(value: Any) -> dict[str, Any] | None:

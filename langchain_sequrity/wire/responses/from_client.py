@@ -54,7 +54,6 @@ _READ_FIELDS = {
     "parallel_tool_calls",
     "previous_response_id",
 }
-_CHOICES = ("auto", "none", "required")
 _MOST_PAIRS = 16
 _LOGPROBS = "message.output_text.logprobs"
 _NOT_IMPLEMENTED = 501
@@ -90,11 +89,7 @@ _BODY = checks.Body(
     {
         **INPUT,
         "model": str,
-        "tool_choice": checks.should(
-            Any,
-            lambda choice: choice in (None, *_CHOICES) or isinstance(_chosen(choice), str),
-            "be `auto`, `none`, `required` or {type: function, name}",
-        ),
+        "tool_choice": checks.choice_or(_chosen, "{type: function, name}"),
         "text": maybe(
             {
                 "verbosity": maybe(Literal["low", "medium", "high"]),
@@ -147,11 +142,12 @@ def read_request(body: Any) -> ChatRequest:
     _BODY.check(body)
     tools, server_tools = read_tools(body)
     effort = (body.get("reasoning") or {}).get("effort")
+    choice = body.get("tool_choice")
     return ChatRequest(
         model=body["model"],
         messages=read_input(body),
         tools=tools,
-        tool_choice=_tool_choice(body.get("tool_choice"), tools, server_tools),
+        tool_choice=checks.neutral_choice(choice, _chosen(choice), tools, server_tools),
         response_format=_response_format(body.get("text") or {}),
         stop=checks.stops(body.get("stop")),
         max_tokens=body.get("max_output_tokens"),
@@ -196,16 +192,6 @@ def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict
 def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {key: tool.get(key) for key in _FUNCTION}
     return neutral(Function(**fields))
-
-
-def _tool_choice(
-    choice: Any, tools: list[dict[str, Any]], server_tools: list[dict[str, Any]]
-) -> str | dict[str, str] | None:
-    if isinstance(choice, dict):
-        return checks.chosen_tool(_chosen(choice), tools)
-    if choice == "required" and not (tools or server_tools):
-        checks.impossible("`tool_choice` is `required`, but `tools` is empty.")
-    return choice  # type: ignore[no-any-return]
 
 
 def _response_format(text: Mapping[str, Any]) -> dict[str, Any] | None:
