@@ -32,7 +32,7 @@ from langchain_sequrity.errors import InvalidRequest
 from langchain_sequrity.validation import described, problem, refusal
 from langchain_sequrity.wire.json_text import excerpt
 
-# A type as pydantic takes it, or a mapping for an object.
+# A type as pydantic takes it, a mapping for an object, or one of these that is made when needed.
 Form = Any
 Where = tuple[str | int, ...]
 
@@ -125,7 +125,7 @@ class Body:
     """
 
     def __init__(self, fields: Mapping[str, Form]) -> None:
-        self._form = _built(fields)
+        self._fields = fields
 
     def check(self, body: Any) -> dict[str, Any]:
         """Check a body.
@@ -149,17 +149,30 @@ class Body:
 
     @cached_property
     def _validate(self) -> Callable[..., Any]:
-        return TypeAdapter(self._form).validator.validate_python
+        return TypeAdapter(_built(self._fields)).validator.validate_python
 
 
-def _built(form: Form) -> Form:
+class _Later:
+    """A type that is made for the first body: all of them together would slow down the import."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    @cached_property
+    def type(self) -> Any:
+        return self._make()
+
+
+def _built(form: Form) -> Any:
+    if isinstance(form, _Later):
+        return form.type
     if not isinstance(form, Mapping):
         return form
     fields = {key: _required(_built(kind)) for key, kind in form.items()}
     return TypedDict("Object", fields, total=False)  # type: ignore[operator] # made of a table
 
 
-def _required(form: Form) -> Form:
+def _required(form: Any) -> Any:
     if type(None) in get_args(form):
         return form
     # What is absent is judged as null, so that the error says what was expected.
@@ -168,12 +181,13 @@ def _required(form: Form) -> Form:
 
 def maybe(form: Form) -> Form:
     """This, or nothing."""
-    return Optional[_built(form)]  # noqa: UP045 - a form may be more than a class
+    return _Later(lambda: Optional[_built(form)])  # noqa: UP045 - a form may be more than a class
 
 
 def array(form: Form, *, least: int = 0) -> Form:
     """An array of these. Its first problem is enough: a body can have millions."""
-    return Annotated[list[_built(form)], Field(fail_fast=True, min_length=least)]  # type: ignore[misc] # as above
+    limits = Field(fail_fast=True, min_length=least)
+    return _Later(lambda: Annotated[list[_built(form)], limits])  # type: ignore[misc] # as above
 
 
 def should(form: Form, test: Callable[[Any], Any], expected: str, *, possible: bool = True) -> Form:
@@ -193,7 +207,7 @@ def should(form: Form, test: Callable[[Any], Any], expected: str, *, possible: b
         msg = "Input should {expected}"
         raise refusal(msg, kind=kind, is_complete=not possible, expected=expected)
 
-    return Annotated[_built(form), AfterValidator(check)]
+    return _Later(lambda: Annotated[_built(form), AfterValidator(check)])
 
 
 def text_or(form: Form, items: str) -> Form:
@@ -238,10 +252,13 @@ def by(key: str, forms: Mapping[str, Form], *, kind_of: Callable[[Any], Any] | N
 def _union(
     forms: Mapping[str, Form], branch: Callable[[Any], str | None], kind: str, expected: str
 ) -> Form:
-    tagged = tuple(Annotated[_built(form), Tag(name)] for name, form in forms.items())
-    text = f"Input should be {expected}"
-    error = Discriminator(branch, custom_error_type=kind, custom_error_message=text)
-    return Annotated[Union[tagged], error]  # noqa: UP007 - made of a table
+    def make() -> Any:
+        tagged = tuple(Annotated[_built(form), Tag(name)] for name, form in forms.items())
+        text = f"Input should be {expected}"
+        error = Discriminator(branch, custom_error_type=kind, custom_error_message=text)
+        return Annotated[Union[tagged], error]  # noqa: UP007 - made of a table
+
+    return _Later(make)
 
 
 # Kinds of values
@@ -291,7 +308,8 @@ def at_least(low: int) -> Form:
 
 def with_schema(schema: Form, fields: Mapping[str, Form]) -> Form:
     """An object with these fields and a `schema`."""
-    return Annotated[_built({**fields, "schema": schema}), BeforeValidator(plain_schema)]
+    form = {**fields, "schema": schema}
+    return _Later(lambda: Annotated[_built(form), BeforeValidator(plain_schema)])
 
 
 def plain_schema(value: Any) -> Any:
