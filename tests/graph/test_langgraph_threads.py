@@ -4,6 +4,7 @@ import asyncio
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from typing import Annotated, Any, TypedDict
 from unittest import mock
 
@@ -11,7 +12,7 @@ import pytest
 from langchain_core.tools import tool
 from langgraph.channels import AnyValue, EphemeralValue, Topic, UntrackedValue
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.errors import InvalidUpdateError
+from langgraph.errors import GraphRecursionError, InvalidUpdateError
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import Command, Send, StateUpdate, interrupt
@@ -312,6 +313,58 @@ def test_a_step_that_langgraph_applied_by_half_keeps_its_labels(
     assert half.values["mail"] == "hi"
     with pytest.raises(PolicyDenied):
         executor.invoke(None, half.config if replays else thread(), durability="exit")
+
+
+def clashing(*, routes: bool) -> Any:
+    """Two nodes that start themselves again, beside two whose writes LangGraph cannot apply."""
+
+    def loops(name: str) -> Any:
+        return lambda state: {"log": [f"{name} {len(state['log'])}"]}
+
+    graph: Any = StateGraph(Added).add_node("first", lambda _: {}).add_edge(START, "first")
+    for name in ("a", "b"):
+        graph.add_node(name, loops(name)).add_edge("first", name)
+        if routes:
+            way = partial(lambda name, state: name if len(state["log"]) < 9 else END, name)
+            graph.add_conditional_edges(name, way, [name, END])
+        else:
+            graph.add_edge(name, name)
+    for name in ("c", "d"):
+        graph.add_node(name, lambda _: {"go": "on"}).add_edge("first", name)
+    return graph
+
+
+@pytest.mark.parametrize("routes", [False, True], ids=["edges", "routers"])
+def test_results_that_a_failed_step_left_are_not_taken_for_those_of_the_next_step(
+    routes: bool, model: ChatSequrity
+) -> None:
+    logs = []
+    for graph in Twins(lambda: clashing(routes=routes), model).of(checkpointer=InMemorySaver):
+        with pytest.raises(InvalidUpdateError):
+            graph.invoke({"log": []}, thread(), durability="exit")
+        with nullcontext() if routes else pytest.raises(GraphRecursionError):
+            graph.invoke(None, {**thread(), "recursion_limit": 5}, durability="exit")
+        logs.append(graph.get_state(thread()).values["log"])
+    assert logs[0] == logs[1]
+    # The results that were left are applied again, beside those that were applied already.
+    assert logs[0][:6] == ["a 0", "b 0", "a 0", "b 0", "a 4", "b 4"]
+
+
+def test_a_call_that_is_denied_now_and_has_its_result_is_no_question(model: ChatSequrity) -> None:
+    def asks(_: Added) -> Any:
+        interrupt("?")
+        return {}
+
+    def make() -> Any:
+        graph: Any = StateGraph(Added).add_node("a", lambda _: {"log": ["a"]})
+        return graph.add_node(asks).add_edge(START, "a").add_edge(START, "asks")
+
+    saver = InMemorySaver()
+    secured(make(), model, checkpointer=saver).invoke({"log": []}, thread())
+    wary = model.model_copy(update={"policy": 'tool "a" { should deny always; }'})
+    executor = secured(make(), wary, checkpointer=saver, on_denied="interrupt")
+    with pytest.raises(PolicyDenied):
+        executor.invoke(Command(resume="yes", update={"log": ["edit"]}), thread())
 
 
 class Added(TypedDict, total=False):

@@ -135,6 +135,7 @@ class Task:
         early: Results of its routers from before, for which the service has not asked.
         offered: The denial of its call or of one of its routers, where a human may approve it.
         is_left: Whether it failed or waits for an answer, so that nothing more comes of it now.
+        is_done: Whether it ended in an earlier attempt of the step, so that it does not run.
     """
 
     id: str
@@ -147,6 +148,7 @@ class Task:
     early: list[Entry] = field(default_factory=list)
     offered: Offered | None = None
     is_left: bool = False
+    is_done: bool = False
 
     def forget_calls(self) -> None:
         """Take the calls away: those of another session come."""
@@ -288,7 +290,8 @@ class Driver:
                 self._step += 1
                 self._assign_waiting()
         if all(one.writes for one in loop.tasks.values()):
-            return  # a run that was resumed: its results are sent with the next step
+            yield from self._catch_up()
+            return
         try:
             yield from self._go_along(loop)
         except (Disagrees, ProgramFailed):
@@ -310,6 +313,36 @@ class Driver:
         yield from self._begin_again(loop)
         if not self._refused:
             self._check_due()
+
+    def _catch_up(self) -> Work:
+        """Ask for the calls of a step whose results are all there; the next step sends the rest.
+
+        Calls that are still to come would be taken for those of the next step, which may have the
+        same nodes.
+        """
+        try:
+            yield from self._advance(until=lambda: self._has_all_calls)
+            self._check_due()
+        except (Disagrees, ProgramFailed):
+            self._end_record()
+            return
+        if not (self._refused or self._has_all_calls):
+            self._end_record()
+
+    @property
+    def _has_all_calls(self) -> bool:
+        """Whether the service has asked for all results of this step."""
+        return all(
+            slot.entry is not None
+            and (slot.call is not None or slot.is_approved)
+            and all(one.call is not None for one in slot.routers.values() if one.entry is not None)
+            for slot in self._tasks.values()
+        )
+
+    def _end_record(self) -> None:
+        """Note that the program does not know the state after this step: the next begins a run."""
+        self._record = replace(self._run, is_over=True)
+        self._own.append((RUN, self._record.to_json()))
 
     def _begin_from_state(self, loop: _langgraph.PregelLoop) -> Work:
         """Begin a run with the state that LangGraph has, in the midst of another one."""
@@ -378,9 +411,7 @@ class Driver:
         for raw, written in self._shown:
             same_ids(raw, written)
         if starts and not self._is_start and self._record is not None:
-            # An input that comes beside tasks is applied with what they write.
-            self._record = replace(self._record, is_over=True)
-            self._own.append((RUN, self._record.to_json()))
+            self._end_record()  # an input that comes beside tasks is applied with what they write
         self._own.append((STEP, len(self._journal.rounds)))
         self._store(loop)
 
@@ -427,6 +458,9 @@ class Driver:
         if self._record is None:  # nothing followed START
             kept = self._states.without(self._labels_at_start, self._given or ())
             self._own = [(RUN, {_KEPT: kept})] if self._given is not None else []
+            return
+        if self._run.is_over:
+            self._keep_labels((yield from self._labels_so_far(loop)))
             return
         self._tasks = {}
         yield from self._advance()
@@ -715,9 +749,9 @@ class Driver:
 
     # Requests
 
-    def _advance(self) -> Work:
+    def _advance(self, until: Callable[[], bool] = lambda: False) -> Work:
         """Answer what can be answered, until the service waits for a task or the program ends."""
-        while self._ended is None and not self._refused:
+        while self._ended is None and not self._refused and not until():
             last = self._journal.rounds[-1:]
             for call in (call for one in last for call in one.waiting):
                 self._answer(call)
@@ -856,6 +890,8 @@ class Driver:
         self._watching.tell(error)
         told = self._parts.denials.after(error, self._run, self._journal)
         if isinstance(told, Offered):
+            if self._is_done(told):  # nothing runs that could ask a human
+                raise error
             self._journal.denials.append(told)
             self._note(told.entries())
             self._offer(told)
@@ -863,6 +899,11 @@ class Driver:
             self._journal.refused = told
             self._note([{"refused": told}])
             self._own.append((self._parts.denials.field, told))
+
+    def _is_done(self, offered: Offered) -> bool:
+        """Whether the task of a denied call has its result from before."""
+        slots = self._without_call(self._tool(offered.tool), offered.arguments)
+        return next((slot.is_done for slot in slots), False)
 
     def _offer(self, offered: Offered) -> None:
         tool = self._tool(offered.tool)
@@ -900,10 +941,13 @@ class Driver:
         self._outputs = {key: value for key, channel, value in pending if channel == OUTPUT}
         for task in loop.tasks.values():
             kept = self._outputs.get(_output_of(task.id)) if self._outputs else None
-            for channel, entries in (*task.writes, *(kept["writes"] if kept else ())):
+            writes = [*task.writes, *(kept["writes"] if kept else ())]
+            for channel, entries in writes:
                 if channel == JOURNAL and task.id in found:
                     self._keep(found[task.id], [one for one in entries if EARLY not in one])
                     found[task.id].early += [one for one in entries if EARLY in one]
+            if (slot := found.get(task.id)) is not None:
+                slot.is_done = bool(task.writes)
         return found
 
     def _keep(self, slot: Task, entries: Sequence[Entry]) -> None:
