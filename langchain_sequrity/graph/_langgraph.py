@@ -318,6 +318,15 @@ def storable(send: Send, channels: Mapping[str, BaseChannel[Any, Any, Any]]) -> 
     return sanitize_untracked_values_in_send(send, channels)
 
 
+def names_any(write: tuple[str, Any], fields: Iterable[str]) -> bool:
+    """Whether a write is to one of these fields, or a packet that names one."""
+    channel, value = write
+    named = {channel}
+    if isinstance(value, Send) and isinstance(value.arg, dict):
+        named.update(value.arg)
+    return not named.isdisjoint(fields)
+
+
 def values_of(config: RunnableConfig, names: Iterable[str]) -> dict[str, Any]:
     """The values that fields have for a task, what it wrote itself among them; or `MISSING`."""
     channels = config["configurable"][CONFIG_KEY_READ].args[1]

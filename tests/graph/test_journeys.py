@@ -27,6 +27,7 @@ LED_ASTRAY = [
     ("all", 461),
     ("all", 547),
     ("schemas", 637),
+    ("channels", 739),
 ]
 """What an earlier run left behind in a field was seen; what waits was asked for too early."""
 

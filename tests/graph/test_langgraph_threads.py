@@ -814,6 +814,102 @@ def test_what_no_checkpoint_has_is_gone_for_whoever_looks_when_a_run_goes_on(
     assert found == [[5, None]] * 2
 
 
+class Loose(TypedDict, total=False):
+    lock: Annotated[int, UntrackedValue(int, guard=False)]
+    log: Annotated[list[Any], operator.add]
+
+
+def waiting(kind: str, name: str = "asks", *, writes: bool = False) -> Any:
+    """A node that says something of an untracked field, beside one that asks."""
+
+    def sets(_: Loose) -> Any:
+        given = with_labels({"log": ["sets"], "lock": 5}, tags=["untrusted"])
+        return given if kind == "field" else {"log": ["sets"]}
+
+    def sends(_: Loose) -> Any:
+        return Command(goto=Send("last", {"lock": 5, "log": []}))
+
+    def asks(_: Loose) -> Any:
+        interrupt("?")
+        return {"lock": 7} if writes else {}
+
+    def last(state: Loose) -> Any:
+        return {"log": [state.get("lock")]}
+
+    graph: Any = StateGraph(Loose)
+    graph.add_node(name, asks).add_node("last", last)
+    if kind == "command":
+        graph.add_node("sets", sends, destinations=("last",))
+    else:
+        graph.add_node("sets", sets)
+    if kind == "router":
+        packet = Send("last", {"lock": 5, "log": []})
+        graph.add_conditional_edges("sets", lambda _: packet, ["last"])
+    graph.add_edge(START, "sets").add_edge(START, name)
+    return graph.add_edge("sets", "last").add_edge(name, "last") if kind == "field" else graph
+
+
+@pytest.mark.parametrize("durability", ["sync", "exit"])
+@pytest.mark.parametrize("update", [None, {"lock": 9}, {"log": ["given"]}], ids=str)
+@pytest.mark.parametrize("kind", ["field", "command", "router"])
+def test_what_langgraph_did_not_store_of_a_result_is_gone_for_the_next_step(
+    kind: str, update: Any, durability: str, model: ChatSequrity
+) -> None:
+    logs = []
+    for graph in Twins(lambda: waiting(kind), model).of(checkpointer=InMemorySaver):
+        graph.invoke({"lock": 1}, thread(), durability=durability)
+        answer: Any = Command(resume="yes", update=update)
+        logs.append(graph.invoke(answer, thread(), durability=durability)["log"])
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("name", ["asks", "then_asks"])
+def test_of_two_writes_in_a_step_that_waited_the_one_that_langgraph_has_counts(
+    name: str, model: ChatSequrity
+) -> None:
+    logs = []
+    make = partial(waiting, "field", name, writes=True)
+    for graph in Twins(make, model).of(checkpointer=InMemorySaver):
+        graph.invoke({"lock": 1}, thread())
+        logs.append(graph.invoke(Command(resume="yes"), thread())["log"])
+    assert logs == [["sets", 7]] * 2
+
+
+@pytest.mark.parametrize("update", [None, {"lock": 9}], ids=str)
+def test_a_result_that_langgraph_stored_in_part_keeps_its_labels(
+    update: Any, model: ChatSequrity
+) -> None:
+    policy = 'tool "last" { hard deny when log.tags overlaps {"untrusted"}; }'
+    wary = model.model_copy(update={"policy": policy, "features": DUAL})
+    nodes = {"last": {"reads": ["log", "lock"]}}
+    executor = secured(waiting("field"), wary, nodes=nodes, checkpointer=InMemorySaver())
+    executor.invoke({"lock": 1}, thread())
+    with pytest.raises(PolicyDenied):
+        executor.invoke(Command(resume="yes", update=update), thread())
+
+
+def test_a_step_that_was_stored_in_part_and_ends_the_run_keeps_its_labels(
+    model: ChatSequrity,
+) -> None:
+    graph: Any = StateGraph(Loose)
+    given = with_labels({"log": ["sets"], "lock": 5}, tags=["untrusted"])
+    graph.add_node("sets", lambda _: given)
+    graph.add_node("asks", lambda _: interrupt("?") and {}).add_node(
+        "last", lambda state: {"log": state["log"][:1]}
+    )
+    graph.add_conditional_edges(
+        START, lambda state: "last" if "again" in state["log"] else ["sets", "asks"]
+    )
+    policy = 'tool "last" { hard deny when log.tags overlaps {"untrusted"}; }'
+    wary = model.model_copy(update={"policy": policy, "features": DUAL})
+    nodes = {"sets": {"writes": ["log", "lock"]}}
+    executor = secured(graph, wary, nodes=nodes, checkpointer=InMemorySaver())
+    executor.invoke({"log": []}, thread())
+    assert executor.invoke(Command(resume="yes"), thread())["log"] == ["sets"]
+    with pytest.raises(PolicyDenied):
+        executor.invoke({"log": ["again"]}, thread())
+
+
 @pytest.mark.parametrize("edge", ["start", "goto"])
 def test_a_packet_from_outside_runs_before_a_deferred_node_that_waits(
     edge: str, model: ChatSequrity

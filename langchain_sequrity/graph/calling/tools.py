@@ -38,6 +38,7 @@ from langchain_sequrity.graph.program import (
 from langchain_sequrity.graph.reading import annotations
 from langchain_sequrity.graph.reading.spec import Branch, GraphSpec
 from langchain_sequrity.labels import Combine, Labels
+from langchain_sequrity.wire.json_text import dumps
 
 _log = logging.getLogger(__name__)
 _ENOUGH = "have_enough_info"
@@ -221,6 +222,19 @@ class ClientTools:
         labels = with_tool_labels(labels, (value for _, value in writes))
         gotos, sends = tuple(found.gotos), tuple(found.sends)
         return NodeResult(wire, tuple(writes), labels, combine, tuple(raw), gotos, sends)
+
+    def has_unsaved(self, wire: Mapping[str, Json]) -> bool:
+        """Whether a result says something of fields that no checkpoint has, or may do so."""
+        if any(wire.get(self._program.keys[name]) for name in self.unsaved):
+            return True
+        packets = dumps(wire.get(SEND, []))
+        parameters = {
+            name
+            for signature in self._signatures.values()
+            for field, name in signature.parameter_of.items()
+            if field in self.unsaved
+        }
+        return any(dumps(name) in packets for name in {*self.unsaved, *parameters})
 
     def _wire(self, tool: ToolSpec, by_field: Mapping[str, Sequence[Any]]) -> dict[str, Json]:
         wire = {}

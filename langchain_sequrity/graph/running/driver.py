@@ -136,6 +136,7 @@ class Task:
         offered: The denial of its call or of one of its routers, where a human may approve it.
         is_left: Whether it failed or waits for an answer, so that nothing more comes of it now.
         is_done: Whether it ended in an earlier attempt of the step, so that it does not run.
+        has_lost: Whether LangGraph did not store all that its results say.
     """
 
     id: str
@@ -149,6 +150,7 @@ class Task:
     offered: Offered | None = None
     is_left: bool = False
     is_done: bool = False
+    has_lost: bool = False
 
     def forget_calls(self) -> None:
         """Take the calls away: those of another session come."""
@@ -412,6 +414,8 @@ class Driver:
             same_ids(raw, written)
         if starts and not self._is_start and self._record is not None:
             self._end_record()  # an input that comes beside tasks is applied with what they write
+        elif any(slot.has_lost for slot in self._tasks.values()) and not self._refused:
+            self._end_record()
         self._own.append((STEP, len(self._journal.rounds)))
         self._store(loop)
 
@@ -948,7 +952,16 @@ class Driver:
                     found[task.id].early += [one for one in entries if EARLY in one]
             if (slot := found.get(task.id)) is not None:
                 slot.is_done = bool(task.writes)
+                slot.has_lost = self._has_lost(slot, writes)
         return found
+
+    def _has_lost(self, slot: Task, writes: Sequence[tuple[str, Any]]) -> bool:
+        """Whether LangGraph left out what it does not store of a task's writes."""
+        unsaved = self._parts.tools.unsaved
+        if not unsaved or any(_langgraph.names_any(one, unsaved) for one in writes):
+            return False
+        results = (entry for entry in (*slot.written, *slot.early) if entry is not None)
+        return any(self._parts.tools.has_unsaved(loads(one["result"])) for one in results)
 
     def _keep(self, slot: Task, entries: Sequence[Entry]) -> None:
         for entry in entries:
