@@ -4,10 +4,11 @@
 |---|---|
 | `transport` | the two loops, over attempts and over bytes |
 | `retry` | whether and when a call is sent again |
-| `replies` | what the bytes of a reply mean |
+| `replies` | what the head and the bytes of a reply mean |
 | `faults`, `redaction` | what the network's exceptions mean; no key leaves in an error |
-| `timeouts`, `network` | limits, and sockets that keep them |
-| `outgoing`, `clients`, `pool`, `idle` | a request as data, who sends it, over which connection |
+| `timeouts` | limits, and the clock of one call |
+| `requests`, `clients` | a request as data; who sends it |
+| `pool`, `http11` | idle connections; one connection, its socket and HTTP/1.1 |
 """
 
 from importlib import import_module

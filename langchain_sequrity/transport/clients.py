@@ -20,9 +20,8 @@ from typing import TypeVar, cast
 import httpx
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.transport.idle import KEEPALIVE, MAX_IDLE
-from langchain_sequrity.transport.outgoing import AsyncSender, Origin, Outgoing, Sender
-from langchain_sequrity.transport.pool import MAX_OPEN, AsyncPool, Pool
+from langchain_sequrity.transport.pool import KEEPALIVE, MAX_IDLE, MAX_OPEN, AsyncPool, Pool
+from langchain_sequrity.transport.requests import AsyncSender, Origin, Request, Sender
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
 from langchain_sequrity.wire.address import is_loopback
 
@@ -76,7 +75,7 @@ class ClientSender:
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
 
-    def open(self, request: Outgoing, timeouts: Timeouts, deadline: Deadline) -> "_Received":
+    def open(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> "_Received":
         """Send a request and return the reply with its body still to come."""
         built = self._client.build_request(
             request.method,
@@ -105,7 +104,7 @@ class AsyncClientSender:
         self._client = client
 
     async def open(
-        self, request: Outgoing, timeouts: Timeouts, deadline: Deadline
+        self, request: Request, timeouts: Timeouts, deadline: Deadline
     ) -> "_AsyncReceived":
         """Send a request and return the reply with its body still to come."""
         built = self._client.build_request(

@@ -18,8 +18,8 @@ from langchain_sequrity.errors import (
     TimedOut,
     UsageError,
 )
-from langchain_sequrity.transport.heads import complete, failure
-from langchain_sequrity.transport.outgoing import Origin
+from langchain_sequrity.transport.replies import complete, failure
+from langchain_sequrity.transport.requests import Origin
 from langchain_sequrity.transport.timeouts import Deadline
 from langchain_sequrity.wire.exchange import Reply
 

@@ -1,22 +1,22 @@
-"""Turns the bytes of one reply into what was asked for. Fed by hand; no I/O.
+"""Turns the head and the bytes of one reply into what was asked for. Fed by hand; no I/O.
 
 A `Sink` is made when the head of a reply has come, takes the body piece by piece, and gives what
 each piece completes. One takes the whole body, the other server-sent events.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Generic, Protocol, TypeVar
 
-from langchain_sequrity.errors import BadReply
-from langchain_sequrity.transport.heads import (
-    check_encoding,
-    failure,
-    media_type,
-    succeeded,
-    unexpected,
-)
+import httpx
+import orjson
+
+from langchain_sequrity.errors import BadReply, ServiceError
 from langchain_sequrity.transport.retry import Attempts
 from langchain_sequrity.wire import limits
+from langchain_sequrity.wire.error_body import error_from_body
 from langchain_sequrity.wire.exchange import Reply, StreamReader
 from langchain_sequrity.wire.sse import SSEDecoder
 
@@ -24,6 +24,114 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 _EVENTS = "text/event-stream"
+_LONGEST_TEXT_BODY = 10_000
+_OK, _REDIRECT, _ERROR = 200, 300, 400
+_NOT_LOGGED = frozenset({"set-cookie", "set-cookie2"})
+
+
+# The head
+
+
+def _succeeded(head: Reply) -> bool:
+    """Whether the status is one of 2xx."""
+    return _OK <= head.status < _REDIRECT
+
+
+def _media_type(head: Reply) -> str:
+    """The content type without its parameters; empty where none is named."""
+    return head.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _check_encoding(head: Reply) -> None:
+    """Raise `BadReply` for a compressed body: none was asked for, and it could swell."""
+    if head.headers.get("content-encoding", "identity") != "identity":
+        msg = "The reply is compressed though `Accept-Encoding: identity` was sent."
+        raise BadReply(msg, status=head.status)
+
+
+def _unexpected(head: Reply, expected: str) -> BadReply:
+    """The error for a body of another type than was expected."""
+    msg = (
+        f"The reply with status {head.status} is `{_media_type(head) or 'of no named type'}` "
+        f"instead of {expected}. Check that `base_url` is the address of the service."
+    )
+    return BadReply(msg, status=head.status)
+
+
+def failure(reply: Reply) -> ServiceError | None:
+    """The error that a whole reply stands for; `None` for status 2xx."""
+    if _succeeded(reply):
+        return None
+    if reply.status >= _ERROR:
+        return error_from_body(reply.status, _body(reply.body))
+    msg = (
+        f"The reply has status {reply.status} and leads to {_target(reply)}. Redirects are not "
+        "followed, since keys and policies would go there; correct `base_url`."
+    )
+    return BadReply(msg, status=reply.status)
+
+
+def _target(reply: Reply) -> str:
+    try:
+        url = httpx.URL(reply.headers.get("location", ""))
+    except httpx.InvalidURL:
+        return "an unreadable address"
+    return f"`{url.scheme}://{url.netloc.decode()}`" if url.host else "another path"
+
+
+def _body(data: bytes) -> object:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return data.decode(errors="replace")[:_LONGEST_TEXT_BODY]
+
+
+def complete(error: ServiceError, head: Reply) -> None:
+    """Add to an error what the head of the reply says.
+
+    Args:
+        error: The error, from the transport or from a reader.
+        head: Status and headers.
+    """
+    headers = head.headers
+    error.status = head.status if error.status is None else error.status
+    error.request_id = error.request_id or headers.get("x-request-id") or headers.get("request-id")
+    error.session_id = error.session_id or headers.get("x-session-id")
+    error.headers = error.headers or _loggable(headers)
+    if error.retry_after is None:
+        error.retry_after = _retry_after(headers)
+
+
+def _loggable(headers: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name.lower(): value for name, value in headers.items() if name.lower() not in _NOT_LOGGED
+    }
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a reply asks to wait, 0 for a date in the past; `None` where none are readable."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    text = headers.get("retry-after")
+    seconds = _number(text)
+    if seconds is not None or text is None:
+        return seconds
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if 0 <= number < math.inf else None
+
+
+# The body
 
 
 class Sink(Protocol[T_co]):
@@ -55,7 +163,7 @@ class WholeBody(Generic[T]):
     def __init__(
         self, head: Reply, attempts: Attempts, read: Callable[[Reply], Iterable[T]]
     ) -> None:
-        check_encoding(head)
+        _check_encoding(head)
         self.done = False
         self._head = head
         self._attempts = attempts
@@ -65,7 +173,7 @@ class WholeBody(Generic[T]):
     def feed(self, data: bytes) -> Iterable[T]:
         """Keep a piece. Raises `BadReply` when there are more than 64 MiB."""
         size = len(self._body) + len(data)
-        if not succeeded(self._head):
+        if not _succeeded(self._head):
             self.done = size > limits.ERROR  # what it says comes first
         elif size > limits.REPLY:
             msg = f"The reply is larger than {limits.REPLY} bytes."
@@ -132,9 +240,9 @@ def open_whole(read: Callable[[Reply], T]) -> OpenSink[T]:
     """
 
     def open_sink(head: Reply, attempts: Attempts) -> Sink[T]:
-        media = media_type(head)
-        if succeeded(head) and media in (_EVENTS, "text/html"):
-            raise unexpected(head, "JSON")
+        media = _media_type(head)
+        if _succeeded(head) and media in (_EVENTS, "text/html"):
+            raise _unexpected(head, "JSON")
         return WholeBody(head, attempts, lambda reply: (read(reply),))
 
     return open_sink
@@ -149,15 +257,15 @@ def open_stream(new_reader: Callable[[], StreamReader[T]]) -> OpenSink[T]:
 
     def open_sink(head: Reply, attempts: Attempts) -> Sink[T]:
         reader = new_reader()
-        if not succeeded(head):
+        if not _succeeded(head):
             return WholeBody(head, attempts, reader.whole)
-        check_encoding(head)
+        _check_encoding(head)
         reader.start(head)
-        media = media_type(head)
+        media = _media_type(head)
         if media == _EVENTS:
             return Events(attempts, reader)
         if media == "application/json" or media.endswith("+json"):
             return WholeBody(head, attempts, reader.whole)
-        raise unexpected(head, "server-sent events")
+        raise _unexpected(head, "server-sent events")
 
     return open_sink

@@ -31,11 +31,17 @@ from langchain_sequrity.transport.clients import (
     shared_sender,
 )
 from langchain_sequrity.transport.faults import MappedErrors
-from langchain_sequrity.transport.heads import complete
-from langchain_sequrity.transport.incoming import AsyncIncoming, Incoming, head_of
-from langchain_sequrity.transport.outgoing import Address, AsyncSender, Outgoing, Sender
 from langchain_sequrity.transport.redaction import Redactor
-from langchain_sequrity.transport.replies import OpenSink, open_stream, open_whole
+from langchain_sequrity.transport.replies import OpenSink, complete, open_stream, open_whole
+from langchain_sequrity.transport.requests import (
+    Address,
+    AsyncResponse,
+    AsyncSender,
+    Request,
+    Response,
+    Sender,
+    head_of,
+)
 from langchain_sequrity.transport.retry import Attempts, RetryPolicy
 from langchain_sequrity.transport.timeouts import CLOCK, Clock, Deadline, Timeouts
 from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
@@ -192,7 +198,7 @@ class Transport:
             await self._clock.asleep(wait)
 
     def _attempt(
-        self, request: Outgoing, attempts: Attempts, open_sink: OpenSink[T]
+        self, request: Request, attempts: Attempts, open_sink: OpenSink[T]
     ) -> Generator[T, None, None]:
         sender, deadline = self._sender(), attempts.deadline
         with MappedErrors(deadline, self._address.origin):
@@ -214,7 +220,7 @@ class Transport:
             response.close()
 
     async def _aattempt(
-        self, request: Outgoing, attempts: Attempts, open_sink: OpenSink[T]
+        self, request: Request, attempts: Attempts, open_sink: OpenSink[T]
     ) -> AsyncGenerator[T, None]:
         sender, deadline = await self._async_sender(), attempts.deadline
         with MappedErrors(deadline, self._address.origin):
@@ -259,14 +265,14 @@ class Transport:
         }
         return self._redactor.knowing(key for key in found if len(key) >= _KEY)
 
-    def _received(self, response: Incoming, deadline: Deadline) -> Iterator[bytes]:
+    def _received(self, response: Response, deadline: Deadline) -> Iterator[bytes]:
         with MappedErrors(deadline, self._address.origin):
             for data in response:
                 deadline.check()
                 yield data
 
     async def _areceived(
-        self, response: AsyncIncoming, deadline: Deadline
+        self, response: AsyncResponse, deadline: Deadline
     ) -> AsyncGenerator[bytes, None]:
         with MappedErrors(deadline, self._address.origin):
             async for data in response:

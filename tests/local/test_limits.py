@@ -20,7 +20,7 @@ from langchain_sequrity.local import server as server_module
 from langchain_sequrity.local.idempotency import Replies, StoredReply
 from langchain_sequrity.local.limits import Budget, Charge
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.transport.idle import KEEPALIVE
+from langchain_sequrity.transport.pool import KEEPALIVE
 from tests.local.api import CHAT, WAIT, Api, Gate, Speaker, detail, said, session_of, streamed_text
 from tests.local.conftest import Serve
 

@@ -24,8 +24,8 @@ import httpx
 import pytest
 
 from langchain_sequrity import errors
-from langchain_sequrity.transport import RetryPolicy, Transport, clients, idle, pool
-from langchain_sequrity.transport.outgoing import Address, Origin
+from langchain_sequrity.transport import RetryPolicy, Transport, clients, pool
+from langchain_sequrity.transport.requests import Address, Origin
 from langchain_sequrity.transport.timeouts import Deadline
 from tests.transport.transport_helpers import (
     ASEND,
@@ -197,7 +197,7 @@ async def test_a_cancelled_task_closes_its_connection_and_frees_its_slot(
     task = asyncio.create_task(way.acall(transport))
     assert await asyncio.to_thread(server.asked.acquire, timeout=WAIT)
     await asyncio.sleep(0.05)
-    slots = (await own_pool())._lines[Origin.of(httpx.URL(server.url))].slots
+    slots = (await own_pool())._pools[Origin.of(httpx.URL(server.url))].slots
 
     assert slots._value == pool.MAX_OPEN - 1
     task.cancel()
@@ -224,14 +224,14 @@ async def test_a_scope_of_anyio_that_is_cancelled_gives_the_connection_back(serv
                 assert piece == "a"
 
     assert await asyncio.to_thread(server.closed.acquire, timeout=WAIT)
-    lines = (await own_pool())._lines[Origin.of(httpx.URL(server.url))]
-    assert lines.slots._value == pool.MAX_OPEN
+    origin_pool = (await own_pool())._pools[Origin.of(httpx.URL(server.url))]
+    assert origin_pool.slots._value == pool.MAX_OPEN
 
 
 async def test_a_task_cancelled_at_any_moment_leaves_nothing_open(serve: Serve) -> None:
     server = serve(STREAMS)
     transport = Transport(server.url)
-    lines = None
+    origin_pool = None
 
     for moment in range(40):
         task = asyncio.create_task(ASTREAM.acall(transport))
@@ -240,8 +240,8 @@ async def test_a_task_cancelled_at_any_moment_leaves_nothing_open(serve: Serve) 
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        lines = (await own_pool())._lines.get(Origin.of(httpx.URL(server.url)))
-        assert lines is None or lines.slots._value == pool.MAX_OPEN
+        origin_pool = (await own_pool())._pools.get(Origin.of(httpx.URL(server.url)))
+        assert origin_pool is None or origin_pool.slots._value == pool.MAX_OPEN
 
     assert await ASTREAM.acall(transport) == ["a", "b"]
     gc.collect()
@@ -354,7 +354,7 @@ async def test_more_idle_connections_of_a_loop_than_are_kept_are_closed(serve: S
 
 
 def test_idle_connections_beyond_the_limit_and_the_oldest_are_given_up() -> None:
-    stack: idle.IdleStack[str] = idle.IdleStack(max_idle=2)
+    stack: pool.IdleStack[str] = pool.IdleStack(max_idle=2)
 
     assert stack.put("a") == []
     assert stack.put("b") == []
@@ -363,14 +363,14 @@ def test_idle_connections_beyond_the_limit_and_the_oldest_are_given_up() -> None
     assert stack.clear() == ["b"]
     assert stack.take() == (None, [])
 
-    expired: idle.IdleStack[str] = idle.IdleStack(keepalive=-1.0)
+    expired: pool.IdleStack[str] = pool.IdleStack(keepalive=-1.0)
     assert expired.put("d") == ["d"]
     assert len(expired) == 0
 
 
 def test_a_connection_that_was_idle_for_too_long_is_closed_with_all_older_ones() -> None:
     time = FakeTime()
-    stack: idle.IdleStack[str] = idle.IdleStack(keepalive=5.0, now=time.clock.now)
+    stack: pool.IdleStack[str] = pool.IdleStack(keepalive=5.0, now=time.clock.now)
     for name in "abc":
         assert stack.put(name) == []
         time.passes(1)

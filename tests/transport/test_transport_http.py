@@ -14,7 +14,7 @@ import pytest
 
 from langchain_sequrity import errors
 from langchain_sequrity.transport import RetryPolicy, Transport, http11
-from langchain_sequrity.transport.outgoing import Address
+from langchain_sequrity.transport.requests import Address
 from langchain_sequrity.wire.exchange import Reply
 from tests.transport.transport_helpers import (
     FIRST_TURN,

@@ -1,16 +1,15 @@
-"""A request as data, ready for whoever sends it."""
+"""A request as data, who sends it, and the response whose body is still to come."""
 
 import secrets
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import httpx
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.transport.incoming import AsyncIncoming, Incoming
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
-from langchain_sequrity.wire.exchange import Call
+from langchain_sequrity.wire.exchange import Call, Reply
 
 Headers = list[tuple[bytes, bytes]]
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
@@ -38,7 +37,7 @@ class Origin(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class Request:
     """A request. Its `repr` has only the address: headers hold keys, the body is private.
 
     Attributes:
@@ -78,7 +77,7 @@ class Address:
         )
         self._urls: dict[str, tuple[httpx.URL, bytes]] = {}
 
-    def request(self, call: Call) -> Outgoing:
+    def request(self, call: Call) -> Request:
         """Make the request for a call: its own headers, and those that every request needs."""
         urls = self._urls.get(call.path) or self._add(call.path)
         given = {name.lower() for name, _ in call.headers}
@@ -88,7 +87,7 @@ class Address:
         if b"idempotency-key" not in given:
             headers.append((b"Idempotency-Key", secrets.token_hex(16).encode()))
         headers += call.headers
-        return Outgoing(*urls, self.origin, headers, call.body, call.method)
+        return Request(*urls, self.origin, headers, call.body, call.method)
 
     def _add(self, path: str) -> tuple[httpx.URL, bytes]:
         url = httpx.URL(f"{self.url}{path}")
@@ -121,6 +120,47 @@ def _problem(url: httpx.URL) -> str:
     return "it holds a query or a fragment" if url.query or url.fragment else ""
 
 
+class Response(Protocol):
+    """Iterating gives the body as it comes; whoever has one closes it, read or not."""
+
+    @property
+    def status(self) -> int:
+        """The status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers; their names are looked up in lower case."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The body, piece by piece."""
+
+    def close(self) -> None:
+        """Give the connection back, or close it where it cannot be used again."""
+
+
+class AsyncResponse(Protocol):
+    """As `Response`, within one event loop."""
+
+    @property
+    def status(self) -> int:
+        """The status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers; their names are looked up in lower case."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The body, piece by piece."""
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it where it cannot be used again."""
+
+
+def head_of(response: Response | AsyncResponse) -> Reply:
+    """Status and headers alone."""
+    return Reply(response.status, response.headers)
+
+
 class Sender(Protocol):
     """Sends requests: our own pool, or an httpx client."""
 
@@ -128,7 +168,7 @@ class Sender(Protocol):
     def exact(self) -> bool:
         """Whether each single wait ends at the deadline."""
 
-    def open(self, request: Outgoing, timeouts: Timeouts, deadline: Deadline) -> Incoming:
+    def open(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> Response:
         """Send a request and return the reply with its body still to come."""
 
 
@@ -140,6 +180,6 @@ class AsyncSender(Protocol):
         """Whether each single wait ends at the deadline."""
 
     def open(
-        self, request: Outgoing, timeouts: Timeouts, deadline: Deadline
-    ) -> Awaitable[AsyncIncoming]:
+        self, request: Request, timeouts: Timeouts, deadline: Deadline
+    ) -> Awaitable[AsyncResponse]:
         """Send a request and return the reply with its body still to come."""
