@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import anyio
 import h11
@@ -220,13 +220,6 @@ class Connection:
         self._http = Http11()
         self._limits = Timeouts(), Deadline()
 
-    @classmethod
-    def to(
-        cls, origin: Origin, tls: ssl.SSLContext | None, timeouts: Timeouts, deadline: Deadline
-    ) -> Self:
-        """Connect; see `connect`."""
-        return cls(connect(origin, tls, timeouts, deadline))
-
     def send(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> Head:
         """Send a request and return the head of its reply. The limits hold for the body too."""
         self._limits = timeouts, deadline
@@ -304,14 +297,6 @@ class AsyncConnection:
         self._reads_ahead = reads_ahead
         self._limits = Timeouts(), Deadline()
 
-    @classmethod
-    async def to(
-        cls, origin: Origin, tls: ssl.SSLContext | None, timeouts: Timeouts, deadline: Deadline
-    ) -> Self:
-        """Connect; see `aconnect`."""
-        stream = await aconnect(origin, tls, timeouts, deadline)
-        return cls(stream, reads_ahead=tls is not None)
-
     async def send(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> Head:
         """Send a request and return the head of its reply. The limits hold for the body too."""
         self._limits = timeouts, deadline
@@ -361,7 +346,7 @@ class AsyncConnection:
         finally:
             reading.close()
 
-    def close_now(self) -> None:
+    def close(self) -> None:
         """Close without waiting, since what cancelled a task cancels its waits too.
 
         The socket is closed before `aclose` first waits, which it does for one turn of the loop.

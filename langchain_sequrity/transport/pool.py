@@ -17,7 +17,13 @@ from typing import Generic, Self, TypeVar
 
 import httpcore
 
-from langchain_sequrity.transport.http11 import AsyncConnection, Connection, Head
+from langchain_sequrity.transport.http11 import (
+    AsyncConnection,
+    Connection,
+    Head,
+    aconnect,
+    connect,
+)
 from langchain_sequrity.transport.requests import Origin, Request
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
 
@@ -32,6 +38,8 @@ drop one, since a request that crosses the server's closing is lost."""
 
 SSLContextMaker = Callable[[], ssl.SSLContext]
 T = TypeVar("T")
+C = TypeVar("C", Connection, AsyncConnection)
+S = TypeVar("S", threading.BoundedSemaphore, asyncio.BoundedSemaphore)
 
 
 def _tls(origin: Origin, make: SSLContextMaker) -> ssl.SSLContext | None:
@@ -104,36 +112,41 @@ class IdleStack(Generic[T]):
         return dropped
 
 
-# Threads
+class _OriginPool(Generic[C, S]):
+    """All connections to one origin: the idle ones, and slots for those in use."""
 
+    def __init__(self, slots: S, max_idle: int) -> None:
+        self.slots: S = slots
+        self.idle: IdleStack[C] = IdleStack(max_idle)
 
-class _OriginPool:
-    """All connections to one origin."""
-
-    def __init__(self, max_open: int, max_idle: int) -> None:
-        self.idle: IdleStack[Connection] = IdleStack(max_idle)
-        self.slots = threading.BoundedSemaphore(max_open)
-
-    def take(self) -> Connection | None:
+    def take(self) -> C | None:
         """An idle connection that still works."""
         while True:
             connection, old = self.idle.take()
-            for one in old:
-                one.close()
+            _close_all(old)
             if connection is None or not connection.was_closed():
                 return connection
             connection.close()
 
-    def release(self, connection: Connection) -> None:
+    def release(self, connection: C) -> None:
         self.slots.release()
-        for one in self.idle.put(connection) if connection.may_go_on() else (connection,):
-            one.close()
+        _close_all(self.idle.put(connection) if connection.may_go_on() else (connection,))
+
+
+def _close_all(connections: Iterable[Connection] | Iterable[AsyncConnection]) -> None:
+    for connection in connections:
+        connection.close()
+
+
+# Threads
+
+_SyncOriginPool = _OriginPool[Connection, threading.BoundedSemaphore]
 
 
 class _Response:
     """A reply on a connection."""
 
-    def __init__(self, head: Head, connection: Connection, pool: _OriginPool) -> None:
+    def __init__(self, head: Head, connection: Connection, pool: _SyncOriginPool) -> None:
         self.status, self.headers = head
         self._connection: Connection | None = connection
         self._pool = pool
@@ -167,13 +180,16 @@ class Pool:
         self, ssl_context: SSLContextMaker, max_open: int = MAX_OPEN, max_idle: int = MAX_IDLE
     ) -> None:
         self._ssl_context = ssl_context
-        self._limits = max_open, max_idle
-        self._pools: dict[Origin, _OriginPool] = {}
+        self._max_open, self._max_idle = max_open, max_idle
+        self._pools: dict[Origin, _SyncOriginPool] = {}
 
     def open(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> _Response:
         """Send a request and return the reply with its body still to come."""
         origin = request.origin
-        pool = self._pools.get(origin) or self._pools.setdefault(origin, _OriginPool(*self._limits))
+        pool = self._pools.get(origin)
+        if pool is None:
+            slots = threading.BoundedSemaphore(self._max_open)
+            pool = self._pools.setdefault(origin, _OriginPool(slots, self._max_idle))
         left = deadline.bounded(timeouts.pool, httpcore.PoolTimeout)
         if not pool.slots.acquire(timeout=left):
             raise httpcore.PoolTimeout
@@ -182,7 +198,7 @@ class Pool:
             connection = pool.take()
             if connection is None:
                 tls = _tls(origin, self._ssl_context)
-                connection = Connection.to(origin, tls, timeouts, deadline)
+                connection = Connection(connect(origin, tls, timeouts, deadline))
             head = connection.send(request, timeouts, deadline)
         except BaseException:
             pool.slots.release()
@@ -194,8 +210,8 @@ class Pool:
     def close_idle(self, origin: Origin | None = None) -> None:
         """Close the idle connections to one origin, or to all."""
         for known, pool in list(self._pools.items()):
-            for connection in pool.idle.clear() if origin in (known, None) else ():
-                connection.close()
+            if origin in (known, None):
+                _close_all(pool.idle.clear())
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -204,26 +220,7 @@ class Pool:
 
 # Event loops
 
-
-class _AsyncOriginPool:
-    """All connections to one origin."""
-
-    def __init__(self, max_open: int, max_idle: int) -> None:
-        self.idle: IdleStack[AsyncConnection] = IdleStack(max_idle)
-        self.slots = asyncio.BoundedSemaphore(max_open)
-
-    def take(self) -> AsyncConnection | None:
-        """An idle connection that still works."""
-        while True:
-            connection, old = self.idle.take()
-            _close_all(old)
-            if connection is None or not connection.was_closed():
-                return connection
-            connection.close_now()
-
-    def release(self, connection: AsyncConnection) -> None:
-        self.slots.release()
-        _close_all(self.idle.put(connection) if connection.may_go_on() else (connection,))
+_AsyncOriginPool = _OriginPool[AsyncConnection, asyncio.BoundedSemaphore]
 
 
 class _AsyncResponse:
@@ -263,7 +260,7 @@ class AsyncPool:
         self, ssl_context: SSLContextMaker, max_open: int = MAX_OPEN, max_idle: int = MAX_IDLE
     ) -> None:
         self._ssl_context = ssl_context
-        self._limits = max_open, max_idle
+        self._max_open, self._max_idle = max_open, max_idle
         self._pools: dict[Origin, _AsyncOriginPool] = {}
 
     async def open(
@@ -273,19 +270,21 @@ class AsyncPool:
         origin = request.origin
         pool = self._pools.get(origin)
         if pool is None:
-            pool = self._pools[origin] = _AsyncOriginPool(*self._limits)
+            slots = asyncio.BoundedSemaphore(self._max_open)
+            pool = self._pools[origin] = _OriginPool(slots, self._max_idle)
         await _acquire(pool.slots, deadline.bounded(timeouts.pool, httpcore.PoolTimeout))
         connection = None
         try:
             connection = pool.take()
             if connection is None:
                 tls = _tls(origin, self._ssl_context)
-                connection = await AsyncConnection.to(origin, tls, timeouts, deadline)
+                stream = await aconnect(origin, tls, timeouts, deadline)
+                connection = AsyncConnection(stream, reads_ahead=tls is not None)
             head = await connection.send(request, timeouts, deadline)
         except BaseException:
             pool.slots.release()
             if connection is not None:
-                connection.close_now()
+                connection.close()
             raise
         return _AsyncResponse(head, connection, pool)
 
@@ -298,16 +297,10 @@ class AsyncPool:
 
     async def aclose(self) -> None:
         """Close the idle connections, and from now on each other one after its call."""
-        max_open, _ = self._limits
-        self._limits = max_open, 0
+        self._max_idle = 0
         for pool in self._pools.values():
             _close_all(pool.idle.retire())
         await asyncio.sleep(0)  # as above
-
-
-def _close_all(connections: Iterable[AsyncConnection]) -> None:
-    for connection in connections:
-        connection.close_now()
 
 
 async def _acquire(slots: asyncio.BoundedSemaphore, timeout: float | None) -> None:  # noqa: ASYNC109  # as httpcore passes limits

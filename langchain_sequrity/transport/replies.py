@@ -109,7 +109,7 @@ def _loggable(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a reply asks to wait, 0 for a date in the past; `None` where none are readable."""
+    """Seconds that a reply asks to wait, 0 for a past date; `None` if it names none."""
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
