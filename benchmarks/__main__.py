@@ -6,7 +6,8 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks import (
@@ -21,6 +22,7 @@ from benchmarks import (
     policies,
     programs,
     stream,
+    transports,
 )
 from benchmarks.measure import FULL, QUICK, Effort
 from benchmarks.peers import check_alike
@@ -32,6 +34,7 @@ _CASES: dict[str, Callable[[str, Effort], list[Row]]] = {
     "stream": stream.measure,
     "history": history.measure,
     "concurrent": crowd.measure,
+    "transports": transports.measure,
     "growth": growth.measure,
     "imports": imports.measure,
     "construct": construct.measure,
@@ -47,15 +50,19 @@ _PACKAGES = (
     "langchain-anthropic",
     "anthropic",
     "httpx",
+    "httpcore",
+    "h11",
+    "anyio",
     "sequrity",
     "pydantic",
 )
+_OPTIONAL = ("aiohttp", "httpx-aiohttp")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(_CASES)}")
-    parser.add_argument("--quick", action="store_true", help="a look in two minutes, not a result")
+    parser.add_argument("--quick", action="store_true", help="a look in minutes, not a result")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     found = parser.parse_args()
     if unknown := set(found.cases) - set(_CASES):
@@ -64,7 +71,11 @@ def _arguments() -> argparse.Namespace:
 
 
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+    found = {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+    for name in _OPTIONAL:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _direct_and_untraced() -> None:

@@ -17,6 +17,8 @@ from benchmarks.replies import REPLIES
 
 EVENTS_PER_WRITE = 10
 _LIFETIME = 3600.0
+_BACKLOG = 1000
+"""Connections that may be opened at once: with fewer the system would reset some."""
 _ROOT = Path(__file__).parent.parent
 _HEADERS = (
     b"HTTP/1.1 200 OK\r\n"
@@ -83,7 +85,7 @@ async def _serve() -> None:
     loop = asyncio.get_running_loop()
     parent_gone = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), parent_gone.set)
-    server = await loop.create_server(_Connection, "127.0.0.1", 0)
+    server = await loop.create_server(_Connection, "127.0.0.1", 0, backlog=_BACKLOG)
     print(server.sockets[0].getsockname()[1], flush=True)
     try:
         async with asyncio.timeout(_LIFETIME):

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -150,6 +151,40 @@ def test_what_follows_a_reply_is_not_the_reply_to_the_next_request(
         asyncio.run(twice())
     else:
         assert way.call(transport) + way.call(transport) == ["hi", "hi"]
+
+    assert len(server.connections) == 2
+
+
+def test_what_comes_on_an_idle_connection_is_not_the_reply_to_the_next_request(
+    serve: Serve, way: Way
+) -> None:
+    is_idle, has_sent = threading.Event(), threading.Event()
+
+    def sends_later(connection: socket.socket) -> bool:
+        connection.sendall(http(BODY))
+        assert is_idle.wait(WAIT)
+        connection.sendall(http(b'{"text": "forged"}'))
+        has_sent.set()
+        return True
+
+    def wait() -> None:
+        is_idle.set()
+        assert has_sent.wait(WAIT)
+
+    server = serve(sends_later, WORKS)
+    transport = Transport(server.url, retry=ONCE)
+
+    async def twice() -> None:
+        assert await way.acall(transport) == ["hi"]
+        await asyncio.to_thread(wait)
+        assert await way.acall(transport) == ["hi"]
+
+    if way.is_async:
+        asyncio.run(twice())
+    else:
+        assert way.call(transport) == ["hi"]
+        wait()
+        assert way.call(transport) == ["hi"]
 
     assert len(server.connections) == 2
 
