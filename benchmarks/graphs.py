@@ -29,7 +29,7 @@ from benchmarks.formats import KEY, MODEL, UNSET, VENDOR
 from benchmarks.measure import Effort, Samples, cpu, interleaved, ratio
 from benchmarks.report import Goal, Row
 from langchain_sequrity import ChatSequrity, LangGraphExecutor
-from langchain_sequrity.graph.running.exchange import History
+from langchain_sequrity.graph.runtime.requests import History
 
 _SIZES = (20, 80)
 _LOOP, _PLAIN = "bare loop", "LangGraph"

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from langchain_sequrity.chat_models import ChatSequrity, SequrityMessages
     from langchain_sequrity.graph.executor import LangGraphExecutor
-    from langchain_sequrity.graph.looking.progress import Progress
-    from langchain_sequrity.graph.looking.trace import Trace
     from langchain_sequrity.graph.options import FieldRouter, NodeOptions
+    from langchain_sequrity.graph.tracing import Progress, Trace
     from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
     from langchain_sequrity.labels import Labels, labeled_tool_result, with_labels
     from langchain_sequrity.policy_generation import PolicyGenTool
@@ -59,9 +58,9 @@ _HOME = {
     "NodeOptions": "graph.options",
     "PolicyGenTool": "policy_generation",
     "PolicyHeader": "headers",
-    "Progress": "graph.looking.progress",
+    "Progress": "graph.tracing",
     "SequrityMessages": "chat_models",
-    "Trace": "graph.looking.trace",
+    "Trace": "graph.tracing",
     "dual_llm_result": "wire.dual_llm",
     "labeled_tool_result": "labels",
     "register_init_chat_model": "registration",

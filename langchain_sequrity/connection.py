@@ -20,9 +20,8 @@ from langchain_sequrity.headers import (
     PolicyHeader,
     read_header,
 )
-from langchain_sequrity.wire.address import is_loopback
 from langchain_sequrity.wire.exchange import Call
-from langchain_sequrity.wire.routes import Format, chat_route, policy_route
+from langchain_sequrity.wire.routes import Format, chat_route, is_loopback, policy_route
 
 _TOKEN = 8
 LOOPBACK_KEY = "local"

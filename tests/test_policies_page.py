@@ -14,11 +14,10 @@ from langchain_sequrity.sqrt import (
     check,
     compile_policy,
     compiler,
-    cursor,
-    expressions,
+    lexer,
     parse,
+    parser,
     patterns,
-    tokens,
 )
 from tests.sqrt.calls import BROUGHT
 
@@ -73,7 +72,7 @@ def test_what_the_page_calls_mistaken_parses_and_does_not_compile(policy: str) -
 def test_the_page_names_the_limits_that_are_set() -> None:
     limits = PAGE.split("## Limits")[1].split("## ")[0]
     for limit in (
-        tokens.MAX_CHARACTERS, cursor.MAX_DEPTH, compiler.MAX_HEIGHT, expressions.MAX_DIGITS,
+        lexer.MAX_CHARACTERS, parser.MAX_DEPTH, compiler.MAX_HEIGHT, parser.MAX_DIGITS,
         patterns.MAX_PATTERN, MAX_SIZE, patterns.MAX_WORK, compiler.MAX_REGEXES,
     ):  # fmt: skip
         assert f"{limit:,}" in limits

@@ -16,8 +16,7 @@ from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.chat_models.turn import WireFormat
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.wire import chat_completions
-from langchain_sequrity.wire.address import is_loopback
-from langchain_sequrity.wire.routes import Format
+from langchain_sequrity.wire.routes import Format, is_loopback
 
 
 class ChatSequrity(SequrityChatModel):

@@ -1,8 +1,11 @@
-"""The parameters of the chat models, and what is made of them once: connection and transport."""
+"""The parameters of the chat models, and what is made of them once: connection and transport.
+
+Whether a model's policy does what it says: told when the model is made, and with its tools.
+"""
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
@@ -23,10 +26,9 @@ from langchain_sequrity._version import __version__
 from langchain_sequrity.chat_models.arguments import (
     ReasoningEffort,
     advice_on,
+    check_model_kwargs,
     model_signature,
 )
-from langchain_sequrity.chat_models.call_arguments import check_model_kwargs
-from langchain_sequrity.chat_models.policy_fit import tell_of_policy
 from langchain_sequrity.chat_models.turn import OnSessionExpired, Settings, WireFormat
 from langchain_sequrity.connection import (
     ASKED_KEY,
@@ -37,18 +39,76 @@ from langchain_sequrity.connection import (
 )
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader, coerce
+from langchain_sequrity.headers.policy_fit import (
+    DUAL_LLM,
+    tell,
+    unfit_for_tools,
+    without_force,
+    without_labels,
+    without_rules,
+)
 from langchain_sequrity.on_denied import OnDeniedTurn, check_on_denied
 from langchain_sequrity.transport import AsyncHttpClient, HttpClient, HttpTimeout
-from langchain_sequrity.wire.address import (
+from langchain_sequrity.wire.routes import (
     DEFAULT_BASE_URL,
+    EndpointType,
+    Format,
+    Provider,
     check_proxy,
     is_loopback,
     normalize_base_url,
 )
-from langchain_sequrity.wire.routes import EndpointType, Format, Provider
 
 if TYPE_CHECKING:
     from langchain_sequrity.transport import Transport
+
+
+def tell_of_policy(connection: Connection, *, is_strict: bool) -> None:
+    """Warn of a policy that does not do what it says, as far as its text and the mode show it.
+
+    Raises:
+        UsageError: If it is strict.
+    """
+    policy = connection.policy
+    texts = (without_rules(policy), without_force(policy), _of_mode(connection))
+    tell("\n".join(filter(None, texts)), is_strict=is_strict)
+
+
+def tell_of_tools(
+    connection: Connection, tools: Sequence[Mapping[str, Any]], *, is_strict: bool
+) -> None:
+    """Warn of a policy that does not fit the tools, or needs labels that arguments may not have.
+
+    Raises:
+        UsageError: If it is strict.
+    """
+    texts = []
+    if listed := unfit_for_tools(connection.policy, tools):
+        texts.append(
+            "The policy has rules that do not fit the tools that are bound, so here they do not "
+            f"do what they say:\n{listed}\nCorrect them, or bind the tools that they are for."
+        )
+    texts.append(_of_mode(connection))
+    tell("\n".join(filter(None, texts)), is_strict=is_strict)
+
+
+def _of_mode(connection: Connection) -> str:
+    if connection.dual_llm or not (listed := without_labels(connection.policy)):
+        return ""
+    if connection.dual_llm is False:
+        why = "`features` choose single-LLM mode, in which arguments have no labels"
+    elif is_loopback(urlsplit(connection.base_url).hostname or ""):
+        why = "without `features` a local server is in single-LLM mode, where arguments have none"
+    else:
+        why = (
+            "without `features` the key's own configuration decides whether there are any; in "
+            "single-LLM mode there are none"
+        )
+    return (
+        f"The policy asks for labels of arguments, and {why}:\n{listed}\nGive {DUAL_LLM}, or ask "
+        "for values and `@session` labels."
+    )
+
 
 _PACKAGE = "langchain-sequrity"
 _FROM_ENVIRONMENT = ("api_key", "llm_api_key", "base_url")

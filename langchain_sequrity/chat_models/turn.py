@@ -14,6 +14,7 @@ import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
+from langchain_sequrity.chat_models.sessions import NEW_SESSION, prepare
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import (
     PolicyDenied,
@@ -22,10 +23,7 @@ from langchain_sequrity.errors import (
     UsageError,
 )
 from langchain_sequrity.headers import ConfigHeader
-from langchain_sequrity.history import NEW_SESSION, prepare
 from langchain_sequrity.on_denied import OnDeniedTurn
-from langchain_sequrity.wire.call_texts import text_of
-from langchain_sequrity.wire.chunks import as_chunk
 from langchain_sequrity.wire.dual_llm import (
     HISTORY_MISMATCH,
     METADATA_KEY,
@@ -33,12 +31,13 @@ from langchain_sequrity.wire.dual_llm import (
     refuse_doubtful,
     unwrap,
 )
-from langchain_sequrity.wire.envelope_stream import DoubtReader, EnvelopeReader
-from langchain_sequrity.wire.error_body import is_session_gone
+from langchain_sequrity.wire.envelope_stream import DoubtReader, EnvelopeReader, as_chunk
 from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
 from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.refused import DeniedReader, judge
+from langchain_sequrity.wire.reply_body import is_session_gone
 from langchain_sequrity.wire.tool_results import as_values
+from langchain_sequrity.wire.tools import text_of
 
 OnSessionExpired = Literal["raise", "restart"]
 _MADE = (

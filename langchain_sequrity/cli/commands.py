@@ -83,8 +83,11 @@ def serve(
     Prints its URL, then a line for each request, until Ctrl-C.
     """
     # They take a second, for which the other commands do not wait.
-    from langchain_sequrity.cli.models import chat_model, chat_models  # noqa: PLC0415
-    from langchain_sequrity.cli.serving import serve_until_stopped  # noqa: PLC0415
+    from langchain_sequrity.cli.serving import (  # noqa: PLC0415
+        chat_model,
+        chat_models,
+        serve_until_stopped,
+    )
     from langchain_sequrity.local import Script  # noqa: PLC0415
     from langchain_sequrity.local.server import is_exposed, is_key  # noqa: PLC0415
 

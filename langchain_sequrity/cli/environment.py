@@ -4,7 +4,7 @@ import os
 from urllib.parse import urlsplit
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.wire.address import DEFAULT_BASE_URL, is_loopback
+from langchain_sequrity.wire.routes import DEFAULT_BASE_URL, is_loopback
 
 
 def need_key(otherwise: str) -> None:

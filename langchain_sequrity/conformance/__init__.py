@@ -11,9 +11,7 @@
 `docs/conformance.md` says how it is used. `python -m langchain_sequrity.conformance -h` as well.
 """
 
-from langchain_sequrity.conformance.client import Target
-from langchain_sequrity.conformance.probe import PROBES, Answer, Outcome, Probe
-from langchain_sequrity.conformance.report import Report
-from langchain_sequrity.conformance.suite import run
+from langchain_sequrity.conformance.client import PROBES, Answer, Outcome, Probe, Target
+from langchain_sequrity.conformance.suite import Report, run
 
 __all__ = ["PROBES", "Answer", "Outcome", "Probe", "Report", "Target", "run"]

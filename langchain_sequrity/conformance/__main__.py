@@ -8,10 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from langchain_sequrity.conformance.client import DEFAULT_MODEL, Target
-from langchain_sequrity.conformance.probe import Outcome, Probe
-from langchain_sequrity.conformance.report import Report, dumps
-from langchain_sequrity.conformance.suite import chosen, cost_of, run
+from langchain_sequrity.conformance.client import DEFAULT_MODEL, Outcome, Probe, Target
+from langchain_sequrity.conformance.suite import Report, chosen, cost_of, dumps, run
 from langchain_sequrity.connection import LOOPBACK_KEY
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import SequrityError, UsageError

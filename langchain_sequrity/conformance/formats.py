@@ -8,15 +8,16 @@ from langchain_sequrity.conformance.client import (
     DUAL,
     SINGLE,
     TOOLS,
+    Answer,
     Client,
     NoAnswer,
     Run,
     Seen,
+    probe,
     sqrt,
 )
-from langchain_sequrity.conformance.probe import Answer, probe
 from langchain_sequrity.wire.dual_llm import read_envelope
-from langchain_sequrity.wire.error_body import error_text
+from langchain_sequrity.wire.reply_body import error_text
 from langchain_sequrity.wire.routes import VALIDATE_HEADERS_PATH, policy_route
 
 _STREAM = "protocol.md, Streaming"

@@ -8,16 +8,17 @@ from langchain_sequrity.conformance.client import (
     READ,
     SEND,
     SINGLE,
+    Answer,
     Client,
     NoAnswer,
     Run,
     Seen,
     json_headers_of,
+    probe,
     sqrt,
 )
-from langchain_sequrity.conformance.probe import Answer, probe
 from langchain_sequrity.denials import Denial
-from langchain_sequrity.wire import denied
+from langchain_sequrity.wire import denials
 
 _VOTES = "behaviour.md, V1 How votes make a verdict"
 _DOUBT = "behaviour.md, V2 Doubt"
@@ -47,7 +48,7 @@ def _judged(seen: Seen) -> Answer:
 def _denial(seen: Seen) -> Denial | None:
     """The denial that the client reads from a failed turn."""
     one = seen.envelope
-    return denied.of_failure(one.error_code, one.error_message, one.policy_check_history)
+    return denials.of_failure(one.error_code, one.error_message, one.policy_check_history)
 
 
 def _denied(client: Client, code: str, **options: Any) -> Seen:
@@ -434,12 +435,12 @@ def _single_llm(client: Client) -> Answer:
     message = seen.message
     refusal, text = message.get("refusal"), message.get("content")
     if refusal:
-        return Answer("a refusal" if denied.worded(refusal) else "unreadable", str(refusal))
+        return Answer("a refusal" if denials.worded(refusal) else "unreadable", str(refusal))
     if not text:
         return Answer("an empty turn")
     if seen.outcome == "failure":
         return Answer("a failed envelope", seen.said)
-    if denied.worded(str(text), whole=True):
+    if denials.worded(str(text), whole=True):
         return Answer("a text", str(text))
     msg = f"The model did not call the tool, or its denial looks like an answer. It said: {text}"
     raise NoAnswer(msg)
@@ -479,7 +480,7 @@ def _session_label(client: Client) -> Answer:
     said = str(seen.message.get("refusal") or seen.message.get("content") or "")
     if not said:
         return Answer("an empty turn")
-    if denied.worded(said, whole=not seen.message.get("refusal")):
+    if denials.worded(said, whole=not seen.message.get("refusal")):
         return Answer("denied", said)
     msg = f"The model did not call the second tool. It said: {said}"
     raise NoAnswer(msg)

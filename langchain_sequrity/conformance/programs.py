@@ -3,8 +3,7 @@
 import json
 from typing import Any
 
-from langchain_sequrity.conformance.client import Client, NoAnswer, Run, Seen
-from langchain_sequrity.conformance.probe import Answer, probe
+from langchain_sequrity.conformance.client import Answer, Client, NoAnswer, Run, Seen, probe
 from langchain_sequrity.labels import Labels
 
 _GRAPH = "protocol.md, LangGraph endpoint"

@@ -9,14 +9,15 @@ from langchain_sequrity.conformance.client import (
     DUAL,
     READ,
     TOOLS,
+    Answer,
     Client,
     NoAnswer,
     Run,
     Seen,
+    probe,
     sqrt,
     unknown_session,
 )
-from langchain_sequrity.conformance.probe import Answer, probe
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _FORMS = {

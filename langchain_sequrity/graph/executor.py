@@ -1,38 +1,200 @@
-"""`LangGraphExecutor`: a StateGraph that runs under policy."""
+"""`LangGraphExecutor`: a StateGraph that runs under policy.
 
-from collections.abc import Mapping
-from typing import Any, Literal, Unpack
+Where several nodes are due in one step, the program calls them all first. Each call is checked
+with its own arguments and answered with a handle; then the nodes run, and `result_of` gives the
+result of each. So a result is known to the service later than its call, and under another tool's
+name. A policy that would see a difference keeps its nodes apart: they run one after the other.
+"""
 
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
+from typing import Any, Literal, Self, Unpack
+
+from langchain_core.runnables import RunnableConfig
 from langgraph.cache.base import BaseCache
 from langgraph.channels import BinaryOperatorAggregate, DeltaChannel
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.store.base import BaseStore
-from langgraph.types import Checkpointer
+from langgraph.types import Checkpointer, Command, StateSnapshot
+from typing_extensions import override
 
 from langchain_sequrity.chat_models import ChatSequrity
 from langchain_sequrity.chat_models.arguments import NamedModelArguments, executor_signature
 from langchain_sequrity.chat_models.base import SequrityChatModel
-from langchain_sequrity.errors import UsageError
-from langchain_sequrity.graph import _langgraph
-from langchain_sequrity.graph.calling.tools import ClientTools
-from langchain_sequrity.graph.compiling.compiler import compile_graph
-from langchain_sequrity.graph.denying.approval import Approvals
-from langchain_sequrity.graph.denying.denials import Denials, check_field
-from langchain_sequrity.graph.keeping.journal import add_entries
-from langchain_sequrity.graph.looking.explain import Explanation, explain
-from langchain_sequrity.graph.mismatch import tell_of_mismatch
+from langchain_sequrity.chat_models.fallbacks import Guarded
+from langchain_sequrity.connection import Connection
+from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.graph import _compat
+from langchain_sequrity.graph.analysis.spec import GraphSpec, read_graph
+from langchain_sequrity.graph.approval import Approvals, Denials, check_field
+from langchain_sequrity.graph.codegen.compiler import WhyNotSplit, compile_graph
+from langchain_sequrity.graph.dispatch.tools import ClientTools
+from langchain_sequrity.graph.explain import Explanation, explain
+from langchain_sequrity.graph.journal import add_entries
 from langchain_sequrity.graph.options import NodeOptions
-from langchain_sequrity.graph.own import JOURNAL, RUN, STEP
-from langchain_sequrity.graph.reading.spec import GraphSpec, read_graph
-from langchain_sequrity.graph.running.calls import Calls
-from langchain_sequrity.graph.running.exchange import Exchange, History, read_history
-from langchain_sequrity.graph.running.pinning import pinned, settings_of_runs
-from langchain_sequrity.graph.running.states import Parts
-from langchain_sequrity.graph.splitting import why_not_split
-from langchain_sequrity.graph.surface import Surface
-from langchain_sequrity.headers import FeaturesHeader
+from langchain_sequrity.graph.program import JOURNAL, RUN, STEP, Program, is_own
+from langchain_sequrity.graph.runtime import loop
+from langchain_sequrity.graph.runtime.driver import DRIVER, Driver
+from langchain_sequrity.graph.runtime.requests import (
+    Exchange,
+    History,
+    pinned,
+    read_history,
+    settings_of_runs,
+)
+from langchain_sequrity.graph.runtime.states import Parts
+from langchain_sequrity.graph.runtime.tasks import Calls
+from langchain_sequrity.headers import FeaturesHeader, PolicyHeader
+from langchain_sequrity.headers.policy_fit import tell, unfit_for_tools
 from langchain_sequrity.on_denied import check_on_denied
+
+
+def tell_of_mismatch(policy: PolicyHeader | None, program: Program, *, is_strict: bool) -> None:
+    """Warn of rules that protect nothing in this graph; the policy may be for others as well.
+
+    Raises:
+        UsageError: If it is strict.
+    """
+    listed = unfit_for_tools(
+        policy, [one.schema() for one in program.offered.values() if one.role != "result"]
+    )
+    if listed:
+        text = (
+            f"The policy has rules for what this graph does not have, so here they do not do what "
+            f"they say:\n{listed}\nCorrect them, unless they are for another graph. `explain()` "
+            "shows the tools of this one."
+        )
+        tell(text, is_strict=is_strict)
+
+
+def why_not_split(connection: Connection, on_denied: str) -> WhyNotSplit:
+    """Why calls of a tool are not made before those of their step run.
+
+    Args:
+        connection: Policy, features and config of the runs.
+        on_denied: What follows a denial.
+
+    Returns:
+        What says it of a tool, given the name of the tool that gives results; empty if they are.
+    """
+    features, config, policy = connection.features, connection.config, connection.policy
+    if on_denied == "interrupt":
+        return lambda *_: 'a human may be asked about each call (`on_denied="interrupt"`)'
+    if features and (features.content_classifiers or features.content_blockers):
+        return lambda *_: "classifiers and blockers look at its result"
+    if config and config.fsm and config.fsm.force_to_cache:
+        return lambda *_: "the service may keep results (`force_to_cache`)"
+    if policy is None:
+        return lambda *_: ""
+    try:
+        engine = policy.compile()
+    except (PolicySyntaxError, UsageError):
+        return lambda *_: "the policy cannot be read here, and may look at its result"
+
+    def why_not(tool: str, result_of: str) -> str:
+        if not engine.presets.default_allow:
+            return "the policy denies what no rule allows, and no rule is for handles"
+        if engine.concerns(result_of):
+            return f"a rule of the policy is for `{result_of}` too"
+        if engine.needs_result(tool):
+            return "a rule of the policy has to see its result"
+        return ""
+
+    return why_not
+
+
+class Surface(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any]):
+    """A compiled graph whose runs a `Driver` tells to the service."""
+
+    _parts: Parts
+
+    # Running
+
+    @override
+    def stream(
+        self, input: Any, config: RunnableConfig | None = None, **options: Any
+    ) -> Iterator[Any]:
+        found: Iterator[Any] = loop.stream(self, _checked(input), self._driven(config), **options)
+        return found
+
+    @override
+    async def astream(
+        self, input: Any, config: RunnableConfig | None = None, **options: Any
+    ) -> AsyncIterator[Any]:
+        chunks = loop.astream(self, _checked(input), self._driven(config), **options)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    def _driven(self, config: RunnableConfig | None) -> RunnableConfig:
+        _compat.check_config(self, config)
+        given: RunnableConfig = config or {}
+        # `merge_configs` of LangChain leaves out a limit that is its own default.
+        driver = Driver(self._parts, is_timed=self.step_timeout is not None)
+        configurable = {**(given.get("configurable") or {}), DRIVER: driver}
+        return {**given, "configurable": configurable}
+
+    # States
+
+    @override
+    def get_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
+        return _shown(super().get_state(config, subgraphs=subgraphs))
+
+    @override
+    async def aget_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
+        return _shown(await super().aget_state(config, subgraphs=subgraphs))
+
+    @override
+    def get_state_history(self, config: RunnableConfig, **options: Any) -> Iterator[StateSnapshot]:
+        yield from map(_shown, super().get_state_history(config, **options))
+
+    @override
+    async def aget_state_history(
+        self, config: RunnableConfig, **options: Any
+    ) -> AsyncIterator[StateSnapshot]:
+        async with aclosing(super().aget_state_history(config, **options)) as history:  # type: ignore[type-var] # a generator
+            async for found in history:
+                yield _shown(found)
+
+    # Copies: nothing of a run is kept on the object, so that copies share all that it has
+
+    @override
+    def copy(self, update: dict[str, Any] | None = None) -> Self:
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        new.__dict__.update(update or {})
+        return new
+
+    def __copy__(self) -> Self:
+        """Copy as `copy` does."""
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy as `copy` does."""
+        return self.copy()
+
+
+def _checked(given: Any) -> Any:
+    """An input, or an update from outside, that writes nothing of the executor's own.
+
+    Inputs come from clients, of LangGraph's server for example: they may not write labels, sessions
+    and results. Of a dict, LangGraph takes the fields of the graph; a `Command` could write any
+    channel.
+
+    Raises:
+        UsageError: If it does.
+    """
+    if isinstance(given, Command):
+        own = [key for key, _ in _compat.command_writes(given) if is_own(str(key))]
+        if own:
+            msg = f"`{own[0]}` is no field of the graph. Update fields of its state only."
+            raise UsageError(msg)
+    return given
+
+
+def _shown(snapshot: StateSnapshot) -> StateSnapshot:
+    return snapshot._replace(metadata=loop.shown_metadata(snapshot.metadata))
 
 
 class LangGraphExecutor(Surface):
@@ -185,7 +347,7 @@ def _compiled(
     calls: Calls,
 ) -> CompiledStateGraph[Any, Any, Any, Any]:
     """The user's graph, compiled by LangGraph, whose nodes and routers answer calls."""
-    builder = _langgraph.separate(spec.builder)
+    builder = _compat.separate(spec.builder)
     for name, node in spec.nodes.items():
         builder.nodes[name].cache_policy = calls.cache_policy(node)
     for branch in spec.branches:
@@ -195,11 +357,9 @@ def _compiled(
     if isinstance(given, CompiledStateGraph):  # with all that it was told when it was compiled
         own = {"nodes", "channels", "builder", "node_error_handler_map", "trigger_to_nodes"}
         compiled.__dict__.update({key: one for key, one in vars(given).items() if key not in own})
-    _langgraph.add_channel(
-        compiled, RUN, BinaryOperatorAggregate(dict[str, Any], lambda _, new: new)
-    )
-    _langgraph.add_channel(compiled, STEP, BinaryOperatorAggregate(int, lambda _, new: new))
-    _langgraph.add_channel(
+    _compat.add_channel(compiled, RUN, BinaryOperatorAggregate(dict[str, Any], lambda _, new: new))
+    _compat.add_channel(compiled, STEP, BinaryOperatorAggregate(int, lambda _, new: new))
+    _compat.add_channel(
         compiled, JOURNAL, DeltaChannel(add_entries, list, snapshot_frequency=_WHOLE_JOURNAL)
     )
     calls.attach(compiled)

@@ -2,11 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from langchain_sequrity.headers.config import ConfigHeader, ResponseFormatConfig
-from langchain_sequrity.headers.features import Blocker, Classifier, FeaturesHeader
-from langchain_sequrity.headers.fsm import FsmConfig
-from langchain_sequrity.headers.header import (
+from langchain_sequrity.headers.base import (
     Header,
+    HeaderModel,
     coerce,
     from_wire,
     normalized,
@@ -14,21 +12,26 @@ from langchain_sequrity.headers.header import (
     validate_header,
     write_header,
 )
-from langchain_sequrity.headers.llm import GenerationConfig, LlmConfig, ReasoningConfig
-from langchain_sequrity.headers.model import HeaderModel
+from langchain_sequrity.headers.config import (
+    ConfigHeader,
+    FsmConfig,
+    GenerationConfig,
+    LlmConfig,
+    PlannerPrompt,
+    PromptConfig,
+    PromptTemplate,
+    ReasoningConfig,
+    ResponseFormatConfig,
+    ReviewerPrompt,
+    ToolFilterPrompt,
+)
+from langchain_sequrity.headers.features import Blocker, Classifier, FeaturesHeader
 from langchain_sequrity.headers.policy import (
     BranchingMetaPolicy,
     PolicyCodes,
     PolicyHeader,
     PolicyOptions,
     Presets,
-)
-from langchain_sequrity.headers.prompt import (
-    PlannerPrompt,
-    PromptConfig,
-    PromptTemplate,
-    ReviewerPrompt,
-    ToolFilterPrompt,
 )
 
 if TYPE_CHECKING:

@@ -1,13 +1,336 @@
-"""`X-Config`: how a session runs and what a reply holds."""
+"""`X-Config`: how a session runs, how each model generates, what a reply holds.
 
-from typing import ClassVar, Self
+The vendor's SDK has this section ahead of its documentation (`docs/protocol.md`, The three JSON
+headers).
+"""
 
-from langchain_sequrity.headers.fields import Flag
-from langchain_sequrity.headers.fsm import FsmConfig, MismatchPolicy
-from langchain_sequrity.headers.header import Header
-from langchain_sequrity.headers.llm import LlmConfig
-from langchain_sequrity.headers.model import HeaderModel
-from langchain_sequrity.headers.prompt import PromptConfig
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Field
+
+from langchain_sequrity.headers.base import (
+    NOT_NULL,
+    Array,
+    Count,
+    DistinctNames,
+    Flag,
+    Header,
+    HeaderModel,
+    Integer,
+    Length,
+    Number,
+    Regex,
+    Regexes,
+    Text,
+)
+from langchain_sequrity.validation import refusal
+
+MismatchPolicy = Literal["reject", "restart_turn", "continue"]
+InternalTool = Literal["parse_with_ai", "verify_hypothesis", "set_policy", "complete_turn"]
+
+
+def _no_number(value: Any) -> Any:
+    # To Python 1 is True, so the literal alone would take it.
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        msg = "Input should be 'none', 'bool', 'text', True or False"
+        raise refusal(msg, kind="grammar")
+    return value
+
+
+ReducedGrammar = Annotated[
+    Literal["none", "bool", "text", True, False], BeforeValidator(_no_number)
+]
+
+
+class FsmConfig(HeaderModel):
+    """Limits of a session, and how the planner works. The first three also act in single-LLM mode.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import FsmConfig
+
+        fsm = FsmConfig(max_n_turns=None, max_pllm_steps=6)
+        assert fsm.to_wire() == {"max_n_turns": None, "max_pllm_steps": 6}  # null: no limit
+        ```
+    """
+
+    _where: ClassVar[str] = "`fsm`"
+
+    min_num_tools_for_filtering: Annotated[Integer, Field(ge=2)] | None = None
+    """From this many tools on, a model selects tools first; null: never. Server default: 10."""
+    clear_session_meta: Literal["never", "every_attempt", "every_turn"] | None = None
+    """When the session's labels are emptied. Server default: `never`."""
+    max_n_turns: Count | None = None
+    """Turns before the session ends; null: no limit. Server default: by endpoint type."""
+
+    history_mismatch_policy: MismatchPolicy | None = None
+    """If the history sent is not the stored one: refuse, redo the turn, or accept it.
+
+    Server default: not documented."""
+    clear_history_every_n_attempts: Count | None = None
+    """Single-step mode: forget failed steps every so many attempts. Server default: never."""
+    disable_rllm: Flag | None = None
+    """Skip the model that reviews answers. Server default: true."""
+    enable_multistep_planning: Flag | None = None
+    """Steps build on each other; if false, each attempt solves all anew. Server default: false."""
+    enabled_internal_tools: Array[InternalTool] | None = None
+    """Internal tools that the planner may use. Server default: by endpoint type."""
+    prune_failed_steps: Flag | None = None
+    """Multi-step mode: drop failed steps from the history after the turn. Server default: true."""
+    force_to_cache: Regexes | None = None
+    """Regular expressions of tool names whose results are always cached. Server default: none."""
+    max_pllm_steps: Count | None = None
+    """Steps in a turn. Server default: not documented."""
+    max_pllm_failed_steps: Count | None = None
+    """Failed steps in a turn. Server default: not documented."""
+    max_tool_calls_per_step: Count | None = None
+    """Tool calls in an attempt; null: no limit. Server default: not documented."""
+    reduced_grammar_for_rllm_review: ReducedGrammar | None = None
+    """What the planner gets of a review: all (`none`), flags, a paraphrase. Server default: `text`.
+
+    True stands for `text`, false for `none`."""
+    retry_on_policy_violation: Flag | None = None
+    """Let the planner try again after a denial. Server default: false."""
+    wrap_tool_result: Flag | None = None
+    """Wrap tool results in Ok and Err. Server default: not documented."""
+    detect_tool_errors: Literal["none", "regex", "llm"] | None = None
+    """How errors in tool results are found. Server default: not documented."""
+    detect_tool_error_regex_pattern: Regex | None = None
+    """The regular expression for `regex`. Server default: not documented."""
+    detect_tool_error_max_result_length: Length | None = None
+    """How much of a result is looked at; null: all of it. Server default: not documented."""
+    strict_tool_result_parsing: Flag | None = None
+    """Parse results as JSON only if the tool has an output schema; if false, always try.
+
+    Server default: not documented."""
+    tool_result_transform: Literal["none", "codex"] | None = None
+    """`codex` reduces results of the Codex CLI to exit code and output.
+
+    Server default: not documented."""
+    n_pllm_plans: Count | None = None
+    """Plans per step; of several, a model picks the best. Server default: 1."""
+    pllm_candidate_models: DistinctNames | None = None
+    """Different models for these plans, in turn. Server default: the request's model."""
+    pllm_context_pruning: Flag | None = None
+    """Show values of context variables in the newest step only. Server default: true."""
+
+
+Penalty = Annotated[Number, Field(ge=-2, le=2)]
+
+
+class ReasoningConfig(HeaderModel):
+    """How a model reasons.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import ReasoningConfig
+
+        ReasoningConfig(effort="low", budget=1024)
+        ```
+    """
+
+    _where: ClassVar[str] = "`reasoning`"
+
+    enabled: Annotated[Flag | None, NOT_NULL] = None
+    """Whether the model reasons. Server default: true."""
+    effort: Text | None = None
+    """How much, in the provider's words, such as `low`. Server default: not documented."""
+    budget: Count | None = None
+    """Tokens for reasoning at most. Server default: not documented."""
+    adaptive: Annotated[Flag | None, NOT_NULL] = None
+    """Let the model decide. Server default: false."""
+
+
+class GenerationConfig(HeaderModel):
+    """How one model generates.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import GenerationConfig
+
+        GenerationConfig(temperature=0.2, seed=7)
+        ```
+    """
+
+    _where: ClassVar[str] = "a model of `llm`"
+
+    frequency_penalty: Penalty | None = None
+    """Penalty on frequent tokens, -2 to 2. Server default: not documented."""
+    presence_penalty: Penalty | None = None
+    """Penalty on tokens that occurred, -2 to 2. Server default: not documented."""
+    logit_bias: Mapping[Text, Integer] | None = None
+    """Token to bias. Server default: not documented."""
+    logprobs: Flag | None = None
+    """Return the tokens' log probabilities. Server default: not documented."""
+    max_completion_tokens: Count | None = None
+    """Tokens in an answer at most. Server default: not documented."""
+    seed: Integer | None = None
+    """Seed of the sampling. Server default: not documented."""
+    temperature: Annotated[Number, Field(ge=0, le=2)] | None = None
+    """Sampling temperature, 0 to 2. Server default: not documented."""
+    top_p: Annotated[Number, Field(ge=0, le=1)] | None = None
+    """Probability mass of nucleus sampling, 0 to 1. Server default: not documented."""
+    reasoning: ReasoningConfig | None = None
+    """How the model reasons. Server default: as its fields say."""
+
+
+class LlmConfig(HeaderModel):
+    """Generation settings, one section for each model.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import GenerationConfig, LlmConfig
+
+        LlmConfig(pllm=GenerationConfig(temperature=0.2))
+        ```
+    """
+
+    _where: ClassVar[str] = "`llm`"
+
+    pllm: GenerationConfig | None = None
+    """The planner. Server default: not documented."""
+    rllm: GenerationConfig | None = None
+    """The reviewer. Server default: not documented."""
+    grllm: GenerationConfig | None = None
+    """The model that puts reviews into a reduced grammar. Server default: not documented."""
+    qllm: GenerationConfig | None = None
+    """The data model. Server default: not documented."""
+    tllm: GenerationConfig | None = None
+    """The model that selects tools. Server default: not documented."""
+    tagllm: GenerationConfig | None = None
+    """The model that sets tags. Server default: not documented."""
+    policy_llm: GenerationConfig | None = None
+    """The model that writes policies. Server default: not documented."""
+    tool_result_error_detector_llm: GenerationConfig | None = None
+    """The model that finds errors in results (`error_detector_llm` under `prompt`).
+
+    Server default: not documented."""
+
+
+DebugInfoLevel = Literal["minimal", "normal", "extra"]
+InlineRole = Literal["assistant", "tool", "developer", "system"]
+
+
+class PromptTemplate(HeaderModel):
+    """Which template a model's prompt is made of.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import PromptTemplate
+
+        PromptTemplate(flavor="universal")
+        ```
+    """
+
+    _where: ClassVar[str] = "a model of `prompt`"
+
+    flavor: Text | None = None
+    """The template's variant, such as `universal` or `code`. Server default: not documented."""
+    version: Text | None = None
+    """The template's version. Server default: not documented."""
+
+
+class PlannerPrompt(PromptTemplate):
+    """The prompt of the planner.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import PlannerPrompt
+
+        PlannerPrompt(debug_info_level="extra", query_inline_roles=["system"])
+        ```
+    """
+
+    _where: ClassVar[str] = "`prompt.pllm`"
+
+    debug_info_level: DebugInfoLevel | None = None
+    """How much the planner is told about the execution. Server default: `normal`."""
+    clarify_ambiguous_queries: Flag | None = None
+    """Whether the planner may ask back. Server default: true, by the release notes."""
+    context_var_visibility: (
+        Literal["none", "basic-notext", "basic-executable", "all-executable", "all"] | None
+    ) = None
+    """Which context variables the planner sees. Server default: not documented."""
+    query_inline_roles: Array[InlineRole] | None = None
+    """Messages of these roles become part of the query. Server default: not documented."""
+    query_role_name_overrides: Mapping[Text, Text] | None = None
+    """New names for roles there, old to new. Server default: not documented."""
+    query_include_tool_calls: Flag | None = None
+    """Include earlier tool calls there. Server default: not documented."""
+    query_include_tool_args: Flag | None = None
+    """Include their arguments. Server default: not documented."""
+    query_include_tool_results: Flag | None = None
+    """Include their results. Server default: not documented."""
+
+
+class ReviewerPrompt(PromptTemplate):
+    """The prompt of the model that reviews answers.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import ReviewerPrompt
+
+        ReviewerPrompt(debug_info_level="minimal")
+        ```
+    """
+
+    _where: ClassVar[str] = "`prompt.rllm`"
+
+    debug_info_level: DebugInfoLevel | None = None
+    """How much the reviewer is told about the execution. Server default: not documented."""
+
+
+class ToolFilterPrompt(PromptTemplate):
+    """The prompt of the model that selects tools.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import ToolFilterPrompt
+
+        ToolFilterPrompt(add_tool_description=True)
+        ```
+    """
+
+    _where: ClassVar[str] = "`prompt.tllm`"
+
+    add_tool_description: Flag | None = None
+    """Include the tools' descriptions. Server default: not documented."""
+    add_tool_input_schema: Flag | None = None
+    """Include the tools' input schemas. Server default: not documented."""
+
+
+class PromptConfig(HeaderModel):
+    """The prompts, one section for each model; dual-LLM only.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import PlannerPrompt, PromptConfig
+
+        PromptConfig(pllm=PlannerPrompt(clarify_ambiguous_queries=False))
+        ```
+    """
+
+    _where: ClassVar[str] = "`prompt`"
+
+    pllm: PlannerPrompt | None = None
+    """The planner. Server default: as its fields say."""
+    rllm: ReviewerPrompt | None = None
+    """The reviewer. Server default: as its fields say."""
+    grllm: PromptTemplate | None = None
+    """The model that puts reviews into a reduced grammar. Server default: not documented."""
+    qllm: PromptTemplate | None = None
+    """The data model. Server default: not documented."""
+    tllm: ToolFilterPrompt | None = None
+    """The model that selects tools. Server default: as its fields say."""
+    tagllm: PromptTemplate | None = None
+    """The model that sets tags. Server default: not documented."""
+    policy_llm: PromptTemplate | None = None
+    """The model that writes policies. Server default: not documented."""
+    error_detector_llm: PromptTemplate | None = None
+    """The model that finds errors in results (`tool_result_error_detector_llm` under `llm`).
+
+    Server default: not documented."""
 
 
 class ResponseFormatConfig(HeaderModel):

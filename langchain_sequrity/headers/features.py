@@ -6,9 +6,15 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from langchain_sequrity.headers.fields import NOT_NULL, Array, Number, Text, listed
-from langchain_sequrity.headers.header import Header
-from langchain_sequrity.headers.model import HeaderModel
+from langchain_sequrity.headers.base import (
+    NOT_NULL,
+    Array,
+    Header,
+    HeaderModel,
+    Number,
+    Text,
+    listed,
+)
 
 AgentArch = Literal["single-llm", "dual-llm"]
 ClassifierName = Literal[

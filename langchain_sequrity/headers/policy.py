@@ -1,23 +1,89 @@
-"""`X-Policy`: the policy text and the built-in policies beside it."""
+"""`X-Policy`: the policy text, its JSON, and how it is shown."""
 
+import html
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypedDict, Unpack
 
 from pydantic import field_validator, model_validator
 
+from langchain_sequrity.display import plain, rich_text
+from langchain_sequrity.display.tables import Row, Table
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.headers.fields import NOT_NULL, Flag, NameSet, Text
-from langchain_sequrity.headers.header import Header
-from langchain_sequrity.headers.model import HeaderModel
+from langchain_sequrity.headers.base import NOT_NULL, Flag, Header, HeaderModel, NameSet, Text
+from langchain_sequrity.sqrt.highlighting import highlight, highlighted
 from langchain_sequrity.validation import described
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Group, RenderableType
 
     from langchain_sequrity.sqrt import Engine
     from langchain_sequrity.sqrt import Presets as EnginePresets
     from langchain_sequrity.sqrt.compaction import Compact
     from langchain_sequrity.sqrt.nodes import Position
+
+
+_LONGEST = 64 * 1024
+
+
+def policy_html(fields: dict[str, Any]) -> str:
+    """The policy's text in colour, and a table of the other fields: those of `to_wire`."""
+    code, is_sqrt = _code(fields)
+    shown = highlight(code) if is_sqrt else f"<pre>{html.escape(_plain(code))}</pre>"
+    table = _table(fields)
+    return f"{shown if code else ''}{table.html() if table.rows or not code else ''}"
+
+
+def policy_text(fields: dict[str, Any]) -> str:
+    """The same as plain text."""
+    code, _ = _code(fields)
+    table = _table(fields)
+    shown = [_plain(code).rstrip()] if code else []
+    return "\n\n".join(shown + ([table.text()] if table.rows or not code else []))
+
+
+def policy_rich(fields: dict[str, Any]) -> "Group":
+    """The same for rich."""
+    from rich.console import Group  # noqa: PLC0415 - rich belongs to an extra
+
+    code, is_sqrt = _code(fields)
+    table = _table(fields)
+    parts: list[RenderableType] = []
+    if code:
+        parts.append(highlighted(code) if is_sqrt else rich_text(code, limit=_LONGEST))
+    if table.rows or not code:
+        parts.append(table.rich())
+    return Group(*parts)
+
+
+def _code(fields: dict[str, Any]) -> tuple[str, bool]:
+    codes = fields.get("codes") or {}
+    return codes.get("code") or "", codes.get("language") != "cedar"
+
+
+def _plain(code: str) -> str:
+    return plain(code, limit=_LONGEST, lines=True)
+
+
+def _table(fields: dict[str, Any]) -> Table:
+    codes = dict(fields.get("codes") or {})
+    codes.pop("code", None)
+    if codes.get("language") == "sqrt":
+        del codes["language"]
+    rest = {name: value for name, value in fields.items() if name != "codes"}
+    rows = tuple(_rows("", {**({"codes": codes} if codes else {}), **rest}))
+    return Table("X-Policy", ("Field", "Value"), rows)
+
+
+def _rows(prefix: str, fields: dict[str, Any]) -> Iterator[Row]:
+    """A row for each field, those of sections under the section's name."""
+    for name, value in fields.items():
+        if isinstance(value, dict) and value:
+            yield from _rows(f"{prefix}{name}.", value)
+        else:
+            yield ((f"{prefix}{name}",), (json.dumps(value, ensure_ascii=False),))
+
 
 PolicyMode = Literal["standard", "strict", "custom"]
 PolicyLanguage = Literal["sqrt", "cedar"]
@@ -165,7 +231,7 @@ class PolicyHeader(Header):
         codes = self.codes
         if codes is not None and codes.code and codes.language != "cedar" and not self.auto_gen:
             # A client without a policy does not wait for the language.
-            from langchain_sequrity.sqrt.early import read_early  # noqa: PLC0415
+            from langchain_sequrity.sqrt.coerce import read_early  # noqa: PLC0415
 
             read_early(codes.code)
         return self
@@ -216,7 +282,7 @@ class PolicyHeader(Header):
             UsageError: If the file cannot be read or is not UTF-8.
             pydantic.ValidationError: For an unknown option or a wrong value.
         """
-        from langchain_sequrity.sqrt.given import read_file  # noqa: PLC0415 - few have a file
+        from langchain_sequrity.sqrt.coerce import read_file  # noqa: PLC0415 - few have a file
 
         path = Path(path)
         chosen = language or ("cedar" if path.suffix == ".cedar" else "sqrt")
@@ -235,7 +301,7 @@ class PolicyHeader(Header):
             return cls.from_file(value)
         # A client without a policy does not wait for the language.
         from langchain_sequrity.sqrt import Policy  # noqa: PLC0415
-        from langchain_sequrity.sqrt.given import no_file_name  # noqa: PLC0415
+        from langchain_sequrity.sqrt.coerce import no_file_name  # noqa: PLC0415
 
         if isinstance(value, str):
             return cls.from_sqrt(no_file_name(value))
@@ -363,19 +429,19 @@ class PolicyHeader(Header):
 
     def _repr_html_(self) -> str:
         """The text in colour and a table of all else, for notebooks."""
-        from langchain_sequrity.headers.policy_view import policy_html  # noqa: PLC0415 - for a few
+        # GONE
 
         return policy_html(self.to_wire())
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001, ARG002 - IPython's
         """The text and a table of all else, for IPython in a terminal."""
-        from langchain_sequrity.headers.policy_view import policy_text  # noqa: PLC0415 - for a few
+        # GONE
 
         printer.text(policy_text(self.to_wire()))
 
     def __rich__(self) -> "Group":
         """The text in colour and a table of all else, for rich."""
-        from langchain_sequrity.headers.policy_view import policy_rich  # noqa: PLC0415 - for a few
+        # GONE
 
         return policy_rich(self.to_wire())
 

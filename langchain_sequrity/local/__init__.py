@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_sequrity.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from langchain_sequrity.local.edge import RequestRecord
+    from langchain_sequrity.local.asgi import RequestRecord
     from langchain_sequrity.local.script import Script
     from langchain_sequrity.local.server import LocalServer
     from langchain_sequrity.local.sessions import MemorySessions, Session, SessionStore
@@ -27,7 +27,7 @@ __all__ = [
 _HOME = {
     "LocalServer": "server",
     "MemorySessions": "sessions",
-    "RequestRecord": "edge",
+    "RequestRecord": "asgi",
     "Script": "script",
     "Session": "sessions",
     "SessionStore": "sessions",

@@ -18,15 +18,14 @@ from langchain_sequrity.headers import (
     PolicyHeader,
     validate_header,
 )
-from langchain_sequrity.local import body as bodies
-from langchain_sequrity.local import guard, limits
-from langchain_sequrity.local.chats import Chats
-from langchain_sequrity.local.edge import Edge
-from langchain_sequrity.local.entrance import Entrance
+from langchain_sequrity.local import auth, limits
+from langchain_sequrity.local import http as bodies
+from langchain_sequrity.local.admission import Entrance
+from langchain_sequrity.local.asgi import Edge
+from langchain_sequrity.local.endpoints import Chats, Policies
+from langchain_sequrity.local.http import error_response, json_response, problem_response
 from langchain_sequrity.local.limits import Charge
-from langchain_sequrity.local.policies import Policies
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.local.responses import error_response, json_response, problem_response
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH
 
@@ -84,7 +83,7 @@ async def _health(_request: Request) -> Response:
 async def _validate_headers(request: Request) -> Response:
     """Check the three JSON headers without running anything; no key, as its users send none."""
     headers = request.scope["by_name"]
-    guard.check_content_type(headers)
+    auth.check_content_type(headers)
     charge = request.scope["charge"]
     data = await bodies.read(request.stream(), headers, charge, limit=limits.CHECKED_BODY)
     return json_response(await run_sync(_validated, data, charge))

@@ -1,8 +1,13 @@
-"""What a conversation says, for brains that look into it."""
+"""What a conversation says, for brains that look into it.
+
+Whether a history is one that a model can go on with: every tool call has its one result.
+"""
 
 from collections.abc import Sequence
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+
+from langchain_sequrity.local.refusals import refuse
 
 
 def text_of(message: BaseMessage | None) -> str:
@@ -50,3 +55,88 @@ def called_tools(messages: Sequence[BaseMessage]) -> dict[str | None, str]:
         if isinstance(message, AIMessage)
         for call in message.tool_calls
     }
+
+
+def complete(
+    messages: Sequence[BaseMessage], stored: Sequence[BaseMessage], *, only_new: bool = False
+) -> list[BaseMessage]:
+    """Return the whole conversation that a request stands for.
+
+    A client may send the whole history each time, a trimmed one, or only what is new
+    (`docs/behaviour.md`, P5). A history holds something that the assistant has said; what is new
+    does not.
+
+    Args:
+        messages: The messages of the request.
+        stored: The session's conversation so far; empty in a new session.
+        only_new: Whether the request says itself that it holds only what is new.
+
+    Returns:
+        The conversation.
+
+    Raises:
+        StatusError: 400 if a tool call has no result, or a result no call.
+    """
+    is_whole = not only_new and _is_history(messages, stored)
+    whole = list(messages) if is_whole else _continued(messages, stored)
+    problem = _problem(whole)
+    if problem is not None:
+        refuse(400, problem)
+    return whole
+
+
+def _is_history(messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]) -> bool:
+    said = {_identity(message) for message in stored if isinstance(message, AIMessage)}
+    return any(_identity(one) in said for one in messages if isinstance(one, AIMessage))
+
+
+def _identity(message: AIMessage) -> tuple[str | None, ...] | str:
+    # Clients reword the content of a message that calls tools (null, empty); ids stay.
+    return tuple(_call_ids(message)) or str(message.text)
+
+
+def _continued(messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """What is new after what was said; instructions that are sent again are not said again."""
+    instructions = [one.content for one in stored if isinstance(one, SystemMessage)]
+    new = (
+        one
+        for one in messages
+        if not (isinstance(one, SystemMessage) and one.content in instructions)
+    )
+    return [*stored, *new]
+
+
+def _call_ids(message: AIMessage) -> list[str | None]:
+    return [call["id"] for call in (*message.tool_calls, *message.invalid_tool_calls)]
+
+
+def _problem(messages: Sequence[BaseMessage]) -> str | None:
+    waiting: set[str | None] = set()
+    answered: set[str] = set()
+    for message in messages:
+        if isinstance(message, ToolMessage):
+            call_id = message.tool_call_id
+            if call_id not in waiting:
+                return _misplaced(call_id, twice=call_id in answered)
+            waiting.remove(call_id)
+            answered.add(call_id)
+        elif waiting:
+            break
+        elif isinstance(message, AIMessage):
+            ids = _call_ids(message)
+            waiting = set(ids)
+            if len(waiting) != len(ids):
+                return "An assistant message makes two tool calls with the same id."
+    if not waiting:
+        return None
+    missing = ", ".join(sorted(f"`{call_id}`" for call_id in waiting))
+    return f"No result was sent for the tool call {missing}. Send a tool message for each."
+
+
+def _misplaced(call_id: str, *, twice: bool) -> str:
+    if twice:
+        return f"The tool call `{call_id}` has two results. Send one."
+    return (
+        f"The tool result for `{call_id}` follows no assistant message that makes this call. "
+        "Send that message before it, or name its session."
+    )

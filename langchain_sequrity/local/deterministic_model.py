@@ -9,13 +9,13 @@ from langchain_core.messages import AIMessageChunk
 
 from langchain_sequrity.local import conversation
 from langchain_sequrity.local.answers import Answer, stream_answer
-from langchain_sequrity.local.brains import BrainContext, PlanContext
+from langchain_sequrity.local.backends import BrainContext, PlanContext
 from langchain_sequrity.local.policy_writing.behaviour import words
 from langchain_sequrity.local.policy_writing.skeleton import TooManyTools, skeleton
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.local.results import looks_like_error
 from langchain_sequrity.local.schema_filling import Prompt, fill, quoted
 from langchain_sequrity.local.screening.keywords import score
+from langchain_sequrity.local.tool_results import looks_like_error
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.policy_generation import PolicyRequest
@@ -45,7 +45,7 @@ class DeterministicModel:
     Example:
         ```python
         from langchain_core.messages import HumanMessage
-        from langchain_sequrity.local.brains import BrainContext
+        from langchain_sequrity.local.backends import BrainContext
         from langchain_sequrity.local.deterministic_model import DeterministicModel
         from langchain_sequrity.wire.exchange import ChatRequest
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from langchain_sequrity.local import guard, limits
-from langchain_sequrity.local.brains import Brain
+from langchain_sequrity.local import auth, limits
+from langchain_sequrity.local.asgi import RequestRecord
+from langchain_sequrity.local.backends import Brain
 from langchain_sequrity.local.dual_llm.runs import Programs, Runs
-from langchain_sequrity.local.edge import RequestRecord
 from langchain_sequrity.local.limits import Budget
 from langchain_sequrity.local.sessions import SessionStore
 
@@ -37,7 +37,7 @@ class Services:
     store: SessionStore
     brain: Brain
     api_keys: Sequence[str] | None = field(default=None, repr=False)
-    hosts: frozenset[str] | None = guard.LOOPBACK_NAMES
+    hosts: frozenset[str] | None = auth.LOOPBACK_NAMES
     fidelity: Fidelity = "full"
     on_request: Callable[[RequestRecord], None] | None = None
     max_turns_at_once: int = MAX_TURNS_AT_ONCE

@@ -13,17 +13,17 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Tool
 
 from langchain_sequrity.headers import FsmConfig
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.brains import Brain, BrainContext
+from langchain_sequrity.local.backends import Brain, BrainContext
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.conversation import text_of, this_turn
-from langchain_sequrity.local.dual_llm.asking import Models, as_piece, whole
+from langchain_sequrity.local.dual_llm.model_calls import Models, as_piece, whole
 from langchain_sequrity.local.dual_llm.reports import check_entry, denial_message
-from langchain_sequrity.local.gate import Gate
+from langchain_sequrity.local.policy_gate import Gate
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.local.results import MARK, BadResult, read_result
+from langchain_sequrity.local.tool_results import MARK, BadResult, read_result
 from langchain_sequrity.sqrt import Argument, Call
-from langchain_sequrity.sqrt.given_tools import tools_sent
-from langchain_sequrity.wire.denied import CHECK_KEY
+from langchain_sequrity.sqrt.tools import tools_sent
+from langchain_sequrity.wire.denials import CHECK_KEY
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import dumps
 

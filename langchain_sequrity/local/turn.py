@@ -1,39 +1,77 @@
 """One chat request: whose session it is, what is asked, and what the brain answers.
 
 Nothing here is asynchronous or knows HTTP; `app` opens a turn, takes its reply, and ends it.
+
+All chat formats by the last part of their path: what the local server mounts.
 """
 
 import re
 import time
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice
-from typing import Any
+from typing import Any, Protocol
 
-from langchain_core.messages import (
-    AIMessage,
-    AIMessageChunk,
-    ToolMessage,
-)
+from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 
-from langchain_sequrity.local import limits, settings
-from langchain_sequrity.local.answering import Answering, Asked, DualAnswer, SingleAnswer
-from langchain_sequrity.local.body import parse
-from langchain_sequrity.local.brains import BoundedBrain
+from langchain_sequrity.local import limits, session_headers
+from langchain_sequrity.local.backends import BoundedBrain
 from langchain_sequrity.local.configuration import configure
-from langchain_sequrity.local.dual_llm.asking import whole
-from langchain_sequrity.local.incoming import Incoming
+from langchain_sequrity.local.dual_llm.model_calls import whole
+from langchain_sequrity.local.handlers import Answering, Asked, DualAnswer, SingleAnswer
+from langchain_sequrity.local.http import Incoming, parse
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import Session, resume
-from langchain_sequrity.wire.chunks import Sum
+from langchain_sequrity.wire import chat_completions, messages, responses
 from langchain_sequrity.wire.dual_llm import HISTORY_MISMATCH
+from langchain_sequrity.wire.envelope_stream import Sum
 from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead
-from langchain_sequrity.wire.formats import FORMATS
 from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.responses import session_of
+
+
+class ServerFormat(Protocol):
+    """What each chat format offers to a server."""
+
+    @property
+    def DOCUMENTED(self) -> frozenset[str]:  # noqa: N802
+        """Fields of the body that the service documents (`docs/protocol.md`)."""
+
+    @property
+    def FAILED_TURN(self) -> Mapping[str, str]:  # noqa: N802
+        """Finish reason of a dual-LLM turn that failed, by fidelity."""
+
+    @property
+    def read_request(self) -> Callable[[Any], ChatRequest]:
+        """Check and read a body; raises `InvalidRequest`."""
+
+    def new_reply_id(self, session_id: str, *, dual_llm: bool = False) -> str:
+        """Make the id of a reply of a session."""
+
+    @property
+    def write_reply(self) -> Callable[[Sequence[AIMessage], ReplyHead], dict[str, Any]]:
+        """Write a whole reply."""
+
+    @property
+    def write_stream(
+        self,
+    ) -> Callable[[Iterable[AIMessageChunk], ReplyHead], Iterator[Event]]:
+        """Write a streamed reply, event by event."""
+
+    @property
+    def write_error(self) -> Callable[[str, int], Event]:
+        """Write an error that comes up within a stream."""
+
+
+FORMATS: Mapping[str, ServerFormat] = {
+    "chat/completions": chat_completions,
+    "messages": messages,
+    "responses": responses,
+}
+
 
 _UUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
 _LONG_ID = re.compile(rf"tc-({_UUID})-")
@@ -75,7 +113,7 @@ class Turn:
         self.summary = ""
         self._answering: Answering | None = None
         try:
-            self._headers = settings.apply(self.session, incoming.headers, new=not named)
+            self._headers = session_headers.apply(self.session, incoming.headers, new=not named)
             self._check_previous(request)
             self._answering = self._answer(request, incoming.route.endpoint_type)
         except BaseException:

@@ -29,11 +29,11 @@ class _NotInstalled(MissingExtra, ImportError):
 
 try:
     from langchain_sequrity.denials import Denial
-    from langchain_sequrity.middleware.denial import denial_of
-    from langchain_sequrity.middleware.events import PolicyEvent
-    from langchain_sequrity.middleware.nesting import guarded_subagents
+    from langchain_sequrity.middleware.context import PolicyEvent
     from langchain_sequrity.middleware.policy_middleware import PolicyMiddleware
-    from langchain_sequrity.middleware.thread import ThreadLabels, thread_labels
+    from langchain_sequrity.middleware.state import ThreadLabels, thread_labels
+    from langchain_sequrity.middleware.subagents import guarded_subagents
+    from langchain_sequrity.middleware.verdict import denial_of
 except ModuleNotFoundError as error:
     _missing = (error.name or "").partition(".")[0]
     if _missing == "langchain_sequrity":

@@ -33,17 +33,29 @@ Example:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from langchain_sequrity.sqrt.checking import Finding, check
 from langchain_sequrity.sqrt.context import Argument, Call
 from langchain_sequrity.sqrt.engine import Engine, compile_policy
+from langchain_sequrity.sqrt.lint.checking import Finding, check
 from langchain_sequrity.sqrt.nodes import Policy
 from langchain_sequrity.sqrt.parser import parse
 from langchain_sequrity.sqrt.verdict import Presets, Reason, Verdict
 
 if TYPE_CHECKING:
-    from langchain_sequrity.sqrt.building.builder import Tool, let, policy, tool
-    from langchain_sequrity.sqrt.building.conditions import Condition, SetOf
-    from langchain_sequrity.sqrt.building.elements import (
+    from langchain_sequrity.sqrt.builder import (
+        Change,
+        Tool,
+        arg,
+        args,
+        let,
+        policy,
+        result,
+        session,
+        tool,
+    )
+    from langchain_sequrity.sqrt.comparison import Difference, diff
+    from langchain_sequrity.sqrt.conditions import (
+        Condition,
+        SetOf,
         above,
         at_least,
         at_most,
@@ -52,15 +64,12 @@ if TYPE_CHECKING:
         like,
         matching,
     )
-    from langchain_sequrity.sqrt.building.subjects import Change, arg, args, result, session
-    from langchain_sequrity.sqrt.english.explaining import Explanation, explain
-    from langchain_sequrity.sqrt.text.formatting import format_policy as format  # noqa: A004 - the word for it
-    from langchain_sequrity.sqrt.text.highlighting import highlight, highlighted
-    from langchain_sequrity.sqrt.text.printing import printed
-    from langchain_sequrity.sqrt.trying.comparing import Difference, diff
-    from langchain_sequrity.sqrt.trying.coverage import Coverage, coverage
-    from langchain_sequrity.sqrt.trying.simulation import Decision, Simulation, simulate
-    from langchain_sequrity.sqrt.trying.trials import Trial
+    from langchain_sequrity.sqrt.coverage_report import Coverage, coverage
+    from langchain_sequrity.sqrt.explanation import Explanation, explain
+    from langchain_sequrity.sqrt.formatting import format_policy as format  # noqa: A004 - the word for it
+    from langchain_sequrity.sqrt.highlighting import highlight, highlighted
+    from langchain_sequrity.sqrt.printing import printed
+    from langchain_sequrity.sqrt.simulation import Decision, Simulation, Trial, simulate
 
 __all__ = [
     "Argument",
@@ -110,38 +119,38 @@ __all__ = [
 
 # Imported at first use: an engine that decides is all that most programs need.
 _HOME = {
-    "Tool": "building.builder",
-    "let": "building.builder",
-    "policy": "building.builder",
-    "tool": "building.builder",
-    "Condition": "building.conditions",
-    "SetOf": "building.conditions",
-    "above": "building.elements",
-    "at_least": "building.elements",
-    "at_most": "building.elements",
-    "below": "building.elements",
-    "between": "building.elements",
-    "like": "building.elements",
-    "matching": "building.elements",
-    "Change": "building.subjects",
-    "arg": "building.subjects",
-    "args": "building.subjects",
-    "result": "building.subjects",
-    "session": "building.subjects",
-    "Explanation": "english.explaining",
-    "explain": "english.explaining",
-    "format": "text.formatting",
-    "highlight": "text.highlighting",
-    "highlighted": "text.highlighting",
-    "printed": "text.printing",
-    "Difference": "trying.comparing",
-    "diff": "trying.comparing",
-    "Coverage": "trying.coverage",
-    "coverage": "trying.coverage",
-    "Decision": "trying.simulation",
-    "Simulation": "trying.simulation",
-    "simulate": "trying.simulation",
-    "Trial": "trying.trials",
+    "Tool": "builder",
+    "let": "builder",
+    "policy": "builder",
+    "tool": "builder",
+    "Condition": "conditions",
+    "SetOf": "conditions",
+    "above": "conditions",
+    "at_least": "conditions",
+    "at_most": "conditions",
+    "below": "conditions",
+    "between": "conditions",
+    "like": "conditions",
+    "matching": "conditions",
+    "Change": "builder",
+    "arg": "builder",
+    "args": "builder",
+    "result": "builder",
+    "session": "builder",
+    "Explanation": "explanation",
+    "explain": "explanation",
+    "format": "formatting",
+    "highlight": "highlighting",
+    "highlighted": "highlighting",
+    "printed": "printing",
+    "Difference": "comparison",
+    "diff": "comparison",
+    "Coverage": "coverage_report",
+    "coverage": "coverage_report",
+    "Decision": "simulation",
+    "Simulation": "simulation",
+    "simulate": "simulation",
+    "Trial": "simulation",
 }
 _NAMED = {"format": "format_policy"}
 

@@ -15,9 +15,9 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from langchain_sequrity.errors import PolicySyntaxError
-from langchain_sequrity.sqrt.faults import pointed, position
+from langchain_sequrity.sqrt.diagnostics import pointed, position
+from langchain_sequrity.sqrt.lexer import COMMENT, tokens
 from langchain_sequrity.sqrt.nodes import Position
-from langchain_sequrity.sqrt.tokens import COMMENT, tokens
 
 _BRACKETS = frozenset("{}()[];,")
 _OPERATORS = frozenset({"->", "==", "=", "-=", "|=", "&=", "^=", "|", "&", "^"})

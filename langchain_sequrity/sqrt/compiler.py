@@ -6,15 +6,17 @@ whether a report is an exception or a finding.
 
 The height of what was compiled is bounded, and the value of a binding is remembered within a
 context: a policy can neither exhaust the stack nor double its work with each `let`.
+
+Elements that are legal and hardly meant so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import ALL
-from langchain_sequrity.sqrt import predicates, sets
+from langchain_sequrity.sqrt import predicates
 from langchain_sequrity.sqrt.context import MISSING
 from langchain_sequrity.sqrt.doubts import Elements, Leaf, Leaves
 from langchain_sequrity.sqrt.nodes import (
@@ -39,6 +41,7 @@ from langchain_sequrity.sqrt.nodes import (
     Operator,
     Position,
     Predicate,
+    Range,
     Same,
     Set,
     Text,
@@ -46,12 +49,80 @@ from langchain_sequrity.sqrt.nodes import (
     TimeDomain,
     Value,
 )
-from langchain_sequrity.sqrt.patterns import expanded
-from langchain_sequrity.sqrt.predicates import Read, Test, unknown
-from langchain_sequrity.sqrt.remarks import remarks
-from langchain_sequrity.sqrt.sets import UNKNOWN_SET, CompiledSet, ReadNames
-from langchain_sequrity.sqrt.values import Matcher, matcher, readings
+from langchain_sequrity.sqrt.patterns import INSTALL, expanded, has_engine, looks_slow
+from langchain_sequrity.sqrt.predicates import (
+    UNKNOWN_SET,
+    CompiledSet,
+    Read,
+    ReadNames,
+    Test,
+    unknown,
+)
+from langchain_sequrity.sqrt.values import Matcher, before, instant, matcher, readings
 from langchain_sequrity.suggestions import nearest
+
+
+def remarks(element: Any) -> Iterator[tuple[str, str]]:
+    """What is odd about an element or a literal, each with advice."""
+    match element:
+        case Text():
+            yield from _on_text(element)
+        case NumberDomain(kind=kind, range=bounds):
+            yield from _on_range(bounds, whole=kind == "int")
+        case TextDomain(text=text, length=length):
+            yield from _on_text(text)
+            if length is not None:
+                yield from _on_range(length, whole=True)
+        case TimeDomain():
+            yield from _on_times(element)
+
+
+def _on_text(text: Text) -> Iterator[tuple[str, str]]:
+    if text.kind == "plain" and "\\" in text.raw:
+        yield "How a backslash in a text is read is unknown", "Avoid it"
+    elif text.kind == "like" and ("[" in text.raw or "\\" in text.raw):
+        yield "How `[` and backslashes in a wildcard are read is unknown", "Use a regex"
+    elif text.kind == "matching":
+        yield from _on_regex(text.raw)
+
+
+def _on_regex(raw: str) -> Iterator[tuple[str, str]]:
+    if "\\\\" in raw:
+        yield "How a doubled backslash in a regex is read is unknown", "Write `[.]` for `\\\\.`"
+    if looks_slow(raw):
+        yield "This regex can take exponential time", "Do not repeat what is itself repeated"
+    if not has_engine():
+        yield (
+            "Without the package `regex` no regex is evaluated: each is unknown, which denies",
+            f"Run `{INSTALL}`",
+        )
+
+
+def _on_range(bounds: Range, *, whole: bool) -> Iterator[tuple[str, str]]:
+    ends = [end.value for end in (bounds.low, bounds.high) if end is not None]
+    if whole and any(isinstance(end, float) and not _is_infinite(end) for end in ends):
+        yield "The bounds of whole numbers are whole", "Drop the fraction"
+    if len(ends) > 1 and (
+        ends[0] > ends[1] or (ends[0] == ends[1] and (bounds.low_open or bounds.high_open))
+    ):
+        yield "No number lies in this range", "The smaller bound comes first"
+
+
+def _is_infinite(number: float) -> bool:
+    return number in {float("inf"), float("-inf")}
+
+
+def _on_times(domain: TimeDomain) -> Iterator[tuple[str, str]]:
+    low = domain.low and instant(domain.low.written)
+    high = domain.high and instant(domain.high.written)
+    if not low or not high:
+        return
+    closed = not (domain.low_open or domain.high_open)
+    if before(low, high, or_same=closed) is False:
+        yield "No time lies in this range", "The earlier bound comes first"
+    if not low.zoned or not high.zoned:
+        yield "The zone of a time without one is unknown", "Write it, as `…T00:00:00Z`"
+
 
 Severity = Literal["error", "warning"]
 MAX_HEIGHT = 100
@@ -152,7 +223,7 @@ class Compiler:
         if test is not None:
             test = predicates.remembered(node.name, test)
         elif members is not None:
-            members = sets.remembered(node.name, members)
+            members = predicates.remembered_set(node.name, members)
         self.bindings[node.name] = Bound(node, test, members, self.uses, self._elements)
 
     def _alias(self, name: Name) -> tuple[Test | None, CompiledSet | None]:
@@ -299,7 +370,7 @@ class Compiler:
             case Members():
                 return self._members(node)
             case Meta():
-                return sets.of_labels(self._labels(node))
+                return predicates.of_labels(self._labels(node))
             case Name():
                 return self._named_set(node)
             case Combined():
@@ -309,7 +380,7 @@ class Compiler:
                     ("|" if adds else "-", self._members(Members((element,), element.at)))
                     for adds, element in edits
                 ]
-                return sets.folded(self.set(base), steps)
+                return predicates.folded(self.set(base), steps)
 
     def _combined(self, node: Combined) -> CompiledSet:
         if node.bare:
@@ -318,7 +389,7 @@ class Compiler:
                 node.at, "Write the parentheses",
             )  # fmt: skip
         first, *rest = [self.set(operand) for operand in node.operands]
-        return sets.folded(first, [(node.operator, operand) for operand in rest])
+        return predicates.folded(first, [(node.operator, operand) for operand in rest])
 
     def _named_set(self, node: Name) -> CompiledSet:
         bound = self._bound(node)
@@ -338,7 +409,7 @@ class Compiler:
                 texts[element.raw] = test
             else:
                 patterns.append(test)
-        return sets.members(texts, patterns, universal=ALL in texts)
+        return predicates.members(texts, patterns, universal=ALL in texts)
 
     def _labels(self, node: Meta) -> ReadNames:
         if node.scope == "arg":

@@ -11,10 +11,18 @@ from typing import NamedTuple, cast
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.compiler import Severity
-from langchain_sequrity.sqrt.context import MISSING, Argument, Call, Context
+from langchain_sequrity.sqrt.context import (
+    MISSING,
+    OPERATIONS,
+    Argument,
+    Call,
+    Context,
+    Names,
+    intersection,
+    widest,
+)
+from langchain_sequrity.sqrt.diagnostics import fault
 from langchain_sequrity.sqrt.doubts import cause
-from langchain_sequrity.sqrt.faults import fault
-from langchain_sequrity.sqrt.names import OPERATIONS, Names, intersection, widest
 from langchain_sequrity.sqrt.nodes import (
     Field,
     Members,
@@ -26,16 +34,20 @@ from langchain_sequrity.sqrt.nodes import (
     Update,
 )
 from langchain_sequrity.sqrt.parser import parse
-from langchain_sequrity.sqrt.patterns import SECONDS_PER_MATCH, Budget
-from langchain_sequrity.sqrt.rules import (
+from langchain_sequrity.sqrt.patterns import SECONDS_PER_MATCH, Budget, Truth, both, negated
+from langchain_sequrity.sqrt.verdict import (
+    REASONS_SHOWN,
     CompiledCheck,
     CompiledStep,
     CompiledTool,
     CompiledUpdate,
+    Presets,
+    Reason,
+    Verdict,
+    Vote,
     compiled_tools,
+    judge,
 )
-from langchain_sequrity.sqrt.truth import Truth, both, negated
-from langchain_sequrity.sqrt.verdict import REASONS_SHOWN, Presets, Reason, Verdict, Vote, judge
 
 LLM_BLOCKED = "__llm_blocked"
 NON_EXECUTABLE = "__non_executable"

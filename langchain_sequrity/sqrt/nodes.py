@@ -2,8 +2,13 @@
 
 Chains of one operator are one node with many operands, so that the depth of a tree is the depth
 of the parentheses in the text and nothing else.
+
+The rules of a policy one by one, with all that the block around each says.
+
+Conditions and sets, walked through the names in them: what a rule looks at, and which way.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -11,6 +16,7 @@ from langchain_sequrity.display import plain
 
 if TYPE_CHECKING:
     import rich.text
+
 
 Field = Literal["tags", "producers", "consumers"]
 Scope = Literal["arg", "result", "session", "short", "args"]
@@ -369,12 +375,192 @@ class Policy:
 
     def _repr_html_(self) -> str:
         """The text in colour, for notebooks."""
-        from langchain_sequrity.sqrt.text.highlighting import highlight  # noqa: PLC0415 - for a few
+        from langchain_sequrity.sqrt.highlighting import highlight  # noqa: PLC0415 - for a few
 
         return highlight(self.text)
 
     def __rich__(self) -> "rich.text.Text":
         """The text in colour, for rich."""
-        from langchain_sequrity.sqrt.text.highlighting import highlighted  # noqa: PLC0415 - for a few
+        from langchain_sequrity.sqrt.highlighting import highlighted  # noqa: PLC0415 - for a few
 
         return highlighted(self.text)
+
+
+PHASES: dict[Phase, str] = {
+    "before": "session before", "result": "result", "after": "session after",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A name, a priority, a check rule or a change of labels.
+
+    Attributes:
+        node: What it is; a block only if it has no steps.
+        at: Where it stands.
+        kind: `name`, `priority`, `must deny`, …, `result`, `session before` or `session after`.
+        tool: The tools that it is for; names are for all.
+        docs: Doc comments, that of the block around it first.
+        phase: When a change runs.
+        priority: That of a one-liner, or what a check rule has of its block.
+        one_liner: Whether it is one.
+    """
+
+    node: Binding | Number | CheckRule | Step | Block
+    at: Position
+    kind: str
+    tool: ToolId | None = None
+    docs: tuple[str, ...] = ()
+    phase: Phase = "result"
+    priority: float = 0
+    one_liner: bool = False
+
+
+def has_rules(policy: Policy) -> bool:
+    """Whether a policy decides about any call, or changes labels."""
+    return any(
+        isinstance(one.node, CheckRule | Step)
+        for declaration in policy.declarations
+        for one in listed(declaration)
+    )
+
+
+def listed(node: Declaration) -> list[Listed]:
+    """What a declaration holds, in source order."""
+    if isinstance(node, Binding):
+        return [Listed(node, node.at, "name", docs=(node.doc,))]
+    if isinstance(node, OneLiner):
+        step, phase = node.step, node.phase
+        kind, docs = PHASES[phase], (step.doc,)
+        priority = 0 if node.priority is None else node.priority.value
+        return [Listed(step, step.at, kind, node.tool, docs, phase, priority, one_liner=True)]
+    found = [Listed(one, one.at, "priority", node.tool) for one in node.priorities]
+    found += (*_checks(node), *_changes(node))
+    return sorted(found, key=lambda one: one.at)
+
+
+def _checks(node: ToolBlock) -> Iterator[Listed]:
+    priority = node.priorities[-1].value if node.priorities else 0
+    for check in node.checks:
+        kind = f"{'must' if check.strength == 'hard' else 'should'} {check.decision}"
+        yield Listed(check, check.at, kind, node.tool, (check.doc,), priority=priority)
+
+
+def _changes(node: ToolBlock) -> Iterator[Listed]:
+    for block in node.blocks:
+        kind, phase = PHASES[block.phase], block.phase
+        if not block.steps:
+            yield Listed(block, block.at, kind, node.tool, (block.doc,), phase)
+        for step in block.steps:
+            yield Listed(step, step.at, kind, node.tool, (block.doc, step.doc), phase)
+
+
+Bindings = Mapping[str, Binding]
+Tests = In | Same | Compared
+
+
+class Part(NamedTuple):
+    """A rule or a step of a tool.
+
+    Attributes:
+        condition: Its condition, or `None` for `always`.
+        rule: The rule, or `None` for a step.
+        step: The step, or `None` for a rule.
+        phase: When a step runs, `None` for a rule.
+        restricts: Whether a call is worse off where the condition holds: it is denied, labels are
+            added, readers are taken away.
+    """
+
+    condition: Predicate | None
+    rule: CheckRule | None
+    step: Step | None
+    phase: Phase | None
+    restricts: bool
+
+
+def bindings_of(policy: Policy) -> dict[str, Binding]:
+    """The names of a policy."""
+    return {node.name: node for node in policy.declarations if isinstance(node, Binding)}
+
+
+def tools_of(policy: Policy) -> list[ToolBlock | OneLiner]:
+    """The blocks and one-liners of a policy, in source order."""
+    return [node for node in policy.declarations if not isinstance(node, Binding)]
+
+
+def parts_of(node: ToolBlock | OneLiner) -> Iterator[Part]:
+    """The rules of a tool, then its steps."""
+    if isinstance(node, OneLiner):
+        yield _step(node.step, node.phase)
+        return
+    for rule in node.checks:
+        yield Part(rule.condition, rule, None, None, rule.decision == "deny")
+    for block in node.blocks:
+        for step in block.steps:
+            yield _step(step, block.phase)
+
+
+def _step(step: Step, phase: Phase) -> Part:
+    return Part(step.condition, None, step, phase, any(map(_restricts, step.updates)))
+
+
+def _restricts(update: Update) -> bool:
+    return update.target.field == "consumers" or update.assignment in {"=", "|=", "^="}
+
+
+def tests_of(
+    condition: object, bindings: Bindings, *, passes: bool
+) -> Iterator[tuple[Tests, bool]]:
+    """The single tests of a condition.
+
+    Args:
+        condition: The condition.
+        bindings: What the names in it stand for.
+        passes: Whether a call passes where the condition holds.
+
+    Yields:
+        Each test, with whether a call passes where that test holds.
+    """
+    waiting: list[tuple[object, bool]] = [(condition, passes)]
+    seen = set()
+    while waiting:
+        node, passes = waiting.pop()
+        parts: Sequence[object] = ()
+        match node:
+            case Name(name=name) if name in bindings and (name, passes) not in seen:
+                seen.add((name, passes))
+                parts = (bindings[name].value,)
+            case Not(inner=inner):
+                parts, passes = (inner,), not passes
+            case Both(parts=parts) | Either(parts=parts):
+                pass
+            case In() | Same() | Compared():
+                yield node, passes
+        waiting += ((part, passes) for part in reversed(parts))
+
+
+def elements_of(root: object, bindings: Bindings) -> Iterator[Element | Meta]:
+    """What a set is written of: elements, and sets of labels; without what is taken out of it."""
+    waiting: list[Set | object] = [root]
+    seen = set()
+    while waiting:
+        node = waiting.pop()
+        match node:
+            case Name(name=name) if name in bindings and name not in seen:
+                seen.add(name)
+                waiting.append(bindings[name].value)
+            case Members(elements=elements):
+                yield from elements
+            case Meta():
+                yield node
+            case Combined(operator="-", operands=operands):
+                waiting.append(operands[0])
+            case Combined(operands=operands):
+                waiting += reversed(operands)
+            case Edited(base=base, edits=edits):
+                yield from (element for adds, element in edits if adds)
+                waiting.append(base)
+            case Name():
+                pass
+            case _:  # a domain that has a name
+                yield node  # type: ignore[misc]

@@ -3,34 +3,458 @@
 One token tells them apart but for `let`, whose right side may begin alike for a predicate, a set
 and a domain: there all three are tried, once, and if none fits the error is that of the reading
 which came furthest.
+
+A place between the tokens of a text, and the error that says what was expected there.
+
+A misfit is a light exception without the text around it: where a text may be read in several ways
+most misfits are thrown away, and only the one that is shown is worth its line and caret.
+
+Predicates, sets, values and domains, by recursive descent.
+
+No word is reserved, so each method decides by the next two or three tokens whether a word is a
+keyword or a name.
 """
 
-from typing import cast
+import re
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
-from langchain_sequrity.sqrt.cursor import Misfit
-from langchain_sequrity.sqrt.expressions import DOMAINS, Expressions
-from langchain_sequrity.sqrt.faults import fault, no_text
+from langchain_sequrity.display import plain
+from langchain_sequrity.errors import PolicySyntaxError
+from langchain_sequrity.sqrt.diagnostics import fault, hint, no_text
+from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS, Token, tokens
 from langchain_sequrity.sqrt.nodes import (
     Assignment,
     Binding,
     Block,
+    BoolDomain,
+    Boolean,
+    Both,
     CheckRule,
+    Combined,
+    Compared,
     Decision,
     Declaration,
     Domain,
+    Edited,
+    Either,
+    Element,
+    Field,
+    In,
+    Members,
+    Meta,
+    MetaTest,
+    Moment,
+    Name,
+    Not,
+    Number,
+    NumberDomain,
     OneLiner,
+    Operand,
+    Operator,
     Phase,
     Policy,
     Position,
     Predicate,
+    Range,
+    Same,
+    Scope,
     Set,
     Step,
     Strength,
+    Text,
+    TextDomain,
+    TimeDomain,
     ToolBlock,
     ToolId,
     Update,
+    Value,
 )
-from langchain_sequrity.sqrt.tokens import MAX_CHARACTERS
+
+MAX_DEPTH = 50
+_LINE_END = re.compile("\n")
+
+
+class Misfit(Exception):
+    """The token at `index` is none of those that were expected."""
+
+    def __init__(self, index: int, expected: tuple[str, ...], advice: str = "") -> None:
+        super().__init__(index, expected)
+        self.index = index
+        self.expected = expected
+        self.advice = advice
+
+
+class Cursor:
+    """The tokens of a text, read from left to right."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._tokens = tokens(text)
+        self._index = 0
+        self._depth = 0
+        self._lines = [0, *(found.end() for found in _LINE_END.finditer(text))]
+        self._next = self._tokens[0]
+
+    def _advance(self) -> Token:
+        """Take the next token, which the caller has looked at: it is never the end."""
+        token = self._next
+        self._index += 1
+        self._next = self._tokens[self._index]
+        return token
+
+    def _rewind(self, index: int) -> None:
+        self._index, self._next, self._depth = index, self._tokens[index], 0
+
+    def _peek(self, ahead: int) -> Token:
+        return self._tokens[min(self._index + ahead, len(self._tokens) - 1)]
+
+    def _is(self, *texts: str) -> bool:
+        return self._next.text in texts
+
+    def _take(self, *texts: str) -> Token:
+        if self._next.text not in texts:
+            raise self._misfit(*(f"`{text}`" for text in texts))
+        return self._advance()
+
+    def _took(self, *texts: str) -> bool:
+        if self._next.text in texts:
+            self._advance()
+            return True
+        return False
+
+    def _at(self, token: Token | None = None) -> Position:
+        start = (token or self._next).start
+        line = bisect_right(self._lines, start)
+        return Position(line, start - self._lines[line - 1] + 1)
+
+    def _misfit(self, *expected: str, advice: str = "") -> Misfit:
+        return Misfit(self._index, expected, advice)
+
+    def _deeper(self) -> None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            msg = f"This is nested more than {MAX_DEPTH} deep; name parts of it with `let`"
+            raise fault(self._text, self._at(), msg)
+
+    def shown(self, misfit: Misfit) -> PolicySyntaxError:
+        """The error for a misfit, with its place, what was found and what to write instead."""
+        token = self._tokens[misfit.index]
+        found = "the end of the text" if token.kind == "end" else f"`{plain(token.text, limit=40)}`"
+        before = [one.text for one in self._tokens[max(0, misfit.index - 2) : misfit.index]]
+        advice = misfit.advice or hint(before, token.text, misfit.expected)
+        message = f"Expected {' or '.join(misfit.expected)}, found {found}"
+        message = f"{message}. {advice}" if advice else message
+        return fault(self._text, self._at(token), message, expected=misfit.expected)
+
+
+DOMAINS = ("bool", "int", "float", "str", "datetime")
+_FIELDS = ("tags", "producers", "consumers")
+_LEVELS = (("^", "xor"), ("-", "minus"), ("&", "intersect"), ("|", "union"))  # loosest first
+RANGES = ("<..<", "<..", "..<", "..")
+_AFTER_NAME = {";", ")", "{", "", ".", ".value"}
+_TEXT_KINDS = {'"': "plain", "r": "matching", "w": "like"}
+_CONDITION = "a condition"
+_VALUE = "a value, as `arg.value`, a text or a number"
+_TIME = 'a time `d"…"`'
+_NUMBER = "a number"
+_INTEGER = "an integer"
+_SET = "a set, as `{…}`, `arg.tags` or a name"
+_ELEMENT = "an element (a text, a regex, a wildcard, a number or a domain)"
+_LITERALS = {'"': "a text", "r": 'a regex `r"…"`', "w": 'a wildcard `w"…"`'}
+MAX_DIGITS = 300  # beyond it `int` is slow, and a float is infinite
+_Node = TypeVar("_Node")
+
+
+class Expressions(Cursor):
+    """Reads what stands between the words of a declaration."""
+
+    def _predicate(self) -> Predicate:
+        at = self._at()
+        parts = [self._both()]
+        while self._took("or"):
+            parts.append(self._both())
+        return parts[0] if len(parts) == 1 else Either(tuple(parts), at)
+
+    def _both(self) -> Predicate:
+        at = self._at()
+        parts = [self._negated()]
+        while self._took("and"):
+            parts.append(self._negated())
+        return parts[0] if len(parts) == 1 else Both(tuple(parts), at)
+
+    def _negated(self) -> Predicate:
+        if not (self._is("not") and self._negates()):
+            return self._test()
+        at = self._at(self._advance())
+        self._deeper()
+        inner = self._negated()
+        self._depth -= 1
+        return Not(inner, at)
+
+    def _negates(self) -> bool:
+        """Whether this `not` is the keyword or a name.
+
+        `and` and `or` may be names as well. In a row of them operators and names take turns, so
+        what follows the row tells with which of the two it began.
+        """
+        ahead = 1
+        while self._peek(ahead).text in {"and", "or"}:
+            ahead += 1
+        return (ahead % 2 == 0) == (self._peek(ahead).text in _AFTER_NAME)
+
+    def _test(self) -> Predicate:
+        at = self._at()
+        if self._took("("):
+            self._deeper()
+            inner = self._predicate()
+            self._take(")")
+            self._depth -= 1
+            return inner
+        if self._begins_meta():
+            return self._compared(self._meta(), at)
+        if self._begins_value():
+            return self._value_test(self._value(), at)
+        if self._next.kind == "word":
+            return Name(self._advance().text, at)
+        raise self._misfit(_CONDITION)
+
+    def _compared(self, left: Meta, at: Position) -> Compared:
+        test = self._take("overlaps", "subset", "superset", "==", "is").text
+        if test == "is":
+            return Compared(left, cast("MetaTest", self._take("empty", "universal").text), None, at)
+        if test in {"subset", "superset"}:
+            self._take("of")
+        return Compared(left, cast("MetaTest", test), self._set(), at)
+
+    def _value_test(self, left: Operand, at: Position) -> In | Same:
+        if self._take("in", "==").text == "in":
+            return In(left, self._set(), at)
+        if not self._begins_value(after=()):
+            raise self._misfit(_VALUE)
+        return Same(left, self._value(), at)
+
+    # Values
+
+    def _begins_value(self, after: tuple[str, ...] = ("in", "==")) -> bool:
+        """Whether a value comes; `after` tells the literals `true`, `false`, `inf` from names."""
+        token, following = self._next, self._peek(1).text
+        if token.kind == "text":
+            return token.text[0] in 'd"'
+        if token.kind == "word":
+            literal = token.text in {"true", "false", "inf"} and (not after or following in after)
+            return literal or following == ".value"
+        if token.text in {"@result", "@session"}:
+            return following == ".value"
+        return self._begins_number()
+
+    def _value(self) -> Operand:
+        at = self._at()
+        token = self._next
+        if token.kind == "text":
+            return self._moment() if token.text[0] == "d" else self._quoted()
+        if self._peek(1).text == ".value":
+            self._advance()
+            self._advance()
+            if token.kind == "word":
+                return Value("arg", token.text, at)
+            return Value("result" if token.text == "@result" else "session", "", at)
+        if self._took("true", "false"):
+            return Boolean(token.text == "true", at)
+        return self._number()
+
+    def _quoted(self) -> Text:
+        at = self._at()
+        text = self._advance().text
+        kind = _TEXT_KINDS[text[0]]
+        return Text(text[text.index('"') + 1 : -1], cast("Any", kind), at)
+
+    def _moment(self) -> Moment:
+        at = self._at()
+        if self._next.kind != "text" or self._next.text[0] != "d":
+            raise self._misfit(_TIME)
+        return Moment(self._advance().text[2:-1], at)
+
+    def _begins_number(self) -> bool:
+        signed = self._is("-", "+") and self._peek(1).start == self._next.end
+        token = self._peek(1) if signed else self._next
+        if token.text == "inf":
+            return self._peek(2 if signed else 1).text not in {".", ".value"}
+        return token.kind == "number" and not self._is("+")
+
+    def _number(self) -> Number:
+        if not self._begins_number():
+            raise self._misfit(_NUMBER)
+        at = self._at()
+        sign = -1 if self._is("-") else 1
+        self._took("-", "+")
+        text = self._advance().text
+        if len(text) > MAX_DIGITS:
+            raise fault(self._text, at, f"A number has at most {MAX_DIGITS} digits")
+        return Number(sign * (float(text) if text == "inf" or "." in text else int(text)), at)
+
+    def _integer(self) -> Number:
+        token = self._peek(1) if self._is("-") else self._next
+        if not self._begins_number() or not token.text.isdigit():
+            raise self._misfit(_INTEGER)
+        return self._number()
+
+    # Sets
+
+    def _set(self, level: int = 0) -> Set:
+        if level == len(_LEVELS):
+            return self._edited()
+        at = self._at()
+        symbol = _LEVELS[level]
+        opened = self._is("(")
+        operands = [self._set(level + 1)]
+        if not self._is(*symbol):
+            return operands[0]
+        bare = symbol[0] == "&" and not opened and _is_union(operands[0])
+        while self._took(*symbol):
+            opened = self._is("(")
+            operands.append(self._set(level + 1))
+            bare = bare or (symbol[0] == "&" and not opened and _is_union(operands[-1]))
+        return Combined(cast("Operator", symbol[0]), tuple(operands), at, bare)
+
+    def _edited(self) -> Set:
+        at = self._at()
+        base = self._set_atom()
+        edits = []
+        while self._is("with", "without"):
+            adds = self._advance().text == "with"
+            edits.append((adds, self._element()))
+        return Edited(base, tuple(edits), at) if edits else base
+
+    def _set_atom(self) -> Set:
+        at = self._at()
+        if self._took("("):
+            self._deeper()
+            inner = self._set()
+            self._take(")")
+            self._depth -= 1
+            return inner
+        if self._is("{"):
+            return self._members()
+        if self._begins_meta():
+            return self._meta()
+        if self._next.kind == "word":
+            return Name(self._advance().text, at)
+        raise self._misfit(_SET)
+
+    def _members(self) -> Members:
+        at = self._at(self._advance())
+        if self._took("}"):
+            return Members((), at)
+        elements = [self._element()]
+        while not self._took("}"):
+            self._take(",", "}")
+            elements.append(self._element())
+        return Members(tuple(elements), at)
+
+    def _element(self) -> Element:
+        if self._next.kind == "text" and self._next.text[0] != "d":
+            return self._quoted()
+        if self._is(*DOMAINS):
+            return self._domain()
+        if self._begins_number():
+            return self._number()
+        raise self._misfit(_ELEMENT)
+
+    # Labels
+
+    def _begins_meta(self) -> bool:
+        token, following = self._next, self._peek(1).text
+        if token.kind == "word":
+            aggregates = following == "of" and token.text in {"union", "intersect"}
+            return aggregates or following == "."
+        return token.text in {"@", "@args"} or (
+            token.text in {"@result", "@session"} and following == "."
+        )
+
+    def _meta(self) -> Meta:
+        at = self._at()
+        token = self._advance()
+        if token.text in {"union", "intersect"} and self._is("of"):
+            return self._aggregate(token.text == "intersect", at)
+        if token.text == "@":
+            return Meta("short", self._field(), "", intersect=False, at=at)
+        self._take(".")
+        field = self._field()
+        if token.kind == "word":
+            return Meta("arg", field, token.text, intersect=False, at=at)
+        scope = cast("Scope", token.text[1:])
+        intersect = False
+        if scope == "args" and self._took("."):
+            intersect = self._take("union", "intersect").text == "intersect"
+        return Meta(scope, field, "", intersect=intersect, at=at)
+
+    def _aggregate(self, intersect: bool, at: Position) -> Meta:  # noqa: FBT001 - private
+        self._take("of")
+        field = self._field()
+        self._take("from")
+        self._take("args")
+        return Meta("args", field, "", intersect=intersect, at=at)
+
+    def _field(self) -> Field:
+        return cast("Field", self._take(*_FIELDS).text)
+
+    # Domains
+
+    def _domain(self) -> Domain:
+        token = self._take(*DOMAINS)
+        at = self._at(token)
+        if token.text == "bool":
+            return BoolDomain(self._take("true", "false").text == "true", at)
+        if token.text == "str":
+            return self._text_domain(at)
+        if token.text == "datetime":
+            return self._time_domain(at)
+        return NumberDomain(cast("Any", token.text), self._range(), at)
+
+    def _text_domain(self, at: Position) -> TextDomain:
+        kind = {"matching": "r", "like": "w"}.get(self._next.text, '"')
+        self._took("matching", "like")
+        if self._next.kind != "text" or self._next.text[0] != kind:
+            raise self._misfit(_LITERALS[kind])
+        text = self._quoted()
+        return TextDomain(text, self._range() if self._took("length") else None, at)
+
+    def _range(self) -> Range:
+        return self._bounds(Range, self._number, self._begins_number)
+
+    def _time_domain(self, at: Position) -> TimeDomain:
+        token = self._next
+        if token.kind == "text" and token.text[0] == '"':
+            moment = Moment(self._quoted().raw, at)
+            return TimeDomain(moment, moment, low_open=False, high_open=False, at=at)
+        if self._begins_number():
+            number = self._number()
+            epoch = Moment(number.value, at)
+            return TimeDomain(epoch, epoch, low_open=False, high_open=False, at=at)
+        return self._bounds(TimeDomain, self._moment, self._begins_moment)
+
+    def _begins_moment(self) -> bool:
+        return self._next.kind == "text" and self._next.text[0] == "d"
+
+    def _bounds(
+        self, node: Callable[..., _Node], bound: Callable[[], Any], begins: Callable[[], bool]
+    ) -> _Node:
+        """`a`, `a..b`, `a..`, `..b` and the forms with `<` at the side that is excluded."""
+        at = self._at()
+        low = None if self._is("..", "..<") else bound()
+        if low is not None and not self._is(*RANGES):
+            return node(low, low, low_open=False, high_open=False, at=at)
+        mark = self._advance().text
+        needed = low is None or mark.endswith(".<")
+        high = bound() if needed or begins() else None
+        return node(low, high, low_open=mark[0] == "<", high_open=mark[-1] == "<", at=at)
+
+
+def _is_union(node: Set) -> bool:
+    return isinstance(node, Combined) and node.operator == "|"
+
 
 _STRENGTHS = {"must": "hard", "hard": "hard", "should": "soft", "soft": "soft"}
 _DECLARATIONS = ("`let`", "`tool`")

@@ -1,4 +1,4 @@
-r"""Regexes and wildcards against untrusted text, in bounded time.
+"""Regexes and wildcards against untrusted text, in bounded time.
 
 A regex runs in the `regex` package (extras `local` and `langchain`), within the bounds of the
 module `patterns` that all regexes share. Without that package, when the time is up, or for a text
@@ -6,16 +6,64 @@ that is too long, the answer is unknown, which denies. Unknown is also what depe
 service reads a regex: whether it is anchored, and what a doubled backslash means.
 
 A wildcard needs no backtracking over `*`, so that its time is bounded by the sizes alone.
+
+Three-valued truth: `True`, `False`, and `None` for what nobody can know (rules V2 and V3).
+
+`docs/behaviour.md` lists where the service's reading of a policy is unknown. There a test gives
+`None`, which a denial takes for true and an allowance for false.
 """
 
 import contextlib
 import fnmatch
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from langchain_sequrity import patterns
 from langchain_sequrity.patterns import SECONDS_PER_CALL
-from langchain_sequrity.sqrt.truth import Truth, agreed, doubted, either
+
+Truth = bool | None
+
+
+def negated(truth: Truth) -> Truth:
+    """Not."""
+    return None if truth is None else not truth
+
+
+def both(left: Truth, right: Truth) -> Truth:
+    """And: false if either is surely false."""
+    if left is False or right is False:
+        return False
+    return None if left is None or right is None else True
+
+
+def either(left: Truth, right: Truth) -> Truth:
+    """Or: true if either is surely true."""
+    if left is True or right is True:
+        return True
+    return None if left is None or right is None else False
+
+
+def any_of(truths: Iterable[Truth]) -> Truth:
+    """Or, of any number; what follows a true one is not looked at."""
+    found: Truth = False
+    for truth in truths:
+        found = either(found, truth)
+        if found is True:
+            break
+    return found
+
+
+def agreed(readings: Iterable[Truth]) -> Truth:
+    """What all readings say, or `None` where they differ."""
+    seen = set(readings)
+    return seen.pop() if len(seen) == 1 else None
+
+
+def doubted(truth: Truth) -> Truth:
+    """Turn a match that only one reading has into doubt; what matches in none stays false."""
+    return False if truth is False else None
+
 
 __all__ = ["MAX_PATTERN", "MAX_WORK", "SECONDS_PER_CALL", "SECONDS_PER_MATCH", "Budget"]
 

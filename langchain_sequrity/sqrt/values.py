@@ -2,15 +2,28 @@
 
 Where the service's reading is unknown the answer is unknown: a value of another kind than the
 element (see `coercion`); backslashes in texts; lists and objects, into which SQRT cannot look.
+
+What a value of one kind may stand for in another: a text for a number, a number for a text.
+
+Whether the service converts values, and with which parser, is unknown. So a conversion never makes
+a match certain: what some parser takes for equal is in doubt, and only what none does is unequal.
+Every comparison of two kinds goes through this module. It reads a text in linear time, however long
+the text is, and a text with digits that it cannot read for sure may be any number.
+
+Points in time, some without a zone.
+
+Times without a zone compare with each other; with one that has a zone they compare only where no
+zone on earth would make a difference.
 """
 
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Callable
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
-from langchain_sequrity.sqrt.coercion import may_equal, numbers, writings
 from langchain_sequrity.sqrt.nodes import (
     BoolDomain,
     Boolean,
@@ -23,9 +36,142 @@ from langchain_sequrity.sqrt.nodes import (
     TextDomain,
     TimeDomain,
 )
-from langchain_sequrity.sqrt.patterns import Budget, Pattern, Wildcard
-from langchain_sequrity.sqrt.times import Instant, before, instant, surely
-from langchain_sequrity.sqrt.truth import Truth, agreed, any_of, both, doubted
+from langchain_sequrity.sqrt.patterns import (
+    Budget,
+    Pattern,
+    Truth,
+    Wildcard,
+    agreed,
+    any_of,
+    both,
+    doubted,
+)
+
+Numbers = tuple[float, ...] | None
+"""The numbers that a value may stand for; `None` if it may be any."""
+
+# All parsers agree on these. Not on `010`, which is 8 to some; on `1.234`, where the point may mark
+# thousands; on exponents, which parsers of integers cut off; or on anything longer.
+_CLEAR_TEXT = re.compile(
+    r"(?![+-]?[1-9]\d?\d?\.\d{3}\Z)(?P<whole>[+-]?(?:0|[1-9]\d{0,599}))(?:\.\d*)?", re.ASCII
+)
+_DIGIT = re.compile(r"\d|∞")
+_NO_LETTERS = re.compile(r"[\W\d_]+")
+_LONGEST_WORD = len("infinity")
+_WORDS: dict[str, Numbers] = {
+    **dict.fromkeys(("true", "t", "yes", "y", "on"), (1,)),
+    **dict.fromkeys(("false", "f", "no", "n", "off", "none", "null", "nil", ""), (0,)),
+    **dict.fromkeys(("inf", "infinity", "nan", "snan"), None),
+}
+_WRITTEN = {
+    None: ("null", "None", ""),
+    True: ("true", "True", "1"),
+    False: ("false", "False", "0"),
+}
+
+
+def numbers(value: Any, budget: Budget) -> Numbers:
+    """The numbers that a value of a type in `SCALARS` may stand for; none if it is empty."""
+    if isinstance(value, str):
+        if value not in budget.numbers:
+            budget.numbers[value] = _in_text(value)
+        return budget.numbers[value]
+    if value is None:
+        return (0,)
+    return (value,) if value == value else None  # noqa: PLR0124 - NaN is not equal to itself
+
+
+def _in_text(text: str) -> Numbers:
+    if sure := _CLEAR_TEXT.fullmatch(text.strip()):
+        return float(sure[0]), int(sure["whole"])
+    if _DIGIT.search(text) or (not text.isascii() and any(map(str.isnumeric, text))):
+        return None
+    # Only letters are left when they are normalized: runs of accents would take square time.
+    word = _NO_LETTERS.sub("", text)
+    if len(word) > _LONGEST_WORD:
+        return ()
+    return _WORDS.get(unicodedata.normalize("NFKC", word).casefold(), ())
+
+
+def may_equal(one: Any, other: Any, budget: Budget) -> Truth:
+    """Whether two values of different kinds may be the same: unknown, or surely not."""
+    mine, theirs = numbers(one, budget), numbers(other, budget)
+    if mine is None or theirs is None:
+        return False if one is None or other is None else None
+    return False if set(mine).isdisjoint(theirs) else None
+
+
+def writings(value: float | None) -> tuple[str, ...] | None:
+    """How a value that is not a text may be written; `None` for a number that nobody writes out."""
+    if value is None or isinstance(value, bool):
+        return _WRITTEN[value]
+    try:
+        texts = [json.dumps(value), str(value), str(float(value))]
+        return (*texts, str(int(value))) if value == int(value) else tuple(texts)
+    except (ValueError, OverflowError):
+        return None
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ANY_ZONE = 14 * 3600.0
+_MAX_TEXT = 64
+# All parsers agree on these. Not on `20270101`, which may count seconds; on weeks; on other marks
+# between date and time, which to some begin a zone; or on parts of microseconds.
+_CLEAR_TIME = re.compile(
+    r"\d{4}-\d\d-\d\d"
+    r"(?:[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:[Zz]|[+-]\d\d:\d\d)?)?",
+    re.ASCII,
+)
+
+
+class Instant(NamedTuple):
+    """Seconds since 1970, in UTC if `zoned` and in some unknown zone if not."""
+
+    seconds: float
+    zoned: bool
+
+
+def instant(written: object) -> Instant | None:
+    """Read an ISO 8601 text or epoch seconds.
+
+    Returns:
+        The instant, or `None` if it is neither.
+    """
+    if isinstance(written, bool):
+        return None
+    if isinstance(written, int | float):
+        return _epoch(written)
+    if not isinstance(written, str) or len(written) > _MAX_TEXT:
+        return None
+    try:
+        moment = datetime.fromisoformat(written)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        return Instant((moment.replace(tzinfo=UTC) - _EPOCH).total_seconds(), zoned=False)
+    return Instant((moment - _EPOCH).total_seconds(), zoned=True)
+
+
+def surely(text: str) -> Instant | None:
+    """Read a text that every parser of ISO 8601 reads alike; `None` for all others."""
+    return instant(text) if _CLEAR_TIME.fullmatch(text) else None
+
+
+def _epoch(number: float) -> Instant | None:
+    try:
+        seconds = float(number)
+    except OverflowError:
+        return None
+    return None if math.isnan(seconds) else Instant(seconds, zoned=True)
+
+
+def before(left: Instant, right: Instant, *, or_same: bool) -> Truth:
+    """Whether `left` comes before `right`."""
+    if left.zoned == right.zoned:
+        return left.seconds < right.seconds or (or_same and left.seconds == right.seconds)
+    gap = right.seconds - left.seconds
+    return None if abs(gap) <= _ANY_ZONE else gap > 0
+
 
 Matcher = Callable[[Any, Budget], Truth]
 SCALARS = (str, int, float, type(None))  # not a union, which would be built at each call

@@ -10,7 +10,7 @@ from langchain_sequrity.denials import Denial
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, PolicyDenied, TurnFailed, UsageError
 from langchain_sequrity.sqrt import Decision, Simulation, Verdict
-from langchain_sequrity.wire.denied import read_check, refusal_of
+from langchain_sequrity.wire.denials import read_check, refusal_of
 from langchain_sequrity.wire.dual_llm import METADATA_KEY, dual_llm_result, kept_text, unwrap
 
 Kind = Literal["allowed", "denied", "neither"]

@@ -23,7 +23,7 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.transport.pool import KEEPALIVE, MAX_IDLE, MAX_OPEN, AsyncPool, Pool
 from langchain_sequrity.transport.requests import AsyncSender, Origin, Request, Sender
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
-from langchain_sequrity.wire.address import is_loopback
+from langchain_sequrity.wire.routes import is_loopback
 
 Proxies = tuple[tuple[str, str], ...]
 """The proxy settings of the environment, by scheme; empty where none applies."""

@@ -15,9 +15,9 @@ import orjson
 
 from langchain_sequrity.errors import BadReply, ServiceError
 from langchain_sequrity.transport.retry import Attempts
-from langchain_sequrity.wire import limits
-from langchain_sequrity.wire.error_body import error_from_body
+from langchain_sequrity.wire import exchange
 from langchain_sequrity.wire.exchange import Reply, StreamReader
+from langchain_sequrity.wire.reply_body import error_from_body
 from langchain_sequrity.wire.sse import SSEDecoder
 
 T = TypeVar("T")
@@ -174,9 +174,9 @@ class WholeBody(Generic[T]):
         """Keep a piece. Raises `BadReply` when there are more than 64 MiB."""
         size = len(self._body) + len(data)
         if not _succeeded(self._head):
-            self.done = size > limits.ERROR  # what it says comes first
-        elif size > limits.REPLY:
-            msg = f"The reply is larger than {limits.REPLY} bytes."
+            self.done = size > exchange.ERROR  # what it says comes first
+        elif size > exchange.REPLY:
+            msg = f"The reply is larger than {exchange.REPLY} bytes."
             raise BadReply(msg, status=self._head.status)
         self._body += data
         return ()
@@ -204,7 +204,7 @@ class Events(Generic[T]):
         self._attempts = attempts
         self._reader = reader
         self._decoder = SSEDecoder()
-        self._left = limits.STREAM
+        self._left = exchange.STREAM
         self.done = False
         attempts.deadline.expect_event()
 
@@ -212,7 +212,7 @@ class Events(Generic[T]):
         """Read the events that the next bytes complete; `BadReply` when there are too many."""
         self._left -= len(data)
         if self._left < 0:
-            msg = f"The stream is longer than {limits.STREAM} bytes."
+            msg = f"The stream is longer than {exchange.STREAM} bytes."
             raise BadReply(msg)
         events = self._decoder.feed(data)
         for event in events:

@@ -5,11 +5,13 @@ what the service was asked to report. A model that is not behind a dual-LLM sess
 such an object itself, so an envelope is believed only where it can come from the service
 (`docs/behaviour.md`, P2), and it is read strictly. Nothing of it is an answer before all of it has
 parsed with status `success` (P3).
+
+The text of a dual-LLM turn's last reply, written: the local server's side of `dual_llm`.
 """
 
 import base64
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -21,11 +23,10 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, PolicyDenied, ProgramFailed, TurnFailed
 from langchain_sequrity.labels import KINDS, BadLabels, Labels
 from langchain_sequrity.strict_json import loads
-from langchain_sequrity.wire import denied
+from langchain_sequrity.wire import denials
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
-from langchain_sequrity.wire.exchange import Reply
-from langchain_sequrity.wire.json_text import dumps
-from langchain_sequrity.wire.limits import REPLY, check_json
+from langchain_sequrity.wire.exchange import REPLY, Reply, check_json
+from langchain_sequrity.wire.json_text import dumps, dumps_like_service
 
 M = TypeVar("M", bound=AIMessage)
 Content = str | list[str | dict[Any, Any]]
@@ -211,7 +212,7 @@ def unwrap(message: M, *, certain: bool, told: Told = _as_sent) -> M:
         if not certain:
             return message
         # Text beside a call or a refusal is no answer either, and is not shown as one.
-        if (denial := denied.in_message(message)) is not None:
+        if (denial := denials.in_message(message)) is not None:
             raise as_it_came(message, told(denial))
         if calls or message.additional_kwargs.get("refusal"):
             if calls and isinstance(message.content, str):  # goes back, for the history is compared
@@ -224,7 +225,7 @@ def unwrap(message: M, *, certain: bool, told: Told = _as_sent) -> M:
 
 
 def _no_envelope(message: AIMessage, text: str) -> BadReply:
-    said = plain(denied.without_values(text), limit=200)
+    said = plain(denials.without_values(text), limit=200)
     msg = (
         "The session is dual-LLM, but the reply is not the JSON object of a dual-LLM turn. It "
         f"begins with: {said!r}. Nothing of it is used as an answer. If your "
@@ -377,9 +378,11 @@ def _failure(message: AIMessage, result: DualLLMResult, text: str, told: Told) -
         "result": result,
         "program": result.program,
     }
-    denial = denied.of_failure(result.error_code, result.error_message, result.policy_check_history)
+    denial = denials.of_failure(
+        result.error_code, result.error_message, result.policy_check_history
+    )
     if denial is None:
-        reason = plain(denied.without_values(result.error_message or "") or NOT_REPORTED)
+        reason = plain(denials.without_values(result.error_message or "") or NOT_REPORTED)
         facts["message"] = refused(_with_result(message, result, text, shown=""), reason, shown="")
         said = (
             f"The turn failed: {reason} (code `{plain(result.error_code or NOT_REPORTED)}`). "
@@ -398,9 +401,9 @@ def as_it_came(message: AIMessage, denial: Denial) -> PolicyDenied:
         message: The reply.
         denial: What it says.
     """
-    check = message.response_metadata.get(denied.CHECK_KEY)
+    check = message.response_metadata.get(denials.CHECK_KEY)
     kept = {
-        key: value for key, value in message.response_metadata.items() if key != denied.CHECK_KEY
+        key: value for key, value in message.response_metadata.items() if key != denials.CHECK_KEY
     }
     turn = in_place_of(
         message.model_copy(update={"response_metadata": kept}),
@@ -463,3 +466,66 @@ def may_be_dual(model: Any, reply_id: Any, head: Reply) -> bool:
     """Whether a reply shows a mark of a dual-LLM session: two models, or the session's own id."""
     session_id = head.headers.get("x-session-id")
     return "," in str(model or "") or (session_id is not None and reply_id == session_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """How a turn ended, and what is reported of it (`docs/protocol.md`, Dual-LLM content).
+
+    Attributes:
+        value: What the program returned; plain JSON.
+        labels: The labels of the value.
+        value_type: Name of the value's Python type.
+        error: Code and message of a turn that failed, or `None` for one that succeeded.
+        program: The program that ran, where it is reported; likewise the following ones.
+        policy_check_history: One object for each checked call.
+        namespace_snapshot: Variables after the run, `{name: {value, meta}}`.
+        session_labels: The session's own labels.
+        history_mismatch: Whether the history that was sent differed from the stored one.
+    """
+
+    value: Any = None
+    labels: Labels = field(default_factory=Labels)
+    value_type: str | None = None
+    error: tuple[str, str] | None = None
+    program: str | None = None
+    policy_check_history: Sequence[Mapping[str, Any]] | None = None
+    namespace_snapshot: Mapping[str, Any] | None = None
+    session_labels: Labels | None = None
+    history_mismatch: bool = False
+
+    def text(self) -> str:
+        """The JSON object as text; what is not reported is left out.
+
+        Raises:
+            ValueError: If the value is no JSON.
+        """
+        body: dict[str, Any]
+        if self.error is None:
+            value = {"value": self.value, "meta": self.labels.to_wire()}
+            if self.value_type is not None:
+                value["value_type"] = self.value_type
+            body = {"status": "success", "final_return_value": value}
+        else:
+            code, message = self.error
+            body = {
+                "status": "failure",
+                "final_return_value": None,
+                "error": {"code": code, "message": message},
+            }
+        session = self.session_labels
+        beside = {
+            "program": self.program,
+            "policy_check_history": self.policy_check_history,
+            "namespace_snapshot": self.namespace_snapshot,
+            "session_meta": session and {"value": None, "meta": session.to_wire()},
+            "message_history_mismatch_detected": self.history_mismatch or None,
+        }
+        reported = {key: value for key, value in beside.items() if value is not None}
+        return dumps_like_service(body | reported)
+
+    def stripped(self) -> str:
+        """The value as plain text, or the message of the failure."""
+        if self.error is not None:
+            return self.error[1]
+        return self.value if isinstance(self.value, str) else dumps(self.value)

@@ -12,8 +12,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import EmptyTurn
-from langchain_sequrity.wire import denied
-from langchain_sequrity.wire.chunks import Sum
+from langchain_sequrity.wire import denials
 from langchain_sequrity.wire.dual_llm import (
     METADATA_KEY,
     Told,
@@ -21,7 +20,7 @@ from langchain_sequrity.wire.dual_llm import (
     kept_text,
     read_envelope,
 )
-from langchain_sequrity.wire.envelope_stream import Held
+from langchain_sequrity.wire.envelope_stream import Held, Sum
 from langchain_sequrity.wire.exchange import Event, Reply, StreamReader
 
 # What a reply says that ended for a reason of its own; nothing else has to be in it.
@@ -58,7 +57,7 @@ def judge(message: AIMessage, *, is_guarded: bool, told: Told) -> None:
     own = message.response_metadata.get(METADATA_KEY)
     if kept_text(message, "content") is not None:  # what the end of a dual-LLM turn stands for
         return
-    denial = denied.in_message(message) or _in_envelope(message)
+    denial = denials.in_message(message) or _in_envelope(message)
     if denial is not None:
         raise as_it_came(message, told(denial))
     if is_guarded and _is_empty(message):
@@ -76,12 +75,12 @@ def judge(message: AIMessage, *, is_guarded: bool, told: Told) -> None:
 def _in_envelope(message: AIMessage) -> Denial | None:
     """A denial that is told by the object of a dual-LLM turn in a session that has none."""
     text = str(message.text)
-    if not _squeezed(text).startswith(denied.LEADS[-1]):
+    if not _squeezed(text).startswith(denials.LEADS[-1]):
         return None
     result = read_envelope(text)
     if result is None:
         return None
-    return denied.of_failure(result.error_code, result.error_message, result.policy_check_history)
+    return denials.of_failure(result.error_code, result.error_message, result.policy_check_history)
 
 
 def _is_empty(message: AIMessage) -> bool:
@@ -91,7 +90,7 @@ def _is_empty(message: AIMessage) -> bool:
         str(message.text).strip()
         or message.tool_calls
         or message.invalid_tool_calls
-        or denied.refusal_of(message)
+        or denials.refusal_of(message)
         or message.additional_kwargs.get("audio")
         or _has_blocks(message.content)
         or _ENDED_OTHERWISE.intersection(ended)
@@ -211,9 +210,9 @@ def _is_refusal(chunk: AIMessageChunk) -> bool:
     is_text = isinstance(chunk.content, str) and not chunk.additional_kwargs
     if is_text and len(chunk.response_metadata) <= 1:
         return False
-    return bool(denied.refusal_of(chunk)) or denied.CHECK_KEY in chunk.response_metadata
+    return bool(denials.refusal_of(chunk)) or denials.CHECK_KEY in chunk.response_metadata
 
 
 def _may_be_denial(text: str) -> bool:
     start = _squeezed(text)
-    return any(lead.startswith(start) or start.startswith(lead) for lead in denied.LEADS)
+    return any(lead.startswith(start) or start.startswith(lead) for lead in denials.LEADS)

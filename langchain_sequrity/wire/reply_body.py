@@ -1,20 +1,291 @@
 """The body of a reply, whatever its format: JSON or not, an error or not.
 
+Three spellings are in use (`docs/protocol.md`, Errors): `detail` (text, a list of validation
+problems, or an object), `message`, and `error` with a `message` of its own as upstream providers
+write it. An error object may also come inside a reply of status 200 or inside a stream; then its
+own `status`, `code` or `type` tells the status that HTTP did not.
+
 Replies are untrusted: every shape that is not the protocol's becomes a `BadReply`.
 """
 
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import orjson
 
-from langchain_sequrity.errors import BadReply, StatusError
+from langchain_sequrity.errors import (
+    AuthenticationFailed,
+    BadReply,
+    ContextTooLong,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    RateLimited,
+    ServerFailed,
+    StatusError,
+    status_error,
+)
 from langchain_sequrity.strict_json import loads
-from langchain_sequrity.wire.error_body import error_from_body
-from langchain_sequrity.wire.exchange import Reply
+from langchain_sequrity.wire.denials import without_values
+from langchain_sequrity.wire.exchange import Reply, check_json
 from langchain_sequrity.wire.json_text import excerpt
-from langchain_sequrity.wire.limits import check_json
+
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+_LONGEST_TEXT = 2000
+_LONGEST_PAGE = 200  # of a body that is no JSON: often an HTML page of some proxy
+_DEEPEST = 20
+_FIRST_ERROR, _LAST_ERROR = 400, 599
+_NOT_FOUND = 404
+
+# In the order in which they are believed: the service's own, then the upstream provider's.
+_TEXT_KEYS = ("detail", "message", "msg", "error", "error_description", "title")
+_TAG = re.compile(r"<[^<>]*>")
+_SPACE = re.compile(r"\s+")
+
+# Names that providers give errors where no HTTP status tells.
+_STATUS_OF_NAME: Mapping[str, int] = MappingProxyType(
+    {
+        "invalid_request_error": 400,
+        "context_length_exceeded": 400,
+        "authentication_error": 401,
+        "invalid_api_key": 401,
+        "permission_error": 403,
+        "not_found_error": 404,
+        "model_not_found": 404,
+        "request_too_large": 413,
+        "rate_limit_error": 429,
+        "rate_limit_exceeded": 429,
+        "insufficient_quota": 429,
+        "api_error": 500,
+        "server_error": 500,
+        "timeout_error": 504,
+        "overloaded_error": 529,
+    }
+)
+_UNNAMED = 500
+_NO_REASON = "it gave no reason"
+
+# Statuses that may stand for a session that is gone, if their text says so.
+_MAY_BE_GONE = (400, 403, 409, 410, 422)
+_SENTENCE = re.compile(r"[.;!?\n]+(?:\s+|\Z)")
+_SESSION = re.compile(r"\bsessions?\b", re.IGNORECASE)
+_GONE = re.compile(
+    r"(?:n't|\bnot) (?:exist|belong|know|recogni[sz]e|find)\b"
+    r"|\b(?:expired|invalid|unknown|unrecogni[sz]ed|deleted|removed|terminated|ended|closed|gone"
+    r"|evicted|timed out|no longer|no such|never existed|not (?:a )?valid|not (?:be )?found"
+    r"|not (?:be )?recogni[sz]ed|not known|not active|not alive)\b",
+    re.IGNORECASE,
+)
+# The session is there, and something else is wrong with the request.
+_OTHERWISE = re.compile(
+    r"\b(?:busy|in use|in progress|being|another request|concurrent\w*|locked|wait|retry"
+    r"|mismatch\w*|match\w*|differs?|different|histor\w*|polic\w*|features?|config\w*|program\w*|models?"
+    r"|messages?)\b",
+    re.IGNORECASE,
+)
+
+_TOO_LONG_STATUSES = (400, 413)
+_TOO_LONG = (
+    "context_length_exceeded",
+    "maximum context length",
+    "prompt is too long",
+    "context window",
+)
+
+_WHAT_TO_DO: Mapping[type[StatusError], str] = MappingProxyType(
+    {
+        AuthenticationFailed: "Check `api_key` (or the variable `SEQURITY_API_KEY`).",
+        PermissionDenied: "The key is known but may not do this.",
+        NotFound: (
+            "Check `base_url` (the service's address without a path), `provider` and `model`, and "
+            "the session if one was resumed."
+        ),
+        RateLimited: "Send fewer requests, or wait and try again.",
+        Overloaded: "Try again later.",
+        ServerFailed: "Try again later; if it persists, report it with the request id.",
+        ContextTooLong: "Shorten the conversation, or use a model with a larger context.",
+    }
+)
+
+
+def error_text(body: Any) -> str | None:
+    """Return what an error body says to people.
+
+    Args:
+        body: The body as JSON, or as text where it was none.
+
+    Returns:
+        One or a few sentences, never a Python representation of a structure; `None` where the
+        body says nothing.
+
+    Example:
+        ```python
+        from langchain_sequrity.wire.reply_body import error_text
+
+        body = {"detail": [{"loc": ["body", "model"], "msg": "Field required"}]}
+        assert error_text(body) == "body.model: Field required"
+        ```
+    """
+    text = _plain(body)[:_LONGEST_PAGE] if isinstance(body, str) else _said(body)
+    return _printable(text)[:_LONGEST_TEXT].strip() or None
+
+
+def error_from_body(
+    status: int,
+    body: Any,
+    *,
+    headers: Mapping[str, str] = _EMPTY,
+    request_id: str | None = None,
+    session_id: str | None = None,
+    retry_after: float | None = None,
+) -> StatusError:
+    """Make the exception for an error body.
+
+    Args:
+        status: The HTTP status. Below 400, the body's own status, code or type tells it, and
+            500 is assumed where it does not.
+        body: The body as JSON, or as text where it was none.
+        headers: Response headers to keep on the error.
+        request_id: The service's id of the request.
+        session_id: The session that was being used.
+        retry_after: Seconds the service asked to wait.
+
+    Returns:
+        The exception, to be raised by the caller.
+    """
+    inside_reply = status < _FIRST_ERROR
+    if inside_reply:
+        status = _status_within(body) or _UNNAMED
+    text = without_values(error_text(body) or _excerpt(body)) or _NO_REASON
+    kind = status_error(status)
+    if status in _TOO_LONG_STATUSES and _is_too_long(body, text):
+        kind = ContextTooLong
+    said = text if text.endswith((".", "!", "?")) else f"{text}."
+    advice = _WHAT_TO_DO.get(kind, "Correct the request.")
+    return kind(
+        f"The service answered with status {status}: {said} {advice}",
+        status=status,
+        request_id=request_id,
+        session_id=session_id,
+        body=body,
+        headers=headers,
+        retry_after=retry_after,
+        inside_reply=inside_reply,
+    )
+
+
+def is_session_gone(error: StatusError, session_id: str | None) -> bool:
+    """Whether a refusal says that the session of the request is gone.
+
+    Neither status nor words are documented. A session that is busy, or whose history or
+    configuration differs, is there: to start another one could do things twice.
+
+    Args:
+        error: The refusal of a request that named a session.
+        session_id: That session.
+
+    Returns:
+        `True` for status 404, and for 400, 403, 409, 410 and 422 with a sentence that names the
+        session, by that word or by its id, and says that it is gone, unknown or invalid, and
+        nothing else (`docs/behaviour.md`, P1). `False` for errors inside a reply.
+    """
+    if error.inside_reply:
+        return False
+    if error.status == _NOT_FOUND:
+        return True
+    named = re.sub(r"[_-]", " ", session_id or "")
+    return error.status in _MAY_BE_GONE and any(
+        _says_gone(sentence, named) for sentence in _sentences(error.body)
+    )
+
+
+def _sentences(body: Any) -> list[str]:
+    """What a body says, and its codes and types as words."""
+    inner = _at(body, "error")
+    sources = [one for one in (body, inner, _at(body, "detail")) if isinstance(one, dict)]
+    codes = [one.get(key) for one in sources for key in ("code", "type")]
+    said = [error_text(body) or "", *(code for code in codes if isinstance(code, str))]
+    words = [re.sub(r"[_-]", " ", one) for one in said]
+    # What a code excludes it excludes for the text beside it.
+    if any(_OTHERWISE.search(one) for one in words[1:]):
+        return []
+    return [sentence for one in words for sentence in _SENTENCE.split(one)]
+
+
+def _at(body: Any, key: str) -> Any:
+    return body.get(key) if isinstance(body, dict) else None
+
+
+def _says_gone(sentence: str, session_id: str) -> bool:
+    is_named = _SESSION.search(sentence) or (session_id and session_id in sentence)
+    return bool(is_named and _GONE.search(sentence)) and not _OTHERWISE.search(sentence)
+
+
+def _plain(page: str) -> str:
+    return _SPACE.sub(" ", _TAG.sub(" ", page)).strip()
+
+
+def _said(body: Any, depth: int = 0) -> str:
+    if isinstance(body, str):
+        return _SPACE.sub(" ", body).strip()
+    if depth > _DEEPEST:
+        return ""
+    if isinstance(body, list):
+        return "; ".join(filter(None, (_said(item, depth + 1) for item in body)))
+    if not isinstance(body, dict):
+        return ""
+    for key in _TEXT_KEYS:
+        if text := _said(body.get(key), depth + 1):
+            return _located(body.get("loc"), text)
+    return ""
+
+
+def _located(place: Any, text: str) -> str:
+    """Put the place of a validation problem before its text."""
+    if not isinstance(place, list) or not place:
+        return text
+    return f"{'.'.join(str(step) for step in place)}: {text}"
+
+
+def _excerpt(body: Any) -> str:
+    if body in (None, "", [], {}):
+        return _NO_REASON
+    return _printable(excerpt(body, _LONGEST_PAGE))
+
+
+def _printable(text: str) -> str:
+    """Blank out control and bidirectional characters: an error is shown on terminals."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+def _status_within(body: Any) -> int | None:
+    if not isinstance(body, dict):
+        return None
+    inner = body.get("error")
+    for source in (inner, body):
+        if not isinstance(source, dict):
+            continue
+        for key in ("status", "status_code", "code", "type"):
+            if status := _as_status(source.get(key)):
+                return status
+    return None
+
+
+def _as_status(value: Any) -> int | None:
+    if isinstance(value, str):
+        value = int(value) if value.isascii() and value.isdigit() else _STATUS_OF_NAME.get(value)
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_number and _FIRST_ERROR <= value <= _LAST_ERROR else None
+
+
+def _is_too_long(body: Any, text: str) -> bool:
+    inner = body.get("error") if isinstance(body, dict) else None
+    code = inner.get("code") if isinstance(inner, dict) else None
+    said = f"{code} {text}".lower()
+    return any(sign in said for sign in _TOO_LONG)
+
 
 Describe = Callable[[Reply], Mapping[str, Any]]
 """What to add to a message's `response_metadata`, made from the head of the reply."""

@@ -10,8 +10,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 
 from langchain_sequrity import ChatSequrity, SequrityMessages
 from langchain_sequrity.local.answers import Answer, stream_answer
+from langchain_sequrity.local.turn import FORMATS
 from langchain_sequrity.wire.exchange import ChatRequest, ReplyHead
-from langchain_sequrity.wire.formats import FORMATS
 from langchain_sequrity.wire.sse import write_event
 
 SESSION = "0b6f1c2e-1a2b-11f1-9c3d-0242ac120002"

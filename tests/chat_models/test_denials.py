@@ -29,7 +29,7 @@ from langchain_sequrity.errors import (
 )
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.answers import Answer
-from langchain_sequrity.wire.denied import of_failure
+from langchain_sequrity.wire.denials import of_failure
 from tests.chat_models.formats import NAMES, ROWS, Row, Service, added
 from tests.chat_models.test_dual_llm import envelope as _envelope
 from tests.chat_models.test_dual_llm import failure

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_sequrity.conformance import PROBES, Outcome, Report, Target, run
-from langchain_sequrity.conformance.report import Scrubber, dumps
+from langchain_sequrity.conformance.suite import Scrubber, dumps
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local import LocalServer
 from tests.conformance.conftest import KEYS, target_of

@@ -7,10 +7,10 @@ from typing import Any
 
 from langgraph.graph import START
 
-from langchain_sequrity.graph.compiling.compiler import compile_graph
+from langchain_sequrity.graph.analysis.spec import read_graph
+from langchain_sequrity.graph.codegen.compiler import compile_graph
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import ABSENT, GOTO, HANDLE, SEND, Program
-from langchain_sequrity.graph.reading.spec import read_graph
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import Finished, Labeled, Run, ToolCall, parse
 

@@ -23,10 +23,10 @@ from pydantic import BaseModel
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor
 from langchain_sequrity.errors import GraphNotSupported, UnknownAccess, UsageError
-from langchain_sequrity.graph.compiling.compiler import compile_graph
+from langchain_sequrity.graph.analysis.spec import read_graph
+from langchain_sequrity.graph.codegen.compiler import compile_graph
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import Program, ToolSpec
-from langchain_sequrity.graph.reading.spec import read_graph
 from langchain_sequrity.labels import with_labels
 
 KEY: Any = "x"

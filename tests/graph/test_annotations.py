@@ -12,9 +12,9 @@ from langgraph.types import Send
 from pydantic import BaseModel
 
 from langchain_sequrity import ChatSequrity
-from langchain_sequrity.graph.carrying.kinds import kinds_of
-from langchain_sequrity.graph.reading.annotations import of_fields, of_packets
-from langchain_sequrity.graph.reading.spec import GraphSpec, read_graph
+from langchain_sequrity.graph.analysis.access import of_fields, of_packets
+from langchain_sequrity.graph.analysis.spec import GraphSpec, read_graph
+from langchain_sequrity.graph.codec.types import kinds_of
 from tests.graph.apps.scripted import following
 from tests.graph.running import secured
 

@@ -15,7 +15,7 @@ from langgraph.types import Command, Send
 from langchain_sequrity import ChatSequrity, FeaturesHeader, PolicyHeader, with_labels
 from langchain_sequrity.errors import BadReply, PolicyDenied, UsageError
 from langchain_sequrity.local import LocalServer
-from langchain_sequrity.wire.denied import read_check
+from langchain_sequrity.wire.denials import read_check
 from tests.graph.ledger import SAVERS, Ledger, Ran, ledger, saver_of, thread
 from tests.graph.running import secured
 from tests.graph.services import DUAL, noted
@@ -481,7 +481,7 @@ _CHILD = """
 import os, signal, sys
 import httpx
 from langchain_sequrity import ChatSequrity
-from langchain_sequrity.wire.denied import read_check
+from langchain_sequrity.wire.denials import read_check
 from tests.graph.ledger import Ran, ledger, saver_of, thread
 from tests.graph.running import secured
 from tests.graph.test_approval import APPROVE, SOFT

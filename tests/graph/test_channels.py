@@ -30,11 +30,11 @@ from langgraph.types import Overwrite
 from typing_extensions import override
 
 from langchain_sequrity.errors import BadReply, GraphNotSupported, UsageError
-from langchain_sequrity.graph._langgraph import MISSING
-from langchain_sequrity.graph.carrying.channels import Field, fields_of, plan_of
+from langchain_sequrity.graph._compat import MISSING
+from langchain_sequrity.graph.analysis.access import of_fields
+from langchain_sequrity.graph.analysis.spec import read_graph
+from langchain_sequrity.graph.codec.channels import Field, fields_of, plan_of
 from langchain_sequrity.graph.program import ABSENT, OVERWRITE, Plan
-from langchain_sequrity.graph.reading.annotations import of_fields
-from langchain_sequrity.graph.reading.spec import read_graph
 from tests.graph.test_values import shown
 
 Channel = BaseChannel[Any, Any, Any]

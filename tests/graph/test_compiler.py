@@ -17,12 +17,12 @@ from langgraph.managed import IsLastStep, RemainingSteps
 from langgraph.types import Command, Overwrite, Send
 
 from langchain_sequrity.errors import GraphNotSupported, UsageError
-from langchain_sequrity.graph.compiling.compiler import compile_graph
-from langchain_sequrity.graph.compiling.superstep import MOST_STEPS
+from langchain_sequrity.graph.analysis.spec import read_graph
+from langchain_sequrity.graph.codegen.compiler import compile_graph
+from langchain_sequrity.graph.codegen.superstep import MOST_STEPS
 from langchain_sequrity.graph.options import FieldRouter, NodeOptions
 from langchain_sequrity.graph.program import ABSENT
-from langchain_sequrity.graph.reading.spec import read_graph
-from langchain_sequrity.graph.running import states
+from langchain_sequrity.graph.runtime import states
 from langchain_sequrity.local.interpreter import parse
 from tests.graph.compiled import Ran, entry_of, packets, program_of, run, to
 
@@ -723,9 +723,9 @@ SCRIPT = """
 import operator
 from typing import Annotated, TypedDict
 from langgraph.graph import START, StateGraph
-from langchain_sequrity.graph.compiling.compiler import compile_graph
+from langchain_sequrity.graph.codegen.compiler import compile_graph
 from langchain_sequrity.graph.options import NodeOptions
-from langchain_sequrity.graph.reading.spec import read_graph
+from langchain_sequrity.graph.analysis.spec import read_graph
 
 class State(TypedDict):
     names: Annotated[list, operator.add]

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from langchain_sequrity import ChatSequrity, FieldRouter
 from langchain_sequrity.display import plain
 from langchain_sequrity.display.tables import Table
-from langchain_sequrity.graph.looking.explain import ExplainedTool, Explanation
+from langchain_sequrity.graph.explain import ExplainedTool, Explanation
 from tests.graph.running import secured
 from tests.showing import SENDABLE, assert_plain_html, assert_shown_safely, on_rich
 

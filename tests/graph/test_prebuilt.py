@@ -29,11 +29,11 @@ from langgraph.types import Command
 from pydantic import BaseModel
 
 from langchain_sequrity.errors import UnknownAccess
-from langchain_sequrity.graph.carrying.kinds import kinds_of
-from langchain_sequrity.graph.compiling.compiler import compile_graph
+from langchain_sequrity.graph.analysis.access import of_fields
+from langchain_sequrity.graph.analysis.spec import read_graph
+from langchain_sequrity.graph.codec.types import kinds_of
+from langchain_sequrity.graph.codegen.compiler import compile_graph
 from langchain_sequrity.graph.program import Program, ToolSpec
-from langchain_sequrity.graph.reading.annotations import of_fields
-from langchain_sequrity.graph.reading.spec import read_graph
 from tests.graph.apps.scripted import following
 
 

@@ -18,8 +18,8 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import CachePolicy, RetryPolicy
 
 from langchain_sequrity.errors import GraphNotSupported, UsageError
-from langchain_sequrity.graph.compiling.compiler import compile_graph
-from langchain_sequrity.graph.reading.spec import GraphSpec, read_graph
+from langchain_sequrity.graph.analysis.spec import GraphSpec, read_graph
+from langchain_sequrity.graph.codegen.compiler import compile_graph
 
 
 class State(TypedDict, total=False):

@@ -19,8 +19,7 @@ from langgraph.graph import START, StateGraph
 from langchain_sequrity import ChatSequrity, ConfigHeader, Trace
 from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.local import LocalServer
-from langchain_sequrity.wire.denied import of_failure, read_check
-from langchain_sequrity.wire.printed import read_printed
+from langchain_sequrity.wire.denials import of_failure, read_check, read_printed
 from tests.graph.ledger import Ran, ledger, thread
 from tests.graph.running import secured
 from tests.graph.services import DUAL

@@ -23,7 +23,7 @@ from langchain_sequrity.errors import (
     StreamInterrupted,
     UsageError,
 )
-from langchain_sequrity.graph.own import JOURNAL
+from langchain_sequrity.graph.program import JOURNAL
 from langchain_sequrity.local import LocalServer
 from tests.graph.ledger import SAVERS, Ledger, Ran, ledger, saver_of, thread
 from tests.graph.running import secured

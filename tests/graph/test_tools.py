@@ -25,9 +25,10 @@ from pydantic import BaseModel, ValidationError
 
 from langchain_sequrity import with_labels
 from langchain_sequrity.errors import BadReply, GraphNotSupported, UsageError
-from langchain_sequrity.graph._langgraph import MISSING
-from langchain_sequrity.graph.calling.tools import ClientTools, NodeResult
-from langchain_sequrity.graph.carrying.channels import plan_of
+from langchain_sequrity.graph._compat import MISSING
+from langchain_sequrity.graph.analysis.spec import GraphSpec, read_graph
+from langchain_sequrity.graph.codec.channels import plan_of
+from langchain_sequrity.graph.dispatch.tools import ClientTools, NodeResult
 from langchain_sequrity.graph.program import (
     ABSENT,
     GOTO,
@@ -39,7 +40,6 @@ from langchain_sequrity.graph.program import (
     Text,
     ToolSpec,
 )
-from langchain_sequrity.graph.reading.spec import GraphSpec, read_graph
 from tests.graph.test_values import shown, values
 
 

@@ -28,8 +28,8 @@ from langgraph.types import Command, RetryPolicy, interrupt
 from langchain_sequrity import ChatSequrity, LangGraphExecutor, Progress, Trace, with_labels
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, PolicyDenied
-from langchain_sequrity.graph.looking.traced import TracedCall, TracedRun
-from langchain_sequrity.graph.running.checks import Check, assigned, read_checks
+from langchain_sequrity.graph.runtime.events import Check, assigned, read_checks
+from langchain_sequrity.graph.tracing import TracedCall, TracedRun
 from langchain_sequrity.local import LocalServer
 from tests.graph.running import secured
 from tests.graph.services import DUAL, changed

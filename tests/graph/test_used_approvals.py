@@ -15,8 +15,8 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command
 
 from langchain_sequrity import ChatSequrity
-from langchain_sequrity.graph.keeping.journal import add_entries, entries_of_session
-from langchain_sequrity.graph.own import JOURNAL
+from langchain_sequrity.graph.journal import add_entries, entries_of_session
+from langchain_sequrity.graph.program import JOURNAL
 from langchain_sequrity.local import LocalServer
 from tests.graph.going_back import RUNS, THREAD, WAYS, Trip, taken, trip
 from tests.graph.ledger import Ledger, Ran, ledger

@@ -44,9 +44,8 @@ from pydantic import (
 
 from langchain_sequrity import with_labels
 from langchain_sequrity.errors import BadReply, UsageError
-from langchain_sequrity.graph.carrying.kinds import Kinds, kinds_of
-from langchain_sequrity.graph.carrying.objects import Objects
-from langchain_sequrity.graph.carrying.values import MAX_DEPTH, decode, encode
+from langchain_sequrity.graph.codec.types import Kinds, kinds_of
+from langchain_sequrity.graph.codec.values import MAX_DEPTH, Objects, decode, encode
 from langchain_sequrity.graph.program import ABSENT
 
 NOTHING, MESSAGES = Kinds(), Kinds(messages=True)

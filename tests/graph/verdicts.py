@@ -20,7 +20,7 @@ from unittest import mock
 from langchain_sequrity import ChatSequrity, LangGraphExecutor
 from langchain_sequrity.errors import PolicyDenied, PolicySyntaxError
 from langchain_sequrity.graph import executor
-from langchain_sequrity.graph.compiling.compiler import compile_graph
+from langchain_sequrity.graph.codegen.compiler import compile_graph
 from langchain_sequrity.graph.program import Program
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.local import LocalServer

@@ -26,9 +26,8 @@ from langchain_sequrity.headers import (
     ReviewerPrompt,
     ToolFilterPrompt,
 )
+from langchain_sequrity.headers.config import InlineRole, InternalTool
 from langchain_sequrity.headers.features import BlockerName, ClassifierName
-from langchain_sequrity.headers.fsm import InternalTool
-from langchain_sequrity.headers.prompt import InlineRole
 
 Strategy = st.SearchStrategy[Any]
 

@@ -9,8 +9,8 @@ from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.headers import PolicyCodes, PolicyHeader, compact_sqrt
 from langchain_sequrity.sqrt import compile_policy
 from langchain_sequrity.sqrt.compaction import compacted
-from langchain_sequrity.sqrt.faults import position
-from langchain_sequrity.sqrt.tokens import tokens
+from langchain_sequrity.sqrt.diagnostics import position
+from langchain_sequrity.sqrt.lexer import tokens
 
 POLICIES = [
     "",

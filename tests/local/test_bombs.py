@@ -13,7 +13,7 @@ from itertools import islice
 import pytest
 import regex
 
-import langchain_sequrity.local.interpreter.compiler  # noqa: F401 - fills the tables of `calls`
+import langchain_sequrity.local.interpreter.program  # noqa: F401 - fills the tables of `calls`
 from langchain_sequrity.local.interpreter import Limits
 from langchain_sequrity.local.interpreter.builtins import BUILTINS, ERRORS
 from langchain_sequrity.local.interpreter.calls import METHODS

@@ -17,7 +17,7 @@ from langchain_core.messages import HumanMessage
 from langchain_sequrity.errors import SequrityError, ServerFailed, StatusError
 from langchain_sequrity.local import LocalServer, MemorySessions, Session, limits
 from langchain_sequrity.local import server as server_module
-from langchain_sequrity.local.idempotency import Replies, StoredReply
+from langchain_sequrity.local.admission import Replies, StoredReply
 from langchain_sequrity.local.limits import Budget, Charge
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.transport.pool import KEEPALIVE

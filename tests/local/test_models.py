@@ -30,7 +30,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import ServerFailed, StatusError
-from langchain_sequrity.local.brains import Brain, BrainContext, ModelBrain
+from langchain_sequrity.local.backends import Brain, BrainContext, ModelBrain
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.wire.exchange import ChatRequest
 from tests.local.conftest import Serve

@@ -25,11 +25,15 @@ from langchain_sequrity import sqrt
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.local import RequestRecord, Script
 from langchain_sequrity.local.app import make_app
-from langchain_sequrity.local.brains import BrainContext
+from langchain_sequrity.local.backends import BrainContext
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.limits import POLICY_BODY
-from langchain_sequrity.local.policy_writing.prompts import INSTRUCTIONS, SAMPLE
-from langchain_sequrity.local.policy_writing.writer import MAX_RETRIES, write_policy
+from langchain_sequrity.local.policy_writing.writer import (
+    INSTRUCTIONS,
+    MAX_RETRIES,
+    SAMPLE,
+    write_policy,
+)
 from langchain_sequrity.local.script import ScriptBrain
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import MemorySessions

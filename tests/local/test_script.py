@@ -16,7 +16,7 @@ from langchain_core.messages import (
 )
 
 from langchain_sequrity.errors import RateLimited, ServerFailed, StatusError, UsageError
-from langchain_sequrity.local.brains import BrainContext
+from langchain_sequrity.local.backends import BrainContext
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.script import Script, ScriptBrain
 from langchain_sequrity.wire.exchange import ChatRequest

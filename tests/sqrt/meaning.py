@@ -5,8 +5,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from langchain_sequrity.sqrt import parse
+from langchain_sequrity.sqrt.lexer import COMMENT, tokens
 from langchain_sequrity.sqrt.nodes import CheckRule, Policy
-from langchain_sequrity.sqrt.tokens import COMMENT, tokens
 
 _COMMENTS = ("// why\n", "//\n", "/* here */", "/**/", "/* over\n\n   lines */", "/* a\n * b */")
 

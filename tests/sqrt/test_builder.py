@@ -15,9 +15,10 @@ from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Policy, check, compile_policy, parse
-from langchain_sequrity.sqrt.building.builder import Tool, let, policy, tool
-from langchain_sequrity.sqrt.building.conditions import Condition, SetOf
-from langchain_sequrity.sqrt.building.elements import (
+from langchain_sequrity.sqrt.builder import Tool, arg, args, let, policy, result, session, tool
+from langchain_sequrity.sqrt.conditions import (
+    Condition,
+    SetOf,
     above,
     at_least,
     at_most,
@@ -26,9 +27,8 @@ from langchain_sequrity.sqrt.building.elements import (
     like,
     matching,
 )
-from langchain_sequrity.sqrt.building.subjects import arg, args, result, session
+from langchain_sequrity.sqrt.formatting import format_policy
 from langchain_sequrity.sqrt.nodes import Policy as Nodes
-from langchain_sequrity.sqrt.text.formatting import format_policy
 from tests.sqrt.calls import labels
 from tests.sqrt.meaning import meaning
 

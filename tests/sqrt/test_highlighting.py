@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from langchain_sequrity.display import plain
 from langchain_sequrity.headers import PolicyCodes, PolicyHeader
 from langchain_sequrity.sqrt import parse
-from langchain_sequrity.sqrt.text.highlighting import highlight, highlighted
-from langchain_sequrity.sqrt.tokens import MAX_CHARACTERS
+from langchain_sequrity.sqrt.highlighting import highlight, highlighted
+from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
 from tests.showing import CORPUS, MARKUP, assert_inert, on_rich
 
 CASES = json.loads((Path(__file__).parent / "cases.json").read_text(encoding="utf-8"))["valid"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Presets, compile_policy
-from langchain_sequrity.sqrt.names import EMPTY, OPERATIONS, UNIVERSAL, Names, compared
+from langchain_sequrity.sqrt.context import EMPTY, OPERATIONS, UNIVERSAL, Names, compared
 from tests.sqrt.calls import given, labels, truth
 
 BARE = Presets(non_executable_memory=False)

@@ -7,8 +7,8 @@ import pytest
 
 from langchain_sequrity import sqrt
 from langchain_sequrity.sqrt import Engine, compile_policy
-from langchain_sequrity.sqrt.slips import is_slip
-from langchain_sequrity.sqrt.tokens import MAX_CHARACTERS
+from langchain_sequrity.sqrt.diagnostics import is_slip
+from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
 from tests.sqrt.calls import BROUGHT
 
 check = partial(sqrt.check, labels=BROUGHT)

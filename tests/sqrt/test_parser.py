@@ -11,7 +11,7 @@ import pytest
 
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import parse
-from langchain_sequrity.sqrt.cursor import MAX_DEPTH
+from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
 from langchain_sequrity.sqrt.nodes import (
     Binding,
     Both,
@@ -30,7 +30,7 @@ from langchain_sequrity.sqrt.nodes import (
     Same,
     ToolBlock,
 )
-from langchain_sequrity.sqrt.tokens import MAX_CHARACTERS
+from langchain_sequrity.sqrt.parser import MAX_DEPTH
 
 CASES: dict[str, list[dict[str, Any]]] = json.loads(
     (Path(__file__).parent / "cases.json").read_text(encoding="utf-8")

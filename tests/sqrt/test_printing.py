@@ -9,7 +9,7 @@ from sequrity.sqrt import validate  # type: ignore[import-untyped]
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import Policy, parse
-from langchain_sequrity.sqrt.cursor import MAX_DEPTH
+from langchain_sequrity.sqrt.formatting import format_policy
 from langchain_sequrity.sqrt.nodes import (
     Binding,
     Members,
@@ -21,8 +21,8 @@ from langchain_sequrity.sqrt.nodes import (
     Text,
     Value,
 )
-from langchain_sequrity.sqrt.text.formatting import format_policy
-from langchain_sequrity.sqrt.text.printing import printed
+from langchain_sequrity.sqrt.parser import MAX_DEPTH
+from langchain_sequrity.sqrt.printing import printed
 from tests.sqrt.generate import Generator
 from tests.sqrt.meaning import meaning
 

@@ -10,10 +10,9 @@ import pytest
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.sqrt import Argument, Call, Presets, compile_policy, parse
-from langchain_sequrity.sqrt.trying.comparing import diff
-from langchain_sequrity.sqrt.trying.coverage import coverage
-from langchain_sequrity.sqrt.trying.simulation import Decision, Simulation, simulate
-from langchain_sequrity.sqrt.trying.trials import Trial
+from langchain_sequrity.sqrt.comparison import diff
+from langchain_sequrity.sqrt.coverage_report import coverage
+from langchain_sequrity.sqrt.simulation import Decision, Simulation, Trial, simulate
 from tests.showing import CORPUS, assert_shown_safely, on_rich
 from tests.sqrt.calls import given, labels
 

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_sequrity.errors import BadReply
-from langchain_sequrity.wire.exchange import Event
-from langchain_sequrity.wire.limits import EVENT
+from langchain_sequrity.wire.exchange import EVENT, Event
 from langchain_sequrity.wire.sse import SSEDecoder, write_event
 
 CASES = [

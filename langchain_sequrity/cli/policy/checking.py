@@ -4,17 +4,20 @@ from typing import get_args
 
 import click
 
-from langchain_sequrity.cli.policy.files import FILE_TYPE, only_one_stdin, read_sources
-from langchain_sequrity.cli.policy.output import (
+from langchain_sequrity.cli.policy.files import (
+    FILE_TYPE,
     as_json_option,
     finding_json,
     findings_of,
+    only_one_stdin,
     print_finding,
     print_json,
     print_text,
+    read_sources,
+    read_tools,
+    tools_options,
 )
-from langchain_sequrity.cli.policy.tools import read_tools, tools_options
-from langchain_sequrity.sqrt.idle import Mode
+from langchain_sequrity.sqrt.lint.idle import Mode
 
 
 @click.command("check")

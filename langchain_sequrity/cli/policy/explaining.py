@@ -2,12 +2,13 @@
 
 import click
 
-from langchain_sequrity.cli.policy.files import FILE_TYPE, read_source
-from langchain_sequrity.cli.policy.output import (
+from langchain_sequrity.cli.policy.files import (
+    FILE_TYPE,
     as_json_option,
     mistakes_in,
     print_json,
     print_text,
+    read_source,
 )
 from langchain_sequrity.sqrt import explain
 

@@ -5,12 +5,16 @@ from collections.abc import Iterator
 
 import click
 
-from langchain_sequrity.cli.policy.files import FILE_TYPE, STDIN, Source, read_sources, replace_file
-from langchain_sequrity.cli.policy.output import (
+from langchain_sequrity.cli.policy.files import (
+    FILE_TYPE,
+    STDIN,
+    Source,
     mistake,
     print_exact,
     print_finding,
     print_text,
+    read_sources,
+    replace_file,
 )
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import format as format_policy

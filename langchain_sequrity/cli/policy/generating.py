@@ -14,22 +14,21 @@ from langchain_sequrity.cli.policy.files import (
     Failed,
     Refused,
     Source,
+    as_json_option,
     create_file,
     only_one_stdin,
-    read_source,
-    replace_file,
-    shown_name,
-)
-from langchain_sequrity.cli.policy.output import (
-    as_json_option,
     print_exact,
     print_finding,
     print_json,
     print_text,
+    read_source,
+    read_tools,
+    replace_file,
+    shown_name,
+    tools_options,
 )
-from langchain_sequrity.cli.policy.tools import read_tools, tools_options
 from langchain_sequrity.errors import SequrityError, UsageError
-from langchain_sequrity.sqrt.idle import Mode
+from langchain_sequrity.sqrt.lint.idle import Mode
 from langchain_sequrity.wire.routes import POLICY_PROVIDERS, Provider
 
 if TYPE_CHECKING:

@@ -10,20 +10,19 @@ import click
 from langchain_sequrity.cli.policy.files import (
     FILE_TYPE,
     Refused,
-    kind_of,
-    only_one_stdin,
-    read_data,
-    read_source,
-    shown_name,
-)
-from langchain_sequrity.cli.policy.output import (
     as_json_option,
+    kind_of,
     mistakes_in,
+    only_one_stdin,
     print_json,
     print_table,
     print_text,
+    read_data,
+    read_source,
+    read_tools,
+    shown_name,
+    tools_options,
 )
-from langchain_sequrity.cli.policy.tools import read_tools, tools_options
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import (

@@ -1,7 +1,10 @@
-"""Calls of tools by a program: checked, then run here, taken from the cache, or handed out."""
+"""Calls of tools by a program: checked, then run here, taken from the cache, or handed out.
+
+What all parts of a dual-LLM request work with.
+"""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -11,19 +14,48 @@ from langchain_core.messages import ToolCall as MessageCall
 
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.labels import Labels
+from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm import internal_tools, reports
-from langchain_sequrity.local.dual_llm.asking import NoAnswer
-from langchain_sequrity.local.dual_llm.context import Context
+from langchain_sequrity.local.dual_llm.model_calls import Models, NoAnswer
 from langchain_sequrity.local.dual_llm.prompts import shape
-from langchain_sequrity.local.dual_llm.runs import has_steps
-from langchain_sequrity.local.dual_llm.state import MadeCall, OpenTurn, WaitingCall
-from langchain_sequrity.local.gate import Brought, Checked, Gate, Taken
+from langchain_sequrity.local.dual_llm.runs import Programs, has_steps
+from langchain_sequrity.local.dual_llm.state import DualState, MadeCall, OpenTurn, WaitingCall
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
-from langchain_sequrity.local.results import AskWhetherError, BadResult, output_schemas, read_result
+from langchain_sequrity.local.policy_gate import Brought, Checked, Gate, Taken
+from langchain_sequrity.local.tool_results import (
+    AskWhetherError,
+    BadResult,
+    output_schemas,
+    read_result,
+)
 from langchain_sequrity.patterns import Budget
 from langchain_sequrity.sqrt import Argument, Call, Engine, Presets, compile_policy
-from langchain_sequrity.sqrt.given_tools import completed, tools_sent
+from langchain_sequrity.sqrt.tools import completed, tools_sent
 from langchain_sequrity.wire.json_text import dumps
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The surroundings of one request.
+
+    Attributes:
+        state: A copy of the session's state, to be changed.
+        configuration: What the session's headers decide.
+        models: The models.
+        new_call_id: Makes the id of a tool call that is handed out.
+        programs: Where programs run.
+        owner: Whose they are.
+        replacing_tools: Tools whose results may replace labels.
+    """
+
+    state: DualState
+    configuration: Configuration
+    models: Models
+    new_call_id: Callable[[], str]
+    programs: Programs
+    owner: str
+    replacing_tools: frozenset[str] = frozenset()
+
 
 _CACHE_SECONDS = 0.2  # for all patterns and one name
 _REMEMBERED = 256

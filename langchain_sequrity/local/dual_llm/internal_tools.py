@@ -9,9 +9,9 @@ from typing import Any
 
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.dual_llm.asking import Models, NoAnswer
-from langchain_sequrity.local.gate import Brought
+from langchain_sequrity.local.dual_llm.model_calls import Models, NoAnswer
 from langchain_sequrity.local.interpreter import ToolFailure
+from langchain_sequrity.local.policy_gate import Brought
 from langchain_sequrity.sqrt import parse
 from langchain_sequrity.sqrt.nodes import Binding, ToolBlock
 from langchain_sequrity.wire.json_text import dumps

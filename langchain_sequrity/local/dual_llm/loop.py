@@ -1,20 +1,22 @@
-"""The programs of a turn: written, run, repaired, until the caller is needed or there is an end."""
+"""The programs of a turn: written, run, repaired, until the caller is needed or there is an end.
 
-from collections.abc import Generator, Mapping
+Names of the caller's tools as programs call them: what is no name in Python becomes one.
+"""
+
+import keyword
+import re
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.messages import AIMessageChunk, ToolMessage
 
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.dual_llm import planning, prompts, reports, runs
-from langchain_sequrity.local.dual_llm.asking import NoAnswer
-from langchain_sequrity.local.dual_llm.calls import Calls, Completed
-from langchain_sequrity.local.dual_llm.context import Context
-from langchain_sequrity.local.dual_llm.names import program_names
+from langchain_sequrity.local.dual_llm import planner, prompts, reports, runs
+from langchain_sequrity.local.dual_llm.calls import Calls, Completed, Context
+from langchain_sequrity.local.dual_llm.model_calls import NoAnswer
 from langchain_sequrity.local.dual_llm.runs import AnyRun
 from langchain_sequrity.local.dual_llm.state import OpenTurn, Step, WaitingCall
-from langchain_sequrity.local.gate import Checked
 from langchain_sequrity.local.interpreter import (
     Failed,
     Finished,
@@ -24,8 +26,54 @@ from langchain_sequrity.local.interpreter import (
     ToolCall,
     ToolFailure,
 )
-from langchain_sequrity.local.results import BadResult
-from langchain_sequrity.wire.envelope import Envelope
+from langchain_sequrity.local.interpreter.syntax import BLOCKED
+from langchain_sequrity.local.policy_gate import Checked
+from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.local.tool_results import BadResult
+from langchain_sequrity.wire.dual_llm import Envelope
+
+_OTHER = re.compile(r"\W", re.ASCII)
+
+
+def program_names(
+    tools: Sequence[Mapping[str, Any]], internal_tools: Collection[str]
+) -> dict[str, str]:
+    """Find a name for each tool.
+
+    Args:
+        tools: The caller's tools.
+        internal_tools: Internal tools that are enabled.
+
+    Returns:
+        The names that programs use, by the tools' own.
+
+    Raises:
+        StatusError: 400 if two tools would have one name.
+    """
+    names: dict[str, str] = {}
+    taken = dict.fromkeys(internal_tools, "an internal tool")
+    for tool in tools:
+        own = tool["function"]["name"]
+        name = _identifier(own)
+        if name in taken:
+            refuse(
+                400,
+                f"A program would call the tool `{own}` by the name `{name}`, which is also that "
+                f"of {taken[name]}. Rename it, or leave the internal tool out of "
+                "`fsm.enabled_internal_tools`.",
+            )
+        names[own] = name
+        taken[name] = f"the tool `{own}`"
+    return names
+
+
+def _identifier(name: str) -> str:
+    name = _OTHER.sub("_", name)
+    if name[:1].isdigit() or name.startswith("__"):
+        name = f"tool_{name}"
+    # A program that has a function of Python that is blocked is refused, tool or no tool.
+    return f"{name}_" if keyword.iskeyword(name) or name in BLOCKED else name
+
 
 _ANSWER = "final_return_value"
 Given = Labeled | ToolFailure | NextProgram | None
@@ -248,7 +296,7 @@ class Loop:
         turn, context = self._turn, self._context
         self._begin_attempt()
         try:
-            turn.program, self._is_cut = yield from planning.program(
+            turn.program, self._is_cut = yield from planner.program(
                 turn,
                 context.state.past,
                 context.configuration,

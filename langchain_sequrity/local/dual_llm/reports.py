@@ -12,11 +12,11 @@ from langchain_sequrity.denials import Denial
 from langchain_sequrity.display import plain
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn
-from langchain_sequrity.local.gate import Checked
 from langchain_sequrity.local.interpreter import Failed, Labeled
+from langchain_sequrity.local.policy_gate import Checked
 from langchain_sequrity.local.screening import Finding
 from langchain_sequrity.sqrt import Reason
-from langchain_sequrity.sqrt.denying import denial_of, of_call
+from langchain_sequrity.sqrt.verdict import denial_of, of_call
 
 Json = dict[str, Any]
 POLICY_VIOLATION = "policy_violation"

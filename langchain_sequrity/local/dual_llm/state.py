@@ -7,8 +7,8 @@ from typing import Any
 from langchain_core.messages import BaseMessage, ToolMessage
 
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.gate import Brought
 from langchain_sequrity.local.interpreter import Labeled
+from langchain_sequrity.local.policy_gate import Brought
 
 Json = dict[str, Any]
 

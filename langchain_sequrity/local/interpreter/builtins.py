@@ -24,10 +24,10 @@ from langchain_sequrity.local.interpreter.containers import (
 from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType, TextMember
 from langchain_sequrity.local.interpreter.faults import Exit, ToolError, ValidationError
 from langchain_sequrity.local.interpreter.formatting import as_repr, as_text, convert
-from langchain_sequrity.local.interpreter.forms import Union
 from langchain_sequrity.local.interpreter.iteration import collect, decided_by, iterate, lazy
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
+from langchain_sequrity.local.interpreter.type_schemas import Union
 from langchain_sequrity.local.interpreter.values import (
     Builtin,
     DictValue,

@@ -11,9 +11,11 @@ from langchain_sequrity.local.interpreter.iteration import (
     share_labels,
 )
 from langchain_sequrity.local.interpreter.machine import ITERATOR_SIZE, Machine
-from langchain_sequrity.local.interpreter.scoped import Code, LeftOut, Scoped
 from langchain_sequrity.local.interpreter.scopes import (
+    Code,
     Frame,
+    LeftOut,
+    Scoped,
     but_first_source,
     comprehension_scope,
     weight,

@@ -8,7 +8,7 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from langchain_sequrity.local.interpreter.calling import Calling
+from langchain_sequrity.local.interpreter.call_expressions import Calling
 from langchain_sequrity.local.interpreter.calls import (
     attribute,
 )
@@ -23,8 +23,8 @@ from langchain_sequrity.local.interpreter.operators import (
     fast_binary,
     unary,
 )
-from langchain_sequrity.local.interpreter.scoped import Code
 from langchain_sequrity.local.interpreter.scopes import (
+    Code,
     Frame,
 )
 from langchain_sequrity.local.interpreter.subscripts import get_item

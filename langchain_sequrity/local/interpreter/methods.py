@@ -1,21 +1,31 @@
-"""What values have after a dot, as tables by type: methods of lists and dicts, and attributes."""
+"""What values have after a dot, as tables by type: methods of lists and dicts, and attributes.
 
+Methods of sets.
+
+Methods of texts and bytes, with sizes checked before the work.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
+from langchain_sequrity.local.interpreter.builtins import decode, encode
 from langchain_sequrity.local.interpreter.calls import (
     ATTRIBUTES,
     METHODS,
     MISSING,
+    Implementation,
     looking,
     method,
     operations,
     precise,
     pure,
+    sized,
 )
 from langchain_sequrity.local.interpreter.clock import CLASS_MEMBERS
 from langchain_sequrity.local.interpreter.containers import (
     extend,
     hashable,
+    in_place,
     make_list,
     make_set,
     order,
@@ -29,15 +39,16 @@ from langchain_sequrity.local.interpreter.enums import (
     NumberMember,
     TextMember,
 )
+from langchain_sequrity.local.interpreter.formatting import brace
 from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.operators import pay_for_search
-from langchain_sequrity.local.interpreter.texts import bytes_methods, text_methods
+from langchain_sequrity.local.interpreter.operators import binary, pay_for_search
 from langchain_sequrity.local.interpreter.values import (
     Builtin,
     DictValue,
     ErrorValue,
     ListValue,
+    SetValue,
     TypeValue,
     Value,
     join,
@@ -49,6 +60,242 @@ from langchain_sequrity.local.interpreter.values import (
 
 Args = list[Value]
 Named = dict[str, Value]
+
+
+@method(1, 1)
+def _set_add(machine: Machine, target: Value, item: Value) -> None:
+    inner = strip(target)
+    (bare,), _ = hashable(machine, [item])
+    machine.make_room(len(inner) + 1)
+    machine.charge(100)
+    inner.items[bare] = None
+
+
+def _element(machine: Machine, item: Value) -> Value:
+    """What may be taken out of a set: a set too, though none holds one."""
+    bare, _ = machine.bare(item)
+    if type(bare) is SetValue:
+        return MISSING
+    (key,), _ = hashable(machine, [bare])
+    return key
+
+
+@method(1, 1)
+def _set_discard(machine: Machine, target: Value, item: Value) -> None:
+    strip(target).items.pop(_element(machine, item), None)
+
+
+@method(1, 1)
+def _set_remove(machine: Machine, target: Value, item: Value) -> None:
+    strip(target).items.pop(_element(machine, item))
+
+
+@method(0, 0)
+def _set_pop(machine: Machine, target: Value) -> Value:
+    items = strip(target).items
+    if not items:
+        machine.fail(KeyError, "pop from an empty set")
+    first = next(iter(items))
+    del items[first]
+    return first
+
+
+@method(0, 0)
+def _set_clear(_: Machine, target: Value) -> None:
+    strip(target).items.clear()
+
+
+@method(0, 0)
+def _set_copy(machine: Machine, target: Value) -> Value:
+    inner = strip(target)
+    machine.make_items(len(inner), 100)
+    return SetValue(dict(inner.items))
+
+
+@precise
+def _set_update(machine: Machine, args: Args, named: Named) -> None:
+    del named
+    for source in args[1:]:
+        in_place(machine, "|", args[0], make_set(machine, *collect(machine, source)))
+
+
+def _set_combined(symbol: str) -> Implementation:
+    def call(machine: Machine, args: Args, named: Named) -> Value:
+        result: Value = _set_copy(machine, args[:1], named)
+        for source in args[1:]:
+            other = make_set(machine, *collect(machine, source))
+            result = binary(machine, symbol, result, other)
+        return result
+
+    return looking(call)
+
+
+def _set_symmetric_difference(machine: Machine, target: Value, source: Value) -> Value:
+    return binary(machine, "^", target, make_set(machine, *collect(machine, source)))
+
+
+def _set_relation(holds: Callable[[SetValue, SetValue], bool]) -> Implementation:
+    @method(1, 1)
+    def relation(machine: Machine, target: Value, source: Value) -> Value:
+        other = make_set(machine, *collect(machine, source))
+        return tag(holds(strip(target), other), other.labels)
+
+    return relation
+
+
+METHODS[SetValue] = operations(
+    {
+        "add": _set_add,
+        "clear": _set_clear,
+        "copy": _set_copy,
+        "difference": _set_combined("-"),
+        "discard": _set_discard,
+        "intersection": _set_combined("&"),
+        "isdisjoint": _set_relation(lambda one, other: one.items.keys().isdisjoint(other.items)),
+        "issubset": _set_relation(lambda one, other: one <= other),
+        "issuperset": _set_relation(lambda one, other: one >= other),
+        "pop": _set_pop,
+        "remove": _set_remove,
+        "symmetric_difference": method(1, 1)(_set_symmetric_difference),
+        "union": _set_combined("|"),
+        "update": _set_update,
+    }
+)
+
+
+_LINE_ENDS = ("\n", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029")
+_SAME_SIZE = (
+    *("upper", "lower", "title", "capitalize", "casefold", "swapcase", "partition"),
+    *("removeprefix", "removesuffix"),
+)
+_LOOKING = (
+    *("startswith", "endswith", "find", "index", "count", "isalnum", "isalpha", "isascii"),
+    *("isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable", "isspace"),
+    *("istitle", "isupper"),
+)
+_BYTES_SAME_SIZE = ("upper", "lower")
+_STRIPPING = ("strip", "lstrip", "rstrip")
+_BACKWARDS = ("rfind", "rindex", "rpartition", *_STRIPPING)
+_BYTES_LOOKING = (
+    *("startswith", "endswith", "find", "index", "count", "isalnum", "isalpha", "isdigit"),
+    "isspace",
+)
+
+
+def _same_size(function: Callable[..., Any]) -> Implementation:
+    def guard(machine: Machine, text: Any, *_: Any) -> None:
+        machine.make_text(3 * len(text), text)  # some letters become three when their case changes
+
+    return pure(function, guard)
+
+
+def _looking(function: Callable[..., Any]) -> Implementation:
+    return pure(function, lambda machine, text, *_: machine.work(len(text) >> 8))
+
+
+def _backwards(function: Callable[..., Any]) -> Implementation:
+    # Searching from the end compares at every place, and stripping looks for every letter among
+    # all that are to go: the product of both lengths.
+    def guard(machine: Machine, text: Any, part: Any = None, *_: Any) -> None:
+        if isinstance(part, str | bytes):
+            machine.work((len(text) * len(part)) >> 10)
+        machine.make_text(len(text), text)
+
+    return pure(function, guard)
+
+
+def _padded(function: Callable[..., Any]) -> Implementation:
+    def guard(machine: Machine, text: str, width: Any = 0, fill: Any = "", *_: Any) -> None:
+        if isinstance(width, int) and isinstance(fill, str):
+            machine.make_text(max(len(text), width), text, fill)
+
+    return pure(function, guard)
+
+
+def _replace(machine: Machine, text: str, old: str, new: str, count: int = -1) -> str:
+    if isinstance(old, str) and isinstance(new, str):
+        machine.work(len(text) >> 8)
+        found = text.count(old) if count < 0 else min(count, len(text) + 1)
+        machine.make_text(len(text) + found * max(len(new) - len(old), 0), text, new)
+    return text.replace(old, new, count)
+
+
+@looking
+def _join(machine: Machine, args: Args, named: Named) -> Value:
+    if len(args) != 2 or named:  # noqa: PLR2004 - the text and its one argument
+        machine.fail(TypeError, f"str.join() takes exactly one argument ({len(args) - 1} given)")
+    items, _ = collect(machine, args[1])
+    bare, mark = machine.bare_all(items)
+    text = strip(args[0])
+    if not _TEXT.issuperset(map(type, bare)):
+        machine.fail(TypeError, "sequence item: expected str instance", mark)
+    machine.make_text(sum(map(len, bare)) + len(text) * len(bare), text, *bare)
+    return tag(text.join(bare), mark)
+
+
+_TEXT = frozenset({str})
+
+
+def _split(function: Callable[..., Any]) -> Implementation:
+    def call(machine: Machine, text: Any, sep: Any = None, maxsplit: int = -1) -> list[Any]:
+        most = machine.limits.items
+        wanted = maxsplit if 0 <= maxsplit <= most else most + 1
+        if isinstance(sep, str | bytes):
+            machine.work((len(text) * len(sep)) >> 10)
+        machine.make_text(len(text), text)
+        pieces: list[Any] = function(text, sep, wanted)
+        machine.make_items(len(pieces), 80)
+        return pieces
+
+    return sized(call)
+
+
+def _splitlines(machine: Machine, text: str, keepends: bool = False) -> list[str]:  # noqa: FBT001, FBT002
+    machine.make_text(len(text), text)
+    machine.make_items(sum(map(text.count, _LINE_ENDS)) + 1, 80)
+    return text.splitlines(keepends)
+
+
+def _expandtabs(machine: Machine, text: str, tabsize: int = 8) -> str:
+    if isinstance(tabsize, int):
+        machine.make_text(len(text) + text.count("\t") * max(tabsize, 0), text)
+    return text.expandtabs(tabsize)
+
+
+def _format(machine: Machine, template: str, *values: Value, **fields: Value) -> str:
+    return brace(machine, template, values, fields)
+
+
+def text_methods() -> dict[str, Implementation]:
+    """Those of `str`."""
+    return {
+        **{name: _same_size(getattr(str, name)) for name in _SAME_SIZE},
+        **{name: _looking(getattr(str, name)) for name in _LOOKING},
+        **{name: _backwards(getattr(str, name)) for name in _BACKWARDS},
+        **{name: _padded(getattr(str, name)) for name in ("ljust", "rjust", "center", "zfill")},
+        "encode": sized(encode),
+        "expandtabs": sized(_expandtabs),
+        "format": sized(_format),
+        "join": _join,
+        "replace": sized(_replace),
+        "rsplit": _split(str.rsplit),
+        "split": _split(str.split),
+        "splitlines": sized(_splitlines),
+    }
+
+
+def bytes_methods() -> dict[str, Implementation]:
+    """Those of `bytes`."""
+    return {
+        **{name: _same_size(getattr(bytes, name)) for name in _BYTES_SAME_SIZE},
+        **{name: _looking(getattr(bytes, name)) for name in _BYTES_LOOKING},
+        **{name: _backwards(getattr(bytes, name)) for name in _STRIPPING},
+        "decode": sized(decode),
+        "hex": _same_size(bytes.hex),
+        "split": _split(bytes.split),
+    }
+
+
 # -- lists and tuples
 
 

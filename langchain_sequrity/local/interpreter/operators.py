@@ -13,9 +13,9 @@ from typing import Any
 
 from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType
 from langchain_sequrity.local.interpreter.formatting import percent
-from langchain_sequrity.local.interpreter.forms import Form, unite
 from langchain_sequrity.local.interpreter.iteration import iterate
 from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.type_schemas import Form, unite
 from langchain_sequrity.local.interpreter.values import (
     ITERABLE,
     DictValue,

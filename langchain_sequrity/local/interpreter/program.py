@@ -1,22 +1,172 @@
-"""A program: text that was found to use nothing but the language."""
+"""A program: text that was found to use nothing but the language.
+
+A whole program, compiled for one run.
+
+A run may have several programs, one after the other, in one namespace. What a later one binds is
+not known when an earlier one is compiled, whose functions may be called by the later one: names
+that nobody has bound yet are then taken for variables.
+
+Where statements may stand, which Python checks only when it compiles.
+"""
 
 import ast
 import hashlib
 import itertools
 import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
+import langchain_sequrity.local.interpreter.methods  # noqa: F401 - fills the tables of `calls`
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
-from langchain_sequrity.local.interpreter.compiler import ANSWER, ENDING, compile_module
 from langchain_sequrity.local.interpreter.faults import OutOfBudget, ProgramRefused
 from langchain_sequrity.local.interpreter.limits import DEFAULT_LIMITS, Limits
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.placement import check_placement
-from langchain_sequrity.local.interpreter.scopes import names_bound_anywhere
+from langchain_sequrity.local.interpreter.scopes import (
+    COMPREHENSIONS,
+    bound_names,
+    names_bound_anywhere,
+    walk_scope,
+)
 from langchain_sequrity.local.interpreter.signatures import is_open, signature
+from langchain_sequrity.local.interpreter.statements import Statements
 from langchain_sequrity.local.interpreter.syntax import TOO_DEEP, read, refuse
+from langchain_sequrity.local.interpreter.values import Value
+
+ANSWER = "final_return_value"
+ENDING = frozenset({ANSWER, "exit", "quit", "complete_turn"})
+
+
+class _Open(frozenset[str]):
+    """Names that are bound, and all others but those that have a meaning of their own."""
+
+    meant: Collection[str] = ()
+
+    @classmethod
+    def of(cls, bound: Collection[str], machine: Machine) -> Self:
+        """All names but built-ins and tools, and of these the ones that are bound."""
+        found = cls(bound)
+        found.meant = BUILTINS.keys() | machine.tools.keys()
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a name may be a variable."""
+        return super().__contains__(name) or name not in self.meant
+
+
+def bound_by(tree: ast.Module) -> frozenset[str]:
+    """The variables of the module that a program binds."""
+    outer = [name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names]
+    return frozenset([*bound_names(walk_scope(tree.body)), *outer])
+
+
+def names_within(tree: ast.Module) -> frozenset[str]:
+    """Names in code that can run after its program: that of functions and generators."""
+    return frozenset(
+        node.id
+        for kept in ast.walk(tree)
+        if isinstance(kept, (ast.FunctionDef, ast.Lambda, *COMPREHENSIONS))
+        for node in ast.walk(kept)
+        if isinstance(node, ast.Name)
+    )
+
+
+def may_decide_the_end(tree: ast.Module) -> bool:
+    """Whether a program may decide, beyond its last line, what follows: by `exit` or an answer.
+
+    The line `final_return_value = None`, with which planners begin, decides nothing.
+    """
+    rest = ast.Module([one for one in tree.body if not _is_beginning(one)], [])
+    names = {node.id for node in ast.walk(rest) if isinstance(node, ast.Name)}
+    return not ENDING.isdisjoint(names | bound_by(rest))
+
+
+def _is_beginning(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=None)):
+            return name == ANSWER
+    return False
+
+
+def compile_module(
+    machine: Machine, tree: ast.Module, *, known: Collection[str] = (), is_open: bool = False
+) -> Callable[[], Value]:
+    """Compile a program.
+
+    Args:
+        machine: The run; variables that exist before the program must be in `machine.names`.
+        tree: A tree that was checked.
+        known: Further variables that exist before it, where it is only checked.
+        is_open: Whether other programs may follow in the same namespace.
+
+    Returns:
+        A function that runs it once and returns the value of an expression on its last line, or
+        `None` where there is none.
+    """
+    bound = bound_by(tree) | {*machine.names, *known}
+    compiler = Statements(machine, None, _Open.of(bound, machine) if is_open else bound)
+    body, last = tree.body, None
+    if body and isinstance(body[-1], ast.Expr):
+        body, last = body[:-1], body[-1]
+    block = compiler.block(body)
+    result = compiler.expression(last.value) if isinstance(last, ast.Expr) else None
+    line = last.lineno if last is not None else 1
+
+    def run() -> Value:
+        if block(None) is not None or result is None:
+            return None
+        machine.line = line
+        return result(None)
+
+    return run
+
+
+def check_placement(tree: ast.Module) -> None:
+    """Refuse `return` outside of a function, and `break` or `continue` outside of a loop.
+
+    Raises:
+        ProgramRefused: With line, column and what to write instead.
+    """
+    # By hand: a long chain of `elif` is deep in the tree, and shall not need a deep stack.
+    waiting = [(node, _Place()) for node in tree.body]
+    while waiting:
+        node, place = waiting.pop()
+        _check(node, place)
+        waiting += [(child, inner) for inner, block in _blocks(node, place) for child in block]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    in_function: bool = False
+    in_loop: bool = False
+
+
+def _check(node: ast.stmt, place: _Place) -> None:
+    if isinstance(node, ast.Return) and not place.in_function:
+        reason = "`return` outside of a function. Set `final_return_value`."
+    elif isinstance(node, ast.Break | ast.Continue) and not place.in_loop:
+        reason = f"`{type(node).__name__.lower()}` outside of a loop. Use `if`."
+    else:
+        return
+    raise ProgramRefused(reason, line=node.lineno, column=node.col_offset + 1)
+
+
+def _blocks(node: ast.stmt, place: _Place) -> Iterator[tuple[_Place, list[ast.stmt]]]:
+    match node:
+        case ast.FunctionDef():
+            yield _Place(in_function=True), node.body
+        case ast.For() | ast.While():
+            yield replace(place, in_loop=True), node.body
+            yield place, node.orelse
+        case ast.Try():
+            yield place, [*node.body, *node.orelse, *node.finalbody]
+            yield from ((place, handler.body) for handler in node.handlers)
+        case ast.Match():
+            yield from ((place, case.body) for case in node.cases)
+        case ast.If():
+            yield place, [*node.body, *node.orelse]
+        case _:
+            pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from langchain_sequrity.local.interpreter.calls import (
 )
 from langchain_sequrity.local.interpreter.containers import hashable, store_key
 from langchain_sequrity.local.interpreter.enums import EnumType, TextMember
-from langchain_sequrity.local.interpreter.forms import of
 from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.type_schemas import of
 from langchain_sequrity.local.interpreter.values import (
     DictValue,
     ListValue,

@@ -29,26 +29,24 @@ from typing import Any, Final, Self
 
 from langchain_sequrity.errors import SequrityError, UsageError
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.interpreter.border import check_json
 from langchain_sequrity.local.interpreter.faults import OutOfBudget, ProgramRefused, ReplayDiverged
 from langchain_sequrity.local.interpreter.job import (
-    Event,
-    call_digest,
-    program_event,
-    read_event,
-    result_event,
-)
-from langchain_sequrity.local.interpreter.limits import DEFAULT_LIMITS, Limits
-from langchain_sequrity.local.interpreter.machine import MayBranch
-from langchain_sequrity.local.interpreter.steps import (
     Answer,
+    Event,
     Failed,
     NextProgram,
     Step,
     ToolCall,
+    call_digest,
     check_turn,
+    program_event,
+    read_event,
+    result_event,
     waits,
 )
+from langchain_sequrity.local.interpreter.json_boundary import check_json
+from langchain_sequrity.local.interpreter.limits import DEFAULT_LIMITS, Limits
+from langchain_sequrity.local.interpreter.machine import MayBranch
 from langchain_sequrity.local.interpreter.values import Labeled
 from langchain_sequrity.local.interpreter.worker import (
     COMMAND,

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from langchain_sequrity.display import plain
 from langchain_sequrity.local.policy_writing.behaviour import Behaviour, behaviour_of
 from langchain_sequrity.sqrt import parse
-from langchain_sequrity.sqrt.given import MAX_HEADER_BYTES, header_bytes
-from langchain_sequrity.sqrt.idle import Mode
-from langchain_sequrity.sqrt.tokens import MAX_CHARACTERS
+from langchain_sequrity.sqrt.coerce import MAX_HEADER_BYTES, header_bytes
+from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
+from langchain_sequrity.sqrt.lint.idle import Mode
 from langchain_sequrity.wire.tools import name_of
 
 _HEAD = """\

@@ -19,11 +19,9 @@ from langchain_core.messages.tool import (
 
 from langchain_sequrity.errors import StreamInterrupted
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
-from langchain_sequrity.wire.call_texts import with_texts
-from langchain_sequrity.wire.chunks import as_chunk
-from langchain_sequrity.wire.exchange import Event, Reply
+from langchain_sequrity.wire.envelope_stream import as_chunk
+from langchain_sequrity.wire.exchange import Event, Kept, Reply
 from langchain_sequrity.wire.json_text import read_arguments
-from langchain_sequrity.wire.limits import Kept
 from langchain_sequrity.wire.reply_body import (
     MISSHAPEN,
     OK,
@@ -33,6 +31,7 @@ from langchain_sequrity.wire.reply_body import (
     read_object,
     refuse,
 )
+from langchain_sequrity.wire.tools import with_texts
 
 # Fields of the reply and of its message that are read by name; the others are kept as they are.
 _REPLY_FIELDS = {"choices", "usage", "object", "created", "model", "id"}

@@ -8,7 +8,7 @@ import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
 
-from langchain_sequrity.wire.denied import check_beside
+from langchain_sequrity.wire.denials import check_beside
 from langchain_sequrity.wire.exchange import Event, ReplyHead
 from langchain_sequrity.wire.json_text import dumps_like_service
 

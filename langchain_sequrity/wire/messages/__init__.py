@@ -5,8 +5,7 @@ and writes the reply or the stream. See `docs/protocol.md`, Messages.
 """
 
 from langchain_sequrity.wire.messages.from_client import DOCUMENTED, read_request
-from langchain_sequrity.wire.messages.from_server import read_reply
-from langchain_sequrity.wire.messages.stream_reader import StreamReader
+from langchain_sequrity.wire.messages.from_server import StreamReader, read_reply
 from langchain_sequrity.wire.messages.to_client import (
     FAILED_TURN,
     new_reply_id,

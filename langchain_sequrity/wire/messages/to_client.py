@@ -10,10 +10,10 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 
-from langchain_sequrity.wire.denied import check_beside
+from langchain_sequrity.wire.denials import check_beside
 from langchain_sequrity.wire.exchange import Event, ReplyHead
 from langchain_sequrity.wire.json_text import dumps
-from langchain_sequrity.wire.messages.ids import INVALID
+from langchain_sequrity.wire.messages.params import INVALID
 
 _STOP_REASONS = {
     "stop": "end_turn",

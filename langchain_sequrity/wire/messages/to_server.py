@@ -26,8 +26,7 @@ from langchain_sequrity.wire.messages.content import (
     write_blocks,
     write_result,
 )
-from langchain_sequrity.wire.messages.ids import INVALID, legal_id
-from langchain_sequrity.wire.messages.params import write_params
+from langchain_sequrity.wire.messages.params import INVALID, legal_id, write_params
 from langchain_sequrity.wire.tool_results import write_tool_result
 
 Turn = dict[str, Any]

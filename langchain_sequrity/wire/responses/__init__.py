@@ -7,13 +7,13 @@ and writes the reply or the stream. See `docs/protocol.md`, Responses.
 from langchain_sequrity.wire.responses.from_client import DOCUMENTED, read_request
 from langchain_sequrity.wire.responses.from_server import read_reply
 from langchain_sequrity.wire.responses.stream_reader import StreamReader
-from langchain_sequrity.wire.responses.stream_writer import write_stream
 from langchain_sequrity.wire.responses.to_client import (
     FAILED_TURN,
     new_reply_id,
     session_of,
     write_error,
     write_reply,
+    write_stream,
 )
 from langchain_sequrity.wire.responses.to_server import write_input, write_request, write_results
 

@@ -18,11 +18,9 @@ from langchain_sequrity.local.interpreter import (
     Run,
     ToolCall,
     parse,
-    scoped,
     scopes,
 )
-from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.work_time import WorkTime
+from langchain_sequrity.local.interpreter.machine import Machine, WorkTime
 from tests.local.interpreter.running import SECRET, TOOLS, drive, failure, finish, value
 
 SMALL = Limits(
@@ -222,7 +220,7 @@ def test_code_is_read_for_what_it_may_change_once_and_only_if_labels_ask(
         read.append(len(nodes))
         return scopes.changes(nodes, is_own)
 
-    monkeypatch.setattr(scoped, "changes", counted)
+    monkeypatch.setattr(scopes, "changes", counted)
     program = parse(f"a = []\nfor i in range(9):\n    x = {'s and (' * 20}a.append(1){')' * 20}")
 
     for given, most in (Labeled(0), 0), (Labeled(0, SECRET), 1):

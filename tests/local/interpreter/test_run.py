@@ -21,7 +21,7 @@ from langchain_sequrity.local.interpreter import (
     ToolFailure,
     parse,
 )
-from langchain_sequrity.local.interpreter.fiber import Fiber
+from langchain_sequrity.local.interpreter.run import Fiber
 from tests.local.interpreter.running import OTHER, SECRET, TOOLS, drive, plain
 
 TWO_CALLS = "a = read(name='x')\nb = read(name=a + '!')\nsend(to='bob', text=f'{a} {b}')\nfinal_return_value = a + b"

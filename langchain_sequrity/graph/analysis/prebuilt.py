@@ -1,0 +1,262 @@
+"""What nodes and routers do that LangGraph and LangChain bring along.
+
+They hand the state on to functions of their own, so their source does not show what they do with
+it. Here it stands, as read in langgraph-prebuilt 1.1 and langchain 1.4. They are known by name:
+nobody has to have langchain installed. As with all nodes, what they write is checked when they run.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from types import FunctionType, MethodType
+from typing import Any, get_origin, get_type_hints
+
+from langgraph.types import Command
+
+from langchain_sequrity.graph import _compat
+from langchain_sequrity.graph.analysis.reads import fields_read
+from langchain_sequrity.graph.analysis.returns import ANYTHING, Answer, node_answer
+from langchain_sequrity.graph.analysis.source import functions_of, hints_of, source_of
+
+_AGENTS = "langchain.agents.factory"
+_REACT = "langgraph.prebuilt.chat_agent_executor"
+_TOOL_NODE = "langgraph.prebuilt.tool_node"
+_MIDDLEWARE = "langchain.agents.middleware."
+_ANSWER = "structured_response"
+_REACT_FIELDS = frozenset(
+    ("messages", "llm_input_messages", "remaining_steps", "is_last_step", _ANSWER)
+)
+_TRUSTED = frozenset(
+    _MIDDLEWARE + name
+    for name in (
+        "context_editing", "human_in_the_loop", "model_call_limit", "model_fallback", "model_retry",
+        "pii", "summarization", "todo", "tool_call_limit", "tool_emulator", "tool_retry",
+        "tool_selection",
+    )
+)  # fmt: skip
+"""Middleware that looks at no field beside those of its own schema, and writes no other."""
+
+_TODO = (_MIDDLEWARE + "todo", Answer(keys=frozenset({"messages", "todos"})))
+"""Module of the tool for lists of things to do, which reads nothing, and what it writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a prebuilt node or router does.
+
+    Attributes:
+        reads: Keys of the state that it reads; `None` for any.
+        answer: What it may return.
+    """
+
+    reads: frozenset[str] | None
+    answer: Answer
+
+
+def known(runnable: Any, fields: Collection[str], *, is_dict: bool) -> Known | None:
+    """What is known of a runnable; `None` if it is not one of these.
+
+    Args:
+        runnable: A node or a router.
+        fields: Fields of the state that it gets.
+        is_dict: Whether its state is a dict, and no object.
+    """
+    if _is(type(runnable), _TOOL_NODE, "ToolNode"):
+        return _tool_node(runnable, fields, is_dict=is_dict)
+    functions = functions_of(runnable)
+    found = [_function(one, fields) for one in functions]
+    if not found or None in found:
+        return None
+    ones = [one for one in found if one is not None]
+    answer = functools.reduce(Answer.either, (one.answer for one in ones))
+    return Known(_all(one.reads for one in ones), answer)
+
+
+def response_formats(runnable: Any) -> Mapping[str, Any]:
+    """State field → type of the answers that an agent was told to give.
+
+    The agent's own schema leaves the type of that field open.
+    """
+    for function in functions_of(runnable):
+        held = _held(function)
+        for name, module in (("initial_response_format", _AGENTS), ("response_format", _REACT)):
+            if name in held and function.__module__ == module:
+                told = held[name][-1] if isinstance(held[name], tuple) else held[name]
+                # A strategy has a schema; what a class of pydantic has by that name is a method.
+                return {_ANSWER: told if inspect.isclass(told) else getattr(told, "schema", told)}
+    return {}
+
+
+def _function(function: Any, fields: Collection[str]) -> Known | None:
+    if isinstance(function, functools.partial) and _is(
+        function.func, _TOOL_NODE, "tools_condition"
+    ):
+        key = function.keywords.get("messages_key", "messages")
+        return Known(frozenset({key}), ANYTHING)
+    if _is(function, _TOOL_NODE, "tools_condition"):
+        return Known(frozenset({"messages"}), ANYTHING)
+    if isinstance(function, MethodType):
+        return _hook(function.__self__)
+    if getattr(function, "__module__", None) == _REACT:
+        return Known(frozenset(fields) if set(fields) <= _REACT_FIELDS else None, ANYTHING)
+    if _is(function, _AGENTS, "create_agent.<locals>.model_node") or _is(
+        function, _AGENTS, "create_agent.<locals>.amodel_node"
+    ):
+        return _model_node(_held(function))
+    return None
+
+
+def _is(thing: Any, module: str, name: str) -> bool:
+    """Whether something is the class or function of that name."""
+    found = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    return found == (module, name)
+
+
+def _held(function: Any) -> Mapping[str, Any]:
+    """The variables that a function holds from around it, as far as they are set."""
+    if not inspect.isfunction(function):
+        return {}
+    held = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return {name: _compat.held_in(cell) for name, cell in held}
+
+
+def _all(sets: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
+    found: set[str] = set()
+    for one in sets:
+        if one is None:
+            return None
+        found |= one
+    return frozenset(found)
+
+
+# Agents and their middleware.
+
+
+def _model_node(held: Mapping[str, Any]) -> Known:
+    wrappers = [held.get("wrap_model_call_handler"), held.get("awrap_model_call_handler")]
+    around = _around(one for one in wrappers if one is not None)
+    if around is None:
+        return Known(None, ANYTHING)
+    said = {"messages"} if held["initial_response_format"] is None else {"messages", _ANSWER}
+    return Known(
+        frozenset({"messages"}) | around,
+        Answer(keys=frozenset(said) | around, sure=frozenset({"messages"})),
+    )
+
+
+def _hook(middleware: Any) -> Known | None:
+    fields = _fields_of(middleware)
+    return None if fields is None else Known(fields, Answer(keys=fields))
+
+
+def _around(wrappers: Iterable[Any]) -> frozenset[str] | None:
+    """Fields that the middleware around a call knows; `None` if one of them is not known."""
+    return _all(map(_fields_around, wrappers))
+
+
+def _fields_around(wrapper: Any) -> frozenset[str] | None:
+    wrapper = inspect.unwrap(wrapper)
+    if isinstance(wrapper, MethodType):
+        return _fields_of(wrapper.__self__)
+    if isinstance(wrapper, FunctionType) and wrapper.__module__ == _AGENTS:
+        return _around(_held(wrapper).values())
+    return None
+
+
+def _fields_of(middleware: Any) -> frozenset[str] | None:
+    """The fields of one of LangChain's own middlewares, as far as it gives none to the user."""
+    if type(middleware).__module__ not in _TRUSTED:
+        return None
+    asks = getattr(middleware, "interrupt_on", {}).values()
+    if any(callable(one.get(key)) for one in asks for key in ("when", "description")):
+        return None  # they get the state
+    return frozenset(get_type_hints(middleware.state_schema)) - {_ANSWER}
+
+
+# Tools.
+
+
+def _tool_node(node: Any, fields: Collection[str], *, is_dict: bool) -> Known:
+    key, tools, wrappers = _compat.parts_of_tool_node(node)
+    around = _around(wrappers)
+    if around is None:
+        return Known(None, ANYTHING)
+    reads: list[frozenset[str] | None] = [frozenset({key}), around]
+    answer = Answer(keys=frozenset({key}))
+    for tool, states, runtime in tools:
+        functions = _functions_of_tool(tool)
+        if all(getattr(one, "__module__", None) == _TODO[0] for one in functions):
+            answer = answer.either(_TODO[1])
+            continue
+        for parameter, field in states.items():
+            if field is None and any(_is_checked(one, parameter) for one in functions):
+                reads.append(frozenset(fields))
+            elif field is None:
+                reads.append(_reads(functions, parameter, fields, is_dict=is_dict))
+            else:
+                reads.append(frozenset({field}))
+        if runtime is not None:
+            reads.append(_reads(functions, runtime, fields, is_dict=is_dict, through="state"))
+        for function in functions:
+            answer = answer.together(_tool_answer(function)).either(answer)
+    return Known(_all(reads), answer)
+
+
+def _functions_of_tool(tool: Any) -> list[Callable[..., Any]]:
+    """What a tool runs: the functions that it was made of, or its methods."""
+    made_of = [getattr(tool, name, None) for name in ("func", "coroutine")]
+    return [one for one in made_of if one is not None] or [tool._run, tool._arun]  # noqa: SLF001 - what subclasses of BaseTool are told to write
+
+
+def _is_checked(function: Any, parameter: str) -> bool:
+    """Whether pydantic checks a tool's parameter against a schema, which takes all its fields."""
+    hint = hints_of(getattr(function, "__func__", function)).get(parameter, Any)
+    return (get_origin(hint) or hint) not in (Any, object, dict, Mapping)
+
+
+def _reads(
+    functions: Iterable[Any],
+    parameter: str,
+    fields: Collection[str],
+    *,
+    is_dict: bool,
+    through: str | None = None,
+) -> frozenset[str] | None:
+    """What tools read of a state, or of a runtime that has it."""
+    sources = [source_of(one, parameter) for one in functions]
+    return _all(
+        None if one is None else fields_read(one, fields, is_dict=is_dict, through=through)
+        for one in sources
+    )
+
+
+def _tool_answer(function: Any) -> Answer:
+    """What a tool adds to its message: nothing, unless it may return a `Command`."""
+    if not _may_command(function):
+        return Answer()
+    source = source_of(function)
+    return ANYTHING if source is None else node_answer(source)
+
+
+def _may_command(function: Any) -> bool:
+    """Whether a tool's function may return a `Command`.
+
+    One that is annotated with something else, or that cannot see the class, does not. A `Command`
+    from elsewhere would be refused when it runs, as it writes what it was not found to write.
+    """
+    plain = getattr(function, "__func__", function)
+    if not inspect.isfunction(plain):
+        return True
+    hint = hints_of(plain).get("return", Any)
+    if inspect.isclass(hint) and hint is not Any and not issubclass(Command, hint):
+        return False
+    inner = getattr(plain, "__wrapped__", None)
+    code = plain.__code__
+    objects = [*plain.__globals__.values(), *_held(plain).values()]
+    is_seen = "Command" in (*code.co_names, *code.co_freevars)
+    return (
+        is_seen
+        or any(one is Command for one in objects)
+        or (inner is not None and _may_command(inner))
+    )

@@ -1,0 +1,267 @@
+"""What a user's graph is, read off its builder without changing it.
+
+Reading is all that is done: `compile` and `validate` leave marks on a builder, and `compile` adds
+nodes to it where there is a default error handler.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from langgraph.channels.base import BaseChannel
+from langgraph.graph import StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from langchain_sequrity.errors import GraphNotSupported
+from langchain_sequrity.graph import _compat
+from langchain_sequrity.graph.program import OWN_PREFIX, is_own
+from langchain_sequrity.labels import ALL, RESERVED_PREFIX
+
+Mapper = Callable[[dict[str, Any]], Any]
+"""Makes the schema's object from a dict of fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """One node, with the graph's defaults applied.
+
+    Attributes:
+        name: LangGraph's name.
+        runnable: What runs.
+        input_schema: Schema of its input.
+        input_fields: State fields and managed values of that schema, in its order.
+        ends: Nodes that its `Command` may go to, as declared; END is not among them.
+        defer: Whether it waits until nothing else is left to do.
+        retry_policy: As LangGraph has it; so are the next four.
+        error_handler: What runs when it fails, if anything; it gets the input of the node.
+    """
+
+    name: str
+    runnable: Any
+    input_schema: type[Any]
+    input_fields: tuple[str, ...]
+    ends: tuple[str, ...]
+    defer: bool
+    retry_policy: Any
+    cache_policy: Any
+    timeout: Any
+    metadata: dict[str, Any] | None
+    trace_policy: Any
+    error_handler: Any
+
+
+class Branch(NamedTuple):
+    """One conditional edge.
+
+    Attributes:
+        source: Node it follows; START possible.
+        name: LangGraph's name of it.
+        path: The router.
+        ends: What the router may answer → node or END; `None` if that is not declared.
+        input_fields: State fields and managed values of its schema.
+        mapper: Makes the router's input from a dict, if its schema is a class.
+        schema: Schema of its input.
+        is_typed: Whether the schema is its own; if not, it also sees what its node returned.
+    """
+
+    source: str
+    name: str
+    path: Any
+    ends: dict[Any, str] | None
+    input_fields: tuple[str, ...]
+    mapper: Mapper | None
+    schema: type[Any]
+    is_typed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GraphSpec:
+    """A user's graph as data, in an order that does not depend on hashes.
+
+    Attributes:
+        nodes: By name, in the order they were added; error handlers are not among them.
+        edges: Pairs, sorted; START and END as LangGraph names them.
+        joins: (sources, target), sorted.
+        branches: Conditional edges in the order they were added.
+        channels: State field → channel.
+        managed: State field → kind of managed value.
+        schemas: Schema → its fields.
+        builder: The user's own. It is never changed.
+        name: Name of the graph.
+        checkpointer: As it was compiled; so are the next two.
+    """
+
+    nodes: dict[str, NodeSpec]
+    edges: tuple[tuple[str, str], ...]
+    joins: tuple[tuple[tuple[str, ...], str], ...]
+    branches: tuple[Branch, ...]
+    channels: dict[str, BaseChannel[Any, Any, Any]]
+    managed: dict[str, Any]
+    schemas: dict[type[Any], tuple[str, ...]]
+    state_schema: type[Any]
+    input_schema: type[Any]
+    output_schema: type[Any]
+    context_schema: type[Any] | None
+    builder: StateGraph[Any, Any, Any, Any]
+    name: str
+    checkpointer: Any
+    store: Any
+    cache: Any
+
+    def mapper_of(self, schema: type[Any]) -> Mapper | None:
+        """What makes a node's input from a dict of fields; `None` where the dict is the input."""
+        mapper: Mapper | None = _compat.pick_mapper(list(self.schemas[schema]), schema)
+        return mapper
+
+    def branches_of(self, source: str) -> list[Branch]:
+        """The conditional edges of a node or of START."""
+        return [branch for branch in self.branches if branch.source == source]
+
+
+def read_graph(graph: Any) -> GraphSpec:
+    """Read a graph.
+
+    Args:
+        graph: A `StateGraph`, compiled or not.
+
+    Returns:
+        The graph as data.
+
+    Raises:
+        GraphNotSupported: If it is no `StateGraph`, or has a managed value that only LangGraph's
+            own loop can give.
+        ValueError: LangGraph's own, for an edge to an unknown node and the like.
+    """
+    compiled = graph if isinstance(graph, CompiledStateGraph) else None
+    builder = compiled.builder if compiled is not None else graph
+    if not isinstance(builder, StateGraph):
+        msg = (
+            "A graph is a `StateGraph` or what its `compile` returned, not "
+            f"{type(graph).__name__}. Make other runnables a node of one: "
+            "`StateGraph(State).add_node('run', runnable)`."
+        )
+        raise GraphNotSupported(msg)
+    copy.copy(builder).validate()  # the copy takes the mark that validating leaves
+    _check_managed(builder.managed)
+    _check_names(builder)
+    schemas = {schema: tuple(fields) for schema, fields in builder.schemas.items()}
+    return GraphSpec(
+        nodes=_nodes(builder, schemas),
+        edges=tuple(sorted((_text(one), _text(other)) for one, other in builder.edges)),
+        joins=tuple(
+            sorted((tuple(map(_text, some)), _text(one)) for some, one in builder.waiting_edges)
+        ),
+        branches=_branches(builder, schemas),
+        channels=dict(builder.channels),
+        managed=dict(builder.managed),
+        schemas=schemas,
+        state_schema=builder.state_schema,
+        input_schema=builder.input_schema,
+        output_schema=builder.output_schema,
+        context_schema=builder.context_schema,
+        builder=builder,
+        name=compiled.name if compiled is not None else "LangGraph",
+        checkpointer=compiled.checkpointer if compiled is not None else None,
+        store=compiled.store if compiled is not None else None,
+        cache=compiled.cache if compiled is not None else None,
+    )
+
+
+def _check_names(builder: StateGraph[Any, Any, Any, Any]) -> None:
+    """Refuse names that cannot be labels of what a node returns, or are the executor's own."""
+    for name in builder.nodes:
+        # The handlers that LangGraph adds itself have such a name, and label nothing.
+        is_handler = builder.nodes[name].is_error_handler
+        if not is_handler and (name.startswith(RESERVED_PREFIX) or name == ALL):
+            msg = (
+                f"The results of node {name!r} are labelled with its name, and labels that start "
+                f"with `{RESERVED_PREFIX}` or are `{ALL}` belong to the service. Call it otherwise."
+            )
+            raise GraphNotSupported(msg, node=name)
+    for field in (*builder.channels, *builder.managed):
+        if is_own(field):
+            msg = (
+                f"The field {field!r} has a name that starts with `{OWN_PREFIX}`, as those of the "
+                "executor's own. Call it otherwise."
+            )
+            raise GraphNotSupported(msg)
+
+
+def _check_managed(managed: Mapping[str, Any]) -> None:
+    for field, kind in managed.items():
+        if kind not in _compat.STEP_COUNTERS:
+            msg = (
+                f"Field `{field}` is the managed value {getattr(kind, '__name__', kind)}, which "
+                "only LangGraph's own loop can give. `RemainingSteps` and `IsLastStep` work; "
+                "make anything else an ordinary field, or read it from the runtime context."
+            )
+            raise GraphNotSupported(msg)
+
+
+def _nodes(
+    builder: StateGraph[Any, Any, Any, Any], schemas: Mapping[type[Any], tuple[str, ...]]
+) -> dict[str, NodeSpec]:
+    defaults = _compat.node_defaults(builder)
+    found = {}
+    for given, spec in builder.nodes.items():
+        if spec.is_error_handler:
+            continue
+        name = _text(given)
+        timeout = spec.timeout or defaults.timeout
+        if timeout is not None:
+            _compat.check_timeout(spec.runnable, name)
+        found[name] = NodeSpec(
+            name=name,
+            runnable=spec.runnable,
+            input_schema=spec.input_schema,
+            input_fields=schemas[spec.input_schema],
+            ends=tuple(_text(end) for end in spec.ends or () if end in builder.nodes),
+            defer=spec.defer,
+            retry_policy=spec.retry_policy or defaults.retry_policy,
+            cache_policy=spec.cache_policy or defaults.cache_policy,
+            timeout=timeout,
+            metadata=spec.metadata,
+            trace_policy=spec.trace_policy,
+            error_handler=_handler(builder, spec, defaults.error_handler),
+        )
+    return found
+
+
+def _text(name: str) -> str:
+    """A name as plain text: a member of a `str` enum prints otherwise."""
+    return str.__str__(name)
+
+
+def _texts(ends: Mapping[Any, str]) -> dict[Any, str]:
+    return {key: _text(end) for key, end in ends.items()}
+
+
+def _handler(builder: StateGraph[Any, Any, Any, Any], spec: Any, default: Any) -> Any:
+    if spec.error_handler_node in builder.nodes:
+        return builder.nodes[spec.error_handler_node].runnable
+    return None if default is None else _compat.default_error_handler(default)
+
+
+def _branches(
+    builder: StateGraph[Any, Any, Any, Any], schemas: Mapping[type[Any], tuple[str, ...]]
+) -> tuple[Branch, ...]:
+    found = []
+    for source, branches in builder.branches.items():
+        follows = builder.nodes.get(source)
+        inherited = follows.input_schema if follows is not None else builder.state_schema
+        for name, branch in branches.items():
+            schema = branch.input_schema or inherited
+            found.append(
+                Branch(
+                    source=_text(source),
+                    name=name,
+                    path=branch.path,
+                    ends=_texts(branch.ends) if branch.ends else None,
+                    input_fields=schemas[schema],
+                    mapper=_compat.pick_mapper(list(schemas[schema]), schema),
+                    schema=schema,
+                    is_typed=branch.input_schema is not None,
+                )
+            )
+    return tuple(found)

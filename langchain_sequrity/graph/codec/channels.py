@@ -1,0 +1,419 @@
+"""How the fields of a state are carried through a program.
+
+A chat is folded with each call that reads it, so its steps are joined where that changes nothing:
+each step copies the whole chat.
+
+- "last": the value, or `ABSENT`.
+- "sum": the value; the program adds to it.
+- "log": `[{"value": v}]` (`[]` for nothing), then one list of updates for each step. Whoever needs
+  the value folds it with LangGraph's own channel: no reducer is written twice.
+"""
+
+import inspect
+import json
+import operator
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+from uuid import NAMESPACE_OID, uuid5
+
+from langchain_core.messages import (
+    BaseMessage,
+    BaseMessageChunk,
+    RemoveMessage,
+    convert_to_messages,
+    message_chunk_to_message,
+)
+from langgraph.channels import (
+    BinaryOperatorAggregate,
+    DeltaChannel,
+    LastValue,
+    Topic,
+    UntrackedValue,
+)
+from langgraph.channels.base import BaseChannel
+from langgraph.graph.message import add_messages
+from langgraph.types import Overwrite
+
+from langchain_sequrity.errors import BadReply, GraphNotSupported, UsageError
+from langchain_sequrity.graph import _compat
+from langchain_sequrity.graph._compat import MISSING
+from langchain_sequrity.graph.codec.types import Kinds, kinds_of
+from langchain_sequrity.graph.codec.values import Json, decode, encode
+from langchain_sequrity.graph.program import ABSENT, OVERWRITE, Plan
+
+GiveIds = Callable[[Any], Any]
+_PLAIN_ADD = add_messages().func  # type: ignore[call-arg, union-attr] # without arguments: a partial
+
+
+def id_giver(channel: BaseChannel[Any, Any, Any]) -> GiveIds | None:
+    """What gives ids to the messages in an update of this channel; `None` if nothing does.
+
+    It never changes the update: messages without an id are copied.
+    """
+    if isinstance(channel, DeltaChannel):
+        return partial(_delta_ids, channel)
+    if isinstance(channel, BinaryOperatorAggregate):
+        if _adds_messages(channel.operator):
+            return _as_messages
+        if _calls_add_messages(channel.operator):
+            return _with_ids_unless_overwritten
+    return None
+
+
+def same_ids(raw: Any, written: Any) -> None:
+    """Give the messages that a node returned the ids that their copies were written with.
+
+    LangGraph gives ids to the messages themselves when it applies a step; streams show them.
+    """
+    given = raw if isinstance(raw, list | tuple) else [raw]
+    copies = written if isinstance(written, list | tuple) else [written]
+    for one, copy in zip(given, copies, strict=False):
+        if isinstance(one, BaseMessage) and isinstance(copy, BaseMessage) and one.id is None:
+            one.id = copy.id
+
+
+def joins_additions(channel: BaseChannel[Any, Any, Any]) -> bool:
+    """Whether messages that are added one after the other may be added at once.
+
+    So it is with LangGraph's own reducers, as long as none of the messages takes another away.
+    """
+    if isinstance(channel, DeltaChannel):
+        return _compat.gathers_messages(channel)
+    return isinstance(channel, BinaryOperatorAggregate) and channel.operator is add_messages
+
+
+def gathers_messages(channel: BaseChannel[Any, Any, Any]) -> bool:
+    """Whether a channel's reducer is made for messages, whatever its annotation says."""
+    if isinstance(channel, DeltaChannel):
+        return _compat.gathers_messages(channel)
+    return id_giver(channel) is not None
+
+
+def _adds_messages(reducer: Any) -> bool:
+    return reducer is add_messages or getattr(reducer, "func", None) is _PLAIN_ADD
+
+
+def _calls_add_messages(reducer: Any) -> bool:
+    """Whether a reducer is a function whose own text uses `add_messages`."""
+    if not inspect.isfunction(reducer):
+        return False
+    held = [_compat.held_in(cell) for cell in reducer.__closure__ or ()]
+    named = [reducer.__globals__.get(name) for name in reducer.__code__.co_names]
+    return any(map(_adds_messages, [*held, *named]))
+
+
+def _as_messages(update: Any) -> Any:
+    if update is None or _compat.read_overwrite(update)[0]:
+        return update  # it goes past the reducer, which would give the ids
+    items = update if isinstance(update, list) else [update]
+    return [
+        _with_id(message_chunk_to_message(one) if isinstance(one, BaseMessageChunk) else one)
+        for one in convert_to_messages(items)
+    ]
+
+
+def _delta_ids(channel: DeltaChannel[Any], update: Any) -> Any:
+    return _compat.with_delta_ids(channel, _with_ids(update))
+
+
+def _with_ids_unless_overwritten(update: Any) -> Any:
+    return update if _compat.read_overwrite(update)[0] else _with_ids(update)
+
+
+def _with_ids(update: Any) -> Any:
+    if isinstance(update, Overwrite):
+        return Overwrite(_with_ids(update.value))
+    if type(update) is list or type(update) is tuple:
+        return type(update)(_with_id(item) for item in update)
+    return _with_id(update)
+
+
+def _with_id(item: Any) -> Any:
+    if isinstance(item, BaseMessage) and item.id is None:
+        return item.model_copy(update={"id": str(uuid.uuid4())})
+    return item
+
+
+Batch = Sequence[Any]
+"""The updates of one step."""
+
+
+def fold(
+    channel: BaseChannel[Any, Any, Any], batches: Sequence[Batch], so_far: Callable[[int], str]
+) -> None:
+    """Apply the steps in a log to a channel.
+
+    Args:
+        channel: The channel with what it held before; it is changed.
+        batches: The steps.
+        so_far: Makes a text of all that came before a step, which is another one for each place
+            in each log.
+    """
+    gives_ids = isinstance(channel, BinaryOperatorAggregate) and id_giver(channel) is not None
+    for number, batch in _joined(channel, batches):
+        if gives_ids and batch:
+            _give_ids(channel, so_far, number)
+        _step(channel, batch)
+
+
+def _step(channel: BaseChannel[Any, Any, Any], batch: Batch) -> None:
+    is_changed = bool(batch) and channel.update(batch)
+    if not is_changed and channel.is_available():
+        channel.update(())
+
+
+def _joined(
+    channel: BaseChannel[Any, Any, Any], batches: Sequence[Batch]
+) -> Iterator[tuple[int, Batch]]:
+    """The steps with their numbers; those in a row that only add messages are one."""
+    if not joins_additions(channel) or not channel.is_available():
+        yield from enumerate(batches)
+        return
+    first, added = 0, list[Any]()
+    for number, batch in enumerate(batches):
+        if all(map(_only_adds, batch)):
+            added += (message for update in batch for message in update)
+            continue
+        if added:
+            yield first, [added]
+        yield number, batch
+        first, added = number + 1, []
+    if added:
+        yield first, [added]
+
+
+def _only_adds(update: Any) -> bool:
+    """Whether an update is a list of messages, none of which takes another one away."""
+    return type(update) is list and all(
+        isinstance(one, BaseMessage) and not isinstance(one, RemoveMessage) for one in update
+    )
+
+
+def _give_ids(
+    channel: BaseChannel[Any, Any, Any], so_far: Callable[[int], str], number: int
+) -> None:
+    """Give ids to messages without one, as `add_messages` does with the next step.
+
+    There are such after an `Overwrite`. LangGraph makes an id once; here the step is applied with
+    each call that reads the field, and the id has to be the same each time.
+    """
+    if not channel.is_available():
+        return
+    value = channel.get()
+    held = value if isinstance(value, list) else [value]
+    if all(not isinstance(one, BaseMessage) or one.id is not None for one in held):
+        return
+    text = so_far(number)
+    for place, one in enumerate(held):
+        if isinstance(one, BaseMessage) and one.id is None:
+            one.id = str(uuid5(NAMESPACE_OID, f"{place} {text}"))
+
+
+AnyChannel = BaseChannel[Any, Any, Any]
+Held = tuple[type, ...]
+
+_SUMS: dict[type, Held] = {int: (int, float, bool), str: (str,), list: (list,)}
+"""Kinds of sums, and what such a field may hold: 1 + 1.5 is a sum of two as well."""
+
+_KEEPS = (LastValue, BinaryOperatorAggregate, DeltaChannel, UntrackedValue)
+"""Channels that a step without a write leaves alone."""
+
+_UNSAVED = (DeltaChannel, UntrackedValue)
+"""Channels that give no checkpoint of what they hold."""
+
+
+def plan_of(channel: AnyChannel) -> Plan:
+    """Choose how a field is carried.
+
+    Args:
+        channel: The field's channel, as the builder holds it: empty.
+
+    Raises:
+        GraphNotSupported: If the channel waits for the run to end or for a node to read it.
+    """
+    kind = type(channel)
+    if kind is LastValue:
+        return Plan("last")
+    if isinstance(channel, BinaryOperatorAggregate) and kind is BinaryOperatorAggregate:
+        zero: Any = channel.value
+        if channel.operator is operator.add and type(zero) in _SUMS:
+            return Plan("sum", zero=type(zero)())
+    if kind.consume is not BaseChannel.consume or kind.finish is not BaseChannel.finish:
+        msg = (
+            f"Field `{channel.key}` has the channel {kind.__name__}, which LangGraph's own loop "
+            "tells when a node has read it or the run ends. Use `LastValue` or a reducer."
+        )
+        raise GraphNotSupported(msg)
+    keeps = channel.accumulate if isinstance(channel, Topic) and kind is Topic else kind in _KEEPS
+    return Plan("log", resets=not keeps)
+
+
+def content(channel: AnyChannel) -> Any:
+    """All that a channel holds, as `with_content` takes it; `MISSING` for nothing."""
+    return channel.value if isinstance(channel, _UNSAVED) else channel.checkpoint()
+
+
+def with_content(channel: AnyChannel, held: Any) -> AnyChannel:
+    """A copy of a channel that holds this, and nothing else."""
+    if held is MISSING or not isinstance(channel, _UNSAVED):
+        return channel.from_checkpoint(held)
+    new = channel.copy()
+    new.value = held
+    return new
+
+
+class Field:
+    """One field of a state on its way to the service and back.
+
+    Args:
+        name: Its name.
+        channel: Its channel, empty.
+        annotations: What the schemas say about it.
+
+    Attributes:
+        plan: How it is carried.
+        kinds: Which objects it may hold.
+    """
+
+    def __init__(self, name: str, channel: AnyChannel, annotations: Iterable[Any]) -> None:
+        self.name = name
+        self.plan = plan_of(channel)
+        self._empty = channel
+        self._give_ids = id_giver(channel)
+        self._sums = _SUMS.get(type(self.plan.zero), ())
+        kinds = kinds_of([*annotations, getattr(channel, "typ", None)])
+        self.kinds = kinds.join(Kinds(messages=gathers_messages(channel)))
+        self._where = f"Field `{name}`"
+
+    def write(self, channel: AnyChannel) -> Json:
+        """Write what a channel of this field holds."""
+        held = content(channel)
+        if held is MISSING:
+            if channel.is_available():
+                msg = (
+                    f"{self._where} has the channel {type(channel).__name__}, whose `checkpoint` "
+                    "does not give what it holds, so it cannot be sent. Give it a checkpoint."
+                )
+                raise UsageError(msg)
+            return ABSENT if self.plan.kind == "last" else []
+        if self.plan.kind == "sum":
+            return self._summand(held, self._where)
+        value = encode(held, self._where, self.kinds)
+        return value if self.plan.kind == "last" else [{"value": value}]
+
+    def read(self, value: Json) -> Any:
+        """Read the field's value from what the service says; `MISSING` if it has none."""
+        if self.plan.kind == "log":
+            channel = self.read_channel(value)
+            return channel.get() if channel.is_available() else MISSING
+        if self.plan.kind == "sum":  # which may be any text, `ABSENT` too
+            if type(value) not in self._sums:
+                msg = f"{self._where} is not the sum that the program keeps."
+                raise BadReply(msg)
+            return self.read_value(value)
+        return MISSING if value == ABSENT else self.read_value(value)
+
+    def read_value(self, value: Json) -> Any:
+        """Read a single value of the field, as in a `Send`."""
+        return decode(value, self._where, self.kinds)
+
+    def read_channel(self, value: Json, *, is_lost: bool = False) -> AnyChannel:
+        """Read the field with all that its channel holds.
+
+        Args:
+            value: The field as the program has it.
+            is_lost: Whether the thread has lost it, so that the channel is empty.
+
+        Raises:
+            BadReply: If the value is none that the program makes.
+            Exception: Whatever the field's reducer raises.
+        """
+        if is_lost:
+            return with_content(self._empty, MISSING)
+        if self.plan.kind != "log":
+            return with_content(self._empty, self.read(value))
+        held, batches = self._read_log(value)
+        # A fold may change what it holds, and must not change the empty channel.
+        channel = with_content(self._empty, held)
+        head = len(value) - len(batches)
+        fold(channel, batches, lambda number: json.dumps(value[: head + number]))
+        return channel
+
+    def update(self, values: Sequence[Any], where: str) -> tuple[str, Json]:
+        """Write what one node writes to the field in one step.
+
+        Args:
+            values: The updates, in order; at least one. Ids of messages are assigned.
+            where: The place, as the start of a sentence.
+
+        Returns:
+            What stands before the key in the result (`OVERWRITE` or nothing), and the JSON.
+        """
+        if self.plan.kind == "log":
+            return "", [encode(value, where, self.kinds) for value in values]
+        if self.plan.kind == "sum":
+            return self._update_sum(values, where)
+        if len(values) > 1:
+            self._empty.copy().update(values)  # raises LangGraph's own error
+        return "", encode(values[0], where, self.kinds)
+
+    def with_ids(self, value: Any) -> Any:
+        """The update with an id on each message, where LangGraph would give it one.
+
+        It does so when it applies an update. Here an update is applied again with every call that
+        reads the field, and has to be the same each time.
+        """
+        return value if self._give_ids is None else self._give_ids(value)
+
+    def _update_sum(self, values: Sequence[Any], where: str) -> tuple[str, Json]:
+        overwrites = [_compat.read_overwrite(value) for value in values]
+        if any(is_one for is_one, _ in overwrites):
+            channel = self._empty.copy()
+            channel.update(values)  # as LangGraph: one at most, and what comes after is dropped
+            return OVERWRITE, self._summand(channel.get(), where)
+        total: Any = self.plan.zero
+        for value in values:
+            total = total + value  # raises what LangGraph would raise
+        return "", self._summand(total, where)
+
+    def _summand(self, value: Any, where: str) -> Json:
+        """Write a value that the program adds: nothing in it may be escaped."""
+        written = value
+        if not (type(value) is str and value == ABSENT):
+            written = encode(value, where, self.kinds)
+        if type(written) in self._sums:
+            return written
+        wanted = type(self.plan.zero).__name__
+        msg = (
+            f"{where} is a sum of `{wanted}` that the service adds up, and the value is a "
+            f"{type(value).__name__} that JSON does not carry as such. Use a `{wanted}` of usual "
+            "size, or a reducer of your own: `Annotated[…, lambda a, b: a + b]`."
+        )
+        raise UsageError(msg)
+
+    def _read_log(self, log: Json) -> tuple[Any, list[list[Any]]]:
+        if not isinstance(log, list):
+            self._bad_log()
+        head, held = 0, MISSING
+        if log and isinstance(log[0], dict):
+            if log[0].keys() != {"value"}:
+                self._bad_log()
+            head, held = 1, self.read_value(log[0]["value"])
+        if not all(isinstance(batch, list) for batch in log[head:]):
+            self._bad_log()
+        return held, [[self.read_value(update) for update in batch] for batch in log[head:]]
+
+    def _bad_log(self) -> None:
+        msg = f"{self._where} is not the list of updates that the program keeps."
+        raise BadReply(msg)
+
+
+def fields_of(
+    channels: Mapping[str, AnyChannel], annotations: Mapping[str, Iterable[Any]]
+) -> dict[str, Field]:
+    """The fields of a graph, with what is said about each."""
+    return {
+        name: Field(name, channel, annotations.get(name, ())) for name, channel in channels.items()
+    }

@@ -1,0 +1,313 @@
+"""What an executor made of a graph: tools, what they read and write, and how that is known."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from langgraph.graph import END, START
+
+from langchain_sequrity.display.tables import Cell, Table
+from langchain_sequrity.graph.analysis.access import field_router_of, is_model
+from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec, NodeSpec
+from langchain_sequrity.graph.options import NodeOptions
+from langchain_sequrity.graph.program import Program, ToolSpec
+
+if TYPE_CHECKING:
+    import rich.table
+
+_WHOLE = (
+    "It {verb} the whole state as far as is known, so labels tell nothing apart here. Declare it: "
+    'NodeOptions({verb}=["…"]).'
+)
+_WHOLE_MODEL = (
+    "It reads the whole state: the fields of a pydantic model are validated together, so labels "
+    "tell nothing apart here. Give it a smaller `input_schema`."
+)
+_SENT = "what a Send carries besides"
+_WHOLE_ROUTER = (
+    "It reads the whole state as far as is known, so routing carries all labels. Annotate its "
+    "first parameter with a TypedDict of the fields that it reads."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedTool:
+    """A node or a router, as the policy sees it.
+
+    Attributes:
+        node: The node; of a router, the node it follows (START possible).
+        router: Name of the router; `None` for a node.
+        tool: Name of the tool in policies. `None`: the program decides without a call, or within
+            the call of the node.
+        parameters: Parameter → state field. `send_input` stands for what a `Send` carries besides.
+        reads: State fields.
+        reads_from: How that is known: "declared", "source", "schema", "everything".
+        writes: State fields that it may write.
+        definite: Those that it writes each time.
+        writes_from: How that is known; also "annotation".
+        routes: A router's answers → nodes, or `None` if any node can be answered.
+        follows: Nodes that follow a node by its edges or its `Command`; `None` if any may.
+        notes: What to know beside this.
+    """
+
+    node: str
+    router: str | None
+    tool: str | None
+    parameters: Mapping[str, str]
+    reads: tuple[str, ...]
+    reads_from: str
+    writes: tuple[str, ...] = ()
+    definite: tuple[str, ...] = ()
+    writes_from: str = ""
+    routes: Mapping[str, str] | None = None
+    follows: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What `LangGraphExecutor.explain()` returns; print it, or show it in a notebook.
+
+    Attributes:
+        graph: Name of the graph.
+        program: Which kind of program it became: "structured" or "superstep".
+        tools: Nodes in the graph's order, each with its routers behind it.
+        fsm: Section `fsm` of the `X-Config` that runs are sent with.
+    """
+
+    graph: str
+    program: str
+    tools: tuple[ExplainedTool, ...]
+    fsm: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain data, fit for JSON."""
+        tools = [
+            {name: _plain(value) for name, value in _fields(one).items()} for one in self.tools
+        ]
+        return {
+            "graph": self.graph,
+            "program": self.program,
+            "tools": tools,
+            "fsm": dict(self.fsm),
+        }
+
+    def _table(self) -> Table:
+        notes = [f"{_place(one)}: {note}" for one in self.tools for note in one.notes]
+        sent = ", ".join(f"{name}={value!r}" for name, value in self.fsm.items())
+        notes.append(f"X-Config, fsm: {sent}.")
+        return Table(
+            title=f"{self.graph}: {self.program} program",
+            columns=("node", "tool", "reads", "writes", "then"),
+            rows=tuple(_row(one) for one in self.tools),
+            notes=tuple(notes),
+        )
+
+    def __repr__(self) -> str:
+        """A table."""
+        return self._table().text()
+
+    def __rich__(self) -> "rich.table.Table":
+        """A rich table."""
+        return self._table().rich()
+
+    def _repr_html_(self) -> str:
+        return self._table().html()
+
+
+def explain(
+    spec: GraphSpec,
+    program: Program,
+    options: Mapping[str, NodeOptions],
+    fsm: Mapping[str, Any],
+) -> Explanation:
+    """Explain what became of a graph.
+
+    Args:
+        spec: The graph.
+        program: What became of it.
+        options: What was said about its nodes.
+        fsm: Section `fsm` of the `X-Config` that runs are sent with.
+    """
+    offered = program.offered.values()
+    tools = {(tool.node, tool.branch): tool for tool in offered}
+    tools |= {(one.node, one.branch): one for tool in offered for one in tool.fused}
+    found = list(_routers(spec, START, program, tools))
+    for name, node in spec.nodes.items():
+        tool = tools.get((name, None))
+        option = options.get(name, NodeOptions())
+        found.append(
+            _node(spec, node, tool)
+            if tool and not tool.is_handover
+            else _internal(spec, node, option)
+        )
+        found += _routers(spec, name, program, tools)
+    return Explanation(spec.name, program.kind, tuple(found), MappingProxyType(dict(fsm)))
+
+
+def _node(spec: GraphSpec, node: NodeSpec, tool: ToolSpec) -> ExplainedTool:
+    edges = _edges(spec, node.name)
+    goes_on = None if tool.targets is None else (*edges, *sorted(tool.targets - set(edges)))
+    return ExplainedTool(
+        node=node.name,
+        router=None,
+        tool=tool.name,
+        parameters=_parameters(tool),
+        reads=_reads(tool),
+        reads_from=tool.reads_from,
+        writes=tool.writes,
+        definite=tuple(field for field in tool.writes if field in tool.definite),
+        writes_from=tool.writes_from,
+        follows=goes_on,
+        notes=tuple(_notes(spec, node, tool)),
+    )
+
+
+def _internal(spec: GraphSpec, node: NodeSpec, option: NodeOptions) -> ExplainedTool:
+    reads, writes = option.reads or (), option.writes or ()
+    return ExplainedTool(
+        node=node.name,
+        router=None,
+        tool=option.internal_tool,
+        parameters={field: field for field in reads},
+        reads=reads,
+        reads_from="declared",
+        writes=writes,
+        definite=writes,
+        writes_from="declared",
+        follows=_edges(spec, node.name),
+        notes=("The service runs its own tool; the node's code does not run.",),
+    )
+
+
+def _routers(
+    spec: GraphSpec,
+    source: str,
+    program: Program,
+    tools: Mapping[tuple[str, str | None], ToolSpec],
+) -> Iterator[ExplainedTool]:
+    for branch in spec.branches_of(source):
+        field_router = field_router_of(branch)
+        if field_router is not None:
+            yield ExplainedTool(
+                node=source,
+                router=branch.name,
+                tool=None,
+                parameters={},
+                reads=(field_router.field,),
+                reads_from="declared",
+                routes={repr(value): node for value, node in field_router.routes.items()},
+                notes=("The program looks the field up; no call is made.",),
+            )
+            continue
+        tool = tools[source, branch.name]
+        is_fused = tool.name not in program.offered
+        notes = ["It runs within the call of its node."] if is_fused else []
+        if tool.reads_from == "everything" and len(tool.parameters) > 1:
+            notes.append(_WHOLE_ROUTER)
+        yield ExplainedTool(
+            node=source,
+            router=branch.name,
+            tool=None if is_fused else tool.name,
+            parameters=_parameters(tool),
+            reads=_reads(tool),
+            reads_from=tool.reads_from,
+            routes=_routes(branch, tool),
+            notes=tuple(notes),
+        )
+
+
+def _routes(branch: Branch, tool: ToolSpec) -> dict[str, str] | None:
+    if branch.ends is not None:
+        return {_answer(answer): node for answer, node in branch.ends.items()}
+    return None if tool.targets is None else {node: node for node in sorted(tool.targets)}
+
+
+def _answer(answer: Any) -> str:
+    return answer if isinstance(answer, str) else repr(answer)
+
+
+def _notes(spec: GraphSpec, node: NodeSpec, tool: ToolSpec) -> Iterator[str]:
+    if tool.reads_from == "everything" and len(tool.parameters) > 1:
+        yield _WHOLE_MODEL if is_model(node.input_schema) else _WHOLE.format(verb="reads")
+    if tool.writes_from == "everything" and len(spec.channels) > 1:
+        yield _WHOLE.format(verb="writes")
+    if tool.fused:
+        names = ", ".join(str(one.branch) for one in tool.fused)
+        yield f"Its call runs the routers as well ({names}), so it reads what they read."
+    if node.error_handler is not None:
+        yield "Its error handler runs within its call, so no write of it is definite."
+    if tool.not_split:
+        yield f"It does not run side by side with others of its step: {tool.not_split}."
+    if node.defer:
+        yield "It waits until nothing else is left to do."
+
+
+def _edges(spec: GraphSpec, node: str) -> tuple[str, ...]:
+    joins = [target for sources, target in spec.joins if node in sources]
+    return tuple(dict.fromkeys([target for source, target in spec.edges if source == node] + joins))
+
+
+def _parameters(tool: ToolSpec) -> Mapping[str, str]:
+    named = {one.name: one.field or _SENT for one in tool.parameters}
+    return MappingProxyType(named)
+
+
+def _reads(tool: ToolSpec) -> tuple[str, ...]:
+    return tuple(one.field for one in tool.parameters if one.field is not None)
+
+
+# How it is shown.
+
+
+def _row(one: ExplainedTool) -> tuple[Cell, ...]:
+    is_router = one.router is not None
+    writes = tuple(field if field in one.definite else f"{field} (maybe)" for field in one.writes)
+    return (
+        (f"  {one.router} after {one.node}" if is_router else one.node,),
+        (one.tool or "no call of its own",),
+        _read(one),
+        () if is_router else (*writes, f"({one.writes_from})") if writes else ("nothing",),
+        _then(one),
+    )
+
+
+def _read(one: ExplainedTool) -> Cell:
+    """The fields that are read; with the parameter where it has another name."""
+    names = {field: name for name, field in one.parameters.items()}
+    others = {field: name for field, name in names.items() if name != field}
+    fields = tuple(
+        f"{field} as {others[field]}" if field in others else field for field in one.reads
+    )
+    sent = (f"{names[_SENT]}: {_SENT}",) if _SENT in names else ()
+    return (*(fields or ("nothing",)), f"({one.reads_from})", *sent)
+
+
+def _then(one: ExplainedTool) -> Cell:
+    if one.router is None:
+        return ("any node",) if one.follows is None else tuple(map(_named, one.follows))
+    if one.routes is None:
+        return ("any node",)
+    return tuple(
+        _named(node) if answer == node else f"{answer} → {_named(node)}"
+        for answer, node in one.routes.items()
+    )
+
+
+def _named(node: str) -> str:
+    return "END" if node == END else node
+
+
+def _place(one: ExplainedTool) -> str:
+    return one.node if one.router is None else f"{one.router} after {one.node}"
+
+
+def _fields(one: ExplainedTool) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in one.__dataclass_fields__}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,498 @@
+"""`Trace` and `Progress`: what a run did, call by call, and what the policy decided.
+
+Only text is made here; nothing is sent anywhere to be drawn. Names become quoted labels in which
+every character that could mean something to Mermaid, or to the page around it, is an entity code.
+"""
+
+import json
+import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+from langchain_core.callbacks import BaseCallbackHandler
+from typing_extensions import override
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.display.tables import Cell, Row, Table
+from langchain_sequrity.graph.runtime.events import NOT_REPORTED, Event, Meta
+from langchain_sequrity.labels import ALL, RESERVED_PREFIX
+
+if TYPE_CHECKING:
+    import rich.console
+
+
+class Listener(BaseCallbackHandler):
+    """A callback handler that hears what `watching` tells.
+
+    It says that it wants no other events, so that LangChain does not call it for them.
+    """
+
+    hears_runs = True
+    wants_values = False
+    """Whether events come with the values of arguments."""
+
+    def heard(self, event: Event) -> None:
+        """Take note of an event; several threads may call this at once."""
+        raise NotImplementedError
+
+    @property
+    @override
+    def ignore_chain(self) -> bool:
+        return True
+
+    @property
+    @override
+    def ignore_llm(self) -> bool:
+        return True
+
+    @property
+    @override
+    def ignore_chat_model(self) -> bool:
+        return True
+
+    @property
+    @override
+    def ignore_agent(self) -> bool:
+        return True
+
+    @property
+    @override
+    def ignore_retriever(self) -> bool:
+        return True
+
+    @property
+    @override
+    def ignore_retry(self) -> bool:
+        return True
+
+
+_AGAIN = "\r\x1b[2K"
+_LONGEST = 120
+
+
+class Progress(Listener):
+    """Shows in a terminal at which call the runs of a `LangGraphExecutor` are.
+
+    It is a callback handler: `executor.invoke(state, config={"callbacks": [Progress()]})`. The line
+    is written over and over; where standard error is no terminal nothing is shown.
+
+    Args:
+        stream: Where to write; standard error by default.
+        force: Whether to write to what is no terminal as well, a line for each call.
+    """
+
+    def __init__(self, stream: TextIO | None = None, *, force: bool = False) -> None:
+        self._stream = stream
+        self._force = force
+        self._lock = Lock()
+        self._calls: dict[str, int] = {}
+
+    @override
+    def heard(self, event: Event) -> None:
+        stream = self._stream or sys.stderr
+        if not (stream.isatty() or self._force):
+            return
+        with self._lock:
+            line = self._line(event)
+            if line is not None:
+                self._write(stream, line, is_last=event["event"] != "allowed")
+
+    def _line(self, event: Event) -> str | None:
+        run = event["run"]["id"]
+        match event["event"]:
+            case "allowed":
+                self._calls[run] = event["index"] + 1
+                kind = "router after" if event["role"] == "router" else "node"
+                end = f"call {event['index'] + 1}, {kind} {event['node']}"
+            case "finished" | "denied" | "failed" as outcome:
+                end = f"{outcome} after {self._calls.pop(run, 0)} calls"
+            case "ran" if event["error"] is not None:
+                end = f"stopped in call {self._calls.get(run, 0)} ({event['error']})"
+            case _:
+                return None
+        return f"{event['run']['graph']}: {end}"
+
+    @staticmethod
+    def _write(stream: TextIO, line: str, *, is_last: bool) -> None:
+        if not stream.isatty():
+            stream.write(f"{plain(line, limit=_LONGEST)}\n")
+        else:
+            room = shutil.get_terminal_size().columns - 1
+            stream.write(
+                f"{_AGAIN}{plain(line, limit=_LONGEST)[:room]}{chr(10) if is_last else ''}"
+            )
+        stream.flush()
+
+
+_SHORT = 60
+_SESSION_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TracedCall:
+    """A tool call of a run.
+
+    Attributes:
+        node: The node; of a router, the node it follows. `None` if the graph has none.
+        role: Whether it is a node or a router; `None` for the service's own tools.
+        tool: The tool.
+        verdict: What the policy said, or a human after it ("approved", "rejected"). A call that the
+            service asks for is allowed.
+        rule: The rule that decided, or "not reported"; so is `reason`.
+        reason: Why, in words.
+        is_certain: Whether all readings of the policy agree; `None` if that is not reported.
+        labels: Argument → its producers, consumers and tags; `None` if they are not reported.
+        values: Argument → its value as it was sent; `None` unless the trace was to keep them.
+        node_seconds: How long the node ran, the last time if several; `None` if it did not run in
+            this trace (a cached result, one from before a resume, a denied call).
+        request_seconds: How long the request took that brought the call; `None` as above.
+        error: Class of the exception with which the node ended last, if it did.
+    """
+
+    node: str | None
+    role: Literal["node", "router"] | None
+    tool: str
+    verdict: Literal["allowed", "denied", "approved", "rejected", "not reported"]
+    rule: str = NOT_REPORTED
+    reason: str = NOT_REPORTED
+    is_certain: bool | None = None
+    labels: Mapping[str, Meta] | None = None
+    values: Mapping[str, Any] | None = None
+    node_seconds: float | None = None
+    request_seconds: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TracedRun:
+    """One run of an executor, from `invoke` (or a resume) to where it stopped.
+
+    Attributes:
+        graph: Name of the graph.
+        mode: Whether it ran sync or async.
+        session_id: The session that it ended in.
+        outcome: "finished"; "denied" or "failed"; "open" if it goes on, waits for an interrupt, or
+            ended with an exception of a node.
+        error: Class of the exception, where it failed.
+        calls: Its calls in order, those from before a resume among them; denied ones and the
+            service's own tools at the end.
+    """
+
+    graph: str
+    mode: Literal["sync", "async"]
+    session_id: str | None
+    outcome: Literal["open", "finished", "denied", "failed"]
+    error: str | None
+    calls: tuple[TracedCall, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain data, fit for JSON."""
+        calls = [{name: getattr(call, name) for name in call.__slots__} for call in self.calls]
+        return {name: getattr(self, name) for name in self.__slots__} | {"calls": calls}
+
+    def table(self) -> Table:
+        """The run as a table."""
+        session = (
+            f"session {self.session_id[:_SESSION_SHOWN]}…" if self.session_id else "no session"
+        )
+        ended = self.outcome if self.error is None else f"{self.outcome} ({self.error})"
+        return Table(
+            title=f"{self.graph}: {ended}, {self.mode}, {session}",
+            columns=("#", "node", "tool", "arguments", "verdict", "rule", "node", "request"),
+            rows=tuple(_row(number, call) for number, call in enumerate(self.calls, 1)),
+        )
+
+
+def _row(number: int, call: TracedCall) -> Row:
+    node = call.node or "(none)"
+    verdict = call.verdict if call.is_certain is not False else f"{call.verdict} (in doubt)"
+    why = dict.fromkeys((call.rule, call.reason))
+    return (
+        (str(number),),
+        (f"router after {node}" if call.role == "router" else node,),
+        (call.tool,),
+        _arguments(call),
+        (verdict,),
+        tuple(why),
+        (_time(call.node_seconds), *((call.error,) if call.error else ())),
+        (_time(call.request_seconds),),
+    )
+
+
+def _arguments(call: TracedCall) -> Cell:
+    names = dict.fromkeys([*(call.labels or ()), *(call.values or ())])
+    lines = [_argument(name, call) for name in names]
+    return tuple(lines) if call.labels is not None else (*lines, f"labels {NOT_REPORTED}")
+
+
+def _argument(name: str, call: TracedCall) -> str:
+    values, labels = call.values or {}, call.labels or {}
+    value = f" = {_shortened(values[name])}" if name in values else ""
+    return f"{name}{value}{_labels(labels[name]) if name in labels else ''}"
+
+
+def _labels(meta: Meta) -> str:
+    """Labels in a line: where from, tags, who may have it; what says nothing is left out."""
+    tags = [tag for tag in meta["tags"] if not tag.startswith(RESERVED_PREFIX)]
+    parts = [f" ← {', '.join(meta['producers'])}"] if meta["producers"] else []
+    parts += [f" [{', '.join(tags)}]"] if tags else []
+    if meta["consumers"] != [ALL]:
+        parts.append(f" → {', '.join(meta['consumers']) or 'nobody'}")
+    return "".join(parts)
+
+
+def _shortened(value: Any) -> str:
+    return plain(json.dumps(value, ensure_ascii=False, default=str), limit=_SHORT)
+
+
+def _time(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1_000:,.1f} ms"
+
+
+_HARMLESS = frozenset(" _.,-")
+_LONGEST_LABEL = 80
+_DENIED = "classDef denied stroke:#c00,stroke-width:3px,stroke-dasharray:4"
+# What stands around the label of a vertex, by what it is.
+_SHAPES = {"node": ("[", "]"), "router": ("{", "}"), "source": ("([", "])")}
+
+Vertex = tuple[str, str]
+"""What it is, and its name: two things of different kinds may have one name."""
+
+
+def mermaid(runs: Sequence[TracedRun]) -> str:
+    """Draw runs: an arrow from each producer of an argument to the node that got it.
+
+    Args:
+        runs: Each becomes a part of the chart.
+
+    Returns:
+        Mermaid text.
+    """
+    parts = [line for number, run in enumerate(runs, 1) for line in _part(f"r{number}", run)]
+    return "\n".join(["flowchart LR", *(f"  {line}" for line in [*parts, _DENIED])])
+
+
+def _part(prefix: str, run: TracedRun) -> Iterator[str]:
+    nodes = {call.node for call in run.calls if call.role == "node"}
+    vertices: dict[Vertex, str] = {}
+    arrows: dict[tuple[str, str], set[str]] = defaultdict(set)
+    denied = set()
+
+    def vertex(kind: str, name: str) -> str:
+        return vertices.setdefault((kind, name), f"{prefix}n{len(vertices)}")
+
+    for call in run.calls:
+        target = vertex(*_vertex(call))
+        if call.verdict in {"denied", "rejected"}:
+            denied.add(target)
+        for argument, meta in (call.labels or {}).items():
+            for producer in meta["producers"]:
+                source = vertex("node" if producer in nodes else "source", producer)
+                arrows[source, target].add(argument)
+    yield f'subgraph {prefix}["{_escaped(f"{run.graph}, {run.outcome}")}"]'
+    for (kind, name), key in vertices.items():
+        opening, closing = _SHAPES[kind]
+        yield f'  {key}{opening}"{_escaped(name)}"{closing}{":::denied" if key in denied else ""}'
+    for (source, target), arguments in arrows.items():
+        yield f'  {source} -->|"{_escaped(", ".join(sorted(arguments)))}"| {target}'
+    yield "end"
+
+
+def _vertex(call: TracedCall) -> Vertex:
+    if call.role == "router":
+        return "router", call.tool
+    return "node", call.node or call.tool
+
+
+def _escaped(text: str) -> str:
+    shown = plain(text, limit=_LONGEST_LABEL)
+    return "".join(
+        char if char in _HARMLESS or char.isalnum() else f"#{ord(char)};" for char in shown
+    )
+
+
+class Trace(Listener):
+    """Keeps what the runs of a `LangGraphExecutor` do, also of those that are denied or fail.
+
+    It is a callback handler: give it to a run, to several, or to a graph that has the executor as
+    a node. Print it, show it in a notebook, or read `runs`. Labels and rules stand in the service's
+    last reply, so they are there when a run has come to its end, and those of a call that a human
+    was asked about when the human has decided; what a service does not report is "not reported".
+
+    Args:
+        values: Whether to keep the values of arguments as well. Without it a trace holds none.
+
+    Example:
+        ```python
+        from typing import TypedDict
+        from langgraph.graph import StateGraph
+        from langchain_sequrity import ChatSequrity, LangGraphExecutor, Trace
+        from langchain_sequrity.local import LocalServer
+
+
+        class State(TypedDict):
+            text: str
+
+
+        def shout(state: State):
+            return {"text": state["text"].upper()}
+
+
+        graph = StateGraph(State).add_sequence([shout]).set_entry_point("shout")
+        trace = Trace()
+        with LocalServer() as server:
+            model = ChatSequrity("any/model", base_url=server.base_url)
+            secure = LangGraphExecutor(graph, model)
+            secure.invoke({"text": "hi"}, config={"callbacks": [trace]})
+        assert [call.tool for call in trace.runs[0].calls] == ["shout"]
+        print(trace)
+        ```
+    """
+
+    def __init__(self, *, values: bool = False) -> None:
+        self.wants_values = values
+        self._lock = Lock()
+        self._runs: dict[str, _Run] = {}
+
+    @property
+    def runs(self) -> tuple[TracedRun, ...]:
+        """The runs so far, in the order in which they began."""
+        with self._lock:
+            return tuple(run.traced() for run in self._runs.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain data, fit for JSON."""
+        return {"runs": [run.to_dict() for run in self.runs]}
+
+    def to_json(self) -> str:
+        """All of it as JSON text, in ASCII."""
+        return json.dumps(self.to_dict(), indent=2, default=str)
+
+    def to_mermaid(self) -> str:
+        """Which data reached which node, by the labels, as a Mermaid flowchart."""
+        return mermaid(self.runs)
+
+    @override
+    def heard(self, event: Event) -> None:
+        found = event["run"]
+        with self._lock:
+            run = self._runs.get(found["id"])
+            if run is None:
+                run = self._runs[found["id"]] = _Run(found["graph"], found["mode"])
+            run.take(event)
+
+    def __str__(self) -> str:
+        """A table for each run."""
+        return "\n\n".join(run.table().text() for run in self.runs) or "No run has been traced."
+
+    def __repr__(self) -> str:
+        """How much is in it: configs are shown with their callbacks."""
+        return f"<Trace of {len(self._runs)} runs>"
+
+    def __rich__(self) -> "rich.console.Group":
+        """A rich table for each run."""
+        from rich.console import Group  # noqa: PLC0415 - rich belongs to an extra
+
+        return Group(*(run.table().rich() for run in self.runs))
+
+    def _repr_html_(self) -> str:
+        return "".join(run.table().html() for run in self.runs)
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call as far as it is known; `facts` are those of `TracedCall`."""
+
+    id: str | None
+    facts: dict[str, Any]
+
+    def check(self, found: dict[str, Any] | None) -> None:
+        """Take what a policy check says."""
+        if found is not None:
+            names = ("rule", "reason", "is_certain", "labels")
+            self.facts.update({name: found[name] for name in names})
+            self.facts["values"] = found["values"] or self.facts.get("values")
+
+
+@dataclass(slots=True)
+class _Run:
+    """A run as far as it is known."""
+
+    graph: str
+    mode: Literal["sync", "async"]
+    session_id: str | None = None
+    outcome: Literal["open", "finished", "denied", "failed"] = "open"
+    error: str | None = None
+    calls: list[_Call] = field(default_factory=list)
+    placed: dict[int, _Call] = field(default_factory=dict)
+    others: list[_Call] = field(default_factory=list)
+    ran: dict[str, Event] = field(default_factory=dict)
+
+    def take(self, event: Event) -> None:
+        """Take an event."""
+        self.session_id = event.get("session_id") or self.session_id
+        match event["event"]:
+            case "ran":
+                self.ran[event["call"]] = event
+            case "allowed" | "approved" | "rejected" as verdict:
+                seen = {"request_seconds": event["seconds"], "values": event.get("arguments")}
+                call = _Call(event["call"], {**_place(event), "verdict": verdict, **seen})
+                call.check(event.get("check"))
+                self.calls.append(call)
+                if verdict == "allowed":
+                    self.placed[event["index"]] = call
+                elif verdict == "rejected":
+                    self.outcome = "denied"
+            case "finished" | "denied" | "failed" as outcome:
+                self.outcome, self.error = outcome, event.get("error")
+                self._settle(event)
+
+    def _settle(self, event: Event) -> None:
+        """Take what the last reply says of all calls, those from before a resume among them."""
+        earlier = []
+        for index, found in enumerate(event["calls"]):
+            call = self.placed.get(index)
+            if call is None:
+                call = _Call(found["call"], {**_place(found), "verdict": "allowed"})
+                earlier.append(call)
+            call.check(found["check"])
+        self.calls[:0] = earlier
+        self.others = []
+        for found in event["other_checks"]:
+            other = _Call(None, {**_place(found), "verdict": found["check"]["verdict"]})
+            other.check(found["check"])
+            self.others.append(other)
+        if event["event"] == "denied":
+            self._deny(event)
+
+    def _deny(self, event: Event) -> None:
+        """Take what is said of the denied call, where its check does not say it."""
+        found = [one for one in self.others if one.facts["verdict"] == "denied"]
+        if not found:
+            found = [_Call(None, {**_place(event), "verdict": "denied"})]
+            self.others += found
+        last = found[-1].facts
+        last["request_seconds"] = event["seconds"]
+        for name in ("rule", "reason"):
+            if last.get(name, NOT_REPORTED) == NOT_REPORTED:
+                last[name] = event[name]
+
+    def traced(self) -> TracedRun:
+        """What is known, for others to keep."""
+        return TracedRun(
+            self.graph, self.mode, self.session_id, self.outcome, self.error, tuple(self._traced())
+        )
+
+    def _traced(self) -> Iterator[TracedCall]:
+        for call in (*self.calls, *self.others):
+            ran = self.ran.get(call.id or "", {})
+            times = {"node_seconds": ran.get("seconds"), "error": ran.get("error")}
+            yield TracedCall(**{**call.facts, **times})
+
+
+def _place(event: Event) -> dict[str, Any]:
+    return {name: event[name] for name in ("node", "role", "tool")}

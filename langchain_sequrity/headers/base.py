@@ -1,0 +1,416 @@
+"""The base of every header: fields, strict reading, JSON text and back.
+
+Scalars are strict: the text `"5"` is no number and `1` is no boolean, as in JSON.
+
+Three things differ from a plain pydantic model. A field that was not given is not sent, while one
+given as `None` is sent as `null`, which for some fields means "no limit". An unknown name is
+refused together with the nearest known one. And `extra` carries fields that this version does not
+know yet; on the wire they stand among the others.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.headers.json_text import json_problem, read_json, write_json
+from langchain_sequrity.patterns import PatternError, PatternTooLarge, check_together, measure
+from langchain_sequrity.validation import described, problems, refusal, shown, unknown_names
+
+T = TypeVar("T")
+
+
+def _not_null(value: Any) -> Any:
+    if value is None:
+        msg = "Input may not be null; leave the field out to keep the server's setting"
+        raise refusal(msg, kind="not_null", is_complete=True)
+    return value
+
+
+def listed(value: Any) -> Any:
+    """Take lists as they are and sets in sorted order, so that equal sets give equal headers."""
+    if isinstance(value, AbstractSet):
+        return sorted(value, key=str)
+    if isinstance(value, list | tuple):
+        return value
+    msg = "Input should be a list"
+    raise refusal(msg, kind="list_expected")
+
+
+def _distinct(value: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(value)) < len(value):
+        msg = "Input should be a list without repetitions"
+        raise refusal(msg, kind="distinct")
+    return value
+
+
+def _regex(value: str) -> str:
+    # Measured only; whoever searches with it compiles it.
+    try:
+        measure(value)
+    except PatternTooLarge as error:
+        msg = "Input should be a regular expression of bounded size: {reason}"
+        raise refusal(msg, kind="regex", reason=str(error)) from None
+    except PatternError as error:
+        msg = "Input should be a regular expression that compiles: {reason}"
+        raise refusal(msg, kind="regex", reason=str(error)) from None
+    return value
+
+
+def _together(values: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        check_together(values)
+    except PatternTooLarge as error:
+        msg = "Input should be regular expressions of bounded size: {reason}"
+        raise refusal(msg, kind="regex", reason=str(error)) from None
+    return values
+
+
+# The field may be left out, but not be sent as null.
+NOT_NULL = BeforeValidator(_not_null)
+
+Flag = Annotated[bool, Strict()]
+Integer = Annotated[int, Strict(), Field(ge=-(2**63), lt=2**63)]
+Count = Annotated[int, Strict(), Field(ge=1, lt=2**63)]
+Length = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Text = Annotated[str, Strict()]
+Name = Annotated[str, Strict(), Field(min_length=1)]
+Regex = Annotated[str, Strict(), AfterValidator(_regex)]
+
+# Lists become tuples and sets frozensets, because header objects do not change.
+Array = Annotated[Sequence[T], BeforeValidator(listed), AfterValidator(tuple)]
+Regexes = Annotated[Array[Regex], AfterValidator(_together)]
+DistinctNames = Annotated[
+    Sequence[Name], BeforeValidator(listed), AfterValidator(tuple), AfterValidator(_distinct)
+]
+NameSet = Annotated[AbstractSet[Name], BeforeValidator(listed), AfterValidator(frozenset)]
+
+
+Unknown = Literal["refuse", "keep"]
+# Marks a validation of data from the wire, where `extra` is a name like any other.
+WIRE = "langchain_sequrity.wire"
+_EXTRA = "extra"
+
+
+class HeaderModel(BaseModel):
+    """Base of `FeaturesHeader`, `PolicyHeader`, `ConfigHeader` and their sections.
+
+    Instances do not change; `model_copy(update=…)` makes a changed copy without checking it.
+    Construction raises `pydantic.ValidationError`, which does not show the values given.
+    Two instances are equal if they send the same.
+
+    Attributes:
+        extra: Fields that this version does not know, as JSON values. Names of known fields are
+            refused here.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import FsmConfig
+
+        unlimited = FsmConfig(max_n_turns=None, extra={"plan_cache": "off"})
+        assert unlimited.to_wire() == {"max_n_turns": None, "plan_cache": "off"}
+        assert FsmConfig().to_wire() == {}
+        ```
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True
+    )
+
+    # How errors name the place, such as "`fsm`".
+    _where: ClassVar[str]
+
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_names(cls, data: Any, info: ValidationInfo) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        mode = info.context.get(WIRE) if isinstance(info.context, dict) else None
+        known = cls.wire_names()
+        strange = [name for name in data if name not in known and (mode or name != _EXTRA)]
+        if not strange:
+            return data
+        if mode == "keep":
+            rest = {name: value for name, value in data.items() if name in known}
+            return rest | {_EXTRA: {name: data[name] for name in strange}}
+        paths = dict(reversed(list(_paths(cls))))  # of equal names, the first is kept
+        more = "" if mode else " A field that this version does not know goes into `extra`."
+        raise unknown_names(strange, cls._where, known, paths, more)
+
+    @field_validator(_EXTRA)
+    @classmethod
+    def _only_new_json(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        for name in extra:
+            if name in cls.wire_names():
+                msg = "{name} is a field of {where}: set the field itself, not through `extra`"
+                facts = {"name": shown(name), "where": cls._where}
+                raise refusal(msg, kind="known_in_extra", is_complete=True, **facts)
+        if found := json_problem(extra):
+            msg = "{text}"
+            raise refusal(msg, kind="extra_not_json", is_complete=True, text=found)
+        copy: dict[str, Any] = _wire_value(extra)  # later changes of the caller's stay outside
+        return copy
+
+    @classmethod
+    def wire_names(cls) -> list[str]:
+        """Names of the known fields as they stand on the wire."""
+        return [name for name in cls.model_fields if name != _EXTRA]
+
+    def to_wire(self) -> dict[str, Any]:
+        """The JSON object that is sent: the fields that were given, and `extra`."""
+        given = [name for name in self.wire_names() if name in self.model_fields_set]
+        known = {name: _wire_value(getattr(self, name)) for name in given}
+        extra: dict[str, Any] = _wire_value(self.extra)
+        return known | extra
+
+    def _key(self) -> str:
+        # Compared as text, because Python takes 1, 1.0 and True for equal and JSON does not.
+        return json.dumps(self.to_wire(), sort_keys=True)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal if both are of one class and send the same: unset and `None` differ."""
+        if not isinstance(other, HeaderModel):
+            return NotImplemented
+        return type(self) is type(other) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        """Hash what is sent."""
+        return hash((type(self), self._key()))
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Show the fields that were given."""
+        for name in type(self).model_fields:
+            if name in self.model_fields_set and (name != _EXTRA or self.extra):
+                yield name, getattr(self, name)
+
+
+def _wire_value(value: Any) -> Any:
+    if isinstance(value, HeaderModel):
+        return value.to_wire()
+    if isinstance(value, Mapping):
+        return {key: _wire_value(item) for key, item in value.items()}
+    if isinstance(value, AbstractSet):
+        return sorted(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_wire_value(item) for item in value]
+    return value
+
+
+def _paths(cls: type[HeaderModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Name and dotted path of every field, those of this object before those of its sections."""
+    for name in cls.wire_names():
+        yield name, f"{prefix}{name}"
+    for name in cls.wire_names():
+        for section in _sections(cls.model_fields[name].annotation):
+            yield from _paths(section, f"{prefix}{name}.")
+
+
+def _sections(annotation: Any) -> Iterator[type[HeaderModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, HeaderModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)
+
+
+H = TypeVar("H", bound="Header")
+
+
+class Header(HeaderModel):
+    """Base of the three headers.
+
+    Attributes:
+        header_name: The name of the HTTP header.
+    """
+
+    header_name: ClassVar[str]
+
+    def to_header(self) -> str:
+        """The value of the HTTP header, as `write_header` gives it."""
+        return write_header(self)
+
+    @classmethod
+    def from_header(cls, text: str, *, unknown: Unknown = "refuse") -> Self:
+        """Read the value of an HTTP header, as `read_header` does."""
+        return read_header(cls, text, unknown=unknown)
+
+    def compacted(self) -> Self:
+        """A copy without what need not be sent; most headers have nothing of the kind."""
+        return self
+
+    @classmethod
+    def _from_other(cls, value: object) -> Self:
+        """Take what only this header can be made of; see `coerce`."""
+        msg = (
+            f"`{cls.header_name}` takes a `{cls.__name__}`, a dict, or an object with "
+            f"`dump_for_headers`; got {described(value)}."
+        )
+        raise UsageError(msg)
+
+
+def write_header(header: Header) -> str:
+    r"""Write a header's value.
+
+    Args:
+        header: Any of the three headers. A SQRT policy is sent without comments and needless
+            white space (`docs/behaviour.md`, P9).
+
+    Returns:
+        One line of compact JSON in printable ASCII, other characters escaped as `\uXXXX`. Equal
+        headers give equal text.
+
+    Raises:
+        UsageError: If a text holds a lone surrogate, or `extra` is nested too deep.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import FeaturesHeader, write_header
+
+        assert write_header(FeaturesHeader.dual_llm()) == '{"agent_arch":"dual-llm"}'
+        ```
+    """
+    return write_json(header.compacted().to_wire())
+
+
+def read_header(cls: type[H], text: str, *, unknown: Unknown = "refuse") -> H:
+    """Read a header's value.
+
+    Args:
+        cls: Which header it is.
+        text: The value.
+        unknown: `refuse` unknown names, or `keep` them in `extra`, at every level.
+
+    Returns:
+        The header object.
+
+    Raises:
+        UsageError: If the text is no JSON object, repeats a key, or breaks a rule of a field. The
+            message has the position or the path of the field.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import ConfigHeader, read_header
+
+        config = read_header(ConfigHeader, '{"fsm": {"max_n_turns": 8}}')
+        assert config.fsm.max_n_turns == 8
+        ```
+    """
+    return from_wire(cls, _read(cls, text), unknown=unknown)
+
+
+def from_wire(cls: type[H], data: Any, *, unknown: Unknown = "refuse") -> H:
+    """Make a header of JSON that was read already.
+
+    Args:
+        cls: Which header it is.
+        data: The JSON object.
+        unknown: `refuse` unknown names, or `keep` them in `extra`.
+
+    Returns:
+        The header object.
+
+    Raises:
+        UsageError: If the object breaks a rule of a field.
+    """
+    try:
+        return cls.model_validate(data, context={WIRE: unknown})
+    except ValidationError as error:
+        raise _invalid(cls, problems(error)) from None
+
+
+def validate_header(cls: type[Header], text: str) -> dict[str, Any]:
+    """Check a header's value without raising, in the form that `validate-headers` replies.
+
+    Args:
+        cls: Which header it is.
+        text: The value.
+
+    Returns:
+        `valid`; `normalized`, as `normalized` gives it, or `None`; and `errors`, readable
+        sentences, empty if valid.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import FeaturesHeader, validate_header
+
+        reply = validate_header(FeaturesHeader, "{")
+        assert not reply["valid"]
+        assert reply["errors"][0].startswith("Invalid JSON")
+        ```
+    """
+    try:
+        header = cls.model_validate(_read(cls, text), context={WIRE: "refuse"})
+    except UsageError as error:
+        return {"valid": False, "normalized": None, "errors": [str(error)]}
+    except ValidationError as error:
+        return {"valid": False, "normalized": None, "errors": problems(error)}
+    return {"valid": True, "normalized": normalized(header), "errors": []}
+
+
+def normalized(header: Header) -> dict[str, Any]:
+    """The JSON object with every top-level field, `None` where it is not set."""
+    return dict.fromkeys(header.wire_names()) | header.to_wire()
+
+
+def coerce(cls: type[H], value: object) -> H:
+    """Make a header of what `ChatSequrity` takes for it.
+
+    Args:
+        cls: Which header is wanted.
+        value: The header object itself; a mapping of its fields; an object of the vendor's SDK
+            (anything with `dump_for_headers`); for `PolicyHeader` also SQRT text, or a
+            `pathlib.Path` to a file with it.
+
+    Returns:
+        The header object.
+
+    Raises:
+        UsageError: For anything else, and for values that break a rule of a field.
+
+    Example:
+        ```python
+        from langchain_sequrity.headers import PolicyHeader, coerce
+
+        policy = coerce(PolicyHeader, 'tool "send_mail" { must deny always; }')
+        assert policy == coerce(PolicyHeader, policy)
+        ```
+    """
+    if isinstance(value, cls):
+        return value
+    if isinstance(value, Header):
+        msg = f"Expected a `{cls.__name__}`, got a `{type(value).__name__}`."
+        raise UsageError(msg)
+    if isinstance(value, Mapping):
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise _invalid(cls, problems(error)) from None
+    dump = getattr(value, "dump_for_headers", None)
+    return from_wire(cls, dump(mode="json")) if callable(dump) else cls._from_other(value)
+
+
+def _read(cls: type[Header], text: object) -> dict[str, Any]:
+    if not isinstance(text, str):
+        msg = f"`{cls.header_name}` is JSON text; got {described(text)}."
+        raise UsageError(msg)
+    return read_json(text)
+
+
+def _invalid(cls: type[Header], sentences: list[str]) -> UsageError:
+    return UsageError(f"`{cls.header_name}` is not valid. {' '.join(sentences)}")

@@ -1,0 +1,215 @@
+"""The border of a program: JSON values in, JSON values out.
+
+What comes in is copied, so that neither side can change what the other holds. What goes out is
+bare; its labels are the join of all labels in it.
+"""
+
+import base64
+import datetime as dt
+import json
+import math
+import reprlib
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.local.interpreter.enums import EnumMember
+from langchain_sequrity.local.interpreter.faults import NoForm
+from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.type_schemas import as_form, pay_for_schema
+from langchain_sequrity.local.interpreter.values import (
+    NO_LABELS,
+    DictValue,
+    Labeled,
+    ListValue,
+    Record,
+    SetValue,
+    Value,
+    as_mark,
+    tag,
+    type_name,
+)
+
+_DEEPEST = 200
+_PLAIN = frozenset({type(None), bool, int, str})
+_WIDEST_INTEGER = 14_000  # bits: Python writes integers of up to 4,300 digits
+
+
+def check_json(value: Any, depth: int = 0) -> Any:
+    """Copy a JSON value that comes from outside.
+
+    Raises:
+        UsageError: If it is none, or nested too deeply.
+    """
+    if depth > _DEEPEST:
+        msg = f"A JSON value for a program is nested more than {_DEEPEST} levels deep."
+        raise UsageError(msg)
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is float and math.isfinite(value):
+        return value
+    below = depth + 1
+    if kind is list:
+        return [one if type(one) in _PLAIN else check_json(one, below) for one in value]
+    if kind is dict and all(type(key) is str for key in value):
+        return {
+            key: one if type(one) in _PLAIN else check_json(one, below)
+            for key, one in value.items()
+        }
+    msg = f"A program takes JSON values only, and {reprlib.repr(value)} is none."
+    raise UsageError(msg)
+
+
+def come_in(machine: Machine, given: Labeled) -> Value:
+    """Turn a JSON value into one of the program; its labels hold for everything in it."""
+    return tag(_inside(machine, given.value), as_mark(given.labels))
+
+
+def _inside(machine: Machine, value: Any) -> Value:
+    if type(value) is dict:
+        machine.make_items(len(value), 100)
+        return DictValue((key, _inside(machine, item)) for key, item in value.items())
+    if type(value) is list:
+        machine.make_items(len(value))
+        return ListValue(_inside(machine, item) for item in value)
+    if type(value) is str:
+        machine.make_text(len(value), value)
+    elif type(value) is int:
+        machine.make_bits(value.bit_length())
+    return value
+
+
+def go_out(machine: Machine, value: Value) -> Labeled:
+    """Turn a value of the program into JSON.
+
+    What JSON lacks is written so:
+
+    | Value | JSON |
+    |---|---|
+    | tuple, set, range | list |
+    | dict with keys that are numbers, booleans or `None` | object; keys as `json.dumps` has them |
+    | date, datetime, time | text, ISO 8601 |
+    | timedelta | number, seconds |
+    | bytes | text, Base64 |
+    | member of an enumeration | its value |
+    | instance of a model | object of its fields |
+    | type, model, enumeration | object, its JSON Schema |
+
+    Raises:
+        NoForm: For everything else, NaN and infinity among it.
+    """
+    bare, mark = machine.bare(value)
+    labels = mark or NO_LABELS
+    try:
+        return Labeled(_outside(machine, bare, 0), labels)
+    except _Formless as error:
+        raise NoForm(error.kind.__name__, str(error), labels) from None
+
+
+def _outside(machine: Machine, value: Value, depth: int) -> Any:
+    if depth > _DEEPEST:
+        _refuse(ValueError, "A value is nested too deeply, or holds itself.")
+    if isinstance(value, EnumMember):
+        return _outside(machine, value.value, depth + 1)
+    write = _FORMS.get(type(value))
+    if write is not None:
+        return write(machine, value, depth + 1)
+    form = as_form(value)
+    if form is None:
+        _refuse(TypeError, f"A value of type `{type_name(value)}` has no JSON form.")
+    pay_for_schema(machine, form)
+    schema = form.json_schema()
+    machine.make_text(len(json.dumps(schema)), "")
+    try:
+        return check_json(schema, depth)
+    except UsageError as error:
+        _refuse(ValueError, str(error))
+
+
+class _Formless(Exception):
+    def __init__(self, kind: type[Exception], message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def _refuse(kind: type[Exception], message: str) -> NoReturn:
+    raise _Formless(kind, message)
+
+
+def _items(machine: Machine, values: Any, depth: int) -> list[Any]:
+    machine.make_items(len(values), 8)
+    return [_outside(machine, value, depth) for value in values]
+
+
+def _fields(machine: Machine, value: Any, depth: int) -> dict[str, Any]:
+    machine.make_items(len(value), 100)
+    result: dict[str, Any] = {}
+    for key, item in value.items():
+        name = _key(machine, key)
+        if name in result:
+            _refuse(ValueError, "Two keys of a dict have the same JSON form.")
+        result[name] = _outside(machine, item, depth)
+    return result
+
+
+def _key(machine: Machine, key: Value) -> str:
+    if isinstance(key, EnumMember):
+        key = key.value
+    if isinstance(key, str):
+        return _text(machine, key, 0)
+    if isinstance(key, bool) or key is None:
+        return {True: "true", False: "false", None: "null"}[key]
+    if isinstance(key, int):
+        return str(_integer(machine, key, 0))
+    if isinstance(key, float):
+        return repr(_number(machine, key, 0))
+    return _refuse(TypeError, f"A key of type `{type_name(key)}` has no JSON form.")
+
+
+def _text(machine: Machine, value: str, _: int) -> str:
+    # One text in many places is written as often as it stands there.
+    machine.make_text(len(value), value)
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            _refuse(ValueError, "Text with half of a surrogate pair has no JSON form.")
+    return value
+
+
+def _integer(machine: Machine, value: int, _: int) -> int:
+    machine.make_bits(value.bit_length())
+    if value.bit_length() > _WIDEST_INTEGER:
+        _refuse(ValueError, "An integer of that size has no JSON form.")
+    return value
+
+
+def _number(_: Machine, value: float, __: int) -> float:
+    if not math.isfinite(value):
+        _refuse(ValueError, "NaN and infinity have no JSON form.")
+    return value
+
+
+def _same(_: Machine, value: Any, __: int) -> Any:
+    return value
+
+
+_FORMS: dict[type, Callable[[Machine, Any, int], Any]] = {
+    bool: _same,
+    type(None): _same,
+    int: _integer,
+    float: _number,
+    str: _text,
+    bytes: lambda machine, value, _: _text(machine, base64.b64encode(value).decode(), 0),
+    dt.date: lambda _, value, __: value.isoformat(),
+    dt.datetime: lambda _, value, __: value.isoformat(),
+    dt.time: lambda _, value, __: value.isoformat(),
+    dt.timedelta: lambda _, value, __: value.total_seconds(),
+    ListValue: _items,
+    tuple: _items,
+    SetValue: _items,
+    range: _items,
+    DictValue: _fields,
+    Record: lambda machine, value, depth: _fields(machine, value.fields, depth),
+}

@@ -1,1 +1,0 @@
-"""Policies in Python, for those who do not want to write text."""

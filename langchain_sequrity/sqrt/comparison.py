@@ -1,0 +1,294 @@
+"""What changes from one policy to another: its rules, and what it says about calls."""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from typing_extensions import override
+
+from langchain_sequrity.display.tables import Row, Table, Tabled, Tone
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.sqrt.coerce import AnyPolicy, engine_of
+from langchain_sequrity.sqrt.engine import Engine
+from langchain_sequrity.sqrt.explanation import ExplainedRule, explained
+from langchain_sequrity.sqrt.nodes import CheckRule, Listed, Position, listed
+from langchain_sequrity.sqrt.simulation import (
+    Decision,
+    Given,
+    check_names,
+    read_trials,
+    rules_cell,
+    run,
+    tone,
+    verdict_json,
+    verdict_word,
+)
+from langchain_sequrity.sqrt.tools import AnyTool
+from langchain_sequrity.sqrt.verdict import Presets, Reason, Verdict
+
+_NO_LABELS = Labels()
+_NO_TONE: tuple[Tone, ...] = ("",)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedCall:
+    """A call about which two policies say something else.
+
+    Attributes:
+        old: What the old policy says.
+        new: What the new one says.
+        changed: What differs: `verdict`, `strength`, `certainty`, `reason`, `labels`.
+    """
+
+    old: Decision
+    new: Decision
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Difference(Tabled):
+    """What changes from one policy to another; made by `diff`.
+
+    Attributes:
+        calls: How many calls were tried.
+        changed: The calls about which the two say something else.
+        removed: Rules, changes of labels, priorities and names that only the old one has.
+        added: Those that only the new one has.
+        presets: Built-in policies that differ, in words.
+        is_reordered: Whether the rules that both have stand in another order.
+    """
+
+    calls: int
+    changed: tuple[ChangedCall, ...]
+    removed: tuple[ExplainedRule, ...]
+    added: tuple[ExplainedRule, ...]
+    presets: tuple[str, ...]
+    is_reordered: bool
+
+    @property
+    def is_none(self) -> bool:
+        """Whether nothing differs, neither rules nor what they say about these calls."""
+        rules = self.removed or self.added or self.presets or self.is_reordered
+        return not self.changed and not rules
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain data, fit for JSON."""
+        return {
+            "calls": self.calls,
+            "changed": [
+                {
+                    "number": one.new.number,
+                    "id": one.new.trial.id,
+                    "tool": one.new.call.tool,
+                    "changed": list(one.changed),
+                    "old": verdict_json(one.old.verdict),
+                    "new": verdict_json(one.new.verdict),
+                }
+                for one in self.changed
+            ],
+            "removed": [rule.to_json() for rule in self.removed],
+            "added": [rule.to_json() for rule in self.added],
+            "presets": list(self.presets),
+            "is_reordered": self.is_reordered,
+        }
+
+    @override
+    def table(self) -> Table:
+        """It as a table: calls in the colour of their new verdict, then rules."""
+        rows = [
+            *(_call_row(one) for one in self.changed),
+            *(_rule_row(rule, is_new=False) for rule in self.removed),
+            *(_rule_row(rule, is_new=True) for rule in self.added),
+        ]
+        rules = len(self.removed) + len(self.added)
+        return Table(
+            f"{len(self.changed)} of {self.calls} calls and {rules} rules differ",
+            ("What", "Old", "New", "Differs in"),
+            tuple(rows),
+            tuple(self._notes()),
+            (*(tone(one.new.verdict) for one in self.changed), *_NO_TONE * rules),
+        )
+
+    def _notes(self) -> Iterator[str]:
+        yield from self.presets
+        if self.is_reordered:
+            yield "The rules that both have stand in another order."
+
+
+def _call_row(one: ChangedCall) -> Row:
+    name = f"call {one.new.number}: {one.new.call.tool}"
+    return ((name,), _side(one.old.verdict), _side(one.new.verdict), one.changed)
+
+
+def _side(verdict: Verdict | None) -> tuple[str, ...]:
+    sure = "" if verdict is None or verdict.certain else ", uncertain"
+    return (f"{verdict_word(verdict)}{sure}", *rules_cell(verdict))
+
+
+def _rule_row(rule: ExplainedRule, *, is_new: bool) -> Row:
+    told = (f"line {rule.line}", *rule.cell())
+    what = f"{rule.kind} of {rule.tool}" if rule.tool else rule.kind
+    return ((what,), () if is_new else told, told if is_new else (), ("only here",))
+
+
+def diff(
+    old: AnyPolicy,
+    new: AnyPolicy,
+    calls: Iterable[Given] = (),
+    *,
+    session: Labels = _NO_LABELS,
+    tools: Iterable[AnyTool] | None = None,
+) -> Difference:
+    """Compare two policies: their rules, and what they say about calls.
+
+    Args:
+        old: The policy before; as for `simulate`.
+        new: The policy after.
+        calls: As for `simulate`: one session under each of them.
+        session: The session's labels before the first call.
+        tools: As for `simulate`; a tool that one of the policies names is spelt right.
+
+    Returns:
+        What differs. Comments, positions and white space do not count, nor does it whether `must`
+        is written `hard`; but a doc comment is part of the reason that a call is given.
+
+    Raises:
+        UsageError: For calls that cannot be tried, or what is no policy.
+        PolicySyntaxError: If a text is no SQRT policy.
+
+    Example:
+        ```python
+        from langchain_sequrity.sqrt import diff
+
+        found = diff(
+            'tool "pay" { must deny when amount.value in {int 100..}; }',
+            'tool "pay" { must deny when amount.value in {int 500..}; }',
+            [{"tool": "pay", "arguments": {"amount": 200}}],
+        )
+        assert found.changed[0].changed == ("verdict", "strength", "reason")
+        assert [rule.kind for rule in found.removed] == ["must deny"]
+        ```
+    """
+    before, after = engine_of(old), engine_of(new)
+    trials = read_trials(calls)
+    known = check_names(trials, tools, before, after)
+    sides = zip(
+        run(before, trials, session, known), run(after, trials, session, known), strict=True
+    )
+    rules, others = _rules(before), _rules(after)
+    changes = _Changes(rules, others)
+    compared = (ChangedCall(one, other, tuple(changes.between(one, other))) for one, other in sides)
+    shapes, other_shapes = [shape for shape, _ in rules], [shape for shape, _ in others]
+    return Difference(
+        len(trials),
+        tuple(one for one in compared if one.changed),
+        tuple(_only_in(rules, other_shapes)),
+        tuple(_only_in(others, shapes)),
+        tuple(_preset_changes(before.presets, after.presets)),
+        _in_common(shapes, other_shapes) != _in_common(other_shapes, shapes),
+    )
+
+
+# Calls
+
+
+class _Changes:
+    """What two policies say differently about a call.
+
+    Args:
+        old: The rules of the old policy.
+        new: Those of the new one.
+    """
+
+    def __init__(self, old: "_Rules", new: "_Rules") -> None:
+        self._old = {one.at: shape for shape, one in old}
+        self._new = {one.at: shape for shape, one in new}
+
+    def between(self, old: Decision, new: Decision) -> Iterator[str]:
+        """What differs, in words."""
+        before, after = old.verdict, new.verdict
+        if before is None or after is None:
+            if before is not after:
+                yield "verdict"
+            return
+        if before.allowed != after.allowed:
+            yield "verdict"
+        if before.strength != after.strength:
+            yield "strength"
+        if before.certain != after.certain:
+            yield "certainty"
+        if _said(before.reasons, self._old) != _said(after.reasons, self._new):
+            yield "reason"
+        labels = (old.result_labels, old.session_after)
+        if before.allowed == after.allowed and labels != (new.result_labels, new.session_after):
+            yield "labels"
+
+
+def _said(reasons: Iterable[Reason], shapes: Mapping[Position, Hashable]) -> list[Hashable]:
+    """Reasons without their places and spelling, which change with the layout."""
+    return [
+        (
+            shapes[one.at] if one.at else one.rule,
+            one.description,
+            one.verdict,
+            one.certain,
+            one.unmet,
+        )
+        for one in reasons
+    ]
+
+
+# Rules
+
+_Shape = Hashable
+_Rules = list[tuple[_Shape, Listed]]
+_UNSEEN = {"at", "doc", "bare"}
+
+
+def _rules(engine: Engine) -> _Rules:
+    found = (one for node in engine.policy.declarations for one in listed(node))
+    return [
+        ((one.kind, _shape(one.tool), one.one_liner and one.priority, _shape(one.node)), one)
+        for one in found
+    ]
+
+
+def _shape(node: Any) -> _Shape:
+    """A node without comments and positions. Numbers keep their type: 1 and 1.0 may differ."""
+    if isinstance(node, tuple):
+        return tuple(map(_shape, node))
+    if not is_dataclass(node):
+        return type(node).__name__, node
+    unseen = _UNSEEN | {"text"} if isinstance(node, CheckRule) else _UNSEEN
+    names = [one.name for one in fields(node) if one.name not in unseen]
+    return type(node).__name__, *(_shape(getattr(node, name)) for name in names)
+
+
+def _only_in(
+    rules: Iterable[tuple[_Shape, Listed]], others: Iterable[_Shape]
+) -> Iterator[ExplainedRule]:
+    left = Counter(others)
+    for shape, one in rules:
+        if left[shape]:
+            left[shape] -= 1
+        else:
+            yield explained(one)
+
+
+def _in_common(shapes: Iterable[_Shape], others: Iterable[_Shape]) -> list[_Shape]:
+    """What the others have as well, in order."""
+    left = Counter(others)
+    common = []
+    for shape in shapes:
+        if left[shape]:
+            left[shape] -= 1
+            common.append(shape)
+    return common
+
+
+def _preset_changes(old: Presets, new: Presets) -> Iterator[str]:
+    for one in fields(Presets):
+        before, after = getattr(old, one.name), getattr(new, one.name)
+        if before != after:
+            yield f"The preset `{one.name}` was {before} and is {after}."

@@ -1,0 +1,212 @@
+"""Errors that show their place in a policy, and hints what to write instead."""
+
+import re
+from collections.abc import Sequence
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.errors import PolicySyntaxError, UsageError
+
+_WIDTH = 160
+_LINES = str.maketrans({"\t": " "})
+
+
+def position(text: str, offset: int) -> tuple[int, int]:
+    """Line and column of an offset in a text, as `Position` has them."""
+    start = text.rfind("\n", 0, offset) + 1
+    return text.count("\n", 0, start) + 1, offset - start + 1
+
+
+def no_text(given: object) -> UsageError:
+    """Build the error for what should be the text of a policy."""
+    return UsageError(
+        f"A policy is a text; got {type(given).__name__}. A parsed policy has it as `text`, a "
+        "`PolicyHeader` as `codes.code`, and a file is read first."
+    )
+
+
+def fault(
+    text: str, at: tuple[int, int], message: str, *, expected: tuple[str, ...] = ()
+) -> PolicySyntaxError:
+    """Build the error for a place in a text."""
+    line, column = at
+    return PolicySyntaxError(
+        f"{message} (line {line}, column {column})",
+        line=line,
+        column=column,
+        source=pointed(text, at),
+        expected=expected,
+    )
+
+
+def pointed(text: str, at: tuple[int, int]) -> str:
+    """The line of a place, and below it a caret."""
+    number, column = at
+    line = text.split("\n", number)[number - 1].translate(_LINES)
+    cut = max(0, column - _WIDTH // 2)
+    before = plain(line[cut : column - 1])
+    return f"  {before}{plain(line[column - 1 : cut + _WIDTH])}\n  {' ' * len(before)}^"
+
+
+_STRENGTH = "A rule begins with its strength: `must deny …` or `should allow …`"
+_STRENGTHS = ("must", "hard", "should", "soft")
+_BLOCK = "Labels change inside `result { … }`, `session before { … }`, `session after { … }`"
+_LEFT = "The left side is one set of labels: `a.tags overlaps {…}`; join several with `or`"
+_BOUND = 'Only predicates, sets and domains have names: `{"x"}`, `int 5`, `str "x"`'
+_MEMBER = 'Write `"x" in a.tags` or `a.tags overlaps {"x"}`'
+_DOMAIN = "Write `a.value in {str matching …}` or `a.value in {str like …}`"
+_OVERLAPS = 'Write `a.tags overlaps {"x"}` or `"x" in a.tags`'
+_AND = "Conditions are joined with `and`; `&` joins sets"
+_OR = "Conditions are joined with `or`; `|` joins sets"
+_ADD = "Labels are added with `|=`; there is no arithmetic"
+_RANGE = "A range says what lies in it: `{int 1..5}` or `{float 0.5..2.0}`"
+_OUTSIDE = "Rules stand beside `result { … }` and `session … { … }`, not inside"
+_INSIDE = 'Rules stand in the block of a tool: `tool "name" { … }`'
+_RULE = f"A rule begins with its strength: `must deny when p;`. {_BLOCK}"
+_TOOLS = 'A regex stands for many tools: `tool r"^send_.*$"`'
+_FOUND = {
+    "allow": _STRENGTH,
+    "deny": _STRENGTH,
+    "contains": _MEMBER,
+    "matching": _DOMAIN,
+    "like": _DOMAIN,
+    "overlaps": _LEFT,
+    "subset": _LEFT,
+    "superset": _LEFT,
+    "if": "Write `when`",
+    "&": _AND,
+    "|": _OR,
+    "..": _RANGE,
+    "..<": _RANGE,
+    "<..": _RANGE,
+    "<..<": _RANGE,
+    "+": _ADD,
+    "priority": "`priority 3;` stands by itself in the block",
+    "not": "`not` stands in front: `not a.tags is empty`",
+    "@": _BLOCK,
+    "@result": "A one-liner takes the short form: `-> @tags |= {…}`",
+    "@args": "The labels of all arguments can be read, not changed, and have no value",
+    ".value": "Only `arg.value`, `@result.value` and `@session.value` are values",
+}
+_PAIRS = {
+    ("session", "{"): "Write `session before {` or `session after {`",
+    **{(rule, end): _OUTSIDE for rule in _STRENGTHS for end in ("allow", "deny")},
+    **{(end, "when"): _RULE for end in "{;}"},
+    ("==", "{"): "Write `a.value in {…}`",
+    (".value", "."): "Nothing inside a value can be looked at",
+}
+_ENDS = (("`;`",), ("`)`",), ("`{`",))  # of a condition
+_NAME = 60
+_KEYWORDS = ("let", "tool", "must", "hard", "should", "soft", "allow", "deny", "when", "always")
+
+
+def hint(before: Sequence[str], found: str, expected: Sequence[str] = ()) -> str:
+    """Say what to write instead.
+
+    Args:
+        before: The texts of the last tokens before the fault, the nearest last.
+        found: The text of the token that does not fit.
+        expected: What would fit, in words.
+
+    Returns:
+        A sentence without its full stop, or an empty text.
+    """
+    last = before[-1] if before else ""
+    if found == ";" and list(before[-2:-1]) == ["="]:
+        return _BOUND
+    if found.lower() in _KEYWORDS and found not in _KEYWORDS:
+        return f"Keywords are in lower case: `{found.lower()}`"
+    meant = _instead(last, found, expected)
+    return meant or _PAIRS.get((last, found)) or _FOUND.get(found, "")
+
+
+def _instead(last: str, found: str, expected: Sequence[str]) -> str:  # noqa: PLR0911 - one per slip
+    """What to write where the same text would mean something else at another place."""
+    if "`overlaps`" in expected:  # behind labels
+        return _OVERLAPS if found == "in" else _LEFT if found in {"|", "&", "^", "-"} else ""
+    if "`|=`" in expected:
+        return _ADD if found == "|" else ""
+    if "`let`" in expected:
+        return _INSIDE if found in _STRENGTHS else ""
+    if found in {"in", "=="} and expected in _ENDS and last.isidentifier():
+        name = plain(last, limit=_NAME)
+        return f"The value of an argument is `{name}.value`: `{name}.value {found} …`"
+    what = expected[0] if expected else ""
+    if '"' in found or found[:1].isdigit():
+        shown = plain(f"datetime {found}" if found[0] == "d" else found, limit=_NAME)
+        if what.startswith("a set,"):
+            return f"A set stands in braces: `{{{shown}}}`"
+        if what.startswith("a value,"):
+            return f"Write `in {{{shown}}}`"
+        if what.startswith("the name of a tool"):
+            return _TOOLS
+    return ""
+
+
+_SHORTEST, _LONGEST = 5, 60  # of short names too many are words of their own
+_SHORTEST_WORD = 3
+_BETWEEN_WORDS = re.compile(r"[\W_]+")
+
+
+class Spellings:
+    """Names, among which those are found that are one slip away from another.
+
+    Two such names are the same after one letter is taken out of either, so that nothing has to be
+    compared with everything.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+
+    def add(self, name: str) -> None:
+        """Take a name that is to be found."""
+        for key in _keys(name):
+            self._first.setdefault(key, name)
+
+    def near(self, name: str) -> str:
+        """Another name that is one slip away, or an empty text."""
+        found = (self._first.get(key, name) for key in _keys(name))
+        return next((one for one in found if one != name and is_slip(name, one)), "")
+
+
+def is_slip(one: str, other: str) -> bool:
+    """Whether names differ by case, a hyphen, one letter, or two letters that changed places.
+
+    Numbers, words of one or two letters, and addresses are meant to differ: `step_1`, `team_a`,
+    `ana@bank.example`.
+    """
+    one, other = _spelt(one), _spelt(other)
+    start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
+    if start is None:
+        start = min(len(one), len(other))
+    if _is_meant(one, other, start):
+        return False
+    left, right = one[start:], other[start:]
+    is_swapped = left[:2] == right[1::-1] and left[2:] == right[2:]
+    return is_swapped or left[1:] in (right, right[1:]) or left == right[1:]
+
+
+def _is_meant(one: str, other: str, start: int) -> bool:
+    """Whether names that first differ at `start` differ in what people choose freely."""
+    letters = one[start : start + 1] + other[start : start + 1]
+    if "@" in one or any(letter.isdigit() for letter in letters):
+        return True
+    words, others = _BETWEEN_WORDS.split(one), _BETWEEN_WORDS.split(other)
+    if len(words) != len(others):
+        return False
+    pairs = zip(words, others, strict=True)
+    return any(a != b and min(len(a), len(b)) < _SHORTEST_WORD for a, b in pairs)
+
+
+def _keys(name: str) -> list[str]:
+    """A name, and what is left of it without one of its letters; of a short one, itself."""
+    if len(name) > _LONGEST:
+        return []
+    spelt = _spelt(name)
+    if len(name) < _SHORTEST:
+        return [f"={spelt}"]  # which no other is with a letter less
+    return [spelt, *(spelt[:i] + spelt[i + 1 :] for i in range(len(spelt)))]
+
+
+def _spelt(name: str) -> str:
+    """A name without what people spell in several ways."""
+    return name.strip().casefold().replace("-", "_").replace(" ", "_")

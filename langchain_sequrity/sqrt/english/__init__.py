@@ -1,1 +1,0 @@
-"""Policies in English, rule by rule."""

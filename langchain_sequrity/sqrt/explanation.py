@@ -1,0 +1,506 @@
+"""A policy in English, rule by rule.
+
+Beside each rule stands what its author says of it, and what is in doubt, as `check` finds it.
+
+Rules of a policy as sentences, each true by V1 to V3 of `docs/behaviour.md`.
+"""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, assert_never
+
+from typing_extensions import override
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.display.tables import Cell, Table, Tabled, Tone
+from langchain_sequrity.sqrt.coerce import AnyPolicy, engine_of, policy_of
+from langchain_sequrity.sqrt.engine import DATA_MODEL_TOOL, LLM_BLOCKED, NON_EXECUTABLE
+from langchain_sequrity.sqrt.lint.checking import Finding, findings_in
+from langchain_sequrity.sqrt.nodes import (
+    Binding,
+    Block,
+    BoolDomain,
+    Both,
+    CheckRule,
+    Compared,
+    Declaration,
+    Either,
+    In,
+    Listed,
+    Name,
+    Not,
+    Number,
+    NumberDomain,
+    Phase,
+    Policy,
+    Position,
+    Predicate,
+    Same,
+    Step,
+    TextDomain,
+    TimeDomain,
+    ToolBlock,
+    ToolId,
+    listed,
+)
+from langchain_sequrity.sqrt.verdict import Presets
+from langchain_sequrity.sqrt.wording import Wording, domain, quoted
+
+_OWNERS: dict[Phase, str] = {"before": "session", "result": "result", "after": "session"}
+_MOMENTS: dict[Phase, str] = {
+    "before": "Before a call is checked, and also if it is then denied",
+    "result": "When a call returns",
+    "after": "When a call has returned and its result has its labels",
+}
+_CAUTIOUS = (
+    "Where that is unknown, tags and producers may be added and consumers taken away, and nothing "
+    "else changes."
+)
+_UNMET = " Where it is not so, or unknown, the call is denied, unless another rule allows it."
+_UNLESS = ", unless the policy's header says otherwise"
+# Words of conditions in which a tag counts that no rule names.
+_OF_ALL_TAGS = ("empty", "are exactly", "are not exactly", "nothing beside", "something beside")
+_CONDITIONS = In | Same | Compared | Not | Both | Either
+
+
+def tool_name(tool: ToolId | None) -> str:
+    """The tool that a rule is for, in short: its id, the regex as written, or nothing."""
+    if tool is None:
+        return ""
+    return plain(tool.text.raw) if tool.text.kind == "plain" else quoted(tool.text)
+
+
+def title(tool: ToolId) -> str:
+    """The tools that a block is for."""
+    if tool.text.kind == "plain":
+        return f"Tool {quoted(tool.text)}"
+    return f"Tools whose id matches {quoted(tool.text)}"
+
+
+def sentence_of(listed: Listed) -> str:
+    """What a rule, a change, a priority or a name does."""
+    match listed.node:
+        case Binding() as node:
+            return _binding(node)
+        case CheckRule() as node:
+            return _check_rule(node, listed.priority)
+        case Step() as node:
+            return _step(listed, node)
+        case Number(value=value):
+            return f"The `should` rules of this block have priority {value}."
+        case Block(phase=phase):
+            return f"{_MOMENTS[phase]}, the policy changes nothing."
+        case _:
+            assert_never(listed.node)
+
+
+def brief(listed: Listed) -> str:
+    """A check rule as written, or what a change does, in a few words."""
+    node = listed.node
+    if not isinstance(node, Step):
+        return (
+            plain(" ".join(node.text.split()))
+            if isinstance(node, CheckRule)
+            else sentence_of(listed)
+        )
+    when = "" if node.condition is None else f"if {_condition_of(listed, node.condition)}, "
+    return f"{when}{_changes(listed, node)}"
+
+
+def _binding(node: Binding) -> str:
+    """What a name stands for."""
+    wording, value = Wording(), node.value
+    match value:
+        case Name(name=other):
+            return f"`{node.name}` is another name for `{other}`."
+        case In() | Same() | Compared() | Not() | Both() | Either():
+            return f"`{node.name}` holds when {wording.condition(value)}."
+        case BoolDomain() | NumberDomain() | TextDomain() | TimeDomain():
+            return f"`{node.name}` means {domain(value)}."
+        case _:
+            return f"`{node.name}` means {wording.set(value)}."
+
+
+def _is_condition(node: Declaration) -> bool:
+    return isinstance(node, Binding) and isinstance(node.value, _CONDITIONS)
+
+
+def _check_rule(node: CheckRule, priority: float) -> str:
+    """What a check rule does."""
+    done = "denied" if node.decision == "deny" else "allowed"
+    if node.condition is None:
+        said = f"Every call is {done}"
+    else:
+        said = f"A call is {done} when {Wording().condition(node.condition)}"
+    if node.strength == "hard" and node.decision == "deny":
+        return f"{said}. No other rule can change that.{_if_unknown(node)}"
+    if node.strength == "hard":
+        unmet = "" if node.condition is None else _UNMET
+        return f"{said}, unless a `must deny` applies.{unmet}"
+    rival = "ranks higher allows it" if node.decision == "deny" else "ranks no lower denies it"
+    rank = f"(priority {priority})"
+    return f"{said} {rank}, unless a `must` decides, or a `should` that {rival}.{_if_unknown(node)}"
+
+
+def _if_unknown(node: CheckRule) -> str:
+    if node.condition is None:
+        return ""
+    effect = "applies" if node.decision == "deny" else "does not apply"
+    return f" Where that is unknown, the rule {effect}."
+
+
+def _step(listed: Listed, node: Step) -> str:
+    unknown = "" if node.condition is None or not node.updates else f" {_CAUTIOUS}"
+    when = "" if node.condition is None else f", if {_condition_of(listed, node.condition)}"
+    rank = f" It has priority {listed.priority}." if listed.priority else ""
+    changes = _changes(listed, node)
+    return f"{_MOMENTS[listed.phase]}{when}, the policy {changes}.{unknown}{rank}"
+
+
+def _condition_of(listed: Listed, node: Predicate) -> str:
+    return Wording("" if listed.one_liner else _OWNERS[listed.phase]).condition(node)
+
+
+def _changes(listed: Listed, node: Step) -> str:
+    words = map(Wording(_OWNERS[listed.phase]).update, node.updates)
+    return "; then it ".join(words) or "changes nothing"
+
+
+def _may_be(name: str, tool: ToolId) -> bool:
+    return tool.text.kind != "plain" or tool.text.raw == name
+
+
+def notes_on(policy: Policy, said: str, presets: Presets | None = None) -> Iterator[str]:
+    """What holds for the policy as a whole, as far as what is said of its rules needs it.
+
+    Args:
+        policy: The policy.
+        said: All that is said of its rules.
+        presets: The built-in policies, where they are known.
+    """
+    usual, unless = (presets, "") if presets else (Presets(), _UNLESS)
+    blocks = [node for node in policy.declarations if isinstance(node, ToolBlock)]
+    tools = [node for node in policy.declarations if not isinstance(node, Binding)]
+    if any(block.checks for block in blocks):
+        yield (
+            "A `must deny` that applies goes before all else; then a `must allow` whose condition "
+            "fails, if no rule allows the call; then a `must allow` that applies; then the "
+            "`should` rules that apply."
+        )
+        yield (
+            "Of the `should` rules that apply, the highest rank decides: the higher priority, then "
+            "`when` before `always`, then a denial before an allowance."
+        )
+    default = "allowed" if usual.default_allow else "denied"
+    yield f"Where no rule decides, the preset `default_allow` does: the call is {default}{unless}."
+    if not tools:
+        return
+    if len(tools) > 1:
+        yield "All blocks that name a tool or match its id count for it together."
+    if len(tools) > len(blocks) or any(block.blocks for block in blocks):
+        yield (
+            "Changes of labels run in the order of the text. A result starts with the labels of "
+            "the call's arguments and with those that it brings."
+        )
+    if usual.llm_blocked and any(_may_be(DATA_MODEL_TOOL, node.tool) for node in tools):
+        yield (
+            f"Before the rules the preset `llm_blocked_tag` denies calls of `{DATA_MODEL_TOOL}` "
+            f"with data that is tagged `{LLM_BLOCKED}`{unless}."
+        )
+    if usual.non_executable_memory and any(word in said for word in _OF_ALL_TAGS):
+        yield (
+            f"Each result gets the tag `{NON_EXECUTABLE}`, too, after the changes of its labels "
+            "(preset `non_executable_memory`), and with it the arguments that are made from it: "
+            f"their tags are never empty{unless}."
+        )
+    if any(_is_condition(node) for node in policy.declarations):
+        yield "A name for a condition is about the arguments of whichever tool uses it."
+    if "consumers" in said:
+        yield 'Of consumers, everyone (`"*"`) united with names to its right is these names alone.'
+    yield (
+        "Unknown denies: where readings of the language differ, or an argument was left out, a "
+        "test is unknown, and then rules that deny apply and rules that allow do not. A verdict "
+        "that hangs on it says that it is not certain."
+    )
+    if any(node.tool.text.kind != "plain" for node in tools):
+        yield (
+            "Whether a regex must match the whole of an id is unknown: where it matches a part, "
+            "denials count and allowances do not."
+        )
+
+
+_WIDTH = 100
+_CELL_WIDTH = 250  # below what a cell of a table holds
+_END = Position(2**62, 0)
+_TONES: dict[str, Tone] = {
+    "must deny": "bad", "should deny": "bad", "must allow": "good", "should allow": "good",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedRule:
+    """A rule, a change of labels, a priority or a name.
+
+    Attributes:
+        line: Its line, from 1.
+        column: Its column, from 1.
+        tool: The id of its tool, a regex as it is written, or an empty text for a name.
+        kind: `must deny`, `should allow`, …, `result`, `session before`, `session after`,
+            `priority` or `name`.
+        sentence: What it does.
+        reasons: What its author says of it: its doc comment, and that of the block around it.
+        remarks: What is in doubt, or wrong.
+    """
+
+    line: int
+    column: int
+    tool: str
+    kind: str
+    sentence: str
+    reasons: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def cell(self) -> Cell:
+        """It in the cell of a table, which holds no long lines."""
+        lines = (self.sentence, *_said(self.reasons), *_doubted(self.remarks))
+        return tuple(part for line in lines for part in textwrap.wrap(line, _CELL_WIDTH))
+
+    def to_json(self) -> dict[str, Any]:
+        """It as plain data."""
+        return {**asdict(self), "reasons": list(self.reasons), "remarks": list(self.remarks)}
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What is said of one tool at one place, or of names.
+
+    Attributes:
+        title: Which tools it is about.
+        line: Its line, from 1.
+        reasons: What the author says of it.
+        remarks: What is in doubt about the tool's id.
+        rules: Its rules in source order.
+    """
+
+    title: str
+    line: int
+    reasons: tuple[str, ...]
+    remarks: tuple[str, ...]
+    rules: tuple[ExplainedRule, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """It as plain data."""
+        return {
+            "title": self.title,
+            "line": self.line,
+            "reasons": list(self.reasons),
+            "remarks": list(self.remarks),
+            "rules": [rule.to_json() for rule in self.rules],
+        }
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Explanation(Tabled):
+    """A policy in English; made by `explain`. Its `str` is the whole text.
+
+    Attributes:
+        sections: Tools and names in source order.
+        notes: What holds for the policy as a whole.
+    """
+
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def rules(self) -> tuple[ExplainedRule, ...]:
+        """All rules in source order."""
+        return tuple(rule for section in self.sections for rule in section.rules)
+
+    @override
+    def text(self, width: int | None = None) -> str:
+        """The whole text.
+
+        Args:
+            width: Characters in a line; 100 by default.
+        """
+        return "\n".join(_filled(self._lines(), width or _WIDTH))
+
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        """Lines before they are broken, each with its indent."""
+        yield 0, self._title()
+        for section in self.sections:
+            yield 0, ""
+            yield 0, f"{section.title} (line {section.line})"
+            for line in (*_said(section.reasons), *_doubted(section.remarks)):
+                yield 2, line
+            for rule in section.rules:
+                yield 2, f"Line {rule.line}, {rule.kind}: {rule.sentence}"
+                for line in (*_said(rule.reasons), *_doubted(rule.remarks)):
+                    yield 6, line
+        yield 0, ""
+        yield 0, "In general"
+        for note in self.notes:
+            yield 2, note
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain data, fit for JSON."""
+        sections = [section.to_json() for section in self.sections]
+        return {"sections": sections, "notes": list(self.notes)}
+
+    @override
+    def table(self) -> Table:
+        """It as a table: a row for each rule, denials in red and allowances in green."""
+        rules = self.rules
+        return Table(
+            self._title(),
+            ("Line", "Tool", "Kind", "What it says"),
+            tuple(((str(rule.line),), (rule.tool,), (rule.kind,), rule.cell()) for rule in rules),
+            self.notes,
+            tuple(_TONES.get(rule.kind, "") for rule in rules),
+        )
+
+    def _title(self) -> str:
+        tools = {rule.tool for rule in self.rules} - {""}
+        kinds = [rule.kind for rule in self.rules]
+        checks = sum(kind in _TONES for kind in kinds)
+        names, priorities = kinds.count("name"), kinds.count("priority")
+        changes = len(kinds) - checks - names - priorities
+        counts = (
+            (len(tools), "tool"),
+            (checks, "rule"),
+            (changes, "label change"),
+            (names, "name"),
+        )
+        told = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
+        return f"A policy with {told}"
+
+
+def explain(policy: AnyPolicy) -> Explanation:
+    """Say in English what a policy says, rule by rule.
+
+    Args:
+        policy: Its text, the parsed policy, a `PolicyHeader`, or an engine.
+
+    Returns:
+        The explanation. What cannot be known (V2 in `docs/behaviour.md`) it says to be unknown.
+
+    Raises:
+        UsageError: For what is no policy.
+        PolicySyntaxError: If the text is no SQRT policy. One that parses and can have no meaning
+            is explained, with the mistakes as remarks.
+
+    Example:
+        ```python
+        from langchain_sequrity.sqrt import explain
+
+        told = explain('tool "send_mail" { must deny when text.tags overlaps {"personal"}; }')
+        (rule,) = told.rules
+        assert rule.kind == "must deny"
+        assert rule.sentence.startswith(
+            'A call is denied when the tags of `text` include "personal".'
+        )
+        print(told)
+        ```
+    """
+    presets = None
+    if isinstance(policy, str | Path):
+        policy = policy_of(policy)
+    elif not isinstance(policy, Policy):
+        engine = engine_of(policy)
+        policy, presets = engine.policy, engine.presets
+    nodes = policy.declarations
+    ends = [*(node.at for node in nodes[1:]), _END]
+    findings = findings_in(policy)
+    sections = [
+        _remarked(_section(node), node.at, [one for one in findings if node.at <= _at(one) < end])
+        for node, end in zip(nodes, ends, strict=False)
+    ]
+    said = " ".join(rule.sentence for section in sections for rule in section.rules)
+    notes = notes_on(policy, said, presets)
+    return Explanation(tuple(_with_names_together(sections)), tuple(notes))
+
+
+def _section(node: Declaration) -> Section:
+    rules = tuple(map(explained, listed(node)))
+    if isinstance(node, Binding):
+        return Section("Names", node.at.line, (), (), rules)
+    reasons = _reasons(node.doc) if isinstance(node, ToolBlock) else ()
+    return Section(title(node.tool), node.at.line, reasons, (), rules)
+
+
+def explained(one: Listed) -> ExplainedRule:
+    """A rule in English, without what is in doubt."""
+    tool, sentence = tool_name(one.tool), sentence_of(one)
+    return ExplainedRule(*one.at, tool, one.kind, sentence, _reasons(*one.docs))
+
+
+def _reasons(*docs: str) -> tuple[str, ...]:
+    return tuple(plain(" ".join(doc.split())) for doc in docs if doc.strip())
+
+
+def _at(placed: ExplainedRule | Finding) -> Position:
+    return Position(placed.line, placed.column)
+
+
+def _remarked(section: Section, start: Position, findings: Sequence[Finding]) -> Section:
+    """A section with what was found, each at the rule in which it stands."""
+    starts = [start, *map(_at, section.rules), _END]
+    told = [
+        tuple(_remark(one) for one in findings if low <= _at(one) < high)
+        for low, high in pairwise(starts)
+    ]
+    rules = [
+        replace(rule, remarks=remarks)
+        for rule, remarks in zip(section.rules, told[1:], strict=True)
+    ]
+    return replace(section, remarks=told[0], rules=tuple(rules))
+
+
+def _remark(finding: Finding) -> str:
+    mistake = "Mistake: " if finding.severity == "error" else ""
+    hint = f" {_ended(finding.hint)}" if finding.hint else ""
+    return f"{mistake}{_ended(finding.message)}{hint}"
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith(("?", ".")) else f"{text}."
+
+
+def _with_names_together(sections: Sequence[Section]) -> Iterator[Section]:
+    """One section for names that follow each other."""
+    held: Section | None = None
+    for section in sections:
+        if held is not None and held.title == section.title == "Names":
+            held = replace(held, rules=held.rules + section.rules)
+            continue
+        if held is not None:
+            yield held
+        held = section
+    if held is not None:
+        yield held
+
+
+def _said(reasons: Sequence[str]) -> Iterator[str]:
+    """The author's words, in marks that they cannot end."""
+    for reason in reasons:
+        inside = reason.replace("\N{RIGHT DOUBLE QUOTATION MARK}", r"\u201d")
+        yield f"The author: \N{LEFT DOUBLE QUOTATION MARK}{inside}\N{RIGHT DOUBLE QUOTATION MARK}"
+
+
+def _doubted(remarks: Sequence[str]) -> Iterator[str]:
+    for remark in remarks:
+        yield f"Note: {remark}"
+
+
+def _filled(lines: Iterator[tuple[int, str]], width: int) -> Iterator[str]:
+    for indent, line in lines:
+        if not line:
+            yield ""
+        first, rest = " " * indent, " " * (indent + 4 if indent else 0)
+        yield from textwrap.wrap(
+            line, width, initial_indent=first, subsequent_indent=rest,
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip

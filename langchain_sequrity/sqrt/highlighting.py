@@ -1,0 +1,202 @@
+"""Policies in colour, for notebooks and for rich.
+
+A policy may come from somebody else: what acts on a screen is written as an escape, markup is text,
+and what stands in quotes cannot reorder what stands around (`docs/security.md`, rule 11). Colours
+come from the tokens, so that a text with a mistake has them as well.
+"""
+
+import html
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, cast
+
+from langchain_sequrity.display import plain, rich_text
+from langchain_sequrity.errors import PolicySyntaxError
+from langchain_sequrity.sqrt.diagnostics import no_text
+from langchain_sequrity.sqrt.lexer import COMMENT, MAX_CHARACTERS, Token, tokens
+
+if TYPE_CHECKING:
+    import rich.text
+
+Tone = Literal[
+    "", "keyword", "allow", "deny", "text", "pattern", "number", "labels", "comment", "mistake"
+]
+
+# Readable on white and on black.
+_COLOURS: dict[Tone, str] = {
+    "keyword": "#8b6cef",
+    "allow": "#2da44e",
+    "deny": "#e5484d",
+    "text": "#a87900",
+    "pattern": "#c2569b",
+    "number": "#0f8fa8",
+    "labels": "#3b82d6",
+    "comment": "#808080",
+    "mistake": "#e5484d",
+}
+_STYLES: dict[Tone, str] = {
+    "": "",
+    "keyword": "magenta",
+    "allow": "green",
+    "deny": "red",
+    "text": "yellow",
+    "pattern": "bright_magenta",
+    "number": "cyan",
+    "labels": "blue",
+    "comment": "dim",
+    "mistake": "bold red",
+}
+_KEYWORDS = frozenset(
+    [
+        "let",
+        "tool",
+        "must",
+        "hard",
+        "should",
+        "soft",
+        "always",
+        "when",
+        "priority",
+        "result",
+        "session",
+        "before",
+        "after",
+        "and",
+        "or",
+        "not",
+        "in",
+        "overlaps",
+        "subset",
+        "superset",
+        "of",
+        "is",
+        "empty",
+        "universal",
+        "union",
+        "intersect",
+        "minus",
+        "xor",
+        "with",
+        "without",
+        "from",
+        "args",
+        "bool",
+        "int",
+        "float",
+        "str",
+        "datetime",
+        "matching",
+        "like",
+        "length",
+    ]
+)
+_LITERALS = {"true", "false", "inf"}
+_FIELDS = {"tags", "producers", "consumers"}
+_NAMED = {".", ".value"}
+_WINDOWS_END = re.compile(r"\r(?=\n)")
+
+
+def highlight(text: str) -> str:
+    """A policy as HTML, in colour.
+
+    Args:
+        text: The policy, or what is taken for one.
+
+    Returns:
+        A `pre` element. What cannot even be split into words is shown without colours, below a
+        line that says so.
+
+    Example:
+        ```python
+        from langchain_sequrity.sqrt import highlight
+
+        assert "<b>" not in highlight("// <b>bold</b>")
+        ```
+    """
+    return f'<pre dir="ltr">{"".join(_span(tone, piece) for tone, piece in _pieces(text))}</pre>'
+
+
+def highlighted(text: str) -> "rich.text.Text":
+    """A policy for a rich console, in colour.
+
+    Args:
+        text: The policy, or what is taken for one.
+
+    Returns:
+        A rich `Text`, marked like the HTML of `highlight`.
+    """
+    shown = rich_text("")
+    for tone, piece in _pieces(text):
+        shown.append(_safe(piece), _STYLES[tone])
+    return shown
+
+
+def _span(tone: Tone, piece: str) -> str:
+    shown = html.escape(_safe(piece))
+    if not tone:
+        return shown
+    # Letters that are written from right to left would take marks around them along.
+    return f'<span style="color: {_COLOURS[tone]}; unicode-bidi: isolate">{shown}</span>'
+
+
+def _safe(piece: str) -> str:
+    return plain(piece, limit=MAX_CHARACTERS, lines=True)
+
+
+def _pieces(text: str) -> Iterator[tuple[Tone, str]]:
+    """All of the text, piece by piece."""
+    if not isinstance(text, str):
+        raise no_text(text)
+    if len(text) > MAX_CHARACTERS:
+        yield "mistake", f"This is longer than a policy may be: {len(text)} characters\n"
+        yield "", text
+        return
+    try:
+        found = tokens(text)
+    except PolicySyntaxError as error:
+        yield "mistake", f"This is not SQRT: {str(error).removesuffix(error.source).rstrip()}\n"
+        yield "", text
+        return
+    end = 0
+    for index, token in enumerate(found):
+        yield from _gap(text[end : token.start])
+        yield _tone(found, index), token.text.rstrip() if token.kind == "doc" else token.text
+        end = token.end
+
+
+def _gap(between: str) -> Iterator[tuple[Tone, str]]:
+    end = 0
+    for comment in COMMENT.finditer(between):
+        yield "", _WINDOWS_END.sub("", between[end : comment.start()])
+        yield "comment", _WINDOWS_END.sub("", comment[0]).rstrip()
+        end = comment.end()
+    yield "", _WINDOWS_END.sub("", between[end:])
+
+
+def _tone(found: Sequence[Token], index: int) -> Tone:
+    token = found[index]
+    match token.kind:
+        case "doc":
+            return "comment"
+        case "text":
+            return "text" if token.text[0] == '"' else "pattern"
+        case "number":
+            return "number"
+        case "word":
+            before = found[index - 1].text if index else ""
+            return _word_tone(before, token.text, found[index + 1].text)
+        case _:
+            return "labels" if token.text.startswith("@") else ""
+
+
+def _word_tone(before: str, word: str, after: str) -> Tone:
+    """No word is reserved, so the words beside it tell a keyword from a name."""
+    if before in {".", "@"} and word in _FIELDS:
+        return "labels"
+    if before == "let" or after in _NAMED:
+        return ""
+    if word in {"allow", "deny"}:
+        return cast("Tone", word)
+    if word in _LITERALS:
+        return "number"
+    return "keyword" if word in _KEYWORDS else ""

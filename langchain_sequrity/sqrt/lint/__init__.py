@@ -1,0 +1,1 @@
+"""Checks of a policy beyond its syntax: mistakes, doubts, and rules that do nothing."""

@@ -1,0 +1,539 @@
+"""Rules that let through what they seem to deny.
+
+Each is legal. A rule that stands in a comment, an allowance beside which everything else is allowed
+too, a denial that another block overrules, a condition that no call meets, a name with a letter of
+another alphabet: the policy reads as if it protected something. Conditions are judged by trying
+them on every kind of value that they tell apart, so what is said of them is what they do.
+"""
+
+import bisect
+import itertools
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.labels import ALL, Labels
+from langchain_sequrity.sqrt.compiler import Report
+from langchain_sequrity.sqrt.context import Argument, Call, Context
+from langchain_sequrity.sqrt.nodes import (
+    Bindings,
+    BoolDomain,
+    Boolean,
+    CheckRule,
+    Compared,
+    Field,
+    In,
+    Meta,
+    Name,
+    Number,
+    NumberDomain,
+    OneLiner,
+    Part,
+    Policy,
+    Position,
+    Same,
+    Tests,
+    Text,
+    TextDomain,
+    ToolBlock,
+    ToolId,
+    Value,
+    bindings_of,
+    elements_of,
+    parts_of,
+    tests_of,
+    tools_of,
+)
+from langchain_sequrity.sqrt.patterns import Budget
+from langchain_sequrity.sqrt.tools import Arguments
+from langchain_sequrity.sqrt.verdict import CompiledCheck, CompiledTool
+
+FoundTools = Callable[[ToolId], Mapping[str, Arguments] | None]
+"""The tools that a block is for; `None` where nobody has said which tools there are."""
+
+_RULE = re.compile(r"\b(?:must|should|hard|soft)\s+(?:allow|deny)\s+(?:when\b[^;]*|always\s*);")
+_EVERY_NAME = {"^.*$", ".*", "^.+$", ".+", r"(?s).*", r"^(?s:.*)$"}
+_MOST_TRIALS = 2_000  # of one rule
+_ALL_TRIALS = 40_000  # of one policy
+_MOST_LABELS = 4
+_MOST_PAIRS = 20_000  # of blocks
+_OTHER = "\ue000"  # a text and a label that nobody has in mind
+_SHOWN = 60
+
+
+def find_disarmed(
+    policy: Policy,
+    tools: Sequence[CompiledTool],
+    found: FoundTools,
+    told: Iterable[Position],
+    report: Report,
+    *,
+    default_allow: bool,
+) -> None:
+    """Warn of rules that let through what they seem to deny.
+
+    Args:
+        policy: A policy without errors.
+        tools: Its compiled blocks and one-liners, in source order.
+        found: Which tools a block is for.
+        told: Where something was found already.
+        report: Takes what is found.
+        default_allow: Whether a call that no rule decides is allowed, as far as that is known.
+    """
+    _swallowed(policy, report)
+    told = list(told)
+    _odd_names(policy, told, report)
+    _labels_as_values(policy, report)
+    blocks = list(_blocks(policy, tools, found))
+    _overruled(blocks, report)
+    if default_allow:
+        _lone_allowances(blocks, sorted(told), report)
+    _idle_conditions(blocks, bindings_of(policy), told, report)
+
+
+class _Block(NamedTuple):
+    """A block of rules.
+
+    Attributes:
+        node: As it is written.
+        tool: As it is compiled.
+        known: The tools that it is for, with their arguments; `None` where nobody has said.
+    """
+
+    node: ToolBlock
+    tool: CompiledTool
+    known: Mapping[str, Arguments] | None
+
+    @property
+    def rules(self) -> Iterator[tuple[CheckRule, CompiledCheck]]:
+        return zip(self.node.checks, self.tool.checks, strict=True)
+
+
+def _blocks(policy: Policy, tools: Sequence[CompiledTool], found: FoundTools) -> Iterator[_Block]:
+    for node, tool in zip(tools_of(policy), tools, strict=True):
+        if isinstance(node, ToolBlock):
+            yield _Block(node, tool, found(node.tool))
+
+
+# Rules in comments
+
+
+def _swallowed(policy: Policy, report: Report) -> None:
+    """A rule behind `///`, which is the text of another one."""
+    for doc, at in _docs(policy):
+        if match := _RULE.search(doc):
+            rule = plain(" ".join(doc[match.start() :].split()), limit=_SHOWN)
+            report(
+                "warning", f"`{rule}` stands in a doc comment, so it is no rule",
+                at, "A comment ends with its line: write the rule in a line of its own",
+                lets_through=True,
+            )  # fmt: skip
+
+
+def _docs(policy: Policy) -> Iterator[tuple[str, Position]]:
+    """Doc comments, each with the place of what it belongs to."""
+    for node in policy.declarations:
+        if not isinstance(node, OneLiner):
+            yield node.doc, node.at
+        if isinstance(node, ToolBlock):
+            for rule in node.checks:
+                yield rule.doc, rule.at
+            for block in node.blocks:
+                yield block.doc, block.at
+        for part in parts_of(node) if isinstance(node, ToolBlock | OneLiner) else ():
+            if part.step:
+                yield part.step.doc, part.step.at
+
+
+# Letters that nobody sees
+
+
+def _odd_names(policy: Policy, told: Sequence[Position], report: Report) -> None:
+    """Texts with white space at their ends, invisible characters, or look-alikes."""
+    bindings = bindings_of(policy)
+    for text in dict.fromkeys(_texts(policy, bindings)):
+        is_told = text.kind != "plain" or text.at in told
+        if not is_told and (what := _oddity(text.raw)):
+            report(
+                "warning", f"`{plain(text.raw, limit=_SHOWN)}` {what[0]}, and texts are compared "
+                "letter by letter", text.at, what[1], lets_through=True,
+            )  # fmt: skip
+
+
+def _texts(policy: Policy, bindings: Bindings) -> Iterator[Text]:
+    """The names of tools, and what values and labels are compared with; that of a name once."""
+    seen: set[str] = set()
+    for node in tools_of(policy):
+        yield node.tool.text
+        for part in parts_of(node):
+            sides: list[object] = []
+            sides += [update.set for update in part.step.updates] if part.step else []
+            for test, _ in tests_of(part.condition, bindings, passes=True):
+                sides += _sides(test)
+            for side in sides:
+                if not (isinstance(side, Name) and side.name in seen):
+                    yield from _plain_texts(side, bindings)
+                if isinstance(side, Name):
+                    seen.add(side.name)
+
+
+def _sides(test: Tests) -> tuple[object, ...]:
+    match test:
+        case In(value=one, set=other) | Same(left=one, right=other):
+            return one, other
+        case Compared(left=left, right=right):
+            return left, right
+
+
+def _plain_texts(side: object, bindings: Bindings) -> Iterator[Text]:
+    for element in elements_of(side, bindings) if side is not None else ():
+        text = element.text if isinstance(element, TextDomain) else element
+        if isinstance(text, Text):
+            yield text
+
+
+def _oddity(raw: str) -> tuple[str, str] | None:
+    """What is odd about a text, and what to do."""
+    if raw != raw.strip() and raw.strip():
+        return "has white space at an end", f"Write `{plain(raw.strip(), limit=_SHOWN)}`"
+    for one in raw:
+        if unicodedata.category(one) in {"Cf", "Cc", "Co"} or (one.isspace() and one != " "):
+            return f"has the invisible character U+{ord(one):04X}", "Write it without"
+    for word in re.findall(r"[^\W\d_]+", raw):
+        scripts = {_script(one): one for one in reversed(word) if _script(one)}
+        if "LATIN" in scripts and len(scripts) > 1:
+            script, letter = next((s, one) for s, one in scripts.items() if s != "LATIN")
+            return (
+                f"has the {script.title()} letter `{letter}` in a Latin word",
+                "Write the word in letters of one alphabet",
+            )
+    return None
+
+
+def _script(letter: str) -> str:
+    """The alphabet of a letter, of those that have letters which look like Latin ones."""
+    word = unicodedata.name(letter, "").split(" ")[0]
+    return word if word in {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"} else ""
+
+
+# Labels that are compared with values
+
+
+def _labels_as_values(policy: Policy, report: Report) -> None:
+    """A denial that compares a value with a name that the policy gives as a label."""
+    bindings = bindings_of(policy)
+    given: dict[str, Field] = {}
+    for node in tools_of(policy):
+        for part in parts_of(node):
+            for update in part.step.updates if part.step else ():
+                if update.target.field != "consumers":  # these are people, and so are recipients
+                    for text in _plain_texts(update.set, bindings):
+                        given.setdefault(text.raw, update.target.field)
+    for node in tools_of(policy) if given else ():
+        for part in parts_of(node):
+            for test, passes in tests_of(part.condition, bindings, passes=not part.restricts):
+                if part.rule is not None and not passes:
+                    _label_as_value(test, given, bindings, report)
+
+
+def _label_as_value(
+    test: Tests, given: Mapping[str, Field], bindings: Bindings, report: Report
+) -> None:
+    if not isinstance(test, In | Same):
+        return
+    one, other = _sides(test)
+    value, members = (one, other) if isinstance(one, Value) else (other, one)
+    if not isinstance(value, Value) or value.scope != "arg" or isinstance(members, Value):
+        return
+    for text in _plain_texts(members, bindings):
+        if field := given.get(text.raw):
+            name, label = plain(value.argument, limit=_SHOWN), plain(text.raw, limit=_SHOWN)
+            report(
+                "warning", f"`{label}` is one of the {field} that this policy sets, and here the "
+                f"value of `{name}` is compared with it", text.at,
+                f'Write `{name}.{field} overlaps {{"{label}"}}`', lets_through=True,
+            )  # fmt: skip
+
+
+# Blocks beside each other
+
+
+def _covers(block: _Block, other: _Block) -> bool:
+    """Whether a block is for every tool that another one is for."""
+    one, two = block.node.tool.text, other.node.tool.text
+    if (one.kind, one.raw) == (two.kind, two.raw) or (
+        one.kind == "matching" and one.raw in _EVERY_NAME
+    ):
+        return True
+    if block.known and other.known:
+        return other.known.keys() <= block.known.keys()
+    return two.kind == "plain" and block.tool.matches(two.raw, Budget()) is True
+
+
+def _may_meet(block: _Block, other: _Block) -> bool:
+    """Whether there may be a tool that two blocks are for."""
+    if block.known is not None and other.known is not None:
+        return not block.known.keys().isdisjoint(other.known)
+    for one, two in ((block, other), (other, block)):
+        if two.node.tool.text.kind == "plain":
+            return one.tool.matches(two.node.tool.text.raw, Budget()) is not False
+    return True  # of two regexes nothing is said
+
+
+def _overruled(blocks: Sequence[_Block], report: Report) -> None:
+    """Rules that an unconditional allowance in another block leaves without effect."""
+    allowing = [
+        (other, rule, compiled) for other in blocks for rule, compiled in other.rules
+        if rule.decision == "allow" and rule.condition is None
+    ]  # fmt: skip
+    pairs = itertools.product(blocks, allowing)
+    told: set[Position] = set()
+    for block, (other, allowance, by) in itertools.islice(pairs, _MOST_PAIRS):
+        if other is block or not _covers(other, block):
+            continue
+        for rule, compiled in block.rules:
+            if rule.at not in told and _is_overruled(rule, compiled, by):
+                told.add(rule.at)
+                report(
+                    "warning", f"This rule restricts nothing: "
+                    f"`{plain(allowance.text, limit=_SHOWN)}` in line {allowance.at.line} is for "
+                    "the same calls and allows them", rule.at,
+                    "Write a prohibition as `must deny when …`", lets_through=True,
+                )  # fmt: skip
+
+
+def _is_overruled(rule: CheckRule, compiled: CompiledCheck, by: CompiledCheck) -> bool:
+    """Whether a rule has no effect beside an allowance without condition."""
+    if rule.decision == "allow":  # unmet, it denies only if nothing else allows
+        return rule.strength == "hard" and rule.condition is not None
+    return rule.strength == "soft" and (by.reason.strength == "hard" or by.rank > compiled.rank)
+
+
+def _lone_allowances(blocks: Sequence[_Block], told: Sequence[Position], report: Report) -> None:
+    """Soft allowances where nothing is denied that they could allow."""
+    restricting = [block for block in blocks if any(map(_restricts, block.node.checks))]
+    left = _MOST_PAIRS
+    for block in blocks:
+        lone = [
+            rule for rule in block.node.checks
+            if _is_soft_exception(rule) and not _is_told(rule, told)
+        ]  # fmt: skip
+        left -= len(restricting) if lone else 0
+        if not lone or left < 0 or any(_may_meet(block, other) for other in restricting):
+            continue
+        for rule in lone:
+            report(
+                "warning", "This rule restricts nothing: where its condition fails, the call is "
+                "allowed by default", rule.at,
+                "Add `should deny always;`, or write `must deny when not …`", lets_through=True,
+            )  # fmt: skip
+
+
+def _is_soft_exception(rule: CheckRule) -> bool:
+    return (rule.strength, rule.decision) == ("soft", "allow") and rule.condition is not None
+
+
+def _restricts(rule: CheckRule) -> bool:
+    """Whether a rule denies what a soft allowance may allow again."""
+    if rule.decision == "deny":
+        return rule.strength == "soft"
+    return rule.strength == "hard" and rule.condition is not None
+
+
+# Conditions that no call meets, or every call
+
+
+def _idle_conditions(
+    blocks: Sequence[_Block], bindings: Bindings, told: Sequence[Position], report: Report
+) -> None:
+    left, places = _ALL_TRIALS, sorted(told)
+    for block in blocks:
+        parts = [part for part in parts_of(block.node) if part.rule is not None]
+        for part, (rule, compiled) in zip(parts, block.rules, strict=True):
+            if left <= 0 or compiled.test is None or _is_told(rule, places):
+                continue
+            trials = _Trials(part, bindings, block.known)
+            left -= 1 + len(bindings)
+            if trials.is_exact and trials.number <= _MOST_TRIALS:
+                left -= trials.number * (1 + len(bindings))
+                held = {compiled.test(context) for context in trials.contexts()}
+                if len(held) == 1 and None not in held:
+                    _tell_idle(rule, trials, report, held=True in held)
+
+
+def _is_told(rule: CheckRule, places: Sequence[Position]) -> bool:
+    """Whether one of some places, which are in order, is in a rule."""
+    lines = rule.text.split("\n")
+    start = rule.at.column if len(lines) == 1 else 1
+    end = Position(rule.at.line + len(lines) - 1, start + len(lines[-1]))
+    first = bisect.bisect_left(places, rule.at)
+    return first < len(places) and places[first] < end
+
+
+def _tell_idle(rule: CheckRule, trials: "_Trials", report: Report, *, held: bool) -> None:
+    denies = held is (rule.decision == "deny")
+    how = "always holds" if held else "never holds"
+    if rule.decision == "allow" and rule.strength == "soft":
+        says = "allows every call" if held else "does nothing"
+    else:
+        says = "denies every call" if denies else "denies nothing"
+    advice = ""
+    if trials.listed:
+        how += " for what the schema lists"
+        values = ", ".join(f"`{plain(str(one), limit=40)}`" for one in trials.listed[:5])
+        advice = f"The schema has {values}"
+    elif trials.tests > 1 and held:
+        advice = 'Of `not a == "x" or not a == "y"` one always holds: write `not a in {"x", "y"}`'
+    elif trials.tests > 1:
+        advice = 'Nothing is "x" and "y" at once: join with `or`, or write `a.value in {"x", "y"}`'
+    report(
+        "warning", f"This condition {how}, so the rule {says}", rule.at, advice,
+        lets_through=not denies,
+    )  # fmt: skip
+
+
+class _Trials:
+    """One call for each way in which calls can differ, as far as a condition tells them apart.
+
+    Attributes:
+        is_exact: Whether these are all ways.
+        listed: The values that schemas list for the arguments, where they do.
+        tests: How many single tests the condition has.
+    """
+
+    def __init__(
+        self, part: Part, bindings: Bindings, known: Mapping[str, Arguments] | None
+    ) -> None:
+        self.is_exact = True
+        self.listed: list[Any] = []
+        self.tests = 0
+        self._bindings = bindings
+        self._known = known or {}
+        self._values: dict[str, dict[tuple[type, Any], Any]] = {}
+        self._labels: dict[str, dict[Field, set[str]]] = {}
+        self._session: dict[Field, set[str]] = {}
+        for test, _ in tests_of(part.condition, bindings, passes=True):
+            self.tests += 1
+            self._look_at(test)
+        for name in self._values:
+            self._labels.setdefault(name, {})
+
+    def _look_at(self, test: Tests) -> None:
+        one, other = _sides(test)
+        if isinstance(test, Compared) or isinstance(other, Meta):
+            self._look_at_labels(test)
+            return
+        value, members = (one, other) if isinstance(one, Value) else (other, one)
+        if not isinstance(value, Value) or value.scope != "arg" or isinstance(members, Value):
+            self.is_exact = isinstance(value, Text) and isinstance(members, Text) and self.is_exact
+            return
+        samples = self._values.setdefault(value.argument, {(str, _OTHER): _OTHER})
+        if listed := self._listed(value.argument):  # patterns as well are tried on these
+            self.listed += [one for one in listed if one not in self.listed]
+            samples |= {(type(one), one): one for one in listed}
+            return
+        for element in elements_of(members, self._bindings):
+            for sample in self._samples(element):
+                samples[type(sample), sample] = sample
+
+    def _listed(self, name: str) -> list[Any]:
+        """The values that the schemas of all tools list for an argument, if they do."""
+        found: list[Any] = []
+        for one in self._known.values():
+            schema = one.schemas.get(name, {})
+            listed = [schema["const"]] if "const" in schema else schema.get("enum")
+            if not isinstance(listed, list | tuple):
+                return []
+            found += listed
+        is_plain = all(isinstance(one, str | int | float) for one in found)
+        return found if is_plain else []
+
+    def _samples(self, element: object) -> Iterator[Any]:
+        """Values on both sides of each bound of an element."""
+        match element:
+            case Text(kind="plain") | TextDomain(text=Text(kind="plain"), length=None):
+                text = element.text if isinstance(element, TextDomain) else element
+                yield text.raw
+                self.is_exact = self.is_exact and "\\" not in text.raw
+            case BoolDomain() | Boolean():
+                yield from (True, False)
+            case Number(value=value):
+                yield from _around(value)
+            case NumberDomain(range=bounds):
+                for bound in (bounds.low, bounds.high):
+                    yield from _around(bound.value if bound else 0)
+            case _:
+                self.is_exact = False
+
+    def _look_at_labels(self, test: Tests) -> None:
+        one, other = _sides(test)
+        metas = [side for side in (one, other) if isinstance(side, Meta)]
+        texts = [one] if isinstance(one, Text) else []
+        members = other if isinstance(test, Compared) else None
+        for element in elements_of(members, self._bindings) if members is not None else ():
+            if isinstance(element, Meta):
+                metas.append(element)
+            elif isinstance(element, Text) and element.kind == "plain":
+                texts.append(element)
+            else:
+                self.is_exact = False
+        names = {text.raw for text in texts}
+        for meta in metas:
+            if meta.scope == "session":
+                self._session.setdefault(meta.field, set()).update(names)
+            elif meta.scope == "arg":
+                of = self._labels.setdefault(meta.argument, {})
+                of.setdefault(meta.field, set()).update(names)
+            else:
+                self.is_exact = False
+        if len(metas) > 1:  # labels that are compared with labels
+            self.is_exact = False
+
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        number = math.prod(len(values) for values in self._values.values())
+        for fields in [*self._labels.values(), self._session]:
+            if any(len(names) > _MOST_LABELS for names in fields.values()):
+                return _MOST_TRIALS + 1
+            number *= math.prod(len(_sets(field, names)) for field, names in fields.items())
+        return number
+
+    def contexts(self) -> Iterator[Context]:
+        """The trials."""
+        names = list(self._labels)
+        values = [list(self._values.get(name, {(str, _OTHER): _OTHER}).values()) for name in names]
+        labels = [_labelled(self._labels[name]) for name in names]
+        for session in _labelled(self._session):
+            for chosen in itertools.product(*values):
+                for marked in itertools.product(*labels):
+                    pairs = zip(names, chosen, marked, strict=True)
+                    arguments = {name: Argument(value, of) for name, value, of in pairs}
+                    yield Context(Call("", arguments), session)
+
+
+def _around(value: float) -> Iterator[int | float]:
+    if math.isinf(value):
+        return
+    for number in (value - 1, value - 0.5, value, value + 0.5, value + 1):
+        yield float(number)
+        if number == int(number):
+            yield int(number)
+
+
+def _sets(field: Field, names: set[str]) -> list[frozenset[str]]:
+    """All sets of labels that are made of some, perhaps with another one."""
+    every = sorted(names - {ALL})
+    chosen = itertools.chain.from_iterable(
+        itertools.combinations(every, n) for n in range(len(every) + 1)
+    )
+    found = [frozenset({*one, *extra}) for one in chosen for extra in ((), (_OTHER,))]
+    return [*found, frozenset({ALL})] if field == "consumers" else found
+
+
+def _labelled(fields: Mapping[Field, set[str]]) -> list[Labels]:
+    choices = [[(field, one) for one in _sets(field, names)] for field, names in fields.items()]
+    return [Labels(**dict(chosen)) for chosen in itertools.product(*choices)]

@@ -1,0 +1,456 @@
+"""What is written as if SQRT were another language, or as if calls were other than they are.
+
+A wildcard in plain quotes is a text with a star in it; a `float` is not sure of the number 20; an
+argument that a call leaves out puts every rule on it in doubt. Each is legal, means something else
+than its author has in mind, and is told with what to write instead.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.sqrt.compiler import Report
+from langchain_sequrity.sqrt.context import Argument, Call, Context
+from langchain_sequrity.sqrt.lint.addresses import safe_pattern
+from langchain_sequrity.sqrt.nodes import (
+    BoolDomain,
+    Boolean,
+    Compared,
+    Field,
+    In,
+    Meta,
+    Number,
+    NumberDomain,
+    OneLiner,
+    Part,
+    Policy,
+    Position,
+    Range,
+    Same,
+    Tests,
+    Text,
+    TextDomain,
+    ToolBlock,
+    ToolId,
+    Value,
+    bindings_of,
+    elements_of,
+    parts_of,
+    tests_of,
+    tools_of,
+)
+from langchain_sequrity.sqrt.patterns import MAX_PATTERN
+from langchain_sequrity.sqrt.tools import Arguments
+from langchain_sequrity.sqrt.values import matcher
+from langchain_sequrity.sqrt.verdict import CompiledTool
+from langchain_sequrity.suggestions import nearest
+
+FoundTools = Callable[[ToolId], Mapping[str, Arguments] | None]
+"""The tools that a block is for; `None` where nobody has said which tools there are."""
+
+_MOST_ELEMENTS = 200_000  # of all sets, each time they are named
+_SHOWN = 80
+_REGEX = re.compile(
+    r"\A\^|(?<![\d\s])\$\Z|\.[*+](?!\w)|\.\*|\\[dDwWsSbB.]|\[[^\]\s]+\][*+{]|\(\?[aims:]"
+)
+_WILDCARD = re.compile(r"\*(?=\S)|(?<=\S)\*|[\w-]\?\?")
+_BETWEEN = re.compile(r"[|,;]\s*")
+_WORD = re.compile(r"[\w.-]+")
+_END = re.compile(r"@[\w-]+(?:\.[\w-]+)+")  # of an address
+_NUMBERS = {"integer", "number"}
+_KINDS = {
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
+
+
+def find_habits(
+    policy: Policy, tools: Sequence[CompiledTool], found: FoundTools, report: Report
+) -> set[tuple[Field, str]]:
+    """Warn of what is hardly meant as it is written.
+
+    Args:
+        policy: A policy without errors.
+        tools: Its compiled blocks and one-liners, in source order.
+        found: Which tools a block is for.
+        report: Takes what is found.
+
+    Returns:
+        The labels that were warned of.
+    """
+    habits = _Habits(policy, report)
+    for node, compiled in zip(tools_of(policy), tools, strict=True):
+        known = found(node.tool)
+        if known is None:
+            _tool_name(node.tool, report)
+        habits.look_at(node, compiled, known or {})
+    return habits.labels
+
+
+def _tool_name(tool: ToolId, report: Report) -> None:
+    """A star in a tool's name; where tools are known, that there is no such tool says more."""
+    if tool.text.kind == "plain" and "*" in tool.text.raw:
+        report(
+            "warning", "A star in the name of a tool is a star", tool.at, as_regex(tool.text.raw),
+            lets_through=True,
+        )  # fmt: skip
+
+
+def as_regex(name: str) -> str:
+    """What to write instead of a name in which a star is to stand for anything."""
+    if "*" not in name:
+        return ""
+    pattern = ".*" if name in {"*", ".*"} else f"^{name.replace('.*', '*').replace('*', '.*')}$"
+    return f'A regex stands for many tools: `tool r"{plain(pattern, limit=_SHOWN)}"`'
+
+
+class _Habits:
+    """Looks at the rules of one policy."""
+
+    def __init__(self, policy: Policy, report: Report) -> None:
+        self._bindings = bindings_of(policy)
+        self._report = report
+        self._left = _MOST_ELEMENTS
+        self.labels: set[tuple[Field, str]] = set()
+
+    def look_at(
+        self, node: ToolBlock | OneLiner, compiled: CompiledTool, known: Mapping[str, Arguments]
+    ) -> None:
+        """Look at the rules and steps of one tool."""
+        checks = iter(compiled.checks)
+        for part in parts_of(node):
+            tests = list(tests_of(part.condition, self._bindings, passes=not part.restricts))
+            for test, passes in tests:
+                self._test(test, known, passes=passes)
+            for update in part.step.updates if part.step else ():
+                self._labels(update.target, update.set)
+            if part.rule is not None:
+                self._left_out(part, tests, next(checks).test, known)
+
+    def _elements(self, members: object) -> list[Any]:
+        found = []
+        for element in elements_of(members, self._bindings):
+            if self._left <= 0:
+                break
+            self._left -= 1
+            found.append(element)
+        return found
+
+    def _test(self, test: Tests, known: Mapping[str, Arguments], *, passes: bool) -> None:
+        match test:
+            case In(value=Value() as value, set=members):
+                elements = self._elements(members)
+                for element in elements:
+                    self._pattern(element, passes=passes, where="in")
+                self._types(value, elements, known)
+            case (
+                Same(left=Value() as value, right=other) | Same(left=other, right=Value() as value)
+            ):
+                if not isinstance(other, Value):
+                    self._pattern(other, passes=passes, where=value.argument)
+                    self._types(value, [other], known)
+            case In(value=Text() as text, set=Meta() as meta):
+                self._label(text, meta)
+            case Compared(left=left, right=members) if members is not None:
+                self._labels(left, members)
+
+    # Patterns in plain quotes
+
+    def _pattern(self, element: object, *, passes: bool, where: str) -> None:
+        text = element.text if isinstance(element, TextDomain) else element
+        if isinstance(text, Text) and text.kind == "plain":
+            self._several(text, passes=passes)
+        if not isinstance(text, Text) or not (looks_like_pattern(text) or _is_end(text)):
+            return
+        domain = isinstance(element, TextDomain)
+        written = _as_pattern(text, passes=passes)
+        if domain and not written.startswith("str "):
+            written = f"str {'matching' if written[0] == 'r' else 'like'} {written}"
+        if where != "in":
+            written = f"{where or '@result'}.value in {{{written}}}"
+        self._report(
+            "warning",
+            f"In plain quotes `{plain(text.raw, limit=_SHOWN)}` is that text, not a pattern",
+            text.at, f"Write `{plain(written, limit=400)}`", lets_through=not passes,
+        )  # fmt: skip
+
+    def _several(self, text: Text, *, passes: bool) -> None:
+        """Alternatives or addresses in one pair of quotes."""
+        parts = [part.strip() for part in _BETWEEN.split(text.raw)]
+        if len(parts) < 2 or not (  # noqa: PLR2004 - two
+            all("@" in part for part in parts) or all(map(_WORD.fullmatch, text.raw.split("|")))
+        ):
+            return
+        listed = ", ".join(f'"{plain(part, limit=_SHOWN)}"' for part in parts[:5])
+        self._report(
+            "warning", f"`{plain(text.raw, limit=_SHOWN)}` is one text, not {len(parts)}",
+            text.at, f"Write `{listed}`", lets_through=not passes,
+        )  # fmt: skip
+
+    def _labels(self, meta: Meta, members: object) -> None:
+        for element in self._elements(members):
+            if isinstance(element, Text):
+                self._label(element, meta)
+
+    def _label(self, text: Text, meta: Meta) -> None:
+        if text.kind == "plain" and text.raw != "*" and looks_like_pattern(text):
+            self.labels.add((meta.field, text.raw))
+            self._report(
+                "warning",
+                f"Labels are compared letter by letter, and `{plain(text.raw, limit=_SHOWN)}` "
+                "looks like a pattern",
+                text.at, f"Name each of the {meta.field}", lets_through=True,
+            )  # fmt: skip
+
+    # Kinds of values
+
+    def _types(
+        self, value: Value, elements: Sequence[object], known: Mapping[str, Arguments]
+    ) -> None:
+        if value.scope != "arg":
+            return
+        schemas = [one.schemas.get(value.argument) for one in known.values()]
+        kinds = [_kinds(one) for one in schemas]
+        name = f"`{plain(value.argument, limit=_SHOWN)}`"
+        if not known or None in kinds:
+            self._numbers(name, frozenset({"unknown"}), elements)
+            return
+        declared = frozenset(kind for one in kinds for kind in one or ()) - {"null"}
+        if declared and declared <= {"array", "object"}:
+            kind = " or ".join(_KINDS[one] for one in sorted(declared))
+            self._report(
+                "warning",
+                f"{name} is {kind}, into which no rule can look: this is always in doubt",
+                value.at, "Compare its labels, or give the tool an argument that is one value",
+            )  # fmt: skip
+        elif declared:
+            for element in elements:
+                self._kind(name, declared, element)
+            self._numbers(name, declared, elements)
+            if len(schemas) == 1 and schemas[0] is not None:
+                self._choices(name, schemas[0], elements)
+
+    def _kind(self, name: str, declared: frozenset[str], element: object) -> None:
+        """An element of a kind that the argument never has."""
+        meant: set[str]
+        match element:
+            case NumberDomain() | Number():
+                meant, word = _NUMBERS, "a number"
+            case BoolDomain() | Boolean():
+                meant, word = {"boolean"}, "true or false"
+            case Text() | TextDomain():
+                meant, word = {"string"}, "a text"
+            case _:
+                return
+        if declared.isdisjoint(meant) and declared <= _KINDS.keys():
+            kind = " or ".join(_KINDS[one] for one in sorted(declared))
+            self._report(
+                "warning", f"{name} is {kind}, and this is {word}: at best that is in doubt",
+                element.at, f"Write {_example(declared, element)}",
+            )  # fmt: skip
+
+    def _numbers(self, name: str, declared: frozenset[str], elements: Sequence[object]) -> None:
+        """Ranges of one kind of number where calls may have the other."""
+        ranges = [one for one in elements if isinstance(one, NumberDomain)]
+        kinds = {one.kind for one in ranges}
+        if len(kinds) != 1:
+            return
+        for one in ranges:
+            if one.kind == "float" and declared == {"integer"}:
+                message = f"{name} is a whole number, which in `float` is in doubt"
+                advice = _written("int", one.range)
+            elif one.kind == "float" and declared & {"number", "unknown"}:
+                message = f"{name} may be a whole number, such as 1, which in `float` is in doubt"
+                advice = f"{_written('int', one.range)}, {_written('float', one.range)}"
+            elif one.kind == "int" and "number" in declared:
+                message = f"{name} may be a float, such as 1.5, which in `int` is in doubt"
+                advice = f"{_written('int', one.range)}, {_written('float', one.range)}"
+            else:
+                continue
+            self._report("warning", f"{message}, and doubt denies", one.at, f"Write `{advice}`")
+
+    def _choices(self, name: str, schema: Mapping[str, Any], elements: Sequence[object]) -> None:
+        """Texts that are none of those that the schema allows."""
+        choices = _texts(schema)
+        for element in elements if choices else ():
+            text = element.text if isinstance(element, TextDomain) else element
+            if not isinstance(text, Text) or text.kind != "plain" or looks_like_pattern(text):
+                continue
+            if text.raw not in choices:
+                listed = ", ".join(f"`{plain(one, limit=40)}`" for one in choices[:5])
+                self._report(
+                    "warning", f"{name} is never `{plain(text.raw, limit=_SHOWN)}`",
+                    text.at, nearest(text.raw, choices) or f"It is one of {listed}",
+                )  # fmt: skip
+
+    # Arguments that a call leaves out
+
+    def _left_out(
+        self,
+        part: Part,
+        tests: Sequence[tuple[Tests, bool]],
+        compiled: Callable[[Context], bool | None] | None,
+        known: Mapping[str, Arguments],
+    ) -> None:
+        if part.rule is None or compiled is None or not known:
+            return
+        for argument, (at, by_value) in _used(test for test, _ in tests).items():
+            name = f"`{plain(argument, limit=_SHOWN)}`"
+            schemas = [one.schemas.get(argument) for one in known.values()]
+            if any(one.may_lack(argument) for one in known.values()):
+                advice = f"Give it a default in the schema of its tool, as {_default(schemas)}"
+                if not by_value:
+                    advice += ", or ask `@args` for the labels of all arguments that are there"
+                self._report(
+                    "warning",
+                    f"{name} is optional: where a call leaves it out, this rule is in doubt, "
+                    "and doubt denies",
+                    at, advice,
+                )  # fmt: skip
+            elif by_value and _denies_null(part, compiled, argument, known):
+                self._report(
+                    "warning",
+                    f"{name} is null where a call leaves it out, and this rule denies that",
+                    at, 'Give it the default `""` in the schema, and allow that: `{"", …}`',
+                )  # fmt: skip
+
+
+def _denies_null(
+    part: Part,
+    compiled: Callable[[Context], bool | None],
+    argument: str,
+    known: Mapping[str, Arguments],
+) -> bool:
+    schemas = [one.schemas.get(argument) for one in known.values()]
+    if not any(one is not None and "default" in one and one["default"] is None for one in schemas):
+        return False
+    held = compiled(Context(Call("", {argument: Argument(None)}), Labels()))
+    return held is part.restricts
+
+
+def _used(tests: Iterable[Tests]) -> dict[str, tuple[Position, bool]]:
+    """The arguments in tests: where each stands first, and whether its value is looked at."""
+    found: dict[str, tuple[Position, bool]] = {}
+    for test in tests:
+        for part in _sides(test):
+            if isinstance(part, Value | Meta) and part.scope == "arg":
+                at, by_value = found.get(part.argument, (part.at, False))
+                by_value = by_value or isinstance(part, Value)
+                found[part.argument] = (min(at, part.at), by_value)
+    return found
+
+
+def _sides(test: Tests) -> Iterator[object]:
+    match test:
+        case In(value=one, set=other):
+            yield from (one, other)
+        case Same(left=one, right=other):
+            yield from (one, other)
+        case Compared(left=left, right=right):
+            yield from (left, right)
+
+
+def looks_like_pattern(text: Text) -> bool:
+    """Whether a text in plain quotes is hardly meant letter by letter."""
+    if text.kind != "plain" or len(text.raw) > MAX_PATTERN:
+        return False
+    return _is_regex(text.raw) or text.raw == "*" or _WILDCARD.search(text.raw) is not None
+
+
+def _is_end(text: Text) -> bool:
+    """Whether a text is an address without the name in front."""
+    return text.kind == "plain" and _END.fullmatch(text.raw) is not None
+
+
+def _is_regex(raw: str) -> bool:
+    return _REGEX.search(raw) is not None
+
+
+def _as_pattern(text: Text, *, passes: bool) -> str:
+    """The pattern that was meant; one that lets addresses through names their characters."""
+    if _is_regex(text.raw):
+        try:
+            matcher(Text(text.raw, "matching", text.at))
+        except ValueError:
+            pass
+        else:
+            return f'r"{text.raw}"'
+    raw = f"*{text.raw}" if _is_end(text) else text.raw
+    wildcard = Text(raw, "like", text.at)
+    return safe_pattern(wildcard) if passes and "@" in raw else f'w"{raw}"'
+
+
+def _kinds(schema: Mapping[str, Any] | None) -> frozenset[str] | None:
+    """The types that a schema allows; `None` if it does not say."""
+    if schema is None:
+        return None
+    given = schema.get("type")
+    if isinstance(given, str):
+        return frozenset({given})
+    if isinstance(given, list | tuple):
+        return frozenset(map(str, given))
+    for key in ("anyOf", "oneOf"):
+        if isinstance(options := schema.get(key), list | tuple):
+            kinds = [_kinds(one) if isinstance(one, Mapping) else None for one in options]
+            return None if None in kinds else frozenset(kind for one in kinds for kind in one or ())
+    if texts := _texts(schema):
+        return frozenset({"string"}) if texts else None
+    return None
+
+
+def _texts(schema: Mapping[str, Any]) -> list[str]:
+    """The texts that a schema chooses from, if it allows nothing else."""
+    given = [schema["const"]] if "const" in schema else schema.get("enum")
+    if not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given):
+        return []
+    return list(given)
+
+
+def _default(schemas: Iterable[Mapping[str, Any] | None]) -> str:
+    """A default of the kind that a schema has; the policy judges it where a call has none."""
+    kinds = next((found for one in schemas if (found := _kinds(one))), frozenset({"string"}))
+    values = {"string": '""', "integer": "0", "number": "0", "boolean": "false", "array": "[]"}
+    value = next((values[kind] for kind in values if kind in kinds), "{}")
+    return f'`"default": {value}`, which is then judged'
+
+
+def _example(declared: frozenset[str], element: object) -> str:
+    if "boolean" in declared:
+        return "`bool true`, or `== true`"
+    if declared & _NUMBERS:
+        return "`int 1..5`, or `== 5`"
+    written = "5"
+    if isinstance(element, Number | BoolDomain | Boolean):
+        written = str(element.value).lower()
+    return f'what it holds in quotes, as `"{written}"`'
+
+
+def _written(kind: str, bounds: Range) -> str:
+    """A range as written, for whole numbers with whole bounds."""
+    low = None if bounds.low is None else bounds.low.value
+    high = None if bounds.high is None else bounds.high.value
+    low_open, high_open = bounds.low_open, bounds.high_open
+    if kind == "int":
+        low, low_open = _whole(low, math.ceil, is_open=low_open)
+        high, high_open = _whole(high, math.floor, is_open=high_open)
+    start = "" if low is None else str(low)
+    end = "" if high is None else str(high)
+    if low is not None and low == high and not (low_open or high_open):
+        return f"{kind} {start}"
+    return f"{kind} {start}{'<' if low_open else ''}..{'<' if high_open else ''}{end}"
+
+
+def _whole(
+    bound: float | None, rounded: Callable[[float], int], *, is_open: bool
+) -> tuple[float | None, bool]:
+    if bound is None or isinstance(bound, int) or math.isinf(bound):
+        return bound, is_open
+    whole = rounded(bound)
+    return whole, is_open and whole == bound

@@ -1,0 +1,399 @@
+"""Rules that do nothing: no rules at all, labels that nothing sets, a mode that has no labels.
+
+Names that a policy mentions: bindings that nothing uses, and labels that look misspelt.
+
+Which labels exist is decided elsewhere, by tools and nodes. But a policy that says `untrusted` in
+one place and `untrused` in another hardly means two tags, and a rule for a tag that nothing has
+protects nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from typing import Literal, NamedTuple, get_args
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.sqrt.compiler import Report
+from langchain_sequrity.sqrt.context import MISSING, Argument, Call, Context
+from langchain_sequrity.sqrt.diagnostics import Spellings
+from langchain_sequrity.sqrt.nodes import (
+    Binding,
+    Bindings,
+    Both,
+    Combined,
+    Compared,
+    Edited,
+    Either,
+    Element,
+    Field,
+    In,
+    Members,
+    Meta,
+    Name,
+    Not,
+    OneLiner,
+    Part,
+    Policy,
+    Position,
+    Predicate,
+    Set,
+    Step,
+    Text,
+    ToolBlock,
+    bindings_of,
+    elements_of,
+    parts_of,
+    tests_of,
+    tools_of,
+)
+from langchain_sequrity.sqrt.predicates import Test
+from langchain_sequrity.sqrt.verdict import CompiledTool
+
+Mode = Literal["single-llm", "dual-llm"]
+_WORDS: dict[Field, str] = {"tags": "tag", "producers": "producer"}
+"""Readers are narrowed and not set: whether a rule asks for one that is never left is not known."""
+_SERVICE = "__"  # names of the service's own begin with it
+_MOST_ELEMENTS = 200_000
+_Place = Literal["values", "session"]
+
+
+def find_empty(policy: Policy, report: Report, *, default_allow: bool) -> None:
+    """Warn of a policy that has no rule for any tool, unless nothing is allowed without one.
+
+    A text of names alone is for other texts.
+    """
+    nodes = tools_of(policy)
+    has_rules = any(isinstance(node, OneLiner) or node.checks or node.blocks for node in nodes)
+    has_names = not nodes and policy.declarations
+    if default_allow and not has_rules and not has_names:
+        at = nodes[0].at if nodes else Position(1, 1)
+        report(
+            "warning", "This policy has no rules, so that it allows every call", at,
+            'Write one, as `tool "name" { must deny when …; }`, or leave the policy out',
+        )  # fmt: skip
+
+
+# Labels that nothing sets
+
+
+class _Label(NamedTuple):
+    field: Field
+    name: str
+    place: _Place
+
+
+def find_unset(
+    policy: Policy,
+    brought: Collection[str],
+    tools: Collection[str] | None,
+    told: Collection[tuple[Field, str]],
+    report: Report,
+) -> None:
+    """Warn of tags and producers that rules ask for and none sets.
+
+    Args:
+        policy: A policy without errors.
+        brought: Labels that come with what tools return.
+        tools: Names of the tools that there are. What a graph's tool returns has its name for a
+            producer, so that without them no producer is missed.
+        told: Labels of which something was said already.
+        report: Takes what is found.
+    """
+    labels = _Labels(policy)
+    for label, at in labels.asked.items():
+        is_known = label in labels.given or (label.field, label.place) in labels.copied
+        is_known = is_known or label.name in brought or label.name.startswith(_SERVICE)
+        if label.field == "producers":
+            is_known = is_known or tools is None or label.name in tools
+        if is_known or (label.field, label.name) in told:
+            continue
+        word, name = _WORDS[label.field], plain(label.name, limit=60)
+        other: _Place = "values" if label.place == "session" else "session"
+        elsewhere = label._replace(place=other) in labels.given
+        if label.place == "session":
+            message = f"No rule gives the session the {word} `{name}`"
+            if elsewhere:
+                message += ", only results"
+            advice = f'Write `session after {{ @{label.field} |= {{"{name}"}}; }}` for a tool'
+        else:
+            message = f"No rule sets the {word} `{name}`"
+            if elsewhere:
+                message += " on what a tool returns, only on the session"
+            advice = (
+                f'Write `tool "…" -> @{label.field} |= {{"{name}"}};` for the tool it comes from, '
+                "or have that tool return it with `labeled_tool_result`"
+            )
+        report("warning", message, at, advice)
+
+
+class _Labels:
+    """Which labels a policy asks for, which it gives, and which kinds it copies from elsewhere."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.asked: dict[_Label, Position] = {}
+        self.given: set[_Label] = set()
+        self.copied: set[tuple[Field, _Place]] = set()
+        self._bindings = bindings_of(policy)
+        self._left = _MOST_ELEMENTS
+        for node in tools_of(policy):
+            for part in parts_of(node):
+                self._asks(part, isinstance(node, OneLiner))
+                for update in part.step.updates if part.step else ():
+                    if update.assignment in {"=", "|=", "^="}:
+                        place = _place(update.target, part)
+                        if place is not None:
+                            self._gives(update.target.field, place, update.set)
+
+    def _asks(self, part: Part, is_one_liner: bool) -> None:  # noqa: FBT001 - of the text
+        for test, _ in tests_of(part.condition, self._bindings, passes=True):
+            match test:
+                case In(value=Text() as text, set=members):
+                    metas = [one for one in self._elements(members) if isinstance(one, Meta)]
+                    found = [(meta, text) for meta in metas]
+                case Compared(left=meta, test="overlaps" | "superset" | "==", right=members):
+                    found = [
+                        (meta, one) for one in self._elements(members) if isinstance(one, Text)
+                    ]
+                case _:
+                    continue
+            for meta, text in found:
+                place = None if meta.scope == "short" and is_one_liner else _place(meta, part)
+                if meta.field in _WORDS and text.kind == "plain" and place is not None:
+                    label = _Label(meta.field, text.raw, place)
+                    self.asked[label] = min(text.at, self.asked.get(label, text.at))
+
+    def _gives(self, field: Field, place: _Place, members: object) -> None:
+        for element in self._elements(members):
+            if isinstance(element, Meta):
+                self.copied.add((field, place))
+            elif isinstance(element, Text):
+                self.given.add(_Label(field, element.raw, place))
+
+    def _elements(self, members: object) -> Iterator[object]:
+        for element in elements_of(members, self._bindings):
+            if self._left <= 0:
+                return
+            self._left -= 1
+            yield element
+
+
+def _place(meta: Meta, part: Part) -> _Place | None:
+    """Whose labels are meant: those of values, which results pass on, or those of the session."""
+    if meta.scope == "session":
+        return "session"
+    if meta.scope != "short":
+        return "values"
+    if part.phase is None:
+        return None
+    return "values" if part.phase == "result" else "session"
+
+
+# A mode without labels
+
+
+def find_blind(policy: Policy, tools: Sequence[CompiledTool], report: Report) -> None:
+    """Find what reads labels of arguments, for a session in which arguments have none.
+
+    Args:
+        policy: A policy without errors.
+        tools: Its compiled blocks and one-liners, in source order.
+        report: Takes what is found: an error for a denial that never comes.
+    """
+    bindings = bindings_of(policy)
+    for node, compiled in zip(tools_of(policy), tools, strict=True):
+        tests = [one.test for one in compiled.checks] + [one.test for one in compiled.steps]
+        for part, test in zip(parts_of(node), tests, strict=True):
+            read = list(_argument_labels(part, bindings))
+            if read:
+                _blind(part, test, read, report)
+
+
+def _argument_labels(part: Part, bindings: Bindings) -> Iterator[Meta]:
+    """The labels of arguments that a rule or a step reads."""
+    for test, _ in tests_of(part.condition, bindings, passes=True):
+        sides: list[object] = []
+        if isinstance(test, Compared):
+            sides = [test.left, test.right]
+        elif isinstance(test, In):
+            sides = [test.set]
+        for side in sides:
+            yield from _metas(side, bindings)
+    for update in part.step.updates if part.step else ():
+        yield from _metas(update.set, bindings)
+
+
+def _metas(side: object, bindings: Bindings) -> Iterator[Meta]:
+    for element in elements_of(side, bindings) if side is not None else ():
+        if isinstance(element, Meta) and element.scope in {"arg", "args"}:
+            yield element
+
+
+def _blind(part: Part, test: Test | None, read: Sequence[Meta], report: Report) -> None:
+    arguments = {meta.argument: Argument(MISSING) for meta in read if meta.argument}
+    context = Context(Call("", arguments), Labels())
+    held = True if test is None else test(context)
+    what = f"`{plain(' '.join(part.rule.text.split()), limit=80)}`" if part.rule else "this change"
+    if part.rule is None:
+        says = f"{what} is made without them" if held is not False else f"{what} is never made"
+        severity: Literal["error", "warning"] = "warning"
+    elif held is None:
+        says, severity = f"{what} is decided by the rest of its condition", "warning"
+    else:
+        denies = held is (part.rule.decision == "deny")
+        says = f"{what} denies every call" if denies else f"{what} denies nothing"
+        if part.rule.decision == "allow" and part.rule.strength == "soft":
+            says = f"{what} allows every call" if held else f"{what} does nothing"
+        severity = "warning" if denies else "error"
+    at = min(one.at for one in read)
+    report(
+        severity, f"In single-LLM mode arguments have no labels: {says}", at,
+        'Choose dual-LLM mode: `features={"agent_arch": "dual-llm"}`; or ask for `@session` labels',
+    )  # fmt: skip
+
+
+_COMPARED: dict[Field, str] = {"tags": "tag", "producers": "producer"}
+"""Whose slips are looked for: consumers are people, and people are called Anna and Anne."""
+_SETS = get_args(Set)
+
+
+def find_slips(policy: Policy, report: Report) -> set[tuple[Field, str]]:
+    """Warn of bindings that nothing uses, and of labels that are nearly others.
+
+    Args:
+        policy: A policy without errors: its names are defined once, above where they are used.
+        report: Takes what is found.
+
+    Returns:
+        The labels that were warned of.
+    """
+    told: set[tuple[Field, str]] = set()
+    mentions = _Mentions(policy)
+    has_rules = any(not isinstance(node, Binding) for node in policy.declarations)
+    for name, binding in mentions.bindings.items():
+        # Of a name with a doc comment somebody has said what it is there for.
+        if has_rules and name not in mentions.used and not binding.doc:
+            report("warning", f"Nothing uses `{plain(name, limit=60)}`", binding.at)
+    for field, kind in _COMPARED.items():
+        found, spellings = mentions.labels[field], Spellings()
+        for name, at in sorted(found.items(), key=lambda item: item[1]):
+            if other := spellings.near(name):
+                line = found[other].line
+                report(
+                    "warning", f"This {kind} is nearly `{plain(other)}` of line {line}",
+                    at, "One of them may be misspelt",
+                )  # fmt: skip
+                told |= {(field, name), (field, other)}
+            spellings.add(name)
+    return told
+
+
+class _Mentions:
+    """What a policy mentions.
+
+    Attributes:
+        bindings: Name → binding; the first where there are several.
+        used: Names of bindings that something refers to.
+        labels: Field → label → where it stands first.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.bindings: dict[str, Binding] = {}
+        self.used: set[str] = set()
+        self.labels: defaultdict[Field, dict[str, Position]] = defaultdict(dict)
+        self._fields: dict[str, Field | None] = {}
+        self._resolved: set[tuple[str, Field]] = set()
+        for node in policy.declarations:
+            if isinstance(node, Binding):
+                self._bound(node)
+            else:
+                for predicate, step in _parts(node):
+                    self._predicate(predicate)
+                    for update in step.updates if step else ():
+                        self._set(update.set, update.target.field)
+
+    def _bound(self, node: Binding) -> None:
+        self.bindings.setdefault(node.name, node)
+        if isinstance(node.value, _SETS):
+            self._fields[node.name] = self._field(node.value)
+            self._set(node.value, self._fields[node.name])
+        else:
+            self._predicate(node.value)
+
+    def _predicate(self, root: object) -> None:
+        waiting = [root]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, Name):
+                self.used.add(node.name)
+            elif isinstance(node, Not):
+                waiting.append(node.inner)
+            elif isinstance(node, Both | Either):
+                waiting += reversed(node.parts)
+            elif isinstance(node, In):
+                field = self._field(node.set)
+                if isinstance(node.value, Text):
+                    self._label(node.value, field)
+                self._set(node.set, field)
+            elif isinstance(node, Compared) and node.right is not None:
+                self._set(node.right, node.left.field)
+
+    def _field(self, node: Set) -> Field | None:
+        """Whose labels a set holds; `None` for a set of values, or of what nothing says."""
+        for part in _operands(node):
+            if isinstance(part, Meta):
+                return part.field
+            if isinstance(part, Name) and (field := self._fields.get(part.name)):
+                return field
+        return None
+
+    def _set(self, root: Set, field: Field | None) -> None:
+        """Take what a set names, and the bindings in it, for labels of one field."""
+        waiting = [root]
+        while waiting:
+            for part in _operands(waiting.pop()):
+                if isinstance(part, Members):
+                    for element in part.elements:
+                        self._label(element, field)
+                elif isinstance(part, Edited):
+                    for _, element in part.edits:
+                        self._label(element, field)
+                elif isinstance(part, Name):
+                    self.used.add(part.name)
+                    waiting += self._named(part.name, field)
+
+    def _named(self, name: str, field: Field | None) -> Iterator[Set]:
+        """The set that has a name, if it is to be taken for labels and is not yet."""
+        bound = self.bindings.get(name)
+        if bound and field and (name, field) not in self._resolved:
+            self._resolved.add((name, field))
+            if isinstance(bound.value, _SETS):
+                yield bound.value
+
+    def _label(self, element: Element, field: Field | None) -> None:
+        if field is not None and isinstance(element, Text) and element.kind == "plain":
+            at = self.labels[field].setdefault(element.raw, element.at)
+            self.labels[field][element.raw] = min(at, element.at)
+
+
+def _parts(node: ToolBlock | OneLiner) -> Iterator[tuple[Predicate | None, Step | None]]:
+    """Conditions of a tool's rules and steps, each with the step."""
+    if isinstance(node, OneLiner):
+        yield node.step.condition, node.step
+        return
+    for rule in node.checks:
+        yield rule.condition, None
+    for block in node.blocks:
+        for step in block.steps:
+            yield step.condition, step
+
+
+def _operands(root: Set) -> Iterator[Set]:
+    """A set and all that it is combined of."""
+    waiting: list[Set] = [root]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, Combined):
+            waiting += reversed(node.operands)
+        elif isinstance(node, Edited):
+            waiting.append(node.base)

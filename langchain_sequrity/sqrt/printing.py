@@ -1,0 +1,440 @@
+"""Nodes to SQRT text, in the layout of `format_policy`.
+
+Nodes say less than a text: one spelling stands for all, comments other than doc comments are gone,
+in a block priorities come first, then rules, then changes of labels.
+
+What can be written in SQRT: names, and texts between quotes.
+
+How the service reads a backslash in a text is unknown (`docs/policies.md`, "What is in doubt"), and
+without one there is no quote in a text. In a regex both can be written for certain.
+
+Predicates, sets and literals to SQRT text, in one line, with the parentheses that they need.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from math import isinf
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.sqrt.formatting import laid_out
+from langchain_sequrity.sqrt.nodes import (
+    Binding,
+    Block,
+    BoolDomain,
+    Boolean,
+    Both,
+    CheckRule,
+    Combined,
+    Compared,
+    Declaration,
+    Domain,
+    Edited,
+    Either,
+    Element,
+    In,
+    Members,
+    Meta,
+    Moment,
+    Name,
+    Not,
+    Number,
+    NumberDomain,
+    OneLiner,
+    Operand,
+    Operator,
+    Policy,
+    Predicate,
+    Range,
+    Same,
+    Set,
+    Step,
+    Text,
+    TextDomain,
+    TimeDomain,
+    ToolBlock,
+    Update,
+    Value,
+)
+from langchain_sequrity.sqrt.parser import MAX_DEPTH, parse
+from langchain_sequrity.sqrt.patterns import Pattern
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RAW = re.compile(r'(?:[^"\\]|\\[^\n])*')
+_PIECE = re.compile(r"\\.|.", re.DOTALL)
+_IN_REGEX = {'"': '\\"', "\\\\": "\\x5c", "\\\n": "\\n"}
+_SHOWN = 80
+
+
+def written_name(name: str) -> str:
+    """The name itself, if it is one.
+
+    Raises:
+        UsageError: If SQRT cannot write it.
+    """
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+        msg = (
+            f"`{plain(str(name), limit=_SHOWN)}` cannot be named in SQRT, where names have ASCII "
+            "letters, digits and `_`, and no digit in front. Rename it."
+        )
+        raise UsageError(msg)
+    return name
+
+
+def written_raw(raw: str) -> str:
+    """What stands between quotes, if it ends where they do.
+
+    Raises:
+        UsageError: If it would not.
+    """
+    if _RAW.fullmatch(raw) is None:
+        msg = f"`{plain(raw, limit=_SHOWN)}` cannot stand in quotes: it has a quote of its own."
+        raise UsageError(msg)
+    return raw
+
+
+def certain_text(text: str) -> str:
+    r"""The text itself, if it can be written and is read in one way only.
+
+    Raises:
+        UsageError: If it has a quote, a backslash or half a character.
+    """
+    if '"' in text or "\\" in text:
+        msg = (
+            f"The text `{plain(text, limit=_SHOWN)}` has a quote or a backslash, and how the "
+            "service reads these in a text is unknown. Use a regex, as "
+            "`matching(re.escape(text))`, or a label without them."
+        )
+        raise UsageError(msg)
+    return encodable(text)
+
+
+def certain_wildcard(pattern: str) -> str:
+    r"""The wildcard itself, if it is read in one way only.
+
+    Raises:
+        UsageError: If it has a quote, a backslash, a bracket or half a character.
+    """
+    if any(char in pattern for char in '"\\['):
+        msg = (
+            f"The wildcard `{plain(pattern, limit=_SHOWN)}` has a quote, a backslash or `[`, and "
+            "how the service reads these is unknown. Use a regex: `matching(…)`."
+        )
+        raise UsageError(msg)
+    return encodable(pattern)
+
+
+def certain_regex(pattern: str) -> str:
+    r"""A regex that matches the same and is read in one way only.
+
+    Returns:
+        The pattern; a quote in it is written `\"`, and a doubled backslash `\x5c`.
+
+    Raises:
+        UsageError: If it does not compile.
+    """
+    try:
+        Pattern(pattern)
+    except ValueError as error:
+        shown, reason = plain(pattern, limit=_SHOWN), plain(str(error), limit=200)
+        msg = f"The regex `{shown}` cannot be used: {reason}."
+        raise UsageError(msg) from None
+    return encodable("".join(_IN_REGEX.get(one, one) for one in _PIECE.findall(pattern)))
+
+
+def encodable(text: str) -> str:
+    """The text itself, if it has no half characters.
+
+    Raises:
+        UsageError: If it has.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        msg = f"`{plain(text, limit=_SHOWN)}` has half a character, which no policy can hold."
+        raise UsageError(msg) from None
+    return text
+
+
+_LETTERS = {"plain": "", "matching": "r", "like": "w"}
+_TESTS = {
+    "subset": "subset of",
+    "superset": "superset of",
+    "empty": "is empty",
+    "universal": "is universal",
+}
+# How loosely an operator binds; what binds more loosely than a place allows gets parentheses.
+_TEST, _NOT, _AND, _OR = range(4)
+_ATOM, _EDITED = range(2)
+_OPERATORS: dict[Operator, int] = {"|": 2, "&": 3, "-": 4, "^": 5}
+_ANYTHING = 6
+
+
+# Predicates
+
+
+def printed_predicate(node: Predicate, depth: int = 0, loosest: int = _ANYTHING) -> str:  # noqa: PLR0911 - one per construct
+    """Write a predicate."""
+    if _looseness(node) > loosest:
+        return f"({printed_predicate(node, _deeper(depth))})"
+    match node:
+        case Either(parts=parts):
+            return " or ".join(printed_predicate(part, depth, _AND) for part in parts)
+        case Both(parts=parts):
+            return " and ".join(printed_predicate(part, depth, _NOT) for part in parts)
+        case Not(inner=inner):
+            return f"not {printed_predicate(inner, _deeper(depth), _NOT)}"
+        case Name(name=name):
+            return written_name(name)
+        case In(value=value, set=members):
+            return f"{printed_operand(value)} in {printed_set(members, depth)}"
+        case Same(left=left, right=right):
+            return f"{printed_operand(left)} == {printed_operand(right)}"
+        case Compared(left=labels, test=test, right=members_or_none):
+            rest = "" if members_or_none is None else f" {printed_set(members_or_none, depth)}"
+            return f"{printed_meta(labels)} {_TESTS.get(test, test)}{rest}"
+
+
+def _looseness(node: Predicate | Set) -> int:
+    match node:
+        case Either():
+            return _OR
+        case Both():
+            return _AND
+        case Not():
+            return _NOT
+        case Combined(operator=operator):
+            return _OPERATORS[operator]
+        case Edited():
+            return _EDITED
+        case _:
+            return _TEST
+
+
+def _deeper(depth: int) -> int:
+    if depth == MAX_DEPTH:
+        msg = (
+            f"This policy is nested more than {MAX_DEPTH} deep, which SQRT does not take. Name "
+            "parts of it with `let`."
+        )
+        raise UsageError(msg)
+    return depth + 1
+
+
+def printed_operand(node: Operand) -> str:
+    """Write a value."""
+    match node:
+        case Value(scope="arg", argument=argument):
+            return f"{written_name(argument)}.value"
+        case Value(scope=scope):
+            return f"@{scope}.value"
+        case Boolean(value=flag):
+            return "true" if flag else "false"
+        case Moment():
+            return _moment(node)
+        case Text():
+            return printed_text(node)
+        case Number():
+            return printed_number(node)
+
+
+# Sets
+
+
+def printed_set(node: Set, depth: int = 0, loosest: int = _ANYTHING) -> str:
+    """Write a set."""
+    if _looseness(node) > loosest:
+        return f"({printed_set(node, _deeper(depth))})"
+    match node:
+        case Members(elements=elements):
+            return f"{{{', '.join(map(printed_element, elements))}}}"
+        case Meta():
+            return printed_meta(node)
+        case Name(name=name):
+            return written_name(name)
+        case Combined(operator=operator, operands=operands, bare=bare):
+            tighter = _OPERATORS[operator] - 1
+            if operator == "&" and not bare:
+                tighter = _EDITED  # a union is tight enough, and `check` asks for parentheses
+            return f" {operator} ".join(
+                printed_set(operand, depth, tighter) for operand in operands
+            )
+        case Edited(base=base, edits=edits):
+            steps = (
+                f" {'with' if adds else 'without'} {printed_element(one)}" for adds, one in edits
+            )
+            return f"{printed_set(base, depth, _ATOM)}{''.join(steps)}"
+
+
+def printed_meta(node: Meta) -> str:
+    """Write labels."""
+    match node:
+        case Meta(scope="arg", argument=argument, field=field):
+            return f"{written_name(argument)}.{field}"
+        case Meta(scope="short", field=field):
+            return f"@{field}"
+        case Meta(scope=scope, field=field, intersect=intersect):
+            return f"@{scope}.{field}{'.intersect' if intersect else ''}"
+
+
+def printed_update(node: Update) -> str:
+    """Write a change of labels."""
+    return f"{printed_meta(node.target)} {node.assignment} {printed_set(node.set)}"
+
+
+def printed_element(node: Element) -> str:
+    """Write an element of a set."""
+    match node:
+        case Text():
+            return printed_text(node)
+        case Number():
+            return printed_number(node)
+        case _:
+            return printed_domain(node)
+
+
+def printed_domain(node: Domain) -> str:
+    """Write a domain."""
+    match node:
+        case BoolDomain(value=flag):
+            return f"bool {'true' if flag else 'false'}"
+        case NumberDomain(kind=kind, range=bounds):
+            return f"{kind} {_range(bounds)}"
+        case TextDomain(text=text, length=length):
+            how = "" if text.kind == "plain" else f"{text.kind} "
+            size = "" if length is None else f" length {_range(length)}"
+            return f"str {how}{printed_text(text)}{size}"
+        case TimeDomain():
+            return f"datetime {_range(node)}"
+
+
+def _range(node: Range | TimeDomain) -> str:
+    low, high = ("" if end is None else _end(end) for end in (node.low, node.high))
+    marks = f"{'<' if node.low_open else ''}..{'<' if node.high_open else ''}"
+    return low if low == high and marks == ".." else f"{low}{marks}{high}"
+
+
+def _end(end: Number | Moment) -> str:
+    return printed_number(end) if isinstance(end, Number) else _moment(end)
+
+
+# Literals
+
+
+def printed_text(text: Text) -> str:
+    """Write a text, a regex or a wildcard."""
+    return f'{_LETTERS[text.kind]}"{written_raw(text.raw)}"'
+
+
+def _moment(node: Moment) -> str:
+    if isinstance(node.written, str):
+        return f'd"{written_raw(node.written)}"'
+    return _digits(node.written)
+
+
+def printed_number(node: Number) -> str:
+    """Write a number."""
+    return _digits(node.value)
+
+
+def _digits(value: float) -> str:
+    """Without exponent, which SQRT does not have; a float keeps its point."""
+    if isinstance(value, int):
+        return str(value)
+    if isinf(value):
+        return "inf" if value > 0 else "-inf"
+    digits = f"{Decimal(repr(value)):f}"
+    return digits if "." in digits else f"{digits}.0"
+
+
+_STRENGTHS = {"hard": "must", "soft": "should"}
+_PHASES = {"result": "result", "before": "session before", "after": "session after"}
+
+
+def printed(policy: Policy) -> str:
+    """Write a policy.
+
+    Args:
+        policy: The policy; positions and text in it are not looked at.
+
+    Returns:
+        A text that is read as the same nodes but for positions and texts.
+
+    Raises:
+        UsageError: If it is no parsed policy, or cannot be written: it is nested too deeply, or
+            names or texts that nobody read from a policy are none that SQRT has.
+
+    Example:
+        ```python
+        from langchain_sequrity.sqrt import parse, printed
+
+        policy = parse('tool "ship" { soft deny when ((raw)); }')
+        assert printed(policy).splitlines()[1] == "    should deny when raw;"
+        ```
+    """
+    if not isinstance(policy, Policy):
+        msg = (
+            f"`printed` takes a parsed policy; got {type(policy).__name__}. `parse` makes one of a "
+            "text, and `format` lays a text out."
+        )
+        raise UsageError(msg)
+    text = "".join(_declarations(policy.declarations))
+    return laid_out(parse(text, max_characters=len(text)))
+
+
+def _declarations(nodes: Sequence[Declaration]) -> Iterator[str]:
+    """Their texts; a free line where one kind follows another."""
+    last: Declaration | None = None
+    for node in nodes:
+        if last is not None and type(last) is not type(node):
+            yield "\n"
+        yield _declaration(node)
+        last = node
+
+
+def _declaration(node: Declaration) -> str:
+    match node:
+        case Binding(name=name, value=value, doc=doc):
+            return f"{_doc(doc)}let {written_name(name)} = {_bound(value)};\n"
+        case ToolBlock(tool=tool, doc=doc):
+            priorities = (f"priority {printed_number(one)};\n" for one in node.priorities)
+            items = (*priorities, *map(_check, node.checks), *map(_block, node.blocks))
+            return f"{_doc(doc)}tool {printed_text(tool.text)} {{ {''.join(items)} }}\n"
+        case OneLiner(tool=tool, priority=priority, phase=phase, step=step):
+            rank = "" if priority is None else f"[{printed_number(priority)}] "
+            scope = "" if phase == "result" else f"{_PHASES[phase]} "
+            (update,) = step.updates
+            when = "" if step.condition is None else f" when {printed_predicate(step.condition)}"
+            head = f"{_doc(step.doc)}tool {printed_text(tool.text)}"
+            return f"{head} {rank}-> {scope}{printed_update(update)}{when};\n"
+
+
+def _doc(doc: str) -> str:
+    return "".join(f"/// {line}\n" for line in doc.split("\n")) if doc else ""
+
+
+def _bound(value: Predicate | Set | Domain) -> str:
+    match value:
+        case BoolDomain() | NumberDomain() | TextDomain() | TimeDomain():
+            return printed_domain(value)
+        case Members() | Meta() | Combined() | Edited():
+            return printed_set(value)
+        case _:
+            return printed_predicate(value)
+
+
+def _check(node: CheckRule) -> str:
+    when = "always" if node.condition is None else f"when {printed_predicate(node.condition)}"
+    return f"{_doc(node.doc)}{_STRENGTHS[node.strength]} {node.decision} {when};\n"
+
+
+def _block(node: Block) -> str:
+    return f"{_doc(node.doc)}{_PHASES[node.phase]} {{ {''.join(map(_step, node.steps))} }}\n"
+
+
+def _step(node: Step) -> str:
+    updates = "".join(f"{printed_update(update)};\n" for update in node.updates)
+    if node.condition is None:
+        return f"{_doc(node.doc)}{updates}"
+    return f"{_doc(node.doc)}when {printed_predicate(node.condition)} {{ {updates} }}\n"

@@ -1,1 +1,0 @@
-"""Policies as text: laid out, printed from nodes, in colour."""

@@ -1,0 +1,511 @@
+"""Denials in the service's words: the one place that reads them, and makes a `Denial` of them.
+
+Recorded (`docs/protocol.md`, Dual-LLM content):
+
+    Tool call <name> denied by argument checking policies. Tool calls: {…, 'kwargs_with_meta':
+    {'<argument>': {'value': …, 'meta': {…}}}, …}. Checking results: {'final_verdict':
+    'soft_denied', …, 'denial_reasons': [{'enforcement_level': 'soft'}]}
+    Tool call to '<name>' is denied by argument checking policies. … Context: {'args': {…}}
+
+The values in it are data that anybody may have written, and so may look like the words around them.
+So nothing is searched for in it: from the first heading on, the text has to be headings and Python
+literals up to its end, or nothing of it counts.
+
+Neither codes nor texts nor the shape of checks are published (`docs/protocol.md`, Dual-LLM
+content). What is known are recordings; what is not found is not reported. Nothing here tells
+success from failure.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, Literal
+
+from langchain_core.messages import AIMessage
+
+from langchain_sequrity.denials import Denial
+from langchain_sequrity.labels import BadLabels, Labels
+from langchain_sequrity.wire.exchange import ReplyHead
+
+MAX_PRINTED: Final = 1_000_000
+"""Characters of a printed tail that are read; a longer one says nothing."""
+_MAX_DEPTH = 80
+_HEADING = re.compile(r"(?:^|\s|\.)(?P<name>Tool calls|Context|Checking results):\s*(?=[{\[])")
+_NEXT = re.compile(r"[\s.;,]*(?:(?P<name>Tool calls|Context|Checking results):\s*|\Z)")
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<mark>[{}\[\]:,])
+    |(?P<text>'(?:[^'\\\n]|\\.)*+'|"(?:[^"\\\n]|\\.)*+")
+    |(?P<number>-?\d++(?:\.\d++)?+(?:e[+-]?\d++)?+)
+    |(?P<word>True|False|None)\b)""",
+    re.VERBOSE,
+)
+_ESCAPE = re.compile(r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|.)")
+_ESCAPES = {"\\\\": "\\", "\\'": "'", '\\"': '"', "\\n": "\n", "\\r": "\r", "\\t": "\t"}
+_SURROGATES = range(0xD800, 0xE000)
+_WORDS = {"True": True, "False": False, "None": None}
+_CHECKED = re.compile(r"Policy check for tool call \S{1,200} of tool (?P<tool>[\w.:/-]{1,128}?)\.?")
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """What is printed behind a denial.
+
+    Attributes:
+        tool: The tool that is called.
+        check: The result of the check, of the form of an entry of `policy_check_history`.
+        arguments: The call's arguments: name → value, or `{value, meta}`.
+        has_labels: Whether each argument is surely `{value, meta}`. Where that is not said, a value
+            that looks so may be one that somebody made to look so.
+    """
+
+    tool: str | None = None
+    check: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] | None = None
+    has_labels: bool = False
+
+
+class _NotPrinted(ValueError):
+    """The text is not what Python prints of plain data."""
+
+
+def read_printed(text: str) -> Printed:
+    """Read what is printed behind a denial.
+
+    Args:
+        text: The whole message of the denial.
+
+    Returns:
+        What it says; nothing where it is printed otherwise, or not all of it can be read.
+    """
+    found = _HEADING.search(text)
+    if found is None or len(text) - found.start() > MAX_PRINTED:
+        return Printed()
+    read: dict[str, Any] = {}
+    heading: str | None = found["name"]
+    at = found.end()
+    try:
+        while heading is not None:
+            reader = _Reader(text, at)
+            if heading in read:
+                return Printed()
+            read[heading] = reader.value(0)
+            following = _NEXT.match(text, reader.at)
+            if following is None:
+                return Printed()
+            heading, at = following["name"], following.end()
+    except (ValueError, RecursionError):
+        return Printed()
+    call = _call_in(read)
+    labelled, context = _object(call.get("kwargs_with_meta")), _object(read.get("Context")) or {}
+    name = (_object(call.get("tool")) or {}).get("name")
+    return Printed(
+        tool=name if isinstance(name, str) and name else None,
+        check=_object(read.get("Checking results")) or {},
+        arguments=_object(context.get("args")) if labelled is None else labelled,
+        has_labels=labelled is not None,
+    )
+
+
+def checked_tool(entry: Mapping[str, Any]) -> str | None:
+    """The tool that a check names: in a field, or in the words of its description.
+
+    Args:
+        entry: An entry of `policy_check_history`.
+    """
+    for key in ("tool", "tool_name"):
+        if isinstance(named := entry.get(key), str) and named:
+            return named
+    said = entry.get("description")
+    found = _CHECKED.fullmatch(said) if isinstance(said, str) else None
+    return None if found is None else found["tool"]
+
+
+def _call_in(read: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The one call that is printed; nothing for several."""
+    calls = read.get("Tool calls")
+    if isinstance(calls, list) and len(calls) == 1:
+        (calls,) = calls
+    return _object(calls) or {}
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
+
+
+class _Reader:
+    """Reads Python's spelling of plain JSON data: each token once, and no code."""
+
+    def __init__(self, text: str, at: int) -> None:
+        self._text = text
+        self.at = at
+
+    def value(self, depth: int) -> Any:
+        """The value that begins here."""
+        token = self._next()
+        if token["text"] is not None:
+            return _unescaped(token["text"][1:-1])
+        if token["word"] is not None:
+            return _WORDS[token["word"]]
+        if token["number"] is not None:
+            digits = token["number"]
+            number = int(digits) if digits.lstrip("-").isdigit() else float(digits)
+            if not math.isfinite(number):
+                raise _NotPrinted
+            return number
+        if depth > _MAX_DEPTH or token["mark"] not in ("{", "["):
+            raise _NotPrinted
+        return self._dict(depth) if token["mark"] == "{" else self._list(depth)
+
+    def _list(self, depth: int) -> list[Any]:
+        items: list[Any] = []
+        self._items("]", lambda: items.append(self.value(depth + 1)))
+        return items
+
+    def _dict(self, depth: int) -> dict[str, Any]:
+        items: dict[str, Any] = {}
+
+        def item() -> None:
+            key = self._next()["text"]
+            if key is None or self._next()["mark"] != ":":
+                raise _NotPrinted
+            name = _unescaped(key[1:-1])
+            if name in items:
+                raise _NotPrinted
+            items[name] = self.value(depth + 1)
+
+        self._items("}", item)
+        return items
+
+    def _items(self, end: str, item: Callable[[], None]) -> None:
+        if (token := _TOKEN.match(self._text, self.at)) is not None and token["mark"] == end:
+            self.at = token.end()
+            return
+        while True:
+            item()
+            mark = self._next()["mark"]
+            if mark == end:
+                return
+            if mark != ",":
+                raise _NotPrinted
+
+    def _next(self) -> re.Match[str]:
+        token = _TOKEN.match(self._text, self.at)
+        if token is None:
+            raise _NotPrinted
+        self.at = token.end()
+        return token
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(_character, text) if "\\" in text else text
+
+
+def _character(found: re.Match[str]) -> str:
+    escape = found[0]
+    if escape in _ESCAPES:
+        return _ESCAPES[escape]
+    if len(escape) == 2:  # noqa: PLR2004 - one that Python does not print
+        raise _NotPrinted
+    code = int(escape[2:], 16)  # noqa: FURB166 - zeros may come first
+    if code in _SURROGATES:  # half a character, which JSON does not carry
+        raise _NotPrinted
+    return chr(code)  # a ValueError beyond Unicode
+
+
+# These words stand in all recorded denials, and hardly in failures of another kind.
+_CODE = re.compile(r"polic|den(y|ied)|control.?flow", re.IGNORECASE)
+_MESSAGE = re.compile(r"\bpolic(y|ies)\b|control.?flow", re.IGNORECASE)
+# Recorded: "Tool call to 'x' is denied by argument checking policies. …", and of older servers
+# "Tool call x denied by …"; "Control flow was violated …", "Control flow violation", "… violated
+# control flow policies".
+_TOOL = re.compile(
+    r"\btool call(?: to)?(?: (?P<quote>['\"`]?)(?!(?:is|was|has|denied)\b)"
+    r"(?P<tool>[\w.:/-]{1,128})(?P=quote))? (?:is |was |has been )?denied\b"
+    r"(?P<policies> by (?:the )?(?:[\w-]+ ){0,4}polic(?:y|ies)\b)?",
+    re.IGNORECASE,
+)
+_BRANCH = re.compile(
+    r"\bcontrol[ -]?flow (?:was violated|is violated|violation)\b"
+    r"|\bviolat(?:ed|es|ion of)(?: the)? control[ -]?flow\b",
+    re.IGNORECASE,
+)
+# What is printed behind a message: the values of a call, in Python's words.
+_TAIL = re.compile(r"\b(?:Context|Tool calls?)\s*:.*", re.DOTALL)
+# Where the prose of a denial ends: at such a mark, or where data is printed in any other way.
+_DATA = re.compile(
+    r"\b(?:Context|Tool calls?|Checking results?|Arguments|Args|Kwargs)\s*[:=]"
+    r"|[{\[]|\b\w+(?:\(|\s*=(?!=))",
+    re.IGNORECASE,
+)
+_MARK = re.compile(r"\b(?:Context|Tool calls?|Checking results?)\s*:", re.IGNORECASE)
+CHECK_KEY = "policy_check"
+"""Key of a reply beside a denial, with the check that denied: of the local server alone."""
+_NO_REASON = "No reason is given."
+# How a text begins that is a denial and no answer, in small letters and without white space.
+LEADS = ("toolcall", "controlflow", '{"status":"failure"')
+
+
+def worded(text: str, *, whole: bool = False) -> Denial | None:
+    """Read a denial from a text.
+
+    Args:
+        text: What the service says, or a model.
+        whole: Whether the text has to begin with it: an answer may speak of a denial.
+
+    Returns:
+        What the text says of it, or `None` if it says nothing of one.
+    """
+    text = text.strip()
+    said = without_values(text)  # a value of the call may have the words of any denial
+    tool = _TOOL.match(said) if whole else _TOOL.search(said)
+    # An answer may begin with a human's denial; a refusal that names the call is none of a model's.
+    if tool is not None and (tool["policies"] or (tool["tool"] and not whole)):
+        name = (tool["tool"] or "").rstrip(".") or None
+        denial = Denial(name, reason=_prose(text[tool.end() :]))
+        return _with_printed(denial, read_printed(text))
+    branch = _BRANCH.match(said) if whole else _BRANCH.search(said)
+    return None if branch is None else Denial(kind="branch", reason=_prose(said))
+
+
+def without_values(text: str) -> str:
+    """A message of the service without the values of a call that are printed behind it.
+
+    Args:
+        text: The message.
+
+    Returns:
+        What comes before ` Context:` and ` Tool calls:`. What was cut is in the reply as it came,
+        such as `error.result`.
+
+    Example:
+        ```python
+        from langchain_sequrity.wire.denials import without_values
+
+        assert without_values("It failed. Context: {'args': {'pin': 1234}}") == "It failed."
+        ```
+    """
+    return _TAIL.sub("", text).rstrip()
+
+
+def in_message(message: AIMessage) -> Denial | None:
+    """Read a denial from a reply that is not the end of a dual-LLM turn.
+
+    Args:
+        message: The reply.
+
+    Returns:
+        The denial, or `None` for an answer, a call, and a model's own refusal.
+    """
+    metadata, text = message.response_metadata, str(message.text)
+    said = next(filter(None, map(worded, _refusals(message))), None)
+    if said is None:
+        # A failed response of Responses has the denial as its text (`docs/protocol.md`, Responses).
+        said = worded(text, whole=metadata.get("status") != "failed")
+    checked = read_check(metadata.get(CHECK_KEY))
+    return said if checked is None else filled(checked, said)
+
+
+def refusal_of(message: AIMessage) -> str:
+    """The text of a refusal, wherever the format puts it; empty for a message that is none.
+
+    Args:
+        message: A message of any chat model.
+    """
+    return " ".join(dict.fromkeys(_refusals(message)))
+
+
+def _refusals(message: AIMessage) -> list[str]:
+    told = [message.additional_kwargs.get("refusal")]
+    blocks = [
+        block for block in message.content
+        if isinstance(block, dict) and block.get("type") == "refusal"
+    ]  # fmt: skip
+    told += [block.get("refusal") for block in blocks]
+    is_refused = message.response_metadata.get("stop_reason") == "refusal"
+    if is_refused:
+        details = message.response_metadata.get("stop_details")
+        told.append(details.get("explanation") if isinstance(details, Mapping) else None)
+        told.append(message.text)  # the service documents no other place for the reason
+    found = [str(one) for one in told if one]
+    return found or [_NO_REASON] * (is_refused or bool(blocks))
+
+
+def check_beside(metadata: Mapping[str, Any], head: ReplyHead) -> dict[str, Any]:
+    """The check that denied, as the local server writes it beside the words of a refusal.
+
+    Args:
+        metadata: The `response_metadata` of the refusal.
+        head: What the reply says of itself; what is not documented may be left out.
+
+    Returns:
+        A field of the reply, or none.
+    """
+    check = metadata.get(CHECK_KEY)
+    return {} if check is None or head.documented else {CHECK_KEY: check}
+
+
+def _prose(text: str) -> str | None:
+    """A text up to where data is printed; rules are quoted in backticks."""
+    marked = _MARK.search(text)
+    end = len(text) if marked is None else marked.start()
+    start = 0
+    for number, part in enumerate(text[:end].split("`")):
+        if number % 2 == 0 and (data := _DATA.search(part)):
+            end = start + data.start()
+            break
+        start += len(part) + 1
+    prose = text[:end].strip(" .:,;\n\t-—").removeprefix("(").strip()
+    prose = prose.removesuffix(")") if "(" not in prose else prose
+    return prose or None
+
+
+def _with_printed(said: Denial, printed: Printed) -> Denial:
+    """A denial with what is printed behind it: the check's reason and strength, and the tool.
+
+    A call and a check that name different tools may be of different calls: then it is not soft.
+    """
+    checked = read_check(printed.check) or Denial()
+    strength = checked.strength
+    if strength == "soft" and None not in (said.tool, printed.tool) and said.tool != printed.tool:
+        strength = None
+    return replace(
+        said,
+        tool=said.tool or printed.tool,
+        strength=strength,
+        reason=checked.reason or said.reason,
+    )
+
+
+def of_failure(code: str | None, message: str | None, checks: Iterable[Any]) -> Denial | None:
+    """Read a denial from a failed dual-LLM turn.
+
+    Args:
+        code: The error's code.
+        message: Its message.
+        checks: The policy check history.
+
+    Returns:
+        The denial, or `None` if the turn failed otherwise.
+    """
+    checked = next(filter(None, map(read_check, reversed([*checks]))), None)
+    said = worded(message or "")
+    if checked is not None and (said is None or said.kind == "policy"):
+        return _agreed(checked, said)
+    told = without_values(message or "")
+    if said is None and not (_CODE.search(code or "") or _MESSAGE.search(told)):
+        return None
+    return said if said is not None else Denial(reason=_prose(told))
+
+
+def _agreed(checked: Denial, said: Denial | None) -> Denial:
+    """What a check and a message tell of a denial; it is soft only if neither says otherwise."""
+    told = filled(checked, said)
+    if said is not None and said.strength == "hard":
+        return replace(told, strength="hard")
+    is_another = said is not None and said.tool and checked.tool not in (None, said.tool)
+    return replace(told, strength=None) if is_another and told.strength == "soft" else told
+
+
+def filled(first: Denial, second: Denial | None) -> Denial:
+    """A denial whose unreported fields are those of another that tells of the same."""
+    if second is None:
+        return first
+    missing = {
+        one.name: getattr(second, one.name)
+        for one in fields(Denial)
+        if getattr(first, one.name) is None
+        # Without a reason of its author's, what is said in its place is the rule once more.
+        if one.name != "reason" or first.rule is None
+    }
+    return replace(first, **missing)
+
+
+def read_check(entry: Any) -> Denial | None:
+    """Read one policy check.
+
+    Args:
+        entry: An entry of `policy_check_history`, or anything.
+
+    Returns:
+        The denial, or `None` if it is none that can be read.
+    """
+    if not isinstance(entry, Mapping):
+        return None
+    found = [entry.get(name) for name in ("denied", "denial_reasons")]
+    listed: list[Any] = next((one for one in found if isinstance(one, list) and one), [])
+    verdicts = {str(entry.get(name) or "") for name in ("verdict", "final_verdict")}
+    if not (listed or any(one.endswith("denied") for one in verdicts)):
+        return None
+    reasons = [one if isinstance(one, Mapping) else {"reason": str(one)} for one in listed]
+    first: Mapping[str, Any] = reasons[0] if reasons else {}
+    arguments, labels = read_call(first.get("arguments"), entry.get("arguments"))
+    return Denial(
+        tool=_text(first.get("tool"), first.get("tool_name"), checked_tool(entry)),
+        kind="content" if "content_denied" in verdicts else "policy",
+        strength=_strength(verdicts, reasons),
+        certain=_flag(entry.get("certain")),
+        rule=_text(first.get("rule")),
+        line=_number(first.get("policy_line")),
+        column=_number(first.get("policy_column")),
+        reason=_text(first.get("reason"), first.get("checker_description")),
+        doubt=_text(first.get("in_doubt_because")),
+        arguments=arguments,
+        labels=labels,
+    )
+
+
+def _strength(
+    verdicts: set[str], reasons: Iterable[Mapping[str, Any]]
+) -> Literal["hard", "soft"] | None:
+    """How strong a denial is: soft only if it says so in every place that could."""
+    levels = [one.get("enforcement_level") for one in reasons]
+    if "hard_denied" in verdicts or "content_denied" in verdicts or "hard" in levels:
+        return "hard"
+    is_soft = "soft_denied" in verdicts and bool(levels) and all(one == "soft" for one in levels)
+    return "soft" if is_soft else None
+
+
+def _text(*given: Any) -> str | None:
+    return next((one for one in given if isinstance(one, str) and one), None)
+
+
+def _number(given: Any) -> int | None:
+    return given if isinstance(given, int) and not isinstance(given, bool) else None
+
+
+def _flag(given: Any) -> bool | None:
+    return given if isinstance(given, bool) else None
+
+
+def read_call(given: Any, metas: Any) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Values and labels of a call's arguments, in either of the places that have them.
+
+    Args:
+        given: The arguments: name → value, or `{value, meta}`.
+        metas: Labels in a place of their own: name → meta.
+
+    Returns:
+        The values and the labels, each by name, as far as they are there.
+    """
+    values: dict[str, Any] | None = None
+    labels: dict[str, Any] = {}
+    if isinstance(given, Mapping):
+        values = {}
+        for name, one in given.items():
+            is_labelled = isinstance(one, Mapping) and one.keys() == {"value", "meta"}
+            values[str(name)] = one["value"] if is_labelled else one
+            if is_labelled and (meta := read_labels(one["meta"])) is not None:
+                labels[str(name)] = meta
+    if isinstance(metas, Mapping) and not labels:
+        read = {str(name): read_labels(meta) for name, meta in metas.items()}
+        labels = {name: meta for name, meta in read.items() if meta is not None}
+    return values, labels or ({} if values == {} else None)
+
+
+def read_labels(meta: Any) -> dict[str, list[str]] | None:
+    """Labels as the protocol has them, or `None` for what is none."""
+    try:
+        return Labels.from_wire(meta, unknown="ignore").to_wire()
+    except BadLabels:
+        return None
