@@ -59,7 +59,7 @@ class Denial:
 
     tool: str | None = None
     kind: Kind = "policy"
-    strength: Literal["hard", "soft"] | None = None
+    strength: Literal["soft", "hard"] | None = None
     certain: bool | None = None
     rule: str | None = None
     line: int | None = None

@@ -439,7 +439,7 @@ class PolicyDenied(TurnFailed, ModelRefusalError):
         return self.denial.reason or NOT_REPORTED
 
     @property
-    def strength(self) -> Literal["hard", "soft"] | None:
+    def strength(self) -> Literal["soft", "hard"] | None:
         """How strong the rule is."""
         return self.denial.strength
 

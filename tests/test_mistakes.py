@@ -192,7 +192,7 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
     ("description", lambda: PolicyGenTool(MODEL, [send]).generate(5), "The description is a text; got a value of type `int`."),  # type: ignore[arg-type]
     ("surrogate", lambda: PolicyGenTool(MODEL, [send]).generate("\ud800"), r"The request cannot be written as JSON: '\ud800' is not a character. Description and tools must be plain data and valid Unicode."),
     # Middleware.
-    ("denials", lambda: PolicyMiddleware(RULE, on_denied="skip"), """`on_denied` is "message", "raise" or "interrupt"; got 'skip'."""),  # type: ignore[arg-type]
+    ("denials", lambda: PolicyMiddleware(RULE, on_denied="skip"), """`on_denied` is "raise", "message" or "interrupt" for `PolicyMiddleware`; got 'skip'."""),  # type: ignore[arg-type]
     ("labelling", lambda: PolicyMiddleware(RULE, labelling="all"), """`labelling` is "conversation" or "none"; got 'all'."""),  # type: ignore[arg-type]
     ("uncertain", lambda: PolicyMiddleware(RULE, allow_uncertain="no"), "`allow_uncertain` is `True` or `False`; got 'no'."),  # type: ignore[arg-type]
     ("arguments in the log", lambda: PolicyMiddleware(RULE, log_arguments="no"), "`log_arguments` is `True` or `False`; got 'no'."),  # type: ignore[arg-type]
@@ -201,7 +201,7 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
     ("a file that is not there", lambda: PolicyMiddleware(Path("pay.sqrt")), "The policy file `pay.sqrt` cannot be read: No such file or directory. Check the path."),
     # Executors.
     ("option", lambda: LangGraphExecutor(steps(), MODEL, nodse={}), "`nodse` is not an argument of `LangGraphExecutor`. What is meant for the model is given to the model; it may stand here only beside a model's name."),  # type: ignore[call-arg]
-    ("denials of a graph", lambda: LangGraphExecutor(steps(), MODEL, on_denied="skip"), """`on_denied` is "raise", "interrupt" or "state:<field>"; got 'skip'."""),
+    ("denials of a graph", lambda: LangGraphExecutor(steps(), MODEL, on_denied="skip"), """`on_denied` is "raise", "interrupt" or "state:<field>" for `LangGraphExecutor`; got 'skip'."""),
     ("node", lambda: LangGraphExecutor(steps(), MODEL, nodes={"onee": {}}), "`nodes` has options for 'onee', which is no node. The nodes are 'one', 'two'."),  # type: ignore[dict-item]
     ("options of a node", lambda: LangGraphExecutor(steps(), MODEL, nodes={"one": 5}), "The options of node 'one' are a `NodeOptions`; got 5. Write {'one': NodeOptions(reads=[…])}."),  # type: ignore[dict-item]
     ("no model", lambda: LangGraphExecutor(steps(), None), "`model` is a `ChatSequrity` or a `SequrityMessages`, whose connection is used, or the name of a model; got NoneType."),  # type: ignore[arg-type]

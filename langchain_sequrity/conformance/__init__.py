@@ -1,14 +1,12 @@
 """Questions to a service, and which of the package's choices its answers confirm or refute.
 
-| Module | Idea |
+| Module | Content |
 |---|---|
-| `probe` | a question as data, and what became of it |
-| `client` | requests of the probes, also such as no client would send |
+| `client` | a probe as data; the requests it sends, malformed ones included |
 | `programs`, `sessions`, `policies`, `formats` | the probes |
-| `suite` | a run over all of them |
-| `report` | what was found, free of keys and ids |
+| `suite` | a run over all of them, and its report without keys and ids |
 
-`docs/conformance.md` says how it is used. `python -m langchain_sequrity.conformance -h` as well.
+`docs/conformance.md` and `python -m langchain_sequrity.conformance -h` describe the command.
 """
 
 from langchain_sequrity.conformance.client import PROBES, Answer, Outcome, Probe, Target

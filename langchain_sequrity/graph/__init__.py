@@ -1,22 +1,16 @@
 """A user's StateGraph as a program that the service runs, one tool call per node.
 
-```
-reading      StateGraph → GraphSpec; which fields its nodes read and write
-compiling    GraphSpec → Program
-carrying     a state value ↔ JSON; how each field is carried
-calling      arguments → node input, node output → result
-keeping      what happened in a run
-denying      what follows a denial; a call that a human approved
-running      LangGraph's own loop, and the driver that tells the service between its steps
-looking      explain(), Trace, Progress
-executor     LangGraphExecutor, which puts the parts together
-surface      the executor as a graph: what LangGraph offers, and nothing of our own in it
-splitting    which nodes may run side by side
-mismatch     rules of the policy that protect nothing in this graph
-options      what a user says about nodes and routers
-program, own what all of them speak of: the program and its tools; names of what is added
-_langgraph   every use of a name that LangGraph does not promise to keep
-```
-
-Each module has one idea; all of them are in the table of `docs/architecture.md`.
+| Module | Content |
+|---|---|
+| `executor` | `LangGraphExecutor` |
+| `options`, `program` | what users say about nodes; the compiled program and its tools |
+| `analysis` | what the user's graph is, and which fields its nodes read and write |
+| `codegen` | the program text, and a tool for each node |
+| `codec` | state as JSON and back |
+| `dispatch` | a tool call as a node's input; its output as the result |
+| `journal` | what happened in a run |
+| `approval` | what follows a denial |
+| `runtime` | LangGraph's own loop, and the driver that informs the service between steps |
+| `explain`, `tracing` | `explain()`, `Trace`, `Progress` |
+| `_compat` | every use of a name that LangGraph does not promise to keep |
 """

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Listener(BaseCallbackHandler):
-    """A callback handler that hears what `watching` tells.
+    """A callback handler for the events of `runtime.events`.
 
     It says that it wants no other events, so that LangChain does not call it for them.
     """

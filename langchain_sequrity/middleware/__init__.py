@@ -1,23 +1,15 @@
 """A policy on every tool call of a `create_agent` agent, whatever its chat model is.
 
-```
-policy_middleware  PolicyMiddleware: its hooks, and what each of them does
-planning           decides on the calls of a message in their order, before any of them runs
-entering           what becomes of one call when it is about to run
-leaving            what becomes of its result
-results            the messages and labels in what a tool returned
-history            labels of tool results that a message brings along
-nesting            agents that a tool of an agent runs, among them those of deepagents
-binding            the arguments that a tool makes of those that the model wrote
-rules              the policy: one call decided, one result labelled
-guard              what all of these share
-denial             why a call was not made, as message and as exception
-thread             what an agent's state keeps of all this, and who may write it
-events             what is told of each check
-_langgraph         names that LangGraph does not promise to keep
-```
+| Module | Content |
+|---|---|
+| `policy_middleware` | `PolicyMiddleware`: its hooks |
+| `verdict` | the decision on one call, and the denial as message and exception |
+| `before_call`, `after_call` | what happens around a call |
+| `state` | what an agent's state keeps, and who may write it |
+| `context` | what all parts share: the policy, tool results, events |
+| `subagents` | agents that a tool runs, those of deepagents included |
 
-Needs the extra `langchain`. How to use it is in `docs/middleware.md`.
+Needs the extra `langchain`. `docs/middleware.md` is the guide.
 """
 
 from langchain_sequrity.errors import MissingExtra

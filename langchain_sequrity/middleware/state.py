@@ -194,8 +194,8 @@ def update(
 def merged(old: bytes, new: bytes) -> bytes:
     """Take an update into the field; the channel's reducer.
 
-    Of the calls that run at the same time at most one changes the session (`planning`), and joins
-    of labels come to the same in any order.
+    Of calls that run at the same time, at most one changes the session (`policy_middleware`), and
+    the order in which labels are joined does not matter.
     """
     if not isinstance(new, bytes):
         # To raise here would end the thread for good: LangGraph has kept the update by now.

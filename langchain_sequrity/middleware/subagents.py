@@ -4,7 +4,7 @@ What the agent around them had seen stands in what they are asked for, so their 
 labels. What they see comes back in their answer, so the result of the tool carries theirs
 (`labels.GatheredLabels`). And all of them count as one session: else each would have every limit of
 a policy for itself. Where a policy has rules that change the session, one tool that runs agents is
-called at a time, and nothing beside it that goes by the session (`planning`).
+called at a time, and nothing beside it that goes by the session (`policy_middleware`).
 """
 
 import dis

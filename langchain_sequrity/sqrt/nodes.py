@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Field = Literal["tags", "producers", "consumers"]
 Scope = Literal["arg", "result", "session", "short", "args"]
-Strength = Literal["hard", "soft"]
+Strength = Literal["soft", "hard"]
 Decision = Literal["allow", "deny"]
 Operator = Literal["|", "&", "-", "^"]
 Assignment = Literal["=", "|=", "&=", "-=", "^="]

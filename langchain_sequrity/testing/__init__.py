@@ -2,8 +2,7 @@
 
 ```
 fixtures     local servers and models at them
-assertions   assert_denied, assert_allowed: functions and context managers
-expected     what a test expects, and what is not as expected
+assertions   assert_denied, assert_allowed: functions and context managers; what a test expects
 outcomes     what became of a call, whatever it is read from
 ```
 

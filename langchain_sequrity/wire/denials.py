@@ -457,7 +457,7 @@ def read_check(entry: Any) -> Denial | None:
 
 def _strength(
     verdicts: set[str], reasons: Iterable[Mapping[str, Any]]
-) -> Literal["hard", "soft"] | None:
+) -> Literal["soft", "hard"] | None:
     """How strong a denial is: soft only if it says so in every place that could."""
     levels = [one.get("enforcement_level") for one in reasons]
     if "hard_denied" in verdicts or "content_denied" in verdicts or "hard" in levels:

@@ -270,7 +270,7 @@ def test_the_process_ends_with_the_status(folder: Path, line: str, status: int) 
 def test_other_commands_do_not_wait_for_what_policies_need() -> None:
     code = (
         "import sys, langchain_sequrity.cli.commands\n"
-        "late = ['cli.policy.checking', 'sqrt.trying', 'chat_models', 'cli.serving']\n"
+        "late = ['cli.policy.checking', 'sqrt.simulation', 'chat_models', 'cli.serving']\n"
         "sys.exit(any(f'langchain_sequrity.{name}' in sys.modules for name in late))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False)  # noqa: S603 - our own code

@@ -1,9 +1,8 @@
-"""Writing policies: a model writes, the parser judges; without a model there is a skeleton.
+"""Policy drafts: a model writes and the parser judges; without a model there is a skeleton.
 
-| Module | Idea |
+| Module | Content |
 |---|---|
-| `writer` | asking for a policy until one has no mistakes |
-| `prompts`, `sample` | what the model is told; whether it gives the sample back |
-| `skeleton` | a cautious policy made of the tools alone |
-| `behaviour` | what a tool does, as far as its definition tells |
+| `writer` | prompts a model until its policy has no mistakes |
+| `skeleton` | a cautious policy from the tools alone |
+| `behaviour` | what a tool does, as far as its definition says |
 """

@@ -232,14 +232,14 @@ PRECISE = {
     "methods: looking(_dict_most_common)": (
         "import collections\nx = collections.Counter('ab')\nx['a'] = n\nx.most_common()\nlen(x)"
     ),
-    "sets: precise(_set_update)": "x = {s}\ny = [p]\nx.update(y)\nlen(y)",
-    "sets: looking(call)": "x = {p}\ny = [[s], s][:1]\nx.union([s])\nlen(x)",
-    "texts: looking(_join)": "x = [s]\n', '.join(x)\nlen(x)",
+    "methods: precise(_set_update)": "x = {s}\ny = [p]\nx.update(y)\nlen(y)",
+    "methods: looking(call)": "x = {p}\ny = [[s], s][:1]\nx.union([s])\nlen(x)",
+    "methods: looking(_join)": "x = [s]\n', '.join(x)\nlen(x)",
     # models
-    "models: precise(_validate)": _MODEL + "A.model_validate({'v': s, 'w': p}).w",
-    "models: precise(_copy)": _MODEL + "A(v=s, w=p).model_copy().w",
-    "models: precise(_dump)": _MODEL + "A(v=s, w=p).model_dump()['w']",
-    "models: looking(_dump_json)": (
+    "classes: precise(_validate)": _MODEL + "A.model_validate({'v': s, 'w': p}).w",
+    "classes: precise(_copy)": _MODEL + "A(v=s, w=p).model_copy().w",
+    "classes: precise(_dump)": _MODEL + "A(v=s, w=p).model_dump()['w']",
+    "classes: looking(_dump_json)": (
         "from pydantic import BaseModel\nclass A(BaseModel):\n    v: str\n    w: list[str]\n"
         "x = A(v=s, w=[])\nx.model_dump_json()\nx.w"
     ),

@@ -215,10 +215,11 @@ def test_code_is_read_for_what_it_may_change_once_and_only_if_labels_ask(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: list[int] = []
+    changes = scopes.changes
 
     def counted(nodes: Sequence[ast.AST], is_own: Callable[[str], bool]) -> scopes.Changes:
         read.append(len(nodes))
-        return scopes.changes(nodes, is_own)
+        return changes(nodes, is_own)
 
     monkeypatch.setattr(scopes, "changes", counted)
     program = parse(f"a = []\nfor i in range(9):\n    x = {'s and (' * 20}a.append(1){')' * 20}")
