@@ -39,6 +39,7 @@ from pydantic import (
     model_validator,
 )
 
+from langchain_sequrity.display import plain
 from langchain_sequrity.errors import StatusError, UsageError, status_error
 from langchain_sequrity.headers.base import Array, Count, Length, Name, Number, Text
 from langchain_sequrity.local.answers import Answer, stream_answer
@@ -62,6 +63,7 @@ _ROLES_OF: Mapping[str, tuple[Role, ...]] = {
 _ALONE = (*_ROLES_OF, "error", "answer")
 _BESIDE = {"when", "delay", "times"}
 _LONGEST_DELAY = 60
+_SHOWN_PATTERN = 120
 
 
 def _pattern(text: Any) -> Pattern:
@@ -72,7 +74,8 @@ def _pattern(text: Any) -> Pattern:
         return Pattern(text)
     except PatternError as error:
         msg = "Input should be a regular expression, and `{text}` is not one: {reason}"
-        raise refusal(msg, kind="regex", is_complete=True, text=text, reason=str(error)) from None
+        facts = {"text": plain(text, limit=_SHOWN_PATTERN), "reason": str(error)}
+        raise refusal(msg, kind="regex", is_complete=True, **facts) from None
 
 
 def _plain_json(value: Any) -> Any:
