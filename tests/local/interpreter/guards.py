@@ -68,7 +68,7 @@ SECOND = {
         "Without time a search ends at its own first look at the clock, a thousand steps later; "
         "each of these steps may walk over a whole text."
     ),
-    "scoped.Scoped.touched.find: work": (
+    "scopes.Scoped.touched.find: work": (
         "Code is read for its effects once, and a program has 20,000 nodes at the most: all of them "
         "are read in less time than lies between two looks at the clock."
     ),

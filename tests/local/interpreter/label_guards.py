@@ -314,7 +314,7 @@ def main() -> int:
 
 # Places at which nothing changes if they are off, each with the reason.
 EQUAL: dict[str, str] = {
-    "models.validated: join(mark, machine.branch) without the second": (
+    "classes.validated: join(mark, machine.branch) without the second": (
         "An exception gets the labels of the branch again where it leaves the call."
     ),
     "regexes._finditer: tag(match, mark)": (
