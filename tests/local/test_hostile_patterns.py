@@ -107,7 +107,9 @@ def test_a_pattern_that_is_found_fills_the_argument(api: Api) -> None:
 
 @hostile
 def test_a_script_with_such_a_pattern_is_an_error_that_names_the_rule(text: str) -> None:
-    with pytest.raises(UsageError, match=r"Rule 1 of the script: `when.user`: Input should be a regular expression"):
+    with pytest.raises(
+        UsageError, match=r"Rule 1 of the script: `when.user`: Input should be a regular expression"
+    ):
         Script([{"when": {"user": text}, "text": "Hi"}])
 
 
