@@ -685,12 +685,16 @@ def test_labels_stay_where_a_step_was_left_half_way(in_process: str, *, is_other
     def run(model: ChatSequrity) -> None:
         saver = InMemorySaver()
         graph = secured(copying(breaks=True), model, checkpointer=saver)
-        with pytest.raises(OSError):  # noqa: PT011 - the node's own
-            graph.invoke({"given": "x"}, thread())
-        graph.update_state(thread(), None, as_node=END)
+        # LangGraph may cancel `b` before it has written; then no step was left half way.
+        for config in map(thread, map(str, range(50))):
+            with pytest.raises(OSError):  # noqa: PT011 - the node's own
+                graph.invoke({"given": "x"}, config)
+            if any(one.name == "b" and one.result for one in graph.get_state(config).tasks):
+                break
+        graph.update_state(config, None, as_node=END)
         if is_other:
             graph = secured(copying(), model, checkpointer=saver)
-        graph.invoke(Command(goto="c"), thread())
+        graph.invoke(Command(goto="c"), config)
 
     assert producers(in_process, run)["c"] >= {"a", "b"}
 
