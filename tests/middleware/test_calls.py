@@ -94,7 +94,7 @@ def test_the_model_is_told_the_reason_and_no_value() -> None:
     assert (denial.rule or "").startswith("must deny when not euros.value")
     assert denial.reason == "more than 100 needs a signature"
     assert "SECRET-7" not in repr(message)
-    assert "500" not in repr(message)
+    assert "500" not in repr(message.model_copy(update={"id": None}))  # ids are random
 
 
 @pytest.mark.parametrize(
