@@ -41,7 +41,8 @@ class _CallLimits(NamedTuple):
 
 
 def _without_tls() -> Any:
-    raise NotImplementedError
+    msg = "these senders are measured over plain HTTP"
+    raise NotImplementedError(msg)
 
 
 # Threads: connections of httpcore on a stack

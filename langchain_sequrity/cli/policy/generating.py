@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
+from urllib.parse import urlsplit
 
 import click
 
-from langchain_sequrity.cli.environment import need_key
 from langchain_sequrity.cli.policy.files import (
     Failed,
     Refused,
@@ -29,7 +29,12 @@ from langchain_sequrity.cli.policy.files import (
 )
 from langchain_sequrity.errors import SequrityError, UsageError
 from langchain_sequrity.sqrt.lint.idle import Mode
-from langchain_sequrity.wire.routes import POLICY_PROVIDERS, Provider
+from langchain_sequrity.wire.routes import (
+    DEFAULT_BASE_URL,
+    POLICY_PROVIDERS,
+    Provider,
+    is_loopback,
+)
 
 if TYPE_CHECKING:
     from langchain_sequrity.policy_generation import PolicyProposal
@@ -100,7 +105,7 @@ def command(
 
     with _failures(as_json=as_json):
         if not local:
-            need_key("give --local")
+            _need_key()
         proposal = draft(wanted, known, model=name, provider=provider, mode=mode, local=local)
     _hand_out(proposal, out, as_json=as_json)
 
@@ -205,3 +210,15 @@ def _data(proposal: "PolicyProposal", out: str | None) -> dict[str, Any]:
         "usage": dict(proposal.usage),
         "file": out,
     }
+
+
+def _need_key() -> None:
+    """Refuse to ask the service without a key, before a second is spent on imports."""
+    url = os.environ.get("SEQURITY_BASE_URL") or DEFAULT_BASE_URL
+    if os.environ.get("SEQURITY_API_KEY") or is_loopback(urlsplit(url).hostname or ""):
+        return
+    msg = (
+        f"{url} asks for a key, and the environment variable SEQURITY_API_KEY is not set. Set it, "
+        "or give --local."
+    )
+    raise UsageError(msg)
