@@ -28,7 +28,7 @@ BROUGHT = {
     "langchain_sequrity/sqrt/engine.py": {"raw"},
     "langchain_sequrity/sqrt/explanation.py": {"personal"},
     "langchain_sequrity/sqrt/parser.py": {"raw"},
-    "langchain_sequrity/sqrt/formatting.py": {"raw"},
+    "langchain_sequrity/sqrt/formatter.py": {"raw"},
 }
 """Labels that come from tools there, and not from a rule."""
 
@@ -41,7 +41,7 @@ MEANT = {
         "langchain_sequrity/conformance/policies.py",
         "`n` may be a whole number, such as 1, which in",
     ),
-    ("langchain_sequrity/sqrt/printing.py", "`raw` is not defined"),
+    ("langchain_sequrity/sqrt/printer.py", "`raw` is not defined"),
 }
 """Findings that a page is about: where, and how they begin."""
 

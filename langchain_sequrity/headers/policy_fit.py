@@ -51,7 +51,7 @@ def unfit_for_tools(policy: PolicyHeader | None, tools: Iterable[Mapping[str, An
 
 @lru_cache(maxsize=64)  # an agent binds the same tools before each answer
 def _unfit_for_tools(text: str, tools: bytes) -> str:
-    from langchain_sequrity.sqrt.lint.checking import findings_in  # noqa: PLC0415 - few have a policy
+    from langchain_sequrity.sqrt.lint import findings_in  # noqa: PLC0415 - few have a policy
     from langchain_sequrity.sqrt.parser import parse  # noqa: PLC0415
 
     parsed = parse(text)
@@ -64,7 +64,7 @@ def _unfit_for_tools(text: str, tools: bytes) -> str:
 
 def _readable(tool: Mapping[str, Any]) -> Mapping[str, Any] | str:
     """A tool as a policy can be compared with it: of the provider's own no more than the name."""
-    from langchain_sequrity.sqrt.tools import arguments_of  # noqa: PLC0415
+    from langchain_sequrity.sqrt.coerce import arguments_of  # noqa: PLC0415
 
     try:
         arguments_of([tool])
@@ -85,7 +85,7 @@ def without_labels(policy: PolicyHeader | None) -> str:
     parsed = None if policy is None else _parsed(policy)
     if parsed is None:
         return ""
-    from langchain_sequrity.sqrt.lint.checking import findings_of_mode  # noqa: PLC0415
+    from langchain_sequrity.sqrt.lint import findings_of_mode  # noqa: PLC0415
 
     return _listed(findings_of_mode(parsed, "single-llm"), shown=_BLIND)
 
@@ -110,7 +110,7 @@ def without_force(policy: PolicyHeader | None) -> str:
 
 @lru_cache(maxsize=64)  # models are copied and made again with one policy many times
 def _without_force(text: str, default_allow: bool) -> str:  # noqa: FBT001 - a key of the cache
-    from langchain_sequrity.sqrt.lint.checking import findings_in  # noqa: PLC0415 - few have a policy
+    from langchain_sequrity.sqrt.lint import findings_in  # noqa: PLC0415 - few have a policy
     from langchain_sequrity.sqrt.parser import parse  # noqa: PLC0415
 
     found = findings_in(parse(text), default_allow=default_allow)
@@ -133,7 +133,7 @@ def without_rules(policy: PolicyHeader | None, *, here: bool = False) -> str:
         return ""
     if (parsed := _parsed(policy)) is None:
         return ""
-    from langchain_sequrity.sqrt.lint.checking import empty_findings  # noqa: PLC0415
+    from langchain_sequrity.sqrt.lint import empty_findings  # noqa: PLC0415
 
     return "\n".join(f"{one.message}. {one.hint}." for one in empty_findings(parsed))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_sequrity.display import plain, rich_text
 from langchain_sequrity.display.tables import Row, Table
-from langchain_sequrity.sqrt.highlighting import highlight, highlighted
+from langchain_sequrity.sqrt.highlighter import highlight, highlighted
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType

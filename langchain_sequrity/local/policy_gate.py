@@ -13,8 +13,8 @@ from typing import Any
 from langchain_sequrity.labels import Combine, Labels
 from langchain_sequrity.local.screening import Ask, Finding, Screen
 from langchain_sequrity.sqrt import Argument, Call, Engine, Verdict
+from langchain_sequrity.sqrt.coerce import Arguments, completed
 from langchain_sequrity.sqrt.context import result_labels
-from langchain_sequrity.sqrt.tools import Arguments, completed
 
 _NO_TOOLS: Mapping[str, Arguments] = MappingProxyType({})
 

@@ -22,7 +22,7 @@ from langchain_sequrity.local.policy_gate import Gate
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.tool_results import MARK, BadResult, read_result
 from langchain_sequrity.sqrt import Argument, Call
-from langchain_sequrity.sqrt.tools import tools_sent
+from langchain_sequrity.sqrt.coerce import tools_sent
 from langchain_sequrity.wire.denials import CHECK_KEY
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.json_text import dumps

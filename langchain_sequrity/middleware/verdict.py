@@ -42,7 +42,7 @@ from langchain_sequrity.headers import PolicyHeader, coerce
 from langchain_sequrity.headers.policy_fit import without_force, without_labels, without_rules
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Verdict, check
-from langchain_sequrity.sqrt.tools import Arguments
+from langchain_sequrity.sqrt.coerce import Arguments
 from langchain_sequrity.sqrt.verdict import denial_of as denial_of_verdict
 
 _PLAIN = frozenset({type(None), str, bool, int, float})

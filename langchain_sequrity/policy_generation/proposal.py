@@ -17,16 +17,15 @@ from langchain_sequrity.errors import BadReply, ContextTooLong, InvalidRequest, 
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.sqrt import Finding, Policy, parse, printed
 from langchain_sequrity.sqrt.coerce import header_bytes
-from langchain_sequrity.sqrt.compiler import unheard
+from langchain_sequrity.sqrt.compiler import compiled_tools, unheard
 from langchain_sequrity.sqrt.diagnostics import fault
+from langchain_sequrity.sqrt.matchers import MatchBudget
 from langchain_sequrity.sqrt.nodes import Binding, Declaration, Position, ToolId, has_rules
-from langchain_sequrity.sqrt.patterns import Budget
-from langchain_sequrity.sqrt.verdict import compiled_tools
 from langchain_sequrity.wire.policy_generation import PolicyReply, PolicyRequest, judged
 from langchain_sequrity.wire.tools import name_of
 
 if TYPE_CHECKING:
-    from langchain_sequrity.sqrt.values import Matcher
+    from langchain_sequrity.sqrt.matchers import Matcher
 
 
 # Servers of tools put their own name in front: `github__get_file`.
@@ -93,7 +92,7 @@ class _Rules:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._matchers: dict[ToolId, Matcher] = {}
-        self._budget = Budget(_MATCHING_SECONDS)
+        self._budget = MatchBudget(_MATCHING_SECONDS)
         compiled = compiled_tools(
             policy, unheard, lambda tool, matches, _: self._matchers.update({tool: matches})
         )

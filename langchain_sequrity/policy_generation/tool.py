@@ -27,7 +27,7 @@ from langchain_sequrity.policy_generation.proposal import (
     proposed,
     refusals,
 )
-from langchain_sequrity.sqrt.lint.idle import Mode
+from langchain_sequrity.sqrt.lint import Mode
 from langchain_sequrity.suggestions import nearest
 from langchain_sequrity.wire.exchange import Call, Reply
 from langchain_sequrity.wire.json_text import dumps

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_sequrity.sqrt.context import Argument, Call
 from langchain_sequrity.sqrt.engine import Engine, compile_policy
-from langchain_sequrity.sqrt.lint.checking import Finding, check
+from langchain_sequrity.sqrt.lint import Finding, check
 from langchain_sequrity.sqrt.nodes import Policy
 from langchain_sequrity.sqrt.parser import parse
 from langchain_sequrity.sqrt.verdict import Presets, Reason, Verdict
@@ -43,32 +43,30 @@ from langchain_sequrity.sqrt.verdict import Presets, Reason, Verdict
 if TYPE_CHECKING:
     from langchain_sequrity.sqrt.builder import (
         Change,
+        Condition,
+        SetOf,
         Tool,
+        above,
         arg,
         args,
+        at_least,
+        at_most,
+        below,
+        between,
         let,
+        like,
+        matching,
         policy,
         result,
         session,
         tool,
     )
     from langchain_sequrity.sqrt.comparison import Difference, diff
-    from langchain_sequrity.sqrt.conditions import (
-        Condition,
-        SetOf,
-        above,
-        at_least,
-        at_most,
-        below,
-        between,
-        like,
-        matching,
-    )
     from langchain_sequrity.sqrt.coverage_report import Coverage, coverage
     from langchain_sequrity.sqrt.explanation import Explanation, explain
-    from langchain_sequrity.sqrt.formatting import format_policy as format  # noqa: A004 - the word for it
-    from langchain_sequrity.sqrt.highlighting import highlight, highlighted
-    from langchain_sequrity.sqrt.printing import printed
+    from langchain_sequrity.sqrt.formatter import format_policy as format  # noqa: A004 - the word for it
+    from langchain_sequrity.sqrt.highlighter import highlight, highlighted
+    from langchain_sequrity.sqrt.printer import printed
     from langchain_sequrity.sqrt.simulation import Decision, Simulation, Trial, simulate
 
 __all__ = [
@@ -123,15 +121,15 @@ _HOME = {
     "let": "builder",
     "policy": "builder",
     "tool": "builder",
-    "Condition": "conditions",
-    "SetOf": "conditions",
-    "above": "conditions",
-    "at_least": "conditions",
-    "at_most": "conditions",
-    "below": "conditions",
-    "between": "conditions",
-    "like": "conditions",
-    "matching": "conditions",
+    "Condition": "builder",
+    "SetOf": "builder",
+    "above": "builder",
+    "at_least": "builder",
+    "at_most": "builder",
+    "below": "builder",
+    "between": "builder",
+    "like": "builder",
+    "matching": "builder",
     "Change": "builder",
     "arg": "builder",
     "args": "builder",
@@ -139,10 +137,10 @@ _HOME = {
     "session": "builder",
     "Explanation": "explanation",
     "explain": "explanation",
-    "format": "formatting",
-    "highlight": "highlighting",
-    "highlighted": "highlighting",
-    "printed": "printing",
+    "format": "formatter",
+    "highlight": "highlighter",
+    "highlighted": "highlighter",
+    "printed": "printer",
     "Difference": "comparison",
     "diff": "comparison",
     "Coverage": "coverage_report",

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from langchain_sequrity.display.tables import Row, Table, Tabled, Tone
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.sqrt.coerce import AnyPolicy, engine_of
+from langchain_sequrity.sqrt.coerce import AnyPolicy, AnyTool, engine_of
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.explanation import ExplainedRule, explained
 from langchain_sequrity.sqrt.nodes import CheckRule, Listed, Position, listed
@@ -24,7 +24,6 @@ from langchain_sequrity.sqrt.simulation import (
     verdict_json,
     verdict_word,
 )
-from langchain_sequrity.sqrt.tools import AnyTool
 from langchain_sequrity.sqrt.verdict import Presets, Reason, Verdict
 
 _NO_LABELS = Labels()

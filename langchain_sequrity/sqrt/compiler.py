@@ -1,29 +1,34 @@
-"""Nodes to closures: names resolved, regexes compiled, constants folded, once per policy.
+"""Nodes to closures: names resolved, regexes compiled, constants folded, once per policy."""
 
-A predicate becomes a function from a `Context` to a truth; a set becomes two functions: its names,
-and whether a value is in it. What has no meaning is reported with its place; who compiles decides
-whether a report is an exception or a finding.
-
-The height of what was compiled is bounded, and the value of a binding is remembered within a
-context: a policy can neither exhaust the stack nor double its work with each `let`.
-
-Elements that are legal and hardly meant so.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import ALL
-from langchain_sequrity.sqrt import predicates
-from langchain_sequrity.sqrt.context import MISSING
-from langchain_sequrity.sqrt.doubts import Elements, Leaf, Leaves
+from langchain_sequrity.sqrt.context import MISSING, OPERATIONS, UNIVERSAL, Context, Names, compared
+from langchain_sequrity.sqrt.matchers import (
+    SCALARS,
+    MatchBudget,
+    Matcher,
+    Truth,
+    agreed,
+    any_of,
+    either,
+    equal,
+    expanded,
+    matcher,
+    may_equal,
+    negated,
+    readings,
+    remarks,
+)
 from langchain_sequrity.sqrt.nodes import (
     Binding,
     BoolDomain,
     Boolean,
     Both,
+    CheckRule,
     Combined,
     Compared,
     Constant,
@@ -33,104 +38,326 @@ from langchain_sequrity.sqrt.nodes import (
     In,
     Members,
     Meta,
+    MetaTest,
     Moment,
     Name,
     Not,
     NumberDomain,
+    OneLiner,
     Operand,
     Operator,
+    Phase,
+    Policy,
     Position,
     Predicate,
-    Range,
     Same,
     Set,
+    Step,
     Text,
     TextDomain,
     TimeDomain,
+    ToolBlock,
+    ToolId,
+    Update,
     Value,
 )
-from langchain_sequrity.sqrt.patterns import INSTALL, expanded, has_engine, looks_slow
-from langchain_sequrity.sqrt.predicates import (
-    UNKNOWN_SET,
-    CompiledSet,
-    Read,
-    ReadNames,
-    Test,
-    unknown,
-)
-from langchain_sequrity.sqrt.values import Matcher, before, instant, matcher, readings
+from langchain_sequrity.sqrt.verdict import Reason
 from langchain_sequrity.suggestions import nearest
 
+Test = Callable[[Context], Truth]
 
-def remarks(element: Any) -> Iterator[tuple[str, str]]:
-    """What is odd about an element or a literal, each with advice."""
-    match element:
-        case Text():
-            yield from _on_text(element)
-        case NumberDomain(kind=kind, range=bounds):
-            yield from _on_range(bounds, whole=kind == "int")
-        case TextDomain(text=text, length=length):
-            yield from _on_text(text)
-            if length is not None:
-                yield from _on_range(length, whole=True)
-        case TimeDomain():
-            yield from _on_times(element)
+Elements = list["tuple[Element | Moment | Boolean, Matcher] | Elements"]
+"""Elements of a set with their tests, and those of the named sets in it."""
 
 
-def _on_text(text: Text) -> Iterator[tuple[str, str]]:
-    if text.kind == "plain" and "\\" in text.raw:
-        yield "How a backslash in a text is read is unknown", "Avoid it"
-    elif text.kind == "like" and ("[" in text.raw or "\\" in text.raw):
-        yield "How `[` and backslashes in a wildcard are read is unknown", "Use a regex"
-    elif text.kind == "matching":
-        yield from _on_regex(text.raw)
+class Leaf(NamedTuple):
+    """One test of a condition: what was compiled of it, what it looks at and compares with."""
+
+    node: In | Same | Compared
+    test: Test
+    arguments: tuple[str, ...]
+    elements: Elements
 
 
-def _on_regex(raw: str) -> Iterator[tuple[str, str]]:
-    if "\\\\" in raw:
-        yield "How a doubled backslash in a regex is read is unknown", "Write `[.]` for `\\\\.`"
-    if looks_slow(raw):
-        yield "This regex can take exponential time", "Do not repeat what is itself repeated"
-    if not has_engine():
-        yield (
-            "Without the package `regex` no regex is evaluated: each is unknown, which denies",
-            f"Run `{INSTALL}`",
-        )
+Leaves = list["Leaf | Leaves"]
+"""The tests of a condition, and those of the named conditions in it."""
 
 
-def _on_range(bounds: Range, *, whole: bool) -> Iterator[tuple[str, str]]:
-    ends = [end.value for end in (bounds.low, bounds.high) if end is not None]
-    if whole and any(isinstance(end, float) and not _is_infinite(end) for end in ends):
-        yield "The bounds of whole numbers are whole", "Drop the fraction"
-    if len(ends) > 1 and (
-        ends[0] > ends[1] or (ends[0] == ends[1] and (bounds.low_open or bounds.high_open))
-    ):
-        yield "No number lies in this range", "The smaller bound comes first"
+ReadNames = Callable[[Context], Names | None]
 
 
-def _is_infinite(number: float) -> bool:
-    return number in {float("inf"), float("-inf")}
+@dataclass(frozen=True, slots=True)
+class CompiledSet:
+    """A set, ready to be asked.
+
+    Attributes:
+        names: Its names in a context, or `None` if they cannot be known.
+        holds: Whether a value is in it.
+        patterned: Whether it has elements other than plain texts: patterns, numbers, domains.
+    """
+
+    names: ReadNames
+    holds: Callable[[Context, Any], Truth]
+    patterned: bool
 
 
-def _on_times(domain: TimeDomain) -> Iterator[tuple[str, str]]:
-    low = domain.low and instant(domain.low.written)
-    high = domain.high and instant(domain.high.written)
-    if not low or not high:
-        return
-    closed = not (domain.low_open or domain.high_open)
-    if before(low, high, or_same=closed) is False:
-        yield "No time lies in this range", "The earlier bound comes first"
-    if not low.zoned or not high.zoned:
-        yield "The zone of a time without one is unknown", "Write it, as `…T00:00:00Z`"
+UNKNOWN_SET = CompiledSet(lambda _: None, lambda *_: None, patterned=False)
+
+
+def of_labels(read: ReadNames) -> CompiledSet:
+    """A set of labels, as `a.tags`."""
+    return CompiledSet(
+        read, lambda context, value: _among(read(context), value, context.budget), patterned=False
+    )
+
+
+def _among(names: Names | None, value: Any, budget: MatchBudget) -> Truth:
+    if names is None:
+        return None
+    if isinstance(value, str):
+        return names.has(value)
+    return None if names.negated else any_of(may_equal(name, value, budget) for name in names.items)
+
+
+def members(texts: dict[str, Matcher], patterns: list[Matcher], *, universal: bool) -> CompiledSet:
+    """A set that is written out.
+
+    Args:
+        texts: Its plain texts, each with the test whether a value is that text.
+        patterns: The tests of all its other elements.
+        universal: Whether `*` is among the texts: it may mean itself or everything.
+    """
+    names = UNIVERSAL if universal else Names(frozenset(texts))
+    start: Truth = None if universal else False
+    all_tests = [*patterns, *texts.values()]
+
+    def holds(context: Context, value: Any) -> Truth:
+        is_text = isinstance(value, str)
+        if is_text and value in texts:
+            return True
+        truth = start
+        for test in patterns if is_text else all_tests:
+            truth = either(truth, test(value, context.budget))
+            if truth is True:
+                break
+        return truth
+
+    return CompiledSet(lambda _: names, holds, patterned=bool(patterns))
+
+
+def folded(first: CompiledSet, steps: list[tuple[Operator, CompiledSet]]) -> CompiledSet:
+    """Sets joined by operators, from left to right."""
+    patterned = first.patterned or any(operand.patterned for _, operand in steps)
+
+    def names(context: Context) -> Names | None:
+        found = first.names(context)
+        for operator, operand in steps:
+            other = operand.names(context)
+            if found is None or other is None:
+                return None
+            found = OPERATIONS[operator](found, other)
+        return found
+
+    def holds(context: Context, value: Any) -> Truth:
+        if not patterned and isinstance(value, str):
+            return _among(names(context), value, context.budget)
+        truth = first.holds(context, value)
+        for operator, operand in steps:
+            truth = _combined(operator, truth, operand.holds(context, value))
+        return truth
+
+    return CompiledSet(names, holds, patterned)
+
+
+def _combined(operator: Operator, left: Truth, right: Truth) -> Truth:
+    """Membership in a combination of sets with patterns.
+
+    Whether `{"ab"}` minus `{w"a*"}` is empty is unknown, so what is in both sides is unknown but
+    for a union.
+    """
+    if operator == "|":
+        return either(left, right)
+    if left is not False and right is not False:
+        return None
+    if operator == "&":
+        return False
+    return left if operator == "-" or right is False else right
+
+
+def remembered_set(name: str, found: CompiledSet) -> CompiledSet:
+    """A named set, which is worked out once in a context however often it is named."""
+
+    def names(context: Context) -> Names | None:
+        if name not in context.memo:
+            context.memo[name] = found.names(context)
+        known: Names | None = context.memo[name]
+        return known
+
+    def holds(context: Context, value: Any) -> Truth:
+        key = (name, type(value), value)
+        if key not in context.memo:
+            context.memo[key] = found.holds(context, value)
+        known: Truth = context.memo[key]
+        return known
+
+    return CompiledSet(names, holds, found.patterned)
+
+
+Read = Callable[[Context], Any]
+
+
+def unknown(_: Context) -> Truth:
+    """What nobody can know."""
+    return None
+
+
+def negation(test: Test) -> Test:
+    """`not p`."""
+    return lambda context: negated(test(context))
+
+
+def conjunction(tests: Sequence[Test]) -> Test:
+    """`p and q and …`; what follows a false one is not looked at."""
+
+    def run(context: Context) -> Truth:
+        truth: Truth = True
+        for test in tests:
+            found = test(context)
+            if found is False:
+                return False
+            if found is None:
+                truth = None
+        return truth
+
+    return run
+
+
+def disjunction(tests: Sequence[Test]) -> Test:
+    """`p or q or …`; what follows a true one is not looked at."""
+
+    def run(context: Context) -> Truth:
+        truth: Truth = False
+        for test in tests:
+            found = test(context)
+            if found is True:
+                return True
+            if found is None:
+                truth = None
+        return truth
+
+    return run
+
+
+def remembered(name: str, test: Test) -> Test:
+    """A named predicate, which is tested once in a context however often it is named."""
+
+    def run(context: Context) -> Truth:
+        memo = context.memo
+        if name not in memo:
+            memo[name] = test(context)
+        found: Truth = memo[name]
+        return found
+
+    return run
+
+
+# Values
+
+
+def contained(read: Read, members: CompiledSet) -> Test:
+    """`a.value in {…}`; lists and objects are in no set, and SQRT cannot look into them."""
+    holds = members.holds
+
+    def run(context: Context) -> Truth:
+        value = read(context)
+        return holds(context, value) if isinstance(value, SCALARS) else None
+
+    return run
+
+
+def constant_contained(readings: Sequence[Any], members: CompiledSet) -> Test:
+    """`"x" in a.tags`, where the text may be read in several ways."""
+    return lambda context: agreed([members.holds(context, value) for value in readings])
+
+
+def maybe(test: Test) -> Test:
+    """What some reading may see fulfilled although this one does not."""
+    return lambda context: test(context) or None
+
+
+def constants_match(readings: Sequence[Any], test: Matcher) -> Test:
+    """`5 == 5`."""
+    return lambda context: agreed([test(value, context.budget) for value in readings])
+
+
+def matches(read: Read, test: Matcher) -> Test:
+    """`a.value == 5`."""
+
+    def run(context: Context) -> Truth:
+        value = read(context)
+        return test(value, context.budget) if isinstance(value, SCALARS) else None
+
+    return run
+
+
+def same(left: Read, right: Read) -> Test:
+    """`a.value == b.value`."""
+
+    def run(context: Context) -> Truth:
+        one, other = left(context), right(context)
+        return None if one is MISSING or other is MISSING else equal(one, other, context.budget)
+
+    return run
+
+
+# Labels
+
+
+def labels_are(kind: MetaTest, read: ReadNames) -> Test:
+    """`a.tags is empty`."""
+
+    def run(context: Context) -> Truth:
+        names = read(context)
+        return None if names is None else compared(kind, names)
+
+    return run
+
+
+def labels_compare(kind: MetaTest, read: ReadNames, right: ReadNames) -> Test:
+    """`a.tags overlaps {…}`."""
+
+    def run(context: Context) -> Truth:
+        one, two = read(context), right(context)
+        return None if one is None or two is None else compared(kind, one, two)
+
+    return run
+
+
+def labels_match(kind: MetaTest, read: ReadNames, right: CompiledSet) -> Test:
+    """A test against patterns: certain only where no element could match a label as a pattern."""
+
+    def run(context: Context) -> Truth:
+        names = read(context)
+        if names is None or names.negated or kind not in {"overlaps", "subset"}:
+            return None
+        found = [right.holds(context, name) for name in names.items]
+        if kind == "overlaps":
+            return False if all(one is False for one in found) else None
+        return False if any(one is False for one in found) else None
+
+    return run
 
 
 Severity = Literal["error", "warning"]
+
 MAX_HEIGHT = 100
+
 MAX_REGEXES = 50_000
+
 _DOMAINS = (BoolDomain, NumberDomain, TextDomain, TimeDomain)
 
 
-class Report(Protocol):
+class Reporter(Protocol):
     """Takes a finding; it may raise instead of coming back."""
 
     def __call__(
@@ -192,7 +419,7 @@ class Bound:
 class Compiler:
     """Compiles one policy; `uses` collects what is looked at until it is replaced."""
 
-    def __init__(self, report: Report, *, later: dict[str, Position]) -> None:
+    def __init__(self, report: Reporter, *, later: dict[str, Position]) -> None:
         self._report = report
         self._later = later  # all names of the text, also those that come further down
         self._depth = 0
@@ -221,9 +448,9 @@ class Compiler:
             line = self.bindings[node.name].node.at.line
             self._report("error", f"`{node.name}` is already defined in line {line}", node.at)
         if test is not None:
-            test = predicates.remembered(node.name, test)
+            test = remembered(node.name, test)
         elif members is not None:
-            members = predicates.remembered_set(node.name, members)
+            members = remembered_set(node.name, members)
         self.bindings[node.name] = Bound(node, test, members, self.uses, self._elements)
 
     def _alias(self, name: Name) -> tuple[Test | None, CompiledSet | None]:
@@ -269,11 +496,11 @@ class Compiler:
             case Name():
                 return self._named_test(node)
             case Not(inner=inner):
-                return predicates.negation(self.test(inner))
+                return negation(self.test(inner))
             case Both(parts=parts):
-                return predicates.conjunction([self.test(part) for part in parts])
+                return conjunction([self.test(part) for part in parts])
             case Either(parts=parts):
-                return predicates.disjunction([self.test(part) for part in parts])
+                return disjunction([self.test(part) for part in parts])
             case In() | Same() | Compared():
                 return self._leaf(node)
 
@@ -307,11 +534,11 @@ class Compiler:
     def _in(self, node: In) -> Test:
         members = self.set(node.set)
         if isinstance(node.value, Value):
-            return predicates.contained(self._read(node.value), members)
+            return contained(self._read(node.value), members)
         self._matcher(node.value)  # reports what is wrong with it
-        test = predicates.constant_contained(_meant(node.value), members)
+        test = constant_contained(_meant(node.value), members)
         # To texts and labels a time is how it is written, which says little of other writings.
-        return predicates.maybe(test) if isinstance(node.value, Moment) else test
+        return maybe(test) if isinstance(node.value, Moment) else test
 
     def _same(self, node: Same) -> Test:
         if isinstance(node.left, Value):
@@ -320,13 +547,13 @@ class Compiler:
             return self._is(node.right, node.left)
         # Of a time and a text, the time knows how to compare.
         left, right = sorted((node.left, node.right), key=lambda one: isinstance(one, Moment))
-        return predicates.constants_match(_meant(left), self._matcher(right))
+        return constants_match(_meant(left), self._matcher(right))
 
     def _is(self, value: Value, other: Operand) -> Test:
         read = self._read(value)
         if isinstance(other, Value):
-            return predicates.same(read, self._read(other))
-        return predicates.matches(read, self._matcher(other))
+            return same(read, self._read(other))
+        return matches(read, self._matcher(other))
 
     def _read(self, node: Value) -> Read:
         if node.scope == "arg":
@@ -344,15 +571,15 @@ class Compiler:
     def _compared(self, node: Compared) -> Test:
         read = self._labels(node.left)
         if node.right is None:
-            return predicates.labels_are(node.test, read)
+            return labels_are(node.test, read)
         members = self.set(node.right)
         if not members.patterned:
-            return predicates.labels_compare(node.test, read, members.names)
+            return labels_compare(node.test, read, members.names)
         self._report(
             "warning", "How labels compare with patterns, numbers and domains is unknown",
             node.at, "Use plain texts here",
         )  # fmt: skip
-        return predicates.labels_match(node.test, read, members)
+        return labels_match(node.test, read, members)
 
     # Sets
 
@@ -370,7 +597,7 @@ class Compiler:
             case Members():
                 return self._members(node)
             case Meta():
-                return predicates.of_labels(self._labels(node))
+                return of_labels(self._labels(node))
             case Name():
                 return self._named_set(node)
             case Combined():
@@ -380,7 +607,7 @@ class Compiler:
                     ("|" if adds else "-", self._members(Members((element,), element.at)))
                     for adds, element in edits
                 ]
-                return predicates.folded(self.set(base), steps)
+                return folded(self.set(base), steps)
 
     def _combined(self, node: Combined) -> CompiledSet:
         if node.bare:
@@ -389,7 +616,7 @@ class Compiler:
                 node.at, "Write the parentheses",
             )  # fmt: skip
         first, *rest = [self.set(operand) for operand in node.operands]
-        return predicates.folded(first, [(node.operator, operand) for operand in rest])
+        return folded(first, [(node.operator, operand) for operand in rest])
 
     def _named_set(self, node: Name) -> CompiledSet:
         bound = self._bound(node)
@@ -409,7 +636,7 @@ class Compiler:
                 texts[element.raw] = test
             else:
                 patterns.append(test)
-        return predicates.members(texts, patterns, universal=ALL in texts)
+        return members(texts, patterns, universal=ALL in texts)
 
     def _labels(self, node: Meta) -> ReadNames:
         if node.scope == "arg":
@@ -461,3 +688,168 @@ def _meant(node: Constant) -> Sequence[Any]:
     if isinstance(node, Text):
         return readings(node.raw)
     return (node.written if isinstance(node, Moment) else node.value,)
+
+
+class CompiledCheck(NamedTuple):
+    """A check rule, ready to vote.
+
+    Attributes:
+        reason: The rule.
+        rank: What orders soft rules.
+        test: Its condition, or `None` for `always`.
+        required: Whether it denies where its condition fails and nothing else allows.
+        arguments: The arguments that its condition looks at.
+        leaves: The single tests in its condition.
+    """
+
+    reason: Reason
+    rank: tuple[int | float, bool]
+    test: Test | None
+    required: bool
+    arguments: tuple[str, ...]
+    leaves: Leaves
+
+
+class CompiledUpdate(NamedTuple):
+    """An update, ready to run.
+
+    Attributes:
+        node: The update.
+        set: Its right side.
+        honoured: Whether the service is known to change these labels at this place.
+    """
+
+    node: Update
+    set: CompiledSet
+    honoured: bool
+
+
+class CompiledStep(NamedTuple):
+    """Updates under a condition."""
+
+    node: Step
+    phase: Phase
+    test: Test | None
+    updates: tuple[CompiledUpdate, ...]
+    is_one_liner: bool
+
+
+class CompiledTool(NamedTuple):
+    """One block or one-liner."""
+
+    matches: Matcher
+    checks: tuple[CompiledCheck, ...]
+    steps: tuple[CompiledStep, ...]
+
+
+Visit = Callable[[ToolId, Matcher, Uses], None]
+
+
+def compiled_tools(
+    policy: Policy, report: Reporter, visit: Visit = lambda *_: None
+) -> Iterator[CompiledTool]:
+    """Compile the tools of a policy in source order.
+
+    Args:
+        policy: The policy.
+        report: Takes what is wrong; it may raise.
+        visit: Is told what each rule and step of a tool looks at.
+
+    Yields:
+        Blocks and one-liners.
+    """
+    names: dict[str, Position] = {}
+    for node in policy.declarations:
+        if isinstance(node, Binding):
+            names.setdefault(node.name, node.at)
+    compiler = Compiler(report, later=names)
+    for node in policy.declarations:
+        if isinstance(node, Binding):
+            compiler.bind(node)
+        else:
+            yield _ToolCompiler(node, compiler, report, visit).compiled()
+
+
+class _ToolCompiler:
+    """Compiles one block or one-liner."""
+
+    def __init__(
+        self, node: ToolBlock | OneLiner, compiler: Compiler, report: Reporter, visit: Visit
+    ) -> None:
+        self._node = node
+        self._compiler = compiler
+        self._report = report
+        self._visit = visit
+        self._matches = compiler.tool_id(node.tool.text)
+
+    def compiled(self) -> CompiledTool:
+        node = self._node
+        self._visit(node.tool, self._matches, Uses())  # a block may have no rules
+        if isinstance(node, OneLiner):
+            if node.priority is not None and node.priority.value:
+                self._report(
+                    "warning", "Whether a priority changes the order of updates is unknown",
+                    node.priority.at, "Updates run in the order of the text here",
+                )  # fmt: skip
+            return CompiledTool(self._matches, (), (self._step(node.step, node.phase),))
+        for extra in node.priorities[1:]:
+            self._report("warning", "Which of several priorities counts is unknown", extra.at)
+        priority = node.priorities[-1].value if node.priorities else 0
+        checks = tuple(self._check(check, priority) for check in node.checks)
+        steps = tuple(
+            self._step(step, block.phase) for block in node.blocks for step in block.steps
+        )
+        return CompiledTool(self._matches, checks, steps)
+
+    def _check(self, node: CheckRule, priority: float) -> CompiledCheck:
+        reason = Reason(node.text, node.at, node.doc, node.strength, node.decision)
+        test = self._condition(node.condition, None)
+        required = node.decision == "allow" and node.strength == "hard"
+        uses = self._compiler.uses
+        return CompiledCheck(
+            reason, (priority, test is not None), test, required, tuple(uses.arguments), uses.leaves
+        )
+
+    def _step(self, node: Step, phase: Phase) -> CompiledStep:
+        is_one_liner = isinstance(self._node, OneLiner)
+        test = self._condition(node.condition, phase, short_is_known=not is_one_liner)
+        updates = tuple(self._update(update, phase) for update in node.updates)
+        return CompiledStep(node, phase, test, updates, is_one_liner)
+
+    def _condition(
+        self, node: Predicate | None, phase: Phase | None, *, short_is_known: bool = False
+    ) -> Test | None:
+        uses = self._compiler.fresh()
+        test = None if node is None else self._compiler.test(node)
+        if uses.short and not short_is_known:
+            self._report(
+                "warning", "What `@tags` and the like mean here is unknown", uses.short,
+                "Write `@session.tags` or `@result.tags`",
+            )  # fmt: skip
+        self._looked_at(uses, phase)
+        return test
+
+    def _update(self, node: Update, phase: Phase) -> CompiledUpdate:
+        uses = self._compiler.fresh()
+        self._compiler.target(node.target)
+        members = self._compiler.set(node.set)
+        self._looked_at(uses, phase)
+        if members.patterned:
+            self._report(
+                "error", "Labels are plain texts; here stand patterns, numbers or domains",
+                node.set.at, 'Name each label, as `{"raw"}`',
+            )  # fmt: skip
+        honoured = node.target.scope in {"short", "result" if phase == "result" else "session"}
+        if not honoured:
+            self._report(
+                "warning", "Whether the service changes these labels here is unknown", node.at
+            )
+        return CompiledUpdate(node, members, honoured)
+
+    def _looked_at(self, uses: Uses, phase: Phase | None) -> None:
+        if uses.result and phase in {None, "before"}:
+            self._report(
+                "error", "There is no `@result` before the call", uses.result,
+                "Use a `result` or a `session after` block",
+            )  # fmt: skip
+        self._visit(self._node.tool, self._matches, uses)

@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import ALL, Combine, Labels
+from langchain_sequrity.sqrt.matchers import MatchBudget, Truth, agreed
 from langchain_sequrity.sqrt.nodes import Field, Meta, MetaTest, Operator
-from langchain_sequrity.sqrt.patterns import Budget, Truth, agreed
 
 _NOBODY: Final[frozenset[str]] = frozenset()
 _EVERYONE = frozenset({ALL})
@@ -252,7 +252,7 @@ class Context:
         self.arguments = call.arguments
         self.result = result
         self._short = short
-        self.budget = Budget()
+        self.budget = MatchBudget()
         self.memo: dict[Hashable, Any] = {}  # values of named predicates and sets
         self._lenient = False
         self._labels: dict[tuple[str, str], Labels] = {("session", ""): session}

@@ -9,15 +9,15 @@ from typing_extensions import override
 
 from langchain_sequrity.display.tables import Row, Table, Tabled, Tone
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.sqrt.coerce import AnyPolicy, engine_of
+from langchain_sequrity.sqrt.coerce import AnyPolicy, AnyTool, engine_of
+from langchain_sequrity.sqrt.compiler import CompiledStep
 from langchain_sequrity.sqrt.context import Call, Context
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.explanation import brief, tool_name
+from langchain_sequrity.sqrt.matchers import Truth
 from langchain_sequrity.sqrt.nodes import CheckRule, Phase, Policy, Position, Step, listed
-from langchain_sequrity.sqrt.patterns import Truth
 from langchain_sequrity.sqrt.simulation import Given, Simulation, check_names, read_trials, run
-from langchain_sequrity.sqrt.tools import AnyTool
-from langchain_sequrity.sqrt.verdict import CompiledStep, Verdict, Vote
+from langchain_sequrity.sqrt.verdict import Verdict, Vote
 
 Status = Literal["decided", "held", "did not hold", "passed over", "never reached"]
 _NO_LABELS = Labels()

@@ -1,16 +1,21 @@
-"""A compiled policy: session updates, verdicts and result updates for calls of tools.
-
-The order of one call is M5 of `docs/behaviour.md`: `before`, `decide`, the call itself, `after`.
-An engine has no state; labels go in and come out.
-"""
+"""A compiled policy: session updates, verdicts and result updates for tool calls."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.sqrt.compiler import Severity
+from langchain_sequrity.sqrt.compiler import (
+    CompiledCheck,
+    CompiledStep,
+    CompiledTool,
+    CompiledUpdate,
+    Leaf,
+    Leaves,
+    Severity,
+    compiled_tools,
+)
 from langchain_sequrity.sqrt.context import (
     MISSING,
     OPERATIONS,
@@ -22,37 +27,51 @@ from langchain_sequrity.sqrt.context import (
     widest,
 )
 from langchain_sequrity.sqrt.diagnostics import fault
-from langchain_sequrity.sqrt.doubts import cause
+from langchain_sequrity.sqrt.matchers import (
+    INSTALL,
+    LINE_BREAK,
+    SCALARS,
+    SECONDS_PER_MATCH,
+    MatchBudget,
+    Truth,
+    both,
+    has_engine,
+    negated,
+)
 from langchain_sequrity.sqrt.nodes import (
+    BoolDomain,
+    Boolean,
+    Compared,
     Field,
+    In,
     Members,
+    Meta,
+    Moment,
+    Number,
+    NumberDomain,
     Operator,
     Phase,
     Policy,
     Position,
+    Same,
     Step,
+    Text,
+    TextDomain,
+    TimeDomain,
     Update,
+    Value,
 )
 from langchain_sequrity.sqrt.parser import parse
-from langchain_sequrity.sqrt.patterns import SECONDS_PER_MATCH, Budget, Truth, both, negated
-from langchain_sequrity.sqrt.verdict import (
-    REASONS_SHOWN,
-    CompiledCheck,
-    CompiledStep,
-    CompiledTool,
-    CompiledUpdate,
-    Presets,
-    Reason,
-    Verdict,
-    Vote,
-    compiled_tools,
-    judge,
-)
+from langchain_sequrity.sqrt.verdict import REASONS_SHOWN, Presets, Reason, Verdict, Vote, judge
 
 LLM_BLOCKED = "__llm_blocked"
+
 NON_EXECUTABLE = "__non_executable"
+
 DATA_MODEL_TOOL = "parse_with_ai"
+
 _DEFAULTS = Presets()
+
 _REMEMBERED_TOOLS = 1_000
 
 
@@ -163,7 +182,7 @@ class Engine:
         one if it applied: the first reason says which.
         """
         context = self._context(call, session)
-        context.budget = Budget(SECONDS_PER_MATCH)
+        context.budget = MatchBudget(SECONDS_PER_MATCH)
         checks = self._rules_for(call.tool).checks
         rules = {check.reason.at: (check, applies) for check, applies in checks}
         first, *others = verdict.reasons
@@ -311,7 +330,7 @@ class Engine:
         return rules
 
     def _matching(self, tool: str) -> _Rules:
-        budget = Budget()
+        budget = MatchBudget()
         checks: list[tuple[CompiledCheck, Truth]] = []
         steps: dict[Phase, list[tuple[CompiledStep, Truth]]] = {
             "before": [], "result": [], "after": [],
@@ -416,3 +435,138 @@ def compile_policy(policy: Policy | str, presets: Presets = _DEFAULTS) -> Engine
             raise fault(text, at, f"{message}. {hint}" if hint else message)
 
     return Engine(policy, tuple(compiled_tools(policy, report)), presets)
+
+
+_MOST_TESTS = 1_000
+
+_MOST_NAMES = 5
+
+
+def cause(leaves: Leaves, context: Context, *, names: bool = False) -> str:
+    """Say why a condition is in doubt.
+
+    Args:
+        leaves: Its tests.
+        context: The call.
+        names: Whether it is in doubt that the rule is for this tool at all.
+
+    Returns:
+        The rest of a sentence that begins with `because`.
+    """
+    absent: dict[str, None] = {}
+    found: dict[str, None] = {}
+    for number, leaf in enumerate(_flat(leaves)):
+        if number >= _MOST_TESTS:
+            break
+        if leaf.test(context) is None:
+            missing = [name for name in leaf.arguments if name not in context.arguments]
+            absent |= dict.fromkeys(missing)
+            if not missing:
+                found.setdefault(_of(leaf, context))
+    said = [_absent(list(absent))] if absent else []
+    said += list(found)[: 1 if said else 2]
+    if names:
+        said.insert(0, "its regex matches only a part of the tool's name")
+    return ", and ".join(said) or "readings of the rule differ"
+
+
+def _absent(names: list[str]) -> str:
+    shown = " and ".join(f"`{plain(name, limit=80)}`" for name in names[:_MOST_NAMES])
+    return f"the call has no argument {shown}"
+
+
+def _flat(root: Any) -> Iterator[Any]:
+    """What a list and the lists in it hold, each list once."""
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, list):
+            yield node
+        elif id(node) not in seen:
+            seen.add(id(node))
+            waiting += reversed(node)
+
+
+def _of(leaf: Leaf, context: Context) -> str:  # noqa: PLR0911 - one per cause
+    node = leaf.node
+    if isinstance(node, Compared):
+        return _of_labels(node)
+    sides = (node.value,) if isinstance(node, In) else (node.left, node.right)
+    values = [side for side in sides if isinstance(side, Value)]
+    if not values:
+        return _of_labels(node)
+    read = [_value(one, context) for one in values]
+    name = _name(values[0])
+    if MISSING in read:
+        return f"what {name} holds is not known"
+    value = read[0]
+    if len(values) > 1:
+        other = _kind(read[1])
+        return f"{name} is {_kind(value)}, and {_name(values[1])} is {other}"
+    if not isinstance(value, SCALARS):
+        return f"{name} is {_kind(value)}, into which no rule can look"
+    for element, matches in _flat(leaf.elements):
+        if matches(value, context.budget) is None:
+            return _of_element(name, value, element, context)
+    return f"whether {name} is in that set can be read in several ways"
+
+
+def _value(node: Value, context: Context) -> Any:
+    if node.scope == "arg":
+        return context.arguments[node.argument].value
+    return MISSING if node.scope == "session" or context.result is None else context.result.value
+
+
+def _name(node: Value) -> str:
+    return f"`{plain(node.argument or f'@{node.scope}.value', limit=80)}`"
+
+
+def _kind(value: Any) -> str:
+    kinds = {bool: "true or false", int: "a whole number", float: "a float", str: "a text"}
+    kinds |= {list: "a list", dict: "an object", type(None): "null"}
+    return kinds.get(type(value), "a value")
+
+
+def _of_element(name: str, value: Any, element: object, context: Context) -> str:
+    match element:
+        case NumberDomain(kind=kind):
+            meant = f"`{kind}`"
+        case Number(value=number):
+            meant = _kind(number)
+        case BoolDomain() | Boolean():
+            meant = "true or false"
+        case Moment() | TimeDomain():
+            if not isinstance(value, str):
+                return f"{name} is {_kind(value)}, which may count seconds or milliseconds"
+            return f"{name} is written in another form than `2027-01-31T10:00:00Z`"
+        case Text() | TextDomain() if isinstance(value, str):
+            return _of_text(name, value, element, context)
+        case _:
+            meant = "a text"
+    return f"{name} is {_kind(value)}, and the rule means {meant}"
+
+
+def _of_text(  # noqa: PLR0911 - one per cause
+    name: str, value: str, element: Text | TextDomain, context: Context
+) -> str:
+    text = element.text if isinstance(element, TextDomain) else element
+    if text.kind == "plain" or "\\\\" in text.raw or (text.kind == "like" and "\\" in text.raw):
+        return "how a backslash in the rule is read is not known"
+    if text.kind == "matching":
+        if not has_engine():
+            return f"no regex is evaluated without the package `regex` (`{INSTALL}`)"
+        if context.budget.left <= 0:
+            return "a regex took too long"
+        return f"a regex matches only a part of {name}, or took too long"
+    if "[" in text.raw:
+        return "how `[` in a wildcard is read is not known"
+    if LINE_BREAK.search(value):
+        return f"{name} has a line break, and a wildcard may stop there"
+    return f"{name} is too long for a wildcard, or its length differs in characters and bytes"
+
+
+def _of_labels(node: In | Same | Compared) -> str:
+    meta = node.left if isinstance(node, Compared) else node.set if isinstance(node, In) else None
+    if isinstance(meta, Meta) and meta.scope == "short":
+        return f"what `@{meta.field}` means here is not known"
+    return "how these labels compare is not known"

@@ -375,13 +375,13 @@ class Policy:
 
     def _repr_html_(self) -> str:
         """The text in colour, for notebooks."""
-        from langchain_sequrity.sqrt.highlighting import highlight  # noqa: PLC0415 - for a few
+        from langchain_sequrity.sqrt.highlighter import highlight  # noqa: PLC0415 - for a few
 
         return highlight(self.text)
 
     def __rich__(self) -> "rich.text.Text":
         """The text in colour, for rich."""
-        from langchain_sequrity.sqrt.highlighting import highlighted  # noqa: PLC0415 - for a few
+        from langchain_sequrity.sqrt.highlighter import highlighted  # noqa: PLC0415 - for a few
 
         return highlighted(self.text)
 

@@ -15,13 +15,19 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.display.tables import Cell, Row, Table, Tabled, Tone
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import KINDS, Combine, Labels, make_labels
-from langchain_sequrity.sqrt.coerce import AnyPolicy, engine_of
+from langchain_sequrity.sqrt.coerce import (
+    AnyPolicy,
+    AnyTool,
+    Arguments,
+    arguments_of,
+    completed,
+    engine_of,
+)
 from langchain_sequrity.sqrt.context import Argument, Call, result_labels
 from langchain_sequrity.sqrt.diagnostics import Spellings
 from langchain_sequrity.sqrt.engine import Engine
+from langchain_sequrity.sqrt.matchers import MatchBudget
 from langchain_sequrity.sqrt.nodes import Binding
-from langchain_sequrity.sqrt.patterns import Budget
-from langchain_sequrity.sqrt.tools import AnyTool, Arguments, arguments_of, completed
 from langchain_sequrity.sqrt.verdict import Reason, Verdict
 from langchain_sequrity.suggestions import meant, nearest
 
@@ -431,7 +437,7 @@ def _unknown(trials: Iterable[Trial], known: Mapping[str, Arguments]) -> _Faults
 
 
 def _misspelt(trials: Iterable[Trial], engines: Sequence[Engine]) -> _Faults:
-    names, spellings, budget = _named(engines), Spellings(), Budget()
+    names, spellings, budget = _named(engines), Spellings(), MatchBudget()
     for name in names:
         spellings.add(name)
     for number, trial in enumerate(trials, 1):
@@ -447,7 +453,7 @@ def _named(engines: Sequence[Engine]) -> dict[str, None]:
     return dict.fromkeys(text.raw for text in texts if text.kind == "plain")
 
 
-def _has_rules(tool: str, engines: Sequence[Engine], budget: Budget) -> bool:
+def _has_rules(tool: str, engines: Sequence[Engine], budget: MatchBudget) -> bool:
     entries = (entry for engine in engines for entry in engine.tools)
     return any(entry.matches(tool, budget) is not False for entry in entries)
 

@@ -11,8 +11,7 @@ from typing import Any, Literal, NamedTuple, NoReturn
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import Finding, check
-from langchain_sequrity.sqrt.lint.checking import INTERNAL_TOOLS
-from langchain_sequrity.sqrt.lint.idle import Mode
+from langchain_sequrity.sqrt.lint import INTERNAL_TOOLS, Mode
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.chat_completions import from_client as chat_reader
 from langchain_sequrity.wire.chat_completions import to_server as chat_writer

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from langchain_sequrity import sqrt
 from langchain_sequrity.local.policy_writing.skeleton import skeleton
-from langchain_sequrity.sqrt.lint.idle import Mode
+from langchain_sequrity.sqrt.lint import Mode
 
 FACTS = Path(__file__).with_name("agentdojo.txt")
 _CALL = re.compile(r"(\w+)\(([^)]*)\)")

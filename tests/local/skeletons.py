@@ -16,8 +16,7 @@ from langchain_sequrity import sqrt
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.local.policy_writing.skeleton import skeleton
 from langchain_sequrity.sqrt import check, compile_policy, parse
-from langchain_sequrity.sqrt.lint.checking import INTERNAL_TOOLS
-from langchain_sequrity.sqrt.lint.idle import Mode
+from langchain_sequrity.sqrt.lint import INTERNAL_TOOLS, Mode
 from langchain_sequrity.sqrt.nodes import Binding
 from tests.sqrt.meaning import meaning
 

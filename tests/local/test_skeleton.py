@@ -14,8 +14,7 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.policy_writing.behaviour import behaviour_of
 from langchain_sequrity.local.policy_writing.skeleton import TooManyTools, skeleton
 from langchain_sequrity.sqrt import Argument, Call, Engine, check, compile_policy, parse
-from langchain_sequrity.sqrt.lint.checking import INTERNAL_TOOLS
-from langchain_sequrity.sqrt.lint.idle import Mode
+from langchain_sequrity.sqrt.lint import INTERNAL_TOOLS, Mode
 from langchain_sequrity.sqrt.nodes import Binding, ToolBlock
 from tests.local.skeletons import Tools, problems
 

@@ -15,19 +15,26 @@ from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Policy, check, compile_policy, parse
-from langchain_sequrity.sqrt.builder import Tool, arg, args, let, policy, result, session, tool
-from langchain_sequrity.sqrt.conditions import (
+from langchain_sequrity.sqrt.builder import (
     Condition,
     SetOf,
+    Tool,
     above,
+    arg,
+    args,
     at_least,
     at_most,
     below,
     between,
+    let,
     like,
     matching,
+    policy,
+    result,
+    session,
+    tool,
 )
-from langchain_sequrity.sqrt.formatting import format_policy
+from langchain_sequrity.sqrt.formatter import format_policy
 from langchain_sequrity.sqrt.nodes import Policy as Nodes
 from tests.sqrt.calls import labels
 from tests.sqrt.meaning import meaning

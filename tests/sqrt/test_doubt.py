@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from langchain_sequrity import patterns as shared_patterns
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.sqrt import Argument, Call, check, compile_policy, patterns
+from langchain_sequrity.sqrt import Argument, Call, check, compile_policy, matchers
 from tests.sqrt.calls import decide, given, labels, truth
 
 DOUBTS: list[tuple[str, str, dict[str, Argument]]] = [
@@ -398,7 +398,7 @@ def _glob(pattern: str, text: str) -> bool:
 @settings(max_examples=500, derandomize=True)
 @generated(st.text("ab*?.$", max_size=6), st.text("ab\n.$", max_size=6))
 def test_wildcards_match_whole_texts(pattern: str, text: str) -> None:
-    found = patterns.Wildcard(pattern).matches(text, patterns.Budget())
+    found = matchers.Wildcard(pattern).matches(text, matchers.MatchBudget())
     if "\n" in text:  # who knows whether `*` and `?` stop at it
         may_match = _glob(pattern, text) or _glob(pattern, text.removesuffix("\n"))
         assert found is (None if may_match else False)
@@ -407,9 +407,9 @@ def test_wildcards_match_whole_texts(pattern: str, text: str) -> None:
 
 
 def test_a_text_that_is_too_long_for_a_wildcard_is_unknown() -> None:
-    wildcard = patterns.Wildcard("*" + "?a" * 49)
-    assert wildcard.matches("a" * 50_000, patterns.Budget()) is True
-    assert wildcard.matches("a" * 60_000, patterns.Budget()) is None
+    wildcard = matchers.Wildcard("*" + "?a" * 49)
+    assert wildcard.matches("a" * 50_000, matchers.MatchBudget()) is True
+    assert wildcard.matches("a" * 60_000, matchers.MatchBudget()) is None
 
 
 # Hostile values

@@ -22,7 +22,7 @@ from langchain_sequrity.sqrt import (
     simulate,
 )
 from langchain_sequrity.sqrt.explanation import ExplainedRule, explain
-from langchain_sequrity.sqrt.lint.checking import findings_in
+from langchain_sequrity.sqrt.lint import findings_in
 from langchain_sequrity.sqrt.nodes import Binding, OneLiner, Position
 from tests.showing import CORPUS, assert_inert, assert_shown_safely
 from tests.sqrt.agreement import Writer

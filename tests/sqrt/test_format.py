@@ -12,7 +12,7 @@ from sequrity.sqrt import validate  # type: ignore[import-untyped]
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.sqrt import check, compile_policy, parse
-from langchain_sequrity.sqrt.formatting import WIDTH, format_policy, laid_out
+from langchain_sequrity.sqrt.formatter import WIDTH, format_policy, laid_out
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
 from langchain_sequrity.sqrt.parser import MAX_DEPTH
 from tests.sqrt.generate import Generator
@@ -131,7 +131,7 @@ def test_valid_cases_mean_the_same_here_and_for_the_vendor(case: dict[str, Any])
 
 @pytest.mark.parametrize("width", [WIDTH, 30, 5])
 def test_random_policies_mean_the_same(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("langchain_sequrity.sqrt.formatting.WIDTH", width)
+    monkeypatch.setattr("langchain_sequrity.sqrt.formatter.WIDTH", width)
     for number in range(300):
         generator = Generator(("format", width, number))
         text = generator.spaced([*generator.policy(), *generator.policy()])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from langchain_sequrity.display import plain
 from langchain_sequrity.headers import PolicyCodes, PolicyHeader
 from langchain_sequrity.sqrt import parse
-from langchain_sequrity.sqrt.highlighting import highlight, highlighted
+from langchain_sequrity.sqrt.highlighter import highlight, highlighted
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
 from tests.showing import CORPUS, MARKUP, assert_inert, on_rich
 

@@ -16,7 +16,7 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Call, Finding, check, compile_policy
-from langchain_sequrity.sqrt.lint.checking import findings_of_mode
+from langchain_sequrity.sqrt.lint import findings_of_mode
 from tests.sqrt.calls import decide, given
 
 ROOT = Path(__file__).parent.parent.parent

@@ -17,7 +17,7 @@ from langchain_sequrity.cli.policy.files import (
     read_tools,
     tools_options,
 )
-from langchain_sequrity.sqrt.lint.idle import Mode
+from langchain_sequrity.sqrt.lint import Mode
 
 
 @click.command("check")

@@ -7,7 +7,7 @@ from typing import Any
 from langchain_sequrity.connection import LOOPBACK_KEY
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.policy_generation import PolicyGenTool, PolicyProposal
-from langchain_sequrity.sqrt.lint.idle import Mode
+from langchain_sequrity.sqrt.lint import Mode
 from langchain_sequrity.wire.routes import Provider
 
 

@@ -29,7 +29,7 @@ from langchain_sequrity.display.tables import Tabled
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import Finding, check
 from langchain_sequrity.sqrt.diagnostics import fault
-from langchain_sequrity.sqrt.lint.idle import Mode
+from langchain_sequrity.sqrt.lint import Mode
 from langchain_sequrity.sqrt.nodes import Position
 from langchain_sequrity.wire.tools import name_of
 

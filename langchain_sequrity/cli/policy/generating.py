@@ -28,7 +28,7 @@ from langchain_sequrity.cli.policy.files import (
     tools_options,
 )
 from langchain_sequrity.errors import SequrityError, UsageError
-from langchain_sequrity.sqrt.lint.idle import Mode
+from langchain_sequrity.sqrt.lint import Mode
 from langchain_sequrity.wire.routes import (
     DEFAULT_BASE_URL,
     POLICY_PROVIDERS,

@@ -30,7 +30,7 @@ from langchain_sequrity.local.tool_results import (
 )
 from langchain_sequrity.patterns import Budget
 from langchain_sequrity.sqrt import Argument, Call, Engine, Presets, compile_policy
-from langchain_sequrity.sqrt.tools import completed, tools_sent
+from langchain_sequrity.sqrt.coerce import completed, tools_sent
 from langchain_sequrity.wire.json_text import dumps
 
 

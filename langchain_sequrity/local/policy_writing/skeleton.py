@@ -15,7 +15,7 @@ from langchain_sequrity.local.policy_writing.behaviour import Behaviour, behavio
 from langchain_sequrity.sqrt import parse
 from langchain_sequrity.sqrt.coerce import MAX_HEADER_BYTES, header_bytes
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
-from langchain_sequrity.sqrt.lint.idle import Mode
+from langchain_sequrity.sqrt.lint import Mode
 from langchain_sequrity.wire.tools import name_of
 
 _HEAD = """\

@@ -1,29 +1,17 @@
-"""Whether a JSON value is what an element of a set says.
+"""Whether a JSON value matches an element of a set, with three-valued truth."""
 
-Where the service's reading is unknown the answer is unknown: a value of another kind than the
-element (see `coercion`); backslashes in texts; lists and objects, into which SQRT cannot look.
-
-What a value of one kind may stand for in another: a text for a number, a number for a text.
-
-Whether the service converts values, and with which parser, is unknown. So a conversion never makes
-a match certain: what some parser takes for equal is in doubt, and only what none does is unequal.
-Every comparison of two kinds goes through this module. It reads a text in linear time, however long
-the text is, and a text with digits that it cannot read for sure may be any number.
-
-Points in time, some without a zone.
-
-Times without a zone compare with each other; with one that has a zone they compare only where no
-zone on earth would make a difference.
-"""
-
+import contextlib
+import fnmatch
 import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from langchain_sequrity import patterns
+from langchain_sequrity.patterns import SECONDS_PER_CALL
 from langchain_sequrity.sqrt.nodes import (
     BoolDomain,
     Boolean,
@@ -36,33 +24,209 @@ from langchain_sequrity.sqrt.nodes import (
     TextDomain,
     TimeDomain,
 )
-from langchain_sequrity.sqrt.patterns import (
-    Budget,
-    Pattern,
-    Truth,
-    Wildcard,
-    agreed,
-    any_of,
-    both,
-    doubted,
-)
+
+Truth = bool | None
+
+
+def negated(truth: Truth) -> Truth:
+    """Not."""
+    return None if truth is None else not truth
+
+
+def both(left: Truth, right: Truth) -> Truth:
+    """And: false if either is surely false."""
+    if left is False or right is False:
+        return False
+    return None if left is None or right is None else True
+
+
+def either(left: Truth, right: Truth) -> Truth:
+    """Or: true if either is surely true."""
+    if left is True or right is True:
+        return True
+    return None if left is None or right is None else False
+
+
+def any_of(truths: Iterable[Truth]) -> Truth:
+    """Or, of any number; what follows a true one is not looked at."""
+    found: Truth = False
+    for truth in truths:
+        found = either(found, truth)
+        if found is True:
+            break
+    return found
+
+
+def agreed(readings: Iterable[Truth]) -> Truth:
+    """What all readings say, or `None` where they differ."""
+    seen = set(readings)
+    return seen.pop() if len(seen) == 1 else None
+
+
+def doubted(truth: Truth) -> Truth:
+    """Turn a match that only one reading has into doubt; what matches in none stays false."""
+    return False if truth is False else None
+
+
+MAX_PATTERN: Final = 1_000
+
+SECONDS_PER_MATCH: Final = 0.1
+
+MAX_WORK: Final = 5_000_000
+
+INSTALL: Final = 'pip install "langchain-sequrity[local]"'
+"""What brings the package `regex`."""
+
+
+class MatchBudget(patterns.Budget):
+    """What one phase of a call may spend on reading values, and what it has read already.
+
+    Attributes:
+        numbers: Text → the numbers that it may stand for, so that a long text is read once and not
+            for each number of a policy.
+    """
+
+    __slots__ = ("numbers",)
+
+    def __init__(self, seconds: float = SECONDS_PER_CALL) -> None:
+        super().__init__(seconds)
+        self.numbers: dict[str, tuple[float, ...] | None] = {}
+
+
+class Regex:
+    """A regex as written in a policy.
+
+    Raises:
+        ValueError: If it is no regex, is longer than `MAX_PATTERN` or repeats too much.
+    """
+
+    __slots__ = ("_readings",)
+
+    def __init__(self, raw: str) -> None:
+        self._readings: list[patterns.Pattern | None] = [_read(raw)]
+        if (other := _other_reading(raw)) is not None:
+            try:
+                self._readings.append(_read(other))
+            except ValueError:
+                self._readings.append(None)  # a reading in which the rule would raise
+
+    def matches(self, text: str, budget: MatchBudget) -> Truth:
+        """Whether the text matches in every reading, in none, or who knows."""
+        return agreed([_matches(reading, text, budget) for reading in self._readings])
+
+
+def expanded(raw: str) -> int:
+    """What a regex expands to, in both its readings, without compiling it.
+
+    Raises:
+        ValueError: If it is no regex, is too long or repeats too much.
+    """
+    total = patterns.measure(raw).size
+    if (other := _other_reading(raw)) is not None:
+        with contextlib.suppress(ValueError):
+            total += patterns.measure(other).size
+    return total
+
+
+def _other_reading(raw: str) -> str | None:
+    return raw.replace("\\\\", "\\") if "\\\\" in raw else None
+
+
+def _read(raw: str) -> patterns.Pattern:
+    if len(raw) > MAX_PATTERN:
+        msg = f"a regex has at most {MAX_PATTERN} characters"
+        raise ValueError(msg)
+    found = patterns.Pattern(raw)
+    if found.measures.has_brace:
+        raise ValueError(patterns.BARE_BRACE)
+    return found
+
+
+def _matches(reading: patterns.Pattern | None, text: str, budget: MatchBudget) -> Truth:
+    if reading is None or not has_engine():
+        return None
+
+    found = reading.asked(text, budget, seconds=SECONDS_PER_MATCH)
+    if not found:
+        return found
+    whole = reading.asked(text, budget, seconds=SECONDS_PER_MATCH, whole=True)
+    return whole or None  # anchored it does not match, and who knows whether it is
+
+
+def has_engine() -> bool:
+    """Whether regexes can be evaluated at all."""
+    return patterns.has_engine()
+
+
+_REPEATED = re.compile(r"\([^()]*[+*}][^()]*\)\s*[+*{]|\([^()]*\|[^()]*\)\s*[+*{]")
+
+
+def looks_slow(raw: str) -> bool:
+    """Whether a regex repeats what is itself repeated or alternative: often exponential time."""
+    if len(raw) > MAX_PATTERN:  # not for `_REPEATED`, whose time is square, nor for anyone else
+        return False
+    return _REPEATED.search(re.sub(r"\\.|\[[^\]]*\]", "x", raw)) is not None
+
+
+LINE_BREAK = re.compile(r"[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
+
+_LAST_LINE_BREAK = re.compile(rf"(?:\r\n|{LINE_BREAK.pattern})\Z")
+
+
+class Wildcard:
+    """A wildcard: `*` is any run of characters, `?` is one.
+
+    `[` and backslashes have a meaning in some dialects and none in others, so that nothing is
+    certain of a wildcard with them. Nor is a match of a text with line breaks: a translation to a
+    regex often lets `*` and `?` stop at them, and does not see one at the end. `fnmatch` writes a
+    wildcard as a regex that never goes back over a `*`, whose time is at most text times wildcard.
+
+    Raises:
+        ValueError: If it is longer than `MAX_PATTERN`.
+    """
+
+    __slots__ = ("_match", "_size")
+
+    def __init__(self, raw: str) -> None:
+        if len(raw) > MAX_PATTERN:
+            msg = f"a wildcard has at most {MAX_PATTERN} characters"
+            raise ValueError(msg)
+        certain = "[" not in raw and "\\" not in raw
+        self._match = re.compile(fnmatch.translate(raw)).match if certain else None
+        self._size = len(raw)
+
+    def matches(self, text: str, budget: MatchBudget) -> Truth:
+        """Whether the whole text matches; unknown if it is too long to find out."""
+        if self._match is None or len(text) * self._size > MAX_WORK:
+            return None
+        found = budget.ask(self._match, text)
+        if not LINE_BREAK.search(text):
+            return found
+        return doubted(either(found, budget.ask(self._match, _LAST_LINE_BREAK.sub("", text))))
+
 
 Numbers = tuple[float, ...] | None
 """The numbers that a value may stand for; `None` if it may be any."""
+
 
 # All parsers agree on these. Not on `010`, which is 8 to some; on `1.234`, where the point may mark
 # thousands; on exponents, which parsers of integers cut off; or on anything longer.
 _CLEAR_TEXT = re.compile(
     r"(?![+-]?[1-9]\d?\d?\.\d{3}\Z)(?P<whole>[+-]?(?:0|[1-9]\d{0,599}))(?:\.\d*)?", re.ASCII
 )
+
 _DIGIT = re.compile(r"\d|∞")
+
 _NO_LETTERS = re.compile(r"[\W\d_]+")
+
 _LONGEST_WORD = len("infinity")
+
 _WORDS: dict[str, Numbers] = {
     **dict.fromkeys(("true", "t", "yes", "y", "on"), (1,)),
     **dict.fromkeys(("false", "f", "no", "n", "off", "none", "null", "nil", ""), (0,)),
     **dict.fromkeys(("inf", "infinity", "nan", "snan"), None),
 }
+
 _WRITTEN = {
     None: ("null", "None", ""),
     True: ("true", "True", "1"),
@@ -70,7 +234,7 @@ _WRITTEN = {
 }
 
 
-def numbers(value: Any, budget: Budget) -> Numbers:
+def numbers(value: Any, budget: MatchBudget) -> Numbers:
     """The numbers that a value of a type in `SCALARS` may stand for; none if it is empty."""
     if isinstance(value, str):
         if value not in budget.numbers:
@@ -93,7 +257,7 @@ def _in_text(text: str) -> Numbers:
     return _WORDS.get(unicodedata.normalize("NFKC", word).casefold(), ())
 
 
-def may_equal(one: Any, other: Any, budget: Budget) -> Truth:
+def may_equal(one: Any, other: Any, budget: MatchBudget) -> Truth:
     """Whether two values of different kinds may be the same: unknown, or surely not."""
     mine, theirs = numbers(one, budget), numbers(other, budget)
     if mine is None or theirs is None:
@@ -113,8 +277,11 @@ def writings(value: float | None) -> tuple[str, ...] | None:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 _ANY_ZONE = 14 * 3600.0
+
 _MAX_TEXT = 64
+
 # All parsers agree on these. Not on `20270101`, which may count seconds; on weeks; on other marks
 # between date and time, which to some begin a zone; or on parts of microseconds.
 _CLEAR_TIME = re.compile(
@@ -173,9 +340,12 @@ def before(left: Instant, right: Instant, *, or_same: bool) -> Truth:
     return None if abs(gap) <= _ANY_ZONE else gap > 0
 
 
-Matcher = Callable[[Any, Budget], Truth]
+Matcher = Callable[[Any, MatchBudget], Truth]
+
 SCALARS = (str, int, float, type(None))  # not a union, which would be built at each call
+
 _MAX_STEPS = 100_000
+
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -218,7 +388,7 @@ def _as_json(raw: str) -> tuple[str, ...]:
     return (str(decoded),)
 
 
-def equal(left: Any, right: Any, budget: Budget) -> Truth:
+def equal(left: Any, right: Any, budget: MatchBudget) -> Truth:
     """Whether two values are equal; unknown where only loosely (1 and "1", also deep inside).
 
     It takes a bounded number of steps, however deep the values are and however often a part of
@@ -246,7 +416,7 @@ def equal(left: Any, right: Any, budget: Budget) -> Truth:
     return None
 
 
-def _is(value: Any, other: Any, budget: Budget) -> Truth:
+def _is(value: Any, other: Any, budget: MatchBudget) -> Truth:
     """Whether a value equals another one or a literal; in doubt if only in another kind."""
     if type(value) is type(other):
         return bool(value == other)
@@ -256,19 +426,19 @@ def _is(value: Any, other: Any, budget: Budget) -> Truth:
 # Texts
 
 
-def _text_test(text: Text) -> Callable[[str, Budget], Truth]:
+def _text_test(text: Text) -> Callable[[str, MatchBudget], Truth]:
     if text.kind == "matching":
-        return Pattern(text.raw).matches
+        return Regex(text.raw).matches
     if text.kind == "like":
         return Wildcard(text.raw).matches
     meant = readings(text.raw)
     return lambda value, _: agreed([value == one for one in meant])
 
 
-def _on_text(text: Text, test: Callable[[str, Budget], Truth]) -> Matcher:
+def _on_text(text: Text, test: Callable[[str, MatchBudget], Truth]) -> Matcher:
     meant = readings(text.raw) if text.kind == "plain" else ()
 
-    def run(value: Any, budget: Budget) -> Truth:
+    def run(value: Any, budget: MatchBudget) -> Truth:
         if isinstance(value, str):
             return test(value, budget)
         if meant:
@@ -279,13 +449,13 @@ def _on_text(text: Text, test: Callable[[str, Budget], Truth]) -> Matcher:
     return run
 
 
-def _text_domain(domain: TextDomain) -> Callable[[str, Budget], Truth]:
+def _text_domain(domain: TextDomain) -> Callable[[str, MatchBudget], Truth]:
     test = _text_test(domain.text)
     if domain.length is None:
         return test
     fits = within(domain.length)
 
-    def run(value: str, budget: Budget) -> Truth:
+    def run(value: str, budget: MatchBudget) -> Truth:
         characters = fits(len(value))
         if not value.isascii() and characters != fits(len(value.encode("utf-8", "surrogatepass"))):
             return both(None, test(value, budget))
@@ -314,7 +484,7 @@ def _number_domain(domain: NumberDomain) -> Matcher:
     fits = within(domain.range)
     kind = int if domain.kind == "int" else float
 
-    def run(value: Any, budget: Budget) -> Truth:
+    def run(value: Any, budget: MatchBudget) -> Truth:
         found = numbers(value, budget)
         if found is None:
             return None
@@ -330,7 +500,7 @@ def _number_domain(domain: NumberDomain) -> Matcher:
 def _time(low: Moment | None, high: Moment | None, *, low_open: bool, high_open: bool) -> Matcher:
     first, last = _bound(low), _bound(high)
 
-    def run(value: Any, _: Budget) -> Truth:
+    def run(value: Any, _: MatchBudget) -> Truth:
         if not isinstance(value, str):  # a number counts seconds or milliseconds, from some year on
             return False if value is None or isinstance(value, bool) else None
         at = surely(value)
@@ -354,3 +524,65 @@ def _bound(moment: Moment | None) -> Instant | None:
         msg = f"{moment.written!r} is not a time in ISO 8601"
         raise ValueError(msg)
     return found
+
+
+def remarks(element: Any) -> Iterator[tuple[str, str]]:
+    """What is odd about an element or a literal, each with advice."""
+    match element:
+        case Text():
+            yield from _text_remarks(element)
+        case NumberDomain(kind=kind, range=bounds):
+            yield from _range_remarks(bounds, whole=kind == "int")
+        case TextDomain(text=text, length=length):
+            yield from _text_remarks(text)
+            if length is not None:
+                yield from _range_remarks(length, whole=True)
+        case TimeDomain():
+            yield from _time_remarks(element)
+
+
+def _text_remarks(text: Text) -> Iterator[tuple[str, str]]:
+    if text.kind == "plain" and "\\" in text.raw:
+        yield "How a backslash in a text is read is unknown", "Avoid it"
+    elif text.kind == "like" and ("[" in text.raw or "\\" in text.raw):
+        yield "How `[` and backslashes in a wildcard are read is unknown", "Use a regex"
+    elif text.kind == "matching":
+        yield from _regex_remarks(text.raw)
+
+
+def _regex_remarks(raw: str) -> Iterator[tuple[str, str]]:
+    if "\\\\" in raw:
+        yield "How a doubled backslash in a regex is read is unknown", "Write `[.]` for `\\\\.`"
+    if looks_slow(raw):
+        yield "This regex can take exponential time", "Do not repeat what is itself repeated"
+    if not has_engine():
+        yield (
+            "Without the package `regex` no regex is evaluated: each is unknown, which denies",
+            f"Run `{INSTALL}`",
+        )
+
+
+def _range_remarks(bounds: Range, *, whole: bool) -> Iterator[tuple[str, str]]:
+    ends = [end.value for end in (bounds.low, bounds.high) if end is not None]
+    if whole and any(isinstance(end, float) and not _is_infinite(end) for end in ends):
+        yield "The bounds of whole numbers are whole", "Drop the fraction"
+    if len(ends) > 1 and (
+        ends[0] > ends[1] or (ends[0] == ends[1] and (bounds.low_open or bounds.high_open))
+    ):
+        yield "No number lies in this range", "The smaller bound comes first"
+
+
+def _is_infinite(number: float) -> bool:
+    return number in {float("inf"), float("-inf")}
+
+
+def _time_remarks(domain: TimeDomain) -> Iterator[tuple[str, str]]:
+    low = domain.low and instant(domain.low.written)
+    high = domain.high and instant(domain.high.written)
+    if not low or not high:
+        return
+    closed = not (domain.low_open or domain.high_open)
+    if before(low, high, or_same=closed) is False:
+        yield "No time lies in this range", "The earlier bound comes first"
+    if not low.zoned or not high.zoned:
+        yield "The zone of a time without one is unknown", "Write it, as `…T00:00:00Z`"

@@ -1,22 +1,4 @@
-"""The layout of policies: what stands between the words of a text, and nothing else.
-
-The nodes say how a text is built, its tokens are written as they are: no spelling is changed, no
-parenthesis comes or goes, so that what `check` warns of stays to be seen.
-
-The comments of a text, each with the token that it stands before, and free lines.
-
-A comment that begins on the line of what comes before it trails that; another has its own lines.
-
-Words to lines: where a line may break, and where it has to.
-
-Whoever writes says what belongs together (`begin` … `end`) and where it may break (`line`). A group
-that fits into its line stays on it, another breaks at all of its places. Instructions are measured
-once and then written from left to right, so that no depth of groups is a depth of calls.
-
-The layout of predicates, sets and domains, which stand between the words of a declaration.
-
-The nodes say how a text is built, and its tokens are written as they are, with their comments.
-"""
+"""The layout of policies."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -146,6 +128,7 @@ def _settled(comments: list[Comment]) -> list[Comment]:
 
 
 WIDTH = 100
+
 _INDENT = "    "
 
 

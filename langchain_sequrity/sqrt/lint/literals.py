@@ -1,27 +1,28 @@
-"""What is written as if SQRT were another language, or as if calls were other than they are.
-
-A wildcard in plain quotes is a text with a star in it; a `float` is not sure of the number 20; an
-argument that a call leaves out puts every rule on it in doubt. Each is legal, means something else
-than its author has in mind, and is told with what to write instead.
-"""
+"""Literals."""
 
 import math
 import re
+import string
+import unicodedata
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.sqrt.compiler import Report
+from langchain_sequrity.sqrt.coerce import Arguments
+from langchain_sequrity.sqrt.compiler import CompiledTool, Reporter, Test
 from langchain_sequrity.sqrt.context import Argument, Call, Context
-from langchain_sequrity.sqrt.lint.addresses import safe_pattern
+from langchain_sequrity.sqrt.matchers import MAX_PATTERN, MatchBudget, matcher
 from langchain_sequrity.sqrt.nodes import (
+    Bindings,
     BoolDomain,
     Boolean,
     Compared,
     Field,
     In,
     Meta,
+    Name,
     Number,
     NumberDomain,
     OneLiner,
@@ -42,25 +43,327 @@ from langchain_sequrity.sqrt.nodes import (
     tests_of,
     tools_of,
 )
-from langchain_sequrity.sqrt.patterns import MAX_PATTERN
-from langchain_sequrity.sqrt.tools import Arguments
-from langchain_sequrity.sqrt.values import matcher
-from langchain_sequrity.sqrt.verdict import CompiledTool
 from langchain_sequrity.suggestions import nearest
+
+# Letters that nobody sees
+
+
+def find_odd_texts(policy: Policy, told: Sequence[Position], report: Reporter) -> None:
+    """Texts with white space at their ends, invisible characters, or look-alikes."""
+    bindings = bindings_of(policy)
+    for text in dict.fromkeys(_texts(policy, bindings)):
+        is_told = text.kind != "plain" or text.at in told
+        if not is_told and (what := _oddity(text.raw)):
+            report(
+                "warning", f"`{plain(text.raw, limit=_SHOWN)}` {what[0]}, and texts are compared "
+                "letter by letter", text.at, what[1], lets_through=True,
+            )  # fmt: skip
+
+
+def _texts(policy: Policy, bindings: Bindings) -> Iterator[Text]:
+    """The names of tools, and what values and labels are compared with; that of a name once."""
+    seen: set[str] = set()
+    for node in tools_of(policy):
+        yield node.tool.text
+        for part in parts_of(node):
+            sides: list[object] = []
+            sides += [update.set for update in part.step.updates] if part.step else []
+            for test, _ in tests_of(part.condition, bindings, passes=True):
+                sides += sides_of(test)
+            for side in sides:
+                if not (isinstance(side, Name) and side.name in seen):
+                    yield from plain_texts(side, bindings)
+                if isinstance(side, Name):
+                    seen.add(side.name)
+
 
 FoundTools = Callable[[ToolId], Mapping[str, Arguments] | None]
 """The tools that a block is for; `None` where nobody has said which tools there are."""
 
-_MOST_ELEMENTS = 200_000  # of all sets, each time they are named
+
+def sides_of(test: Tests) -> tuple[object, ...]:
+    """Both operands of a test."""
+    match test:
+        case In(value=one, set=other) | Same(left=one, right=other):
+            return one, other
+        case Compared(left=left, right=right):
+            return left, right
+
+
+def plain_texts(side: object, bindings: Bindings) -> Iterator[Text]:
+    """The texts in a set, of all kinds."""
+    for element in elements_of(side, bindings) if side is not None else ():
+        text = element.text if isinstance(element, TextDomain) else element
+        if isinstance(text, Text):
+            yield text
+
+
+def _oddity(raw: str) -> tuple[str, str] | None:
+    """What is odd about a text, and what to do."""
+    if raw != raw.strip() and raw.strip():
+        return "has white space at an end", f"Write `{plain(raw.strip(), limit=_SHOWN)}`"
+    for one in raw:
+        if unicodedata.category(one) in {"Cf", "Cc", "Co"} or (one.isspace() and one != " "):
+            return f"has the invisible character U+{ord(one):04X}", "Write it without"
+    for word in re.findall(r"[^\W\d_]+", raw):
+        scripts = {_script(one): one for one in reversed(word) if _script(one)}
+        if "LATIN" in scripts and len(scripts) > 1:
+            script, letter = next((s, one) for s, one in scripts.items() if s != "LATIN")
+            return (
+                f"has the {script.title()} letter `{letter}` in a Latin word",
+                "Write the word in letters of one alphabet",
+            )
+    return None
+
+
+def _script(letter: str) -> str:
+    """The alphabet of a letter, of those that have letters which look like Latin ones."""
+    word = unicodedata.name(letter, "").split(" ")[0]
+    return word if word in {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"} else ""
+
+
+_PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*(?:,\d*)?\}|.", re.DOTALL)
+
+_SECONDS = 1.0  # for all patterns of a policy; then no more is found
+
+_ADDRESS = re.compile(
+    r"(?i)to|b?cc|from|sender|(recipient|receiver|addressee|e?mail|attendee|invitee|participant)s?"
+    r"|address(es)?|destinations?"
+)
+
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+
+_FOREIGN = ("eve@evil.example", "eve@evil", "eve", "e", "")
+
+_SEPARATORS = (",", ";", " ", "\t", "\n", "\r", "\0", "\x1b", "\x7f", "\x85", "\u2028", "@")
+
+_BETWEEN = re.compile(r"[,;\s]+")
+
+_ANYTHING = "-"  # what matches this guards no address
+
+_SAFE = "[A-Za-z0-9._+-]"
+
+_MOST = 4  # texts that are made of one regex
+
+_LONGEST = 200
+
+_DEEPEST = 50
+
+_Pattern = Text | TextDomain
+
+
+def find_leaks(policy: Policy, tools: Sequence[CompiledTool], report: Reporter) -> None:
+    """Warn of patterns that guard an address and let through what is not one address.
+
+    Args:
+        policy: A policy without errors.
+        tools: Its compiled blocks and one-liners, in source order.
+        report: Takes what is found.
+    """
+    budget = MatchBudget(_SECONDS)
+    for guard in _guards(policy, tools):
+        passing = (text for text in _strangers(guard.pattern, budget) if guard.passed(text, budget))
+        if text := next(passing, None):
+            report(
+                "warning",
+                f"This pattern lets through what is not one address: `{plain(text, limit=80)}`",
+                guard.pattern.at,
+                f"Name the characters that may stand there, as in "
+                f"`{plain(safe_pattern(guard.pattern), limit=400)}`",
+                lets_through=True,
+            )
+
+
+# Rules
+
+
+class _Guard(NamedTuple):
+    """A pattern that lets addresses through where it matches.
+
+    Attributes:
+        pattern: The pattern.
+        argument: The argument that holds the address.
+        test: The condition in which the pattern stands.
+        restricts: Whether the condition denies, or adds labels, where it holds.
+        denials: The conditions of all hard denials for the tool.
+    """
+
+    pattern: _Pattern
+    argument: str
+    test: Test
+    restricts: bool
+    denials: tuple[Test, ...]
+
+    def passed(self, text: str, budget: MatchBudget) -> bool:
+        """Whether a text passes the condition, and all denials, if other arguments are right."""
+        context = Context(Call("", {self.argument: Argument(text)}), Labels())
+        context.budget = budget
+        return self.test(context) is not self.restricts and not any(
+            test(context) is True for test in self.denials
+        )
+
+
+def _guards(policy: Policy, tools: Sequence[CompiledTool]) -> Iterator[_Guard]:
+    bindings = bindings_of(policy)
+    for node, tool in zip(tools_of(policy), tools, strict=True):
+        tests = [check.test for check in tool.checks] + [step.test for step in tool.steps]
+        denials = tuple(
+            check.test for check in tool.checks
+            if check.test and (check.reason.strength, check.reason.verdict) == ("hard", "deny")
+        )  # fmt: skip
+        for part, test in zip(parts_of(node), tests, strict=True):
+            if test:
+                passing = not part.restricts
+                for pattern, argument in _patterns(part.condition, bindings, passes=passing):
+                    yield _Guard(pattern, argument, test, part.restricts, denials)
+
+
+def _patterns(
+    condition: object, bindings: Bindings, *, passes: bool
+) -> Iterator[tuple[_Pattern, str]]:
+    """The patterns for addresses in a condition that let through what they match."""
+    for test, passing in tests_of(condition, bindings, passes=passes):
+        match test:
+            case In(value=Value(scope="arg", argument=argument), set=members) if passing:
+                for element in elements_of(members, bindings):
+                    if isinstance(element, Text | TextDomain) and _is_address(argument, element):
+                        yield element, argument
+
+
+def _is_address(argument: str, pattern: _Pattern) -> bool:
+    text = _text(pattern)
+    words = _WORD.findall(argument)
+    named = bool(words) and _ADDRESS.fullmatch(words[-1]) is not None
+    return text.kind != "plain" and (named or "@" in text.raw)
+
+
+def _text(pattern: _Pattern) -> Text:
+    return pattern.text if isinstance(pattern, TextDomain) else pattern
+
+
+def safe_pattern(pattern: _Pattern) -> str:
+    """The pattern with all its characters named, if it is a wildcard, or an example."""
+    text = _text(pattern)
+    if text.kind != "like" or "@" not in text.raw or "**" in text.raw:
+        return f'str matching r"^{_SAFE}+@museum[.]example$"'
+    stands = {"*": f"{_SAFE}+", "?": _SAFE}
+    safe = string.ascii_letters + string.digits + "@-_"
+    written = (stands.get(one) or (one if one in safe else f"[{one}]") for one in text.raw)
+    return f'str matching r"^{"".join(written)}$"'
+
+
+# Texts that are not one address
+
+
+def _strangers(pattern: _Pattern, budget: MatchBudget) -> Iterator[str]:
+    """Texts that match for sure and are not one address, those first that tell most."""
+    if budget.left <= 0:
+        return
+    test, text = matcher(pattern), _text(pattern)
+    samples = _samples(text.raw) if text.kind == "matching" else [re.sub("[*?]", "a", text.raw)]
+
+    def matches(text: str) -> bool:
+        return test(text, budget) is True
+
+    def is_known(part: str) -> bool:
+        return not part or (matches(part) and part.count("@") <= 1)
+
+    if matches(_ANYTHING):
+        return
+    for sample in samples:
+        for one in _changed(sample[:_LONGEST]):
+            if budget.left <= 0:
+                return
+            if matches(one) and (_acts(one) or not all(map(is_known, _BETWEEN.split(one)))):
+                yield one
+
+
+def _acts(text: str) -> bool:
+    """Whether a text has line breaks or other control characters."""
+    return any(unicodedata.category(one) in {"Cc", "Zl", "Zp"} for one in text)
+
+
+def _changed(sample: str) -> Iterator[str]:
+    """A text with something foreign in it, at its ends and at every other place."""
+    yield sample
+    for separator in _SEPARATORS:
+        for foreign in _FOREIGN:
+            yield f"{foreign}{separator}{sample}"
+            yield f"{sample}{separator}{foreign}"
+        for at in range(len(sample)):
+            yield sample[:at] + separator + sample[at:]
+            yield sample[:at] + separator + sample[at + 1 :]
+
+
+def _samples(raw: str) -> list[str]:
+    """Texts that a regex may match, with each repeat once; whether they do is for others to say."""
+    if raw.count("(") > _DEEPEST:
+        return []
+    raw = re.sub(r"\(\?[aiLmsux]+\)|\(\?#[^)]*\)", "", raw)
+    raw = re.sub(r"\(\?(?:P?<\w+>|[aiLmsux-]*:|>)", "(", raw)
+    return _alternatives(deque(piece[0] for piece in _PIECE.finditer(raw)))
+
+
+def _alternatives(pieces: deque[str]) -> list[str]:
+    found = _sequence(pieces)
+    while pieces and pieces.popleft() == "|":
+        found += _sequence(pieces)
+    return found[:_MOST]
+
+
+def _sequence(pieces: deque[str]) -> list[str]:
+    texts = [""]
+    while pieces and pieces[0] not in {"|", ")"}:
+        piece = pieces.popleft()
+        items = _group(pieces) if piece == "(" else [_character(piece)]
+        times = _times(pieces)
+        texts = [(one + item * times)[:_LONGEST] for one in texts for item in items][:_MOST]
+    return texts
+
+
+def _group(pieces: deque[str]) -> list[str]:
+    looks_around = bool(pieces) and pieces[0] == "?"
+    found = _alternatives(pieces)
+    return [""] if looks_around else found
+
+
+def _times(pieces: deque[str]) -> int:
+    """How often an item is to stand, by the quantifier after it."""
+    times = 1
+    if pieces and (pieces[0] in {"*", "+", "?"} or pieces[0][0] == "{"):
+        low = re.match(r"\{(\d+)", pieces.popleft())
+        times = min(int(low[1]), _LONGEST) if low else 1
+        if pieces and pieces[0] in {"?", "+"}:
+            pieces.popleft()
+    return max(times, 1)
+
+
+def _character(piece: str) -> str:
+    """A character that a piece of a regex matches, if it is one for a character."""
+    try:
+        return next((one for one in "aA1" + string.printable if re.fullmatch(piece, one)), "")
+    except re.error:
+        return ""
+
+
 _SHOWN = 80
+_MOST_ELEMENTS = 200_000  # of all sets, each time they are named
+
+
 _REGEX = re.compile(
     r"\A\^|(?<![\d\s])\$\Z|\.[*+](?!\w)|\.\*|\\[dDwWsSbB.]|\[[^\]\s]+\][*+{]|\(\?[aims:]"
 )
+
 _WILDCARD = re.compile(r"\*(?=\S)|(?<=\S)\*|[\w-]\?\?")
-_BETWEEN = re.compile(r"[|,;]\s*")
-_WORD = re.compile(r"[\w.-]+")
+
+_SEPARATOR = re.compile(r"[|,;]\s*")
+
+_WORD_OR_NAME = re.compile(r"[\w.-]+")
+
 _END = re.compile(r"@[\w-]+(?:\.[\w-]+)+")  # of an address
+
 _NUMBERS = {"integer", "number"}
+
 _KINDS = {
     "string": "a text",
     "integer": "a whole number",
@@ -72,7 +375,7 @@ _KINDS = {
 
 
 def find_habits(
-    policy: Policy, tools: Sequence[CompiledTool], found: FoundTools, report: Report
+    policy: Policy, tools: Sequence[CompiledTool], found: FoundTools, report: Reporter
 ) -> set[tuple[Field, str]]:
     """Warn of what is hardly meant as it is written.
 
@@ -94,7 +397,7 @@ def find_habits(
     return habits.labels
 
 
-def _tool_name(tool: ToolId, report: Report) -> None:
+def _tool_name(tool: ToolId, report: Reporter) -> None:
     """A star in a tool's name; where tools are known, that there is no such tool says more."""
     if tool.text.kind == "plain" and "*" in tool.text.raw:
         report(
@@ -114,7 +417,7 @@ def as_regex(name: str) -> str:
 class _Habits:
     """Looks at the rules of one policy."""
 
-    def __init__(self, policy: Policy, report: Report) -> None:
+    def __init__(self, policy: Policy, report: Reporter) -> None:
         self._bindings = bindings_of(policy)
         self._report = report
         self._left = _MOST_ELEMENTS
@@ -183,9 +486,10 @@ class _Habits:
 
     def _several(self, text: Text, *, passes: bool) -> None:
         """Alternatives or addresses in one pair of quotes."""
-        parts = [part.strip() for part in _BETWEEN.split(text.raw)]
+        parts = [part.strip() for part in _SEPARATOR.split(text.raw)]
         if len(parts) < 2 or not (  # noqa: PLR2004 - two
-            all("@" in part for part in parts) or all(map(_WORD.fullmatch, text.raw.split("|")))
+            all("@" in part for part in parts)
+            or all(map(_WORD_OR_NAME.fullmatch, text.raw.split("|")))
         ):
             return
         listed = ", ".join(f'"{plain(part, limit=_SHOWN)}"' for part in parts[:5])
@@ -278,7 +582,7 @@ class _Habits:
 
     def _choices(self, name: str, schema: Mapping[str, Any], elements: Sequence[object]) -> None:
         """Texts that are none of those that the schema allows."""
-        choices = _texts(schema)
+        choices = _listed_texts(schema)
         for element in elements if choices else ():
             text = element.text if isinstance(element, TextDomain) else element
             if not isinstance(text, Text) or text.kind != "plain" or looks_like_pattern(text):
@@ -339,22 +643,12 @@ def _used(tests: Iterable[Tests]) -> dict[str, tuple[Position, bool]]:
     """The arguments in tests: where each stands first, and whether its value is looked at."""
     found: dict[str, tuple[Position, bool]] = {}
     for test in tests:
-        for part in _sides(test):
+        for part in sides_of(test):
             if isinstance(part, Value | Meta) and part.scope == "arg":
                 at, by_value = found.get(part.argument, (part.at, False))
                 by_value = by_value or isinstance(part, Value)
                 found[part.argument] = (min(at, part.at), by_value)
     return found
-
-
-def _sides(test: Tests) -> Iterator[object]:
-    match test:
-        case In(value=one, set=other):
-            yield from (one, other)
-        case Same(left=one, right=other):
-            yield from (one, other)
-        case Compared(left=left, right=right):
-            yield from (left, right)
 
 
 def looks_like_pattern(text: Text) -> bool:
@@ -400,12 +694,12 @@ def _kinds(schema: Mapping[str, Any] | None) -> frozenset[str] | None:
         if isinstance(options := schema.get(key), list | tuple):
             kinds = [_kinds(one) if isinstance(one, Mapping) else None for one in options]
             return None if None in kinds else frozenset(kind for one in kinds for kind in one or ())
-    if texts := _texts(schema):
+    if texts := _listed_texts(schema):
         return frozenset({"string"}) if texts else None
     return None
 
 
-def _texts(schema: Mapping[str, Any]) -> list[str]:
+def _listed_texts(schema: Mapping[str, Any]) -> list[str]:
     """The texts that a schema chooses from, if it allows nothing else."""
     given = [schema["const"]] if "const" in schema else schema.get("enum")
     if not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given):

@@ -1,23 +1,22 @@
-"""Rules that let through what they seem to deny.
-
-Each is legal. A rule that stands in a comment, an allowance beside which everything else is allowed
-too, a denial that another block overrules, a condition that no call meets, a name with a letter of
-another alphabet: the policy reads as if it protected something. Conditions are judged by trying
-them on every kind of value that they tell apart, so what is said of them is what they do.
-"""
+"""Rules without effect."""
 
 import bisect
 import itertools
 import math
 import re
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import ALL, Labels
-from langchain_sequrity.sqrt.compiler import Report
+from langchain_sequrity.sqrt.coerce import (
+    Arguments,
+)
+from langchain_sequrity.sqrt.compiler import CompiledCheck, CompiledTool, Reporter
 from langchain_sequrity.sqrt.context import Argument, Call, Context
+from langchain_sequrity.sqrt.lint.labels import find_labels_as_values
+from langchain_sequrity.sqrt.lint.literals import FoundTools, find_odd_texts, sides_of
+from langchain_sequrity.sqrt.matchers import MatchBudget
 from langchain_sequrity.sqrt.nodes import (
     Bindings,
     BoolDomain,
@@ -25,21 +24,17 @@ from langchain_sequrity.sqrt.nodes import (
     CheckRule,
     Compared,
     Field,
-    In,
     Meta,
-    Name,
     Number,
     NumberDomain,
     OneLiner,
     Part,
     Policy,
     Position,
-    Same,
     Tests,
     Text,
     TextDomain,
     ToolBlock,
-    ToolId,
     Value,
     bindings_of,
     elements_of,
@@ -47,20 +42,81 @@ from langchain_sequrity.sqrt.nodes import (
     tests_of,
     tools_of,
 )
-from langchain_sequrity.sqrt.patterns import Budget
-from langchain_sequrity.sqrt.tools import Arguments
-from langchain_sequrity.sqrt.verdict import CompiledCheck, CompiledTool
 
-FoundTools = Callable[[ToolId], Mapping[str, Arguments] | None]
-"""The tools that a block is for; `None` where nobody has said which tools there are."""
+# Rules that decide nothing
+
+
+def find_unreachable(checks: Sequence[CheckRule], report: Reporter) -> None:
+    """Warn of rules that an unconditional rule of the same block hides."""
+    always: dict[tuple[str, str], tuple[int, CheckRule]] = {}
+    for number, rule in enumerate(checks):
+        if rule.condition is None:
+            always.setdefault((rule.strength, rule.decision), (number, rule))
+    for number, rule in enumerate(checks):
+        for place, other in always.values():
+            if place != number and _hides(other, rule, is_first=place < number):
+                report(
+                    "warning",
+                    f"This rule decides nothing: `{plain(other.text, limit=60)}` in line "
+                    f"{other.at.line} always applies",
+                    rule.at,
+                )
+                break
+
+
+def _hides(other: CheckRule, rule: CheckRule, *, is_first: bool) -> bool:
+    """Whether `other`, which always applies, leaves `rule` in the same block without effect."""
+    alike = other.strength == rule.strength and other.decision == rule.decision
+    if other.strength == "hard":
+        if rule.condition is None and alike:
+            return is_first
+        return other.decision == "deny" or rule.strength == "soft" or alike
+    if rule.strength == "hard" or rule.condition is not None:
+        return False
+    return is_first if alike else other.decision == "deny"
+
+
+def find_mixed(checks: Sequence[CheckRule], report: Reporter) -> None:
+    """An unmet `must allow` denies only if nothing else allows, which few have in mind."""
+    others = [rule for rule in checks if rule.decision == "allow"]
+    for rule in others:
+        if rule.strength == "hard" and rule.condition is not None and len(others) > 1:
+            report(
+                "warning", "Beside another rule that allows, this one restricts nothing for sure",
+                rule.at, "Write a prohibition as `must deny when not …`",
+            )  # fmt: skip
+
+
+def find_empty(policy: Policy, report: Reporter, *, default_allow: bool) -> None:
+    """Warn of a policy that has no rule for any tool, unless nothing is allowed without one.
+
+    A text of names alone is for other texts.
+    """
+    nodes = tools_of(policy)
+    has_rules = any(isinstance(node, OneLiner) or node.checks or node.blocks for node in nodes)
+    has_names = not nodes and policy.declarations
+    if default_allow and not has_rules and not has_names:
+        at = nodes[0].at if nodes else Position(1, 1)
+        report(
+            "warning", "This policy has no rules, so that it allows every call", at,
+            'Write one, as `tool "name" { must deny when …; }`, or leave the policy out',
+        )  # fmt: skip
+
 
 _RULE = re.compile(r"\b(?:must|should|hard|soft)\s+(?:allow|deny)\s+(?:when\b[^;]*|always\s*);")
+
 _EVERY_NAME = {"^.*$", ".*", "^.+$", ".+", r"(?s).*", r"^(?s:.*)$"}
+
 _MOST_TRIALS = 2_000  # of one rule
+
 _ALL_TRIALS = 40_000  # of one policy
+
 _MOST_LABELS = 4
+
 _MOST_PAIRS = 20_000  # of blocks
+
 _OTHER = "\ue000"  # a text and a label that nobody has in mind
+
 _SHOWN = 60
 
 
@@ -69,7 +125,7 @@ def find_disarmed(
     tools: Sequence[CompiledTool],
     found: FoundTools,
     told: Iterable[Position],
-    report: Report,
+    report: Reporter,
     *,
     default_allow: bool,
 ) -> None:
@@ -85,8 +141,8 @@ def find_disarmed(
     """
     _swallowed(policy, report)
     told = list(told)
-    _odd_names(policy, told, report)
-    _labels_as_values(policy, report)
+    find_odd_texts(policy, told, report)
+    find_labels_as_values(policy, report)
     blocks = list(_blocks(policy, tools, found))
     _overruled(blocks, report)
     if default_allow:
@@ -121,7 +177,7 @@ def _blocks(policy: Policy, tools: Sequence[CompiledTool], found: FoundTools) ->
 # Rules in comments
 
 
-def _swallowed(policy: Policy, report: Report) -> None:
+def _swallowed(policy: Policy, report: Reporter) -> None:
     """A rule behind `///`, which is the text of another one."""
     for doc, at in _docs(policy):
         if match := _RULE.search(doc):
@@ -148,116 +204,6 @@ def _docs(policy: Policy) -> Iterator[tuple[str, Position]]:
                 yield part.step.doc, part.step.at
 
 
-# Letters that nobody sees
-
-
-def _odd_names(policy: Policy, told: Sequence[Position], report: Report) -> None:
-    """Texts with white space at their ends, invisible characters, or look-alikes."""
-    bindings = bindings_of(policy)
-    for text in dict.fromkeys(_texts(policy, bindings)):
-        is_told = text.kind != "plain" or text.at in told
-        if not is_told and (what := _oddity(text.raw)):
-            report(
-                "warning", f"`{plain(text.raw, limit=_SHOWN)}` {what[0]}, and texts are compared "
-                "letter by letter", text.at, what[1], lets_through=True,
-            )  # fmt: skip
-
-
-def _texts(policy: Policy, bindings: Bindings) -> Iterator[Text]:
-    """The names of tools, and what values and labels are compared with; that of a name once."""
-    seen: set[str] = set()
-    for node in tools_of(policy):
-        yield node.tool.text
-        for part in parts_of(node):
-            sides: list[object] = []
-            sides += [update.set for update in part.step.updates] if part.step else []
-            for test, _ in tests_of(part.condition, bindings, passes=True):
-                sides += _sides(test)
-            for side in sides:
-                if not (isinstance(side, Name) and side.name in seen):
-                    yield from _plain_texts(side, bindings)
-                if isinstance(side, Name):
-                    seen.add(side.name)
-
-
-def _sides(test: Tests) -> tuple[object, ...]:
-    match test:
-        case In(value=one, set=other) | Same(left=one, right=other):
-            return one, other
-        case Compared(left=left, right=right):
-            return left, right
-
-
-def _plain_texts(side: object, bindings: Bindings) -> Iterator[Text]:
-    for element in elements_of(side, bindings) if side is not None else ():
-        text = element.text if isinstance(element, TextDomain) else element
-        if isinstance(text, Text):
-            yield text
-
-
-def _oddity(raw: str) -> tuple[str, str] | None:
-    """What is odd about a text, and what to do."""
-    if raw != raw.strip() and raw.strip():
-        return "has white space at an end", f"Write `{plain(raw.strip(), limit=_SHOWN)}`"
-    for one in raw:
-        if unicodedata.category(one) in {"Cf", "Cc", "Co"} or (one.isspace() and one != " "):
-            return f"has the invisible character U+{ord(one):04X}", "Write it without"
-    for word in re.findall(r"[^\W\d_]+", raw):
-        scripts = {_script(one): one for one in reversed(word) if _script(one)}
-        if "LATIN" in scripts and len(scripts) > 1:
-            script, letter = next((s, one) for s, one in scripts.items() if s != "LATIN")
-            return (
-                f"has the {script.title()} letter `{letter}` in a Latin word",
-                "Write the word in letters of one alphabet",
-            )
-    return None
-
-
-def _script(letter: str) -> str:
-    """The alphabet of a letter, of those that have letters which look like Latin ones."""
-    word = unicodedata.name(letter, "").split(" ")[0]
-    return word if word in {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"} else ""
-
-
-# Labels that are compared with values
-
-
-def _labels_as_values(policy: Policy, report: Report) -> None:
-    """A denial that compares a value with a name that the policy gives as a label."""
-    bindings = bindings_of(policy)
-    given: dict[str, Field] = {}
-    for node in tools_of(policy):
-        for part in parts_of(node):
-            for update in part.step.updates if part.step else ():
-                if update.target.field != "consumers":  # these are people, and so are recipients
-                    for text in _plain_texts(update.set, bindings):
-                        given.setdefault(text.raw, update.target.field)
-    for node in tools_of(policy) if given else ():
-        for part in parts_of(node):
-            for test, passes in tests_of(part.condition, bindings, passes=not part.restricts):
-                if part.rule is not None and not passes:
-                    _label_as_value(test, given, bindings, report)
-
-
-def _label_as_value(
-    test: Tests, given: Mapping[str, Field], bindings: Bindings, report: Report
-) -> None:
-    if not isinstance(test, In | Same):
-        return
-    one, other = _sides(test)
-    value, members = (one, other) if isinstance(one, Value) else (other, one)
-    if not isinstance(value, Value) or value.scope != "arg" or isinstance(members, Value):
-        return
-    for text in _plain_texts(members, bindings):
-        if field := given.get(text.raw):
-            name, label = plain(value.argument, limit=_SHOWN), plain(text.raw, limit=_SHOWN)
-            report(
-                "warning", f"`{label}` is one of the {field} that this policy sets, and here the "
-                f"value of `{name}` is compared with it", text.at,
-                f'Write `{name}.{field} overlaps {{"{label}"}}`', lets_through=True,
-            )  # fmt: skip
-
-
 # Blocks beside each other
 
 
@@ -270,7 +216,7 @@ def _covers(block: _Block, other: _Block) -> bool:
         return True
     if block.known and other.known:
         return other.known.keys() <= block.known.keys()
-    return two.kind == "plain" and block.tool.matches(two.raw, Budget()) is True
+    return two.kind == "plain" and block.tool.matches(two.raw, MatchBudget()) is True
 
 
 def _may_meet(block: _Block, other: _Block) -> bool:
@@ -279,11 +225,11 @@ def _may_meet(block: _Block, other: _Block) -> bool:
         return not block.known.keys().isdisjoint(other.known)
     for one, two in ((block, other), (other, block)):
         if two.node.tool.text.kind == "plain":
-            return one.tool.matches(two.node.tool.text.raw, Budget()) is not False
+            return one.tool.matches(two.node.tool.text.raw, MatchBudget()) is not False
     return True  # of two regexes nothing is said
 
 
-def _overruled(blocks: Sequence[_Block], report: Report) -> None:
+def _overruled(blocks: Sequence[_Block], report: Reporter) -> None:
     """Rules that an unconditional allowance in another block leaves without effect."""
     allowing = [
         (other, rule, compiled) for other in blocks for rule, compiled in other.rules
@@ -312,7 +258,7 @@ def _is_overruled(rule: CheckRule, compiled: CompiledCheck, by: CompiledCheck) -
     return rule.strength == "soft" and (by.reason.strength == "hard" or by.rank > compiled.rank)
 
 
-def _lone_allowances(blocks: Sequence[_Block], told: Sequence[Position], report: Report) -> None:
+def _lone_allowances(blocks: Sequence[_Block], told: Sequence[Position], report: Reporter) -> None:
     """Soft allowances where nothing is denied that they could allow."""
     restricting = [block for block in blocks if any(map(_restricts, block.node.checks))]
     left = _MOST_PAIRS
@@ -347,7 +293,7 @@ def _restricts(rule: CheckRule) -> bool:
 
 
 def _idle_conditions(
-    blocks: Sequence[_Block], bindings: Bindings, told: Sequence[Position], report: Report
+    blocks: Sequence[_Block], bindings: Bindings, told: Sequence[Position], report: Reporter
 ) -> None:
     left, places = _ALL_TRIALS, sorted(told)
     for block in blocks:
@@ -373,7 +319,7 @@ def _is_told(rule: CheckRule, places: Sequence[Position]) -> bool:
     return first < len(places) and places[first] < end
 
 
-def _tell_idle(rule: CheckRule, trials: "_Trials", report: Report, *, held: bool) -> None:
+def _tell_idle(rule: CheckRule, trials: "_Trials", report: Reporter, *, held: bool) -> None:
     denies = held is (rule.decision == "deny")
     how = "always holds" if held else "never holds"
     if rule.decision == "allow" and rule.strength == "soft":
@@ -422,7 +368,7 @@ class _Trials:
             self._labels.setdefault(name, {})
 
     def _look_at(self, test: Tests) -> None:
-        one, other = _sides(test)
+        one, other = sides_of(test)
         if isinstance(test, Compared) or isinstance(other, Meta):
             self._look_at_labels(test)
             return
@@ -469,7 +415,7 @@ class _Trials:
                 self.is_exact = False
 
     def _look_at_labels(self, test: Tests) -> None:
-        one, other = _sides(test)
+        one, other = sides_of(test)
         metas = [side for side in (one, other) if isinstance(side, Meta)]
         texts = [one] if isinstance(one, Text) else []
         members = other if isinstance(test, Compared) else None

@@ -1,9 +1,4 @@
-"""Policies in colour, for notebooks and for rich.
-
-A policy may come from somebody else: what acts on a screen is written as an escape, markup is text,
-and what stands in quotes cannot reorder what stands around (`docs/security.md`, rule 11). Colours
-come from the tokens, so that a text with a mistake has them as well.
-"""
+"""Policies in colour."""
 
 import html
 import re
@@ -18,9 +13,11 @@ from langchain_sequrity.sqrt.lexer import COMMENT, MAX_CHARACTERS, Token, tokens
 if TYPE_CHECKING:
     import rich.text
 
+
 Tone = Literal[
     "", "keyword", "allow", "deny", "text", "pattern", "number", "labels", "comment", "mistake"
 ]
+
 
 # Readable on white and on black.
 _COLOURS: dict[Tone, str] = {
@@ -34,6 +31,7 @@ _COLOURS: dict[Tone, str] = {
     "comment": "#808080",
     "mistake": "#e5484d",
 }
+
 _STYLES: dict[Tone, str] = {
     "": "",
     "keyword": "magenta",
@@ -46,6 +44,7 @@ _STYLES: dict[Tone, str] = {
     "comment": "dim",
     "mistake": "bold red",
 }
+
 _KEYWORDS = frozenset(
     [
         "let",
@@ -90,9 +89,13 @@ _KEYWORDS = frozenset(
         "length",
     ]
 )
+
 _LITERALS = {"true", "false", "inf"}
+
 _FIELDS = {"tags", "producers", "consumers"}
+
 _NAMED = {".", ".value"}
+
 _WINDOWS_END = re.compile(r"\r(?=\n)")
 
 

@@ -1,21 +1,15 @@
-"""Rules that do nothing: no rules at all, labels that nothing sets, a mode that has no labels.
-
-Names that a policy mentions: bindings that nothing uses, and labels that look misspelt.
-
-Which labels exist is decided elsewhere, by tools and nodes. But a policy that says `untrusted` in
-one place and `untrused` in another hardly means two tags, and a rule for a tag that nothing has
-protects nothing.
-"""
+"""Labels."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.sqrt.compiler import Report
+from langchain_sequrity.sqrt.compiler import CompiledTool, Reporter, Test
 from langchain_sequrity.sqrt.context import MISSING, Argument, Call, Context
 from langchain_sequrity.sqrt.diagnostics import Spellings
+from langchain_sequrity.sqrt.lint.literals import plain_texts, sides_of
 from langchain_sequrity.sqrt.nodes import (
     Binding,
     Bindings,
@@ -36,41 +30,29 @@ from langchain_sequrity.sqrt.nodes import (
     Policy,
     Position,
     Predicate,
+    Same,
     Set,
     Step,
+    Tests,
     Text,
     ToolBlock,
+    Value,
     bindings_of,
     elements_of,
     parts_of,
     tests_of,
     tools_of,
 )
-from langchain_sequrity.sqrt.predicates import Test
-from langchain_sequrity.sqrt.verdict import CompiledTool
 
-Mode = Literal["single-llm", "dual-llm"]
+_SHOWN = 60
 _WORDS: dict[Field, str] = {"tags": "tag", "producers": "producer"}
 """Readers are narrowed and not set: whether a rule asks for one that is never left is not known."""
+
 _SERVICE = "__"  # names of the service's own begin with it
+
 _MOST_ELEMENTS = 200_000
+
 _Place = Literal["values", "session"]
-
-
-def find_empty(policy: Policy, report: Report, *, default_allow: bool) -> None:
-    """Warn of a policy that has no rule for any tool, unless nothing is allowed without one.
-
-    A text of names alone is for other texts.
-    """
-    nodes = tools_of(policy)
-    has_rules = any(isinstance(node, OneLiner) or node.checks or node.blocks for node in nodes)
-    has_names = not nodes and policy.declarations
-    if default_allow and not has_rules and not has_names:
-        at = nodes[0].at if nodes else Position(1, 1)
-        report(
-            "warning", "This policy has no rules, so that it allows every call", at,
-            'Write one, as `tool "name" { must deny when …; }`, or leave the policy out',
-        )  # fmt: skip
 
 
 # Labels that nothing sets
@@ -87,7 +69,7 @@ def find_unset(
     brought: Collection[str],
     tools: Collection[str] | None,
     told: Collection[tuple[Field, str]],
-    report: Report,
+    report: Reporter,
 ) -> None:
     """Warn of tags and producers that rules ask for and none sets.
 
@@ -191,7 +173,7 @@ def _place(meta: Meta, part: Part) -> _Place | None:
 # A mode without labels
 
 
-def find_blind(policy: Policy, tools: Sequence[CompiledTool], report: Report) -> None:
+def find_blind(policy: Policy, tools: Sequence[CompiledTool], report: Reporter) -> None:
     """Find what reads labels of arguments, for a session in which arguments have none.
 
     Args:
@@ -228,7 +210,7 @@ def _metas(side: object, bindings: Bindings) -> Iterator[Meta]:
             yield element
 
 
-def _blind(part: Part, test: Test | None, read: Sequence[Meta], report: Report) -> None:
+def _blind(part: Part, test: Test | None, read: Sequence[Meta], report: Reporter) -> None:
     arguments = {meta.argument: Argument(MISSING) for meta in read if meta.argument}
     context = Context(Call("", arguments), Labels())
     held = True if test is None else test(context)
@@ -253,10 +235,11 @@ def _blind(part: Part, test: Test | None, read: Sequence[Meta], report: Report) 
 
 _COMPARED: dict[Field, str] = {"tags": "tag", "producers": "producer"}
 """Whose slips are looked for: consumers are people, and people are called Anna and Anne."""
+
 _SETS = get_args(Set)
 
 
-def find_slips(policy: Policy, report: Report) -> set[tuple[Field, str]]:
+def find_slips(policy: Policy, report: Reporter) -> set[tuple[Field, str]]:
     """Warn of bindings that nothing uses, and of labels that are nearly others.
 
     Args:
@@ -397,3 +380,42 @@ def _operands(root: Set) -> Iterator[Set]:
             waiting += reversed(node.operands)
         elif isinstance(node, Edited):
             waiting.append(node.base)
+
+
+# Labels that are compared with values
+
+
+def find_labels_as_values(policy: Policy, report: Reporter) -> None:
+    """A denial that compares a value with a name that the policy gives as a label."""
+    bindings = bindings_of(policy)
+    given: dict[str, Field] = {}
+    for node in tools_of(policy):
+        for part in parts_of(node):
+            for update in part.step.updates if part.step else ():
+                if update.target.field != "consumers":  # these are people, and so are recipients
+                    for text in plain_texts(update.set, bindings):
+                        given.setdefault(text.raw, update.target.field)
+    for node in tools_of(policy) if given else ():
+        for part in parts_of(node):
+            for test, passes in tests_of(part.condition, bindings, passes=not part.restricts):
+                if part.rule is not None and not passes:
+                    _label_as_value(test, given, bindings, report)
+
+
+def _label_as_value(
+    test: Tests, given: Mapping[str, Field], bindings: Bindings, report: Reporter
+) -> None:
+    if not isinstance(test, In | Same):
+        return
+    one, other = sides_of(test)
+    value, members = (one, other) if isinstance(one, Value) else (other, one)
+    if not isinstance(value, Value) or value.scope != "arg" or isinstance(members, Value):
+        return
+    for text in plain_texts(members, bindings):
+        if field := given.get(text.raw):
+            name, label = plain(value.argument, limit=_SHOWN), plain(text.raw, limit=_SHOWN)
+            report(
+                "warning", f"`{label}` is one of the {field} that this policy sets, and here the "
+                f"value of `{name}` is compared with it", text.at,
+                f'Write `{name}.{field} overlaps {{"{label}"}}`', lets_through=True,
+            )  # fmt: skip

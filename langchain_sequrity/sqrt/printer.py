@@ -1,15 +1,4 @@
-"""Nodes to SQRT text, in the layout of `format_policy`.
-
-Nodes say less than a text: one spelling stands for all, comments other than doc comments are gone,
-in a block priorities come first, then rules, then changes of labels.
-
-What can be written in SQRT: names, and texts between quotes.
-
-How the service reads a backslash in a text is unknown (`docs/policies.md`, "What is in doubt"), and
-without one there is no quote in a text. In a regex both can be written for certain.
-
-Predicates, sets and literals to SQRT text, in one line, with the parentheses that they need.
-"""
+"""Nodes to SQRT text."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -18,7 +7,8 @@ from math import isinf
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.sqrt.formatting import laid_out
+from langchain_sequrity.sqrt.formatter import laid_out
+from langchain_sequrity.sqrt.matchers import Regex
 from langchain_sequrity.sqrt.nodes import (
     Binding,
     Block,
@@ -58,12 +48,15 @@ from langchain_sequrity.sqrt.nodes import (
     Value,
 )
 from langchain_sequrity.sqrt.parser import MAX_DEPTH, parse
-from langchain_sequrity.sqrt.patterns import Pattern
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
 _RAW = re.compile(r'(?:[^"\\]|\\[^\n])*')
+
 _PIECE = re.compile(r"\\.|.", re.DOTALL)
+
 _IN_REGEX = {'"': '\\"', "\\\\": "\\x5c", "\\\n": "\\n"}
+
 _SHOWN = 80
 
 
@@ -135,7 +128,7 @@ def certain_regex(pattern: str) -> str:
         UsageError: If it does not compile.
     """
     try:
-        Pattern(pattern)
+        Regex(pattern)
     except ValueError as error:
         shown, reason = plain(pattern, limit=_SHOWN), plain(str(error), limit=200)
         msg = f"The regex `{shown}` cannot be used: {reason}."
@@ -158,16 +151,21 @@ def encodable(text: str) -> str:
 
 
 _LETTERS = {"plain": "", "matching": "r", "like": "w"}
+
 _TESTS = {
     "subset": "subset of",
     "superset": "superset of",
     "empty": "is empty",
     "universal": "is universal",
 }
+
 # How loosely an operator binds; what binds more loosely than a place allows gets parentheses.
 _TEST, _NOT, _AND, _OR = range(4)
+
 _ATOM, _EDITED = range(2)
+
 _OPERATORS: dict[Operator, int] = {"|": 2, "&": 3, "-": 4, "^": 5}
+
 _ANYTHING = 6
 
 
@@ -349,6 +347,7 @@ def _digits(value: float) -> str:
 
 
 _STRENGTHS = {"hard": "must", "soft": "should"}
+
 _PHASES = {"result": "result", "before": "session before", "after": "session after"}
 
 
