@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.senders import ASYNC_SENDERS, SENDERS
-from langchain_sequrity.transport.requests import Address
+from langchain_sequrity.transport.http11 import Address
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
 from langchain_sequrity.wire.exchange import Call
 from tests.transport.transport_helpers import Answer, RawServer, closes, hangs, http, says

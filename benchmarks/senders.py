@@ -14,19 +14,25 @@ from typing import Any, NamedTuple, Self
 import httpcore
 import httpx
 
-from langchain_sequrity.transport.clients import (
-    AsyncClientSender,
-    ClientSender,
-    _AsyncReceived,
-    _Received,
-)
-from langchain_sequrity.transport.http11 import _headers, aconnect, awrite, connect, write
-from langchain_sequrity.transport.pool import KEEPALIVE, AsyncPool, IdleStack, Pool, _acquire
-from langchain_sequrity.transport.requests import (
-    AsyncResponse,
-    AsyncSender,
+from langchain_sequrity.transport.http11 import (
     Origin,
     Request,
+    _headers,
+    aconnect,
+    awrite,
+    connect,
+    write,
+)
+from langchain_sequrity.transport.pool import (
+    KEEPALIVE,
+    AsyncClientSender,
+    AsyncPool,
+    ClientSender,
+    IdleStack,
+    Pool,
+    _acquire,
+    _AsyncClientResponse,
+    _ClientResponse,
 )
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
 
@@ -214,7 +220,7 @@ class _Stacked(ClientSender):
             content=request.body,
             extensions={"limits": _CallLimits(timeouts, deadline)},
         )
-        return _Received(self._client.send(built, stream=True))
+        return _ClientResponse(self._client.send(built, stream=True))
 
 
 # Event loops: connections of httpcore on a stack
@@ -388,7 +394,7 @@ class _AsyncStacked(AsyncClientSender):
             content=request.body,
             extensions={"limits": _CallLimits(timeouts, deadline)},
         )
-        return _AsyncReceived(await self._client.send(built, stream=True))
+        return _AsyncClientResponse(await self._client.send(built, stream=True))
 
 
 # Event loops: with a timer around each wait, for libraries that know no deadline
@@ -406,7 +412,7 @@ class _TimedSender(AsyncClientSender):
 
 
 class _TimedReply:
-    def __init__(self, reply: AsyncResponse, deadline: Deadline) -> None:
+    def __init__(self, reply: _AsyncClientResponse, deadline: Deadline) -> None:
         self.status, self.headers = reply.status, reply.headers
         self._reply = reply
         self._pieces = aiter(reply)
@@ -501,7 +507,7 @@ def _limits(max_open: int) -> httpx.Limits:
     )
 
 
-def _httpx_aiohttp(max_open: int) -> AsyncSender:
+def _httpx_aiohttp(max_open: int) -> AsyncClientSender:
     transport = import_module("httpx_aiohttp").AiohttpTransport(limits=_limits(max_open))
     return _TimedSender(httpx.AsyncClient(transport=transport))
 

@@ -28,7 +28,7 @@ from benchmarks.senders import (
     OURS,
     SENDERS,
 )
-from langchain_sequrity.transport.requests import Address, AsyncSender, Sender
+from langchain_sequrity.transport.http11 import Address
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
 from langchain_sequrity.wire.exchange import Call
 
@@ -68,7 +68,7 @@ class _Exchange:
         self._address = address
         self._call = call
 
-    def run(self, sender: Sender) -> bytes:
+    def run(self, sender: Any) -> bytes:
         request = self._address.request(self._call)
         response = sender.open(request, _LIMITS, Deadline(_TOTAL))
         try:
@@ -76,7 +76,7 @@ class _Exchange:
         finally:
             response.close()
 
-    async def arun(self, sender: AsyncSender) -> bytes:
+    async def arun(self, sender: Any) -> bytes:
         request = self._address.request(self._call)
         response = await sender.open(request, _LIMITS, Deadline(_TOTAL))
         try:

@@ -1,14 +1,13 @@
-"""Sends a `Call` and hands back a `Reply` or a stream of events: the one user of httpx.
+"""Sends a `Call` and returns a `Reply` or a stream of events; the only user of httpx.
 
-| Module | Idea |
+| Module | Content |
 |---|---|
-| `transport` | the two loops, over attempts and over bytes |
-| `retry` | whether and when a call is sent again |
-| `replies` | what the head and the bytes of a reply mean |
-| `faults`, `redaction` | what the network's exceptions mean; no key leaves in an error |
-| `timeouts` | limits, and the clock of one call |
-| `requests`, `clients` | a request as data; who sends it |
-| `pool`, `http11` | idle connections; one connection, its socket and HTTP/1.1 |
+| `transport` | `Transport`: the loops over attempts and over bytes, and the reading of a reply |
+| `retry` | errors of the network and of replies, `Retry-After`, and whether a call is sent again |
+| `timeouts` | time limits, and the deadline of one call |
+| `redaction` | masks keys in errors |
+| `pool` | shared connections: our own pools, proxies, clients of httpx |
+| `http11` | requests, HTTP/1.1, and one connection |
 """
 
 from importlib import import_module
@@ -32,14 +31,14 @@ __all__ = [
     "Transport",
 ]
 
-# Imported at first use: a model can be made, and bound, before anything is sent.
-_HOME = {"RetryPolicy": "retry", "Timeouts": "timeouts", "Transport": "transport"}
+# Imported at first use: constructing a model and binding tools need no transport.
+_MODULES = {"RetryPolicy": "retry", "Timeouts": "timeouts", "Transport": "transport"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import what sends when it is first used (PEP 562)."""
-    home = _HOME.get(name)
-    if home is None:
+    """Import a class of the transport at its first use (PEP 562)."""
+    module = _MODULES.get(name)
+    if module is None:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    return getattr(import_module(f"{__name__}.{module}"), name)

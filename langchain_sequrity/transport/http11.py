@@ -1,45 +1,156 @@
-"""One connection: a socket that keeps limits, and HTTP/1.1 on it.
+"""HTTP/1.1 on one connection: requests, the protocol, and sockets that keep time limits.
 
-h11 knows the protocol. httpcore knows it through h11 too, but keeps locks and traces for each step
-of a request, and reads what follows a reply as the next one (`docs/decisions.md`). Here a request
-is one piece to send, and a reply its head and the pieces of its body.
+h11 implements the protocol. httpcore uses h11 too, but it takes locks and records traces for each
+step of a request, and it reads bytes after a reply as the next reply (`docs/decisions.md`). Here a
+request is one piece to send, and a reply is its head and the pieces of its body.
 """
 
+import secrets
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import anyio
 import h11
 import httpcore
+import httpx
 
-from langchain_sequrity.transport.requests import Origin, Request
+from langchain_sequrity.errors import UsageError
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
+from langchain_sequrity.wire.exchange import Call
 
+_DEFAULT_PORTS = {b"http": 80, b"https": 443}
+_LAST_PORT = 65535
 _SOCKETS = httpcore.SyncBackend()
 _ASYNC_SOCKETS = httpcore.AnyIOBackend()
-_PIECE = 256 * 1024
-"""Bytes that an event loop writes before it looks at the clock again."""
 _KEEPALIVE = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),)  # a turn may be silent for minutes
 _MAX_HEAD = 100 * 1024
-_MOST_AT_ONCE = 64 * 1024
-"""Bytes that are read at a time."""
+_READ_SIZE = 64 * 1024
+"""Most bytes of one read."""
+_WRITE_SIZE = 256 * 1024
+"""Bytes that an event loop writes before it checks the deadline again."""
+
+
+# Requests
+
+
+class Origin(NamedTuple):
+    """Scheme, host and port: requests to one origin share its connections."""
+
+    scheme: bytes
+    host: bytes
+    port: int
+
+    @classmethod
+    def of(cls, url: httpx.URL) -> "Origin":
+        """The origin of an absolute http or https URL."""
+        return cls(url.raw_scheme, url.raw_host, url.port or _DEFAULT_PORTS[url.raw_scheme])
+
+    def __str__(self) -> str:
+        """The origin as it is written in a URL."""
+        scheme, host = self.scheme.decode(), self.host.decode()
+        host = f"[{host}]" if ":" in host else host
+        port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
+        return f"{scheme}://{host}{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request. Its `repr` shows only the address: headers hold keys, and the body is private.
+
+    Attributes:
+        url: The whole address.
+        target: Path and query of `url`, as they are sent.
+        origin: The origin of `url`.
+        headers: All headers, as they are sent.
+        body: The body.
+        method: The HTTP method.
+    """
+
+    url: httpx.URL
+    target: bytes
+    origin: Origin
+    headers: list[tuple[bytes, bytes]] = field(repr=False)
+    body: bytes = field(repr=False)
+    method: str = field(default="POST", repr=False)
+
+
+class Address:
+    """The address of a service. It makes the requests to that service.
+
+    Args:
+        base_url: The address, with or without a `/` at the end.
+
+    Raises:
+        UsageError: If it is not the address of an http or https service.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self.url = _base_url(base_url)
+        self.origin = Origin.of(self.url)
+        self._default_headers = (
+            (b"host", (b"Host", self.url.netloc)),
+            # Compression would cost latency, and a small reply could expand until memory is full.
+            (b"accept-encoding", (b"Accept-Encoding", b"identity")),
+        )
+        self._urls: dict[str, tuple[httpx.URL, bytes]] = {}
+
+    def request(self, call: Call) -> Request:
+        """Make the request of a call: its own headers and those that every request needs."""
+        urls = self._urls.get(call.path)
+        if urls is None:
+            url = httpx.URL(f"{self.url}{call.path}")
+            urls = self._urls[call.path] = url, url.raw_path
+        given = {name.lower() for name, _ in call.headers}
+        headers = [header for name, header in self._default_headers if name not in given]
+        if b"content-length" not in given:
+            headers.append((b"Content-Length", b"%d" % len(call.body)))
+        if b"idempotency-key" not in given:
+            headers.append((b"Idempotency-Key", secrets.token_hex(16).encode()))
+        headers += call.headers
+        return Request(*urls, self.origin, headers, call.body, call.method)
+
+
+def _base_url(text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text.rstrip("/"))
+        problem = _problem(url)
+    except (httpx.InvalidURL, UnicodeError):  # the latter for a host such as `xn--`
+        problem = "it is not a URL"
+    if problem:
+        msg = (
+            f"`base_url` cannot be used: {problem}. Give the address of the service, such as "
+            "`https://api.sequrity.ai`."
+        )
+        raise UsageError(msg)
+    return url
+
+
+def _problem(url: httpx.URL) -> str:
+    if url.scheme not in ("http", "https") or not url.host:
+        return "it does not begin with `https://` or `http://` and a host"
+    if (url.port or 0) > _LAST_PORT:
+        return f"its port is above {_LAST_PORT}"
+    if url.userinfo:
+        return "it contains a user name or password, which logs would show"
+    return "it contains a query or a fragment" if url.query or url.fragment else ""
 
 
 # The protocol, without I/O
 
 
 class Head(NamedTuple):
-    """The head of a reply; names of headers are in lower case."""
+    """Status and headers of a reply. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
 
 
 class Http11:
-    """What is said on one connection, from one request to the next."""
+    """The state of HTTP/1.1 on one connection, over all its requests."""
 
     __slots__ = ("_state",)
 
@@ -47,10 +158,10 @@ class Http11:
         self._state = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
 
     def request(self, request: Request) -> bytes:
-        """The bytes of a request, in one piece: a system call costs more than all this.
+        """The bytes of a request, in one piece: a second system call would cost more.
 
         Raises:
-            httpcore.LocalProtocolError: If it is not valid HTTP.
+            httpcore.LocalProtocolError: If the request is not valid HTTP.
         """
         send = self._state.send
         try:
@@ -58,17 +169,17 @@ class Http11:
             head = send(h11.Request(method=method, target=target, headers=request.headers))
             return head + send(h11.Data(data=request.body)) + send(h11.EndOfMessage())
         except h11.LocalProtocolError:
-            raise httpcore.LocalProtocolError from None  # its text quotes the header
+            raise httpcore.LocalProtocolError from None  # h11's text quotes the header
 
-    def sending_failed(self) -> None:
-        """Not all of the request went out: its reply may still come, but no other request goes."""
+    def send_failed(self) -> None:
+        """Record that a request was sent in part. Its reply may come; no other request follows."""
         self._state.send_failed()
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the network; an empty piece says that the server has closed.
+        """Take bytes from the network; no bytes mean that the server has closed the connection.
 
         Raises:
-            httpcore.RemoteProtocolError: If it has closed before its reply.
+            httpcore.RemoteProtocolError: If the server closed it before its reply.
         """
         if not data and self._state.their_state is h11.SEND_RESPONSE:
             msg = "Server disconnected without sending a response."
@@ -76,7 +187,7 @@ class Http11:
         self._state.receive_data(data)
 
     def head(self) -> Head | None:
-        """The head of the reply; `None` while bytes of it are missing.
+        """The head of the reply; `None` until it is complete.
 
         Raises:
             httpcore.RemoteProtocolError: If it is not HTTP.
@@ -90,10 +201,10 @@ class Http11:
         return Head(event.status_code, _headers(event.headers))
 
     def body(self) -> bytes | None:
-        """The next piece of the body, empty at its end; `None` while bytes are missing.
+        """The next piece of the body, empty at its end; `None` until more bytes come.
 
         Raises:
-            httpcore.RemoteProtocolError: If it is not HTTP, or cut short.
+            httpcore.RemoteProtocolError: If it is not HTTP, or incomplete.
         """
         while type(event := self._next()) is h11.Data:
             if event.data:
@@ -104,11 +215,11 @@ class Http11:
             raise _unexpected(event)
         return b""
 
-    def next_cycle(self) -> bool:
-        """Whether another request may follow; all is ready for it then.
+    def start_next_cycle(self) -> bool:
+        """Prepare for another request, and return whether one may follow.
 
-        It may not where anything is missing of this one, or has come beyond it: that would be
-        taken for the beginning of the next reply.
+        It may not if this exchange is incomplete, or if bytes came after the reply: they would be
+        read as the next reply.
         """
         state = self._state
         is_done = state.our_state is state.their_state is h11.DONE
@@ -149,17 +260,17 @@ def _unexpected(event: object) -> httpcore.RemoteProtocolError:
 def connect(
     origin: Origin, tls: ssl.SSLContext | None, timeouts: Timeouts, deadline: Deadline
 ) -> httpcore.NetworkStream:
-    """Connect to an origin, with one limit for all addresses of its host and for TLS.
+    """Connect to an origin. One limit covers all addresses of its host, and TLS.
 
-    The operating system's look-up of the name cannot be given a limit.
+    The operating system looks up the name without a limit.
 
     Args:
-        origin: Where to.
+        origin: Where to connect.
         tls: The TLS context; `None` without TLS.
-        timeouts: `connect` of them is the limit.
-        deadline: That of the call.
+        timeouts: `connect` is the limit.
+        deadline: The deadline of the call.
     """
-    connecting = deadline.within(deadline.bounded(timeouts.connect, httpcore.ConnectTimeout))
+    connecting = deadline.within(timeouts.connect, httpcore.ConnectTimeout)
     host = origin.host.decode("ascii")
     failure: Exception = httpcore.ConnectError(f"the name `{host}` has no address")
     for address in _addresses(host, origin.port):
@@ -191,16 +302,16 @@ def _addresses(host: str, port: int) -> list[str]:
 def write(
     stream: httpcore.NetworkStream, data: bytes, timeouts: Timeouts, deadline: Deadline
 ) -> None:
-    """Write all of a request. httpcore's own writing starts the limit anew with each piece.
+    """Write a whole request. httpcore would start the limit again with each piece.
 
     Args:
-        stream: Where to.
-        data: What.
-        timeouts: `write` of them is the limit.
-        deadline: That of the call.
+        stream: Where to write.
+        data: The request.
+        timeouts: `write` is the limit.
+        deadline: The deadline of the call.
     """
     connection: socket.socket = stream.get_extra_info("socket")
-    writing = deadline.within(deadline.bounded(timeouts.write, httpcore.WriteTimeout))
+    writing = deadline.within(timeouts.write, httpcore.WriteTimeout)
     rest = memoryview(data)
     try:
         while rest:
@@ -212,8 +323,8 @@ def write(
         raise httpcore.WriteError from error
 
 
-class Connection:
-    """A connection, with the request and the reply that are on it."""
+class Http11Connection:
+    """A connection of threads. It carries one request and its reply at a time."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
@@ -225,8 +336,8 @@ class Connection:
         self._limits = timeouts, deadline
         try:  # no variable holds the bytes: tracebacks would show the keys in them
             write(self._stream, self._http.request(request), timeouts, deadline)
-        except httpcore.WriteError:  # a server may answer before it has read everything
-            self._http.sending_failed()
+        except httpcore.WriteError:  # a server may answer before it has read the whole request
+            self._http.send_failed()
         while (head := self._http.head()) is None:
             self._receive()
         return head
@@ -240,14 +351,14 @@ class Connection:
     def _receive(self) -> None:
         timeouts, deadline = self._limits
         left = deadline.bounded(timeouts.read, httpcore.ReadTimeout)
-        self._http.receive(self._stream.read(_MOST_AT_ONCE, left))
+        self._http.receive(self._stream.read(_READ_SIZE, left))
 
-    def may_go_on(self) -> bool:
-        """Whether another request may follow."""
-        return self._http.next_cycle()
+    def start_next_cycle(self) -> bool:
+        """Prepare for another request, and return whether one may follow."""
+        return self._http.start_next_cycle()
 
     def was_closed(self) -> bool:
-        """Whether the server has closed it: that is all it has to say between two requests."""
+        """Whether the server has closed it, the only thing to read between two requests."""
         return bool(self._stream.get_extra_info("is_readable"))
 
     def close(self) -> None:
@@ -261,8 +372,8 @@ class Connection:
 async def aconnect(
     origin: Origin, tls: ssl.SSLContext | None, timeouts: Timeouts, deadline: Deadline
 ) -> httpcore.AsyncNetworkStream:
-    """Connect to whichever address of an origin's host answers first; see `connect`."""
-    connecting = deadline.within(deadline.bounded(timeouts.connect, httpcore.ConnectTimeout))
+    """Connect to the address of an origin's host that answers first; see `connect`."""
+    connecting = deadline.within(timeouts.connect, httpcore.ConnectTimeout)
     host = origin.host.decode("ascii")
     left = connecting.bounded(None, httpcore.ConnectTimeout)
     stream = await _ASYNC_SOCKETS.connect_tcp(host, origin.port, left, socket_options=_KEEPALIVE)
@@ -281,15 +392,15 @@ async def aconnect(
 async def awrite(
     stream: httpcore.AsyncNetworkStream, data: bytes, timeouts: Timeouts, deadline: Deadline
 ) -> None:
-    """Write all of a request; see `write`."""
-    writing = deadline.within(deadline.bounded(timeouts.write, httpcore.WriteTimeout))
-    for first in range(0, len(data), _PIECE):
+    """Write a whole request; see `write`."""
+    writing = deadline.within(timeouts.write, httpcore.WriteTimeout)
+    for first in range(0, len(data), _WRITE_SIZE):
         left = writing.bounded(None, httpcore.WriteTimeout)
-        await stream.write(data[first : first + _PIECE], left)
+        await stream.write(data[first : first + _WRITE_SIZE], left)
 
 
-class AsyncConnection:
-    """A connection, with the request and the reply that are on it."""
+class AsyncHttp11Connection:
+    """A connection of one event loop. It carries one request and its reply at a time."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream, *, reads_ahead: bool) -> None:
         self._stream = stream
@@ -302,8 +413,8 @@ class AsyncConnection:
         self._limits = timeouts, deadline
         try:  # no variable holds the bytes: tracebacks would show the keys in them
             await awrite(self._stream, self._http.request(request), timeouts, deadline)
-        except httpcore.WriteError:  # a server may answer before it has read everything
-            self._http.sending_failed()
+        except httpcore.WriteError:  # a server may answer before it has read the whole request
+            self._http.send_failed()
         while (head := self._http.head()) is None:
             await self._receive()
         return head
@@ -317,26 +428,26 @@ class AsyncConnection:
     async def _receive(self) -> None:
         timeouts, deadline = self._limits
         left = deadline.bounded(timeouts.read, httpcore.ReadTimeout)
-        data = await self._stream.read(_MOST_AT_ONCE, left)
-        if len(data) == _MOST_AT_ONCE:
+        data = await self._stream.read(_READ_SIZE, left)
+        if len(data) == _READ_SIZE:
             self._reads_ahead = True
         self._http.receive(data)
 
-    def may_go_on(self) -> bool:
-        """Whether another request may follow."""
-        return self._http.next_cycle()
+    def start_next_cycle(self) -> bool:
+        """Prepare for another request, and return whether one may follow."""
+        return self._http.start_next_cycle()
 
     def was_closed(self) -> bool:
-        """Whether the server has closed it: that is all it has to say between two requests."""
+        """Whether the server has closed it, the only thing to read between two requests."""
         is_readable = bool(self._stream.get_extra_info("is_readable"))
-        return is_readable or (self._reads_ahead and self._holds_more())
+        return is_readable or (self._reads_ahead and self._has_unread_bytes())
 
-    def _holds_more(self) -> bool:
-        """Whether the stream has taken something from the socket that nobody has read.
+    def _has_unread_bytes(self) -> bool:
+        """Whether the stream holds bytes of the socket that nobody has read.
 
-        It does so where more has come than was asked for, and with TLS, which takes all there is.
-        It does not say so; but only if it holds nothing does a read wait for something, instead of
-        for one turn of the loop.
+        This happens if more bytes came than one read took, and with TLS, which reads all there is.
+        The stream does not report it. But a read waits for something only if the stream holds
+        nothing; otherwise it waits for one turn of the loop.
         """
         reading = self._stream.read(1).__await__()
         try:
@@ -347,9 +458,9 @@ class AsyncConnection:
             reading.close()
 
     def close(self) -> None:
-        """Close without waiting, since what cancelled a task cancels its waits too.
+        """Close without waiting: the cancellation of a task would cancel a wait too.
 
-        The socket is closed before `aclose` first waits, which it does for one turn of the loop.
+        `aclose` closes the socket before it waits for one turn of the loop.
         """
         closing = self._stream.aclose().__await__()
         with suppress(StopIteration):

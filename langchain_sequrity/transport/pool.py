@@ -1,61 +1,71 @@
-"""Connections of our own, without proxies: HTTP/1.1, and per origin a stack of idle ones.
+"""The connections of the process: pools of our own, and httpx clients where a proxy applies.
 
-httpx's pool walks over all of its connections whenever one is released, which costs milliseconds
-per call at fifty concurrent calls. Here everything takes constant time. httpcore takes a limit per
-operation, so a server that sends a byte now and then keeps a call alive for ever; here each read
-and write gets the rest of the call's time. Where a proxy applies, `clients` uses httpx's client.
-`docs/decisions.md` has the measurements.
+All `Transport`s share one pool for threads and one for each event loop. A pool is made at its first
+use. The pool of an event loop closes when that loop shuts down, so a program may call `asyncio.run`
+any number of times. A forked child starts with new pools. A client that the caller passes is used
+as it is and never closed.
+
+httpx's pool scans all of its connections at each release, which costs milliseconds per call at
+fifty concurrent calls. Here every operation takes constant time. httpcore takes a limit per
+operation, so a server that sends a byte now and then keeps a call alive without end; here each read
+and write gets the rest of the call's time. `docs/decisions.md` has the measurements.
 """
 
 import asyncio
+import atexit
+import functools
+import os
 import ssl
 import threading
+import urllib.request
+import warnings
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from time import monotonic
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar, cast
 
 import httpcore
+import httpx
 
+from langchain_sequrity.errors import UsageError
 from langchain_sequrity.transport.http11 import (
-    AsyncConnection,
-    Connection,
+    AsyncHttp11Connection,
     Head,
+    Http11Connection,
+    Origin,
+    Request,
     aconnect,
     connect,
 )
-from langchain_sequrity.transport.requests import Origin, Request
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
+from langchain_sequrity.wire.routes import is_loopback
 
 MAX_OPEN = 1000
-"""Connections to one origin in use at a time; further calls wait as long as `Timeouts.pool`."""
-
+"""Connections to one origin in use at a time. Further calls wait as long as `Timeouts.pool`."""
 MAX_IDLE = 100
-"""Connections to one origin that are kept for later."""
+"""Idle connections to one origin that are kept."""
 KEEPALIVE = 55.0
-"""Seconds for which an idle connection is kept: below the 60 s after which common load balancers
-drop one, since a request that crosses the server's closing is lost."""
+"""Seconds for which an idle connection is kept. Common load balancers close one after 60 s, and a
+request that is sent while they do so is lost."""
 
 SSLContextMaker = Callable[[], ssl.SSLContext]
 T = TypeVar("T")
-C = TypeVar("C", Connection, AsyncConnection)
+C = TypeVar("C", Http11Connection, AsyncHttp11Connection)
 S = TypeVar("S", threading.BoundedSemaphore, asyncio.BoundedSemaphore)
 
 
-def _tls(origin: Origin, make: SSLContextMaker) -> ssl.SSLContext | None:
-    return make() if origin.scheme == b"https" else None
-
-
 class IdleStack(Generic[T]):
-    """Idle connections of one origin, last used first. Threads may share it.
+    """Idle connections of one origin, the last used on top. Threads may share it.
 
-    Taking the last used keeps few connections warm, so the oldest are all at the bottom and
-    nothing has to be searched.
+    The last used connection is taken first. So few connections stay in use, the oldest are all at
+    the bottom, and no operation searches.
 
     Args:
         max_idle: How many are kept.
-        keepalive: Seconds for which one is kept.
-        now: Gives seconds since some moment.
+        keepalive: Seconds for which each is kept.
+        now: A clock that gives seconds.
     """
 
     def __init__(
@@ -71,11 +81,11 @@ class IdleStack(Generic[T]):
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """How many are kept."""
+        """How many connections are kept."""
         return len(self._kept)
 
     def take(self) -> tuple[T | None, list[T]]:
-        """Take the connection that was used last, and those that are to be closed: too old."""
+        """Take the last used connection; also return those that are too old, to be closed."""
         oldest = self._now() - self._keepalive
         with self._lock:
             if not self._kept:
@@ -83,12 +93,12 @@ class IdleStack(Generic[T]):
             since, connection = self._kept.pop()
             if since >= oldest:
                 return connection, []
-            dropped = [connection, *(one for _, one in self._kept)]  # which are older still
+            dropped = [connection, *(one for _, one in self._kept)]  # the others are even older
             self._kept.clear()
         return None, dropped
 
     def put(self, connection: T) -> list[T]:
-        """Keep a connection; return those that are to be closed: too old, or too many."""
+        """Keep a connection; return those that are too old or too many, to be closed."""
         now = self._now()
         dropped = []
         with self._lock:
@@ -100,12 +110,12 @@ class IdleStack(Generic[T]):
         return dropped
 
     def retire(self) -> list[T]:
-        """Give all up as `clear` does, and keep none from now on."""
+        """Remove all as `clear` does, and keep none from now on."""
         self._max_idle = 0
         return self.clear()
 
     def clear(self) -> list[T]:
-        """Give all up and return them; they are the caller's to close."""
+        """Remove all connections and return them, to be closed."""
         with self._lock:
             dropped = [connection for _, connection in self._kept]
             self._kept.clear()
@@ -113,7 +123,7 @@ class IdleStack(Generic[T]):
 
 
 class _OriginPool(Generic[C, S]):
-    """All connections to one origin: the idle ones, and slots for those in use."""
+    """The connections to one origin: a stack of idle ones, and slots for those in use."""
 
     def __init__(self, slots: S, max_idle: int) -> None:
         self.slots: S = slots
@@ -123,32 +133,33 @@ class _OriginPool(Generic[C, S]):
         """An idle connection that still works."""
         while True:
             connection, old = self.idle.take()
-            _close_all(old)
+            _close(old)
             if connection is None or not connection.was_closed():
                 return connection
             connection.close()
 
     def release(self, connection: C) -> None:
         self.slots.release()
-        _close_all(self.idle.put(connection) if connection.may_go_on() else (connection,))
+        _close(self.idle.put(connection) if connection.start_next_cycle() else (connection,))
 
 
-def _close_all(connections: Iterable[Connection] | Iterable[AsyncConnection]) -> None:
+def _close(connections: Iterable[Http11Connection] | Iterable[AsyncHttp11Connection]) -> None:
     for connection in connections:
         connection.close()
 
 
-# Threads
-
-_SyncOriginPool = _OriginPool[Connection, threading.BoundedSemaphore]
+# Our own pool, for threads
 
 
-class _Response:
-    """A reply on a connection."""
+_SyncOriginPool = _OriginPool[Http11Connection, threading.BoundedSemaphore]
 
-    def __init__(self, head: Head, connection: Connection, pool: _SyncOriginPool) -> None:
+
+class _PoolResponse:
+    """A response on a connection. Iterating gives the body; `close` gives the connection back."""
+
+    def __init__(self, head: Head, connection: Http11Connection, pool: _SyncOriginPool) -> None:
         self.status, self.headers = head
-        self._connection: Connection | None = connection
+        self._connection: Http11Connection | None = connection
         self._pool = pool
 
     def __iter__(self) -> Self:
@@ -166,12 +177,15 @@ class _Response:
 
 
 class Pool:
-    """Connections for synchronous calls, shared by all threads.
+    """Connections of synchronous calls, shared by all threads.
 
     Args:
-        ssl_context: Makes the TLS context; called for https only.
+        ssl_context: Makes the TLS context. It is called for https only.
         max_open: Connections to one origin in use at a time.
-        max_idle: Connections to one origin that are kept for later.
+        max_idle: Idle connections to one origin that are kept.
+
+    Attributes:
+        exact: Each single wait ends at the deadline.
     """
 
     exact = True
@@ -183,8 +197,8 @@ class Pool:
         self._max_open, self._max_idle = max_open, max_idle
         self._pools: dict[Origin, _SyncOriginPool] = {}
 
-    def open(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> _Response:
-        """Send a request and return the reply with its body still to come."""
+    def open(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> _PoolResponse:
+        """Send a request and return the response, before its body is read."""
         origin = request.origin
         pool = self._pools.get(origin)
         if pool is None:
@@ -197,38 +211,41 @@ class Pool:
         try:
             connection = pool.take()
             if connection is None:
-                tls = _tls(origin, self._ssl_context)
-                connection = Connection(connect(origin, tls, timeouts, deadline))
+                tls = self._ssl_context() if origin.scheme == b"https" else None
+                connection = Http11Connection(connect(origin, tls, timeouts, deadline))
             head = connection.send(request, timeouts, deadline)
         except BaseException:
             pool.slots.release()
             if connection is not None:
                 connection.close()
             raise
-        return _Response(head, connection, pool)
+        return _PoolResponse(head, connection, pool)
 
-    def close_idle(self, origin: Origin | None = None) -> None:
-        """Close the idle connections to one origin, or to all."""
-        for known, pool in list(self._pools.items()):
-            if origin in (known, None):
-                _close_all(pool.idle.clear())
+    def close_idle(self, origin: Origin) -> None:
+        """Close the idle connections to an origin. Calls in progress continue."""
+        if pool := self._pools.get(origin):
+            _close(pool.idle.clear())
 
     def close(self) -> None:
         """Close all idle connections."""
-        self.close_idle()
+        for origin in list(self._pools):
+            self.close_idle(origin)
 
 
-# Event loops
-
-_AsyncOriginPool = _OriginPool[AsyncConnection, asyncio.BoundedSemaphore]
+# Our own pool, for event loops
 
 
-class _AsyncResponse:
-    """A reply on a connection."""
+_AsyncOriginPool = _OriginPool[AsyncHttp11Connection, asyncio.BoundedSemaphore]
 
-    def __init__(self, head: Head, connection: AsyncConnection, pool: _AsyncOriginPool) -> None:
+
+class _AsyncPoolResponse:
+    """A response on a connection of one event loop; see `_PoolResponse`."""
+
+    def __init__(
+        self, head: Head, connection: AsyncHttp11Connection, pool: _AsyncOriginPool
+    ) -> None:
         self.status, self.headers = head
-        self._connection: AsyncConnection | None = connection
+        self._connection: AsyncHttp11Connection | None = connection
         self._pool = pool
 
     def __aiter__(self) -> Self:
@@ -246,13 +263,7 @@ class _AsyncResponse:
 
 
 class AsyncPool:
-    """Connections for asynchronous calls of one event loop.
-
-    Args:
-        ssl_context: Makes the TLS context; called for https only.
-        max_open: Connections to one origin in use at a time.
-        max_idle: Connections to one origin that are kept for later.
-    """
+    """Connections of asynchronous calls in one event loop; see `Pool`."""
 
     exact = True
 
@@ -265,8 +276,8 @@ class AsyncPool:
 
     async def open(
         self, request: Request, timeouts: Timeouts, deadline: Deadline
-    ) -> _AsyncResponse:
-        """Send a request and return the reply with its body still to come."""
+    ) -> _AsyncPoolResponse:
+        """Send a request and return the response, before its body is read."""
         origin = request.origin
         pool = self._pools.get(origin)
         if pool is None:
@@ -277,29 +288,28 @@ class AsyncPool:
         try:
             connection = pool.take()
             if connection is None:
-                tls = _tls(origin, self._ssl_context)
+                tls = self._ssl_context() if origin.scheme == b"https" else None
                 stream = await aconnect(origin, tls, timeouts, deadline)
-                connection = AsyncConnection(stream, reads_ahead=tls is not None)
+                connection = AsyncHttp11Connection(stream, reads_ahead=tls is not None)
             head = await connection.send(request, timeouts, deadline)
         except BaseException:
             pool.slots.release()
             if connection is not None:
                 connection.close()
             raise
-        return _AsyncResponse(head, connection, pool)
+        return _AsyncPoolResponse(head, connection, pool)
 
-    async def close_idle(self, origin: Origin | None = None) -> None:
-        """Close the idle connections to one origin, or to all."""
-        for known, pool in list(self._pools.items()):
-            if origin in (known, None):
-                _close_all(pool.idle.clear())
+    async def close_idle(self, origin: Origin) -> None:
+        """Close the idle connections to an origin. Calls in progress continue."""
+        if pool := self._pools.get(origin):
+            _close(pool.idle.clear())
         await asyncio.sleep(0)  # one turn of the loop later the sockets are closed
 
     async def aclose(self) -> None:
-        """Close the idle connections, and from now on each other one after its call."""
+        """Close the idle connections, and from now on each other connection after its call."""
         self._max_idle = 0
         for pool in self._pools.values():
-            _close_all(pool.idle.retire())
+            _close(pool.idle.retire())
         await asyncio.sleep(0)  # as above
 
 
@@ -312,3 +322,269 @@ async def _acquire(slots: asyncio.BoundedSemaphore, timeout: float | None) -> No
             await slots.acquire()
     except TimeoutError:
         raise httpcore.PoolTimeout from None
+
+
+# Clients of httpx
+
+
+class _ClientResponse:
+    """A response of an httpx client. Iterating gives the body."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.status, self.headers = response.status_code, response.headers
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        response = self._response
+        # A hook of the caller's client may have read the body already.
+        pieces = response.iter_bytes() if response.is_closed else response.stream
+        return iter(cast("Iterable[bytes]", pieces))
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class _AsyncClientResponse:
+    """A response of an asynchronous httpx client. Iterating gives the body."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.status, self.headers = response.status_code, response.headers
+        self._response = response
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        response = self._response
+        # A hook of the caller's client may have read the body already.
+        pieces = response.aiter_bytes() if response.is_closed else response.stream
+        return aiter(cast("AsyncIterable[bytes]", pieces))
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+class ClientSender:
+    """Sends through an httpx client. The client's own headers, auth and hooks apply.
+
+    Args:
+        client: The client. The call's headers and limits take precedence over the client's.
+
+    Attributes:
+        exact: Single waits may end after the deadline.
+    """
+
+    exact = False
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def open(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> _ClientResponse:
+        """Send a request and return the response, before its body is read."""
+        built = _build(self._client, request, timeouts, deadline)
+        return _ClientResponse(self._client.send(built, stream=True, follow_redirects=False))
+
+    def close(self) -> None:
+        """Close the client."""
+        self._client.close()
+
+
+class AsyncClientSender:
+    """Sends through an asynchronous httpx client; see `ClientSender`."""
+
+    exact = False
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def open(
+        self, request: Request, timeouts: Timeouts, deadline: Deadline
+    ) -> _AsyncClientResponse:
+        """Send a request and return the response, before its body is read."""
+        built = _build(self._client, request, timeouts, deadline)
+        response = await self._client.send(built, stream=True, follow_redirects=False)
+        return _AsyncClientResponse(response)
+
+    async def aclose(self) -> None:
+        """Close the client."""
+        await self._client.aclose()
+
+
+def _build(
+    client: httpx.Client | httpx.AsyncClient,
+    request: Request,
+    timeouts: Timeouts,
+    deadline: Deadline,
+) -> httpx.Request:
+    return client.build_request(
+        request.method,
+        request.url,
+        headers=request.headers,
+        content=request.body,
+        extensions={"timeout": deadline.clip(timeouts)},
+    )
+
+
+# Proxies, and the senders that calls share
+
+
+Sender = Pool | ClientSender
+AsyncSender = AsyncPool | AsyncClientSender
+Proxies = tuple[tuple[str, str], ...]
+"""The proxy settings of the environment, by scheme; empty where none applies."""
+
+_EXPLICIT = "explicit"
+"""Stands for the scheme where the caller names a proxy; no scheme of a URL is called so."""
+_LIMITS = httpx.Limits(
+    max_connections=MAX_OPEN, max_keepalive_connections=MAX_IDLE, keepalive_expiry=KEEPALIVE
+)
+_Client = TypeVar("_Client", httpx.Client, httpx.AsyncClient)
+_senders: dict[Proxies, Sender] = {}
+
+
+def proxies_for(url: httpx.URL) -> Proxies:
+    """The environment's proxy settings, if one of them applies to a URL.
+
+    Args:
+        url: The base URL.
+
+    Returns:
+        All settings, since httpx reads them all; empty if the URL is reached directly.
+    """
+    if is_loopback(url.host):
+        return ()  # a proxy would see the keys, and look for the server on its own machine
+    proxies = urllib.request.getproxies()
+    applies = url.scheme in proxies or "all" in proxies
+    if not applies or urllib.request.proxy_bypass(url.host):
+        return ()
+    return tuple(sorted(proxies.items()))
+
+
+def explicit_proxy(address: str) -> Proxies:
+    """A proxy that the caller names, in the form of the environment's settings."""
+    return ((_EXPLICIT, address),)
+
+
+@functools.cache
+def _ssl_context() -> ssl.SSLContext:
+    try:
+        context = httpx.create_ssl_context()  # reads some 150 certificates: milliseconds
+    except OSError as error:
+        msg = f"The certificates cannot be read ({error}). Check `SSL_CERT_FILE`."
+        raise UsageError(msg) from error
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _client(kind: type[_Client], proxies: Proxies) -> _Client:
+    """Make an httpx client, which reads the proxy settings of the environment itself."""
+    proxy = dict(proxies).get(_EXPLICIT)
+    # A shared client must not carry cookies from user to user.
+    cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    try:
+        return kind(verify=_ssl_context(), limits=_LIMITS, cookies=cookies, proxy=proxy)
+    except (httpx.InvalidURL, ImportError, ValueError) as error:
+        source = "`proxy`" if proxy else "The proxy settings of the environment"
+        msg = f"{source} cannot be used: {error}"
+        raise UsageError(msg) from None  # the cause holds their passwords
+
+
+def shared_sender(proxies: Proxies) -> Sender:
+    """The sender that all threads share.
+
+    Args:
+        proxies: Proxy settings; empty for direct connections.
+    """
+    sender = _senders.get(proxies)
+    return sender or _senders.setdefault(proxies, _new_sender(proxies))
+
+
+def _new_sender(proxies: Proxies) -> Sender:
+    return ClientSender(_client(httpx.Client, proxies)) if proxies else Pool(_ssl_context)
+
+
+@dataclass(slots=True)
+class _LoopSenders:
+    """The senders of one event loop, and the generator that closes them with the loop."""
+
+    senders: dict[Proxies, AsyncSender] = field(default_factory=dict)
+    closing: AsyncIterator[None] | None = None
+
+
+_loops: dict[asyncio.AbstractEventLoop, _LoopSenders] = {}
+
+
+async def shared_async_sender(proxies: Proxies) -> AsyncSender:
+    """The sender of the running event loop.
+
+    Args:
+        proxies: Proxy settings; empty for direct connections.
+    """
+    of_loop = _loops.get(asyncio.get_running_loop()) or await _enter_loop()
+    sender = of_loop.senders.get(proxies)
+    return sender or of_loop.senders.setdefault(proxies, _new_async_sender(proxies))
+
+
+def _new_async_sender(proxies: Proxies) -> AsyncSender:
+    if proxies:
+        return AsyncClientSender(_client(httpx.AsyncClient, proxies))
+    return AsyncPool(_ssl_context)
+
+
+async def _enter_loop() -> _LoopSenders:
+    # A plain dict: a weak one would never lose an entry, since live connections hold their loop.
+    for loop in [loop for loop in list(_loops) if loop.is_closed()]:
+        _loops.pop(loop, None)
+    loop = asyncio.get_running_loop()
+    of_loop = _loops[loop] = _LoopSenders()
+    # At its shutdown the loop closes all async generators that were started in it.
+    of_loop.closing = _close_with(loop, of_loop)
+    await anext(of_loop.closing)
+    return of_loop
+
+
+async def _close_with(
+    loop: asyncio.AbstractEventLoop, of_loop: _LoopSenders
+) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        _loops.pop(loop, None)
+        for sender in of_loop.senders.values():
+            await sender.aclose()
+
+
+def close_idle(origin: Origin) -> None:
+    """Close the idle connections of threads to an origin. Calls in progress continue."""
+    if isinstance(pool := _senders.get(()), Pool):
+        pool.close_idle(origin)
+
+
+async def aclose_idle(origin: Origin) -> None:
+    """Close the running loop's idle connections to an origin. Calls in progress continue."""
+    of_loop = _loops.get(asyncio.get_running_loop())
+    if of_loop is not None and isinstance(pool := of_loop.senders.get(()), AsyncPool):
+        await pool.close_idle(origin)
+
+
+@atexit.register
+def _close_all() -> None:
+    for sender in _senders.values():
+        sender.close()
+
+
+_inherited: list[object] = []
+
+
+def _forget_parent() -> None:
+    """Forget, in a forked child, the connections of the parent.
+
+    The child's copies of the threads' sockets are closed when they are dropped. Those of event
+    loops are kept untouched: the child shares their selector with the parent.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        _senders.clear()
+    _inherited.append(dict(_loops))
+    _loops.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)

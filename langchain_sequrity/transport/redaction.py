@@ -1,10 +1,10 @@
-"""Takes the caller's keys out of what servers send back.
+"""Masks the caller's keys in texts that servers send.
 
-A server that shows a key, or a part of one, may write it in many ways. So a text is read as it is
-and with its escapes resolved, without blanks and without regard to case, and whatever then shares 8
-consecutive characters with a key is masked where it stands in the text. Keys shorter than that are
-masked as whole words only: masked within words, they would be told by the words that are spoilt.
-All of it takes time that is linear in the text.
+A server that repeats a key, or a part of it, may write it in many ways. So a text is searched as it
+is and with its escapes resolved, without white space and without regard to case. Any 8 consecutive
+characters of a key are masked at their place in the text. A key shorter than 8 characters is masked
+only as a whole word: masked within words, it could be guessed from the words around the mask. The
+time is linear in the length of the text.
 """
 
 import base64
@@ -23,8 +23,8 @@ _MASK = "***"
 _SHORTEST_PART = 8
 _STEP = _SHORTEST_PART // 2
 _DEEPEST = 100
-_ROUNDS = 4
-"""How often escapes of escapes are resolved."""
+_MOST_ESCAPES = 4
+"""How often escapes are resolved: a text may be escaped several times."""
 
 _ESCAPE = re.compile(
     r"%[0-9a-fA-F]{2}"
@@ -35,61 +35,59 @@ _ESCAPE = re.compile(
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]+")
 _CONTROLS = dict.fromkeys("nrtbfv0", "\n")
 
-# Base64 has two alphabets, and none of the keys known needs these characters told apart.
+# Base64 has two alphabets. No known key needs these characters to be distinguished.
 _FOLDED = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ-_", "abcdefghijklmnopqrstuvwxyz+/")
 _WORD_ENDS = r"\s\"'`()\[\]{}<>,:;="
 
 
 class Redactor:
-    """Replaces keys by `***`, and whatever shares 8 consecutive characters with one.
+    """Replaces keys, and any 8 consecutive characters of a key, by `***`.
 
     Args:
-        secrets: The keys, without `Bearer`. An empty one is ignored.
+        secrets: The keys, without `Bearer`. Empty texts are ignored.
     """
 
-    __slots__ = ("_keys", "_parts", "_quarters", "_words")
+    __slots__ = ("_halves", "_keys", "_parts", "_words")
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
         keys = self._keys = frozenset(filter(None, secrets))
         self._parts = frozenset(part for key in keys for part in _parts_of(key))
-        self._quarters = frozenset(
-            part[n : n + _STEP] for part in self._parts for n in range(_STEP)
-        )
+        self._halves = frozenset(part[n : n + _STEP] for part in self._parts for n in range(_STEP))
         short = [re.escape(key) for key in keys if len(key) < _SHORTEST_PART]
         found = rf"(?<![^{_WORD_ENDS}])(?:{'|'.join(short)})(?=[.!?]*(?:[{_WORD_ENDS}]|\Z))"
         self._words = re.compile(found) if short else None
 
     def __repr__(self) -> str:
-        """Show how many keys there are, not which."""
+        """Show only the number of keys."""
         return f"<{type(self).__name__} of {len(self._keys)}>"
 
     def knowing(self, keys: Iterable[str]) -> "Redactor":
-        """A redactor that knows these keys too; the same one if it does already."""
+        """A redactor that masks these keys too; `self` if it already does."""
         more = self._keys.union(keys)
         return self if more == self._keys else Redactor(tuple(more))
 
     def text(self, text: str) -> str:
-        """Clean a text."""
+        """Mask the keys in a text."""
         spans = list(self._spans(text))
         return _masked(text, spans) if spans else text
 
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where the text shows a key, in any order."""
+        """Places of keys in the text, as start and end, in any order."""
         if self._words is not None:
             yield from (found.span() for found in self._words.finditer(text))
         for view in _views(text) if self._parts else ():
-            yield from view.spans_of(self._parts, self._quarters)
+            yield from view.spans_of(self._parts, self._halves)
 
     def data(self, value: Any, depth: int = 0) -> Any:
-        """Clean all texts in data; what is nested deeper than 100 levels is masked whole.
+        """Mask the keys in all texts of data; data below 100 levels of nesting is masked whole.
 
         Args:
-            value: JSON, or a message or dataclass that holds some; whatever else it holds is kept.
-            depth: How deep in the data it stands.
+            value: JSON, or a message or dataclass that holds JSON. Other objects are kept.
+            depth: The level of nesting of the value.
         """
         if isinstance(value, str):
             return self.text(value)
-        if isinstance(value, int | float):  # a key may be a number, and JSON quotes none
+        if isinstance(value, int | float):  # a key may be a number, which JSON does not quote
             return value if self.text(shown := str(value)) == shown else _MASK
         if isinstance(value, Mapping | list | tuple | BaseMessage) and depth > _DEEPEST:
             return _MASK
@@ -112,7 +110,7 @@ class Redactor:
         return value
 
     def clean(self, error: SequrityError) -> None:
-        """Clean an exception in place: its text, and all that it says as data."""
+        """Mask the keys in an exception, in place: in its text and in its attributes."""
         error.args = (self.text(str(error)),)
         for name, value in vars(error).items():
             setattr(error, name, self.data(value))
@@ -120,12 +118,12 @@ class Redactor:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A text as it may be read: characters, and where each stands in the text.
+    """One reading of a text: characters, and the place of each in the original text.
 
     Attributes:
         chars: The characters.
-        starts: Of each, where it begins in the text.
-        ends: Of each, where it ends.
+        starts: For each character, where it begins in the text.
+        ends: For each character, where it ends.
     """
 
     chars: str
@@ -133,32 +131,30 @@ class _View:
     ends: Sequence[int]
 
     def rewritten(self, pattern: re.Pattern[str], read: Callable[[str], str]) -> "_View":
-        """The view with other characters in the place of those that a pattern finds."""
+        """The view with each match of a pattern replaced."""
         chars, starts, ends, last = list[str](), list[int](), list[int](), 0
         for found in pattern.finditer(self.chars):
             first, after = found.span()
-            said = read(found[0])
-            chars += self.chars[last:first], said
-            starts += [*self.starts[last:first], *[self.starts[first]] * len(said)]
-            ends += [*self.ends[last:first], *[self.ends[after - 1]] * len(said)]
+            new = read(found[0])
+            chars += self.chars[last:first], new
+            starts += [*self.starts[last:first], *[self.starts[first]] * len(new)]
+            ends += [*self.ends[last:first], *[self.ends[after - 1]] * len(new)]
             last = after
         if not last:
             return self
         chars.append(self.chars[last:])
         return _View("".join(chars), [*starts, *self.starts[last:]], [*ends, *self.ends[last:]])
 
-    def spans_of(
-        self, parts: frozenset[str], quarters: frozenset[str]
-    ) -> Iterator[tuple[int, int]]:
-        """Where the text has parts of keys.
+    def spans_of(self, parts: frozenset[str], halves: frozenset[str]) -> Iterator[tuple[int, int]]:
+        """Places of parts of keys in the text, as start and end.
 
         Args:
             parts: All parts of 8 characters.
-            quarters: All parts of 4: one stands at each multiple of 4 that a part of 8 covers, so
-                that nothing else is looked at.
+            halves: All parts of 4 characters. Each part of 8 covers a part of 4 that begins at a
+                multiple of 4, so only these places are searched.
         """
         chars = _BLANK.sub("", self.chars).translate(_FOLDED)
-        near = [at for at in range(0, len(chars), _STEP) if chars[at : at + _STEP] in quarters]
+        near = [at for at in range(0, len(chars), _STEP) if chars[at : at + _STEP] in halves]
         view = self.rewritten(_BLANK, lambda _: "") if near else self
         for at in near:
             for first in range(max(at - _STEP + 1, 0), at + 1):
@@ -167,10 +163,10 @@ class _View:
 
 
 def _views(text: str) -> Iterator[_View]:
-    """A text as it is, and with its escapes resolved, once and again."""
+    """The text as it is, then with its escapes resolved once, twice, and so on."""
     view = _View(text, range(len(text)), range(1, len(text) + 1))
     yield view
-    for _ in range(_ROUNDS):
+    for _ in range(_MOST_ESCAPES):
         before, view = view, view.rewritten(_ESCAPE, _unescaped)
         if view is before:
             return
@@ -186,7 +182,7 @@ def _unescaped(escape: str) -> str:
 
 
 def _parts_of(key: str) -> Iterator[str]:
-    """All that a text shares with a key where it shares 8 characters with it."""
+    """All parts of 8 characters of a key, in every form in which a text may contain it."""
     for form in (*(view.chars for view in _views(key)), *_in_base64(key)):
         chars = _BLANK.sub("", form).translate(_FOLDED)
         for first in range(len(chars) - _SHORTEST_PART + 1):
@@ -194,12 +190,12 @@ def _parts_of(key: str) -> Iterator[str]:
 
 
 def _in_base64(key: str) -> Iterator[str]:
-    """A key within base64, where it may begin at each of three bytes; only what is all its own."""
+    """A key within base64, at each of its three offsets; only characters of the key alone."""
     if len(key) < _SHORTEST_PART:
         return
     for before in range(3):
         data = bytes(before) + key.encode()
-        whole = len(data) * 8 // 6  # characters that hang on no byte after the key
+        whole = len(data) * 8 // 6  # characters that do not depend on bytes after the key
         yield base64.b64encode(data).decode()[-(-before * 8 // 6) : whole]
 
 

@@ -1,32 +1,52 @@
-"""When a failed call is sent again, and after how long (`docs/behaviour.md`, Retries).
+"""Failed calls: what failed, and whether and when the call is sent again.
 
-A turn that may call tools is sent again only when the service surely did not process it. What
-that means is one table, `_may_be_sent_again`; nothing else in the package decides on retries.
+An exception of the network or an error status becomes an exception of this package. A turn that may
+call tools is sent again only if the service surely did not process it. `Attempts` alone decides
+this (`docs/behaviour.md`, Retries).
+
+Exceptions of httpx hold the request and so the keys. Ours do not refer to them, neither by
+`__cause__` nor by `__context__`.
 """
 
 import logging
+import math
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType, TracebackType
+
+import httpcore
+import httpx
+import orjson
 
 from langchain_sequrity.errors import (
+    BadReply,
+    ConnectionFailed,
     RateLimited,
     SequrityError,
     ServiceError,
     StatusError,
     StreamInterrupted,
     TimedOut,
+    UsageError,
 )
+from langchain_sequrity.transport.http11 import Origin
 from langchain_sequrity.transport.timeouts import Deadline
-
-if TYPE_CHECKING:
-    from langchain_sequrity.wire.exchange import Reply
+from langchain_sequrity.wire.exchange import Reply
+from langchain_sequrity.wire.reply_body import error_from_body
 
 _log = logging.getLogger(__name__)
 
-# Statuses after which trying again may help.
 _TEMPORARY = frozenset({408, 429, 500, 502, 503, 504, 529})
+"""Statuses after which another attempt may succeed."""
+_OK, _REDIRECT, _ERROR = 200, 300, 400
+_LONGEST_TEXT_BODY = 10_000
+_NOT_LOGGED = frozenset({"set-cookie", "set-cookie2"})
+
+
+# Retries
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +55,11 @@ class RetryPolicy:
 
     Attributes:
         max_retries: Attempts after the first.
-        first_wait: Longest wait before the first retry; it doubles with each further one.
-        longest_wait: Where the doubling ends.
-        longest_retry_after: A longer `Retry-After` is raised at once, for the caller to decide.
-        random: Gives a number from 0 to 1, by which each wait is multiplied, so that clients that
-            failed together do not come back together.
+        first_wait: Longest wait before the first retry; it doubles with each further retry.
+        longest_wait: Limit of that doubling.
+        longest_retry_after: If the service asks to wait longer, the error is raised at once.
+        random: Gives a number from 0 to 1. Each wait is multiplied by it, so that clients that
+            failed together do not all come back together.
 
     Example:
         ```python
@@ -56,22 +76,22 @@ class RetryPolicy:
     random: Callable[[], float] = field(default=random.random, repr=False, compare=False)
 
     def wait(self, retry: int) -> float:
-        """Seconds to wait before a retry, counted from 0, where the service names no time."""
+        """Seconds to wait before a retry, counted from 0, if the service names no time."""
         return min(self.longest_wait, self.first_wait * 2.0**retry) * self.random()
 
 
 class Attempts:
-    """The attempts of one call: what has happened so far, and whether there is another.
+    """The attempts of one call.
 
     Args:
-        policy: How often and when.
-        deadline: The clock of the call, waits included.
-        resend: Whether the call may be sent again though it may have been processed.
+        policy: How often and when to try again.
+        deadline: The deadline of the call, waits included.
+        resend: Whether the call may be sent again after it may have been processed.
 
     Attributes:
-        deadline: The clock.
-        head: Status and headers of the present attempt's reply, once they have come.
-        output: Whether any of the reply has been handed out. Nothing is sent again after that.
+        deadline: The deadline.
+        head: Status and headers of this attempt's reply, once they have come.
+        output: Whether a part of the reply has been yielded. Then nothing is sent again.
     """
 
     __slots__ = ("_count", "_policy", "_resend", "deadline", "head", "output")
@@ -85,10 +105,10 @@ class Attempts:
         self.output = False
 
     def wait_after(self, error: SequrityError) -> float | None:
-        """Decide what follows an error, and say on it whether it may be sent again.
+        """Decide whether to try again after an error.
 
         Args:
-            error: What ended the attempt. `is_retryable` is set on a `ServiceError`.
+            error: The error that ended the attempt. `is_retryable` is set on a `ServiceError`.
 
         Returns:
             Seconds to wait before the next attempt, or `None` if the error is to be raised.
@@ -114,7 +134,227 @@ class Attempts:
         if error.headers.get("x-should-retry") == "false":
             return False
         if error.is_retryable or (isinstance(error, RateLimited) and not error.inside_reply):
-            return True  # never connected, or refused unseen
+            return True  # never connected, or refused before it was read
         if isinstance(error, StatusError):
             return self._resend and error.status in _TEMPORARY
         return self._resend and isinstance(error, StreamInterrupted | TimedOut)
+
+
+# Failures that a reply states
+
+
+def is_success(head: Reply) -> bool:
+    """Whether the status is 2xx."""
+    return _OK <= head.status < _REDIRECT
+
+
+def failure(reply: Reply) -> ServiceError | None:
+    """The error that a whole reply states; `None` for status 2xx."""
+    if is_success(reply):
+        return None
+    if reply.status >= _ERROR:
+        return error_from_body(reply.status, _body(reply.body))
+    msg = (
+        f"The reply has status {reply.status} and leads to {_target(reply)}. Redirects are not "
+        "followed, since keys and policies would be sent there. Correct `base_url`."
+    )
+    return BadReply(msg, status=reply.status)
+
+
+def _target(reply: Reply) -> str:
+    try:
+        url = httpx.URL(reply.headers.get("location", ""))
+    except httpx.InvalidURL:
+        return "an unreadable address"
+    return f"`{url.scheme}://{url.netloc.decode()}`" if url.host else "another path"
+
+
+def _body(data: bytes) -> object:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return data.decode(errors="replace")[:_LONGEST_TEXT_BODY]
+
+
+def complete(error: ServiceError, head: Reply) -> None:
+    """Add status and headers of the reply to an error.
+
+    Args:
+        error: The error, raised by the transport or by a reader.
+        head: Status and headers.
+    """
+    headers = head.headers
+    error.status = head.status if error.status is None else error.status
+    error.request_id = error.request_id or headers.get("x-request-id") or headers.get("request-id")
+    error.session_id = error.session_id or headers.get("x-session-id")
+    if not error.headers:
+        lowered = {name.lower(): value for name, value in headers.items()}
+        error.headers = {name: lowered[name] for name in lowered if name not in _NOT_LOGGED}
+    if error.retry_after is None:
+        error.retry_after = _retry_after(headers)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a reply asks to wait, 0 for a past date; `None` if it does not ask."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    text = headers.get("retry-after")
+    seconds = _number(text)
+    if seconds is not None or text is None:
+        return seconds
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if 0 <= number < math.inf else None
+
+
+# Failures of the network
+
+
+Translate = Callable[[BaseException, Deadline, Origin], SequrityError]
+
+
+def _not_connected(fault: BaseException, _deadline: Deadline, origin: Origin) -> SequrityError:
+    reason = str(fault) or type(fault).__name__
+    msg = f"No connection to `{origin}`: {reason}. Check address, network and proxy settings."
+    return ConnectionFailed(msg, is_retryable=True)
+
+
+def _connect_timed_out(_fault: BaseException, deadline: Deadline, origin: Origin) -> SequrityError:
+    limit = _limit(deadline, "`connect`")
+    msg = f"No connection to `{origin}` within {limit}. Check the network, or allow more time."
+    return TimedOut(msg, is_retryable=True)
+
+
+def _pool_timed_out(_fault: BaseException, deadline: Deadline, origin: Origin) -> SequrityError:
+    limit = _limit(deadline, "`pool`")
+    msg = f"No free connection to `{origin}` within {limit}. Make fewer calls at a time."
+    return TimedOut(msg, is_retryable=True)
+
+
+def _timed_out(_fault: BaseException, deadline: Deadline, origin: Origin) -> SequrityError:
+    limit = _limit(deadline, "`read` or `write`")
+    msg = f"`{origin}` did not answer within {limit}. Allow more time with `timeout`."
+    passed = deadline.passed()
+    if passed and passed[0] == "silence":
+        msg = (
+            f"The stream from `{origin}` brought no event for {passed[1]:g} s. Allow more time "
+            "with `stream_chunk_timeout`."
+        )
+    return TimedOut(msg)
+
+
+def _limit(deadline: Deadline, otherwise: str) -> str:
+    passed = deadline.passed()
+    return f"{passed[1]:g} s" if passed else f"the time limit {otherwise}"
+
+
+def _lost(fault: BaseException, _deadline: Deadline, origin: Origin) -> SequrityError:
+    reason = str(fault) or type(fault).__name__
+    msg = (
+        f"The connection to `{origin}` was lost: {reason}. The request may have been processed; "
+        "check that before you send it again."
+    )
+    return StreamInterrupted(msg)
+
+
+def _not_sendable(_fault: BaseException, _deadline: Deadline, origin: Origin) -> SequrityError:
+    # The library's text quotes the header, which may be a key.
+    msg = f"The request to `{origin}` is not valid HTTP. Check the headers you gave."
+    return UsageError(msg)
+
+
+def _bad_reply(fault: BaseException, _deadline: Deadline, origin: Origin) -> SequrityError:
+    msg = f"The reply of `{origin}` cannot be used ({type(fault).__name__}). Check `base_url`."
+    return BadReply(msg)
+
+
+def _raised_by_hook(fault: BaseException, _deadline: Deadline, origin: Origin) -> SequrityError:
+    response: httpx.Response = fault.response  # type: ignore[attr-defined]  # HTTPStatusError's
+    head = Reply(response.status_code, response.headers)
+    error = failure(head) or BadReply(f"A hook refused the reply of `{origin}`.")
+    complete(error, head)
+    return error
+
+
+# Most specific first. A client of the caller or behind a proxy raises the classes of httpx, our own
+# pool those of httpcore.
+TRANSLATIONS: Mapping[tuple[type[Exception], ...], Translate] = MappingProxyType(
+    {
+        (httpx.ConnectTimeout, httpcore.ConnectTimeout): _connect_timed_out,
+        (httpx.PoolTimeout, httpcore.PoolTimeout): _pool_timed_out,
+        (httpx.TimeoutException, httpcore.TimeoutException): _timed_out,
+        (httpx.ConnectError, httpcore.ConnectError): _not_connected,
+        (httpx.ProxyError, httpcore.ProxyError): _not_connected,
+        (httpx.UnsupportedProtocol, httpcore.UnsupportedProtocol): _not_connected,
+        (httpx.LocalProtocolError, httpcore.LocalProtocolError): _not_sendable,
+        (httpx.InvalidURL,): _not_sendable,
+        (httpx.NetworkError, httpcore.NetworkError): _lost,
+        (httpx.ProtocolError, httpcore.ProtocolError): _lost,
+        (httpx.HTTPStatusError,): _raised_by_hook,
+        (httpx.HTTPError,): _bad_reply,
+        (OSError,): _lost,  # from TLS, which httpcore does not always translate
+    }
+)
+
+
+def translate(fault: BaseException, deadline: Deadline, origin: Origin) -> SequrityError | None:
+    """Return our exception for an exception of the network.
+
+    Args:
+        fault: The exception that was raised.
+        deadline: The deadline of the call; the text names the limit that has passed.
+        origin: The origin of the request, for the text.
+
+    Returns:
+        The exception, or `None` for a programming error.
+    """
+    for kinds, make in TRANSLATIONS.items():
+        if isinstance(fault, kinds):
+            return make(fault, deadline, origin)
+    return None
+
+
+class MappedErrors:
+    """Context manager around all code that touches the network; it raises our exceptions.
+
+    Args:
+        deadline: The deadline of the call.
+        origin: The origin of the request, for the text.
+    """
+
+    __slots__ = ("_deadline", "_origin")
+
+    def __init__(self, deadline: Deadline, origin: Origin) -> None:
+        self._deadline = deadline
+        self._origin = origin
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        fault: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        """Replace an exception of the network by ours; let all others pass."""
+        if fault is None:
+            return
+        error = translate(fault, self._deadline, self._origin)
+        if error is None:
+            return
+        del fault  # tools that show the local variables of a traceback would show it
+        try:
+            raise error
+        finally:
+            error.__context__ = None  # `raise` sets it, also `raise … from None`

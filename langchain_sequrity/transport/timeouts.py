@@ -1,4 +1,4 @@
-"""How long things may take: the limits a user sets, and the running clock of one call."""
+"""Time limits: `Timeouts` that a user sets, and the `Deadline` of one call."""
 
 import asyncio
 import math
@@ -12,19 +12,19 @@ import httpx
 
 from langchain_sequrity.errors import UsageError
 
-Limit = Literal["total", "silence"]
 _READ = 600.0
+"""Seconds to wait for the next bytes, unless a longer total is given."""
 _SILENCE = 120.0
-"""Seconds to wait for the next bytes, unless more is given."""
+"""Seconds to wait for the next event of a stream, unless a longer total is given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Limits of one call, in seconds; `None` means no limit.
 
-    | Limit | On |
+    | Limit | Time for |
     |---|---|
-    | `connect` | making the connection, TLS included |
+    | `connect` | opening the connection, with TLS |
     | `read` | waiting for the next bytes |
     | `write` | sending the request |
     | `pool` | waiting for a free connection |
@@ -32,9 +32,9 @@ class Timeouts:
     | `silence` | waiting for the next event of a stream; comments and other padding do not count |
 
     A stream's `total` includes the time that its consumer takes between two pieces; `silence` does
-    not. All limits are kept exactly, also against a server that trickles, except through a proxy
-    or an injected client: there they are checked whenever bytes arrive, so a call may last up to
-    one `read` (or `silence`) limit longer than `total`.
+    not. All limits are exact, even if a server sends single bytes slowly. The exceptions are a
+    proxy and a client that you pass: limits are then checked when bytes arrive, so a call may last
+    up to one `read` (or `silence`) limit longer than `total`.
 
     Example:
         ```python
@@ -52,7 +52,7 @@ class Timeouts:
     silence: float | None = _SILENCE
 
     def __post_init__(self) -> None:
-        """Refuse limits that no clock can keep."""
+        """Check that each limit is a positive, finite number."""
         for name in self.__slots__:
             limit = getattr(self, name)
             if limit is not None and not 0 < limit < math.inf:
@@ -68,15 +68,15 @@ class Timeouts:
         timeout: float | httpx.Timeout | None,
         silence: float | Literal["default"] | None = "default",
     ) -> "Timeouts":
-        """Read what users give as `timeout`.
+        """Read the argument `timeout` of a model.
 
         Args:
-            timeout: A number is the total in seconds; `read` grows with it, so that it does not end
-                the call before. An `httpx.Timeout` gives the four limits of
-                single operations and sets no total. `None` takes the defaults.
-            silence: Seconds without an event after which a stream is given up; `None` for no
-                limit. The default is 120, or `timeout` where that is a longer total: a turn may be
-                planned for as long before anything is streamed.
+            timeout: A number is the total in seconds; `read` is at least as long, so that it does
+                not end the call earlier. An `httpx.Timeout` gives the four limits of single
+                operations and sets no total. `None` means the defaults.
+            silence: Seconds without an event after which a stream ends with an error; `None` for
+                no limit. The default is 120, or `timeout` if that is a longer total: the service
+                may plan for that long before it streams anything.
 
         Returns:
             The limits.
@@ -90,27 +90,21 @@ class Timeouts:
             return cls(**timeout.as_dict(), total=None, silence=silence)
         if timeout is None:
             return cls(silence=silence)
-        # The class's own default: what a single wait may take where nothing longer is asked for.
         return cls(total=timeout, read=max(timeout, _READ), silence=silence)
 
     def by_operation(self) -> dict[str, float | None]:
         """The four limits of single operations, as httpx and httpcore take them."""
-        return {
-            "connect": self.connect,
-            "read": self.read,
-            "write": self.write,
-            "pool": self.pool,
-        }
+        return {name: getattr(self, name) for name in ("connect", "read", "write", "pool")}
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Where time comes from, and how it is waited for.
+    """The source of time, and the ways to wait.
 
     Attributes:
-        now: Seconds since some moment.
-        sleep: Waits in a thread, for seconds.
-        asleep: Waits in an event loop, for seconds.
+        now: Gives the time in seconds, from any starting point.
+        sleep: Waits in a thread, in seconds.
+        asleep: Waits in an event loop, in seconds.
     """
 
     now: Callable[[], float] = time.monotonic
@@ -119,19 +113,19 @@ class Clock:
 
 
 CLOCK = Clock()
-"""The machine's."""
+"""The clock of this machine."""
 
 
 class Deadline:
-    """The running clock of one call.
+    """The time that one call has left.
 
     Args:
         total: Seconds for the whole call, or `None`.
         silence: Seconds for the next event of a stream, or `None`.
-        clock: Where time comes from.
+        clock: The source of time.
 
     Attributes:
-        clock: Where time comes from.
+        clock: The source of time.
     """
 
     __slots__ = ("_end", "_silence", "_silent_end", "_total", "clock")
@@ -145,33 +139,33 @@ class Deadline:
         self._end = math.inf if total is None else self.clock.now() + total
         self._silent_end = math.inf
 
-    def within(self, seconds: float | None) -> "Deadline":
-        """A deadline of its own for one operation, by the same clock."""
-        return Deadline(seconds, clock=self.clock)
+    def within(self, timeout: float | None, passed: type[Exception]) -> "Deadline":
+        """The deadline of one operation of several steps; the arguments are those of `bounded`."""
+        return Deadline(self.bounded(timeout, passed), clock=self.clock)
 
     def start_attempt(self) -> None:
-        """Nothing is awaited in silence yet: the head of a reply has `read` as its limit."""
+        """Stop the limit on silence: until the head of a reply comes, `read` is the limit."""
         self._silent_end = math.inf
 
     def expect_event(self) -> None:
-        """Count silence from now on: an event came, or the head of a stream."""
+        """Start the limit on silence again: an event came, or the head of a stream."""
         self._silent_end = self.clock.now() + self._silence
 
     def finish_within(self, seconds: float) -> None:
-        """Bring the end nearer: all that matters has come."""
+        """Move the end nearer, once everything that matters has come."""
         self._end = min(self._end, self.clock.now() + seconds)
 
     def left(self) -> float:
-        """Seconds of the total that are left; negative once it has passed."""
+        """Seconds that are left of the total; negative once it has passed."""
         return self._end - self.clock.now()
 
     def bounded(self, timeout: float | None, passed: type[Exception]) -> float | None:
-        """Shorten the limit of one operation to what is left.
+        """Shorten the limit of one operation to the time that is left.
 
         Args:
             timeout: The operation's own limit in seconds, or `None`.
-            passed: What to raise when nothing is left. (A socket would take 0 as "do not block"
-                and so give a trickling server another read.)
+            passed: The exception to raise if no time is left. (A socket reads 0 as "do not block",
+                which would allow a slow server another read.)
 
         Returns:
             Seconds, or `None` for no limit.
@@ -185,18 +179,18 @@ class Deadline:
         return left if timeout is None else min(timeout, left)
 
     def check(self) -> None:
-        """Raise `httpcore.ReadTimeout` once the total or the silence has passed."""
+        """Raise `httpcore.ReadTimeout` if the total or the limit on silence has passed."""
         self.bounded(None, httpcore.ReadTimeout)
 
     def clip(self, timeouts: Timeouts) -> dict[str, float | None]:
         """The limits of single operations, for a client that does not know deadlines.
 
         Args:
-            timeouts: The limits as the user set them.
+            timeouts: The limits that the user set.
 
         Returns:
-            None of them longer than what is left of the call, and `read` not longer than a stream
-            may be silent.
+            The limits as httpx takes them. Each is at most the time that is left of the call, and
+            `read` is at most the limit on silence.
         """
         limits = {
             name: self.bounded(limit, httpcore.ConnectTimeout)
@@ -206,8 +200,8 @@ class Deadline:
             limits["read"] = min(limits["read"] or math.inf, self._silence)
         return limits
 
-    def passed(self) -> tuple[Limit, float] | None:
-        """Which limit has passed, if one has, with its seconds."""
+    def passed(self) -> tuple[Literal["total", "silence"], float] | None:
+        """The limit that has passed, with its seconds; `None` if none has."""
         now = self.clock.now()
         if self._total is not None and now >= self._end:
             return "total", self._total

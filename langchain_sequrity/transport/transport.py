@@ -1,77 +1,232 @@
-"""`Transport`: sends a `Call` and returns what a reader makes of the reply.
+"""`Transport`: sends a `Call` and gives the reply to a reader.
 
-A whole reply is treated as a stream of one piece, so there are two loops in all: over the attempts
-of a call, and over the bytes of a reply; each exists once for threads and once for event loops.
-What is decided in them lives in `retry` (again or not), `replies` (what the bytes mean) and
-`faults` (what an exception of the network means).
+There are two loops: over the attempts of a call, and over the bytes of a reply. Each exists once
+for threads and once for event loops. A whole reply is a stream of one piece. The loops do the I/O
+and nothing else: `retry` decides whether a call is sent again, and a `Sink` reads the bytes.
 """
 
-from collections.abc import (
-    AsyncGenerator,
-    Callable,
-    Generator,
-    Iterator,
-)
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Iterator
 from contextlib import aclosing, suppress
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
 import anyio
 import httpx
 
-from langchain_sequrity.errors import SequrityError, ServiceError
-from langchain_sequrity.transport.clients import (
+from langchain_sequrity.errors import BadReply, SequrityError, ServiceError
+from langchain_sequrity.transport.http11 import Address, Request
+from langchain_sequrity.transport.pool import (
     AsyncClientSender,
+    AsyncSender,
     ClientSender,
     Proxies,
+    Sender,
     aclose_idle,
     close_idle,
-    named_proxy,
+    explicit_proxy,
     proxies_for,
     shared_async_sender,
     shared_sender,
 )
-from langchain_sequrity.transport.faults import MappedErrors
 from langchain_sequrity.transport.redaction import Redactor
-from langchain_sequrity.transport.replies import OpenSink, complete, open_stream, open_whole
-from langchain_sequrity.transport.requests import (
-    Address,
-    AsyncResponse,
-    AsyncSender,
-    Request,
-    Response,
-    Sender,
-    head_of,
+from langchain_sequrity.transport.retry import (
+    Attempts,
+    MappedErrors,
+    RetryPolicy,
+    complete,
+    failure,
+    is_success,
 )
-from langchain_sequrity.transport.retry import Attempts, RetryPolicy
 from langchain_sequrity.transport.timeouts import CLOCK, Clock, Deadline, Timeouts
+from langchain_sequrity.wire import exchange
 from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
+from langchain_sequrity.wire.sse import SSEDecoder
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
+_EVENTS = "text/event-stream"
 _KEY_HEADERS = (b"authorization", b"x-api-key")
-_KEY = 8
-"""Shorter keys are words that texts have anyway, such as the one for a local server."""
+_SHORTEST_KEY = 8
+"""Shorter keys, such as that of a local server, are words that texts contain anyway."""
 _LAST_BYTES = 0.05
-"""Seconds that the end of a finished stream may take, for its connection to be used again."""
+"""Seconds to wait for the end of a finished stream, so that its connection can be used again."""
+
+
+# Reading a reply, without I/O
+
+
+class WholeBody(Generic[T]):
+    """Collects the body of a reply and reads it as one; of an error, only the beginning.
+
+    Args:
+        head: Status and headers.
+        attempts: Records that output has begun.
+        read: Reads a reply of status 2xx.
+
+    Attributes:
+        done: Whether the rest of the body does not matter.
+    """
+
+    def __init__(
+        self, head: Reply, attempts: Attempts, read: Callable[[Reply], Iterable[T]]
+    ) -> None:
+        _check_encoding(head)
+        self.done = False
+        self._head = head
+        self._attempts = attempts
+        self._read = read
+        self._body = bytearray()
+
+    def feed(self, data: bytes) -> Iterable[T]:
+        """Keep a piece of the body. Raises `BadReply` above 64 MiB."""
+        size = len(self._body) + len(data)
+        if not is_success(self._head):
+            self.done = size > exchange.ERROR  # the message is at the beginning
+        elif size > exchange.REPLY:
+            msg = f"The reply is larger than {exchange.REPLY} bytes."
+            raise BadReply(msg, status=self._head.status)
+        self._body += data
+        return ()
+
+    def end(self) -> Iterator[T]:
+        """Read the body. Raises the error of an error status."""
+        reply = Reply(self._head.status, self._head.headers, bytes(self._body))
+        self._body.clear()
+        if (error := failure(reply)) is not None:
+            raise error
+        for piece in self._read(reply):
+            self._attempts.output = True
+            yield piece
+
+
+class EventStream(Generic[T]):
+    """Decodes server-sent events and passes them to a reader.
+
+    Args:
+        attempts: Records that output has begun. Each event restarts its limit on silence.
+        reader: The reader of the wire format.
+
+    Attributes:
+        done: Whether the reader has read the last event.
+    """
+
+    def __init__(self, attempts: Attempts, reader: StreamReader[T]) -> None:
+        self._attempts = attempts
+        self._reader = reader
+        self._decoder = SSEDecoder()
+        self._left = exchange.STREAM
+        self.done = False
+        attempts.deadline.expect_event()
+
+    def feed(self, data: bytes) -> Iterator[T]:
+        """Read the events that the next bytes complete. Raises `BadReply` above 256 MiB."""
+        self._left -= len(data)
+        if self._left < 0:
+            msg = f"The stream is longer than {exchange.STREAM} bytes."
+            raise BadReply(msg)
+        events = self._decoder.feed(data)
+        for event in events:
+            for piece in self._reader.feed(event):
+                self._attempts.output = True
+                yield piece
+            if self._reader.done:
+                self.done = True
+                return
+        if events:
+            # Only now: the consumer's time between two pieces is not silence of the server.
+            self._attempts.deadline.expect_event()
+
+    def end(self) -> Iterator[T]:
+        """Report the end of the stream to the reader, unless it has read the last event."""
+        if not self.done:
+            yield from self._reader.end()
+
+
+Sink = WholeBody[T] | EventStream[T]
+OpenSink = Callable[[Reply, Attempts], Sink[T]]
+
+
+def open_whole(read: Callable[[Reply], T]) -> OpenSink[T]:
+    """Expect one JSON reply.
+
+    Args:
+        read: Reads the reply.
+    """
+
+    def open_sink(head: Reply, attempts: Attempts) -> Sink[T]:
+        media = _media_type(head)
+        if is_success(head) and media in (_EVENTS, "text/html"):
+            raise _unexpected(head, "JSON")
+        return WholeBody(head, attempts, lambda reply: (read(reply),))
+
+    return open_sink
+
+
+def open_stream(new_reader: Callable[[], StreamReader[T]]) -> OpenSink[T]:
+    """Expect server-sent events, or one JSON reply from a service that does not stream.
+
+    Args:
+        new_reader: Makes the reader of one attempt.
+    """
+
+    def open_sink(head: Reply, attempts: Attempts) -> Sink[T]:
+        reader = new_reader()
+        if not is_success(head):
+            return WholeBody(head, attempts, reader.whole)
+        _check_encoding(head)
+        reader.start(head)
+        media = _media_type(head)
+        if media == _EVENTS:
+            return EventStream(attempts, reader)
+        if media == "application/json" or media.endswith("+json"):
+            return WholeBody(head, attempts, reader.whole)
+        raise _unexpected(head, "server-sent events")
+
+    return open_sink
+
+
+def _media_type(head: Reply) -> str:
+    """The content type without its parameters; empty if the reply has none."""
+    return head.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _check_encoding(head: Reply) -> None:
+    """Raise `BadReply` for a compressed body: it could expand until memory is full."""
+    if head.headers.get("content-encoding", "identity") != "identity":
+        msg = "The reply is compressed though `Accept-Encoding: identity` was sent."
+        raise BadReply(msg, status=head.status)
+
+
+def _unexpected(head: Reply, expected: str) -> BadReply:
+    media = _media_type(head)
+    msg = (
+        f"Expected {expected}; the reply with status {head.status} has "
+        f"{f'the content type `{media}`' if media else 'no content type'}. Check that `base_url` "
+        "is the address of the service."
+    )
+    return BadReply(msg, status=head.status)
+
+
+# Sending
 
 
 class Transport:
     """Sends calls to one service.
 
-    It keeps nothing of a conversation, so threads and event loops share it freely. Making one is
-    cheap: connections belong to the process and are opened when first needed.
+    It stores nothing of a conversation, so threads and event loops may share it. A new one costs
+    little: the connections belong to the process and are opened when they are first needed.
 
     Args:
         base_url: Address of the service, such as `https://api.sequrity.ai`.
         timeouts: Limits of each call.
         retry: When a failed call is sent again.
-        secrets: The caller's keys. Where a server echoes one, or 8 characters of it,
-            errors show `***`.
+        secrets: The caller's keys. Errors show `***` instead of a key, or of 8 characters of it,
+            that a server repeats.
         http_client: Used for synchronous calls instead of the shared connections, with its own
-            proxies, headers, auth and hooks; it is never closed here.
+            proxies, headers, auth and hooks. It is never closed here.
         http_async_client: The same for asynchronous calls.
-        proxy: Address of a proxy, in the place of those of the environment.
-        clock: Where time comes from, for limits and waits.
+        proxy: Address of a proxy, used instead of the proxies of the environment.
+        clock: The source of time, for limits and waits.
 
     Raises:
         UsageError: If `base_url` is not the address of an http or https service.
@@ -105,7 +260,7 @@ class Transport:
         self._redactor = Redactor(secrets)
         self._injected = ClientSender(http_client) if http_client else None
         self._injected_async = AsyncClientSender(http_async_client) if http_async_client else None
-        self._proxies: Proxies | None = None if proxy is None else named_proxy(proxy)
+        self._proxies: Proxies | None = None if proxy is None else explicit_proxy(proxy)
         self._clock = clock
 
     def send(self, call: Call, read: Callable[[Reply], T]) -> T:
@@ -113,7 +268,7 @@ class Transport:
 
         Args:
             call: What to send.
-            read: Reads a reply of status 2xx. It may raise `ServiceError`, which counts like one
+            read: Reads a reply of status 2xx. A `ServiceError` that it raises is treated like one
                 of the transport.
 
         Returns:
@@ -135,18 +290,18 @@ class Transport:
     def stream(
         self, call: Call, new_reader: Callable[[], StreamReader[T]]
     ) -> Generator[T, None, None]:
-        """Send a call and read the reply as it comes.
+        """Send a call and read the reply while it comes.
 
         Args:
             call: What to send.
             new_reader: Makes the reader of one attempt.
 
         Yields:
-            What the reader makes of the events, or of the whole reply where the service does not
-            stream. Closing the generator closes the connection.
+            The results of the reader, for each event or, if the service does not stream, for the
+            whole reply. Closing the generator closes the connection.
 
         Raises:
-            ServiceError: After the last attempt. Nothing is sent again after the first piece.
+            ServiceError: After the last attempt. The call is not sent again after the first piece.
             UsageError: If the headers are not valid HTTP.
         """
         return self._run(call, open_stream(new_reader), silence=self._timeouts.silence)
@@ -154,15 +309,15 @@ class Transport:
     def astream(
         self, call: Call, new_reader: Callable[[], StreamReader[T]]
     ) -> AsyncGenerator[T, None]:
-        """Send a call and read the reply as it comes; see `stream`."""
+        """Send a call and read the reply while it comes; see `stream`."""
         return self._arun(call, open_stream(new_reader), silence=self._timeouts.silence)
 
     def close(self) -> None:
-        """Close the idle connections of threads to this service. Later calls open new ones."""
+        """Close the threads' idle connections to this service. Later calls open new ones."""
         close_idle(self._address.origin)
 
     async def aclose(self) -> None:
-        """Close the running loop's idle connections to this service; later calls open new ones."""
+        """Close the running loop's idle connections to this service. Later calls open new ones."""
         await aclose_idle(self._address.origin)
 
     def _run(
@@ -204,7 +359,7 @@ class Transport:
         with MappedErrors(deadline, self._address.origin):
             response = sender.open(request, self._timeouts, deadline)
         try:
-            attempts.head = head = head_of(response)
+            attempts.head = head = Reply(response.status, response.headers)
             sink = open_sink(head, attempts)
             received = self._received(response, deadline)
             for data in received:
@@ -214,7 +369,7 @@ class Transport:
             yield from sink.end()
             if sink.done and sender.exact:
                 deadline.finish_within(_LAST_BYTES)
-                with suppress(ServiceError):  # then the connection is closed, that is all
+                with suppress(ServiceError):  # then only the connection is closed
                     next(received, None)
         finally:
             response.close()
@@ -226,7 +381,7 @@ class Transport:
         with MappedErrors(deadline, self._address.origin):
             response = await sender.open(request, self._timeouts, deadline)
         try:
-            attempts.head = head = head_of(response)
+            attempts.head = head = Reply(response.status, response.headers)
             sink = open_sink(head, attempts)
             async with aclosing(self._areceived(response, deadline)) as received:
                 async for data in received:
@@ -238,16 +393,16 @@ class Transport:
                     yield piece
                 if sink.done and sender.exact:
                     deadline.finish_within(_LAST_BYTES)
-                    with suppress(ServiceError):  # then the connection is closed, that is all
+                    with suppress(ServiceError):  # then only the connection is closed
                         await anext(received, None)
         finally:
-            # anyio cancels a task again at each await; the connection must be given back.
+            # anyio cancels a task again at each await, but the connection must be given back.
             with anyio.CancelScope(shield=True):
                 await response.aclose()
 
     def _wait_after(self, error: SequrityError, call: Call, attempts: Attempts) -> float | None:
-        # A parser's exception and the variables of the frames below hold what the server said,
-        # with whatever it echoed.
+        # A parser's exception and the variables of the frames below hold the server's text, which
+        # may repeat a key.
         error.__cause__ = error.__context__ = error.__traceback__ = None
         if isinstance(error, ServiceError):
             if attempts.head is not None:
@@ -257,25 +412,25 @@ class Transport:
         return attempts.wait_after(error)
 
     def _redactor_for(self, call: Call) -> Redactor:
-        """The redactor, which knows the keys of the call also where they are its own alone."""
+        """The redactor with the keys of this call, which may differ from those of the others."""
         found = {
             value.decode("latin-1").removeprefix("Bearer ")
             for name, value in call.headers
             if name.lower() in _KEY_HEADERS
         }
-        return self._redactor.knowing(key for key in found if len(key) >= _KEY)
+        return self._redactor.knowing(key for key in found if len(key) >= _SHORTEST_KEY)
 
-    def _received(self, response: Response, deadline: Deadline) -> Iterator[bytes]:
+    def _received(self, pieces: Iterable[bytes], deadline: Deadline) -> Iterator[bytes]:
         with MappedErrors(deadline, self._address.origin):
-            for data in response:
+            for data in pieces:
                 deadline.check()
                 yield data
 
     async def _areceived(
-        self, response: AsyncResponse, deadline: Deadline
+        self, pieces: AsyncIterable[bytes], deadline: Deadline
     ) -> AsyncGenerator[bytes, None]:
         with MappedErrors(deadline, self._address.origin):
-            async for data in response:
+            async for data in pieces:
                 deadline.check()
                 yield data
 
@@ -299,14 +454,14 @@ class Transport:
         return f"{type(self).__name__}({str(self._address.url)!r})"
 
     def __copy__(self) -> Self:
-        """Return the same object: there is nothing of its own to copy."""
+        """Return the same object: it has no state to copy."""
         return self
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
-        """Return the same object: there is nothing of its own to copy."""
+        """Return the same object: it has no state to copy."""
         return self
 
     def __reduce__(self) -> NoReturn:
-        """Refuse to be pickled: it holds keys."""
+        """Refuse pickling: the object holds keys."""
         msg = "A `Transport` holds keys and cannot be pickled; make a new one."
         raise TypeError(msg)

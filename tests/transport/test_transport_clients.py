@@ -24,8 +24,8 @@ import httpx
 import pytest
 
 from langchain_sequrity import errors
-from langchain_sequrity.transport import RetryPolicy, Transport, clients, pool
-from langchain_sequrity.transport.requests import Address, Origin
+from langchain_sequrity.transport import RetryPolicy, Transport, pool
+from langchain_sequrity.transport.http11 import Address, Origin
 from langchain_sequrity.transport.timeouts import Deadline
 from tests.transport.transport_helpers import (
     ASEND,
@@ -83,7 +83,7 @@ def test_any_number_of_event_loops_leave_nothing_behind(serve: Serve, way: Way) 
 
     for _ in range(10):
         assert way.call(transport) in (["hi"], ["a", "b"])
-        assert len(clients._loops) == 0
+        assert len(pool._loops) == 0
         assert server.closed.acquire(timeout=WAIT)
 
     gc.collect()
@@ -99,10 +99,10 @@ def test_a_loop_that_was_closed_without_its_shutdown_is_forgotten(serve: Serve) 
         assert loop.run_until_complete(ASEND.acall(transport)) == ["hi"]
         loop.run_until_complete(transport.aclose())
         loop.close()
-        assert len(clients._loops) == 1
+        assert len(pool._loops) == 1
 
     assert ASEND.call(transport) == ["hi"]
-    assert len(clients._loops) == 0
+    assert len(pool._loops) == 0
 
 
 def test_a_connection_released_after_its_loop_shut_down_is_closed(serve: Serve) -> None:
@@ -209,7 +209,7 @@ async def test_a_cancelled_task_closes_its_connection_and_frees_its_slot(
 
 
 async def own_pool() -> pool.AsyncPool:
-    sender = await clients.shared_async_sender(())
+    sender = await pool.shared_async_sender(())
     assert isinstance(sender, pool.AsyncPool)
     return sender
 
@@ -531,8 +531,8 @@ def test_the_proxy_of_the_environment_is_used(
     assert way.call(transport) in (["hi"], ["a", "b"])
 
     assert proxy.requests[0].startswith(b"POST http://service.invalid/control/")
-    clients._close_all()
-    clients._senders.clear()
+    pool._close_all()
+    pool._senders.clear()
 
 
 def test_a_proxy_that_is_named_goes_before_those_of_the_environment(
@@ -546,8 +546,8 @@ def test_a_proxy_that_is_named_goes_before_those_of_the_environment(
 
     assert proxy.requests[0].startswith(b"POST http://127.0.0.1:9/control/")
     assert other.requests == []
-    clients._close_all()
-    clients._senders.clear()
+    pool._close_all()
+    pool._senders.clear()
 
 
 def test_a_shared_client_behind_a_proxy_keeps_no_cookies(
@@ -562,8 +562,8 @@ def test_a_shared_client_behind_a_proxy_keeps_no_cookies(
         assert SEND.call(transport) == ["hi"]
 
     assert b"cookie" not in proxy.requests[1].lower()
-    clients._close_all()
-    clients._senders.clear()
+    pool._close_all()
+    pool._senders.clear()
 
 
 @pytest.mark.parametrize("proxy", ["foo://me:secret@proxy.example", "http://me:secret@proxy:x"])
@@ -715,9 +715,9 @@ def test_a_connection_over_tls_that_holds_more_than_its_reply_is_not_used_again(
 def test_certificates_that_cannot_be_read_are_named(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clients, "_ssl_context", clients._ssl_context.__wrapped__)
+    monkeypatch.setattr(pool, "_ssl_context", pool._ssl_context.__wrapped__)
     monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file")
-    monkeypatch.setattr(clients, "_senders", {})
+    monkeypatch.setattr(pool, "_senders", {})
 
     with pytest.raises(errors.UsageError, match="SSL_CERT_FILE"):
         way.call(Transport("https://127.0.0.1:1", retry=ONCE))
@@ -747,6 +747,6 @@ def run(program: str, url: str, **environment: str) -> subprocess.CompletedProce
 
 
 def test_importing_and_making_a_transport_opens_nothing() -> None:
-    before = dict(clients._senders)
+    before = dict(pool._senders)
     Transport("https://service.example")
-    assert clients._senders == before
+    assert pool._senders == before

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from langchain_sequrity import errors
 from langchain_sequrity.errors import SequrityError, StatusError
 from langchain_sequrity.transport import RetryPolicy, Transport
-from langchain_sequrity.transport.faults import translate
+from langchain_sequrity.transport.http11 import Origin
 from langchain_sequrity.transport.redaction import Redactor
-from langchain_sequrity.transport.requests import Origin
+from langchain_sequrity.transport.retry import translate
 from langchain_sequrity.transport.timeouts import Deadline
 from langchain_sequrity.wire.exchange import Call
 from tests.transport.transport_helpers import (

@@ -15,7 +15,7 @@ import pytest
 
 from langchain_sequrity import errors
 from langchain_sequrity.transport import RetryPolicy, Transport, http11
-from langchain_sequrity.transport.requests import Address
+from langchain_sequrity.transport.http11 import Address
 from langchain_sequrity.wire.exchange import Reply
 from tests.transport.transport_helpers import (
     FIRST_TURN,
@@ -271,13 +271,13 @@ def test_a_call_that_is_interrupted_while_it_waits_holds_no_bytes_of_the_request
 def test_a_request_of_which_not_all_went_out_is_the_last_of_its_connection() -> None:
     http = http11.Http11()
     http.request(Address("http://service.example").request(FIRST_TURN))
-    http.sending_failed()
+    http.send_failed()
 
     http.receive(reply(LENGTH))
 
     assert http.head() == (200, {"content-length": "14"})
     assert (http.body(), http.body()) == (BODY, b"")
-    assert http.next_cycle() is False
+    assert http.start_next_cycle() is False
 
 
 def test_chunks_that_a_call_asks_for_have_an_end() -> None:

@@ -91,12 +91,14 @@ def test_a_plain_json_reply_is_the_answer(way: Way) -> None:
 @pytest.mark.parametrize("headers", [{"content-type": "text/plain"}, {}])
 def test_anything_else_is_a_bad_reply(way: Way, headers: dict[str, str]) -> None:
     answer = httpx.Response(200, headers=headers, content=b"hello")
-    with pytest.raises(errors.BadReply, match="instead of server-sent events"):
+    with pytest.raises(errors.BadReply, match="Expected server-sent events"):
         way.call(mocked(Script(answer)))
 
 
 def test_events_instead_of_a_whole_reply_are_a_bad_reply(is_async: bool) -> None:
-    with pytest.raises(errors.BadReply, match=r"`text/event-stream` instead of JSON"):
+    with pytest.raises(
+        errors.BadReply, match=r"Expected JSON.* has the content type `text/event-stream`"
+    ):
         Way(streams=False, is_async=is_async).call(mocked(stream(events("a"))))
 
 
