@@ -17,13 +17,16 @@ import langchain_sequrity.local.interpreter.program  # noqa: F401 - fills the ta
 from langchain_sequrity.local.interpreter import Limits
 from langchain_sequrity.local.interpreter.builtins import BUILTINS, ERRORS
 from langchain_sequrity.local.interpreter.calls import METHODS
-from langchain_sequrity.local.interpreter.clock import CLASS_MEMBERS
-from langchain_sequrity.local.interpreter.enums import MEMBERS
-from langchain_sequrity.local.interpreter.expressions import EXPRESSIONS
-from langchain_sequrity.local.interpreter.modules import MODULES
+from langchain_sequrity.local.interpreter.modules import CLASS_MEMBERS, MODULES
 from langchain_sequrity.local.interpreter.operators import SYMBOLS
-from langchain_sequrity.local.interpreter.statements import STATEMENTS as KINDS
-from langchain_sequrity.local.interpreter.values import Builtin, DictValue, ListValue, SetValue
+from langchain_sequrity.local.interpreter.syntax import ALLOWED
+from langchain_sequrity.local.interpreter.values import (
+    MEMBERS,
+    Builtin,
+    DictValue,
+    ListValue,
+    SetValue,
+)
 from tests.local.bombs import combined, crafted, operations, sources
 from tests.local.bombs.bomb import Bomb
 from tests.local.bombs.watching import ANSWERS, MEGABYTES, SECONDS, Seen, Watched
@@ -73,7 +76,7 @@ def operations_of_the_language() -> Iterator[str]:
     for owner, own in CLASS_MEMBERS.items():
         yield from (f"{owner}.{name}" for name in own)
     yield from SYMBOLS.values()
-    yield from (kind.__name__ for kind in EXPRESSIONS)
+    yield from (kind.__name__ for kind in ALLOWED if issubclass(kind, ast.expr))
     yield from (one.__name__ for one in ast.cmpop.__subclasses__())
     yield from (one.__name__ for one in ast.unaryop.__subclasses__())
     yield from (one.__name__ for one in ast.boolop.__subclasses__())
@@ -81,7 +84,9 @@ def operations_of_the_language() -> Iterator[str]:
 
 def test_every_operation_of_the_language_has_its_bombs() -> None:
     assert sorted(set(operations_of_the_language()) - operations.OPERATIONS.keys()) == []
-    assert {kind.__name__ for kind in KINDS} == operations.STATEMENTS.keys()
+    assert {
+        kind.__name__ for kind in ALLOWED if issubclass(kind, ast.stmt)
+    } == operations.STATEMENTS.keys()
 
 
 def test_every_bomb_is_there_once_and_there_are_hundreds() -> None:

@@ -20,7 +20,7 @@ from langchain_sequrity.local.dual_llm.state import MadeCall
 from langchain_sequrity.local.interpreter import Failed, Labeled, ProgramRefused
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.modules import MODULES
-from langchain_sequrity.local.interpreter.signatures import signature
+from langchain_sequrity.local.interpreter.program import signature
 from langchain_sequrity.sqrt.coerce import tools_sent
 from langchain_sequrity.wire.json_text import dumps
 

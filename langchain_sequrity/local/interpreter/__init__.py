@@ -6,16 +6,16 @@ nothing but tools.
 """
 
 from langchain_sequrity.local.interpreter.faults import ProgramRefused, ReplayDiverged
-from langchain_sequrity.local.interpreter.job import (
+from langchain_sequrity.local.interpreter.machine import Limits
+from langchain_sequrity.local.interpreter.program import Program, parse
+from langchain_sequrity.local.interpreter.run import (
     Failed,
     Finished,
     NextProgram,
+    Run,
     ToolCall,
     ToolFailure,
 )
-from langchain_sequrity.local.interpreter.limits import Limits
-from langchain_sequrity.local.interpreter.program import Program, parse
-from langchain_sequrity.local.interpreter.run import Run
 from langchain_sequrity.local.interpreter.values import Labeled
 
 __all__ = [

@@ -21,7 +21,6 @@ from langchain_sequrity.local.interpreter.containers import (
     sort_keys,
     update,
 )
-from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType, TextMember
 from langchain_sequrity.local.interpreter.faults import Exit, ToolError, ValidationError
 from langchain_sequrity.local.interpreter.formatting import as_repr, as_text, convert
 from langchain_sequrity.local.interpreter.iteration import collect, decided_by, iterate, lazy
@@ -31,6 +30,8 @@ from langchain_sequrity.local.interpreter.type_schemas import Union
 from langchain_sequrity.local.interpreter.values import (
     Builtin,
     DictValue,
+    EnumMember,
+    EnumType,
     ErrorType,
     ErrorValue,
     Function,
@@ -39,6 +40,7 @@ from langchain_sequrity.local.interpreter.values import (
     Method,
     Record,
     SetValue,
+    TextMember,
     Tool,
     TypeValue,
     Value,

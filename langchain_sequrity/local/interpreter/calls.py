@@ -1,16 +1,15 @@
 """Calling: functions of Python on bare values, and whatever a program holds that can be called."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from langchain_sequrity.local.interpreter.enums import EnumType
 from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import ATOMS, Machine
-from langchain_sequrity.local.interpreter.signatures import is_open
 from langchain_sequrity.local.interpreter.values import (
     CARRIERS,
     Builtin,
     DictValue,
+    EnumType,
     ErrorType,
     ErrorValue,
     Function,
@@ -280,6 +279,11 @@ MISSING = _Missing()
 # Filled by `methods`, `clock`, `patterns` and `models`: what a type has, by name.
 METHODS: dict[type, dict[str, Implementation]] = {}
 ATTRIBUTES: dict[type, Callable[[Any, str], Value]] = {}
+
+
+def is_open(parameters: Mapping[str, Any]) -> bool:
+    """Whether a tool takes arguments that its schema does not name."""
+    return not parameters.get("properties") or bool(parameters.get("additionalProperties"))
 
 
 def call_tool(machine: Machine, name: str, args: list[Value], named: dict[str, Value]) -> Value:

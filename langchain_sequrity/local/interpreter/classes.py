@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_sequrity.local.interpreter.calls import (
     ATTRIBUTES,
@@ -27,14 +27,13 @@ from langchain_sequrity.local.interpreter.calls import (
     precise,
     sized,
 )
-from langchain_sequrity.local.interpreter.enums import EnumType
 from langchain_sequrity.local.interpreter.faults import Raised, ValidationError
 from langchain_sequrity.local.interpreter.formatting import written_size
 from langchain_sequrity.local.interpreter.json_boundary import come_in, go_out
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.modules import MODULES
-from langchain_sequrity.local.interpreter.scopes import Frame
-from langchain_sequrity.local.interpreter.searches import compile_pattern
+from langchain_sequrity.local.interpreter.regexes import compile_pattern
+from langchain_sequrity.local.interpreter.scopes import Code, Frame, Scoped
 from langchain_sequrity.local.interpreter.syntax import check, refuse
 from langchain_sequrity.local.interpreter.type_schemas import (
     Form,
@@ -50,6 +49,7 @@ from langchain_sequrity.local.interpreter.values import (
     TYPE_NAMES,
     Builtin,
     DictValue,
+    EnumType,
     ErrorType,
     ErrorValue,
     ListValue,
@@ -66,10 +66,6 @@ from langchain_sequrity.local.interpreter.values import (
     take,
     type_name,
 )
-
-if TYPE_CHECKING:
-    from langchain_sequrity.local.interpreter.expressions import Expressions
-    from langchain_sequrity.local.interpreter.scopes import Code
 
 Args = list[Value]
 Named = dict[str, Value]
@@ -379,12 +375,12 @@ class _Member:
     """One line of the body: `name: type = value`, or `name = value`."""
 
     name: str
-    annotation: "Code | None"
-    value: "Code | None"
-    options: "dict[str, Code] | None" = None
+    annotation: Code | None
+    value: Code | None
+    options: dict[str, Code] | None = None
 
 
-def class_statement(compiler: "Expressions", node: ast.ClassDef) -> Callable[[Frame | None], Value]:
+def class_statement(compiler: Scoped, node: ast.ClassDef) -> Callable[[Frame | None], Value]:
     """Compile a class statement to something that makes the type."""
     if not node.bases:
         refuse(node, "Plain classes are not supported. Derive from `BaseModel`, or use a dict.")
@@ -420,7 +416,7 @@ def class_statement(compiler: "Expressions", node: ast.ClassDef) -> Callable[[Fr
     return make
 
 
-def _members(compiler: "Expressions", owner: str, line: ast.stmt) -> Iterable[_Member]:
+def _members(compiler: Scoped, owner: str, line: ast.stmt) -> Iterable[_Member]:
     match line:
         case ast.Pass() | ast.Expr(value=ast.Constant(value=str())):
             return
@@ -443,7 +439,7 @@ def _check_field(line: ast.stmt, name: str) -> None:
         refuse(line, f"A field cannot be named `{name}`. Choose another name.")
 
 
-def _field(compiler: "Expressions", name: str, kind: "Code", value: ast.expr | None) -> _Member:
+def _field(compiler: Scoped, name: str, kind: Code, value: ast.expr | None) -> _Member:
     match value:
         case ast.Call(func=ast.Name(id="Field") | ast.Attribute(attr="Field")):
             return _Member(name, kind, None, _options(compiler, value))
@@ -455,7 +451,7 @@ def _field(compiler: "Expressions", name: str, kind: "Code", value: ast.expr | N
             return _Member(name, kind, compiler.expression(value))
 
 
-def _options(compiler: "Expressions", call: ast.Call) -> "dict[str, Code]":
+def _options(compiler: Scoped, call: ast.Call) -> dict[str, Code]:
     """The arguments of `Field(…)`, of which those that change nothing here are refused."""
     allowed = ("default", "default_factory", *_LIMITS, *_NOTES)
     words = [ast.keyword("default", arg) for arg in call.args] + call.keywords
@@ -468,7 +464,7 @@ def _options(compiler: "Expressions", call: ast.Call) -> "dict[str, Code]":
     return options
 
 
-def _type_expression(compiler: "Expressions", node: ast.expr, owner: str) -> "Code":
+def _type_expression(compiler: Scoped, node: ast.expr, owner: str) -> Code:
     """Compile an annotation; text in it stands for a type, except within `Literal`."""
     quoted = _unquoted(compiler, node)
     for part in ast.walk(quoted):
@@ -477,7 +473,7 @@ def _type_expression(compiler: "Expressions", node: ast.expr, owner: str) -> "Co
     return compiler.expression(quoted)
 
 
-def _unquoted(compiler: "Expressions", node: ast.expr) -> ast.expr:  # noqa: PLR0911 - one per kind
+def _unquoted(compiler: Scoped, node: ast.expr) -> ast.expr:  # noqa: PLR0911 - one per kind
     match node:
         case ast.Constant(value=str() as text):
             try:
@@ -506,7 +502,7 @@ def _unquoted(compiler: "Expressions", node: ast.expr) -> ast.expr:  # noqa: PLR
             return refuse(node, "This is no type here. Use names, `list[X]`, `X | None` and such.")
 
 
-def _unquoted_arguments(compiler: "Expressions", node: ast.expr) -> ast.expr:
+def _unquoted_arguments(compiler: Scoped, node: ast.expr) -> ast.expr:
     if not isinstance(node, ast.Tuple):
         return _unquoted(compiler, node)
     items = [item if _is_ellipsis(item) else _unquoted(compiler, item) for item in node.elts]

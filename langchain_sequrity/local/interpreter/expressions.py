@@ -1,21 +1,38 @@
-"""Expressions, each compiled once to a function of the frame.
+"""Expressions: each is compiled once to a function of the frame.
 
-One method per construct. Where it matters, a method returns a function that has a fast way for
-values without labels and leaves everything else to `operators`, `subscripts` and `calls`.
+One method per construct. Where speed matters, a method returns a function that handles values
+without labels itself and leaves everything else to `operators`, `containers` and `calls`.
+
+A comprehension compiles to nested loops that give an iterator. The labels of that iterator grow
+with what its sources and filters read.
 """
 
 import ast
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
-from langchain_sequrity.local.interpreter.call_expressions import Calling
+from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.calls import (
+    METHODS,
     attribute,
+    call_tool,
+    call_value,
 )
-from langchain_sequrity.local.interpreter.comprehensions import Comprehensions
-from langchain_sequrity.local.interpreter.containers import make_list, make_set, merge, store_key
+from langchain_sequrity.local.interpreter.containers import (
+    get_item,
+    make_list,
+    make_set,
+    merge,
+    store_key,
+)
 from langchain_sequrity.local.interpreter.formatting import convert
-from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.functions import compile_function
+from langchain_sequrity.local.interpreter.iteration import (
+    collect,
+    elements_of,
+    share_labels,
+)
+from langchain_sequrity.local.interpreter.machine import ITERATOR_SIZE, Machine
 from langchain_sequrity.local.interpreter.operators import (
     COMPARISONS,
     SYMBOLS,
@@ -26,46 +43,59 @@ from langchain_sequrity.local.interpreter.operators import (
 from langchain_sequrity.local.interpreter.scopes import (
     Code,
     Frame,
+    LeftOut,
+    Scoped,
+    but_first_source,
+    comprehension_scope,
+    find,
+    weight,
 )
-from langchain_sequrity.local.interpreter.subscripts import get_item
 from langchain_sequrity.local.interpreter.syntax import refuse, type_of_operand
 from langchain_sequrity.local.interpreter.values import (
+    CARRIERS,
+    Builtin,
     DictValue,
+    Effects,
+    Function,
+    IteratorValue,
     ListValue,
     Mark,
+    Tool,
+    TypeValue,
     Value,
     join,
+    strip,
     tag,
     take,
     type_name,
 )
 
+Arguments = Callable[[Frame | None], tuple[list[Value], dict[str, Value]]]
+
+
+_Comprehension = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
 _FAST_COMPARABLE = frozenset({int, float, str})
 _NONE = ast.Constant(None)
 _SHORT = 4_096  # characters of a text that is compared for the price of its statement
 
 
-class Expressions(Comprehensions, Calling):
-    """Compiles the expressions of one scope."""
-
-    def expression(self, node: ast.expr) -> Code:
-        """Compile any expression."""
-        return EXPRESSIONS[type(node)](self, node)
+class Expressions(Scoped):
+    """Compiles the expressions of one scope: one `visit_` method for each construct."""
 
     # -- names and constants
 
-    def _constant(self, node: ast.Constant) -> Code:
+    def visit_Constant(self, node: ast.Constant) -> Code:
         value = node.value
         if isinstance(value, int):
             self.machine.make_bits(value.bit_length())
         return lambda _: value
 
-    def _name(self, node: ast.Name) -> Code:
+    def visit_Name(self, node: ast.Name) -> Code:
         return self.load(node.id)
 
     # -- operators
 
-    def _binary(self, node: ast.BinOp) -> Code:
+    def visit_BinOp(self, node: ast.BinOp) -> Code:
         left, right = self.expression(node.left), self.expression(node.right)
         symbol = SYMBOLS.get(type(node.op))
         if symbol is None:
@@ -73,7 +103,7 @@ class Expressions(Comprehensions, Calling):
         apply = fast_binary(self.machine, symbol)
         return lambda frame: apply(left(frame), right(frame))
 
-    def _unary(self, node: ast.UnaryOp) -> Code:
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> Code:
         operand, machine, kind = self.expression(node.operand), self.machine, type(node.op)
         if kind is ast.Not:
 
@@ -84,7 +114,7 @@ class Expressions(Comprehensions, Calling):
             return negate
         return lambda frame: unary(machine, kind, operand(frame))
 
-    def _boolean(self, node: ast.BoolOp) -> Code:
+    def visit_BoolOp(self, node: ast.BoolOp) -> Code:
         *codes, last = map(self.expression, node.values)
         left_out = self._each_left_out(node.values)
         stops_at, machine = isinstance(node.op, ast.Or), self.machine
@@ -124,7 +154,7 @@ class Expressions(Comprehensions, Calling):
 
         return note_all
 
-    def _compare(self, node: ast.Compare) -> Code:
+    def visit_Compare(self, node: ast.Compare) -> Code:
         if len(node.ops) == 1:
             return self._compare_two(node)
         first, *codes, last = map(self.expression, (node.left, *node.comparators))
@@ -174,7 +204,7 @@ class Expressions(Comprehensions, Calling):
 
         return run
 
-    def _ternary(self, node: ast.IfExp) -> Code:
+    def visit_IfExp(self, node: ast.IfExp) -> Code:
         condition, machine = self.expression(node.test), self.machine
         body, otherwise = self.expression(node.body), self.expression(node.orelse)
         no_body, not_otherwise = self.left_out(node.body), self.left_out(node.orelse)
@@ -189,7 +219,7 @@ class Expressions(Comprehensions, Calling):
 
         return run
 
-    def _walrus(self, node: ast.NamedExpr) -> Code:
+    def visit_NamedExpr(self, node: ast.NamedExpr) -> Code:
         value = self.expression(node.value)
         owner, depth = self.scope, 0
         while owner is not None and owner.is_comprehension:
@@ -209,7 +239,7 @@ class Expressions(Comprehensions, Calling):
 
     # -- parts of values
 
-    def _attribute(self, node: ast.Attribute) -> Code:
+    def visit_Attribute(self, node: ast.Attribute) -> Code:
         operand = type_of_operand(node)
         if operand is not None:
             return self._type_name(operand)
@@ -225,7 +255,7 @@ class Expressions(Comprehensions, Calling):
 
         return run
 
-    def _subscript(self, node: ast.Subscript) -> Code:
+    def visit_Subscript(self, node: ast.Subscript) -> Code:
         container, key, machine = (
             self.expression(node.value),
             self.expression(node.slice),
@@ -243,7 +273,7 @@ class Expressions(Comprehensions, Calling):
 
         return run
 
-    def _slice(self, node: ast.Slice) -> Code:
+    def visit_Slice(self, node: ast.Slice) -> Code:
         parts = tuple(
             self.expression(part) if part is not None else None
             for part in (node.lower, node.upper, node.step)
@@ -257,12 +287,15 @@ class Expressions(Comprehensions, Calling):
 
         return run
 
-    def _starred(self, node: ast.Starred) -> Code:
+    def visit_Starred(self, node: ast.Starred) -> Code:
         refuse(node, "`*` is not supported here.")
 
     # -- displays
 
-    def _list(self, node: ast.List) -> Code:
+    def visit_Lambda(self, node: ast.Lambda) -> Code:
+        return compile_function(self, node)
+
+    def visit_List(self, node: ast.List) -> Code:
         elements, machine = self.elements(node.elts), self.machine
 
         def run(frame: Frame | None) -> Value:
@@ -272,7 +305,7 @@ class Expressions(Comprehensions, Calling):
 
         return run
 
-    def _tuple(self, node: ast.Tuple) -> Code:
+    def visit_Tuple(self, node: ast.Tuple) -> Code:
         elements, machine = self.elements(node.elts), self.machine
 
         def run(frame: Frame | None) -> Value:
@@ -282,11 +315,11 @@ class Expressions(Comprehensions, Calling):
 
         return run
 
-    def _set(self, node: ast.Set) -> Code:
+    def visit_Set(self, node: ast.Set) -> Code:
         elements, machine = self.elements(node.elts), self.machine
         return lambda frame: make_set(machine, *elements(frame))
 
-    def _dict(self, node: ast.Dict) -> Code:
+    def visit_Dict(self, node: ast.Dict) -> Code:
         machine = self.machine
         pairs = tuple(
             (None if key is None else self.expression(key), self.expression(value))
@@ -310,7 +343,7 @@ class Expressions(Comprehensions, Calling):
 
         return run
 
-    def _joined(self, node: ast.JoinedStr) -> Code:
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> Code:
         machine = self.machine
         parts = tuple(map(self.expression, node.values))
 
@@ -321,7 +354,7 @@ class Expressions(Comprehensions, Calling):
 
         return run
 
-    def _formatted(self, node: ast.FormattedValue) -> Code:
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> Code:
         machine, value = self.machine, self.expression(node.value)
         conversion = None if node.conversion == -1 else chr(node.conversion)
         spec = self.expression(node.format_spec) if node.format_spec is not None else None
@@ -337,8 +370,288 @@ class Expressions(Comprehensions, Calling):
 
         return run
 
-    def _lambda(self, node: ast.Lambda) -> Code:
-        raise NotImplementedError
+    # -- calls
+
+    def elements(self, nodes: list[ast.expr]) -> Callable[[Frame | None], tuple[list[Value], Mark]]:
+        """Compile the elements of a display or a call; `*` adds the labels of its source."""
+        machine = self.machine
+        if not any(isinstance(node, ast.Starred) for node in nodes):
+            codes = tuple(map(self.expression, nodes))
+            return lambda frame: ([code(frame) for code in codes], None)
+        parts = tuple(
+            (self.expression(node.value), True)
+            if isinstance(node, ast.Starred)
+            else (self.expression(node), False)
+            for node in nodes
+        )
+
+        def run(frame: Frame | None) -> tuple[list[Value], Mark]:
+            items: list[Value] = []
+            mark: Mark = None
+            for code, is_starred in parts:
+                if is_starred:
+                    fresh, fresh_mark = collect(machine, code(frame))
+                    items += fresh
+                    machine.make_room(len(items))
+                    mark = join(mark, fresh_mark)
+                else:
+                    items.append(code(frame))
+            return items, mark
+
+        return run
+
+    def visit_Call(self, node: ast.Call) -> Code:
+        """Compile a call."""
+        if _spreads(node):
+            return self._call_spread(node)
+        arguments, machine = self.arguments(node), self.machine
+        function = node.func
+        if isinstance(function, ast.Attribute) and not function.attr.startswith("_"):
+            return self._call_method(function, node, arguments)
+        known = self._known(function)
+        if isinstance(known, Tool):
+            name, line = known.name, node.lineno
+
+            def tool(frame: Frame | None) -> Value:
+                args, named = arguments(frame)
+                machine.line = line
+                return call_tool(machine, name, args, named)
+
+            return tool
+        if isinstance(known, Builtin | TypeValue):
+            implementation = known.call
+            return lambda frame: implementation(machine, *arguments(frame))
+        callee = self.expression(function)
+
+        def run(frame: Frame | None) -> Value:
+            target = callee(frame)
+            args, named = arguments(frame)
+            if type(target) is Function:
+                return target.call(args, named)
+            return call_value(machine, target, args, named)
+
+        return run
+
+    def _call_spread(self, node: ast.Call) -> Code:
+        """A call with `*` or `**`: how many arguments there are, and their names, are data."""
+        machine, callee, elements = (
+            self.machine,
+            self.expression(node.func),
+            self.elements(node.args),
+        )
+        keywords = tuple((word.arg, self.expression(word.value)) for word in node.keywords)
+        line = node.lineno
+
+        def run(frame: Frame | None) -> Value:
+            target = callee(frame)
+            args, mark = elements(frame)
+            named: dict[str, Value] = {}
+            for name, code in keywords:
+                value = code(frame)
+                if name is None:
+                    pairs, spread_mark = _spread(machine, value)
+                    mark = join(mark, spread_mark)
+                else:
+                    pairs = [(name, value)]
+                for key, item in pairs:
+                    if key in named:
+                        message = f"got multiple values for keyword argument '{key}'"
+                        machine.fail(TypeError, message, mark)
+                    named[key] = tag(item, mark)
+            machine.line = line
+            given = [tag(arg, mark) for arg in args]
+            return machine.within(mark, lambda: call_value(machine, target, given, named))
+
+        return run
+
+    def _known(self, function: ast.expr) -> Value:
+        """The built-in or tool that a name can only mean."""
+        if not isinstance(function, ast.Name) or function.id in self.bound:
+            return None
+        name = function.id
+        if find(self.scope, name) is not None:
+            return None
+        return Tool(name) if name in self.machine.tools else BUILTINS.get(name)
+
+    def _call_method(self, function: ast.Attribute, node: ast.Call, arguments: Arguments) -> Code:
+        target, machine, name = self.expression(function.value), self.machine, function.attr
+        line = node.lineno
+
+        def run(frame: Frame | None) -> Value:
+            value = target(frame)
+            methods = METHODS.get(type(value))
+            method = methods.get(name) if methods is not None else None
+            if method is None:
+                # Before the arguments: that there is no such method comes first.
+                found = attribute(machine, value, name)
+                args, named = arguments(frame)
+                machine.line = line
+                return call_value(machine, found, args, named)
+            args, named = arguments(frame)
+            machine.line = line
+            return method(machine, [value, *args], named)
+
+        return run
+
+    def arguments(self, node: ast.Call) -> Arguments:
+        """Compile the arguments of a call."""
+        codes = tuple(map(self.expression, node.args))
+        if not node.keywords:
+            return lambda frame: ([code(frame) for code in codes], {})
+        named = tuple((word.arg or "", self.expression(word.value)) for word in node.keywords)
+        return lambda frame: (
+            [code(frame) for code in codes],
+            {name: code(frame) for name, code in named},
+        )
+
+    # -- comprehensions
+
+    def _iterator(self, node: _Comprehension, element: Any) -> Code:
+        """Compile to something that gives an iterator; `element` compiles what it yields."""
+        generators = node.generators
+        first = self.expression(generators[0].iter)
+        scope = comprehension_scope(generators, self.scope)
+        within = self.inner(scope)
+        produce, machine = within.loops(node, element(within)), self.machine
+        touched = within.touched(*but_first_source(node))
+        size = ITERATOR_SIZE + _SLOT * len(scope.slots)
+
+        def run(frame: Frame | None) -> IteratorValue:
+            source = first(frame)
+            machine.charge(size)
+            result = IteratorValue(iter(()))
+            _link(result, source)
+            own = scope.frame(frame)
+            result.upstream.append(Effects(touched, own))
+            result.source = produce(own, result, source)
+            return result
+
+        return run
+
+    def loops(self, node: _Comprehension, element: Code) -> Any:
+        """Nest the loops of a comprehension, the last one innermost."""
+        produce: Any = None
+        whole = _Whole(weight(node), self.left_out(*but_first_source(node)))
+        for generator in reversed(node.generators):
+            is_first = generator is node.generators[0]
+            source = None if is_first else self.expression(generator.iter)
+            produce = self._loop(generator, source, produce, element, whole)
+        return produce
+
+    def _loop(
+        self,
+        generator: ast.comprehension,
+        source: Code | None,
+        nested: Any,
+        element: Code,
+        whole: "_Whole",
+    ) -> Any:
+        if generator.is_async:
+            refuse(generator.iter, "`async` is not supported. Use a plain `for`.")
+        machine, price = self.machine, whole.price
+        step = self._step(generator, _nothing if nested is not None else element)
+
+        def evaluated(frame: Frame, result: IteratorValue) -> Value:
+            values = machine.within(result.labels, lambda: source(frame))  # type: ignore[misc]
+            _link(result, values)
+            return values
+
+        def rounds(frame: Frame, result: IteratorValue, given: Value) -> Iterator[Value]:
+            values = given if source is None else evaluated(frame, result)
+            inner, mark = take(values)
+            carriers = [inner] if type(inner) in CARRIERS else []
+            machine.mark(result, mark)
+            for value in elements_of(machine, values):
+                machine.fuel -= price
+                if machine.fuel < 0:
+                    machine.refuel()
+                if carriers:
+                    share_labels(machine, result, carriers)
+                item = step(frame, result, value)
+                if item is _SKIPPED:
+                    continue
+                if nested is None:
+                    yield item
+                else:
+                    yield from nested(frame, result, None)
+            share_labels(machine, result, carriers)
+            machine.steer(result.labels)
+            whole.is_over(frame, result.labels)
+            if type(inner) is IteratorValue:
+                result.upstream.remove(inner)
+
+        return _moving(machine, rounds)
+
+    def _step(self, generator: ast.comprehension, element: Code) -> Any:
+        """Compile one round of a loop: the element, or `_SKIPPED` where a condition does not hold.
+
+        What the round does depends on what let it through.
+        """
+        machine, assign = self.machine, self.assign(generator.target)
+        is_watched = not machine.is_unwatched
+        conditions = tuple(map(self.expression, generator.ifs))
+
+        def holds(frame: Frame, result: IteratorValue) -> bool:
+            for condition in conditions:
+                is_true, mark = machine.truth(condition(frame))
+                if mark is not None:
+                    machine.mark(result, mark)  # where the next element is depends on it
+                    machine.branch = join(machine.branch, mark)
+                if not is_true:
+                    return False
+            return True
+
+        def step(frame: Frame, result: IteratorValue, value: Value) -> Value:
+            before = machine.branch
+            try:
+                if is_watched or result.labels is not None:
+                    machine.decided(result.labels)
+                assign(frame, value)
+                return element(frame) if holds(frame, result) else _SKIPPED
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+                raise machine.labelled(error, None) from None
+            finally:
+                if machine.branch is not before:
+                    machine.leave(before)
+
+        return step
+
+    def visit_ListComp(self, node: ast.ListComp) -> Code:
+        """`[…]`."""
+        produce, machine = self._one_element(node), self.machine
+        return lambda frame: make_list(*collect(machine, produce(frame)))
+
+    def visit_SetComp(self, node: ast.SetComp) -> Code:
+        """`{…}`."""
+        produce, machine = self._one_element(node), self.machine
+        return lambda frame: make_set(machine, *collect(machine, produce(frame)))
+
+    def visit_GeneratorExp(self, node: ast.GeneratorExp) -> Code:
+        """`(…)`."""
+        return self._one_element(node)
+
+    def _one_element(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Code:
+        return self._iterator(node, lambda within: within.expression(node.elt))
+
+    def visit_DictComp(self, node: ast.DictComp) -> Code:
+        """`{key: …}`."""
+        machine = self.machine
+
+        def pair(within: "Expressions") -> Code:
+            key, value = within.expression(node.key), within.expression(node.value)
+            return lambda frame: (key(frame), value(frame))
+
+        produce = self._iterator(node, pair)
+
+        def run(frame: Frame | None) -> Value:
+            result: DictValue[Any, Value] = DictValue()
+            pairs = produce(frame)
+            for key, value in pairs.source:  # tuples of the compiler, not of the program
+                store_key(machine, result, None, key, value)
+            machine.mark(result, pairs.labels)
+            return result
+
+        return run
 
 
 def _shown(machine: Machine, value: Value) -> Value:
@@ -348,29 +661,63 @@ def _shown(machine: Machine, value: Value) -> Value:
     return tag(machine.guarded(mark, lambda: convert(machine, inner, None, "")), mark)
 
 
-EXPRESSIONS: dict[type[ast.expr], Callable[[Any, Any], Code]] = {
-    ast.Attribute: lambda self, node: self._attribute(node),
-    ast.BinOp: lambda self, node: self._binary(node),
-    ast.BoolOp: lambda self, node: self._boolean(node),
-    ast.Call: lambda self, node: self.call(node),
-    ast.Compare: lambda self, node: self._compare(node),
-    ast.Constant: lambda self, node: self._constant(node),
-    ast.Dict: lambda self, node: self._dict(node),
-    ast.DictComp: lambda self, node: self.dict_comprehension(node),
-    ast.FormattedValue: lambda self, node: self._formatted(node),
-    ast.GeneratorExp: lambda self, node: self.generator(node),
-    ast.IfExp: lambda self, node: self._ternary(node),
-    ast.JoinedStr: lambda self, node: self._joined(node),
-    ast.Lambda: lambda self, node: self._lambda(node),
-    ast.List: lambda self, node: self._list(node),
-    ast.ListComp: lambda self, node: self.list_comprehension(node),
-    ast.Name: lambda self, node: self._name(node),
-    ast.NamedExpr: lambda self, node: self._walrus(node),
-    ast.Set: lambda self, node: self._set(node),
-    ast.SetComp: lambda self, node: self.set_comprehension(node),
-    ast.Slice: lambda self, node: self._slice(node),
-    ast.Starred: lambda self, node: self._starred(node),
-    ast.Subscript: lambda self, node: self._subscript(node),
-    ast.Tuple: lambda self, node: self._tuple(node),
-    ast.UnaryOp: lambda self, node: self._unary(node),
-}
+def _spreads(node: ast.Call) -> bool:
+    starred = any(isinstance(arg, ast.Starred) for arg in node.args)
+    return starred or any(word.arg is None for word in node.keywords)
+
+
+def _spread(machine: Machine, value: Value) -> tuple[list[tuple[str, Value]], Mark]:
+    inner, mark = take(value)
+    if type(inner) is not DictValue:
+        message = f"argument after ** must be a mapping, not {type_name(inner)}"
+        machine.fail(TypeError, message, mark)
+    for key in inner:
+        if type(key) is not str:
+            machine.fail(TypeError, "keywords must be strings", mark)
+    machine.make_items(len(inner), 100)
+    return list(inner.items()), mark
+
+
+class _Whole(NamedTuple):
+    """What the loops of a comprehension have in common.
+
+    Attributes:
+        price: Steps of each round.
+        left_out: What it means that data decided how often there was one (`Scoped.left_out`).
+    """
+
+    price: int
+    left_out: LeftOut
+
+    def is_over(self, frame: Frame, mark: Mark) -> None:
+        """Say that a loop has come to its end, and what decided when."""
+        self.left_out(frame, mark)
+
+
+def _moving(machine: Machine, rounds: Any) -> Any:
+    """The rounds of a loop; an exception that ends them labels how far what they read came."""
+
+    def produce(frame: Frame, result: IteratorValue, given: Value) -> Iterator[Value]:
+        try:
+            yield from rounds(frame, result, given)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+            failure = machine.labelled(error, None)
+            machine.moved(result, failure)
+            raise failure from None
+
+    return produce
+
+
+def _link(result: IteratorValue, values: Value) -> None:
+    """Whoever moves a comprehension's iterator may move the one that it reads."""
+    inner = strip(values)
+    if type(inner) is IteratorValue:
+        result.upstream.append(inner)
+
+
+_SKIPPED = object()
+_SLOT = 8  # bytes of a variable
+
+
+def _nothing(_: Frame | None) -> None:
+    """What a round gives whose elements come from the loop within it."""

@@ -10,10 +10,11 @@ from typing import Any
 
 import regex
 
-from langchain_sequrity.local.interpreter.enums import MEMBERS, EnumMember
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.values import (
+    MEMBERS,
     DictValue,
+    EnumMember,
     ErrorValue,
     ListValue,
     Record,

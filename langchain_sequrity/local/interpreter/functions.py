@@ -3,15 +3,17 @@
 import ast
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.scopes import UNBOUND, Frame, function_scope, weight
+from langchain_sequrity.local.interpreter.scopes import (
+    UNBOUND,
+    Frame,
+    Scoped,
+    function_scope,
+    weight,
+)
 from langchain_sequrity.local.interpreter.values import DictValue, Effects, Function, Value, tag
-
-if TYPE_CHECKING:
-    from langchain_sequrity.local.interpreter.expressions import Expressions
-
 
 _FEW = 16  # variables that a frame may have for the price of its call
 
@@ -30,7 +32,7 @@ class _Parameters:
 
 
 def compile_function(
-    compiler: "Expressions", node: ast.FunctionDef | ast.Lambda
+    compiler: Scoped, node: ast.FunctionDef | ast.Lambda
 ) -> Callable[[Frame | None], Function]:
     """Compile to something that makes the function, with the frame it is defined in."""
     machine = compiler.machine
@@ -100,7 +102,7 @@ def _parameters(node: ast.FunctionDef | ast.Lambda, slots: dict[str, int]) -> _P
     )
 
 
-def _body(within: "Expressions", node: ast.FunctionDef | ast.Lambda) -> Callable[[Frame], Value]:
+def _body(within: Scoped, node: ast.FunctionDef | ast.Lambda) -> Callable[[Frame], Value]:
     machine = within.machine
     if isinstance(node, ast.Lambda):
         return within.expression(node.body)

@@ -7,13 +7,14 @@ container and iterator have at that time, and leaves those of whatever decided t
 from collections.abc import Iterator
 from typing import Any
 
-from langchain_sequrity.local.interpreter.enums import EnumType, TextMember
 from langchain_sequrity.local.interpreter.machine import ITERATOR_SIZE, Machine
 from langchain_sequrity.local.interpreter.values import (
     CARRIERS,
     ITERABLE,
+    EnumType,
     IteratorValue,
     Mark,
+    TextMember,
     Value,
     box_mark,
     changed_by_calls,

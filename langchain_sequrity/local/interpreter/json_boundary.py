@@ -13,13 +13,13 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.local.interpreter.enums import EnumMember
 from langchain_sequrity.local.interpreter.faults import NoForm
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.type_schemas import as_form, pay_for_schema
 from langchain_sequrity.local.interpreter.values import (
     NO_LABELS,
     DictValue,
+    EnumMember,
     Labeled,
     ListValue,
     Record,

@@ -1,15 +1,9 @@
-"""The state of one run: what it may still use, where it is, and its way to the outside.
+"""The state of one run: its limits and what it has used, its position, and its way to the outside.
 
-Compiled code holds a reference to the machine, so that nothing is threaded through it by hand.
-Steps are handed out in slices: compiled code subtracts from `fuel`, and only when a slice is used
-up are the step limit and the clock looked at. The clock is the processor's, for the thread of the
-run alone: neither a tool that takes long nor other work on the machine uses up a program's time.
-
-What a thread has worked, without a collection of garbage that fell into it.
-
-Python collects the garbage of the whole process in whichever thread makes the next object. In a
-process with many objects that takes a second, and it is nobody's work in particular. It comes
-seldom there, so one is forgiven; a program that makes them come again and again pays for them.
+Compiled code holds a reference to the machine, so it does not pass the machine around.
+Steps are handed out in slices: compiled code subtracts from `fuel`. The step limit and the clock
+are checked only when a slice is used up. The clock counts processor time of the run's own thread:
+neither a slow tool nor other work on the machine uses up a program's time (`WorkTime`).
 """
 
 import gc
@@ -17,12 +11,11 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.interpreter.enums import TextMember
 from langchain_sequrity.local.interpreter.faults import BranchForbidden, OutOfBudget, Raised
-from langchain_sequrity.local.interpreter.limits import Limits
 from langchain_sequrity.local.interpreter.values import (
     NO_LABELS,
     DictValue,
@@ -35,12 +28,58 @@ from langchain_sequrity.local.interpreter.values import (
     Record,
     SetValue,
     Tagged,
+    TextMember,
     Value,
     join,
     strip,
     tag,
     take,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one program and of one run of it.
+
+    Attributes:
+        source: Characters of the program's text.
+        nodes: Nodes of its syntax tree.
+        nesting: Depth of its syntax tree.
+        steps: Statements, iterations and calls, and elements that built-ins walk over.
+        depth: Calls of the program's functions within each other.
+        bits: Bits of an integer.
+        text: Characters of a string, bytes of a bytes value.
+        items: Elements of a container, or of all that one operation walks over.
+        memory: Bytes that the run may ask for in all, by estimate.
+        pattern: Characters of a regular expression.
+        regex_seconds: Time of one search with a regular expression.
+        seconds: Time of the processor that the program takes from one call of a tool to the next,
+            its regular expressions included. What else the machine does is not counted.
+        total_seconds: The same for all stretches between its calls together.
+        calls: Calls of tools.
+        outgoing: Bytes of JSON that a program in a worker hands out at once, with a call or at its
+            end, and 30 more for each element of it. Variables that do not fit are left behind.
+    """
+
+    source: int = 100_000
+    nodes: int = 20_000
+    nesting: int = 100
+    steps: int = 5_000_000
+    depth: int = 100
+    bits: int = 16_384
+    text: int = 2_000_000
+    items: int = 200_000
+    memory: int = 100_000_000
+    pattern: int = 1_000
+    regex_seconds: float = 0.5
+    seconds: float = 1.0
+    total_seconds: float = 1.25
+    calls: int = 10_000
+    outgoing: int = 5_000_000
+
+
+DEFAULT_LIMITS = Limits()
+
 
 _FULL = 2
 """Generation of the collections that look at every object."""

@@ -21,7 +21,6 @@ from langchain_sequrity.local.interpreter.calls import (
     pure,
     sized,
 )
-from langchain_sequrity.local.interpreter.clock import CLASS_MEMBERS
 from langchain_sequrity.local.interpreter.containers import (
     extend,
     hashable,
@@ -32,23 +31,22 @@ from langchain_sequrity.local.interpreter.containers import (
     store_key,
     update,
 )
-from langchain_sequrity.local.interpreter.enums import (
-    MEMBERS,
-    EnumMember,
-    EnumType,
-    NumberMember,
-    TextMember,
-)
 from langchain_sequrity.local.interpreter.formatting import brace
 from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.modules import CLASS_MEMBERS
 from langchain_sequrity.local.interpreter.operators import binary, pay_for_search
 from langchain_sequrity.local.interpreter.values import (
+    MEMBERS,
     Builtin,
     DictValue,
+    EnumMember,
+    EnumType,
     ErrorValue,
     ListValue,
+    NumberMember,
     SetValue,
+    TextMember,
     TypeValue,
     Value,
     join,

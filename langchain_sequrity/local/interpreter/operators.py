@@ -11,7 +11,6 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType
 from langchain_sequrity.local.interpreter.formatting import percent
 from langchain_sequrity.local.interpreter.iteration import iterate
 from langchain_sequrity.local.interpreter.machine import Machine
@@ -19,6 +18,8 @@ from langchain_sequrity.local.interpreter.type_schemas import Form, unite
 from langchain_sequrity.local.interpreter.values import (
     ITERABLE,
     DictValue,
+    EnumMember,
+    EnumType,
     IteratorValue,
     ListValue,
     Mark,

@@ -14,21 +14,21 @@ import hashlib
 import itertools
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import langchain_sequrity.local.interpreter.methods  # noqa: F401 - fills the tables of `calls`
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
+from langchain_sequrity.local.interpreter.calls import is_open
 from langchain_sequrity.local.interpreter.faults import OutOfBudget, ProgramRefused
-from langchain_sequrity.local.interpreter.limits import DEFAULT_LIMITS, Limits
-from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.machine import DEFAULT_LIMITS, Limits, Machine
 from langchain_sequrity.local.interpreter.scopes import (
     COMPREHENSIONS,
+    blocks,
     bound_names,
     names_bound_anywhere,
     walk_scope,
 )
-from langchain_sequrity.local.interpreter.signatures import is_open, signature
 from langchain_sequrity.local.interpreter.statements import Statements
 from langchain_sequrity.local.interpreter.syntax import TOO_DEEP, read, refuse
 from langchain_sequrity.local.interpreter.values import Value
@@ -127,46 +127,22 @@ def check_placement(tree: ast.Module) -> None:
     Raises:
         ProgramRefused: With line, column and what to write instead.
     """
-    # By hand: a long chain of `elif` is deep in the tree, and shall not need a deep stack.
-    waiting = [(node, _Place()) for node in tree.body]
+    # Without recursion: a long chain of `elif` is deep in the tree.
+    waiting: list[tuple[ast.AST, bool, bool]] = [(tree, False, False)]
     while waiting:
-        node, place = waiting.pop()
-        _check(node, place)
-        waiting += [(child, inner) for inner, block in _blocks(node, place) for child in block]
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    in_function: bool = False
-    in_loop: bool = False
-
-
-def _check(node: ast.stmt, place: _Place) -> None:
-    if isinstance(node, ast.Return) and not place.in_function:
-        reason = "`return` outside of a function. Set `final_return_value`."
-    elif isinstance(node, ast.Break | ast.Continue) and not place.in_loop:
-        reason = f"`{type(node).__name__.lower()}` outside of a loop. Use `if`."
-    else:
-        return
-    raise ProgramRefused(reason, line=node.lineno, column=node.col_offset + 1)
-
-
-def _blocks(node: ast.stmt, place: _Place) -> Iterator[tuple[_Place, list[ast.stmt]]]:
-    match node:
-        case ast.FunctionDef():
-            yield _Place(in_function=True), node.body
-        case ast.For() | ast.While():
-            yield replace(place, in_loop=True), node.body
-            yield place, node.orelse
-        case ast.Try():
-            yield place, [*node.body, *node.orelse, *node.finalbody]
-            yield from ((place, handler.body) for handler in node.handlers)
-        case ast.Match():
-            yield from ((place, case.body) for case in node.cases)
-        case ast.If():
-            yield place, [*node.body, *node.orelse]
-        case _:
-            pass
+        node, in_function, in_loop = waiting.pop()
+        if isinstance(node, ast.Return) and not in_function:
+            refuse(node, "`return` outside of a function. Set `final_return_value`.")
+        if isinstance(node, ast.Break | ast.Continue) and not in_loop:
+            word = type(node).__name__.lower()
+            refuse(node, f"`{word}` outside of a loop. Use `if`.")
+        is_function, is_loop = (
+            isinstance(node, ast.FunctionDef),
+            isinstance(node, ast.For | ast.While),
+        )
+        for name, block in blocks(node):
+            loops = (in_loop and not is_function) or (is_loop and name == "body")
+            waiting += [(child, in_function or is_function, loops) for child in block]
 
 
 @dataclass(frozen=True, slots=True)
@@ -524,6 +500,104 @@ def _misfit(call: ast.Call, name: str, schema: Mapping[str, Any], *, in_full: bo
     if missing and None not in given:  # `**found` may bring it
         return f"`{name}` needs the argument `{missing[0]}`. Write `{written}`."
     return None
+
+
+Schema = Mapping[str, Any]
+_TYPES = {
+    "string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None",
+    "array": "list", "object": "dict",
+}  # fmt: skip
+_DEEPEST = 4
+_MOST_VALUES = 12
+
+
+def signature(name: str, parameters: Schema, output: Schema | None = None) -> str:
+    """Write a tool as Python would.
+
+    Args:
+        name: Its name in programs.
+        parameters: JSON Schema of its arguments.
+        output: JSON Schema of its results, if it has one.
+
+    Returns:
+        Such as `send(*, to: str, size: int = 1) -> {"id": str}`. An argument that may be left out
+        and has no default is `= …`.
+
+    Example:
+        ```python
+        from langchain_sequrity.local.interpreter.program import signature
+
+        schema = {"type": "object", "properties": {"to": {"type": "string"}}, "required": ["to"]}
+        assert signature("send", schema) == "send(*, to: str)"
+        ```
+    """
+    properties: Schema = parameters.get("properties") or {}
+    required = parameters.get("required") or ()
+    shared = _definitions(parameters)
+    listed = [
+        _argument(key, one, shared, is_required=key in required)
+        for key, one in properties.items()
+        if key.isidentifier()
+    ]
+    others = {key: one for key, one in properties.items() if not key.isidentifier()}
+    if others:
+        listed.append(f"**{_members(others, shared, _DEEPEST)}")
+    elif parameters.get("additionalProperties") or "properties" not in parameters:
+        listed.append("**others")
+    star = "*, " if properties and len(listed) > bool(others) else ""
+    result = "" if output is None else f" -> {type_of(output, _definitions(output))}"
+    return f"{name}({star}{', '.join(listed)}){result}"
+
+
+def _argument(name: str, schema: Any, shared: Schema, *, is_required: bool) -> str:
+    kind = f"{name}: {type_of(schema, shared)}"
+    if isinstance(schema, Mapping) and "default" in schema:
+        return f"{kind} = {schema['default']!r}"
+    return kind if is_required else f"{kind} = …"
+
+
+def type_of(schema: Any, shared: Schema, depth: int = _DEEPEST) -> str:  # noqa: PLR0911 - one per kind
+    """The type that a JSON Schema stands for, as Python writes it.
+
+    Args:
+        schema: The schema; for what is none the type is `Any`.
+        shared: Definitions that it may refer to, by reference.
+        depth: How many levels of it are written.
+    """
+    if not isinstance(schema, Mapping) or depth <= 0:
+        return "Any"
+    if isinstance(reference := schema.get("$ref"), str):
+        return type_of(shared.get(reference), shared, depth - 1)
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    if isinstance(values, list) and 0 < len(values) <= _MOST_VALUES:
+        return f"Literal[{', '.join(map(repr, values))}]"
+    for key in ("anyOf", "oneOf"):
+        if isinstance(choices := schema.get(key), list) and choices:
+            return " | ".join(dict.fromkeys(type_of(one, shared, depth - 1) for one in choices))
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        return " | ".join(type_of({**schema, "type": one}, shared, depth) for one in kind) or "Any"
+    if kind == "array" and isinstance(schema.get("items"), Mapping):
+        return f"list[{type_of(schema['items'], shared, depth - 1)}]"
+    if isinstance(properties := schema.get("properties"), Mapping) and properties:
+        return _members(properties, shared, depth)
+    if kind == "object" and isinstance(inner := schema.get("additionalProperties"), Mapping):
+        return f"dict[str, {type_of(inner, shared, depth - 1)}]"
+    return _TYPES.get(kind, "Any") if isinstance(kind, str) else "Any"
+
+
+def _members(properties: Schema, shared: Schema, depth: int) -> str:
+    members = (f'"{key}": {type_of(one, shared, depth - 1)}' for key, one in properties.items())
+    return f"{{{', '.join(members)}}}"
+
+
+def _definitions(schema: Schema) -> dict[str, Any]:
+    return {
+        f"#/{place}/{name}": one
+        for place in ("$defs", "definitions")
+        if isinstance(found := schema.get(place), Mapping)
+        for name, one in found.items()
+    }
 
 
 def parse(source: str, limits: Limits = DEFAULT_LIMITS, *, known: Collection[str] = ()) -> Program:

@@ -9,13 +9,13 @@ What every compiler of a scope does: names, conditions, and the doors to the oth
 import ast
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.calls import MISSING
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.syntax import MAIN
+from langchain_sequrity.local.interpreter.syntax import MAIN, refuse
 from langchain_sequrity.local.interpreter.values import (
     CARRIERS,
     Effects,
@@ -308,6 +308,13 @@ def weight(*nodes: ast.AST) -> int:
 _BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)
 
 
+def blocks(node: ast.AST) -> Iterator[tuple[str, list[ast.AST]]]:
+    """The statements directly within a node, by the field that holds them."""
+    for name, parts in ast.iter_fields(node):
+        if isinstance(parts, list):
+            yield name, [part for part in parts if isinstance(part, _BLOCKS)]
+
+
 def bound_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """Names that these nodes bind."""
     for node in nodes:
@@ -328,7 +335,7 @@ LeftOut = Callable[[Frame | None, Mark], None]
 Touched = Callable[[Frame | None, Labels], list[Any]]
 
 
-class Scoped:
+class Scoped(ast.NodeVisitor):
     """Compiles what stands in one scope.
 
     Args:
@@ -349,7 +356,12 @@ class Scoped:
 
     def expression(self, node: ast.expr) -> Code:
         """Compile any expression."""
-        raise NotImplementedError
+        code: Code = self.visit(node)
+        return code
+
+    def generic_visit(self, node: ast.AST) -> NoReturn:
+        """Refuse a construct that has no `visit_` method."""
+        refuse(node, f"`{type(node).__name__}` is not supported here.")
 
     def assign(self, target: ast.expr) -> Store:
         """Compile a target; statements know more of them."""

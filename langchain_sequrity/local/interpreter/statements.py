@@ -1,21 +1,29 @@
-"""Statements, each compiled once to a function of the frame that returns how it ended.
+"""Statements: each is compiled once to a function of the frame that returns how it ended.
 
 `None` is the normal end; `BREAK`, `CONTINUE` and `RETURN` are the others. The returned value itself
-waits on the machine.
-
-Patterns of `match`: literals, sequences, mappings, alternatives and names.
-
-Whatever a pattern looks at is a decision, whose labels the names take that it binds.
+waits on the machine. A pattern of `match` is compiled to a function that tests a value and binds
+names. Everything that a pattern looks at is a decision, whose labels the bound names take.
 """
 
 import ast
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
-from langchain_sequrity.local.interpreter.calls import attribute
+from langchain_sequrity.local.interpreter.builtins import ERRORS, is_error
+from langchain_sequrity.local.interpreter.calls import attribute, make_error
 from langchain_sequrity.local.interpreter.classes import class_statement
-from langchain_sequrity.local.interpreter.containers import hashable, in_place, make_list
-from langchain_sequrity.local.interpreter.exceptions import Signal, Step, Trying
+from langchain_sequrity.local.interpreter.containers import (
+    del_item,
+    get_item,
+    hashable,
+    in_place,
+    make_list,
+    set_field,
+    set_item,
+)
+from langchain_sequrity.local.interpreter.expressions import Expressions
+from langchain_sequrity.local.interpreter.faults import Raised
 from langchain_sequrity.local.interpreter.functions import compile_function
 from langchain_sequrity.local.interpreter.iteration import collect, elements_of
 from langchain_sequrity.local.interpreter.machine import Machine
@@ -23,167 +31,52 @@ from langchain_sequrity.local.interpreter.modules import MODULES, Module
 from langchain_sequrity.local.interpreter.operators import SYMBOLS, compare, fast_binary
 from langchain_sequrity.local.interpreter.scopes import (
     UNBOUND,
-    Code,
     Frame,
-    Scoped,
     Store,
+    blocks,
     bound_names,
     find,
     walk_scope,
     weight,
 )
-from langchain_sequrity.local.interpreter.subscripts import del_item, get_item, set_field, set_item
 from langchain_sequrity.local.interpreter.syntax import refuse
 from langchain_sequrity.local.interpreter.values import (
     DictValue,
+    ErrorType,
+    ErrorValue,
     IteratorValue,
     ListValue,
     Mark,
     Value,
     box_mark,
+    join,
     strip,
     tag,
     take,
 )
 
+
+class Signal:
+    """How a statement ended, if not normally."""
+
+
+Step = Callable[[Frame | None], Signal | None]
 Fits = Callable[[Frame | None, Value], bool]
-
-
-def compile_pattern(compiler: Scoped, node: ast.pattern) -> Fits:  # noqa: PLR0911 - one per kind
-    """Compile a pattern to something that says whether a value fits, and binds its names."""
-    match node:
-        case ast.MatchValue():
-            return _value(compiler, node)
-        case ast.MatchSingleton():
-            return _singleton(compiler, node)
-        case ast.MatchSequence():
-            return _sequence(compiler, node)
-        case ast.MatchMapping():
-            return _mapping(compiler, node)
-        case ast.MatchAs():
-            return _name(compiler, node)
-        case ast.MatchOr():
-            options = tuple(compile_pattern(compiler, option) for option in node.patterns)
-            return lambda frame, value: any(fits(frame, value) for fits in options)
-        case _:
-            return refuse(node, "This pattern is not supported. Use an `if`.")
-
-
-def _value(compiler: Scoped, node: ast.MatchValue) -> Fits:
-    wanted, machine = compiler.expression(node.value), compiler.machine
-
-    def run(frame: Frame | None, value: Value) -> bool:
-        is_equal, mark = machine.truth(compare(machine, ast.Eq, value, wanted(frame)))
-        machine.decided(mark)  # what is bound from here on depends on it
-        return is_equal
-
-    return run
-
-
-def _singleton(compiler: Scoped, node: ast.MatchSingleton) -> Fits:
-    machine = compiler.machine
-
-    def run(_: Frame | None, value: Value) -> bool:
-        machine.decided(box_mark(value))
-        return strip(value) is node.value
-
-    return run
-
-
-def _binding(compiler: Scoped, name: str | None) -> Store | None:
-    return None if name is None else compiler.store(name, in_expression=True)
-
-
-def _name(compiler: Scoped, node: ast.MatchAs) -> Fits:
-    fits = compile_pattern(compiler, node.pattern) if node.pattern is not None else None
-    store = _binding(compiler, node.name)
-
-    def run(frame: Frame | None, value: Value) -> bool:
-        if fits is not None and not fits(frame, value):
-            return False
-        if store is not None:
-            store(frame, value)
-        return True
-
-    return run
-
-
-def _sequence(compiler: Scoped, node: ast.MatchSequence) -> Fits:
-    star = next((i for i, p in enumerate(node.patterns) if isinstance(p, ast.MatchStar)), None)
-    parts = tuple(
-        _star(compiler, pattern)
-        if isinstance(pattern, ast.MatchStar)
-        else compile_pattern(compiler, pattern)
-        for pattern in node.patterns
-    )
-    least = len(parts) - (star is not None)
-    machine = compiler.machine
-
-    def run(frame: Frame | None, value: Value) -> bool:
-        inner, mark = take(value)
-        machine.decided(mark)
-        if type(inner) not in (ListValue, tuple, range):
-            return False
-        if len(inner) < least or (star is None and len(inner) != least):
-            return False
-        machine.make_items(len(inner))
-        items = list(inner)
-        if star is not None:
-            end = len(items) - (least - star)
-            items[star:end] = [ListValue(items[star:end])]
-        return all(fits(frame, item) for fits, item in zip(parts, items, strict=True))
-
-    return run
-
-
-def _star(compiler: Scoped, node: ast.MatchStar) -> Fits:
-    store = _binding(compiler, node.name)
-
-    def run(frame: Frame | None, value: Value) -> bool:
-        if store is not None:
-            store(frame, value)
-        return True
-
-    return run
-
-
-def _mapping(compiler: Scoped, node: ast.MatchMapping) -> Fits:
-    keys = tuple(map(compiler.expression, node.keys))
-    parts = tuple(compile_pattern(compiler, pattern) for pattern in node.patterns)
-    store = _binding(compiler, node.rest)
-    machine = compiler.machine
-
-    def run(frame: Frame | None, value: Value) -> bool:
-        inner, mark = take(value)
-        machine.decided(mark)
-        if type(inner) is not DictValue:
-            return False
-        wanted, keys_mark = hashable(machine, [key(frame) for key in keys])
-        machine.decided(keys_mark)
-        if any(key not in inner for key in wanted):
-            return False
-        pairs = zip(parts, wanted, strict=True)
-        if not all(fits(frame, inner[key]) for fits, key in pairs):
-            return False
-        if store is not None:
-            machine.make_items(len(inner), 100)
-            named = set(wanted)
-            rest = {key: item for key, item in inner.items() if key not in named}
-            store(frame, DictValue(rest))
-        return True
-
-    return run
-
-
 BREAK, CONTINUE, RETURN = Signal(), Signal(), Signal()
 
 
-class Statements(Trying):
+class Statements(Expressions):
     """Compiles the statements of one scope; see `Expressions` for what it is given."""
 
     def statement(self, node: ast.stmt) -> Step:
         """Compile any statement."""
-        return STATEMENTS[type(node)](self, node)
+        step: Step = self.visit(node)
+        return step
+
+    def pattern(self, node: ast.pattern) -> Fits:
+        """Compile a pattern to a function that tests a value and binds the pattern's names."""
+        fits: Fits = self.visit(node)
+        return fits
 
     def block(self, nodes: Sequence[ast.stmt]) -> Step:
         """Compile statements that follow each other."""
@@ -261,7 +154,7 @@ class Statements(Trying):
 
         return store
 
-    def _assignment(self, node: ast.Assign) -> Step:
+    def visit_Assign(self, node: ast.Assign) -> Step:
         value, targets = self.expression(node.value), tuple(map(self.assign, node.targets))
         if len(targets) == 1:
             only = targets[0]
@@ -274,14 +167,14 @@ class Statements(Trying):
 
         return run
 
-    def _annotated(self, node: ast.AnnAssign) -> Step:
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> Step:
         # The annotation itself is never evaluated.
         if node.value is None:
             return lambda _: None
         value, store = self.expression(node.value), self.assign(node.target)
         return lambda frame: store(frame, value(frame))
 
-    def _augmented(self, node: ast.AugAssign) -> Step:
+    def visit_AugAssign(self, node: ast.AugAssign) -> Step:
         machine, target = self.machine, node.target
         symbol = SYMBOLS.get(type(node.op)) or refuse(node, "This operator is not supported.")
         value = self.expression(node.value)
@@ -307,7 +200,7 @@ class Statements(Trying):
         apply = self.fast_in_place(symbol)
         return lambda frame: store(frame, apply(load(frame), value(frame)))
 
-    def _delete(self, node: ast.Delete) -> Step:
+    def visit_Delete(self, node: ast.Delete) -> Step:
         steps = tuple(map(self._delete_target, node.targets))
 
         def run(frame: Frame | None) -> None:
@@ -370,7 +263,7 @@ class Statements(Trying):
 
     # -- branches and loops
 
-    def _if(self, node: ast.If) -> Step:
+    def visit_If(self, node: ast.If) -> Step:
         # A chain of `elif` is flat here, so that a long one needs no deep stack.
         pairs = []
         rest: list[ast.stmt] = [node]
@@ -390,7 +283,7 @@ class Statements(Trying):
 
         return self.branching(node, run)
 
-    def _while(self, node: ast.While) -> Step:
+    def visit_While(self, node: ast.While) -> Step:
         test, body = self.test(node.test), self.block(node.body)
         otherwise = self.block(node.orelse)
 
@@ -403,7 +296,7 @@ class Statements(Trying):
 
         return self.branching(node, run)
 
-    def _for(self, node: ast.For) -> Step:
+    def visit_For(self, node: ast.For) -> Step:
         machine, source = self.machine, self.expression(node.iter)
         store, body = self.assign(node.target), self.block(node.body)
         otherwise = self.block(node.orelse)
@@ -431,11 +324,11 @@ class Statements(Trying):
 
         return self.branching(node, run)
 
-    def _match(self, node: ast.Match) -> Step:
+    def visit_Match(self, node: ast.Match) -> Step:
         subject, machine = self.expression(node.subject), self.machine
         cases = tuple(
             (
-                compile_pattern(self, case.pattern),
+                self.pattern(case.pattern),
                 self.test(case.guard) if case.guard is not None else None,
                 self.block(case.body),
             )
@@ -463,14 +356,11 @@ class Statements(Trying):
 
     # -- functions, classes, imports and the rest
 
-    def _function(self, node: ast.FunctionDef) -> Step:
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Step:
         make, store = compile_function(self, node), self.store(node.name)
         return lambda frame: store(frame, make(frame))
 
-    def _lambda(self, node: ast.Lambda) -> Code:
-        return compile_function(self, node)
-
-    def _return(self, node: ast.Return) -> Step:
+    def visit_Return(self, node: ast.Return) -> Step:
         machine = self.machine
         value = self.expression(node.value) if node.value is not None else None
 
@@ -481,24 +371,36 @@ class Statements(Trying):
 
         return run
 
-    def _class(self, node: ast.ClassDef) -> Step:
+    def visit_ClassDef(self, node: ast.ClassDef) -> Step:
         make, store = class_statement(self, node), self.store(node.name)
         return lambda frame: store(frame, make(frame))
 
-    def _import(self, node: ast.Import) -> Step:
+    def visit_Import(self, node: ast.Import) -> Step:
         pairs = [
             (self.store(alias.asname or alias.name), Module(alias.name, MODULES[alias.name]))
             for alias in node.names
         ]
         return _store_all(pairs)
 
-    def _import_from(self, node: ast.ImportFrom) -> Step:
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> Step:
         members = MODULES[node.module or ""]
         return _store_all(
             [(self.store(alias.asname or alias.name), members[alias.name]) for alias in node.names]
         )
 
-    def _expression_statement(self, node: ast.Expr) -> Step:
+    def visit_Pass(self, node: ast.Pass | ast.Global | ast.Nonlocal) -> Step:
+        del node
+        return lambda _: None
+
+    visit_Global = visit_Nonlocal = visit_Pass
+
+    def visit_Break(self, _: ast.Break) -> Step:
+        return lambda _: BREAK
+
+    def visit_Continue(self, _: ast.Continue) -> Step:
+        return lambda _: CONTINUE
+
+    def visit_Expr(self, node: ast.Expr) -> Step:
         code = self.expression(node.value)
 
         def run(frame: Frame | None) -> None:
@@ -517,6 +419,299 @@ class Statements(Trying):
             return in_place(machine, symbol, one, other)
 
         return run
+
+    # -- patterns
+
+    def visit_MatchValue(self, node: ast.MatchValue) -> Fits:
+        wanted, machine = self.expression(node.value), self.machine
+
+        def run(frame: Frame | None, value: Value) -> bool:
+            is_equal, mark = machine.truth(compare(machine, ast.Eq, value, wanted(frame)))
+            machine.decided(mark)  # what is bound from here on depends on it
+            return is_equal
+
+        return run
+
+    def visit_MatchSingleton(self, node: ast.MatchSingleton) -> Fits:
+        machine = self.machine
+
+        def run(_: Frame | None, value: Value) -> bool:
+            machine.decided(box_mark(value))
+            return strip(value) is node.value
+
+        return run
+
+    def _binding(self, name: str | None) -> Store | None:
+        return None if name is None else self.store(name, in_expression=True)
+
+    def visit_MatchAs(self, node: ast.MatchAs) -> Fits:
+        fits = self.pattern(node.pattern) if node.pattern is not None else None
+        store = self._binding(node.name)
+
+        def run(frame: Frame | None, value: Value) -> bool:
+            if fits is not None and not fits(frame, value):
+                return False
+            if store is not None:
+                store(frame, value)
+            return True
+
+        return run
+
+    def visit_MatchSequence(self, node: ast.MatchSequence) -> Fits:
+        star = next((i for i, p in enumerate(node.patterns) if isinstance(p, ast.MatchStar)), None)
+        parts = tuple(map(self.pattern, node.patterns))
+        least = len(parts) - (star is not None)
+        machine = self.machine
+
+        def run(frame: Frame | None, value: Value) -> bool:
+            inner, mark = take(value)
+            machine.decided(mark)
+            if type(inner) not in (ListValue, tuple, range):
+                return False
+            if len(inner) < least or (star is None and len(inner) != least):
+                return False
+            machine.make_items(len(inner))
+            items = list(inner)
+            if star is not None:
+                end = len(items) - (least - star)
+                items[star:end] = [ListValue(items[star:end])]
+            return all(fits(frame, item) for fits, item in zip(parts, items, strict=True))
+
+        return run
+
+    def visit_MatchStar(self, node: ast.MatchStar) -> Fits:
+        store = self._binding(node.name)
+
+        def run(frame: Frame | None, value: Value) -> bool:
+            if store is not None:
+                store(frame, value)
+            return True
+
+        return run
+
+    def visit_MatchMapping(self, node: ast.MatchMapping) -> Fits:
+        keys = tuple(map(self.expression, node.keys))
+        parts = tuple(map(self.pattern, node.patterns))
+        store = self._binding(node.rest)
+        machine = self.machine
+
+        def run(frame: Frame | None, value: Value) -> bool:
+            inner, mark = take(value)
+            machine.decided(mark)
+            if type(inner) is not DictValue:
+                return False
+            wanted, keys_mark = hashable(machine, [key(frame) for key in keys])
+            machine.decided(keys_mark)
+            if any(key not in inner for key in wanted):
+                return False
+            pairs = zip(parts, wanted, strict=True)
+            if not all(fits(frame, inner[key]) for fits, key in pairs):
+                return False
+            if store is not None:
+                machine.make_items(len(inner), 100)
+                named = set(wanted)
+                rest = {key: item for key, item in inner.items() if key not in named}
+                store(frame, DictValue(rest))
+            return True
+
+        return run
+
+    def visit_MatchOr(self, node: ast.MatchOr) -> Fits:
+        options = tuple(map(self.pattern, node.patterns))
+        return lambda frame, value: any(fits(frame, value) for fits in options)
+
+    # -- exceptions
+
+    def branching(self, node: ast.stmt, run: Step) -> Step:
+        """In mode `strict`, end with a statement the branch that it opened.
+
+        One that may jump out of it (`return`, `raise`, `break`, `continue`) leaves the branch open:
+        what comes next is only reached where it did not jump. What it jumps to ends the branch.
+        """
+        machine = self.machine
+        if not machine.is_strict or jumps_out(node):
+            return run
+
+        def leaving(frame: Frame | None) -> Signal | None:
+            before = machine.branch
+            try:
+                return run(frame)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+                raise machine.labelled(error, None) from None
+            finally:
+                machine.leave(before)
+
+        return leaving
+
+    def visit_Try(self, node: ast.Try) -> Step:
+        """Compile `try`."""
+        body, otherwise, machine = self.block(node.body), self.block(node.orelse), self.machine
+        may_catch = self._may_catch(node)
+        if may_catch:
+            body = self._trying(body)
+        handlers = tuple(map(self._handler, node.handlers))
+        caught = self._caught
+
+        def run(frame: Frame | None) -> Signal | None:
+            before, machine.attempted = machine.attempted, None
+            try:
+                signal = body(frame)
+            except Exception as exception:  # noqa: BLE001 - what an operation raised is the program's
+                error = caught(exception)
+                if may_catch:
+                    machine.mark(error, machine.attempted)
+                return self._handle(frame, handlers, error)
+            finally:
+                machine.attempted = join(before, machine.attempted)
+            return signal if signal is not None else otherwise(frame)
+
+        whole = self._with_finally(run, node.finalbody) if node.finalbody else run
+        return self.branching(node, whole)
+
+    def _may_catch(self, node: ast.Try) -> bool:
+        """Whether a statement may catch what an operation raises.
+
+        `ToolError` comes from tools, and from `raise`, which labels the exception itself.
+        """
+        is_own = "ToolError" in self.bound or find(self.scope, "ToolError") is not None
+        of_tools = not is_own and all(
+            isinstance(handler.type, ast.Name) and handler.type.id == "ToolError"
+            for handler in node.handlers
+        )
+        return not of_tools or any(map(jumps_out, node.finalbody))
+
+    def _trying(self, body: Step) -> Step:
+        machine = self.machine
+
+        def run(frame: Frame | None) -> Signal | None:
+            machine.trying += 1
+            try:
+                return body(frame)
+            finally:
+                machine.trying -= 1
+
+        return run
+
+    def _caught(self, exception: Exception) -> ErrorValue:
+        """The program's view of an exception; exhausting Python's stack or memory is the end."""
+        if isinstance(exception, Raised):
+            error: ErrorValue = exception.error
+            return error
+        if isinstance(exception, RecursionError | MemoryError):
+            name = "depth" if isinstance(exception, RecursionError) else "memory"
+            self.machine.exhaust(name, getattr(self.machine.limits, name))
+        return self.machine.from_python(exception, self.machine.branch)
+
+    def _handle(
+        self, frame: Frame | None, handlers: tuple[Any, ...], error: ErrorValue
+    ) -> Signal | None:
+        machine = self.machine
+        machine.looked(machine.bare(error)[1])
+        for fits, bind, unbind, body in handlers:
+            if not fits(frame, error):
+                continue
+            before, machine.handled = machine.handled, error
+            bind(frame, error)
+            try:
+                signal: Signal | None = body(frame)
+                return signal
+            finally:
+                machine.handled = before
+                unbind(frame)
+        raise Raised(error)
+
+    def _handler(self, node: ast.ExceptHandler) -> tuple[Any, ...]:
+        machine = self.machine
+        kinds = self.expression(node.type) if node.type is not None else None
+        bind = self.store(node.name) if node.name else _ignore
+        unbind = self._forget(node.name) if node.name else _ignore
+
+        def fits(frame: Frame | None, error: ErrorValue) -> bool:
+            if kinds is None:
+                return True
+            wanted, mark = machine.bare(kinds(frame))
+            machine.looked(mark)
+            for one in wanted if isinstance(wanted, tuple) else (wanted,):
+                if type(one) is not ErrorType:
+                    message = "catching classes that do not inherit from BaseException"
+                    machine.fail(TypeError, message, mark)
+                if is_error(error.type, one):
+                    return True
+            return False
+
+        return fits, bind, unbind, self.block(node.body)
+
+    def _forget(self, name: str) -> Callable[[Frame | None], None]:
+        unbind = self.unbind(name)
+
+        def forget(frame: Frame | None) -> None:
+            with suppress(Raised):  # the handler deleted the name itself
+                unbind(frame)
+
+        return forget
+
+    def _with_finally(self, body: Step, nodes: list[ast.stmt]) -> Step:
+        finish, machine, caught = self.block(nodes), self.machine, self._caught
+
+        def run(frame: Frame | None) -> Signal | None:
+            error = signal = None
+            try:
+                signal = body(frame)
+            except Exception as exception:  # noqa: BLE001 - and not what no `finally` may see
+                error = caught(exception)
+            line, returned = machine.line, machine.returned
+            last = finish(frame)
+            if last is not None:
+                return last
+            machine.line, machine.returned = line, returned
+            if error is not None:
+                raise Raised(error)
+            return signal
+
+        return run
+
+    def visit_Raise(self, node: ast.Raise) -> Step:
+        """Compile `raise`."""
+        machine = self.machine
+        value = self.expression(node.exc) if node.exc is not None else None
+        cause = self.expression(node.cause) if node.cause is not None else None
+
+        def run(frame: Frame | None) -> Signal | None:
+            if value is None:
+                if machine.handled is None:
+                    machine.fail(RuntimeError, "No active exception to reraise")
+                raise Raised(machine.handled)
+            error, mark = take(value(frame))
+            if type(error) is ErrorType:
+                error = make_error(machine, error, [], {})
+            if type(error) is not ErrorValue:
+                machine.fail(TypeError, "exceptions must derive from BaseException", mark)
+            if cause is not None:
+                error.cause = cause(frame)
+                inner, inner_mark = take(error.cause)
+                if type(inner) not in (ErrorValue, ErrorType, type(None)):
+                    message = "exception causes must derive from BaseException"
+                    machine.fail(TypeError, message, inner_mark)
+            machine.mark(error, mark)
+            raise Raised(error)
+
+        return run
+
+    def visit_Assert(self, node: ast.Assert) -> Step:
+        """Compile `assert`."""
+        test, machine = self.expression(node.test), self.machine
+        message = self.expression(node.msg) if node.msg is not None else None
+
+        def run(frame: Frame | None) -> Signal | None:
+            is_true, mark = machine.truth(test(frame))
+            machine.looked(mark)
+            if not is_true:
+                args = () if message is None else (message(frame),)
+                mark = join(mark, machine.branch)
+                raise Raised(ErrorValue(ERRORS["AssertionError"], args, mark))
+            return None
+
+        return self.branching(node, run)
 
 
 def _watched(machine: Machine, values: Value) -> Iterator[Value]:
@@ -546,27 +741,30 @@ def _store_all(pairs: list[tuple[Store, Value]]) -> Step:
     return run
 
 
-STATEMENTS: dict[type[ast.stmt], Callable[[Any, Any], Step]] = {
-    ast.AnnAssign: lambda self, node: self._annotated(node),
-    ast.Assert: lambda self, node: self.asserting(node),
-    ast.Assign: lambda self, node: self._assignment(node),
-    ast.AugAssign: lambda self, node: self._augmented(node),
-    ast.Break: lambda _self, _node: lambda _: BREAK,
-    ast.ClassDef: lambda self, node: self._class(node),
-    ast.Continue: lambda _self, _node: lambda _: CONTINUE,
-    ast.Delete: lambda self, node: self._delete(node),
-    ast.Expr: lambda self, node: self._expression_statement(node),
-    ast.For: lambda self, node: self._for(node),
-    ast.FunctionDef: lambda self, node: self._function(node),
-    ast.Global: lambda _self, _node: lambda _: None,
-    ast.If: lambda self, node: self._if(node),
-    ast.Import: lambda self, node: self._import(node),
-    ast.ImportFrom: lambda self, node: self._import_from(node),
-    ast.Match: lambda self, node: self._match(node),
-    ast.Nonlocal: lambda _self, _node: lambda _: None,
-    ast.Pass: lambda _self, _node: lambda _: None,
-    ast.Raise: lambda self, node: self.raising(node),
-    ast.Return: lambda self, node: self._return(node),
-    ast.Try: lambda self, node: self.attempt(node),
-    ast.While: lambda self, node: self._while(node),
-}
+_LOOP_JUMPS = (ast.Break, ast.Continue)
+_RAISES = (ast.Raise, ast.Assert)
+_Jumps = tuple[type[ast.stmt], ...]
+
+
+def jumps_out(node: ast.stmt) -> bool:
+    """Whether a statement may end by a jump to somewhere outside of it."""
+    waiting: list[tuple[ast.AST, _Jumps]] = [(node, (ast.Return, *_LOOP_JUMPS, *_RAISES))]
+    while waiting:
+        one, jumps = waiting.pop()
+        if isinstance(one, jumps):
+            return True
+        if isinstance(one, ast.FunctionDef):
+            continue
+        for field, block in blocks(one):
+            ended: _Jumps = ()
+            if field == "body" and isinstance(one, ast.For | ast.While):
+                ended = _LOOP_JUMPS
+            elif field == "body" and isinstance(one, ast.Try) and one.handlers:
+                ended = _RAISES
+            left = tuple(kind for kind in jumps if kind not in ended)
+            waiting += [(child, left) for child in block]
+    return False
+
+
+def _ignore(*_: Any) -> None:
+    """Nothing to bind."""

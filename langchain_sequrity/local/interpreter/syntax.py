@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from langchain_sequrity.local.interpreter.faults import ProgramRefused
-from langchain_sequrity.local.interpreter.limits import Limits
+from langchain_sequrity.local.interpreter.machine import Limits
 from langchain_sequrity.local.interpreter.modules import MODULES
 
 MAIN = "__name__"

@@ -15,13 +15,14 @@ from typing import Any
 from pydantic_core import SchemaError, SchemaValidator
 from pydantic_core import ValidationError as Refusal
 
-from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType
 from langchain_sequrity.local.interpreter.formatting import written_size
 from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.searches import finds
+from langchain_sequrity.local.interpreter.regexes import finds
 from langchain_sequrity.local.interpreter.values import (
     DictValue,
+    EnumMember,
+    EnumType,
     IteratorValue,
     ListValue,
     Mark,

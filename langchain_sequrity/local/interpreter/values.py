@@ -1,26 +1,103 @@
-"""Values of programs, and the labels they carry (`behaviour.md`, M1).
+"""Values of programs, and the labels that they carry (`behaviour.md`, M1).
 
-A value without labels is represented by itself: the number 3 is `3`. Only a labelled one is boxed,
-as `Tagged`. So an unlabelled program pays one check of a type per operation and no allocation.
+A value without labels is represented by itself: the number 3 is `3`. Only a labelled value is
+boxed, as `Tagged`. So a program without labels pays one type check per operation and no allocation.
 
 Containers and iterators are mutable and shared, so they carry labels of their own: those of their
-length, order, membership and position. An alias must see labels that come later. Their elements are
-values with labels of their own. The labels of a box around a container, and its own, count for each
-element that is read; what is written through a box passes the box's labels on to the container, for
-which one is written to depended on them.
-Keys of a dict and elements of a set are kept bare and their labels added to the container's:
-whether another key is there depends on them.
+length, order, membership and position. An alias must see labels that are added later. Their
+elements are values with their own labels. Reading an element adds the labels of the box around the
+container and those of the container. Writing through a box adds the labels of the box to the
+container, because they decided which container was written to.
+Keys of a dict and elements of a set are stored bare, and their labels are added to the container's:
+whether another key is present depends on them.
 
-`None` in place of labels means none, which is what `Labels()` says.
+A mark is `Labels` or `None`. `None` means the same as `Labels()`.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType, TextMember
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class EnumType:
+    """An enumeration of the program.
+
+    Attributes:
+        name: Its name.
+        mixed: `str` or `int` if its members also are such; else `None`.
+        is_plain: Whether `str` of a member is that of its value, as with `IntEnum` and `StrEnum`.
+        members: Members by name; a second name of one value has the same member.
+    """
+
+    name: str
+    mixed: type | None = None
+    is_plain: bool = False
+    members: dict[str, "EnumMember"] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Write it as Python does."""
+        return f"<enum {self.name!r}>"
+
+    def __iter__(self) -> Iterator["EnumMember"]:
+        """Go through the members, each once."""
+        return iter(dict.fromkeys(self.members.values()))
+
+    def __len__(self) -> int:
+        """Count the members, each once."""
+        return len(set(self.members.values()))
+
+    def add(self, name: str, value: Any) -> None:
+        """Add a member."""
+        same = next((member for member in self if member.value == value), None)
+        self.members[name] = same or _CLASSES[self.mixed].made(self, name, value)
+
+
+class EnumMember:
+    """A member of an enumeration; two members are equal if they are the same."""
+
+    kind: EnumType
+    name: str
+    value: Any
+
+    @classmethod
+    def made(cls, kind: EnumType, name: str, value: Any) -> Self:
+        """Make one; a constructor would have to share its arguments with those of `str`."""
+        member = cls() if cls is EnumMember else cls(value)  # type: ignore[call-arg]
+        member.kind, member.name, member.value = kind, name, value
+        return member
+
+    def __repr__(self) -> str:
+        """Write it as Python does."""
+        return f"<{self.kind.name}.{self.name}: {self.value!r}>"
+
+    def __str__(self) -> str:
+        """Write it as Python does."""
+        return str(self.value) if self.kind.is_plain else f"{self.kind.name}.{self.name}"
+
+    def __format__(self, spec: str) -> str:
+        """Format what `str` gives, or the number of a plain one."""
+        return format(self.value if self.kind.is_plain else str(self), spec)
+
+
+class TextMember(EnumMember, str):  # noqa: SLOT000 - a member has attributes
+    """A member that also is a text."""
+
+
+class NumberMember(EnumMember, int):
+    """A member that also is an integer."""
+
+
+_CLASSES: dict[type | None, type[EnumMember]] = {
+    None: EnumMember,
+    str: TextMember,
+    int: NumberMember,
+}
+MEMBERS = (EnumMember, TextMember, NumberMember)
+
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -28,21 +28,20 @@ import regex
 from langchain_sequrity.errors import SequrityError
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter.faults import Abandoned, OutOfBudget, ProgramRefused
-from langchain_sequrity.local.interpreter.job import (
+from langchain_sequrity.local.interpreter.json_boundary import check_json
+from langchain_sequrity.local.interpreter.machine import Limits, MayBranch
+from langchain_sequrity.local.interpreter.program import parse
+from langchain_sequrity.local.interpreter.run import (
     Answer,
     Failed,
     FailureKind,
     Finished,
     NextProgram,
+    Run,
     Step,
     ToolCall,
     answer_of,
 )
-from langchain_sequrity.local.interpreter.json_boundary import check_json
-from langchain_sequrity.local.interpreter.limits import Limits
-from langchain_sequrity.local.interpreter.machine import MayBranch
-from langchain_sequrity.local.interpreter.program import parse
-from langchain_sequrity.local.interpreter.run import Run
 from langchain_sequrity.local.interpreter.values import Labeled
 
 if sys.platform != "win32":  # which has no such limits, and cannot fork

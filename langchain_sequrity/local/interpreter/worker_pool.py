@@ -30,7 +30,9 @@ from typing import Any, Final, Self
 from langchain_sequrity.errors import SequrityError, UsageError
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter.faults import OutOfBudget, ProgramRefused, ReplayDiverged
-from langchain_sequrity.local.interpreter.job import (
+from langchain_sequrity.local.interpreter.json_boundary import check_json
+from langchain_sequrity.local.interpreter.machine import DEFAULT_LIMITS, Limits, MayBranch
+from langchain_sequrity.local.interpreter.run import (
     Answer,
     Event,
     Failed,
@@ -44,9 +46,6 @@ from langchain_sequrity.local.interpreter.job import (
     result_event,
     waits,
 )
-from langchain_sequrity.local.interpreter.json_boundary import check_json
-from langchain_sequrity.local.interpreter.limits import DEFAULT_LIMITS, Limits
-from langchain_sequrity.local.interpreter.machine import MayBranch
 from langchain_sequrity.local.interpreter.values import Labeled
 from langchain_sequrity.local.interpreter.worker import (
     COMMAND,

@@ -23,11 +23,12 @@ import pydantic
 import regex
 
 from langchain_sequrity.local.interpreter import Failed, Run, ToolCall, parse
-from langchain_sequrity.local.interpreter.enums import EnumMember, EnumType
 from langchain_sequrity.local.interpreter.syntax import ALLOWED
 from langchain_sequrity.local.interpreter.values import (
     Builtin,
     DictValue,
+    EnumMember,
+    EnumType,
     ErrorType,
     ErrorValue,
     Function,

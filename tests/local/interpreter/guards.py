@@ -52,6 +52,9 @@ SECOND = {
         "It spares a run that can bring nothing, and stops nothing that does harm; it is tested "
         "where planners are."
     ),
+    "scopes.Scoped.generic_visit: refuse": (
+        "What has no method is refused by `syntax.check` before it is compiled."
+    ),
     "iteration.collect: make_room": (
         "Each element takes a step, and programs of the corpus have as few steps as elements. With "
         "the limits in use they have 25 times as many steps."
@@ -60,11 +63,11 @@ SECOND = {
         "Each match is paid for, and under the limits in use the memory or the time of a search is "
         "used up first. It holds for limits with more of both."
     ),
-    "searches._fresh: work": (
+    "regexes._fresh: work": (
         "A loop looks at the clock once in 1,024 steps anyway, a hundred patterns later; with these "
         "steps it does so for each pattern."
     ),
-    "searches.timed: look_at_clock": (
+    "regexes.timed: look_at_clock": (
         "Without time a search ends at its own first look at the clock, a thousand steps later; "
         "each of these steps may walk over a whole text."
     ),

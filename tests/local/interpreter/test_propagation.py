@@ -11,8 +11,7 @@ import pytest
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.calls import METHODS, Implementation, has_rule
-from langchain_sequrity.local.interpreter.clock import CLASS_MEMBERS
-from langchain_sequrity.local.interpreter.modules import MODULES
+from langchain_sequrity.local.interpreter.modules import CLASS_MEMBERS, MODULES
 from langchain_sequrity.local.interpreter.values import Builtin
 from tests.local.interpreter.label_guards import rules
 from tests.local.interpreter.label_programs import PRECISE
