@@ -37,10 +37,6 @@ MEANT = {
     ("docs/policies.md", "This pattern lets through what is not one address: "),
     ("docs/policies.md", "In plain quotes `*@evil.example` is that text, not a pattern"),
     ("docs/policies.md", "`euros` may be a whole number, such as 1, which in `float` is in doubt"),
-    (
-        "langchain_sequrity/conformance/policies.py",
-        "`n` may be a whole number, such as 1, which in",
-    ),
     ("langchain_sequrity/sqrt/printer.py", "`raw` is not defined"),
 }
 """Findings that a page is about: where, and how they begin."""

@@ -1,4 +1,4 @@
-"""`python -m langchain_sequrity.conformance`: asks before it spends, and prints a report."""
+"""The command `python -m langchain_sequrity.conformance`. It asks before it causes costs."""
 
 import argparse
 import os
@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from langchain_sequrity.conformance.client import DEFAULT_MODEL, Outcome, Probe, Target
+from langchain_sequrity.conformance.client import DEFAULT_MODEL, Target
+from langchain_sequrity.conformance.probes import Outcome, Probe
 from langchain_sequrity.conformance.suite import Report, chosen, cost_of, dumps, run
 from langchain_sequrity.connection import LOOPBACK_KEY
 from langchain_sequrity.display import plain
@@ -21,9 +22,10 @@ _USAGE = 2
 _INTERRUPTED = 130
 _ABOUT = """\
 Asks a service what the documentation of its API leaves open, and reports which of this package's
-choices its answers confirm or refute. Without --base-url it asks a local server that it starts.
-Keys come from SEQURITY_API_KEY, SEQURITY_LLM_API_KEY and SEQURITY_SECOND_API_KEY; no report has
-them. Status 0: nothing is refuted. 1: something is, or nothing was answered. 2: it did not run.
+choices its answers confirm or refute. Without --base-url it starts a local server and asks that.
+Keys come from SEQURITY_API_KEY, SEQURITY_LLM_API_KEY and SEQURITY_SECOND_API_KEY; reports do not
+contain them. Exit status: 0 if something is confirmed and nothing refuted, 1 if something is
+refuted or nothing was answered, 2 if the suite did not run.
 """
 
 
@@ -31,27 +33,28 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
     """Run the command.
 
     Args:
-        arguments: Its arguments; those of the process by default.
-        prog: How the command is called.
+        arguments: Its arguments; by default those of the process.
+        prog: The name of the command in its help.
 
     Returns:
-        0 if nothing is refuted, 1 if something is or nothing was answered, 2 if it did not run.
+        0 if something is confirmed and nothing refuted, 1 if something is refuted or nothing was
+        answered, 2 if the suite did not run.
 
     Raises:
-        SystemExit: With 2 for an argument that is not one, with 0 after `--help`.
+        SystemExit: With 2 for an invalid argument, with 0 after `--help`.
     """
     given = _parser(prog).parse_args(arguments)
     try:
         probes = chosen(given.only)
         if given.list:
-            sys.stdout.write(_listed(probes))
+            sys.stdout.write(_list_of(probes))
             return 0
         return _report(given, probes)
     except (SequrityError, OSError) as error:
-        _tell(f"Error: {plain(str(error), lines=True)}")
+        _print(f"Error: {plain(str(error), lines=True)}")
         return _USAGE
     except KeyboardInterrupt:
-        _tell("Stopped; there is no report.")
+        _print("Stopped; there is no report.")
         return _INTERRUPTED
 
 
@@ -62,15 +65,26 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--base-url", metavar="URL", help="the service; a local server if not given")
     add("--model", default=DEFAULT_MODEL, help=f"planner, data model and chats ({DEFAULT_MODEL})")
-    add("--provider", choices=_PROVIDERS, help="who serves the model; the service's default")
+    add("--provider", choices=_PROVIDERS, help="provider of the model; by default the service's")
     add("--only", action="append", default=[], metavar="ID", help="a probe; `denial-*` for several")
-    add("--list", action="store_true", help="show the probes and what they cost, and send nothing")
-    add("--yes", action="store_true", help="do not ask before something is spent")
-    add("--report", type=Path, metavar="FILE", help="write the Markdown there, not to the terminal")
-    add("--json", type=Path, metavar="FILE", help="write the report as JSON as well")
-    add("--fidelity", choices=[*_FIDELITIES, "both"], default="both", help="of the local server")
-    add("--timeout", type=float, default=120.0, metavar="SECONDS", help="for one request (120)")
-    add("--allow-http", action="store_true", help="let plain http leave this machine")
+    add("--list", action="store_true", help="list the probes and their costs, and send nothing")
+    add("--yes", action="store_true", help="do not ask before requests that cost something")
+    add("--report", type=Path, metavar="FILE", help="write the Markdown report to this file")
+    add("--json", type=Path, metavar="FILE", help="also write the report as JSON")
+    add(
+        "--fidelity",
+        choices=[*_FIDELITIES, "both"],
+        default="both",
+        help="of the local server",
+    )
+    add(
+        "--timeout",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="for each request (120)",
+    )
+    add("--allow-http", action="store_true", help="allow plain http to another machine")
     return parser
 
 
@@ -78,13 +92,13 @@ def _report(given: argparse.Namespace, probes: Sequence[Probe]) -> int:
     target = None if given.base_url is None else _target(given, given.base_url)
     for path in (given.report, given.json):
         if path is not None:
-            path.open("a").close()  # what cannot be written is told before anything is spent
+            path.open("a").close()  # fail before the run if the file cannot be written
     if target is None:
-        reports = list(_of_local_servers(given))
-    elif given.yes or target.is_local or _is_agreed(probes, target):
-        reports = [_of(target, given, target.shown)]
+        reports = list(_local_reports(given))
+    elif given.yes or target.is_local or _is_permitted(probes, target):
+        reports = [run(target, only=given.only, title=target.shown, on_outcome=_show)]
     else:
-        _tell("Nothing was sent.")
+        _print("Nothing was sent.")
         return _USAGE
     text = "\n".join(one.to_markdown() for one in reports)
     if given.report is None:
@@ -97,7 +111,7 @@ def _report(given: argparse.Namespace, probes: Sequence[Probe]) -> int:
 
 
 def _target(given: argparse.Namespace, base_url: str) -> Target:
-    """The service at an address, with the keys of the environment."""
+    """The service at an address, with keys from the environment."""
     return Target(
         base_url,
         api_key=os.environ.get("SEQURITY_API_KEY") or LOOPBACK_KEY,
@@ -110,12 +124,8 @@ def _target(given: argparse.Namespace, base_url: str) -> Target:
     )
 
 
-def _of(target: Target, given: argparse.Namespace, title: str) -> Report:
-    return run(target, only=given.only, title=title, on_outcome=_show)
-
-
-def _of_local_servers(given: argparse.Namespace) -> Iterator[Report]:
-    """A report for each fidelity; the keys are made up."""
+def _local_reports(given: argparse.Namespace) -> Iterator[Report]:
+    """A report for each fidelity of the local server, with random keys."""
     try:
         from langchain_sequrity.local import LocalServer  # noqa: PLC0415 - it needs the extra
     except ImportError as error:
@@ -124,7 +134,7 @@ def _of_local_servers(given: argparse.Namespace) -> Iterator[Report]:
     asked = _FIDELITIES if given.fidelity == "both" else (given.fidelity,)
     for fidelity in asked:
         first, second = (f"sq-{secrets.token_hex(16)}" for _ in range(2))
-        _tell(f"Asking a local server (fidelity {fidelity}).")
+        _print(f"Asking a local server (fidelity {fidelity}).")
         with LocalServer(fidelity=fidelity, api_keys=[first, second]) as server:
             target = Target(
                 server.base_url,
@@ -134,13 +144,14 @@ def _of_local_servers(given: argparse.Namespace) -> Iterator[Report]:
                 provider=given.provider,
                 timeout=given.timeout,
             )
-            yield _of(target, given, f"a local server (fidelity {fidelity})")
+            title = f"a local server (fidelity {fidelity})"
+            yield run(target, only=given.only, title=title, on_outcome=_show)
 
 
-def _is_agreed(probes: Sequence[Probe], target: Target) -> bool:
-    """Ask whether something may be spent; whoever cannot answer has not agreed."""
+def _is_permitted(probes: Sequence[Probe], target: Target) -> bool:
+    """Ask for permission to send. Without an answer there is no permission."""
     cost = cost_of(probes)
-    _tell(
+    _print(
         f"{len(probes)} probes send at most {cost.requests} requests to {target.base_url} "
         f"and cause at most {cost.models} calls of `{plain(target.model)}`."
     )
@@ -152,7 +163,7 @@ def _is_agreed(probes: Sequence[Probe], target: Target) -> bool:
         return False
 
 
-def _listed(probes: Sequence[Probe]) -> str:
+def _list_of(probes: Sequence[Probe]) -> str:
     width = max(len(one.id) for one in probes)
     lines = [
         f"{one.id:<{width}}  {one.requests:>2} {one.models:>2}  {one.question}" for one in probes
@@ -165,10 +176,10 @@ def _listed(probes: Sequence[Probe]) -> str:
 
 
 def _show(outcome: Outcome) -> None:
-    _tell(f"{outcome.verdict:<10} {outcome.probe.id}: {outcome.found}")
+    _print(f"{outcome.verdict:<10} {outcome.probe.id}: {outcome.found}")
 
 
-def _tell(text: str) -> None:
+def _print(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 

@@ -1,16 +1,14 @@
-"""Requests of the probes: well-formed ones, and such as no client of this package would send.
+"""The requests of probes, which may be malformed on purpose, and their replies.
 
-They go through `Transport`, which bounds what comes back and keeps keys out of errors. An error
-status is a reply like any other here, since what a service refuses is what most probes ask.
-
-A probe as data: a question, what the package assumes, and which answers agree with it.
+Requests go through `Transport`, which limits the size of replies and keeps keys out of errors. An
+error status is an ordinary reply here: many probes ask what a service refuses.
 """
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from langchain_sequrity.connection import LOOPBACK_KEY, check_key
@@ -27,33 +25,32 @@ from langchain_sequrity.wire.routes import (
 )
 
 DEFAULT_MODEL = "openai/gpt-5-mini"
-WORDS = "Run the supplied program."
 DUAL = {"agent_arch": "dual-llm"}
 SINGLE = {"agent_arch": "single-llm"}
 _FSM = {"disable_rllm": True, "min_num_tools_for_filtering": 100}
 _OK, _REFUSED = 200, 400
-# Replies that say nothing about the question: the key, its credit, or the service's own trouble.
-_TROUBLE = frozenset({401, 402, 403, 408, 429, *range(500, 600)})
+# These statuses do not answer the question: they are about the key, its credit, or an outage.
+_UNRELATED = frozenset({401, 402, 403, 408, 429, *range(500, 600)})
 
 
-class NoAnswer(Exception):
-    """The probe could not ask its question; the text says why."""
+class Unanswered(Exception):
+    """A probe got no usable answer; the text says why."""
 
 
-class Unreachable(NoAnswer):
+class Unreachable(Unanswered):
     """There is no connection to the service."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The service that is asked.
+    """The service under test.
 
     Args:
         base_url: Its address.
         api_key: The Sequrity key. On a loopback address it may be left out.
         llm_api_key: The key at the LLM provider, or `None` for the service's own.
-        second_key: Another Sequrity key, for the probe of foreign sessions; `None` leaves that
-            probe without an answer.
+        second_key: Another Sequrity key, for the probe that uses a session of the first key. With
+            `None` that probe has no answer.
         model: The model for planner, data model and chats.
         provider: Provider segment of the paths, or `None` for the service's default.
         allow_http: Whether plain http may leave this machine.
@@ -80,7 +77,7 @@ class Target:
     timeout: float = 120.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be used, before anything is sent."""
+        """Check address, keys and route before anything is sent."""
         object.__setattr__(self, "base_url", normalize_base_url(self.base_url))
         for name in ("api_key", "llm_api_key", "second_key"):
             if (key := getattr(self, name)) is not None:
@@ -90,31 +87,31 @@ class Target:
             raise UsageError(msg)
         is_open = urlsplit(self.base_url).scheme != "https"
         if is_open and not self.is_local and not self.allow_http:
-            msg = f"Plain http to `{self.base_url}` would show keys to the network. Use https."
+            msg = f"Plain http to `{self.base_url}` would expose keys to the network. Use https."
             raise UsageError(msg)
         chat_route("lang-graph", self.provider, "chat/completions")
 
     @property
     def is_local(self) -> bool:
-        """Whether the service is on this machine, so that nothing is spent."""
+        """Whether the service is on this machine, where requests cost nothing."""
         return is_loopback(urlsplit(self.base_url).hostname or "")
 
     @property
     def shown(self) -> str:
-        """The address for a report: only the public one is named."""
+        """The address for a report, which names only the public one."""
         if self.base_url == DEFAULT_BASE_URL:
             return DEFAULT_BASE_URL
         return "a server on this machine" if self.is_local else "another address (not shown)"
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The keys, which no report shows."""
+        """The keys, which reports must not show."""
         keys = (self.api_key, self.llm_api_key, self.second_key)
         return tuple(key for key in keys if key and key != LOOPBACK_KEY)
 
 
 @dataclass(frozen=True)
-class Seen:
+class ProbeReply:
     """A reply, whatever its status.
 
     Attributes:
@@ -131,15 +128,15 @@ class Seen:
 
     @property
     def is_refused(self) -> bool:
-        """Whether the status is that of an error."""
+        """Whether the status is an error."""
         return self.status >= _REFUSED
 
     @property
     def session(self) -> str:
-        """The session that the reply names; `NoAnswer` if it names none."""
+        """The session that the reply names; `Unanswered` without one."""
         found = self.headers.get("x-session-id")
         if not found:
-            raise NoAnswer(self.unexpected("a session"))
+            raise Unanswered(self.unexpected("a session"))
         return found
 
     @property
@@ -151,7 +148,7 @@ class Seen:
         except (TypeError, KeyError, IndexError):
             choice = message = None
         if not isinstance(choice, dict) or not isinstance(message, dict):
-            raise NoAnswer(self.unexpected("a message"))
+            raise Unanswered(self.unexpected("a message"))
         return choice
 
     @property
@@ -167,43 +164,43 @@ class Seen:
         if not all(
             isinstance(call, dict) and isinstance(call.get("function"), dict) for call in calls
         ):
-            raise NoAnswer(self.unexpected("readable tool calls"))
+            raise Unanswered(self.unexpected("readable tool calls"))
         return list(calls)
 
     @property
     def call(self) -> dict[str, Any]:
-        """The one tool call; `NoAnswer` if there is another number of them."""
+        """The tool call of the message; `Unanswered` unless there is exactly one."""
         if len(self.calls) != 1:
-            raise NoAnswer(self.unexpected("one tool call"))
+            raise Unanswered(self.unexpected("one tool call"))
         return self.calls[0]
 
     @property
     def envelope(self) -> DualLLMResult:
-        """The verdict of a dual-LLM turn, read as the client reads it."""
+        """The result of a dual-LLM turn, as the client reads it."""
         if (found := self._envelope()) is None:
-            raise NoAnswer(self.unexpected("an envelope"))
+            raise Unanswered(self.unexpected("an envelope"))
         return found
 
     @property
     def outcome(self) -> str:
-        """What the reply is, in a word or two: the answer of many probes."""
+        """The kind of reply in a few words: the answer of many probes."""
         if self.is_refused:
             return f"status {self.status}"
         try:
             return "asks for a tool" if self.calls else self.envelope.status
-        except NoAnswer:
+        except Unanswered:
             return "something else"
 
     @property
     def value(self) -> Any:
-        """The value of a turn that succeeded; `NoAnswer` if it did not."""
+        """The value of a successful turn; `Unanswered` after a failed one."""
         if self.is_refused or self.outcome != "success":
-            raise NoAnswer(self.unexpected("a turn that succeeds"))
+            raise Unanswered(self.unexpected("a turn that succeeds"))
         return self.envelope.value
 
     @property
-    def said(self) -> str:
-        """What an error or a failed turn says, for people; empty for other replies."""
+    def error_text(self) -> str:
+        """The message of an error or a failed turn; empty for other replies."""
         if self.is_refused:
             return self.body if isinstance(self.body, str) else json.dumps(self.body)
         found = self._envelope()
@@ -217,14 +214,15 @@ class Seen:
         return read_envelope(content) if isinstance(content, str) else None
 
     def unexpected(self, wanted: str) -> str:
-        """A sentence on a reply that is not what a probe needs to go on."""
+        """Describe a reply with which a probe cannot continue."""
         if self.is_refused:
-            return f"Expected {wanted}, got status {self.status}: {self.said}"
-        return f"Expected {wanted}; the reply of status {self.status} has none. {self.said}".strip()
+            return f"Expected {wanted}, got status {self.status}: {self.error_text}"
+        text = f"Expected {wanted}; the reply of status {self.status} has none. {self.error_text}"
+        return text.strip()
 
 
-class _Reader:
-    """Keeps what comes, streamed or whole."""
+class _ProbeReplyReader:
+    """Stores a reply, streamed or whole."""
 
     def __init__(self) -> None:
         self._head = Reply(_OK, {})
@@ -234,33 +232,33 @@ class _Reader:
     def start(self, head: Reply) -> None:
         self._head = head
 
-    def feed(self, event: Event) -> Iterable[Seen]:
+    def feed(self, event: Event) -> Iterable[ProbeReply]:
         self._events.append(event.data)
         return ()
 
-    def end(self) -> Iterable[Seen]:
+    def end(self) -> Iterable[ProbeReply]:
         head = self._head
-        return (Seen(head.status, dict(head.headers), events=tuple(self._events)),)
+        return (ProbeReply(head.status, dict(head.headers), events=tuple(self._events)),)
 
-    def whole(self, reply: Reply) -> Iterable[Seen]:
+    def whole(self, reply: Reply) -> Iterable[ProbeReply]:
         try:
             body = json.loads(reply.body)
         except (ValueError, RecursionError):
             body = reply.body.decode(errors="replace")
-        return (Seen(reply.status, dict(reply.headers), body),)
+        return (ProbeReply(reply.status, dict(reply.headers), body),)
 
 
 class Client:
-    """Asks one service, and counts what it asks.
+    """Sends requests to one service, and counts them.
 
     Args:
         target: The service.
-        http_client: As of `Transport`.
+        http_client: As for `Transport`.
 
     Attributes:
         target: The service.
         requests: How many requests were sent.
-        sessions: Session ids that were seen, for the report to leave out.
+        sessions: Session ids in replies; reports mask them.
     """
 
     def __init__(self, target: Target, *, http_client: HttpClient | None = None) -> None:
@@ -285,7 +283,7 @@ class Client:
         try:
             return chat_route(endpoint_type, provider, suffix).path
         except UsageError as error:
-            raise NoAnswer(str(error)) from None
+            raise Unanswered(str(error)) from None
 
     def ask(
         self,
@@ -296,47 +294,46 @@ class Client:
         key: str | None = "",
         method: str = "POST",
         any_status: bool = False,
-    ) -> Seen:
+    ) -> ProbeReply:
         """Send one request.
 
         Args:
             path: Path below the base URL.
             body: JSON, or bytes that are sent as they are.
-            headers: Further headers; `None` takes one away.
+            headers: More headers; `None` removes one.
             key: The Sequrity key; the target's by default, `None` for no `Authorization`.
             method: The HTTP method.
-            any_status: Whether every status is an answer. Otherwise those that only tell of the
-                key or of the service's own trouble are `NoAnswer`.
+            any_status: Whether every status is an answer. Otherwise a status that is about the key
+                or an outage raises `Unanswered`.
 
         Returns:
             The reply.
 
         Raises:
-            NoAnswer: If there is no reply that can be read.
+            Unanswered: If there is no readable reply.
         """
-        data = (
-            b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        )
+        if not isinstance(body, bytes):
+            body = b"" if body is None else json.dumps(body).encode()
         sent = self._headers(headers or {}, self.target.api_key if key == "" else key)
-        call = Call(path, sent, data, resend=False, method=method)
+        call = Call(path, sent, body, resend=False, method=method)
         self.requests += 1
-        seen = self._seen(call)
-        if session := seen.headers.get("x-session-id"):
+        reply = self._send(call)
+        if session := reply.headers.get("x-session-id"):
             self.sessions.add(session)
-        if seen.status in _TROUBLE and not any_status:
-            raise NoAnswer(seen.unexpected("an answer"))
-        return seen
+        if reply.status in _UNRELATED and not any_status:
+            raise Unanswered(reply.unexpected("an answer"))
+        return reply
 
-    def _seen(self, call: Call) -> Seen:
+    def _send(self, call: Call) -> ProbeReply:
         try:
-            (seen,) = self._transport.stream(call, _Reader)
+            (reply,) = self._transport.stream(call, _ProbeReplyReader)
         except ConnectionFailed as error:
             raise Unreachable(str(error)) from None
         except ServiceError as error:
             if error.status is None or (isinstance(error, BadReply) and error.status < _REFUSED):
-                raise NoAnswer(str(error)) from None
-            return Seen(error.status, error.headers, error.body)
-        return seen
+                raise Unanswered(str(error)) from None
+            return ProbeReply(error.status, error.headers, error.body)
+        return reply
 
     def _headers(
         self, given: Mapping[str, str | None], key: str | None
@@ -360,21 +357,21 @@ class Client:
         policy: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
         **body: Any,
-    ) -> Seen:
-        """Ask a model something: a chat of one message.
+    ) -> ProbeReply:
+        """Send a chat of one message to a model.
 
         Args:
-            words: What the user says.
+            words: The user message.
             features: X-Features.
             policy: X-Policy.
             config: X-Config.
-            **body: Further fields of the body.
+            **body: More fields of the body.
 
         Returns:
             The reply.
         """
-        asked = [{"role": "user", "content": words}]
-        full = {"model": self.target.model, "messages": asked, **body}
+        messages = [{"role": "user", "content": words}]
+        full = {"model": self.target.model, "messages": messages, **body}
         return self.ask(self.path("chat"), full, headers=json_headers_of(features, policy, config))
 
 
@@ -383,18 +380,18 @@ def json_headers_of(
     policy: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> dict[str, str | None]:
-    """The three JSON headers, those that are given."""
+    """The three JSON headers; those that are `None` are not sent."""
     given = {"X-Features": features, "X-Policy": policy, "X-Config": config}
     return {name: None if value is None else json.dumps(value) for name, value in given.items()}
 
 
 def sqrt(code: str, **more: Any) -> dict[str, Any]:
-    """X-Policy of a text in SQRT."""
+    """X-Policy with a policy in SQRT."""
     return {"codes": {"language": "sqrt", "code": code}, **more}
 
 
 def tool(name: str, **kinds: str) -> dict[str, Any]:
-    """A function tool; all its arguments are required."""
+    """A function tool whose arguments are all required."""
     properties = {argument: {"type": kind} for argument, kind in kinds.items()}
     schema = {"type": "object", "properties": properties, "required": list(kinds)}
     function = {"name": name, "description": f"Part of a test: {name}.", "parameters": schema}
@@ -406,26 +403,26 @@ SEND = tool("probe_send", text="string")
 TOOLS = (READ, SEND)
 
 
-class Run:
-    """One turn whose program the probe brings, so that no planner is paid.
+class ProgramTurn:
+    """One turn with a program of the probe's own, so that no planner model is needed.
 
     Args:
-        client: Whom to ask.
+        client: Sends the requests.
         program: The program.
         tools: Its tools.
         fsm: Fields of `X-Config.fsm`.
-        show: What the envelope is to include, such as `policy_check_history`.
-        config: Further sections of X-Config.
+        show: What the envelope includes, such as `policy_check_history`.
+        config: Other sections of X-Config.
         policy: X-Policy.
         variables: `context_vars`.
         path: Another path.
-        body: Further fields of the body.
+        body: More fields of the body.
 
     Attributes:
         headers: The JSON headers of each request.
-        body: What each request brings beside the messages.
+        body: The body of each request without the messages.
         messages: The conversation.
-        seen: The last reply.
+        reply: The last reply.
     """
 
     def __init__(
@@ -444,11 +441,10 @@ class Run:
     ) -> None:
         self._client = client
         self.path = path or client.path("lang-graph")
-        shown = {f"include_{name}": True for name in show}
-        whole: dict[str, Any] = {"fsm": {**_FSM, **(fsm or {})}, **(config or {})}
-        if shown:
-            whole["response_format"] = {**shown, **whole.get("response_format", {})}
-        self.headers = json_headers_of(DUAL, policy, whole)
+        sections: dict[str, Any] = {"fsm": {**_FSM, **(fsm or {})}, **(config or {})}
+        if show:
+            sections["response_format"] = {f"include_{name}": True for name in show}
+        self.headers = json_headers_of(DUAL, policy, sections)
         self.body: dict[str, Any] = {
             "model": client.target.model,
             "tools": list(tools),
@@ -456,172 +452,81 @@ class Run:
             **({} if variables is None else {"context_vars": variables}),
             **(body or {}),
         }
-        self.messages: list[dict[str, Any]] = [{"role": "user", "content": WORDS}]
-        self.seen = Seen(0, {})
+        self.messages: list[dict[str, Any]] = [
+            {"role": "user", "content": "Run the supplied program."}
+        ]
+        self.reply = ProbeReply(0, {})
 
     def ask(
-        self, *, session: str | None = None, headers: Mapping[str, str | None] | None = None,
-        messages: Sequence[Mapping[str, Any]] | None = None, **how: Any,
-    ) -> Seen:  # fmt: skip
-        """Send the conversation as it is now.
+        self,
+        *,
+        session: str | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        path: str | None = None,
+        key: str | None = "",
+        any_status: bool = True,
+    ) -> ProbeReply:
+        """Send the conversation.
 
         Args:
             session: The session to name, or `None`.
-            headers: Headers of this request alone.
-            messages: What to send in the place of the conversation.
-            **how: As of `Client.ask`.
+            headers: More headers of this request.
+            messages: Messages to send instead of the conversation.
+            path: Another path for this request.
+            key: As for `Client.ask`.
+            any_status: As for `Client.ask`.
         """
-        sent = list(self.messages if messages is None else messages)
-        self.seen = self._client.ask(
-            how.pop("path", self.path),
-            {**self.body, "messages": sent},
+        self.reply = self._client.ask(
+            path or self.path,
+            {**self.body, "messages": self.messages if messages is None else messages},
             headers={**self.headers, "X-Session-ID": session, **(headers or {})},
-            **how,
+            key=key,
+            any_status=any_status,
         )
-        return self.seen
+        return self.reply
 
-    def begin(self, **how: Any) -> Seen:
-        """Send the first request, and note what is said; `NoAnswer` if it is refused."""
-        seen = self.ask(**how)
-        if seen.is_refused:
-            raise NoAnswer(seen.unexpected("a turn that begins"))
-        if seen.events is None:
-            self.messages.append(seen.message)
-        return seen
+    def begin(self, **options: Any) -> ProbeReply:
+        """Send the first request, and add its reply to the conversation.
+
+        Raises:
+            Unanswered: If the service refuses the request.
+        """
+        reply = self.ask(any_status=False, **options)
+        if reply.is_refused:
+            raise Unanswered(reply.unexpected("a turn that begins"))
+        if reply.events is None:
+            self.messages.append(reply.message)
+        return reply
+
+    def ask_again(self, *messages: dict[str, Any], **options: Any) -> ProbeReply:
+        """Add messages, and send the conversation in the session of the last reply."""
+        session = self.reply.session
+        self.messages += messages
+        return self.ask(**{"session": session, **options})
 
     def result(self, content: str = "1") -> dict[str, Any]:
         """The message with the result of the call that the last reply asks for."""
-        return {"role": "tool", "tool_call_id": self.seen.call["id"], "content": content}
+        return {"role": "tool", "tool_call_id": self.reply.call["id"], "content": content}
 
-    def answer(self, content: str = "1", **how: Any) -> Seen:
-        """Send the result of the call that the last reply asks for, in its session."""
-        session = self.seen.session
-        self.messages.append(self.result(content))
-        seen = self.ask(**{"session": session, **how})
-        if not seen.is_refused:
-            self.messages.append(seen.message)
-        return seen
+    def answer(self, content: str = "1", **options: Any) -> ProbeReply:
+        """Send the result of the call that the last reply asks for."""
+        return self.ask_again(self.result(content), **{"any_status": False, **options})
+
+    def next_turn(self, program: str, *messages: dict[str, Any], **options: Any) -> ProbeReply:
+        """Send a user message and another program in the session of the last reply."""
+        self.body["user_provided_program"] = program
+        user = {"role": "user", "content": "Run this program as well."}
+        return self.ask_again(*messages, user, **options)
+
+
+def begun(client: Client, program: str, **options: Any) -> ProgramTurn:
+    """A turn of which the first request was sent."""
+    turn = ProgramTurn(client, program, **options)
+    turn.begin()
+    return turn
 
 
 def unknown_session() -> str:
-    """The id of a session that never was."""
+    """The id of a session that does not exist."""
     return str(uuid.uuid4())
-
-
-Verdict = Literal["confirmed", "refuted", "no answer"]
-Side = Literal["client", "local server", "both"]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a service answered.
-
-    Attributes:
-        found: The answer in a few words of the probe's own.
-        detail: What was seen, for people.
-    """
-
-    found: str
-    detail: str = ""
-
-
-Ask = Callable[[Client], Answer | str]
-
-
-@dataclass(frozen=True)
-class Probe:
-    """One question to a service.
-
-    Attributes:
-        id: Its name, for `--only` and reports.
-        question: The question.
-        choice: What the package assumes, as a sentence.
-        relies: Where that is written: a page of `docs/` and a section of it.
-        expected: Answers that agree with the choice.
-        copes: Answers that do not, but with which the client works all the same.
-        of: Whose choice it is.
-        requests: How many requests it sends at most.
-        models: How many calls of a model it costs at most.
-        ask: Asks, and returns the answer; raises `NoAnswer` if the question could not be asked.
-    """
-
-    id: str
-    question: str
-    choice: str
-    relies: tuple[str, ...]
-    expected: frozenset[str]
-    copes: frozenset[str]
-    of: Side
-    requests: int
-    models: int
-    ask: Ask = field(repr=False, compare=False)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a probe.
-
-    Attributes:
-        probe: The probe.
-        verdict: Whether the choice is confirmed, refuted, or neither.
-        found: The answer, or why there is none.
-        detail: What was seen.
-        client_copes: Whether the client works with an answer that refutes the choice.
-        requests: How many requests it took.
-    """
-
-    probe: Probe
-    verdict: Verdict
-    found: str
-    detail: str = ""
-    client_copes: bool = False
-    requests: int = 0
-
-
-PROBES: dict[str, Probe] = {}
-"""All probes by their ids, in the order in which they are written."""
-
-
-def probe(
-    name: str,
-    question: str,
-    choice: str,
-    *relies: str,
-    expected: tuple[str, ...],
-    copes: tuple[str, ...] = (),
-    of: Side = "both",
-    requests: int = 1,
-    models: int = 0,
-) -> Callable[[Ask], Ask]:
-    """Put a probe into the table; for its arguments see `Probe`.
-
-    Raises:
-        ValueError: If there is one of that name.
-    """
-
-    def register(ask: Ask) -> Ask:
-        if name in PROBES:
-            msg = f"There are two probes named `{name}`."
-            raise ValueError(msg)
-        PROBES[name] = Probe(
-            name, question, choice, relies, frozenset(expected), frozenset(copes),
-            of, requests, models, ask,
-        )  # fmt: skip
-        return ask
-
-    return register
-
-
-def judged(probe: Probe, answer: Answer | str) -> Outcome:
-    """Hold an answer against what the package assumes.
-
-    Args:
-        probe: The probe.
-        answer: What it found.
-    """
-    one = Answer(answer) if isinstance(answer, str) else answer
-    verdict: Verdict = "confirmed" if one.found in probe.expected else "refuted"
-    copes = one.found in probe.copes or probe.of == "local server"
-    return Outcome(
-        probe, verdict, one.found, one.detail, client_copes=verdict == "refuted" and copes
-    )

@@ -1,7 +1,4 @@
-"""A run of the suite: which probes, what they cost at most, and what each of them found.
-
-What a run of the suite found: as data, as Markdown, as JSON, and free of keys and accounts.
-"""
+"""A run of the suite: which probes it asks, what they cost, and its report without secrets."""
 
 import json
 import re
@@ -10,19 +7,13 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import langchain_sequrity.conformance.formats
+import langchain_sequrity.conformance.policies
+import langchain_sequrity.conformance.programs
+import langchain_sequrity.conformance.sessions  # noqa: F401 - these register functions of probes
 from langchain_sequrity._version import __version__
-from langchain_sequrity.conformance import formats, policies, programs, sessions
-from langchain_sequrity.conformance.client import (
-    PROBES,
-    Client,
-    NoAnswer,
-    Outcome,
-    Probe,
-    Target,
-    Unreachable,
-    Verdict,
-    judged,
-)
+from langchain_sequrity.conformance.client import Client, Target, Unanswered, Unreachable
+from langchain_sequrity.conformance.probes import Outcome, Probe, Verdict, judge, load_probes
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.suggestions import nearest
@@ -30,24 +21,27 @@ from langchain_sequrity.transport import HttpClient
 from langchain_sequrity.transport.redaction import Redactor
 from langchain_sequrity.wire.routes import DEFAULT_BASE_URL
 
-_LONGEST = 400
+_MAX_TEXT = 400
 _CALL_ID = re.compile(r"\btc-?[0-9a-fA-F][0-9a-fA-F-]{10,}")
 _UUID = re.compile(r"\b[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}\b")
 _MAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
 _URL = re.compile(r"\bhttps?://[^\s\"'<>)\]}]+")
-# What an account is called by: a long word with digits in it, such as `org-8Hk2…`.
+# The name of an account may be a long word with digits, such as `org-8Hk2…`.
 _NAME = re.compile(r"\b(?=[\w-]*\d)(?=[\w-]*[a-zA-Z])[\w-]{16,}\b")
 _HEADINGS: dict[Verdict, str] = {
     "refuted": "Refuted", "no answer": "Without an answer", "confirmed": "Confirmed",
 }  # fmt: skip
+_EFFECTS: dict[Verdict, str] = {
+    "refuted": "Refutes", "no answer": "Leaves open", "confirmed": "Confirms",
+}  # fmt: skip
 
 
 class Scrubber:
-    """Takes keys, ids, addresses and names of accounts out of what a service said.
+    """Masks keys, ids, addresses and names of accounts in texts of a service.
 
     Args:
-        target: The service, with the keys that were used.
-        sessions: Session ids that were seen.
+        target: The service, with the keys of the run.
+        sessions: Session ids in its replies.
     """
 
     def __init__(self, target: Target, sessions: Iterable[str]) -> None:
@@ -57,7 +51,7 @@ class Scrubber:
         self._is_named = target.base_url == DEFAULT_BASE_URL
 
     def text(self, text: str) -> str:
-        """Clean a text, and bring it into one line of at most 400 characters or so."""
+        """Mask a text, and shorten it to one line of about 400 characters."""
         for session in self._sessions:
             text = text.replace(session, "<session>")
         text = self._redactor.text(text)
@@ -67,7 +61,7 @@ class Scrubber:
         text = _URL.sub(lambda found: self._url(found[0]), text)
         if not self._is_named:
             text = text.replace(self._host, "<host>")
-        return plain(_NAME.sub("<name>", text), limit=_LONGEST)
+        return plain(_NAME.sub("<name>", text), limit=_MAX_TEXT)
 
     def _url(self, url: str) -> str:
         is_known = url == DEFAULT_BASE_URL or url.startswith(f"{DEFAULT_BASE_URL}/")
@@ -76,13 +70,13 @@ class Scrubber:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run found.
+    """The results of a run.
 
     Attributes:
-        target: The service that was asked.
-        outcomes: What became of each probe, cleaned of keys and ids.
+        target: The service under test.
+        outcomes: The result of each probe, with keys and ids masked.
         requests: How many requests were sent.
-        title: What the service is called, for runs against several.
+        title: A name for the service, for runs against several.
 
     Example:
         ```python
@@ -107,12 +101,12 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 if something was answered and nothing refuted, else 1."""
+        """0 if a choice is confirmed and none is refuted, otherwise 1."""
         is_good = bool(self.having("confirmed")) and not self.having("refuted")
         return 0 if is_good else 1
 
     def to_markdown(self) -> str:
-        """The report for people, and for an issue of the package."""
+        """The report for people."""
         counts = ", ".join(f"{len(self.having(one))} {one}" for one in _HEADINGS)
         lines = [
             f"# Conformance of {_cell(self.title or self.target.shown)}",
@@ -162,28 +156,21 @@ def _table(found: Sequence[Outcome], verdict: Verdict) -> list[str]:
 def _cells(one: Outcome, verdict: Verdict) -> str:
     probe = one.probe
     answer = one.found if not one.detail else f"{one.found} — {one.detail}"
-    whose = {"both": "the client's and the local server's choice"}.get(
-        probe.of, f"the {probe.of}'s choice"
-    )
-    said = f"{whose}: {probe.choice} ({'; '.join(probe.relies)})"
+    owner = "client's and the local server" if probe.of == "both" else probe.of
+    text = f"{_EFFECTS[verdict]} the {owner}'s choice: {probe.choice} ({'; '.join(probe.relies)})"
     if verdict == "refuted":
-        after = "the client copes" if one.client_copes else "the client relies on it"
-        said = f"Refutes {said} Here {after}."
-    elif verdict == "confirmed":
-        said = f"Confirms {said}"
-    else:
-        said = f"Leaves open {said}"
-    return f"| `{probe.id}` | {_own(probe.question)} | {_cell(answer)} | {_own(said)} |"
+        text += " Here the client copes." if one.client_copes else " Here the client relies on it."
+    return f"| `{probe.id}` | {_own(probe.question)} | {_cell(answer)} | {_own(text)} |"
 
 
 def _cell(text: str) -> str:
-    """A text as a cell of a table, in which nothing of it is markup."""
-    shown = plain(text, limit=2 * _LONGEST)
+    """A text of the service as a table cell, with its markup escaped."""
+    shown = plain(text, limit=2 * _MAX_TEXT)
     return re.sub(r"([\\|<>*_\[\]#`~])", r"\\\1", shown)
 
 
 def _own(text: str) -> str:
-    """A text of the suite's own, which may have code in it, as a cell."""
+    """A text of the suite as a table cell. It may contain code."""
     return text.replace("|", "\\|")
 
 
@@ -192,14 +179,14 @@ def dumps(reports: Sequence[Report]) -> str:
     return json.dumps([one.to_json() for one in reports], indent=2) + "\n"
 
 
-__all__ = ["Cost", "chosen", "cost_of", "run"]
+PROBES = load_probes()
+"""All probes by their ids, in the order of the table."""
 
-_PLACES = {module.__name__: n for n, module in enumerate((programs, sessions, policies, formats))}
-_MOST_UNREACHED = 3
+_MAX_UNREACHED = 3
 
 
 class Cost(NamedTuple):
-    """What probes cost at most."""
+    """The most that probes may cost."""
 
     requests: int
     models: int
@@ -209,29 +196,29 @@ def chosen(only: Iterable[str] = ()) -> list[Probe]:
     """The probes with these ids, or all of them.
 
     Args:
-        only: Ids; one that ends in `*` stands for all that begin so.
+        only: Ids. An id that ends in `*` stands for all ids with this prefix.
 
     Raises:
-        UsageError: If there is no such probe.
+        UsageError: If there is no probe with such an id.
     """
     found: dict[str, Probe] = {}
     for name in only:
-        is_start = name.endswith("*")
+        is_prefix = name.endswith("*")
         some = [
-            one for one in PROBES.values()
-            if (one.id.startswith(name[:-1]) if is_start else one.id == name)
-        ]  # fmt: skip
+            one
+            for one in PROBES.values()
+            if (one.id.startswith(name[:-1]) if is_prefix else one.id == name)
+        ]
         if not some:
             advice = nearest(name, list(PROBES))
             msg = f"There is no probe `{plain(name, limit=80)}`. {advice}".rstrip()
             raise UsageError(msg)
         found.update((one.id, one) for one in some)
-    asked = sorted(PROBES.values(), key=lambda one: _PLACES[one.ask.__module__])
-    return [one for one in asked if not found or one.id in found]
+    return [one for one in PROBES.values() if not found or one.id in found]
 
 
 def cost_of(probes: Sequence[Probe]) -> Cost:
-    """What probes cost at most."""
+    """The most that probes may cost."""
     return Cost(sum(one.requests for one in probes), sum(one.models for one in probes))
 
 
@@ -243,20 +230,20 @@ def run(
     http_client: HttpClient | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
 ) -> Report:
-    """Ask a service all questions, or some of them.
+    """Ask a service the questions of all probes, or of some.
 
     Args:
         target: The service.
         only: Ids of probes; all of them by default.
-        title: What the service is called in the report.
-        http_client: As of `ChatSequrity`.
-        on_outcome: Told of each outcome when it is there, cleaned as in the report.
+        title: A name for the service in the report.
+        http_client: As for `ChatSequrity`.
+        on_outcome: Called with each outcome, masked as in the report.
 
     Returns:
-        The report. A probe that fails, for whatever reason, is one without an answer.
+        The report. A probe that fails has no answer.
 
     Raises:
-        UsageError: If there is no such probe.
+        UsageError: If there is no probe with such an id.
 
     Example:
         ```python
@@ -272,13 +259,13 @@ def run(
     outcomes: list[Outcome] = []
     unreached = 0
     for probe in chosen(only):
-        if unreached < _MOST_UNREACHED:
+        if unreached < _MAX_UNREACHED:
             before = client.requests
             outcome, is_reached = _asked(probe, client)
             outcome = replace(outcome, requests=client.requests - before)
             unreached = 0 if is_reached else unreached + 1
         else:
-            outcome = Outcome(probe, "no answer", "The service was not reached before.")
+            outcome = Outcome(probe, "no answer", "The service could not be reached.")
         scrubber = Scrubber(target, client.sessions)
         outcomes.append(
             replace(
@@ -291,13 +278,13 @@ def run(
 
 
 def _asked(probe: Probe, client: Client) -> tuple[Outcome, bool]:
-    """The outcome of a probe, and whether the service was reached."""
+    """The outcome of a probe, and whether the service could be reached."""
     try:
-        return judged(probe, probe.ask(client)), True
+        return judge(probe, probe.ask(client)), True
     except Unreachable as error:
         return Outcome(probe, "no answer", str(error)), False
-    except NoAnswer as error:
+    except Unanswered as error:
         return Outcome(probe, "no answer", str(error)), True
-    except Exception as error:  # noqa: BLE001 - a reply of a form that nobody thought of
-        msg = f"The reply has a form that the probe cannot read ({type(error).__name__})."
+    except Exception as error:  # noqa: BLE001 - a reply may have any form
+        msg = f"The probe cannot read the form of the reply ({type(error).__name__})."
         return Outcome(probe, "no answer", msg), True
