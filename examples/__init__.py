@@ -1,1 +1,1 @@
-"""Examples. `demo` runs from here; `mail-agent` is a project of its own."""
+"""Examples. `demo` runs from here; `mail-agent` is a separate project."""

@@ -1,4 +1,4 @@
-"""Runs an agent and a graph under a policy, on a local server or, with --live, on the service."""
+"""Run an agent and a graph under a policy: on a local server, or on the service with --live."""
 
 import argparse
 import sys
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "-v", "--verbose", action="store_true", help="show requests, programs, labels and traces"
     )
     parser.add_argument(
-        "--folder", type=Path, default=Path("demo-output"), help="where report and mails go"
+        "--folder", type=Path, default=Path("demo-output"), help="folder of report and mails"
     )
     parser.add_argument(
         "--live", action="store_true", help="use the service, with the key in SEQURITY_API_KEY"
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     story = Story(verbose=options.verbose)
-    folders = [_made(options.folder / name) for name in ("agent", "graph")]
+    folders = [_created(options.folder / name) for name in ("agent", "graph")]
     with tempfile.TemporaryDirectory() as scratch, _model(options, story) as model:
         database = Path(scratch) / "packages.sqlite"
         write_database(database)
@@ -68,18 +68,18 @@ def _run(options: argparse.Namespace) -> None:
         story.line("\n`-v` (make demo ARGS=-v) shows requests, programs, labels and traces.")
 
 
-def _made(folder: Path) -> Path:
+def _created(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"The folder `{folder}` cannot be made: {error.strerror}. Choose another `--folder`."
+        msg = f"The folder `{folder}` cannot be created: {error.strerror}. Use another `--folder`."
         raise UsageError(msg) from error
     return folder
 
 
 @contextmanager
 def _model(options: argparse.Namespace, story: Story) -> Iterator[ChatSequrity]:
-    """The model of both stories: of the service, or of a server on this machine."""
+    """The model of both parts: on the service, or on a local server."""
     with HttpClient(event_hooks=story.hooks(), trust_env=options.live) as client:
         settings: dict[str, Any] = {
             "policy": POLICY,
@@ -93,7 +93,7 @@ def _model(options: argparse.Namespace, story: Story) -> Iterator[ChatSequrity]:
             yield ChatSequrity(options.model, provider=options.provider, **settings)
             return
         with LocalServer(script=stand_ins()) as server:
-            # The user's own keys stay out of a run that needs none.
+            # This run needs no keys, so it must not use the user's own.
             settings |= {"base_url": server.base_url, "api_key": "local", "llm_api_key": None}
             yield ChatSequrity("stand-in/planner,stand-in/reader", **settings)
 

@@ -32,7 +32,7 @@ class Agent:
         """Ask the model, and run the tools that it calls, until it answers.
 
         Raises:
-            PolicyDenied: If the policy denies a call. The conversation can go on.
+            PolicyDenied: If the policy denies a call. The conversation can continue.
         """
         self._messages.append(HumanMessage(words))
         for _ in range(_MOST_STEPS):
@@ -51,7 +51,7 @@ class Agent:
 
 
 def run_agent(model: ChatSequrity, desk: Desk, story: Story) -> None:
-    """Let the agent work on a request. If a call is denied, the user says what to do instead.
+    """Let the agent process a request. If a call is denied, the user gives another instruction.
 
     Raises:
         SequrityError: If the service or the turn failed.

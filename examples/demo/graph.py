@@ -1,4 +1,4 @@
-"""The same as a graph: each node is a call, and the policy checks it before the node runs."""
+"""The same task as a graph: each node is a call, which the policy checks before the node runs."""
 
 from typing import Any, TypedDict
 
@@ -19,14 +19,14 @@ INSTEAD = "bo@partner.example"
 
 
 class Contact(BaseModel):
-    """What the reader looks for in the document."""
+    """The data that the reader extracts from the document."""
 
     address: str
     have_enough_info: bool
 
 
 class Job(TypedDict, total=False):
-    """The state: the input, and what the nodes make of it."""
+    """The state: the input, and the results of the nodes."""
 
     sql: str
     name: str
@@ -39,7 +39,7 @@ class Job(TypedDict, total=False):
 
 
 def build_graph(desk: Desk) -> "StateGraph[Job, None, Job, Job]":
-    """Build the graph. It is an ordinary one, and knows nothing of the policy."""
+    """Build the graph. It is an ordinary graph that does not know the policy."""
 
     def report(state: Job) -> Job:
         rows = desk.query_packages(state["sql"])
@@ -74,7 +74,7 @@ READER = NodeOptions(
 
 
 def run_graph(model: ChatSequrity, desk: Desk, story: Story) -> None:
-    """Run the graph. If a call is denied, the user puts another address into the state.
+    """Run the graph. If a call is denied, the user writes another address into the state.
 
     Raises:
         SequrityError: If the service or the run failed.
@@ -97,7 +97,7 @@ def run_graph(model: ChatSequrity, desk: Desk, story: Story) -> None:
         executor.invoke(job, thread)
     except PolicyDenied as denied:
         story.stopped(desk.user, denied)
-        story.tell("The user", f"puts to={INSTEAD!r} into the state, and lets it go on.")
+        story.tell("The user", f"puts to={INSTEAD!r} into the state, and continues the run.")
         executor.update_state(thread, {"to": INSTEAD})
         executor.invoke(None, thread)
     story.allowed(trace.runs[-1].calls[-1].labels)

@@ -1,4 +1,4 @@
-"""The input: the Python packages that are installed here, as a SQLite file."""
+"""The input: the installed Python packages, as a SQLite file."""
 
 import sqlite3
 from contextlib import closing
@@ -15,7 +15,7 @@ CREATE TABLE packages (
 
 def write_database(path: Path) -> None:
     """Write the installed packages into a new SQLite file."""
-    # A half-removed installation is a folder without metadata.
+    # An incomplete removal leaves a folder without metadata.
     found = [one for one in distributions() if one.read_text("METADATA")]
     rows = {row[0]: row for row in map(_row, reversed(found))}  # the first on the path counts
     with closing(sqlite3.connect(path)) as database:

@@ -1,8 +1,8 @@
-"""SQL from a model, in a sandbox: it can read one table for a moment, and do nothing else.
+"""A sandbox for SQL from a model: it can only read one table, for a limited time.
 
-Four independent limits: the file is opened read-only; an authorizer sees every action that a
-statement is compiled to, and allows the few that reading needs; a clock stops a long query; sizes
-of values, statements and results are bounded.
+Four independent limits: the file is opened read-only; an authorizer checks every action of a
+compiled statement and allows only those that reading needs; a clock stops a long query; sizes of
+values, statements and results are bounded.
 """
 
 import json
@@ -20,7 +20,7 @@ _FUNCTIONS = {
     *("coalesce", "iif", "ifnull", "nullif"),
     *("instr", "length", "like", "lower", "substr", "trim", "upper"),
 }
-# Recursion is missing on purpose: a recursive query can count for ever.
+# Recursion is not allowed on purpose: a recursive query can run without end.
 _ACTIONS = {sqlite3.SQLITE_SELECT}
 _LIMITS = {
     sqlite3.SQLITE_LIMIT_LENGTH: 100_000,
@@ -34,11 +34,11 @@ _LIMITS = {
 }
 _MOST_ROWS = 100
 _MOST_CHARACTERS = 20_000
-_STEPS_BETWEEN_LOOKS_AT_THE_CLOCK = 1_000
+_STEPS_BETWEEN_CLOCK_CHECKS = 1_000
 
 
 class QueryRefused(ToolException):
-    """A statement that is not run, or not to its end; the text is for the model that wrote it."""
+    """A statement that was refused or stopped. The text is for the model that wrote it."""
 
 
 def query(path: Path, sql: str, *, seconds: float = 2.0) -> list[dict[str, Any]]:
@@ -47,13 +47,13 @@ def query(path: Path, sql: str, *, seconds: float = 2.0) -> list[dict[str, Any]]
     Args:
         path: The SQLite file.
         sql: The statement, as a model wrote it.
-        seconds: Longest time that it may take.
+        seconds: Maximum duration.
 
     Returns:
-        The rows, with their values by column.
+        The rows, as dicts from column to value.
 
     Raises:
-        QueryRefused: If it is anything else, is wrong, takes too long, or finds too much.
+        QueryRefused: If it is not a SELECT, is invalid, takes too long, or finds too much.
     """
     try:
         with closing(_connect(path, seconds)) as connection:
@@ -62,7 +62,7 @@ def query(path: Path, sql: str, *, seconds: float = 2.0) -> list[dict[str, Any]]
         msg = f"Refused: {error}. Send one plain SELECT on the table `{_TABLE}`."
         raise QueryRefused(msg) from error
     except (ValueError, TypeError) as error:
-        # A text that SQLite does not take, or a value that JSON does not have: infinity, a blob.
+        # A text that SQLite refuses, or a value that JSON does not have: infinity, a blob.
         msg = f"The query cannot be answered: {error}. Send one SELECT of texts and numbers."
         raise QueryRefused(msg) from error
 
@@ -73,9 +73,7 @@ def _connect(path: Path, seconds: float) -> sqlite3.Connection:
         connection.setlimit(limit, value)
     connection.set_authorizer(_authorize)
     end = time.monotonic() + seconds
-    connection.set_progress_handler(
-        lambda: time.monotonic() > end, _STEPS_BETWEEN_LOOKS_AT_THE_CLOCK
-    )
+    connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS_BETWEEN_CLOCK_CHECKS)
     return connection
 
 
@@ -91,7 +89,7 @@ def _authorize(action: int, name: str | None, detail: str | None, *_: str | None
 
 def _rows(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
     if cursor.description is None:
-        msg = "The text holds no statement. Send one SELECT."
+        msg = "The text contains no statement. Send one SELECT."
         raise QueryRefused(msg)
     columns = [column[0] for column in cursor.description]
     rows: list[dict[str, Any]] = []

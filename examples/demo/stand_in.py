@@ -1,4 +1,4 @@
-"""The demo's models where there is no key: a planner, and a reader that an injection fools."""
+"""The demo's models without a key: a planner, and a reader that obeys an injection."""
 
 import re
 from typing import Any
@@ -10,8 +10,8 @@ from langchain_sequrity.wire.exchange import ChatRequest
 
 _ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 
-# The planner writes it before anything was read, so nothing that is read can change it. Only the
-# reader, which is behind `parse_with_ai` and cannot call tools, sees the document.
+# The planner writes this program before anything is read, so a document cannot change it. Only the
+# reader sees the document. The reader answers `parse_with_ai` and cannot call tools.
 _REPORT_AND_MAIL = """\
 rows = query_packages(
     sql="SELECT name, version, (size_bytes / 1000000) || ' MB' AS size FROM packages"
@@ -38,7 +38,7 @@ final_return_value = "The report went to " + {to!r} + "."
 
 
 def stand_ins() -> Script:
-    """The models of a local server: who plans, and who reads."""
+    """The models of a local server: a planner and a reader."""
     return Script(
         [
             {"when": {"role": "planner"}, "answer": _plan},
@@ -49,7 +49,7 @@ def stand_ins() -> Script:
 
 
 def _plan(request: ChatRequest) -> str:
-    """Plan from the user's words alone: mail to an address in them, or to one in a document."""
+    """Plan from the user's words alone: mail to an address in them or in a document."""
     words = _last_words(request)
     if address := _ADDRESS.search(words):
         return _MAIL.format(to=address[0])
@@ -58,7 +58,7 @@ def _plan(request: ChatRequest) -> str:
 
 
 def _read(request: ChatRequest) -> dict[str, Any]:
-    """Believe what is said last."""
+    """Return the last address in the text."""
     addresses = _ADDRESS.findall(_last_words(request))
     found = {"address": addresses[-1] if addresses else "", "have_enough_info": bool(addresses)}
     return {"value": found}

@@ -1,4 +1,4 @@
-"""What the demo prints: captions and texts, line by line as it happens.
+"""The output of the demo: captions and texts, line by line during the run.
 
 Everything that a model, a document or a server wrote goes through `plain`, so that it cannot act on
 the terminal.
@@ -30,7 +30,7 @@ class Story:
         self._last = ""
 
     def line(self, text: str = "") -> None:
-        """Print a line of the demo's own."""
+        """Print a line of the demo itself."""
         print(text, flush=True)
         self._last = ""
 
@@ -39,7 +39,7 @@ class Story:
         self._wrap(caption, plain(text, limit=_LONGEST))
 
     def quote(self, caption: str, text: str) -> None:
-        """Print somebody else's lines, each behind a bar."""
+        """Print lines from outside, each behind a bar."""
         for line in plain(text.strip(), limit=2 * _LONGEST, lines=True).split("\n"):
             if line.strip():
                 self._wrap(caption, line, bar="| ")
@@ -51,10 +51,10 @@ class Story:
         self.tell("The rule", f"stops this call: {denied.reason}.")
 
     def allowed(self, labels: Any) -> None:
-        """Print what the policy knew of the recipient of a mail that it allowed."""
+        """Print that an allowed recipient carries no label of a document."""
         match labels:
             case {"to": {"tags": []}}:
-                self.tell("The rule", "allows it: no document had a part in this address.")
+                self.tell("The rule", "allows it: the address does not come from a document.")
 
     def _wrap(self, caption: str, text: str, *, bar: str = "") -> None:
         lines = textwrap.wrap(
@@ -68,7 +68,7 @@ class Story:
     # With -v
 
     def detail(self, caption: str, text: str) -> None:
-        """Print a text as it is laid out, whatever its width; only with `-v`."""
+        """Print a text with its own layout, of any width; only with `-v`."""
         if self._verbose:
             lines = plain(text.strip("\n"), limit=100_000, lines=True).split("\n")
             self.line(f"  {caption:<9}" + "\n           ".join(lines))

@@ -1,4 +1,4 @@
-"""What the agent and the graph can do: query, write a report, read a document, send a mail."""
+"""The tools of the agent and the graph: query, write a report, read a document, send a mail."""
 
 import re
 from email.message import EmailMessage
@@ -18,14 +18,14 @@ _ADDRESS = re.compile(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-
 
 
 class Desk:
-    """The tools, and where they work.
+    """The tools and their files.
 
-    A `ToolException` is for the model, which can do better. Anything else ends the run.
+    A `ToolException` goes to the model, which can try again. Any other exception ends the run.
 
     Args:
-        user: Who uses it, as the story calls them.
+        user: The name of the user of the tools in the story.
         database: The file with the packages.
-        folder: Where the report and the mails go; it must exist.
+        folder: Where the report and the mails are written; it must exist.
         story: Prints what the tools do.
     """
 
@@ -45,8 +45,8 @@ class Desk:
         return rows
 
     def write_report(self, markdown: str) -> str:
-        """Write the report, in place of an earlier one."""
-        # Somebody may show the file in a terminal: what could act on it is written as an escape.
+        """Write the report; it replaces an earlier one."""
+        # Someone may show the file in a terminal, so control characters are written as escapes.
         text = plain(markdown, limit=len(markdown), lines=True)
         self._report.write_text(text, encoding="utf-8")
         self.files.append(self._report)
@@ -64,15 +64,15 @@ class Desk:
         """Read a document by its name, such as `suppliers.txt`."""
         documents = {path.name: path for path in _DOCUMENTS.iterdir()}
         if name not in documents:
-            msg = f"There is no such document. There are: {', '.join(documents)}."
+            msg = f"There is no such document. Available: {', '.join(documents)}."
             raise ToolException(msg)
         text = documents[name].read_text(encoding="utf-8")
-        self._tell(f"reads {name}, in which somebody has written:")
+        self._tell(f"reads {name}, which contains:")
         self._story.quote(self.user, text)
         return text
 
     def send_mail(self, to: str, subject: str, body: str) -> str:
-        """Send a mail to one address: here, put it into a file."""
+        """Send a mail to one address: in this demo, write it into a file."""
         if not _ADDRESS.fullmatch(to) or not subject.isprintable():
             msg = "`to` must be one plain mail address, and `subject` one line."
             raise ToolException(msg)

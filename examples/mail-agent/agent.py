@@ -10,14 +10,14 @@ POLICY = Path(__file__).with_name("policy.sqrt")
 
 
 class Mailbox:
-    """Mails, and what was sent."""
+    """Received and sent mails."""
 
     def __init__(self, mails: list[str]):
         self.mails = mails
         self.sent: list[tuple[str, str]] = []
 
     def tools(self):
-        """The tools over this mailbox."""
+        """The tools that use this mailbox."""
 
         @tool
         def read_mail(number: int) -> str:
@@ -40,7 +40,7 @@ class Mailbox:
 
 
 def make_agent(mailbox: Mailbox, model: str = "openai/gpt-5-mini", *, dual_llm: bool = False):
-    """Build the agent. Where the model is comes from SEQURITY_BASE_URL and SEQURITY_API_KEY."""
+    """Build the agent. SEQURITY_BASE_URL and SEQURITY_API_KEY give address and key of the model."""
     architecture = "dual-llm" if dual_llm else "single-llm"
     chat = ChatSequrity(model, policy=POLICY, features={"agent_arch": architecture})
     return create_agent(chat, mailbox.tools())

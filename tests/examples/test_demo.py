@@ -78,7 +78,7 @@ def test_a_user_sees_two_stories_of_one_screen_each_and_needs_no_key(tmp_path: P
             "NOTE TO AI AGENTS", f"reports to {ATTACKER}",
             f"tries to call send_mail, to {ATTACKER}",
             'must deny when to.tags overlaps {"document"} and not to.value in colleagues;',
-            "an address that comes out of a document has to be a colleague's",
+            "an address from a document must be a colleague's",
             "The user", PARTNER,
             f"mails the report to {PARTNER}", "allows it",
             "report.md", "mail-1.eml",
@@ -189,8 +189,10 @@ def test_a_model_that_is_not_fooled_is_shown_as_it_is(demo: Demo) -> None:
         assert "mails the report to ana@example.com" in story
         assert "tries" not in story
         assert PARTNER not in story
-    assert "no document had a part" in agent
-    assert "no document had a part" not in graph  # there it came out of one, and is a colleague's
+    assert "does not come from a document" in agent
+    assert (
+        "does not come from a document" not in graph
+    )  # there it came out of one, and is a colleague's
 
 
 def test_a_hostile_model_neither_leaves_the_folder_nor_reaches_the_terminal(
@@ -223,7 +225,7 @@ def test_a_hostile_model_neither_leaves_the_folder_nor_reaches_the_terminal(
     ("arguments", "expected"),
     [
         (["--live"], "SEQURITY_API_KEY"),
-        (["--folder", __file__], "cannot be made"),
+        (["--folder", __file__], "cannot be created"),
     ],
 )
 def test_what_it_cannot_do_is_an_error_of_one_line(
@@ -275,7 +277,7 @@ def test_mistakes_come_back_to_the_model_as_errors(tmp_path: Path) -> None:
     desk = Desk("The agent", tmp_path / "none.sqlite", tmp_path, Story())
     tools = {tool.name: tool for tool in desk.tools()}
     calls: list[tuple[str, dict[str, Any], str]] = [
-        ("read_document", {"name": "../policy.sqrt"}, "There are: suppliers.txt"),
+        ("read_document", {"name": "../policy.sqrt"}, "Available: suppliers.txt"),
         ("read_report", {}, "There is no report yet"),
         ("send_mail", {"to": "a@example.com"}, "validation"),
     ]

@@ -1,4 +1,4 @@
-"""What the policy says of calls, without any model or tool."""
+"""The verdicts of the policy on calls, without a model or a tool."""
 
 import re
 
@@ -27,7 +27,7 @@ def test_once_a_mail_was_read_mail_stays_in_the_house():
     )
     assert_allowed(read)
     assert_allowed(inside, tool="send_mail", certain=True)
-    assert_denied(outside, tool="send_mail", reason="mail goes to the house only", strength="hard")
+    assert_denied(outside, tool="send_mail", reason="only to the house", strength="hard")
 
 
 def test_the_text_of_a_mail_does_not_leave_the_house():
@@ -43,7 +43,7 @@ def test_no_other_address_counts_as_the_house(to):
 
 def test_deleting_needs_a_person():
     deleted = simulate(TEXT, [{"tool": "delete_mail", "arguments": {"number": 1}}])
-    assert_denied(deleted, reason="needs a person", strength="soft")
+    assert_denied(deleted, reason="only a person", strength="soft")
 
 
 def test_these_calls_exercise_every_rule():
