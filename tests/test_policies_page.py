@@ -15,9 +15,9 @@ from langchain_sequrity.sqrt import (
     compile_policy,
     compiler,
     lexer,
+    matchers,
     parse,
     parser,
-    patterns,
 )
 from tests.sqrt.calls import BROUGHT
 
@@ -73,7 +73,7 @@ def test_the_page_names_the_limits_that_are_set() -> None:
     limits = PAGE.split("## Limits")[1].split("## ")[0]
     for limit in (
         lexer.MAX_CHARACTERS, parser.MAX_DEPTH, compiler.MAX_HEIGHT, parser.MAX_DIGITS,
-        patterns.MAX_PATTERN, MAX_SIZE, patterns.MAX_WORK, compiler.MAX_REGEXES,
+        matchers.MAX_PATTERN, MAX_SIZE, matchers.MAX_WORK, compiler.MAX_REGEXES,
     ):  # fmt: skip
         assert f"{limit:,}" in limits
-    assert f"{patterns.SECONDS_PER_MATCH} s, {patterns.SECONDS_PER_CALL} s" in limits
+    assert f"{matchers.SECONDS_PER_MATCH} s, {matchers.SECONDS_PER_CALL} s" in limits
