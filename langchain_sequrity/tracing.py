@@ -18,8 +18,9 @@ from langchain_core.runnables.config import ensure_config
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.labels import KINDS
-from langchain_sequrity.wire.dual_llm import METADATA_KEY, dual_llm_result
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.strict_json import dumps
+from langchain_sequrity.wire.dual_llm import dual_llm_result
+from langchain_sequrity.wire.exchange import METADATA_KEY
 
 NAME = "sequrity.policy"
 _LOG = logging.getLogger("langchain_sequrity")

@@ -22,7 +22,12 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from langchain_sequrity.wire.dual_llm import METADATA_KEY, kept_text, original_content, with_text
+from langchain_sequrity.wire.dual_llm import (
+    kept_text,
+    original_content,
+    with_text,
+)
+from langchain_sequrity.wire.exchange import METADATA_KEY
 
 NEW_SESSION = "new"
 Seal = Callable[[str], str]

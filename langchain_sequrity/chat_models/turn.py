@@ -24,20 +24,23 @@ from langchain_sequrity.errors import (
 )
 from langchain_sequrity.headers import ConfigHeader
 from langchain_sequrity.on_denied import OnDeniedTurn
+from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.dual_llm import (
     HISTORY_MISMATCH,
-    METADATA_KEY,
+    judge,
     may_be_dual,
     refuse_doubtful,
     unwrap,
 )
-from langchain_sequrity.wire.envelope_stream import DoubtReader, EnvelopeReader, as_chunk
-from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
-from langchain_sequrity.wire.json_text import dumps
-from langchain_sequrity.wire.refused import DeniedReader, judge
-from langchain_sequrity.wire.reply_body import is_session_gone
-from langchain_sequrity.wire.tool_results import as_values
-from langchain_sequrity.wire.tools import text_of
+from langchain_sequrity.wire.error_body import is_session_gone
+from langchain_sequrity.wire.exchange import METADATA_KEY, Call, Reply, StreamReader
+from langchain_sequrity.wire.streams import (
+    DeniedReader,
+    DoubtReader,
+    EnvelopeReader,
+    as_chunk,
+)
+from langchain_sequrity.wire.tools import arguments_text, as_values
 
 OnSessionExpired = Literal["raise", "restart"]
 _MADE = (
@@ -345,7 +348,7 @@ def _has_its_calls(message: AIMessage) -> bool:
         return not calls
     return all(
         (call_id, name) == (call["id"], call["name"])
-        and text_of(call, {str(call_id): str(arguments)}) == arguments
+        and arguments_text(call, {str(call_id): str(arguments)}) == arguments
         for (call_id, name, arguments), call in zip(came, calls, strict=True)
     )
 

@@ -16,7 +16,7 @@ from langchain_sequrity.conformance.client import (
 )
 from langchain_sequrity.conformance.probes import Answer, acceptance, asks, outcome, status
 from langchain_sequrity.wire.dual_llm import read_envelope
-from langchain_sequrity.wire.reply_body import error_text
+from langchain_sequrity.wire.error_body import error_text
 from langchain_sequrity.wire.routes import VALIDATE_HEADERS_PATH, policy_route
 
 _CALL = "a = probe_send(text='x')\nfinal_return_value = a"

@@ -165,12 +165,12 @@ def _single_llm_denial(client: Client) -> Answer:
         return Answer("the call is made all the same")
     refusal, text = reply.message.get("refusal"), reply.message.get("content")
     if refusal:
-        return Answer("a refusal" if denials.worded(refusal) else "unreadable", str(refusal))
+        return Answer("a refusal" if denials.read_text(refusal) else "unreadable", str(refusal))
     if not text:
         return Answer("an empty turn")
     if reply.outcome == "failure":
         return Answer("a failed envelope", reply.error_text)
-    if denials.worded(str(text), whole=True):
+    if denials.read_text(str(text), whole=True):
         return Answer("a text", str(text))
     msg = f"The model did not call the tool, or its denial looks like an answer. It said: {text}"
     raise Unanswered(msg)
@@ -204,7 +204,7 @@ def _single_llm_session_label(client: Client) -> Answer:
     text = str(reply.message.get("refusal") or reply.message.get("content") or "")
     if not text:
         return Answer("an empty turn")
-    if denials.worded(text, whole=not reply.message.get("refusal")):
+    if denials.read_text(text, whole=not reply.message.get("refusal")):
         return Answer("denied", text)
     msg = f"The model did not call the second tool. It said: {text}"
     raise Unanswered(msg)

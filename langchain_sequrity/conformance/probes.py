@@ -224,7 +224,7 @@ def probe_names(labels: Labels) -> str:
 def denial_of(reply: ProbeReply) -> Denial | None:
     """The denial that the client reads from a failed turn."""
     found = reply.envelope
-    return denials.of_failure(found.error_code, found.error_message, found.policy_check_history)
+    return denials.read_failure(found.error_code, found.error_message, found.policy_check_history)
 
 
 def as_json(value: Any) -> str:

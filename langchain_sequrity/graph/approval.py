@@ -38,7 +38,7 @@ from langchain_sequrity.interrupts import ask
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.on_denied import STATE
 from langchain_sequrity.sqrt import Argument, Call, Engine
-from langchain_sequrity.strict_json import loads
+from langchain_sequrity.strict_json import dumps, loads
 from langchain_sequrity.wire.denials import (
     checked_tool,
     read_call,
@@ -46,7 +46,6 @@ from langchain_sequrity.wire.denials import (
     read_printed,
     without_values,
 )
-from langchain_sequrity.wire.json_text import dumps
 
 
 class Approved(NamedTuple):

@@ -15,8 +15,8 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 
 from langchain_sequrity.local.tokens import count, count_audio, count_request, split, usage_of
+from langchain_sequrity.strict_json import dumps_like_service
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.json_text import dumps_like_service
 
 # A long text comes in larger pieces rather than in more of them.
 _MOST_PIECES = 200

@@ -17,8 +17,8 @@ from langchain_sequrity.local.limits import Charge
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.tokens import count_message, count_request, usage_of
 from langchain_sequrity.sizes import of_json, of_part, of_value
+from langchain_sequrity.strict_json import dumps_like_service
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.json_text import dumps_like_service
 from langchain_sequrity.wire.policy_generation import PolicyRequest
 
 # Without this the callbacks of a run around the server, in the same thread, would be inherited.

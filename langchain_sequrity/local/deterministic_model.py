@@ -16,8 +16,8 @@ from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.schema_filling import Prompt, fill, quoted
 from langchain_sequrity.local.screening.keywords import score
 from langchain_sequrity.local.tool_results import looks_like_error
+from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.policy_generation import PolicyRequest
 
 _ECHOED = 500

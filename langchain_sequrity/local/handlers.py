@@ -21,8 +21,8 @@ from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import Session
 from langchain_sequrity.local.single_llm import SingleState, SingleTurn, without_wrappers
+from langchain_sequrity.strict_json import dumps_like_service
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.json_text import dumps_like_service
 
 
 class Answering(Protocol):

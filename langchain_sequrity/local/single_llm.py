@@ -23,9 +23,8 @@ from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.tool_results import MARK, BadResult, read_result
 from langchain_sequrity.sqrt import Argument, Call
 from langchain_sequrity.sqrt.coerce import tools_sent
-from langchain_sequrity.wire.denials import CHECK_KEY
-from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.strict_json import dumps
+from langchain_sequrity.wire.exchange import CHECK_KEY, ChatRequest
 
 # How results are read is settled by X-Config in dual-LLM mode only.
 _FSM = FsmConfig()

@@ -10,8 +10,8 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 
+from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.json_text import dumps
 
 # A run of at most eight letters or digits, or one sign, with the white space before it. What is
 # left is white space at the end.

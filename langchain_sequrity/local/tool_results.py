@@ -20,8 +20,7 @@ from langchain_sequrity.local import limits
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.policy_gate import Brought
 from langchain_sequrity.patterns import Budget, Pattern
-from langchain_sequrity.strict_json import TooDeep, loads, nests_deeper
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.strict_json import TooDeep, dumps, loads, nests_deeper
 
 MARK = "is_sequrity_var"
 _COMBINES = ("merge", "replace", "ignore")

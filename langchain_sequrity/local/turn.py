@@ -25,11 +25,10 @@ from langchain_sequrity.local.http import Incoming, parse
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import Session, resume
+from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire import chat_completions, messages, responses
 from langchain_sequrity.wire.dual_llm import HISTORY_MISMATCH
-from langchain_sequrity.wire.envelope_stream import Sum
-from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead, Sum
 from langchain_sequrity.wire.responses import session_of
 
 

@@ -22,7 +22,7 @@ from langchain_sequrity.middleware.verdict import Decision, Rules, message_of
 from langchain_sequrity.sqrt.verdict import denial_of as denial_of_verdict
 from langchain_sequrity.strict_json import loads
 from langchain_sequrity.tracing import Check, trace
-from langchain_sequrity.wire.tool_results import refuse_lost_labels
+from langchain_sequrity.wire.tools import refuse_lost_labels
 
 AUDIT = logging.getLogger("langchain_sequrity.audit")
 _LOG = logging.getLogger("langchain_sequrity.middleware")

@@ -28,9 +28,9 @@ from langchain_sequrity.policy_generation.proposal import (
     refusals,
 )
 from langchain_sequrity.sqrt.lint import Mode
+from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.suggestions import nearest
-from langchain_sequrity.wire.exchange import Call, Reply
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.wire.exchange import Call, Reply, read_object
 from langchain_sequrity.wire.policy_generation import (
     DEFAULT_RETRIES,
     PolicyRequest,
@@ -38,8 +38,11 @@ from langchain_sequrity.wire.policy_generation import (
     variant_of,
     write_request,
 )
-from langchain_sequrity.wire.reply_body import read_object
-from langchain_sequrity.wire.tools import Function, neutral, read_function
+from langchain_sequrity.wire.tools import (
+    FunctionTool,
+    neutral,
+    read_function,
+)
 
 ModelLike = SequrityChatModel | Runnable[Any, Any] | str
 ToolLike = dict[str, Any] | type | Callable[..., Any] | BaseTool
@@ -120,11 +123,11 @@ def function_tools(tools: Iterable[ToolLike]) -> Iterator[dict[str, Any]]:
             yield neutral(_checked(function, index, tool))
 
 
-def _checked(function: Function, index: int, tool: Any) -> Function:
+def _checked(function: FunctionTool, index: int, tool: Any) -> FunctionTool:
     named = isinstance(function.name, str) and function.name
     if not named or not isinstance(function.parameters, Mapping | None):
         raise _no_tool(index, tool)
-    return Function(function.name, function.description, function.parameters)
+    return FunctionTool(function.name, function.description, function.parameters)
 
 
 def _no_tool(index: int, tool: Any) -> UsageError:

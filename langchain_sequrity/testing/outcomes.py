@@ -11,7 +11,12 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, PolicyDenied, TurnFailed, UsageError
 from langchain_sequrity.sqrt import Decision, Simulation, Verdict
 from langchain_sequrity.wire.denials import read_check, refusal_of
-from langchain_sequrity.wire.dual_llm import METADATA_KEY, dual_llm_result, kept_text, unwrap
+from langchain_sequrity.wire.dual_llm import (
+    dual_llm_result,
+    kept_text,
+    unwrap,
+)
+from langchain_sequrity.wire.exchange import METADATA_KEY
 
 Kind = Literal["allowed", "denied", "neither"]
 _TABLE_WIDTH = 120

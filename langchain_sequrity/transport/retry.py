@@ -34,8 +34,8 @@ from langchain_sequrity.errors import (
 )
 from langchain_sequrity.transport.http11 import Origin
 from langchain_sequrity.transport.timeouts import Deadline
+from langchain_sequrity.wire.error_body import error_from_body
 from langchain_sequrity.wire.exchange import Reply
-from langchain_sequrity.wire.reply_body import error_from_body
 
 _log = logging.getLogger(__name__)
 

@@ -81,9 +81,9 @@ class WholeBody(Generic[T]):
         """Keep a piece of the body. Raises `BadReply` above 64 MiB."""
         size = len(self._body) + len(data)
         if not is_success(self._head):
-            self.done = size > exchange.ERROR  # the message is at the beginning
-        elif size > exchange.REPLY:
-            msg = f"The reply is larger than {exchange.REPLY} bytes."
+            self.done = size > exchange.MAX_ERROR_BYTES  # the message is at the beginning
+        elif size > exchange.MAX_REPLY_BYTES:
+            msg = f"The reply is larger than {exchange.MAX_REPLY_BYTES} bytes."
             raise BadReply(msg, status=self._head.status)
         self._body += data
         return ()
@@ -114,7 +114,7 @@ class EventStream(Generic[T]):
         self._attempts = attempts
         self._reader = reader
         self._decoder = SSEDecoder()
-        self._left = exchange.STREAM
+        self._left = exchange.MAX_STREAM_BYTES
         self.done = False
         attempts.deadline.expect_event()
 
@@ -122,7 +122,7 @@ class EventStream(Generic[T]):
         """Read the events that the next bytes complete. Raises `BadReply` above 256 MiB."""
         self._left -= len(data)
         if self._left < 0:
-            msg = f"The stream is longer than {exchange.STREAM} bytes."
+            msg = f"The stream is longer than {exchange.MAX_STREAM_BYTES} bytes."
             raise BadReply(msg)
         events = self._decoder.feed(data)
         for event in events:

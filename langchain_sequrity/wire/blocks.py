@@ -19,7 +19,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages import content as types
 from langchain_core.messages.block_translators import register_translator
 
-from langchain_sequrity.wire.json_text import read_arguments
+from langchain_sequrity.strict_json import read_arguments
 
 Block = dict[str, Any]
 

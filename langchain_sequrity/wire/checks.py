@@ -30,7 +30,7 @@ from typing_extensions import TypedDict  # pydantic takes no other before Python
 
 from langchain_sequrity.errors import InvalidRequest
 from langchain_sequrity.validation import described, problem, refusal
-from langchain_sequrity.wire.json_text import excerpt
+from langchain_sequrity.wire.exchange import excerpt
 
 # A type as pydantic takes it, a mapping for an object, or one of these that is made when needed.
 Form = Any

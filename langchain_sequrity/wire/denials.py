@@ -1,19 +1,18 @@
-"""Denials in the service's words: the one place that reads them, and makes a `Denial` of them.
+"""Denials in the texts and checks of the service, to `Denial`.
 
-Recorded (`docs/protocol.md`, Dual-LLM content):
+Recorded texts (`docs/protocol.md`, Dual-LLM content):
 
     Tool call <name> denied by argument checking policies. Tool calls: {…, 'kwargs_with_meta':
     {'<argument>': {'value': …, 'meta': {…}}}, …}. Checking results: {'final_verdict':
     'soft_denied', …, 'denial_reasons': [{'enforcement_level': 'soft'}]}
     Tool call to '<name>' is denied by argument checking policies. … Context: {'args': {…}}
 
-The values in it are data that anybody may have written, and so may look like the words around them.
-So nothing is searched for in it: from the first heading on, the text has to be headings and Python
-literals up to its end, or nothing of it counts.
+The printed values are data that anybody may have written, and may look like the text around them.
+So they are never searched: from the first heading on, the text must be headings and Python literals
+up to its end. Otherwise the whole tail is ignored.
 
-Neither codes nor texts nor the shape of checks are published (`docs/protocol.md`, Dual-LLM
-content). What is known are recordings; what is not found is not reported. Nothing here tells
-success from failure.
+Codes, texts and the shape of checks are not published; only recordings are known. What is not found
+is not reported. Nothing here decides whether a turn succeeded.
 """
 
 import math
@@ -26,10 +25,10 @@ from langchain_core.messages import AIMessage
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.labels import BadLabels, Labels
-from langchain_sequrity.wire.exchange import ReplyHead
+from langchain_sequrity.wire.exchange import CHECK_KEY
 
 MAX_PRINTED: Final = 1_000_000
-"""Characters of a printed tail that are read; a longer one says nothing."""
+"""Maximum length of a printed tail in characters; a longer one is ignored."""
 _MAX_DEPTH = 80
 _HEADING = re.compile(r"(?:^|\s|\.)(?P<name>Tool calls|Context|Checking results):\s*(?=[{\[])")
 _NEXT = re.compile(r"[\s.;,]*(?:(?P<name>Tool calls|Context|Checking results):\s*|\Z)")
@@ -49,14 +48,14 @@ _CHECKED = re.compile(r"Policy check for tool call \S{1,200} of tool (?P<tool>[\
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """What is printed behind a denial.
+    """The data that is printed after a denial.
 
     Attributes:
-        tool: The tool that is called.
-        check: The result of the check, of the form of an entry of `policy_check_history`.
+        tool: The tool of the call.
+        check: The result of the check, like an entry of `policy_check_history`.
         arguments: The call's arguments: name → value, or `{value, meta}`.
-        has_labels: Whether each argument is surely `{value, meta}`. Where that is not said, a value
-            that looks so may be one that somebody made to look so.
+        has_labels: Whether each argument is certainly `{value, meta}`. Otherwise a value of that
+            shape may be forged.
     """
 
     tool: str | None = None
@@ -66,17 +65,17 @@ class Printed:
 
 
 class _NotPrinted(ValueError):
-    """The text is not what Python prints of plain data."""
+    """The text is not Python's spelling of plain data."""
 
 
 def read_printed(text: str) -> Printed:
-    """Read what is printed behind a denial.
+    """Read the data that is printed after a denial.
 
     Args:
         text: The whole message of the denial.
 
     Returns:
-        What it says; nothing where it is printed otherwise, or not all of it can be read.
+        The data; empty if any part of it cannot be read.
     """
     found = _HEADING.search(text)
     if found is None or len(text) - found.start() > MAX_PRINTED:
@@ -86,7 +85,7 @@ def read_printed(text: str) -> Printed:
     at = found.end()
     try:
         while heading is not None:
-            reader = _Reader(text, at)
+            reader = _LiteralReader(text, at)
             if heading in read:
                 return Printed()
             read[heading] = reader.value(0)
@@ -108,7 +107,7 @@ def read_printed(text: str) -> Printed:
 
 
 def checked_tool(entry: Mapping[str, Any]) -> str | None:
-    """The tool that a check names: in a field, or in the words of its description.
+    """The tool that a check names, in a field or in its description.
 
     Args:
         entry: An entry of `policy_check_history`.
@@ -122,7 +121,7 @@ def checked_tool(entry: Mapping[str, Any]) -> str | None:
 
 
 def _call_in(read: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The one call that is printed; nothing for several."""
+    """The printed call; empty if there are several."""
     calls = read.get("Tool calls")
     if isinstance(calls, list) and len(calls) == 1:
         (calls,) = calls
@@ -133,15 +132,15 @@ def _object(value: Any) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-class _Reader:
-    """Reads Python's spelling of plain JSON data: each token once, and no code."""
+class _LiteralReader:
+    """Parses Python literals of plain JSON data. Reads each token once and runs no code."""
 
     def __init__(self, text: str, at: int) -> None:
         self._text = text
         self.at = at
 
     def value(self, depth: int) -> Any:
-        """The value that begins here."""
+        """Parse the value at the current position."""
         token = self._next()
         if token["text"] is not None:
             return _unescaped(token["text"][1:-1])
@@ -205,15 +204,15 @@ def _character(found: re.Match[str]) -> str:
     escape = found[0]
     if escape in _ESCAPES:
         return _ESCAPES[escape]
-    if len(escape) == 2:  # noqa: PLR2004 - one that Python does not print
+    if len(escape) == 2:  # noqa: PLR2004 - an escape that Python does not print
         raise _NotPrinted
     code = int(escape[2:], 16)  # noqa: FURB166 - zeros may come first
-    if code in _SURROGATES:  # half a character, which JSON does not carry
+    if code in _SURROGATES:  # half a character, which JSON cannot hold
         raise _NotPrinted
-    return chr(code)  # a ValueError beyond Unicode
+    return chr(code)  # raises ValueError beyond Unicode
 
 
-# These words stand in all recorded denials, and hardly in failures of another kind.
+# All recorded denials have these words, and hardly any other failure.
 _CODE = re.compile(r"polic|den(y|ied)|control.?flow", re.IGNORECASE)
 _MESSAGE = re.compile(r"\bpolic(y|ies)\b|control.?flow", re.IGNORECASE)
 # Recorded: "Tool call to 'x' is denied by argument checking policies. …", and of older servers
@@ -230,36 +229,40 @@ _BRANCH = re.compile(
     r"|\bviolat(?:ed|es|ion of)(?: the)? control[ -]?flow\b",
     re.IGNORECASE,
 )
-# What is printed behind a message: the values of a call, in Python's words.
+# The values of a call, printed after a message.
 _TAIL = re.compile(r"\b(?:Context|Tool calls?)\s*:.*", re.DOTALL)
-# Where the prose of a denial ends: at such a mark, or where data is printed in any other way.
+# The prose of a denial ends at a heading, or where data begins in any other form.
 _DATA = re.compile(
     r"\b(?:Context|Tool calls?|Checking results?|Arguments|Args|Kwargs)\s*[:=]"
     r"|[{\[]|\b\w+(?:\(|\s*=(?!=))",
     re.IGNORECASE,
 )
 _MARK = re.compile(r"\b(?:Context|Tool calls?|Checking results?)\s*:", re.IGNORECASE)
-CHECK_KEY = "policy_check"
-"""Key of a reply beside a denial, with the check that denied: of the local server alone."""
 _NO_REASON = "No reason is given."
-# How a text begins that is a denial and no answer, in small letters and without white space.
+# Beginnings of denials, in small letters and without white space.
 LEADS = ("toolcall", "controlflow", '{"status":"failure"')
+MAX_BEGINNING: Final = 2_000
 
 
-def worded(text: str, *, whole: bool = False) -> Denial | None:
+def beginning(text: str) -> str:
+    """The beginning of a text in small letters and without white space, to compare with `LEADS`."""
+    return "".join(text[:MAX_BEGINNING].split()).lower()
+
+
+def read_text(text: str, *, whole: bool = False) -> Denial | None:
     """Read a denial from a text.
 
     Args:
-        text: What the service says, or a model.
-        whole: Whether the text has to begin with it: an answer may speak of a denial.
+        text: A text of the service, or of a model.
+        whole: Whether the denial must be at the beginning: an answer may mention a denial.
 
     Returns:
-        What the text says of it, or `None` if it says nothing of one.
+        The denial, or `None` if the text has none.
     """
     text = text.strip()
-    said = without_values(text)  # a value of the call may have the words of any denial
+    said = without_values(text)  # a value of the call may look like a denial
     tool = _TOOL.match(said) if whole else _TOOL.search(said)
-    # An answer may begin with a human's denial; a refusal that names the call is none of a model's.
+    # An answer may begin with a denial by a human; a refusal of a model names no call.
     if tool is not None and (tool["policies"] or (tool["tool"] and not whole)):
         name = (tool["tool"] or "").rstrip(".") or None
         denial = Denial(name, reason=_prose(text[tool.end() :]))
@@ -269,14 +272,14 @@ def worded(text: str, *, whole: bool = False) -> Denial | None:
 
 
 def without_values(text: str) -> str:
-    """A message of the service without the values of a call that are printed behind it.
+    """Remove the values of a call that are printed after a message of the service.
 
     Args:
         text: The message.
 
     Returns:
-        What comes before ` Context:` and ` Tool calls:`. What was cut is in the reply as it came,
-        such as `error.result`.
+        The text before ` Context:` and ` Tool calls:`. The removed part is in the raw reply, such
+        as `error.result`.
 
     Example:
         ```python
@@ -288,26 +291,26 @@ def without_values(text: str) -> str:
     return _TAIL.sub("", text).rstrip()
 
 
-def in_message(message: AIMessage) -> Denial | None:
+def read_message(message: AIMessage) -> Denial | None:
     """Read a denial from a reply that is not the end of a dual-LLM turn.
 
     Args:
         message: The reply.
 
     Returns:
-        The denial, or `None` for an answer, a call, and a model's own refusal.
+        The denial, or `None` for an answer, a call, or a model's own refusal.
     """
     metadata, text = message.response_metadata, str(message.text)
-    said = next(filter(None, map(worded, _refusals(message))), None)
+    said = next(filter(None, map(read_text, _refusals(message))), None)
     if said is None:
-        # A failed response of Responses has the denial as its text (`docs/protocol.md`, Responses).
-        said = worded(text, whole=metadata.get("status") != "failed")
+        # A failed response has the denial as its text (`docs/protocol.md`, Responses).
+        said = read_text(text, whole=metadata.get("status") != "failed")
     checked = read_check(metadata.get(CHECK_KEY))
-    return said if checked is None else filled(checked, said)
+    return said if checked is None else _merged(checked, said)
 
 
 def refusal_of(message: AIMessage) -> str:
-    """The text of a refusal, wherever the format puts it; empty for a message that is none.
+    """The text of a refusal in any format; empty if the message is not a refusal.
 
     Args:
         message: A message of any chat model.
@@ -316,37 +319,23 @@ def refusal_of(message: AIMessage) -> str:
 
 
 def _refusals(message: AIMessage) -> list[str]:
-    told = [message.additional_kwargs.get("refusal")]
+    texts = [message.additional_kwargs.get("refusal")]
     blocks = [
         block for block in message.content
         if isinstance(block, dict) and block.get("type") == "refusal"
     ]  # fmt: skip
-    told += [block.get("refusal") for block in blocks]
+    texts += [block.get("refusal") for block in blocks]
     is_refused = message.response_metadata.get("stop_reason") == "refusal"
     if is_refused:
         details = message.response_metadata.get("stop_details")
-        told.append(details.get("explanation") if isinstance(details, Mapping) else None)
-        told.append(message.text)  # the service documents no other place for the reason
-    found = [str(one) for one in told if one]
+        texts.append(details.get("explanation") if isinstance(details, Mapping) else None)
+        texts.append(message.text)  # the service documents no other place for the reason
+    found = [str(one) for one in texts if one]
     return found or [_NO_REASON] * (is_refused or bool(blocks))
 
 
-def check_beside(metadata: Mapping[str, Any], head: ReplyHead) -> dict[str, Any]:
-    """The check that denied, as the local server writes it beside the words of a refusal.
-
-    Args:
-        metadata: The `response_metadata` of the refusal.
-        head: What the reply says of itself; what is not documented may be left out.
-
-    Returns:
-        A field of the reply, or none.
-    """
-    check = metadata.get(CHECK_KEY)
-    return {} if check is None or head.documented else {CHECK_KEY: check}
-
-
 def _prose(text: str) -> str | None:
-    """A text up to where data is printed; rules are quoted in backticks."""
+    """A text up to the printed data; rules are quoted in backticks."""
     marked = _MARK.search(text)
     end = len(text) if marked is None else marked.start()
     start = 0
@@ -361,9 +350,10 @@ def _prose(text: str) -> str | None:
 
 
 def _with_printed(said: Denial, printed: Printed) -> Denial:
-    """A denial with what is printed behind it: the check's reason and strength, and the tool.
+    """Add the printed data to a denial: the check's reason and strength, and the tool.
 
-    A call and a check that name different tools may be of different calls: then it is not soft.
+    A text and a call that name different tools may be about different calls. Then the denial is
+    not soft.
     """
     checked = read_check(printed.check) or Denial()
     strength = checked.strength
@@ -377,7 +367,7 @@ def _with_printed(said: Denial, printed: Printed) -> Denial:
     )
 
 
-def of_failure(code: str | None, message: str | None, checks: Iterable[Any]) -> Denial | None:
+def read_failure(code: str | None, message: str | None, checks: Iterable[Any]) -> Denial | None:
     """Read a denial from a failed dual-LLM turn.
 
     Args:
@@ -386,36 +376,36 @@ def of_failure(code: str | None, message: str | None, checks: Iterable[Any]) -> 
         checks: The policy check history.
 
     Returns:
-        The denial, or `None` if the turn failed otherwise.
+        The denial, or `None` if the turn failed for another reason.
     """
     checked = next(filter(None, map(read_check, reversed([*checks]))), None)
-    said = worded(message or "")
+    said = read_text(message or "")
     if checked is not None and (said is None or said.kind == "policy"):
         return _agreed(checked, said)
-    told = without_values(message or "")
-    if said is None and not (_CODE.search(code or "") or _MESSAGE.search(told)):
+    text = without_values(message or "")
+    if said is None and not (_CODE.search(code or "") or _MESSAGE.search(text)):
         return None
-    return said if said is not None else Denial(reason=_prose(told))
+    return said if said is not None else Denial(reason=_prose(text))
 
 
 def _agreed(checked: Denial, said: Denial | None) -> Denial:
-    """What a check and a message tell of a denial; it is soft only if neither says otherwise."""
-    told = filled(checked, said)
+    """Combine a check and a message. The denial is soft only if neither contradicts it."""
+    merged = _merged(checked, said)
     if said is not None and said.strength == "hard":
-        return replace(told, strength="hard")
+        return replace(merged, strength="hard")
     is_another = said is not None and said.tool and checked.tool not in (None, said.tool)
-    return replace(told, strength=None) if is_another and told.strength == "soft" else told
+    return replace(merged, strength=None) if is_another and merged.strength == "soft" else merged
 
 
-def filled(first: Denial, second: Denial | None) -> Denial:
-    """A denial whose unreported fields are those of another that tells of the same."""
+def _merged(first: Denial, second: Denial | None) -> Denial:
+    """The first denial, with unreported fields from the second."""
     if second is None:
         return first
     missing = {
         one.name: getattr(second, one.name)
         for one in fields(Denial)
         if getattr(first, one.name) is None
-        # Without a reason of its author's, what is said in its place is the rule once more.
+        # Without its author's reason, the message gives the rule as the reason.
         if one.name != "reason" or first.rule is None
     }
     return replace(first, **missing)
@@ -428,7 +418,7 @@ def read_check(entry: Any) -> Denial | None:
         entry: An entry of `policy_check_history`, or anything.
 
     Returns:
-        The denial, or `None` if it is none that can be read.
+        The denial, or `None` if the entry is not a readable denial.
     """
     if not isinstance(entry, Mapping):
         return None
@@ -458,7 +448,7 @@ def read_check(entry: Any) -> Denial | None:
 def _strength(
     verdicts: set[str], reasons: Iterable[Mapping[str, Any]]
 ) -> Literal["soft", "hard"] | None:
-    """How strong a denial is: soft only if it says so in every place that could."""
+    """The strength of a denial: soft only if the verdict and every reason are soft."""
     levels = [one.get("enforcement_level") for one in reasons]
     if "hard_denied" in verdicts or "content_denied" in verdicts or "hard" in levels:
         return "hard"
@@ -479,14 +469,14 @@ def _flag(given: Any) -> bool | None:
 
 
 def read_call(given: Any, metas: Any) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Values and labels of a call's arguments, in either of the places that have them.
+    """Read values and labels of a call's arguments.
 
     Args:
         given: The arguments: name → value, or `{value, meta}`.
-        metas: Labels in a place of their own: name → meta.
+        metas: Labels in a separate field: name → meta.
 
     Returns:
-        The values and the labels, each by name, as far as they are there.
+        The values and the labels, each by name, as far as they are reported.
     """
     values: dict[str, Any] | None = None
     labels: dict[str, Any] = {}
@@ -504,7 +494,7 @@ def read_call(given: Any, metas: Any) -> tuple[dict[str, Any] | None, dict[str, 
 
 
 def read_labels(meta: Any) -> dict[str, list[str]] | None:
-    """Labels as the protocol has them, or `None` for what is none."""
+    """Read labels in the protocol's form; `None` for anything else."""
     try:
         return Labels.from_wire(meta, unknown="ignore").to_wire()
     except BadLabels:

@@ -1,12 +1,14 @@
-"""What a dual-LLM turn puts into the text of its last reply (`docs/protocol.md`, Dual-LLM content).
+"""The outcome of a turn: a value, an answer, a denial or a failure.
 
-The text is a JSON object, the envelope: whether the turn succeeded, the value it returned, and
-what the service was asked to report. A model that is not behind a dual-LLM session could write
-such an object itself, so an envelope is believed only where it can come from the service
-(`docs/behaviour.md`, P2), and it is read strictly. Nothing of it is an answer before all of it has
-parsed with status `success` (P3).
+**Dual-LLM.** The text of the last reply is a JSON object, the envelope: whether the turn succeeded,
+the value that it returned, and the reports that were asked for (`docs/protocol.md`, Dual-LLM
+content). Any model could write such an object. So an envelope is trusted only if it can come from
+the service (`docs/behaviour.md`, P2), and it is parsed strictly. Nothing of it is an answer before
+all of it has parsed with status `success` (P3).
 
-The text of a dual-LLM turn's last reply, written: the local server's side of `dual_llm`.
+**Single-LLM.** The form of a denial is not documented (`docs/protocol.md`, Single-LLM and
+dual-LLM). It is recognised by every mark of recorded denials. An empty turn under a policy is an
+error and never an empty answer.
 """
 
 import base64
@@ -20,23 +22,33 @@ from langchain_core.messages import AIMessage
 
 from langchain_sequrity.denials import NOT_REPORTED, Denial
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import BadReply, PolicyDenied, ProgramFailed, TurnFailed
+from langchain_sequrity.errors import (
+    BadReply,
+    EmptyTurn,
+    PolicyDenied,
+    ProgramFailed,
+    TurnFailed,
+)
 from langchain_sequrity.labels import KINDS, BadLabels, Labels
-from langchain_sequrity.strict_json import loads
+from langchain_sequrity.strict_json import dumps, dumps_like_service, loads
 from langchain_sequrity.wire import denials
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
-from langchain_sequrity.wire.exchange import REPLY, Reply, check_json
-from langchain_sequrity.wire.json_text import dumps, dumps_like_service
+from langchain_sequrity.wire.exchange import (
+    CHECK_KEY,
+    MAX_REPLY_BYTES,
+    METADATA_KEY,
+    Reply,
+    check_json,
+)
 
 M = TypeVar("M", bound=AIMessage)
 Content = str | list[str | dict[Any, Any]]
 
-METADATA_KEY = "sequrity"
 HISTORY_MISMATCH = "history_mismatch"
-"""`type` of the error body that refuses a history which is not its session's (the local server)."""
-# Keys of a text block that belong to the text that was there.
+"""`type` of the local server's error body for a history that differs from its session's."""
+# Keys of a text block that describe its text.
 _OF_TEXT = ("text", "citations", "annotations", "logprobs")
-# A list that is left out is empty (`docs/protocol.md`, Dual-LLM content).
+# An absent list is empty (`docs/protocol.md`, Dual-LLM content).
 _NO_NAMES = Labels(consumers=frozenset())
 _KNOWN = {
     "status",
@@ -52,23 +64,23 @@ _KNOWN = {
 
 @dataclass(frozen=True, slots=True)
 class DualLLMResult:
-    """The verdict behind the last message of a dual-LLM turn.
+    """The result behind the last message of a dual-LLM turn.
 
     Attributes:
         status: `success` or `failure`.
-        value: What the program returned; `None` on failure, and where nothing is returned.
-        labels: Labels of the value; `None` on failure, and where they are not reported: they may
-            then be any. Of reported labels, a list that is left out is empty; without consumers,
-            nobody may have the value.
-        value_type: Name of the value's Python type, where reported.
-        error_code: The service's error code on failure, where reported.
-        error_message: Its error message on failure, where reported.
+        value: The value that the program returned; `None` on failure or without a value.
+        labels: Labels of the value; `None` on failure, and if they are not reported: the value
+            may then have any labels. In reported labels, an absent list is empty; without
+            consumers, nobody may have the value.
+        value_type: Name of the value's Python type, if reported.
+        error_code: The service's error code on failure, if reported.
+        error_message: Its error message on failure, if reported.
         program: The program that ran, if `include_program` was set.
         policy_check_history: Results of the policy checks, as the service sent them.
         namespace_snapshot: Variables after the run, if `include_namespace_snapshot` was set.
-        session_meta: The session's own metadata, where reported.
+        session_meta: The session's own metadata, if reported.
         message_history_mismatch_detected: Whether the history sent differed from the stored one.
-        extra: Keys that are not known to this version.
+        extra: Keys that this version does not know.
     """
 
     status: Literal["success", "failure"]
@@ -91,13 +103,13 @@ class DualLLMResult:
 
 
 def dual_llm_result(message: AIMessage) -> DualLLMResult | None:
-    """Return the verdict behind a message.
+    """Return the result behind a message.
 
     Args:
         message: A message that `ChatSequrity` returned, or that an exception carries.
 
     Returns:
-        The verdict, or `None` if the message did not end a dual-LLM turn.
+        The result, or `None` if the message did not end a dual-LLM turn.
 
     Example:
         ```python
@@ -120,12 +132,12 @@ def read_envelope(text: str, *, certain: bool = True) -> DualLLMResult | None:
 
     Args:
         text: The text of a reply.
-        certain: Whether the session is known to be dual-LLM. Otherwise a success needs a value with
-            its labels: objects with a `status` are common, also as answers of models.
+        certain: Whether the session is known to be dual-LLM. Otherwise a success needs a value
+            with labels, because models often answer with objects that have a `status`.
 
     Returns:
-        The result, or `None` if the text is anything but a complete and well-formed envelope
-        (duplicate keys anywhere make it something else: two readers could see two verdicts).
+        The result, or `None` if the text is not a complete and well-formed envelope. Duplicate
+        keys at any depth are not well-formed: two readers could see two results.
     """
     if not text.lstrip().startswith("{"):
         return None
@@ -133,7 +145,7 @@ def read_envelope(text: str, *, certain: bool = True) -> DualLLMResult | None:
     try:
         orjson.loads(text)  # strict JSON of bounded depth, without NaN
         result = _read(loads(text, unique=True), certain=certain)
-        dumps(result.value)  # what cannot be shown is no value
+        dumps(result.value)  # raises for a value that cannot be shown
     except (_NotAnEnvelope, BadLabels, ValueError):
         return None
     return result
@@ -181,27 +193,23 @@ def _read(body: dict[str, Any], *, certain: bool) -> DualLLMResult:
 Told = Callable[[Denial], Denial]
 
 
-def _as_sent(denial: Denial) -> Denial:
-    return denial
-
-
-def unwrap(message: M, *, certain: bool, told: Told = _as_sent) -> M:
-    """Put a turn's value in the place of its envelope.
+def unwrap(message: M, *, certain: bool, told: Told | None = None) -> M:
+    """Replace a turn's envelope by its value.
 
     Args:
         message: The whole reply of a turn.
-        certain: Whether the session is known to be dual-LLM. Otherwise a text that is no
+        certain: Whether the session is known to be dual-LLM. Otherwise a text that is not an
             envelope is an ordinary answer.
-        told: Tells a denial with the places of the policy as its author wrote it.
+        told: Translates locations in a denial to the policy as its author wrote it.
 
     Returns:
-        The message with the value as its text. One that asks for tools stays as it is, and so does
+        The message with the value as its text. A message that calls tools is unchanged, and so is
         a refusal.
 
     Raises:
-        BadReply: If the session is dual-LLM and the text is no envelope.
+        BadReply: If the session is dual-LLM and the text is not an envelope.
         PolicyDenied: If a policy ended the turn.
-        ProgramFailed: If the turn failed otherwise.
+        ProgramFailed: If the turn failed for another reason.
     """
     text = str(message.text)
     calls = bool(message.tool_calls or message.invalid_tool_calls)
@@ -211,12 +219,14 @@ def unwrap(message: M, *, certain: bool, told: Told = _as_sent) -> M:
     if result is None:
         if not certain:
             return message
-        # Text beside a call or a refusal is no answer either, and is not shown as one.
-        if (denial := denials.in_message(message)) is not None:
-            raise as_it_came(message, told(denial))
+        # Text next to a call or a refusal is not an answer either, and is not shown as one.
+        if (denial := denials.read_message(message)) is not None:
+            raise _denied_without_envelope(message, told(denial) if told else denial)
         if calls or message.additional_kwargs.get("refusal"):
-            if calls and isinstance(message.content, str):  # goes back, for the history is compared
-                return in_place_of(message, "", content=text)
+            if calls and isinstance(
+                message.content, str
+            ):  # kept, since the service compares histories
+                return _shown_as(message, "", content=text)
             return message.model_copy(update={"content": with_text(message.content, "")})
         raise _no_envelope(message, text)
     if result.status == "failure":
@@ -228,7 +238,7 @@ def _no_envelope(message: AIMessage, text: str) -> BadReply:
     said = plain(denials.without_values(text), limit=200)
     msg = (
         "The session is dual-LLM, but the reply is not the JSON object of a dual-LLM turn. It "
-        f"begins with: {said!r}. Nothing of it is used as an answer. If your "
+        f"begins with: {said!r}. It is not used as an answer. If your "
         'key is set up for single-LLM, give `features={"agent_arch": "single-llm"}`.'
     )
     return BadReply(msg, session_id=_session(message), body=text)
@@ -239,7 +249,7 @@ def _session(message: AIMessage) -> str | None:
 
 
 def _with_result(message: M, result: DualLLMResult, text: str, *, shown: str) -> M:
-    return in_place_of(
+    return _shown_as(
         message,
         shown,
         status=result.status,
@@ -249,14 +259,14 @@ def _with_result(message: M, result: DualLLMResult, text: str, *, shown: str) ->
     )
 
 
-def in_place_of(message: M, shown: str, **facts: Any) -> M:
-    """Show a text in the place of what came.
+def _shown_as(message: M, shown: str, **facts: Any) -> M:
+    """Replace the text of a reply by another.
 
     Args:
         message: The reply.
-        shown: The text to be shown.
-        facts: What the metadata keeps: `content` is the text that is sent back in the place of
-            what is shown, since the service compares the history with its own; `refusal` likewise.
+        shown: The new text.
+        facts: Facts for the metadata. `content` is the text to send back in later turns, since the
+            service compares the history with its own; `refusal` likewise.
 
     Returns:
         The message.
@@ -271,15 +281,14 @@ def in_place_of(message: M, shown: str, **facts: Any) -> M:
 
 
 def with_text(content: Content, text: str) -> Content:
-    """Put a text in the place of all text of a message's content; other blocks stay.
+    """Replace all text in a message's content by one text; other blocks stay.
 
     Args:
         content: Content of a LangChain message.
-        text: The text; an empty one takes the text away. Any other is no refusal, so that blocks
-            of a refusal go as well.
+        text: The new text. It also replaces blocks of a refusal, unless it is empty.
 
     Returns:
-        The content: text where nothing else is in it, blocks otherwise.
+        The content: text if there is nothing else, blocks otherwise.
     """
     if isinstance(content, str):
         return text
@@ -298,13 +307,13 @@ def with_text(content: Content, text: str) -> Content:
             blocks.append({**kept, "text": text})
     if not is_placed:
         blocks.append({"type": "text", "text": text})
-    # In a stream the `index` ties a block to others that were shown before.
+    # In a stream, `index` joins a block to those that were shown before.
     is_alone = len(blocks) == 1 and isinstance(blocks[0], dict) and "index" not in blocks[0]
     return text if not blocks or (is_alone and text) else blocks
 
 
 def refuse_doubtful(message: AIMessage) -> None:
-    """Refuse an envelope where nothing tells whether the session is dual-LLM.
+    """Refuse an envelope if it is unknown whether the session is dual-LLM.
 
     Raises:
         BadReply: If the message's text is an envelope (`docs/behaviour.md`, P2).
@@ -313,15 +322,15 @@ def refuse_doubtful(message: AIMessage) -> None:
     if not text.lstrip().startswith("{") or read_envelope(text, certain=False) is None:
         return
     msg = (
-        "The reply is an object like that of a dual-LLM turn, and nothing says whether the session "
-        "is one. It is used neither as an answer nor as a verdict. Give "
+        "The reply is an object like that of a dual-LLM turn, and it is unknown whether the "
+        "session is dual-LLM. It is used neither as an answer nor as a result. Give "
         '`features={"agent_arch": "dual-llm"}` or `{"agent_arch": "single-llm"}`.'
     )
     raise BadReply(msg, session_id=_session(message), body=text)
 
 
 def original_content(message: AIMessage) -> str | None:
-    """The envelope that a message's text stands for, unless the text has been edited since."""
+    """The envelope behind a message's text, unless the text has been edited since."""
     content = kept_text(message, "content")
     if content is None:
         return None
@@ -329,13 +338,13 @@ def original_content(message: AIMessage) -> str | None:
     return content if message.response_metadata[METADATA_KEY].get("shown") == shown else None
 
 
-# What the service said of a failed turn goes back to it, and may have values of calls in it. Logs
-# and traces of the message that keeps it are not to show them.
+# The service's text about a failed turn is sent back in later turns. It may hold values of calls,
+# so it is packed: logs and traces of the message must not show them.
 _PACKED = "_packed"
 
 
 def _kept(*, packed: bool, **texts: Any) -> dict[str, Any]:
-    """Texts as facts of a message's metadata."""
+    """Texts as facts for a message's metadata."""
     if not packed:
         return texts
     return {
@@ -348,14 +357,14 @@ def _kept(*, packed: bool, **texts: Any) -> dict[str, Any]:
 
 
 def kept_text(message: AIMessage, name: str) -> str | None:
-    """A text of the service that a message stands for.
+    """Return a text of the service that the message shown replaces.
 
     Args:
         message: The message.
         name: `content`, or `refusal`.
 
     Returns:
-        The text; `None` where none is kept.
+        The text; `None` if the message keeps no text.
     """
     found = message.response_metadata.get(METADATA_KEY)
     if not isinstance(found, Mapping):
@@ -366,46 +375,41 @@ def kept_text(message: AIMessage, name: str) -> str | None:
         return None
     try:
         data = base64.b64decode(packed, validate=True)
-        text = zlib.decompressobj().decompress(data, REPLY).decode("utf-8", "surrogatepass")
+        text = (
+            zlib.decompressobj().decompress(data, MAX_REPLY_BYTES).decode("utf-8", "surrogatepass")
+        )
     except (ValueError, zlib.error):
         return None
     return text
 
 
-def _failure(message: AIMessage, result: DualLLMResult, text: str, told: Told) -> TurnFailed:
+def _failure(message: AIMessage, result: DualLLMResult, text: str, told: Told | None) -> TurnFailed:
     facts: dict[str, Any] = {
         "session_id": _session(message),
         "result": result,
         "program": result.program,
     }
-    denial = denials.of_failure(
+    denial = denials.read_failure(
         result.error_code, result.error_message, result.policy_check_history
     )
     if denial is None:
         reason = plain(denials.without_values(result.error_message or "") or NOT_REPORTED)
-        facts["message"] = refused(_with_result(message, result, text, shown=""), reason, shown="")
+        facts["message"] = _refusal(_with_result(message, result, text, shown=""), reason, shown="")
         said = (
             f"The turn failed: {reason} (code `{plain(result.error_code or NOT_REPORTED)}`). "
             "Append `error.message` to the history to go on with the session."
         )
         return ProgramFailed(said, code=result.error_code, **facts)
-    denial = told(denial)
+    denial = told(denial) if told else denial
     turn = _with_result(message, result, text, shown=denial.text)
-    return denied_turn(turn, denial, checks=result.policy_check_history, **facts)
+    return _denied(turn, denial, checks=result.policy_check_history, **facts)
 
 
-def as_it_came(message: AIMessage, denial: Denial) -> PolicyDenied:
-    """The exception of a denial that is told without an envelope.
-
-    Args:
-        message: The reply.
-        denial: What it says.
-    """
-    check = message.response_metadata.get(denials.CHECK_KEY)
-    kept = {
-        key: value for key, value in message.response_metadata.items() if key != denials.CHECK_KEY
-    }
-    turn = in_place_of(
+def _denied_without_envelope(message: AIMessage, denial: Denial) -> PolicyDenied:
+    """The exception for a denial in a reply without an envelope."""
+    kept = dict(message.response_metadata)
+    check = kept.pop(CHECK_KEY, None)
+    turn = _shown_as(
         message.model_copy(update={"response_metadata": kept}),
         denial.text,
         **_kept(
@@ -415,39 +419,25 @@ def as_it_came(message: AIMessage, denial: Denial) -> PolicyDenied:
         ),
     )
     checks = () if check is None else (check,)
-    return denied_turn(turn, denial, checks=checks, session_id=_session(message))
+    return _denied(turn, denial, checks=checks, session_id=_session(message))
 
 
-def denied_turn(turn: AIMessage, denial: Denial, **facts: Any) -> PolicyDenied:
-    """The exception of a denied turn.
-
-    Args:
-        turn: The reply; its metadata has what is sent back in the place of the denial.
-        denial: The denial.
-        facts: Further facts of `PolicyDenied`.
-
-    Returns:
-        The exception, whose message is a refusal that says why.
-    """
+def _denied(turn: AIMessage, denial: Denial, **facts: Any) -> PolicyDenied:
+    """The exception for a denied turn; its message is a refusal with the reason."""
     own = {**(turn.response_metadata.get(METADATA_KEY) or {}), "denial": denial.to_json()}
     turn = turn.model_copy(
         update={"response_metadata": {**turn.response_metadata, METADATA_KEY: own}}
     )
     text = f"{denial.text} Append `error.message` to the history to go on with the session."
-    message = refused(turn, denial.text, shown=denial.text)
+    message = _refusal(turn, denial.text, shown=denial.text)
     return PolicyDenied(text, denial=denial, message=message, **facts)
 
 
-def refused(turn: AIMessage, reason: str, *, shown: str) -> AIMessage:
-    """The message of a turn that brought no answer: a refusal.
+def _refusal(turn: AIMessage, reason: str, *, shown: str) -> AIMessage:
+    """The message of a turn without an answer, as a refusal.
 
-    LangChain's parsers raise on a refusal, so it is never read as an answer. Where they find it
-    depends on the provider: for Anthropic's it is the reason why the message stopped.
-
-    Args:
-        turn: The reply.
-        reason: Why there is no answer.
-        shown: The text of the message.
+    LangChain's parsers raise for a refusal, so it is never read as an answer. They look for it in
+    different places: for Anthropic's provider it is the stop reason.
     """
     metadata = turn.response_metadata
     if metadata.get("model_provider") != MODEL_PROVIDER:
@@ -463,21 +453,99 @@ def refused(turn: AIMessage, reason: str, *, shown: str) -> AIMessage:
 
 
 def may_be_dual(model: Any, reply_id: Any, head: Reply) -> bool:
-    """Whether a reply shows a mark of a dual-LLM session: two models, or the session's own id."""
+    """Whether a reply has a mark of a dual-LLM session: two models, or the session's own id."""
     session_id = head.headers.get("x-session-id")
     return "," in str(model or "") or (session_id is not None and reply_id == session_id)
 
 
+# Stop reasons of replies that may be empty.
+_ENDED_OTHERWISE = frozenset(
+    {
+        "length",
+        "max_tokens",
+        "max_output_tokens",
+        "model_context_window_exceeded",
+        "content_filter",
+        "refusal",
+        "pause_turn",
+    }
+)
+# Types of blocks that are not an answer by themselves.
+_NOTHING = frozenset(
+    {"text", "refusal", "reasoning", "reasoning_content", "thinking", "redacted_thinking"}
+)
+
+
+def judge(message: AIMessage, *, is_guarded: bool, told: Told) -> None:
+    """Raise for a reply that is not an answer.
+
+    Args:
+        message: The whole reply.
+        is_guarded: Whether the caller set a policy for the session.
+        told: Translates locations in a denial to the policy as its author wrote it.
+
+    Raises:
+        PolicyDenied: If it is a denial.
+        EmptyTurn: If it is empty, and a policy may be the reason.
+    """
+    if kept_text(message, "content") is not None:  # the end of a dual-LLM turn
+        return
+    denial = denials.read_message(message) or _in_envelope(message)
+    if denial is not None:
+        raise _denied_without_envelope(message, told(denial))
+    if is_guarded and is_empty(message):
+        metadata = message.response_metadata
+        reason = metadata.get("finish_reason") or metadata.get("stop_reason") or "none"
+        msg = (
+            "The reply is empty: no text, no tool call, and no reason (it ended with "
+            f"`{reason}`). Under a policy this may be a denied call, so it is not used as an "
+            'answer. In a session with `features={"agent_arch": "dual-llm"}` the service says why.'
+        )
+        raise EmptyTurn(msg, message=message, session_id=_session(message))
+
+
+def _in_envelope(message: AIMessage) -> Denial | None:
+    """A denial in the envelope of a dual-LLM turn, in a session of another kind."""
+    text = str(message.text)
+    result = read_envelope(text) if denials.beginning(text).startswith(denials.LEADS[-1]) else None
+    if result is None:
+        return None
+    return denials.read_failure(
+        result.error_code, result.error_message, result.policy_check_history
+    )
+
+
+def is_empty(message: AIMessage) -> bool:
+    """Whether a reply has no text, no call, no refusal, and no other reason to be empty."""
+    metadata = message.response_metadata
+    ended = (metadata.get("finish_reason"), metadata.get("stop_reason"))
+    return not (
+        str(message.text).strip()
+        or message.tool_calls
+        or message.invalid_tool_calls
+        or denials.refusal_of(message)
+        or message.additional_kwargs.get("audio")
+        or any(
+            isinstance(block, dict) and block.get("type") not in _NOTHING
+            for block in message.content
+        )
+        or _ENDED_OTHERWISE.intersection(ended)
+    )
+
+
+# The server's side
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """How a turn ended, and what is reported of it (`docs/protocol.md`, Dual-LLM content).
+    """The outcome of a turn and its reports, written by the local server.
 
     Attributes:
-        value: What the program returned; plain JSON.
+        value: The value that the program returned, as plain JSON.
         labels: The labels of the value.
         value_type: Name of the value's Python type.
-        error: Code and message of a turn that failed, or `None` for one that succeeded.
-        program: The program that ran, where it is reported; likewise the following ones.
+        error: Code and message of a failed turn; `None` for a success.
+        program: The program that ran, if it is reported; likewise the following fields.
         policy_check_history: One object for each checked call.
         namespace_snapshot: Variables after the run, `{name: {value, meta}}`.
         session_labels: The session's own labels.
@@ -495,10 +563,10 @@ class Envelope:
     history_mismatch: bool = False
 
     def text(self) -> str:
-        """The JSON object as text; what is not reported is left out.
+        """The JSON object as text, without fields that are not reported.
 
         Raises:
-            ValueError: If the value is no JSON.
+            ValueError: If the value is not JSON.
         """
         body: dict[str, Any]
         if self.error is None:

@@ -1,18 +1,30 @@
-"""One exchange as data: what goes out, what comes back. Nothing here does I/O.
+"""One exchange as data: the call, the reply, its events; and how much of a reply a client takes.
 
-What a client takes of a reply, in bytes: a server may send without end.
+Nothing here does I/O. A server is untrusted and may send without end, so every reader of replies
+limits bytes and memory, and a reply of an unexpected shape is a `BadReply`.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeVar
+from itertools import chain
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
-from langchain_core.messages import BaseMessage
+import orjson
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
 
+from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply
 from langchain_sequrity.sizes import of_json, of_part, of_value
+from langchain_sequrity.strict_json import dumps, loads
 
 T_co = TypeVar("T_co", covariant=True)
+
+METADATA_KEY = "sequrity"
+"""Key of `response_metadata` for what this package adds: session, envelope, denial."""
+CHECK_KEY = "policy_check"
+"""Key of a reply for the check that denied a call; only the local server writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +52,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole reply. Names of `headers` are looked up in lower case."""
+    """A whole reply. Names in `headers` are lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -48,7 +60,7 @@ class Reply:
 
 
 class Event(NamedTuple):
-    """One server-sent event: `name` is empty where the stream gave none."""
+    """One server-sent event; `name` is empty if the stream gave none."""
 
     name: str
     data: str
@@ -57,8 +69,8 @@ class Event(NamedTuple):
 class StreamReader(Protocol[T_co]):
     """Reads one streamed reply of some format.
 
-    The transport makes a new one for each attempt, hands it the head of the reply, and then
-    either every event in turn and the end, or the whole body where the server did not stream.
+    The transport makes a new one for each attempt and hands it the head of the reply. Then come
+    either the events and the end, or the whole body if the server did not stream.
     """
 
     def start(self, head: Reply) -> None:
@@ -71,16 +83,16 @@ class StreamReader(Protocol[T_co]):
         """Return what the end of the stream completes. Raises if the stream was cut short."""
 
     def whole(self, reply: Reply) -> Iterable[T_co]:
-        """Return what a plain JSON reply holds: the server did not stream."""
+        """Return the content of a plain JSON reply, from a server that did not stream."""
 
     @property
     def done(self) -> bool:
-        """Whether the stream has said that it is over; what follows is not read."""
+        """Whether the stream has announced its end; later events are not read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What a chat endpoint was asked, whatever the format: the local server's view of a body.
+    """A request to a chat endpoint in any format, as the local server sees it.
 
     Attributes:
         model: Model name as sent, `"planner"` or `"planner,worker"`.
@@ -91,11 +103,11 @@ class ChatRequest:
         response_format: As in chat/completions, or `None`.
         stop: Stop sequences.
         max_tokens: Limit on output tokens.
-        stream: Whether server-sent events were asked for.
-        stream_usage: Whether a usage chunk was asked for.
+        stream: Whether the client wants server-sent events.
+        stream_usage: Whether the client wants a usage chunk.
         parallel_tool_calls: Whether several calls in one reply are allowed.
-        server_tools: Tools that the service runs itself, in the format's own words.
-        previous_reply: Id of the reply that this request goes on from, where the format has that.
+        server_tools: Tools that the service runs itself, as the format writes them.
+        previous_reply: Id of the reply that this request continues, in formats that have it.
         options: Every other field of the body, unchanged.
     """
 
@@ -116,13 +128,13 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class ReplyHead:
-    """What a reply says of itself, whatever the answer: the local server's side.
+    """Facts of a reply that do not depend on the answer, on the local server's side.
 
     Attributes:
         id: Id of the reply, in the format's own form.
         created: Unix time in seconds.
-        request: What is answered.
-        documented: Whether only what the service documents may be written.
+        request: The request that is answered.
+        documented: Whether to write documented fields only.
     """
 
     id: str
@@ -130,19 +142,28 @@ class ReplyHead:
     request: ChatRequest
     documented: bool = False
 
+    def policy_check(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the field with the check that denied a call, or no field.
+
+        Args:
+            metadata: The `response_metadata` of the refusal.
+        """
+        check = metadata.get(CHECK_KEY)
+        return {} if check is None or self.documented else {CHECK_KEY: check}
+
+
+# Limits
+
 
 KIB, MIB = 1024, 1024 * 1024
 
-REPLY = 64 * MIB
-ERROR = 1 * MIB  # of a reply with an error status
-STREAM = 256 * MIB
-EVENT = 16 * MIB
-# What JSON becomes once it is parsed.
-PARSED = 128 * MIB
-# What is kept of a stream until it ends, and what is held back of it.
-KEPT = 32 * MIB
-
-_SURELY_FINE = 64 * KIB  # of JSON, whatever is in it
+MAX_REPLY_BYTES = 64 * MIB
+MAX_ERROR_BYTES = 1 * MIB  # a body with an error status
+MAX_STREAM_BYTES = 256 * MIB
+MAX_EVENT_BYTES = 16 * MIB
+_MAX_PARSED_BYTES = 128 * MIB  # memory of parsed JSON
+_MAX_KEPT_BYTES = 32 * MIB  # what a reader keeps of a stream until its end
+_SMALL = 64 * KIB  # JSON of this length is always within the limit
 
 
 def check_json(data: bytes | str) -> None:
@@ -151,20 +172,22 @@ def check_json(data: bytes | str) -> None:
     Raises:
         BadReply: If it takes more than 128 MiB.
     """
-    if len(data) > _SURELY_FINE and of_json(data) > PARSED:
-        msg = f"The reply takes more than {PARSED} bytes of memory once it is parsed."
+    if len(data) > _SMALL and of_json(data) > _MAX_PARSED_BYTES:
+        msg = f"The reply takes more than {_MAX_PARSED_BYTES} bytes of memory when parsed."
         raise BadReply(msg)
 
 
-class Kept:
-    """Counts what is kept of a stream, which may have no end.
+class StreamMemory:
+    """Counts what a reader keeps of a stream, which may have no end.
+
+    Each method raises `BadReply` as soon as the sum is more than 32 MiB.
 
     Example:
         ```python
-        from langchain_sequrity.wire.exchange import Kept
+        from langchain_sequrity.wire.exchange import StreamMemory
 
-        kept = Kept()
-        kept.add({"type": "text"})
+        memory = StreamMemory()
+        memory.add({"type": "text"})
         ```
     """
 
@@ -174,31 +197,186 @@ class Kept:
         self._bytes = 0
 
     def add(self, value: Any) -> None:
-        """Count a value.
-
-        Raises:
-            BadReply: If all together takes more than 32 MiB.
-        """
+        """Count a value."""
         self._count(of_value(value))
 
     def add_text(self, text: str) -> None:
-        """Count a part of a text, which is added to the parts before it.
-
-        Raises:
-            BadReply: If all together takes more than 32 MiB.
-        """
+        """Count a part of a text that is joined to the parts before it."""
         self._count(of_part(text))
 
     def add_json(self, text: str) -> None:
-        """Count a part of a JSON text, such as arguments, as what it will be once it is parsed.
-
-        Raises:
-            BadReply: If all together takes more than 32 MiB.
-        """
+        """Count a part of a JSON text, such as arguments, with the memory of its parsed value."""
         self._count(of_json(text))
 
     def _count(self, amount: int) -> None:
         self._bytes += amount
-        if self._bytes > KEPT:
-            msg = f"The stream sent more than {KEPT} bytes that have to be kept until its end."
+        if self._bytes > _MAX_KEPT_BYTES:
+            msg = (
+                f"The stream sent more than {_MAX_KEPT_BYTES} bytes that have to be kept until "
+                "its end."
+            )
             raise BadReply(msg)
+
+
+class Sum:
+    """The sum of chunks of one message. Unsummed chunks take far more memory than their content.
+
+    Chunks are added in groups, and groups likewise, so that no chunk is copied often.
+    """
+
+    _GROUP = 32
+
+    def __init__(self, chunks: Iterable[AIMessageChunk] = ()) -> None:
+        # List `n` has sums of 32ⁿ chunks. Higher lists have earlier chunks.
+        self._levels: list[list[AIMessageChunk]] = []
+        for chunk in chunks:
+            self.add(chunk)
+
+    def add(self, chunk: AIMessageChunk, level: int = 0) -> None:
+        """Add a chunk."""
+        if level == len(self._levels):
+            self._levels.append([])
+        self._levels[level].append(chunk)
+        if len(self._levels[level]) == self._GROUP:
+            chunks, self._levels[level] = self._levels[level], []
+            self.add(chunks[0] + chunks[1:], level + 1)
+
+    def __iter__(self) -> Iterator[AIMessageChunk]:
+        """The partial sums, few and in order."""
+        return chain.from_iterable(reversed(self._levels))
+
+    def total(self) -> AIMessageChunk | None:
+        """The sum of all chunks, or `None` without chunks."""
+        chunks = list(self)
+        return chunks[0] + chunks[1:] if len(chunks) > 1 else chunks[0] if chunks else None
+
+
+# The body of a reply
+
+
+Describe = Callable[[Reply], Mapping[str, Any]]
+"""Makes additional `response_metadata` from the head of a reply."""
+
+MISSHAPEN = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""Errors that reading a reply of the wrong shape raises."""
+_EXCERPT = 200
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+
+
+def read_object(data: bytes | str, reply: Reply, *, exact: bool = False) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Args:
+        data: The text.
+        reply: The head of the reply.
+        exact: Whether integers beyond 64 bits keep all digits.
+
+    Returns:
+        The object.
+
+    Raises:
+        BadReply: If the text is not a JSON object, or would take too much memory.
+    """
+    check_json(data)
+    try:
+        body = orjson.loads(data)
+        if exact and _LONG_NUMBER.search(data if isinstance(data, bytes) else data.encode()):
+            body = loads(data.decode() if isinstance(data, bytes) else data)
+    except ValueError:
+        refuse("JSON", data, reply)
+    if not isinstance(body, dict):
+        refuse("a JSON object", body, reply)
+    return body
+
+
+def refuse(expected: str, body: Any, reply: Reply) -> NoReturn:
+    """Refuse a reply.
+
+    Args:
+        expected: A description of what was expected, such as `a message with `content``.
+        body: What came.
+        reply: The head of the reply.
+
+    Raises:
+        BadReply: Always.
+    """
+    msg = f"The service's reply is not {expected}. It begins with: {excerpt(body, _EXCERPT)!r}."
+    raise BadReply(
+        msg,
+        status=reply.status,
+        request_id=reply.headers.get("x-request-id"),
+        session_id=reply.headers.get("x-session-id"),
+        body=body.decode(errors="replace") if isinstance(body, bytes) else body,
+    ) from None
+
+
+def count(usage: Mapping[str, Any], name: str) -> int:
+    """Return the token count under a name, 0 if absent. Raises `TypeError` for other types."""
+    found = usage.get(name) or 0
+    if not isinstance(found, int):
+        msg = f"`{name}` is not an integer."
+        raise TypeError(msg)
+    return found
+
+
+def usage_metadata(
+    input_tokens: int,
+    output_tokens: int,
+    total_tokens: int = 0,
+    *,
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+) -> UsageMetadata:
+    """Make LangChain's token counts.
+
+    Args:
+        input_tokens: Tokens of the input.
+        output_tokens: Tokens of the output.
+        total_tokens: Their sum as the service counts it; 0 to compute it.
+        inputs: Details of the input; `None` is skipped.
+        outputs: Details of the output; likewise.
+    """
+    usage = UsageMetadata(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        total_tokens=total_tokens or input_tokens + output_tokens,
+    )
+    if found := {name: number for name, number in inputs.items() if number is not None}:
+        usage["input_token_details"] = cast("Any", found)
+    if found := {name: number for name, number in outputs.items() if number is not None}:
+        usage["output_token_details"] = cast("Any", found)
+    return usage
+
+
+def reply_metadata(
+    body: Mapping[str, Any], skipped: Collection[str], provider: str
+) -> dict[str, Any]:
+    """Make the `response_metadata` of a reply, with LangChain's names.
+
+    Args:
+        body: The body of the reply.
+        skipped: Fields that are not kept. Others are kept under their own names.
+        provider: The `model_provider`.
+    """
+    kept = {key: value for key, value in body.items() if key not in skipped and value is not None}
+    return {
+        **kept,
+        "model_name": body.get("model") or "",
+        "model_provider": provider,
+        "id": body.get("id"),
+    }
+
+
+def excerpt(value: Any, limit: int) -> str:
+    """Return the beginning of a JSON value or text, safe to show.
+
+    Args:
+        value: The value.
+        limit: The maximum number of characters.
+    """
+    if isinstance(value, bytes):
+        return plain(value[: 4 * limit].decode(errors="replace"), limit=limit)
+    try:
+        return plain(value if isinstance(value, str) else dumps(value), limit=limit)
+    except ValueError:
+        return "(nested too deeply)"

@@ -1,14 +1,16 @@
-"""Images, files and sounds of LangChain messages, in whatever dialect they are written.
+"""Content blocks of LangChain messages, in any dialect: images, files, audio, and unfit blocks.
 
 Users write OpenAI's parts, LangChain's standard blocks (v1), their predecessors with
-`source_type` (v0), and Anthropic's blocks. Each is read here into one form, which every wire
-format writes as its own.
+`source_type` (v0), and Anthropic's blocks. Media is read into one form, which each wire format
+writes as its own.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from langchain_core.messages import BaseMessage
 
 from langchain_sequrity.errors import UsageError
 
@@ -31,16 +33,16 @@ _KINDS: dict[Any, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """An image, a file, a sound or a video.
+    """An image, a file, audio or a video.
 
     Attributes:
-        kind: What it is.
-        mime_type: Its type, such as `image/png`, where it is known.
-        data: Its bytes as base64.
-        url: Where it is instead.
-        file_id: Or what the provider knows it by.
+        kind: Its kind.
+        mime_type: Its MIME type, such as `image/png`, if known.
+        data: Its bytes as base64; or `url` or `file_id` instead.
+        url: Its URL.
+        file_id: Its id at the provider.
         name: Name of the file.
-        extras: Everything else that was said of it, such as `detail` or `cache_control`.
+        extras: All other fields of the block, such as `detail` or `cache_control`.
     """
 
     kind: Kind
@@ -53,7 +55,7 @@ class Media:
 
 
 def is_media(block: Block) -> bool:
-    """Whether a block is one of media, in any dialect."""
+    """Whether a block is media, in any dialect."""
     return block.get("type") in _KINDS
 
 
@@ -64,7 +66,7 @@ def read_media(block: Block) -> Media:
         block: The block, in any dialect.
 
     Returns:
-        What it holds; what a format needs of it may still be missing.
+        Its content; fields that a format requires may be missing.
 
     Example:
         ```python
@@ -77,7 +79,7 @@ def read_media(block: Block) -> Media:
     kind = block["type"]
     inner = block.get(kind)
     if kind == "image_url" or (kind == "input_image" and "image_url" in block):
-        return _of_url("image", block, block.get("image_url"))
+        return _image_url(block, block.get("image_url"))
     if kind == "input_audio":
         return _openai_audio(block, inner if isinstance(inner, Mapping) else block)
     if kind == "input_file" or (kind == "file" and isinstance(inner, Mapping)):
@@ -85,15 +87,14 @@ def read_media(block: Block) -> Media:
     return _standard(block)
 
 
-def _of_url(kind: Kind, block: Block, given: Any) -> Media:
+def _image_url(block: Block, given: Any) -> Media:
     image = given if isinstance(given, Mapping) else {"url": given}
     url = image.get("url")
     mime_type, data = _split(url)
-    detail = image.get("detail") or block.get("detail")
     extras = _extras(block, {"type", "image_url", "detail"})
-    if detail:
+    if detail := image.get("detail") or block.get("detail"):
         extras["detail"] = detail
-    return Media(kind, mime_type, data, None if data is not None else url, extras=extras)
+    return Media("image", mime_type, data, None if data is not None else url, extras=extras)
 
 
 def _openai_audio(block: Block, audio: Block) -> Media:
@@ -117,7 +118,7 @@ def _openai_file(block: Block, file: Block) -> Media:
 
 
 def _standard(block: Block) -> Media:
-    """A block of LangChain, new or old, or of Anthropic."""
+    """Read a block of LangChain, v1 or v0, or of Anthropic."""
     kind = _KINDS[block["type"]]
     source = block.get("source")
     extras = _extras(block, _STANDARD)
@@ -174,7 +175,7 @@ def _extras(block: Block, known: set[str] | frozenset[str]) -> dict[str, Any]:
 
 
 def _split(url: Any) -> tuple[str | None, str | None]:
-    """Type and data of a data URI; nothing of any other URL."""
+    """Return type and data of a data URI, and nothing for any other URL."""
     match = _DATA_URI.match(url) if isinstance(url, str) else None
     return (match[1] or None, url[match.end() :]) if match else (None, None)
 
@@ -189,7 +190,7 @@ _AUDIO_FORMATS = {
 
 
 def openai_audio(block: Block, format_name: str) -> dict[str, Any]:
-    """Write sound as the part that both formats of OpenAI have for it.
+    """Write audio as the part that both of OpenAI's formats have.
 
     Raises:
         UsageError: For anything but WAV and MP3 as base64.
@@ -198,14 +199,79 @@ def openai_audio(block: Block, format_name: str) -> dict[str, Any]:
     kind = _AUDIO_FORMATS.get((audio.mime_type or "").lower())
     if audio.data is None or kind is None:
         known = ", ".join(f"`{name}`" for name in _AUDIO_FORMATS)
-        raise unfit(
-            block, format_name, f"Give the audio as `base64` with a `mime_type` of {known}."
-        )
+        way_out = f"Give the audio as `base64` with a `mime_type` of {known}."
+        raise unfit(block, way_out, format_name)
     return {"type": "input_audio", "input_audio": {"data": audio.data, "format": kind}}
 
 
-def unfit(block: Block, format_name: str, way_out: str) -> UsageError:
-    """The error for a block that a format cannot carry; it shows the block's keys, not its data."""
+def data_uri(block: Block, media: Media, format_name: str) -> str:
+    """Write media as a data URI.
+
+    Raises:
+        UsageError: If its MIME type is unknown.
+    """
+    if not media.mime_type:
+        way_out = "Add `mime_type`, such as `image/png` or `application/pdf`."
+        raise unfit(block, way_out, format_name)
+    return f"data:{media.mime_type};base64,{media.data}"
+
+
+def file_name(media: Media) -> str:
+    """The name of a file, or one that is made of its MIME type."""
+    return media.name or f"file.{(media.mime_type or '').split('/')[-1]}"
+
+
+# Other blocks
+
+
+# OpenAI's formats send calls in a separate field, and no reasoning of other providers.
+NOT_SENT = frozenset(
+    {
+        "reasoning",
+        "reasoning_content",
+        "thinking",
+        "redacted_thinking",
+        "tool_use",
+        "tool_call",
+        "tool_call_chunk",
+        "invalid_tool_call",
+        "function_call",
+        "input_json_delta",
+        "server_tool_use",
+        "server_tool_call",
+        "server_tool_result",
+    }
+)
+
+
+def type_of(block: Block) -> Any:
+    """The type of a block; a block with a text needs none."""
+    kind = block.get("type")
+    return "text" if kind is None and "text" in block else kind
+
+
+def text_of(block: Block, format_name: str) -> str:
+    """The text of a block.
+
+    Raises:
+        UsageError: If it has none.
+    """
+    text = block.get("text")
+    if not isinstance(text, str):
+        raise unfit(block, "Give the text itself as `text`.", format_name)
+    return text
+
+
+def non_standard(block: Block, format_name: str) -> dict[str, Any]:
+    """The provider's own block that LangChain wrapped as `non_standard`."""
+    value = block.get("value")
+    if not isinstance(value, Mapping):
+        raise unfit(block, "Its `value` must be the provider's own block.", format_name)
+    return dict(value)
+
+
+def unfit(block: Block, way_out: str, format_name: str) -> UsageError:
+    """The error for a block that a format cannot carry; it names the block's keys, not its data."""
     keys = ", ".join(f"`{key}`" for key in sorted(block) if key != "type")
     msg = (
         f"A content block of type `{block.get('type')}` with {keys} does not fit into "
@@ -214,9 +280,10 @@ def unfit(block: Block, format_name: str, way_out: str) -> UsageError:
     return UsageError(msg)
 
 
-def non_standard(block: Block, format_name: str) -> dict[str, Any]:
-    """The provider's own block that LangChain wrapped as `non_standard`."""
-    value = block.get("value")
-    if not isinstance(value, Mapping):
-        raise unfit(block, format_name, "Its `value` must be the provider's own block.")
-    return dict(value)
+def unsendable(message: BaseMessage) -> UsageError:
+    """The error for a message of an unknown class."""
+    msg = (
+        f"A `{type(message).__name__}` cannot be sent. Expected system, human, AI, tool or chat "
+        "messages."
+    )
+    return UsageError(msg)

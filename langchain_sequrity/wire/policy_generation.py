@@ -13,15 +13,15 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import Finding, check
 from langchain_sequrity.sqrt.lint import INTERNAL_TOOLS, Mode
 from langchain_sequrity.wire import checks
-from langchain_sequrity.wire.chat_completions import from_client as chat_reader
-from langchain_sequrity.wire.chat_completions import to_server as chat_writer
+from langchain_sequrity.wire.chat_completions import client as chat_client
+from langchain_sequrity.wire.chat_completions import server as chat_server
 from langchain_sequrity.wire.checks import array, maybe, should
-from langchain_sequrity.wire.exchange import Reply
-from langchain_sequrity.wire.messages import from_client as messages_reader
-from langchain_sequrity.wire.messages import params as messages_writer
-from langchain_sequrity.wire.reply_body import error_inside, refuse
-from langchain_sequrity.wire.responses import from_client as responses_reader
-from langchain_sequrity.wire.responses import params as responses_writer
+from langchain_sequrity.wire.error_body import error_inside
+from langchain_sequrity.wire.exchange import Reply, refuse
+from langchain_sequrity.wire.messages import params as messages_params
+from langchain_sequrity.wire.messages import server as messages_server
+from langchain_sequrity.wire.responses import client as responses_client
+from langchain_sequrity.wire.responses import server as responses_server
 from langchain_sequrity.wire.routes import Provider, policy_route
 
 Variant = Literal[
@@ -95,9 +95,9 @@ class _Row(NamedTuple):
     is_responses: bool = False
 
 
-_CHAT = _Dialect(chat_writer.write_tool, chat_reader.read_tools)
-_MESSAGES = _Dialect(messages_writer.write_tool, messages_reader.read_tools)
-_RESPONSES = _Dialect(responses_writer.write_tool, responses_reader.read_tools)
+_CHAT = _Dialect(chat_client.write_tool, chat_server.read_tools)
+_MESSAGES = _Dialect(messages_params.write_tool, messages_server.read_tools)
+_RESPONSES = _Dialect(responses_client.write_tool, responses_server.read_tools)
 
 # `oai_responses` has no row: the service does not support it yet (`docs/protocol.md`).
 _ROWS: Mapping[Variant, _Row] = {

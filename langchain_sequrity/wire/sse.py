@@ -6,8 +6,7 @@ arrives is untrusted: an event has a maximum size and its bytes must be UTF-8.
 """
 
 from langchain_sequrity.errors import BadReply
-from langchain_sequrity.wire.exchange import EVENT as MAX_EVENT_BYTES
-from langchain_sequrity.wire.exchange import Event
+from langchain_sequrity.wire.exchange import MAX_EVENT_BYTES, Event
 
 _BOM = b"\xef\xbb\xbf"
 _END = b"\n\n"

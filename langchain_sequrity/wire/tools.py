@@ -1,90 +1,43 @@
-"""Function tools, the choice among them, and shapes of answers: one neutral form, many dialects.
+"""Tools on the wire: definitions, the choice among them, arguments of calls, results with labels.
 
-The neutral form is that of chat/completions: `{"type": "function", "function": {name, description,
-parameters, strict}}`, `tool_choice` as `auto`, `none`, `required` or one function, and
-`response_format`. The chat models speak it to every format; a format writes it in its own words and
-leaves what is already in its own words as it is.
+**Definitions.** The neutral form is that of chat/completions: `{"type": "function", "function":
+{name, description, parameters, strict}}`, `tool_choice` as `auto`, `none`, `required` or one
+function, and `response_format`. The chat models use it for every format. Each format translates it,
+and leaves definitions in its own form unchanged.
 
-Arguments of tool calls as JSON text: as they came, or as the service writes them.
+**Arguments.** A service may compare the history with its own as text. So a call goes back with the
+text it came with, unless somebody edited its arguments. That text is kept in a message's metadata,
+because `tool_calls` hold parsed arguments, and a database may reorder their keys. Other arguments
+are written as the service writes them (`docs/protocol.md`, Chat completions).
 
-A service may compare the history that it is sent with its own as text. So a call goes back with the
-very text it came with, as long as nobody edited its arguments. The text is kept beside the session
-in a message's metadata, because `tool_calls` hold parsed arguments, and a database may reorder the
-keys of those. Arguments that have to be written are written as the service does
-(`docs/protocol.md`, Chat completions).
+**Results.** The service takes a JSON object with `is_sequrity_var: true` as a result with its own
+labels (`docs/protocol.md`, Tool results with metadata). A mail or a web page can be such an object.
+So only an artifact that the tool's own code made (`labeled_tool_result`) may set labels. Text that
+only looks like such an object is wrapped as the `value` of another one, without labels
+(`docs/security.md`, rule 1).
 """
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_core.messages import AIMessage
-from langchain_core.messages.tool import ToolCall
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    InvalidToolCall,
+    ToolMessage,
+)
+from langchain_core.messages.tool import ToolCall, invalid_tool_call, tool_call
 
-from langchain_sequrity.wire.dual_llm import METADATA_KEY
-from langchain_sequrity.wire.json_text import dumps_like_service, read_arguments
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.labels import LABELS_KEY, Combine, Labels, read_artifact
+from langchain_sequrity.strict_json import dumps, dumps_like_service, loads, read_arguments
+from langchain_sequrity.wire.exchange import METADATA_KEY
 
-_KEY = "arguments"
-_BLOCK = "function_call"
-
-
-def with_texts(
-    metadata: Mapping[str, Any], texts: Iterable[tuple[str | None, Any]]
-) -> dict[str, Any]:
-    """Keep the texts of a reply's calls.
-
-    Args:
-        metadata: The `response_metadata` of the message.
-        texts: Id and text of each call, as they came; what is not text is left out.
-
-    Returns:
-        The metadata with the texts in it.
-    """
-    kept = {call_id: text for call_id, text in texts if call_id and isinstance(text, str)}
-    if not kept:
-        return {**metadata}
-    return {**metadata, METADATA_KEY: {**(metadata.get(METADATA_KEY) or {}), _KEY: kept}}
-
-
-def texts_of(message: AIMessage) -> Mapping[str, str]:
-    """The texts that the calls of a message came with, by their ids."""
-    texts: dict[Any, Any] = {}
-    if isinstance(message.content, list):
-        for block in message.content:
-            if isinstance(block, dict) and block.get("type") == _BLOCK:
-                texts[block.get("call_id")] = block.get("arguments")
-    own = message.response_metadata.get(METADATA_KEY)
-    found = own.get(_KEY) if isinstance(own, Mapping) else None
-    if isinstance(found, Mapping):
-        texts.update(found)
-    return {key: text for key, text in texts.items() if isinstance(text, str)}
-
-
-def text_of(call: ToolCall, texts: Mapping[str, str]) -> str:
-    """The text of a call's arguments.
-
-    Args:
-        call: The call.
-        texts: The texts that the calls of its message came with.
-
-    Returns:
-        The text that it came with, unless its arguments are others by now.
-    """
-    written = dumps_like_service(call["args"])
-    came = texts.get(call["id"] or "")
-    if came is None or came == written:
-        return written
-    args, _ = read_arguments(came)
-    return came if args is not None and _sorted(args) == _sorted(call["args"]) else written
-
-
-def _sorted(args: Mapping[str, Any]) -> str | None:
-    """A text that is the same for equal arguments alone: 1, 1.0 and true are three."""
-    try:
-        return json.dumps(args, sort_keys=True)
-    except TypeError:  # keys of several kinds, or what JSON lacks: no reply brought them
-        return None
+# Definitions
 
 
 Tool = dict[str, Any]
@@ -95,16 +48,16 @@ _ANTHROPIC = (_FLAT - {"parameters"}) | {"input_schema"}
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
-    """A function tool, whatever dialect it came in.
+class FunctionTool:
+    """A tool that the client runs, in any format.
 
     Attributes:
         name: Its name.
         description: What it does.
         parameters: JSON Schema of its arguments.
         strict: Whether arguments must fit the schema exactly.
-        output_schema: JSON Schema of its results, which planners are shown.
-        extras: What else was said of it, such as `cache_control`.
+        output_schema: JSON Schema of its results, for planners.
+        extras: Other fields of the definition, such as `cache_control`.
     """
 
     name: str
@@ -115,7 +68,7 @@ class Function:
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_function(tool: Mapping[str, Any]) -> Function | None:
+def read_function(tool: Mapping[str, Any]) -> FunctionTool | None:
     """Read a function tool.
 
     Args:
@@ -123,53 +76,405 @@ def read_function(tool: Mapping[str, Any]) -> Function | None:
             (`input_schema`).
 
     Returns:
-        The function, or `None` for a tool of another kind: one that the service runs itself.
+        The function, or `None` for a tool of another kind, which the service runs itself.
     """
     inner = tool.get("function")
     if isinstance(inner, Mapping):
-        return Function(
-            inner["name"],
-            inner.get("description"),
-            inner.get("parameters"),
-            inner.get("strict"),
-            inner.get("output_schema"),
-            {key: value for key, value in tool.items() if key not in _NEUTRAL},
-        )
+        return _function(inner, inner.get("parameters"), tool, _NEUTRAL)
     if "input_schema" in tool:
-        return _read(tool, tool["input_schema"], _ANTHROPIC)
+        return _function(tool, tool["input_schema"], tool, _ANTHROPIC)
     if tool.get("type") == "function" and "name" in tool:
-        return _read(tool, tool.get("parameters"), _FLAT)
+        return _function(tool, tool.get("parameters"), tool, _FLAT)
     return None
 
 
-def _read(tool: Mapping[str, Any], schema: Any, known: frozenset[str]) -> Function:
+def _function(
+    inner: Mapping[str, Any], schema: Any, tool: Mapping[str, Any], known: frozenset[str]
+) -> FunctionTool:
     extras = {key: value for key, value in tool.items() if key not in known}
-    return Function(
-        tool["name"],
-        tool.get("description"),
+    return FunctionTool(
+        inner["name"],
+        inner.get("description"),
         schema,
-        tool.get("strict"),
-        tool.get("output_schema"),
+        inner.get("strict"),
+        inner.get("output_schema"),
         extras,
     )
 
 
-def neutral(function: Function) -> Tool:
-    """Write a function tool in the neutral form, without what is not known there."""
-    inner: Tool = {"name": function.name}
-    if function.description is not None:
-        inner["description"] = function.description
-    if function.parameters is not None:
-        inner["parameters"] = function.parameters
-    if function.strict is not None:
-        inner["strict"] = function.strict
-    if function.output_schema is not None:
-        inner["output_schema"] = function.output_schema
-    return {"type": "function", "function": inner}
+FUNCTION_FIELDS = ("description", "parameters", "strict", "output_schema")
+
+
+def fields_of(function: FunctionTool) -> Tool:
+    """The fields of a function that are set, without extras."""
+    found = {key: getattr(function, key) for key in FUNCTION_FIELDS}
+    return {
+        "name": function.name,
+        **{key: value for key, value in found.items() if value is not None},
+    }
+
+
+def neutral(function: FunctionTool) -> Tool:
+    """Write a function tool in the neutral form, without its extras."""
+    return {"type": "function", "function": fields_of(function)}
 
 
 def name_of(tool: Mapping[str, Any]) -> str | None:
-    """The name that a tool is called by, where it has one."""
+    """The name by which a tool is called, if it has one."""
     inner = tool.get("function")
     found = inner.get("name") if isinstance(inner, Mapping) else tool.get("name")
     return found if isinstance(found, str) else None
+
+
+# Calls
+
+
+_ARGUMENTS = "arguments"
+
+
+def parse_calls(
+    calls: Iterable[tuple[str, str | None, str | None]],
+) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    """Parse the calls of a reply.
+
+    Args:
+        calls: Name, arguments as JSON text, and id of each call.
+
+    Returns:
+        The calls, and those whose arguments are not a JSON object.
+    """
+    good: list[ToolCall] = []
+    bad: list[InvalidToolCall] = []
+    for name, text, call_id in calls:
+        args, problem = read_arguments(text)
+        if args is None:
+            bad.append(invalid_tool_call(name=name, args=text, id=call_id, error=problem))
+        else:
+            good.append(tool_call(name=name, args=args, id=call_id))
+    return good, bad
+
+
+def write_calls(message: AIMessage, kept: Mapping[str, str]) -> list[tuple[str | None, str, str]]:
+    """Write the calls of a message.
+
+    Args:
+        message: The message.
+        kept: See `arguments_text`.
+
+    Returns:
+        Id, name, and arguments as JSON text of each call. Invalid calls are among them: an error
+        message has answered them, and both go back.
+    """
+    calls = [(call["id"], call["name"], arguments_text(call, kept)) for call in message.tool_calls]
+    bad = [
+        (call["id"], call["name"] or "", call["args"] or "") for call in message.invalid_tool_calls
+    ]
+    return [*calls, *bad]
+
+
+def keep_arguments(
+    metadata: Mapping[str, Any], texts: Iterable[tuple[str | None, Any]]
+) -> dict[str, Any]:
+    """Keep the arguments of a reply's calls as they came.
+
+    Args:
+        metadata: The `response_metadata` of the message.
+        texts: Id and arguments of each call; values other than text are skipped.
+
+    Returns:
+        The metadata with the texts in it.
+    """
+    kept = {call_id: text for call_id, text in texts if call_id and isinstance(text, str)}
+    if not kept:
+        return {**metadata}
+    return {**metadata, METADATA_KEY: {**(metadata.get(METADATA_KEY) or {}), _ARGUMENTS: kept}}
+
+
+def kept_arguments(message: AIMessage) -> Mapping[str, str]:
+    """The arguments of a message's calls as they came, by id of the call."""
+    texts: dict[Any, Any] = {}
+    if isinstance(message.content, list):
+        for block in message.content:
+            if isinstance(block, dict) and block.get("type") == "function_call":
+                texts[block.get("call_id")] = block.get("arguments")
+    own = message.response_metadata.get(METADATA_KEY)
+    found = own.get(_ARGUMENTS) if isinstance(own, Mapping) else None
+    if isinstance(found, Mapping):
+        texts.update(found)
+    return {key: text for key, text in texts.items() if isinstance(text, str)}
+
+
+def arguments_text(call: ToolCall, kept: Mapping[str, str]) -> str:
+    """Write the arguments of a call.
+
+    Args:
+        call: The call.
+        kept: Arguments of the message's calls as they came, by id.
+
+    Returns:
+        The text as it came, unless the arguments have been edited since.
+    """
+    written = dumps_like_service(call["args"])
+    came = kept.get(call["id"] or "")
+    if came is None or came == written:
+        return written
+    args, _ = read_arguments(came)
+    return came if args is not None and _sorted(args) == _sorted(call["args"]) else written
+
+
+def _sorted(args: Mapping[str, Any]) -> str | None:
+    """A text that equal arguments share; 1, 1.0 and true differ."""
+    try:
+        return json.dumps(args, sort_keys=True)
+    except TypeError:  # not plain JSON, so no reply brought them
+        return None
+
+
+# Results
+
+
+_MARK = "is_sequrity_var"
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_NO_LABELS = Labels().to_wire()
+_PAIR = 2  # content and artifact
+_STRUCTURED = "structured_content"
+"""Key of artifacts of `langchain-mcp-adapters` for the structured result of an MCP tool."""
+
+
+def as_values(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Write tool results as JSON values, for programs that an interpreter runs.
+
+    An MCP tool may return a value (`structuredContent`) next to texts for models, and a list as
+    several texts. The value is used unless its text has been edited since: redaction edits the
+    text and not the artifact, which would bring back the redacted data.
+
+    Args:
+        messages: The conversation; it is not changed.
+
+    Returns:
+        The conversation, with structured results and results of several texts as JSON.
+    """
+    return [_as_value(one) if isinstance(one, ToolMessage) else one for one in messages]
+
+
+def has_failed(message: BaseMessage) -> bool:
+    """Whether a message reports that a tool failed."""
+    return isinstance(message, ToolMessage) and message.status == "error"
+
+
+def _as_value(message: ToolMessage) -> ToolMessage:
+    content, artifact = message.content, message.artifact
+    found = artifact.get(_STRUCTURED) if isinstance(artifact, dict) else None
+    if isinstance(content, str) and not isinstance(found, dict):
+        return message
+    blocks = [content] if isinstance(content, str) else content
+    texts = [text for block in blocks if (text := _text_of(block)) is not None]
+    rest = [block for block in blocks if _text_of(block) is None]
+    try:
+        text = _joined_value(message, found, texts, is_all=not rest)
+    except (ValueError, TypeError, RecursionError):  # a value that is not JSON
+        text = None
+    if text is None:
+        return message
+    value = [{"type": "text", "text": text}, *rest] if rest else text
+    return message.model_copy(update={"content": value})
+
+
+def _joined_value(
+    message: ToolMessage, found: Any, texts: list[str], *, is_all: bool
+) -> str | None:
+    """The result as one text, or `None` if it is one already."""
+    if has_failed(message):
+        return "\n".join(texts) if is_all and len(texts) > 1 else None
+    if isinstance(found, dict):
+        return dumps(_unless_edited(found, texts))
+    if not is_all:
+        return None
+    if isinstance(message.content, list) and all(isinstance(one, str) for one in message.content):
+        return dumps(message.content)  # LangChain's form of a list of texts, or an empty list
+    return dumps([_value(text) for text in texts]) if len(texts) > 1 else None
+
+
+def _text_of(block: Any) -> str | None:
+    if isinstance(block, str):
+        return block
+    text = block.get("text") if isinstance(block, dict) and block.get("type") == "text" else None
+    return text if isinstance(text, str) else None
+
+
+def _unless_edited(found: dict[str, Any], texts: list[str]) -> Any:
+    """The value of a tool, or the value of its texts if these are an edited version.
+
+    FastMCP returns a value that is not an object as `{"result": value}`, with the bare value as
+    text: one text, or one per element. A text that contains every scalar of the value is not a
+    redacted version of it. Prose about an object or a list is not an edited version of it either.
+    """
+    value = found["result"] if found.keys() == {"result"} else found
+    if isinstance(value, list) and len(texts) == len(value):
+        said: Any = [_read_like(one, text) for one, text in zip(value, texts, strict=True)]
+    else:
+        said = _read_like(value, "\n".join(texts))
+    whole = "\n".join(texts)
+    if not texts or said == value or all(_is_said(one, whole) for one in _scalars(value)):
+        return found
+    is_words = isinstance(said, str) and whole.strip() and whole.lstrip()[:1] not in "{["
+    if is_words and isinstance(value, dict | list):
+        return found
+    return said if value is found else {"result": said}
+
+
+def _read_like(value: Any, text: str) -> Any:
+    return text if isinstance(value, str) else _value(text)
+
+
+def _is_said(scalar: Any, text: str) -> bool:
+    if isinstance(scalar, str):
+        return scalar in text or dumps(scalar)[1:-1] in text
+    return dumps(scalar) in text or str(scalar) in text
+
+
+def _scalars(value: Any) -> list[Any]:
+    found, inside = [], [value]
+    while inside:
+        one = inside.pop()
+        if isinstance(one, dict | list):
+            inside.extend(one.values() if isinstance(one, dict) else one)
+        else:
+            found.append(one)
+    return found
+
+
+def write_tool_result(content: str | list[Any], artifact: Any) -> str | list[Any]:
+    """Write the content of a tool message.
+
+    Args:
+        content: Text or content parts.
+        artifact: The message's artifact, the only source of labels.
+
+    Returns:
+        The content, wrapped if it has labels or looks like a wrapped result.
+
+    Raises:
+        UsageError: If `labeled_tool_result` did not make the artifact's labels, or if the content
+            holds labels.
+    """
+    if artifact is not None and (found := read_artifact(artifact)):
+        labels, combine = found
+        return _wrap(content, labels.to_wire(), combine)
+    text = content if isinstance(content, str) else _joined(content)
+    refuse_lost_labels(text)
+    return _wrap(content, _NO_LABELS, "ignore") if _looks_wrapped(text) else content
+
+
+def refuse_lost_labels(text: str) -> None:
+    """Refuse a result whose text is the pair that `labeled_tool_result` returns.
+
+    LangChain turns the pair into text if the tool is not declared to return a pair. Such a text
+    cannot be told from one forged with an old seal, so it must not set labels.
+
+    Args:
+        text: The text of a tool message.
+
+    Raises:
+        UsageError: If it is such a pair.
+    """
+    if LABELS_KEY not in text:
+        return
+    try:
+        pair = loads(text)
+        is_pair = isinstance(pair, list) and len(pair) == _PAIR and read_artifact(pair[1])
+    except (ValueError, UsageError):
+        return
+    if is_pair:
+        msg = (
+            "A tool's result holds its labels as text, which is never read as labels: the tool "
+            "returns `labeled_tool_result(…)` but is not declared to. Declare it with "
+            '`@tool(response_format="content_and_artifact")`.'
+        )
+        raise UsageError(msg)
+
+
+def write_labeled(value: str, labels: Labels, combine: Combine) -> str:
+    """Write the content of a result with labels that the caller knows, without an artifact.
+
+    Args:
+        value: The value as JSON text.
+        labels: Its labels.
+        combine: How they combine with the labels of the arguments.
+    """
+    # The value is not parsed again: it may be long, and it was written here.
+    meta = dumps(labels.to_wire())
+    return f'{{"value":{value},"meta":{meta},"{_MARK}":true,"combine_meta":"{combine}"}}'
+
+
+def with_tool_messages(messages: Iterable[BaseMessage]) -> Iterator[BaseMessage]:
+    """Make a `ToolMessage` of each whole result in the content of a message.
+
+    Users of Anthropic's models write results as blocks `tool_result`.
+
+    Args:
+        messages: The conversation.
+
+    Yields:
+        The messages. Other blocks next to results become a human message.
+    """
+    for message in messages:
+        if isinstance(message.content, str):
+            yield message
+            continue
+        blocks = [_unwrapped(block) for block in message.content]
+        others = [block for block in blocks if not _is_result(block)]
+        if len(others) == len(blocks):
+            yield message
+            continue
+        for block in filter(_is_result, blocks):
+            yield ToolMessage(
+                content=block.get("content") or "",
+                tool_call_id=str(block.get("tool_use_id") or ""),
+                artifact=getattr(message, "artifact", None),
+                status="error" if block.get("is_error") else "success",
+            )
+        if others:
+            yield HumanMessage(others)
+
+
+def _unwrapped(block: Any) -> Any:
+    is_wrapped = isinstance(block, dict) and block.get("type") == "non_standard"
+    return block["value"] if is_wrapped and _is_result(block.get("value")) else block
+
+
+def _is_result(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") == "tool_result"
+
+
+def _joined(parts: list[Any]) -> str:
+    return "".join(part.get("text", "") for part in parts if part.get("type") == "text")
+
+
+def _looks_wrapped(text: str) -> bool:
+    # JSON may write any letter of the key as \uXXXX.
+    if "\\u" in text:
+        text = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
+    return _MARK in text
+
+
+def _wrap(content: str | list[Any], labels: dict[str, list[str]], combine: str) -> str:
+    wrapper = {
+        "value": _value(content),
+        "meta": labels,
+        _MARK: True,
+        "combine_meta": combine,
+    }
+    return dumps(wrapper)
+
+
+def _value(content: str | list[Any]) -> Any:
+    """The value: JSON text is parsed, as in a result without labels (`docs/behaviour.md`, P7)."""
+    if not isinstance(content, str):
+        if any(part.get("type") != "text" for part in content):
+            return content
+        content = _joined(content)
+    try:
+        return loads(content)
+    except ValueError:
+        return content

@@ -29,7 +29,7 @@ from langchain_sequrity.errors import (
 )
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.answers import Answer
-from langchain_sequrity.wire.denials import of_failure
+from langchain_sequrity.wire.denials import read_failure
 from tests.chat_models.formats import NAMES, ROWS, Row, Service, added
 from tests.chat_models.test_dual_llm import envelope as _envelope
 from tests.chat_models.test_dual_llm import failure
@@ -334,7 +334,7 @@ def test_values_that_are_printed_behind_a_denial_are_in_no_field_of_it(
     lead: str, tool: str | None, reason: str | None, printed: str, call: dict[str, Any]
 ) -> None:
     text = lead + PRINTED_CALLS[printed](call)
-    denial = of_failure("x", text, ())
+    denial = read_failure("x", text, ())
     assert denial is not None
     assert denial.tool == tool
     has_results = "results" in printed and denial.kind == "policy"
@@ -362,7 +362,7 @@ FORGED: list[tuple[str, dict[str, Any]]] = [
 def test_a_value_that_looks_like_the_result_of_a_check_says_nothing(
     printed: str, call: dict[str, Any]
 ) -> None:
-    denial = of_failure("x", LEADS[0][0] + PRINTED_CALLS[printed](call), ())
+    denial = read_failure("x", LEADS[0][0] + PRINTED_CALLS[printed](call), ())
     assert denial == Denial("pay")
 
 
@@ -442,8 +442,8 @@ def test_values_behind_other_failures_are_not_shown_either(
 def test_a_long_denial_is_read_in_no_time(part: str) -> None:
     text = f"{LEADS[0][0]} Checking results: {part * 200_000}"
     begun = time.process_time()
-    assert of_failure("x", text, ()) is not None
-    assert of_failure("x", f"{LEADS[0][0]} {part * 200_000}", ()) is not None
+    assert read_failure("x", text, ()) is not None
+    assert read_failure("x", f"{LEADS[0][0]} {part * 200_000}", ()) is not None
     assert time.process_time() - begun < 5
 
 

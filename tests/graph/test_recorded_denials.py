@@ -19,7 +19,11 @@ from langgraph.graph import START, StateGraph
 from langchain_sequrity import ChatSequrity, ConfigHeader, Trace
 from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.local import LocalServer
-from langchain_sequrity.wire.denials import of_failure, read_check, read_printed
+from langchain_sequrity.wire.denials import (
+    read_check,
+    read_failure,
+    read_printed,
+)
 from tests.graph.ledger import Ran, ledger, thread
 from tests.graph.running import secured
 from tests.graph.services import DUAL
@@ -346,7 +350,7 @@ def test_what_is_printed_is_read_as_it_was_and_no_value_says_how_strong_it_is(
     text = printed("pay", arguments, check)
     found = read_printed(text)
     assert json.dumps([found.check, found.arguments]) == json.dumps([check, arguments])
-    denial = of_failure(None, text, [])
+    denial = read_failure(None, text, [])
     assert denial is not None
     assert (denial.tool, denial.strength) == ("pay", check["final_verdict"].removesuffix("_denied"))
 
@@ -356,7 +360,7 @@ def test_a_denial_that_is_cut_or_followed_by_more_is_never_soft(
     arguments: dict[str, Any], cut: int, more: str
 ) -> None:
     text = printed("pay", arguments, verdict_of(["hard"]))
-    denial = of_failure(None, text[: 60 + cut] + more, [])
+    denial = read_failure(None, text[: 60 + cut] + more, [])
     assert denial is not None
     assert denial.strength != "soft"
 
@@ -407,7 +411,7 @@ def test_a_denial_is_soft_only_where_check_and_message_say_so(
     entry: dict[str, Any], message: str, strength: str | None
 ) -> None:
     text = message or bare("pay", {}, {})
-    denial = of_failure(None, text, [entry] if entry else [])
+    denial = read_failure(None, text, [entry] if entry else [])
     assert denial is not None
     assert denial.strength == strength
 

@@ -116,7 +116,7 @@ BAD: list[tuple[Any, str]] = [
     ("{} {}", "Invalid JSON: Extra data at line 1, column 4."),
     ("\ufeff{}", "Invalid JSON: "),
     ('{"a":"\n"}', "Invalid JSON: Invalid control character"),
-    ('{"a":NaN}', "Invalid JSON: `NaN` is no JSON number."),
+    ('{"a":NaN}', "Invalid JSON: `NaN` is not a JSON number."),
     ('{"a":-Infinity}', "Invalid JSON: `-Infinity`"),
     ('{"a":1e999}', "Invalid JSON: a number is too large."),
     ('{"a":' + "9" * 6000 + "}", "Invalid JSON: an integer has more than 64 bits."),

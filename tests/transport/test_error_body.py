@@ -7,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_sequrity import errors
-from langchain_sequrity.wire.reply_body import error_from_body, error_text
+from langchain_sequrity.wire.error_body import (
+    error_from_body,
+    error_text,
+)
 
 TEXTS: list[tuple[Any, str | None]] = [
     ({"detail": "No."}, "No."),

@@ -16,8 +16,8 @@ import orjson
 from langchain_sequrity.errors import BadReply, StreamInterrupted
 from langchain_sequrity.transport import RetryPolicy, Timeouts, Transport
 from langchain_sequrity.transport.timeouts import Clock
+from langchain_sequrity.wire.error_body import error_from_body
 from langchain_sequrity.wire.exchange import Call, Event, Reply
-from langchain_sequrity.wire.reply_body import error_from_body
 
 KEY = "sk-a-key-that-nobody-may-see"
 PATH = "/control/chat/v1/chat/completions"

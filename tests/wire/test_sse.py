@@ -7,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_sequrity.errors import BadReply
-from langchain_sequrity.wire.exchange import EVENT, Event
+from langchain_sequrity.wire.exchange import (
+    MAX_EVENT_BYTES,
+    Event,
+)
 from langchain_sequrity.wire.sse import SSEDecoder, write_event
 
 CASES = [
@@ -73,7 +76,7 @@ def test_invalid_utf8_is_a_bad_reply() -> None:
 
 def test_an_event_without_end_is_a_bad_reply_before_it_fills_the_memory() -> None:
     decoder = SSEDecoder()
-    piece = b"x" * (EVENT // 4)
+    piece = b"x" * (MAX_EVENT_BYTES // 4)
     for _ in range(4):
         assert decoder.feed(piece) == []
     with pytest.raises(BadReply, match="more than"):

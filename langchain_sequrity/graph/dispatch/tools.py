@@ -45,7 +45,7 @@ from langchain_sequrity.graph.program import (
     ToolSpec,
 )
 from langchain_sequrity.labels import Combine, Labels, read_artifact
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.strict_json import dumps
 
 _log = logging.getLogger(__name__)
 _DECLARE = {

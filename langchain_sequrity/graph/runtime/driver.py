@@ -76,10 +76,9 @@ from langchain_sequrity.graph.runtime.states import (
 )
 from langchain_sequrity.interrupts import check_can_ask
 from langchain_sequrity.labels import Labels, labels_given
-from langchain_sequrity.strict_json import loads
+from langchain_sequrity.strict_json import dumps, loads
+from langchain_sequrity.wire.error_body import is_session_gone
 from langchain_sequrity.wire.exchange import Call
-from langchain_sequrity.wire.json_text import dumps
-from langchain_sequrity.wire.reply_body import is_session_gone
 
 DRIVER = "__sequrity_driver"
 """Key of `configurable` with the driver of a run."""

@@ -23,12 +23,15 @@ from langchain_sequrity.graph.journal import Asked, Round, Run, digest_of, resul
 from langchain_sequrity.graph.program import BeginsAt, Program
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader
 from langchain_sequrity.headers.config import FsmConfig, ResponseFormatConfig
+from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.suggestions import nearest
 from langchain_sequrity.wire import chat_completions
-from langchain_sequrity.wire.dual_llm import METADATA_KEY, DualLLMResult, dual_llm_result, unwrap
-from langchain_sequrity.wire.exchange import Call, Reply
-from langchain_sequrity.wire.json_text import dumps
-from langchain_sequrity.wire.reply_body import read_object
+from langchain_sequrity.wire.dual_llm import (
+    DualLLMResult,
+    dual_llm_result,
+    unwrap,
+)
+from langchain_sequrity.wire.exchange import METADATA_KEY, Call, Reply, read_object
 from langchain_sequrity.wire.routes import is_loopback
 
 if TYPE_CHECKING:

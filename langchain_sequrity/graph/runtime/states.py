@@ -41,11 +41,10 @@ from langchain_sequrity.graph.journal import (
 from langchain_sequrity.graph.program import HANDLE, JOURNAL, RUN, STEP, BeginsAt, Program
 from langchain_sequrity.graph.runtime.requests import Answer, Asking, Ended, Exchange
 from langchain_sequrity.labels import BadLabels, Labels
-from langchain_sequrity.strict_json import loads
+from langchain_sequrity.strict_json import dumps, loads
 from langchain_sequrity.wire.dual_llm import DualLLMResult
+from langchain_sequrity.wire.error_body import is_session_gone
 from langchain_sequrity.wire.exchange import Call
-from langchain_sequrity.wire.json_text import dumps
-from langchain_sequrity.wire.reply_body import is_session_gone
 
 if TYPE_CHECKING:
     from langchain_sequrity.transport import Transport

@@ -31,7 +31,7 @@ from langchain_sequrity.local.tool_results import (
 from langchain_sequrity.patterns import Budget
 from langchain_sequrity.sqrt import Argument, Call, Engine, Presets, compile_policy
 from langchain_sequrity.sqrt.coerce import completed, tools_sent
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.strict_json import dumps
 
 
 @dataclass(frozen=True, slots=True)

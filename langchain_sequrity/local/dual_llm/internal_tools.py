@@ -14,7 +14,7 @@ from langchain_sequrity.local.interpreter import ToolFailure
 from langchain_sequrity.local.policy_gate import Brought
 from langchain_sequrity.sqrt import parse
 from langchain_sequrity.sqrt.nodes import Binding, ToolBlock
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.strict_json import dumps
 
 COMPLETE_TURN, SET_POLICY = "complete_turn", "set_policy"
 PARSE_WITH_AI, VERIFY_HYPOTHESIS = "parse_with_ai", "verify_hypothesis"

@@ -21,10 +21,8 @@ from langchain_sequrity.local import limits
 from langchain_sequrity.local.backends import Brain, BrainContext, PlanContext
 from langchain_sequrity.local.dual_llm import prompts
 from langchain_sequrity.sizes import of_json
-from langchain_sequrity.strict_json import loads, nests_deeper
-from langchain_sequrity.wire.envelope_stream import Sum
-from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.json_text import dumps_like_service
+from langchain_sequrity.strict_json import dumps_like_service, loads, nests_deeper
+from langchain_sequrity.wire.exchange import ChatRequest, Sum
 
 _FENCED = re.compile(r"```[\w+-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
 _FENCED_LINE = re.compile(r"```(?:(?:python3?|py)\b)?[ \t]*([^\n`]+?)[ \t]*```")

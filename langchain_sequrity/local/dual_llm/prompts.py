@@ -22,7 +22,7 @@ from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.modules import MODULES
 from langchain_sequrity.local.interpreter.program import signature
 from langchain_sequrity.sqrt.coerce import tools_sent
-from langchain_sequrity.wire.json_text import dumps
+from langchain_sequrity.strict_json import dumps
 
 _ONE_PROGRAM = """\
 You plan how to do what the user asks. Write one Python program that does it, within the tags

@@ -31,8 +31,8 @@ from langchain_sequrity.sqrt.coerce import MAX_HEADER_BYTES
 from langchain_sequrity.sqrt.diagnostics import fault
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
 from langchain_sequrity.sqrt.nodes import Policy, Position, ToolBlock, has_rules
+from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.json_text import dumps
 from langchain_sequrity.wire.policy_generation import PolicyReply, PolicyRequest, described, judged
 
 _INSTRUCTIONS = """\

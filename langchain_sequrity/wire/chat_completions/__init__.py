@@ -1,30 +1,30 @@
-"""The chat/completions format, read and written from both ends.
+"""The chat/completions format (`docs/protocol.md`, Chat completions).
 
-The client writes a request and reads a reply or its stream; the local server reads the request
-and writes the reply or the stream. See `docs/protocol.md`, Chat completions.
+`client` writes requests and reads replies. `server` reads requests and writes replies.
 """
 
-from langchain_sequrity.wire.chat_completions.from_client import DOCUMENTED, read_request
-from langchain_sequrity.wire.chat_completions.from_server import (
-    StreamReader,
+from langchain_sequrity.wire.chat_completions.client import (
+    ChatCompletionsReader as StreamReader,
+)
+from langchain_sequrity.wire.chat_completions.client import (
     read_calls,
     read_reply,
-)
-from langchain_sequrity.wire.chat_completions.to_client import (
-    FAILED_TURN,
-    new_reply_id,
-    write_error,
-    write_reply,
-    write_stream,
-)
-from langchain_sequrity.wire.chat_completions.to_server import (
     write_messages,
     write_request,
     write_results,
 )
+from langchain_sequrity.wire.chat_completions.server import (
+    DOCUMENTED,
+    FAILED_TURN,
+    new_reply_id,
+    read_request,
+    write_error,
+    write_reply,
+    write_stream,
+)
 
 TELLS_DUAL_LLM = True
-"""Whether a reply of this format shows marks of a dual-LLM session (`docs/behaviour.md`, P2)."""
+"""Whether replies of this format show marks of a dual-LLM session (`docs/behaviour.md`, P2)."""
 
 __all__ = [
     "DOCUMENTED",

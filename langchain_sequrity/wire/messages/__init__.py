@@ -1,22 +1,27 @@
-"""The Messages format (Anthropic's), read and written from both ends.
+"""The Messages format, Anthropic's (`docs/protocol.md`, Messages).
 
-The client writes a request and reads a reply or its stream; the local server reads the request
-and writes the reply or the stream. See `docs/protocol.md`, Messages.
+`client` writes requests and reads replies. `server` reads requests and writes replies.
 """
 
-from langchain_sequrity.wire.messages.from_client import DOCUMENTED, read_request
-from langchain_sequrity.wire.messages.from_server import StreamReader, read_reply
-from langchain_sequrity.wire.messages.to_client import (
+from langchain_sequrity.wire.messages.client import MessagesReader as StreamReader
+from langchain_sequrity.wire.messages.client import (
+    read_reply,
+    write_messages,
+    write_request,
+    write_results,
+)
+from langchain_sequrity.wire.messages.server import (
+    DOCUMENTED,
     FAILED_TURN,
     new_reply_id,
+    read_request,
     write_error,
     write_reply,
     write_stream,
 )
-from langchain_sequrity.wire.messages.to_server import write_messages, write_request, write_results
 
 TELLS_DUAL_LLM = False
-"""Whether a reply of this format shows marks of a dual-LLM session (`docs/behaviour.md`, P2)."""
+"""Whether replies of this format show marks of a dual-LLM session (`docs/behaviour.md`, P2)."""
 
 __all__ = [
     "DOCUMENTED",

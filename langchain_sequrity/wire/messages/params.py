@@ -1,45 +1,18 @@
-"""Fields of the body beside the conversation: from the neutral words of `tools` to this format's.
+"""Fields of a Messages request other than the conversation.
 
-What is in the format's own words already (`output_config`, `thinking`, `stop_sequences`, tools with
-`input_schema`) stays as it is.
+The neutral form of `tools` is translated. Fields in the format's own form (`output_config`,
+`thinking`, `stop_sequences`, tools with `input_schema`) stay unchanged.
 
-Ids and arguments of tool calls that this format takes: letters, digits, `_`, `-`; objects.
-
-A JSON Schema as structured output of this format takes it.
-
-It takes a part of JSON Schema only (`docs/protocol.md`, Messages): objects must be closed, and
-bounds on numbers, lengths and sizes are not known to it. They go into the description, where the
-model reads them; whoever parses the answer checks them all the same.
+The format takes a part of JSON Schema (`docs/protocol.md`, Messages): objects must be closed, and
+bounds on numbers, lengths and sizes are unknown. Bounds go into the description, which the model
+reads. The parser of the answer checks them anyway.
 """
 
-import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.wire.tools import read_function
-
-INVALID = "INVALID_JSON"
-"""Key of arguments that are no JSON object: the format demands one all the same."""
-
-_LEGAL = re.compile(r"[a-zA-Z0-9_-]+\Z")
-
-
-def legal_id(call_id: str | None) -> str:
-    """Return an id as it is, or a legal one in its place: the same each time, so that pairs stay.
-
-    Args:
-        call_id: The id, of any provider.
-
-    Returns:
-        The legal id.
-    """
-    if call_id and _LEGAL.match(call_id):
-        return call_id
-    text = (call_id or "").encode("utf-8", "surrogatepass")
-    return f"call_{hashlib.blake2s(text, digest_size=12).hexdigest()}"
-
+from langchain_sequrity.wire.tools import fields_of, read_function
 
 _SUBSCHEMAS = ("items", "not", "if", "then", "else", "contains", "additionalProperties")
 _LISTS = ("anyOf", "allOf", "prefixItems")
@@ -75,13 +48,13 @@ _FORMATS = frozenset(
 
 
 def fit_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a schema with what the format knows.
+    """Write a schema in the part of JSON Schema that the format knows.
 
     Args:
         schema: The schema; it is not changed.
 
     Returns:
-        The schema with closed objects, and with bounds as part of descriptions.
+        The schema with closed objects, and with bounds in descriptions.
 
     Example:
         ```python
@@ -93,7 +66,7 @@ def fit_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
         }
         ```
     """
-    # Variants are told apart by their shapes here, not by a key.
+    # The format tells variants apart by their shapes, not by a discriminator.
     known = {_RENAMED.get(key, key): one for key, one in schema.items() if key != "discriminator"}
     fit = {key: _part(key, value) for key, value in known.items()}
     if _is_object(fit) and fit.get("additionalProperties") in (None, True):
@@ -110,7 +83,7 @@ def fit_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_object(schema: Mapping[str, Any]) -> bool:
-    # Without named properties it is a map of any keys, which a closed object could not be.
+    # An object without named properties is a map of any keys, so it cannot be closed.
     return "properties" in schema or (
         schema.get("type") == "object" and "additionalProperties" not in schema
     )
@@ -134,20 +107,20 @@ _NEUTRAL = frozenset(
 _FORCED = ("any", "tool")
 _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
 DEFAULT_MAX_TOKENS = 16_384
-"""`max_tokens` where none is given; the format demands one (`docs/protocol.md`, Messages)."""
+"""Default of `max_tokens`, which the format requires (`docs/protocol.md`, Messages)."""
 
 
 def write_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Write all fields of the body but the conversation.
+    """Write all fields of the body except the conversation.
 
     Args:
         params: The fields; `None` is left out.
 
     Returns:
-        The fields in the words of this format, `max_tokens` among them.
+        The fields in the form of this format, with `max_tokens`.
 
     Raises:
-        UsageError: For what the format does not have.
+        UsageError: For a `response_format` that the format does not have.
     """
     body = {
         key: value for key, value in params.items() if value is not None and key not in _NEUTRAL
@@ -162,7 +135,8 @@ def write_params(params: Mapping[str, Any]) -> dict[str, Any]:
     choice = _tool_choice(params.get("tool_choice"), parallel=parallel)
     if choice is not None:
         if choice.get("type") in _FORCED and _thinks(body):
-            choice = {**_without_name(choice), "type": "auto"}
+            choice = {key: value for key, value in choice.items() if key != "name"}
+            choice["type"] = "auto"
         body["tool_choice"] = choice
     if shape := _output_format(params.get("response_format")):
         body["output_config"] = {**body.get("output_config", {}), "format": shape}
@@ -170,40 +144,32 @@ def write_params(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _default_max_tokens(body: Mapping[str, Any]) -> int:
-    """The default; what is reserved for thinking comes on top, as it counts as output."""
+    """The default, plus the budget for thinking, which counts as output."""
     thinking = body.get("thinking")
     budget = thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
     return DEFAULT_MAX_TOKENS + (budget or 0)
 
 
 def _thinks(body: Mapping[str, Any]) -> bool:
-    """Whether the model thinks: it can be asked to call a tool then, but not be forced to."""
+    """Whether the model thinks: then a request can ask for a tool call, but not force it."""
     thinking = body.get("thinking")
     return isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
 
 
-def _without_name(choice: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in choice.items() if key != "name"}
-
-
 def write_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a tool; one that the service runs itself stays as it is."""
+    """Write a tool; one that the service runs itself stays unchanged."""
     function = None if "input_schema" in tool else read_function(tool)
     if function is None:
         return dict(tool)
-    schema = function.parameters or _NO_ARGUMENTS
-    written: dict[str, Any] = {
-        "name": function.name,
+    written = fields_of(function)
+    schema = written.pop("parameters", None) or _NO_ARGUMENTS
+    if not written.get("description"):
+        written.pop("description", None)
+    return {
+        **written,
         "input_schema": fit_schema(schema) if function.strict else schema,
         **function.extras,
     }
-    if function.description:
-        written["description"] = function.description
-    if function.strict is not None:
-        written["strict"] = function.strict
-    if function.output_schema is not None:
-        written["output_schema"] = function.output_schema
-    return written
 
 
 def _tool_choice(choice: Any, *, parallel: bool | None) -> dict[str, Any] | None:

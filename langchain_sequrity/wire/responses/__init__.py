@@ -1,24 +1,29 @@
-"""The Responses format (OpenAI's newer one), read and written from both ends.
+"""The Responses format, OpenAI's newer one (`docs/protocol.md`, Responses).
 
-The client writes a request and reads a reply or its stream; the local server reads the request
-and writes the reply or the stream. See `docs/protocol.md`, Responses.
+`client` and `stream_reader` are the client's side, `server` and `stream_writer` the server's.
+`items` reads items of the assistant, which both sides receive.
 """
 
-from langchain_sequrity.wire.responses.from_client import DOCUMENTED, read_request
-from langchain_sequrity.wire.responses.from_server import read_reply
-from langchain_sequrity.wire.responses.stream_reader import StreamReader
-from langchain_sequrity.wire.responses.to_client import (
+from langchain_sequrity.wire.responses.client import (
+    read_reply,
+    write_input,
+    write_request,
+    write_results,
+)
+from langchain_sequrity.wire.responses.server import (
+    DOCUMENTED,
     FAILED_TURN,
     new_reply_id,
+    read_request,
     session_of,
     write_error,
     write_reply,
-    write_stream,
 )
-from langchain_sequrity.wire.responses.to_server import write_input, write_request, write_results
+from langchain_sequrity.wire.responses.stream_reader import ResponsesReader as StreamReader
+from langchain_sequrity.wire.responses.stream_writer import write_stream
 
 TELLS_DUAL_LLM = False
-"""Whether a reply of this format shows marks of a dual-LLM session (`docs/behaviour.md`, P2)."""
+"""Whether replies of this format show marks of a dual-LLM session (`docs/behaviour.md`, P2)."""
 
 __all__ = [
     "DOCUMENTED",

@@ -1,17 +1,15 @@
-"""Streamed replies of Responses to pieces of LangChain messages.
+"""The client's side of Responses: reads streamed replies.
 
-Replies are untrusted: every event of the wrong shape becomes a `BadReply`. Events that are not
-known here are skipped, whatever they say (`docs/protocol.md`, Responses).
+Servers differ in how often they repeat content: a text comes in increments, whole at its end, whole
+in its item, and whole in the response. Each block records what has been sent on, so every
+repetition adds only new content. A whole item becomes the blocks that `items` reads from it. So the
+sum of all chunks is the message of the whole reply.
 
-What a streamed output adds to a LangChain message, piece by piece, and nothing twice.
+A single text has no id. Its block gets the id only when the output turns out to have more blocks.
+From then on content is a list, as for the whole reply.
 
-Servers differ in how often they say the same: a text comes in increments, whole when it is done,
-whole in its item, and whole in the response. Each block remembers what of it has been handed on, so
-that every telling adds only what is new. An item that is told whole becomes the blocks that `items`
-reads from it, which makes the sum of all pieces the message of the whole reply.
-
-A text that is alone has no id: only when the output turns out to be more does its block get one,
-and from then on content is a list, as it is of the whole reply.
+Replies are untrusted: every unexpected shape becomes a `BadReply`. Unknown events are skipped
+(`docs/protocol.md`, Responses).
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -21,66 +19,68 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 
-from langchain_sequrity.errors import StreamInterrupted
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER, THOUGHT
-from langchain_sequrity.wire.envelope_stream import as_chunk
-from langchain_sequrity.wire.exchange import Event, Kept, Reply
-from langchain_sequrity.wire.reply_body import (
+from langchain_sequrity.wire.error_body import error_inside
+from langchain_sequrity.wire.exchange import (
     MISSHAPEN,
-    OK,
     Describe,
-    error_inside,
+    Event,
+    StreamMemory,
     read_object,
     refuse,
 )
-from langchain_sequrity.wire.responses.from_server import (
-    Block,
-    Item,
+from langchain_sequrity.wire.responses.client import (
     failure,
-    identity,
     is_failed,
-    read_item,
     read_metadata,
-    read_part,
     read_reply,
     read_usage,
-    string,
     texts_in,
 )
-from langchain_sequrity.wire.tools import with_texts
+from langchain_sequrity.wire.responses.items import (
+    Block,
+    Item,
+    identity,
+    read_item,
+    read_part,
+    string,
+)
+from langchain_sequrity.wire.streams import FormatReader
+from langchain_sequrity.wire.tools import keep_arguments
 
 Place = tuple[Any, Any]
-"""Number of an item, and of a part of it where it is a message; otherwise `None`."""
+"""Number of an item; and of a part of a message, otherwise `None`."""
 
 _PROVIDER = {"model_provider": MODEL_PROVIDER}
 _GROWING = {"text": "text", "function_call": "arguments"}
-# In the order in which standard blocks show them (`blocks`).
+# In the order of standard blocks (`blocks`).
 _PARTS = {"content": THOUGHT, "summary": "summary_text"}
 _EMPTY: dict[str, Block] = {"function_call": {"arguments": ""}, "reasoning": {"summary": []}}
-# What an item that has only begun may say otherwise in the end.
+# Fields that may change until the end of an item.
 _LATER = frozenset({"arguments", "status", "encrypted_content", "summary", "content"})
 
 
-class _Block:
-    """One block, and what of it has been handed on.
+class _StreamedBlock:
+    """One block, and a record of what has been sent on.
 
     Attributes:
         kind: Its type.
-        index: Its place in the content.
-        named: Keys that have been handed on and do not grow.
-        name: Its id and what else names it. That of a text that is alone waits, that of a refusal
-            comes with the whole, that of reasoning with every part.
-        lengths: How much has been handed on of each text that grows.
-        refusal: The refusal so far, which is handed on as a whole: v3 would keep its last piece.
-        annotations: Those that came one by one.
+        index: Its index in the content.
+        sent: Keys that have been sent on and do not grow.
+        name: Its id and similar fields. For a single text they wait; for a refusal they come with
+            the whole text; for reasoning with every part.
+        lengths: How much of each growing text has been sent on.
+        refusal: The refusal so far. It is sent on as a whole, since LangChain's v3 stream would
+            keep only its last fragment.
+        annotations: Annotations that came one by one.
     """
 
-    __slots__ = ("annotations", "index", "kind", "lengths", "name", "named", "refusal")
+    __slots__ = ("annotations", "index", "kind", "lengths", "name", "refusal", "sent")
 
     def __init__(self, kind: str, index: int) -> None:
         self.kind = kind
         self.index = index
-        self.named = {"type", "index"}
+        self.sent = {"type", "index"}
         self.name: Block = {}
         self.lengths: dict[Any, int] = {}
         self.refusal = ""
@@ -88,35 +88,35 @@ class _Block:
 
 
 class Increments:
-    """The pieces of one output.
+    """Makes chunks from the events of one output.
 
     Args:
-        plain: Whether a text that is alone may come as text instead of a list.
+        plain: Whether a single text may come as text instead of a list.
 
     Attributes:
-        said: Whether there is any text.
+        has_text: Whether there is any text.
         called: Whether tools are called.
     """
 
     def __init__(self, *, plain: bool) -> None:
-        self.said = False
+        self.has_text = False
         self.called = False
         self._plain = plain
-        self._alone: _Block | None = None
-        self._blocks: dict[Place, _Block] = {}
+        self._alone: _StreamedBlock | None = None
+        self._blocks: dict[Place, _StreamedBlock] = {}
         self._items: dict[Any, Item] = {}
         self._ids: dict[str, Any] = {}
         self._new: dict[int, Block] = {}
         self._calls: dict[int, ToolCallChunk] = {}
         self._refusal = ""
-        self._kept = Kept()
+        self._memory = StreamMemory()
 
     def take(
         self,
         metadata: Mapping[str, Any] | None = None,
         usage: UsageMetadata | None = None,
     ) -> tuple[AIMessageChunk, ...]:
-        """Return the piece with all that is new since the last one: one or none."""
+        """Return a chunk with everything new since the last one: one or none."""
         new, calls, refusal = self._new, self._calls, self._refusal
         if not (new or calls or refusal or metadata or usage):
             return ()
@@ -134,17 +134,17 @@ class Increments:
             ),
         )
 
-    # What is told
+    # Content of events
 
     def text(self, place: Place, item_id: Any, delta: str) -> tuple[AIMessageChunk, ...]:
-        """Take an increment of a text and return its piece: nearly every event is one."""
+        """Take an increment of a text and return its chunk; nearly every event is one."""
         block = self._blocks.get(place)
         if block is None or "text" not in block.lengths:
             self._grow(self._part("text", place, item_id), "text", delta)
             return self.take()
         if not delta:
             return ()
-        self.said = True
+        self.has_text = True
         block.lengths["text"] += len(delta)
         content: Any = delta
         if not self._plain:
@@ -152,35 +152,36 @@ class Increments:
         return (AIMessageChunk(content=content, response_metadata=_PROVIDER),)
 
     def whole_text(self, place: Place, item_id: Any, text: str) -> None:
-        """Take all of a text."""
+        """Take a whole text."""
         self._grow(self._part("text", place, item_id), "text", text, whole=True)
 
     def annotation(self, place: Place, item_id: Any, annotation: Item) -> None:
-        """Take an annotation; all of a text are handed on at once (v3 would keep the last).
+        """Take an annotation.
 
-        That is when the text is told whole, or in the end.
+        All annotations of a text are sent on together, with the whole text or at the end, since
+        LangChain's v3 stream would keep only the last one.
         """
-        self._kept.add(annotation)
+        self._memory.add(annotation)
         self._part("text", place, item_id).annotations.append(dict(annotation))
 
     def refusal(self, place: Place, item_id: Any, delta: str) -> None:
         """Take an increment of a refusal."""
         block = self._part("refusal", place, item_id)
-        self._kept.add(delta)
+        self._memory.add(delta)
         block.refusal += delta
         self._refusal += delta
 
     def arguments(self, number: Any, text: str, *, whole: bool = False) -> None:
         """Take an increment of a call's arguments, or all of them."""
         block = self._blocks.get((number, None))
-        if block is not None:  # otherwise its item will tell whose call it is
+        if block is not None:  # otherwise its item will name the call
             _expect(block, "function_call")
             self._grow(block, "arguments", text, whole=whole)
 
     def thought(
         self, key: str, place: Place, item_id: Any, text: str, *, whole: bool = False
     ) -> None:
-        """Take an increment of a part of reasoning, or all of it; `key` says of which list."""
+        """Take an increment of a part of reasoning, or all of it; `key` names its list."""
         number, part_number = place
         if (number, None) not in self._blocks:
             self.begin(number, {"type": "reasoning", **_id(item_id)})
@@ -189,38 +190,38 @@ class Increments:
         self._grow_part(block, (key, part_number), text, whole=whole)
 
     def part(self, place: Place, item_id: Any, part: Item) -> None:
-        """Take a part of a message, or of reasoning, that is whole."""
+        """Take a whole part of a message or of reasoning."""
         if part["type"] == THOUGHT:
             self.thought("content", place, item_id, string(part, "text"), whole=True)
         else:
-            self._tell(place, read_part(part, self._name(place, item_id)))
+            self._add_whole(place, read_part(part, self._name(place, item_id)))
 
     def begin(self, number: Any, item: Item) -> None:
-        """Take an item that begins; most wait for their end, and messages for their parts."""
+        """Take the beginning of an item. Most items wait for their end, messages for parts."""
         self._remember(number, item)
         if missing := _EMPTY.get(string(item, "type")):
             known = {key: value for key, value in item.items() if key not in _LATER}
             [block] = read_item({**known, **missing})
-            self._tell((number, None), block)
+            self._add_whole((number, None), block)
 
     def end(self, number: Any, item: Item) -> None:
-        """Take an item that is whole."""
+        """Take a whole item."""
         self._remember(number, item)
         if item["type"] == "message":
             for part_number, part in enumerate(item.get("content") or ()):
                 self.part((number, part_number), None, part)
         else:
             [block] = read_item(item)
-            self._tell((number, None), block)
+            self._add_whole((number, None), block)
 
     def finish(self, output: Sequence[Item]) -> Sequence[Item]:
-        """Take the output of the whole response, and let nothing be owed any more.
+        """Take the output of the whole response, and send on everything that waits.
 
         Args:
-            output: The items; none where the response does not repeat them.
+            output: The items; empty if the response does not repeat them.
 
         Returns:
-            The items as they were told last.
+            The items in their latest form.
         """
         for number, item in enumerate(output):
             self.end(self._number(item, number), item)
@@ -229,18 +230,18 @@ class Increments:
                 self.end(number, item)
         for block in self._blocks.values():
             if block.annotations:
-                self._hand_on(block, {"annotations": block.annotations})
+                self._send(block, {"annotations": block.annotations})
             if block.kind == "refusal":
-                self._hand_on(block, {**block.name, "refusal": block.refusal})
+                self._send(block, {**block.name, "refusal": block.refusal})
         return output or list(self._items.values())
 
     def _number(self, item: Item, place: int) -> Any:
-        """The number that an item had in events: those of a response may be fewer."""
+        """The number of an item in events; a response may leave out items."""
         item_id = item.get("id")
         return self._ids.get(item_id, place) if isinstance(item_id, str) else place
 
     def _remember(self, number: Any, item: Item) -> None:
-        self._kept.add(item)
+        self._memory.add(item)
         self._items[number] = item
         item_id = item.get("id")
         if isinstance(item_id, str):
@@ -252,8 +253,8 @@ class Increments:
         item = self._items.get(place[0])
         return _id(item_id) if item is None else identity(item)
 
-    def _part(self, kind: str, place: Place, item_id: Any) -> _Block:
-        """The block of a part of a message, whether or not it has begun."""
+    def _part(self, kind: str, place: Place, item_id: Any) -> _StreamedBlock:
+        """Return the block of a part of a message; begin it if necessary."""
         block = self._blocks.get(place)
         if block is None:
             block = self._open(kind, place)
@@ -261,29 +262,29 @@ class Increments:
             if kind == "refusal":
                 block.name = name
             else:
-                self._hand_on(block, name)
+                self._send(block, name)
         _expect(block, kind)
         return block
 
-    def _open(self, kind: str, place: Place) -> _Block:
+    def _open(self, kind: str, place: Place) -> _StreamedBlock:
         alone = not self._blocks and kind == "text"
         if not alone:
             self._settle()
-        block = self._blocks[place] = _Block(kind, len(self._blocks))
-        self._kept.add(block)
+        block = self._blocks[place] = _StreamedBlock(kind, len(self._blocks))
+        self._memory.add(block)
         self._alone = block if alone else None
         return block
 
     def _settle(self) -> None:
-        """Make content a list for good, and give a text that was alone its name."""
+        """Make content a list from now on, and send on the id of a single text."""
         self._plain = False
         if self._alone is not None:
             block, self._alone = self._alone, None
-            self._hand_on(block, block.name)
-            self._piece(block).setdefault("text", "")
+            self._send(block, block.name)
+            self._new_block(block).setdefault("text", "")
 
-    def _tell(self, place: Place, whole: Block) -> None:
-        """Hand on what is new in a block that is told whole."""
+    def _add_whole(self, place: Place, whole: Block) -> None:
+        """Send on new content of a block that came whole."""
         kind = whole["type"]
         block = self._blocks.get(place)
         if block is None:
@@ -300,46 +301,48 @@ class Increments:
         growing = _GROWING.get(block.kind)
         parts = [key for key in _PARTS if key in whole] if kind == "reasoning" else []
         fixed = {key: value for key, value in whole.items() if key not in (growing, *parts)}
-        self._hand_on(block, {**block.name, **fixed, **{key: [] for key in parts}})
+        self._send(block, {**block.name, **fixed, **{key: [] for key in parts}})
         if growing is not None:
             self._grow(block, growing, whole[growing], whole=True)
         for key in parts:
             for number, part in enumerate(whole[key]):
                 self._grow_part(block, (key, number), part["text"], whole=True)
 
-    def _hand_on(self, block: _Block, fields: Mapping[str, Any]) -> None:
-        """Hand on what does not grow; the id of a text that is alone waits."""
-        new = _without(fields, block.named)
+    def _send(self, block: _StreamedBlock, fields: Mapping[str, Any]) -> None:
+        """Send on fields that do not grow; the id of a single text waits."""
+        new = _without(fields, block.sent)
         if block is self._alone:
             if new.keys() <= {"id"}:
                 block.name = {**new, **block.name}
                 return
             self._settle()
-            new = _without(new, block.named)
+            new = _without(new, block.sent)
         if new:
-            self._kept.add(list(new))
-            block.named.update(new)
-            self._piece(block).update(new)
+            self._memory.add(list(new))
+            block.sent.update(new)
+            self._new_block(block).update(new)
 
-    def _piece(self, block: _Block) -> Block:
+    def _new_block(self, block: _StreamedBlock) -> Block:
         return self._new.setdefault(block.index, {"type": block.kind, "index": block.index})
 
-    def _grow(self, block: _Block, key: str, text: str, *, whole: bool = False) -> None:
+    def _grow(self, block: _StreamedBlock, key: str, text: str, *, whole: bool = False) -> None:
         begun = key in block.lengths
         length = block.lengths.get(key, 0)
         delta = text[length:] if whole else text
         if begun and not delta:
             return
         block.lengths[key] = length + len(delta)
-        piece = self._piece(block)
-        piece[key] = piece.get(key, "") + delta
+        new = self._new_block(block)
+        new[key] = new.get(key, "") + delta
         if block.kind == "text":
-            self.said = self.said or bool(delta)
+            self.has_text = self.has_text or bool(delta)
         else:
             self._call(block, args=delta)
 
-    def _grow_part(self, block: _Block, part: tuple[str, Any], text: str, *, whole: bool) -> None:
-        """Let a part of reasoning grow; it is told once of what type it is."""
+    def _grow_part(
+        self, block: _StreamedBlock, part: tuple[str, Any], text: str, *, whole: bool
+    ) -> None:
+        """Extend a part of reasoning; its type is sent on once."""
         begun = part in block.lengths
         length = block.lengths.get(part, 0)
         delta = text[length:] if whole else text
@@ -347,24 +350,28 @@ class Increments:
             return
         block.lengths[part] = length + len(delta)
         if not begun:
-            self._kept.add(part)
+            self._memory.add(part)
         key = part[0]
         fragment = {"text": delta, "index": list(block.lengths).index(part)}
-        piece = self._piece(block)
+        new = self._new_block(block)
         if not begun:
             fragment["type"] = _PARTS[key]
-            piece.update(block.name)
-        piece.setdefault(key, []).append(fragment)
+            new.update(block.name)
+        new.setdefault(key, []).append(fragment)
 
     def _call(
-        self, block: _Block, name: str | None = None, call_id: str | None = None, args: str = ""
+        self,
+        block: _StreamedBlock,
+        name: str | None = None,
+        call_id: str | None = None,
+        args: str = "",
     ) -> None:
-        """Hand on a part of a call: one fragment per piece, since LangChain joins across pieces."""
+        """Send on a fragment of a call: one per chunk, since LangChain joins them by chunk."""
         call = self._calls.get(block.index)
         if call is None:
             call = tool_call_chunk(name=name, args="", id=call_id, index=block.index)
             self._calls[block.index] = call
-        self._kept.add_json(args)
+        self._memory.add_json(args)
         call["args"] = (call["args"] or "") + args
 
 
@@ -376,50 +383,33 @@ def _without(fields: Mapping[str, Any], keys: Container[str]) -> Block:
     return {key: value for key, value in fields.items() if key not in keys}
 
 
-def _expect(block: _Block, kind: str) -> None:
+def _expect(block: _StreamedBlock, kind: str) -> None:
     if block.kind != kind:
-        msg = f"A block of type `{block.kind}` goes on as `{kind}`."
+        msg = f"A block of type `{block.kind}` continues as `{kind}`."
         raise TypeError(msg)
 
 
 _TEXT = "response.output_text.delta"
 _LAST = ("response.completed", "response.incomplete", "response.failed")
-# Fields of the request whose reply has more than text, so that content is a list from the start.
+# With these fields in the request, content is a list from the start.
 _RICH = ("tools", "reasoning", "include")
 
 
-class StreamReader:
-    """Reads one streamed reply, event by event.
+class ResponsesReader(FormatReader):
+    """Reads one streamed reply. See `FormatReader`.
 
-    Each piece carries its own increment only. What describes the whole reply (model, finish
-    reason, session, usage) comes once, with the piece that finishes it: LangChain joins strings and
-    adds counts that are repeated.
-
-    Args:
-        describe: Gives what to add to `response_metadata` of the finishing piece.
-        asked: Fields of the request's body. Content is text while the reply is nothing else,
-            unless they ask for more.
+    Content is text while the reply has nothing else, unless the request asks for more.
     """
 
-    def __init__(self, describe: Describe, asked: Mapping[str, Any]) -> None:
-        self._describe = describe
-        self._head = Reply(OK, {})
-        self._output = Increments(plain=not any(asked.get(field) for field in _RICH))
-        self.done = False
+    read_reply = staticmethod(read_reply)
 
-    def start(self, head: Reply) -> None:
-        """Take status and headers."""
-        self._head = head
+    def __init__(self, describe: Describe, asked: Mapping[str, Any]) -> None:
+        super().__init__(describe, asked)
+        self._output = Increments(plain=not any(asked.get(field) for field in _RICH))
 
     def feed(self, event: Event) -> tuple[AIMessageChunk, ...]:
-        """Return the piece of the message that an event brings: one or none.
-
-        Raises:
-            BadReply: If the event is not one of a response.
-            StatusError: If it is an error, or the end of a response that failed without text.
-            StreamInterrupted: If it is `[DONE]`, and the response was not finished.
-        """
-        if event.data == "[DONE]":  # not of this format, but some proxies end every stream with it
+        """Return the chunk that an event completes: one or none."""
+        if event.data == "[DONE]":  # some proxies end every stream with it
             return self.end()
         body = read_object(event.data, self._head)
         kind = body.get("type") or event.name
@@ -442,37 +432,25 @@ class StreamReader:
         return ()
 
     def end(self) -> tuple[AIMessageChunk, ...]:
-        """Check that the stream was not cut short.
-
-        Raises:
-            StreamInterrupted: If the response was not finished.
-        """
+        """Check that the stream was not cut short."""
         if not self.done:
             raise self._interrupted()
         return ()
 
-    def whole(self, reply: Reply) -> tuple[AIMessageChunk, ...]:
-        """Read the plain JSON of a service that does not stream."""
-        return (as_chunk(read_reply(reply, self._describe)[0]),)
-
-    def _interrupted(self) -> StreamInterrupted:
-        msg = "The stream ended before the reply was finished."
-        return StreamInterrupted(msg, session_id=self._head.headers.get("x-session-id"))
-
     def _finish(self, response: dict[str, Any]) -> tuple[AIMessageChunk, ...]:
         output = self._output
         items = output.finish(response.get("output") or ())
-        if is_failed(response) and not output.said:
+        if is_failed(response) and not output.has_text:
             raise failure(response, self._head)
         self.done = True
         metadata = read_metadata(response, items, called=output.called)
         usage = read_usage(response.get("usage"))
-        metadata = with_texts({**metadata, **self._describe(self._head)}, texts_in(items))
+        metadata = keep_arguments({**metadata, **self._describe(self._head)}, texts_in(items))
         return output.take(metadata, usage)
 
 
 def _number(body: Mapping[str, Any]) -> Any:
-    return body.get("output_index", 0)  # some servers leave out what is the first
+    return body.get("output_index", 0)  # some servers leave out the first number
 
 
 def _place(body: Mapping[str, Any]) -> Place:
@@ -509,7 +487,13 @@ def _arguments_done(output: Increments, body: Mapping[str, Any]) -> None:
 
 
 def _thought(key: str, number: str, field: str) -> Callable[[Increments, Mapping[str, Any]], None]:
-    """Reads an event of reasoning: of which list, which key numbers the part, which has text."""
+    """Make a reader for events of reasoning.
+
+    Args:
+        key: The list of the part.
+        number: The field with the number of the part.
+        field: The field with the text.
+    """
 
     def take(output: Increments, body: Mapping[str, Any]) -> None:
         place = _number(body), body.get(number, 0)

@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_sequrity.strict_json import RepeatedKey, loads, nests_deeper
-from langchain_sequrity.wire.json_text import dumps, excerpt, read_arguments
+from langchain_sequrity.strict_json import (
+    RepeatedKey,
+    dumps,
+    loads,
+    nests_deeper,
+    read_arguments,
+)
+from langchain_sequrity.wire.exchange import excerpt
 
 _json = st.recursive(
     st.none()

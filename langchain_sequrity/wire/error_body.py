@@ -1,23 +1,18 @@
-"""The body of a reply, whatever its format: JSON or not, an error or not.
+"""Bodies of errors, in every format, to exceptions.
 
 Three spellings are in use (`docs/protocol.md`, Errors): `detail` (text, a list of validation
-problems, or an object), `message`, and `error` with a `message` of its own as upstream providers
-write it. An error object may also come inside a reply of status 200 or inside a stream; then its
-own `status`, `code` or `type` tells the status that HTTP did not.
-
-Replies are untrusted: every shape that is not the protocol's becomes a `BadReply`.
+problems, or an object), `message`, and `error` with its own `message`, as upstream providers write
+it. An error object may also come inside a reply with status 200 or inside a stream. Then its
+`status`, `code` or `type` gives the status.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NoReturn
-
-import orjson
+from typing import Any
 
 from langchain_sequrity.errors import (
     AuthenticationFailed,
-    BadReply,
     ContextTooLong,
     NotFound,
     Overloaded,
@@ -27,24 +22,22 @@ from langchain_sequrity.errors import (
     StatusError,
     status_error,
 )
-from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire.denials import without_values
-from langchain_sequrity.wire.exchange import Reply, check_json
-from langchain_sequrity.wire.json_text import excerpt
+from langchain_sequrity.wire.exchange import Reply, excerpt
 
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 _LONGEST_TEXT = 2000
-_LONGEST_PAGE = 200  # of a body that is no JSON: often an HTML page of some proxy
+_LONGEST_PAGE = 200  # for a body that is not JSON, often an HTML page of a proxy
 _DEEPEST = 20
-_FIRST_ERROR, _LAST_ERROR = 400, 599
+_OK, _FIRST_ERROR, _LAST_ERROR = 200, 400, 599
 _NOT_FOUND = 404
 
-# In the order in which they are believed: the service's own, then the upstream provider's.
+# By priority: the service's own keys come before those of upstream providers.
 _TEXT_KEYS = ("detail", "message", "msg", "error", "error_description", "title")
 _TAG = re.compile(r"<[^<>]*>")
 _SPACE = re.compile(r"\s+")
 
-# Names that providers give errors where no HTTP status tells.
+# Providers' names for errors that come without an HTTP status.
 _STATUS_OF_NAME: Mapping[str, int] = MappingProxyType(
     {
         "invalid_request_error": 400,
@@ -67,7 +60,7 @@ _STATUS_OF_NAME: Mapping[str, int] = MappingProxyType(
 _UNNAMED = 500
 _NO_REASON = "it gave no reason"
 
-# Statuses that may stand for a session that is gone, if their text says so.
+# These statuses mean that the session is gone only if their text says so.
 _MAY_BE_GONE = (400, 403, 409, 410, 422)
 _SENTENCE = re.compile(r"[.;!?\n]+(?:\s+|\Z)")
 _SESSION = re.compile(r"\bsessions?\b", re.IGNORECASE)
@@ -78,7 +71,7 @@ _GONE = re.compile(
     r"|not (?:be )?recogni[sz]ed|not known|not active|not alive)\b",
     re.IGNORECASE,
 )
-# The session is there, and something else is wrong with the request.
+# The session exists, and something else is wrong with the request.
 _OTHERWISE = re.compile(
     r"\b(?:busy|in use|in progress|being|another request|concurrent\w*|locked|wait|retry"
     r"|mismatch\w*|match\w*|differs?|different|histor\w*|polic\w*|features?|config\w*|program\w*|models?"
@@ -111,18 +104,18 @@ _WHAT_TO_DO: Mapping[type[StatusError], str] = MappingProxyType(
 
 
 def error_text(body: Any) -> str | None:
-    """Return what an error body says to people.
+    """Return the human-readable text of an error body.
 
     Args:
-        body: The body as JSON, or as text where it was none.
+        body: The body as JSON, or as text if it was not JSON.
 
     Returns:
-        One or a few sentences, never a Python representation of a structure; `None` where the
-        body says nothing.
+        One or a few sentences, never a Python representation of a structure; `None` if the body
+        has no text.
 
     Example:
         ```python
-        from langchain_sequrity.wire.reply_body import error_text
+        from langchain_sequrity.wire.error_body import error_text
 
         body = {"detail": [{"loc": ["body", "model"], "msg": "Field required"}]}
         assert error_text(body) == "body.model: Field required"
@@ -144,13 +137,13 @@ def error_from_body(
     """Make the exception for an error body.
 
     Args:
-        status: The HTTP status. Below 400, the body's own status, code or type tells it, and
-            500 is assumed where it does not.
-        body: The body as JSON, or as text where it was none.
+        status: The HTTP status. Below 400, the status comes from the body's own status, code or
+            type, and is 500 without these.
+        body: The body as JSON, or as text if it was not JSON.
         headers: Response headers to keep on the error.
         request_id: The service's id of the request.
-        session_id: The session that was being used.
-        retry_after: Seconds the service asked to wait.
+        session_id: The session of the request.
+        retry_after: Seconds that the service asked to wait.
 
     Returns:
         The exception, to be raised by the caller.
@@ -177,19 +170,19 @@ def error_from_body(
 
 
 def is_session_gone(error: StatusError, session_id: str | None) -> bool:
-    """Whether a refusal says that the session of the request is gone.
+    """Whether an error says that the session of the request is gone.
 
     Neither status nor words are documented. A session that is busy, or whose history or
-    configuration differs, is there: to start another one could do things twice.
+    configuration differs, still exists: a new session could repeat its actions.
 
     Args:
-        error: The refusal of a request that named a session.
+        error: The error for a request that named a session.
         session_id: That session.
 
     Returns:
         `True` for status 404, and for 400, 403, 409, 410 and 422 with a sentence that names the
-        session, by that word or by its id, and says that it is gone, unknown or invalid, and
-        nothing else (`docs/behaviour.md`, P1). `False` for errors inside a reply.
+        session, by that word or by its id, and says only that it is gone, unknown or invalid
+        (`docs/behaviour.md`, P1). `False` for errors inside a reply.
     """
     if error.inside_reply:
         return False
@@ -202,13 +195,13 @@ def is_session_gone(error: StatusError, session_id: str | None) -> bool:
 
 
 def _sentences(body: Any) -> list[str]:
-    """What a body says, and its codes and types as words."""
+    """Sentences of a body's text, and its codes and types as words."""
     inner = _at(body, "error")
     sources = [one for one in (body, inner, _at(body, "detail")) if isinstance(one, dict)]
     codes = [one.get(key) for one in sources for key in ("code", "type")]
     said = [error_text(body) or "", *(code for code in codes if isinstance(code, str))]
     words = [re.sub(r"[_-]", " ", one) for one in said]
-    # What a code excludes it excludes for the text beside it.
+    # A code about another problem overrides the text next to it.
     if any(_OTHERWISE.search(one) for one in words[1:]):
         return []
     return [sentence for one in words for sentence in _SENTENCE.split(one)]
@@ -243,7 +236,7 @@ def _said(body: Any, depth: int = 0) -> str:
 
 
 def _located(place: Any, text: str) -> str:
-    """Put the place of a validation problem before its text."""
+    """Put the location of a validation problem before its text."""
     if not isinstance(place, list) or not place:
         return text
     return f"{'.'.join(str(step) for step in place)}: {text}"
@@ -256,7 +249,7 @@ def _excerpt(body: Any) -> str:
 
 
 def _printable(text: str) -> str:
-    """Blank out control and bidirectional characters: an error is shown on terminals."""
+    """Blank out control and bidirectional characters, since terminals show errors."""
     return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
@@ -287,77 +280,11 @@ def _is_too_long(body: Any, text: str) -> bool:
     return any(sign in said for sign in _TOO_LONG)
 
 
-Describe = Callable[[Reply], Mapping[str, Any]]
-"""What to add to a message's `response_metadata`, made from the head of the reply."""
-
-OK = 200
-# What reading a reply of the wrong shape raises.
-MISSHAPEN = (KeyError, TypeError, ValueError, AttributeError, IndexError)
-_EXCERPT = 200
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")
-
-
-def read_object(data: bytes | str, reply: Reply, *, exact: bool = False) -> dict[str, Any]:
-    """Parse a JSON object.
-
-    Args:
-        data: The text.
-        reply: The head of the reply.
-        exact: Whether integers beyond 64 bits keep all digits.
-
-    Returns:
-        The object.
-
-    Raises:
-        BadReply: For anything else, and for what would take too much memory (`limits`).
-    """
-    check_json(data)
-    try:
-        body = orjson.loads(data)
-        if exact and _LONG_NUMBER.search(data if isinstance(data, bytes) else data.encode()):
-            body = loads(data.decode() if isinstance(data, bytes) else data)
-    except ValueError:
-        refuse("JSON", data, reply)
-    if not isinstance(body, dict):
-        refuse("a JSON object", body, reply)
-    return body
-
-
-def refuse(expected: str, body: Any, reply: Reply) -> NoReturn:
-    """Refuse a reply.
-
-    Args:
-        expected: What it should have been, such as `a chat completion with `choices``.
-        body: What came.
-        reply: The head of the reply.
-
-    Raises:
-        BadReply: Always.
-    """
-    msg = f"The service's reply is not {expected}. It begins with: {excerpt(body, _EXCERPT)!r}."
-    raise BadReply(
-        msg,
-        status=reply.status,
-        request_id=reply.headers.get("x-request-id"),
-        session_id=reply.headers.get("x-session-id"),
-        body=body.decode(errors="replace") if isinstance(body, bytes) else body,
-    ) from None
-
-
 def error_inside(body: Mapping[str, Any], reply: Reply) -> StatusError:
-    """The error that an object inside a good reply stands for."""
+    """The error of an error object that came inside a reply with status 200 or a stream."""
     return error_from_body(
-        OK,
+        _OK,
         body,
         request_id=reply.headers.get("x-request-id"),
         session_id=reply.headers.get("x-session-id"),
     )
-
-
-def count(usage: Mapping[str, Any], name: str) -> int:
-    """The token count under a name; an absent one is 0."""
-    found = usage.get(name) or 0
-    if not isinstance(found, int):
-        msg = f"`{name}` is not an integer."
-        raise TypeError(msg)
-    return found

@@ -1,0 +1,582 @@
+"""The client's side of chat/completions: writes requests; reads replies, whole or streamed.
+
+Content blocks of any dialect become OpenAI's parts (`docs/protocol.md`, Chat completions). Replies
+are untrusted: every unexpected shape becomes a `BadReply`. Unknown fields of replies are kept under
+their own names.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial, singledispatch
+from typing import Any
+
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    InvalidToolCall,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import ToolCall, ToolCallChunk, tool_call_chunk
+
+from langchain_sequrity.wire import media
+from langchain_sequrity.wire.blocks import MODEL_PROVIDER
+from langchain_sequrity.wire.error_body import error_inside
+from langchain_sequrity.wire.exchange import (
+    MISSHAPEN,
+    Describe,
+    Event,
+    Reply,
+    StreamMemory,
+    count,
+    read_object,
+    refuse,
+    reply_metadata,
+    usage_metadata,
+)
+from langchain_sequrity.wire.media import Block, read_media
+from langchain_sequrity.wire.streams import FormatReader
+from langchain_sequrity.wire.tools import (
+    has_failed,
+    keep_arguments,
+    kept_arguments,
+    neutral,
+    parse_calls,
+    read_function,
+    with_tool_messages,
+    write_calls,
+    write_tool_result,
+)
+
+Message = dict[str, Any]
+Part = dict[str, Any]
+
+_FORMAT = "chat/completions"
+_RAN_ELSEWHERE = ("_tool_use", "_tool_result", "_call", "_output")
+
+
+# Requests
+
+
+def write_request(
+    messages: Sequence[BaseMessage], params: Mapping[str, Any], *, dual_llm: bool = False
+) -> dict[str, Any]:
+    """Build the body of a request.
+
+    Args:
+        messages: The conversation.
+        params: Every other field of the body, such as `model` and `tools`. `None` is left out.
+        dual_llm: Whether an interpreter reads tool results, and needs to know which tools failed.
+
+    Returns:
+        The body as JSON-ready objects.
+
+    Raises:
+        UsageError: If this format cannot carry a message.
+    """
+    body = {key: value for key, value in params.items() if value is not None}
+    if tools := body.get("tools"):
+        body["tools"] = [write_tool(tool) for tool in tools]
+    body["messages"] = write_messages(messages, dual_llm=dual_llm)
+    return body
+
+
+def write_results(results: Sequence[tuple[str, str]]) -> list[Message]:
+    """Write tool results whose content is already written.
+
+    Args:
+        results: Id of the call and content, in the order of the calls.
+    """
+    return [
+        {"role": "tool", "content": content, "tool_call_id": call_id}
+        for call_id, content in results
+    ]
+
+
+def write_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Write a function tool of any format in the form of this one."""
+    if "function" in tool or (function := read_function(tool)) is None:
+        return tool
+    return neutral(function)
+
+
+def write_messages(messages: Iterable[BaseMessage], *, dual_llm: bool = False) -> list[Message]:
+    """Write a conversation; raises `UsageError` for a message that the format cannot carry."""
+    written: list[Message] = []
+    for message in with_tool_messages(messages):
+        out = _write(message)
+        if dual_llm and has_failed(message):
+            out["is_error"] = True  # borrowed from Messages (`docs/behaviour.md`, P7)
+        written.append(out)
+    return written
+
+
+@singledispatch
+def _write(message: BaseMessage) -> Message:
+    raise media.unsendable(message)
+
+
+def _named(out: Message, message: BaseMessage) -> Message:
+    if message.name is not None:
+        out["name"] = message.name
+    return out
+
+
+def _content(message: BaseMessage) -> str | list[Part]:
+    content = message.content
+    # An empty list of parts is not legal.
+    return content if isinstance(content, str) else _parts(content) or ""
+
+
+@_write.register
+def _system(message: SystemMessage) -> Message:
+    role = message.additional_kwargs.get("__openai_role__", "system")
+    return _named({"role": role, "content": _content(message)}, message)
+
+
+@_write.register
+def _human(message: HumanMessage) -> Message:
+    return _named({"role": "user", "content": _content(message)}, message)
+
+
+@_write.register
+def _chat(message: ChatMessage) -> Message:
+    content = _content(message)
+    if message.role in ("tool", "function"):
+        content = write_tool_result(content, None)
+    return _named({"role": message.role, "content": content}, message)
+
+
+@_write.register
+def _function_result(message: FunctionMessage) -> Message:
+    content = write_tool_result(_content(message), None)
+    return {"role": "function", "name": message.name, "content": content}
+
+
+@_write.register
+def _tool_result(message: ToolMessage) -> Message:
+    content = write_tool_result(_content(message), message.artifact)
+    return {"role": "tool", "content": content, "tool_call_id": message.tool_call_id}
+
+
+@_write.register
+def _assistant(message: AIMessage) -> Message:
+    out: Message = {"role": "assistant", "content": _content(message)}
+    if message.tool_calls or message.invalid_tool_calls:
+        out["tool_calls"] = [
+            {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
+            for call_id, name, text in write_calls(message, kept_arguments(message))
+        ]
+    extra = message.additional_kwargs
+    if extra:
+        if "refusal" in extra:
+            out["refusal"] = extra["refusal"]
+        audio = extra.get("audio")
+        if isinstance(audio, dict) and audio.get("id"):
+            out["audio"] = {"id": audio["id"]}
+    return _named(out, message)
+
+
+# Content parts
+
+
+def _parts(content: Iterable[Any]) -> list[Part]:
+    return [part for block in content if (part := _part(block)) is not None]
+
+
+def _part(block: Any) -> Part | None:
+    if isinstance(block, str):
+        return {"type": "text", "text": block}
+    kind = media.type_of(block)
+    write = _PART_WRITERS.get(kind)
+    if write is not None:
+        return write(block)
+    # Calls that another provider ran itself have no meaning here. Unknown types are sent
+    # unchanged: the service may know more than this table.
+    ran_elsewhere = str(kind).endswith(_RAN_ELSEWHERE) or str(kind).startswith("mcp_")
+    return None if ran_elsewhere or kind in media.NOT_SENT else dict(block)
+
+
+def _text(block: Block) -> Part:
+    part = {"type": "text", "text": media.text_of(block, _FORMAT)}
+    if "cache_control" in block:  # OpenRouter, the default provider, supports it on text parts
+        part["cache_control"] = block["cache_control"]
+    return part
+
+
+def _refusal(block: Block) -> Part:
+    return {"type": "refusal", "refusal": block["refusal"]}
+
+
+def _image(block: Block) -> Part:
+    image = read_media(block)
+    url = image.url if image.data is None else media.data_uri(block, image, _FORMAT)
+    if url is None:
+        raise _unfit(block, "Give the image as `url` or as `base64` with `mime_type`.")
+    written: Part = {"url": url}
+    if detail := image.extras.get("detail"):
+        written["detail"] = detail
+    return {"type": "image_url", "image_url": written}
+
+
+def _image_url(block: Block) -> Part:
+    image = block.get("image_url")
+    return {**block, "image_url": {"url": image}} if isinstance(image, str) else dict(block)
+
+
+def _file(block: Block) -> Part:
+    if "file" in block:  # already OpenAI's form
+        return dict(block)
+    source = block.get("source")
+    if isinstance(source, Mapping) and source.get("type") == "text":
+        return {"type": "text", "text": source.get("data", "")}
+    file = read_media(block)
+    if file.file_id is not None:
+        return {"type": "file", "file": {"file_id": file.file_id}}
+    if file.data is None:
+        raise _unfit(block, "Give the file as `base64` with `mime_type`, or as `file_id`.")
+    uri = media.data_uri(block, file, _FORMAT)
+    return {"type": "file", "file": {"filename": media.file_name(file), "file_data": uri}}
+
+
+def _video(block: Block) -> Part:
+    raise _unfit(block, "Chat/completions has no video; send single frames as images.")
+
+
+_unfit = partial(media.unfit, format_name=_FORMAT)
+
+_PART_WRITERS: dict[str | None, Callable[[Block], Part]] = {
+    "text": _text,
+    "text-plain": _text,
+    "input_text": _text,
+    "output_text": _text,
+    "image": _image,
+    "image_url": _image_url,
+    "input_image": _image,
+    "audio": partial(media.openai_audio, format_name=_FORMAT),
+    "input_audio": dict,
+    "file": _file,
+    "input_file": _file,
+    "document": _file,
+    "video": _video,
+    "refusal": _refusal,
+    "non_standard": partial(media.non_standard, format_name=_FORMAT),
+}
+
+
+# Replies
+
+
+# Fields of the reply and of its message that are read by name; others are kept unchanged.
+_REPLY_FIELDS = {"choices", "usage", "object", "created", "model", "id", "error"}
+_MESSAGE_FIELDS = {"role", "content", "tool_calls", "reasoning_content", "reasoning", "refusal"}
+
+
+def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
+    """Read a whole reply.
+
+    Args:
+        reply: The reply with status 2xx.
+        describe: Makes additional `response_metadata` for each message.
+
+    Returns:
+        One message per choice. `response_metadata` holds `model_name`, `model_provider`,
+        `finish_reason`, `id`, and all other fields of the reply. `usage_metadata` is on the first
+        message only, since it counts the whole reply.
+
+    Raises:
+        BadReply: If the body is not a chat completion.
+        StatusError: If the body is an error object.
+    """
+    body = read_object(reply.body, reply)
+    if body.get("error"):
+        raise error_inside(body, reply)
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not choices:
+        refuse("a chat completion with `choices`", body, reply)
+    shared = {**_metadata(body), **describe(reply)}
+    try:
+        for choice in choices:
+            if choice.get("error"):
+                raise error_inside(choice, reply)
+        messages = [_read_choice(choice, shared) for choice in choices]
+        usage = body.get("usage")
+        messages[0].usage_metadata = _usage(usage) if usage else None
+    except MISSHAPEN:
+        refuse("choices with a `message`", body, reply)
+    return messages
+
+
+def read_calls(reply: Reply) -> tuple[dict[str, Any], list[ToolCall]] | None:
+    """Read a reply that calls tools, without making a LangChain message.
+
+    Args:
+        reply: The reply with status 2xx.
+
+    Returns:
+        The message as it came, and its calls; `None` for every other reply, which `read_reply`
+        reads.
+
+    Raises:
+        BadReply: If the body is not a JSON object.
+    """
+    body = read_object(reply.body, reply, exact=True)
+    try:
+        (choice,) = body["choices"]
+        message = choice["message"]
+        _text_and_refusal(message.get("content"))  # raises for a wrong shape
+        calls, invalid = _read_calls(message["tool_calls"])
+        are_named = all(type(call["id"]) is type(call["name"]) is str for call in calls)
+        has_error = bool(body.get("error") or choice.get("error"))
+    except MISSHAPEN:
+        return None
+    return (message, calls) if calls and are_named and not (invalid or has_error) else None
+
+
+def _metadata(body: Mapping[str, Any]) -> dict[str, Any]:
+    return reply_metadata(body, _REPLY_FIELDS, MODEL_PROVIDER)
+
+
+def _read_choice(choice: Mapping[str, Any], shared: Mapping[str, Any]) -> AIMessage:
+    message = choice["message"]
+    content, extra = _read_content(message)
+    metadata = {**shared, "finish_reason": choice.get("finish_reason")}
+    calls: list[ToolCall] = []
+    invalid: list[InvalidToolCall] = []
+    if sent := message.get("tool_calls"):
+        calls, invalid = _read_calls(sent)
+        texts = ((call.get("id"), call["function"].get("arguments")) for call in sent)
+        metadata = keep_arguments(metadata, texts)
+    if choice.get("logprobs"):
+        metadata["logprobs"] = choice["logprobs"]
+    return AIMessage(
+        content=content,
+        additional_kwargs=extra,
+        tool_calls=calls,
+        invalid_tool_calls=invalid,
+        response_metadata=metadata,
+    )
+
+
+def _read_content(message: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Text, and `additional_kwargs`: reasoning, refusal, and all unknown fields."""
+    content, refusal = _text_and_refusal(message.get("content"))
+    extra = {
+        key: value
+        for key, value in message.items()
+        if key not in _MESSAGE_FIELDS and value is not None and value != []
+    }
+    # Servers use both names; LangChain knows the first.
+    if reasoning := message.get("reasoning_content") or message.get("reasoning"):
+        extra["reasoning_content"] = reasoning
+    if refusal := message.get("refusal") or refusal:
+        extra["refusal"] = refusal
+    return content, extra
+
+
+def _text_and_refusal(content: str | list[Mapping[str, Any]] | None) -> tuple[str, str]:
+    if content is None:
+        return "", ""
+    if isinstance(content, str):
+        return content, ""
+    text = "".join(part["text"] for part in content if part.get("type") == "text")
+    return text, "".join(part["refusal"] for part in content if part.get("type") == "refusal")
+
+
+def _read_calls(
+    calls: Iterable[Mapping[str, Any]],
+) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    functions = ((call["function"], call.get("id")) for call in calls)
+    return parse_calls((one["name"], one.get("arguments"), call_id) for one, call_id in functions)
+
+
+def _usage(usage: Mapping[str, Any]) -> UsageMetadata:
+    prompt = usage.get("prompt_tokens_details") or {}
+    completion = usage.get("completion_tokens_details") or {}
+    return usage_metadata(
+        count(usage, "prompt_tokens"),
+        count(usage, "completion_tokens"),
+        count(usage, "total_tokens"),
+        inputs={
+            "cache_read": prompt.get("cached_tokens"),
+            "cache_creation": prompt.get("cache_write_tokens"),
+            "audio": prompt.get("audio_tokens"),
+        },
+        outputs={
+            "reasoning": completion.get("reasoning_tokens"),
+            "audio": completion.get("audio_tokens"),
+        },
+    )
+
+
+# Streams
+
+
+_WITH_ROLE = 2  # `role` and `content`
+_PROVIDER = {"model_provider": MODEL_PROVIDER}
+
+
+class ChatCompletionsReader(FormatReader):
+    """Reads one streamed reply. See `FormatReader`.
+
+    Facts about the whole reply come with the chunk that has the finish reason, and usage once after
+    that.
+    """
+
+    read_reply = staticmethod(read_reply)
+
+    def __init__(self, describe: Describe, asked: Mapping[str, Any]) -> None:
+        super().__init__(describe, asked)
+        self._logprobs: dict[str, list[Any]] = {}
+        self._memory = StreamMemory()
+        self._calls = _CallIndices(self._memory)
+        self._last: Mapping[str, Any] = {}
+        self._finished = False
+        self._counted = False
+
+    def feed(self, event: Event) -> tuple[AIMessageChunk, ...]:
+        """Return the chunk that an event completes: one or none."""
+        if event.data == "[DONE]":
+            self.done = True
+            return () if self._finished else self._finish(self._last, None, {})
+        body = self._last = read_object(event.data, self._head)
+        if body.get("error") or event.name == "error":
+            raise error_inside(body, self._head)
+        choices = body.get("choices")
+        try:
+            # Further choices come only with `n` > 1, which is never sent with a stream.
+            if choices and choices[0].get("index", 0) == 0:
+                return self._choice(body, choices[0])
+            if body.get("usage"):
+                return self._chunk({}, usage=self._usage_once(body))
+        except MISSHAPEN:
+            refuse("a chunk of a chat completion", body, self._head)
+        if choices is None:
+            refuse("a chunk of a chat completion", body, self._head)
+        return ()
+
+    def end(self) -> tuple[AIMessageChunk, ...]:
+        """Check that the stream was not cut short."""
+        if not (self.done or self._finished):
+            raise self._interrupted()
+        return ()
+
+    def _choice(self, body: dict[str, Any], choice: dict[str, Any]) -> tuple[AIMessageChunk, ...]:
+        delta = choice.get("delta") or {}
+        finish_reason = choice.get("finish_reason")
+        if choice.get("logprobs"):
+            self._collect_logprobs(choice["logprobs"])
+        if not finish_reason and not body.get("usage"):
+            text = delta.get("content")
+            is_plain = len(delta) == 1 or (len(delta) == _WITH_ROLE and "role" in delta)
+            if is_plain and text and isinstance(text, str):  # nearly every chunk
+                return (AIMessageChunk(content=text, response_metadata=_PROVIDER),)
+            return self._chunk(delta)
+        if not finish_reason or self._finished:  # some services repeat the finishing chunk
+            return self._chunk(delta, usage=self._usage_once(body))
+        if choice.get("error"):
+            raise error_inside(choice, self._head)
+        return self._finish(body, finish_reason, delta)
+
+    def _finish(
+        self, body: Mapping[str, Any], finish_reason: str | None, delta: Mapping[str, Any]
+    ) -> tuple[AIMessageChunk, ...]:
+        self._finished = True
+        metadata = {
+            **_metadata(body),
+            **self._describe(self._head),
+            "finish_reason": finish_reason,
+        }
+        if self._logprobs:
+            metadata["logprobs"] = self._logprobs
+        usage = None if finish_reason is None else self._usage_once(body)
+        return self._chunk(delta, metadata, usage)
+
+    def _chunk(
+        self,
+        delta: Mapping[str, Any],
+        metadata: Mapping[str, Any] | None = None,
+        usage: UsageMetadata | None = None,
+    ) -> tuple[AIMessageChunk, ...]:
+        content, extra = _read_content(delta)
+        calls = [self._calls.place(call) for call in delta.get("tool_calls") or ()]
+        if not (content or extra or calls or metadata or usage):
+            return ()
+        if metadata:
+            metadata = keep_arguments(metadata, self._calls.texts())
+        return (
+            AIMessageChunk(
+                content=content,
+                additional_kwargs=extra,
+                tool_call_chunks=calls,
+                response_metadata={**(metadata or {}), **_PROVIDER},
+                usage_metadata=usage,
+            ),
+        )
+
+    def _usage_once(self, body: Mapping[str, Any]) -> UsageMetadata | None:
+        usage = body.get("usage")
+        if not usage or self._counted:
+            return None
+        self._counted = True
+        return _usage(usage)
+
+    def _collect_logprobs(self, logprobs: Mapping[str, Any]) -> None:
+        for kind, tokens in logprobs.items():
+            if tokens:
+                self._memory.add(tokens)
+                self._logprobs.setdefault(kind, []).extend(tokens)
+
+
+class _CallIndices:
+    """Gives each tool call of a stream its own index.
+
+    Servers number calls carelessly: all with index 0, or without an index, or with the id repeated
+    on each fragment. LangChain joins fragments by index, so two calls would become one.
+    """
+
+    def __init__(self, memory: StreamMemory) -> None:
+        self._memory = memory
+        self._ids: list[str | None] = []
+        self._texts: list[list[str]] = []
+        self._by_id: dict[str, int] = {}
+        self._named: set[int] = set()
+        self._by_wire: dict[Any, int] = {}
+
+    def place(self, call: Mapping[str, Any]) -> ToolCallChunk:
+        """Return a fragment of a call with its index."""
+        function = call.get("function") or {}
+        call_id, wire = call.get("id") or None, call.get("index")
+        index = self._by_wire.get(wire)
+        starts = index is None if call_id is None else call_id not in self._by_id
+        if index is None and call_id is None and wire is None and self._ids:
+            index, starts = len(self._ids) - 1, False
+        if call_id is not None and not starts:
+            index = self._by_id[call_id]
+        if starts or index is None:
+            index = len(self._ids)
+            self._memory.add((call_id, wire, function.get("name")))
+            self._ids.append(call_id)
+            self._texts.append([])
+            self._by_id.setdefault(call_id or "", index)
+            self._by_wire[wire] = index
+        else:
+            call_id = None
+        name = None if index in self._named else function.get("name") or None
+        if name is not None:
+            self._named.add(index)
+        args = function.get("arguments") or ""
+        self._memory.add_json(args)
+        self._memory.add_text(args)
+        self._texts[index].append(args)
+        return tool_call_chunk(name=name, args=args, id=call_id, index=index)
+
+    def texts(self) -> Iterator[tuple[str | None, str]]:
+        """Ids and arguments of all calls so far, as they came."""
+        return (
+            (call_id, "".join(text)) for call_id, text in zip(self._ids, self._texts, strict=True)
+        )

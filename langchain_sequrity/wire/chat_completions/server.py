@@ -1,0 +1,425 @@
+"""The server's side of chat/completions: reads requests; writes replies, whole or streamed.
+
+Bodies are untrusted; `checks` refuses what the protocol does not describe.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import orjson
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    FunctionMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import ToolCall, tool_call
+
+from langchain_sequrity.strict_json import read_arguments
+from langchain_sequrity.wire import checks
+from langchain_sequrity.wire.checks import array, between, by, maybe, text_or
+from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead
+from langchain_sequrity.wire.tools import write_calls
+
+# Other fields may have no effect; a recorded service answered `stream` with plain JSON
+# (`docs/behaviour.md`, P4).
+DOCUMENTED = frozenset(
+    {
+        "user_provided_program",
+        "context_vars",
+        "messages",
+        "model",
+        "temperature",
+        "top_p",
+        "tools",
+        "seed",
+        "reasoning_effort",
+        "response_format",
+    }
+)
+_READ_FIELDS = {
+    "model",
+    "messages",
+    "tools",
+    "tool_choice",
+    "response_format",
+    "stop",
+    "max_tokens",
+    "max_completion_tokens",
+    "stream",
+    "stream_options",
+    "parallel_tool_calls",
+}
+
+# The form of a body
+
+_TEXT = {"text": str}
+_PART = {
+    "text": _TEXT,
+    "image_url": {
+        "image_url": {"url": checks.IMAGE_URL, "detail": maybe(Literal["auto", "low", "high"])}
+    },
+    "input_audio": {"input_audio": checks.AUDIO},
+    "file": {
+        "file": checks.with_one_of(
+            {"file_id": maybe(str), "file_data": maybe(checks.DATA_URI)}, "file_id", "file_data"
+        )
+    },
+}
+
+
+def _content(parts: Mapping[str, Any]) -> Any:
+    return text_or(array(by("type", parts), least=1), "parts")
+
+
+_CALL = {"id": str, "function": {"name": str, "arguments": str}}
+_SYSTEM = {"name": maybe(str), "content": _content({"text": _TEXT})}
+_USER = {"name": maybe(str), "content": _content(_PART)}
+_ASSISTANT = {
+    "name": maybe(str),
+    "content": maybe(_content({"text": _TEXT, "refusal": {"refusal": str}})),
+    "refusal": maybe(str),
+    "audio": maybe({"id": str}),
+    "tool_calls": maybe(array(_CALL)),
+}
+_MESSAGE = {
+    "system": _SYSTEM,
+    "developer": _SYSTEM,
+    "user": _USER,
+    "assistant": checks.should(
+        _ASSISTANT,
+        lambda said: (
+            said.get("content") is not None
+            or any(map(said.get, ("refusal", "audio", "tool_calls")))
+        ),
+        "have `content` or `tool_calls`",
+        possible=False,
+    ),
+    "tool": {**_USER, "tool_call_id": str, "is_error": maybe(bool)},
+    "function": {**_SYSTEM, "name": str},
+}
+
+_FUNCTION = {
+    "name": checks.TOOL_NAME,
+    "parameters": maybe(checks.JSON_SCHEMA),
+    "output_schema": maybe(checks.JSON_SCHEMA),
+}
+_TOOLS = checks.Body({"tools": maybe(array({"type": Literal["function"], "function": _FUNCTION}))})
+
+_FORMAT = {
+    "text": {},
+    "json_object": {},
+    "json_schema": {"json_schema": checks.with_schema(maybe(checks.JSON_SCHEMA), {"name": str})},
+}
+
+
+def _chosen(choice: Any) -> Any:
+    function = choice.get("function") if isinstance(choice, dict) else None
+    return function.get("name") if isinstance(function, dict) else None
+
+
+_BODY = checks.Body(
+    {
+        "model": str,
+        "messages": array(by("role", _MESSAGE)),
+        "tool_choice": checks.choice_or(_chosen, "{type: function, function: {name}}"),
+        "response_format": maybe(by("type", _FORMAT)),
+        "stop": maybe(text_or(array(str), "strings")),
+        "max_tokens": maybe(checks.at_least(1)),
+        "max_completion_tokens": maybe(checks.at_least(1)),
+        "stream": maybe(bool),
+        "stream_options": maybe(checks.OBJECT),
+        "parallel_tool_calls": maybe(bool),
+        "temperature": maybe(between(0, 2)),
+        "top_p": maybe(between(0, 1)),
+        "top_logprobs": maybe(between(0, 20, int)),
+        "n": maybe(between(1, 128, int)),
+        "frequency_penalty": maybe(between(-2, 2)),
+        "presence_penalty": maybe(between(-2, 2)),
+    }
+)
+
+
+# Requests
+
+
+def read_request(body: Any) -> ChatRequest:
+    """Check and read the body of a request.
+
+    Args:
+        body: The parsed JSON.
+
+    Returns:
+        The request, with LangChain messages.
+
+    Raises:
+        InvalidRequest: With `status` 422 or 400 and `body={"detail": …}`.
+    """
+    _BODY.check(body)
+    if not body["messages"]:
+        checks.impossible("`messages` is empty. Send at least one message.")
+    tools, _ = read_tools(body)
+    choice = body.get("tool_choice")
+    return ChatRequest(
+        model=body["model"],
+        messages=[_READERS[message["role"]](message) for message in body["messages"]],
+        tools=tools,
+        tool_choice=checks.neutral_choice(choice, _chosen(choice), tools),
+        response_format=_response_format(body.get("response_format")),
+        stop=checks.stops(body.get("stop")),
+        max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+        stream=body.get("stream") or False,
+        stream_usage=(body.get("stream_options") or {}).get("include_usage") is True,
+        parallel_tool_calls=body.get("parallel_tool_calls") is not False,
+        options={key: value for key, value in body.items() if key not in _READ_FIELDS},
+    )
+
+
+def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Function tools in neutral form, and an empty list: the format has no other tools."""
+    tools: list[dict[str, Any]] = _TOOLS.check(body).get("tools") or []
+    checks.distinct_tools(tools)
+    return tools, []
+
+
+def _response_format(value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    kind = value["type"]
+    if kind != "json_schema":
+        return {"type": kind}
+    inner = checks.plain_schema(value["json_schema"])
+    schema = inner.get("schema") or {"type": "object"}
+    return {"type": kind, "json_schema": {**inner, "schema": schema}}
+
+
+def _system(message: dict[str, Any]) -> BaseMessage:
+    role = message["role"]
+    return SystemMessage(
+        content=message["content"],
+        name=message.get("name"),
+        additional_kwargs={"__openai_role__": role} if role == "developer" else {},
+    )
+
+
+def _user(message: dict[str, Any]) -> BaseMessage:
+    return HumanMessage(content=message["content"], name=message.get("name"))
+
+
+def _assistant(message: dict[str, Any]) -> BaseMessage:
+    content, refusal, audio = map(message.get, ("content", "refusal", "audio"))
+    extra = {} if refusal is None else {"refusal": refusal}
+    return AIMessage(
+        content="" if content is None else content,
+        name=message.get("name"),
+        additional_kwargs=extra if audio is None else {**extra, "audio": {"id": audio["id"]}},
+        tool_calls=[_call(call) for call in message.get("tool_calls") or ()],
+    )
+
+
+def _call(call: dict[str, Any]) -> ToolCall:
+    args, problem = read_arguments(call["function"]["arguments"])
+    if args is None:
+        checks.impossible(f"Tool call `{call['id']}`: {problem}")
+    return tool_call(name=call["function"]["name"], args=args, id=call["id"])
+
+
+def _tool_result(message: dict[str, Any]) -> BaseMessage:
+    return ToolMessage(
+        content=message["content"],
+        tool_call_id=message["tool_call_id"],
+        status=checks.status_of(message),
+    )
+
+
+def _function_result(message: dict[str, Any]) -> BaseMessage:
+    return FunctionMessage(content=message["content"], name=message["name"])
+
+
+_READERS: Mapping[str, Callable[[dict[str, Any]], BaseMessage]] = {
+    "system": _system,
+    "developer": _system,
+    "user": _user,
+    "assistant": _assistant,
+    "tool": _tool_result,
+    "function": _function_result,
+}
+
+
+# Replies
+
+
+_FINISHED_BY_CALLS = "tool_calls"
+
+FAILED_TURN = {"full": "stop", "documented": "error"}
+"""`finish_reason` of a failed dual-LLM turn, for each dialect of the local server."""
+
+
+def new_reply_id(session_id: str, *, dual_llm: bool = False) -> str:
+    """Make the id of a reply: the session's id after a dual-LLM turn, otherwise a random id."""
+    return session_id if dual_llm else f"chatcmpl-{secrets.token_hex(12)}"
+
+
+def write_reply(messages: Sequence[AIMessage], head: ReplyHead) -> dict[str, Any]:
+    """Write a whole reply.
+
+    Args:
+        messages: One message per choice. `finish_reason` and `logprobs` come from
+            `response_metadata`. Usage counts the prompt once and the output of all choices.
+        head: Facts of the reply.
+
+    Returns:
+        The JSON body.
+    """
+    body: dict[str, Any] = {
+        **_common(head, "chat.completion"),
+        "choices": [_choice(index, message) for index, message in enumerate(messages)],
+    }
+    if len(messages) == 1:  # the field cannot name one of several choices
+        body |= head.policy_check(messages[0].response_metadata)
+    if usage := _usage_of_all(messages):
+        body["usage"] = _write_usage(usage)
+    return body
+
+
+def _common(head: ReplyHead, kind: str) -> dict[str, Any]:
+    return {"id": head.id, "object": kind, "created": head.created, "model": head.request.model}
+
+
+def write_stream(chunks: Iterable[AIMessageChunk], head: ReplyHead) -> Iterator[Event]:
+    """Write a streamed reply.
+
+    Args:
+        chunks: Chunks of one message. Any of them may have the `finish_reason`.
+        head: Facts of the reply. Usage comes last, in a separate event, if the request asked for
+            it.
+
+    Yields:
+        The events, `[DONE]` at the end.
+    """
+    common = _common(head, "chat.completion.chunk")
+    role: dict[str, Any] = {"role": "assistant", "content": ""}
+    finish_reason: str | None = None
+    tokens: UsageMetadata | None = None
+    called = False
+    check: dict[str, Any] = {}
+    for chunk in chunks:
+        tokens = chunk.usage_metadata or tokens
+        check = check or head.policy_check(chunk.response_metadata)
+        finish_reason = chunk.response_metadata.get("finish_reason") or finish_reason
+        called = called or bool(chunk.tool_call_chunks)
+        delta, logprobs = _delta(chunk), chunk.response_metadata.get("logprobs")
+        if delta or logprobs or role:
+            yield _chunk(common, {**role, **delta}, logprobs=logprobs)
+            role = {}
+    finish_reason = finish_reason or (_FINISHED_BY_CALLS if called else "stop")
+    yield _chunk({**common, **check}, role, finish_reason=finish_reason)
+    if head.request.stream_usage and tokens is not None:
+        yield _event({**common, "choices": [], "usage": _write_usage(tokens)})
+    yield Event("", "[DONE]")
+
+
+def write_error(message: str, status: int) -> Event:
+    """Write an error that happens during a stream."""
+    return _event({"error": {"message": message, "code": status}})
+
+
+def _event(body: Mapping[str, Any]) -> Event:
+    return Event("", orjson.dumps(body).decode())
+
+
+def _usage_of_all(messages: Sequence[AIMessage]) -> UsageMetadata | None:
+    first = messages[0].usage_metadata
+    if first is None or len(messages) == 1:
+        return first
+    counts = (message.usage_metadata or {"output_tokens": 0} for message in messages)
+    output = sum(count["output_tokens"] for count in counts)
+    return {**first, "output_tokens": output, "total_tokens": first["input_tokens"] + output}
+
+
+def _write_usage(usage: UsageMetadata) -> dict[str, Any]:
+    """Write token counts with this format's names."""
+    inputs = usage.get("input_token_details", {})
+    outputs = usage.get("output_token_details", {})
+    body: dict[str, Any] = {
+        "prompt_tokens": usage["input_tokens"],
+        "completion_tokens": usage["output_tokens"],
+        "total_tokens": usage["total_tokens"],
+    }
+    prompt = {"cached_tokens": inputs.get("cache_read"), "audio_tokens": inputs.get("audio")}
+    completion = {
+        "reasoning_tokens": outputs.get("reasoning"),
+        "audio_tokens": outputs.get("audio"),
+    }
+    if found := _set(prompt):
+        body["prompt_tokens_details"] = found
+    if found := _set(completion):
+        body["completion_tokens_details"] = found
+    return body
+
+
+def _set(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _choice(index: int, message: AIMessage) -> dict[str, Any]:
+    calls = [
+        {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
+        for call_id, name, text in write_calls(message, {})
+    ]
+    body: dict[str, Any] = {
+        "role": "assistant",
+        "content": str(message.text),
+        "refusal": message.additional_kwargs.get("refusal"),
+    }
+    if reasoning := message.additional_kwargs.get("reasoning_content"):
+        body["reasoning_content"] = reasoning
+    if calls:
+        body["tool_calls"] = calls
+    finish_reason = message.response_metadata.get("finish_reason")
+    return {
+        "index": index,
+        "message": body,
+        "finish_reason": finish_reason or (_FINISHED_BY_CALLS if calls else "stop"),
+        "logprobs": message.response_metadata.get("logprobs"),
+    }
+
+
+def _delta(chunk: AIMessageChunk) -> dict[str, Any]:
+    delta: dict[str, Any] = {}
+    if text := str(chunk.text):
+        delta["content"] = text
+    for key in ("reasoning_content", "refusal"):
+        if value := chunk.additional_kwargs.get(key):
+            delta[key] = value
+    if chunk.tool_call_chunks:
+        delta["tool_calls"] = [_fragment(dict(call)) for call in chunk.tool_call_chunks]
+    return delta
+
+
+def _fragment(call: dict[str, Any]) -> dict[str, Any]:
+    fragment: dict[str, Any] = {
+        "index": call["index"],
+        "function": {"arguments": call["args"] or ""},
+    }
+    if call["id"] is not None:
+        fragment |= {"id": call["id"], "type": "function"}
+    if call["name"] is not None:
+        fragment["function"]["name"] = call["name"]
+    return fragment
+
+
+def _chunk(
+    common: Mapping[str, Any],
+    delta: Mapping[str, Any],
+    *,
+    finish_reason: str | None = None,
+    logprobs: Any = None,
+) -> Event:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": logprobs}
+    return _event({**common, "choices": [choice]})

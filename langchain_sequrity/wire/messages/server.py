@@ -1,0 +1,648 @@
+"""The server's side of Messages: reads requests; writes replies, whole or streamed.
+
+Bodies are untrusted; `checks` refuses what the protocol does not describe. Content of users and
+tools becomes LangChain's standard blocks, which every backend knows; additional fields (titles,
+cache marks, citations) go into their `extras`. Content of the assistant stays unchanged, with
+`model_provider` "anthropic".
+"""
+
+import base64
+import hashlib
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import ToolCallChunk, tool_call, tool_call_chunk
+
+from langchain_sequrity.strict_json import dumps
+from langchain_sequrity.wire import checks
+from langchain_sequrity.wire.checks import array, at_least, between, by, maybe, text_or
+from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead
+from langchain_sequrity.wire.messages.content import INVALID, MODEL_PROVIDER, Block
+from langchain_sequrity.wire.tools import FUNCTION_FIELDS, FunctionTool, neutral
+
+# Content blocks of a request
+
+
+_CALL_ID = re.compile(r"[a-zA-Z0-9_-]+\Z")
+_READ_KEYS = frozenset({"type", "text", "source"})
+
+_REMOTE = {"url": {"url": checks.WEB_URL}, "file": {"file_id": str}}
+_IMAGE = {
+    "media_type": Literal["image/jpeg", "image/png", "image/gif", "image/webp"],
+    "data": checks.BASE64,
+}
+_DOCUMENT = {
+    "base64": {"media_type": Literal["application/pdf"], "data": checks.BASE64},
+    "text": {"media_type": Literal["text/plain"], "data": str},
+    "content": {},
+    **_REMOTE,
+}
+_TEXT = {"text": checks.should(str, str.strip, "be more than white space")}
+_PARTS = {
+    "text": _TEXT,
+    "image": {"source": by("type", {"base64": _IMAGE, **_REMOTE})},
+    "document": {"source": by("type", _DOCUMENT)},
+    "search_result": {},
+}
+_RESULT = {
+    "tool_use_id": str,
+    "is_error": maybe(bool),
+    "content": maybe(text_or(array(by("type", _PARTS)), "blocks")),
+}
+_THINKING_BLOCKS = {
+    "thinking": str,
+    "signature": checks.should(str, bool, "be the signature that came with it"),
+}
+_ASSISTANT_BLOCKS = {
+    "text": _TEXT,
+    "thinking": by(
+        "type",
+        {"thinking": _THINKING_BLOCKS, "as documented": {"text": str}},
+        kind_of=lambda block: "as documented" if _is_as_documented(block) else "thinking",
+    ),
+    "redacted_thinking": {"data": str},
+    "tool_use": {
+        "id": checks.should(str, _CALL_ID.match, "be letters, digits, `_` or `-`"),
+        "name": checks.TOOL_NAME,
+        "input": checks.OBJECT,
+    },
+    "*_tool_use": {},
+    "*_tool_result": {},
+}
+
+_SYSTEM_CONTENT = text_or(array(by("type", {"text": _TEXT})), "text blocks")
+_USER_CONTENT = text_or(array(by("type", {**_PARTS, "tool_result": _RESULT}), least=1), "blocks")
+_ASSISTANT_CONTENT = text_or(array(by("type", _ASSISTANT_BLOCKS), least=1), "blocks")
+
+
+def _is_as_documented(block: Block) -> bool:
+    return "thinking" not in block and "text" in block
+
+
+def _read_block(block: Block) -> Block:
+    """Read a block of a system prompt, a user or a tool result as a standard block."""
+    read = _READERS[block["type"]](block)
+    extras = {
+        key: value for key, value in block.items() if key not in _READ_KEYS and value is not None
+    }
+    return {**read, "extras": extras} if extras and read["type"] != "non_standard" else read
+
+
+def _text(block: Block) -> Block:
+    return {"type": "text", "text": block["text"]}
+
+
+def _unchanged(block: Block) -> Block:
+    return {"type": "non_standard", "value": block}
+
+
+def _media(block: Block) -> Block:
+    source = block["source"]
+    standard = "image" if block["type"] == "image" else "file"
+    match source["type"]:
+        case "url":
+            return {"type": standard, "url": source["url"]}
+        case "file":
+            return {"type": standard, "file_id": source["file_id"]}
+        case "content":
+            return _unchanged(block)
+        case "text":
+            return {"type": "text-plain", "text": source["data"], "mime_type": "text/plain"}
+    return {"type": standard, "base64": source["data"], "mime_type": source["media_type"]}
+
+
+_READERS: Mapping[str, Callable[[Block], Block]] = {
+    "text": _text,
+    "image": _media,
+    "document": _media,
+    "search_result": _unchanged,
+}
+
+
+# Requests
+
+
+DOCUMENTED = frozenset(
+    {
+        "user_provided_program",
+        "context_vars",
+        "messages",
+        "model",
+        "max_tokens",
+        "system",
+        "temperature",
+        "top_p",
+        "top_k",
+        "tools",
+        "tool_choice",
+        "thinking",
+        "reasoning_effort",
+        "stop_sequences",
+        "stream",
+        "output_config",
+        "metadata",
+        "service_tier",
+        "timeout",
+    }
+)
+_READ_FIELDS = {
+    "model",
+    "messages",
+    "system",
+    "tools",
+    "tool_choice",
+    "stop_sequences",
+    "max_tokens",
+    "stream",
+}
+_LEAST_BUDGET = 1024
+_FUNCTION_TYPES = ("custom", None)
+_FORCED = ("any", "tool")
+
+_CUSTOM = {
+    "name": checks.TOOL_NAME,
+    "input_schema": checks.JSON_SCHEMA,
+    "output_schema": maybe(checks.JSON_SCHEMA),
+}
+_TOOL = by(
+    "type",
+    {"custom": _CUSTOM, "*": {"name": checks.TOOL_NAME}},
+    kind_of=lambda tool: "custom" if tool.get("type") is None else tool["type"],
+)
+_TOOLS = checks.Body({"tools": maybe(array(_TOOL))})
+_CHOICE = {"disable_parallel_tool_use": maybe(bool)}
+_CHOICES = {
+    "auto": _CHOICE,
+    "any": _CHOICE,
+    "tool": {**_CHOICE, "name": str},
+    "none": _CHOICE,
+}
+_THINKING = {
+    "enabled": {"budget_tokens": at_least(_LEAST_BUDGET)},
+    "disabled": {},
+    "adaptive": {},
+}
+_FORMAT = by("type", {"json_schema": checks.with_schema(checks.JSON_SCHEMA, {})})
+_TURN = {
+    "user": {"content": _USER_CONTENT},
+    "assistant": {"content": _ASSISTANT_CONTENT},
+    "system": {"content": _SYSTEM_CONTENT},
+}
+_BODY = checks.Body(
+    {
+        "model": str,
+        "max_tokens": at_least(1),
+        "messages": array(by("role", _TURN)),
+        "system": maybe(_SYSTEM_CONTENT),
+        "thinking": maybe(by("type", _THINKING)),
+        "tool_choice": maybe(by("type", _CHOICES)),
+        "output_config": maybe({"format": maybe(_FORMAT)}),
+        "stop_sequences": maybe(array(str)),
+        "stream": maybe(bool),
+        "temperature": maybe(between(0, 1)),
+        "top_p": maybe(between(0, 1)),
+        "top_k": maybe(between(0, 1_000_000, int)),
+        "service_tier": maybe(Literal["auto", "standard_only"]),
+        "reasoning_effort": maybe(Literal["none", "minimal", "low", "medium", "high", "xhigh"]),
+        "metadata": maybe(checks.OBJECT),
+    }
+)
+
+
+def read_request(body: Any) -> ChatRequest:
+    """Check and read the body of a request.
+
+    Args:
+        body: The parsed JSON.
+
+    Returns:
+        The request, with LangChain messages.
+
+    Raises:
+        InvalidRequest: With `status` 422 or 400 and `body={"detail": …}`.
+    """
+    _BODY.check(body)
+    tools, server_tools = read_tools(body)
+    thinks = _thinks(body)
+    choice, parallel = _tool_choice(body.get("tool_choice"), tools, server_tools, thinks=thinks)
+    system = [content for content in [body.get("system")] if content not in (None, "")]
+    options = {key: value for key, value in body.items() if key not in _READ_FIELDS}
+    if thinks:
+        options.setdefault("reasoning_effort", "medium")
+    return ChatRequest(
+        model=body["model"],
+        messages=[*map(_system, system), *_messages(body["messages"])],
+        tools=tools,
+        tool_choice=choice,
+        response_format=_response_format(body),
+        stop=body.get("stop_sequences") or [],
+        max_tokens=body["max_tokens"],
+        stream=body.get("stream") or False,
+        stream_usage=True,
+        parallel_tool_calls=parallel,
+        server_tools=server_tools,
+        options=options,
+    )
+
+
+# Fields of a request
+
+
+def _thinks(body: Mapping[str, Any]) -> bool:
+    thinking = body.get("thinking") or {"type": "disabled"}
+    if thinking["type"] == "enabled" and thinking["budget_tokens"] >= body["max_tokens"]:
+        checks.impossible("`max_tokens` must be greater than `thinking.budget_tokens`.")
+    return bool(thinking["type"] != "disabled")
+
+
+def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Function tools in neutral form, and tools that the service would run itself."""
+    tools: list[dict[str, Any]] = _TOOLS.check(body).get("tools") or []
+    functions = [_function(tool) for tool in tools if tool.get("type") in _FUNCTION_TYPES]
+    checks.distinct_tools(functions)
+    return functions, [tool for tool in tools if tool.get("type") not in _FUNCTION_TYPES]
+
+
+def _function(tool: dict[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {key: tool.get(key) for key in FUNCTION_FIELDS}
+    return neutral(FunctionTool(tool["name"], **{**fields, "parameters": tool["input_schema"]}))
+
+
+def _tool_choice(
+    choice: dict[str, Any] | None,
+    tools: list[dict[str, Any]],
+    server_tools: list[dict[str, Any]],
+    *,
+    thinks: bool,
+) -> tuple[str | dict[str, str] | None, bool]:
+    """Read the choice in neutral form, and whether several calls are allowed."""
+    if choice is None:
+        return None, True
+    kind = choice["type"]
+    if not tools and not server_tools:
+        checks.impossible("`tool_choice` is given, but `tools` is empty.")
+    if thinks and kind in _FORCED:
+        checks.impossible("`tool_choice` cannot force a tool while `thinking` is on.")
+    several = choice.get("disable_parallel_tool_use") is not True
+    if kind == "tool":
+        return checks.chosen_tool(choice["name"], tools), several
+    return ("required" if kind == "any" else kind), several
+
+
+def _response_format(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    shape = (body.get("output_config") or {}).get("format")
+    if shape is None:
+        return None
+    schema = checks.plain_schema(shape)["schema"]
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+
+
+def _system(content: str | list[Any]) -> SystemMessage:
+    return SystemMessage(content=content if isinstance(content, str) else _read(content))
+
+
+def _read(blocks: list[Any]) -> list[Any]:
+    return [_read_block(block) for block in blocks]
+
+
+# Turns of a request
+
+
+def _messages(turns: list[dict[str, Any]]) -> list[BaseMessage]:
+    if not turns:
+        checks.impossible("`messages` is empty. Send at least one message.")
+    messages: list[BaseMessage] = []
+    before = "assistant"
+    for index, turn in enumerate(turns):
+        role, content = turn["role"], turn["content"]
+        if role == "system":  # in the middle of a conversation; not a turn
+            messages.append(_system(content))
+            continue
+        if role == before:
+            checks.impossible(
+                f"Message {index} and the one before have the role {role}. Roles must alternate, "
+                "starting with the user. Merge messages of one role."
+            )
+        before = role
+        messages += _user(content, index) if role == "user" else [_assistant(content)]
+    return messages
+
+
+def _user(content: str | list[Any], index: int) -> Iterator[BaseMessage]:
+    """Read a user's turn: tool results first, then the user's own content."""
+    if isinstance(content, str):
+        yield HumanMessage(content=content)
+        return
+    others: list[Any] = []
+    for position, block in enumerate(content):
+        if block["type"] != "tool_result":
+            others.append(_read_block(block))
+            continue
+        if others:
+            checks.impossible(
+                f"The tool result at messages.{index}.content.{position} comes after other "
+                "blocks. Tool results come first."
+            )
+        yield _tool_result(block)
+    if not others:
+        return
+    # Next to results, even plain text has to be a block.
+    is_plain = len(others) == 1 < len(content) and others[0].keys() == {"type", "text"}
+    yield HumanMessage(content=others[0]["text"] if is_plain else others)
+
+
+def _tool_result(block: dict[str, Any]) -> ToolMessage:
+    content = block.get("content")
+    return ToolMessage(
+        content=_read(content) if isinstance(content, list) else content or "",
+        tool_call_id=block["tool_use_id"],
+        status=checks.status_of(block),
+    )
+
+
+def _assistant(content: str | list[Any]) -> BaseMessage:
+    if isinstance(content, str):
+        return AIMessage(content=content)
+    calls = [block for block in content if block["type"] == "tool_use"]
+    return AIMessage(
+        content=content,
+        tool_calls=[tool_call(name=one["name"], args=one["input"], id=one["id"]) for one in calls],
+        response_metadata={"model_provider": MODEL_PROVIDER},
+    )
+
+
+# Replies
+
+
+_STOP_REASONS = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "content_filter": "refusal",
+}
+_NAMES_OF_STATUS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+_NOTHING_YET = {"input_tokens": 0, "output_tokens": 0}
+
+FAILED_TURN = {"full": "stop", "documented": "stop"}
+"""`finish_reason` of a failed dual-LLM turn, for each dialect of the local server."""
+
+
+def new_reply_id(session_id: str, *, dual_llm: bool = False) -> str:
+    """Make the id of a reply; in this format it is independent of the session."""
+    del session_id, dual_llm
+    return f"msg_{secrets.token_hex(12)}"
+
+
+def write_reply(messages: Sequence[AIMessage], head: ReplyHead) -> dict[str, Any]:
+    """Write a whole reply.
+
+    Args:
+        messages: The one message. `finish_reason` comes from `response_metadata`.
+        head: Facts of the reply.
+
+    Returns:
+        The JSON body.
+    """
+    [message] = messages
+    refusal = message.additional_kwargs.get("refusal")
+    return {
+        **_common(head),
+        "content": list(_blocks(message, head)),
+        **_stop(message.response_metadata, head, refusal=refusal, called=bool(_calls(message))),
+        "usage": _usage(message.usage_metadata),
+    }
+
+
+def _common(head: ReplyHead) -> dict[str, Any]:
+    return {"id": head.id, "type": "message", "role": "assistant", "model": head.request.model}
+
+
+def _calls(message: AIMessage) -> list[dict[str, Any]]:
+    calls = [
+        {"type": "tool_use", "id": call["id"], "name": call["name"], "input": call["args"]}
+        for call in message.tool_calls
+    ]
+    # Invalid arguments must not look like a call that can run.
+    calls += [
+        {"type": "tool_use", "id": bad["id"], "name": bad["name"], "input": {INVALID: bad["args"]}}
+        for bad in message.invalid_tool_calls
+    ]
+    return calls
+
+
+def _blocks(message: AIMessage, head: ReplyHead) -> Iterator[dict[str, Any]]:
+    extra = message.additional_kwargs
+    if reasoning := extra.get("reasoning_content"):
+        yield _thinking(reasoning, _signature(reasoning, extra), head)
+    if text := str(message.text):
+        yield {"type": "text", "text": text}
+    if head.documented and (refusal := extra.get("refusal")):
+        yield {"type": "text", "text": refusal}
+    yield from _calls(message)
+
+
+def _thinking(text: str, signature: str, head: ReplyHead) -> dict[str, Any]:
+    if head.documented:  # the service documents another key for the text, and no signature
+        return {"type": "thinking", "text": text}
+    return {"type": "thinking", "thinking": text, "signature": signature}
+
+
+def _signature(reasoning: str, extra: Mapping[str, Any]) -> str:
+    """The backend's own signature, or a made-up one, which clients pass back unread."""
+    digest = hashlib.blake2b(reasoning.encode("utf-8", "replace"), digest_size=48).digest()
+    return str(extra.get("reasoning_signature") or base64.b64encode(digest).decode())
+
+
+def _stop(
+    metadata: Mapping[str, Any], head: ReplyHead, *, refusal: str | None, called: bool
+) -> dict[str, Any]:
+    found = metadata.get("finish_reason") or ("tool_calls" if called else "stop")
+    sequence = metadata.get("stop_sequence")
+    reason = _STOP_REASONS.get(found, found)
+    if refusal:
+        reason = "refusal"
+    elif sequence is not None and reason == "end_turn":
+        reason = "stop_sequence"
+    stop: dict[str, Any] = {"stop_reason": reason, "stop_sequence": sequence}
+    if refusal and not head.documented:
+        stop["stop_details"] = {"type": "refusal", "category": None, "explanation": refusal}
+    return stop | head.policy_check(metadata)
+
+
+def _usage(usage: UsageMetadata | None) -> dict[str, Any]:
+    """Write token counts with this format's names; it counts cached tokens separately."""
+    if usage is None:
+        return dict(_NOTHING_YET)
+    inputs = usage.get("input_token_details", {})
+    read, created = inputs.get("cache_read") or 0, inputs.get("cache_creation") or 0
+    body: dict[str, Any] = {
+        "input_tokens": usage["input_tokens"] - read - created,
+        "output_tokens": usage["output_tokens"],
+        "cache_read_input_tokens": read,
+        "cache_creation_input_tokens": created,
+    }
+    thought = usage.get("output_token_details", {}).get("reasoning")
+    if thought is not None:
+        body["output_tokens_details"] = {"thinking_tokens": thought}
+    return body
+
+
+# Streams
+
+
+def write_stream(chunks: Iterable[AIMessageChunk], head: ReplyHead) -> Iterator[Event]:
+    """Write a streamed reply.
+
+    Args:
+        chunks: Chunks of one message. Any of them may have the `finish_reason`.
+        head: Facts of the reply.
+
+    Yields:
+        The events: the start of the message, each block with its start, deltas and end, facts
+        about the whole message, and its end.
+    """
+    start = {**_common(head), "content": [], "stop_reason": None, "stop_sequence": None}
+    yield _event("message_start", message={**start, "usage": _NOTHING_YET})
+    blocks = _BlockWriter(head)
+    metadata: dict[str, Any] = {}
+    tokens: UsageMetadata | None = None
+    for chunk in chunks:
+        tokens = chunk.usage_metadata or tokens
+        metadata |= {key: value for key, value in chunk.response_metadata.items() if value}
+        yield from blocks.write(chunk)
+    yield from blocks.end()
+    delta = _stop(metadata, head, refusal=blocks.refusal, called=blocks.called)
+    yield _event("message_delta", delta=delta, usage=_usage(tokens))
+    yield _event("message_stop")
+
+
+def write_error(message: str, status: int) -> Event:
+    """Write an error that happens during a stream."""
+    name = _NAMES_OF_STATUS.get(status, "api_error")
+    return _event("error", error={"type": name, "message": message})
+
+
+def _event(name: str, **fields: Any) -> Event:
+    return Event(name, dumps({"type": name, **fields}))
+
+
+class _BlockWriter:
+    """Writes the chunks of a message as blocks, one after the other.
+
+    A closed block cannot continue. Backends may interleave fragments of several calls and text. So
+    the first call is written as it comes, and everything after its start waits for the end.
+    """
+
+    def __init__(self, head: ReplyHead) -> None:
+        self._head = head
+        self._index = -1
+        self._open: Any = None
+        self._call: int | None = None
+        self._waiting: dict[int | None, ToolCallChunk] = {}
+        self._later: list[AIMessageChunk] = []
+        self._reasoning = ""
+        self._extra: dict[str, Any] = {}
+        self.refusal = ""
+        self.called = False
+
+    def write(self, chunk: AIMessageChunk) -> Iterator[Event]:
+        """Write the increment of one chunk."""
+        if self._call is None:
+            yield from self._write_content(chunk)
+        else:
+            self._later.append(chunk)
+        for call in chunk.tool_call_chunks:
+            yield from self._fragment(call)
+
+    def _write_content(self, chunk: AIMessageChunk) -> Iterator[Event]:
+        extra = chunk.additional_kwargs
+        self._extra |= extra
+        if reasoning := extra.get("reasoning_content"):
+            empty = {"type": "thinking", "thinking": "", "signature": ""}
+            yield from self._open_block("thinking", empty)
+            self._reasoning += reasoning
+            yield self._delta({"type": "thinking_delta", "thinking": reasoning})
+        if refusal := extra.get("refusal"):
+            self.refusal += refusal
+        if text := str(chunk.text):
+            yield from self._text(text)
+
+    def end(self) -> Iterator[Event]:
+        """Write everything that has waited, and close the open block."""
+        for call in self._waiting.values():
+            yield from self._write_call(call)
+        for chunk in self._later:
+            yield from self._write_content(chunk)
+        if self.refusal and self._head.documented:
+            yield from self._text(self.refusal)
+        yield from self._close_block()
+
+    def _text(self, text: str) -> Iterator[Event]:
+        yield from self._open_block("text", {"type": "text", "text": ""})
+        yield self._delta({"type": "text_delta", "text": text})
+
+    def _fragment(self, call: ToolCallChunk) -> Iterator[Event]:
+        index = call["index"]
+        waiting = self._waiting.pop(index, None)
+        if waiting is not None:
+            call = tool_call_chunk(
+                id=waiting["id"] or call["id"],
+                name=waiting["name"] or call["name"],
+                args=(waiting["args"] or "") + (call["args"] or ""),
+                index=index,
+            )
+        is_open = self._open == ("tool_use", index)
+        starts = self._call is None and bool(call["name"])
+        if is_open or starts:
+            self._call = index
+            yield from self._write_call(call)
+        else:
+            self._waiting[index] = call
+
+    def _write_call(self, call: ToolCallChunk) -> Iterator[Event]:
+        self.called = True
+        block: dict[str, Any] = {"type": "tool_use", "input": {}}
+        block |= {"id": call["id"], "name": call["name"]}
+        yield from self._open_block(("tool_use", call["index"]), block)
+        if call["args"]:
+            yield self._delta({"type": "input_json_delta", "partial_json": call["args"]})
+
+    def _open_block(self, key: Any, block: dict[str, Any]) -> Iterator[Event]:
+        if self._open == key:
+            return
+        yield from self._close_block()
+        self._open = key
+        self._index += 1
+        yield _event("content_block_start", index=self._index, content_block=block)
+
+    def _close_block(self) -> Iterator[Event]:
+        if self._open is None:
+            return
+        if self._open == "thinking":
+            signature = _signature(self._reasoning, self._extra)
+            yield self._delta({"type": "signature_delta", "signature": signature})
+        self._open = None
+        yield _event("content_block_stop", index=self._index)
+
+    def _delta(self, delta: Mapping[str, Any]) -> Event:
+        return _event("content_block_delta", index=self._index, delta=delta)

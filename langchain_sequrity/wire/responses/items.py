@@ -1,0 +1,125 @@
+"""Items of a response as the content of a LangChain message.
+
+Content is text if there is nothing else, and otherwise a list of blocks in the order of the output.
+A part of a message is a block `text` or `refusal` with the `id` of its message. Every other item is
+a block as it came, without null fields. Function calls are in `tool_calls` too. Any other shape
+raises one of `MISSHAPEN`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import InvalidToolCall
+from langchain_core.messages.content import KNOWN_BLOCK_TYPES
+from langchain_core.messages.tool import ToolCall
+
+from langchain_sequrity.wire.media import is_media
+from langchain_sequrity.wire.tools import parse_calls
+
+Item = Mapping[str, Any]
+Block = dict[str, Any]
+
+_BLOCKS = ("output_text", "tool_use")
+# Keys that LangChain adds to blocks.
+_MARKS = frozenset({"index", "extras"})
+# Keys of a message that its blocks do not have, or have in another form.
+_MESSAGE = _MARKS | {"type", "role", "content", "status", "text", "refusal", "annotations"}
+_PART = _MARKS | {"type", "text", "annotations", "logprobs", "id"}
+_PLAIN = {"type", "text", "id"}
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFields:
+    """The output of a response as fields of a message.
+
+    Attributes:
+        blocks: All blocks, in order.
+        refusal: Text of all refusals.
+        tool_calls: Calls of functions.
+        invalid_tool_calls: Calls whose arguments did not parse.
+    """
+
+    blocks: list[Block]
+    refusal: str
+    tool_calls: list[ToolCall]
+    invalid_tool_calls: list[InvalidToolCall]
+
+    @property
+    def content(self) -> str | list[str | dict[Any, Any]]:
+        """The text if there is nothing else; otherwise the blocks."""
+        if not self.blocks:
+            return ""
+        [first, *others] = self.blocks
+        if not others and first["type"] == "text" and first.keys() <= _PLAIN:
+            text: str = first["text"]
+            return text
+        return [*self.blocks]
+
+
+def read_output(items: Iterable[Item]) -> OutputFields:
+    """Read the items of an output. Raises one of `MISSHAPEN` for a wrong shape."""
+    blocks = [block for item in items for block in read_item(item)]
+    calls = [block for block in blocks if block["type"] == "function_call"]
+    good, bad = parse_calls((one["name"], one["arguments"], one["call_id"]) for one in calls)
+    refusal = "".join(block["refusal"] for block in blocks if block["type"] == "refusal")
+    return OutputFields(blocks, refusal, good, bad)
+
+
+def read_item(item: Item) -> list[Block]:
+    """Read one item as blocks, one per part of a message."""
+    kind = string(item, "type")
+    if kind == "message":
+        named = identity(item)
+        return [read_part(part, named) for part in item.get("content") or ()]
+    if kind == "function_call":
+        for key in ("name", "call_id", "arguments"):
+            string(item, key)
+    elif kind == "reasoning":
+        for part in (*(item.get("summary") or ()), *(item.get("content") or ())):
+            string(part, "text")
+    return [_item(item)]
+
+
+def _item(item: Item) -> Block:
+    if is_block(string(item, "type")):
+        msg = f"`{item['type']}` is a type of block that responses do not have."
+        raise TypeError(msg)
+    return {key: value for key, value in item.items() if value is not None and key not in _MARKS}
+
+
+def is_block(kind: str) -> bool:
+    """Whether a type belongs to LangChain or another format, so that no item has it."""
+    known = kind in KNOWN_BLOCK_TYPES and kind != "reasoning"
+    return known or kind in _BLOCKS or is_media({"type": kind})
+
+
+def identity(item: Item) -> Block:
+    """Fields of a message that each of its blocks repeats: its id and unknown fields."""
+    named = {key: value for key, value in item.items() if key not in _MESSAGE and value is not None}
+    if "id" in named:
+        string(named, "id")
+    return named
+
+
+def read_part(part: Item, named: Block) -> Block:
+    """Read one part of a message; `named` is the message's `identity`."""
+    kind = string(part, "type")
+    if kind == "refusal":
+        return {**named, "type": kind, "refusal": string(part, "refusal")}
+    if kind not in ("output_text", "text"):
+        return {**named, **_item(part)}
+    others = {key: value for key, value in part.items() if key not in _PART and value is not None}
+    block = {**others, **named, "type": "text", "text": string(part, "text")}
+    if annotations := part.get("annotations"):
+        block["annotations"] = [dict(one) for one in annotations]
+    return block
+
+
+def string(value: Item, key: str) -> str:
+    """Return the string under a key; raises one of `MISSHAPEN` for anything else."""
+    found = value[key]
+    if not isinstance(found, str):
+        msg = f"`{key}` is not a string."
+        raise TypeError(msg)
+    return found

@@ -1,0 +1,660 @@
+"""The server's side of Responses: reads requests and writes whole replies.
+
+Bodies are untrusted; `checks` refuses what the protocol does not describe. Parts of content become
+LangChain's standard blocks, which every backend knows. Consecutive items of the assistant are one
+message. Its content is text if there is only text next to calls, and otherwise the list of blocks
+that a client reads from a reply (`items`), with the ids of the items.
+"""
+
+import base64
+import re
+import secrets
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import orjson
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages.ai import UsageMetadata
+
+from langchain_sequrity.errors import status_error
+from langchain_sequrity.strict_json import read_arguments
+from langchain_sequrity.wire import checks
+from langchain_sequrity.wire.blocks import MODEL_PROVIDER
+from langchain_sequrity.wire.checks import array, between, by, maybe, text_or
+from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead
+from langchain_sequrity.wire.media import Media, read_media
+from langchain_sequrity.wire.responses.client import write_format, write_tool
+from langchain_sequrity.wire.responses.items import Block, is_block, read_output
+from langchain_sequrity.wire.tools import FunctionTool, neutral, write_calls
+
+Item = dict[str, Any]
+
+# Content parts of a request
+
+
+_DETAIL = {"detail": maybe(Literal["auto", "low", "high", "original"])}
+_TEXT = {"input_text": {"text": str}}
+_PARTS = {
+    **_TEXT,
+    "input_image": by(
+        "image_url",
+        {
+            "by id": {**_DETAIL, "file_id": str},
+            "by URL": {**_DETAIL, "image_url": checks.IMAGE_URL},
+        },
+        kind_of=lambda part: "by URL" if part.get("file_id") is None else "by id",
+    ),
+    "input_audio": {"input_audio": checks.AUDIO},
+    "input_file": checks.with_one_of(
+        {
+            "filename": maybe(str),
+            "file_id": maybe(str),
+            "file_url": maybe(checks.WEB_URL),
+            "file_data": maybe(checks.DATA_URI),
+        },
+        "file_id",
+        "file_url",
+        "file_data",
+    ),
+}
+
+
+def _content_of(parts: Mapping[str, Any]) -> checks.Form:
+    return text_or(array(by("type", parts), least=1), "parts")
+
+
+_TEXT_CONTENT = _content_of(_TEXT)
+_CONTENT = _content_of(_PARTS)
+
+
+def _read_content(content: Any) -> Any:
+    """Read text unchanged, and parts as standard blocks."""
+    return content if isinstance(content, str) else [_read_part(part) for part in content]
+
+
+def _read_part(part: Block) -> Block:
+    if part["type"] == "input_text":
+        return {"type": "text", "text": part["text"]}
+    if part.get("file_id") is not None:  # an image may have both
+        part = {key: value for key, value in part.items() if key != "image_url"}
+    block = _standard(read_media(part))
+    detail = part.get("detail") if part["type"] == "input_image" else None
+    return block if detail is None else {**block, "extras": {"detail": detail}}
+
+
+def _standard(media: Media) -> Block:
+    block: Block = {"type": media.kind}
+    if media.file_id is not None:
+        block["file_id"] = media.file_id
+    elif media.data is not None:
+        block |= {"base64": media.data, "mime_type": media.mime_type}
+    else:
+        block["url"] = media.url
+    if media.name is not None:
+        block["filename"] = media.name
+    return block
+
+
+# Items of a request
+
+
+_ANNOTATED = {"annotations": maybe(array(checks.OBJECT))}
+_MESSAGE = {
+    "system": {"content": _TEXT_CONTENT},
+    "developer": {"content": _TEXT_CONTENT},
+    "user": {"content": _CONTENT},
+    "assistant": {
+        "id": maybe(str),
+        "phase": maybe(str),
+        "content": _content_of(
+            {"output_text": {**_ANNOTATED, "text": str}, "refusal": {**_ANNOTATED, "refusal": str}}
+        ),
+    },
+}
+_THOUGHTS = maybe(array({"text": str}))
+_UNREAD = {"id": maybe(str)}
+_ITEM = {
+    "message": by("role", _MESSAGE),
+    "function_call": {"id": maybe(str), "call_id": str, "name": str, "arguments": str},
+    "function_call_output": {"call_id": str, "output": _CONTENT, "is_error": maybe(bool)},
+    "reasoning": {
+        "id": maybe(str),
+        "encrypted_content": maybe(str),
+        "summary": _THOUGHTS,
+        "content": _THOUGHTS,
+    },
+    # The server does not use these items. They belong to the assistant and are kept unchanged, such
+    # as calls of tools that the service would run itself, and their results.
+    "*_call": _UNREAD,
+    "*_output": _UNREAD,
+    "mcp_list_tools": _UNREAD,
+    "mcp_approval_request": _UNREAD,
+    "mcp_approval_response": _UNREAD,
+    "compaction": _UNREAD,
+    "item_reference": checks.should(
+        Any,
+        lambda _: False,
+        "be the item itself: this server keeps no items. Or go on with `previous_response_id`",
+        possible=False,
+    ),
+}
+
+
+def _kind(item: Mapping[str, Any]) -> Any:
+    kind = item.get("type")
+    if kind is None:  # a reference may come without its type
+        return "message" if item.get("role") is not None else "item_reference"
+    if (
+        isinstance(kind, str) and is_block(kind) and kind not in _ITEM
+    ):  # although it may match a pattern
+        return None
+    return kind
+
+
+_INPUT = {
+    "instructions": maybe(str),
+    "input": maybe(text_or(array(by("type", _ITEM, kind_of=_kind)), "items")),
+    "previous_response_id": maybe(str),
+}
+
+
+def _read_input(body: Mapping[str, Any]) -> list[BaseMessage]:
+    """Read the conversation of a checked body; `instructions` come first."""
+    instructions, given = body.get("instructions"), body.get("input")
+    messages: list[BaseMessage] = [SystemMessage(instructions)] if instructions else []
+    if not given and body.get("previous_response_id") is None:
+        checks.impossible("`input` is empty. Send text, or at least one item.")
+    if isinstance(given, str):
+        return [*messages, HumanMessage(given)]
+    own: list[Item] = []
+    for item in given or ():
+        message = _other_message(item)
+        if message is None:
+            own.append(_assistant_item(item))
+            continue
+        messages += _assistant(own)
+        own = []
+        messages.append(message)
+    return [*messages, *_assistant(own)]
+
+
+def _other_message(item: Item) -> BaseMessage | None:
+    """Read an item as a message; `None` for an item of the assistant."""
+    if item.get("type") == "function_call_output":
+        return ToolMessage(
+            content=_read_content(item["output"]),
+            tool_call_id=item["call_id"],
+            status=checks.status_of(item),
+        )
+    role = item["role"] if item.get("type") in (None, "message") else "assistant"
+    if role == "user":
+        return HumanMessage(content=_read_content(item["content"]))
+    if role == "assistant":
+        return None
+    extra = {"__openai_role__": role} if role == "developer" else {}
+    return SystemMessage(content=_read_content(item["content"]), additional_kwargs=extra)
+
+
+def _assistant(items: list[Item]) -> Iterable[AIMessage]:
+    if not items:
+        return
+    output = read_output(items)
+    plain = _is_plain(output.blocks)
+    text = "".join(block["text"] for block in output.blocks if block["type"] == "text")
+    yield AIMessage(
+        content=text if plain else [*output.blocks],
+        additional_kwargs={"refusal": output.refusal} if output.refusal else {},
+        tool_calls=output.tool_calls,
+        # Blocks need the provider's translator; text does not.
+        response_metadata={} if plain else {"model_provider": MODEL_PROVIDER},
+    )
+
+
+_ORDER = ("text", "refusal", "function_call")
+_BARE = {
+    "text": {"type", "text"},
+    "refusal": {"type", "refusal"},
+    "function_call": {"type", "call_id", "name", "arguments"},
+}
+
+
+def _is_plain(blocks: list[Block]) -> bool:
+    """Whether there are only text, refusal and calls, in this order and without ids."""
+    kinds = [block["type"] for block in blocks]
+    if any(kinds.count(kind) > 1 for kind in ("text", "refusal")):
+        return False
+    if not all(block.keys() == _BARE.get(block["type"]) for block in blocks):
+        return False
+    return kinds == sorted(kinds, key=_ORDER.index)
+
+
+def _assistant_item(item: Item) -> Item:
+    if item.get("type") == "function_call":
+        args, problem = read_arguments(item["arguments"])
+        if args is None:
+            checks.impossible(f"Function call `{item['call_id']}`: {problem}")
+    elif item.get("type") in (None, "message"):
+        content = item["content"]
+        parts = [{"type": "output_text", "text": content}] if isinstance(content, str) else content
+        return {**item, "type": "message", "content": parts}
+    return item
+
+
+# Requests
+
+
+DOCUMENTED = frozenset(
+    {
+        "background",
+        "conversation",
+        "include",
+        "input",
+        "instructions",
+        "max_output_tokens",
+        "max_tool_calls",
+        "metadata",
+        "model",
+        "parallel_tool_calls",
+        "previous_response_id",
+        "prompt",
+        "reasoning",
+        "service_tier",
+        "store",
+        "stream",
+        "stream_options",
+        "temperature",
+        "text",
+        "timeout",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "truncation",
+    }
+)
+_READ_FIELDS = {
+    "model",
+    "input",
+    "tools",
+    "tool_choice",
+    "stop",
+    "max_output_tokens",
+    "stream",
+    "stream_options",
+    "parallel_tool_calls",
+    "previous_response_id",
+}
+_MOST_PAIRS = 16
+_LOGPROBS = "message.output_text.logprobs"
+_NOT_IMPLEMENTED = 501
+
+_SCHEMA = maybe(checks.JSON_SCHEMA)
+_FUNCTION = {
+    "name": checks.TOOL_NAME,
+    "description": maybe(str),
+    "parameters": _SCHEMA,
+    "strict": maybe(bool),
+    "output_schema": _SCHEMA,
+}
+_TOOLS = checks.Body({"tools": maybe(array(by("type", {"function": _FUNCTION, "*": {}})))})
+_FORMAT = {
+    "text": {},
+    "json_object": {},
+    "json_schema": checks.with_schema(checks.JSON_SCHEMA, {"name": str}),
+}
+_SUMMARY = maybe(Literal["auto", "concise", "detailed"])
+_REASONING = {
+    "effort": maybe(Literal["none", "minimal", "low", "medium", "high", "xhigh"]),
+    "summary": _SUMMARY,
+    "generate_summary": _SUMMARY,
+}
+
+
+def _chosen(choice: Any) -> Any:
+    is_function = isinstance(choice, dict) and choice.get("type") == "function"
+    return choice.get("name") if is_function else None
+
+
+_BODY = checks.Body(
+    {
+        **_INPUT,
+        "model": str,
+        "tool_choice": checks.choice_or(_chosen, "{type: function, name}"),
+        "text": maybe(
+            {
+                "verbosity": maybe(Literal["low", "medium", "high"]),
+                "format": maybe(by("type", _FORMAT)),
+            }
+        ),
+        "stop": maybe(text_or(array(str), "strings")),
+        "max_output_tokens": maybe(checks.at_least(1)),
+        "max_tool_calls": maybe(checks.at_least(1)),
+        "stream": maybe(bool),
+        "stream_options": maybe(checks.OBJECT),
+        "parallel_tool_calls": maybe(bool),
+        "reasoning": maybe(_REASONING),
+        "include": maybe(array(str)),
+        "store": maybe(bool),
+        "truncation": maybe(Literal["auto", "disabled"]),
+        "temperature": maybe(between(0, 2)),
+        "top_p": maybe(between(0, 1)),
+        "top_logprobs": maybe(between(0, 20, int)),
+        "metadata": maybe(
+            checks.should(
+                checks.OBJECT,
+                lambda pairs: (
+                    len(pairs) <= _MOST_PAIRS
+                    and all(isinstance(value, str) for value in pairs.values())
+                ),
+                f"have at most {_MOST_PAIRS} pairs, each with a string",
+            )
+        ),
+    }
+)
+
+
+def read_request(body: Any) -> ChatRequest:
+    """Check and read the body of a request.
+
+    Args:
+        body: The parsed JSON.
+
+    Returns:
+        The request, with LangChain messages. `options` has `reasoning_effort` and `logprobs` in
+        addition to this format's own fields for them.
+
+    Raises:
+        InvalidRequest: With `status` 422 or 400 and `body={"detail": …}`.
+        ServerFailed: With `status` 501 for features that this server does not have.
+    """
+    if isinstance(body, dict):
+        _refuse_unsupported(body)
+    _BODY.check(body)
+    tools, server_tools = read_tools(body)
+    effort = (body.get("reasoning") or {}).get("effort")
+    choice = body.get("tool_choice")
+    return ChatRequest(
+        model=body["model"],
+        messages=_read_input(body),
+        tools=tools,
+        tool_choice=checks.neutral_choice(choice, _chosen(choice), tools, server_tools),
+        response_format=_response_format(body.get("text") or {}),
+        stop=checks.stops(body.get("stop")),
+        max_tokens=body.get("max_output_tokens"),
+        stream=body.get("stream") or False,
+        stream_usage=True,
+        parallel_tool_calls=body.get("parallel_tool_calls") is not False,
+        server_tools=server_tools,
+        previous_reply=body.get("previous_response_id"),
+        options={key: value for key, value in body.items() if key not in _READ_FIELDS}
+        | ({} if effort is None else {"reasoning_effort": effort})
+        | ({"logprobs": True} if _LOGPROBS in (body.get("include") or ()) else {}),
+    )
+
+
+def _refuse_unsupported(body: Mapping[str, Any]) -> None:
+    for key, lacks in (
+        ("background", "does not answer in the background"),
+        ("conversation", "keeps no conversations other than its sessions"),
+        ("prompt", "has no stored prompts"),
+    ):
+        if body.get(key):
+            detail = f"This server {lacks}. Send the request without `{key}`."
+            raise status_error(_NOT_IMPLEMENTED)(
+                detail, status=_NOT_IMPLEMENTED, body={"detail": detail}
+            )
+    # Only chat/completions can ask for several choices.
+    if body.get("n") not in (None, 1):
+        checks.impossible("A response is one reply. Send the request without `n`.")
+
+
+def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Function tools in neutral form, and tools that the service would run itself."""
+    tools: list[dict[str, Any]] = _TOOLS.check(body).get("tools") or []
+    functions = [_function(tool) for tool in tools if tool["type"] == "function"]
+    checks.distinct_tools(functions)
+    return functions, [tool for tool in tools if tool["type"] != "function"]
+
+
+def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {key: tool.get(key) for key in _FUNCTION}
+    return neutral(FunctionTool(**fields))
+
+
+def _response_format(text: Mapping[str, Any]) -> dict[str, Any] | None:
+    value = checks.plain_schema(text.get("format"))
+    if value is None or value["type"] != "json_schema":
+        return value and {"type": value["type"]}
+    return {"type": "json_schema", "json_schema": {k: v for k, v in value.items() if k != "type"}}
+
+
+# Replies
+
+
+_REPLY_ID = re.compile(r"resp_([0-9a-f]{32})[0-9a-f]{16}\Z")
+_RANDOM = 16  # hex digits
+_ENCRYPTED = "reasoning.encrypted_content"
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_FAILED = "error"
+
+FAILED_TURN = {"full": "error", "documented": "error"}
+"""`finish_reason` of a failed dual-LLM turn, for each dialect of the local server."""
+
+
+def new_reply_id(session_id: str, *, dual_llm: bool = False) -> str:
+    """Make the id of a reply, by which `previous_response_id` finds the session."""
+    del dual_llm
+    return f"resp_{session_id.replace('-', '')}{secrets.token_hex(_RANDOM // 2)}"
+
+
+def session_of(reply_id: str) -> str | None:
+    """Find the session of a reply.
+
+    Args:
+        reply_id: The id of the reply.
+
+    Returns:
+        The session's id, or `None` if this server did not make the reply's id.
+
+    Example:
+        ```python
+        from langchain_sequrity.wire.responses import new_reply_id, session_of
+
+        session_id = "0b6f1c2e-1a2b-11f1-9c3d-0242ac120002"
+        assert session_of(new_reply_id(session_id)) == session_id
+        ```
+    """
+    match = _REPLY_ID.match(reply_id)
+    return str(uuid.UUID(match[1])) if match else None
+
+
+def write_reply(messages: Sequence[AIMessage], head: ReplyHead) -> dict[str, Any]:
+    """Write a whole reply.
+
+    Args:
+        messages: The one message. `finish_reason` and `logprobs` come from `response_metadata`.
+        head: Facts of the reply.
+
+    Returns:
+        The JSON body.
+    """
+    [message] = messages
+    status = status_of(message.response_metadata.get("finish_reason"))
+    items = _items(message, head)
+    if items:
+        items[-1] = ended(items[-1], status)
+    return write_response(head, items, message.response_metadata, message.usage_metadata)
+
+
+def write_error(message: str, status: int) -> Event:
+    """Write an error that happens during a stream."""
+    return stream_event(0, "error", code=str(status), message=message, param=None)
+
+
+def stream_event(number: int, kind: str, /, **fields: Any) -> Event:
+    """Write an event of a stream with its number."""
+    body = {"type": kind, "sequence_number": number, **fields}
+    return Event(kind, orjson.dumps(body).decode())
+
+
+def write_response(
+    head: ReplyHead,
+    output: Sequence[Item],
+    metadata: Mapping[str, Any] | None = None,
+    usage: UsageMetadata | None = None,
+) -> dict[str, Any]:
+    """Write a response around its output.
+
+    Args:
+        head: Facts of the reply.
+        output: Its items.
+        metadata: The message's `response_metadata`, with the reason of a failed turn as `failure`;
+            `None` while it is not finished.
+        usage: Token counts, if known.
+
+    Returns:
+        The object.
+    """
+    finish_reason = None if metadata is None else metadata.get("finish_reason")
+    reason = _INCOMPLETE.get(str(finish_reason))
+    error = None
+    if metadata is not None and finish_reason == _FAILED:
+        reason_text = metadata.get("failure") or "The turn failed."
+        error = {"code": "server_error", "message": reason_text}
+    return {
+        "id": head.id,
+        "object": "response",
+        "created_at": float(head.created),
+        "status": "in_progress" if metadata is None else status_of(finish_reason),
+        "error": error,
+        "incomplete_details": None if reason is None else {"reason": reason},
+        "output": output,
+        "usage": None if usage is None else _usage(usage),
+        **_echoes(head),
+        **head.policy_check(metadata or {}),
+    }
+
+
+def status_of(finish_reason: str | None) -> str:
+    """The status of a response with this finish reason."""
+    if finish_reason == _FAILED:
+        return "failed"
+    return "incomplete" if finish_reason in _INCOMPLETE else "completed"
+
+
+def _echoes(head: ReplyHead) -> dict[str, Any]:
+    """Fields of the request that the response repeats."""
+    request, options = head.request, head.request.options
+    choice: Any = request.tool_choice or "auto"
+    if isinstance(choice, dict):
+        choice = {"type": "function", **choice}
+    text = {"format": write_format(request.response_format or {"type": "text"})}
+    if verbosity := (options.get("text") or {}).get("verbosity"):
+        text["verbosity"] = verbosity
+    reasoning = options.get("reasoning") or {}
+    summary = reasoning.get("summary") or reasoning.get("generate_summary")
+    return {
+        "model": request.model,
+        "instructions": options.get("instructions"),
+        "previous_response_id": request.previous_reply,
+        "tools": [*map(write_tool, request.tools), *request.server_tools],
+        "tool_choice": choice,
+        "parallel_tool_calls": request.parallel_tool_calls,
+        "max_tool_calls": options.get("max_tool_calls"),
+        "max_output_tokens": request.max_tokens,
+        "temperature": options.get("temperature"),
+        "top_p": options.get("top_p"),
+        "top_logprobs": options.get("top_logprobs"),
+        "text": text,
+        "reasoning": {"effort": reasoning.get("effort"), "summary": summary},
+        "truncation": options.get("truncation") or "disabled",
+        "store": options.get("store") is not False,
+        "background": False,
+        "metadata": options.get("metadata") or {},
+    }
+
+
+def _usage(usage: UsageMetadata) -> dict[str, Any]:
+    inputs = usage.get("input_token_details", {})
+    outputs = usage.get("output_token_details", {})
+    return {
+        "input_tokens": usage["input_tokens"],
+        "input_tokens_details": {
+            "cached_tokens": inputs.get("cache_read") or 0,
+            "cache_write_tokens": inputs.get("cache_creation") or 0,
+        },
+        "output_tokens": usage["output_tokens"],
+        "output_tokens_details": {"reasoning_tokens": outputs.get("reasoning") or 0},
+        "total_tokens": usage["total_tokens"],
+    }
+
+
+def _items(message: AIMessage, head: ReplyHead) -> list[Item]:
+    extra = message.additional_kwargs
+    items: list[Item] = []
+    if reasoning := extra.get("reasoning_content"):
+        items.append(reasoning_item(head, len(items), reasoning))
+    parts: list[Item] = []
+    if refusal := extra.get("refusal"):
+        parts.append(refusal_part(refusal))
+    if text := str(message.text):
+        logprobs = message.response_metadata.get("logprobs") or {}
+        parts.append(text_part(text, logprobs.get("content") or []))
+    if parts:
+        items.append(message_item(head, len(items), parts))
+    for call_id, name, arguments in write_calls(message, {}):
+        items.append(call_item(head, len(items), call_id, name, arguments))
+    return items
+
+
+def reasoning_item(head: ReplyHead, number: int, text: str) -> Item:
+    """Write reasoning as an item with one summary."""
+    summary = [{"type": "summary_text", "text": text}] if text else []
+    item: Item = {"id": _id("rs", head, number), "type": "reasoning", "summary": summary}
+    if text and _ENCRYPTED in (head.request.options.get("include") or ()):
+        # It is not encrypted; clients pass it back unread.
+        item["encrypted_content"] = base64.b64encode(text.encode("utf-8", "replace")).decode()
+    return item
+
+
+def message_item(head: ReplyHead, number: int, parts: list[Item]) -> Item:
+    """Write a message with its parts."""
+    named = {"id": _id("msg", head, number), "type": "message", "role": "assistant"}
+    return {**named, "status": "completed", "content": parts}
+
+
+def text_part(text: str, logprobs: Sequence[Any] = ()) -> Item:
+    """Write a text as a part of a message."""
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": [*logprobs]}
+
+
+def refusal_part(text: str) -> Item:
+    """Write a refusal as a part of a message."""
+    return {"type": "refusal", "refusal": text}
+
+
+def call_item(
+    head: ReplyHead, number: int, call_id: str | None, name: str | None, arguments: str
+) -> Item:
+    """Write a call of a function."""
+    return {
+        "id": _id("fc", head, number),
+        "type": "function_call",
+        "call_id": call_id,
+        "name": name,
+        "arguments": arguments,
+        "status": "completed",
+    }
+
+
+def ended(item: Item, status: str) -> Item:
+    """The last item of a response with this status; it may have been cut off."""
+    if "status" in item and status == "incomplete":
+        return {**item, "status": status}
+    return item
+
+
+def _id(prefix: str, head: ReplyHead, number: int) -> str:
+    """The id of an item: made of the random part of the reply's id, which hides the session."""
+    return f"{prefix}_{head.id[-_RANDOM:]}{number:02x}"

@@ -1,0 +1,370 @@
+"""Streamed replies: the base of every format's reader, and readers that hold back what is not safe.
+
+Text of a stream is shown before the whole reply is known. So three readers wrap the reader of a
+format and hold back chunks that may turn out not to be an answer: `EnvelopeReader` in dual-LLM
+sessions, `DoubtReader` if the kind of the session is unknown, `DeniedReader` in every session.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import orjson
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.tool import tool_call_chunk
+
+from langchain_sequrity.errors import StreamInterrupted
+from langchain_sequrity.wire import denials
+from langchain_sequrity.wire.dual_llm import is_empty, may_be_dual
+from langchain_sequrity.wire.exchange import (
+    CHECK_KEY,
+    Describe,
+    Event,
+    Reply,
+    StreamMemory,
+    StreamReader,
+    Sum,
+    check_json,
+)
+from langchain_sequrity.wire.tools import kept_arguments, write_calls
+
+Judge = Callable[[AIMessageChunk], AIMessageChunk]
+"""Returns the message that a whole reply stands for, or raises."""
+
+
+def as_chunk(message: AIMessage) -> AIMessageChunk:
+    """Return a whole message as one chunk, for services that answer a stream with one reply."""
+    return AIMessageChunk(
+        content=message.content,
+        additional_kwargs=message.additional_kwargs,
+        tool_call_chunks=[
+            tool_call_chunk(name=name, args=args, id=call_id, index=index)
+            for index, (call_id, name, args) in enumerate(
+                write_calls(message, kept_arguments(message))
+            )
+        ],
+        response_metadata=message.response_metadata,
+        usage_metadata=message.usage_metadata,
+        id=message.id,
+    )
+
+
+class FormatReader(ABC):
+    """The part of a stream reader that all formats share.
+
+    Each chunk holds its own increment only. Facts about the whole reply (model, finish reason,
+    session, usage) come once, because LangChain joins strings and adds counts that are repeated.
+
+    Args:
+        describe: Makes additional `response_metadata` for the last chunk.
+        asked: The body of the request.
+    """
+
+    def __init__(self, describe: Describe, asked: Mapping[str, Any]) -> None:
+        self._describe = describe
+        self._asked = asked
+        self._head = Reply(200, {})
+        self.done = False
+
+    def start(self, head: Reply) -> None:
+        """Take status and headers."""
+        self._head = head
+
+    @staticmethod
+    @abstractmethod
+    def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
+        """Read a whole reply."""
+
+    @abstractmethod
+    def feed(self, event: Event) -> tuple[AIMessageChunk, ...]:
+        """Return the chunk that an event completes: one or none.
+
+        Raises:
+            BadReply: If the event is not one of this format.
+            StatusError: If it is an error.
+        """
+
+    @abstractmethod
+    def end(self) -> tuple[AIMessageChunk, ...]:
+        """Return the remaining chunk at the end of the stream: one or none.
+
+        Raises:
+            StreamInterrupted: If the reply was not finished.
+        """
+
+    def whole(self, reply: Reply) -> tuple[AIMessageChunk, ...]:
+        """Read the plain JSON of a service that does not stream."""
+        return (as_chunk(self.read_reply(reply, self._describe)[0]),)
+
+    def _interrupted(self) -> StreamInterrupted:
+        msg = "The stream ended before the reply was finished."
+        return StreamInterrupted(msg, session_id=self._head.headers.get("x-session-id"))
+
+
+_REASONING = ("thinking", "redacted_thinking", "reasoning")
+
+
+class _HeldChunks:
+    """Chunks that are held back, within the memory limit of streams."""
+
+    def __init__(self) -> None:
+        self._sum = Sum()
+        self._memory = StreamMemory()
+
+    def add(self, chunk: AIMessageChunk) -> None:
+        """Hold a chunk. Raises `BadReply` over the limit."""
+        others = (
+            chunk.additional_kwargs,
+            chunk.response_metadata.keys() - {"model_provider"},
+            chunk.tool_call_chunks,
+        )
+        if isinstance(chunk.content, str) and not any(others):
+            self._memory.add_text(chunk.content)
+        else:
+            self._memory.add((chunk.content, chunk.response_metadata, *others))
+        self._sum.add(chunk)
+
+    def take(self) -> Sum:
+        """Return the sum of the held chunks and hold nothing."""
+        taken, self._sum = self._sum, Sum()
+        return taken
+
+    def __bool__(self) -> bool:
+        """Whether any chunk is held."""
+        return any(True for _ in self._sum)
+
+
+class _HoldingReader(ABC):
+    """Base of the readers that hold back chunks of another reader."""
+
+    def __init__(self, inner: StreamReader[AIMessageChunk]) -> None:
+        self._inner = inner
+        self._head = Reply(0, {})
+        self._held = _HeldChunks()
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream is over."""
+        return self._inner.done
+
+    def start(self, head: Reply) -> None:
+        """Take status and headers."""
+        self._head = head
+        self._inner.start(head)
+
+    def feed(self, event: Event) -> Iterable[AIMessageChunk]:
+        """Return the chunks that may be shown after this event."""
+        shown = self._filter(self._inner.feed(event))
+        return [*shown, *self._release()] if self._inner.done else shown
+
+    def end(self) -> Iterable[AIMessageChunk]:
+        """Return the chunks that are still held, if the stream is complete."""
+        return [*self._filter(self._inner.end()), *self._release()]
+
+    def whole(self, reply: Reply) -> Iterable[AIMessageChunk]:
+        """Read the plain JSON of a service that does not stream."""
+        return [*self._filter(self._inner.whole(reply)), *self._release()]
+
+    @abstractmethod
+    def _filter(self, chunks: Iterable[AIMessageChunk]) -> list[AIMessageChunk]:
+        """Return the chunks that may be shown now; hold the others."""
+
+    @abstractmethod
+    def _release(self) -> list[AIMessageChunk]:
+        """Return what the held chunks stand for, at the end of the reply."""
+
+
+class EnvelopeReader(_HoldingReader):
+    """Holds back the text of a dual-LLM stream until the whole envelope has been read.
+
+    Reasoning is shown at once; it is not an answer.
+
+    Args:
+        inner: The reader of the format.
+        judge: See `Judge`; it unwraps the envelope.
+        certain: Whether the session is known to be dual-LLM. Otherwise the first event with a
+            model or an id decides (`docs/behaviour.md`, P2).
+    """
+
+    def __init__(self, inner: StreamReader[AIMessageChunk], judge: Judge, *, certain: bool) -> None:
+        super().__init__(inner)
+        self._judge = judge
+        self._is_dual: bool | None = True if certain else None
+
+    def feed(self, event: Event) -> Iterable[AIMessageChunk]:
+        """Return the chunks that may be shown after this event."""
+        self._decide(event.data, self._head)
+        return super().feed(event)
+
+    def whole(self, reply: Reply) -> Iterable[AIMessageChunk]:
+        """Read the plain JSON of a service that does not stream."""
+        self._decide(reply.body, reply)
+        return super().whole(reply)
+
+    def _decide(self, data: bytes | str, head: Reply) -> None:
+        """Decide once an event names a model or an id."""
+        if self._is_dual is not None:
+            return
+        check_json(data)
+        try:
+            body = orjson.loads(data)
+        except orjson.JSONDecodeError:  # the reader of the format raises for it
+            return
+        if isinstance(body, dict) and (body.get("model") or body.get("id")):
+            self._is_dual = may_be_dual(body.get("model"), body.get("id"), head)
+
+    def _filter(self, chunks: Iterable[AIMessageChunk]) -> list[AIMessageChunk]:
+        if self._is_dual is False:
+            return [*self._held.take(), *chunks]
+        shown = []
+        for chunk in chunks:
+            if _is_reasoning(chunk):
+                shown.append(chunk)
+            else:
+                self._held.add(chunk)
+        return shown
+
+    def _release(self) -> list[AIMessageChunk]:
+        held = self._held.take()
+        whole = held.total()
+        # Without any mark of a dual-LLM session it is an ordinary answer.
+        return [self._judge(whole)] if whole is not None and self._is_dual else list(held)
+
+
+def _is_reasoning(chunk: AIMessageChunk) -> bool:
+    """Whether a chunk holds nothing but reasoning."""
+    content = chunk.content
+    return not (
+        (content if isinstance(content, str) else any(map(_is_other, content)))
+        or chunk.tool_call_chunks
+        or chunk.usage_metadata
+        or len(chunk.response_metadata) > 1  # more than the provider's name
+        or chunk.additional_kwargs.keys() - {"reasoning_content"}
+    )
+
+
+def _is_other(block: str | dict[Any, Any]) -> bool:
+    return isinstance(block, str) or block.get("type") not in _REASONING
+
+
+class DoubtReader(_HoldingReader):
+    """Holds back a possible envelope if the kind of the session is unknown.
+
+    Some formats show no mark of a dual-LLM session. Their text is held until its end if it begins
+    like an object. An envelope is then neither an answer nor a result (`docs/behaviour.md`, P2).
+
+    Args:
+        inner: The reader of the format.
+        check: Raises for a whole reply whose text is an envelope.
+    """
+
+    def __init__(
+        self, inner: StreamReader[AIMessageChunk], check: Callable[[AIMessageChunk], object]
+    ) -> None:
+        super().__init__(inner)
+        self._check = check
+        self._begins_like_object: bool | None = None
+
+    def _filter(self, chunks: Iterable[AIMessageChunk]) -> list[AIMessageChunk]:
+        shown: list[AIMessageChunk] = []
+        for chunk in chunks:
+            text = "" if self._begins_like_object is False else str(chunk.text)
+            if self._begins_like_object is False or not (text or self._held):
+                shown.append(chunk)
+                continue
+            self._held.add(chunk)
+            start = text.lstrip()[:1]
+            if start and self._begins_like_object is None:
+                self._begins_like_object = start == "{"
+                if not self._begins_like_object:
+                    shown += self._held.take()
+        return shown
+
+    def _release(self) -> list[AIMessageChunk]:
+        held = self._held.take()
+        whole = held.total()
+        if whole is not None:
+            self._check(whole)
+        return list(held)
+
+
+class DeniedReader(_HoldingReader):
+    """Holds back a possible denial until the whole reply has been read.
+
+    An answer is shown as it comes. A text that begins like a denial waits, and so do a refusal and
+    everything after it.
+
+    Args:
+        inner: The reader of the format.
+        judge: See `Judge`.
+    """
+
+    def __init__(self, inner: StreamReader[AIMessageChunk], judge: Judge) -> None:
+        super().__init__(inner)
+        self._judge = judge
+        # `open` before any text; `doubtful` while the text may be a denial; `held` after a refusal.
+        self._state: Literal["open", "doubtful", "held", "clear"] = "open"
+        self._start = ""
+        self._has_content = False
+        self._has_shown_text = False
+        self._last: AIMessageChunk | None = None
+        self._is_over = False
+
+    def _filter(self, chunks: Iterable[AIMessageChunk]) -> list[AIMessageChunk]:
+        shown: list[AIMessageChunk] = []
+        for chunk in chunks:
+            if len(chunk.response_metadata) > 1:  # more than the provider's name
+                self._last = chunk
+            self._observe(chunk)
+            if self._state in ("doubtful", "held"):
+                self._held.add(chunk)
+                continue
+            shown += self._held.take()
+            self._has_shown_text = self._has_shown_text or bool(self._start)
+            shown.append(chunk)
+        return shown
+
+    def _observe(self, chunk: AIMessageChunk) -> None:
+        if self._state != "held" and _is_refusal(chunk):
+            self._state = "held"
+        if len(self._start) < denials.MAX_BEGINNING and (text := str(chunk.text)):
+            self._start += text
+            if self._state in ("open", "doubtful"):
+                self._state = "doubtful" if _may_be_denial(self._start) else "clear"
+        self._has_content = self._has_content or not is_empty(chunk) or bool(chunk.tool_call_chunks)
+
+    def _release(self) -> list[AIMessageChunk]:
+        if self._is_over:
+            return []
+        self._is_over = True
+        held = self._held.take()
+        whole = held.total() or self._without_text()
+        if whole is None:
+            return []
+        judged = self._judge(whole)
+        if judged is whole:
+            return list(held)
+        if not self._has_shown_text:
+            return [judged]
+        # Separate the refusal from the text that has been shown.
+        metadata = {"model_provider": judged.response_metadata.get("model_provider")}
+        return [AIMessageChunk(content="\n\n", response_metadata=metadata), judged]
+
+    def _without_text(self) -> AIMessageChunk | None:
+        """The last chunk of a reply without held chunks, if the reply may not be an answer."""
+        last = self._last
+        if last is not None and last.response_metadata.get("status") == "failed":
+            return last.model_copy(update={"content": self._start})
+        return None if self._has_content else last
+
+
+def _is_refusal(chunk: AIMessageChunk) -> bool:
+    is_text = isinstance(chunk.content, str) and not chunk.additional_kwargs
+    if is_text and len(chunk.response_metadata) <= 1:
+        return False
+    return bool(denials.refusal_of(chunk)) or CHECK_KEY in chunk.response_metadata
+
+
+def _may_be_denial(text: str) -> bool:
+    start = denials.beginning(text)
+    return any(lead.startswith(start) or start.startswith(lead) for lead in denials.LEADS)
