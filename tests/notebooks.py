@@ -10,7 +10,9 @@ from nbclient import NotebookClient
 def main(folder: str) -> None:
     for path in sorted(Path(folder).glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-        NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+        NotebookClient(
+            notebook, timeout=120, kernel_name="python3", coalesce_streams=True
+        ).execute()
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)  # times differ in every run
         nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
