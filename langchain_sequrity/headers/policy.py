@@ -234,10 +234,10 @@ class PolicyHeader(Header):
             return cls.from_file(value)
         # A client without a policy does not wait for the language.
         from langchain_sequrity.sqrt import Policy  # noqa: PLC0415
-        from langchain_sequrity.sqrt.coerce import no_file_name  # noqa: PLC0415
+        from langchain_sequrity.sqrt.coerce import check_is_sqrt  # noqa: PLC0415
 
         if isinstance(value, str):
-            return cls.from_sqrt(no_file_name(value))
+            return cls.from_sqrt(check_is_sqrt(value))
         if isinstance(value, Policy):
             return cls.from_sqrt(value.text)
         msg = (

@@ -17,7 +17,7 @@ from langchain_sequrity.errors import BadReply, ContextTooLong, InvalidRequest, 
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.sqrt import Finding, Policy, parse, printed
 from langchain_sequrity.sqrt.coerce import header_bytes
-from langchain_sequrity.sqrt.compiler import compiled_tools, unheard
+from langchain_sequrity.sqrt.compiler import compiled_tools, ignore_findings
 from langchain_sequrity.sqrt.diagnostics import fault
 from langchain_sequrity.sqrt.matchers import MatchBudget
 from langchain_sequrity.sqrt.nodes import Binding, Declaration, Position, ToolId, has_rules
@@ -94,7 +94,7 @@ class _Rules:
         self._matchers: dict[ToolId, Matcher] = {}
         self._budget = MatchBudget(_MATCHING_SECONDS)
         compiled = compiled_tools(
-            policy, unheard, lambda tool, matches, _: self._matchers.update({tool: matches})
+            policy, ignore_findings, lambda tool, matches, _: self._matchers.update({tool: matches})
         )
         for _ in compiled:
             pass

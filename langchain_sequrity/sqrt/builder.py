@@ -1,4 +1,23 @@
-"""Policies in Python, for those who do not want to write text."""
+"""Policies in Python, for users who do not want to write SQRT text.
+
+A policy is built of nodes and then printed, so no text is ever pasted into another. All objects are
+immutable; each has nodes and the bindings that these refer to. The builder refuses anything that
+the service could read in several ways.
+
+Example:
+    ```python
+    from langchain_sequrity.sqrt import arg, matching, policy, result, tool
+
+    leak = arg("text").tags.overlaps({"personal"}) & ~arg("to").value.is_in(
+        matching("^[A-Za-z0-9._+-]+@museum[.]example$")
+    )
+    built = policy(
+        tool("find_borrower").result(result.tags.add("personal")),
+        tool("send_mail").must_deny(when=leak, doc="addresses stay in the house").should_allow(),
+    )
+    assert "must deny when text.tags" in str(built)
+    ```
+"""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +34,6 @@ from langchain_sequrity.sqrt.engine import compile_policy
 from langchain_sequrity.sqrt.nodes import (
     Assignment,
     Binding,
-    Block,
     BoolDomain,
     Boolean,
     Both,
@@ -23,12 +41,11 @@ from langchain_sequrity.sqrt.nodes import (
     Combined,
     Compared,
     Constant,
-    Decision,
+    Effect,
     Either,
     Element,
     Field,
     In,
-    Members,
     Meta,
     MetaTest,
     Moment,
@@ -46,14 +63,16 @@ from langchain_sequrity.sqrt.nodes import (
     Same,
     Scope,
     Set,
-    Step,
+    SetLiteral,
     Strength,
-    Text,
     TextDomain,
+    TextLiteral,
     TimeDomain,
     ToolBlock,
     ToolId,
     Update,
+    UpdateBlock,
+    UpdateStep,
     Value,
 )
 from langchain_sequrity.sqrt.parser import MAX_DIGITS, parse
@@ -83,10 +102,10 @@ Bound = int | float | datetime
 
 
 Interval = NumberDomain | TimeDomain
-"""Numbers or times between two ends."""
+"""A range of numbers or times."""
 
 
-_ELEMENTS = (Text, Number, BoolDomain, NumberDomain, TextDomain, TimeDomain)
+_ELEMENTS = (TextLiteral, Number, BoolDomain, NumberDomain, TextDomain, TimeDomain)
 
 
 # Patterns
@@ -96,38 +115,40 @@ def matching(pattern: str | re.Pattern[str], *, length: Interval | None = None) 
     """Texts that match a regex: `str matching r"…"`.
 
     Args:
-        pattern: The regex, without flags but those written in it. Write `^…$` around it, so that
-            it is the same whether the service anchors it or not.
-        length: How many characters these texts have, as `between(1, 80)`.
+        pattern: The regex; flags must be written in it. Write `^…$` around it, so that it means
+            the same whether the service anchors it or not.
+        length: The number of characters, as `between(1, 80)`.
 
     Returns:
         An element of a set.
 
     Raises:
-        UsageError: If the regex does not compile, or the length is no range of integers.
+        UsageError: If the regex does not compile, or the length is not a range of integers.
     """
     if isinstance(pattern, re.Pattern):
         if pattern.flags != re.compile("").flags:
-            msg = "A regex in a policy has no flags. Write them into it: `(?i)…`."
+            msg = (
+                "A compiled regex in a policy cannot have flags. Write them in the regex: `(?i)…`."
+            )
             raise UsageError(msg)
         pattern = pattern.pattern
     return TextDomain(regex(pattern), _length(length), NOWHERE)
 
 
-def regex(pattern: str) -> Text:
-    """The regex alone."""
-    return Text(certain_regex(_text(pattern)), "matching", NOWHERE)
+def regex(pattern: str) -> TextLiteral:
+    """A regex as a literal."""
+    return TextLiteral(certain_regex(_text(pattern)), "matching", NOWHERE)
 
 
 def like(pattern: str, *, length: Interval | None = None) -> TextDomain:
     """Texts that match a wildcard, with `*` for any run of characters and `?` for one.
 
-    It does not guard an address: `like("*@museum.example")` matches
-    `eve@evil.example,ada@museum.example` as well. Name the characters in `matching(…)` there.
+    A wildcard does not protect an address: `like("*@museum.example")` also matches
+    `eve@evil.example,ada@museum.example`. Use `matching(…)` with the allowed characters there.
 
     Args:
         pattern: The wildcard.
-        length: How many characters these texts have, as `between(1, 80)`.
+        length: The number of characters, as `between(1, 80)`.
 
     Returns:
         An element of a set.
@@ -135,7 +156,7 @@ def like(pattern: str, *, length: Interval | None = None) -> TextDomain:
     Raises:
         UsageError: If the wildcard could be read in several ways.
     """
-    text = Text(certain_wildcard(_text(pattern)), "like", NOWHERE)
+    text = TextLiteral(certain_wildcard(_text(pattern)), "like", NOWHERE)
     return TextDomain(text, _length(length), NOWHERE)
 
 
@@ -186,7 +207,7 @@ def between(
 
 
 def at_least(low: Bound) -> Interval:
-    """Numbers or times from `low` on."""
+    """Numbers or times from `low` upwards."""
     return _interval(low, None)
 
 
@@ -196,12 +217,12 @@ def at_most(high: Bound) -> Interval:
 
 
 def above(low: Bound) -> Interval:
-    """Numbers or times beyond `low`, without it."""
+    """Numbers or times above `low`, excluding it."""
     return _interval(low, None, low_open=True)
 
 
 def below(high: Bound) -> Interval:
-    """Numbers or times below `high`, without it."""
+    """Numbers or times below `high`, excluding it."""
     return _interval(None, high, high_open=True)
 
 
@@ -226,7 +247,7 @@ def _interval(
 
 
 def element(value: object) -> Element:
-    """What a value is in a set."""
+    """A Python value as an element of a set."""
     if isinstance(value, _ELEMENTS):
         return value
     found = constant(value)
@@ -239,20 +260,17 @@ def element(value: object) -> Element:
             return found
 
 
-def label(value: object) -> Text:
-    """What a value is in a set of labels."""
+def label(value: object) -> TextLiteral:
+    """A Python value as an element of a set of labels."""
     if not isinstance(value, str):
-        msg = (
-            "Labels are texts, and how they compare with anything else is unknown; got "
-            f"{shown(value)}."
-        )
+        msg = f"Labels are texts; got {shown(value)}."
         raise UsageError(msg)
     exact = str.__str__(value)  # also of a member of a `StrEnum`
-    return Text(certain_text(exact), "plain", NOWHERE)
+    return TextLiteral(certain_text(exact), "plain", NOWHERE)
 
 
 def constant(value: object) -> Constant:
-    """What a value is on one side of `==`."""
+    """A Python value as a literal on one side of `==`."""
     match value:
         case bool():
             return Boolean(value, NOWHERE)
@@ -263,26 +281,23 @@ def constant(value: object) -> Constant:
         case datetime():
             return _moment(value)
         case _:
-            msg = (
-                "A policy compares with texts, numbers, truth values and times; got "
-                f"{shown(value)}."
-            )
+            msg = f"A policy compares with texts, numbers, booleans and times; got {shown(value)}."
             raise UsageError(msg)
 
 
-def members(values: Iterable[Any], make: Callable[[Any], Element]) -> Members:
-    """A set of values; those of a Python set in an order of their own."""
+def members(values: Iterable[Any], make: Callable[[Any], Element]) -> SetLiteral:
+    """A set literal; elements of a Python set are sorted."""
     elements = [make(value) for value in values]
     if isinstance(values, set | frozenset):
         elements.sort(key=printed_element)
-    return Members(tuple(elements), NOWHERE)
+    return SetLiteral(tuple(elements), NOWHERE)
 
 
 def _number(value: float) -> Number:
     plain_value = float(value) if isinstance(value, float) else int(value)
     number = Number(plain_value, NOWHERE)
     if isnan(plain_value):
-        msg = "`nan` is no number that SQRT has."
+        msg = "SQRT has no `nan`. Use another number."
         raise UsageError(msg)
     if not isinf(plain_value) and (
         abs(plain_value) >= 10**MAX_DIGITS or len(printed_number(number)) > MAX_DIGITS
@@ -307,62 +322,62 @@ def _text(value: Any) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as errors name it."""
+    """A value for an error message."""
     return f"`{plain(repr(value), limit=80)}`"
 
 
 Lets = tuple[Binding, ...]
 
 
-def _answered_at_once() -> UsageError:
+def _not_in_python() -> UsageError:
     return UsageError(
-        "Python would answer `==`, `!=` and `in` at once, and not the policy at each call. Write "
+        "Python would evaluate `==`, `!=` and `in` now, but a policy decides at each call. Write "
         "`.equals(…)` for `==`, `~….equals(…)` for `!=`, and `.is_in(…)` or `.has(…)` for `in`."
     )
 
 
-class Undecided:
-    """Base of what only the service decides, so that Python cannot."""
+class Deferred:
+    """Base of objects that have a value only at a call, so Python must not evaluate them."""
 
     __slots__ = ()
 
     def __bool__(self) -> bool:
-        """Refuse to be true or false, which `and`, `or`, `not`, `if` and `in` would ask for."""
+        """Refuse a truth value, which `and`, `or`, `not`, `if` and `in` would request."""
         msg = (
-            "What a policy says is decided at each call, not in Python. Join conditions with `&`, "
+            "A policy decides at each call, not in Python. Join conditions with `&`, "
             "`|` and `~` instead of `and`, `or` and `not`."
         )
         raise UsageError(msg)
 
     @override
     def __eq__(self, other: object) -> NoReturn:
-        """Refuse `==` and `!=`, whose answer `and` and `or` would take for a condition."""
-        raise _answered_at_once()
+        """Refuse `==` and `!=`, whose result `and` and `or` would use as a condition."""
+        raise _not_in_python()
 
     @override
     def __hash__(self) -> int:
-        """Refuse to be looked for in a set or a dict."""
-        raise _answered_at_once()
+        """Refuse lookups in a set or a dict."""
+        raise _not_in_python()
 
     def __contains__(self, value: object) -> NoReturn:
         """Refuse `in`."""
-        raise _answered_at_once()
+        raise _not_in_python()
 
     def _written(self, write: Callable[[], str]) -> str:
-        """It as SQRT, for a `repr`."""
+        """The object as SQRT, for a `repr`."""
         try:
             return f"{type(self).__name__}({write()})"
-        except UsageError:  # nested too deeply to be written
+        except UsageError:  # nested too deeply to write
             return f"{type(self).__name__}(…)"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Condition(Undecided):
+class Condition(Deferred):
     """A condition; join conditions with `&`, `|` and `~`.
 
     Attributes:
-        node: What it says.
-        lets: The names that it uses.
+        node: The condition as a node.
+        lets: The bindings that it uses.
     """
 
     node: Predicate
@@ -389,9 +404,9 @@ class Condition(Undecided):
         return self._written(lambda: printed_predicate(self.node))
 
     def __rand__(self, other: object) -> NoReturn:
-        """Refuse what is no condition."""
+        """Refuse objects that are not conditions."""
         condition(other)
-        raise AssertionError  # pragma: no cover - a condition comes to `__and__`
+        raise AssertionError  # pragma: no cover - conditions call `__and__`
 
     __ror__ = __rand__
 
@@ -401,10 +416,10 @@ def _parts(node: Predicate, kind: type[Both] | type[Either]) -> tuple[Predicate,
 
 
 def condition(value: object) -> Condition:
-    """The condition itself.
+    """Check and return a condition.
 
     Raises:
-        UsageError: If it is something else, as what Python makes of `==`, `and` or `in`.
+        UsageError: For anything else, as the result of Python's `==`, `and` or `in`.
     """
     if not isinstance(value, Condition):
         msg = (
@@ -420,47 +435,47 @@ def condition(value: object) -> Condition:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class SetOf(Undecided):
+class SetOf(Deferred):
     """A set; join sets with `|`, `&`, `-` and `^`.
 
     Attributes:
-        node: What it says.
-        lets: The names that it uses.
+        node: The set as a node.
+        lets: The bindings that it uses.
     """
 
     node: Set
     lets: Lets = ()
 
     def __or__(self, other: "Elements") -> "SetOf":
-        """What is in either."""
+        """The union."""
         return _combined("|", self, elements(other))
 
     def __and__(self, other: "Elements") -> "SetOf":
-        """What is in both."""
+        """The intersection."""
         return _combined("&", self, elements(other))
 
     def __sub__(self, other: "Elements") -> "SetOf":
-        """What is in the left one only."""
+        """The difference."""
         return _combined("-", self, elements(other))
 
     def __xor__(self, other: "Elements") -> "SetOf":
-        """What is in one of them only."""
+        """The symmetric difference."""
         return _combined("^", self, elements(other))
 
     def __ror__(self, other: "Elements") -> "SetOf":
-        """What is in either."""
+        """The union."""
         return elements(other) | self
 
     def __rand__(self, other: "Elements") -> "SetOf":
-        """What is in both."""
+        """The intersection."""
         return elements(other) & self
 
     def __rsub__(self, other: "Elements") -> "SetOf":
-        """What is in the left one only."""
+        """The difference."""
         return elements(other) - self
 
     def __rxor__(self, other: "Elements") -> "SetOf":
-        """What is in one of them only."""
+        """The symmetric difference."""
         return elements(other) ^ self
 
     @override
@@ -477,11 +492,11 @@ def _combined(operator: Operator, left: SetOf, right: SetOf) -> SetOf:
 
 
 Names = SetOf | Iterable[str]
-"""Labels: a Python set of texts, one text, or the labels of something."""
+"""Labels: a Python set of texts, one text, or the labels of an argument, result or session."""
 
 
 Elements = SetOf | Element | Iterable[Scalar | Element]
-"""Values: a Python set of them, a range or pattern, or a set that has a name."""
+"""Values: a Python set of them, a range or pattern, or a set of this module."""
 
 
 def elements(values: Elements) -> SetOf:
@@ -492,7 +507,7 @@ def elements(values: Elements) -> SetOf:
         msg = f"Expected a set, got {shown(values)}. Write `{{…}}` around it."
         raise UsageError(msg)
     if not isinstance(values, Iterable):
-        return SetOf(Members((element(values),), NOWHERE))
+        return SetOf(SetLiteral((element(values),), NOWHERE))
     return SetOf(members(values, element))
 
 
@@ -501,7 +516,7 @@ def names(values: Names) -> SetOf:
     if isinstance(values, SetOf):
         return values
     if isinstance(values, str) or not isinstance(values, Iterable):
-        return SetOf(Members((label(values),), NOWHERE))
+        return SetOf(SetLiteral((label(values),), NOWHERE))
     return SetOf(members(values, label))
 
 
@@ -510,36 +525,36 @@ def names(values: Names) -> SetOf:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class LabelsOf(SetOf):
-    """The tags, producers or consumers of something, as they are at a call."""
+    """The tags, producers or consumers of an argument, the result or the session, at a call."""
 
     node: Meta
 
     def overlaps(self, labels: Names) -> Condition:
-        """At least one of these is there."""
+        """Whether they contain at least one of these."""
         return self._test("overlaps", labels)
 
     def subset_of(self, labels: Names) -> Condition:
-        """There are no others than these."""
+        """Whether they contain only these."""
         return self._test("subset", labels)
 
     def superset_of(self, labels: Names) -> Condition:
-        """All of these are there."""
+        """Whether they contain all of these."""
         return self._test("superset", labels)
 
     def equals(self, labels: Names) -> Condition:
-        """Exactly these are there."""
+        """Whether they are exactly these."""
         return self._test("==", labels)
 
     def has(self, name: str) -> Condition:
-        """This one is there."""
+        """Whether they contain this one."""
         return Condition(In(label(name), self.node, NOWHERE))
 
     def is_empty(self) -> Condition:
-        """There are none."""
+        """Whether they are empty."""
         return Condition(Compared(self.node, "empty", None, NOWHERE))
 
     def is_universal(self) -> Condition:
-        """Everyone is there: of consumers, that everyone may read it."""
+        """Whether they are universal: for consumers, that everyone may read the value."""
         return Condition(Compared(self.node, "universal", None, NOWHERE))
 
     def _test(self, test: MetaTest, labels: Names) -> Condition:
@@ -548,12 +563,12 @@ class LabelsOf(SetOf):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Change(Undecided):
+class Change(Deferred):
     """A change of labels.
 
     Attributes:
-        node: What it changes, and how.
-        lets: The names that it uses.
+        node: The change as a node.
+        lets: The bindings that it uses.
     """
 
     node: Update
@@ -570,7 +585,7 @@ class ChangeableLabels(LabelsOf):
     __slots__ = ()
 
     def add(self, labels: Names) -> Change:
-        """Add these: `|=`. Added to everyone, they are the only ones."""
+        """Add these: `|=`. Added to everyone, they replace everyone."""
         return self._change("|=", labels)
 
     def remove(self, labels: Names) -> Change:
@@ -578,15 +593,15 @@ class ChangeableLabels(LabelsOf):
         return self._change("-=", labels)
 
     def keep(self, labels: Names) -> Change:
-        """Remove all but these: `&=`."""
+        """Remove all others: `&=`."""
         return self._change("&=", labels)
 
     def replace(self, labels: Names) -> Change:
-        """Leave these and nothing else: `=`."""
+        """Replace all by these: `=`."""
         return self._change("=", labels)
 
     def toggle(self, labels: Names) -> Change:
-        """Remove those of these that are there, and add the others: `^=`."""
+        """Remove those of these that are present, and add the others: `^=`."""
         return self._change("^=", labels)
 
     def _change(self, assignment: Assignment, labels: Names) -> Change:
@@ -598,7 +613,7 @@ class ChangeableLabels(LabelsOf):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class ValueOf(Undecided):
+class ValueOf(Deferred):
     """The value of an argument or of the result."""
 
     node: Value
@@ -608,16 +623,16 @@ class ValueOf(Undecided):
         return self._written(lambda: printed_operand(self.node))
 
     def equals(self, other: "Scalar | ValueOf") -> Condition:
-        """It is this value, or the same as that of another argument."""
+        """Whether it equals this value, or the value of another argument."""
         right: Operand = other.node if isinstance(other, ValueOf) else constant(other)
         return Condition(Same(self.node, right, NOWHERE))
 
     def is_in(self, values: Elements) -> Condition:
-        """It is one of these, lies in a range, or matches a pattern.
+        """Whether it is one of these, is in a range, or matches a pattern.
 
         Args:
             values: A set of values, or one range or pattern: `{"east", 5}`, `between(1, 31)`,
-                `matching(r"^[a-z]+$")`, `{like("R-*"), "vase"}`. Labels are sets as well:
+                `matching(r"^[a-z]+$")`, `{like("R-*"), "vase"}`. Labels are also sets:
                 `arg("to").value.is_in(arg("text").consumers)`.
         """
         right = elements(values)
@@ -638,8 +653,8 @@ class ValueOf(Undecided):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Labelled(Undecided):
-    """Something that has labels, which conditions can look at."""
+class Labelled(Deferred):
+    """An owner of labels that conditions can read."""
 
     scope: Scope
     argument: str = ""
@@ -656,12 +671,12 @@ class Labelled(Undecided):
 
     @property
     def producers(self) -> LabelsOf:
-        """Who made it."""
+        """The sources of the value."""
         return LabelsOf(self._meta("producers"))
 
     @property
     def consumers(self) -> LabelsOf:
-        """Who may read it."""
+        """The parties that may read the value."""
         return LabelsOf(self._meta("consumers"))
 
     def _meta(self, field: Field) -> Meta:
@@ -680,18 +695,18 @@ class OneArgument(Labelled):
 
 
 class AllArguments(Labelled):
-    """All arguments of the call together: their labels united."""
+    """All arguments of the call: the union of their labels."""
 
     __slots__ = ()
 
     @property
     def shared(self) -> Labelled:
-        """What all of them have: their labels intersected."""
+        """The intersection of the labels of all arguments."""
         return Labelled("args", intersect=True)
 
 
 class Changeable(Labelled):
-    """Something whose labels a policy can change."""
+    """An owner of labels that a policy can change."""
 
     __slots__ = ()
 
@@ -702,12 +717,12 @@ class Changeable(Labelled):
 
     @property
     def producers(self) -> ChangeableLabels:
-        """Who made it."""
+        """The sources of the value."""
         return ChangeableLabels(self._meta("producers"))
 
     @property
     def consumers(self) -> ChangeableLabels:
-        """Who may read it."""
+        """The parties that may read the value."""
         return ChangeableLabels(self._meta("consumers"))
 
 
@@ -729,7 +744,7 @@ def arg(name: str) -> OneArgument:
         name: Its name.
 
     Returns:
-        What has its `value`, `tags`, `producers` and `consumers`.
+        An object with `value`, `tags`, `producers` and `consumers`.
 
     Raises:
         UsageError: If SQRT cannot write the name.
@@ -750,11 +765,11 @@ args = AllArguments("args")
 
 
 result = Result("result")
-"""The result of the call; it is there in changes of labels after the call."""
+"""The result of the call; only changes of labels after the call can use it."""
 
 
 session = Changeable("session")
-"""The session, whose labels stay from call to call."""
+"""The session, whose labels persist from call to call."""
 
 
 _PHASES: tuple[Phase, ...] = ("before", "result", "after")
@@ -764,11 +779,11 @@ _DOMAINS = (BoolDomain, NumberDomain, TextDomain, TimeDomain)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Tool:
-    """The rules of a tool; each method returns another one with a rule more.
+    """The rules of a tool; each method returns a new one with an added rule.
 
     Attributes:
         node: The rules as a block.
-        lets: The names that they use.
+        lets: The bindings that they use.
     """
 
     node: ToolBlock
@@ -776,7 +791,7 @@ class Tool:
 
     @override
     def __str__(self) -> str:
-        """Its rules as SQRT, with the names that they use."""
+        """The rules as SQRT, with the bindings that they use."""
         return printed(_together(self))
 
     @override
@@ -790,29 +805,29 @@ class Tool:
     # Rules
 
     def must_deny(self, when: Condition | None = None, *, doc: str = "") -> "Tool":
-        """Deny whatever other rules say.
+        """Deny, whatever other rules decide.
 
         Args:
-            when: The condition; always if there is none.
-            doc: Why, which is shown when the rule decides.
+            when: The condition; `None` means always.
+            doc: The reason, which is shown when the rule decides.
         """
         return self._check("hard", "deny", when, doc)
 
     def must_allow(self, when: Condition | None = None, *, doc: str = "") -> "Tool":
-        """Allow, and deny where the condition fails and no other rule allows.
+        """Allow, and deny if the condition fails and no other rule allows.
 
         Args:
-            when: The condition; always if there is none.
-            doc: Why, which is shown when the rule decides.
+            when: The condition; `None` means always.
+            doc: The reason, which is shown when the rule decides.
         """
         return self._check("hard", "allow", when, doc)
 
     def should_deny(self, when: Condition | None = None, *, doc: str = "") -> "Tool":
-        """Deny unless a rule of higher priority, or one that must be kept, allows.
+        """Deny unless a `must` rule, or a `should` rule of higher priority, allows.
 
         Args:
-            when: The condition; always if there is none.
-            doc: Why, which is shown when the rule decides.
+            when: The condition; `None` means always.
+            doc: The reason, which is shown when the rule decides.
         """
         return self._check("soft", "deny", when, doc)
 
@@ -820,13 +835,13 @@ class Tool:
         """Allow unless another rule denies.
 
         Args:
-            when: The condition; always if there is none.
-            doc: Why, which is shown when the rule decides.
+            when: The condition; `None` means always.
+            doc: The reason, which is shown when the rule decides.
         """
         return self._check("soft", "allow", when, doc)
 
     def priority(self, number: int) -> "Tool":
-        """Order the `should` rules of this tool among those of others; 0 without it."""
+        """Set the priority of the `should` rules of this tool; the default is 0."""
         if type(number) is not int or abs(number) >= 10**MAX_DIGITS:
             msg = f"A priority is an integer of at most {MAX_DIGITS} digits; got {shown(number)}."
             raise UsageError(msg)
@@ -837,12 +852,12 @@ class Tool:
     def session_before(
         self, *changes: Change, when: Condition | None = None, doc: str = ""
     ) -> "Tool":
-        """Change the session's labels before a call is checked; they stay if it is denied.
+        """Change the session's labels before a call is checked, and keep them even if it is denied.
 
         Args:
             changes: As `session.tags.add("tried")`, in order.
-            when: A condition for all of them.
-            doc: Why.
+            when: A condition for all changes.
+            doc: The reason.
         """
         return self._step("before", changes, when, doc)
 
@@ -851,8 +866,8 @@ class Tool:
 
         Args:
             changes: As `result.consumers.replace({"ada"})`, in order.
-            when: A condition for all of them.
-            doc: Why.
+            when: A condition for all changes.
+            doc: The reason.
         """
         return self._step("result", changes, when, doc)
 
@@ -863,13 +878,13 @@ class Tool:
 
         Args:
             changes: As `session.tags.add("lent")`, in order.
-            when: A condition for all of them.
-            doc: Why.
+            when: A condition for all changes.
+            doc: The reason.
         """
         return self._step("after", changes, when, doc)
 
     def _check(
-        self, strength: Strength, decision: Decision, when: Condition | None, doc: str
+        self, strength: Strength, decision: Effect, when: Condition | None, doc: str
     ) -> "Tool":
         test, lets = _when(when)
         rule = CheckRule(strength, decision, test, "", _doc(doc), NOWHERE)
@@ -883,16 +898,16 @@ class Tool:
         why = _doc(doc)
         updates = tuple(_update(phase, change) for change in changes)
         if not updates:
-            msg = "There is nothing to change. Name a change, as `result.tags.add(…)`."
+            msg = "Expected at least one change. Write one, as `result.tags.add(…)`."
             raise UsageError(msg)
         if test is None:
-            first, *rest = [Step(None, (update,), "", NOWHERE) for update in updates]
+            first, *rest = [UpdateStep(None, (update,), "", NOWHERE) for update in updates]
             steps = (replace(first, doc=why), *rest)
         else:
-            steps = (Step(test, updates, why, NOWHERE),)
+            steps = (UpdateStep(test, updates, why, NOWHERE),)
         found = {block.phase: block.steps for block in self.node.blocks}
         found[phase] = (*found.get(phase, ()), *steps)
-        blocks = tuple(Block(one, found[one], "", NOWHERE) for one in _PHASES if one in found)
+        blocks = tuple(UpdateBlock(one, found[one], "", NOWHERE) for one in _PHASES if one in found)
         used = (let for change in changes for let in change.lets)
         return Tool(replace(self.node, blocks=blocks), (*self.lets, *lets, *used))
 
@@ -905,7 +920,7 @@ def _when(when: Condition | None) -> tuple[Predicate | None, Lets]:
 
 
 def _update(phase: Phase, change: Change) -> Update:
-    """The change with the short form of its labels, which means what the block is about."""
+    """The change with its labels in the short form, `@tags`."""
     scope = "result" if phase == "result" else "session"
     if not isinstance(change, Change) or change.node.target.scope != scope:
         found = shown(change) if not isinstance(change, Change) else "a change of other labels"
@@ -922,18 +937,18 @@ def _doc(doc: str) -> str:
 
 
 def tool(name: str | None = None, *, matching: str | None = None, doc: str = "") -> Tool:
-    """Begin the rules of a tool, or of all whose names match a regex.
+    """Begin the rules of a tool, or of all tools whose names match a regex.
 
     Args:
         name: The tool's name.
         matching: The regex, instead of a name.
-        doc: What these rules are for.
+        doc: The purpose of these rules.
 
     Returns:
-        A tool without rules; its methods add some.
+        A tool without rules; its methods add rules.
 
     Raises:
-        UsageError: If it is not just one of the two, or one that SQRT cannot write.
+        UsageError: If both or neither are given, or SQRT cannot write it.
 
     Example:
         ```python
@@ -962,18 +977,18 @@ def let(name: str, value: Elements, *, doc: str = "") -> SetOf: ...
 
 
 def let(name: str, value: Condition | Elements, *, doc: str = "") -> Condition | SetOf:
-    """Give a condition or a set a name, under which the policy says it once.
+    """Name a condition or a set, so that the policy contains it once.
 
     Args:
         name: The name.
         value: A condition, or a set of values.
-        doc: What it is.
+        doc: A description.
 
     Returns:
-        The name, to be used in place of the value.
+        The name, to be used instead of the value.
 
     Raises:
-        UsageError: If SQRT cannot write it.
+        UsageError: If SQRT cannot write the name or the value.
 
     Example:
         ```python
@@ -993,17 +1008,17 @@ def let(name: str, value: Condition | Elements, *, doc: str = "") -> Condition |
 
 
 def policy(*tools: Tool) -> Policy:
-    """Put tools together.
+    """Make a policy of tools.
 
     Args:
-        tools: The tools, in the order of the text. Names that they use come first.
+        tools: The tools, in the order of the text. Bindings that they use come first.
 
     Returns:
-        A parsed policy, whose `text` is the policy; `str(…)` gives it as well.
+        A parsed policy; its `text`, or `str(…)`, is the policy as SQRT.
 
     Raises:
-        UsageError: If the policy cannot be written or has no meaning, as for one name with two
-            values; then it is a `PolicySyntaxError`, with the line.
+        UsageError: If the policy cannot be written.
+        PolicySyntaxError: If it has no meaning, as with two values for one name.
 
     Example:
         ```python
@@ -1024,6 +1039,6 @@ def policy(*tools: Tool) -> Policy:
 
 
 def _together(*tools: Tool) -> Policy:
-    # By their words, because 1 and 1.0 are equal and not the same.
+    # Compared by `repr`, because 1 and 1.0 are equal but differ.
     lets = {repr(binding): binding for one in tools for binding in one.lets}
     return Policy((*lets.values(), *(one.node for one in tools)), "")

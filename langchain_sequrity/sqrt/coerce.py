@@ -1,4 +1,8 @@
-"""Policies and tools in the forms that callers pass."""
+"""Policies and tools in the forms that callers pass.
+
+A policy is text, a file, nodes, an engine, or an object that compiles to one. A tool is a name, a
+definition, a LangChain tool, a function or a class.
+"""
 
 import json
 import re
@@ -11,49 +15,41 @@ from typing import Any, NamedTuple, Protocol
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt.compaction import compacted
-from langchain_sequrity.sqrt.compiler import Severity, compiled_tools
+from langchain_sequrity.sqrt.compiler import compiled_tools
 from langchain_sequrity.sqrt.context import Argument, Call
-from langchain_sequrity.sqrt.diagnostics import fault
-from langchain_sequrity.sqrt.engine import Engine, compile_policy
-from langchain_sequrity.sqrt.nodes import Policy, Position
+from langchain_sequrity.sqrt.engine import Engine, compile_policy, error_raiser
+from langchain_sequrity.sqrt.nodes import Policy
 from langchain_sequrity.sqrt.parser import parse
 
 
-@lru_cache(maxsize=64)  # models are copied and made again with one policy many times
+@lru_cache(maxsize=64)  # models with the same policy are copied and rebuilt often
 def read_early(text: str) -> None:
-    """Look for what makes a text no policy.
+    """Check that a text is a policy, before any service sees it.
 
-    A regex that is not read here is left to the service, which may read it.
+    A regex that fails here passes, because the service may be able to read it.
 
     Args:
         text: SQRT text as its author wrote it.
 
     Raises:
-        PolicySyntaxError: If it is no SQRT, or means nothing: a name that is not defined, say.
+        PolicySyntaxError: If it is not SQRT, or has no meaning, as with an undefined name.
     """
-    lines = text.split("\n")
-
-    def report(severity: Severity, message: str, at: Position, hint: str = "", **_: object) -> None:
-        is_regex = lines[at.line - 1].startswith('r"', at.column - 1)
-        if severity == "error" and not is_regex:
-            raise fault(text, at, f"{message}. {hint}" if hint else message)
-
-    for _ in compiled_tools(parse(text), report):
+    for _ in compiled_tools(parse(text), error_raiser(text, skip_regexes=True)):
         pass
 
 
 class Compilable(Protocol):
-    """What can make an engine of itself, as a `PolicyHeader`."""
+    """An object that compiles to an engine, as a `PolicyHeader`."""
 
     def compile(self) -> Engine:
-        """Make the engine."""
+        """Compile the policy."""
 
 
 AnyPolicy = str | Path | Policy | Engine | Compilable
-"""Text, a file or nodes, under the service's default presets; or an engine, or what makes one."""
+"""Text, a file or nodes, under the service's default presets; or an engine or a `Compilable`."""
 
 MAX_HEADER_BYTES = 8_192
-"""The longest header line that a chat model sends unless it is told otherwise."""
+"""The default limit of a header line that a chat model sends."""
 
 _WRITTEN = '{"codes":{"code":%s,"language":"sqrt"}}'
 
@@ -63,7 +59,7 @@ _PATH = re.compile(r"(?:[A-Za-z]:)?[\\/~.]?[\w.-]*[\\/][\w./\\-]+")
 
 
 def engine_of(policy: AnyPolicy) -> Engine:
-    """The engine that decides for a policy."""
+    """The engine of a policy."""
     if isinstance(policy, str | Path):
         return compile_policy(text_of(policy))
     if isinstance(policy, Policy):
@@ -80,7 +76,7 @@ def engine_of(policy: AnyPolicy) -> Engine:
 
 
 def policy_of(policy: AnyPolicy) -> Policy:
-    """The nodes of a policy, also of one that can have no meaning."""
+    """The nodes of a policy, also of one that parses but does not compile."""
     if isinstance(policy, str | Path):
         return parse(text_of(policy))
     if isinstance(policy, Policy):
@@ -95,20 +91,20 @@ def policy_of(policy: AnyPolicy) -> Policy:
 
 
 def text_of(policy: str | Path) -> str:
-    """The SQRT text that is given, or stands in a file."""
+    """SQRT text, given as such or in a file."""
     if isinstance(policy, str):
-        return no_file_name(policy)
+        return check_is_sqrt(policy)
     if policy.suffix == ".cedar":
-        msg = f"The policy file `{plain(str(policy))}` is in Cedar, which cannot be read here."
+        msg = f"The policy file `{plain(str(policy))}` is in Cedar, and only SQRT can be read here."
         raise UsageError(msg)
     return read_file(policy)
 
 
-def no_file_name(text: str) -> str:
-    """Refuse the name of a file, JSON and Markdown in the place of a policy's text.
+def check_is_sqrt(text: str) -> str:
+    """Refuse a file name, JSON or Markdown given as SQRT text.
 
-    No SQRT text but a lone comment ends like a file, and a service could take it for a policy
-    without rules.
+    No SQRT text but a comment ends like a file name, and a service could accept such a comment as
+    a policy without rules.
     """
     stripped = text.strip()
     comment = stripped.startswith(("//", "/*"))
@@ -123,13 +119,13 @@ def no_file_name(text: str) -> str:
         )
         raise UsageError(msg)
     if stripped.startswith("```"):
-        msg = "Expected SQRT text, got Markdown. Leave out the lines with ```` ``` ````."
+        msg = "Expected SQRT text, got Markdown. Remove the lines with ```` ``` ````."
         raise UsageError(msg)
     return text
 
 
 def read_file(path: Path) -> str:
-    """The text of a policy's file.
+    """Read the file of a policy.
 
     Raises:
         UsageError: If it cannot be read or is not UTF-8.
@@ -153,7 +149,7 @@ def allows_by_default(policy: AnyPolicy) -> bool:
 
 
 def header_bytes(policy: AnyPolicy, parsed: Policy) -> int:
-    """How long the header line is with which a policy is sent; 0 for an engine, which is not."""
+    """The length of the header line that sends a policy; 0 for an engine, which is not sent."""
     if isinstance(policy, Engine):
         return 0
     write = getattr(policy, "to_header", None)
@@ -167,42 +163,42 @@ INTERNAL_ARGUMENTS = {
     "complete_turn": ("value",),
     "set_policy": ("policy",),
 }
-"""The service's own tools, which are always there, with their arguments."""
+"""The service's own tools, which every session has, with their arguments."""
 
 OPEN_TOOLS = frozenset({"verify_hypothesis"})
-"""Of these, those that take further arguments, by the names that a program gives them."""
+"""The service's own tools that accept further arguments, named by the program."""
 
-# A schema that leaves to these what arguments there are.
+# With one of these keys, a schema may have arguments that `properties` does not list.
 _ELSEWHERE = ("$ref", "allOf", "anyOf", "oneOf", "patternProperties")
 
 
 class LangChainTool(Protocol):
-    """A tool of LangChain, as far as a policy can be about it."""
+    """The parts of a LangChain tool that policies use."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The tool's name."""
 
     @property
     def args(self) -> Mapping[str, Any]:
-        """The arguments that a model may give."""
+        """The arguments that a model may pass."""
 
 
 AnyTool = str | Mapping[str, Any] | LangChainTool | Callable[..., Any]
-"""A tool's name, its definition as it is sent to a model, a LangChain tool, or what `bind_tools`
-makes one of: a function, a pydantic class, a TypedDict."""
+"""A tool's name, its definition as sent to a model, a LangChain tool, or anything that `bind_tools`
+accepts: a function, a pydantic class, a TypedDict."""
 
 _NO_SCHEMAS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
 class Arguments(NamedTuple):
-    """The arguments of a tool: those that are declared, and whether there may be others.
+    """The arguments of a tool.
 
     Attributes:
-        names: The declared ones.
-        is_open: Whether there may be others.
-        schemas: The JSON Schemas of those that have one.
-        required: Those that each call has; `None` if the schema does not say.
+        names: The declared arguments.
+        is_open: Whether the tool may have other arguments.
+        schemas: The JSON Schemas of arguments that have one.
+        required: The arguments of every call; `None` if the schema does not say.
     """
 
     names: tuple[str, ...] = ()
@@ -211,11 +207,11 @@ class Arguments(NamedTuple):
     required: frozenset[str] | None = None
 
     def lack(self, name: str) -> bool:
-        """Whether there is no such argument."""
+        """Whether the tool has no such argument."""
         return not self.is_open and name not in self.names
 
     def may_lack(self, name: str) -> bool:
-        """Whether a call may be judged without this argument, though the tool has it."""
+        """Whether a call may omit this argument without a default in its place."""
         schema = self.schemas.get(name)
         if schema is None or self.required is None:
             return False
@@ -223,7 +219,7 @@ class Arguments(NamedTuple):
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The values that stand for arguments that a call leaves out."""
+        """The values of arguments that a call omits."""
         return {
             name: schema["default"] for name, schema in self.schemas.items() if "default" in schema
         }
@@ -233,13 +229,13 @@ def arguments_of(tools: Iterable[AnyTool]) -> dict[str, Arguments]:
     """Read tools.
 
     Args:
-        tools: Names, definitions as they are sent to a model, LangChain tools, functions, classes.
+        tools: Names, definitions as sent to a model, LangChain tools, functions, classes.
 
     Returns:
-        What is known of their arguments, and of those of the service's own tools, by name.
+        The arguments of these tools and of the service's own tools, by name of tool.
 
     Raises:
-        UsageError: For what is no list, and for what is no tool.
+        UsageError: If `tools` is not a list, or an item is not a tool.
     """
     is_one = isinstance(tools, str | bytes | Mapping) or hasattr(tools, "args_schema")
     if is_one or not isinstance(tools, Iterable):
@@ -252,14 +248,14 @@ def arguments_of(tools: Iterable[AnyTool]) -> dict[str, Arguments]:
 
 
 def completed(call: Call, tools: Mapping[str, Arguments]) -> Call:
-    """A call as its tool gets it: with the defaults of the schema for what it leaves out.
+    """A call as its tool gets it: with the defaults of the schema for omitted arguments.
 
     Args:
         call: The call.
-        tools: What is known of the tools' arguments, by name.
+        tools: The arguments of the tools, by name of tool.
 
     Returns:
-        The call; a default carries no labels.
+        The call; defaults have no labels.
     """
     known = tools.get(call.tool)
     defaults = {} if known is None else known.defaults
@@ -270,7 +266,7 @@ def completed(call: Call, tools: Mapping[str, Arguments]) -> Call:
 
 
 def tools_sent(tools: Iterable[Mapping[str, Any]]) -> dict[str, Arguments]:
-    """The arguments of tools as a request brings them; of those that can be read."""
+    """The arguments of the tools in a request, without tools that cannot be read."""
     found = {}
     for tool in tools:
         try:
@@ -282,14 +278,14 @@ def tools_sent(tools: Iterable[Mapping[str, Any]]) -> dict[str, Arguments]:
 
 
 def _described(tool: AnyTool) -> tuple[str, Arguments]:
-    """A tool's name, and its arguments as far as they are known."""
+    """A tool's name and its arguments, where they are known."""
     if isinstance(tool, str):
         return tool, Arguments()
     if not isinstance(tool, Mapping):
         return _of_langchain(tool)
     inner = tool.get("function", tool)
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
-        raise _no_tool(tool)
+        raise _not_a_tool(tool)
     schema = inner.get("parameters", inner.get("input_schema"))
     if not isinstance(schema, Mapping):
         return inner["name"], Arguments()
@@ -297,7 +293,7 @@ def _described(tool: AnyTool) -> tuple[str, Arguments]:
     if not isinstance(properties, Mapping):
         name = plain(inner["name"], limit=80)
         msg = (
-            f"`properties` of the tool `{name}` is an object with its arguments; got "
+            f"`properties` of the tool `{name}` must be an object with its arguments; got "
             f"{_shown(properties)}."
         )
         raise UsageError(msg)
@@ -314,7 +310,7 @@ def _described(tool: AnyTool) -> tuple[str, Arguments]:
 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A schema with the definition that it refers to, one step deep: that of an enum or a model."""
+    """A schema merged with the definition in its `$ref`, as for an enum or a model."""
     name = schema.get("$ref")
     for key in ("$defs", "definitions"):
         known = root.get(key)
@@ -326,29 +322,29 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
 
 
 def _of_langchain(tool: Any) -> tuple[str, Arguments]:
-    """A tool of LangChain, or what it makes a tool of."""
+    """A LangChain tool, or an object that LangChain can convert to one."""
     name = getattr(tool, "name", None)
     if isinstance(name, str) and isinstance(schema := getattr(tool, "args_schema", None), Mapping):
         return _described({"name": name, "parameters": schema})
     arguments = getattr(tool, "args", None)
     is_tool = isinstance(name, str) and isinstance(arguments, Mapping)
     if not is_tool and not callable(tool):
-        raise _no_tool(tool)
-    # Only those who have such tools have imported it.
+        raise _not_a_tool(tool)
+    # Only callers with such tools have imported it.
     from langchain_core.utils.function_calling import convert_to_openai_tool  # noqa: PLC0415
 
     try:
         return _described(convert_to_openai_tool(tool))
     except Exception as error:
-        if isinstance(name, str) and isinstance(arguments, Mapping):  # known by name at least
+        if isinstance(name, str) and isinstance(arguments, Mapping):  # at least the names are known
             return name, Arguments(tuple(arguments), is_open=False)
-        raise _no_tool(tool) from error
+        raise _not_a_tool(tool) from error
 
 
-def _no_tool(tool: Any) -> UsageError:
+def _not_a_tool(tool: Any) -> UsageError:
     return UsageError(
-        "`tools` takes names of tools, their definitions, tools of LangChain, functions and "
-        f"classes of pydantic; got {_shown(tool)}."
+        "`tools` takes names of tools, definitions, LangChain tools, functions and pydantic "
+        f"classes; got {_shown(tool)}."
     )
 
 

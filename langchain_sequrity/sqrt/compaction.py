@@ -1,12 +1,12 @@
-r"""SQRT text without comments and needless white space, for headers of limited size.
+"""SQRT text without comments and unnecessary white space, for headers of limited size.
 
-`docs/behaviour.md`, P9. Tokens are never changed; only what stands between
-them is. A doc comment is a token and stays together with its line end. White space goes where no
-two neighbours could be read as one token. In doubt (a character that SQRT does not have, a comment
-that another parser might end elsewhere) the text stays as it is.
+`docs/behaviour.md`, P9. Tokens never change; only the gaps between them do. A doc comment is a
+token and keeps its line end. White space is removed where two neighbours cannot be read as one
+token. If the result is uncertain (a character outside of SQRT, a comment that another parser might
+end elsewhere), the text stays as it is.
 
-A service sees the compact text and speaks of places in it. Each token knows where it stood, so that
-such a place can be told as the author's.
+A service reports places in the compact text. Each token keeps its original offset, so these can be
+translated to places in the author's text.
 """
 
 import functools
@@ -27,13 +27,13 @@ _PLACE = re.compile(r"line (\d{1,9}), column (\d{1,9})")
 
 
 class Compact(NamedTuple):
-    """A policy's text as it is sent, and where its tokens came from.
+    """A policy's text as it is sent, with the original offsets of its tokens.
 
     Attributes:
         text: The compact text.
-        author: The text that it was made of.
-        starts: Offsets at which tokens start in the compact text, in order.
-        origins: Offsets at which the same tokens start in the author's.
+        author: The original text.
+        starts: Offsets of the tokens in the compact text, in order.
+        origins: Offsets of the same tokens in the author's text.
     """
 
     text: str
@@ -42,15 +42,15 @@ class Compact(NamedTuple):
     origins: tuple[int, ...] = ()
 
     def author_place(self, line: int, column: int | None = None) -> Position | None:
-        """The place in the author's text of a place in the compact one.
+        """Translate a place in the compact text to the author's text.
 
         Args:
             line: Its line, from 1.
-            column: Its column, from 1, where it is known.
+            column: Its column, from 1, if known.
 
         Returns:
-            The place, or `None` if there is none: the text has no such line, or its column is not
-            known and the line holds what the author wrote in several.
+            The place; `None` if the text has no such place, or if the column is unknown and the
+            line contains several of the author's lines.
         """
         lines = self.text.split("\n")
         if not 1 <= line <= len(lines):
@@ -66,13 +66,13 @@ class Compact(NamedTuple):
         return first if first.line == last.line else None
 
     def author_text(self, text: str) -> str:
-        """A service's text about the policy, with places of the author's text.
+        """Translate the places in a service's message to the author's text.
 
         Args:
-            text: The text; places stand in it as `line 1, column 14`.
+            text: The message; places in it look like `line 1, column 14`.
 
         Returns:
-            The text. If it is about one place, the author's line with a caret stands below.
+            The message. If it has one place, the author's line with a caret follows.
         """
         sent = [Position(int(one[1]), int(one[2])) for one in _PLACE.finditer(text)]
         written = [at for one in sent if (at := self.author_place(*one)) is not None]
@@ -80,22 +80,22 @@ class Compact(NamedTuple):
             return text
         if len(sent) > 1:
             said = iter(written)
-            return _PLACE.sub(lambda _: _told(next(said)), text)
+            return _PLACE.sub(lambda _: _place(next(said)), text)
         shown = pointed(self.text, sent[0])
-        # Errors come in one line, with the line of the policy and its caret in the middle.
+        # Some errors are one line, with the policy's line and the caret in the middle.
         flat = " ".join(shown.split())
         text = text.replace(f"\n{shown}", "").replace(f" {flat}", "")
-        return f"{_PLACE.sub(_told(written[0]), text)}\n{pointed(self.author, written[0])}"
+        return f"{_PLACE.sub(_place(written[0]), text)}\n{pointed(self.author, written[0])}"
 
     def _origin(self, offset: int) -> int:
         index = bisect_right(self.starts, offset) - 1
         if index < 0:
-            return offset  # nothing was moved
+            return offset  # the text is unchanged
         return min(self.origins[index] + offset - self.starts[index], len(self.author))
 
 
 def compact_sqrt(text: str) -> str:
-    """Drop comments and needless white space from a policy; doc comments stay.
+    """Remove comments and unnecessary white space from a policy; doc comments stay.
 
     Args:
         text: SQRT text.
@@ -114,28 +114,28 @@ def compact_sqrt(text: str) -> str:
     return compacted(text).text
 
 
-def _told(at: Position) -> str:
+def _place(at: Position) -> str:
     return f"line {at.line}, column {at.column}"
 
 
-@functools.lru_cache(maxsize=64)  # models are copied and bound with one policy many times
+@functools.lru_cache(maxsize=64)  # models with the same policy are copied and bound often
 def compacted(text: str) -> Compact:
-    """The same, with where everything came from."""
+    """Compact a policy, keeping the original offsets."""
     tokens = _tokens(text)
     return Compact(text, text) if tokens is None else _joined(text, tokens)
 
 
-class _Token(NamedTuple):
+class _SpacedToken(NamedTuple):
     kind: str
     text: str
     start: int
-    gap: bool  # whether anything stands in front of it
+    gap: bool  # whether white space or a comment precedes it
 
 
-_START = _Token("doc", "", 0, gap=False)  # nothing needs a space behind it
+_START = _SpacedToken("doc", "", 0, gap=False)  # no space follows it
 
 
-def _tokens(text: str) -> list[_Token] | None:
+def _tokens(text: str) -> list[_SpacedToken] | None:
     try:
         found = tokens(text)
     except PolicySyntaxError:
@@ -148,13 +148,15 @@ def _tokens(text: str) -> list[_Token] | None:
         if any(map(_is_doubtful, comments)) or (token.kind == "doc" and _is_doubtful(token.text)):
             return None
         if token.kind != "end":
-            kept.append(_Token(_kind(token.kind, token.text), token.text, token.start, bool(gap)))
+            kept.append(
+                _SpacedToken(_kind(token.kind, token.text), token.text, token.start, bool(gap))
+            )
         end = token.end
     return kept
 
 
 def _kind(kind: str, text: str) -> str:
-    """What decides whether a token may touch its neighbour."""
+    """The kind that decides whether a token may touch its neighbour."""
     if kind == "doc":
         return kind
     if text in _BRACKETS:
@@ -171,7 +173,7 @@ def _is_doubtful(comment: str) -> bool:
     return len(comment.splitlines()) > 1
 
 
-def _joined(text: str, tokens: list[_Token]) -> Compact:
+def _joined(text: str, tokens: list[_SpacedToken]) -> Compact:
     parts: list[str] = []
     starts: list[int] = []
     length = 0
@@ -188,11 +190,11 @@ def _joined(text: str, tokens: list[_Token]) -> Compact:
     return Compact("".join(parts), text, tuple(starts), tuple(token.start for token in tokens))
 
 
-def _may_touch(left: _Token, right: _Token) -> bool:
-    """Whether a gap between two tokens is needless.
+def _may_touch(left: _SpacedToken, right: _SpacedToken) -> bool:
+    """Whether two tokens need no gap.
 
-    One between a word and a bracket is kept: rules are shown as they were sent, and
-    `overlaps {"a"} and` can be read.
+    A gap between a word and a bracket stays, because rules are shown as they were sent, and
+    `overlaps {"a"} and` is readable.
     """
     if left.kind == "doc" or left.text in _OPENING or right.text in _CLOSING:
         return True

@@ -176,7 +176,7 @@ def diff(
         run(before, trials, session, known), run(after, trials, session, known), strict=True
     )
     rules, others = _rules(before), _rules(after)
-    changes = _Changes(rules, others)
+    changes = _CallComparison(rules, others)
     compared = (ChangedCall(one, other, tuple(changes.between(one, other))) for one, other in sides)
     shapes, other_shapes = [shape for shape, _ in rules], [shape for shape, _ in others]
     return Difference(
@@ -192,7 +192,7 @@ def diff(
 # Calls
 
 
-class _Changes:
+class _CallComparison:
     """What two policies say differently about a call.
 
     Args:

@@ -1,4 +1,12 @@
-"""Nodes to closures: names resolved, regexes compiled, constants folded, once per policy."""
+"""Nodes to closures: names resolved, regexes compiled, constants folded, once per policy.
+
+A predicate becomes a function from an `EvaluationContext` to a truth. A set becomes two functions:
+one gives its names, the other tells whether a value is in it. A reporter receives each mistake with
+its place, and decides whether it is an exception or a finding.
+
+Depth is bounded, and the value of a binding is cached per context. So a policy can neither exhaust
+the stack nor double its work with each `let`.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -6,7 +14,15 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import ALL
-from langchain_sequrity.sqrt.context import MISSING, OPERATIONS, UNIVERSAL, Context, Names, compared
+from langchain_sequrity.sqrt.context import (
+    EMPTY,
+    MISSING,
+    OPERATIONS,
+    UNIVERSAL,
+    EvaluationContext,
+    LabelSet,
+    compared,
+)
 from langchain_sequrity.sqrt.matchers import (
     SCALARS,
     MatchBudget,
@@ -36,7 +52,6 @@ from langchain_sequrity.sqrt.nodes import (
     Either,
     Element,
     In,
-    Members,
     Meta,
     MetaTest,
     Moment,
@@ -52,66 +67,57 @@ from langchain_sequrity.sqrt.nodes import (
     Predicate,
     Same,
     Set,
-    Step,
-    Text,
+    SetLiteral,
     TextDomain,
+    TextLiteral,
     TimeDomain,
     ToolBlock,
     ToolId,
     Update,
+    UpdateStep,
     Value,
 )
 from langchain_sequrity.sqrt.verdict import Reason
 from langchain_sequrity.suggestions import nearest
 
-Test = Callable[[Context], Truth]
+Severity = Literal["error", "warning"]
+MAX_HEIGHT = 100
+MAX_REGEXES = 50_000
+_DOMAINS = (BoolDomain, NumberDomain, TextDomain, TimeDomain)
 
-Elements = list["tuple[Element | Moment | Boolean, Matcher] | Elements"]
-"""Elements of a set with their tests, and those of the named sets in it."""
+# Sets
 
-
-class Leaf(NamedTuple):
-    """One test of a condition: what was compiled of it, what it looks at and compares with."""
-
-    node: In | Same | Compared
-    test: Test
-    arguments: tuple[str, ...]
-    elements: Elements
-
-
-Leaves = list["Leaf | Leaves"]
-"""The tests of a condition, and those of the named conditions in it."""
-
-
-ReadNames = Callable[[Context], Names | None]
+ReadNames = Callable[[EvaluationContext], LabelSet | None]
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledSet:
-    """A set, ready to be asked.
+    """A compiled set.
 
     Attributes:
-        names: Its names in a context, or `None` if they cannot be known.
+        names: Its names in a context; `None` if they are unknown.
         holds: Whether a value is in it.
         patterned: Whether it has elements other than plain texts: patterns, numbers, domains.
     """
 
     names: ReadNames
-    holds: Callable[[Context, Any], Truth]
+    holds: Callable[[EvaluationContext, Any], Truth]
     patterned: bool
 
 
 UNKNOWN_SET = CompiledSet(lambda _: None, lambda *_: None, patterned=False)
 
 
-def of_labels(read: ReadNames) -> CompiledSet:
-    """A set of labels, as `a.tags`."""
+def _label_set(read: ReadNames) -> CompiledSet:
+    """Labels as a set, as `a.tags`."""
     return CompiledSet(
-        read, lambda context, value: _among(read(context), value, context.budget), patterned=False
+        read,
+        lambda context, value: _is_among(read(context), value, context.budget),
+        patterned=False,
     )
 
 
-def _among(names: Names | None, value: Any, budget: MatchBudget) -> Truth:
+def _is_among(names: LabelSet | None, value: Any, budget: MatchBudget) -> Truth:
     if names is None:
         return None
     if isinstance(value, str):
@@ -119,19 +125,19 @@ def _among(names: Names | None, value: Any, budget: MatchBudget) -> Truth:
     return None if names.negated else any_of(may_equal(name, value, budget) for name in names.items)
 
 
-def members(texts: dict[str, Matcher], patterns: list[Matcher], *, universal: bool) -> CompiledSet:
-    """A set that is written out.
+def _set_literal(texts: dict[str, Matcher], patterns: list[Matcher]) -> CompiledSet:
+    """A set with its elements written out.
 
     Args:
-        texts: Its plain texts, each with the test whether a value is that text.
+        texts: Its plain texts with their tests. `*` may mean itself or everything.
         patterns: The tests of all its other elements.
-        universal: Whether `*` is among the texts: it may mean itself or everything.
     """
-    names = UNIVERSAL if universal else Names(frozenset(texts))
+    universal = ALL in texts
+    names = UNIVERSAL if universal else LabelSet(frozenset(texts))
     start: Truth = None if universal else False
     all_tests = [*patterns, *texts.values()]
 
-    def holds(context: Context, value: Any) -> Truth:
+    def holds(context: EvaluationContext, value: Any) -> Truth:
         is_text = isinstance(value, str)
         if is_text and value in texts:
             return True
@@ -145,11 +151,11 @@ def members(texts: dict[str, Matcher], patterns: list[Matcher], *, universal: bo
     return CompiledSet(lambda _: names, holds, patterned=bool(patterns))
 
 
-def folded(first: CompiledSet, steps: list[tuple[Operator, CompiledSet]]) -> CompiledSet:
+def _joined_sets(first: CompiledSet, steps: list[tuple[Operator, CompiledSet]]) -> CompiledSet:
     """Sets joined by operators, from left to right."""
     patterned = first.patterned or any(operand.patterned for _, operand in steps)
 
-    def names(context: Context) -> Names | None:
+    def names(context: EvaluationContext) -> LabelSet | None:
         found = first.names(context)
         for operator, operand in steps:
             other = operand.names(context)
@@ -158,22 +164,22 @@ def folded(first: CompiledSet, steps: list[tuple[Operator, CompiledSet]]) -> Com
             found = OPERATIONS[operator](found, other)
         return found
 
-    def holds(context: Context, value: Any) -> Truth:
+    def holds(context: EvaluationContext, value: Any) -> Truth:
         if not patterned and isinstance(value, str):
-            return _among(names(context), value, context.budget)
+            return _is_among(names(context), value, context.budget)
         truth = first.holds(context, value)
         for operator, operand in steps:
-            truth = _combined(operator, truth, operand.holds(context, value))
+            truth = _joined_truth(operator, truth, operand.holds(context, value))
         return truth
 
     return CompiledSet(names, holds, patterned)
 
 
-def _combined(operator: Operator, left: Truth, right: Truth) -> Truth:
+def _joined_truth(operator: Operator, left: Truth, right: Truth) -> Truth:
     """Membership in a combination of sets with patterns.
 
-    Whether `{"ab"}` minus `{w"a*"}` is empty is unknown, so what is in both sides is unknown but
-    for a union.
+    Whether `{"ab"}` minus `{w"a*"}` is empty is unknown. So a value in both sides is unknown,
+    except for a union.
     """
     if operator == "|":
         return either(left, right)
@@ -184,16 +190,16 @@ def _combined(operator: Operator, left: Truth, right: Truth) -> Truth:
     return left if operator == "-" or right is False else right
 
 
-def remembered_set(name: str, found: CompiledSet) -> CompiledSet:
-    """A named set, which is worked out once in a context however often it is named."""
+def _cached_set(name: str, found: CompiledSet) -> CompiledSet:
+    """A named set that is evaluated once per context."""
 
-    def names(context: Context) -> Names | None:
+    def names(context: EvaluationContext) -> LabelSet | None:
         if name not in context.memo:
             context.memo[name] = found.names(context)
-        known: Names | None = context.memo[name]
+        known: LabelSet | None = context.memo[name]
         return known
 
-    def holds(context: Context, value: Any) -> Truth:
+    def holds(context: EvaluationContext, value: Any) -> Truth:
         key = (name, type(value), value)
         if key not in context.memo:
             context.memo[key] = found.holds(context, value)
@@ -203,28 +209,25 @@ def remembered_set(name: str, found: CompiledSet) -> CompiledSet:
     return CompiledSet(names, holds, found.patterned)
 
 
-Read = Callable[[Context], Any]
+# Predicates
+
+Test = Callable[[EvaluationContext], Truth]
+Read = Callable[[EvaluationContext], Any]
 
 
-def unknown(_: Context) -> Truth:
-    """What nobody can know."""
+def _unknown(_: EvaluationContext) -> Truth:
     return None
 
 
-def negation(test: Test) -> Test:
-    """`not p`."""
-    return lambda context: negated(test(context))
+def _joined_tests(tests: Sequence[Test], end: bool) -> Test:  # noqa: FBT001 - a truth value
+    """`and` (`end` is false) or `or` (`end` is true) of tests; it stops at the first `end`."""
 
-
-def conjunction(tests: Sequence[Test]) -> Test:
-    """`p and q and …`; what follows a false one is not looked at."""
-
-    def run(context: Context) -> Truth:
-        truth: Truth = True
+    def run(context: EvaluationContext) -> Truth:
+        truth: Truth = not end
         for test in tests:
             found = test(context)
-            if found is False:
-                return False
+            if found is end:
+                return end
             if found is None:
                 truth = None
         return truth
@@ -232,26 +235,10 @@ def conjunction(tests: Sequence[Test]) -> Test:
     return run
 
 
-def disjunction(tests: Sequence[Test]) -> Test:
-    """`p or q or …`; what follows a true one is not looked at."""
+def _cached_test(name: str, test: Test) -> Test:
+    """A named predicate that is evaluated once per context."""
 
-    def run(context: Context) -> Truth:
-        truth: Truth = False
-        for test in tests:
-            found = test(context)
-            if found is True:
-                return True
-            if found is None:
-                truth = None
-        return truth
-
-    return run
-
-
-def remembered(name: str, test: Test) -> Test:
-    """A named predicate, which is tested once in a context however often it is named."""
-
-    def run(context: Context) -> Truth:
+    def run(context: EvaluationContext) -> Truth:
         memo = context.memo
         if name not in memo:
             memo[name] = test(context)
@@ -261,82 +248,51 @@ def remembered(name: str, test: Test) -> Test:
     return run
 
 
-# Values
-
-
-def contained(read: Read, members: CompiledSet) -> Test:
-    """`a.value in {…}`; lists and objects are in no set, and SQRT cannot look into them."""
+def _membership_test(read: Read, members: CompiledSet) -> Test:
+    """`a.value in {…}`. It is unknown for lists and objects, which SQRT cannot search."""
     holds = members.holds
 
-    def run(context: Context) -> Truth:
+    def run(context: EvaluationContext) -> Truth:
         value = read(context)
         return holds(context, value) if isinstance(value, SCALARS) else None
 
     return run
 
 
-def constant_contained(readings: Sequence[Any], members: CompiledSet) -> Test:
-    """`"x" in a.tags`, where the text may be read in several ways."""
-    return lambda context: agreed([members.holds(context, value) for value in readings])
-
-
-def maybe(test: Test) -> Test:
-    """What some reading may see fulfilled although this one does not."""
-    return lambda context: test(context) or None
-
-
-def constants_match(readings: Sequence[Any], test: Matcher) -> Test:
-    """`5 == 5`."""
-    return lambda context: agreed([test(value, context.budget) for value in readings])
-
-
-def matches(read: Read, test: Matcher) -> Test:
+def _literal_test(read: Read, test: Matcher) -> Test:
     """`a.value == 5`."""
 
-    def run(context: Context) -> Truth:
+    def run(context: EvaluationContext) -> Truth:
         value = read(context)
         return test(value, context.budget) if isinstance(value, SCALARS) else None
 
     return run
 
 
-def same(left: Read, right: Read) -> Test:
+def _equality_test(left: Read, right: Read) -> Test:
     """`a.value == b.value`."""
 
-    def run(context: Context) -> Truth:
+    def run(context: EvaluationContext) -> Truth:
         one, other = left(context), right(context)
         return None if one is MISSING or other is MISSING else equal(one, other, context.budget)
 
     return run
 
 
-# Labels
-
-
-def labels_are(kind: MetaTest, read: ReadNames) -> Test:
-    """`a.tags is empty`."""
-
-    def run(context: Context) -> Truth:
-        names = read(context)
-        return None if names is None else compared(kind, names)
-
-    return run
-
-
-def labels_compare(kind: MetaTest, read: ReadNames, right: ReadNames) -> Test:
+def _label_test(kind: MetaTest, read: ReadNames, right: ReadNames) -> Test:
     """`a.tags overlaps {…}`."""
 
-    def run(context: Context) -> Truth:
+    def run(context: EvaluationContext) -> Truth:
         one, two = read(context), right(context)
         return None if one is None or two is None else compared(kind, one, two)
 
     return run
 
 
-def labels_match(kind: MetaTest, read: ReadNames, right: CompiledSet) -> Test:
-    """A test against patterns: certain only where no element could match a label as a pattern."""
+def _label_pattern_test(kind: MetaTest, read: ReadNames, right: CompiledSet) -> Test:
+    """Labels against patterns: false if no reading of the patterns matches, else unknown."""
 
-    def run(context: Context) -> Truth:
+    def run(context: EvaluationContext) -> Truth:
         names = read(context)
         if names is None or names.negated or kind not in {"overlaps", "subset"}:
             return None
@@ -348,44 +304,35 @@ def labels_match(kind: MetaTest, read: ReadNames, right: CompiledSet) -> Test:
     return run
 
 
-Severity = Literal["error", "warning"]
+# The parts of a compiled policy
 
-MAX_HEIGHT = 100
-
-MAX_REGEXES = 50_000
-
-_DOMAINS = (BoolDomain, NumberDomain, TextDomain, TimeDomain)
+Elements = list["tuple[Element | Moment | Boolean, Matcher] | Elements"]
+"""Elements of a set with their tests, and the elements of named sets in it."""
 
 
-class Reporter(Protocol):
-    """Takes a finding; it may raise instead of coming back."""
+class Leaf(NamedTuple):
+    """One single test of a condition, with its arguments and the elements that it compares."""
 
-    def __call__(
-        self,
-        severity: Severity,
-        message: str,
-        at: Position,
-        hint: str = "",
-        *,
-        lets_through: bool = False,
-    ) -> None:
-        """Take it; `lets_through` says that a rule protects less than it seems to."""
+    node: In | Same | Compared
+    test: Test
+    arguments: tuple[str, ...]
+    elements: Elements
 
 
-def unheard(*_: object, **__: object) -> None:
-    """A report that nobody reads."""
+Leaves = list["Leaf | Leaves"]
+"""The single tests of a condition, and those of named conditions in it."""
 
 
 @dataclass(slots=True)
 class Uses:
-    """What a compiled thing looks at, its bindings included.
+    """The operands of a compiled rule or binding, including those of the bindings in it.
 
     Attributes:
         arguments: Names of arguments, each with a place where it is used.
         result: A place where the result is used, if any.
         short: A place of the short form `@field`, if any.
-        height: How deep its evaluation goes.
-        leaves: The single tests in it, to ask afterwards which of them was in doubt.
+        height: The depth of its evaluation.
+        leaves: Its single tests, to find out later which of them was unknown.
     """
 
     arguments: dict[str, Position] = field(default_factory=dict)
@@ -395,7 +342,7 @@ class Uses:
     leaves: Leaves = field(default_factory=list)
 
     def add(self, other: "Uses", depth: int) -> None:
-        """Take over what a binding uses, which is evaluated at some depth."""
+        """Add the operands of a binding that is evaluated at some depth."""
         for name, at in other.arguments.items():
             self.arguments.setdefault(name, at)
         self.result = self.result or other.result
@@ -407,7 +354,7 @@ class Uses:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A compiled binding; exactly one of `test` and `set` is there."""
+    """A compiled binding, with either `test` or `set`."""
 
     node: Binding
     test: Test | None
@@ -416,290 +363,16 @@ class Bound:
     elements: Elements
 
 
-class Compiler:
-    """Compiles one policy; `uses` collects what is looked at until it is replaced."""
-
-    def __init__(self, report: Reporter, *, later: dict[str, Position]) -> None:
-        self._report = report
-        self._later = later  # all names of the text, also those that come further down
-        self._depth = 0
-        self._regexes = 0
-        self._elements: Elements = []  # of the set that is being compiled
-        self.bindings: dict[str, Bound] = {}
-        self.uses = Uses()
-
-    # Bindings
-
-    def bind(self, node: Binding) -> None:
-        """Compile a binding and make its name known."""
-        self.uses = Uses()
-        self._elements = []
-        test: Test | None = None
-        members: CompiledSet | None = None
-        if isinstance(node.value, Name):
-            test, members = self._alias(node.value)
-        elif isinstance(node.value, _DOMAINS):
-            members = self._members(Members((node.value,), node.value.at))
-        elif isinstance(node.value, Members | Meta | Combined | Edited):
-            members = self.set(node.value)
-        else:
-            test = self.test(node.value)
-        if node.name in self.bindings:
-            line = self.bindings[node.name].node.at.line
-            self._report("error", f"`{node.name}` is already defined in line {line}", node.at)
-        if test is not None:
-            test = remembered(node.name, test)
-        elif members is not None:
-            members = remembered_set(node.name, members)
-        self.bindings[node.name] = Bound(node, test, members, self.uses, self._elements)
-
-    def _alias(self, name: Name) -> tuple[Test | None, CompiledSet | None]:
-        bound = self._bound(name)
-        return (unknown, None) if bound is None else (bound.test, bound.set)
-
-    def _bound(self, name: Name) -> Bound | None:
-        bound = self.bindings.get(name.name)
-        if bound is None:
-            message, advice = self._undefined(name.name)
-            self._report("error", message, name.at, advice)
-            return None
-        self.uses.add(bound.uses, self._depth + 1)
-        self._check_height(name.at)
-        return bound
-
-    def _undefined(self, name: str) -> tuple[str, str]:
-        if name in self._later:
-            line = self._later[name].line
-            return f"`{name}` is used before its definition in line {line}", "Move the `let` up"
-        if name in {"true", "false"}:
-            return f"`{name}` is a name here, not a constant", "Write `always`"
-        return f"`{plain(name, limit=80)}` is not defined", nearest(name, self.bindings)
-
-    def _check_height(self, at: Position) -> None:
-        if self.uses.height > MAX_HEIGHT:
-            self.uses.height = 0  # said once
-            self._report("error", "This builds on too many names that build on names", at)
-
-    # Predicates
-
-    def test(self, node: Predicate) -> Test:
-        """Compile a predicate."""
-        self._depth += 1
-        self.uses.height = max(self.uses.height, self._depth)
-        try:
-            return self._test(node)
-        finally:
-            self._depth -= 1
-
-    def _test(self, node: Predicate) -> Test:
-        match node:
-            case Name():
-                return self._named_test(node)
-            case Not(inner=inner):
-                return negation(self.test(inner))
-            case Both(parts=parts):
-                return conjunction([self.test(part) for part in parts])
-            case Either(parts=parts):
-                return disjunction([self.test(part) for part in parts])
-            case In() | Same() | Compared():
-                return self._leaf(node)
-
-    def _leaf(self, node: In | Same | Compared) -> Test:
-        elements, self._elements = self._elements, []
-        uses, self.uses = self.uses, Uses()
-        match node:
-            case In():
-                test = self._in(node)
-            case Same():
-                test = self._same(node)
-            case Compared():
-                test = self._compared(node)
-        uses.add(self.uses, 0)
-        uses.leaves.append(Leaf(node, test, tuple(self.uses.arguments), self._elements))
-        self._elements, self.uses = elements, uses
-        return test
-
-    def _named_test(self, node: Name) -> Test:
-        bound = self._bound(node)
-        if bound is None:
-            return unknown
-        if bound.test is None:
-            self._report(
-                "error", f"`{node.name}` is a set, not a predicate", node.at,
-                f"Write `arg.value in {node.name}` or `arg.tags overlaps {node.name}`",
-            )  # fmt: skip
-            return unknown
-        return bound.test
-
-    def _in(self, node: In) -> Test:
-        members = self.set(node.set)
-        if isinstance(node.value, Value):
-            return contained(self._read(node.value), members)
-        self._matcher(node.value)  # reports what is wrong with it
-        test = constant_contained(_meant(node.value), members)
-        # To texts and labels a time is how it is written, which says little of other writings.
-        return maybe(test) if isinstance(node.value, Moment) else test
-
-    def _same(self, node: Same) -> Test:
-        if isinstance(node.left, Value):
-            return self._is(node.left, node.right)
-        if isinstance(node.right, Value):
-            return self._is(node.right, node.left)
-        # Of a time and a text, the time knows how to compare.
-        left, right = sorted((node.left, node.right), key=lambda one: isinstance(one, Moment))
-        return constants_match(_meant(left), self._matcher(right))
-
-    def _is(self, value: Value, other: Operand) -> Test:
-        read = self._read(value)
-        if isinstance(other, Value):
-            return same(read, self._read(other))
-        return matches(read, self._matcher(other))
-
-    def _read(self, node: Value) -> Read:
-        if node.scope == "arg":
-            name = node.argument
-            self.uses.arguments.setdefault(name, node.at)
-            return lambda context: (
-                MISSING if (found := context.arguments.get(name)) is None else found.value
-            )
-        if node.scope == "result":
-            self.uses.result = self.uses.result or node.at
-            return lambda context: MISSING if context.result is None else context.result.value
-        self._report("warning", "What `@session.value` holds is unknown, and so is this", node.at)
-        return lambda _: MISSING
-
-    def _compared(self, node: Compared) -> Test:
-        read = self._labels(node.left)
-        if node.right is None:
-            return labels_are(node.test, read)
-        members = self.set(node.right)
-        if not members.patterned:
-            return labels_compare(node.test, read, members.names)
-        self._report(
-            "warning", "How labels compare with patterns, numbers and domains is unknown",
-            node.at, "Use plain texts here",
-        )  # fmt: skip
-        return labels_match(node.test, read, members)
-
-    # Sets
-
-    def set(self, node: Set) -> CompiledSet:
-        """Compile a set."""
-        self._depth += 1
-        self.uses.height = max(self.uses.height, self._depth)
-        try:
-            return self._set(node)
-        finally:
-            self._depth -= 1
-
-    def _set(self, node: Set) -> CompiledSet:
-        match node:
-            case Members():
-                return self._members(node)
-            case Meta():
-                return of_labels(self._labels(node))
-            case Name():
-                return self._named_set(node)
-            case Combined():
-                return self._combined(node)
-            case Edited(base=base, edits=edits):
-                steps: list[tuple[Operator, CompiledSet]] = [
-                    ("|" if adds else "-", self._members(Members((element,), element.at)))
-                    for adds, element in edits
-                ]
-                return folded(self.set(base), steps)
-
-    def _combined(self, node: Combined) -> CompiledSet:
-        if node.bare:
-            self._report(
-                "warning", "Union binds tighter than intersection: `a & b | c` is `a & (b | c)`",
-                node.at, "Write the parentheses",
-            )  # fmt: skip
-        first, *rest = [self.set(operand) for operand in node.operands]
-        return folded(first, [(node.operator, operand) for operand in rest])
-
-    def _named_set(self, node: Name) -> CompiledSet:
-        bound = self._bound(node)
-        if bound is None:
-            return UNKNOWN_SET
-        if bound.set is None:
-            self._report("error", f"`{node.name}` is a predicate, not a set", node.at)
-            return UNKNOWN_SET
-        self._elements.append(bound.elements)
-        return bound.set
-
-    def _members(self, node: Members) -> CompiledSet:
-        texts, patterns = {}, []
-        for element in node.elements:
-            test = self._matcher(element)
-            if isinstance(element, Text) and element.kind == "plain" and "\\" not in element.raw:
-                texts[element.raw] = test
-            else:
-                patterns.append(test)
-        return members(texts, patterns, universal=ALL in texts)
-
-    def _labels(self, node: Meta) -> ReadNames:
-        if node.scope == "arg":
-            self.uses.arguments.setdefault(node.argument, node.at)
-        elif node.scope == "result":
-            self.uses.result = self.uses.result or node.at
-        elif node.scope == "short":
-            self.uses.short = self.uses.short or node.at
-        return lambda context: context.names(node)
-
-    def _matcher(self, element: Element | Moment | Boolean) -> Matcher:
-        for message, advice in remarks(element):
-            self._report("warning", message, element.at, advice)
-        try:
-            self._count(element)
-            found = matcher(element)
-        except ValueError as error:
-            reason = plain(str(error), limit=200)
-            self._report("error", f"This cannot be read: {reason}", element.at)
-            return lambda *_: None
-        self._elements.append((element, found))
-        return found
-
-    def _count(self, element: Element | Moment | Boolean) -> None:
-        """Bound what all regexes of a policy take together, before they are compiled."""
-        text = element.text if isinstance(element, TextDomain) else element
-        if isinstance(text, Text) and text.kind == "matching":
-            self._regexes += expanded(text.raw)
-            if self._regexes > MAX_REGEXES:
-                msg = f"the regexes of a policy come to more than {MAX_REGEXES} parts"
-                raise ValueError(msg)
-
-    def tool_id(self, text: Text) -> Matcher:
-        """Compile the name of a tool, or the regex for names."""
-        return self._matcher(text)
-
-    def target(self, node: Meta) -> None:
-        """Note what an update writes."""
-        self._labels(node)
-
-    def fresh(self) -> Uses:
-        """Start collecting anew what is looked at."""
-        self.uses = Uses()
-        return self.uses
-
-
-def _meant(node: Constant) -> Sequence[Any]:
-    """What a literal may mean: one value, but for a text with backslashes."""
-    if isinstance(node, Text):
-        return readings(node.raw)
-    return (node.written if isinstance(node, Moment) else node.value,)
-
-
 class CompiledCheck(NamedTuple):
-    """A check rule, ready to vote.
+    """A compiled check rule.
 
     Attributes:
         reason: The rule.
-        rank: What orders soft rules.
+        rank: The order of soft rules.
         test: Its condition, or `None` for `always`.
-        required: Whether it denies where its condition fails and nothing else allows.
-        arguments: The arguments that its condition looks at.
-        leaves: The single tests in its condition.
+        required: Whether it denies if its condition fails and no other rule allows.
+        arguments: The arguments in its condition.
+        leaves: The single tests of its condition.
     """
 
     reason: Reason
@@ -711,12 +384,12 @@ class CompiledCheck(NamedTuple):
 
 
 class CompiledUpdate(NamedTuple):
-    """An update, ready to run.
+    """A compiled update.
 
     Attributes:
         node: The update.
         set: Its right side.
-        honoured: Whether the service is known to change these labels at this place.
+        honoured: Whether the service is known to change these labels here.
     """
 
     node: Update
@@ -727,7 +400,7 @@ class CompiledUpdate(NamedTuple):
 class CompiledStep(NamedTuple):
     """Updates under a condition."""
 
-    node: Step
+    node: UpdateStep
     phase: Phase
     test: Test | None
     updates: tuple[CompiledUpdate, ...]
@@ -742,6 +415,28 @@ class CompiledTool(NamedTuple):
     steps: tuple[CompiledStep, ...]
 
 
+# Compilation
+
+
+class Reporter(Protocol):
+    """Receives findings; it may raise."""
+
+    def __call__(
+        self,
+        severity: Severity,
+        message: str,
+        at: Position,
+        hint: str = "",
+        *,
+        lets_through: bool = False,
+    ) -> None:
+        """Receive one; `lets_through` means that a rule protects less than it seems to."""
+
+
+def ignore_findings(*_: object, **__: object) -> None:
+    """A reporter that ignores all findings."""
+
+
 Visit = Callable[[ToolId, Matcher, Uses], None]
 
 
@@ -752,91 +447,157 @@ def compiled_tools(
 
     Args:
         policy: The policy.
-        report: Takes what is wrong; it may raise.
-        visit: Is told what each rule and step of a tool looks at.
+        report: Receives mistakes; it may raise.
+        visit: Receives the operands of each rule and step of a tool.
 
     Yields:
         Blocks and one-liners.
     """
-    names: dict[str, Position] = {}
-    for node in policy.declarations:
-        if isinstance(node, Binding):
-            names.setdefault(node.name, node.at)
-    compiler = Compiler(report, later=names)
+    compiler = _Compiler(policy, report, visit)
     for node in policy.declarations:
         if isinstance(node, Binding):
             compiler.bind(node)
         else:
-            yield _ToolCompiler(node, compiler, report, visit).compiled()
+            yield compiler.tool(node)
 
 
-class _ToolCompiler:
-    """Compiles one block or one-liner."""
+class _Compiler:
+    """Compiles one policy; `_uses` collects the operands of one rule or binding."""
 
-    def __init__(
-        self, node: ToolBlock | OneLiner, compiler: Compiler, report: Reporter, visit: Visit
-    ) -> None:
-        self._node = node
-        self._compiler = compiler
+    def __init__(self, policy: Policy, report: Reporter, visit: Visit) -> None:
         self._report = report
         self._visit = visit
-        self._matches = compiler.tool_id(node.tool.text)
+        self._places: dict[str, Position] = {}  # of all names, also those defined further down
+        for node in policy.declarations:
+            if isinstance(node, Binding):
+                self._places.setdefault(node.name, node.at)
+        self._depth = 0
+        self._regexes = 0
+        self._elements: Elements = []  # of the set that is being compiled
+        self._bindings: dict[str, Bound] = {}
+        self._uses = Uses()
 
-    def compiled(self) -> CompiledTool:
-        node = self._node
-        self._visit(node.tool, self._matches, Uses())  # a block may have no rules
+    # Bindings
+
+    def bind(self, node: Binding) -> None:
+        """Compile a binding and define its name."""
+        self._uses = Uses()
+        self._elements = []
+        test: Test | None = None
+        members: CompiledSet | None = None
+        if isinstance(node.value, Name):
+            bound = self._bound(node.value)
+            test, members = (_unknown, None) if bound is None else (bound.test, bound.set)
+        elif isinstance(node.value, _DOMAINS):
+            members = self._set_literal(SetLiteral((node.value,), node.value.at))
+        elif isinstance(node.value, SetLiteral | Meta | Combined | Edited):
+            members = self._set(node.value)
+        else:
+            test = self._test(node.value)
+        if node.name in self._bindings:
+            line = self._bindings[node.name].node.at.line
+            self._report("error", f"`{node.name}` is already defined in line {line}", node.at)
+        if test is not None:
+            test = _cached_test(node.name, test)
+        elif members is not None:
+            members = _cached_set(node.name, members)
+        self._bindings[node.name] = Bound(node, test, members, self._uses, self._elements)
+
+    def _bound(self, name: Name) -> Bound | None:
+        bound = self._bindings.get(name.name)
+        if bound is None:
+            message, advice = self._undefined(name.name)
+            self._report("error", message, name.at, advice)
+            return None
+        self._uses.add(bound.uses, self._depth + 1)
+        if self._uses.height > MAX_HEIGHT:
+            self._uses.height = 0  # reported once
+            self._report("error", "This builds on too many names that build on names", name.at)
+        return bound
+
+    def _undefined(self, name: str) -> tuple[str, str]:
+        if name in self._places:
+            line = self._places[name].line
+            return f"`{name}` is used before its definition in line {line}", "Move the `let` up"
+        if name in {"true", "false"}:
+            return f"`{name}` is a name here, not a constant", "Write `always`"
+        return f"`{plain(name, limit=80)}` is not defined", nearest(name, self._bindings)
+
+    # Tools
+
+    def tool(self, node: ToolBlock | OneLiner) -> CompiledTool:
+        """Compile one block or one-liner."""
+        matches = self._matcher(node.tool.text)
+
+        def visit(uses: Uses) -> None:
+            self._visit(node.tool, matches, uses)
+
+        visit(Uses())  # a block may have no rules
         if isinstance(node, OneLiner):
             if node.priority is not None and node.priority.value:
                 self._report(
                     "warning", "Whether a priority changes the order of updates is unknown",
                     node.priority.at, "Updates run in the order of the text here",
                 )  # fmt: skip
-            return CompiledTool(self._matches, (), (self._step(node.step, node.phase),))
+            step = self._step(node.step, node.phase, visit, is_one_liner=True)
+            return CompiledTool(matches, (), (step,))
         for extra in node.priorities[1:]:
             self._report("warning", "Which of several priorities counts is unknown", extra.at)
         priority = node.priorities[-1].value if node.priorities else 0
-        checks = tuple(self._check(check, priority) for check in node.checks)
+        checks = tuple(self._check(check, priority, visit) for check in node.checks)
         steps = tuple(
-            self._step(step, block.phase) for block in node.blocks for step in block.steps
+            self._step(step, block.phase, visit, is_one_liner=False)
+            for block in node.blocks
+            for step in block.steps
         )
-        return CompiledTool(self._matches, checks, steps)
+        return CompiledTool(matches, checks, steps)
 
-    def _check(self, node: CheckRule, priority: float) -> CompiledCheck:
+    def _check(
+        self, node: CheckRule, priority: float, visit: Callable[[Uses], None]
+    ) -> CompiledCheck:
         reason = Reason(node.text, node.at, node.doc, node.strength, node.decision)
-        test = self._condition(node.condition, None)
+        test = self._condition(node.condition, None, visit)
         required = node.decision == "allow" and node.strength == "hard"
-        uses = self._compiler.uses
+        uses = self._uses
         return CompiledCheck(
             reason, (priority, test is not None), test, required, tuple(uses.arguments), uses.leaves
         )
 
-    def _step(self, node: Step, phase: Phase) -> CompiledStep:
-        is_one_liner = isinstance(self._node, OneLiner)
-        test = self._condition(node.condition, phase, short_is_known=not is_one_liner)
-        updates = tuple(self._update(update, phase) for update in node.updates)
+    def _step(
+        self, node: UpdateStep, phase: Phase, visit: Callable[[Uses], None], *, is_one_liner: bool
+    ) -> CompiledStep:
+        test = self._condition(node.condition, phase, visit, short_is_known=not is_one_liner)
+        updates = tuple(self._update(update, phase, visit) for update in node.updates)
         return CompiledStep(node, phase, test, updates, is_one_liner)
 
     def _condition(
-        self, node: Predicate | None, phase: Phase | None, *, short_is_known: bool = False
+        self,
+        node: Predicate | None,
+        phase: Phase | None,
+        visit: Callable[[Uses], None],
+        *,
+        short_is_known: bool = False,
     ) -> Test | None:
-        uses = self._compiler.fresh()
-        test = None if node is None else self._compiler.test(node)
+        uses = self._uses = Uses()
+        test = None if node is None else self._test(node)
         if uses.short and not short_is_known:
             self._report(
                 "warning", "What `@tags` and the like mean here is unknown", uses.short,
                 "Write `@session.tags` or `@result.tags`",
             )  # fmt: skip
-        self._looked_at(uses, phase)
+        self._check_result(phase)
+        visit(uses)
         return test
 
-    def _update(self, node: Update, phase: Phase) -> CompiledUpdate:
-        uses = self._compiler.fresh()
-        self._compiler.target(node.target)
-        members = self._compiler.set(node.set)
-        self._looked_at(uses, phase)
+    def _update(self, node: Update, phase: Phase, visit: Callable[[Uses], None]) -> CompiledUpdate:
+        uses = self._uses = Uses()
+        self._labels(node.target)
+        members = self._set(node.set)
+        self._check_result(phase)
+        visit(uses)
         if members.patterned:
             self._report(
-                "error", "Labels are plain texts; here stand patterns, numbers or domains",
+                "error", "Labels are plain texts; these are patterns, numbers or domains",
                 node.set.at, 'Name each label, as `{"raw"}`',
             )  # fmt: skip
         honoured = node.target.scope in {"short", "result" if phase == "result" else "session"}
@@ -846,10 +607,203 @@ class _ToolCompiler:
             )
         return CompiledUpdate(node, members, honoured)
 
-    def _looked_at(self, uses: Uses, phase: Phase | None) -> None:
-        if uses.result and phase in {None, "before"}:
+    def _check_result(self, phase: Phase | None) -> None:
+        if self._uses.result and phase in {None, "before"}:
             self._report(
-                "error", "There is no `@result` before the call", uses.result,
+                "error", "There is no `@result` before the call", self._uses.result,
                 "Use a `result` or a `session after` block",
             )  # fmt: skip
-        self._visit(self._node.tool, self._matches, uses)
+
+    # Predicates
+
+    def _test(self, node: Predicate) -> Test:
+        self._depth += 1
+        self._uses.height = max(self._uses.height, self._depth)
+        try:
+            match node:
+                case Name():
+                    return self._named_test(node)
+                case Not(inner=inner):
+                    test = self._test(inner)
+                    return lambda context: negated(test(context))
+                case Both(parts=parts):
+                    return _joined_tests([self._test(part) for part in parts], end=False)
+                case Either(parts=parts):
+                    return _joined_tests([self._test(part) for part in parts], end=True)
+                case In() | Same() | Compared():
+                    return self._leaf(node)
+        finally:
+            self._depth -= 1
+
+    def _leaf(self, node: In | Same | Compared) -> Test:
+        elements, self._elements = self._elements, []
+        uses, self._uses = self._uses, Uses()
+        match node:
+            case In():
+                test = self._in(node)
+            case Same():
+                test = self._same(node)
+            case Compared():
+                test = self._compared(node)
+        uses.add(self._uses, 0)
+        uses.leaves.append(Leaf(node, test, tuple(self._uses.arguments), self._elements))
+        self._elements, self._uses = elements, uses
+        return test
+
+    def _named_test(self, node: Name) -> Test:
+        bound = self._bound(node)
+        if bound is None:
+            return _unknown
+        if bound.test is None:
+            self._report(
+                "error", f"`{node.name}` is a set, not a predicate", node.at,
+                f"Write `arg.value in {node.name}` or `arg.tags overlaps {node.name}`",
+            )  # fmt: skip
+            return _unknown
+        return bound.test
+
+    def _in(self, node: In) -> Test:
+        members = self._set(node.set)
+        if isinstance(node.value, Value):
+            return _membership_test(self._read(node.value), members)
+        self._matcher(node.value)  # reports mistakes in it
+        holds, values = members.holds, _meanings(node.value)
+        if isinstance(node.value, Moment):
+            # As a text or a label, a time is its spelling, and the same time has other spellings.
+            return lambda context: agreed([holds(context, one) for one in values]) or None
+        return lambda context: agreed([holds(context, one) for one in values])
+
+    def _same(self, node: Same) -> Test:
+        left, right = node.left, node.right
+        if isinstance(left, Value):
+            return self._equals(left, right)
+        if isinstance(right, Value):
+            return self._equals(right, left)
+        # Of a time and a text, the matcher of the time compares.
+        left, right = sorted((left, right), key=lambda one: isinstance(one, Moment))
+        values, test = _meanings(left), self._matcher(right)
+        return lambda context: agreed([test(one, context.budget) for one in values])
+
+    def _equals(self, value: Value, other: Operand) -> Test:
+        read = self._read(value)
+        if isinstance(other, Value):
+            return _equality_test(read, self._read(other))
+        return _literal_test(read, self._matcher(other))
+
+    def _read(self, node: Value) -> Read:
+        if node.scope == "arg":
+            name = node.argument
+            self._uses.arguments.setdefault(name, node.at)
+            return lambda context: (
+                MISSING if (found := context.arguments.get(name)) is None else found.value
+            )
+        if node.scope == "result":
+            self._uses.result = self._uses.result or node.at
+            return lambda context: MISSING if context.result is None else context.result.value
+        self._report("warning", "The value of `@session.value` is unknown, and so is this", node.at)
+        return lambda _: MISSING
+
+    def _compared(self, node: Compared) -> Test:
+        read = self._labels(node.left)
+        if node.right is None:
+            return _label_test(node.test, read, lambda _: EMPTY)
+        members = self._set(node.right)
+        if not members.patterned:
+            return _label_test(node.test, read, members.names)
+        self._report(
+            "warning", "How labels compare with patterns, numbers and domains is unknown",
+            node.at, "Use plain texts here",
+        )  # fmt: skip
+        return _label_pattern_test(node.test, read, members)
+
+    # Sets
+
+    def _set(self, node: Set) -> CompiledSet:
+        self._depth += 1
+        self._uses.height = max(self._uses.height, self._depth)
+        try:
+            match node:
+                case SetLiteral():
+                    return self._set_literal(node)
+                case Meta():
+                    return _label_set(self._labels(node))
+                case Name():
+                    return self._named_set(node)
+                case Combined():
+                    return self._combined(node)
+                case Edited(base=base, edits=edits):
+                    steps: list[tuple[Operator, CompiledSet]] = [
+                        ("|" if adds else "-", self._set_literal(SetLiteral((one,), one.at)))
+                        for adds, one in edits
+                    ]
+                    return _joined_sets(self._set(base), steps)
+        finally:
+            self._depth -= 1
+
+    def _combined(self, node: Combined) -> CompiledSet:
+        if node.bare:
+            self._report(
+                "warning", "Union binds tighter than intersection: `a & b | c` is `a & (b | c)`",
+                node.at, "Write the parentheses",
+            )  # fmt: skip
+        first, *rest = [self._set(operand) for operand in node.operands]
+        return _joined_sets(first, [(node.operator, operand) for operand in rest])
+
+    def _named_set(self, node: Name) -> CompiledSet:
+        bound = self._bound(node)
+        if bound is None:
+            return UNKNOWN_SET
+        if bound.set is None:
+            self._report("error", f"`{node.name}` is a predicate, not a set", node.at)
+            return UNKNOWN_SET
+        self._elements.append(bound.elements)
+        return bound.set
+
+    def _set_literal(self, node: SetLiteral) -> CompiledSet:
+        texts, patterns = {}, []
+        for element in node.elements:
+            test = self._matcher(element)
+            is_text = isinstance(element, TextLiteral) and element.kind == "plain"
+            if isinstance(element, TextLiteral) and is_text and "\\" not in element.raw:
+                texts[element.raw] = test
+            else:
+                patterns.append(test)
+        return _set_literal(texts, patterns)
+
+    def _labels(self, node: Meta) -> ReadNames:
+        if node.scope == "arg":
+            self._uses.arguments.setdefault(node.argument, node.at)
+        elif node.scope == "result":
+            self._uses.result = self._uses.result or node.at
+        elif node.scope == "short":
+            self._uses.short = self._uses.short or node.at
+        return lambda context: context.names(node)
+
+    def _matcher(self, element: Element | Moment | Boolean) -> Matcher:
+        for message, advice in remarks(element):
+            self._report("warning", message, element.at, advice)
+        try:
+            self._count_regex(element)
+            found = matcher(element)
+        except ValueError as error:
+            reason = plain(str(error), limit=200)
+            self._report("error", f"This cannot be read: {reason}", element.at)
+            return lambda *_: None
+        self._elements.append((element, found))
+        return found
+
+    def _count_regex(self, element: Element | Moment | Boolean) -> None:
+        """Limit the total size of a policy's regexes before they are compiled."""
+        text = element.text if isinstance(element, TextDomain) else element
+        if isinstance(text, TextLiteral) and text.kind == "matching":
+            self._regexes += expanded(text.raw)
+            if self._regexes > MAX_REGEXES:
+                msg = f"the regexes of a policy have more than {MAX_REGEXES} parts"
+                raise ValueError(msg)
+
+
+def _meanings(node: Constant) -> Sequence[Any]:
+    """The values that a literal may mean: one, or several for a text with backslashes."""
+    if isinstance(node, TextLiteral):
+        return readings(node.raw)
+    return (node.written if isinstance(node, Moment) else node.value,)

@@ -1,6 +1,6 @@
-"""One call under a policy: what its predicates look at and what its updates change.
+"""One call under a policy: the state that predicates read and updates change.
 
-Sets of labels, with the universal set and "all but X" (`docs/behaviour.md`, M4).
+Sets of labels include the universal set and "all but X" (`docs/behaviour.md`, M4).
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -13,12 +13,14 @@ from langchain_sequrity.labels import ALL, Combine, Labels
 from langchain_sequrity.sqrt.matchers import MatchBudget, Truth, agreed
 from langchain_sequrity.sqrt.nodes import Field, Meta, MetaTest, Operator
 
+# Sets of labels
+
 _NOBODY: Final[frozenset[str]] = frozenset()
 _EVERYONE = frozenset({ALL})
 
 
 class AllBut(frozenset[str]):
-    """How "all but X" leaves the engine: an empty set, which still knows X when it comes back.
+    """The form in which "all but X" leaves the engine: an empty set that remembers X.
 
     Attributes:
         excluded: X.
@@ -34,26 +36,26 @@ class AllBut(frozenset[str]):
         return empty
 
 
-class Names(NamedTuple):
-    """A finite set of names, or everything but such a set.
+class LabelSet(NamedTuple):
+    """A finite set of names, or all names but a finite set.
 
     Attributes:
         items: The names in it, or those missing from it.
-        negated: Whether `items` are what is missing.
+        negated: Whether `items` are the missing names.
     """
 
     items: frozenset[str]
     negated: bool = False
 
     @classmethod
-    def read(cls, labels: frozenset[str]) -> "Names":
+    def read(cls, labels: frozenset[str]) -> "LabelSet":
         """Read one set of a `Labels`."""
         if type(labels) is AllBut:
             return cls(labels.excluded, negated=True)
         return UNIVERSAL if ALL in labels else cls(labels)
 
     def written(self) -> frozenset[str]:
-        """The set as a part of `Labels`; "all but X" is nobody there."""
+        """The set as a part of `Labels`, where "all but X" is empty."""
         if not self.negated:
             return self.items
         return AllBut.of(self.items) if self.items else _EVERYONE
@@ -64,7 +66,7 @@ class Names(NamedTuple):
         return self.negated and not self.items
 
     def has(self, name: str) -> Truth:
-        """Whether a name is in the set; unknown where "all but X" would have to say yes."""
+        """Whether a name is in the set; unknown for a name that "all but X" does not exclude."""
         if not self.negated:
             return name in self.items
         if not self.items:
@@ -72,62 +74,62 @@ class Names(NamedTuple):
         return False if name in self.items else None
 
 
-EMPTY = Names(_NOBODY)
-UNIVERSAL = Names(_NOBODY, negated=True)
+EMPTY = LabelSet(_NOBODY)
+UNIVERSAL = LabelSet(_NOBODY, negated=True)
 
 
-def union(left: Names, right: Names) -> Names:
+def union(left: LabelSet, right: LabelSet) -> LabelSet:
     """`left | right`, where `ALL | X` is X."""
     if left.universal and right.items and not right.negated:
         return right
     if left.negated and right.negated:
-        return _bounded(Names(left.items & right.items, negated=True), left, right)
+        return _bounded(LabelSet(left.items & right.items, negated=True), left, right)
     if left.negated:
-        return _bounded(Names(left.items - right.items, negated=True), left, right)
+        return _bounded(LabelSet(left.items - right.items, negated=True), left, right)
     if right.negated:
-        return _bounded(Names(right.items - left.items, negated=True), left, right)
-    return Names(left.items | right.items)
+        return _bounded(LabelSet(right.items - left.items, negated=True), left, right)
+    return LabelSet(left.items | right.items)
 
 
-def _bounded(joined: Names, left: Names, right: Names) -> Names:
-    """Only ALL makes ALL: "all but X" and X are X, as nobody and X are.
+def _bounded(joined: LabelSet, left: LabelSet, right: LabelSet) -> LabelSet:
+    """Keep a join finite unless one side is ALL: "all but X" joined with X is X.
 
-    "All but X" leaves the engine as nobody, and what nobody may read must not become public by
-    adding a few.
+    "All but X" leaves the engine as an empty set. So data that nobody may read must not become
+    public when a few readers are added.
     """
     if not joined.universal or left.universal or right.universal:
         return joined
     return left if right.negated else right
 
 
-def widest(left: Names, right: Names) -> Names:
-    """All that is in one of two sets; that `ALL | X` is X belongs to the written operator."""
+def widest(left: LabelSet, right: LabelSet) -> LabelSet:
+    """All names in either set. Unlike the written operator `|`, `ALL | X` is ALL here."""
     return UNIVERSAL if left.universal or right.universal else union(left, right)
 
 
-def intersection(left: Names, right: Names) -> Names:
+def intersection(left: LabelSet, right: LabelSet) -> LabelSet:
     """`left & right`."""
     if left.negated and right.negated:
-        return Names(left.items | right.items, negated=True)
+        return LabelSet(left.items | right.items, negated=True)
     if left.negated:
-        return Names(right.items - left.items)
+        return LabelSet(right.items - left.items)
     if right.negated:
-        return Names(left.items - right.items)
-    return Names(left.items & right.items)
+        return LabelSet(left.items - right.items)
+    return LabelSet(left.items & right.items)
 
 
-def difference(left: Names, right: Names) -> Names:
+def difference(left: LabelSet, right: LabelSet) -> LabelSet:
     """`left - right`."""
-    return intersection(left, Names(right.items, negated=not right.negated))
+    return intersection(left, LabelSet(right.items, negated=not right.negated))
 
 
-def symmetric_difference(left: Names, right: Names) -> Names:
+def symmetric_difference(left: LabelSet, right: LabelSet) -> LabelSet:
     """`left ^ right`."""
-    joined = Names(left.items ^ right.items, negated=left.negated != right.negated)
+    joined = LabelSet(left.items ^ right.items, negated=left.negated != right.negated)
     return _bounded(joined, left, right)
 
 
-OPERATIONS: dict[Operator, Callable[[Names, Names], Names]] = {
+OPERATIONS: dict[Operator, Callable[[LabelSet, LabelSet], LabelSet]] = {
     "|": union,
     "&": intersection,
     "-": difference,
@@ -135,38 +137,38 @@ OPERATIONS: dict[Operator, Callable[[Names, Names], Names]] = {
 }
 
 
-def _within(left: Names, right: Names) -> bool:
+def _is_subset(left: LabelSet, right: LabelSet) -> bool:
     if right.negated:
         return right.items <= left.items if left.negated else left.items.isdisjoint(right.items)
     return not left.negated and left.items <= right.items
 
 
-def _overlap(left: Names, right: Names) -> bool:
+def _overlap(left: LabelSet, right: LabelSet) -> bool:
     if left.negated:
         return right.negated or not right.items <= left.items
     return not (left.items <= right.items if right.negated else left.items.isdisjoint(right.items))
 
 
-_TESTS: dict[MetaTest, Callable[[Names, Names], bool]] = {
+_TESTS: dict[MetaTest, Callable[[LabelSet, LabelSet], bool]] = {
     "overlaps": _overlap,
-    "subset": _within,
-    "superset": lambda left, right: _within(right, left),
+    "subset": _is_subset,
+    "superset": lambda left, right: _is_subset(right, left),
     "==": lambda left, right: left == right,
     "empty": lambda left, _: left == EMPTY,
     "universal": lambda left, _: left.universal,
 }
 
 
-def compared(test: MetaTest, left: Names, right: Names = EMPTY) -> Truth:
+def compared(test: MetaTest, left: LabelSet, right: LabelSet = EMPTY) -> Truth:
     """One of the tests of labels.
 
     Args:
         test: The test.
         left: The labels.
-        right: What they are compared with; not looked at by `empty` and `universal`.
+        right: The set that they are compared with; `empty` and `universal` ignore it.
 
     Returns:
-        The answer; `None` where it depends on whether "all but X" is nobody, as it is written.
+        The answer; `None` if it depends on whether "all but X" is read as an empty set.
     """
     decide = _TESTS[test]
     if not (left.negated and left.items) and not (right.negated and right.items):
@@ -174,9 +176,11 @@ def compared(test: MetaTest, left: Names, right: Names = EMPTY) -> Truth:
     return agreed(decide(one, two) for one in _readings(left) for two in _readings(right))
 
 
-def _readings(names: Names) -> tuple[Names, ...]:
+def _readings(names: LabelSet) -> tuple[LabelSet, ...]:
     return (names, EMPTY) if names.negated and names.items else (names,)
 
+
+# Calls
 
 MISSING = object()
 
@@ -200,14 +204,14 @@ class Call:
 
     Attributes:
         tool: The tool's name.
-        arguments: Its arguments by name. One that was left out is simply not there.
+        arguments: Its arguments by name, without those that the call leaves out.
     """
 
     tool: str
     arguments: Mapping[str, Argument]
 
     def __post_init__(self) -> None:
-        """Refuse values without labels, which rules cannot look at."""
+        """Refuse values without labels, which rules cannot check."""
         if not isinstance(self.arguments, Mapping):
             msg = "`arguments` of a `Call` is a dict. Write `{name: Argument(value)}`."
             raise UsageError(msg)
@@ -228,21 +232,21 @@ class Call:
         return joined
 
 
-def result_labels(call: Call, brought: Labels | None, combine: Combine = "merge") -> Labels:
-    """Labels of a result before the rules: its arguments' and its own (`docs/protocol.md`).
+def result_labels(call: Call, own: Labels | None, combine: Combine = "merge") -> Labels:
+    """Labels of a result before the rules run (`docs/protocol.md`).
 
     Args:
         call: The call that was made.
-        brought: Labels that the result brings along, if it brings any.
-        combine: How they combine with those of the arguments.
+        own: Labels that the tool returned with its result, if any.
+        combine: How they combine with the labels of the arguments.
     """
-    if brought is None or combine == "ignore":
+    if own is None or combine == "ignore":
         return call.labels
-    return brought if combine == "replace" else call.labels.join(brought)
+    return own if combine == "replace" else call.labels.join(own)
 
 
-class Context:
-    """The state that predicates read and updates write; made anew for each phase of a call."""
+class EvaluationContext:
+    """The state that predicates read and updates change; made anew for each phase of a call."""
 
     __slots__ = ("_labels", "_lenient", "_short", "arguments", "budget", "memo", "result")
 
@@ -261,7 +265,7 @@ class Context:
 
     @property
     def short(self) -> str:
-        """The scope that `@tags` means; none if empty."""
+        """The scope that `@tags` means; empty if it has no meaning here."""
         return self._short
 
     @short.setter
@@ -270,46 +274,50 @@ class Context:
             self._short = scope
             self.memo.clear()
 
-    def labels(self, scope: str, argument: str = "") -> Labels | None:
-        """The labels of the session, the result or an argument, as they are by now."""
+    @property
+    def session(self) -> Labels:
+        """The current labels of the session."""
+        return self._labels["session", ""]
+
+    @property
+    def result_labels(self) -> Labels:
+        """The current labels of the result; the context must have a result."""
+        return self._labels["result", ""]
+
+    def argument_labels(self) -> Iterator[Labels]:
+        """The current labels of all arguments."""
+        return (
+            self._labels.get(("arg", name), given.labels) for name, given in self.arguments.items()
+        )
+
+    def names(self, meta: Meta) -> LabelSet | None:
+        """The set of an expression such as `a.tags`; `None` if it has no meaning here."""
+        if meta.scope == "args":
+            return self._of_all_arguments(meta)
+        labels = self._labels_of(self.short if meta.scope == "short" else meta.scope, meta.argument)
+        if labels is not None:
+            return LabelSet.read(getattr(labels, meta.field))
+        return _unlabelled(meta.field) if self._lenient else None
+
+    def _labels_of(self, scope: str, argument: str) -> Labels | None:
         found = self._labels.get((scope, argument))
         if found is None and scope == "arg" and argument in self.arguments:
             return self.arguments[argument].labels
         return found
 
-    def names(self, meta: Meta) -> Names | None:
-        """The set that a text like `a.tags` means, or `None` if there is nothing it could mean."""
-        if meta.scope == "args":
-            return self._of_all(meta)
-        labels = self.labels(self.short if meta.scope == "short" else meta.scope, meta.argument)
-        if labels is not None:
-            return Names.read(getattr(labels, meta.field))
-        return _without(meta.field) if self._lenient else None
+    def _of_all_arguments(self, meta: Meta) -> LabelSet:
+        found = [LabelSet.read(getattr(labels, meta.field)) for labels in self.argument_labels()]
+        if not found:
+            return _unlabelled(meta.field)
+        joined = found[0]
+        for names in found[1:]:
+            joined = intersection(joined, names) if meta.intersect else widest(joined, names)
+        return joined
 
-    @property
-    def session(self) -> Labels:
-        """The labels of the session, as they are by now."""
-        return self._labels["session", ""]
-
-    def argument_labels(self) -> Iterator[Labels]:
-        """The labels of all arguments, as they are by now."""
-        return (
-            self._labels.get(("arg", name), given.labels) for name, given in self.arguments.items()
-        )
-
-    def tag_result(self, tag: str) -> None:
-        """Add a tag of the service's own to the result."""
-        labels = self.result_labels
-        self._labels["result", ""] = Labels(labels.producers, labels.consumers, labels.tags | {tag})
-        self.memo.clear()
-
-    @property
-    def result_labels(self) -> Labels:
-        """The labels of the result, as they are by now; there must be one."""
-        return self._labels["result", ""]
-
-    def as_if_given(self, names: "Callable[[Context], Names | None]") -> Names | None:
-        """What a set would be if arguments that were left out had the labels of a new value."""
+    def as_if_given(
+        self, names: "Callable[[EvaluationContext], LabelSet | None]"
+    ) -> LabelSet | None:
+        """A set, computed as if missing arguments were there with the labels of a new value."""
         self._lenient = True
         self.memo.clear()
         found = names(self)
@@ -317,26 +325,23 @@ class Context:
         self.memo.clear()
         return found
 
-    def _of_all(self, meta: Meta) -> Names:
-        found = [Names.read(getattr(labels, meta.field)) for labels in self.argument_labels()]
-        if not found:
-            return _without(meta.field)
-        joined = found[0]
-        for names in found[1:]:
-            joined = intersection(joined, names) if meta.intersect else widest(joined, names)
-        return joined
-
-    def write(self, meta: Meta, names: Names) -> None:
-        """Replace one set of labels, if there is something that has them."""
+    def write(self, meta: Meta, names: LabelSet) -> None:
+        """Replace one set of labels, unless it belongs to a missing argument."""
         scope = self.short if meta.scope == "short" else meta.scope
-        labels = self.labels(scope, meta.argument)
+        labels = self._labels_of(scope, meta.argument)
         if labels is not None:
             self._labels[scope, meta.argument] = _replaced(labels, meta.field, names.written())
             self.memo.clear()
 
+    def tag_result(self, tag: str) -> None:
+        """Add one of the service's own tags to the result."""
+        labels = self.result_labels
+        self._labels["result", ""] = _replaced(labels, "tags", labels.tags | {tag})
+        self.memo.clear()
 
-def _without(field_: Field) -> Names:
-    """What a value without labels has."""
+
+def _unlabelled(field_: Field) -> LabelSet:
+    """The set of a value without labels."""
     return UNIVERSAL if field_ == "consumers" else EMPTY
 
 

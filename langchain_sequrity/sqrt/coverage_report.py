@@ -11,11 +11,11 @@ from langchain_sequrity.display.tables import Row, Table, Tabled, Tone
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.coerce import AnyPolicy, AnyTool, engine_of
 from langchain_sequrity.sqrt.compiler import CompiledStep
-from langchain_sequrity.sqrt.context import Call, Context
+from langchain_sequrity.sqrt.context import Call, EvaluationContext
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.explanation import brief, tool_name
 from langchain_sequrity.sqrt.matchers import Truth
-from langchain_sequrity.sqrt.nodes import CheckRule, Phase, Policy, Position, Step, listed
+from langchain_sequrity.sqrt.nodes import CheckRule, Phase, Policy, Position, UpdateStep, listed
 from langchain_sequrity.sqrt.simulation import Given, Simulation, check_names, read_trials, run
 from langchain_sequrity.sqrt.verdict import Verdict, Vote
 
@@ -184,7 +184,7 @@ def coverage(
         assert found.share == 0.5
         ```
     """
-    watched, trials = _Watched(engine_of(policy)), read_trials(calls)
+    watched, trials = _CountingEngine(engine_of(policy)), read_trials(calls)
     known = check_names(trials, tools, watched)
     simulation = Simulation(tuple(run(watched, trials, session, known)))
     return Coverage(tuple(_rules(watched.policy, watched.counts)), simulation)
@@ -192,12 +192,12 @@ def coverage(
 
 def _rules(policy: Policy, counts: Mapping[Position, Counter[str]]) -> Iterator[CoveredRule]:
     for one in (one for node in policy.declarations for one in listed(node)):
-        if isinstance(one.node, CheckRule | Step):
+        if isinstance(one.node, CheckRule | UpdateStep):
             name = tool_name(one.tool)
             yield CoveredRule(*one.at, name, one.kind, brief(one), **counts[one.at])
 
 
-class _Watched(Engine):
+class _CountingEngine(Engine):
     """An engine that counts what comes of its rules and steps, by their places."""
 
     def __init__(self, engine: Engine) -> None:
@@ -238,7 +238,7 @@ class _Watched(Engine):
 
     @override
     def steps(
-        self, phase: Phase, tool: str, context: Context
+        self, phase: Phase, tool: str, context: EvaluationContext
     ) -> Iterator[tuple[CompiledStep, Truth]]:
         for step, truth in super().steps(phase, tool, context):
             counts = self.counts[step.node.at]

@@ -1,4 +1,4 @@
-"""Errors that show their place in a policy, and hints what to write instead."""
+"""Errors that show their place in a policy, hints what to write instead, and misspelt names."""
 
 import re
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ _LINES = str.maketrans({"\t": " "})
 
 
 def position(text: str, offset: int) -> tuple[int, int]:
-    """Line and column of an offset in a text, as `Position` has them."""
+    """Line and column of an offset in a text, both from 1."""
     start = text.rfind("\n", 0, offset) + 1
     return text.count("\n", 0, start) + 1, offset - start + 1
 
 
-def no_text(given: object) -> UsageError:
-    """Build the error for what should be the text of a policy."""
+def not_a_text(given: object) -> UsageError:
+    """Build the error for a value that should be the text of a policy."""
     return UsageError(
-        f"A policy is a text; got {type(given).__name__}. A parsed policy has it as `text`, a "
-        "`PolicyHeader` as `codes.code`, and a file is read first."
+        f"Expected the text of a policy, got {type(given).__name__}. Pass `text` of a parsed "
+        "policy, `codes.code` of a `PolicyHeader`, or the content of a file."
     )
 
 
@@ -39,7 +39,7 @@ def fault(
 
 
 def pointed(text: str, at: tuple[int, int]) -> str:
-    """The line of a place, and below it a caret."""
+    """The line at a place, with a caret below."""
     number, column = at
     line = text.split("\n", number)[number - 1].translate(_LINES)
     cut = max(0, column - _WIDTH // 2)
@@ -50,7 +50,7 @@ def pointed(text: str, at: tuple[int, int]) -> str:
 _STRENGTH = "A rule begins with its strength: `must deny …` or `should allow …`"
 _STRENGTHS = ("must", "hard", "should", "soft")
 _BLOCK = "Labels change inside `result { … }`, `session before { … }`, `session after { … }`"
-_LEFT = "The left side is one set of labels: `a.tags overlaps {…}`; join several with `or`"
+_LEFT = "The left side is one set of labels: `a.tags overlaps {…}`; join conditions with `or`"
 _BOUND = 'Only predicates, sets and domains have names: `{"x"}`, `int 5`, `str "x"`'
 _MEMBER = 'Write `"x" in a.tags` or `a.tags overlaps {"x"}`'
 _DOMAIN = "Write `a.value in {str matching …}` or `a.value in {str like …}`"
@@ -58,11 +58,11 @@ _OVERLAPS = 'Write `a.tags overlaps {"x"}` or `"x" in a.tags`'
 _AND = "Conditions are joined with `and`; `&` joins sets"
 _OR = "Conditions are joined with `or`; `|` joins sets"
 _ADD = "Labels are added with `|=`; there is no arithmetic"
-_RANGE = "A range says what lies in it: `{int 1..5}` or `{float 0.5..2.0}`"
-_OUTSIDE = "Rules stand beside `result { … }` and `session … { … }`, not inside"
-_INSIDE = 'Rules stand in the block of a tool: `tool "name" { … }`'
+_RANGE = "A range begins with its kind: `{int 1..5}` or `{float 0.5..2.0}`"
+_OUTSIDE = "Write rules beside `result { … }` and `session … { … }`, not inside"
+_INSIDE = 'Write rules in the block of a tool: `tool "name" { … }`'
 _RULE = f"A rule begins with its strength: `must deny when p;`. {_BLOCK}"
-_TOOLS = 'A regex stands for many tools: `tool r"^send_.*$"`'
+_TOOLS = 'A regex matches many tools: `tool r"^send_.*$"`'
 _FOUND = {
     "allow": _STRENGTH,
     "deny": _STRENGTH,
@@ -80,11 +80,11 @@ _FOUND = {
     "<..": _RANGE,
     "<..<": _RANGE,
     "+": _ADD,
-    "priority": "`priority 3;` stands by itself in the block",
-    "not": "`not` stands in front: `not a.tags is empty`",
+    "priority": "`priority 3;` is a statement of its own in the block",
+    "not": "`not` comes first: `not a.tags is empty`",
     "@": _BLOCK,
     "@result": "A one-liner takes the short form: `-> @tags |= {…}`",
-    "@args": "The labels of all arguments can be read, not changed, and have no value",
+    "@args": "`@args` has labels, which rules can read but not change, and no value",
     ".value": "Only `arg.value`, `@result.value` and `@session.value` are values",
 }
 _PAIRS = {
@@ -92,7 +92,7 @@ _PAIRS = {
     **{(rule, end): _OUTSIDE for rule in _STRENGTHS for end in ("allow", "deny")},
     **{(end, "when"): _RULE for end in "{;}"},
     ("==", "{"): "Write `a.value in {…}`",
-    (".value", "."): "Nothing inside a value can be looked at",
+    (".value", "."): "Rules cannot read inside a value",
 }
 _ENDS = (("`;`",), ("`)`",), ("`{`",))  # of a condition
 _NAME = 60
@@ -100,12 +100,12 @@ _KEYWORDS = ("let", "tool", "must", "hard", "should", "soft", "allow", "deny", "
 
 
 def hint(before: Sequence[str], found: str, expected: Sequence[str] = ()) -> str:
-    """Say what to write instead.
+    """Suggest what to write instead of a token that does not fit.
 
     Args:
         before: The texts of the last tokens before the fault, the nearest last.
-        found: The text of the token that does not fit.
-        expected: What would fit, in words.
+        found: The text of the token.
+        expected: The tokens that would fit, in words.
 
     Returns:
         A sentence without its full stop, or an empty text.
@@ -120,8 +120,8 @@ def hint(before: Sequence[str], found: str, expected: Sequence[str] = ()) -> str
 
 
 def _instead(last: str, found: str, expected: Sequence[str]) -> str:  # noqa: PLR0911 - one per slip
-    """What to write where the same text would mean something else at another place."""
-    if "`overlaps`" in expected:  # behind labels
+    """A suggestion that depends on the expected tokens."""
+    if "`overlaps`" in expected:  # after labels
         return _OVERLAPS if found == "in" else _LEFT if found in {"|", "&", "^", "-"} else ""
     if "`|=`" in expected:
         return _ADD if found == "|" else ""
@@ -134,7 +134,7 @@ def _instead(last: str, found: str, expected: Sequence[str]) -> str:  # noqa: PL
     if '"' in found or found[:1].isdigit():
         shown = plain(f"datetime {found}" if found[0] == "d" else found, limit=_NAME)
         if what.startswith("a set,"):
-            return f"A set stands in braces: `{{{shown}}}`"
+            return f"Write a set in braces: `{{{shown}}}`"
         if what.startswith("a value,"):
             return f"Write `in {{{shown}}}`"
         if what.startswith("the name of a tool"):
@@ -142,51 +142,50 @@ def _instead(last: str, found: str, expected: Sequence[str]) -> str:  # noqa: PL
     return ""
 
 
-_SHORTEST, _LONGEST = 5, 60  # of short names too many are words of their own
+_SHORTEST, _LONGEST = 5, 60  # shorter names differ by one letter too often
 _SHORTEST_WORD = 3
 _BETWEEN_WORDS = re.compile(r"[\W_]+")
 
 
 class Spellings:
-    """Names, among which those are found that are one slip away from another.
+    """Names, indexed to find one that differs from another by one typing slip.
 
-    Two such names are the same after one letter is taken out of either, so that nothing has to be
-    compared with everything.
+    Two such names are equal after one letter is removed from each, so no pairs are compared.
     """
 
     def __init__(self) -> None:
         self._first: dict[str, str] = {}
 
     def add(self, name: str) -> None:
-        """Take a name that is to be found."""
+        """Add a name."""
         for key in _keys(name):
             self._first.setdefault(key, name)
 
     def near(self, name: str) -> str:
-        """Another name that is one slip away, or an empty text."""
+        """An added name that is one slip away, or an empty text."""
         found = (self._first.get(key, name) for key in _keys(name))
         return next((one for one in found if one != name and is_slip(name, one)), "")
 
 
 def is_slip(one: str, other: str) -> bool:
-    """Whether names differ by case, a hyphen, one letter, or two letters that changed places.
+    """Whether names differ by case, a hyphen, one letter, or two swapped letters.
 
-    Numbers, words of one or two letters, and addresses are meant to differ: `step_1`, `team_a`,
-    `ana@bank.example`.
+    Differences in numbers, in words of one or two letters, and in addresses are intended: `step_1`,
+    `team_a`, `ana@bank.example`.
     """
     one, other = _spelt(one), _spelt(other)
     start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
     if start is None:
         start = min(len(one), len(other))
-    if _is_meant(one, other, start):
+    if _is_intended(one, other, start):
         return False
     left, right = one[start:], other[start:]
     is_swapped = left[:2] == right[1::-1] and left[2:] == right[2:]
     return is_swapped or left[1:] in (right, right[1:]) or left == right[1:]
 
 
-def _is_meant(one: str, other: str, start: int) -> bool:
-    """Whether names that first differ at `start` differ in what people choose freely."""
+def _is_intended(one: str, other: str, start: int) -> bool:
+    """Whether names that first differ at `start` differ in a part that people choose freely."""
     letters = one[start : start + 1] + other[start : start + 1]
     if "@" in one or any(letter.isdigit() for letter in letters):
         return True
@@ -198,15 +197,15 @@ def _is_meant(one: str, other: str, start: int) -> bool:
 
 
 def _keys(name: str) -> list[str]:
-    """A name, and what is left of it without one of its letters; of a short one, itself."""
+    """A name and all its variants with one letter removed; a short name itself."""
     if len(name) > _LONGEST:
         return []
     spelt = _spelt(name)
     if len(name) < _SHORTEST:
-        return [f"={spelt}"]  # which no other is with a letter less
+        return [f"={spelt}"]  # equal to no variant of another name
     return [spelt, *(spelt[:i] + spelt[i + 1 :] for i in range(len(spelt)))]
 
 
 def _spelt(name: str) -> str:
-    """A name without what people spell in several ways."""
+    """A name in one of its equivalent spellings."""
     return name.strip().casefold().replace("-", "_").replace(" ", "_")

@@ -1,9 +1,17 @@
-"""A compiled policy: session updates, verdicts and result updates for tool calls."""
+"""A compiled policy: session updates, verdicts and result updates for tool calls.
+
+The order of one call is M5 of `docs/behaviour.md`: `before`, `decide`, the call itself, `after`.
+An engine has no state; callers pass labels in and get new ones back.
+
+If a verdict is in doubt, its single tests run again to find out which of them is unknown. The
+reasons then say why, without showing a value of the call.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
+from langchain_sequrity import patterns
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.compiler import (
@@ -13,6 +21,7 @@ from langchain_sequrity.sqrt.compiler import (
     CompiledUpdate,
     Leaf,
     Leaves,
+    Reporter,
     Severity,
     compiled_tools,
 )
@@ -21,8 +30,8 @@ from langchain_sequrity.sqrt.context import (
     OPERATIONS,
     Argument,
     Call,
-    Context,
-    Names,
+    EvaluationContext,
+    LabelSet,
     intersection,
     widest,
 )
@@ -35,7 +44,6 @@ from langchain_sequrity.sqrt.matchers import (
     MatchBudget,
     Truth,
     both,
-    has_engine,
     negated,
 )
 from langchain_sequrity.sqrt.nodes import (
@@ -44,7 +52,6 @@ from langchain_sequrity.sqrt.nodes import (
     Compared,
     Field,
     In,
-    Members,
     Meta,
     Moment,
     Number,
@@ -54,33 +61,30 @@ from langchain_sequrity.sqrt.nodes import (
     Policy,
     Position,
     Same,
-    Step,
-    Text,
+    SetLiteral,
     TextDomain,
+    TextLiteral,
     TimeDomain,
     Update,
+    UpdateStep,
     Value,
 )
 from langchain_sequrity.sqrt.parser import parse
 from langchain_sequrity.sqrt.verdict import REASONS_SHOWN, Presets, Reason, Verdict, Vote, judge
 
 LLM_BLOCKED = "__llm_blocked"
-
 NON_EXECUTABLE = "__non_executable"
-
 DATA_MODEL_TOOL = "parse_with_ai"
-
 _DEFAULTS = Presets()
+_CACHED_TOOLS = 1_000
 
-_REMEMBERED_TOOLS = 1_000
 
-
-class _Rules(NamedTuple):
-    """What applies to one tool, each with how surely it does."""
+class _ToolRules(NamedTuple):
+    """The rules for one tool, each with whether it applies to the tool: true or unknown."""
 
     checks: tuple[tuple[CompiledCheck, Truth], ...]
     steps: dict[Phase, tuple[tuple[CompiledStep, Truth], ...]]
-    marks: tuple[CompiledUpdate, ...]  # of arguments, before the call
+    argument_updates: tuple[CompiledUpdate, ...]  # updates of arguments before the call
 
 
 class Engine:
@@ -103,7 +107,7 @@ class Engine:
         self._policy = policy
         self._tools = tools
         self._presets = presets
-        self._rules: dict[str, _Rules] = {}
+        self._rules: dict[str, _ToolRules] = {}
 
     @property
     def policy(self) -> Policy:
@@ -120,6 +124,8 @@ class Engine:
         """The built-in policies."""
         return self._presets
 
+    # One call
+
     def before(self, call: Call, session: Labels) -> Labels:
         """Run the updates of kind `session before`.
 
@@ -128,11 +134,11 @@ class Engine:
             session: The session's labels.
 
         Returns:
-            The session's labels from now on, also if the call is denied.
+            The session's new labels. They stay even if the call is denied.
         """
         if not self._rules_for(call.tool).steps["before"]:
             return session
-        context = Context(call, session, short="session")
+        context = EvaluationContext(call, session, short="session")
         self._run("before", call.tool, context)
         return context.session
 
@@ -144,8 +150,7 @@ class Engine:
             session: The session's labels after `before`.
 
         Returns:
-            The verdict. An error in a rule is never raised: it puts the rule in doubt, which
-            denies.
+            The verdict. An error in a rule never raises: it makes the rule unknown, which denies.
         """
         presets = self._presets
         asks_model = call.tool == DATA_MODEL_TOOL and presets.non_executable_memory
@@ -155,7 +160,7 @@ class Engine:
         return self._with_doubts(verdict, call, session)
 
     def votes(self, call: Call, session: Labels) -> Iterator[Vote]:
-        """The votes of presets and rules, in order; a condition is looked at as its vote is taken.
+        """The votes of presets and rules, in order; each condition is evaluated when needed.
 
         Args:
             call: The call.
@@ -172,32 +177,8 @@ class Engine:
         for check, applies in self._rules_for(call.tool).checks:
             met = True if check.test is None else check.test(context)
             fails = both(applies, negated(met)) if check.required else False
-            reason = check.reason if met is not None else _in_doubt(check, call)
+            reason = check.reason if met is not None else _with_absent(check, call)
             yield Vote(reason, check.rank, met if applies else both(applies, met), fails)
-
-    def _with_doubts(self, verdict: Verdict, call: Call, session: Labels) -> Verdict:
-        """The verdict with the cause of doubt in each of its reasons that has one.
-
-        Where all that is told is certain, and the verdict is not, another rule would make another
-        one if it applied: the first reason says which.
-        """
-        context = self._context(call, session)
-        context.budget = MatchBudget(SECONDS_PER_MATCH)
-        checks = self._rules_for(call.tool).checks
-        rules = {check.reason.at: (check, applies) for check, applies in checks}
-        first, *others = verdict.reasons
-        if all(reason.certain for reason in verdict.reasons):
-            first = replace(first, doubt=_of_another(checks, context))
-            return replace(verdict, reasons=(first, *others))
-        told: list[Reason] = []
-        for reason in verdict.reasons:
-            check, applies = rules.get(reason.at, (None, True))
-            if check is None or reason.certain or len(told) >= REASONS_SHOWN:
-                told.append(reason)
-            else:
-                because = cause(check.leaves, context, names=applies is None)
-                told.append(replace(reason, doubt=because))
-        return replace(verdict, reasons=tuple(told))
 
     def after(self, call: Call, result: Argument, session: Labels) -> tuple[Labels, Labels]:
         """Run the updates of kind `result`, then those of kind `session after`.
@@ -206,8 +187,7 @@ class Engine:
 
         Args:
             call: The call that was made.
-            result: What came back, with the labels it has so far: the join of those of the
-                arguments and of the tool's own.
+            result: The result, with the join of its own labels and those of the arguments.
             session: The session's labels.
 
         Returns:
@@ -225,33 +205,35 @@ class Engine:
         return context.result_labels, context.session
 
     def foreseen(self, call: Call, session: Labels) -> Labels:
-        """The labels that the session may have after a call, whatever its result will be.
+        """The labels that the session may have after a call, for any result.
 
         Args:
-            call: A call whose result is not there yet.
+            call: A call whose result is not known yet.
             session: The session's labels after `before`.
 
         Returns:
-            The labels; what hangs on the result is in doubt, so that it only adds tags and
-            producers, and only takes consumers away.
+            The labels. An update that depends on the result is in doubt: it only adds tags and
+            producers, and only removes consumers.
         """
         return self.after(call, Argument(MISSING, call.labels), session)[1]
 
     def steps(
-        self, phase: Phase, tool: str, context: Context
+        self, phase: Phase, tool: str, context: EvaluationContext
     ) -> Iterator[tuple[CompiledStep, Truth]]:
-        """The steps for a tool, each with whether it is to run by what those before it changed.
+        """The steps for a tool, each with whether it runs after the changes of earlier steps.
 
         Args:
-            phase: When they run.
+            phase: The phase in which they run.
             tool: The tool.
-            context: The state that conditions look at, as the steps are taken.
+            context: The state that conditions read; each is evaluated when its step is taken.
         """
         for step, applies in self._rules_for(tool).steps[phase]:
             yield step, both(applies, _condition(step, context))
 
+    # Facts about the rules for a tool
+
     def depends_on_session(self, tool: str) -> bool:
-        """Whether calls of a tool may change the session's labels, or get labels that hang on them.
+        """Whether calls of a tool may change the session's labels, or get labels from them.
 
         The session has labels only if some rule gives it any.
         """
@@ -264,72 +246,71 @@ class Engine:
     def ends_in_session(self, tool: str) -> bool:
         """Whether a call of a tool may change the session's labels when it has ended."""
         steps = self._rules_for(tool).steps
-        return bool(steps["after"]) or any(
-            one.node.target.scope == "session"
-            for step, _ in steps["result"]
-            for one in step.updates
-        )
+        return bool(steps["after"]) or any(_writes_session(step) for step, _ in steps["result"])
 
     @property
     def changes_session(self) -> bool:
         """Whether any call may change the session's labels."""
         return any(
-            step.phase != "result"
-            or any(one.node.target.scope == "session" for one in step.updates)
+            step.phase != "result" or _writes_session(step)
             for entry in self._tools
             for step in entry.steps
         )
 
     def looks_at_results(self, tool: str) -> bool:
-        """Whether anything happens when a call of a tool has ended."""
+        """Whether any label may change when a call of a tool has ended."""
         steps = self._rules_for(tool).steps
         return bool(self._presets.non_executable_memory or steps["result"] or steps["after"])
 
     def concerns(self, tool: str) -> bool:
         """Whether any rule is, or may be, for a tool."""
         rules = self._rules_for(tool)
-        return bool(rules.checks or rules.marks or any(rules.steps.values()))
+        return bool(rules.checks or any(rules.steps.values()))
 
     def needs_result(self, tool: str) -> bool:
-        """Whether rules have to see what a call returned, or what its labels are, at once.
+        """Whether the rules need a call's result, or its labels, right after the call.
 
-        Rules that only add named tags and producers, or only take consumers away, whatever the
-        result is, come to the same before it is there.
+        Rules that only add named tags and producers, or only remove consumers, whatever the result
+        is, have the same effect before the result is known.
         """
         rules = self._rules_for(tool)
-        if rules.marks or rules.steps["after"]:
+        if rules.argument_updates or rules.steps["after"]:
             return True
         return not all(_only_adds(step.node) for step, _ in rules.steps["result"])
 
-    def _context(self, call: Call, session: Labels, result: Argument | None = None) -> Context:
-        """A context in which arguments carry what a `session before` block may have added.
+    # Internals
+
+    def _context(
+        self, call: Call, session: Labels, result: Argument | None = None
+    ) -> EvaluationContext:
+        """A context in which arguments have the labels that a `session before` block may add.
 
         Whether the service lets such a block change arguments is unknown, and its condition may
-        have changed since. So what it adds counts, and what it removes does not.
+        have changed since. So added labels count, and removed labels stay.
         """
-        context = Context(call, session, result)
-        if marks := self._rules_for(call.tool).marks:
+        context = EvaluationContext(call, session, result)
+        if updates := self._rules_for(call.tool).argument_updates:
             context.short = "session"
-            for update in marks:
+            for update in updates:
                 _apply(update, context, certain=False)
             context.short = ""
         return context
 
-    def _run(self, phase: Phase, tool: str, context: Context) -> None:
+    def _run(self, phase: Phase, tool: str, context: EvaluationContext) -> None:
         for step, truth in self.steps(phase, tool, context):
             if truth is not False:
                 for update in step.updates:
                     _apply(update, context, certain=truth is True and update.honoured)
 
-    def _rules_for(self, tool: str) -> _Rules:
+    def _rules_for(self, tool: str) -> _ToolRules:
         rules = self._rules.get(tool)
         if rules is None:
             rules = self._matching(tool)
-            if len(self._rules) < _REMEMBERED_TOOLS:
+            if len(self._rules) < _CACHED_TOOLS:
                 self._rules[tool] = rules
         return rules
 
-    def _matching(self, tool: str) -> _Rules:
+    def _matching(self, tool: str) -> _ToolRules:
         budget = MatchBudget()
         checks: list[tuple[CompiledCheck, Truth]] = []
         steps: dict[Phase, list[tuple[CompiledStep, Truth]]] = {
@@ -341,42 +322,60 @@ class Engine:
                 checks += [(check, applies) for check in entry.checks]
                 for step in entry.steps:
                     steps[step.phase].append((step, applies))
-        marks = (
+        argument_updates = (
             update
             for step, _ in steps["before"]
             for update in step.updates
             if update.node.target.scope == "arg"
         )
         known = {phase: tuple(found) for phase, found in steps.items()}
-        return _Rules(tuple(checks), known, tuple(marks))
+        return _ToolRules(tuple(checks), known, tuple(argument_updates))
+
+    def _with_doubts(self, verdict: Verdict, call: Call, session: Labels) -> Verdict:
+        """The verdict with the cause of doubt added to each reason in doubt.
+
+        If all reasons are certain but the verdict is not, another rule would change the verdict if
+        it applied. The first reason then names that rule.
+        """
+        context = self._context(call, session)
+        context.budget = MatchBudget(SECONDS_PER_MATCH)
+        checks = self._rules_for(call.tool).checks
+        rules = {check.reason.at: (check, applies) for check, applies in checks}
+        first, *others = verdict.reasons
+        if all(reason.certain for reason in verdict.reasons):
+            first = replace(first, doubt=_cause_of_another(checks, context))
+            return replace(verdict, reasons=(first, *others))
+        explained: list[Reason] = []
+        for reason in verdict.reasons:
+            check, applies = rules.get(reason.at, (None, True))
+            if check is None or reason.certain or len(explained) >= REASONS_SHOWN:
+                explained.append(reason)
+            else:
+                because = _cause(check.leaves, context, of_name=applies is None)
+                explained.append(replace(reason, doubt=because))
+        return replace(verdict, reasons=tuple(explained))
 
 
-def _of_another(checks: Iterable[tuple[CompiledCheck, Truth]], context: Context) -> str:
-    """Why it is in doubt whether the first of the rules in doubt applies."""
-    for check, applies in checks:
-        if applies is None or (check.test is not None and check.test(context) is None):
-            rule = plain(" ".join(check.reason.rule.split()), limit=200)
-            because = cause(check.leaves, context, names=applies is None)
-            return f"`{rule}` may apply, as {because}"
-    return ""
+def _writes_session(step: CompiledStep) -> bool:
+    return any(update.node.target.scope == "session" for update in step.updates)
 
 
-def _only_adds(step: Step) -> bool:
+def _only_adds(step: UpdateStep) -> bool:
     return step.condition is None and all(
-        isinstance(one.set, Members)
+        isinstance(one.set, SetLiteral)
         and one.target.scope in ("short", "result")
         and one.assignment == ("&=" if one.target.field == "consumers" else "|=")
         for one in step.updates
     )
 
 
-def _in_doubt(check: CompiledCheck, call: Call) -> Reason:
+def _with_absent(check: CompiledCheck, call: Call) -> Reason:
     """The reason of a rule in doubt, with the arguments that the call does not have."""
     absent = tuple(name for name in check.arguments if name not in call.arguments)
     return replace(check.reason, absent=absent) if absent else check.reason
 
 
-def _condition(step: CompiledStep, context: Context) -> Truth:
+def _condition(step: CompiledStep, context: EvaluationContext) -> Truth:
     if step.test is None:
         return True
     if not step.is_one_liner:
@@ -387,11 +386,11 @@ def _condition(step: CompiledStep, context: Context) -> Truth:
     return truth
 
 
-def _apply(update: CompiledUpdate, context: Context, *, certain: bool) -> None:
-    """Run an update; one in doubt only adds tags and producers, and only takes consumers away."""
+def _apply(update: CompiledUpdate, context: EvaluationContext, *, certain: bool) -> None:
+    """Run an update; in doubt it only adds tags and producers, and only removes consumers."""
     target = update.node.target
     old = context.names(target)
-    if old is None:  # labels of an argument that was left out
+    if old is None:  # labels of a missing argument
         return
     given = update.set.names(context)
     if given is None:
@@ -401,13 +400,13 @@ def _apply(update: CompiledUpdate, context: Context, *, certain: bool) -> None:
         context.write(target, new if certain else _cautious(target.field, old, new))
 
 
-def _assigned(node: Update, old: Names, given: Names) -> Names:
+def _assigned(node: Update, old: LabelSet, given: LabelSet) -> LabelSet:
     if node.assignment == "=":
         return given
     return OPERATIONS[cast("Operator", node.assignment[0])](old, given)
 
 
-def _cautious(field: Field, old: Names, new: Names) -> Names:
+def _cautious(field: Field, old: LabelSet, new: LabelSet) -> LabelSet:
     return intersection(old, new) if field == "consumers" else widest(old, new)
 
 
@@ -422,36 +421,70 @@ def compile_policy(policy: Policy | str, presets: Presets = _DEFAULTS) -> Engine
         An engine.
 
     Raises:
-        PolicySyntaxError: If the text is no policy or has no meaning: names that are undefined,
-            used before their definition or defined twice, a predicate in the place of a set, a
-            regex that does not compile, a time that is none, `@result` where there is none.
+        PolicySyntaxError: If the text is not a policy, or has no meaning: a name that is undefined,
+            used before its definition or defined twice, a predicate instead of a set, a regex that
+            does not compile, an invalid time, or `@result` before the call.
     """
     if not isinstance(policy, Policy):
         policy = parse(policy)
-    text = policy.text
+    return Engine(policy, tuple(compiled_tools(policy, error_raiser(policy.text))), presets)
+
+
+def error_raiser(text: str, *, skip_regexes: bool = False) -> Reporter:
+    """Make a reporter that raises the first error in a policy and ignores warnings.
+
+    Args:
+        text: The policy.
+        skip_regexes: Whether to ignore errors in regexes, which the service may be able to read.
+    """
+    lines = text.split("\n")
 
     def report(severity: Severity, message: str, at: Position, hint: str = "", **_: object) -> None:
-        if severity == "error":
+        if severity != "error":
+            return
+        if not (skip_regexes and lines[at.line - 1].startswith('r"', at.column - 1)):
             raise fault(text, at, f"{message}. {hint}" if hint else message)
 
-    return Engine(policy, tuple(compiled_tools(policy, report)), presets)
+    return report
 
+
+# Causes of doubt
 
 _MOST_TESTS = 1_000
-
 _MOST_NAMES = 5
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a float",
+    str: "a text",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
 
 
-def cause(leaves: Leaves, context: Context, *, names: bool = False) -> str:
+def _cause_of_another(
+    checks: Iterable[tuple[CompiledCheck, Truth]], context: EvaluationContext
+) -> str:
+    """Why it is unknown whether the first rule in doubt applies."""
+    for check, applies in checks:
+        if applies is None or (check.test is not None and check.test(context) is None):
+            rule = plain(" ".join(check.reason.rule.split()), limit=200)
+            because = _cause(check.leaves, context, of_name=applies is None)
+            return f"`{rule}` may apply, as {because}"
+    return ""
+
+
+def _cause(leaves: Leaves, context: EvaluationContext, *, of_name: bool = False) -> str:
     """Say why a condition is in doubt.
 
     Args:
-        leaves: Its tests.
+        leaves: Its single tests.
         context: The call.
-        names: Whether it is in doubt that the rule is for this tool at all.
+        of_name: Whether it is unknown that the rule is for this tool.
 
     Returns:
-        The rest of a sentence that begins with `because`.
+        A clause that can follow `because`.
     """
     absent: dict[str, None] = {}
     found: dict[str, None] = {}
@@ -462,21 +495,19 @@ def cause(leaves: Leaves, context: Context, *, names: bool = False) -> str:
             missing = [name for name in leaf.arguments if name not in context.arguments]
             absent |= dict.fromkeys(missing)
             if not missing:
-                found.setdefault(_of(leaf, context))
-    said = [_absent(list(absent))] if absent else []
-    said += list(found)[: 1 if said else 2]
-    if names:
-        said.insert(0, "its regex matches only a part of the tool's name")
-    return ", and ".join(said) or "readings of the rule differ"
-
-
-def _absent(names: list[str]) -> str:
-    shown = " and ".join(f"`{plain(name, limit=80)}`" for name in names[:_MOST_NAMES])
-    return f"the call has no argument {shown}"
+                found.setdefault(_cause_of_leaf(leaf, context))
+    causes = []
+    if of_name:
+        causes.append("its regex matches only a part of the tool's name")
+    if absent:
+        shown = [f"`{plain(name, limit=80)}`" for name in [*absent][:_MOST_NAMES]]
+        causes.append(f"the call has no argument {' and '.join(shown)}")
+    causes += list(found)[: 1 if absent else 2]
+    return ", and ".join(causes) or "readings of the rule differ"
 
 
 def _flat(root: Any) -> Iterator[Any]:
-    """What a list and the lists in it hold, each list once."""
+    """The items of nested lists, each list once."""
     waiting, seen = [root], set()
     while waiting:
         node = waiting.pop()
@@ -487,31 +518,30 @@ def _flat(root: Any) -> Iterator[Any]:
             waiting += reversed(node)
 
 
-def _of(leaf: Leaf, context: Context) -> str:  # noqa: PLR0911 - one per cause
+def _cause_of_leaf(leaf: Leaf, context: EvaluationContext) -> str:  # noqa: PLR0911 - one per cause
     node = leaf.node
     if isinstance(node, Compared):
-        return _of_labels(node)
+        return _cause_of_labels(node)
     sides = (node.value,) if isinstance(node, In) else (node.left, node.right)
     values = [side for side in sides if isinstance(side, Value)]
     if not values:
-        return _of_labels(node)
+        return _cause_of_labels(node)
     read = [_value(one, context) for one in values]
     name = _name(values[0])
     if MISSING in read:
-        return f"what {name} holds is not known"
+        return f"the value of {name} is not known"
     value = read[0]
     if len(values) > 1:
-        other = _kind(read[1])
-        return f"{name} is {_kind(value)}, and {_name(values[1])} is {other}"
+        return f"{name} is {_kind(value)}, and {_name(values[1])} is {_kind(read[1])}"
     if not isinstance(value, SCALARS):
         return f"{name} is {_kind(value)}, into which no rule can look"
     for element, matches in _flat(leaf.elements):
         if matches(value, context.budget) is None:
-            return _of_element(name, value, element, context)
+            return _cause_of_element(name, value, element, context)
     return f"whether {name} is in that set can be read in several ways"
 
 
-def _value(node: Value, context: Context) -> Any:
+def _value(node: Value, context: EvaluationContext) -> Any:
     if node.scope == "arg":
         return context.arguments[node.argument].value
     return MISSING if node.scope == "session" or context.result is None else context.result.value
@@ -522,12 +552,10 @@ def _name(node: Value) -> str:
 
 
 def _kind(value: Any) -> str:
-    kinds = {bool: "true or false", int: "a whole number", float: "a float", str: "a text"}
-    kinds |= {list: "a list", dict: "an object", type(None): "null"}
-    return kinds.get(type(value), "a value")
+    return _KINDS.get(type(value), "a value")
 
 
-def _of_element(name: str, value: Any, element: object, context: Context) -> str:
+def _cause_of_element(name: str, value: Any, element: object, context: EvaluationContext) -> str:
     match element:
         case NumberDomain(kind=kind):
             meant = f"`{kind}`"
@@ -539,21 +567,21 @@ def _of_element(name: str, value: Any, element: object, context: Context) -> str
             if not isinstance(value, str):
                 return f"{name} is {_kind(value)}, which may count seconds or milliseconds"
             return f"{name} is written in another form than `2027-01-31T10:00:00Z`"
-        case Text() | TextDomain() if isinstance(value, str):
-            return _of_text(name, value, element, context)
+        case TextLiteral() | TextDomain() if isinstance(value, str):
+            return _cause_of_text(name, value, element, context)
         case _:
             meant = "a text"
     return f"{name} is {_kind(value)}, and the rule means {meant}"
 
 
-def _of_text(  # noqa: PLR0911 - one per cause
-    name: str, value: str, element: Text | TextDomain, context: Context
+def _cause_of_text(  # noqa: PLR0911 - one per cause
+    name: str, value: str, element: TextLiteral | TextDomain, context: EvaluationContext
 ) -> str:
     text = element.text if isinstance(element, TextDomain) else element
     if text.kind == "plain" or "\\\\" in text.raw or (text.kind == "like" and "\\" in text.raw):
         return "how a backslash in the rule is read is not known"
     if text.kind == "matching":
-        if not has_engine():
+        if not patterns.has_engine():
             return f"no regex is evaluated without the package `regex` (`{INSTALL}`)"
         if context.budget.left <= 0:
             return "a regex took too long"
@@ -565,7 +593,7 @@ def _of_text(  # noqa: PLR0911 - one per cause
     return f"{name} is too long for a wildcard, or its length differs in characters and bytes"
 
 
-def _of_labels(node: In | Same | Compared) -> str:
+def _cause_of_labels(node: In | Same | Compared) -> str:
     meta = node.left if isinstance(node, Compared) else node.set if isinstance(node, In) else None
     if isinstance(meta, Meta) and meta.scope == "short":
         return f"what `@{meta.field}` means here is not known"

@@ -16,7 +16,6 @@ from langchain_sequrity.sqrt.engine import DATA_MODEL_TOOL, LLM_BLOCKED, NON_EXE
 from langchain_sequrity.sqrt.lint import Finding, findings_in
 from langchain_sequrity.sqrt.nodes import (
     Binding,
-    Block,
     BoolDomain,
     Boolean,
     Both,
@@ -31,7 +30,6 @@ from langchain_sequrity.sqrt.nodes import (
     Field,
     In,
     Listed,
-    Members,
     Meta,
     MetaTest,
     Moment,
@@ -48,13 +46,15 @@ from langchain_sequrity.sqrt.nodes import (
     Range,
     Same,
     Set,
-    Step,
-    Text,
+    SetLiteral,
     TextDomain,
+    TextLiteral,
     TimeDomain,
     ToolBlock,
     ToolId,
     Update,
+    UpdateBlock,
+    UpdateStep,
     Value,
     listed,
 )
@@ -83,7 +83,7 @@ def domain(node: Domain, article: str = "any") -> str:
             assert_never(node)
 
 
-def quoted(text: Text) -> str:
+def quoted(text: TextLiteral) -> str:
     """A text as the policy has it."""
     return f'{_QUOTES[text.kind]}"{plain(text.raw)}"'
 
@@ -107,7 +107,7 @@ def element(node: Element, field: Field | None = None, article: str = "any") -> 
     """One element; `article` stands before a kind of values."""
     if isinstance(node, Number):
         return number(node)
-    if isinstance(node, Text):
+    if isinstance(node, TextLiteral):
         is_everyone = field == "consumers" and node.kind == "plain" and node.raw == "*"
         return f"{quoted(node)} (everyone)" if is_everyone else _pattern(node, article)
     return domain(node, article)
@@ -129,7 +129,7 @@ def joined(operator: Operator, parts: list[str]) -> str:
             assert_never(operator)
 
 
-def _pattern(text: Text, article: str) -> str:
+def _pattern(text: TextLiteral, article: str) -> str:
     kind = "" if text.kind == "plain" else f"{article} text that matches "
     return f"{kind}{quoted(text)}"
 
@@ -244,7 +244,7 @@ class Wording:
 
     def _in(self, node: In, is_: str) -> str:
         value, given = self._operand(node.value), node.set
-        if isinstance(given, Members):
+        if isinstance(given, SetLiteral):
             return f"{value} {is_} {choice(given.elements)}"
         if isinstance(given, Meta):
             return f"{value} {is_} among {self.labels(given)}"
@@ -257,7 +257,7 @@ class Wording:
             are = "are" if holds else "are not"
             return f"{are} {'empty' if test == 'empty' else everything}"
         right = self.set(node.right, field)
-        is_single = isinstance(node.right, Members) and len(node.right.elements) == 1
+        is_single = isinstance(node.right, SetLiteral) and len(node.right.elements) == 1
         if is_single and test in {"overlaps", "superset"}:
             return f"{'include' if holds else 'do not include'} {right}"
         yes, no = _TESTS[test]
@@ -269,7 +269,7 @@ class Wording:
                 return f"the value of `{argument}`"
             case Value(scope=scope):
                 return f"the value of the {scope}"
-            case Text():
+            case TextLiteral():
                 return quoted(node)
             case Moment():
                 return moment(node)
@@ -285,7 +285,7 @@ class Wording:
     def set(self, node: Set, field: Field | None = None) -> str:
         """A set; in one of consumers `"*"` is everyone."""
         match node:
-            case Members(elements=elements):
+            case SetLiteral(elements=elements):
                 return members(elements, field)
             case Meta():
                 return self.labels(node)
@@ -305,7 +305,7 @@ class Wording:
     def _operand_of_set(self, node: Set, field: Field | None) -> str:
         words = self.set(node, field)
         is_simple = isinstance(node, Name | Meta) or (
-            isinstance(node, Members) and len(node.elements) <= 1
+            isinstance(node, SetLiteral) and len(node.elements) <= 1
         )
         return words if is_simple else f"({words})"
 
@@ -397,11 +397,11 @@ def sentence_of(listed: Listed) -> str:
             return _binding(node)
         case CheckRule() as node:
             return _check_rule(node, listed.priority)
-        case Step() as node:
+        case UpdateStep() as node:
             return _step(listed, node)
         case Number(value=value):
             return f"The `should` rules of this block have priority {value}."
-        case Block(phase=phase):
+        case UpdateBlock(phase=phase):
             return f"{_MOMENTS[phase]}, the policy changes nothing."
         case _:
             assert_never(listed.node)
@@ -410,7 +410,7 @@ def sentence_of(listed: Listed) -> str:
 def brief(listed: Listed) -> str:
     """A check rule as written, or what a change does, in a few words."""
     node = listed.node
-    if not isinstance(node, Step):
+    if not isinstance(node, UpdateStep):
         return (
             plain(" ".join(node.text.split()))
             if isinstance(node, CheckRule)
@@ -462,7 +462,7 @@ def _if_unknown(node: CheckRule) -> str:
     return f" Where that is unknown, the rule {effect}."
 
 
-def _step(listed: Listed, node: Step) -> str:
+def _step(listed: Listed, node: UpdateStep) -> str:
     unknown = "" if node.condition is None or not node.updates else f" {_CAUTIOUS}"
     when = "" if node.condition is None else f", if {_condition_of(listed, node.condition)}"
     rank = f" It has priority {listed.priority}." if listed.priority else ""
@@ -474,7 +474,7 @@ def _condition_of(listed: Listed, node: Predicate) -> str:
     return Wording("" if listed.one_liner else _OWNERS[listed.phase]).condition(node)
 
 
-def _changes(listed: Listed, node: Step) -> str:
+def _changes(listed: Listed, node: UpdateStep) -> str:
     words = map(Wording(_OWNERS[listed.phase]).update, node.updates)
     return "; then it ".join(words) or "changes nothing"
 

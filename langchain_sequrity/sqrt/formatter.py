@@ -1,4 +1,15 @@
-"""The layout of policies."""
+"""The layout of policies: the white space between the tokens of a text.
+
+The formatter walks the nodes and the tokens of a text together. It writes each token as it is: it
+changes no spelling and no parenthesis, so the warnings of `check` stay the same. Comments stay with
+the token that they precede. A comment that begins on the line of the previous token trails it; any
+other comment has its own lines.
+
+Lines come from a pretty printer in the style of Oppen. The formatter marks groups (`begin` … `end`)
+and places to break (`line`). A group that fits on its line stays there; otherwise it breaks at all
+its places. Groups are measured once and written from left to right, so nested groups need no nested
+calls.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +22,6 @@ from langchain_sequrity.sqrt.coerce import AnyPolicy, policy_of, text_of
 from langchain_sequrity.sqrt.lexer import COMMENT, MAX_CHARACTERS, Token, tokens
 from langchain_sequrity.sqrt.nodes import (
     Binding,
-    Block,
     BoolDomain,
     Both,
     CheckRule,
@@ -23,7 +33,6 @@ from langchain_sequrity.sqrt.nodes import (
     Either,
     Element,
     In,
-    Members,
     Meta,
     Name,
     Not,
@@ -37,27 +46,29 @@ from langchain_sequrity.sqrt.nodes import (
     Range,
     Same,
     Set,
-    Step,
-    Text,
+    SetLiteral,
     TextDomain,
+    TextLiteral,
     TimeDomain,
     ToolBlock,
     Update,
+    UpdateBlock,
+    UpdateStep,
     Value,
 )
 from langchain_sequrity.sqrt.parser import RANGES, parse
 
 GLUED = frozenset({";", ","})
-"""What is written right behind the word before it."""
+"""Tokens without a space before them."""
 
 
 class Comment(NamedTuple):
-    """A comment without blanks at the ends of its lines.
+    """A comment without trailing white space.
 
     Attributes:
-        text: With the marks that make it one.
+        text: The comment with its marks.
         own: Whether it has lines of its own.
-        blank: Whether a free line stands before it.
+        blank: Whether a blank line precedes it.
     """
 
     text: str
@@ -67,25 +78,25 @@ class Comment(NamedTuple):
 
 @dataclass(slots=True)
 class Gap:
-    """What stands before a token.
+    """The text between a token and the previous one.
 
     Attributes:
-        comments: The comments, those that trail the token before first.
-        blank: Whether a free line stands between them and the token.
+        comments: The comments; first those that trail the previous token.
+        blank: Whether a blank line stands between the comments and the token.
     """
 
     comments: list[Comment] = field(default_factory=list)
     blank: bool = False
 
     def take(self, *, own: bool) -> list[Comment]:
-        """Take out the comments of one kind."""
+        """Remove and return the comments of one kind."""
         taken = [one for one in self.comments if one.own == own]
         self.comments = [one for one in self.comments if one.own != own]
         return taken
 
 
 def gaps(text: str, tokens: Sequence[Token]) -> list[Gap]:
-    """What stands before each token; what would part `;` and `,` from their line comes later."""
+    """The gap before each token. Comments that would move `;` or `,` go after it."""
     found = []
     moved: list[Comment] = []
     end = 0
@@ -118,7 +129,7 @@ def _inline(comment: Comment) -> bool:
 
 
 def _settled(comments: list[Comment]) -> list[Comment]:
-    """Nothing trails behind a comment that ends its line or has lines of its own."""
+    """Give own lines to each comment after a comment that ends its line or has its own lines."""
     settled: list[Comment] = []
     for one in comments:
         last = settled[-1] if settled else None
@@ -132,62 +143,11 @@ WIDTH = 100
 _INDENT = "    "
 
 
-class Layout:
-    """Takes texts and places to break, and makes lines of them."""
-
-    def __init__(self) -> None:
-        self._steps: list[_Step] = []
-
-    def text(self, text: str, *, space: bool = True) -> None:
-        """Write a text, after a space unless it comes first in its line."""
-        self._add(_Page.text, text, space=space)
-
-    def comment(self, text: str, *, own: bool) -> None:
-        """Write a comment after what is there, or on lines of its own."""
-        self._add(_Page.own_comment if own else _Page.comment, text)
-
-    def begin(self) -> None:
-        """Begin a group."""
-        self._add(_Page.begin)
-
-    def end(self) -> None:
-        """End the group."""
-        self._add(_Page.end)
-
-    def indent(self) -> None:
-        """Indent the lines that follow."""
-        self._add(_Page.indent)
-
-    def dedent(self) -> None:
-        """Take one indentation back."""
-        self._add(_Page.dedent)
-
-    def line(self) -> None:
-        """Break here if the group breaks."""
-        self._add(_Page.line)
-
-    def hard(self) -> None:
-        """Break here, and so in all groups around."""
-        self._add(_Page.hard)
-
-    def blank(self) -> None:
-        """Leave a line free before the line that was just begun."""
-        self._add(_Page.blank)
-
-    def written(self) -> str:
-        """All of it, with a line break at the end unless it is nothing."""
-        text = _Page(self._steps).written()
-        return f"{text}\n" if text else ""
-
-    def _add(self, do: "_Do", text: str = "", *, space: bool = False) -> None:
-        self._steps.append(_Step(do, text, space=space))
+_Do = Callable[["_Page", "_Instruction"], None]
 
 
-_Do = Callable[["_Page", "_Step"], None]
-
-
-class _Step(NamedTuple):
-    """An instruction; `width` is that of a whole group in one line, up to the next break."""
+class _Instruction(NamedTuple):
+    """A layout instruction; `width` is the width of a group on one line, up to the next break."""
 
     do: _Do
     text: str
@@ -196,62 +156,73 @@ class _Step(NamedTuple):
 
 
 class _Page:
-    """Follows instructions; of several breaks in a row the last one decides the indentation."""
+    """Runs instructions. Of several breaks in a row, the last one sets the indentation."""
 
-    def __init__(self, steps: Sequence[_Step]) -> None:
+    def __init__(self, steps: Sequence[_Instruction]) -> None:
         self._steps = _measured(steps)
         self._parts: list[str] = []
         self._column = 0
         self._depth = 0
-        self._next_depth: int | None = 0  # of a line that was begun and is empty so far
+        self._next_depth: int | None = 0  # of a new line that is still empty
         self._leave_blank = False
         self._after_comment = False
         self._breaks = [True]
 
     def written(self) -> str:
+        """The lines."""
         for step in self._steps:
             step.do(self, step)
         return "".join(self._parts)
 
-    def text(self, step: _Step) -> None:
+    def text(self, step: _Instruction) -> None:
+        """Write a text, after a space unless it begins a line."""
         self._put(step.text, space=step.space or (self._after_comment and step.text not in GLUED))
         self._after_comment = False
 
-    def comment(self, step: _Step) -> None:
+    def comment(self, step: _Instruction) -> None:
+        """Write a comment after the text on the same line."""
         self._put(step.text, space=True)
         self._after_comment = True
         if step.text.startswith("//"):
             self._break(self._depth + 1)
 
-    def own_comment(self, step: _Step) -> None:
+    def own_comment(self, step: _Instruction) -> None:
+        """Write a comment on lines of its own."""
         depth = self._depth + 1 if self._next_depth is None else self._next_depth
         self._break(depth)
         self._put(_aligned(step.text, depth), space=False)
         self._break(depth)
 
-    def begin(self, step: _Step) -> None:
+    def begin(self, step: _Instruction) -> None:
+        """Begin a group."""
         column = self._column
         if self._next_depth is not None:
             column = self._next_depth * len(_INDENT)
         self._breaks.append(self._breaks[-1] and column + step.width > WIDTH)
 
-    def end(self, _: _Step) -> None:
+    def end(self, _: _Instruction) -> None:
+        """End a group."""
         self._breaks.pop()
 
-    def indent(self, _: _Step) -> None:
+    def indent(self, _: _Instruction) -> None:
+        """Indent the following lines."""
         self._depth += 1
 
-    def dedent(self, _: _Step) -> None:
+    def dedent(self, _: _Instruction) -> None:
+        """Undo one indentation."""
         self._depth -= 1
 
-    def line(self, _: _Step) -> None:
+    def line(self, _: _Instruction) -> None:
+        """Break the line if the group breaks."""
         if self._breaks[-1]:
             self._break(self._depth)
 
-    def hard(self, _: _Step) -> None:
+    def hard(self, _: _Instruction) -> None:
+        """Break the line, and break all groups around it."""
         self._break(self._depth)
 
-    def blank(self, _: _Step) -> None:
+    def blank(self, _: _Instruction) -> None:
+        """Leave a blank line before the line that just began."""
         self._leave_blank = self._next_depth is not None
 
     def _break(self, depth: int) -> None:
@@ -275,11 +246,12 @@ class _Page:
         self._next_depth, self._leave_blank = None, False
 
 
-def _measured(steps: Sequence[_Step]) -> list[_Step]:
-    """Give each group its width: infinite where something in it breaks the line anyway."""
+def _measured(steps: Sequence[_Instruction]) -> list[_Instruction]:
+    """Compute the width of each group: infinite if the group contains a hard break."""
     measured = list(steps)
-    ends: list[tuple[int, int, int]] = []  # what the next three were where each open group ends
-    width = tail = breaks = 0  # from here on: of all text, of that up to a break; how many breaks
+    ends: list[tuple[int, int, int]] = []  # the next three values at the end of each open group
+    # From here to the end: width of all text, width up to a break, number of hard breaks.
+    width = tail = breaks = 0
     for index in range(len(steps) - 1, -1, -1):
         step = steps[index]
         if step.do is _Page.end:
@@ -301,7 +273,7 @@ _BREAKS = {_Page.hard, _Page.own_comment}
 
 
 def _aligned(comment: str, depth: int) -> str:
-    """A block comment whose lines begin with stars, these below each other."""
+    """Align the stars of a block comment whose lines begin with stars."""
     first, *rest = comment.split("\n")
     if not all(line.lstrip().startswith("*") for line in rest):
         return comment
@@ -311,15 +283,18 @@ def _aligned(comment: str, depth: int) -> str:
 _Item = TypeVar("_Item")
 
 
-class ExpressionLayout:
-    """Goes through tokens and nodes side by side; each method takes one construct."""
+class _ExpressionFormatter:
+    """Walks tokens and nodes together; each method writes one construct."""
 
     def __init__(self, text: str) -> None:
         self._tokens = tokens(text)
         self._gaps = gaps(text, self._tokens)
         self._places = _places(text, self._tokens)
         self._index = 0
-        self._out = Layout()
+        self._instructions: list[_Instruction] = []
+
+    def _add(self, do: "_Do", text: str = "", *, space: bool = False) -> None:
+        self._instructions.append(_Instruction(do, text, space))
 
     # Predicates
 
@@ -369,7 +344,7 @@ class ExpressionLayout:
                 elements = [element for _, element in edits]
                 parts = (base, *elements)
                 self._chain(parts, self._set_or_element, space=space, indent=not opened)
-            case Members(elements=elements):
+            case SetLiteral(elements=elements):
                 self._members(elements, space=space)
             case Meta():
                 self._meta(node, space=space)
@@ -379,26 +354,26 @@ class ExpressionLayout:
 
     def _set_or_element(self, node: Set | Element, *, space: bool = True) -> None:
         match node:
-            case Combined() | Edited() | Members() | Meta() | Name():
+            case Combined() | Edited() | SetLiteral() | Meta() | Name():
                 self._set(node, space=space)
             case _:
                 self._element(node, space=space)
 
     def _members(self, elements: Sequence[Element], *, space: bool) -> None:
-        self._out.begin()
+        self._add(_Page.begin)
         self._put(space=space)
-        self._out.indent()
+        self._add(_Page.indent)
         for number, element in enumerate(elements):
             if number:
                 self._put()
-            self._out.line()
+            self._add(_Page.line)
             self._element(element, space=number > 0)
         self._last_comments(first=True)
         self._close()
 
     def _element(self, node: Element, *, space: bool = True) -> None:
         match node:
-            case Text():
+            case TextLiteral():
                 self._put(space=space)
             case Number():
                 self._number(space=space)
@@ -455,27 +430,27 @@ class ExpressionLayout:
     def _chain(
         self, parts: Sequence[_Item], write: Callable[..., None], *, space: bool, indent: bool
     ) -> None:
-        """Write parts with an operator before each but the first."""
-        self._out.begin()
+        """Write parts with an operator between them."""
+        self._add(_Page.begin)
         if indent:
-            self._out.indent()
+            self._add(_Page.indent)
         write(parts[0], space=space)
         for part in parts[1:]:
-            self._out.line()
+            self._add(_Page.line)
             self._put()
             write(part)
         if indent:
-            self._out.dedent()
-        self._out.end()
+            self._add(_Page.dedent)
+        self._add(_Page.end)
 
     def _open(self, at: Position, *, space: bool) -> int:
-        """Open the parentheses around what begins at a place, and count them."""
+        """Write the parentheses that open before the node at a position, and count them."""
         count = self._places[at] - self._index
         for number in range(count):
-            self._out.begin()
+            self._add(_Page.begin)
             self._put(space=space and number == 0)
-            self._out.indent()
-            self._out.line()
+            self._add(_Page.indent)
+            self._add(_Page.line)
         return count
 
     def _close_all(self, count: int) -> None:
@@ -484,10 +459,10 @@ class ExpressionLayout:
             self._close()
 
     def _close(self, *, space: bool = False) -> None:
-        self._out.dedent()
-        self._out.line()
+        self._add(_Page.dedent)
+        self._add(_Page.line)
         self._put(space=space)
-        self._out.end()
+        self._add(_Page.end)
 
     def _is(self, *texts: str) -> bool:
         return self._tokens[self._index].text in texts
@@ -496,14 +471,14 @@ class ExpressionLayout:
         """Write tokens as they are, with the comments around them."""
         for _ in range(count):
             for comment in self._gaps[self._index].take(own=True):
-                self._out.comment(comment.text, own=True)
+                self._add(_Page.own_comment, comment.text)
             token = self._tokens[self._index]
             text = token.text.rstrip() if token.kind == "doc" else token.text
-            self._out.text(text, space=space and text not in GLUED)
+            self._add(_Page.text, text, space=space and text not in GLUED)
             self._index += 1
             space = True
             for comment in self._gaps[self._index].take(own=False):
-                self._out.comment(comment.text, own=False)
+                self._add(_Page.comment, comment.text)
 
     def _last_comments(self, *, first: bool) -> None:
         for comment in self._gaps[self._index].take(own=True):
@@ -511,14 +486,14 @@ class ExpressionLayout:
             first = False
 
     def _own_comment(self, comment: Comment, *, blank: bool) -> None:
-        self._out.hard()
+        self._add(_Page.hard)
         if blank:
-            self._out.blank()
-        self._out.comment(comment.text, own=True)
+            self._add(_Page.blank)
+        self._add(_Page.own_comment, comment.text)
 
 
 def _places(text: str, found: Sequence[Token]) -> dict[Position, int]:
-    """The token that stands at each place."""
+    """The index of the token at each position."""
     places = {}
     line = start = end = 0
     for index, token in enumerate(found):
@@ -530,17 +505,17 @@ def _places(text: str, found: Sequence[Token]) -> dict[Position, int]:
 
 
 def format_policy(policy: AnyPolicy) -> str:
-    """Lay a policy out: one rule a line, long sets and conditions broken, comments kept.
+    """Lay out a policy: one rule per line, long sets and conditions broken, comments kept.
 
     Args:
-        policy: Its text; or the parsed policy, a `PolicyHeader`, or an engine, whose text it is.
+        policy: Text, a parsed policy, a `PolicyHeader`, or an engine.
 
     Returns:
-        The same words and comments in the same order. Formatting it again changes nothing.
+        The same tokens and comments in the same order. Formatting it again changes nothing.
 
     Raises:
         PolicySyntaxError: If the text is not SQRT.
-        UsageError: If it would become longer than a policy may be, and for what is no policy.
+        UsageError: If the result is longer than a policy may be, or `policy` is not a policy.
 
     Example:
         ```python
@@ -559,23 +534,23 @@ def format_policy(policy: AnyPolicy) -> str:
     )
     if len(formatted) > MAX_CHARACTERS:
         msg = (
-            f"Formatted, this policy has {len(formatted)} characters, and at most "
-            f"{MAX_CHARACTERS} are allowed. Drop comments or shorten it."
+            f"Formatted, this policy has {len(formatted)} characters; the limit is "
+            f"{MAX_CHARACTERS}. Remove comments or shorten it."
         )
         raise UsageError(msg)
     return formatted
 
 
 def laid_out(policy: Policy) -> str:
-    """The text of a parsed policy in the layout of `format_policy`."""
+    """The formatted text of a parsed policy."""
     return _Formatter(policy.text).policy(policy)
 
 
-class _Formatter(ExpressionLayout):
-    """Goes through tokens and nodes side by side."""
+class _Formatter(_ExpressionFormatter):
+    """Writes declarations and blocks."""
 
     def policy(self, policy: Policy) -> str:
-        """Write all declarations, tool blocks apart from their neighbours."""
+        """Write all declarations, with blank lines around tool blocks."""
         last: Declaration | None = None
         for node in policy.declarations:
             apart = isinstance(node, ToolBlock) or isinstance(last, ToolBlock)
@@ -583,7 +558,8 @@ class _Formatter(ExpressionLayout):
             self._declaration(node)
             last = node
         self._last_comments(first=last is None)
-        return self._out.written()
+        text = _Page(self._instructions).written()
+        return f"{text}\n" if text else ""
 
     def _declaration(self, node: Declaration) -> None:
         match node:
@@ -595,21 +571,21 @@ class _Formatter(ExpressionLayout):
                 self._one_liner(node)
             case ToolBlock(priorities=priorities, checks=checks, blocks=blocks):
                 self._put(2)
-                items: list[Number | CheckRule | Block] = [*priorities, *checks, *blocks]
+                items: list[Number | CheckRule | UpdateBlock] = [*priorities, *checks, *blocks]
                 self._braces(sorted(items, key=lambda item: item.at), self._item)
 
     def _bound(self, value: Predicate | Set | Domain) -> None:
         match value:
             case BoolDomain() | NumberDomain() | TextDomain() | TimeDomain():
                 self._domain(value)
-            case Members() | Meta() | Combined() | Edited():
+            case SetLiteral() | Meta() | Combined() | Edited():
                 self._set(value)
             case _:
                 self._predicate(value)
 
     def _one_liner(self, node: OneLiner) -> None:
-        self._out.begin()
-        self._out.indent()
+        self._add(_Page.begin)
+        self._add(_Page.indent)
         self._put(2)
         if node.priority is not None:
             self._put()
@@ -620,16 +596,16 @@ class _Formatter(ExpressionLayout):
         (update,) = node.step.updates
         self._change(update)
         if node.step.condition is not None:
-            self._out.line()
+            self._add(_Page.line)
             self._put()
             self._predicate(node.step.condition)
         self._put()
-        self._out.dedent()
-        self._out.end()
+        self._add(_Page.dedent)
+        self._add(_Page.end)
 
     # Blocks
 
-    def _item(self, node: Number | CheckRule | Block) -> None:
+    def _item(self, node: Number | CheckRule | UpdateBlock) -> None:
         match node:
             case Number():
                 self._put()
@@ -640,12 +616,12 @@ class _Formatter(ExpressionLayout):
                 if condition is not None:
                     self._predicate(condition)
                 self._put()
-            case Block(phase=phase, steps=steps):
+            case UpdateBlock(phase=phase, steps=steps):
                 self._put(1 if phase == "result" else 2)
                 lone = len(steps) == 1 and steps[0].condition is None
                 self._braces(steps, self._step, short=lone)
 
-    def _step(self, node: Step) -> None:
+    def _step(self, node: UpdateStep) -> None:
         if node.condition is None:
             self._update(node.updates[0])
             return
@@ -665,10 +641,10 @@ class _Formatter(ExpressionLayout):
     def _braces(
         self, items: Sequence[_Item], write: Callable[[_Item], None], *, short: bool = False
     ) -> None:
-        """Write a block; a `short` one stays on the line if it fits."""
-        self._out.begin()
+        """Write a block; a `short` one stays on one line if it fits."""
+        self._add(_Page.begin)
         self._put()
-        self._out.indent()
+        self._add(_Page.indent)
         for number, item in enumerate(items):
             self._begin_item(first=number == 0, short=short)
             write(item)
@@ -676,14 +652,14 @@ class _Formatter(ExpressionLayout):
         self._close(space=bool(items))
 
     def _begin_item(self, *, first: bool, apart: bool = False, short: bool = False) -> None:
-        """Begin a line with the comments that stand before an item, and keep one free line."""
+        """Begin a line, with the comments before an item and at most one blank line."""
         gap = self._gaps[self._index]
-        self._out.line() if short else self._out.hard()
+        self._add(_Page.line if short else _Page.hard)
         for comment in gap.take(own=True):
             self._own_comment(comment, blank=not first and (comment.blank or apart))
             first = apart = False
         if not first and (gap.blank or apart):
-            self._out.blank()
+            self._add(_Page.blank)
         while self._tokens[self._index].kind == "doc":
             self._put()
-            self._out.hard()
+            self._add(_Page.hard)

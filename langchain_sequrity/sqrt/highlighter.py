@@ -1,4 +1,9 @@
-"""Policies in colour."""
+"""Policies in colour, for notebooks and for rich.
+
+A policy may be untrusted: control characters are shown as escapes, markup is shown as text, and
+quoted text cannot reorder the text around it (`docs/security.md`, rule 11). Colours come from the
+tokens, so a text with mistakes has them, too.
+"""
 
 import html
 import re
@@ -7,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from langchain_sequrity.display import plain, rich_text
 from langchain_sequrity.errors import PolicySyntaxError
-from langchain_sequrity.sqrt.diagnostics import no_text
+from langchain_sequrity.sqrt.diagnostics import not_a_text
 from langchain_sequrity.sqrt.lexer import COMMENT, MAX_CHARACTERS, Token, tokens
 
 if TYPE_CHECKING:
@@ -45,51 +50,13 @@ _STYLES: dict[Tone, str] = {
     "mistake": "bold red",
 }
 
-_KEYWORDS = frozenset(
-    [
-        "let",
-        "tool",
-        "must",
-        "hard",
-        "should",
-        "soft",
-        "always",
-        "when",
-        "priority",
-        "result",
-        "session",
-        "before",
-        "after",
-        "and",
-        "or",
-        "not",
-        "in",
-        "overlaps",
-        "subset",
-        "superset",
-        "of",
-        "is",
-        "empty",
-        "universal",
-        "union",
-        "intersect",
-        "minus",
-        "xor",
-        "with",
-        "without",
-        "from",
-        "args",
-        "bool",
-        "int",
-        "float",
-        "str",
-        "datetime",
-        "matching",
-        "like",
-        "length",
-    ]
-)
-
+_KEYWORDS = frozenset([
+    "let", "tool", "must", "hard", "should", "soft", "always", "when", "priority",
+    "result", "session", "before", "after", "and", "or", "not", "in", "overlaps",
+    "subset", "superset", "of", "is", "empty", "universal", "union", "intersect", "minus",
+    "xor", "with", "without", "from", "args", "bool", "int", "float", "str",
+    "datetime", "matching", "like", "length",
+])  # fmt: skip
 _LITERALS = {"true", "false", "inf"}
 
 _FIELDS = {"tags", "producers", "consumers"}
@@ -103,11 +70,11 @@ def highlight(text: str) -> str:
     """A policy as HTML, in colour.
 
     Args:
-        text: The policy, or what is taken for one.
+        text: The policy; it may contain mistakes.
 
     Returns:
-        A `pre` element. What cannot even be split into words is shown without colours, below a
-        line that says so.
+        A `pre` element. A text that cannot be split into tokens has no colours and a first line
+        that says why.
 
     Example:
         ```python
@@ -123,10 +90,10 @@ def highlighted(text: str) -> "rich.text.Text":
     """A policy for a rich console, in colour.
 
     Args:
-        text: The policy, or what is taken for one.
+        text: The policy; it may contain mistakes.
 
     Returns:
-        A rich `Text`, marked like the HTML of `highlight`.
+        A rich `Text` with the same colours as `highlight`.
     """
     shown = rich_text("")
     for tone, piece in _pieces(text):
@@ -138,7 +105,7 @@ def _span(tone: Tone, piece: str) -> str:
     shown = html.escape(_safe(piece))
     if not tone:
         return shown
-    # Letters that are written from right to left would take marks around them along.
+    # Isolated, because right-to-left letters would reorder the punctuation around them.
     return f'<span style="color: {_COLOURS[tone]}; unicode-bidi: isolate">{shown}</span>'
 
 
@@ -147,11 +114,11 @@ def _safe(piece: str) -> str:
 
 
 def _pieces(text: str) -> Iterator[tuple[Tone, str]]:
-    """All of the text, piece by piece."""
+    """The whole text in pieces of one colour."""
     if not isinstance(text, str):
-        raise no_text(text)
+        raise not_a_text(text)
     if len(text) > MAX_CHARACTERS:
-        yield "mistake", f"This is longer than a policy may be: {len(text)} characters\n"
+        yield "mistake", f"This text is longer than a policy may be: {len(text)} characters\n"
         yield "", text
         return
     try:
@@ -193,7 +160,7 @@ def _tone(found: Sequence[Token], index: int) -> Tone:
 
 
 def _word_tone(before: str, word: str, after: str) -> Tone:
-    """No word is reserved, so the words beside it tell a keyword from a name."""
+    """The colour of a word. No word is reserved, so its neighbours tell a keyword from a name."""
     if before in {".", "@"} and word in _FIELDS:
         return "labels"
     if before == "let" or after in _NAMED:

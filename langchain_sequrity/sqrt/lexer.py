@@ -1,7 +1,7 @@
 """SQRT text to tokens.
 
-Words are read whole, and whether one is a keyword is for the parser to say: no word is reserved.
-A sign belongs to a number only where it touches it, which the parser sees by the offsets.
+No word is reserved, so the parser decides whether a word is a keyword. It also decides by the
+offsets whether a sign touches a number and so belongs to it.
 """
 
 import re
@@ -10,9 +10,9 @@ from typing import NamedTuple
 from langchain_sequrity.sqrt.diagnostics import fault, position
 
 MAX_CHARACTERS = 64 * 1024
-"""How long a policy may be."""
+"""The maximum length of a policy."""
 
-# Possessive, because a gap that could be split in many ways would be tried in all of them.
+# Possessive: otherwise the regex would try all ways to split a gap.
 _COMMENT = r"//(?!/)[^\n]*+|/\*(?:[^*]|\*(?!/))*+\*/"
 _GAP = rf"(?:[ \t\f\r\n]++|{_COMMENT})*+"
 _TOKEN = re.compile(
@@ -30,11 +30,11 @@ _TOKEN = re.compile(
 )
 _SKIP = re.compile(_GAP)
 COMMENT = re.compile(_COMMENT)
-"""A comment in what stands between two tokens; doc comments are tokens."""
+"""A comment between two tokens; doc comments are tokens."""
 
 
 class Token(NamedTuple):
-    """A piece of the text; `start` and `end` are its offsets."""
+    """A token; `start` and `end` are its offsets in the text."""
 
     kind: str
     text: str
@@ -46,8 +46,8 @@ def tokens(text: str) -> list[Token]:
     """Split a text; the last token is of kind `end`.
 
     Raises:
-        PolicySyntaxError: For a character that SQRT does not have, or a text or comment that
-            does not end.
+        PolicySyntaxError: For a character outside of SQRT, or a text or comment that does not
+            end.
     """
     found = []
     offset = 0
@@ -74,18 +74,18 @@ def _reason(head: str) -> str:
 
 
 _HINTS = {
-    "'": 'Texts stand in double quotes: `"ana"`',
+    "'": 'Write texts in double quotes: `"ana"`',
     "!=": "There is no `!=`; write `not a.value == b.value`",
     "!": "There is no `!`; write `not`",
     ">": "There is no `>`; write `a.value in {int 4..}` or `a.value in {float 3<..}`",
     ">=": "There is no `>=`; write `a.value in {int 3..}`",
     "<": "There is no `<`; write `a.value in {int ..<3}`",
     "<=": "There is no `<=`; write `a.value in {int ..3}`",
-    "“": 'Texts stand in straight quotes: `"ana"`',
-    "”": 'Texts stand in straight quotes: `"ana"`',
-    "„": 'Texts stand in straight quotes: `"ana"`',
-    "\xa0": "This is a no-break space, U+00A0; write a plain one",
-    "\u200b": "This is an invisible character, U+200B; leave it out",
-    "\ufeff": "This is an invisible character, U+FEFF; leave it out",
+    "“": 'Write texts in straight quotes: `"ana"`',
+    "”": 'Write texts in straight quotes: `"ana"`',
+    "„": 'Write texts in straight quotes: `"ana"`',
+    "\xa0": "This is a no-break space, U+00A0; write a plain space",
+    "\u200b": "This is an invisible character, U+200B; remove it",
+    "\ufeff": "This is an invisible character, U+FEFF; remove it",
     "#": "There is no `#` comment; write `// …`",
 }

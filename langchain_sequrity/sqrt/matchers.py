@@ -1,4 +1,17 @@
-"""Whether a JSON value matches an element of a set, with three-valued truth."""
+"""Whether a value matches an element of a set, with three-valued truth.
+
+A test gives `True`, `False`, or `None` for unknown (rules V2 and V3 of `docs/behaviour.md`). A
+denial treats unknown as true, an allowance as false. Unknown are:
+
+- regexes that time out, meet a text that is too long, or have no engine (the package `regex`);
+- what depends on how the service reads a regex: its anchoring, and doubled backslashes;
+- backslashes in texts, `[` in wildcards, lists and objects;
+- values of another kind than the element. Whether the service converts values, and with which
+  parser, is unknown. So a conversion never makes a match certain: `None` where some parser may
+  find them equal, `False` where no parser does.
+
+All tests take bounded time, whatever the value is.
+"""
 
 import contextlib
 import fnmatch
@@ -20,10 +33,12 @@ from langchain_sequrity.sqrt.nodes import (
     Number,
     NumberDomain,
     Range,
-    Text,
     TextDomain,
+    TextLiteral,
     TimeDomain,
 )
+
+# Three-valued truth
 
 Truth = bool | None
 
@@ -34,21 +49,21 @@ def negated(truth: Truth) -> Truth:
 
 
 def both(left: Truth, right: Truth) -> Truth:
-    """And: false if either is surely false."""
+    """And."""
     if left is False or right is False:
         return False
     return None if left is None or right is None else True
 
 
 def either(left: Truth, right: Truth) -> Truth:
-    """Or: true if either is surely true."""
+    """Or."""
     if left is True or right is True:
         return True
     return None if left is None or right is None else False
 
 
 def any_of(truths: Iterable[Truth]) -> Truth:
-    """Or, of any number; what follows a true one is not looked at."""
+    """Or, of any number; it stops at the first true one."""
     found: Truth = False
     for truth in truths:
         found = either(found, truth)
@@ -58,32 +73,31 @@ def any_of(truths: Iterable[Truth]) -> Truth:
 
 
 def agreed(readings: Iterable[Truth]) -> Truth:
-    """What all readings say, or `None` where they differ."""
+    """The truth if all readings agree, else unknown."""
     seen = set(readings)
     return seen.pop() if len(seen) == 1 else None
 
 
 def doubted(truth: Truth) -> Truth:
-    """Turn a match that only one reading has into doubt; what matches in none stays false."""
+    """The truth of a match that only some readings make: unknown, or false."""
     return False if truth is False else None
 
 
+# Regexes
+
 MAX_PATTERN: Final = 1_000
-
 SECONDS_PER_MATCH: Final = 0.1
-
 MAX_WORK: Final = 5_000_000
-
 INSTALL: Final = 'pip install "langchain-sequrity[local]"'
-"""What brings the package `regex`."""
+"""The command that installs the package `regex`."""
 
 
 class MatchBudget(patterns.Budget):
-    """What one phase of a call may spend on reading values, and what it has read already.
+    """Time for the matches of one phase of a call, and a cache of numbers read from texts.
 
     Attributes:
-        numbers: Text → the numbers that it may stand for, so that a long text is read once and not
-            for each number of a policy.
+        numbers: Text → the numbers that it may stand for. A long text is read once, not once for
+            each number in a policy.
     """
 
     __slots__ = ("numbers",)
@@ -97,29 +111,29 @@ class Regex:
     """A regex as written in a policy.
 
     Raises:
-        ValueError: If it is no regex, is longer than `MAX_PATTERN` or repeats too much.
+        ValueError: If it is not a regex, is longer than `MAX_PATTERN` or repeats too much.
     """
 
     __slots__ = ("_readings",)
 
     def __init__(self, raw: str) -> None:
-        self._readings: list[patterns.Pattern | None] = [_read(raw)]
+        self._readings: list[patterns.Pattern | None] = [_compiled(raw)]
         if (other := _other_reading(raw)) is not None:
             try:
-                self._readings.append(_read(other))
+                self._readings.append(_compiled(other))
             except ValueError:
-                self._readings.append(None)  # a reading in which the rule would raise
+                self._readings.append(None)  # in this reading the rule would raise
 
     def matches(self, text: str, budget: MatchBudget) -> Truth:
-        """Whether the text matches in every reading, in none, or who knows."""
-        return agreed([_matches(reading, text, budget) for reading in self._readings])
+        """Whether the text matches; unknown if the readings differ."""
+        return agreed([_search(reading, text, budget) for reading in self._readings])
 
 
 def expanded(raw: str) -> int:
-    """What a regex expands to, in both its readings, without compiling it.
+    """The size of a regex with its repeats written out, in both readings, without compiling it.
 
     Raises:
-        ValueError: If it is no regex, is too long or repeats too much.
+        ValueError: If it is not a regex, is too long or repeats too much.
     """
     total = patterns.measure(raw).size
     if (other := _other_reading(raw)) is not None:
@@ -132,7 +146,7 @@ def _other_reading(raw: str) -> str | None:
     return raw.replace("\\\\", "\\") if "\\\\" in raw else None
 
 
-def _read(raw: str) -> patterns.Pattern:
+def _compiled(raw: str) -> patterns.Pattern:
     if len(raw) > MAX_PATTERN:
         msg = f"a regex has at most {MAX_PATTERN} characters"
         raise ValueError(msg)
@@ -142,44 +156,29 @@ def _read(raw: str) -> patterns.Pattern:
     return found
 
 
-def _matches(reading: patterns.Pattern | None, text: str, budget: MatchBudget) -> Truth:
-    if reading is None or not has_engine():
+def _search(reading: patterns.Pattern | None, text: str, budget: MatchBudget) -> Truth:
+    if reading is None or not patterns.has_engine():
         return None
-
     found = reading.asked(text, budget, seconds=SECONDS_PER_MATCH)
     if not found:
         return found
     whole = reading.asked(text, budget, seconds=SECONDS_PER_MATCH, whole=True)
-    return whole or None  # anchored it does not match, and who knows whether it is
+    return whole or None  # whether the service anchors regexes is unknown
 
 
-def has_engine() -> bool:
-    """Whether regexes can be evaluated at all."""
-    return patterns.has_engine()
-
-
-_REPEATED = re.compile(r"\([^()]*[+*}][^()]*\)\s*[+*{]|\([^()]*\|[^()]*\)\s*[+*{]")
-
-
-def looks_slow(raw: str) -> bool:
-    """Whether a regex repeats what is itself repeated or alternative: often exponential time."""
-    if len(raw) > MAX_PATTERN:  # not for `_REPEATED`, whose time is square, nor for anyone else
-        return False
-    return _REPEATED.search(re.sub(r"\\.|\[[^\]]*\]", "x", raw)) is not None
-
+# Wildcards
 
 LINE_BREAK = re.compile(r"[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
-
 _LAST_LINE_BREAK = re.compile(rf"(?:\r\n|{LINE_BREAK.pattern})\Z")
 
 
 class Wildcard:
     """A wildcard: `*` is any run of characters, `?` is one.
 
-    `[` and backslashes have a meaning in some dialects and none in others, so that nothing is
-    certain of a wildcard with them. Nor is a match of a text with line breaks: a translation to a
-    regex often lets `*` and `?` stop at them, and does not see one at the end. `fnmatch` writes a
-    wildcard as a regex that never goes back over a `*`, whose time is at most text times wildcard.
+    `[` and backslashes have a meaning in some dialects only, so a wildcard with them never matches
+    for certain. A text with line breaks does not either: many dialects stop `*` and `?` at a line
+    break, or ignore one at the end. `fnmatch` writes a wildcard as a regex that never backtracks
+    over a `*`, so its time is at most text times wildcard.
 
     Raises:
         ValueError: If it is longer than `MAX_PATTERN`.
@@ -196,7 +195,7 @@ class Wildcard:
         self._size = len(raw)
 
     def matches(self, text: str, budget: MatchBudget) -> Truth:
-        """Whether the whole text matches; unknown if it is too long to find out."""
+        """Whether the whole text matches; unknown if it is too long."""
         if self._match is None or len(text) * self._size > MAX_WORK:
             return None
         found = budget.ask(self._match, text)
@@ -205,28 +204,24 @@ class Wildcard:
         return doubted(either(found, budget.ask(self._match, _LAST_LINE_BREAK.sub("", text))))
 
 
+# Numbers in texts, and texts of numbers
+
 Numbers = tuple[float, ...] | None
 """The numbers that a value may stand for; `None` if it may be any."""
 
-
-# All parsers agree on these. Not on `010`, which is 8 to some; on `1.234`, where the point may mark
-# thousands; on exponents, which parsers of integers cut off; or on anything longer.
-_CLEAR_TEXT = re.compile(
+# All parsers agree on these. They differ on `010`, which is 8 to some; on `1.234`, where the point
+# may mark thousands; on exponents, which parsers of integers cut off; and on anything longer.
+_CLEAR_NUMBER = re.compile(
     r"(?![+-]?[1-9]\d?\d?\.\d{3}\Z)(?P<whole>[+-]?(?:0|[1-9]\d{0,599}))(?:\.\d*)?", re.ASCII
 )
-
 _DIGIT = re.compile(r"\d|∞")
-
 _NO_LETTERS = re.compile(r"[\W\d_]+")
-
 _LONGEST_WORD = len("infinity")
-
 _WORDS: dict[str, Numbers] = {
     **dict.fromkeys(("true", "t", "yes", "y", "on"), (1,)),
     **dict.fromkeys(("false", "f", "no", "n", "off", "none", "null", "nil", ""), (0,)),
     **dict.fromkeys(("inf", "infinity", "nan", "snan"), None),
 }
-
 _WRITTEN = {
     None: ("null", "None", ""),
     True: ("true", "True", "1"),
@@ -234,23 +229,23 @@ _WRITTEN = {
 }
 
 
-def numbers(value: Any, budget: MatchBudget) -> Numbers:
-    """The numbers that a value of a type in `SCALARS` may stand for; none if it is empty."""
+def _numbers(value: Any, budget: MatchBudget) -> Numbers:
+    """The numbers that a value of a type in `SCALARS` may stand for; possibly empty."""
     if isinstance(value, str):
         if value not in budget.numbers:
-            budget.numbers[value] = _in_text(value)
+            budget.numbers[value] = _numbers_in_text(value)
         return budget.numbers[value]
     if value is None:
         return (0,)
     return (value,) if value == value else None  # noqa: PLR0124 - NaN is not equal to itself
 
 
-def _in_text(text: str) -> Numbers:
-    if sure := _CLEAR_TEXT.fullmatch(text.strip()):
-        return float(sure[0]), int(sure["whole"])
+def _numbers_in_text(text: str) -> Numbers:
+    if clear := _CLEAR_NUMBER.fullmatch(text.strip()):
+        return float(clear[0]), int(clear["whole"])
     if _DIGIT.search(text) or (not text.isascii() and any(map(str.isnumeric, text))):
         return None
-    # Only letters are left when they are normalized: runs of accents would take square time.
+    # Normalizing takes quadratic time on runs of accents, so only letters are normalized.
     word = _NO_LETTERS.sub("", text)
     if len(word) > _LONGEST_WORD:
         return ()
@@ -258,15 +253,15 @@ def _in_text(text: str) -> Numbers:
 
 
 def may_equal(one: Any, other: Any, budget: MatchBudget) -> Truth:
-    """Whether two values of different kinds may be the same: unknown, or surely not."""
-    mine, theirs = numbers(one, budget), numbers(other, budget)
+    """Whether two values of different kinds are equal: unknown or false."""
+    mine, theirs = _numbers(one, budget), _numbers(other, budget)
     if mine is None or theirs is None:
         return False if one is None or other is None else None
     return False if set(mine).isdisjoint(theirs) else None
 
 
-def writings(value: float | None) -> tuple[str, ...] | None:
-    """How a value that is not a text may be written; `None` for a number that nobody writes out."""
+def _writings(value: float | None) -> tuple[str, ...] | None:
+    """The texts that a value may be converted to; `None` for a number too long to write out."""
     if value is None or isinstance(value, bool):
         return _WRITTEN[value]
     try:
@@ -276,14 +271,13 @@ def writings(value: float | None) -> tuple[str, ...] | None:
         return None
 
 
+# Times
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 _ANY_ZONE = 14 * 3600.0
-
-_MAX_TEXT = 64
-
-# All parsers agree on these. Not on `20270101`, which may count seconds; on weeks; on other marks
-# between date and time, which to some begin a zone; or on parts of microseconds.
+_MAX_TIME_TEXT = 64
+# All parsers agree on these. They differ on `20270101`, which may count seconds; on weeks; on other
+# marks between date and time, which to some begin a zone; and on parts of microseconds.
 _CLEAR_TIME = re.compile(
     r"\d{4}-\d\d-\d\d"
     r"(?:[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:[Zz]|[+-]\d\d:\d\d)?)?",
@@ -292,23 +286,19 @@ _CLEAR_TIME = re.compile(
 
 
 class Instant(NamedTuple):
-    """Seconds since 1970, in UTC if `zoned` and in some unknown zone if not."""
+    """Seconds since 1970, in UTC if `zoned`, else in an unknown zone."""
 
     seconds: float
     zoned: bool
 
 
 def instant(written: object) -> Instant | None:
-    """Read an ISO 8601 text or epoch seconds.
-
-    Returns:
-        The instant, or `None` if it is neither.
-    """
+    """Read an ISO 8601 text or epoch seconds; `None` for anything else."""
     if isinstance(written, bool):
         return None
     if isinstance(written, int | float):
         return _epoch(written)
-    if not isinstance(written, str) or len(written) > _MAX_TEXT:
+    if not isinstance(written, str) or len(written) > _MAX_TIME_TEXT:
         return None
     try:
         moment = datetime.fromisoformat(written)
@@ -319,11 +309,6 @@ def instant(written: object) -> Instant | None:
     return Instant((moment - _EPOCH).total_seconds(), zoned=True)
 
 
-def surely(text: str) -> Instant | None:
-    """Read a text that every parser of ISO 8601 reads alike; `None` for all others."""
-    return instant(text) if _CLEAR_TIME.fullmatch(text) else None
-
-
 def _epoch(number: float) -> Instant | None:
     try:
         seconds = float(number)
@@ -332,20 +317,19 @@ def _epoch(number: float) -> Instant | None:
     return None if math.isnan(seconds) else Instant(seconds, zoned=True)
 
 
-def before(left: Instant, right: Instant, *, or_same: bool) -> Truth:
-    """Whether `left` comes before `right`."""
+def _precedes(left: Instant, right: Instant, *, or_same: bool) -> Truth:
+    """Whether `left` is before `right`; unknown if that depends on an unknown zone."""
     if left.zoned == right.zoned:
         return left.seconds < right.seconds or (or_same and left.seconds == right.seconds)
     gap = right.seconds - left.seconds
     return None if abs(gap) <= _ANY_ZONE else gap > 0
 
 
+# Elements
+
 Matcher = Callable[[Any, MatchBudget], Truth]
-
-SCALARS = (str, int, float, type(None))  # not a union, which would be built at each call
-
+SCALARS = (str, int, float, type(None))  # a tuple, because a union would be built at each call
 _MAX_STEPS = 100_000
-
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -356,43 +340,39 @@ def matcher(element: Element | Moment | Boolean) -> Matcher:
         The test, for values of the types in `SCALARS`.
 
     Raises:
-        ValueError: For a regex that does not compile or a time that is none, with the reason.
+        ValueError: For a regex that does not compile or an invalid time, with the reason.
     """
     match element:
-        case Text():
-            return _on_text(element, _text_test(element))
+        case TextLiteral():
+            return _text_matcher(element, _text_test(element))
         case Number(value=literal) | BoolDomain(value=literal) | Boolean(value=literal):
-            return lambda value, budget: _is(value, literal, budget)
+            return lambda value, budget: _scalars_equal(value, literal, budget)
         case NumberDomain():
-            return _number_domain(element)
+            return _number_matcher(element)
         case TextDomain():
-            return _on_text(element.text, _text_domain(element))
+            return _text_matcher(element.text, _sized_text_test(element))
         case Moment():
-            return _time(element, element, low_open=False, high_open=False)
+            return _time_matcher(element, element, low_open=False, high_open=False)
         case TimeDomain(low=low, high=high):
-            return _time(low, high, low_open=element.low_open, high_open=element.high_open)
+            return _time_matcher(low, high, low_open=element.low_open, high_open=element.high_open)
 
 
 def readings(raw: str) -> tuple[str, ...]:
-    """The texts that may be meant by what stands between two quotes."""
+    """The texts that a quoted text may stand for: several if it has backslashes."""
     if "\\" not in raw:
         return (raw,)
-    return (raw, _ESCAPE.sub(r"\1", raw), *_as_json(raw))
-
-
-def _as_json(raw: str) -> tuple[str, ...]:
+    found = (raw, _ESCAPE.sub(r"\1", raw))
     try:
-        decoded = json.loads('"' + raw.replace("\n", "\\n") + '"')
+        return (*found, str(json.loads('"' + raw.replace("\n", "\\n") + '"')))
     except ValueError:
-        return ()
-    return (str(decoded),)
+        return found
 
 
 def equal(left: Any, right: Any, budget: MatchBudget) -> Truth:
-    """Whether two values are equal; unknown where only loosely (1 and "1", also deep inside).
+    """Whether two values are equal; unknown if only after a conversion (1 and "1", also inside).
 
     It takes a bounded number of steps, however deep the values are and however often a part of
-    them occurs, and is unknown beyond.
+    them occurs, and gives unknown beyond.
     """
     truth: Truth = True
     pending = [(left, right)]
@@ -407,7 +387,7 @@ def equal(left: Any, right: Any, budget: MatchBudget) -> Truth:
             found = one.keys() == other.keys()
             pending.extend((value, other.get(name)) for name, value in one.items())
         elif isinstance(one, SCALARS) and isinstance(other, SCALARS):
-            found = _is(one, other, budget)
+            found = _scalars_equal(one, other, budget)
         else:
             found = one == other and (type(one) is type(other) or None)
         truth = both(truth, found)
@@ -416,17 +396,13 @@ def equal(left: Any, right: Any, budget: MatchBudget) -> Truth:
     return None
 
 
-def _is(value: Any, other: Any, budget: MatchBudget) -> Truth:
-    """Whether a value equals another one or a literal; in doubt if only in another kind."""
+def _scalars_equal(value: Any, other: Any, budget: MatchBudget) -> Truth:
     if type(value) is type(other):
         return bool(value == other)
     return may_equal(value, other, budget)
 
 
-# Texts
-
-
-def _text_test(text: Text) -> Callable[[str, MatchBudget], Truth]:
+def _text_test(text: TextLiteral) -> Callable[[str, MatchBudget], Truth]:
     if text.kind == "matching":
         return Regex(text.raw).matches
     if text.kind == "like":
@@ -435,25 +411,11 @@ def _text_test(text: Text) -> Callable[[str, MatchBudget], Truth]:
     return lambda value, _: agreed([value == one for one in meant])
 
 
-def _on_text(text: Text, test: Callable[[str, MatchBudget], Truth]) -> Matcher:
-    meant = readings(text.raw) if text.kind == "plain" else ()
-
-    def run(value: Any, budget: MatchBudget) -> Truth:
-        if isinstance(value, str):
-            return test(value, budget)
-        if meant:
-            return any_of(may_equal(one, value, budget) for one in meant)
-        written = writings(value)
-        return None if written is None else doubted(any_of(test(one, budget) for one in written))
-
-    return run
-
-
-def _text_domain(domain: TextDomain) -> Callable[[str, MatchBudget], Truth]:
+def _sized_text_test(domain: TextDomain) -> Callable[[str, MatchBudget], Truth]:
     test = _text_test(domain.text)
     if domain.length is None:
         return test
-    fits = within(domain.length)
+    fits = _within(domain.length)
 
     def run(value: str, budget: MatchBudget) -> Truth:
         characters = fits(len(value))
@@ -464,10 +426,21 @@ def _text_domain(domain: TextDomain) -> Callable[[str, MatchBudget], Truth]:
     return run
 
 
-# Numbers
+def _text_matcher(text: TextLiteral, test: Callable[[str, MatchBudget], Truth]) -> Matcher:
+    meant = readings(text.raw) if text.kind == "plain" else ()
+
+    def run(value: Any, budget: MatchBudget) -> Truth:
+        if isinstance(value, str):
+            return test(value, budget)
+        if meant:
+            return any_of(may_equal(one, value, budget) for one in meant)
+        written = _writings(value)
+        return None if written is None else doubted(any_of(test(one, budget) for one in written))
+
+    return run
 
 
-def within(bounds: Range) -> Callable[[float], bool]:
+def _within(bounds: Range) -> Callable[[float], bool]:
     """Make the test whether a number lies in a range."""
     low = -math.inf if bounds.low is None else bounds.low.value
     high = math.inf if bounds.high is None else bounds.high.value
@@ -480,12 +453,12 @@ def within(bounds: Range) -> Callable[[float], bool]:
     return run
 
 
-def _number_domain(domain: NumberDomain) -> Matcher:
-    fits = within(domain.range)
+def _number_matcher(domain: NumberDomain) -> Matcher:
+    fits = _within(domain.range)
     kind = int if domain.kind == "int" else float
 
     def run(value: Any, budget: MatchBudget) -> Truth:
-        found = numbers(value, budget)
+        found = _numbers(value, budget)
         if found is None:
             return None
         truth = any(map(fits, found))
@@ -494,23 +467,22 @@ def _number_domain(domain: NumberDomain) -> Matcher:
     return run
 
 
-# Times
-
-
-def _time(low: Moment | None, high: Moment | None, *, low_open: bool, high_open: bool) -> Matcher:
+def _time_matcher(
+    low: Moment | None, high: Moment | None, *, low_open: bool, high_open: bool
+) -> Matcher:
     first, last = _bound(low), _bound(high)
 
     def run(value: Any, _: MatchBudget) -> Truth:
-        if not isinstance(value, str):  # a number counts seconds or milliseconds, from some year on
+        if not isinstance(value, str):  # a number may count seconds or milliseconds
             return False if value is None or isinstance(value, bool) else None
-        at = surely(value)
+        at = instant(value) if _CLEAR_TIME.fullmatch(value) else None
         if at is None:
             return None
         truth: Truth = True
         if first is not None:
-            truth = both(truth, before(first, at, or_same=not low_open))
+            truth = both(truth, _precedes(first, at, or_same=not low_open))
         if last is not None:
-            truth = both(truth, before(at, last, or_same=not high_open))
+            truth = both(truth, _precedes(at, last, or_same=not high_open))
         return truth
 
     return run
@@ -526,10 +498,15 @@ def _bound(moment: Moment | None) -> Instant | None:
     return found
 
 
+# Remarks
+
+_REPEATED = re.compile(r"\([^()]*[+*}][^()]*\)\s*[+*{]|\([^()]*\|[^()]*\)\s*[+*{]")
+
+
 def remarks(element: Any) -> Iterator[tuple[str, str]]:
-    """What is odd about an element or a literal, each with advice."""
+    """Warnings about an element or a literal that is legal but doubtful, each with advice."""
     match element:
-        case Text():
+        case TextLiteral():
             yield from _text_remarks(element)
         case NumberDomain(kind=kind, range=bounds):
             yield from _range_remarks(bounds, whole=kind == "int")
@@ -541,39 +518,39 @@ def remarks(element: Any) -> Iterator[tuple[str, str]]:
             yield from _time_remarks(element)
 
 
-def _text_remarks(text: Text) -> Iterator[tuple[str, str]]:
-    if text.kind == "plain" and "\\" in text.raw:
+def _text_remarks(text: TextLiteral) -> Iterator[tuple[str, str]]:
+    raw = text.raw
+    if text.kind == "plain" and "\\" in raw:
         yield "How a backslash in a text is read is unknown", "Avoid it"
-    elif text.kind == "like" and ("[" in text.raw or "\\" in text.raw):
+    elif text.kind == "like" and ("[" in raw or "\\" in raw):
         yield "How `[` and backslashes in a wildcard are read is unknown", "Use a regex"
     elif text.kind == "matching":
-        yield from _regex_remarks(text.raw)
+        if "\\\\" in raw:
+            yield "How a doubled backslash in a regex is read is unknown", "Write `[.]` for `\\\\.`"
+        if _looks_slow(raw):
+            yield "This regex can take exponential time", "Do not repeat what is itself repeated"
+        if not patterns.has_engine():
+            yield (
+                "Without the package `regex` no regex is evaluated: each is unknown, which denies",
+                f"Run `{INSTALL}`",
+            )
 
 
-def _regex_remarks(raw: str) -> Iterator[tuple[str, str]]:
-    if "\\\\" in raw:
-        yield "How a doubled backslash in a regex is read is unknown", "Write `[.]` for `\\\\.`"
-    if looks_slow(raw):
-        yield "This regex can take exponential time", "Do not repeat what is itself repeated"
-    if not has_engine():
-        yield (
-            "Without the package `regex` no regex is evaluated: each is unknown, which denies",
-            f"Run `{INSTALL}`",
-        )
+def _looks_slow(raw: str) -> bool:
+    """Whether a regex repeats a group that repeats or has alternatives: often exponential time."""
+    if len(raw) > MAX_PATTERN:  # `_REPEATED` takes quadratic time, and such a regex is an error
+        return False
+    return _REPEATED.search(re.sub(r"\\.|\[[^\]]*\]", "x", raw)) is not None
 
 
 def _range_remarks(bounds: Range, *, whole: bool) -> Iterator[tuple[str, str]]:
     ends = [end.value for end in (bounds.low, bounds.high) if end is not None]
-    if whole and any(isinstance(end, float) and not _is_infinite(end) for end in ends):
+    if whole and any(isinstance(end, float) and math.isfinite(end) for end in ends):
         yield "The bounds of whole numbers are whole", "Drop the fraction"
     if len(ends) > 1 and (
         ends[0] > ends[1] or (ends[0] == ends[1] and (bounds.low_open or bounds.high_open))
     ):
         yield "No number lies in this range", "The smaller bound comes first"
-
-
-def _is_infinite(number: float) -> bool:
-    return number in {float("inf"), float("-inf")}
 
 
 def _time_remarks(domain: TimeDomain) -> Iterator[tuple[str, str]]:
@@ -582,7 +559,7 @@ def _time_remarks(domain: TimeDomain) -> Iterator[tuple[str, str]]:
     if not low or not high:
         return
     closed = not (domain.low_open or domain.high_open)
-    if before(low, high, or_same=closed) is False:
+    if _precedes(low, high, or_same=closed) is False:
         yield "No time lies in this range", "The earlier bound comes first"
     if not low.zoned or not high.zoned:
         yield "The zone of a time without one is unknown", "Write it, as `…T00:00:00Z`"

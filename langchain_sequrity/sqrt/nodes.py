@@ -1,11 +1,7 @@
-"""What a SQRT text says, as frozen data with positions; `docs/policies.md` describes the language.
+"""The syntax tree of SQRT as frozen data with positions, and functions that walk it.
 
-Chains of one operator are one node with many operands, so that the depth of a tree is the depth
-of the parentheses in the text and nothing else.
-
-The rules of a policy one by one, with all that the block around each says.
-
-Conditions and sets, walked through the names in them: what a rule looks at, and which way.
+`docs/policies.md` describes the language. A chain of one operator is one node with many operands,
+so the depth of a tree is the depth of the parentheses in the text.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +17,7 @@ if TYPE_CHECKING:
 Field = Literal["tags", "producers", "consumers"]
 Scope = Literal["arg", "result", "session", "short", "args"]
 Strength = Literal["soft", "hard"]
-Decision = Literal["allow", "deny"]
+Effect = Literal["allow", "deny"]
 Operator = Literal["|", "&", "-", "^"]
 Assignment = Literal["=", "|=", "&=", "-=", "^="]
 Phase = Literal["before", "result", "after"]
@@ -37,8 +33,8 @@ class Position(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A quoted text, as written between the quotes: a plain one, a regex or a wildcard."""
+class TextLiteral:
+    """A quoted text as written between the quotes: plain, a regex or a wildcard."""
 
     raw: str
     kind: TextKind
@@ -55,7 +51,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Boolean:
-    """`true` or `false` where a value is meant."""
+    """`true` or `false` as a value."""
 
     value: bool
     at: Position
@@ -71,7 +67,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Numbers between two bounds; a missing bound is open, an `_open` one excluded."""
+    """Numbers between two bounds; `None` is no bound, and an `_open` bound is excluded."""
 
     low: Number | None
     high: Number | None
@@ -99,9 +95,9 @@ class NumberDomain:
 
 @dataclass(frozen=True, slots=True)
 class TextDomain:
-    """`str …`, perhaps with a range of lengths."""
+    """`str …`, optionally with a range of lengths."""
 
-    text: Text
+    text: TextLiteral
     length: Range | None
     at: Position
 
@@ -118,7 +114,7 @@ class TimeDomain:
 
 
 Domain = BoolDomain | NumberDomain | TextDomain | TimeDomain
-Element = Text | Number | Domain
+Element = TextLiteral | Number | Domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +130,11 @@ class Meta:
     """One set of labels: of an argument, of all arguments, of the result or of the session.
 
     Attributes:
-        scope: Whose; `short` is the form `@tags`, which means what stands around it.
-        field: Which of the three sets.
-        argument: The argument's name, where `scope` is `arg`.
-        intersect: Whether `args` are intersected rather than united.
-        at: Where it stands.
+        scope: The owner of the labels. In the form `@tags` (`short`) it depends on the block.
+        field: One of the three sets.
+        argument: The argument's name if `scope` is `arg`.
+        intersect: Whether the labels of all `args` are intersected instead of united.
+        at: Its position.
     """
 
     scope: Scope
@@ -149,7 +145,7 @@ class Meta:
 
 
 @dataclass(frozen=True, slots=True)
-class Members:
+class SetLiteral:
     """`{…}`."""
 
     elements: tuple[Element, ...]
@@ -163,9 +159,9 @@ class Combined:
     Attributes:
         operator: The operator.
         operands: Two or more.
-        at: Where the first operand stands.
-        bare: Whether an operand is an unparenthesised union inside an intersection, which other
-            languages read the other way.
+        at: The position of the first operand.
+        bare: Whether an operand is a union without parentheses in an intersection. Other
+            languages give such operators the opposite precedence.
     """
 
     operator: Operator
@@ -176,14 +172,14 @@ class Combined:
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """A set with single elements added (`with`, true) and removed (`without`, false) in order."""
+    """A set with elements added (`with`, true) or removed (`without`, false), in order."""
 
     base: "Set"
     edits: tuple[tuple[bool, Element], ...]
     at: Position
 
 
-Set = Members | Meta | Name | Combined | Edited
+Set = SetLiteral | Meta | Name | Combined | Edited
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +191,7 @@ class Value:
     at: Position
 
 
-Constant = Text | Moment | Number | Boolean
+Constant = TextLiteral | Moment | Number | Boolean
 Operand = Value | Constant
 
 
@@ -219,7 +215,7 @@ class Same:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A test of labels; `right` is there unless the test is `empty` or `universal`."""
+    """A test of labels; `right` is `None` for the tests `empty` and `universal`."""
 
     left: Meta
     test: MetaTest
@@ -256,7 +252,7 @@ Predicate = Name | In | Same | Compared | Not | Both | Either
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """`let name = …;`. A lone name on the right may mean any of the three kinds."""
+    """`let name = …;`. A single name on the right may have any of the three kinds."""
 
     name: str
     value: Predicate | Set | Domain
@@ -274,11 +270,11 @@ class CheckRule:
         condition: The predicate, or `None` for `always`.
         text: The rule as written.
         doc: Its doc comment.
-        at: Where it stands.
+        at: Its position.
     """
 
     strength: Strength
-    decision: Decision
+    decision: Effect
     condition: Predicate | None
     text: str
     doc: str
@@ -296,7 +292,7 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class UpdateStep:
     """Updates under one condition, or without one (`None`)."""
 
     condition: Predicate | None
@@ -306,11 +302,11 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class UpdateBlock:
     """`result { … }` or `session before { … }` or `session after { … }`."""
 
     phase: Phase
-    steps: tuple[Step, ...]
+    steps: tuple[UpdateStep, ...]
     doc: str
     at: Position
 
@@ -319,18 +315,18 @@ class Block:
 class ToolId:
     """The name of a tool, or a regex for names."""
 
-    text: Text
+    text: TextLiteral
     at: Position
 
 
 @dataclass(frozen=True, slots=True)
 class ToolBlock:
-    """`tool "id" { … }`; `priorities` holds every `priority` item, normally none or one."""
+    """`tool "id" { … }`; `priorities` has all `priority` statements, normally zero or one."""
 
     tool: ToolId
     priorities: tuple[Number, ...]
     checks: tuple[CheckRule, ...]
-    blocks: tuple[Block, ...]
+    blocks: tuple[UpdateBlock, ...]
     doc: str
     at: Position
 
@@ -342,7 +338,7 @@ class OneLiner:
     tool: ToolId
     priority: Number | None
     phase: Phase
-    step: Step
+    step: UpdateStep
     at: Position
 
 
@@ -366,11 +362,11 @@ class Policy:
         return self.text
 
     def __repr__(self) -> str:
-        """What it holds; `declarations` has all of it."""
+        """A short form; `declarations` has the details."""
         return f"Policy({len(self.declarations)} declarations)"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001, ARG002 - IPython's
-        """How IPython shows it in a terminal."""
+        """The text, for IPython in a terminal."""
         printer.text(plain(self.text, limit=len(self.text), lines=True))
 
     def _repr_html_(self) -> str:
@@ -393,20 +389,20 @@ PHASES: dict[Phase, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A name, a priority, a check rule or a change of labels.
+    """One item of a policy with its surroundings: a name, a priority, a rule or an update.
 
     Attributes:
-        node: What it is; a block only if it has no steps.
-        at: Where it stands.
+        node: The item; a block only if it has no steps.
+        at: Its position.
         kind: `name`, `priority`, `must deny`, …, `result`, `session before` or `session after`.
-        tool: The tools that it is for; names are for all.
-        docs: Doc comments, that of the block around it first.
-        phase: When a change runs.
-        priority: That of a one-liner, or what a check rule has of its block.
-        one_liner: Whether it is one.
+        tool: The tools that it is for; `None` for a name.
+        docs: Doc comments: first the one of its block, then its own.
+        phase: When an update runs.
+        priority: The priority of the one-liner or of the rule's block.
+        one_liner: Whether it is a one-liner.
     """
 
-    node: Binding | Number | CheckRule | Step | Block
+    node: Binding | Number | CheckRule | UpdateStep | UpdateBlock
     at: Position
     kind: str
     tool: ToolId | None = None
@@ -417,16 +413,16 @@ class Listed:
 
 
 def has_rules(policy: Policy) -> bool:
-    """Whether a policy decides about any call, or changes labels."""
+    """Whether a policy has any check rule or update."""
     return any(
-        isinstance(one.node, CheckRule | Step)
+        isinstance(one.node, CheckRule | UpdateStep)
         for declaration in policy.declarations
         for one in listed(declaration)
     )
 
 
 def listed(node: Declaration) -> list[Listed]:
-    """What a declaration holds, in source order."""
+    """The items of a declaration, in source order."""
     if isinstance(node, Binding):
         return [Listed(node, node.at, "name", docs=(node.doc,))]
     if isinstance(node, OneLiner):
@@ -459,27 +455,27 @@ Bindings = Mapping[str, Binding]
 Tests = In | Same | Compared
 
 
-class Part(NamedTuple):
+class Clause(NamedTuple):
     """A rule or a step of a tool.
 
     Attributes:
         condition: Its condition, or `None` for `always`.
         rule: The rule, or `None` for a step.
         step: The step, or `None` for a rule.
-        phase: When a step runs, `None` for a rule.
-        restricts: Whether a call is worse off where the condition holds: it is denied, labels are
-            added, readers are taken away.
+        phase: When a step runs; `None` for a rule.
+        restricts: Whether it restricts calls if the condition holds: it denies, adds labels or
+            removes consumers.
     """
 
     condition: Predicate | None
     rule: CheckRule | None
-    step: Step | None
+    step: UpdateStep | None
     phase: Phase | None
     restricts: bool
 
 
 def bindings_of(policy: Policy) -> dict[str, Binding]:
-    """The names of a policy."""
+    """The bindings of a policy, by name."""
     return {node.name: node for node in policy.declarations if isinstance(node, Binding)}
 
 
@@ -488,20 +484,20 @@ def tools_of(policy: Policy) -> list[ToolBlock | OneLiner]:
     return [node for node in policy.declarations if not isinstance(node, Binding)]
 
 
-def parts_of(node: ToolBlock | OneLiner) -> Iterator[Part]:
+def clauses_of(node: ToolBlock | OneLiner) -> Iterator[Clause]:
     """The rules of a tool, then its steps."""
     if isinstance(node, OneLiner):
         yield _step(node.step, node.phase)
         return
     for rule in node.checks:
-        yield Part(rule.condition, rule, None, None, rule.decision == "deny")
+        yield Clause(rule.condition, rule, None, None, rule.decision == "deny")
     for block in node.blocks:
         for step in block.steps:
             yield _step(step, block.phase)
 
 
-def _step(step: Step, phase: Phase) -> Part:
-    return Part(step.condition, None, step, phase, any(map(_restricts, step.updates)))
+def _step(step: UpdateStep, phase: Phase) -> Clause:
+    return Clause(step.condition, None, step, phase, any(map(_restricts, step.updates)))
 
 
 def _restricts(update: Update) -> bool:
@@ -515,11 +511,11 @@ def tests_of(
 
     Args:
         condition: The condition.
-        bindings: What the names in it stand for.
-        passes: Whether a call passes where the condition holds.
+        bindings: The bindings of the policy.
+        passes: Whether the rule lets a call pass if the condition holds.
 
     Yields:
-        Each test, with whether a call passes where that test holds.
+        Each test, with whether it helps a call to pass if it holds.
     """
     waiting: list[tuple[object, bool]] = [(condition, passes)]
     seen = set()
@@ -540,7 +536,7 @@ def tests_of(
 
 
 def elements_of(root: object, bindings: Bindings) -> Iterator[Element | Meta]:
-    """What a set is written of: elements, and sets of labels; without what is taken out of it."""
+    """The elements and sets of labels that a set is built from, without removed ones."""
     waiting: list[Set | object] = [root]
     seen = set()
     while waiting:
@@ -549,7 +545,7 @@ def elements_of(root: object, bindings: Bindings) -> Iterator[Element | Meta]:
             case Name(name=name) if name in bindings and name not in seen:
                 seen.add(name)
                 waiting.append(bindings[name].value)
-            case Members(elements=elements):
+            case SetLiteral(elements=elements):
                 yield from elements
             case Meta():
                 yield node
@@ -562,5 +558,5 @@ def elements_of(root: object, bindings: Bindings) -> Iterator[Element | Meta]:
                 waiting.append(base)
             case Name():
                 pass
-            case _:  # a domain that has a name
+            case _:  # a named domain
                 yield node  # type: ignore[misc]

@@ -1,18 +1,9 @@
-"""SQRT text to nodes: declarations, blocks, rules and updates.
-
-One token tells them apart but for `let`, whose right side may begin alike for a predicate, a set
-and a domain: there all three are tried, once, and if none fits the error is that of the reading
-which came furthest.
-
-A place between the tokens of a text, and the error that says what was expected there.
-
-A misfit is a light exception without the text around it: where a text may be read in several ways
-most misfits are thrown away, and only the one that is shown is worth its line and caret.
-
-Predicates, sets, values and domains, by recursive descent.
+"""SQRT text to nodes, by recursive descent.
 
 No word is reserved, so each method decides by the next two or three tokens whether a word is a
-keyword or a name.
+keyword or a name. Only the right side of `let` can begin the same way for a predicate, a set and a
+domain. There all three are tried, and if all fail the error is that of the reading that got
+furthest.
 """
 
 import re
@@ -22,27 +13,25 @@ from typing import Any, TypeVar, cast
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError
-from langchain_sequrity.sqrt.diagnostics import fault, hint, no_text
+from langchain_sequrity.sqrt.diagnostics import fault, hint, not_a_text
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS, Token, tokens
 from langchain_sequrity.sqrt.nodes import (
     Assignment,
     Binding,
-    Block,
     BoolDomain,
     Boolean,
     Both,
     CheckRule,
     Combined,
     Compared,
-    Decision,
     Declaration,
     Domain,
     Edited,
+    Effect,
     Either,
     Element,
     Field,
     In,
-    Members,
     Meta,
     MetaTest,
     Moment,
@@ -61,14 +50,16 @@ from langchain_sequrity.sqrt.nodes import (
     Same,
     Scope,
     Set,
-    Step,
+    SetLiteral,
     Strength,
-    Text,
     TextDomain,
+    TextLiteral,
     TimeDomain,
     ToolBlock,
     ToolId,
     Update,
+    UpdateBlock,
+    UpdateStep,
     Value,
 )
 
@@ -76,8 +67,11 @@ MAX_DEPTH = 50
 _LINE_END = re.compile("\n")
 
 
-class Misfit(Exception):
-    """The token at `index` is none of those that were expected."""
+class Mismatch(Exception):
+    """The token at `index` was not expected.
+
+    It has no text and no caret: most mismatches are discarded, because another reading fits.
+    """
 
     def __init__(self, index: int, expected: tuple[str, ...], advice: str = "") -> None:
         super().__init__(index, expected)
@@ -87,7 +81,7 @@ class Misfit(Exception):
 
 
 class Cursor:
-    """The tokens of a text, read from left to right."""
+    """Reads the tokens of a text from left to right."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -98,7 +92,7 @@ class Cursor:
         self._next = self._tokens[0]
 
     def _advance(self) -> Token:
-        """Take the next token, which the caller has looked at: it is never the end."""
+        """Take the next token. The caller has checked that it is not the end."""
         token = self._next
         self._index += 1
         self._next = self._tokens[self._index]
@@ -113,40 +107,40 @@ class Cursor:
     def _is(self, *texts: str) -> bool:
         return self._next.text in texts
 
-    def _take(self, *texts: str) -> Token:
+    def _expect(self, *texts: str) -> Token:
         if self._next.text not in texts:
-            raise self._misfit(*(f"`{text}`" for text in texts))
+            raise self._mismatch(*(f"`{text}`" for text in texts))
         return self._advance()
 
-    def _took(self, *texts: str) -> bool:
+    def _accept(self, *texts: str) -> bool:
         if self._next.text in texts:
             self._advance()
             return True
         return False
 
-    def _at(self, token: Token | None = None) -> Position:
+    def _position(self, token: Token | None = None) -> Position:
         start = (token or self._next).start
         line = bisect_right(self._lines, start)
         return Position(line, start - self._lines[line - 1] + 1)
 
-    def _misfit(self, *expected: str, advice: str = "") -> Misfit:
-        return Misfit(self._index, expected, advice)
+    def _mismatch(self, *expected: str, advice: str = "") -> Mismatch:
+        return Mismatch(self._index, expected, advice)
 
-    def _deeper(self) -> None:
+    def _enter(self) -> None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             msg = f"This is nested more than {MAX_DEPTH} deep; name parts of it with `let`"
-            raise fault(self._text, self._at(), msg)
+            raise fault(self._text, self._position(), msg)
 
-    def shown(self, misfit: Misfit) -> PolicySyntaxError:
-        """The error for a misfit, with its place, what was found and what to write instead."""
-        token = self._tokens[misfit.index]
+    def error(self, mismatch: Mismatch) -> PolicySyntaxError:
+        """The error for a mismatch, with its place, what was found and what to write instead."""
+        token = self._tokens[mismatch.index]
         found = "the end of the text" if token.kind == "end" else f"`{plain(token.text, limit=40)}`"
-        before = [one.text for one in self._tokens[max(0, misfit.index - 2) : misfit.index]]
-        advice = misfit.advice or hint(before, token.text, misfit.expected)
-        message = f"Expected {' or '.join(misfit.expected)}, found {found}"
+        before = [one.text for one in self._tokens[max(0, mismatch.index - 2) : mismatch.index]]
+        advice = mismatch.advice or hint(before, token.text, mismatch.expected)
+        message = f"Expected {' or '.join(mismatch.expected)}, found {found}"
         message = f"{message}. {advice}" if advice else message
-        return fault(self._text, self._at(token), message, expected=misfit.expected)
+        return fault(self._text, self._position(token), message, expected=mismatch.expected)
 
 
 DOMAINS = ("bool", "int", "float", "str", "datetime")
@@ -167,28 +161,28 @@ MAX_DIGITS = 300  # beyond it `int` is slow, and a float is infinite
 _Node = TypeVar("_Node")
 
 
-class Expressions(Cursor):
-    """Reads what stands between the words of a declaration."""
+class ExpressionParser(Cursor):
+    """Parses predicates, sets, values and domains."""
 
     def _predicate(self) -> Predicate:
-        at = self._at()
+        at = self._position()
         parts = [self._both()]
-        while self._took("or"):
+        while self._accept("or"):
             parts.append(self._both())
         return parts[0] if len(parts) == 1 else Either(tuple(parts), at)
 
     def _both(self) -> Predicate:
-        at = self._at()
+        at = self._position()
         parts = [self._negated()]
-        while self._took("and"):
+        while self._accept("and"):
             parts.append(self._negated())
         return parts[0] if len(parts) == 1 else Both(tuple(parts), at)
 
     def _negated(self) -> Predicate:
         if not (self._is("not") and self._negates()):
             return self._test()
-        at = self._at(self._advance())
-        self._deeper()
+        at = self._position(self._advance())
+        self._enter()
         inner = self._negated()
         self._depth -= 1
         return Not(inner, at)
@@ -196,8 +190,8 @@ class Expressions(Cursor):
     def _negates(self) -> bool:
         """Whether this `not` is the keyword or a name.
 
-        `and` and `or` may be names as well. In a row of them operators and names take turns, so
-        what follows the row tells with which of the two it began.
+        `and` and `or` may be names as well. In a row of them operators and names alternate, so the
+        token after the row tells whether the row began with an operator or a name.
         """
         ahead = 1
         while self._peek(ahead).text in {"and", "or"}:
@@ -205,40 +199,45 @@ class Expressions(Cursor):
         return (ahead % 2 == 0) == (self._peek(ahead).text in _AFTER_NAME)
 
     def _test(self) -> Predicate:
-        at = self._at()
-        if self._took("("):
-            self._deeper()
+        at = self._position()
+        if self._accept("("):
+            self._enter()
             inner = self._predicate()
-            self._take(")")
+            self._expect(")")
             self._depth -= 1
             return inner
-        if self._begins_meta():
+        if self._at_meta():
             return self._compared(self._meta(), at)
-        if self._begins_value():
+        if self._at_value():
             return self._value_test(self._value(), at)
         if self._next.kind == "word":
             return Name(self._advance().text, at)
-        raise self._misfit(_CONDITION)
+        raise self._mismatch(_CONDITION)
 
     def _compared(self, left: Meta, at: Position) -> Compared:
-        test = self._take("overlaps", "subset", "superset", "==", "is").text
+        test = self._expect("overlaps", "subset", "superset", "==", "is").text
         if test == "is":
-            return Compared(left, cast("MetaTest", self._take("empty", "universal").text), None, at)
+            return Compared(
+                left, cast("MetaTest", self._expect("empty", "universal").text), None, at
+            )
         if test in {"subset", "superset"}:
-            self._take("of")
+            self._expect("of")
         return Compared(left, cast("MetaTest", test), self._set(), at)
 
     def _value_test(self, left: Operand, at: Position) -> In | Same:
-        if self._take("in", "==").text == "in":
+        if self._expect("in", "==").text == "in":
             return In(left, self._set(), at)
-        if not self._begins_value(after=()):
-            raise self._misfit(_VALUE)
+        if not self._at_value(after=()):
+            raise self._mismatch(_VALUE)
         return Same(left, self._value(), at)
 
     # Values
 
-    def _begins_value(self, after: tuple[str, ...] = ("in", "==")) -> bool:
-        """Whether a value comes; `after` tells the literals `true`, `false`, `inf` from names."""
+    def _at_value(self, after: tuple[str, ...] = ("in", "==")) -> bool:
+        """Whether a value begins here.
+
+        `true`, `false` and `inf` are literals only if a token of `after` follows, else names.
+        """
         token, following = self._next, self._peek(1).text
         if token.kind == "text":
             return token.text[0] in 'd"'
@@ -247,10 +246,10 @@ class Expressions(Cursor):
             return literal or following == ".value"
         if token.text in {"@result", "@session"}:
             return following == ".value"
-        return self._begins_number()
+        return self._at_number()
 
     def _value(self) -> Operand:
-        at = self._at()
+        at = self._position()
         token = self._next
         if token.kind == "text":
             return self._moment() if token.text[0] == "d" else self._quoted()
@@ -260,23 +259,23 @@ class Expressions(Cursor):
             if token.kind == "word":
                 return Value("arg", token.text, at)
             return Value("result" if token.text == "@result" else "session", "", at)
-        if self._took("true", "false"):
+        if self._accept("true", "false"):
             return Boolean(token.text == "true", at)
         return self._number()
 
-    def _quoted(self) -> Text:
-        at = self._at()
+    def _quoted(self) -> TextLiteral:
+        at = self._position()
         text = self._advance().text
         kind = _TEXT_KINDS[text[0]]
-        return Text(text[text.index('"') + 1 : -1], cast("Any", kind), at)
+        return TextLiteral(text[text.index('"') + 1 : -1], cast("Any", kind), at)
 
     def _moment(self) -> Moment:
-        at = self._at()
+        at = self._position()
         if self._next.kind != "text" or self._next.text[0] != "d":
-            raise self._misfit(_TIME)
+            raise self._mismatch(_TIME)
         return Moment(self._advance().text[2:-1], at)
 
-    def _begins_number(self) -> bool:
+    def _at_number(self) -> bool:
         signed = self._is("-", "+") and self._peek(1).start == self._next.end
         token = self._peek(1) if signed else self._next
         if token.text == "inf":
@@ -284,11 +283,11 @@ class Expressions(Cursor):
         return token.kind == "number" and not self._is("+")
 
     def _number(self) -> Number:
-        if not self._begins_number():
-            raise self._misfit(_NUMBER)
-        at = self._at()
+        if not self._at_number():
+            raise self._mismatch(_NUMBER)
+        at = self._position()
         sign = -1 if self._is("-") else 1
-        self._took("-", "+")
+        self._accept("-", "+")
         text = self._advance().text
         if len(text) > MAX_DIGITS:
             raise fault(self._text, at, f"A number has at most {MAX_DIGITS} digits")
@@ -296,8 +295,8 @@ class Expressions(Cursor):
 
     def _integer(self) -> Number:
         token = self._peek(1) if self._is("-") else self._next
-        if not self._begins_number() or not token.text.isdigit():
-            raise self._misfit(_INTEGER)
+        if not self._at_number() or not token.text.isdigit():
+            raise self._mismatch(_INTEGER)
         return self._number()
 
     # Sets
@@ -305,21 +304,21 @@ class Expressions(Cursor):
     def _set(self, level: int = 0) -> Set:
         if level == len(_LEVELS):
             return self._edited()
-        at = self._at()
+        at = self._position()
         symbol = _LEVELS[level]
         opened = self._is("(")
         operands = [self._set(level + 1)]
         if not self._is(*symbol):
             return operands[0]
         bare = symbol[0] == "&" and not opened and _is_union(operands[0])
-        while self._took(*symbol):
+        while self._accept(*symbol):
             opened = self._is("(")
             operands.append(self._set(level + 1))
             bare = bare or (symbol[0] == "&" and not opened and _is_union(operands[-1]))
         return Combined(cast("Operator", symbol[0]), tuple(operands), at, bare)
 
     def _edited(self) -> Set:
-        at = self._at()
+        at = self._position()
         base = self._set_atom()
         edits = []
         while self._is("with", "without"):
@@ -328,43 +327,43 @@ class Expressions(Cursor):
         return Edited(base, tuple(edits), at) if edits else base
 
     def _set_atom(self) -> Set:
-        at = self._at()
-        if self._took("("):
-            self._deeper()
+        at = self._position()
+        if self._accept("("):
+            self._enter()
             inner = self._set()
-            self._take(")")
+            self._expect(")")
             self._depth -= 1
             return inner
         if self._is("{"):
             return self._members()
-        if self._begins_meta():
+        if self._at_meta():
             return self._meta()
         if self._next.kind == "word":
             return Name(self._advance().text, at)
-        raise self._misfit(_SET)
+        raise self._mismatch(_SET)
 
-    def _members(self) -> Members:
-        at = self._at(self._advance())
-        if self._took("}"):
-            return Members((), at)
+    def _members(self) -> SetLiteral:
+        at = self._position(self._advance())
+        if self._accept("}"):
+            return SetLiteral((), at)
         elements = [self._element()]
-        while not self._took("}"):
-            self._take(",", "}")
+        while not self._accept("}"):
+            self._expect(",", "}")
             elements.append(self._element())
-        return Members(tuple(elements), at)
+        return SetLiteral(tuple(elements), at)
 
     def _element(self) -> Element:
         if self._next.kind == "text" and self._next.text[0] != "d":
             return self._quoted()
         if self._is(*DOMAINS):
             return self._domain()
-        if self._begins_number():
+        if self._at_number():
             return self._number()
-        raise self._misfit(_ELEMENT)
+        raise self._mismatch(_ELEMENT)
 
     # Labels
 
-    def _begins_meta(self) -> bool:
+    def _at_meta(self) -> bool:
         token, following = self._next, self._peek(1).text
         if token.kind == "word":
             aggregates = following == "of" and token.text in {"union", "intersect"}
@@ -374,39 +373,39 @@ class Expressions(Cursor):
         )
 
     def _meta(self) -> Meta:
-        at = self._at()
+        at = self._position()
         token = self._advance()
         if token.text in {"union", "intersect"} and self._is("of"):
             return self._aggregate(token.text == "intersect", at)
         if token.text == "@":
             return Meta("short", self._field(), "", intersect=False, at=at)
-        self._take(".")
+        self._expect(".")
         field = self._field()
         if token.kind == "word":
             return Meta("arg", field, token.text, intersect=False, at=at)
         scope = cast("Scope", token.text[1:])
         intersect = False
-        if scope == "args" and self._took("."):
-            intersect = self._take("union", "intersect").text == "intersect"
+        if scope == "args" and self._accept("."):
+            intersect = self._expect("union", "intersect").text == "intersect"
         return Meta(scope, field, "", intersect=intersect, at=at)
 
     def _aggregate(self, intersect: bool, at: Position) -> Meta:  # noqa: FBT001 - private
-        self._take("of")
+        self._expect("of")
         field = self._field()
-        self._take("from")
-        self._take("args")
+        self._expect("from")
+        self._expect("args")
         return Meta("args", field, "", intersect=intersect, at=at)
 
     def _field(self) -> Field:
-        return cast("Field", self._take(*_FIELDS).text)
+        return cast("Field", self._expect(*_FIELDS).text)
 
     # Domains
 
     def _domain(self) -> Domain:
-        token = self._take(*DOMAINS)
-        at = self._at(token)
+        token = self._expect(*DOMAINS)
+        at = self._position(token)
         if token.text == "bool":
-            return BoolDomain(self._take("true", "false").text == "true", at)
+            return BoolDomain(self._expect("true", "false").text == "true", at)
         if token.text == "str":
             return self._text_domain(at)
         if token.text == "datetime":
@@ -415,34 +414,34 @@ class Expressions(Cursor):
 
     def _text_domain(self, at: Position) -> TextDomain:
         kind = {"matching": "r", "like": "w"}.get(self._next.text, '"')
-        self._took("matching", "like")
+        self._accept("matching", "like")
         if self._next.kind != "text" or self._next.text[0] != kind:
-            raise self._misfit(_LITERALS[kind])
+            raise self._mismatch(_LITERALS[kind])
         text = self._quoted()
-        return TextDomain(text, self._range() if self._took("length") else None, at)
+        return TextDomain(text, self._range() if self._accept("length") else None, at)
 
     def _range(self) -> Range:
-        return self._bounds(Range, self._number, self._begins_number)
+        return self._bounds(Range, self._number, self._at_number)
 
     def _time_domain(self, at: Position) -> TimeDomain:
         token = self._next
         if token.kind == "text" and token.text[0] == '"':
             moment = Moment(self._quoted().raw, at)
             return TimeDomain(moment, moment, low_open=False, high_open=False, at=at)
-        if self._begins_number():
+        if self._at_number():
             number = self._number()
             epoch = Moment(number.value, at)
             return TimeDomain(epoch, epoch, low_open=False, high_open=False, at=at)
-        return self._bounds(TimeDomain, self._moment, self._begins_moment)
+        return self._bounds(TimeDomain, self._moment, self._at_moment)
 
-    def _begins_moment(self) -> bool:
+    def _at_moment(self) -> bool:
         return self._next.kind == "text" and self._next.text[0] == "d"
 
     def _bounds(
         self, node: Callable[..., _Node], bound: Callable[[], Any], begins: Callable[[], bool]
     ) -> _Node:
-        """`a`, `a..b`, `a..`, `..b` and the forms with `<` at the side that is excluded."""
-        at = self._at()
+        """`a`, `a..b`, `a..`, `..b`, and with `<` on a side whose bound is excluded."""
+        at = self._position()
         low = None if self._is("..", "..<") else bound()
         if low is not None and not self._is(*RANGES):
             return node(low, low, low_open=False, high_open=False, at=at)
@@ -464,7 +463,7 @@ _TOOL = ("the name of a tool in quotes", 'a regex `r"…"`')
 _LABELS = "labels to change, as `@tags`"
 _UPDATES = (_LABELS, "`}`")
 _ITEMS = ("`must`", "`should`", "`priority`", "`result`", "`session`", "`}`")
-_NESTED = "A `when` does not stand in another; combine the conditions with `and`"
+_NESTED = "One `when` cannot contain another; combine the conditions with `and`"
 _ASSIGNMENTS = ("=", "|=", "&=", "-=", "^=")
 
 
@@ -472,14 +471,14 @@ def parse(text: str, *, max_characters: int = MAX_CHARACTERS) -> Policy:
     """Parse a SQRT text.
 
     Args:
-        text: The policy. The empty text is one.
-        max_characters: Longest text that is accepted.
+        text: The policy. It may be empty.
+        max_characters: The maximum length of the text.
 
     Returns:
-        The policy as nodes with positions. Only syntax is looked at; see `check` for meaning.
+        The policy as nodes with positions. Only syntax is checked; `check` finds other mistakes.
 
     Raises:
-        UsageError: If it is no text.
+        UsageError: If `text` is not a string.
         PolicySyntaxError: If the text is not SQRT, is too long or is nested too deeply.
 
     Example:
@@ -491,21 +490,22 @@ def parse(text: str, *, max_characters: int = MAX_CHARACTERS) -> Policy:
         ```
     """
     if not isinstance(text, str):
-        raise no_text(text)
+        raise not_a_text(text)
     if len(text) > max_characters:
         msg = f"A policy has at most {max_characters} characters; this one has {len(text)}"
         raise fault(text, Position(1, 1), msg)
-    parser = _Parser(text)
+    parser = PolicyParser(text)
     try:
         return parser.policy()
-    except Misfit as misfit:
-        raise parser.shown(misfit) from None
+    except Mismatch as mismatch:
+        raise parser.error(mismatch) from None
 
 
-class _Parser(Expressions):
-    """Reads declarations; each method takes one construct."""
+class PolicyParser(ExpressionParser):
+    """Parses declarations; each method parses one construct."""
 
     def policy(self) -> Policy:
+        """Parse the whole text."""
         declarations = []
         while self._next.kind != "end":
             declarations.append(self._declaration())
@@ -517,7 +517,7 @@ class _Parser(Expressions):
             return self._binding(doc)
         if self._is("tool"):
             return self._tool(doc)
-        raise self._misfit(*_DECLARATIONS)
+        raise self._mismatch(*_DECLARATIONS)
 
     def _doc(self) -> str:
         if self._next.kind != "doc":
@@ -528,119 +528,119 @@ class _Parser(Expressions):
         return "\n".join(lines)
 
     def _binding(self, doc: str) -> Binding:
-        at = self._at(self._advance())
+        at = self._position(self._advance())
         if self._next.kind != "word":
-            raise self._misfit(_NAME)
+            raise self._mismatch(_NAME)
         name = self._advance().text
-        self._take("=")
+        self._expect("=")
         return Binding(name, self._bound(), doc, at)
 
     def _bound(self) -> Predicate | Set | Domain:
         start = self._index
-        misfits = []
+        mismatches = []
         first = (self._domain,) if self._is(*DOMAINS) else ()
         for reading in (*first, self._predicate, self._set):
             try:
                 value: Predicate | Set | Domain = reading()
-                self._take(";")
-            except Misfit as misfit:
-                misfits.append(misfit)
+                self._expect(";")
+            except Mismatch as mismatch:
+                mismatches.append(mismatch)
                 self._rewind(start)
             else:
                 return value
-        raise max(misfits, key=lambda misfit: misfit.index)
+        raise max(mismatches, key=lambda mismatch: mismatch.index)
 
     def _tool(self, doc: str) -> ToolBlock | OneLiner:
-        at = self._at(self._advance())
+        at = self._position(self._advance())
         tool = self._tool_id()
         if self._is("{"):
             return self._tool_block(tool, doc, at)
         if self._is("[", "->"):
             return self._one_liner(tool, doc, at)
-        raise self._misfit(*_AFTER_TOOL)
+        raise self._mismatch(*_AFTER_TOOL)
 
     def _tool_id(self) -> ToolId:
-        at = self._at()
+        at = self._position()
         if self._next.kind != "text" or self._next.text[0] not in '"r':
-            raise self._misfit(*_TOOL)
+            raise self._mismatch(*_TOOL)
         return ToolId(self._quoted(), at)
 
     def _tool_block(self, tool: ToolId, doc: str, at: Position) -> ToolBlock:
         self._advance()
         priorities, checks, blocks = [], [], []
-        while not self._took("}"):
+        while not self._accept("}"):
             item_doc = self._doc()
             if self._is("priority"):
                 self._advance()
                 priorities.append(self._integer())
-                self._take(";")
+                self._expect(";")
             elif self._next.text in _STRENGTHS:
                 checks.append(self._check(item_doc))
             elif self._is("result", "session"):
                 blocks.append(self._block(item_doc))
             else:
-                raise self._misfit(*_ITEMS)
+                raise self._mismatch(*_ITEMS)
         return ToolBlock(tool, tuple(priorities), tuple(checks), tuple(blocks), doc, at)
 
     def _check(self, doc: str) -> CheckRule:
         first = self._advance()
         strength = cast("Strength", _STRENGTHS[first.text])
-        decision = cast("Decision", self._take("allow", "deny").text)
-        condition = None if self._take("always", "when").text == "always" else self._predicate()
-        end = self._take(";").end
+        decision = cast("Effect", self._expect("allow", "deny").text)
+        condition = None if self._expect("always", "when").text == "always" else self._predicate()
+        end = self._expect(";").end
         text = self._text[first.start : end]
-        return CheckRule(strength, decision, condition, text, doc, self._at(first))
+        return CheckRule(strength, decision, condition, text, doc, self._position(first))
 
-    def _block(self, doc: str) -> Block:
+    def _block(self, doc: str) -> UpdateBlock:
         first = self._advance()
-        phase = "result" if first.text == "result" else self._take("before", "after").text
-        self._take("{")
+        phase = "result" if first.text == "result" else self._expect("before", "after").text
+        self._expect("{")
         steps = []
-        while not self._took("}"):
+        while not self._accept("}"):
             steps.append(self._step())
-        return Block(cast("Phase", phase), tuple(steps), doc, self._at(first))
+        return UpdateBlock(cast("Phase", phase), tuple(steps), doc, self._position(first))
 
-    def _step(self) -> Step:
+    def _step(self) -> UpdateStep:
         doc = self._doc()
-        at = self._at()
+        at = self._position()
         if self._is("when") and self._peek(1).text != ".":
             self._advance()
             condition = self._predicate()
-            self._take("{")
+            self._expect("{")
             updates = []
-            while not self._took("}"):
+            while not self._accept("}"):
                 if self._is("when") and self._peek(1).text != ".":
-                    raise self._misfit(*_UPDATES, advice=_NESTED)
+                    raise self._mismatch(*_UPDATES, advice=_NESTED)
                 updates.append(self._update())
-            return Step(condition, tuple(updates), doc, at)
-        return Step(None, (self._update(),), doc, at)
+            return UpdateStep(condition, tuple(updates), doc, at)
+        return UpdateStep(None, (self._update(),), doc, at)
 
     def _update(self) -> Update:
-        at = self._at()
+        at = self._position()
         if not (self._next.kind == "word" or self._is("@", "@result", "@session")):
-            raise self._misfit(*_UPDATES)
+            raise self._mismatch(*_UPDATES)
         target = self._meta()
-        assignment = cast("Assignment", self._take(*_ASSIGNMENTS).text)
+        assignment = cast("Assignment", self._expect(*_ASSIGNMENTS).text)
         update = Update(target, assignment, self._set(), at)
-        self._take(";")
+        self._expect(";")
         return update
 
     def _one_liner(self, tool: ToolId, doc: str, at: Position) -> OneLiner:
         priority = None
-        if self._took("["):
+        if self._accept("["):
             priority = self._integer()
-            self._take("]")
-        self._take("->")
+            self._expect("]")
+        self._expect("->")
         phase: Phase = "result"
-        if not self._took("result") and self._took("session"):
+        if not self._accept("result") and self._accept("session"):
             phase = "before" if self._is("before") else "after"
-            self._took("before", "after")
-        place = self._at()
+            self._accept("before", "after")
+        place = self._position()
         if not self._is("@"):
-            raise self._misfit(_LABELS)
+            raise self._mismatch(_LABELS)
         target = self._meta()
-        assignment = cast("Assignment", self._take(*_ASSIGNMENTS).text)
+        assignment = cast("Assignment", self._expect(*_ASSIGNMENTS).text)
         update = Update(target, assignment, self._set(), place)
-        condition = self._predicate() if self._took("when") else None
-        self._take(";")
-        return OneLiner(tool, priority, phase, Step(condition, (update,), doc, place), at)
+        condition = self._predicate() if self._accept("when") else None
+        self._expect(";")
+        return OneLiner(tool, priority, phase, UpdateStep(condition, (update,), doc, place), at)

@@ -1,4 +1,11 @@
-"""Nodes to SQRT text."""
+"""Nodes to SQRT text, in the layout of `format_policy`.
+
+The printer has one spelling for each construct, keeps doc comments only, and writes a block in the
+order priorities, rules, updates. It writes the parentheses that operators need.
+
+How the service reads a backslash in a text is unknown (`docs/policies.md`, "What is in doubt"), and
+without one a text cannot contain a quote. A regex can contain both without doubt.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,8 +17,8 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt.formatter import laid_out
 from langchain_sequrity.sqrt.matchers import Regex
 from langchain_sequrity.sqrt.nodes import (
+    PHASES,
     Binding,
-    Block,
     BoolDomain,
     Boolean,
     Both,
@@ -24,7 +31,6 @@ from langchain_sequrity.sqrt.nodes import (
     Either,
     Element,
     In,
-    Members,
     Meta,
     Moment,
     Name,
@@ -39,12 +45,14 @@ from langchain_sequrity.sqrt.nodes import (
     Range,
     Same,
     Set,
-    Step,
-    Text,
+    SetLiteral,
     TextDomain,
+    TextLiteral,
     TimeDomain,
     ToolBlock,
     Update,
+    UpdateBlock,
+    UpdateStep,
     Value,
 )
 from langchain_sequrity.sqrt.parser import MAX_DEPTH, parse
@@ -61,37 +69,37 @@ _SHOWN = 80
 
 
 def written_name(name: str) -> str:
-    """The name itself, if it is one.
+    """Check and return a name.
 
     Raises:
         UsageError: If SQRT cannot write it.
     """
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         msg = (
-            f"`{plain(str(name), limit=_SHOWN)}` cannot be named in SQRT, where names have ASCII "
-            "letters, digits and `_`, and no digit in front. Rename it."
+            f"`{plain(str(name), limit=_SHOWN)}` is not a name in SQRT. Names have ASCII letters, "
+            "digits and `_`, and do not begin with a digit. Rename it."
         )
         raise UsageError(msg)
     return name
 
 
 def written_raw(raw: str) -> str:
-    """What stands between quotes, if it ends where they do.
+    """Check and return a text to be written between quotes.
 
     Raises:
-        UsageError: If it would not.
+        UsageError: If it contains a quote that would end it.
     """
     if _RAW.fullmatch(raw) is None:
-        msg = f"`{plain(raw, limit=_SHOWN)}` cannot stand in quotes: it has a quote of its own."
+        msg = f"`{plain(raw, limit=_SHOWN)}` cannot be written in quotes, because it contains a quote."
         raise UsageError(msg)
     return raw
 
 
 def certain_text(text: str) -> str:
-    r"""The text itself, if it can be written and is read in one way only.
+    """Check and return a text with exactly one reading.
 
     Raises:
-        UsageError: If it has a quote, a backslash or half a character.
+        UsageError: If it has a quote, a backslash or a lone surrogate.
     """
     if '"' in text or "\\" in text:
         msg = (
@@ -104,10 +112,10 @@ def certain_text(text: str) -> str:
 
 
 def certain_wildcard(pattern: str) -> str:
-    r"""The wildcard itself, if it is read in one way only.
+    """Check and return a wildcard with exactly one reading.
 
     Raises:
-        UsageError: If it has a quote, a backslash, a bracket or half a character.
+        UsageError: If it has a quote, a backslash, a bracket or a lone surrogate.
     """
     if any(char in pattern for char in '"\\['):
         msg = (
@@ -119,7 +127,7 @@ def certain_wildcard(pattern: str) -> str:
 
 
 def certain_regex(pattern: str) -> str:
-    r"""A regex that matches the same and is read in one way only.
+    r"""Make an equivalent regex with exactly one reading.
 
     Returns:
         The pattern; a quote in it is written `\"`, and a doubled backslash `\x5c`.
@@ -137,15 +145,15 @@ def certain_regex(pattern: str) -> str:
 
 
 def encodable(text: str) -> str:
-    """The text itself, if it has no half characters.
+    """Check and return a text that UTF-8 can encode.
 
     Raises:
-        UsageError: If it has.
+        UsageError: If it has a lone surrogate.
     """
     try:
         text.encode()
     except UnicodeEncodeError:
-        msg = f"`{plain(text, limit=_SHOWN)}` has half a character, which no policy can hold."
+        msg = f"`{plain(text, limit=_SHOWN)}` has a lone surrogate, which a policy cannot contain."
         raise UsageError(msg) from None
     return text
 
@@ -159,7 +167,7 @@ _TESTS = {
     "universal": "is universal",
 }
 
-# How loosely an operator binds; what binds more loosely than a place allows gets parentheses.
+# How loosely operators bind. One that binds too loosely for its place gets parentheses.
 _TEST, _NOT, _AND, _OR = range(4)
 
 _ATOM, _EDITED = range(2)
@@ -213,8 +221,8 @@ def _looseness(node: Predicate | Set) -> int:
 def _deeper(depth: int) -> int:
     if depth == MAX_DEPTH:
         msg = (
-            f"This policy is nested more than {MAX_DEPTH} deep, which SQRT does not take. Name "
-            "parts of it with `let`."
+            f"This policy is nested more than {MAX_DEPTH} deep, the limit of SQRT. Name parts "
+            "of it with `let`."
         )
         raise UsageError(msg)
     return depth + 1
@@ -231,7 +239,7 @@ def printed_operand(node: Operand) -> str:
             return "true" if flag else "false"
         case Moment():
             return _moment(node)
-        case Text():
+        case TextLiteral():
             return printed_text(node)
         case Number():
             return printed_number(node)
@@ -245,7 +253,7 @@ def printed_set(node: Set, depth: int = 0, loosest: int = _ANYTHING) -> str:
     if _looseness(node) > loosest:
         return f"({printed_set(node, _deeper(depth))})"
     match node:
-        case Members(elements=elements):
+        case SetLiteral(elements=elements):
             return f"{{{', '.join(map(printed_element, elements))}}}"
         case Meta():
             return printed_meta(node)
@@ -254,7 +262,7 @@ def printed_set(node: Set, depth: int = 0, loosest: int = _ANYTHING) -> str:
         case Combined(operator=operator, operands=operands, bare=bare):
             tighter = _OPERATORS[operator] - 1
             if operator == "&" and not bare:
-                tighter = _EDITED  # a union is tight enough, and `check` asks for parentheses
+                tighter = _EDITED  # not needed, but `check` asks for parentheses around a union
             return f" {operator} ".join(
                 printed_set(operand, depth, tighter) for operand in operands
             )
@@ -284,7 +292,7 @@ def printed_update(node: Update) -> str:
 def printed_element(node: Element) -> str:
     """Write an element of a set."""
     match node:
-        case Text():
+        case TextLiteral():
             return printed_text(node)
         case Number():
             return printed_number(node)
@@ -320,7 +328,7 @@ def _end(end: Number | Moment) -> str:
 # Literals
 
 
-def printed_text(text: Text) -> str:
+def printed_text(text: TextLiteral) -> str:
     """Write a text, a regex or a wildcard."""
     return f'{_LETTERS[text.kind]}"{written_raw(text.raw)}"'
 
@@ -337,7 +345,7 @@ def printed_number(node: Number) -> str:
 
 
 def _digits(value: float) -> str:
-    """Without exponent, which SQRT does not have; a float keeps its point."""
+    """A number without an exponent, which SQRT does not have; a float keeps its point."""
     if isinstance(value, int):
         return str(value)
     if isinf(value):
@@ -348,21 +356,19 @@ def _digits(value: float) -> str:
 
 _STRENGTHS = {"hard": "must", "soft": "should"}
 
-_PHASES = {"result": "result", "before": "session before", "after": "session after"}
-
 
 def printed(policy: Policy) -> str:
     """Write a policy.
 
     Args:
-        policy: The policy; positions and text in it are not looked at.
+        policy: The policy; its positions and text are ignored.
 
     Returns:
-        A text that is read as the same nodes but for positions and texts.
+        A text that parses to the same nodes, except for positions and texts.
 
     Raises:
-        UsageError: If it is no parsed policy, or cannot be written: it is nested too deeply, or
-            names or texts that nobody read from a policy are none that SQRT has.
+        UsageError: If `policy` is not a parsed policy, or cannot be written: it is nested too
+            deeply, or has a name or text that SQRT cannot write.
 
     Example:
         ```python
@@ -374,8 +380,8 @@ def printed(policy: Policy) -> str:
     """
     if not isinstance(policy, Policy):
         msg = (
-            f"`printed` takes a parsed policy; got {type(policy).__name__}. `parse` makes one of a "
-            "text, and `format` lays a text out."
+            f"`printed` takes a parsed policy; got {type(policy).__name__}. Use `parse` to parse a "
+            "text, or `format` to lay it out."
         )
         raise UsageError(msg)
     text = "".join(_declarations(policy.declarations))
@@ -383,7 +389,7 @@ def printed(policy: Policy) -> str:
 
 
 def _declarations(nodes: Sequence[Declaration]) -> Iterator[str]:
-    """Their texts; a free line where one kind follows another."""
+    """Their texts, with a blank line between declarations of different kinds."""
     last: Declaration | None = None
     for node in nodes:
         if last is not None and type(last) is not type(node):
@@ -402,7 +408,7 @@ def _declaration(node: Declaration) -> str:
             return f"{_doc(doc)}tool {printed_text(tool.text)} {{ {''.join(items)} }}\n"
         case OneLiner(tool=tool, priority=priority, phase=phase, step=step):
             rank = "" if priority is None else f"[{printed_number(priority)}] "
-            scope = "" if phase == "result" else f"{_PHASES[phase]} "
+            scope = "" if phase == "result" else f"{PHASES[phase]} "
             (update,) = step.updates
             when = "" if step.condition is None else f" when {printed_predicate(step.condition)}"
             head = f"{_doc(step.doc)}tool {printed_text(tool.text)}"
@@ -417,7 +423,7 @@ def _bound(value: Predicate | Set | Domain) -> str:
     match value:
         case BoolDomain() | NumberDomain() | TextDomain() | TimeDomain():
             return printed_domain(value)
-        case Members() | Meta() | Combined() | Edited():
+        case SetLiteral() | Meta() | Combined() | Edited():
             return printed_set(value)
         case _:
             return printed_predicate(value)
@@ -428,11 +434,11 @@ def _check(node: CheckRule) -> str:
     return f"{_doc(node.doc)}{_STRENGTHS[node.strength]} {node.decision} {when};\n"
 
 
-def _block(node: Block) -> str:
-    return f"{_doc(node.doc)}{_PHASES[node.phase]} {{ {''.join(map(_step, node.steps))} }}\n"
+def _block(node: UpdateBlock) -> str:
+    return f"{_doc(node.doc)}{PHASES[node.phase]} {{ {''.join(map(_step, node.steps))} }}\n"
 
 
-def _step(node: Step) -> str:
+def _step(node: UpdateStep) -> str:
     updates = "".join(f"{printed_update(update)};\n" for update in node.updates)
     if node.condition is None:
         return f"{_doc(node.doc)}{updates}"

@@ -185,7 +185,7 @@ def read_trials(calls: Iterable[Given]) -> list[Trial]:
     trials: list[Trial] = []
     known: dict[str, int] = {}
     for number, given in enumerate(calls, 1):
-        reader = _Reader(number)
+        reader = _TrialReader(number)
         trial = reader.read(given)
         reader.check_ids(trial, known)
         if trial.id:
@@ -194,7 +194,7 @@ def read_trials(calls: Iterable[Given]) -> list[Trial]:
     return trials
 
 
-class _Reader:
+class _TrialReader:
     """Reads one call.
 
     Args:

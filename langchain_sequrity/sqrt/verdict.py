@@ -1,4 +1,4 @@
-"""Votes to a verdict (`docs/behaviour.md`, V1 to V3)."""
+"""Votes to a verdict (`docs/behaviour.md`, V1 to V3), and a verdict to a denial."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,11 +8,7 @@ from langchain_sequrity.denials import Denial
 from langchain_sequrity.display import plain
 from langchain_sequrity.sqrt.context import Call
 from langchain_sequrity.sqrt.matchers import Truth
-from langchain_sequrity.sqrt.nodes import (
-    Decision,
-    Position,
-    Strength,
-)
+from langchain_sequrity.sqrt.nodes import Effect, Position, Strength
 
 REASONS_SHOWN = 5
 
@@ -26,10 +22,10 @@ class Presets:
         default_allow_hard: Whether that default is reported as hard.
         fail_fast: Whether counting stops at the first hard denial. It changes the counters and
             the reasons, never whether a call is allowed.
-        llm_blocked: How strongly `parse_with_ai` is denied where an argument carries the tag
+        llm_blocked: The strength of the denial of `parse_with_ai` when an argument has the tag
             `__llm_blocked`; `None` switches it off.
-        non_executable_memory: Whether each result gets the tag `__non_executable`. The preset is
-            also the second allowing voice that recordings of `parse_with_ai` show.
+        non_executable_memory: Whether each result gets the tag `__non_executable`. The service
+            also counts this preset as an allowing vote for `parse_with_ai`.
     """
 
     default_allow: bool = True
@@ -46,22 +42,22 @@ class Reason:
     Attributes:
         rule: The rule as written, or the name of a preset.
         at: Its place in the policy, or `None` for a preset.
-        description: Its doc comment, or what the preset is for.
+        description: Its doc comment, or the purpose of the preset.
         strength: `hard` or `soft`.
         verdict: `allow` or `deny`. A hard allow whose condition failed has `deny` here.
         certain: Whether its condition was certain.
-        unmet: Whether it is such a hard allow.
+        unmet: Whether it is a hard allow whose condition failed.
         absent: If its condition is in doubt, the arguments in it that the call does not have.
-        doubt: Why it is in doubt, as the rest of a sentence without values of the call; empty where
-            it is certain. Of a verdict whose reasons are all certain, and which another rule would
-            change if it applied, the first reason has it.
+        doubt: Why its condition is in doubt, as a clause without values of the call; empty if it
+            is certain. If all reasons are certain but the verdict is not, the first reason names
+            another rule here that would change the verdict if it applied.
     """
 
     rule: str
     at: Position | None
     description: str
     strength: Strength
-    verdict: Decision
+    verdict: Effect
     certain: bool = True
     unmet: bool = False
     absent: tuple[str, ...] = ()
@@ -70,16 +66,15 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a policy says about a call.
+    """The decision of a policy on a call.
 
     Attributes:
         allowed: Whether the call may be made.
         strength: `hard` or `soft`.
-        certain: Whether the service says the same, whatever its reading of what is unknown.
-        n_allowed: Allowing votes, the default among them.
+        certain: Whether the service decides the same under every reading of what is unknown.
+        n_allowed: Allowing votes, including the default.
         n_denied: Denying votes.
-        reasons: The rules that decided: those first whose conditions are certain, and among
-            equals in source order.
+        reasons: The rules that decided: first those with certain conditions, then in source order.
         tool: The tool that was to be called.
     """
 
@@ -100,8 +95,8 @@ class Verdict:
         """The verdict and its reasons as a sentence or two, safe to print.
 
         Args:
-            columns: Whether places have columns: of a text that was compacted, only line and column
-                together say where the author wrote it.
+            columns: Whether places have columns. In a compacted policy only line and column
+                together give the place in the author's text.
         """
         done = "allowed" if self.allowed else "denied"
         doubt = "" if self.certain else " The service may see this differently."
@@ -128,13 +123,13 @@ def _words(reason: Reason, *, columns: bool) -> str:
 
 
 class Vote(NamedTuple):
-    """One rule's voice.
+    """The vote of one rule.
 
     Attributes:
         reason: The rule.
-        rank: Priority, and whether it has a condition: what orders soft rules.
+        rank: Priority, and whether it has a condition: the order of soft rules.
         holds: Whether it applies.
-        fails: For a hard allow, whether it would apply but for its condition.
+        fails: For a hard allow, whether only its condition keeps it from applying.
     """
 
     reason: Reason
@@ -143,10 +138,15 @@ class Vote(NamedTuple):
     fails: Truth
 
 
-class _Outcome(NamedTuple):
+class _Ruling(NamedTuple):
     allowed: bool
     strength: Strength
     votes: Sequence[Vote]
+
+    @property
+    def is_unmet(self) -> bool:
+        """Whether hard allows whose conditions failed deny the call."""
+        return not self.allowed and any(vote.reason.verdict == "allow" for vote in self.votes)
 
 
 def judge(tool: str, votes: Iterable[Vote], presets: Presets, allowing: int) -> Verdict:
@@ -156,35 +156,32 @@ def judge(tool: str, votes: Iterable[Vote], presets: Presets, allowing: int) -> 
         tool: The tool that was to be called.
         votes: The votes of presets and rules, in order.
         presets: The default, and whether to stop at the first hard denial.
-        allowing: How many presets allowed without being asked.
-
-    Returns:
-        The verdict.
+        allowing: The number of presets that allow unconditionally.
     """
-    cast = _cast(votes, fail_fast=presets.fail_fast)
-    outcome = _decide(cast.votes, presets)
-    certain = not cast.doubtful or _agree(outcome, _decide(_hopeful(cast.votes), presets), presets)
-    unmet = len(outcome.votes) if _unmet(outcome) else 0
+    cast = _count(votes, fail_fast=presets.fail_fast)
+    ruling = _decide(cast.votes, presets)
+    certain = not cast.doubtful or _agree(ruling, _decide(_hopeful(cast.votes), presets), presets)
+    unmet = len(ruling.votes) if ruling.is_unmet else 0
     return Verdict(
-        outcome.allowed,
-        outcome.strength,
+        ruling.allowed,
+        ruling.strength,
         certain,
         cast.allowing + allowing + presets.default_allow,
         cast.denying + unmet + (not presets.default_allow),
-        _reasons(outcome, presets),
+        _reasons(ruling, presets),
         tool,
     )
 
 
-class _Cast(NamedTuple):
+class _Count(NamedTuple):
     votes: list[Vote]
     doubtful: bool
     allowing: int
     denying: int
 
 
-def _cast(votes: Iterable[Vote], *, fail_fast: bool) -> _Cast:
-    """Take votes until one settles the matter, and count them up to the first hard denial."""
+def _count(votes: Iterable[Vote], *, fail_fast: bool) -> _Count:
+    """Take votes until a certain hard denial, and count them up to the first hard denial."""
     cast = []
     doubtful = stopped = False
     allowing = denying = 0
@@ -200,10 +197,10 @@ def _cast(votes: Iterable[Vote], *, fail_fast: bool) -> _Cast:
                 stopped = True
                 if holds:
                     break
-    return _Cast(cast, doubtful, allowing, denying)
+    return _Count(cast, doubtful, allowing, denying)
 
 
-def _decide(votes: Sequence[Vote], presets: Presets) -> _Outcome:
+def _decide(votes: Sequence[Vote], presets: Presets) -> _Ruling:
     """V1, where a denial in doubt applies and an allowance in doubt does not."""
     hard_denials: list[Vote] = []
     hard_allows: list[Vote] = []
@@ -222,22 +219,22 @@ def _decide(votes: Sequence[Vote], presets: Presets) -> _Outcome:
     hard_denials.sort(key=lambda vote: vote.holds is not True)
     unmet.sort(key=lambda vote: vote.fails is not True)
     if hard_denials:
-        return _Outcome(False, "hard", hard_denials[:1] if presets.fail_fast else hard_denials)  # noqa: FBT003 - a tuple
+        return _Ruling(False, "hard", hard_denials[:1] if presets.fail_fast else hard_denials)  # noqa: FBT003 - a tuple
     if unmet and not allows:
-        return _Outcome(False, "hard", unmet)  # noqa: FBT003 - a tuple
+        return _Ruling(False, "hard", unmet)  # noqa: FBT003 - a tuple
     if hard_allows:
-        return _Outcome(True, "hard", hard_allows)  # noqa: FBT003 - a tuple
+        return _Ruling(True, "hard", hard_allows)  # noqa: FBT003 - a tuple
     if soft:
-        return _soft(soft)
-    return _Outcome(presets.default_allow, "hard" if presets.default_allow_hard else "soft", ())
+        return _decide_soft(soft)
+    return _Ruling(presets.default_allow, "hard" if presets.default_allow_hard else "soft", ())
 
 
-def _soft(votes: list[Vote]) -> _Outcome:
+def _decide_soft(votes: list[Vote]) -> _Ruling:
     top = max(vote.rank for vote in votes)
     first = [vote for vote in votes if vote.rank == top]
     denials = [vote for vote in first if vote.reason.verdict == "deny"]
     denials.sort(key=lambda vote: vote.holds is not True)
-    return _Outcome(not denials, "soft", denials or first)
+    return _Ruling(not denials, "soft", denials or first)
 
 
 def _hopeful(votes: list[Vote]) -> list[Vote]:
@@ -253,63 +250,57 @@ def _hopeful(votes: list[Vote]) -> list[Vote]:
     ]
 
 
-def _agree(fearful: _Outcome, hopeful: _Outcome, presets: Presets) -> bool:
-    """Whether all readings between these two have the same outcome.
+def _agree(fearful: _Ruling, hopeful: _Ruling, presets: Presets) -> bool:
+    """Whether all readings between these two have the same ruling.
 
-    More denials never allow and more allowances never deny, so what both say holds between them.
-    Only a hard default can have soft votes between itself and hard ones.
+    More denials never allow, and more allowances never deny. So if the two extremes agree, all
+    readings between them agree, too. Only a hard default can have soft votes between itself and
+    hard ones.
     """
     if presets.default_allow_hard and bool(fearful.votes) != bool(hopeful.votes):
         return False
     return fearful[:2] == hopeful[:2]
 
 
-def _unmet(outcome: _Outcome) -> bool:
-    return not outcome.allowed and any(vote.reason.verdict == "allow" for vote in outcome.votes)
-
-
-def _reasons(outcome: _Outcome, presets: Presets) -> tuple[Reason, ...]:
-    if not outcome.votes:
-        decision: Decision = "allow" if presets.default_allow else "deny"
-        return (Reason("default_allow", None, "no rule decides", outcome.strength, decision),)
-    if not _unmet(outcome):
+def _reasons(ruling: _Ruling, presets: Presets) -> tuple[Reason, ...]:
+    if not ruling.votes:
+        effect: Effect = "allow" if presets.default_allow else "deny"
+        return (Reason("default_allow", None, "no rule decides", ruling.strength, effect),)
+    if not ruling.is_unmet:
         return tuple(
             vote.reason if vote.holds else replace(vote.reason, certain=False)
-            for vote in outcome.votes
+            for vote in ruling.votes
         )
     return tuple(
         replace(vote.reason, verdict="deny", certain=vote.fails is True, unmet=True)
-        for vote in outcome.votes
+        for vote in ruling.votes
     )
 
 
 def denial_of(verdict: Verdict, call: Call | None = None) -> Denial:
-    """The denial that a verdict stands for.
+    """Make the denial for a verdict; it reports the first reason.
 
     Args:
-        verdict: One that denies, or that allows in doubt.
-        call: The call, if its arguments are to be told.
-
-    Returns:
-        The denial; the first of the reasons is the one that is told.
+        verdict: A verdict that denies, or that allows in doubt.
+        call: The call, if the denial is to contain its arguments.
     """
-    told = verdict.reasons[0]
+    first = verdict.reasons[0]
     return Denial(
         verdict.tool,
         "uncertain" if verdict.allowed else "policy",
         "hard" if verdict.allowed else verdict.strength,
         certain=verdict.certain and not verdict.allowed,
-        rule=" ".join(told.rule.split()),
-        line=None if told.at is None else told.at.line,
-        column=None if told.at is None else told.at.column,
-        reason=told.description or None,
-        doubt=told.doubt or None,
+        rule=" ".join(first.rule.split()),
+        line=None if first.at is None else first.at.line,
+        column=None if first.at is None else first.at.column,
+        reason=first.description or None,
+        doubt=first.doubt or None,
         **({} if call is None else of_call(call)),
     )
 
 
 def of_call(call: Call) -> Mapping[str, Any]:
-    """The fields of a denial that tell of the call."""
+    """The fields of a denial about the call."""
     return {
         "arguments": {name: one.value for name, one in call.arguments.items()},
         "labels": {name: one.labels.to_wire() for name, one in call.arguments.items()},

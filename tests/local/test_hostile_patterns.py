@@ -67,7 +67,7 @@ def test_the_regexes_of_a_policy_are_bounded_together_before_they_are_compiled(a
     code = f'tool "send" {{ must deny when to.value in {{{regexes}}}; }}'
     reply = api.chat("Go", headers={"X-Policy": headers(policy=code)["X-Policy"]})
     assert reply.status_code == 400
-    assert "the regexes of a policy come to more than 50000 parts" in str(detail(reply))
+    assert "the regexes of a policy have more than 50000 parts" in str(detail(reply))
 
 
 def schema(pattern: Any) -> dict[str, Any]:

@@ -202,8 +202,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a quote in a tool's name": (lambda: tool('x" {} let y = {"'), "quote or a backslash"),
     "a tool's name that is no text": (lambda: tool(5), "The name of a tool is a text"),  # type: ignore[arg-type]
     "a bracket in a wildcard": (lambda: like("[ab]*"), "wildcard `\\[ab\\]\\*`"),
-    "half a character": (lambda: arg("a").tags.has("\ud800"), "half a character"),
-    "half a character in a doc comment": (lambda: tool("x", doc="\ud800"), "half a character"),
+    "half a character": (lambda: arg("a").tags.has("\ud800"), "lone surrogate"),
+    "half a character in a doc comment": (lambda: tool("x", doc="\ud800"), "lone surrogate"),
     "a regex that does not compile": (lambda: matching("("), "regex `\\(` cannot be used"),
     "a regex with flags": (lambda: matching(re.compile("a", re.IGNORECASE)), "no flags"),
     "a regex that is no text": (lambda: matching(5), "A pattern is a text"),  # type: ignore[arg-type]

@@ -425,9 +425,9 @@ def test_json_and_markdown_are_told_as_such(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tool “pay” { must deny always; }", 'Texts stand in straight quotes: `"ana"`'),
-        ('tool\u00a0"pay" { must deny always; }', "This is a no-break space, U+00A0; write a plain one"),
-        ('\u200btool "pay" { must deny always; }', "This is an invisible character, U+200B; leave it out"),
+        ("tool “pay” { must deny always; }", 'Write texts in straight quotes: `"ana"`'),
+        ('tool\u00a0"pay" { must deny always; }', "This is a no-break space, U+00A0; write a plain space"),
+        ('\u200btool "pay" { must deny always; }', "This is an invisible character, U+200B; remove it"),
     ],
 )  # fmt: skip
 def test_a_character_of_a_word_processor_is_named(text: str, message: str) -> None:

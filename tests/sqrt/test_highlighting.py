@@ -157,7 +157,7 @@ def test_what_is_not_even_words_is_shown_plain_and_marked() -> None:
 
 def test_what_is_too_long_is_marked_and_cut() -> None:
     page = _Page(highlight("x" * (MAX_CHARACTERS + 5)))
-    assert page.text.startswith("This is longer than a policy may be: 65541 characters\nxxx")
+    assert page.text.startswith("This text is longer than a policy may be: 65541 characters\nxxx")
     assert page.text.endswith("x… (5 more characters)")
 
 

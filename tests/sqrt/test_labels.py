@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Presets, compile_policy
-from langchain_sequrity.sqrt.context import EMPTY, OPERATIONS, UNIVERSAL, Names, compared
+from langchain_sequrity.sqrt.context import EMPTY, OPERATIONS, UNIVERSAL, LabelSet, compared
 from tests.sqrt.calls import given, labels, truth
 
 BARE = Presets(non_executable_memory=False)
@@ -84,18 +84,20 @@ def test_all_but_a_few_never_frees_by_a_join_a_copy_or_a_pickle() -> None:
     assert pickle.loads(pickle.dumps(hidden)).consumers == frozenset()
 
 
-NAMES = st.builds(Names, st.frozensets(st.sampled_from("abc"), max_size=3), st.booleans())
+NAMES = st.builds(LabelSet, st.frozensets(st.sampled_from("abc"), max_size=3), st.booleans())
 UNIVERSE = "abcd"
 
 
-def members(names: Names) -> frozenset[str]:
+def members(names: LabelSet) -> frozenset[str]:
     """The names that are in it, of four."""
     return frozenset(UNIVERSE) - names.items if names.negated else names.items
 
 
 @settings(max_examples=400, derandomize=True)
 @generated(NAMES, NAMES)
-def test_operators_are_those_of_sets_but_for_everyone_in_a_union(left: Names, right: Names) -> None:
+def test_operators_are_those_of_sets_but_for_everyone_in_a_union(
+    left: LabelSet, right: LabelSet
+) -> None:
     plain = {
         "|": members(left) | members(right),
         "&": members(left) & members(right),
@@ -114,7 +116,7 @@ def test_operators_are_those_of_sets_but_for_everyone_in_a_union(left: Names, ri
 
 @settings(max_examples=400, derandomize=True)
 @generated(NAMES, NAMES)
-def test_only_everyone_makes_everyone(left: Names, right: Names) -> None:
+def test_only_everyone_makes_everyone(left: LabelSet, right: LabelSet) -> None:
     for operation in OPERATIONS.values():
         if operation(left, right).universal:
             assert UNIVERSAL in {left, right} or {left.negated, right.negated} == {True}
@@ -124,9 +126,9 @@ def test_only_everyone_makes_everyone(left: Names, right: Names) -> None:
 @settings(max_examples=400, derandomize=True)
 @generated(NAMES, NAMES)
 def test_tests_are_those_of_sets_and_unknown_where_all_but_a_few_may_be_nobody(
-    left: Names, right: Names
+    left: LabelSet, right: LabelSet
 ) -> None:
-    def readings(names: Names) -> list[frozenset[str]]:
+    def readings(names: LabelSet) -> list[frozenset[str]]:
         doubtful = names.negated and names.items
         return [members(names), frozenset()] if doubtful else [members(names)]
 

@@ -123,9 +123,9 @@ WHOLE: list[Row] = [
     ("  // nothing yet\n", [("This policy has no rules, so that it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
     ('tool "pay" {}', [("This policy has no rules, so that it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
     ('tool "pay" { priority 3; }', [("This policy has no rules, so that it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
-    ('tool "pay*" { must deny always; }', [("A star in the name of a tool is a star", 'A regex stands for many tools: `tool r"^pay.*$"`')]),
-    ('tool "*" { must deny always; }', [("A star in the name of a tool is a star", 'A regex stands for many tools: `tool r".*"`')]),
-    ('tool "send_.*" -> @tags |= {"x"};', [("A star in the name of a tool is a star", 'A regex stands for many tools: `tool r"^send_.*$"`')]),
+    ('tool "pay*" { must deny always; }', [("A star in the name of a tool is a star", 'A regex matches many tools: `tool r"^pay.*$"`')]),
+    ('tool "*" { must deny always; }', [("A star in the name of a tool is a star", 'A regex matches many tools: `tool r".*"`')]),
+    ('tool "send_.*" -> @tags |= {"x"};', [("A star in the name of a tool is a star", 'A regex matches many tools: `tool r"^send_.*$"`')]),
     ('tool "pay" { must deny when "private" in text.tags; }', [("No rule sets the tag `private`", 'Write `tool "…" -> @tags |= {"private"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
     ('tool "pay" { must deny when text.tags overlaps {"private", "secret"}; }', [("No rule sets the tag `private`", 'Write `tool "…" -> @tags |= {"private"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`'), ("No rule sets the tag `secret`", 'Write `tool "…" -> @tags |= {"secret"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
     ('tool "pay" { must allow when @args.tags superset of {"checked"}; }', [("No rule sets the tag `checked`", 'Write `tool "…" -> @tags |= {"checked"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
@@ -366,7 +366,7 @@ DOUBTS = [
     ('a.value in {datetime d"2027-01-01T00:00:00Z"..}', {"a": "May 1"}, "`a` is written in another form than `2027-01-31T10:00:00Z`"),
     ('a.tags overlaps {w"x*"}', {"a": 1}, ""),
     ('"x" in @tags', {"a": 1}, "what `@tags` means here is not known"),
-    ("@session.value == 1", {"a": 1}, "what `@session.value` holds is not known"),
+    ("@session.value == 1", {"a": 1}, "the value of `@session.value` is not known"),
     ("a.value == b.value", {"a": 1, "b": "1"}, "`a` is a whole number, and `b` is a text"),
 ]  # fmt: skip
 

@@ -131,7 +131,7 @@ def test_an_error_says_what_was_expected(text: str, expected: tuple[str, ...]) -
         ('let p = {"x"} overlaps a.tags;', "The left side is one set of labels"),
         ("let p = a.tags is not empty;", "`not a.tags is empty`"),
         ("let n = 5;", "Only predicates, sets and domains have names"),
-        ("let p = a.value.b == 1;", "Nothing inside a value can be looked at"),
+        ("let p = a.value.b == 1;", "Rules cannot read inside a value"),
         ("let p = @args.value == 1;", "Only `arg.value`, `@result.value`"),
         ("let s = {'x'};", 'double quotes: `"ana"`'),
         ("# note", "write `// …`"),
@@ -158,11 +158,11 @@ def test_an_error_says_what_was_expected(text: str, expected: tuple[str, ...]) -
         ("let s = {1..5};", "`{int 1..5}`"),
         ("let s = {..5};", "`{int 1..5}`"),
         ("let n = 1..5;", "`{int 1..5}`"),
-        ('tool "x" { result { must deny always; } }', "Rules stand beside `result { … }`"),
-        ('tool "x" { session after { should allow always; } }', "Rules stand beside"),
+        ('tool "x" { result { must deny always; } }', "Write rules beside `result { … }`"),
+        ('tool "x" { session after { should allow always; } }', "Write rules beside"),
         ('tool "x" { when p { must deny always; } }', "`must deny when p;`"),
         ('tool "x" { result {} when p { must deny always; } }', "`must deny when p;`"),
-        ('tool "x" { must deny always priority 3; }', "`priority 3;` stands by itself"),
+        ('tool "x" { must deny always priority 3; }', "`priority 3;` is a statement of its own"),
         ("must deny always;", 'the block of a tool: `tool "name" { … }`'),
         ('tool w"send_*" {}', '`tool r"^send_.*$"`'),
         ("/* note", "close it with `*/`"),
@@ -176,7 +176,7 @@ def test_an_error_says_what_was_expected(text: str, expected: tuple[str, ...]) -
         ('tool "x" { session { } }', "`session before {` or `session after {`"),
         ('tool "x" { result { when p { when q { } } } }', "combine the conditions with `and`"),
         ('tool "x" { result { when p { @tags = {}; when q { } } } }', "the conditions with `and`"),
-        ('tool "x" { result { @args.tags = {}; } }', "can be read, not changed"),
+        ('tool "x" { result { @args.tags = {}; } }', "can read but not change"),
         ('tool "x" -> @result.tags = {};', "A one-liner takes the short form"),
     ],
 )
@@ -193,7 +193,7 @@ def test_of_three_readings_of_a_binding_the_error_is_that_of_the_longest() -> No
 
 
 def test_only_texts_are_policies() -> None:
-    with pytest.raises(UsageError, match="A policy is a text; got bytes"):
+    with pytest.raises(UsageError, match="Expected the text of a policy, got bytes"):
         parse(b"")  # type: ignore[arg-type]
 
 

@@ -12,13 +12,13 @@ from langchain_sequrity.sqrt import Policy, parse
 from langchain_sequrity.sqrt.formatter import format_policy
 from langchain_sequrity.sqrt.nodes import (
     Binding,
-    Members,
     Name,
     Not,
     Position,
     Predicate,
     Same,
-    Text,
+    SetLiteral,
+    TextLiteral,
     Value,
 )
 from langchain_sequrity.sqrt.parser import MAX_DEPTH
@@ -91,27 +91,27 @@ def test_nothing_is_written_as_nothing() -> None:
     assert printed(Policy((), "")) == ""
 
 
-HOSTILE: list[Predicate | Members] = [
+HOSTILE: list[Predicate | SetLiteral] = [
     Name('x; tool "t" { must allow always; } let z = p', AT),
     Same(Value("arg", "a.value == 1 or b", AT), Value("arg", "c", AT), AT),
-    Members((Text('x"}; let y = {"', "plain", AT),), AT),
-    Members((Text("x\\", "matching", AT),), AT),
+    SetLiteral((TextLiteral('x"}; let y = {"', "plain", AT),), AT),
+    SetLiteral((TextLiteral("x\\", "matching", AT),), AT),
 ]
 
 
 @pytest.mark.parametrize("node", HOSTILE)
-def test_nodes_that_nobody_read_cannot_say_more_than_they_are(node: Predicate | Members) -> None:
+def test_nodes_that_nobody_read_cannot_say_more_than_they_are(node: Predicate | SetLiteral) -> None:
     with pytest.raises(UsageError, match=r"SQRT|quotes"):
         printed(Policy((Binding("ok", node, "", AT),), ""))
 
 
 def test_a_name_that_is_none_is_refused() -> None:
     with pytest.raises(UsageError, match="`a b` cannot be named"):
-        printed(Policy((Binding("a b", Members((), AT), "", AT),), ""))
+        printed(Policy((Binding("a b", SetLiteral((), AT), "", AT),), ""))
 
 
 def test_a_doc_comment_cannot_become_a_rule() -> None:
-    policy = Policy((Binding("x", Members((), AT), 'a\nlet y = {"evil"};', AT),), "")
+    policy = Policy((Binding("x", SetLiteral((), AT), 'a\nlet y = {"evil"};', AT),), "")
     assert [node.name for node in parse(printed(policy)).declarations] == ["x"]  # type: ignore[union-attr]
 
 

@@ -23,7 +23,7 @@ from langchain_sequrity.sqrt.compiler import (
     Severity,
     Uses,
     compiled_tools,
-    unheard,
+    ignore_findings,
 )
 from langchain_sequrity.sqrt.lint.labels import find_blind, find_slips, find_unset
 from langchain_sequrity.sqrt.lint.literals import as_regex, find_habits, find_leaks
@@ -196,7 +196,7 @@ def findings_of_mode(policy: Policy, mode: Mode) -> list[Finding]:
     findings = _Findings()
 
     if mode == "single-llm":
-        find_blind(policy, list(compiled_tools(policy, unheard)), findings.report)
+        find_blind(policy, list(compiled_tools(policy, ignore_findings)), findings.report)
     return findings.in_order
 
 

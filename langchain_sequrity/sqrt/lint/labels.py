@@ -7,13 +7,14 @@ from typing import Literal, NamedTuple, get_args
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.compiler import CompiledTool, Reporter, Test
-from langchain_sequrity.sqrt.context import MISSING, Argument, Call, Context
+from langchain_sequrity.sqrt.context import MISSING, Argument, Call, EvaluationContext
 from langchain_sequrity.sqrt.diagnostics import Spellings
 from langchain_sequrity.sqrt.lint.literals import plain_texts, sides_of
 from langchain_sequrity.sqrt.nodes import (
     Binding,
     Bindings,
     Both,
+    Clause,
     Combined,
     Compared,
     Edited,
@@ -21,25 +22,24 @@ from langchain_sequrity.sqrt.nodes import (
     Element,
     Field,
     In,
-    Members,
     Meta,
     Name,
     Not,
     OneLiner,
-    Part,
     Policy,
     Position,
     Predicate,
     Same,
     Set,
-    Step,
+    SetLiteral,
     Tests,
-    Text,
+    TextLiteral,
     ToolBlock,
+    UpdateStep,
     Value,
     bindings_of,
+    clauses_of,
     elements_of,
-    parts_of,
     tests_of,
     tools_of,
 )
@@ -81,7 +81,7 @@ def find_unset(
         told: Labels of which something was said already.
         report: Takes what is found.
     """
-    labels = _Labels(policy)
+    labels = _LabelUse(policy)
     for label, at in labels.asked.items():
         is_known = label in labels.given or (label.field, label.place) in labels.copied
         is_known = is_known or label.name in brought or label.name.startswith(_SERVICE)
@@ -108,7 +108,7 @@ def find_unset(
         report("warning", message, at, advice)
 
 
-class _Labels:
+class _LabelUse:
     """Which labels a policy asks for, which it gives, and which kinds it copies from elsewhere."""
 
     def __init__(self, policy: Policy) -> None:
@@ -118,7 +118,7 @@ class _Labels:
         self._bindings = bindings_of(policy)
         self._left = _MOST_ELEMENTS
         for node in tools_of(policy):
-            for part in parts_of(node):
+            for part in clauses_of(node):
                 self._asks(part, isinstance(node, OneLiner))
                 for update in part.step.updates if part.step else ():
                     if update.assignment in {"=", "|=", "^="}:
@@ -126,15 +126,17 @@ class _Labels:
                         if place is not None:
                             self._gives(update.target.field, place, update.set)
 
-    def _asks(self, part: Part, is_one_liner: bool) -> None:  # noqa: FBT001 - of the text
+    def _asks(self, part: Clause, is_one_liner: bool) -> None:  # noqa: FBT001 - of the text
         for test, _ in tests_of(part.condition, self._bindings, passes=True):
             match test:
-                case In(value=Text() as text, set=members):
+                case In(value=TextLiteral() as text, set=members):
                     metas = [one for one in self._elements(members) if isinstance(one, Meta)]
                     found = [(meta, text) for meta in metas]
                 case Compared(left=meta, test="overlaps" | "superset" | "==", right=members):
                     found = [
-                        (meta, one) for one in self._elements(members) if isinstance(one, Text)
+                        (meta, one)
+                        for one in self._elements(members)
+                        if isinstance(one, TextLiteral)
                     ]
                 case _:
                     continue
@@ -148,7 +150,7 @@ class _Labels:
         for element in self._elements(members):
             if isinstance(element, Meta):
                 self.copied.add((field, place))
-            elif isinstance(element, Text):
+            elif isinstance(element, TextLiteral):
                 self.given.add(_Label(field, element.raw, place))
 
     def _elements(self, members: object) -> Iterator[object]:
@@ -159,7 +161,7 @@ class _Labels:
             yield element
 
 
-def _place(meta: Meta, part: Part) -> _Place | None:
+def _place(meta: Meta, part: Clause) -> _Place | None:
     """Whose labels are meant: those of values, which results pass on, or those of the session."""
     if meta.scope == "session":
         return "session"
@@ -184,13 +186,13 @@ def find_blind(policy: Policy, tools: Sequence[CompiledTool], report: Reporter) 
     bindings = bindings_of(policy)
     for node, compiled in zip(tools_of(policy), tools, strict=True):
         tests = [one.test for one in compiled.checks] + [one.test for one in compiled.steps]
-        for part, test in zip(parts_of(node), tests, strict=True):
+        for part, test in zip(clauses_of(node), tests, strict=True):
             read = list(_argument_labels(part, bindings))
             if read:
                 _blind(part, test, read, report)
 
 
-def _argument_labels(part: Part, bindings: Bindings) -> Iterator[Meta]:
+def _argument_labels(part: Clause, bindings: Bindings) -> Iterator[Meta]:
     """The labels of arguments that a rule or a step reads."""
     for test, _ in tests_of(part.condition, bindings, passes=True):
         sides: list[object] = []
@@ -210,9 +212,9 @@ def _metas(side: object, bindings: Bindings) -> Iterator[Meta]:
             yield element
 
 
-def _blind(part: Part, test: Test | None, read: Sequence[Meta], report: Reporter) -> None:
+def _blind(part: Clause, test: Test | None, read: Sequence[Meta], report: Reporter) -> None:
     arguments = {meta.argument: Argument(MISSING) for meta in read if meta.argument}
-    context = Context(Call("", arguments), Labels())
+    context = EvaluationContext(Call("", arguments), Labels())
     held = True if test is None else test(context)
     what = f"`{plain(' '.join(part.rule.text.split()), limit=80)}`" if part.rule else "this change"
     if part.rule is None:
@@ -314,7 +316,7 @@ class _Mentions:
                 waiting += reversed(node.parts)
             elif isinstance(node, In):
                 field = self._field(node.set)
-                if isinstance(node.value, Text):
+                if isinstance(node.value, TextLiteral):
                     self._label(node.value, field)
                 self._set(node.set, field)
             elif isinstance(node, Compared) and node.right is not None:
@@ -334,7 +336,7 @@ class _Mentions:
         waiting = [root]
         while waiting:
             for part in _operands(waiting.pop()):
-                if isinstance(part, Members):
+                if isinstance(part, SetLiteral):
                     for element in part.elements:
                         self._label(element, field)
                 elif isinstance(part, Edited):
@@ -353,12 +355,12 @@ class _Mentions:
                 yield bound.value
 
     def _label(self, element: Element, field: Field | None) -> None:
-        if field is not None and isinstance(element, Text) and element.kind == "plain":
+        if field is not None and isinstance(element, TextLiteral) and element.kind == "plain":
             at = self.labels[field].setdefault(element.raw, element.at)
             self.labels[field][element.raw] = min(at, element.at)
 
 
-def _parts(node: ToolBlock | OneLiner) -> Iterator[tuple[Predicate | None, Step | None]]:
+def _parts(node: ToolBlock | OneLiner) -> Iterator[tuple[Predicate | None, UpdateStep | None]]:
     """Conditions of a tool's rules and steps, each with the step."""
     if isinstance(node, OneLiner):
         yield node.step.condition, node.step
@@ -390,13 +392,13 @@ def find_labels_as_values(policy: Policy, report: Reporter) -> None:
     bindings = bindings_of(policy)
     given: dict[str, Field] = {}
     for node in tools_of(policy):
-        for part in parts_of(node):
+        for part in clauses_of(node):
             for update in part.step.updates if part.step else ():
                 if update.target.field != "consumers":  # these are people, and so are recipients
                     for text in plain_texts(update.set, bindings):
                         given.setdefault(text.raw, update.target.field)
     for node in tools_of(policy) if given else ():
-        for part in parts_of(node):
+        for part in clauses_of(node):
             for test, passes in tests_of(part.condition, bindings, passes=not part.restricts):
                 if part.rule is not None and not passes:
                     _label_as_value(test, given, bindings, report)

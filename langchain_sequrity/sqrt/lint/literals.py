@@ -12,12 +12,13 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.coerce import Arguments
 from langchain_sequrity.sqrt.compiler import CompiledTool, Reporter, Test
-from langchain_sequrity.sqrt.context import Argument, Call, Context
+from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext
 from langchain_sequrity.sqrt.matchers import MAX_PATTERN, MatchBudget, matcher
 from langchain_sequrity.sqrt.nodes import (
     Bindings,
     BoolDomain,
     Boolean,
+    Clause,
     Compared,
     Field,
     In,
@@ -26,20 +27,19 @@ from langchain_sequrity.sqrt.nodes import (
     Number,
     NumberDomain,
     OneLiner,
-    Part,
     Policy,
     Position,
     Range,
     Same,
     Tests,
-    Text,
     TextDomain,
+    TextLiteral,
     ToolBlock,
     ToolId,
     Value,
     bindings_of,
+    clauses_of,
     elements_of,
-    parts_of,
     tests_of,
     tools_of,
 )
@@ -60,12 +60,12 @@ def find_odd_texts(policy: Policy, told: Sequence[Position], report: Reporter) -
             )  # fmt: skip
 
 
-def _texts(policy: Policy, bindings: Bindings) -> Iterator[Text]:
+def _texts(policy: Policy, bindings: Bindings) -> Iterator[TextLiteral]:
     """The names of tools, and what values and labels are compared with; that of a name once."""
     seen: set[str] = set()
     for node in tools_of(policy):
         yield node.tool.text
-        for part in parts_of(node):
+        for part in clauses_of(node):
             sides: list[object] = []
             sides += [update.set for update in part.step.updates] if part.step else []
             for test, _ in tests_of(part.condition, bindings, passes=True):
@@ -90,11 +90,11 @@ def sides_of(test: Tests) -> tuple[object, ...]:
             return left, right
 
 
-def plain_texts(side: object, bindings: Bindings) -> Iterator[Text]:
+def plain_texts(side: object, bindings: Bindings) -> Iterator[TextLiteral]:
     """The texts in a set, of all kinds."""
     for element in elements_of(side, bindings) if side is not None else ():
         text = element.text if isinstance(element, TextDomain) else element
-        if isinstance(text, Text):
+        if isinstance(text, TextLiteral):
             yield text
 
 
@@ -149,7 +149,7 @@ _LONGEST = 200
 
 _DEEPEST = 50
 
-_Pattern = Text | TextDomain
+_Pattern = TextLiteral | TextDomain
 
 
 def find_leaks(policy: Policy, tools: Sequence[CompiledTool], report: Reporter) -> None:
@@ -177,7 +177,7 @@ def find_leaks(policy: Policy, tools: Sequence[CompiledTool], report: Reporter) 
 # Rules
 
 
-class _Guard(NamedTuple):
+class _AddressGuard(NamedTuple):
     """A pattern that lets addresses through where it matches.
 
     Attributes:
@@ -196,14 +196,14 @@ class _Guard(NamedTuple):
 
     def passed(self, text: str, budget: MatchBudget) -> bool:
         """Whether a text passes the condition, and all denials, if other arguments are right."""
-        context = Context(Call("", {self.argument: Argument(text)}), Labels())
+        context = EvaluationContext(Call("", {self.argument: Argument(text)}), Labels())
         context.budget = budget
         return self.test(context) is not self.restricts and not any(
             test(context) is True for test in self.denials
         )
 
 
-def _guards(policy: Policy, tools: Sequence[CompiledTool]) -> Iterator[_Guard]:
+def _guards(policy: Policy, tools: Sequence[CompiledTool]) -> Iterator[_AddressGuard]:
     bindings = bindings_of(policy)
     for node, tool in zip(tools_of(policy), tools, strict=True):
         tests = [check.test for check in tool.checks] + [step.test for step in tool.steps]
@@ -211,11 +211,11 @@ def _guards(policy: Policy, tools: Sequence[CompiledTool]) -> Iterator[_Guard]:
             check.test for check in tool.checks
             if check.test and (check.reason.strength, check.reason.verdict) == ("hard", "deny")
         )  # fmt: skip
-        for part, test in zip(parts_of(node), tests, strict=True):
+        for part, test in zip(clauses_of(node), tests, strict=True):
             if test:
                 passing = not part.restricts
                 for pattern, argument in _patterns(part.condition, bindings, passes=passing):
-                    yield _Guard(pattern, argument, test, part.restricts, denials)
+                    yield _AddressGuard(pattern, argument, test, part.restricts, denials)
 
 
 def _patterns(
@@ -226,7 +226,9 @@ def _patterns(
         match test:
             case In(value=Value(scope="arg", argument=argument), set=members) if passing:
                 for element in elements_of(members, bindings):
-                    if isinstance(element, Text | TextDomain) and _is_address(argument, element):
+                    if isinstance(element, TextLiteral | TextDomain) and _is_address(
+                        argument, element
+                    ):
                         yield element, argument
 
 
@@ -237,7 +239,7 @@ def _is_address(argument: str, pattern: _Pattern) -> bool:
     return text.kind != "plain" and (named or "@" in text.raw)
 
 
-def _text(pattern: _Pattern) -> Text:
+def _text(pattern: _Pattern) -> TextLiteral:
     return pattern.text if isinstance(pattern, TextDomain) else pattern
 
 
@@ -411,7 +413,7 @@ def as_regex(name: str) -> str:
     if "*" not in name:
         return ""
     pattern = ".*" if name in {"*", ".*"} else f"^{name.replace('.*', '*').replace('*', '.*')}$"
-    return f'A regex stands for many tools: `tool r"{plain(pattern, limit=_SHOWN)}"`'
+    return f'A regex matches many tools: `tool r"{plain(pattern, limit=_SHOWN)}"`'
 
 
 class _Habits:
@@ -428,7 +430,7 @@ class _Habits:
     ) -> None:
         """Look at the rules and steps of one tool."""
         checks = iter(compiled.checks)
-        for part in parts_of(node):
+        for part in clauses_of(node):
             tests = list(tests_of(part.condition, self._bindings, passes=not part.restricts))
             for test, passes in tests:
                 self._test(test, known, passes=passes)
@@ -459,7 +461,7 @@ class _Habits:
                 if not isinstance(other, Value):
                     self._pattern(other, passes=passes, where=value.argument)
                     self._types(value, [other], known)
-            case In(value=Text() as text, set=Meta() as meta):
+            case In(value=TextLiteral() as text, set=Meta() as meta):
                 self._label(text, meta)
             case Compared(left=left, right=members) if members is not None:
                 self._labels(left, members)
@@ -468,9 +470,9 @@ class _Habits:
 
     def _pattern(self, element: object, *, passes: bool, where: str) -> None:
         text = element.text if isinstance(element, TextDomain) else element
-        if isinstance(text, Text) and text.kind == "plain":
+        if isinstance(text, TextLiteral) and text.kind == "plain":
             self._several(text, passes=passes)
-        if not isinstance(text, Text) or not (looks_like_pattern(text) or _is_end(text)):
+        if not isinstance(text, TextLiteral) or not (looks_like_pattern(text) or _is_end(text)):
             return
         domain = isinstance(element, TextDomain)
         written = _as_pattern(text, passes=passes)
@@ -484,7 +486,7 @@ class _Habits:
             text.at, f"Write `{plain(written, limit=400)}`", lets_through=not passes,
         )  # fmt: skip
 
-    def _several(self, text: Text, *, passes: bool) -> None:
+    def _several(self, text: TextLiteral, *, passes: bool) -> None:
         """Alternatives or addresses in one pair of quotes."""
         parts = [part.strip() for part in _SEPARATOR.split(text.raw)]
         if len(parts) < 2 or not (  # noqa: PLR2004 - two
@@ -500,10 +502,10 @@ class _Habits:
 
     def _labels(self, meta: Meta, members: object) -> None:
         for element in self._elements(members):
-            if isinstance(element, Text):
+            if isinstance(element, TextLiteral):
                 self._label(element, meta)
 
-    def _label(self, text: Text, meta: Meta) -> None:
+    def _label(self, text: TextLiteral, meta: Meta) -> None:
         if text.kind == "plain" and text.raw != "*" and looks_like_pattern(text):
             self.labels.add((meta.field, text.raw))
             self._report(
@@ -549,7 +551,7 @@ class _Habits:
                 meant, word = _NUMBERS, "a number"
             case BoolDomain() | Boolean():
                 meant, word = {"boolean"}, "true or false"
-            case Text() | TextDomain():
+            case TextLiteral() | TextDomain():
                 meant, word = {"string"}, "a text"
             case _:
                 return
@@ -585,7 +587,11 @@ class _Habits:
         choices = _listed_texts(schema)
         for element in elements if choices else ():
             text = element.text if isinstance(element, TextDomain) else element
-            if not isinstance(text, Text) or text.kind != "plain" or looks_like_pattern(text):
+            if (
+                not isinstance(text, TextLiteral)
+                or text.kind != "plain"
+                or looks_like_pattern(text)
+            ):
                 continue
             if text.raw not in choices:
                 listed = ", ".join(f"`{plain(one, limit=40)}`" for one in choices[:5])
@@ -598,9 +604,9 @@ class _Habits:
 
     def _left_out(
         self,
-        part: Part,
+        part: Clause,
         tests: Sequence[tuple[Tests, bool]],
-        compiled: Callable[[Context], bool | None] | None,
+        compiled: Callable[[EvaluationContext], bool | None] | None,
         known: Mapping[str, Arguments],
     ) -> None:
         if part.rule is None or compiled is None or not known:
@@ -627,15 +633,15 @@ class _Habits:
 
 
 def _denies_null(
-    part: Part,
-    compiled: Callable[[Context], bool | None],
+    part: Clause,
+    compiled: Callable[[EvaluationContext], bool | None],
     argument: str,
     known: Mapping[str, Arguments],
 ) -> bool:
     schemas = [one.schemas.get(argument) for one in known.values()]
     if not any(one is not None and "default" in one and one["default"] is None for one in schemas):
         return False
-    held = compiled(Context(Call("", {argument: Argument(None)}), Labels()))
+    held = compiled(EvaluationContext(Call("", {argument: Argument(None)}), Labels()))
     return held is part.restricts
 
 
@@ -651,14 +657,14 @@ def _used(tests: Iterable[Tests]) -> dict[str, tuple[Position, bool]]:
     return found
 
 
-def looks_like_pattern(text: Text) -> bool:
+def looks_like_pattern(text: TextLiteral) -> bool:
     """Whether a text in plain quotes is hardly meant letter by letter."""
     if text.kind != "plain" or len(text.raw) > MAX_PATTERN:
         return False
     return _is_regex(text.raw) or text.raw == "*" or _WILDCARD.search(text.raw) is not None
 
 
-def _is_end(text: Text) -> bool:
+def _is_end(text: TextLiteral) -> bool:
     """Whether a text is an address without the name in front."""
     return text.kind == "plain" and _END.fullmatch(text.raw) is not None
 
@@ -667,17 +673,17 @@ def _is_regex(raw: str) -> bool:
     return _REGEX.search(raw) is not None
 
 
-def _as_pattern(text: Text, *, passes: bool) -> str:
+def _as_pattern(text: TextLiteral, *, passes: bool) -> str:
     """The pattern that was meant; one that lets addresses through names their characters."""
     if _is_regex(text.raw):
         try:
-            matcher(Text(text.raw, "matching", text.at))
+            matcher(TextLiteral(text.raw, "matching", text.at))
         except ValueError:
             pass
         else:
             return f'r"{text.raw}"'
     raw = f"*{text.raw}" if _is_end(text) else text.raw
-    wildcard = Text(raw, "like", text.at)
+    wildcard = TextLiteral(raw, "like", text.at)
     return safe_pattern(wildcard) if passes and "@" in raw else f'w"{raw}"'
 
 

@@ -13,7 +13,7 @@ from langchain_sequrity.sqrt.coerce import (
     Arguments,
 )
 from langchain_sequrity.sqrt.compiler import CompiledCheck, CompiledTool, Reporter
-from langchain_sequrity.sqrt.context import Argument, Call, Context
+from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext
 from langchain_sequrity.sqrt.lint.labels import find_labels_as_values
 from langchain_sequrity.sqrt.lint.literals import FoundTools, find_odd_texts, sides_of
 from langchain_sequrity.sqrt.matchers import MatchBudget
@@ -22,23 +22,23 @@ from langchain_sequrity.sqrt.nodes import (
     BoolDomain,
     Boolean,
     CheckRule,
+    Clause,
     Compared,
     Field,
     Meta,
     Number,
     NumberDomain,
     OneLiner,
-    Part,
     Policy,
     Position,
     Tests,
-    Text,
     TextDomain,
+    TextLiteral,
     ToolBlock,
     Value,
     bindings_of,
+    clauses_of,
     elements_of,
-    parts_of,
     tests_of,
     tools_of,
 )
@@ -150,7 +150,7 @@ def find_disarmed(
     _idle_conditions(blocks, bindings_of(policy), told, report)
 
 
-class _Block(NamedTuple):
+class _RuleBlock(NamedTuple):
     """A block of rules.
 
     Attributes:
@@ -168,10 +168,12 @@ class _Block(NamedTuple):
         return zip(self.node.checks, self.tool.checks, strict=True)
 
 
-def _blocks(policy: Policy, tools: Sequence[CompiledTool], found: FoundTools) -> Iterator[_Block]:
+def _blocks(
+    policy: Policy, tools: Sequence[CompiledTool], found: FoundTools
+) -> Iterator[_RuleBlock]:
     for node, tool in zip(tools_of(policy), tools, strict=True):
         if isinstance(node, ToolBlock):
-            yield _Block(node, tool, found(node.tool))
+            yield _RuleBlock(node, tool, found(node.tool))
 
 
 # Rules in comments
@@ -199,7 +201,7 @@ def _docs(policy: Policy) -> Iterator[tuple[str, Position]]:
                 yield rule.doc, rule.at
             for block in node.blocks:
                 yield block.doc, block.at
-        for part in parts_of(node) if isinstance(node, ToolBlock | OneLiner) else ():
+        for part in clauses_of(node) if isinstance(node, ToolBlock | OneLiner) else ():
             if part.step:
                 yield part.step.doc, part.step.at
 
@@ -207,7 +209,7 @@ def _docs(policy: Policy) -> Iterator[tuple[str, Position]]:
 # Blocks beside each other
 
 
-def _covers(block: _Block, other: _Block) -> bool:
+def _covers(block: _RuleBlock, other: _RuleBlock) -> bool:
     """Whether a block is for every tool that another one is for."""
     one, two = block.node.tool.text, other.node.tool.text
     if (one.kind, one.raw) == (two.kind, two.raw) or (
@@ -219,7 +221,7 @@ def _covers(block: _Block, other: _Block) -> bool:
     return two.kind == "plain" and block.tool.matches(two.raw, MatchBudget()) is True
 
 
-def _may_meet(block: _Block, other: _Block) -> bool:
+def _may_meet(block: _RuleBlock, other: _RuleBlock) -> bool:
     """Whether there may be a tool that two blocks are for."""
     if block.known is not None and other.known is not None:
         return not block.known.keys().isdisjoint(other.known)
@@ -229,7 +231,7 @@ def _may_meet(block: _Block, other: _Block) -> bool:
     return True  # of two regexes nothing is said
 
 
-def _overruled(blocks: Sequence[_Block], report: Reporter) -> None:
+def _overruled(blocks: Sequence[_RuleBlock], report: Reporter) -> None:
     """Rules that an unconditional allowance in another block leaves without effect."""
     allowing = [
         (other, rule, compiled) for other in blocks for rule, compiled in other.rules
@@ -258,7 +260,9 @@ def _is_overruled(rule: CheckRule, compiled: CompiledCheck, by: CompiledCheck) -
     return rule.strength == "soft" and (by.reason.strength == "hard" or by.rank > compiled.rank)
 
 
-def _lone_allowances(blocks: Sequence[_Block], told: Sequence[Position], report: Reporter) -> None:
+def _lone_allowances(
+    blocks: Sequence[_RuleBlock], told: Sequence[Position], report: Reporter
+) -> None:
     """Soft allowances where nothing is denied that they could allow."""
     restricting = [block for block in blocks if any(map(_restricts, block.node.checks))]
     left = _MOST_PAIRS
@@ -293,11 +297,11 @@ def _restricts(rule: CheckRule) -> bool:
 
 
 def _idle_conditions(
-    blocks: Sequence[_Block], bindings: Bindings, told: Sequence[Position], report: Reporter
+    blocks: Sequence[_RuleBlock], bindings: Bindings, told: Sequence[Position], report: Reporter
 ) -> None:
     left, places = _ALL_TRIALS, sorted(told)
     for block in blocks:
-        parts = [part for part in parts_of(block.node) if part.rule is not None]
+        parts = [part for part in clauses_of(block.node) if part.rule is not None]
         for part, (rule, compiled) in zip(parts, block.rules, strict=True):
             if left <= 0 or compiled.test is None or _is_told(rule, places):
                 continue
@@ -351,7 +355,7 @@ class _Trials:
     """
 
     def __init__(
-        self, part: Part, bindings: Bindings, known: Mapping[str, Arguments] | None
+        self, part: Clause, bindings: Bindings, known: Mapping[str, Arguments] | None
     ) -> None:
         self.is_exact = True
         self.listed: list[Any] = []
@@ -374,7 +378,11 @@ class _Trials:
             return
         value, members = (one, other) if isinstance(one, Value) else (other, one)
         if not isinstance(value, Value) or value.scope != "arg" or isinstance(members, Value):
-            self.is_exact = isinstance(value, Text) and isinstance(members, Text) and self.is_exact
+            self.is_exact = (
+                isinstance(value, TextLiteral)
+                and isinstance(members, TextLiteral)
+                and self.is_exact
+            )
             return
         samples = self._values.setdefault(value.argument, {(str, _OTHER): _OTHER})
         if listed := self._listed(value.argument):  # patterns as well are tried on these
@@ -400,7 +408,9 @@ class _Trials:
     def _samples(self, element: object) -> Iterator[Any]:
         """Values on both sides of each bound of an element."""
         match element:
-            case Text(kind="plain") | TextDomain(text=Text(kind="plain"), length=None):
+            case (
+                TextLiteral(kind="plain") | TextDomain(text=TextLiteral(kind="plain"), length=None)
+            ):
                 text = element.text if isinstance(element, TextDomain) else element
                 yield text.raw
                 self.is_exact = self.is_exact and "\\" not in text.raw
@@ -417,12 +427,12 @@ class _Trials:
     def _look_at_labels(self, test: Tests) -> None:
         one, other = sides_of(test)
         metas = [side for side in (one, other) if isinstance(side, Meta)]
-        texts = [one] if isinstance(one, Text) else []
+        texts = [one] if isinstance(one, TextLiteral) else []
         members = other if isinstance(test, Compared) else None
         for element in elements_of(members, self._bindings) if members is not None else ():
             if isinstance(element, Meta):
                 metas.append(element)
-            elif isinstance(element, Text) and element.kind == "plain":
+            elif isinstance(element, TextLiteral) and element.kind == "plain":
                 texts.append(element)
             else:
                 self.is_exact = False
@@ -448,7 +458,7 @@ class _Trials:
             number *= math.prod(len(_sets(field, names)) for field, names in fields.items())
         return number
 
-    def contexts(self) -> Iterator[Context]:
+    def contexts(self) -> Iterator[EvaluationContext]:
         """The trials."""
         names = list(self._labels)
         values = [list(self._values.get(name, {(str, _OTHER): _OTHER}).values()) for name in names]
@@ -458,7 +468,7 @@ class _Trials:
                 for marked in itertools.product(*labels):
                     pairs = zip(names, chosen, marked, strict=True)
                     arguments = {name: Argument(value, of) for name, value, of in pairs}
-                    yield Context(Call("", arguments), session)
+                    yield EvaluationContext(Call("", arguments), session)
 
 
 def _around(value: float) -> Iterator[int | float]:
