@@ -34,7 +34,7 @@ BROUGHT = {
 
 MEANT = {
     ("docs/policies.md", "This tag is nearly `untrusted` of line 2"),
-    ("docs/policies.md", "This pattern lets through what is not one address: "),
+    ("docs/policies.md", "This pattern lets a text through that is not one address: "),
     ("docs/policies.md", "In plain quotes `*@evil.example` is that text, not a pattern"),
     ("docs/policies.md", "`euros` may be a whole number, such as 1, which in `float` is in doubt"),
     ("langchain_sequrity/sqrt/printer.py", "`raw` is not defined"),

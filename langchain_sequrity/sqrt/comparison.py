@@ -1,4 +1,4 @@
-"""What changes from one policy to another: its rules, and what it says about calls."""
+"""Differences between two policies: in their rules, and in their decisions on calls."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -12,7 +12,7 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.coerce import AnyPolicy, AnyTool, engine_of
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.explanation import ExplainedRule, explained
-from langchain_sequrity.sqrt.nodes import CheckRule, Listed, Position, listed
+from langchain_sequrity.sqrt.nodes import CheckRule, Item, Position, items_of
 from langchain_sequrity.sqrt.simulation import (
     Decision,
     Given,
@@ -32,12 +32,12 @@ _NO_TONE: tuple[Tone, ...] = ("",)
 
 @dataclass(frozen=True, slots=True)
 class ChangedCall:
-    """A call about which two policies say something else.
+    """A call that two policies decide differently.
 
     Attributes:
-        old: What the old policy says.
-        new: What the new one says.
-        changed: What differs: `verdict`, `strength`, `certainty`, `reason`, `labels`.
+        old: The decision of the old policy.
+        new: The decision of the new policy.
+        changed: The differences: `verdict`, `strength`, `certainty`, `reason`, `labels`.
     """
 
     old: Decision
@@ -47,15 +47,15 @@ class ChangedCall:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Difference(Tabled):
-    """What changes from one policy to another; made by `diff`.
+    """The differences between two policies; made by `diff`.
 
     Attributes:
-        calls: How many calls were tried.
-        changed: The calls about which the two say something else.
-        removed: Rules, changes of labels, priorities and names that only the old one has.
-        added: Those that only the new one has.
-        presets: Built-in policies that differ, in words.
-        is_reordered: Whether the rules that both have stand in another order.
+        calls: The number of calls.
+        changed: The calls that the two decide differently.
+        removed: Rules, changes of labels, priorities and names that only the old policy has.
+        added: Those that only the new policy has.
+        presets: Differences in the built-in policies, in words.
+        is_reordered: Whether the common rules have a different order.
     """
 
     calls: int
@@ -67,12 +67,12 @@ class Difference(Tabled):
 
     @property
     def is_none(self) -> bool:
-        """Whether nothing differs, neither rules nor what they say about these calls."""
+        """Whether rules and decisions are the same."""
         rules = self.removed or self.added or self.presets or self.is_reordered
         return not self.changed and not rules
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain data, fit for JSON."""
+        """Plain data, ready for JSON."""
         return {
             "calls": self.calls,
             "changed": [
@@ -94,7 +94,7 @@ class Difference(Tabled):
 
     @override
     def table(self) -> Table:
-        """It as a table: calls in the colour of their new verdict, then rules."""
+        """A table with the calls in the colour of their new verdict, then the rules."""
         rows = [
             *(_call_row(one) for one in self.changed),
             *(_rule_row(rule, is_new=False) for rule in self.removed),
@@ -112,7 +112,7 @@ class Difference(Tabled):
     def _notes(self) -> Iterator[str]:
         yield from self.presets
         if self.is_reordered:
-            yield "The rules that both have stand in another order."
+            yield "The rules that both policies have are in a different order."
 
 
 def _call_row(one: ChangedCall) -> Row:
@@ -139,22 +139,22 @@ def diff(
     session: Labels = _NO_LABELS,
     tools: Iterable[AnyTool] | None = None,
 ) -> Difference:
-    """Compare two policies: their rules, and what they say about calls.
+    """Compare the rules of two policies, and their decisions on calls.
 
     Args:
-        old: The policy before; as for `simulate`.
-        new: The policy after.
-        calls: As for `simulate`: one session under each of them.
+        old: The old policy; as for `simulate`.
+        new: The new policy.
+        calls: As for `simulate`; each policy runs them in a session of its own.
         session: The session's labels before the first call.
-        tools: As for `simulate`; a tool that one of the policies names is spelt right.
+        tools: As for `simulate`; a tool in one of the policies counts as spelt correctly.
 
     Returns:
-        What differs. Comments, positions and white space do not count, nor does it whether `must`
-        is written `hard`; but a doc comment is part of the reason that a call is given.
+        The differences. Comments, positions, white space, and `hard` for `must` do not count. But
+        a doc comment is part of the reason for a decision.
 
     Raises:
-        UsageError: For calls that cannot be tried, or what is no policy.
-        PolicySyntaxError: If a text is no SQRT policy.
+        UsageError: If a call is invalid or a policy is not a policy.
+        PolicySyntaxError: If a text is not a SQRT policy.
 
     Example:
         ```python
@@ -193,11 +193,11 @@ def diff(
 
 
 class _CallComparison:
-    """What two policies say differently about a call.
+    """Compares the decisions of two policies on a call.
 
     Args:
         old: The rules of the old policy.
-        new: Those of the new one.
+        new: The rules of the new policy.
     """
 
     def __init__(self, old: "_Rules", new: "_Rules") -> None:
@@ -205,7 +205,7 @@ class _CallComparison:
         self._new = {one.at: shape for shape, one in new}
 
     def between(self, old: Decision, new: Decision) -> Iterator[str]:
-        """What differs, in words."""
+        """The differences, in words."""
         before, after = old.verdict, new.verdict
         if before is None or after is None:
             if before is not after:
@@ -225,7 +225,7 @@ class _CallComparison:
 
 
 def _said(reasons: Iterable[Reason], shapes: Mapping[Position, Hashable]) -> list[Hashable]:
-    """Reasons without their places and spelling, which change with the layout."""
+    """Reasons without positions and spelling, which depend on the layout."""
     return [
         (
             shapes[one.at] if one.at else one.rule,
@@ -241,12 +241,12 @@ def _said(reasons: Iterable[Reason], shapes: Mapping[Position, Hashable]) -> lis
 # Rules
 
 _Shape = Hashable
-_Rules = list[tuple[_Shape, Listed]]
+_Rules = list[tuple[_Shape, Item]]
 _UNSEEN = {"at", "doc", "bare"}
 
 
 def _rules(engine: Engine) -> _Rules:
-    found = (one for node in engine.policy.declarations for one in listed(node))
+    found = (one for node in engine.policy.declarations for one in items_of(node))
     return [
         ((one.kind, _shape(one.tool), one.one_liner and one.priority, _shape(one.node)), one)
         for one in found
@@ -254,7 +254,7 @@ def _rules(engine: Engine) -> _Rules:
 
 
 def _shape(node: Any) -> _Shape:
-    """A node without comments and positions. Numbers keep their type: 1 and 1.0 may differ."""
+    """A node without comments and positions. Numbers keep their type: 1 and 1.0 can differ."""
     if isinstance(node, tuple):
         return tuple(map(_shape, node))
     if not is_dataclass(node):
@@ -265,7 +265,7 @@ def _shape(node: Any) -> _Shape:
 
 
 def _only_in(
-    rules: Iterable[tuple[_Shape, Listed]], others: Iterable[_Shape]
+    rules: Iterable[tuple[_Shape, Item]], others: Iterable[_Shape]
 ) -> Iterator[ExplainedRule]:
     left = Counter(others)
     for shape, one in rules:
@@ -276,7 +276,7 @@ def _only_in(
 
 
 def _in_common(shapes: Iterable[_Shape], others: Iterable[_Shape]) -> list[_Shape]:
-    """What the others have as well, in order."""
+    """The shapes that the others have as well, in order."""
     left = Counter(others)
     common = []
     for shape in shapes:

@@ -1,4 +1,4 @@
-"""Which rules and label changes of a policy a set of calls exercised."""
+"""Coverage: the rules and label changes of a policy that a set of calls exercised."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ from langchain_sequrity.sqrt.context import Call, EvaluationContext
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.explanation import brief, tool_name
 from langchain_sequrity.sqrt.matchers import Truth
-from langchain_sequrity.sqrt.nodes import CheckRule, Phase, Policy, Position, UpdateStep, listed
+from langchain_sequrity.sqrt.nodes import CheckRule, Phase, Policy, Position, UpdateStep, items_of
 from langchain_sequrity.sqrt.simulation import Given, Simulation, check_names, read_trials, run
 from langchain_sequrity.sqrt.verdict import Verdict, Vote
 
@@ -35,14 +35,14 @@ class CoveredRule:
     Attributes:
         line: Its line, from 1.
         column: Its column, from 1.
-        tool: The id of its tool, or a regex as it is written.
+        tool: The id of its tool, or its regex as written.
         kind: `must deny`, `should allow`, …, `result`, `session before` or `session after`.
-        rule: A check rule as written; what a change does, in words.
+        rule: A check rule as written, or a change in words.
         decided: Calls whose verdict it decided.
-        held: Calls for which it held, and something else decided. A change that ran has held.
-        not_held: Calls for which it was looked at and did not hold; an allowance in doubt does not.
-        passed_over: Calls for which it was not looked at, since an earlier denial had decided.
-        in_doubt: Of those decided and held, the calls for which it is unknown whether it holds.
+        held: Calls for which it held, but another rule decided. A change that ran has held.
+        not_held: Calls for which it was evaluated and did not hold, or was an allowance in doubt.
+        passed_over: Calls for which it was not evaluated, because an earlier denial had decided.
+        in_doubt: The calls of `decided` and `held` for which it is unknown whether it holds.
     """
 
     line: int
@@ -58,7 +58,7 @@ class CoveredRule:
 
     @property
     def status(self) -> Status:
-        """The most that any call made of it."""
+        """Its best result over all calls."""
         if self.decided:
             return "decided"
         if self.held:
@@ -69,17 +69,17 @@ class CoveredRule:
 
     @property
     def is_missed(self) -> bool:
-        """Whether no call shows what it does."""
+        """Whether no call exercised it."""
         return self.status not in _EXERCISED
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Coverage(Tabled):
-    """What calls exercised of a policy; made by `coverage`.
+    """The coverage of a policy by calls; made by `coverage`.
 
     Attributes:
         rules: All check rules and label changes in source order.
-        simulation: What came of the calls.
+        simulation: The decisions on the calls.
     """
 
     rules: tuple[CoveredRule, ...]
@@ -92,7 +92,7 @@ class Coverage(Tabled):
 
     @property
     def share(self) -> float:
-        """The part that held for some call, from 0 to 1; 1 for a policy that has no rules."""
+        """The share of rules that held for some call, from 0 to 1; 1 for a policy without rules."""
         return 1 - len(self.missed) / len(self.rules) if self.rules else 1.0
 
     @property
@@ -102,7 +102,7 @@ class Coverage(Tabled):
         return sum(one is not None and not any(r.at for r in one.reasons) for one in verdicts)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain data, fit for JSON."""
+        """Plain data, ready for JSON."""
         return {
             "share": self.share,
             "missed": len(self.missed),
@@ -113,7 +113,7 @@ class Coverage(Tabled):
 
     @override
     def table(self) -> Table:
-        """It as a table: a row for each rule, those that held in green."""
+        """A table with a row for each rule, rules that held in green."""
         total, reached = len(self.rules), len(self.rules) - len(self.missed)
         return Table(
             f"{reached} of {total} rules and label changes held for some call ({self.share:.0%})",
@@ -131,8 +131,8 @@ class Coverage(Tabled):
         )
         if any(rule.passed_over for rule in self.rules):
             yield (
-                "Passed over: an earlier `must deny` had decided (`fail_fast`), so nobody looked "
-                "whether the rule holds."
+                "Passed over: an earlier `must deny` had decided (`fail_fast`), so the rule was "
+                "not evaluated."
             )
 
 
@@ -152,9 +152,9 @@ def coverage(
     session: Labels = _NO_LABELS,
     tools: Iterable[AnyTool] | None = None,
 ) -> Coverage:
-    """Find out which rules and label changes of a policy a set of calls exercises.
+    """Find the rules and label changes of a policy that a set of calls exercises.
 
-    A rule that never held is one that no call tests: it might as well be misspelt.
+    No call tests a rule that never held, so it may contain a mistake.
 
     Args:
         policy: As for `simulate`.
@@ -163,11 +163,11 @@ def coverage(
         tools: As for `simulate`.
 
     Returns:
-        The counts, and the simulation that they come from.
+        The counts, and the simulation behind them.
 
     Raises:
-        UsageError: For calls that cannot be tried, or what is no policy.
-        PolicySyntaxError: If the text is no SQRT policy.
+        UsageError: If a call is invalid or `policy` is not a policy.
+        PolicySyntaxError: If the text is not a SQRT policy.
 
     Example:
         ```python
@@ -184,21 +184,21 @@ def coverage(
         assert found.share == 0.5
         ```
     """
-    watched, trials = _CountingEngine(engine_of(policy)), read_trials(calls)
-    known = check_names(trials, tools, watched)
-    simulation = Simulation(tuple(run(watched, trials, session, known)))
-    return Coverage(tuple(_rules(watched.policy, watched.counts)), simulation)
+    engine, trials = _CountingEngine(engine_of(policy)), read_trials(calls)
+    known = check_names(trials, tools, engine)
+    simulation = Simulation(tuple(run(engine, trials, session, known)))
+    return Coverage(tuple(_rules(engine.policy, engine.counts)), simulation)
 
 
 def _rules(policy: Policy, counts: Mapping[Position, Counter[str]]) -> Iterator[CoveredRule]:
-    for one in (one for node in policy.declarations for one in listed(node)):
+    for one in (one for node in policy.declarations for one in items_of(node)):
         if isinstance(one.node, CheckRule | UpdateStep):
             name = tool_name(one.tool)
             yield CoveredRule(*one.at, name, one.kind, brief(one), **counts[one.at])
 
 
 class _CountingEngine(Engine):
-    """An engine that counts what comes of its rules and steps, by their places."""
+    """An engine that counts the results of its rules and steps, by their positions."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine.policy, engine.tools, engine.presets)
@@ -220,7 +220,7 @@ class _CountingEngine(Engine):
         for vote in self._taken:
             at = vote.reason.at
             left.discard(at)
-            if at is not None:  # only presets have no place
+            if at is not None:  # only presets have no position
                 self._count(at, vote, decided=at in decided)
         for at in filter(None, left):
             self.counts[at]["passed_over"] += 1
@@ -228,7 +228,7 @@ class _CountingEngine(Engine):
 
     def _count(self, at: Position, vote: Vote, *, decided: bool) -> None:
         counts = self.counts[at]
-        # What is in doubt denies and never allows (V2).
+        # A rule in doubt denies and never allows (V2).
         holds = vote.holds if vote.reason.verdict == "allow" else vote.holds is not False
         in_doubt = vote.holds is None or vote.fails is None
         counts["decided"] += decided

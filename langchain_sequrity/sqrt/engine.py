@@ -534,7 +534,7 @@ def _cause_of_leaf(leaf: Leaf, context: EvaluationContext) -> str:  # noqa: PLR0
     if len(values) > 1:
         return f"{name} is {_kind(value)}, and {_name(values[1])} is {_kind(read[1])}"
     if not isinstance(value, SCALARS):
-        return f"{name} is {_kind(value)}, into which no rule can look"
+        return f"{name} is {_kind(value)}, which no rule can search"
     for element, matches in _flat(leaf.elements):
         if matches(value, context.budget) is None:
             return _cause_of_element(name, value, element, context)

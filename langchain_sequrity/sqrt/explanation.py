@@ -1,4 +1,9 @@
-"""A policy in English, rule by rule."""
+"""A policy in English, rule by rule. Each sentence is true by V1 to V3 of `docs/behaviour.md`.
+
+Each rule has its author's doc comments and the findings of `check`. Texts, patterns and times keep
+the policy's quotes. Quotes cannot contain quotes, so none of the policy's text can be mistaken for
+text of the explanation.
+"""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -29,7 +34,7 @@ from langchain_sequrity.sqrt.nodes import (
     Element,
     Field,
     In,
-    Listed,
+    Item,
     Meta,
     MetaTest,
     Moment,
@@ -56,7 +61,7 @@ from langchain_sequrity.sqrt.nodes import (
     UpdateBlock,
     UpdateStep,
     Value,
-    listed,
+    items_of,
 )
 from langchain_sequrity.sqrt.verdict import Presets
 
@@ -68,7 +73,7 @@ _KINDS = {"int": "whole number", "float": "number"}
 
 
 def domain(node: Domain, article: str = "any") -> str:
-    """What is in a domain: one value, or any of a kind."""
+    """The values of a domain: one value, or any value of a kind."""
     match node:
         case BoolDomain(value=value):
             return "true" if value else "false"
@@ -84,19 +89,19 @@ def domain(node: Domain, article: str = "any") -> str:
 
 
 def quoted(text: TextLiteral) -> str:
-    """A text as the policy has it."""
+    """A text as written in the policy."""
     return f'{_QUOTES[text.kind]}"{plain(text.raw)}"'
 
 
 def members(elements: tuple[Element, ...], field: Field | None = None) -> str:
-    """Elements of a set; in one of consumers `"*"` is everyone."""
+    """Elements of a set; among consumers `"*"` is everyone."""
     if not elements:
         return "the empty set"
     return enumeration([element(one, field) for one in elements])
 
 
 def choice(elements: tuple[Element, ...]) -> str:
-    """What a value is, if it is in a set."""
+    """The elements of a set as alternatives for a value."""
     if not elements:
         return "in the empty set"
     choices = enumeration([element(one, article="a") for one in elements], "or")
@@ -104,7 +109,7 @@ def choice(elements: tuple[Element, ...]) -> str:
 
 
 def element(node: Element, field: Field | None = None, article: str = "any") -> str:
-    """One element; `article` stands before a kind of values."""
+    """One element; `article` precedes a kind of values."""
     if isinstance(node, Number):
         return number(node)
     if isinstance(node, TextLiteral):
@@ -150,7 +155,7 @@ def _times(
 
 
 def moment(node: Moment) -> str:
-    """A point in time, as the policy has it."""
+    """A point in time as written in the policy."""
     if isinstance(node.written, str):
         return f'd"{plain(node.written)}"'
     return f"{_figure(node.written)} seconds after 1970 began"
@@ -181,7 +186,7 @@ def _length(bounds: Range) -> str:
 def _between(
     low: str | None, high: str | None, is_open: tuple[bool, bool], words: tuple[str, str]
 ) -> str:
-    """A range; `words` stand for its open ends."""
+    """A range; `words` introduce its open ends."""
     start = "" if low is None else f"{words[0] if is_open[0] else 'from'} {low}"
     end = "" if high is None else f"{words[1] if is_open[1] else 'up to'} {high}"
     if not start:
@@ -192,7 +197,7 @@ def _between(
 
 
 def enumeration(items: list[str], word: str = "and") -> str:
-    """Items with commas, and a word before the last one."""
+    """Items joined with commas, and with a word before the last one."""
     *first, last = items
     return f"{', '.join(first)} {word} {last}" if first else last
 
@@ -206,10 +211,10 @@ _TESTS: dict[MetaTest, tuple[str, str]] = {
 
 
 class Wording:
-    """Says what nodes mean, at one place of a policy.
+    """Words for nodes at one place of a policy.
 
     Args:
-        short: Whose labels `@tags` and the like are there; an empty text where that is unknown.
+        short: The owner of `@tags` and the like there; empty if unknown.
     """
 
     def __init__(self, short: str = "") -> None:
@@ -218,7 +223,7 @@ class Wording:
     # Conditions
 
     def condition(self, node: Predicate, *, holds: bool = True) -> str:
-        """A condition, or that it does not hold, as it follows "when"."""
+        """A condition or its negation, in words that can follow "when"."""
         match node:
             case Not(inner=inner):
                 return self.condition(inner, holds=not holds)
@@ -283,7 +288,7 @@ class Wording:
     # Sets
 
     def set(self, node: Set, field: Field | None = None) -> str:
-        """A set; in one of consumers `"*"` is everyone."""
+        """A set; among consumers `"*"` is everyone."""
         match node:
             case SetLiteral(elements=elements):
                 return members(elements, field)
@@ -310,7 +315,7 @@ class Wording:
         return words if is_simple else f"({words})"
 
     def labels(self, node: Meta) -> str:
-        """Labels of something."""
+        """Labels with their owner."""
         match node.scope:
             case "arg":
                 return f"the {node.field} of `{node.argument}`"
@@ -332,7 +337,7 @@ class Wording:
     # Changes
 
     def update(self, node: Update) -> str:
-        """A change of labels, as it follows "it"."""
+        """A change of labels, in words that can follow "it"."""
         target, field = self.labels(node.target), node.target.field
         given = self.set(node.set, field)
         match node.assignment:
@@ -370,58 +375,56 @@ _UNMET = " Where it is not so, or unknown, the call is denied, unless another ru
 
 _UNLESS = ", unless the policy's header says otherwise"
 
-# Words of conditions in which a tag counts that no rule names.
+# Words of conditions that depend on tags which no rule names.
 _OF_ALL_TAGS = ("empty", "are exactly", "are not exactly", "nothing beside", "something beside")
 
 _CONDITIONS = In | Same | Compared | Not | Both | Either
 
 
 def tool_name(tool: ToolId | None) -> str:
-    """The tool that a rule is for, in short: its id, the regex as written, or nothing."""
+    """The id of a rule's tool, its regex as written, or an empty text."""
     if tool is None:
         return ""
     return plain(tool.text.raw) if tool.text.kind == "plain" else quoted(tool.text)
 
 
 def title(tool: ToolId) -> str:
-    """The tools that a block is for."""
+    """The title of a block."""
     if tool.text.kind == "plain":
         return f"Tool {quoted(tool.text)}"
     return f"Tools whose id matches {quoted(tool.text)}"
 
 
-def sentence_of(listed: Listed) -> str:
-    """What a rule, a change, a priority or a name does."""
-    match listed.node:
+def sentence_of(item: Item) -> str:
+    """The effect of a rule, an update, a priority or a name."""
+    match item.node:
         case Binding() as node:
             return _binding(node)
         case CheckRule() as node:
-            return _check_rule(node, listed.priority)
+            return _check_rule(node, item.priority)
         case UpdateStep() as node:
-            return _step(listed, node)
+            return _step(item, node)
         case Number(value=value):
             return f"The `should` rules of this block have priority {value}."
         case UpdateBlock(phase=phase):
             return f"{_MOMENTS[phase]}, the policy changes nothing."
         case _:
-            assert_never(listed.node)
+            assert_never(item.node)
 
 
-def brief(listed: Listed) -> str:
-    """A check rule as written, or what a change does, in a few words."""
-    node = listed.node
+def brief(item: Item) -> str:
+    """A check rule as written, or the effect of an update in a few words."""
+    node = item.node
     if not isinstance(node, UpdateStep):
         return (
-            plain(" ".join(node.text.split()))
-            if isinstance(node, CheckRule)
-            else sentence_of(listed)
+            plain(" ".join(node.text.split())) if isinstance(node, CheckRule) else sentence_of(item)
         )
-    when = "" if node.condition is None else f"if {_condition_of(listed, node.condition)}, "
-    return f"{when}{_changes(listed, node)}"
+    when = "" if node.condition is None else f"if {_condition_of(item, node.condition)}, "
+    return f"{when}{_changes(item, node)}"
 
 
 def _binding(node: Binding) -> str:
-    """What a name stands for."""
+    """The meaning of a name."""
     wording, value = Wording(), node.value
     match value:
         case Name(name=other):
@@ -439,7 +442,7 @@ def _is_condition(node: Declaration) -> bool:
 
 
 def _check_rule(node: CheckRule, priority: float) -> str:
-    """What a check rule does."""
+    """The effect of a check rule."""
     done = "denied" if node.decision == "deny" else "allowed"
     if node.condition is None:
         said = f"Every call is {done}"
@@ -462,20 +465,20 @@ def _if_unknown(node: CheckRule) -> str:
     return f" Where that is unknown, the rule {effect}."
 
 
-def _step(listed: Listed, node: UpdateStep) -> str:
+def _step(item: Item, node: UpdateStep) -> str:
     unknown = "" if node.condition is None or not node.updates else f" {_CAUTIOUS}"
-    when = "" if node.condition is None else f", if {_condition_of(listed, node.condition)}"
-    rank = f" It has priority {listed.priority}." if listed.priority else ""
-    changes = _changes(listed, node)
-    return f"{_MOMENTS[listed.phase]}{when}, the policy {changes}.{unknown}{rank}"
+    when = "" if node.condition is None else f", if {_condition_of(item, node.condition)}"
+    rank = f" It has priority {item.priority}." if item.priority else ""
+    changes = _changes(item, node)
+    return f"{_MOMENTS[item.phase]}{when}, the policy {changes}.{unknown}{rank}"
 
 
-def _condition_of(listed: Listed, node: Predicate) -> str:
-    return Wording("" if listed.one_liner else _OWNERS[listed.phase]).condition(node)
+def _condition_of(item: Item, node: Predicate) -> str:
+    return Wording("" if item.one_liner else _OWNERS[item.phase]).condition(node)
 
 
-def _changes(listed: Listed, node: UpdateStep) -> str:
-    words = map(Wording(_OWNERS[listed.phase]).update, node.updates)
+def _changes(item: Item, node: UpdateStep) -> str:
+    words = map(Wording(_OWNERS[item.phase]).update, node.updates)
     return "; then it ".join(words) or "changes nothing"
 
 
@@ -484,12 +487,12 @@ def _may_be(name: str, tool: ToolId) -> bool:
 
 
 def notes_on(policy: Policy, said: str, presets: Presets | None = None) -> Iterator[str]:
-    """What holds for the policy as a whole, as far as what is said of its rules needs it.
+    """General notes that the sentences about a policy's rules need.
 
     Args:
         policy: The policy.
-        said: All that is said of its rules.
-        presets: The built-in policies, where they are known.
+        said: All sentences about its rules.
+        presets: The built-in policies, if known.
     """
     usual, unless = (presets, "") if presets else (Presets(), _UNLESS)
     blocks = [node for node in policy.declarations if isinstance(node, ToolBlock)]
@@ -513,7 +516,7 @@ def notes_on(policy: Policy, said: str, presets: Presets | None = None) -> Itera
     if len(tools) > len(blocks) or any(block.blocks for block in blocks):
         yield (
             "Changes of labels run in the order of the text. A result starts with the labels of "
-            "the call's arguments and with those that it brings."
+            "the call's arguments and with its own."
         )
     if usual.llm_blocked and any(_may_be(DATA_MODEL_TOOL, node.tool) for node in tools):
         yield (
@@ -533,7 +536,7 @@ def notes_on(policy: Policy, said: str, presets: Presets | None = None) -> Itera
     yield (
         "Unknown denies: where readings of the language differ, or an argument was left out, a "
         "test is unknown, and then rules that deny apply and rules that allow do not. A verdict "
-        "that hangs on it says that it is not certain."
+        "that depends on it says that it is not certain."
     )
     if any(node.tool.text.kind != "plain" for node in tools):
         yield (
@@ -544,7 +547,7 @@ def notes_on(policy: Policy, said: str, presets: Presets | None = None) -> Itera
 
 _WIDTH = 100
 
-_CELL_WIDTH = 250  # below what a cell of a table holds
+_CELL_WIDTH = 250  # below the limit of a table cell
 
 _END = Position(2**62, 0)
 
@@ -555,17 +558,17 @@ _TONES: dict[str, Tone] = {
 
 @dataclass(frozen=True, slots=True)
 class ExplainedRule:
-    """A rule, a change of labels, a priority or a name.
+    """A rule, an update, a priority or a name, in English.
 
     Attributes:
         line: Its line, from 1.
         column: Its column, from 1.
-        tool: The id of its tool, a regex as it is written, or an empty text for a name.
+        tool: The id of its tool, its regex as written, or an empty text for a name.
         kind: `must deny`, `should allow`, …, `result`, `session before`, `session after`,
             `priority` or `name`.
-        sentence: What it does.
-        reasons: What its author says of it: its doc comment, and that of the block around it.
-        remarks: What is in doubt, or wrong.
+        sentence: Its effect.
+        reasons: The author's doc comments on its block and on itself.
+        remarks: Doubts and mistakes.
     """
 
     line: int
@@ -577,24 +580,24 @@ class ExplainedRule:
     remarks: tuple[str, ...] = ()
 
     def cell(self) -> Cell:
-        """It in the cell of a table, which holds no long lines."""
+        """The rule in short lines for the cell of a table."""
         lines = (self.sentence, *_said(self.reasons), *_doubted(self.remarks))
         return tuple(part for line in lines for part in textwrap.wrap(line, _CELL_WIDTH))
 
     def to_json(self) -> dict[str, Any]:
-        """It as plain data."""
+        """Plain data."""
         return {**asdict(self), "reasons": list(self.reasons), "remarks": list(self.remarks)}
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What is said of one tool at one place, or of names.
+    """The explanation of one block or one-liner, or of consecutive names.
 
     Attributes:
-        title: Which tools it is about.
+        title: The tools that it is about.
         line: Its line, from 1.
-        reasons: What the author says of it.
-        remarks: What is in doubt about the tool's id.
+        reasons: The author's doc comment.
+        remarks: Doubts about the tool's id.
         rules: Its rules in source order.
     """
 
@@ -605,7 +608,7 @@ class Section:
     rules: tuple[ExplainedRule, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """It as plain data."""
+        """Plain data."""
         return {
             "title": self.title,
             "line": self.line,
@@ -621,7 +624,7 @@ class Explanation(Tabled):
 
     Attributes:
         sections: Tools and names in source order.
-        notes: What holds for the policy as a whole.
+        notes: General notes.
     """
 
     sections: tuple[Section, ...]
@@ -642,7 +645,7 @@ class Explanation(Tabled):
         return "\n".join(_filled(self._lines(), width or _WIDTH))
 
     def _lines(self) -> Iterator[tuple[int, str]]:
-        """Lines before they are broken, each with its indent."""
+        """Lines before wrapping, each with its indent."""
         yield 0, self._title()
         for section in self.sections:
             yield 0, ""
@@ -659,13 +662,13 @@ class Explanation(Tabled):
             yield 2, note
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain data, fit for JSON."""
+        """Plain data, ready for JSON."""
         sections = [section.to_json() for section in self.sections]
         return {"sections": sections, "notes": list(self.notes)}
 
     @override
     def table(self) -> Table:
-        """It as a table: a row for each rule, denials in red and allowances in green."""
+        """A table with a row for each rule, denials in red and allowances in green."""
         rules = self.rules
         return Table(
             self._title(),
@@ -692,18 +695,18 @@ class Explanation(Tabled):
 
 
 def explain(policy: AnyPolicy) -> Explanation:
-    """Say in English what a policy says, rule by rule.
+    """Explain a policy in English, rule by rule.
 
     Args:
         policy: Its text, the parsed policy, a `PolicyHeader`, or an engine.
 
     Returns:
-        The explanation. What cannot be known (V2 in `docs/behaviour.md`) it says to be unknown.
+        The explanation. It names what is unknown (V2 in `docs/behaviour.md`).
 
     Raises:
-        UsageError: For what is no policy.
-        PolicySyntaxError: If the text is no SQRT policy. One that parses and can have no meaning
-            is explained, with the mistakes as remarks.
+        UsageError: If `policy` is not a policy.
+        PolicySyntaxError: If the text is not SQRT. A policy that parses but does not compile is
+            explained, with the mistakes as remarks.
 
     Example:
         ```python
@@ -737,15 +740,15 @@ def explain(policy: AnyPolicy) -> Explanation:
 
 
 def _section(node: Declaration) -> Section:
-    rules = tuple(map(explained, listed(node)))
+    rules = tuple(map(explained, items_of(node)))
     if isinstance(node, Binding):
         return Section("Names", node.at.line, (), (), rules)
     reasons = _reasons(node.doc) if isinstance(node, ToolBlock) else ()
     return Section(title(node.tool), node.at.line, reasons, (), rules)
 
 
-def explained(one: Listed) -> ExplainedRule:
-    """A rule in English, without what is in doubt."""
+def explained(one: Item) -> ExplainedRule:
+    """An item in English, without remarks."""
     tool, sentence = tool_name(one.tool), sentence_of(one)
     return ExplainedRule(*one.at, tool, one.kind, sentence, _reasons(*one.docs))
 
@@ -759,7 +762,7 @@ def _at(placed: ExplainedRule | Finding) -> Position:
 
 
 def _remarked(section: Section, start: Position, findings: Sequence[Finding]) -> Section:
-    """A section with what was found, each at the rule in which it stands."""
+    """A section with the findings as remarks on its rules."""
     starts = [start, *map(_at, section.rules), _END]
     told = [
         tuple(_remark(one) for one in findings if low <= _at(one) < high)
@@ -783,7 +786,7 @@ def _ended(text: str) -> str:
 
 
 def _with_names_together(sections: Sequence[Section]) -> Iterator[Section]:
-    """One section for names that follow each other."""
+    """Sections, with consecutive names in one section."""
     held: Section | None = None
     for section in sections:
         if held is not None and held.title == section.title == "Names":
@@ -797,7 +800,7 @@ def _with_names_together(sections: Sequence[Section]) -> Iterator[Section]:
 
 
 def _said(reasons: Sequence[str]) -> Iterator[str]:
-    """The author's words, in marks that they cannot end."""
+    """The author's comments in curly quotes, which the comments themselves cannot contain."""
     for reason in reasons:
         inside = reason.replace("\N{RIGHT DOUBLE QUOTATION MARK}", r"\u201d")
         yield f"The author: \N{LEFT DOUBLE QUOTATION MARK}{inside}\N{RIGHT DOUBLE QUOTATION MARK}"

@@ -388,7 +388,7 @@ PHASES: dict[Phase, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class Item:
     """One item of a policy with its surroundings: a name, a priority, a rule or an update.
 
     Attributes:
@@ -417,38 +417,38 @@ def has_rules(policy: Policy) -> bool:
     return any(
         isinstance(one.node, CheckRule | UpdateStep)
         for declaration in policy.declarations
-        for one in listed(declaration)
+        for one in items_of(declaration)
     )
 
 
-def listed(node: Declaration) -> list[Listed]:
+def items_of(node: Declaration) -> list[Item]:
     """The items of a declaration, in source order."""
     if isinstance(node, Binding):
-        return [Listed(node, node.at, "name", docs=(node.doc,))]
+        return [Item(node, node.at, "name", docs=(node.doc,))]
     if isinstance(node, OneLiner):
         step, phase = node.step, node.phase
         kind, docs = PHASES[phase], (step.doc,)
         priority = 0 if node.priority is None else node.priority.value
-        return [Listed(step, step.at, kind, node.tool, docs, phase, priority, one_liner=True)]
-    found = [Listed(one, one.at, "priority", node.tool) for one in node.priorities]
+        return [Item(step, step.at, kind, node.tool, docs, phase, priority, one_liner=True)]
+    found = [Item(one, one.at, "priority", node.tool) for one in node.priorities]
     found += (*_checks(node), *_changes(node))
     return sorted(found, key=lambda one: one.at)
 
 
-def _checks(node: ToolBlock) -> Iterator[Listed]:
+def _checks(node: ToolBlock) -> Iterator[Item]:
     priority = node.priorities[-1].value if node.priorities else 0
     for check in node.checks:
         kind = f"{'must' if check.strength == 'hard' else 'should'} {check.decision}"
-        yield Listed(check, check.at, kind, node.tool, (check.doc,), priority=priority)
+        yield Item(check, check.at, kind, node.tool, (check.doc,), priority=priority)
 
 
-def _changes(node: ToolBlock) -> Iterator[Listed]:
+def _changes(node: ToolBlock) -> Iterator[Item]:
     for block in node.blocks:
         kind, phase = PHASES[block.phase], block.phase
         if not block.steps:
-            yield Listed(block, block.at, kind, node.tool, (block.doc,), phase)
+            yield Item(block, block.at, kind, node.tool, (block.doc,), phase)
         for step in block.steps:
-            yield Listed(step, step.at, kind, node.tool, (block.doc, step.doc), phase)
+            yield Item(step, step.at, kind, node.tool, (block.doc, step.doc), phase)
 
 
 Bindings = Mapping[str, Binding]

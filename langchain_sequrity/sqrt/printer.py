@@ -90,7 +90,7 @@ def written_raw(raw: str) -> str:
         UsageError: If it contains a quote that would end it.
     """
     if _RAW.fullmatch(raw) is None:
-        msg = f"`{plain(raw, limit=_SHOWN)}` cannot be written in quotes, because it contains a quote."
+        msg = f"`{plain(raw, limit=_SHOWN)}` cannot be written in quotes: it contains a quote."
         raise UsageError(msg)
     return raw
 
@@ -167,7 +167,7 @@ _TESTS = {
     "universal": "is universal",
 }
 
-# How loosely operators bind. One that binds too loosely for its place gets parentheses.
+# How loosely operators bind: one that binds too loosely for its place gets parentheses.
 _TEST, _NOT, _AND, _OR = range(4)
 
 _ATOM, _EDITED = range(2)

@@ -1,7 +1,7 @@
 """Calls of tools tried on a policy, without any tool, model or server.
 
-What is decided, and which labels move, is what the local server does for the same calls in one
-session (`docs/behaviour.md`, M5 and V1 to V3). It has no blockers and no classifiers.
+Decisions and labels are those of the local server for the same calls in one session
+(`docs/behaviour.md`, M5 and V1 to V3), without blockers and classifiers.
 """
 
 import math
@@ -41,7 +41,7 @@ def verdict_word(verdict: Verdict | None) -> str:
 
 
 def certain_word(verdict: Verdict | None) -> str:
-    """Whether the service surely says the same, in words."""
+    """Whether the verdict is certain, in words."""
     if verdict is None:
         return ""
     if verdict.certain:
@@ -65,13 +65,13 @@ def rules_cell(verdict: Verdict | None) -> Cell:
 
 
 def reasons_cell(verdict: Verdict | None) -> Cell:
-    """Why the author of the policy wants it so: the doc comments of these rules."""
+    """The doc comments of the rules that decided."""
     found = [] if verdict is None else [reason.description for reason in verdict.reasons]
     return _shortened(list(dict.fromkeys(one for one in found if one)))
 
 
 def verdict_json(verdict: Verdict | None) -> dict[str, Any]:
-    """A verdict as plain data; one that was never asked for has `null` everywhere."""
+    """A verdict as plain data; all fields are `null` for a call that is not reached."""
     if verdict is None:
         return {
             "verdict": "not_reached", "allowed": None, "strength": None, "certain": None,
@@ -89,7 +89,7 @@ def verdict_json(verdict: Verdict | None) -> dict[str, Any]:
 
 
 def reason_json(reason: Reason) -> dict[str, Any]:
-    """A rule that decided, as plain data; a preset has no place."""
+    """A rule that decided, as plain data; a preset has no line and column."""
     return {
         "rule": reason.rule,
         "line": reason.at and reason.at.line,
@@ -120,18 +120,18 @@ _NO_LABELS = Labels()
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A call to try a policy on, and what its tool would return.
+    """A call to try on a policy, and the result that its tool would return.
 
     Attributes:
         tool: The tool's name.
         arguments: Values of its arguments by name: plain JSON data.
-        labels: Labels of arguments by name; one that is not named has none of its own.
-        uses: Ids of earlier calls by argument: the argument is made from their results, and so has
-            their labels too.
-        id: The name by which later calls use this one's result.
+        labels: Labels of arguments by name; other arguments have no labels of their own.
+        uses: Ids of earlier calls by argument. The argument is made from their results, so it also
+            has their labels.
+        id: The name by which later calls use this call's result.
         result: What the tool returns if the call is allowed: plain JSON data.
-        result_labels: Labels that the result brings.
-        combine: How they combine with those of the arguments, as for `labeled_tool_result`.
+        result_labels: Labels of the result itself.
+        combine: How they combine with the labels of the arguments, as in `labeled_tool_result`.
 
     Example:
         ```python
@@ -158,23 +158,20 @@ class Trial:
 
 
 Given = Trial | Call | Mapping[str, Any]
-"""A call to try: a `Trial`, one in the form of JSON, or a `Call` whose labels are final."""
+"""A call to try: a `Trial`, the same as a mapping, or a `Call` whose labels are final."""
 
 _KEYS = tuple(one.name for one in fields(Trial))
-_OF_MESSAGES = {"name": "tool", "args": "arguments"}
+_MESSAGE_KEYS = {"name": "tool", "args": "arguments"}
 
 
 def read_trials(calls: Iterable[Given]) -> list[Trial]:
-    """Read calls to try, and check them.
+    """Read and check calls to try.
 
     Args:
         calls: The calls in order.
 
-    Returns:
-        The same as trials.
-
     Raises:
-        UsageError: For what cannot be tried: which call, what was expected, what to do.
+        UsageError: For an invalid call: its number, what was expected, what to do.
     """
     if isinstance(calls, str | bytes | Mapping | Trial | Call) or not isinstance(calls, Iterable):
         msg = (
@@ -222,18 +219,18 @@ class _TrialReader:
         return Trial(given.tool, self._arguments(values), labels)
 
     def check_ids(self, trial: Trial, known: Mapping[str, int]) -> None:
-        """Check that its id is its own, and that the results that it uses come before it."""
+        """Check that its id is unique, and that the results that it uses come before it."""
         if trial.id in known:
             self._fail(
-                f"the id {_shown(trial.id)} is that of call {known[trial.id]} already",
-                "Give each call its own, or none",
+                f"call {known[trial.id]} already has the id {_shown(trial.id)}",
+                "Give each call its own id, or no id",
             )
         for name, ids in trial.uses.items():
             for one in ids:
                 if one not in known:
-                    advice = nearest(one, known) or "Give that call the `id`, and put it before"
+                    advice = nearest(one, known) or "Give this id to an earlier call"
                     self._fail(
-                        f"`uses` of {_shown(name)} names {_shown(one)}, and no call before it "
+                        f"`uses` of {_shown(name)} names {_shown(one)}, but no earlier call "
                         "has this id",
                         advice,
                     )
@@ -271,8 +268,10 @@ class _TrialReader:
             if key not in keys:
                 known = ", ".join(f"`{one}`" for one in keys)
                 near = nearest(key, keys) if isinstance(key, str) else ""
-                if key in _OF_MESSAGES and _OF_MESSAGES[key] in keys:  # of LangChain's tool calls
-                    near = f"Write `{_OF_MESSAGES[key]}`"
+                if (
+                    key in _MESSAGE_KEYS and _MESSAGE_KEYS[key] in keys
+                ):  # as in LangChain's tool calls
+                    near = f"Write `{_MESSAGE_KEYS[key]}`"
                 self._fail(f"unknown key {_shown(key)}{where}", near or f"Keys are {known}")
 
     # Checks
@@ -286,7 +285,10 @@ class _TrialReader:
             for name in named:
                 if name not in arguments:
                     near = nearest(name, arguments) or "Name one of `arguments`"
-                    self._fail(f"`{what}` names {_shown(name)}, which is no argument of it", near)
+                    self._fail(
+                        f"`{what}` names {_shown(name)}, which is not one of `arguments`",
+                        near,
+                    )
         if not isinstance(trial.id, str):
             self._fail(f"expected a text as `id`, got {_kind(trial.id)}", 'Write `"mail"`')
         if trial.combine not in get_args(Combine):
@@ -333,7 +335,7 @@ class _TrialReader:
         return dict(given)
 
     def _ids(self, name: str, given: Any) -> tuple[str, ...]:
-        """Ids of calls. A text is refused: it would be read letter by letter."""
+        """Ids of calls. A text is refused, because iterating over it would yield its letters."""
         is_list = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
         ids = tuple(given) if is_list else ()
         if not is_list or not all(isinstance(one, str) and one for one in ids):
@@ -344,7 +346,7 @@ class _TrialReader:
         return ids
 
     def _own(self, what: str, given: Any) -> Labels:
-        """Labels that a caller wrote, and so without names that belong to the service."""
+        """Labels from a caller, who may not use the service's own names."""
         if not isinstance(given, Labels):
             self._fail(f"{what}: expected `Labels`, got {_kind(given)}", "Write `Labels(…)`")
         return self._labels(what, given.producers, given.consumers, given.tags)
@@ -355,14 +357,17 @@ class _TrialReader:
                 self._fail(f"{what}: expected lists of names, got {_kind(one)}", 'Write `["web"]`')
         try:
             return make_labels(*sets, **named)
-        except (UsageError, TypeError) as error:  # a name that cannot be hashed
+        except (UsageError, TypeError) as error:  # a name that is not hashable
             why = str(error) if isinstance(error, UsageError) else "Names are texts."
             msg = f"{self._where}: {what}: {plain(why)}"
             raise UsageError(msg) from None
 
     def _json(self, what: str, value: Any) -> None:
         if fault := _not_json(value, _MAX_DEPTH):
-            self._fail(f"{what}: expected plain JSON data, got {fault}", "Give what a model sends")
+            self._fail(
+                f"{what}: expected plain JSON data, got {fault}",
+                "Pass the data that a model would send",
+            )
 
     def _fail(self, what: str, advice: str) -> NoReturn:
         msg = f"{self._where}: {what}. {advice}{'' if advice.endswith('?') else '.'}"
@@ -370,7 +375,7 @@ class _TrialReader:
 
 
 def _not_json(value: Any, depth: int) -> str:
-    """What keeps a value from being JSON, or an empty text."""
+    """The reason why a value is not JSON, or an empty text."""
     if value is None or isinstance(value, str | bool | int):
         return ""
     if isinstance(value, float):
@@ -378,7 +383,7 @@ def _not_json(value: Any, depth: int) -> str:
     if not isinstance(value, list | dict):
         return _kind(value)
     if not depth:
-        return f"what is nested deeper than {_MAX_DEPTH} levels"
+        return f"data nested deeper than {_MAX_DEPTH} levels"
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
@@ -398,20 +403,19 @@ def _shown(value: Any) -> str:
 def check_names(
     trials: Iterable[Trial], tools: Iterable[AnyTool] | None, *engines: Engine
 ) -> dict[str, Arguments]:
-    """Refuse calls of tools that do not exist, and without `tools` of what is nearly one.
+    """Refuse calls of unknown tools, or of misspelt ones if the tools are not given.
 
     Args:
         trials: The calls.
-        tools: The tools that there are; `None` if that is not known.
-        engines: The policies that the calls are tried on.
+        tools: All tools; `None` if they are not known.
+        engines: The policies.
 
     Returns:
-        What is known of the tools' arguments, by name.
+        The arguments of the tools, by name of tool.
 
     Raises:
-        UsageError: For a call of a tool, or with an argument, that is not among `tools`; without
-            them, for a tool that no policy has a rule for, and whose name is one slip away from
-            one that they name.
+        UsageError: For a call of a tool, or with an argument, that is not among `tools`. Without
+            `tools`, for a tool without rules whose name is one slip away from a tool with rules.
     """
     known = {} if tools is None else arguments_of(tools)
     faults = _misspelt(trials, engines) if tools is None else _unknown(trials, known)
@@ -460,17 +464,17 @@ def _has_rules(tool: str, engines: Sequence[Engine], budget: MatchBudget) -> boo
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a policy says about one call.
+    """The decision of a policy on one call.
 
     Attributes:
         number: The call's number, from 1.
         trial: The call as it was given.
         call: The call as it was checked: arguments with the labels of the results in them.
-        verdict: What the policy says; `None` if the call is not reached.
+        verdict: The verdict; `None` if the call is not reached.
         session_before: The session's labels before the call and its `session before` changes.
-        session_after: The session's labels from now on, also after a denial.
-        result_labels: Labels of the result; `None` if there is none.
-        waits_for: Ids of the calls whose results it is made from and that gave none.
+        session_after: The session's labels after the call, also after a denial.
+        result_labels: Labels of the result; `None` without a result.
+        waits_for: Ids of calls that it uses and that returned no result.
     """
 
     number: int
@@ -489,7 +493,7 @@ class Decision:
 
     @property
     def denied(self) -> bool:
-        """Whether the policy denies the call. One that is not reached is neither."""
+        """Whether the policy denies the call; false for a call that is not reached."""
         return self.verdict is not None and not self.verdict.allowed
 
     @override
@@ -504,7 +508,7 @@ class Decision:
         return f"no result of {ids}"
 
     def row(self) -> Row:
-        """It in the columns of a simulation's table."""
+        """The decision as a row of the simulation's table."""
         tool, id_ = self.call.tool, self.trial.id
         return (
             (str(self.number),),
@@ -516,7 +520,7 @@ class Decision:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """It as plain data, without the values of arguments and results."""
+        """Plain data, without the values of arguments and results."""
         return {
             "number": self.number,
             "id": self.trial.id,
@@ -532,9 +536,9 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Simulation(Sequence[Decision], Tabled):
-    """What a policy says about calls of one session; made by `simulate`.
+    """The decisions of a policy on the calls of one session; made by `simulate`.
 
-    Print it, show it in a notebook, or take it as data.
+    Print it, show it in a notebook, or read it as data.
 
     Attributes:
         decisions: One for each call; the simulation itself is a sequence of them.
@@ -554,7 +558,7 @@ class Simulation(Sequence[Decision], Tabled):
 
     @property
     def not_reached(self) -> tuple[Decision, ...]:
-        """The calls that are made from results that were never there."""
+        """The calls that use the result of a call that returned none."""
         return tuple(one for one in self if one.verdict is None)
 
     @overload
@@ -573,12 +577,12 @@ class Simulation(Sequence[Decision], Tabled):
         return len(self.decisions)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """All of it as plain data, fit for JSON: the same for the same calls and policy."""
+        """Plain data, ready for JSON; equal for equal calls and policies."""
         return [one.to_json() for one in self]
 
     @override
     def table(self) -> Table:
-        """It as a table: denied in red, allowed in green, each said in words too."""
+        """A table with denied calls in red and allowed calls in green, also named in words."""
         return Table(
             self._title(),
             ("#", "Call", "Verdict", "Certain", "Because of", "Why"),
@@ -603,28 +607,27 @@ def simulate(
 ) -> Simulation:
     """Try a policy on calls, in order and in one session.
 
-    The session's labels move from call to call as they do on the server. A denied call keeps what
-    `session before` changed, and gives no result; a call that is made from its result is not
-    reached, and changes nothing.
+    The session's labels pass from call to call as on the server. A denied call keeps the changes of
+    `session before` and returns no result. A call that uses its result is not reached and changes
+    nothing.
 
     Args:
-        policy: Text or a parsed policy, under the service's default presets; a `PolicyHeader`,
-            under its own and as in a dual-LLM session; or an engine, as
+        policy: Text or a parsed policy, with the service's default presets; a `PolicyHeader`, with
+            its own presets and as in a dual-LLM session; or an engine, as
             `header.compile(dual_llm=False)`.
-        calls: Each a `Trial`, a mapping of the same form, or a `Call`, whose labels are taken as
-            they are.
+        calls: Each a `Trial`, a mapping with the same keys, or a `Call`, whose labels are final.
         session: The session's labels before the first call.
-        tools: The tools that there are, as for `check`. Without them a call of any tool is tried,
-            unless no rule is for it and its name is one slip away from one that the policy names.
-            Defaults of their schemas stand for arguments that a call leaves out.
+        tools: All tools, as for `check`. Without them any tool can be called, except one without
+            rules whose name is one slip away from a tool in the policy. Defaults of their schemas
+            fill omitted arguments.
 
     Returns:
         A decision for each call.
 
     Raises:
-        UsageError: For calls that cannot be tried, of tools or with arguments that do not exist
-            or are misspelt, or what is no policy.
-        PolicySyntaxError: If the text is no SQRT policy.
+        UsageError: If `policy` is not a policy, or a call is invalid: its tool or an argument is
+            unknown or misspelt, for example.
+        PolicySyntaxError: If the text is not a SQRT policy.
 
     Example:
         ```python
@@ -657,11 +660,11 @@ def simulate(
 def run(
     engine: Engine, trials: Iterable[Trial], session: Labels, tools: Mapping[str, Arguments]
 ) -> Iterator[Decision]:
-    """Take checked trials through an engine, one after the other."""
+    """Run checked trials through an engine, in order."""
     _check_session(session)
     results: dict[str, Labels] = {}
     for number, trial in enumerate(trials, 1):
-        decision = _decided(engine, _made(number, trial, results, session), tools)
+        decision = _decided(engine, _undecided(number, trial, results, session), tools)
         session = decision.session_after
         if trial.id and decision.result_labels is not None:
             results[trial.id] = decision.result_labels
@@ -669,19 +672,19 @@ def run(
 
 
 def _check_session(session: Labels) -> None:
-    """Refuse what would be compared letter by letter, or not at all."""
+    """Refuse labels that are not sets of names."""
     what = f"a value of type `{type(session).__name__}`"
     if isinstance(session, Labels):
         sets = (session.producers, session.consumers, session.tags)
         if all(isinstance(names, frozenset) for names in sets):
             return
-        what = "one whose labels are not in a `frozenset`"
+        what = "`Labels` whose sets are not `frozenset`s"
     msg = f'Expected `Labels` as `session`, got {what}. Write `Labels(tags=frozenset({{"name"}}))`.'
     raise UsageError(msg)
 
 
 def _decided(engine: Engine, made: Decision, tools: Mapping[str, Arguments]) -> Decision:
-    """One call, in the order of `local/policy_gate.py`."""
+    """Decide one call, in the order of `local/policy_gate.py`."""
     if made.waits_for:
         return made
     call, trial = completed(made.call, tools), made.trial
@@ -694,8 +697,8 @@ def _decided(engine: Engine, made: Decision, tools: Mapping[str, Arguments]) -> 
     return replace(made, verdict=verdict, session_after=session, result_labels=labels)
 
 
-def _made(number: int, trial: Trial, results: dict[str, Labels], session: Labels) -> Decision:
-    """A call that waits for its verdict, with the labels of the results that it is made from."""
+def _undecided(number: int, trial: Trial, results: dict[str, Labels], session: Labels) -> Decision:
+    """A call without a verdict yet, with the labels of the results that it uses."""
     used = {name: tuple(trial.uses.get(name, ())) for name in trial.arguments}
     arguments = {}
     for name, value in trial.arguments.items():

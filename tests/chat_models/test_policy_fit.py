@@ -270,7 +270,7 @@ def test_a_policy_without_rules_is_told_where_it_is_given(row: Row, policy: str)
 
 
 EMPTY = (
-    'This policy has no rules, so that it allows every call. Write one, as `tool "name" { must '
+    'This policy has no rules, so it allows every call. Write one, as `tool "name" { must '
     "deny when …; }`, or leave the policy out."
 )
 
@@ -345,7 +345,7 @@ WEAK: list[tuple[str, str]] = [
      ("This rule restricts nothing: where its condition fails, the call is allowed by default. "
      "Add `should deny always;`, or write `must deny when not …`")),
     ('tool "publish" {\n/// no secrets must deny when text.value == "x";\nshould allow always; }',
-     ('`must deny when text.value == "x";` stands in a doc comment, so it is no rule. A comment '
+     ('`must deny when text.value == "x";` is in a doc comment, so it is not a rule. A comment '
      "ends with its line: write the rule in a line of its own")),
     ('tool "publish" { must deny when text.value == "x" and text.value == "y"; }',
      ('This condition never holds, so the rule denies nothing. Nothing is "x" and "y" at once: '

@@ -12,7 +12,7 @@ from langchain_sequrity.sqrt import Finding, check
 from tests.sqrt.calls import decide, given
 
 ROOT = Path(__file__).parent.parent.parent
-SAID = "This pattern lets through what is not one address: "
+SAID = "This pattern lets a text through that is not one address: "
 GUARDS = {  # a rule whose pattern is `{0}` → its kind
     "must deny when not to.value in {{{0}}};": "must deny",
     "should deny when not to.value in {{{0}}}; should allow always;": "should deny",
@@ -117,7 +117,7 @@ def test_a_guard_that_lets_two_addresses_through_is_a_warning_that_shows_them(
     (leak,) = leaks(policy(guard, pattern))
     assert leak.severity == "warning"
     assert leak.message == f"{SAID}`eve@evil.example,a@m.example`"
-    assert "Name the characters that may stand there" in leak.hint
+    assert "Write the allowed characters" in leak.hint
     assert decide(policy(guard, pattern), to=given("eve@evil.example,a@m.example")).allowed
     assert not decide(policy(guard, pattern), to=given("eve@evil.example")).allowed
 

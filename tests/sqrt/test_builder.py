@@ -192,11 +192,11 @@ def test_python_cannot_decide_a_condition(operation: Callable[[], object]) -> No
 
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "a name with a hyphen": (lambda: arg("user-id"), "`user-id` cannot be named"),
-    "no name": (lambda: arg(""), "cannot be named"),
-    "a name with a line break": (lambda: arg("a\n"), "cannot be named"),
-    "a name that is no text": (lambda: arg(5), "`5` cannot be named"),  # type: ignore[arg-type]
-    "a name of a set": (lambda: let("a b", {"x"}), "`a b` cannot be named"),
+    "a name with a hyphen": (lambda: arg("user-id"), "`user-id` is not a name"),
+    "no name": (lambda: arg(""), "is not a name"),
+    "a name with a line break": (lambda: arg("a\n"), "is not a name"),
+    "a name that is no text": (lambda: arg(5), "`5` is not a name"),  # type: ignore[arg-type]
+    "a name of a set": (lambda: let("a b", {"x"}), "`a b` is not a name"),
     "a quote": (lambda: arg("a").value.equals('say "x"'), "quote or a backslash.*re.escape"),
     "a backslash": (lambda: arg("a").tags.has("a\\b"), "quote or a backslash"),
     "a quote in a tool's name": (lambda: tool('x" {} let y = {"'), "quote or a backslash"),
@@ -205,7 +205,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "half a character": (lambda: arg("a").tags.has("\ud800"), "lone surrogate"),
     "half a character in a doc comment": (lambda: tool("x", doc="\ud800"), "lone surrogate"),
     "a regex that does not compile": (lambda: matching("("), "regex `\\(` cannot be used"),
-    "a regex with flags": (lambda: matching(re.compile("a", re.IGNORECASE)), "no flags"),
+    "a regex with flags": (lambda: matching(re.compile("a", re.IGNORECASE)), "cannot have flags"),
     "a regex that is no text": (lambda: matching(5), "A pattern is a text"),  # type: ignore[arg-type]
     "a condition that is none": (lambda: tool("t").must_deny(True), "Expected a condition.*`True`"),  # type: ignore[arg-type]
     "a comparison by Python": (lambda: tool("t").must_deny(arg("a").value == 5), "Write `.equals"),
@@ -240,7 +240,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "two names for a tool": (lambda: tool("a", matching="b"), "by its name.*or a regex"),
     "no name for a tool": (tool, "by its name.*or a regex"),
     "a priority that is true": (lambda: tool("t").priority(True), "A priority is an integer"),
-    "a change of nothing": (lambda: tool("t").result(), "nothing to change"),
+    "a change of nothing": (lambda: tool("t").result(), "at least one change"),
     "a condition as a change": (lambda: tool("t").result(P), "Expected changes of the result"),  # type: ignore[arg-type]
     "a change of the session in a result": (lambda: tool("t").result(session.tags.add("x")), "changes of the result"),
     "a change of the result in a session": (lambda: tool("t").session_after(result.tags.add("x")), "changes of the session"),

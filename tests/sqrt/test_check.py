@@ -163,7 +163,7 @@ WARNINGS = [
     ("a change of the result for the session", 'tool "x" { session after { @result.tags |= {"b"}; } }', "Whether the service changes these labels here is unknown"),
     ("two priorities", 'tool "x" { priority 1; priority 2; must deny always; }', "Which of several priorities counts is unknown"),
     ("a priority of an update", 'tool "x" [5] -> @tags |= {"a"};', "Whether a priority changes the order of updates is unknown"),
-    ("must allow beside should allow", 'tool "x" { must allow when "a" in i.tags; should allow when "b" in i.tags; }', "Beside another rule that allows, this one restricts nothing for sure"),
+    ("must allow beside should allow", 'tool "x" { must allow when "a" in i.tags; should allow when "b" in i.tags; }', "Beside another rule that allows, this one may restrict nothing"),
 ]  # fmt: skip
 
 

@@ -112,7 +112,7 @@ def test_another_order_of_the_same_rules_is_told() -> None:
     found = diff(one + other, other + one, [{"tool": "a"}])
     assert (found.removed, found.added, found.is_reordered) == ((), (), True)
     assert found.changed[0].changed == ("labels",)
-    assert "stand in another order" in str(found)
+    assert "are in a different order" in str(found)
     assert not diff(one + other, other).is_reordered
 
 

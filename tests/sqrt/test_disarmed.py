@@ -130,7 +130,7 @@ def test_a_rule_in_a_doc_comment_is_no_rule_and_is_told(prose: str, rule: str) -
         f'/// {prose}{rule}\nlet p = {{"x"}};\ntool "pay" {{ must deny when to.value in p; }}',
     ):
         [message] = let_through(text)
-        assert message.endswith("stands in a doc comment, so it is no rule")
+        assert message.endswith("is in a doc comment, so it is not a rule")
         assert " ".join(rule.split()) in message
 
 
@@ -237,7 +237,7 @@ SETS = 'tool "read" -> @tags |= {"private"}; tool "fetch" { session after { @pro
 )
 def test_a_value_that_is_compared_with_a_label_is_told(condition: str, hint: str) -> None:
     (finding,) = [one for one in check(SETS + deny(condition)) if one.lets_through]
-    assert "that this policy sets, and here the value of `text` is compared" in finding.message
+    assert "that this policy sets, but this rule compares the value of `text`" in finding.message
     assert finding.hint == hint
 
 

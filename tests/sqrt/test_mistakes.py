@@ -97,9 +97,9 @@ KINDS: list[Row] = [
     ('sure.value == "true"', [("`sure` is true or false, and this is a text: at best that is in doubt", "Write `bool true`, or `== true`")]),
     ("sure.value == 1", [("`sure` is true or false, and this is a number: at best that is in doubt", "Write `bool true`, or `== true`")]),
     ("sure.value in {int 0..1}", [("`sure` is true or false, and this is a number: at best that is in doubt", "Write `bool true`, or `== true`")]),
-    ('files.value in {"a"}', [("`files` is a list, into which no rule can look: this is always in doubt", "Compare its labels, or give the tool an argument that is one value")]),
-    ('files.value == "a"', [("`files` is a list, into which no rule can look: this is always in doubt", "Compare its labels, or give the tool an argument that is one value")]),
-    ('meta.value in {"a"}', [("`meta` is an object, into which no rule can look: this is always in doubt", "Compare its labels, or give the tool an argument that is one value")]),
+    ('files.value in {"a"}', [("`files` is a list, which no rule can search: this is always in doubt", "Compare its labels, or give the tool an argument with a single value")]),
+    ('files.value == "a"', [("`files` is a list, which no rule can search: this is always in doubt", "Compare its labels, or give the tool an argument with a single value")]),
+    ('meta.value in {"a"}', [("`meta` is an object, which no rule can search: this is always in doubt", "Compare its labels, or give the tool an argument with a single value")]),
     ('priority.value == "hgih"', [("`priority` is never `hgih`", "Did you mean `high`?")]),
     ('priority.value in {"low", "urgent"}', [("`priority` is never `urgent`", "It is one of `low`, `high`")]),
     ('colour.value == "green"', [("`colour` is never `green`", "It is one of `red`, `blue`")]),
@@ -108,38 +108,38 @@ KINDS: list[Row] = [
     ("count.value in {int 1..5}", []),
 ]  # fmt: skip
 OPTIONAL: list[Row] = [
-    ('note.value == "x"', [("`note` is optional: where a call leaves it out, this rule is in doubt, and doubt denies", 'Give it a default in the schema of its tool, as `"default": ""`, which is then judged')]),
-    ('not note.value in {"x"}', [("`note` is optional: where a call leaves it out, this rule is in doubt, and doubt denies", 'Give it a default in the schema of its tool, as `"default": ""`, which is then judged')]),
-    ('note.tags overlaps {"web"}', [("`note` is optional: where a call leaves it out, this rule is in doubt, and doubt denies", 'Give it a default in the schema of its tool, as `"default": ""`, which is then judged, or ask `@args` for the labels of all arguments that are there')]),
-    ('note.tags overlaps {"web"} and note.value == "x"', [("`note` is optional: where a call leaves it out, this rule is in doubt, and doubt denies", 'Give it a default in the schema of its tool, as `"default": ""`, which is then judged')]),
-    ('not cc.value in {"ada"}', [("`cc` is null where a call leaves it out, and this rule denies that", 'Give it the default `""` in the schema, and allow that: `{"", …}`')]),
+    ('note.value == "x"', [("`note` is optional: if a call omits it, this rule is in doubt, and doubt denies", 'Give it a default in the schema of its tool, as `"default": ""`, which the policy then checks')]),
+    ('not note.value in {"x"}', [("`note` is optional: if a call omits it, this rule is in doubt, and doubt denies", 'Give it a default in the schema of its tool, as `"default": ""`, which the policy then checks')]),
+    ('note.tags overlaps {"web"}', [("`note` is optional: if a call omits it, this rule is in doubt, and doubt denies", 'Give it a default in the schema of its tool, as `"default": ""`, which the policy then checks, or test `@args`, the labels of all arguments that the call has')]),
+    ('note.tags overlaps {"web"} and note.value == "x"', [("`note` is optional: if a call omits it, this rule is in doubt, and doubt denies", 'Give it a default in the schema of its tool, as `"default": ""`, which the policy then checks')]),
+    ('not cc.value in {"ada"}', [("`cc` is null if a call omits it, and this rule denies that", 'Give it the default `""` in the schema, and allow that: `{"", …}`')]),
     ('cc.value in {"ada"}', []),
     ('not subject.value in {"x"}', []),
 ]  # fmt: skip
 # Whole policies, without tools
 
 WHOLE: list[Row] = [
-    ("", [("This policy has no rules, so that it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
-    ("  // nothing yet\n", [("This policy has no rules, so that it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
-    ('tool "pay" {}', [("This policy has no rules, so that it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
-    ('tool "pay" { priority 3; }', [("This policy has no rules, so that it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
+    ("", [("This policy has no rules, so it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
+    ("  // nothing yet\n", [("This policy has no rules, so it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
+    ('tool "pay" {}', [("This policy has no rules, so it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
+    ('tool "pay" { priority 3; }', [("This policy has no rules, so it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
     ('tool "pay*" { must deny always; }', [("A star in the name of a tool is a star", 'A regex matches many tools: `tool r"^pay.*$"`')]),
     ('tool "*" { must deny always; }', [("A star in the name of a tool is a star", 'A regex matches many tools: `tool r".*"`')]),
     ('tool "send_.*" -> @tags |= {"x"};', [("A star in the name of a tool is a star", 'A regex matches many tools: `tool r"^send_.*$"`')]),
     ('tool "pay" { must deny when "private" in text.tags; }', [("No rule sets the tag `private`", 'Write `tool "…" -> @tags |= {"private"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
     ('tool "pay" { must deny when text.tags overlaps {"private", "secret"}; }', [("No rule sets the tag `private`", 'Write `tool "…" -> @tags |= {"private"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`'), ("No rule sets the tag `secret`", 'Write `tool "…" -> @tags |= {"secret"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
     ('tool "pay" { must allow when @args.tags superset of {"checked"}; }', [("No rule sets the tag `checked`", 'Write `tool "…" -> @tags |= {"checked"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
-    ('tool "pay" { must deny when "paid" in @session.tags; }', [("No rule gives the session the tag `paid`", 'Write `session after { @tags |= {"paid"}; }` for a tool')]),
-    ('tool "buy" -> @tags |= {"paid"}; tool "pay" { must deny when "paid" in @session.tags; }', [("No rule gives the session the tag `paid`, only results", 'Write `session after { @tags |= {"paid"}; }` for a tool')]),
-    ('tool "buy" -> session @tags |= {"paid"}; tool "pay" { must deny when "paid" in text.tags; }', [("No rule sets the tag `paid` on what a tool returns, only on the session", 'Write `tool "…" -> @tags |= {"paid"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+    ('tool "pay" { must deny when "paid" in @session.tags; }', [("No rule sets the tag `paid` on the session", 'Write `session after { @tags |= {"paid"}; }` for a tool')]),
+    ('tool "buy" -> @tags |= {"paid"}; tool "pay" { must deny when "paid" in @session.tags; }', [("No rule sets the tag `paid` on the session, only on results", 'Write `session after { @tags |= {"paid"}; }` for a tool')]),
+    ('tool "buy" -> session @tags |= {"paid"}; tool "pay" { must deny when "paid" in text.tags; }', [("No rule sets the tag `paid` on results, only on the session", 'Write `tool "…" -> @tags |= {"paid"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
     ('let marks = {"private"}; tool "pay" { must deny when text.tags overlaps marks; }', [("No rule sets the tag `private`", 'Write `tool "…" -> @tags |= {"private"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
     ('tool "read" -> @tags |= {"private"}; tool "pay" { must deny when "privat" in text.tags; }', [("This tag is nearly `private` of line 1", "One of them may be misspelt")]),
     ('tool "pay" { session after { when "web" in @result.tags { @tags |= {"seen"}; } } must deny when "seen" in @session.tags; }', [("No rule sets the tag `web`", 'Write `tool "…" -> @tags |= {"web"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
     ('tool "pay" { must deny when not euros.value in {float 0..100}; }', [("`euros` may be a whole number, such as 1, which in `float` is in doubt, and doubt denies", "Write `int 0..100, float 0..100`")]),
-    ('tool "send" { must deny when not to.value in {w"*@museum.example"}; }', [("This pattern lets through what is not one address: `eve@evil.example,a@museum.example`", 'Name the characters that may stand there, as in `str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"`')]),
-    ('tool "send" { must deny when not to.value in {r"^.*@museum[.]example$"}; }', [("This pattern lets through what is not one address: `eve@evil.example,a@museum.example`", 'Name the characters that may stand there, as in `str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"`')]),
-    ('tool "send" { must deny when not cc.value in {r"^[^@,]+@museum[.]example$"}; }', [("This pattern lets through what is not one address: `eve;a@museum.example`", 'Name the characters that may stand there, as in `str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"`')]),
-    ('tool "send" { must allow when recipients.value in {str like w"*@museum.example"}; }', [("This pattern lets through what is not one address: `eve@evil.example,a@museum.example`", 'Name the characters that may stand there, as in `str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"`')]),
+    ('tool "send" { must deny when not to.value in {w"*@museum.example"}; }', [("This pattern lets a text through that is not one address: `eve@evil.example,a@museum.example`", 'Write the allowed characters, as in `str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"`')]),
+    ('tool "send" { must deny when not to.value in {r"^.*@museum[.]example$"}; }', [("This pattern lets a text through that is not one address: `eve@evil.example,a@museum.example`", 'Write the allowed characters, as in `str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"`')]),
+    ('tool "send" { must deny when not cc.value in {r"^[^@,]+@museum[.]example$"}; }', [("This pattern lets a text through that is not one address: `eve;a@museum.example`", 'Write the allowed characters, as in `str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"`')]),
+    ('tool "send" { must allow when recipients.value in {str like w"*@museum.example"}; }', [("This pattern lets a text through that is not one address: `eve@evil.example,a@museum.example`", 'Write the allowed characters, as in `str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"`')]),
 ]  # fmt: skip
 # Whole policies, for `pay`
 
@@ -308,7 +308,7 @@ def test_labels_are_a_list() -> None:
 )  # fmt: skip
 def test_a_policy_that_is_too_long_for_a_header_is_told(policy: Any) -> None:
     (finding,) = check(policy)
-    assert finding.message.endswith("bytes, and 8,192 is the most that is sent")
+    assert finding.message.endswith("bytes; the limit is 8,192")
     assert finding.hint == "Shorten it, or split it by groups of tools"
 
 
@@ -354,8 +354,8 @@ DOUBTS = [
     ('a.value == "1"', {"a": 1}, "`a` is a whole number, and the rule means a text"),
     ('a.value == "x"', {}, "the call has no argument `a`"),
     ('"x" in a.tags and "y" in b.tags', {}, "the call has no argument `a` and `b`"),
-    ('a.value in {"x"}', {"a": ["x"]}, "`a` is a list, into which no rule can look"),
-    ('a.value in {"x"}', {"a": {"x": 1}}, "`a` is an object, into which no rule can look"),
+    ('a.value in {"x"}', {"a": ["x"]}, "`a` is a list, which no rule can search"),
+    ('a.value in {"x"}', {"a": {"x": 1}}, "`a` is an object, which no rule can search"),
     ('a.value in {r"x"}', {"a": "xy"}, "a regex matches only a part of `a`, or took too long"),
     ("a.value in named", {"a": "xy"}, "a regex matches only a part of `a`, or took too long"),
     ("said", {"a": "xy"}, "a regex matches only a part of `a`, or took too long"),

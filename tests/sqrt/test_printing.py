@@ -106,7 +106,7 @@ def test_nodes_that_nobody_read_cannot_say_more_than_they_are(node: Predicate | 
 
 
 def test_a_name_that_is_none_is_refused() -> None:
-    with pytest.raises(UsageError, match="`a b` cannot be named"):
+    with pytest.raises(UsageError, match="`a b` is not a name"):
         printed(Policy((Binding("a b", SetLiteral((), AT), "", AT),), ""))
 
 

@@ -188,8 +188,8 @@ BAD: list[tuple[Any, str]] = [
     ([{"tool": "a", "arguments": {"x": {1: 2}}}], "got a key that is a value of type `int`"),
     ([Call("a", {"x": Argument({1})})], "Call 1 (`a`): argument `x`: expected plain JSON data, got a value of type `set`"),
     ([{"tool": "a", "result": {1}}], "`result`: expected plain JSON data"),
-    ([{"tool": "a", "arguments": {"text": 1}, "labels": {"txt": {}}}], "`labels` names `txt`, which is no argument of it. Did you mean `text`?"),
-    ([{"tool": "a", "uses": {"x": []}}], "`uses` names `x`, which is no argument of it. Name one of `arguments`."),
+    ([{"tool": "a", "arguments": {"text": 1}, "labels": {"txt": {}}}], "`labels` names `txt`, which is not one of `arguments`. Did you mean `text`?"),
+    ([{"tool": "a", "uses": {"x": []}}], "`uses` names `x`, which is not one of `arguments`. Name one of `arguments`."),
     ([{"tool": "a", "arguments": {"x": 1}, "labels": {"x": ["web"]}}], "labels of `x`: expected an object of labels, got a value of type `list`"),
     ([{"tool": "a", "arguments": {"x": 1}, "labels": {"x": {"tag": ["web"]}}}], "unknown key `tag` in labels of `x`. Did you mean `tags`?"),
     ([{"tool": "a", "arguments": {"x": 1}, "labels": {"x": {"tags": "web"}}}], "`tags` takes a collection of names"),
@@ -203,12 +203,12 @@ BAD: list[tuple[Any, str]] = [
     ([{"tool": "a", "combine": "join"}], "`combine` is one of `merge`, `replace`, `ignore`; got `join`"),
     ([{"tool": "a", "combine": []}], "`combine` is one of"),
     ([{"tool": "a", "id": 7}], "expected a text as `id`, got a value of type `int`"),
-    ([{"tool": "a", "id": "x"}, {"tool": "b", "id": "x"}], "Call 2 (`b`): the id `x` is that of call 1 already"),
+    ([{"tool": "a", "id": "x"}, {"tool": "b", "id": "x"}], "Call 2 (`b`): call 1 already has the id `x`"),
     ([MAIL, {**SEND, "uses": {"text": "mail"}}], "`uses` of `text`: expected a list of ids of calls, got `mail`"),
     ([MAIL, {**SEND, "uses": {"text": [7]}}], "expected a list of ids of calls"),
-    ([MAIL, {**SEND, "uses": {"text": ["mial"]}}], "Call 2 (`send`): `uses` of `text` names `mial`, and no call before it has this id. Did you mean `mail`?"),
-    ([SEND, MAIL], "Call 1 (`send`): `uses` of `text` names `mail`, and no call before it has this id. Give that call"),
-    ([{**SEND, "id": "mail"}], "no call before it has this id"),
+    ([MAIL, {**SEND, "uses": {"text": ["mial"]}}], "Call 2 (`send`): `uses` of `text` names `mial`, but no earlier call has this id. Did you mean `mail`?"),
+    ([SEND, MAIL], "Call 1 (`send`): `uses` of `text` names `mail`, but no earlier call has this id. Give this id to an earlier call"),
+    ([{**SEND, "id": "mail"}], "no earlier call has this id"),
 ]  # fmt: skip
 
 

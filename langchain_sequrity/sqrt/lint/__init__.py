@@ -1,4 +1,11 @@
-"""Checks of a policy beyond its syntax."""
+"""Checks of a policy beyond its syntax: mistakes, and rules that do less than they seem to.
+
+`check` is the entry point; its parts are
+
+- `rules`: rules without effect;
+- `labels`: labels that nothing sets, misspelt labels, modes without labels;
+- `literals`: texts, patterns and numbers that mean something else than they seem to.
+"""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,11 +32,15 @@ from langchain_sequrity.sqrt.compiler import (
     compiled_tools,
     ignore_findings,
 )
-from langchain_sequrity.sqrt.lint.labels import find_blind, find_slips, find_unset
-from langchain_sequrity.sqrt.lint.literals import as_regex, find_habits, find_leaks
+from langchain_sequrity.sqrt.lint.labels import find_misspelt, find_unlabelled, find_unset
+from langchain_sequrity.sqrt.lint.literals import (
+    as_regex,
+    find_address_leaks,
+    find_literal_mistakes,
+)
 from langchain_sequrity.sqrt.lint.rules import (
-    find_disarmed,
     find_empty,
+    find_ineffective,
     find_mixed,
     find_unreachable,
 )
@@ -52,16 +63,16 @@ _SCOPES = ("session", "result", "args")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is wrong, or hardly meant so.
+    """A mistake or a probable mistake in a policy.
 
     Attributes:
-        severity: `error` for what cannot work, `warning` for what may surprise.
-        message: What it is.
+        severity: `error` if the policy cannot work, `warning` if it may surprise.
+        message: The mistake.
         line: Its line, from 1.
         column: Its column, from 1.
         hint: What to do, or an empty text.
-        lets_through: Whether a rule protects less than it seems to; such a warning is given where
-            the policy is given, not only by `check`.
+        lets_through: Whether a rule protects less than it seems to. Such a warning also appears
+            wherever the policy is used, not only in `check`.
     """
 
     severity: Severity
@@ -79,23 +90,23 @@ def check(
     mode: Mode | None = None,
     labels: Collection[str] = (),
 ) -> list[Finding]:
-    """Look for mistakes in a policy.
+    """Find mistakes in a policy.
 
     Args:
-        policy: Its text, a `pathlib.Path` to a file with it, the parsed policy, a `PolicyHeader`,
-            or an engine.
-        tools: The tools it is for: names, definitions as they are sent to a model, LangChain
-            tools, or what `bind_tools` makes one of. Rules for a tool or an argument that does not
-            exist protect nothing, so these are errors.
-        mode: `single-llm` to find what needs labels of arguments, which such sessions do not have.
-        labels: Tags and producers that tools bring along (`labeled_tool_result`): of others that
-            rules ask for and none sets, there is a warning.
+        policy: Text, a `pathlib.Path` to a file, a parsed policy, a `PolicyHeader`, or an engine.
+        tools: The tools of the policy: names, definitions as sent to a model, LangChain tools, or
+            anything that `bind_tools` accepts. Rules for an unknown tool or argument protect
+            nothing, so they are errors.
+        mode: `single-llm` to find rules that need labels of arguments, which such sessions do not
+            have.
+        labels: Tags and producers that tools set on their results (`labeled_tool_result`). Other
+            labels that rules test and no rule sets get a warning.
 
     Returns:
-        What was found, in source order. A syntax error is the only finding then.
+        The findings in source order. If there is a syntax error, it is the only finding.
 
     Raises:
-        UsageError: For what is no policy, and for what is no tool or mode.
+        UsageError: If `policy`, `tools`, `mode` or `labels` is invalid.
 
     Example:
         ```python
@@ -143,15 +154,15 @@ def findings_in(
     default_allow: bool = False,
     header_bytes: int = 0,
 ) -> list[Finding]:
-    """Look for mistakes in a policy that is parsed; as `check`, which knows where it came from.
+    """Find mistakes in a parsed policy.
 
     Args:
         policy: The policy.
-        tools: The tools it is for.
+        tools: The tools of the policy.
         mode: The mode of its sessions.
-        labels: Labels that tools bring along; `None` not to ask where labels come from.
+        labels: Labels that tools set on their results; `None` skips the check of unset labels.
         default_allow: Whether a call that no rule decides is known to be allowed.
-        header_bytes: How long the header is with which it is sent; 0 if it is not sent.
+        header_bytes: The length of the header that sends it; 0 if it is not sent.
     """
     findings = _Findings()
     report = findings.report
@@ -161,47 +172,47 @@ def findings_in(
         if isinstance(node, ToolBlock):
             find_unreachable(node.checks, report)
             find_mixed(node.checks, report)
-    if not findings.has_errors:  # what follows needs a meaning
+    if not findings.has_errors:  # the other checks need a policy that compiles
         find_empty(policy, report, default_allow=default_allow)
         if header_bytes > MAX_HEADER_BYTES:
             report(
-                "warning", f"Sent as a header this policy takes {header_bytes:,} bytes, and "
-                f"{MAX_HEADER_BYTES:,} is the most that is sent",
+                "warning", f"As a header this policy has {header_bytes:,} bytes; the limit is "
+                f"{MAX_HEADER_BYTES:,}",
                 Position(1, 1), "Shorten it, or split it by groups of tools",
             )  # fmt: skip
-        told = find_slips(policy, report)
-        find_leaks(policy, compiled, report)
+        reported = find_misspelt(policy, report)
+        find_address_leaks(policy, compiled, report)
         found = known.found if known else _unknown
-        told |= find_habits(policy, compiled, found, report)
-        find_disarmed(
+        reported |= find_literal_mistakes(policy, compiled, found, report)
+        find_ineffective(
             policy, compiled, found, findings.places, report, default_allow=default_allow
         )  # fmt: skip
         if labels is not None:
-            find_unset(policy, labels, None if known is None else known.names, told, report)
+            find_unset(policy, labels, None if known is None else known.names, reported, report)
         if mode == "single-llm":
-            find_blind(policy, compiled, report)
+            find_unlabelled(policy, compiled, report)
     return findings.in_order
 
 
 def findings_of_mode(policy: Policy, mode: Mode) -> list[Finding]:
-    """Only what a mode makes of a policy: rules that need labels which its sessions do not have.
+    """Find only rules that need labels which sessions of a mode do not have.
 
     Args:
         policy: A policy that compiles.
         mode: The mode of its sessions.
 
     Returns:
-        What was found, in source order; an error is a denial that never comes.
+        The findings in source order; an error is a denial that never applies.
     """
     findings = _Findings()
 
     if mode == "single-llm":
-        find_blind(policy, list(compiled_tools(policy, ignore_findings)), findings.report)
+        find_unlabelled(policy, list(compiled_tools(policy, ignore_findings)), findings.report)
     return findings.in_order
 
 
 def empty_findings(policy: Policy) -> list[Finding]:
-    """Only whether a policy has no rules at all.
+    """Find only whether a policy has no rules.
 
     Args:
         policy: A policy that compiles.
@@ -216,7 +227,7 @@ def empty_findings(policy: Policy) -> list[Finding]:
 
 
 class _Findings:
-    """Findings as they are reported."""
+    """Collects findings."""
 
     def __init__(self) -> None:
         self._found: list[Finding] = []
@@ -230,38 +241,40 @@ class _Findings:
         *,
         lets_through: bool = False,
     ) -> None:
-        """Take one."""
+        """Add a finding."""
         self._found.append(Finding(severity, message, at.line, at.column, hint, lets_through))
 
     @property
     def has_errors(self) -> bool:
-        """Whether something cannot work."""
+        """Whether there is an error."""
         return any(found.severity == "error" for found in self._found)
 
     @property
     def places(self) -> list[Position]:
-        """Where something was found."""
+        """The positions of all findings."""
         return [Position(found.line, found.column) for found in self._found]
 
     @property
     def in_order(self) -> list[Finding]:
-        """All of them in source order, each once."""
+        """All findings in source order, without duplicates."""
         return sorted(dict.fromkeys(self._found), key=lambda found: (found.line, found.column))
 
 
 def _unknown(_: ToolId) -> None:
-    """The tools of a block where nobody has said which there are."""
+    """The tools of a block if the caller did not name the tools."""
 
 
 # Tools
 
 
 class _KnownTools:
-    """The tools a policy is for, to find rules for tools and arguments that do not exist."""
+    """The tools of a policy; finds rules for unknown tools and arguments."""
 
     def __init__(self, tools: Iterable[AnyTool], report: Reporter) -> None:
         self._report = report
-        self._budget = MatchBudget(_MATCHING_SECONDS)  # then whether a regex matches is unknown
+        self._budget = MatchBudget(
+            _MATCHING_SECONDS
+        )  # after it, whether a regex matches is unknown
         self._arguments = arguments_of(tools)
         self._found: dict[ToolId, list[str]] = {}
 
@@ -271,7 +284,7 @@ class _KnownTools:
         return self._arguments.keys()
 
     def found(self, tool: ToolId) -> Mapping[str, Arguments]:
-        """The tools that a block is for, with their arguments."""
+        """The tools that match a block, with their arguments."""
         return {name: self._arguments[name] for name in self._found.get(tool, ())}
 
     def visit(self, tool: ToolId, matches: Matcher, uses: Uses) -> None:
@@ -283,7 +296,7 @@ class _KnownTools:
                 self._argument(argument, at, found)
 
     def _named(self, tool: ToolId, matches: Matcher) -> list[str]:
-        """The tools that a block is for; says if there is none, or none for sure."""
+        """The tools that match a block; reports if none match, or none for certain."""
         shown = plain(tool.text.raw, limit=80)
         if tool.text.kind == "plain":
             if tool.text.raw in self._arguments:
@@ -303,7 +316,7 @@ class _KnownTools:
         return found
 
     def _argument(self, argument: str, at: Position, found: list[str]) -> None:
-        # The one tool that takes any names excuses no misspelling in a rule for many tools.
+        # A tool with open arguments must not hide misspelt names in a rule for many tools.
         found = [tool for tool in found if tool not in OPEN_TOOLS] or found
         known = [self._arguments[tool] for tool in found]
         declared = [name for one in known for name in one.names]

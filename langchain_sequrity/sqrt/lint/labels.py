@@ -1,4 +1,9 @@
-"""Labels."""
+"""Labels without effect: labels that nothing sets, misspelt labels, sessions without labels.
+
+Tools and graph nodes also set labels, so a policy does not define which labels exist. But a policy
+with `untrusted` in one place and `untrused` in another hardly means two tags, and a rule for a tag
+that nothing sets protects nothing.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -46,9 +51,9 @@ from langchain_sequrity.sqrt.nodes import (
 
 _SHOWN = 60
 _WORDS: dict[Field, str] = {"tags": "tag", "producers": "producer"}
-"""Readers are narrowed and not set: whether a rule asks for one that is never left is not known."""
+"""Without consumers: rules remove them rather than set them."""
 
-_SERVICE = "__"  # names of the service's own begin with it
+_SERVICE = "__"  # prefix of the service's own labels
 
 _MOST_ELEMENTS = 200_000
 
@@ -68,18 +73,18 @@ def find_unset(
     policy: Policy,
     brought: Collection[str],
     tools: Collection[str] | None,
-    told: Collection[tuple[Field, str]],
+    reported: Collection[tuple[Field, str]],
     report: Reporter,
 ) -> None:
-    """Warn of tags and producers that rules ask for and none sets.
+    """Warn of tags and producers that rules test and nothing sets.
 
     Args:
         policy: A policy without errors.
-        brought: Labels that come with what tools return.
-        tools: Names of the tools that there are. What a graph's tool returns has its name for a
-            producer, so that without them no producer is missed.
-        told: Labels of which something was said already.
-        report: Takes what is found.
+        brought: Labels that tools set on their results.
+        tools: Names of all tools. The result of a graph's tool has the tool's name as a producer,
+            so producers are checked only if the tools are known.
+        reported: Labels with earlier findings.
+        report: Receives findings.
     """
     labels = _LabelUse(policy)
     for label, at in labels.asked.items():
@@ -87,20 +92,20 @@ def find_unset(
         is_known = is_known or label.name in brought or label.name.startswith(_SERVICE)
         if label.field == "producers":
             is_known = is_known or tools is None or label.name in tools
-        if is_known or (label.field, label.name) in told:
+        if is_known or (label.field, label.name) in reported:
             continue
         word, name = _WORDS[label.field], plain(label.name, limit=60)
         other: _Place = "values" if label.place == "session" else "session"
         elsewhere = label._replace(place=other) in labels.given
         if label.place == "session":
-            message = f"No rule gives the session the {word} `{name}`"
+            message = f"No rule sets the {word} `{name}` on the session"
             if elsewhere:
-                message += ", only results"
+                message += ", only on results"
             advice = f'Write `session after {{ @{label.field} |= {{"{name}"}}; }}` for a tool'
         else:
             message = f"No rule sets the {word} `{name}`"
             if elsewhere:
-                message += " on what a tool returns, only on the session"
+                message += " on results, only on the session"
             advice = (
                 f'Write `tool "…" -> @{label.field} |= {{"{name}"}};` for the tool it comes from, '
                 "or have that tool return it with `labeled_tool_result`"
@@ -109,7 +114,7 @@ def find_unset(
 
 
 class _LabelUse:
-    """Which labels a policy asks for, which it gives, and which kinds it copies from elsewhere."""
+    """The labels that a policy tests, the labels that it sets, and the kinds that it copies."""
 
     def __init__(self, policy: Policy) -> None:
         self.asked: dict[_Label, Position] = {}
@@ -119,14 +124,14 @@ class _LabelUse:
         self._left = _MOST_ELEMENTS
         for node in tools_of(policy):
             for part in clauses_of(node):
-                self._asks(part, isinstance(node, OneLiner))
+                self._add_asked(part, isinstance(node, OneLiner))
                 for update in part.step.updates if part.step else ():
                     if update.assignment in {"=", "|=", "^="}:
                         place = _place(update.target, part)
                         if place is not None:
-                            self._gives(update.target.field, place, update.set)
+                            self._add_given(update.target.field, place, update.set)
 
-    def _asks(self, part: Clause, is_one_liner: bool) -> None:  # noqa: FBT001 - of the text
+    def _add_asked(self, part: Clause, is_one_liner: bool) -> None:  # noqa: FBT001 - of the text
         for test, _ in tests_of(part.condition, self._bindings, passes=True):
             match test:
                 case In(value=TextLiteral() as text, set=members):
@@ -146,7 +151,7 @@ class _LabelUse:
                     label = _Label(meta.field, text.raw, place)
                     self.asked[label] = min(text.at, self.asked.get(label, text.at))
 
-    def _gives(self, field: Field, place: _Place, members: object) -> None:
+    def _add_given(self, field: Field, place: _Place, members: object) -> None:
         for element in self._elements(members):
             if isinstance(element, Meta):
                 self.copied.add((field, place))
@@ -162,7 +167,7 @@ class _LabelUse:
 
 
 def _place(meta: Meta, part: Clause) -> _Place | None:
-    """Whose labels are meant: those of values, which results pass on, or those of the session."""
+    """The owner of labels: values, whose labels results inherit, or the session."""
     if meta.scope == "session":
         return "session"
     if meta.scope != "short":
@@ -175,13 +180,13 @@ def _place(meta: Meta, part: Clause) -> _Place | None:
 # A mode without labels
 
 
-def find_blind(policy: Policy, tools: Sequence[CompiledTool], report: Reporter) -> None:
-    """Find what reads labels of arguments, for a session in which arguments have none.
+def find_unlabelled(policy: Policy, tools: Sequence[CompiledTool], report: Reporter) -> None:
+    """Find rules that read labels of arguments, for a session whose arguments have no labels.
 
     Args:
         policy: A policy without errors.
         tools: Its compiled blocks and one-liners, in source order.
-        report: Takes what is found: an error for a denial that never comes.
+        report: Receives findings: an error for a denial that never applies.
     """
     bindings = bindings_of(policy)
     for node, compiled in zip(tools_of(policy), tools, strict=True):
@@ -189,7 +194,7 @@ def find_blind(policy: Policy, tools: Sequence[CompiledTool], report: Reporter) 
         for part, test in zip(clauses_of(node), tests, strict=True):
             read = list(_argument_labels(part, bindings))
             if read:
-                _blind(part, test, read, report)
+                _report_unlabelled(part, test, read, report)
 
 
 def _argument_labels(part: Clause, bindings: Bindings) -> Iterator[Meta]:
@@ -212,7 +217,9 @@ def _metas(side: object, bindings: Bindings) -> Iterator[Meta]:
             yield element
 
 
-def _blind(part: Clause, test: Test | None, read: Sequence[Meta], report: Reporter) -> None:
+def _report_unlabelled(
+    part: Clause, test: Test | None, read: Sequence[Meta], report: Reporter
+) -> None:
     arguments = {meta.argument: Argument(MISSING) for meta in read if meta.argument}
     context = EvaluationContext(Call("", arguments), Labels())
     held = True if test is None else test(context)
@@ -235,30 +242,29 @@ def _blind(part: Clause, test: Test | None, read: Sequence[Meta], report: Report
     )  # fmt: skip
 
 
-_COMPARED: dict[Field, str] = {"tags": "tag", "producers": "producer"}
-"""Whose slips are looked for: consumers are people, and people are called Anna and Anne."""
-
 _SETS = get_args(Set)
 
 
-def find_slips(policy: Policy, report: Reporter) -> set[tuple[Field, str]]:
-    """Warn of bindings that nothing uses, and of labels that are nearly others.
+def find_misspelt(policy: Policy, report: Reporter) -> set[tuple[Field, str]]:
+    """Warn of unused bindings, and of labels that are one slip away from another label.
+
+    Consumers are not compared: they are people, and there are an Anna and an Anne.
 
     Args:
-        policy: A policy without errors: its names are defined once, above where they are used.
-        report: Takes what is found.
+        policy: A policy without errors.
+        report: Receives findings.
 
     Returns:
-        The labels that were warned of.
+        The labels with findings.
     """
-    told: set[tuple[Field, str]] = set()
+    reported: set[tuple[Field, str]] = set()
     mentions = _Mentions(policy)
     has_rules = any(not isinstance(node, Binding) for node in policy.declarations)
     for name, binding in mentions.bindings.items():
-        # Of a name with a doc comment somebody has said what it is there for.
+        # A doc comment documents the purpose of an unused name.
         if has_rules and name not in mentions.used and not binding.doc:
             report("warning", f"Nothing uses `{plain(name, limit=60)}`", binding.at)
-    for field, kind in _COMPARED.items():
+    for field, kind in _WORDS.items():
         found, spellings = mentions.labels[field], Spellings()
         for name, at in sorted(found.items(), key=lambda item: item[1]):
             if other := spellings.near(name):
@@ -267,18 +273,18 @@ def find_slips(policy: Policy, report: Reporter) -> set[tuple[Field, str]]:
                     "warning", f"This {kind} is nearly `{plain(other)}` of line {line}",
                     at, "One of them may be misspelt",
                 )  # fmt: skip
-                told |= {(field, name), (field, other)}
+                reported |= {(field, name), (field, other)}
             spellings.add(name)
-    return told
+    return reported
 
 
 class _Mentions:
-    """What a policy mentions.
+    """The names in a policy.
 
     Attributes:
-        bindings: Name → binding; the first where there are several.
-        used: Names of bindings that something refers to.
-        labels: Field → label → where it stands first.
+        bindings: Name → its first binding.
+        used: Names of bindings that are used.
+        labels: Field → label → its first position.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -323,7 +329,7 @@ class _Mentions:
                 self._set(node.right, node.left.field)
 
     def _field(self, node: Set) -> Field | None:
-        """Whose labels a set holds; `None` for a set of values, or of what nothing says."""
+        """The field of the labels in a set; `None` for a set of values, or if unknown."""
         for part in _operands(node):
             if isinstance(part, Meta):
                 return part.field
@@ -332,7 +338,7 @@ class _Mentions:
         return None
 
     def _set(self, root: Set, field: Field | None) -> None:
-        """Take what a set names, and the bindings in it, for labels of one field."""
+        """Add the elements of a set, and of bindings in it, as labels of one field."""
         waiting = [root]
         while waiting:
             for part in _operands(waiting.pop()):
@@ -347,7 +353,7 @@ class _Mentions:
                     waiting += self._named(part.name, field)
 
     def _named(self, name: str, field: Field | None) -> Iterator[Set]:
-        """The set that has a name, if it is to be taken for labels and is not yet."""
+        """The set with a name, if its labels were not added yet."""
         bound = self.bindings.get(name)
         if bound and field and (name, field) not in self._resolved:
             self._resolved.add((name, field))
@@ -373,7 +379,7 @@ def _parts(node: ToolBlock | OneLiner) -> Iterator[tuple[Predicate | None, Updat
 
 
 def _operands(root: Set) -> Iterator[Set]:
-    """A set and all that it is combined of."""
+    """A set and its operands."""
     waiting: list[Set] = [root]
     while waiting:
         node = waiting.pop()
@@ -388,13 +394,15 @@ def _operands(root: Set) -> Iterator[Set]:
 
 
 def find_labels_as_values(policy: Policy, report: Reporter) -> None:
-    """A denial that compares a value with a name that the policy gives as a label."""
+    """Warn of a denial that compares a value with a name that the policy sets as a label."""
     bindings = bindings_of(policy)
     given: dict[str, Field] = {}
     for node in tools_of(policy):
         for part in clauses_of(node):
             for update in part.step.updates if part.step else ():
-                if update.target.field != "consumers":  # these are people, and so are recipients
+                if (
+                    update.target.field != "consumers"
+                ):  # consumers are people, and so are recipients
                     for text in plain_texts(update.set, bindings):
                         given.setdefault(text.raw, update.target.field)
     for node in tools_of(policy) if given else ():
@@ -417,7 +425,7 @@ def _label_as_value(
         if field := given.get(text.raw):
             name, label = plain(value.argument, limit=_SHOWN), plain(text.raw, limit=_SHOWN)
             report(
-                "warning", f"`{label}` is one of the {field} that this policy sets, and here the "
-                f"value of `{name}` is compared with it", text.at,
+                "warning", f"`{label}` is one of the {field} that this policy sets, but this rule "
+                f"compares the value of `{name}` with it", text.at,
                 f'Write `{name}.{field} overlaps {{"{label}"}}`', lets_through=True,
             )  # fmt: skip

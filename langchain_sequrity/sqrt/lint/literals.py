@@ -1,4 +1,14 @@
-"""Literals."""
+"""Literals that mean something else than they seem to.
+
+Each is legal: a wildcard in plain quotes is a text with a star in it; an integer does not match
+`float` for certain; an omitted argument makes every rule on it unknown; a letter may come from
+another alphabet. Each warning says what to write instead.
+
+Patterns for addresses get a special test. The wildcard `w"*@museum.example"` as the only allowed
+`to` denies `eve@evil.example`, but allows `eve@evil.example,ada@museum.example`, which a mail
+server reads as two addresses. The check searches such texts and evaluates the rule on them, so each
+warning has a text that really passes.
+"""
 
 import math
 import re
@@ -48,12 +58,12 @@ from langchain_sequrity.suggestions import nearest
 # Letters that nobody sees
 
 
-def find_odd_texts(policy: Policy, told: Sequence[Position], report: Reporter) -> None:
-    """Texts with white space at their ends, invisible characters, or look-alikes."""
+def find_odd_texts(policy: Policy, reported: Sequence[Position], report: Reporter) -> None:
+    """Warn of texts with white space at their ends, invisible characters, or look-alikes."""
     bindings = bindings_of(policy)
     for text in dict.fromkeys(_texts(policy, bindings)):
-        is_told = text.kind != "plain" or text.at in told
-        if not is_told and (what := _oddity(text.raw)):
+        is_reported = text.kind != "plain" or text.at in reported
+        if not is_reported and (what := _oddity(text.raw)):
             report(
                 "warning", f"`{plain(text.raw, limit=_SHOWN)}` {what[0]}, and texts are compared "
                 "letter by letter", text.at, what[1], lets_through=True,
@@ -61,7 +71,7 @@ def find_odd_texts(policy: Policy, told: Sequence[Position], report: Reporter) -
 
 
 def _texts(policy: Policy, bindings: Bindings) -> Iterator[TextLiteral]:
-    """The names of tools, and what values and labels are compared with; that of a name once."""
+    """The names of tools, and the texts in conditions and updates; those of a binding once."""
     seen: set[str] = set()
     for node in tools_of(policy):
         yield node.tool.text
@@ -78,7 +88,7 @@ def _texts(policy: Policy, bindings: Bindings) -> Iterator[TextLiteral]:
 
 
 FoundTools = Callable[[ToolId], Mapping[str, Arguments] | None]
-"""The tools that a block is for; `None` where nobody has said which tools there are."""
+"""Gives the tools that match a block; `None` if the tools are not known."""
 
 
 def sides_of(test: Tests) -> tuple[object, ...]:
@@ -99,7 +109,7 @@ def plain_texts(side: object, bindings: Bindings) -> Iterator[TextLiteral]:
 
 
 def _oddity(raw: str) -> tuple[str, str] | None:
-    """What is odd about a text, and what to do."""
+    """The oddity of a text and its remedy, or `None`."""
     if raw != raw.strip() and raw.strip():
         return "has white space at an end", f"Write `{plain(raw.strip(), limit=_SHOWN)}`"
     for one in raw:
@@ -117,14 +127,14 @@ def _oddity(raw: str) -> tuple[str, str] | None:
 
 
 def _script(letter: str) -> str:
-    """The alphabet of a letter, of those that have letters which look like Latin ones."""
+    """The alphabet of a letter, if the alphabet is Latin or has letters that look Latin."""
     word = unicodedata.name(letter, "").split(" ")[0]
     return word if word in {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"} else ""
 
 
 _PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*(?:,\d*)?\}|.", re.DOTALL)
 
-_SECONDS = 1.0  # for all patterns of a policy; then no more is found
+_SECONDS = 1.0  # for all patterns of a policy; the search stops then
 
 _ADDRESS = re.compile(
     r"(?i)to|b?cc|from|sender|(recipient|receiver|addressee|e?mail|attendee|invitee|participant)s?"
@@ -139,11 +149,11 @@ _SEPARATORS = (",", ";", " ", "\t", "\n", "\r", "\0", "\x1b", "\x7f", "\x85", "\
 
 _BETWEEN = re.compile(r"[,;\s]+")
 
-_ANYTHING = "-"  # what matches this guards no address
+_ANYTHING = "-"  # a pattern that matches this is not for addresses
 
 _SAFE = "[A-Za-z0-9._+-]"
 
-_MOST = 4  # texts that are made of one regex
+_MOST = 4  # sample texts of one regex
 
 _LONGEST = 200
 
@@ -152,23 +162,26 @@ _DEEPEST = 50
 _Pattern = TextLiteral | TextDomain
 
 
-def find_leaks(policy: Policy, tools: Sequence[CompiledTool], report: Reporter) -> None:
-    """Warn of patterns that guard an address and let through what is not one address.
+def find_address_leaks(policy: Policy, tools: Sequence[CompiledTool], report: Reporter) -> None:
+    """Warn of patterns that should match one address and also match other texts.
 
     Args:
         policy: A policy without errors.
         tools: Its compiled blocks and one-liners, in source order.
-        report: Takes what is found.
+        report: Receives findings.
     """
     budget = MatchBudget(_SECONDS)
     for guard in _guards(policy, tools):
-        passing = (text for text in _strangers(guard.pattern, budget) if guard.passed(text, budget))
+        passing = (
+            text for text in _bad_addresses(guard.pattern, budget) if guard.passed(text, budget)
+        )
         if text := next(passing, None):
             report(
                 "warning",
-                f"This pattern lets through what is not one address: `{plain(text, limit=80)}`",
+                "This pattern lets a text through that is not one address: "
+                f"`{plain(text, limit=80)}`",
                 guard.pattern.at,
-                f"Name the characters that may stand there, as in "
+                f"Write the allowed characters, as in "
                 f"`{plain(safe_pattern(guard.pattern), limit=400)}`",
                 lets_through=True,
             )
@@ -178,13 +191,13 @@ def find_leaks(policy: Policy, tools: Sequence[CompiledTool], report: Reporter) 
 
 
 class _AddressGuard(NamedTuple):
-    """A pattern that lets addresses through where it matches.
+    """A pattern that lets matching addresses through.
 
     Attributes:
         pattern: The pattern.
-        argument: The argument that holds the address.
-        test: The condition in which the pattern stands.
-        restricts: Whether the condition denies, or adds labels, where it holds.
+        argument: The argument with the address.
+        test: The condition that contains the pattern.
+        restricts: Whether the condition denies, or adds labels, if it holds.
         denials: The conditions of all hard denials for the tool.
     """
 
@@ -195,7 +208,7 @@ class _AddressGuard(NamedTuple):
     denials: tuple[Test, ...]
 
     def passed(self, text: str, budget: MatchBudget) -> bool:
-        """Whether a text passes the condition, and all denials, if other arguments are right."""
+        """Whether a text passes the condition and all denials, if the other arguments pass."""
         context = EvaluationContext(Call("", {self.argument: Argument(text)}), Labels())
         context.budget = budget
         return self.test(context) is not self.restricts and not any(
@@ -221,7 +234,7 @@ def _guards(policy: Policy, tools: Sequence[CompiledTool]) -> Iterator[_AddressG
 def _patterns(
     condition: object, bindings: Bindings, *, passes: bool
 ) -> Iterator[tuple[_Pattern, str]]:
-    """The patterns for addresses in a condition that let through what they match."""
+    """The patterns for addresses in a condition that let matching texts through."""
     for test, passing in tests_of(condition, bindings, passes=passes):
         match test:
             case In(value=Value(scope="arg", argument=argument), set=members) if passing:
@@ -244,7 +257,7 @@ def _text(pattern: _Pattern) -> TextLiteral:
 
 
 def safe_pattern(pattern: _Pattern) -> str:
-    """The pattern with all its characters named, if it is a wildcard, or an example."""
+    """A safe regex for a wildcard, or an example."""
     text = _text(pattern)
     if text.kind != "like" or "@" not in text.raw or "**" in text.raw:
         return f'str matching r"^{_SAFE}+@museum[.]example$"'
@@ -257,12 +270,14 @@ def safe_pattern(pattern: _Pattern) -> str:
 # Texts that are not one address
 
 
-def _strangers(pattern: _Pattern, budget: MatchBudget) -> Iterator[str]:
-    """Texts that match for sure and are not one address, those first that tell most."""
+def _bad_addresses(pattern: _Pattern, budget: MatchBudget) -> Iterator[str]:
+    """Texts that certainly match and are not one address, the most telling first."""
     if budget.left <= 0:
         return
     test, text = matcher(pattern), _text(pattern)
-    samples = _samples(text.raw) if text.kind == "matching" else [re.sub("[*?]", "a", text.raw)]
+    samples = (
+        _sample_texts(text.raw) if text.kind == "matching" else [re.sub("[*?]", "a", text.raw)]
+    )
 
     def matches(text: str) -> bool:
         return test(text, budget) is True
@@ -276,17 +291,19 @@ def _strangers(pattern: _Pattern, budget: MatchBudget) -> Iterator[str]:
         for one in _changed(sample[:_LONGEST]):
             if budget.left <= 0:
                 return
-            if matches(one) and (_acts(one) or not all(map(is_known, _BETWEEN.split(one)))):
+            if matches(one) and (
+                _has_control_characters(one) or not all(map(is_known, _BETWEEN.split(one)))
+            ):
                 yield one
 
 
-def _acts(text: str) -> bool:
+def _has_control_characters(text: str) -> bool:
     """Whether a text has line breaks or other control characters."""
     return any(unicodedata.category(one) in {"Cc", "Zl", "Zp"} for one in text)
 
 
 def _changed(sample: str) -> Iterator[str]:
-    """A text with something foreign in it, at its ends and at every other place."""
+    """Variants of a text with foreign parts at its ends and separators at every place."""
     yield sample
     for separator in _SEPARATORS:
         for foreign in _FOREIGN:
@@ -297,8 +314,8 @@ def _changed(sample: str) -> Iterator[str]:
             yield sample[:at] + separator + sample[at + 1 :]
 
 
-def _samples(raw: str) -> list[str]:
-    """Texts that a regex may match, with each repeat once; whether they do is for others to say."""
+def _sample_texts(raw: str) -> list[str]:
+    """Texts that a regex probably matches, with each repeat once; the caller tries them."""
     if raw.count("(") > _DEEPEST:
         return []
     raw = re.sub(r"\(\?[aiLmsux]+\)|\(\?#[^)]*\)", "", raw)
@@ -330,7 +347,7 @@ def _group(pieces: deque[str]) -> list[str]:
 
 
 def _times(pieces: deque[str]) -> int:
-    """How often an item is to stand, by the quantifier after it."""
+    """The number of repeats of an item, by the quantifier after it."""
     times = 1
     if pieces and (pieces[0] in {"*", "+", "?"} or pieces[0][0] == "{"):
         low = re.match(r"\{(\d+)", pieces.popleft())
@@ -341,7 +358,7 @@ def _times(pieces: deque[str]) -> int:
 
 
 def _character(piece: str) -> str:
-    """A character that a piece of a regex matches, if it is one for a character."""
+    """A character that a piece of a regex matches, or an empty text."""
     try:
         return next((one for one in "aA1" + string.printable if re.fullmatch(piece, one)), "")
     except re.error:
@@ -349,7 +366,7 @@ def _character(piece: str) -> str:
 
 
 _SHOWN = 80
-_MOST_ELEMENTS = 200_000  # of all sets, each time they are named
+_MOST_ELEMENTS = 200_000  # of all sets, counted at each use
 
 
 _REGEX = re.compile(
@@ -376,31 +393,31 @@ _KINDS = {
 }
 
 
-def find_habits(
+def find_literal_mistakes(
     policy: Policy, tools: Sequence[CompiledTool], found: FoundTools, report: Reporter
 ) -> set[tuple[Field, str]]:
-    """Warn of what is hardly meant as it is written.
+    """Warn of literals that probably do not mean what their author intended.
 
     Args:
         policy: A policy without errors.
         tools: Its compiled blocks and one-liners, in source order.
-        found: Which tools a block is for.
-        report: Takes what is found.
+        found: Gives the tools that match a block.
+        report: Receives findings.
 
     Returns:
-        The labels that were warned of.
+        The labels with findings.
     """
-    habits = _Habits(policy, report)
+    checker = _LiteralChecker(policy, report)
     for node, compiled in zip(tools_of(policy), tools, strict=True):
         known = found(node.tool)
         if known is None:
             _tool_name(node.tool, report)
-        habits.look_at(node, compiled, known or {})
-    return habits.labels
+        checker.check(node, compiled, known or {})
+    return checker.labels
 
 
 def _tool_name(tool: ToolId, report: Reporter) -> None:
-    """A star in a tool's name; where tools are known, that there is no such tool says more."""
+    """Warn of a star in a tool's name. If tools are known, another finding says more."""
     if tool.text.kind == "plain" and "*" in tool.text.raw:
         report(
             "warning", "A star in the name of a tool is a star", tool.at, as_regex(tool.text.raw),
@@ -409,15 +426,15 @@ def _tool_name(tool: ToolId, report: Reporter) -> None:
 
 
 def as_regex(name: str) -> str:
-    """What to write instead of a name in which a star is to stand for anything."""
+    """The regex for a name in which `*` means any text."""
     if "*" not in name:
         return ""
     pattern = ".*" if name in {"*", ".*"} else f"^{name.replace('.*', '*').replace('*', '.*')}$"
     return f'A regex matches many tools: `tool r"{plain(pattern, limit=_SHOWN)}"`'
 
 
-class _Habits:
-    """Looks at the rules of one policy."""
+class _LiteralChecker:
+    """Checks the rules of one policy."""
 
     def __init__(self, policy: Policy, report: Reporter) -> None:
         self._bindings = bindings_of(policy)
@@ -425,10 +442,10 @@ class _Habits:
         self._left = _MOST_ELEMENTS
         self.labels: set[tuple[Field, str]] = set()
 
-    def look_at(
+    def check(
         self, node: ToolBlock | OneLiner, compiled: CompiledTool, known: Mapping[str, Arguments]
     ) -> None:
-        """Look at the rules and steps of one tool."""
+        """Check the rules and steps of one tool."""
         checks = iter(compiled.checks)
         for part in clauses_of(node):
             tests = list(tests_of(part.condition, self._bindings, passes=not part.restricts))
@@ -487,7 +504,7 @@ class _Habits:
         )  # fmt: skip
 
     def _several(self, text: TextLiteral, *, passes: bool) -> None:
-        """Alternatives or addresses in one pair of quotes."""
+        """Warn of several alternatives or addresses in one pair of quotes."""
         parts = [part.strip() for part in _SEPARATOR.split(text.raw)]
         if len(parts) < 2 or not (  # noqa: PLR2004 - two
             all("@" in part for part in parts)
@@ -533,8 +550,8 @@ class _Habits:
             kind = " or ".join(_KINDS[one] for one in sorted(declared))
             self._report(
                 "warning",
-                f"{name} is {kind}, into which no rule can look: this is always in doubt",
-                value.at, "Compare its labels, or give the tool an argument that is one value",
+                f"{name} is {kind}, which no rule can search: this is always in doubt",
+                value.at, "Compare its labels, or give the tool an argument with a single value",
             )  # fmt: skip
         elif declared:
             for element in elements:
@@ -544,7 +561,7 @@ class _Habits:
                 self._choices(name, schemas[0], elements)
 
     def _kind(self, name: str, declared: frozenset[str], element: object) -> None:
-        """An element of a kind that the argument never has."""
+        """Warn of an element of a kind that the argument never has."""
         meant: set[str]
         match element:
             case NumberDomain() | Number():
@@ -563,7 +580,7 @@ class _Habits:
             )  # fmt: skip
 
     def _numbers(self, name: str, declared: frozenset[str], elements: Sequence[object]) -> None:
-        """Ranges of one kind of number where calls may have the other."""
+        """Warn of ranges of one kind of number if calls may have the other."""
         ranges = [one for one in elements if isinstance(one, NumberDomain)]
         kinds = {one.kind for one in ranges}
         if len(kinds) != 1:
@@ -583,7 +600,7 @@ class _Habits:
             self._report("warning", f"{message}, and doubt denies", one.at, f"Write `{advice}`")
 
     def _choices(self, name: str, schema: Mapping[str, Any], elements: Sequence[object]) -> None:
-        """Texts that are none of those that the schema allows."""
+        """Warn of texts that the schema does not allow."""
         choices = _listed_texts(schema)
         for element in elements if choices else ():
             text = element.text if isinstance(element, TextDomain) else element
@@ -617,17 +634,17 @@ class _Habits:
             if any(one.may_lack(argument) for one in known.values()):
                 advice = f"Give it a default in the schema of its tool, as {_default(schemas)}"
                 if not by_value:
-                    advice += ", or ask `@args` for the labels of all arguments that are there"
+                    advice += ", or test `@args`, the labels of all arguments that the call has"
                 self._report(
                     "warning",
-                    f"{name} is optional: where a call leaves it out, this rule is in doubt, "
+                    f"{name} is optional: if a call omits it, this rule is in doubt, "
                     "and doubt denies",
                     at, advice,
                 )  # fmt: skip
             elif by_value and _denies_null(part, compiled, argument, known):
                 self._report(
                     "warning",
-                    f"{name} is null where a call leaves it out, and this rule denies that",
+                    f"{name} is null if a call omits it, and this rule denies that",
                     at, 'Give it the default `""` in the schema, and allow that: `{"", …}`',
                 )  # fmt: skip
 
@@ -646,7 +663,7 @@ def _denies_null(
 
 
 def _used(tests: Iterable[Tests]) -> dict[str, tuple[Position, bool]]:
-    """The arguments in tests: where each stands first, and whether its value is looked at."""
+    """The arguments in tests, each with its first position and whether its value is read."""
     found: dict[str, tuple[Position, bool]] = {}
     for test in tests:
         for part in sides_of(test):
@@ -658,14 +675,14 @@ def _used(tests: Iterable[Tests]) -> dict[str, tuple[Position, bool]]:
 
 
 def looks_like_pattern(text: TextLiteral) -> bool:
-    """Whether a text in plain quotes is hardly meant letter by letter."""
+    """Whether a text in plain quotes is probably meant as a pattern."""
     if text.kind != "plain" or len(text.raw) > MAX_PATTERN:
         return False
     return _is_regex(text.raw) or text.raw == "*" or _WILDCARD.search(text.raw) is not None
 
 
 def _is_end(text: TextLiteral) -> bool:
-    """Whether a text is an address without the name in front."""
+    """Whether a text is the end of an address, without the name."""
     return text.kind == "plain" and _END.fullmatch(text.raw) is not None
 
 
@@ -674,7 +691,7 @@ def _is_regex(raw: str) -> bool:
 
 
 def _as_pattern(text: TextLiteral, *, passes: bool) -> str:
-    """The pattern that was meant; one that lets addresses through names their characters."""
+    """The intended pattern; one that lets addresses through lists the allowed characters."""
     if _is_regex(text.raw):
         try:
             matcher(TextLiteral(text.raw, "matching", text.at))
@@ -688,7 +705,7 @@ def _as_pattern(text: TextLiteral, *, passes: bool) -> str:
 
 
 def _kinds(schema: Mapping[str, Any] | None) -> frozenset[str] | None:
-    """The types that a schema allows; `None` if it does not say."""
+    """The types that a schema allows; `None` if unknown."""
     if schema is None:
         return None
     given = schema.get("type")
@@ -706,7 +723,7 @@ def _kinds(schema: Mapping[str, Any] | None) -> frozenset[str] | None:
 
 
 def _listed_texts(schema: Mapping[str, Any]) -> list[str]:
-    """The texts that a schema chooses from, if it allows nothing else."""
+    """The texts of an enum, if the schema allows only texts."""
     given = [schema["const"]] if "const" in schema else schema.get("enum")
     if not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given):
         return []
@@ -714,11 +731,11 @@ def _listed_texts(schema: Mapping[str, Any]) -> list[str]:
 
 
 def _default(schemas: Iterable[Mapping[str, Any] | None]) -> str:
-    """A default of the kind that a schema has; the policy judges it where a call has none."""
+    """A default of a type in the schemas, which the policy checks if a call omits the argument."""
     kinds = next((found for one in schemas if (found := _kinds(one))), frozenset({"string"}))
     values = {"string": '""', "integer": "0", "number": "0", "boolean": "false", "array": "[]"}
     value = next((values[kind] for kind in values if kind in kinds), "{}")
-    return f'`"default": {value}`, which is then judged'
+    return f'`"default": {value}`, which the policy then checks'
 
 
 def _example(declared: frozenset[str], element: object) -> str:
@@ -733,7 +750,7 @@ def _example(declared: frozenset[str], element: object) -> str:
 
 
 def _written(kind: str, bounds: Range) -> str:
-    """A range as written, for whole numbers with whole bounds."""
+    """A range as written; for whole numbers with whole bounds."""
     low = None if bounds.low is None else bounds.low.value
     high = None if bounds.high is None else bounds.high.value
     low_open, high_open = bounds.low_open, bounds.high_open

@@ -1,4 +1,9 @@
-"""Rules without effect."""
+"""Rules without effect: a policy that reads as if it protected something, and does not.
+
+Each is legal: a rule in a comment, an allowance in a policy that allows everything else too, a
+denial that another block overrules, a condition that is always true or always false. Conditions are
+evaluated on sample calls for every kind of value that they distinguish, so the findings are facts.
+"""
 
 import bisect
 import itertools
@@ -65,7 +70,7 @@ def find_unreachable(checks: Sequence[CheckRule], report: Reporter) -> None:
 
 
 def _hides(other: CheckRule, rule: CheckRule, *, is_first: bool) -> bool:
-    """Whether `other`, which always applies, leaves `rule` in the same block without effect."""
+    """Whether `other`, which always applies, makes `rule` in the same block ineffective."""
     alike = other.strength == rule.strength and other.decision == rule.decision
     if other.strength == "hard":
         if rule.condition is None and alike:
@@ -77,20 +82,20 @@ def _hides(other: CheckRule, rule: CheckRule, *, is_first: bool) -> bool:
 
 
 def find_mixed(checks: Sequence[CheckRule], report: Reporter) -> None:
-    """An unmet `must allow` denies only if nothing else allows, which few have in mind."""
+    """Warn of `must allow` beside other allowances: unmet, it denies only if no other allows."""
     others = [rule for rule in checks if rule.decision == "allow"]
     for rule in others:
         if rule.strength == "hard" and rule.condition is not None and len(others) > 1:
             report(
-                "warning", "Beside another rule that allows, this one restricts nothing for sure",
+                "warning", "Beside another rule that allows, this rule may restrict nothing",
                 rule.at, "Write a prohibition as `must deny when not …`",
             )  # fmt: skip
 
 
 def find_empty(policy: Policy, report: Reporter, *, default_allow: bool) -> None:
-    """Warn of a policy that has no rule for any tool, unless nothing is allowed without one.
+    """Warn of a policy without rules, unless the default denies.
 
-    A text of names alone is for other texts.
+    A policy with bindings only is meant to be part of another one.
     """
     nodes = tools_of(policy)
     has_rules = any(isinstance(node, OneLiner) or node.checks or node.blocks for node in nodes)
@@ -98,7 +103,7 @@ def find_empty(policy: Policy, report: Reporter, *, default_allow: bool) -> None
     if default_allow and not has_rules and not has_names:
         at = nodes[0].at if nodes else Position(1, 1)
         report(
-            "warning", "This policy has no rules, so that it allows every call", at,
+            "warning", "This policy has no rules, so it allows every call", at,
             'Write one, as `tool "name" { must deny when …; }`, or leave the policy out',
         )  # fmt: skip
 
@@ -115,48 +120,48 @@ _MOST_LABELS = 4
 
 _MOST_PAIRS = 20_000  # of blocks
 
-_OTHER = "\ue000"  # a text and a label that nobody has in mind
+_OTHER = "\ue000"  # a text and a label outside of any policy
 
 _SHOWN = 60
 
 
-def find_disarmed(
+def find_ineffective(
     policy: Policy,
     tools: Sequence[CompiledTool],
     found: FoundTools,
-    told: Iterable[Position],
+    reported: Iterable[Position],
     report: Reporter,
     *,
     default_allow: bool,
 ) -> None:
-    """Warn of rules that let through what they seem to deny.
+    """Warn of rules that let calls through which they seem to deny.
 
     Args:
         policy: A policy without errors.
         tools: Its compiled blocks and one-liners, in source order.
-        found: Which tools a block is for.
-        told: Where something was found already.
-        report: Takes what is found.
-        default_allow: Whether a call that no rule decides is allowed, as far as that is known.
+        found: Gives the tools that match a block.
+        reported: The positions of earlier findings.
+        report: Receives findings.
+        default_allow: Whether a call that no rule decides is known to be allowed.
     """
-    _swallowed(policy, report)
-    told = list(told)
-    find_odd_texts(policy, told, report)
+    _find_rules_in_comments(policy, report)
+    reported = list(reported)
+    find_odd_texts(policy, reported, report)
     find_labels_as_values(policy, report)
     blocks = list(_blocks(policy, tools, found))
-    _overruled(blocks, report)
+    _find_overruled(blocks, report)
     if default_allow:
-        _lone_allowances(blocks, sorted(told), report)
-    _idle_conditions(blocks, bindings_of(policy), told, report)
+        _find_lone_allowances(blocks, sorted(reported), report)
+    _find_constant_conditions(blocks, bindings_of(policy), reported, report)
 
 
 class _RuleBlock(NamedTuple):
     """A block of rules.
 
     Attributes:
-        node: As it is written.
-        tool: As it is compiled.
-        known: The tools that it is for, with their arguments; `None` where nobody has said.
+        node: The block as a node.
+        tool: The compiled block.
+        known: The tools that match it, with their arguments; `None` if the tools are not known.
     """
 
     node: ToolBlock
@@ -179,20 +184,20 @@ def _blocks(
 # Rules in comments
 
 
-def _swallowed(policy: Policy, report: Reporter) -> None:
-    """A rule behind `///`, which is the text of another one."""
+def _find_rules_in_comments(policy: Policy, report: Reporter) -> None:
+    """Warn of a rule after `///`, which is part of a comment."""
     for doc, at in _docs(policy):
         if match := _RULE.search(doc):
             rule = plain(" ".join(doc[match.start() :].split()), limit=_SHOWN)
             report(
-                "warning", f"`{rule}` stands in a doc comment, so it is no rule",
+                "warning", f"`{rule}` is in a doc comment, so it is not a rule",
                 at, "A comment ends with its line: write the rule in a line of its own",
                 lets_through=True,
             )  # fmt: skip
 
 
 def _docs(policy: Policy) -> Iterator[tuple[str, Position]]:
-    """Doc comments, each with the place of what it belongs to."""
+    """Doc comments, each with the position of its item."""
     for node in policy.declarations:
         if not isinstance(node, OneLiner):
             yield node.doc, node.at
@@ -210,7 +215,7 @@ def _docs(policy: Policy) -> Iterator[tuple[str, Position]]:
 
 
 def _covers(block: _RuleBlock, other: _RuleBlock) -> bool:
-    """Whether a block is for every tool that another one is for."""
+    """Whether a block applies to every tool of another block."""
     one, two = block.node.tool.text, other.node.tool.text
     if (one.kind, one.raw) == (two.kind, two.raw) or (
         one.kind == "matching" and one.raw in _EVERY_NAME
@@ -222,29 +227,29 @@ def _covers(block: _RuleBlock, other: _RuleBlock) -> bool:
 
 
 def _may_meet(block: _RuleBlock, other: _RuleBlock) -> bool:
-    """Whether there may be a tool that two blocks are for."""
+    """Whether two blocks may apply to the same tool."""
     if block.known is not None and other.known is not None:
         return not block.known.keys().isdisjoint(other.known)
     for one, two in ((block, other), (other, block)):
         if two.node.tool.text.kind == "plain":
             return one.tool.matches(two.node.tool.text.raw, MatchBudget()) is not False
-    return True  # of two regexes nothing is said
+    return True  # two regexes are not compared
 
 
-def _overruled(blocks: Sequence[_RuleBlock], report: Reporter) -> None:
-    """Rules that an unconditional allowance in another block leaves without effect."""
+def _find_overruled(blocks: Sequence[_RuleBlock], report: Reporter) -> None:
+    """Warn of rules that an unconditional allowance in another block overrules."""
     allowing = [
         (other, rule, compiled) for other in blocks for rule, compiled in other.rules
         if rule.decision == "allow" and rule.condition is None
     ]  # fmt: skip
     pairs = itertools.product(blocks, allowing)
-    told: set[Position] = set()
+    reported: set[Position] = set()
     for block, (other, allowance, by) in itertools.islice(pairs, _MOST_PAIRS):
         if other is block or not _covers(other, block):
             continue
         for rule, compiled in block.rules:
-            if rule.at not in told and _is_overruled(rule, compiled, by):
-                told.add(rule.at)
+            if rule.at not in reported and _is_overruled(rule, compiled, by):
+                reported.add(rule.at)
                 report(
                     "warning", f"This rule restricts nothing: "
                     f"`{plain(allowance.text, limit=_SHOWN)}` in line {allowance.at.line} is for "
@@ -254,22 +259,22 @@ def _overruled(blocks: Sequence[_RuleBlock], report: Reporter) -> None:
 
 
 def _is_overruled(rule: CheckRule, compiled: CompiledCheck, by: CompiledCheck) -> bool:
-    """Whether a rule has no effect beside an allowance without condition."""
+    """Whether a rule has no effect beside an unconditional allowance."""
     if rule.decision == "allow":  # unmet, it denies only if nothing else allows
         return rule.strength == "hard" and rule.condition is not None
     return rule.strength == "soft" and (by.reason.strength == "hard" or by.rank > compiled.rank)
 
 
-def _lone_allowances(
-    blocks: Sequence[_RuleBlock], told: Sequence[Position], report: Reporter
+def _find_lone_allowances(
+    blocks: Sequence[_RuleBlock], reported: Sequence[Position], report: Reporter
 ) -> None:
-    """Soft allowances where nothing is denied that they could allow."""
+    """Warn of soft allowances if no rule denies anything that they could allow."""
     restricting = [block for block in blocks if any(map(_restricts, block.node.checks))]
     left = _MOST_PAIRS
     for block in blocks:
         lone = [
             rule for rule in block.node.checks
-            if _is_soft_exception(rule) and not _is_told(rule, told)
+            if _is_soft_exception(rule) and not _is_reported(rule, reported)
         ]  # fmt: skip
         left -= len(restricting) if lone else 0
         if not lone or left < 0 or any(_may_meet(block, other) for other in restricting):
@@ -287,7 +292,7 @@ def _is_soft_exception(rule: CheckRule) -> bool:
 
 
 def _restricts(rule: CheckRule) -> bool:
-    """Whether a rule denies what a soft allowance may allow again."""
+    """Whether a rule denies calls that a soft allowance can allow again."""
     if rule.decision == "deny":
         return rule.strength == "soft"
     return rule.strength == "hard" and rule.condition is not None
@@ -296,26 +301,26 @@ def _restricts(rule: CheckRule) -> bool:
 # Conditions that no call meets, or every call
 
 
-def _idle_conditions(
-    blocks: Sequence[_RuleBlock], bindings: Bindings, told: Sequence[Position], report: Reporter
+def _find_constant_conditions(
+    blocks: Sequence[_RuleBlock], bindings: Bindings, reported: Sequence[Position], report: Reporter
 ) -> None:
-    left, places = _ALL_TRIALS, sorted(told)
+    left, places = _ALL_TRIALS, sorted(reported)
     for block in blocks:
         parts = [part for part in clauses_of(block.node) if part.rule is not None]
         for part, (rule, compiled) in zip(parts, block.rules, strict=True):
-            if left <= 0 or compiled.test is None or _is_told(rule, places):
+            if left <= 0 or compiled.test is None or _is_reported(rule, places):
                 continue
-            trials = _Trials(part, bindings, block.known)
+            samples = _SampleCalls(part, bindings, block.known)
             left -= 1 + len(bindings)
-            if trials.is_exact and trials.number <= _MOST_TRIALS:
-                left -= trials.number * (1 + len(bindings))
-                held = {compiled.test(context) for context in trials.contexts()}
+            if samples.is_exact and samples.number <= _MOST_TRIALS:
+                left -= samples.number * (1 + len(bindings))
+                held = {compiled.test(context) for context in samples.contexts()}
                 if len(held) == 1 and None not in held:
-                    _tell_idle(rule, trials, report, held=True in held)
+                    _report_idle(rule, samples, report, held=True in held)
 
 
-def _is_told(rule: CheckRule, places: Sequence[Position]) -> bool:
-    """Whether one of some places, which are in order, is in a rule."""
+def _is_reported(rule: CheckRule, places: Sequence[Position]) -> bool:
+    """Whether one of the sorted positions is in a rule."""
     lines = rule.text.split("\n")
     start = rule.at.column if len(lines) == 1 else 1
     end = Position(rule.at.line + len(lines) - 1, start + len(lines[-1]))
@@ -323,7 +328,7 @@ def _is_told(rule: CheckRule, places: Sequence[Position]) -> bool:
     return first < len(places) and places[first] < end
 
 
-def _tell_idle(rule: CheckRule, trials: "_Trials", report: Reporter, *, held: bool) -> None:
+def _report_idle(rule: CheckRule, samples: "_SampleCalls", report: Reporter, *, held: bool) -> None:
     denies = held is (rule.decision == "deny")
     how = "always holds" if held else "never holds"
     if rule.decision == "allow" and rule.strength == "soft":
@@ -331,13 +336,13 @@ def _tell_idle(rule: CheckRule, trials: "_Trials", report: Reporter, *, held: bo
     else:
         says = "denies every call" if denies else "denies nothing"
     advice = ""
-    if trials.listed:
+    if samples.listed:
         how += " for what the schema lists"
-        values = ", ".join(f"`{plain(str(one), limit=40)}`" for one in trials.listed[:5])
+        values = ", ".join(f"`{plain(str(one), limit=40)}`" for one in samples.listed[:5])
         advice = f"The schema has {values}"
-    elif trials.tests > 1 and held:
+    elif samples.tests > 1 and held:
         advice = 'Of `not a == "x" or not a == "y"` one always holds: write `not a in {"x", "y"}`'
-    elif trials.tests > 1:
+    elif samples.tests > 1:
         advice = 'Nothing is "x" and "y" at once: join with `or`, or write `a.value in {"x", "y"}`'
     report(
         "warning", f"This condition {how}, so the rule {says}", rule.at, advice,
@@ -345,13 +350,13 @@ def _tell_idle(rule: CheckRule, trials: "_Trials", report: Reporter, *, held: bo
     )  # fmt: skip
 
 
-class _Trials:
-    """One call for each way in which calls can differ, as far as a condition tells them apart.
+class _SampleCalls:
+    """One sample call for each combination of values and labels that a condition distinguishes.
 
     Attributes:
-        is_exact: Whether these are all ways.
-        listed: The values that schemas list for the arguments, where they do.
-        tests: How many single tests the condition has.
+        is_exact: Whether the samples cover all combinations.
+        listed: The values that schemas list for the arguments, if any.
+        tests: The number of single tests in the condition.
     """
 
     def __init__(
@@ -367,14 +372,14 @@ class _Trials:
         self._session: dict[Field, set[str]] = {}
         for test, _ in tests_of(part.condition, bindings, passes=True):
             self.tests += 1
-            self._look_at(test)
+            self._add_test(test)
         for name in self._values:
             self._labels.setdefault(name, {})
 
-    def _look_at(self, test: Tests) -> None:
+    def _add_test(self, test: Tests) -> None:
         one, other = sides_of(test)
         if isinstance(test, Compared) or isinstance(other, Meta):
-            self._look_at_labels(test)
+            self._add_label_test(test)
             return
         value, members = (one, other) if isinstance(one, Value) else (other, one)
         if not isinstance(value, Value) or value.scope != "arg" or isinstance(members, Value):
@@ -385,7 +390,7 @@ class _Trials:
             )
             return
         samples = self._values.setdefault(value.argument, {(str, _OTHER): _OTHER})
-        if listed := self._listed(value.argument):  # patterns as well are tried on these
+        if listed := self._listed(value.argument):  # patterns are tried on these, too
             self.listed += [one for one in listed if one not in self.listed]
             samples |= {(type(one), one): one for one in listed}
             return
@@ -394,7 +399,7 @@ class _Trials:
                 samples[type(sample), sample] = sample
 
     def _listed(self, name: str) -> list[Any]:
-        """The values that the schemas of all tools list for an argument, if they do."""
+        """The values of an argument, if the schemas of all tools list them."""
         found: list[Any] = []
         for one in self._known.values():
             schema = one.schemas.get(name, {})
@@ -424,7 +429,7 @@ class _Trials:
             case _:
                 self.is_exact = False
 
-    def _look_at_labels(self, test: Tests) -> None:
+    def _add_label_test(self, test: Tests) -> None:
         one, other = sides_of(test)
         metas = [side for side in (one, other) if isinstance(side, Meta)]
         texts = [one] if isinstance(one, TextLiteral) else []
@@ -445,12 +450,12 @@ class _Trials:
                 of.setdefault(meta.field, set()).update(names)
             else:
                 self.is_exact = False
-        if len(metas) > 1:  # labels that are compared with labels
+        if len(metas) > 1:  # labels compared with labels
             self.is_exact = False
 
     @property
     def number(self) -> int:
-        """How many there are."""
+        """The number of samples."""
         number = math.prod(len(values) for values in self._values.values())
         for fields in [*self._labels.values(), self._session]:
             if any(len(names) > _MOST_LABELS for names in fields.values()):
@@ -459,7 +464,7 @@ class _Trials:
         return number
 
     def contexts(self) -> Iterator[EvaluationContext]:
-        """The trials."""
+        """A context for each sample."""
         names = list(self._labels)
         values = [list(self._values.get(name, {(str, _OTHER): _OTHER}).values()) for name in names]
         labels = [_labelled(self._labels[name]) for name in names]
@@ -481,7 +486,7 @@ def _around(value: float) -> Iterator[int | float]:
 
 
 def _sets(field: Field, names: set[str]) -> list[frozenset[str]]:
-    """All sets of labels that are made of some, perhaps with another one."""
+    """All subsets of some labels, each with and without an extra label."""
     every = sorted(names - {ALL})
     chosen = itertools.chain.from_iterable(
         itertools.combinations(every, n) for n in range(len(every) + 1)
