@@ -1,14 +1,13 @@
 """SQRT, the policy language: write, check, try and apply policies without any service.
 
-Write: `format`, `highlight`; in Python instead of text `tool`, `policy`, `arg` and what goes with
-them.
+Write: `format`, `highlight`; in Python instead of text: `tool`, `policy`, `arg` and related names.
 Check: `parse`, `check`, `explain`.
 Try: `simulate`, `coverage`, `diff`, on a list of calls.
-Apply: `compile_policy` makes an `Engine`, which goes through a `Call` step by step.
+Apply: `compile_policy` makes an `Engine`, which decides a `Call` step by step.
 
-Where the service's reading of a policy is unknown, so is the answer here, and unknown denies
-(`docs/behaviour.md`, V1 to V3). Regexes are evaluated with a time limit by the package `regex`
-(extras `local` and `langchain`); without it each is unknown, and the denial says so.
+Where the service's reading of a policy is unknown, the result here is unknown too, and unknown
+denies (`docs/behaviour.md`, V1 to V3). The package `regex` (extras `local` and `langchain`)
+evaluates regexes with a time limit. Without it each regex is unknown, and the denial says so.
 
 Example:
     ```python
@@ -115,41 +114,21 @@ __all__ = [
     "tool",
 ]
 
-# Imported at first use: an engine that decides is all that most programs need.
-_HOME = {
-    "Tool": "builder",
-    "let": "builder",
-    "policy": "builder",
-    "tool": "builder",
-    "Condition": "builder",
-    "SetOf": "builder",
-    "above": "builder",
-    "at_least": "builder",
-    "at_most": "builder",
-    "below": "builder",
-    "between": "builder",
-    "like": "builder",
-    "matching": "builder",
-    "Change": "builder",
-    "arg": "builder",
-    "args": "builder",
-    "result": "builder",
-    "session": "builder",
-    "Explanation": "explanation",
-    "explain": "explanation",
-    "format": "formatter",
-    "highlight": "highlighter",
-    "highlighted": "highlighter",
-    "printed": "printer",
-    "Difference": "comparison",
-    "diff": "comparison",
-    "Coverage": "coverage_report",
-    "coverage": "coverage_report",
-    "Decision": "simulation",
-    "Simulation": "simulation",
-    "simulate": "simulation",
-    "Trial": "simulation",
+# Imported at first use: most programs need only an engine that decides.
+_LAZY = {
+    "builder": (
+        "Change Condition SetOf Tool above arg args at_least at_most below between let like "
+        "matching policy result session tool"
+    ),
+    "comparison": "Difference diff",
+    "coverage_report": "Coverage coverage",
+    "explanation": "Explanation explain",
+    "formatter": "format",
+    "highlighter": "highlight highlighted",
+    "printer": "printed",
+    "simulation": "Decision Simulation Trial simulate",
 }
+_HOME = {name: module for module, names in _LAZY.items() for name in names.split()}
 _NAMED = {"format": "format_policy"}
 
 

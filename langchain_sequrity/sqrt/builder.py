@@ -30,51 +30,9 @@ from typing_extensions import override
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.engine import compile_policy
-from langchain_sequrity.sqrt.nodes import (
-    Assignment,
-    Binding,
-    BoolDomain,
-    Boolean,
-    Both,
-    CheckRule,
-    Combined,
-    Compared,
-    Constant,
-    Effect,
-    Either,
-    Element,
-    Field,
-    In,
-    Meta,
-    MetaTest,
-    Moment,
-    Name,
-    Not,
-    Number,
-    NumberDomain,
-    Operand,
-    Operator,
-    Phase,
-    Policy,
-    Position,
-    Predicate,
-    Range,
-    Same,
-    Scope,
-    Set,
-    SetLiteral,
-    Strength,
-    TextDomain,
-    TextLiteral,
-    TimeDomain,
-    ToolBlock,
-    ToolId,
-    Update,
-    UpdateBlock,
-    UpdateStep,
-    Value,
-)
+from langchain_sequrity.sqrt.nodes import Policy, Position
 from langchain_sequrity.sqrt.parser import MAX_DIGITS, parse
 from langchain_sequrity.sqrt.printer import (
     certain_regex,
@@ -82,17 +40,14 @@ from langchain_sequrity.sqrt.printer import (
     certain_wildcard,
     encodable,
     printed,
-    printed_element,
-    printed_number,
-    printed_operand,
     printed_predicate,
     printed_set,
     printed_update,
+    printed_value,
     written_name,
 )
 
 NOWHERE = Position(0, 0)
-
 Scalar = str | bool | int | float | datetime
 """A value that a policy can hold."""
 
@@ -101,17 +56,24 @@ Bound = int | float | datetime
 """An end of a range."""
 
 
-Interval = NumberDomain | TimeDomain
+Interval = nodes.NumberDomain | nodes.TimeDomain
 """A range of numbers or times."""
 
 
-_ELEMENTS = (TextLiteral, Number, BoolDomain, NumberDomain, TextDomain, TimeDomain)
+_ELEMENTS = (
+    nodes.TextLiteral,
+    nodes.Number,
+    nodes.BoolDomain,
+    nodes.NumberDomain,
+    nodes.TextDomain,
+    nodes.TimeDomain,
+)
 
 
 # Patterns
 
 
-def matching(pattern: str | re.Pattern[str], *, length: Interval | None = None) -> TextDomain:
+def matching(pattern: str | re.Pattern[str], *, length: Interval | None = None) -> nodes.TextDomain:
     """Texts that match a regex: `str matching r"…"`.
 
     Args:
@@ -132,15 +94,15 @@ def matching(pattern: str | re.Pattern[str], *, length: Interval | None = None) 
             )
             raise UsageError(msg)
         pattern = pattern.pattern
-    return TextDomain(regex(pattern), _length(length), NOWHERE)
+    return nodes.TextDomain(regex(pattern), _length(length), NOWHERE)
 
 
-def regex(pattern: str) -> TextLiteral:
+def regex(pattern: str) -> nodes.TextLiteral:
     """A regex as a literal."""
-    return TextLiteral(certain_regex(_text(pattern)), "matching", NOWHERE)
+    return nodes.TextLiteral(certain_regex(_text(pattern)), "matching", NOWHERE)
 
 
-def like(pattern: str, *, length: Interval | None = None) -> TextDomain:
+def like(pattern: str, *, length: Interval | None = None) -> nodes.TextDomain:
     """Texts that match a wildcard, with `*` for any run of characters and `?` for one.
 
     A wildcard does not protect an address: `like("*@museum.example")` also matches
@@ -156,14 +118,14 @@ def like(pattern: str, *, length: Interval | None = None) -> TextDomain:
     Raises:
         UsageError: If the wildcard could be read in several ways.
     """
-    text = TextLiteral(certain_wildcard(_text(pattern)), "like", NOWHERE)
-    return TextDomain(text, _length(length), NOWHERE)
+    text = nodes.TextLiteral(certain_wildcard(_text(pattern)), "like", NOWHERE)
+    return nodes.TextDomain(text, _length(length), NOWHERE)
 
 
-def _length(length: Interval | None) -> Range | None:
+def _length(length: Interval | None) -> nodes.Range | None:
     if length is None:
         return None
-    if not isinstance(length, NumberDomain) or length.kind != "int":
+    if not isinstance(length, nodes.NumberDomain) or length.kind != "int":
         msg = f"A length is a range of integers, as `between(1, 80)`; got {shown(length)}."
         raise UsageError(msg)
     return length.range
@@ -232,7 +194,7 @@ def _interval(
     bound = low if low is not None else high
     if isinstance(bound, datetime):
         first, last = (_moment(end) if isinstance(end, datetime) else None for end in (low, high))
-        return TimeDomain(first, last, low_open, high_open, NOWHERE)
+        return nodes.TimeDomain(first, last, low_open, high_open, NOWHERE)
     if type(bound) not in {int, float}:
         msg = f"The end of a range is an `int`, a `float` or a `datetime`; got {shown(bound)}."
         raise UsageError(msg)
@@ -240,40 +202,42 @@ def _interval(
         _number(end) if isinstance(end, int | float) else None for end in (low, high)
     )
     kind: Literal["int", "float"] = "int" if isinstance(bound, int) else "float"
-    return NumberDomain(kind, Range(lowest, highest, low_open, high_open, NOWHERE), NOWHERE)
+    return nodes.NumberDomain(
+        kind, nodes.Range(lowest, highest, low_open, high_open, NOWHERE), NOWHERE
+    )
 
 
 # Single values
 
 
-def element(value: object) -> Element:
+def element(value: object) -> nodes.Element:
     """A Python value as an element of a set."""
     if isinstance(value, _ELEMENTS):
         return value
     found = constant(value)
     match found:
-        case Boolean(value=flag):
-            return BoolDomain(flag, NOWHERE)
-        case Moment():
-            return TimeDomain(found, found, low_open=False, high_open=False, at=NOWHERE)
+        case nodes.Boolean(value=flag):
+            return nodes.BoolDomain(flag, NOWHERE)
+        case nodes.Moment():
+            return nodes.TimeDomain(found, found, low_open=False, high_open=False, at=NOWHERE)
         case _:
             return found
 
 
-def label(value: object) -> TextLiteral:
+def label(value: object) -> nodes.TextLiteral:
     """A Python value as an element of a set of labels."""
     if not isinstance(value, str):
         msg = f"Labels are texts; got {shown(value)}."
         raise UsageError(msg)
     exact = str.__str__(value)  # also of a member of a `StrEnum`
-    return TextLiteral(certain_text(exact), "plain", NOWHERE)
+    return nodes.TextLiteral(certain_text(exact), "plain", NOWHERE)
 
 
-def constant(value: object) -> Constant:
+def constant(value: object) -> nodes.Constant:
     """A Python value as a literal on one side of `==`."""
     match value:
         case bool():
-            return Boolean(value, NOWHERE)
+            return nodes.Boolean(value, NOWHERE)
         case str():
             return label(value)
         case int() | float():
@@ -285,33 +249,33 @@ def constant(value: object) -> Constant:
             raise UsageError(msg)
 
 
-def members(values: Iterable[Any], make: Callable[[Any], Element]) -> SetLiteral:
+def members(values: Iterable[Any], make: Callable[[Any], nodes.Element]) -> nodes.SetLiteral:
     """A set literal; elements of a Python set are sorted."""
     elements = [make(value) for value in values]
     if isinstance(values, set | frozenset):
-        elements.sort(key=printed_element)
-    return SetLiteral(tuple(elements), NOWHERE)
+        elements.sort(key=printed_value)
+    return nodes.SetLiteral(tuple(elements), NOWHERE)
 
 
-def _number(value: float) -> Number:
+def _number(value: float) -> nodes.Number:
     plain_value = float(value) if isinstance(value, float) else int(value)
-    number = Number(plain_value, NOWHERE)
+    number = nodes.Number(plain_value, NOWHERE)
     if isnan(plain_value):
         msg = "SQRT has no `nan`. Use another number."
         raise UsageError(msg)
     if not isinf(plain_value) and (
-        abs(plain_value) >= 10**MAX_DIGITS or len(printed_number(number)) > MAX_DIGITS
+        abs(plain_value) >= 10**MAX_DIGITS or len(printed_value(number)) > MAX_DIGITS
     ):
         msg = f"A number in a policy has at most {MAX_DIGITS} digits and no exponent."
         raise UsageError(msg)
     return number
 
 
-def _moment(value: datetime) -> Moment:
+def _moment(value: datetime) -> nodes.Moment:
     if value.tzinfo is None:
         msg = f"The zone of {shown(value)} is unknown. Give it one: `datetime(…, tzinfo=UTC)`."
         raise UsageError(msg)
-    return Moment(value.isoformat(), NOWHERE)
+    return nodes.Moment(value.isoformat(), NOWHERE)
 
 
 def _text(value: Any) -> str:
@@ -326,7 +290,7 @@ def shown(value: object) -> str:
     return f"`{plain(repr(value), limit=80)}`"
 
 
-Lets = tuple[Binding, ...]
+Lets = tuple[nodes.Binding, ...]
 
 
 def _not_in_python() -> UsageError:
@@ -380,24 +344,24 @@ class Condition(Deferred):
         lets: The bindings that it uses.
     """
 
-    node: Predicate
+    node: nodes.Predicate
     lets: Lets = ()
 
     def __and__(self, other: "Condition") -> "Condition":
         """Both hold."""
         other = condition(other)
-        parts = (*_parts(self.node, Both), *_parts(other.node, Both))
-        return Condition(Both(parts, NOWHERE), self.lets + other.lets)
+        parts = (*_parts(self.node, nodes.Both), *_parts(other.node, nodes.Both))
+        return Condition(nodes.Both(parts, NOWHERE), self.lets + other.lets)
 
     def __or__(self, other: "Condition") -> "Condition":
         """At least one of them holds."""
         other = condition(other)
-        parts = (*_parts(self.node, Either), *_parts(other.node, Either))
-        return Condition(Either(parts, NOWHERE), self.lets + other.lets)
+        parts = (*_parts(self.node, nodes.Either), *_parts(other.node, nodes.Either))
+        return Condition(nodes.Either(parts, NOWHERE), self.lets + other.lets)
 
     def __invert__(self) -> "Condition":
         """It does not hold."""
-        return Condition(Not(self.node, NOWHERE), self.lets)
+        return Condition(nodes.Not(self.node, NOWHERE), self.lets)
 
     @override
     def __repr__(self) -> str:
@@ -411,7 +375,9 @@ class Condition(Deferred):
     __ror__ = __rand__
 
 
-def _parts(node: Predicate, kind: type[Both] | type[Either]) -> tuple[Predicate, ...]:
+def _parts(
+    node: nodes.Predicate, kind: type[nodes.Both] | type[nodes.Either]
+) -> tuple[nodes.Predicate, ...]:
     return node.parts if isinstance(node, kind) else (node,)
 
 
@@ -443,7 +409,7 @@ class SetOf(Deferred):
         lets: The bindings that it uses.
     """
 
-    node: Set
+    node: nodes.Set
     lets: Lets = ()
 
     def __or__(self, other: "Elements") -> "SetOf":
@@ -483,11 +449,11 @@ class SetOf(Deferred):
         return self._written(lambda: printed_set(self.node, 0))
 
 
-def _combined(operator: Operator, left: SetOf, right: SetOf) -> SetOf:
-    operands: tuple[Set, ...] = (left.node,)
-    if isinstance(left.node, Combined) and left.node.operator == operator:
+def _combined(operator: nodes.Operator, left: SetOf, right: SetOf) -> SetOf:
+    operands: tuple[nodes.Set, ...] = (left.node,)
+    if isinstance(left.node, nodes.Combined) and left.node.operator == operator:
         operands = left.node.operands
-    node = Combined(operator, (*operands, right.node), NOWHERE, bare=False)
+    node = nodes.Combined(operator, (*operands, right.node), NOWHERE, bare=False)
     return SetOf(node, left.lets + right.lets)
 
 
@@ -495,7 +461,7 @@ Names = SetOf | Iterable[str]
 """Labels: a Python set of texts, one text, or the labels of an argument, result or session."""
 
 
-Elements = SetOf | Element | Iterable[Scalar | Element]
+Elements = SetOf | nodes.Element | Iterable[Scalar | nodes.Element]
 """Values: a Python set of them, a range or pattern, or a set of this module."""
 
 
@@ -507,7 +473,7 @@ def elements(values: Elements) -> SetOf:
         msg = f"Expected a set, got {shown(values)}. Write `{{…}}` around it."
         raise UsageError(msg)
     if not isinstance(values, Iterable):
-        return SetOf(SetLiteral((element(values),), NOWHERE))
+        return SetOf(nodes.SetLiteral((element(values),), NOWHERE))
     return SetOf(members(values, element))
 
 
@@ -516,7 +482,7 @@ def names(values: Names) -> SetOf:
     if isinstance(values, SetOf):
         return values
     if isinstance(values, str) or not isinstance(values, Iterable):
-        return SetOf(SetLiteral((label(values),), NOWHERE))
+        return SetOf(nodes.SetLiteral((label(values),), NOWHERE))
     return SetOf(members(values, label))
 
 
@@ -527,7 +493,7 @@ def names(values: Names) -> SetOf:
 class LabelsOf(SetOf):
     """The tags, producers or consumers of an argument, the result or the session, at a call."""
 
-    node: Meta
+    node: nodes.Meta
 
     def overlaps(self, labels: Names) -> Condition:
         """Whether they contain at least one of these."""
@@ -547,19 +513,19 @@ class LabelsOf(SetOf):
 
     def has(self, name: str) -> Condition:
         """Whether they contain this one."""
-        return Condition(In(label(name), self.node, NOWHERE))
+        return Condition(nodes.In(label(name), self.node, NOWHERE))
 
     def is_empty(self) -> Condition:
         """Whether they are empty."""
-        return Condition(Compared(self.node, "empty", None, NOWHERE))
+        return Condition(nodes.Compared(self.node, "empty", None, NOWHERE))
 
     def is_universal(self) -> Condition:
         """Whether they are universal: for consumers, that everyone may read the value."""
-        return Condition(Compared(self.node, "universal", None, NOWHERE))
+        return Condition(nodes.Compared(self.node, "universal", None, NOWHERE))
 
-    def _test(self, test: MetaTest, labels: Names) -> Condition:
+    def _test(self, test: nodes.MetaTest, labels: Names) -> Condition:
         right = names(labels)
-        return Condition(Compared(self.node, test, right.node, NOWHERE), right.lets)
+        return Condition(nodes.Compared(self.node, test, right.node, NOWHERE), right.lets)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -571,7 +537,7 @@ class Change(Deferred):
         lets: The bindings that it uses.
     """
 
-    node: Update
+    node: nodes.Update
     lets: Lets = ()
 
     @override
@@ -604,9 +570,9 @@ class ChangeableLabels(LabelsOf):
         """Remove those of these that are present, and add the others: `^=`."""
         return self._change("^=", labels)
 
-    def _change(self, assignment: Assignment, labels: Names) -> Change:
+    def _change(self, assignment: nodes.Assignment, labels: Names) -> Change:
         right = names(labels)
-        return Change(Update(self.node, assignment, right.node, NOWHERE), right.lets)
+        return Change(nodes.Update(self.node, assignment, right.node, NOWHERE), right.lets)
 
 
 # Values
@@ -616,16 +582,16 @@ class ChangeableLabels(LabelsOf):
 class ValueOf(Deferred):
     """The value of an argument or of the result."""
 
-    node: Value
+    node: nodes.Value
 
     @override
     def __repr__(self) -> str:
-        return self._written(lambda: printed_operand(self.node))
+        return self._written(lambda: printed_value(self.node))
 
     def equals(self, other: "Scalar | ValueOf") -> Condition:
         """Whether it equals this value, or the value of another argument."""
-        right: Operand = other.node if isinstance(other, ValueOf) else constant(other)
-        return Condition(Same(self.node, right, NOWHERE))
+        right: nodes.Operand = other.node if isinstance(other, ValueOf) else constant(other)
+        return Condition(nodes.Same(self.node, right, NOWHERE))
 
     def is_in(self, values: Elements) -> Condition:
         """Whether it is one of these, is in a range, or matches a pattern.
@@ -636,7 +602,7 @@ class ValueOf(Deferred):
                 `arg("to").value.is_in(arg("text").consumers)`.
         """
         right = elements(values)
-        return Condition(In(self.node, right.node, NOWHERE), right.lets)
+        return Condition(nodes.In(self.node, right.node, NOWHERE), right.lets)
 
     def __lt__(self, other: object) -> bool:
         """Refuse `<`, `<=`, `>` and `>=`."""
@@ -656,7 +622,7 @@ class ValueOf(Deferred):
 class Labelled(Deferred):
     """An owner of labels that conditions can read."""
 
-    scope: Scope
+    scope: nodes.Scope
     argument: str = ""
     intersect: bool = False
 
@@ -679,8 +645,8 @@ class Labelled(Deferred):
         """The parties that may read the value."""
         return LabelsOf(self._meta("consumers"))
 
-    def _meta(self, field: Field) -> Meta:
-        return Meta(self.scope, field, self.argument, self.intersect, NOWHERE)
+    def _meta(self, field: nodes.Field) -> nodes.Meta:
+        return nodes.Meta(self.scope, field, self.argument, self.intersect, NOWHERE)
 
 
 class OneArgument(Labelled):
@@ -691,7 +657,7 @@ class OneArgument(Labelled):
     @property
     def value(self) -> ValueOf:
         """Its value."""
-        return ValueOf(Value("arg", self.argument, NOWHERE))
+        return ValueOf(nodes.Value("arg", self.argument, NOWHERE))
 
 
 class AllArguments(Labelled):
@@ -734,7 +700,7 @@ class Result(Changeable):
     @property
     def value(self) -> ValueOf:
         """Its value."""
-        return ValueOf(Value("result", "", NOWHERE))
+        return ValueOf(nodes.Value("result", "", NOWHERE))
 
 
 def arg(name: str) -> OneArgument:
@@ -772,9 +738,8 @@ session = Changeable("session")
 """The session, whose labels persist from call to call."""
 
 
-_PHASES: tuple[Phase, ...] = ("before", "result", "after")
-
-_DOMAINS = (BoolDomain, NumberDomain, TextDomain, TimeDomain)
+_PHASES: tuple[nodes.Phase, ...] = ("before", "result", "after")
+_DOMAINS = (nodes.BoolDomain, nodes.NumberDomain, nodes.TextDomain, nodes.TimeDomain)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -786,7 +751,7 @@ class Tool:
         lets: The bindings that they use.
     """
 
-    node: ToolBlock
+    node: nodes.ToolBlock
     lets: Lets = ()
 
     @override
@@ -845,7 +810,7 @@ class Tool:
         if type(number) is not int or abs(number) >= 10**MAX_DIGITS:
             msg = f"A priority is an integer of at most {MAX_DIGITS} digits; got {shown(number)}."
             raise UsageError(msg)
-        return replace(self, node=replace(self.node, priorities=(Number(number, NOWHERE),)))
+        return replace(self, node=replace(self.node, priorities=(nodes.Number(number, NOWHERE),)))
 
     # Changes of labels
 
@@ -884,15 +849,15 @@ class Tool:
         return self._step("after", changes, when, doc)
 
     def _check(
-        self, strength: Strength, decision: Effect, when: Condition | None, doc: str
+        self, strength: nodes.Strength, decision: nodes.Effect, when: Condition | None, doc: str
     ) -> "Tool":
         test, lets = _when(when)
-        rule = CheckRule(strength, decision, test, "", _doc(doc), NOWHERE)
+        rule = nodes.CheckRule(strength, decision, test, "", _doc(doc), NOWHERE)
         node = replace(self.node, checks=(*self.node.checks, rule))
         return Tool(node, self.lets + lets)
 
     def _step(
-        self, phase: Phase, changes: Sequence[Change], when: Condition | None, doc: str
+        self, phase: nodes.Phase, changes: Sequence[Change], when: Condition | None, doc: str
     ) -> "Tool":
         test, lets = _when(when)
         why = _doc(doc)
@@ -901,25 +866,27 @@ class Tool:
             msg = "Expected at least one change. Write one, as `result.tags.add(…)`."
             raise UsageError(msg)
         if test is None:
-            first, *rest = [UpdateStep(None, (update,), "", NOWHERE) for update in updates]
+            first, *rest = [nodes.UpdateStep(None, (update,), "", NOWHERE) for update in updates]
             steps = (replace(first, doc=why), *rest)
         else:
-            steps = (UpdateStep(test, updates, why, NOWHERE),)
+            steps = (nodes.UpdateStep(test, updates, why, NOWHERE),)
         found = {block.phase: block.steps for block in self.node.blocks}
         found[phase] = (*found.get(phase, ()), *steps)
-        blocks = tuple(UpdateBlock(one, found[one], "", NOWHERE) for one in _PHASES if one in found)
+        blocks = tuple(
+            nodes.UpdateBlock(one, found[one], "", NOWHERE) for one in _PHASES if one in found
+        )
         used = (let for change in changes for let in change.lets)
         return Tool(replace(self.node, blocks=blocks), (*self.lets, *lets, *used))
 
 
-def _when(when: Condition | None) -> tuple[Predicate | None, Lets]:
+def _when(when: Condition | None) -> tuple[nodes.Predicate | None, Lets]:
     if when is None:
         return None, ()
     found = condition(when)
     return found.node, found.lets
 
 
-def _update(phase: Phase, change: Change) -> Update:
+def _update(phase: nodes.Phase, change: Change) -> nodes.Update:
     """The change with its labels in the short form, `@tags`."""
     scope = "result" if phase == "result" else "session"
     if not isinstance(change, Change) or change.node.target.scope != scope:
@@ -965,7 +932,7 @@ def tool(name: str | None = None, *, matching: str | None = None, doc: str = "")
         msg = f"The name of a tool is a text; got {shown(name)}."
         raise UsageError(msg)
     text = label(name) if matching is None else regex(matching)
-    return Tool(ToolBlock(ToolId(text, NOWHERE), (), (), (), _doc(doc), NOWHERE))
+    return Tool(nodes.ToolBlock(nodes.ToolId(text, NOWHERE), (), (), (), _doc(doc), NOWHERE))
 
 
 @overload
@@ -999,12 +966,12 @@ def let(name: str, value: Condition | Elements, *, doc: str = "") -> Condition |
         assert str(policy(mail)).startswith('let staff = {"ada", "grace"};')
         ```
     """
-    word = Name(written_name(name), NOWHERE)
+    word = nodes.Name(written_name(name), NOWHERE)
     if isinstance(value, Condition):
-        return Condition(word, (*value.lets, Binding(name, value.node, _doc(doc), NOWHERE)))
+        return Condition(word, (*value.lets, nodes.Binding(name, value.node, _doc(doc), NOWHERE)))
     found = elements(value)
     node = value if isinstance(value, _DOMAINS) else found.node
-    return SetOf(word, (*found.lets, Binding(name, node, _doc(doc), NOWHERE)))
+    return SetOf(word, (*found.lets, nodes.Binding(name, node, _doc(doc), NOWHERE)))
 
 
 def policy(*tools: Tool) -> Policy:

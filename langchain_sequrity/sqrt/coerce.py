@@ -52,9 +52,7 @@ MAX_HEADER_BYTES = 8_192
 """The default limit of a header line that a chat model sends."""
 
 _WRITTEN = '{"codes":{"code":%s,"language":"sqrt"}}'
-
 _FILES = (".sqrt", ".cedar", ".txt", ".policy")
-
 _PATH = re.compile(r"(?:[A-Za-z]:)?[\\/~.]?[\w.-]*[\\/][\w./\\-]+")
 
 

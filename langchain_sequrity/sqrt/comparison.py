@@ -178,14 +178,15 @@ def diff(
     rules, others = _rules(before), _rules(after)
     changes = _CallComparison(rules, others)
     compared = (ChangedCall(one, other, tuple(changes.between(one, other))) for one, other in sides)
-    shapes, other_shapes = [shape for shape, _ in rules], [shape for shape, _ in others]
+    removed, common = _partition(rules, others)
+    added, other_common = _partition(others, rules)
     return Difference(
         len(trials),
         tuple(one for one in compared if one.changed),
-        tuple(_only_in(rules, other_shapes)),
-        tuple(_only_in(others, shapes)),
+        tuple(map(explained, removed)),
+        tuple(map(explained, added)),
         tuple(_preset_changes(before.presets, after.presets)),
-        _in_common(shapes, other_shapes) != _in_common(other_shapes, shapes),
+        is_reordered=common != other_common,
     )
 
 
@@ -264,26 +265,17 @@ def _shape(node: Any) -> _Shape:
     return type(node).__name__, *(_shape(getattr(node, name)) for name in names)
 
 
-def _only_in(
-    rules: Iterable[tuple[_Shape, Item]], others: Iterable[_Shape]
-) -> Iterator[ExplainedRule]:
-    left = Counter(others)
+def _partition(rules: _Rules, others: _Rules) -> tuple[list[Item], list[_Shape]]:
+    """The rules that the others lack, and the shapes of the common ones, in order."""
+    left = Counter(shape for shape, _ in others)
+    missing, common = [], []
     for shape, one in rules:
         if left[shape]:
             left[shape] -= 1
-        else:
-            yield explained(one)
-
-
-def _in_common(shapes: Iterable[_Shape], others: Iterable[_Shape]) -> list[_Shape]:
-    """The shapes that the others have as well, in order."""
-    left = Counter(others)
-    common = []
-    for shape in shapes:
-        if left[shape]:
-            left[shape] -= 1
             common.append(shape)
-    return common
+        else:
+            missing.append(one)
+    return missing, common
 
 
 def _preset_changes(old: Presets, new: Presets) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import ALL
+from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.context import (
     EMPTY,
     MISSING,
@@ -39,51 +40,14 @@ from langchain_sequrity.sqrt.matchers import (
     readings,
     remarks,
 )
-from langchain_sequrity.sqrt.nodes import (
-    Binding,
-    BoolDomain,
-    Boolean,
-    Both,
-    CheckRule,
-    Combined,
-    Compared,
-    Constant,
-    Edited,
-    Either,
-    Element,
-    In,
-    Meta,
-    MetaTest,
-    Moment,
-    Name,
-    Not,
-    NumberDomain,
-    OneLiner,
-    Operand,
-    Operator,
-    Phase,
-    Policy,
-    Position,
-    Predicate,
-    Same,
-    Set,
-    SetLiteral,
-    TextDomain,
-    TextLiteral,
-    TimeDomain,
-    ToolBlock,
-    ToolId,
-    Update,
-    UpdateStep,
-    Value,
-)
+from langchain_sequrity.sqrt.nodes import Policy, Position
 from langchain_sequrity.sqrt.verdict import Reason
 from langchain_sequrity.suggestions import nearest
 
 Severity = Literal["error", "warning"]
 MAX_HEIGHT = 100
 MAX_REGEXES = 50_000
-_DOMAINS = (BoolDomain, NumberDomain, TextDomain, TimeDomain)
+_DOMAINS = (nodes.BoolDomain, nodes.NumberDomain, nodes.TextDomain, nodes.TimeDomain)
 
 # Sets
 
@@ -151,7 +115,9 @@ def _set_literal(texts: dict[str, Matcher], patterns: list[Matcher]) -> Compiled
     return CompiledSet(lambda _: names, holds, patterned=bool(patterns))
 
 
-def _joined_sets(first: CompiledSet, steps: list[tuple[Operator, CompiledSet]]) -> CompiledSet:
+def _joined_sets(
+    first: CompiledSet, steps: list[tuple[nodes.Operator, CompiledSet]]
+) -> CompiledSet:
     """Sets joined by operators, from left to right."""
     patterned = first.patterned or any(operand.patterned for _, operand in steps)
 
@@ -175,7 +141,7 @@ def _joined_sets(first: CompiledSet, steps: list[tuple[Operator, CompiledSet]]) 
     return CompiledSet(names, holds, patterned)
 
 
-def _joined_truth(operator: Operator, left: Truth, right: Truth) -> Truth:
+def _joined_truth(operator: nodes.Operator, left: Truth, right: Truth) -> Truth:
     """Membership in a combination of sets with patterns.
 
     Whether `{"ab"}` minus `{w"a*"}` is empty is unknown. So a value in both sides is unknown,
@@ -279,7 +245,7 @@ def _equality_test(left: Read, right: Read) -> Test:
     return run
 
 
-def _label_test(kind: MetaTest, read: ReadNames, right: ReadNames) -> Test:
+def _label_test(kind: nodes.MetaTest, read: ReadNames, right: ReadNames) -> Test:
     """`a.tags overlaps {…}`."""
 
     def run(context: EvaluationContext) -> Truth:
@@ -289,7 +255,7 @@ def _label_test(kind: MetaTest, read: ReadNames, right: ReadNames) -> Test:
     return run
 
 
-def _label_pattern_test(kind: MetaTest, read: ReadNames, right: CompiledSet) -> Test:
+def _label_pattern_test(kind: nodes.MetaTest, read: ReadNames, right: CompiledSet) -> Test:
     """Labels against patterns: false if no reading of the patterns matches, else unknown."""
 
     def run(context: EvaluationContext) -> Truth:
@@ -306,14 +272,14 @@ def _label_pattern_test(kind: MetaTest, read: ReadNames, right: CompiledSet) -> 
 
 # The parts of a compiled policy
 
-Elements = list["tuple[Element | Moment | Boolean, Matcher] | Elements"]
+Elements = list["tuple[nodes.Element | nodes.Moment | nodes.Boolean, Matcher] | Elements"]
 """Elements of a set with their tests, and the elements of named sets in it."""
 
 
 class Leaf(NamedTuple):
     """One single test of a condition, with its arguments and the elements that it compares."""
 
-    node: In | Same | Compared
+    node: nodes.In | nodes.Same | nodes.Compared
     test: Test
     arguments: tuple[str, ...]
     elements: Elements
@@ -356,7 +322,7 @@ class Uses:
 class Bound:
     """A compiled binding, with either `test` or `set`."""
 
-    node: Binding
+    node: nodes.Binding
     test: Test | None
     set: CompiledSet | None
     uses: Uses
@@ -392,7 +358,7 @@ class CompiledUpdate(NamedTuple):
         honoured: Whether the service is known to change these labels here.
     """
 
-    node: Update
+    node: nodes.Update
     set: CompiledSet
     honoured: bool
 
@@ -400,8 +366,8 @@ class CompiledUpdate(NamedTuple):
 class CompiledStep(NamedTuple):
     """Updates under a condition."""
 
-    node: UpdateStep
-    phase: Phase
+    node: nodes.UpdateStep
+    phase: nodes.Phase
     test: Test | None
     updates: tuple[CompiledUpdate, ...]
     is_one_liner: bool
@@ -437,7 +403,7 @@ def ignore_findings(*_: object, **__: object) -> None:
     """A reporter that ignores all findings."""
 
 
-Visit = Callable[[ToolId, Matcher, Uses], None]
+Visit = Callable[[nodes.ToolId, Matcher, Uses], None]
 
 
 def compiled_tools(
@@ -455,7 +421,7 @@ def compiled_tools(
     """
     compiler = _Compiler(policy, report, visit)
     for node in policy.declarations:
-        if isinstance(node, Binding):
+        if isinstance(node, nodes.Binding):
             compiler.bind(node)
         else:
             yield compiler.tool(node)
@@ -469,7 +435,7 @@ class _Compiler:
         self._visit = visit
         self._places: dict[str, Position] = {}  # of all names, also those defined further down
         for node in policy.declarations:
-            if isinstance(node, Binding):
+            if isinstance(node, nodes.Binding):
                 self._places.setdefault(node.name, node.at)
         self._depth = 0
         self._regexes = 0
@@ -479,18 +445,18 @@ class _Compiler:
 
     # Bindings
 
-    def bind(self, node: Binding) -> None:
+    def bind(self, node: nodes.Binding) -> None:
         """Compile a binding and define its name."""
         self._uses = Uses()
         self._elements = []
         test: Test | None = None
         members: CompiledSet | None = None
-        if isinstance(node.value, Name):
+        if isinstance(node.value, nodes.Name):
             bound = self._bound(node.value)
             test, members = (_unknown, None) if bound is None else (bound.test, bound.set)
         elif isinstance(node.value, _DOMAINS):
-            members = self._set_literal(SetLiteral((node.value,), node.value.at))
-        elif isinstance(node.value, SetLiteral | Meta | Combined | Edited):
+            members = self._set_literal(nodes.SetLiteral((node.value,), node.value.at))
+        elif isinstance(node.value, nodes.SetLiteral | nodes.Meta | nodes.Combined | nodes.Edited):
             members = self._set(node.value)
         else:
             test = self._test(node.value)
@@ -503,7 +469,7 @@ class _Compiler:
             members = _cached_set(node.name, members)
         self._bindings[node.name] = Bound(node, test, members, self._uses, self._elements)
 
-    def _bound(self, name: Name) -> Bound | None:
+    def _bound(self, name: nodes.Name) -> Bound | None:
         bound = self._bindings.get(name.name)
         if bound is None:
             message, advice = self._undefined(name.name)
@@ -525,7 +491,7 @@ class _Compiler:
 
     # Tools
 
-    def tool(self, node: ToolBlock | OneLiner) -> CompiledTool:
+    def tool(self, node: nodes.ToolBlock | nodes.OneLiner) -> CompiledTool:
         """Compile one block or one-liner."""
         matches = self._matcher(node.tool.text)
 
@@ -533,7 +499,7 @@ class _Compiler:
             self._visit(node.tool, matches, uses)
 
         visit(Uses())  # a block may have no rules
-        if isinstance(node, OneLiner):
+        if isinstance(node, nodes.OneLiner):
             if node.priority is not None and node.priority.value:
                 self._report(
                     "warning", "Whether a priority changes the order of updates is unknown",
@@ -553,7 +519,7 @@ class _Compiler:
         return CompiledTool(matches, checks, steps)
 
     def _check(
-        self, node: CheckRule, priority: float, visit: Callable[[Uses], None]
+        self, node: nodes.CheckRule, priority: float, visit: Callable[[Uses], None]
     ) -> CompiledCheck:
         reason = Reason(node.text, node.at, node.doc, node.strength, node.decision)
         test = self._condition(node.condition, None, visit)
@@ -564,7 +530,12 @@ class _Compiler:
         )
 
     def _step(
-        self, node: UpdateStep, phase: Phase, visit: Callable[[Uses], None], *, is_one_liner: bool
+        self,
+        node: nodes.UpdateStep,
+        phase: nodes.Phase,
+        visit: Callable[[Uses], None],
+        *,
+        is_one_liner: bool,
     ) -> CompiledStep:
         test = self._condition(node.condition, phase, visit, short_is_known=not is_one_liner)
         updates = tuple(self._update(update, phase, visit) for update in node.updates)
@@ -572,8 +543,8 @@ class _Compiler:
 
     def _condition(
         self,
-        node: Predicate | None,
-        phase: Phase | None,
+        node: nodes.Predicate | None,
+        phase: nodes.Phase | None,
         visit: Callable[[Uses], None],
         *,
         short_is_known: bool = False,
@@ -589,7 +560,9 @@ class _Compiler:
         visit(uses)
         return test
 
-    def _update(self, node: Update, phase: Phase, visit: Callable[[Uses], None]) -> CompiledUpdate:
+    def _update(
+        self, node: nodes.Update, phase: nodes.Phase, visit: Callable[[Uses], None]
+    ) -> CompiledUpdate:
         uses = self._uses = Uses()
         self._labels(node.target)
         members = self._set(node.set)
@@ -607,7 +580,7 @@ class _Compiler:
             )
         return CompiledUpdate(node, members, honoured)
 
-    def _check_result(self, phase: Phase | None) -> None:
+    def _check_result(self, phase: nodes.Phase | None) -> None:
         if self._uses.result and phase in {None, "before"}:
             self._report(
                 "error", "There is no `@result` before the call", self._uses.result,
@@ -616,41 +589,41 @@ class _Compiler:
 
     # Predicates
 
-    def _test(self, node: Predicate) -> Test:
+    def _test(self, node: nodes.Predicate) -> Test:
         self._depth += 1
         self._uses.height = max(self._uses.height, self._depth)
         try:
             match node:
-                case Name():
+                case nodes.Name():
                     return self._named_test(node)
-                case Not(inner=inner):
+                case nodes.Not(inner=inner):
                     test = self._test(inner)
                     return lambda context: negated(test(context))
-                case Both(parts=parts):
+                case nodes.Both(parts=parts):
                     return _joined_tests([self._test(part) for part in parts], end=False)
-                case Either(parts=parts):
+                case nodes.Either(parts=parts):
                     return _joined_tests([self._test(part) for part in parts], end=True)
-                case In() | Same() | Compared():
+                case nodes.In() | nodes.Same() | nodes.Compared():
                     return self._leaf(node)
         finally:
             self._depth -= 1
 
-    def _leaf(self, node: In | Same | Compared) -> Test:
+    def _leaf(self, node: nodes.In | nodes.Same | nodes.Compared) -> Test:
         elements, self._elements = self._elements, []
         uses, self._uses = self._uses, Uses()
         match node:
-            case In():
+            case nodes.In():
                 test = self._in(node)
-            case Same():
+            case nodes.Same():
                 test = self._same(node)
-            case Compared():
+            case nodes.Compared():
                 test = self._compared(node)
         uses.add(self._uses, 0)
         uses.leaves.append(Leaf(node, test, tuple(self._uses.arguments), self._elements))
         self._elements, self._uses = elements, uses
         return test
 
-    def _named_test(self, node: Name) -> Test:
+    def _named_test(self, node: nodes.Name) -> Test:
         bound = self._bound(node)
         if bound is None:
             return _unknown
@@ -662,35 +635,35 @@ class _Compiler:
             return _unknown
         return bound.test
 
-    def _in(self, node: In) -> Test:
+    def _in(self, node: nodes.In) -> Test:
         members = self._set(node.set)
-        if isinstance(node.value, Value):
+        if isinstance(node.value, nodes.Value):
             return _membership_test(self._read(node.value), members)
         self._matcher(node.value)  # reports mistakes in it
         holds, values = members.holds, _meanings(node.value)
-        if isinstance(node.value, Moment):
+        if isinstance(node.value, nodes.Moment):
             # As a text or a label, a time is its spelling, and the same time has other spellings.
             return lambda context: agreed([holds(context, one) for one in values]) or None
         return lambda context: agreed([holds(context, one) for one in values])
 
-    def _same(self, node: Same) -> Test:
+    def _same(self, node: nodes.Same) -> Test:
         left, right = node.left, node.right
-        if isinstance(left, Value):
+        if isinstance(left, nodes.Value):
             return self._equals(left, right)
-        if isinstance(right, Value):
+        if isinstance(right, nodes.Value):
             return self._equals(right, left)
         # Of a time and a text, the matcher of the time compares.
-        left, right = sorted((left, right), key=lambda one: isinstance(one, Moment))
+        left, right = sorted((left, right), key=lambda one: isinstance(one, nodes.Moment))
         values, test = _meanings(left), self._matcher(right)
         return lambda context: agreed([test(one, context.budget) for one in values])
 
-    def _equals(self, value: Value, other: Operand) -> Test:
+    def _equals(self, value: nodes.Value, other: nodes.Operand) -> Test:
         read = self._read(value)
-        if isinstance(other, Value):
+        if isinstance(other, nodes.Value):
             return _equality_test(read, self._read(other))
         return _literal_test(read, self._matcher(other))
 
-    def _read(self, node: Value) -> Read:
+    def _read(self, node: nodes.Value) -> Read:
         if node.scope == "arg":
             name = node.argument
             self._uses.arguments.setdefault(name, node.at)
@@ -703,7 +676,7 @@ class _Compiler:
         self._report("warning", "The value of `@session.value` is unknown, and so is this", node.at)
         return lambda _: MISSING
 
-    def _compared(self, node: Compared) -> Test:
+    def _compared(self, node: nodes.Compared) -> Test:
         read = self._labels(node.left)
         if node.right is None:
             return _label_test(node.test, read, lambda _: EMPTY)
@@ -718,29 +691,29 @@ class _Compiler:
 
     # Sets
 
-    def _set(self, node: Set) -> CompiledSet:
+    def _set(self, node: nodes.Set) -> CompiledSet:
         self._depth += 1
         self._uses.height = max(self._uses.height, self._depth)
         try:
             match node:
-                case SetLiteral():
+                case nodes.SetLiteral():
                     return self._set_literal(node)
-                case Meta():
+                case nodes.Meta():
                     return _label_set(self._labels(node))
-                case Name():
+                case nodes.Name():
                     return self._named_set(node)
-                case Combined():
+                case nodes.Combined():
                     return self._combined(node)
-                case Edited(base=base, edits=edits):
-                    steps: list[tuple[Operator, CompiledSet]] = [
-                        ("|" if adds else "-", self._set_literal(SetLiteral((one,), one.at)))
+                case nodes.Edited(base=base, edits=edits):
+                    steps: list[tuple[nodes.Operator, CompiledSet]] = [
+                        ("|" if adds else "-", self._set_literal(nodes.SetLiteral((one,), one.at)))
                         for adds, one in edits
                     ]
                     return _joined_sets(self._set(base), steps)
         finally:
             self._depth -= 1
 
-    def _combined(self, node: Combined) -> CompiledSet:
+    def _combined(self, node: nodes.Combined) -> CompiledSet:
         if node.bare:
             self._report(
                 "warning", "Union binds tighter than intersection: `a & b | c` is `a & (b | c)`",
@@ -749,7 +722,7 @@ class _Compiler:
         first, *rest = [self._set(operand) for operand in node.operands]
         return _joined_sets(first, [(node.operator, operand) for operand in rest])
 
-    def _named_set(self, node: Name) -> CompiledSet:
+    def _named_set(self, node: nodes.Name) -> CompiledSet:
         bound = self._bound(node)
         if bound is None:
             return UNKNOWN_SET
@@ -759,18 +732,18 @@ class _Compiler:
         self._elements.append(bound.elements)
         return bound.set
 
-    def _set_literal(self, node: SetLiteral) -> CompiledSet:
+    def _set_literal(self, node: nodes.SetLiteral) -> CompiledSet:
         texts, patterns = {}, []
         for element in node.elements:
             test = self._matcher(element)
-            is_text = isinstance(element, TextLiteral) and element.kind == "plain"
-            if isinstance(element, TextLiteral) and is_text and "\\" not in element.raw:
+            is_text = isinstance(element, nodes.TextLiteral) and element.kind == "plain"
+            if isinstance(element, nodes.TextLiteral) and is_text and "\\" not in element.raw:
                 texts[element.raw] = test
             else:
                 patterns.append(test)
         return _set_literal(texts, patterns)
 
-    def _labels(self, node: Meta) -> ReadNames:
+    def _labels(self, node: nodes.Meta) -> ReadNames:
         if node.scope == "arg":
             self._uses.arguments.setdefault(node.argument, node.at)
         elif node.scope == "result":
@@ -779,7 +752,7 @@ class _Compiler:
             self._uses.short = self._uses.short or node.at
         return lambda context: context.names(node)
 
-    def _matcher(self, element: Element | Moment | Boolean) -> Matcher:
+    def _matcher(self, element: nodes.Element | nodes.Moment | nodes.Boolean) -> Matcher:
         for message, advice in remarks(element):
             self._report("warning", message, element.at, advice)
         try:
@@ -792,18 +765,18 @@ class _Compiler:
         self._elements.append((element, found))
         return found
 
-    def _count_regex(self, element: Element | Moment | Boolean) -> None:
+    def _count_regex(self, element: nodes.Element | nodes.Moment | nodes.Boolean) -> None:
         """Limit the total size of a policy's regexes before they are compiled."""
-        text = element.text if isinstance(element, TextDomain) else element
-        if isinstance(text, TextLiteral) and text.kind == "matching":
+        text = element.text if isinstance(element, nodes.TextDomain) else element
+        if isinstance(text, nodes.TextLiteral) and text.kind == "matching":
             self._regexes += expanded(text.raw)
             if self._regexes > MAX_REGEXES:
                 msg = f"the regexes of a policy have more than {MAX_REGEXES} parts"
                 raise ValueError(msg)
 
 
-def _meanings(node: Constant) -> Sequence[Any]:
+def _meanings(node: nodes.Constant) -> Sequence[Any]:
     """The values that a literal may mean: one, or several for a text with backslashes."""
-    if isinstance(node, TextLiteral):
+    if isinstance(node, nodes.TextLiteral):
         return readings(node.raw)
-    return (node.written if isinstance(node, Moment) else node.value,)
+    return (node.written if isinstance(node, nodes.Moment) else node.value,)

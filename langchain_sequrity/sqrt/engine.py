@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 from langchain_sequrity import patterns
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import Labels
+from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.compiler import (
     CompiledCheck,
     CompiledStep,
@@ -46,29 +47,7 @@ from langchain_sequrity.sqrt.matchers import (
     both,
     negated,
 )
-from langchain_sequrity.sqrt.nodes import (
-    BoolDomain,
-    Boolean,
-    Compared,
-    Field,
-    In,
-    Meta,
-    Moment,
-    Number,
-    NumberDomain,
-    Operator,
-    Phase,
-    Policy,
-    Position,
-    Same,
-    SetLiteral,
-    TextDomain,
-    TextLiteral,
-    TimeDomain,
-    Update,
-    UpdateStep,
-    Value,
-)
+from langchain_sequrity.sqrt.nodes import Policy, Position
 from langchain_sequrity.sqrt.parser import parse
 from langchain_sequrity.sqrt.verdict import REASONS_SHOWN, Presets, Reason, Verdict, Vote, judge
 
@@ -83,7 +62,7 @@ class _ToolRules(NamedTuple):
     """The rules for one tool, each with whether it applies to the tool: true or unknown."""
 
     checks: tuple[tuple[CompiledCheck, Truth], ...]
-    steps: dict[Phase, tuple[tuple[CompiledStep, Truth], ...]]
+    steps: dict[nodes.Phase, tuple[tuple[CompiledStep, Truth], ...]]
     argument_updates: tuple[CompiledUpdate, ...]  # updates of arguments before the call
 
 
@@ -218,7 +197,7 @@ class Engine:
         return self.after(call, Argument(MISSING, call.labels), session)[1]
 
     def steps(
-        self, phase: Phase, tool: str, context: EvaluationContext
+        self, phase: nodes.Phase, tool: str, context: EvaluationContext
     ) -> Iterator[tuple[CompiledStep, Truth]]:
         """The steps for a tool, each with whether it runs after the changes of earlier steps.
 
@@ -296,7 +275,7 @@ class Engine:
             context.short = ""
         return context
 
-    def _run(self, phase: Phase, tool: str, context: EvaluationContext) -> None:
+    def _run(self, phase: nodes.Phase, tool: str, context: EvaluationContext) -> None:
         for step, truth in self.steps(phase, tool, context):
             if truth is not False:
                 for update in step.updates:
@@ -313,7 +292,7 @@ class Engine:
     def _matching(self, tool: str) -> _ToolRules:
         budget = MatchBudget()
         checks: list[tuple[CompiledCheck, Truth]] = []
-        steps: dict[Phase, list[tuple[CompiledStep, Truth]]] = {
+        steps: dict[nodes.Phase, list[tuple[CompiledStep, Truth]]] = {
             "before": [], "result": [], "after": [],
         }  # fmt: skip
         for entry in self._tools:
@@ -360,9 +339,9 @@ def _writes_session(step: CompiledStep) -> bool:
     return any(update.node.target.scope == "session" for update in step.updates)
 
 
-def _only_adds(step: UpdateStep) -> bool:
+def _only_adds(step: nodes.UpdateStep) -> bool:
     return step.condition is None and all(
-        isinstance(one.set, SetLiteral)
+        isinstance(one.set, nodes.SetLiteral)
         and one.target.scope in ("short", "result")
         and one.assignment == ("&=" if one.target.field == "consumers" else "|=")
         for one in step.updates
@@ -400,13 +379,13 @@ def _apply(update: CompiledUpdate, context: EvaluationContext, *, certain: bool)
         context.write(target, new if certain else _cautious(target.field, old, new))
 
 
-def _assigned(node: Update, old: LabelSet, given: LabelSet) -> LabelSet:
+def _assigned(node: nodes.Update, old: LabelSet, given: LabelSet) -> LabelSet:
     if node.assignment == "=":
         return given
-    return OPERATIONS[cast("Operator", node.assignment[0])](old, given)
+    return OPERATIONS[cast("nodes.Operator", node.assignment[0])](old, given)
 
 
-def _cautious(field: Field, old: LabelSet, new: LabelSet) -> LabelSet:
+def _cautious(field: nodes.Field, old: LabelSet, new: LabelSet) -> LabelSet:
     return intersection(old, new) if field == "consumers" else widest(old, new)
 
 
@@ -520,10 +499,10 @@ def _flat(root: Any) -> Iterator[Any]:
 
 def _cause_of_leaf(leaf: Leaf, context: EvaluationContext) -> str:  # noqa: PLR0911 - one per cause
     node = leaf.node
-    if isinstance(node, Compared):
+    if isinstance(node, nodes.Compared):
         return _cause_of_labels(node)
-    sides = (node.value,) if isinstance(node, In) else (node.left, node.right)
-    values = [side for side in sides if isinstance(side, Value)]
+    sides = (node.value,) if isinstance(node, nodes.In) else (node.left, node.right)
+    values = [side for side in sides if isinstance(side, nodes.Value)]
     if not values:
         return _cause_of_labels(node)
     read = [_value(one, context) for one in values]
@@ -541,13 +520,13 @@ def _cause_of_leaf(leaf: Leaf, context: EvaluationContext) -> str:  # noqa: PLR0
     return f"whether {name} is in that set can be read in several ways"
 
 
-def _value(node: Value, context: EvaluationContext) -> Any:
+def _value(node: nodes.Value, context: EvaluationContext) -> Any:
     if node.scope == "arg":
         return context.arguments[node.argument].value
     return MISSING if node.scope == "session" or context.result is None else context.result.value
 
 
-def _name(node: Value) -> str:
+def _name(node: nodes.Value) -> str:
     return f"`{plain(node.argument or f'@{node.scope}.value', limit=80)}`"
 
 
@@ -557,17 +536,17 @@ def _kind(value: Any) -> str:
 
 def _cause_of_element(name: str, value: Any, element: object, context: EvaluationContext) -> str:
     match element:
-        case NumberDomain(kind=kind):
+        case nodes.NumberDomain(kind=kind):
             meant = f"`{kind}`"
-        case Number(value=number):
+        case nodes.Number(value=number):
             meant = _kind(number)
-        case BoolDomain() | Boolean():
+        case nodes.BoolDomain() | nodes.Boolean():
             meant = "true or false"
-        case Moment() | TimeDomain():
+        case nodes.Moment() | nodes.TimeDomain():
             if not isinstance(value, str):
                 return f"{name} is {_kind(value)}, which may count seconds or milliseconds"
             return f"{name} is written in another form than `2027-01-31T10:00:00Z`"
-        case TextLiteral() | TextDomain() if isinstance(value, str):
+        case nodes.TextLiteral() | nodes.TextDomain() if isinstance(value, str):
             return _cause_of_text(name, value, element, context)
         case _:
             meant = "a text"
@@ -575,9 +554,9 @@ def _cause_of_element(name: str, value: Any, element: object, context: Evaluatio
 
 
 def _cause_of_text(  # noqa: PLR0911 - one per cause
-    name: str, value: str, element: TextLiteral | TextDomain, context: EvaluationContext
+    name: str, value: str, element: nodes.TextLiteral | nodes.TextDomain, context: EvaluationContext
 ) -> str:
-    text = element.text if isinstance(element, TextDomain) else element
+    text = element.text if isinstance(element, nodes.TextDomain) else element
     if text.kind == "plain" or "\\\\" in text.raw or (text.kind == "like" and "\\" in text.raw):
         return "how a backslash in the rule is read is not known"
     if text.kind == "matching":
@@ -593,8 +572,14 @@ def _cause_of_text(  # noqa: PLR0911 - one per cause
     return f"{name} is too long for a wildcard, or its length differs in characters and bytes"
 
 
-def _cause_of_labels(node: In | Same | Compared) -> str:
-    meta = node.left if isinstance(node, Compared) else node.set if isinstance(node, In) else None
-    if isinstance(meta, Meta) and meta.scope == "short":
+def _cause_of_labels(node: nodes.In | nodes.Same | nodes.Compared) -> str:
+    meta = (
+        node.left
+        if isinstance(node, nodes.Compared)
+        else node.set
+        if isinstance(node, nodes.In)
+        else None
+    )
+    if isinstance(meta, nodes.Meta) and meta.scope == "short":
         return f"what `@{meta.field}` means here is not known"
     return "how these labels compare is not known"

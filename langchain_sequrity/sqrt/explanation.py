@@ -16,91 +16,47 @@ from typing_extensions import override
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.display.tables import Cell, Table, Tabled, Tone
+from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import AnyPolicy, engine_of, policy_of
 from langchain_sequrity.sqrt.engine import DATA_MODEL_TOOL, LLM_BLOCKED, NON_EXECUTABLE
 from langchain_sequrity.sqrt.lint import Finding, findings_in
-from langchain_sequrity.sqrt.nodes import (
-    Binding,
-    BoolDomain,
-    Boolean,
-    Both,
-    CheckRule,
-    Combined,
-    Compared,
-    Declaration,
-    Domain,
-    Edited,
-    Either,
-    Element,
-    Field,
-    In,
-    Item,
-    Meta,
-    MetaTest,
-    Moment,
-    Name,
-    Not,
-    Number,
-    NumberDomain,
-    Operand,
-    Operator,
-    Phase,
-    Policy,
-    Position,
-    Predicate,
-    Range,
-    Same,
-    Set,
-    SetLiteral,
-    TextDomain,
-    TextLiteral,
-    TimeDomain,
-    ToolBlock,
-    ToolId,
-    Update,
-    UpdateBlock,
-    UpdateStep,
-    Value,
-    items_of,
-)
+from langchain_sequrity.sqrt.nodes import Policy, Position, items_of
 from langchain_sequrity.sqrt.verdict import Presets
 
 _QUOTES = {"plain": "", "matching": "r", "like": "w"}
-
 _PAIR = 2
-
 _KINDS = {"int": "whole number", "float": "number"}
 
 
-def domain(node: Domain, article: str = "any") -> str:
+def domain(node: nodes.Domain, article: str = "any") -> str:
     """The values of a domain: one value, or any value of a kind."""
     match node:
-        case BoolDomain(value=value):
+        case nodes.BoolDomain(value=value):
             return "true" if value else "false"
-        case NumberDomain(kind=kind, range=bounds):
+        case nodes.NumberDomain(kind=kind, range=bounds):
             return _numbers(_KINDS[kind], bounds, article)
-        case TextDomain(text=text, length=length):
+        case nodes.TextDomain(text=text, length=length):
             words = _pattern(text, article)
             return words if length is None else f"{words} with a length {_length(length)}"
-        case TimeDomain(low=low, high=high):
+        case nodes.TimeDomain(low=low, high=high):
             return _times(low, high, (node.low_open, node.high_open), article)
         case _:
             assert_never(node)
 
 
-def quoted(text: TextLiteral) -> str:
+def quoted(text: nodes.TextLiteral) -> str:
     """A text as written in the policy."""
     return f'{_QUOTES[text.kind]}"{plain(text.raw)}"'
 
 
-def members(elements: tuple[Element, ...], field: Field | None = None) -> str:
+def members(elements: tuple[nodes.Element, ...], field: nodes.Field | None = None) -> str:
     """Elements of a set; among consumers `"*"` is everyone."""
     if not elements:
         return "the empty set"
     return enumeration([element(one, field) for one in elements])
 
 
-def choice(elements: tuple[Element, ...]) -> str:
+def choice(elements: tuple[nodes.Element, ...]) -> str:
     """The elements of a set as alternatives for a value."""
     if not elements:
         return "in the empty set"
@@ -108,17 +64,17 @@ def choice(elements: tuple[Element, ...]) -> str:
     return choices if len(elements) == 1 else f"one of {choices}"
 
 
-def element(node: Element, field: Field | None = None, article: str = "any") -> str:
+def element(node: nodes.Element, field: nodes.Field | None = None, article: str = "any") -> str:
     """One element; `article` precedes a kind of values."""
-    if isinstance(node, Number):
+    if isinstance(node, nodes.Number):
         return number(node)
-    if isinstance(node, TextLiteral):
+    if isinstance(node, nodes.TextLiteral):
         is_everyone = field == "consumers" and node.kind == "plain" and node.raw == "*"
         return f"{quoted(node)} (everyone)" if is_everyone else _pattern(node, article)
     return domain(node, article)
 
 
-def joined(operator: Operator, parts: list[str]) -> str:
+def joined(operator: nodes.Operator, parts: list[str]) -> str:
     """Sets joined by an operator, from left to right."""
     match operator:
         case "|":
@@ -134,19 +90,19 @@ def joined(operator: Operator, parts: list[str]) -> str:
             assert_never(operator)
 
 
-def _pattern(text: TextLiteral, article: str) -> str:
+def _pattern(text: nodes.TextLiteral, article: str) -> str:
     kind = "" if text.kind == "plain" else f"{article} text that matches "
     return f"{kind}{quoted(text)}"
 
 
-def _numbers(kind: str, bounds: Range, article: str) -> str:
+def _numbers(kind: str, bounds: nodes.Range, article: str) -> str:
     if bounds.low is not None and bounds.low == bounds.high:
         return f"the {kind} {number(bounds.low)}"
     return f"{article} {kind} {_range(bounds)}"
 
 
 def _times(
-    low: Moment | None, high: Moment | None, is_open: tuple[bool, bool], article: str
+    low: nodes.Moment | None, high: nodes.Moment | None, is_open: tuple[bool, bool], article: str
 ) -> str:
     if low is not None and low == high:
         return f"the time {moment(low)}"
@@ -154,14 +110,14 @@ def _times(
     return f"{article} time {_between(start, end, is_open, ('after', 'before'))}"
 
 
-def moment(node: Moment) -> str:
+def moment(node: nodes.Moment) -> str:
     """A point in time as written in the policy."""
     if isinstance(node.written, str):
         return f'd"{plain(node.written)}"'
     return f"{_figure(node.written)} seconds after 1970 began"
 
 
-def number(node: Number) -> str:
+def number(node: nodes.Number) -> str:
     """A number in digits, or an infinity."""
     return _figure(node.value)
 
@@ -172,12 +128,12 @@ def _figure(value: float) -> str:
     return str(value)
 
 
-def _range(bounds: Range) -> str:
+def _range(bounds: nodes.Range) -> str:
     start, end = (None if one is None else number(one) for one in (bounds.low, bounds.high))
     return _between(start, end, (bounds.low_open, bounds.high_open), ("above", "below"))
 
 
-def _length(bounds: Range) -> str:
+def _length(bounds: nodes.Range) -> str:
     if bounds.low is not None and bounds.low == bounds.high:
         return f"of {number(bounds.low)}"
     return _range(bounds)
@@ -202,7 +158,7 @@ def enumeration(items: list[str], word: str = "and") -> str:
     return f"{', '.join(first)} {word} {last}" if first else last
 
 
-_TESTS: dict[MetaTest, tuple[str, str]] = {
+_TESTS: dict[nodes.MetaTest, tuple[str, str]] = {
     "overlaps": ("include at least one of", "include none of"),
     "subset": ("include nothing beside", "include something beside"),
     "superset": ("include all of", "do not include all of"),
@@ -222,83 +178,83 @@ class Wording:
 
     # Conditions
 
-    def condition(self, node: Predicate, *, holds: bool = True) -> str:
+    def condition(self, node: nodes.Predicate, *, holds: bool = True) -> str:
         """A condition or its negation, in words that can follow "when"."""
         match node:
-            case Not(inner=inner):
+            case nodes.Not(inner=inner):
                 return self.condition(inner, holds=not holds)
-            case Both(parts=parts) | Either(parts=parts):
-                word = " and " if isinstance(node, Both) else " or "
+            case nodes.Both(parts=parts) | nodes.Either(parts=parts):
+                word = " and " if isinstance(node, nodes.Both) else " or "
                 words = word.join(map(self._part, parts))
                 return words if holds else f"it is not so that ({words})"
-            case Name(name=name):
+            case nodes.Name(name=name):
                 return f"`{name}` {'holds' if holds else 'does not hold'}"
-            case In():
+            case nodes.In():
                 return self._in(node, "is" if holds else "is not")
-            case Same(left=left, right=right):
+            case nodes.Same(left=left, right=right):
                 equals = "equals" if holds else "does not equal"
                 return f"{self._operand(left)} {equals} {self._operand(right)}"
-            case Compared():
+            case nodes.Compared():
                 return f"{self.labels(node.left)} {self._compared(node, holds=holds)}"
             case _:
                 assert_never(node)
 
-    def _part(self, node: Predicate) -> str:
+    def _part(self, node: nodes.Predicate) -> str:
         words = self.condition(node)
-        return f"({words})" if isinstance(node, Both | Either) else words
+        return f"({words})" if isinstance(node, nodes.Both | nodes.Either) else words
 
-    def _in(self, node: In, is_: str) -> str:
+    def _in(self, node: nodes.In, is_: str) -> str:
         value, given = self._operand(node.value), node.set
-        if isinstance(given, SetLiteral):
+        if isinstance(given, nodes.SetLiteral):
             return f"{value} {is_} {choice(given.elements)}"
-        if isinstance(given, Meta):
+        if isinstance(given, nodes.Meta):
             return f"{value} {is_} among {self.labels(given)}"
         return f"{value} {is_} in {self.set(given)}"
 
-    def _compared(self, node: Compared, *, holds: bool) -> str:
+    def _compared(self, node: nodes.Compared, *, holds: bool) -> str:
         field, test = node.left.field, node.test
         if node.right is None:
             everything = "everyone" if field == "consumers" else "universal"
             are = "are" if holds else "are not"
             return f"{are} {'empty' if test == 'empty' else everything}"
         right = self.set(node.right, field)
-        is_single = isinstance(node.right, SetLiteral) and len(node.right.elements) == 1
+        is_single = isinstance(node.right, nodes.SetLiteral) and len(node.right.elements) == 1
         if is_single and test in {"overlaps", "superset"}:
             return f"{'include' if holds else 'do not include'} {right}"
         yes, no = _TESTS[test]
         return f"{yes if holds else no} {right}"
 
-    def _operand(self, node: Operand) -> str:
+    def _operand(self, node: nodes.Operand) -> str:
         match node:
-            case Value(scope="arg", argument=argument):
+            case nodes.Value(scope="arg", argument=argument):
                 return f"the value of `{argument}`"
-            case Value(scope=scope):
+            case nodes.Value(scope=scope):
                 return f"the value of the {scope}"
-            case TextLiteral():
+            case nodes.TextLiteral():
                 return quoted(node)
-            case Moment():
+            case nodes.Moment():
                 return moment(node)
-            case Number():
+            case nodes.Number():
                 return number(node)
-            case Boolean(value=value):
+            case nodes.Boolean(value=value):
                 return "true" if value else "false"
             case _:
                 assert_never(node)
 
     # Sets
 
-    def set(self, node: Set, field: Field | None = None) -> str:
+    def set(self, node: nodes.Set, field: nodes.Field | None = None) -> str:
         """A set; among consumers `"*"` is everyone."""
         match node:
-            case SetLiteral(elements=elements):
+            case nodes.SetLiteral(elements=elements):
                 return members(elements, field)
-            case Meta():
+            case nodes.Meta():
                 return self.labels(node)
-            case Name(name=name):
+            case nodes.Name(name=name):
                 return f"`{name}`"
-            case Combined(operator=operator, operands=operands):
+            case nodes.Combined(operator=operator, operands=operands):
                 return joined(operator, [self._operand_of_set(one, field) for one in operands])
-            case Edited(base=base, edits=edits):
+            case nodes.Edited(base=base, edits=edits):
                 changes = [
                     f"{'with' if added else 'without'} {element(edit, field)}"
                     for added, edit in edits
@@ -307,14 +263,14 @@ class Wording:
             case _:
                 assert_never(node)
 
-    def _operand_of_set(self, node: Set, field: Field | None) -> str:
+    def _operand_of_set(self, node: nodes.Set, field: nodes.Field | None) -> str:
         words = self.set(node, field)
-        is_simple = isinstance(node, Name | Meta) or (
-            isinstance(node, SetLiteral) and len(node.elements) <= 1
+        is_simple = isinstance(node, nodes.Name | nodes.Meta) or (
+            isinstance(node, nodes.SetLiteral) and len(node.elements) <= 1
         )
         return words if is_simple else f"({words})"
 
-    def labels(self, node: Meta) -> str:
+    def labels(self, node: nodes.Meta) -> str:
         """Labels with their owner."""
         match node.scope:
             case "arg":
@@ -329,14 +285,14 @@ class Wording:
             case _:
                 assert_never(node.scope)
 
-    def _of_short(self, field: Field) -> str:
+    def _of_short(self, field: nodes.Field) -> str:
         if not self._short:
             return f"the {field} that `@{field}` means here"
         return f"the {field} of the {self._short}"
 
     # Changes
 
-    def update(self, node: Update) -> str:
+    def update(self, node: nodes.Update) -> str:
         """A change of labels, in words that can follow "it"."""
         target, field = self.labels(node.target), node.target.field
         given = self.set(node.set, field)
@@ -358,90 +314,94 @@ class Wording:
                 assert_never(node.assignment)
 
 
-_OWNERS: dict[Phase, str] = {"before": "session", "result": "result", "after": "session"}
-
-_MOMENTS: dict[Phase, str] = {
+_OWNERS: dict[nodes.Phase, str] = {"before": "session", "result": "result", "after": "session"}
+_MOMENTS: dict[nodes.Phase, str] = {
     "before": "Before a call is checked, and also if it is then denied",
     "result": "When a call returns",
     "after": "When a call has returned and its result has its labels",
 }
-
 _CAUTIOUS = (
     "Where that is unknown, tags and producers may be added and consumers taken away, and nothing "
     "else changes."
 )
-
 _UNMET = " Where it is not so, or unknown, the call is denied, unless another rule allows it."
-
 _UNLESS = ", unless the policy's header says otherwise"
 
 # Words of conditions that depend on tags which no rule names.
 _OF_ALL_TAGS = ("empty", "are exactly", "are not exactly", "nothing beside", "something beside")
+_CONDITIONS = nodes.In | nodes.Same | nodes.Compared | nodes.Not | nodes.Both | nodes.Either
 
-_CONDITIONS = In | Same | Compared | Not | Both | Either
 
-
-def tool_name(tool: ToolId | None) -> str:
+def tool_name(tool: nodes.ToolId | None) -> str:
     """The id of a rule's tool, its regex as written, or an empty text."""
     if tool is None:
         return ""
     return plain(tool.text.raw) if tool.text.kind == "plain" else quoted(tool.text)
 
 
-def title(tool: ToolId) -> str:
+def title(tool: nodes.ToolId) -> str:
     """The title of a block."""
     if tool.text.kind == "plain":
         return f"Tool {quoted(tool.text)}"
     return f"Tools whose id matches {quoted(tool.text)}"
 
 
-def sentence_of(item: Item) -> str:
+def sentence_of(item: nodes.Item) -> str:
     """The effect of a rule, an update, a priority or a name."""
     match item.node:
-        case Binding() as node:
+        case nodes.Binding() as node:
             return _binding(node)
-        case CheckRule() as node:
+        case nodes.CheckRule() as node:
             return _check_rule(node, item.priority)
-        case UpdateStep() as node:
+        case nodes.UpdateStep() as node:
             return _step(item, node)
-        case Number(value=value):
+        case nodes.Number(value=value):
             return f"The `should` rules of this block have priority {value}."
-        case UpdateBlock(phase=phase):
+        case nodes.UpdateBlock(phase=phase):
             return f"{_MOMENTS[phase]}, the policy changes nothing."
         case _:
             assert_never(item.node)
 
 
-def brief(item: Item) -> str:
+def brief(item: nodes.Item) -> str:
     """A check rule as written, or the effect of an update in a few words."""
     node = item.node
-    if not isinstance(node, UpdateStep):
+    if not isinstance(node, nodes.UpdateStep):
         return (
-            plain(" ".join(node.text.split())) if isinstance(node, CheckRule) else sentence_of(item)
+            plain(" ".join(node.text.split()))
+            if isinstance(node, nodes.CheckRule)
+            else sentence_of(item)
         )
     when = "" if node.condition is None else f"if {_condition_of(item, node.condition)}, "
     return f"{when}{_changes(item, node)}"
 
 
-def _binding(node: Binding) -> str:
+def _binding(node: nodes.Binding) -> str:
     """The meaning of a name."""
     wording, value = Wording(), node.value
     match value:
-        case Name(name=other):
+        case nodes.Name(name=other):
             return f"`{node.name}` is another name for `{other}`."
-        case In() | Same() | Compared() | Not() | Both() | Either():
+        case (
+            nodes.In()
+            | nodes.Same()
+            | nodes.Compared()
+            | nodes.Not()
+            | nodes.Both()
+            | nodes.Either()
+        ):
             return f"`{node.name}` holds when {wording.condition(value)}."
-        case BoolDomain() | NumberDomain() | TextDomain() | TimeDomain():
+        case nodes.BoolDomain() | nodes.NumberDomain() | nodes.TextDomain() | nodes.TimeDomain():
             return f"`{node.name}` means {domain(value)}."
         case _:
             return f"`{node.name}` means {wording.set(value)}."
 
 
-def _is_condition(node: Declaration) -> bool:
-    return isinstance(node, Binding) and isinstance(node.value, _CONDITIONS)
+def _is_condition(node: nodes.Declaration) -> bool:
+    return isinstance(node, nodes.Binding) and isinstance(node.value, _CONDITIONS)
 
 
-def _check_rule(node: CheckRule, priority: float) -> str:
+def _check_rule(node: nodes.CheckRule, priority: float) -> str:
     """The effect of a check rule."""
     done = "denied" if node.decision == "deny" else "allowed"
     if node.condition is None:
@@ -458,14 +418,14 @@ def _check_rule(node: CheckRule, priority: float) -> str:
     return f"{said} {rank}, unless a `must` decides, or a `should` that {rival}.{_if_unknown(node)}"
 
 
-def _if_unknown(node: CheckRule) -> str:
+def _if_unknown(node: nodes.CheckRule) -> str:
     if node.condition is None:
         return ""
     effect = "applies" if node.decision == "deny" else "does not apply"
     return f" Where that is unknown, the rule {effect}."
 
 
-def _step(item: Item, node: UpdateStep) -> str:
+def _step(item: nodes.Item, node: nodes.UpdateStep) -> str:
     unknown = "" if node.condition is None or not node.updates else f" {_CAUTIOUS}"
     when = "" if node.condition is None else f", if {_condition_of(item, node.condition)}"
     rank = f" It has priority {item.priority}." if item.priority else ""
@@ -473,16 +433,16 @@ def _step(item: Item, node: UpdateStep) -> str:
     return f"{_MOMENTS[item.phase]}{when}, the policy {changes}.{unknown}{rank}"
 
 
-def _condition_of(item: Item, node: Predicate) -> str:
+def _condition_of(item: nodes.Item, node: nodes.Predicate) -> str:
     return Wording("" if item.one_liner else _OWNERS[item.phase]).condition(node)
 
 
-def _changes(item: Item, node: UpdateStep) -> str:
+def _changes(item: nodes.Item, node: nodes.UpdateStep) -> str:
     words = map(Wording(_OWNERS[item.phase]).update, node.updates)
     return "; then it ".join(words) or "changes nothing"
 
 
-def _may_be(name: str, tool: ToolId) -> bool:
+def _may_be(name: str, tool: nodes.ToolId) -> bool:
     return tool.text.kind != "plain" or tool.text.raw == name
 
 
@@ -495,8 +455,8 @@ def notes_on(policy: Policy, said: str, presets: Presets | None = None) -> Itera
         presets: The built-in policies, if known.
     """
     usual, unless = (presets, "") if presets else (Presets(), _UNLESS)
-    blocks = [node for node in policy.declarations if isinstance(node, ToolBlock)]
-    tools = [node for node in policy.declarations if not isinstance(node, Binding)]
+    blocks = [node for node in policy.declarations if isinstance(node, nodes.ToolBlock)]
+    tools = [node for node in policy.declarations if not isinstance(node, nodes.Binding)]
     if any(block.checks for block in blocks):
         yield (
             "A `must deny` that applies goes before all else; then a `must allow` whose condition "
@@ -546,11 +506,8 @@ def notes_on(policy: Policy, said: str, presets: Presets | None = None) -> Itera
 
 
 _WIDTH = 100
-
 _CELL_WIDTH = 250  # below the limit of a table cell
-
 _END = Position(2**62, 0)
-
 _TONES: dict[str, Tone] = {
     "must deny": "bad", "should deny": "bad", "must allow": "good", "should allow": "good",
 }  # fmt: skip
@@ -727,27 +684,27 @@ def explain(policy: AnyPolicy) -> Explanation:
     elif not isinstance(policy, Policy):
         engine = engine_of(policy)
         policy, presets = engine.policy, engine.presets
-    nodes = policy.declarations
-    ends = [*(node.at for node in nodes[1:]), _END]
+    declarations = policy.declarations
+    ends = [*(node.at for node in declarations[1:]), _END]
     findings = findings_in(policy)
     sections = [
         _remarked(_section(node), node.at, [one for one in findings if node.at <= _at(one) < end])
-        for node, end in zip(nodes, ends, strict=False)
+        for node, end in zip(declarations, ends, strict=False)
     ]
     said = " ".join(rule.sentence for section in sections for rule in section.rules)
     notes = notes_on(policy, said, presets)
     return Explanation(tuple(_with_names_together(sections)), tuple(notes))
 
 
-def _section(node: Declaration) -> Section:
+def _section(node: nodes.Declaration) -> Section:
     rules = tuple(map(explained, items_of(node)))
-    if isinstance(node, Binding):
+    if isinstance(node, nodes.Binding):
         return Section("Names", node.at.line, (), (), rules)
-    reasons = _reasons(node.doc) if isinstance(node, ToolBlock) else ()
+    reasons = _reasons(node.doc) if isinstance(node, nodes.ToolBlock) else ()
     return Section(title(node.tool), node.at.line, reasons, (), rules)
 
 
-def explained(one: Item) -> ExplainedRule:
+def explained(one: nodes.Item) -> ExplainedRule:
     """An item in English, without remarks."""
     tool, sentence = tool_name(one.tool), sentence_of(one)
     return ExplainedRule(*one.at, tool, one.kind, sentence, _reasons(*one.docs))

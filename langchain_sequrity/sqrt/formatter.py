@@ -18,44 +18,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import AnyPolicy, policy_of, text_of
 from langchain_sequrity.sqrt.lexer import COMMENT, MAX_CHARACTERS, Token, tokens
-from langchain_sequrity.sqrt.nodes import (
-    Binding,
-    BoolDomain,
-    Both,
-    CheckRule,
-    Combined,
-    Compared,
-    Declaration,
-    Domain,
-    Edited,
-    Either,
-    Element,
-    In,
-    Meta,
-    Name,
-    Not,
-    Number,
-    NumberDomain,
-    OneLiner,
-    Operand,
-    Policy,
-    Position,
-    Predicate,
-    Range,
-    Same,
-    Set,
-    SetLiteral,
-    TextDomain,
-    TextLiteral,
-    TimeDomain,
-    ToolBlock,
-    Update,
-    UpdateBlock,
-    UpdateStep,
-    Value,
-)
+from langchain_sequrity.sqrt.nodes import Policy, Position
 from langchain_sequrity.sqrt.parser import RANGES, parse
 
 GLUED = frozenset({";", ","})
@@ -139,10 +105,7 @@ def _settled(comments: list[Comment]) -> list[Comment]:
 
 
 WIDTH = 100
-
 _INDENT = "    "
-
-
 _Do = Callable[["_Page", "_Instruction"], None]
 
 
@@ -298,68 +261,70 @@ class _ExpressionFormatter:
 
     # Predicates
 
-    def _predicate(self, node: Predicate, *, space: bool = True) -> None:
+    def _predicate(self, node: nodes.Predicate, *, space: bool = True) -> None:
         opened = self._open(node.at, space=space)
         space = space and not opened
         match node:
-            case Either(parts=parts) | Both(parts=parts):
+            case nodes.Either(parts=parts) | nodes.Both(parts=parts):
                 self._chain(parts, self._predicate, space=space, indent=not opened)
-            case Not(inner=inner):
+            case nodes.Not(inner=inner):
                 self._put(space=space)
                 self._predicate(inner)
-            case Name():
+            case nodes.Name():
                 self._put(space=space)
-            case Compared(left=left, right=right):
+            case nodes.Compared(left=left, right=right):
                 self._meta(left, space=space)
                 self._put(1 if self._is("overlaps", "==") else 2)
                 if right is not None:
                     self._set(right)
-            case In(value=value, set=members):
+            case nodes.In(value=value, set=members):
                 self._operand(value, space=space)
                 self._put()
                 self._set(members)
-            case Same(left=left_value, right=right_value):
+            case nodes.Same(left=left_value, right=right_value):
                 self._operand(left_value, space=space)
                 self._put()
                 self._operand(right_value)
         self._close_all(opened)
 
-    def _operand(self, node: Operand, *, space: bool = True) -> None:
-        if isinstance(node, Number):
+    def _operand(self, node: nodes.Operand, *, space: bool = True) -> None:
+        if isinstance(node, nodes.Number):
             self._number(space=space)
         else:
             self._put(space=space)
-        if isinstance(node, Value):
+        if isinstance(node, nodes.Value):
             self._put(space=False)
 
     # Sets
 
-    def _set(self, node: Set, *, space: bool = True) -> None:
+    def _set(self, node: nodes.Set, *, space: bool = True) -> None:
         opened = self._open(node.at, space=space)
         space = space and not opened
         match node:
-            case Combined(operands=operands):
+            case nodes.Combined(operands=operands):
                 self._chain(operands, self._set, space=space, indent=not opened)
-            case Edited(base=base, edits=edits):
+            case nodes.Edited(base=base, edits=edits):
                 elements = [element for _, element in edits]
                 parts = (base, *elements)
                 self._chain(parts, self._set_or_element, space=space, indent=not opened)
-            case SetLiteral(elements=elements):
+            case nodes.SetLiteral(elements=elements):
                 self._members(elements, space=space)
-            case Meta():
+            case nodes.Meta():
                 self._meta(node, space=space)
-            case Name():
+            case nodes.Name():
                 self._put(space=space)
         self._close_all(opened)
 
-    def _set_or_element(self, node: Set | Element, *, space: bool = True) -> None:
+    def _set_or_element(self, node: nodes.Set | nodes.Element, *, space: bool = True) -> None:
         match node:
-            case Combined() | Edited() | SetLiteral() | Meta() | Name():
+            case (
+                nodes.Combined() | nodes.Edited() | nodes.SetLiteral() | nodes.Meta() | nodes.Name()
+            ):
                 self._set(node, space=space)
             case _:
                 self._element(node, space=space)
 
-    def _members(self, elements: Sequence[Element], *, space: bool) -> None:
+    def _members(self, elements: Sequence[nodes.Element], *, space: bool) -> None:
         self._add(_Page.begin)
         self._put(space=space)
         self._add(_Page.indent)
@@ -371,16 +336,16 @@ class _ExpressionFormatter:
         self._last_comments(first=True)
         self._close()
 
-    def _element(self, node: Element, *, space: bool = True) -> None:
+    def _element(self, node: nodes.Element, *, space: bool = True) -> None:
         match node:
-            case TextLiteral():
+            case nodes.TextLiteral():
                 self._put(space=space)
-            case Number():
+            case nodes.Number():
                 self._number(space=space)
             case _:
                 self._domain(node, space=space)
 
-    def _meta(self, node: Meta, *, space: bool = True) -> None:
+    def _meta(self, node: nodes.Meta, *, space: bool = True) -> None:
         """`@tags`, `a.tags`, `@args.tags.union` or `union of tags from args`."""
         if node.scope == "args" and not self._is("@args"):
             self._put(5, space=space)
@@ -395,22 +360,22 @@ class _ExpressionFormatter:
 
     # Domains
 
-    def _domain(self, node: Domain, *, space: bool = True) -> None:
+    def _domain(self, node: nodes.Domain, *, space: bool = True) -> None:
         self._put(space=space)
         match node:
-            case BoolDomain():
+            case nodes.BoolDomain():
                 self._put()
-            case NumberDomain(range=bounds):
+            case nodes.NumberDomain(range=bounds):
                 self._range(bounds)
-            case TimeDomain():
+            case nodes.TimeDomain():
                 self._range(node)
-            case TextDomain(text=text, length=length):
+            case nodes.TextDomain(text=text, length=length):
                 self._put(1 if text.kind == "plain" else 2)
                 if length is not None:
                     self._put()
                     self._range(length)
 
-    def _range(self, node: Range | TimeDomain) -> None:
+    def _range(self, node: nodes.Range | nodes.TimeDomain) -> None:
         if node.low is not None:
             self._number()
         if self._is(*RANGES):
@@ -551,9 +516,9 @@ class _Formatter(_ExpressionFormatter):
 
     def policy(self, policy: Policy) -> str:
         """Write all declarations, with blank lines around tool blocks."""
-        last: Declaration | None = None
+        last: nodes.Declaration | None = None
         for node in policy.declarations:
-            apart = isinstance(node, ToolBlock) or isinstance(last, ToolBlock)
+            apart = isinstance(node, nodes.ToolBlock) or isinstance(last, nodes.ToolBlock)
             self._begin_item(first=last is None, apart=apart)
             self._declaration(node)
             last = node
@@ -561,29 +526,35 @@ class _Formatter(_ExpressionFormatter):
         text = _Page(self._instructions).written()
         return f"{text}\n" if text else ""
 
-    def _declaration(self, node: Declaration) -> None:
+    def _declaration(self, node: nodes.Declaration) -> None:
         match node:
-            case Binding(value=value):
+            case nodes.Binding(value=value):
                 self._put(3)
                 self._bound(value)
                 self._put()
-            case OneLiner():
+            case nodes.OneLiner():
                 self._one_liner(node)
-            case ToolBlock(priorities=priorities, checks=checks, blocks=blocks):
+            case nodes.ToolBlock(priorities=priorities, checks=checks, blocks=blocks):
                 self._put(2)
-                items: list[Number | CheckRule | UpdateBlock] = [*priorities, *checks, *blocks]
+                items: list[nodes.Number | nodes.CheckRule | nodes.UpdateBlock] = [
+                    *priorities,
+                    *checks,
+                    *blocks,
+                ]
                 self._braces(sorted(items, key=lambda item: item.at), self._item)
 
-    def _bound(self, value: Predicate | Set | Domain) -> None:
+    def _bound(self, value: nodes.Predicate | nodes.Set | nodes.Domain) -> None:
         match value:
-            case BoolDomain() | NumberDomain() | TextDomain() | TimeDomain():
+            case (
+                nodes.BoolDomain() | nodes.NumberDomain() | nodes.TextDomain() | nodes.TimeDomain()
+            ):
                 self._domain(value)
-            case SetLiteral() | Meta() | Combined() | Edited():
+            case nodes.SetLiteral() | nodes.Meta() | nodes.Combined() | nodes.Edited():
                 self._set(value)
             case _:
                 self._predicate(value)
 
-    def _one_liner(self, node: OneLiner) -> None:
+    def _one_liner(self, node: nodes.OneLiner) -> None:
         self._add(_Page.begin)
         self._add(_Page.indent)
         self._put(2)
@@ -605,23 +576,23 @@ class _Formatter(_ExpressionFormatter):
 
     # Blocks
 
-    def _item(self, node: Number | CheckRule | UpdateBlock) -> None:
+    def _item(self, node: nodes.Number | nodes.CheckRule | nodes.UpdateBlock) -> None:
         match node:
-            case Number():
+            case nodes.Number():
                 self._put()
                 self._number()
                 self._put()
-            case CheckRule(condition=condition):
+            case nodes.CheckRule(condition=condition):
                 self._put(3)
                 if condition is not None:
                     self._predicate(condition)
                 self._put()
-            case UpdateBlock(phase=phase, steps=steps):
+            case nodes.UpdateBlock(phase=phase, steps=steps):
                 self._put(1 if phase == "result" else 2)
                 lone = len(steps) == 1 and steps[0].condition is None
                 self._braces(steps, self._step, short=lone)
 
-    def _step(self, node: UpdateStep) -> None:
+    def _step(self, node: nodes.UpdateStep) -> None:
         if node.condition is None:
             self._update(node.updates[0])
             return
@@ -629,11 +600,11 @@ class _Formatter(_ExpressionFormatter):
         self._predicate(node.condition)
         self._braces(node.updates, self._update, short=len(node.updates) == 1)
 
-    def _update(self, node: Update) -> None:
+    def _update(self, node: nodes.Update) -> None:
         self._change(node)
         self._put()
 
-    def _change(self, node: Update) -> None:
+    def _change(self, node: nodes.Update) -> None:
         self._meta(node.target)
         self._put()
         self._set(node.set)

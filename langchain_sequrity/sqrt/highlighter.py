@@ -36,7 +36,6 @@ _COLOURS: dict[Tone, str] = {
     "comment": "#808080",
     "mistake": "#e5484d",
 }
-
 _STYLES: dict[Tone, str] = {
     "": "",
     "keyword": "magenta",
@@ -49,7 +48,6 @@ _STYLES: dict[Tone, str] = {
     "comment": "dim",
     "mistake": "bold red",
 }
-
 _KEYWORDS = frozenset([
     "let", "tool", "must", "hard", "should", "soft", "always", "when", "priority",
     "result", "session", "before", "after", "and", "or", "not", "in", "overlaps",
@@ -58,11 +56,8 @@ _KEYWORDS = frozenset([
     "datetime", "matching", "like", "length",
 ])  # fmt: skip
 _LITERALS = {"true", "false", "inf"}
-
 _FIELDS = {"tags", "producers", "consumers"}
-
 _NAMED = {".", ".value"}
-
 _WINDOWS_END = re.compile(r"\r(?=\n)")
 
 

@@ -25,18 +25,7 @@ from typing import Any, Final, NamedTuple
 
 from langchain_sequrity import patterns
 from langchain_sequrity.patterns import SECONDS_PER_CALL
-from langchain_sequrity.sqrt.nodes import (
-    BoolDomain,
-    Boolean,
-    Element,
-    Moment,
-    Number,
-    NumberDomain,
-    Range,
-    TextDomain,
-    TextLiteral,
-    TimeDomain,
-)
+from langchain_sequrity.sqrt import nodes
 
 # Three-valued truth
 
@@ -333,7 +322,7 @@ _MAX_STEPS = 100_000
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
-def matcher(element: Element | Moment | Boolean) -> Matcher:
+def matcher(element: nodes.Element | nodes.Moment | nodes.Boolean) -> Matcher:
     """Make the test for one element, or for a literal on one side of `==`.
 
     Returns:
@@ -343,17 +332,21 @@ def matcher(element: Element | Moment | Boolean) -> Matcher:
         ValueError: For a regex that does not compile or an invalid time, with the reason.
     """
     match element:
-        case TextLiteral():
+        case nodes.TextLiteral():
             return _text_matcher(element, _text_test(element))
-        case Number(value=literal) | BoolDomain(value=literal) | Boolean(value=literal):
+        case (
+            nodes.Number(value=literal)
+            | nodes.BoolDomain(value=literal)
+            | nodes.Boolean(value=literal)
+        ):
             return lambda value, budget: _scalars_equal(value, literal, budget)
-        case NumberDomain():
+        case nodes.NumberDomain():
             return _number_matcher(element)
-        case TextDomain():
+        case nodes.TextDomain():
             return _text_matcher(element.text, _sized_text_test(element))
-        case Moment():
+        case nodes.Moment():
             return _time_matcher(element, element, low_open=False, high_open=False)
-        case TimeDomain(low=low, high=high):
+        case nodes.TimeDomain(low=low, high=high):
             return _time_matcher(low, high, low_open=element.low_open, high_open=element.high_open)
 
 
@@ -402,7 +395,7 @@ def _scalars_equal(value: Any, other: Any, budget: MatchBudget) -> Truth:
     return may_equal(value, other, budget)
 
 
-def _text_test(text: TextLiteral) -> Callable[[str, MatchBudget], Truth]:
+def _text_test(text: nodes.TextLiteral) -> Callable[[str, MatchBudget], Truth]:
     if text.kind == "matching":
         return Regex(text.raw).matches
     if text.kind == "like":
@@ -411,7 +404,7 @@ def _text_test(text: TextLiteral) -> Callable[[str, MatchBudget], Truth]:
     return lambda value, _: agreed([value == one for one in meant])
 
 
-def _sized_text_test(domain: TextDomain) -> Callable[[str, MatchBudget], Truth]:
+def _sized_text_test(domain: nodes.TextDomain) -> Callable[[str, MatchBudget], Truth]:
     test = _text_test(domain.text)
     if domain.length is None:
         return test
@@ -426,7 +419,7 @@ def _sized_text_test(domain: TextDomain) -> Callable[[str, MatchBudget], Truth]:
     return run
 
 
-def _text_matcher(text: TextLiteral, test: Callable[[str, MatchBudget], Truth]) -> Matcher:
+def _text_matcher(text: nodes.TextLiteral, test: Callable[[str, MatchBudget], Truth]) -> Matcher:
     meant = readings(text.raw) if text.kind == "plain" else ()
 
     def run(value: Any, budget: MatchBudget) -> Truth:
@@ -440,7 +433,7 @@ def _text_matcher(text: TextLiteral, test: Callable[[str, MatchBudget], Truth]) 
     return run
 
 
-def _within(bounds: Range) -> Callable[[float], bool]:
+def _within(bounds: nodes.Range) -> Callable[[float], bool]:
     """Make the test whether a number lies in a range."""
     low = -math.inf if bounds.low is None else bounds.low.value
     high = math.inf if bounds.high is None else bounds.high.value
@@ -453,7 +446,7 @@ def _within(bounds: Range) -> Callable[[float], bool]:
     return run
 
 
-def _number_matcher(domain: NumberDomain) -> Matcher:
+def _number_matcher(domain: nodes.NumberDomain) -> Matcher:
     fits = _within(domain.range)
     kind = int if domain.kind == "int" else float
 
@@ -468,7 +461,7 @@ def _number_matcher(domain: NumberDomain) -> Matcher:
 
 
 def _time_matcher(
-    low: Moment | None, high: Moment | None, *, low_open: bool, high_open: bool
+    low: nodes.Moment | None, high: nodes.Moment | None, *, low_open: bool, high_open: bool
 ) -> Matcher:
     first, last = _bound(low), _bound(high)
 
@@ -488,7 +481,7 @@ def _time_matcher(
     return run
 
 
-def _bound(moment: Moment | None) -> Instant | None:
+def _bound(moment: nodes.Moment | None) -> Instant | None:
     if moment is None:
         return None
     found = instant(moment.written)
@@ -506,19 +499,19 @@ _REPEATED = re.compile(r"\([^()]*[+*}][^()]*\)\s*[+*{]|\([^()]*\|[^()]*\)\s*[+*{
 def remarks(element: Any) -> Iterator[tuple[str, str]]:
     """Warnings about an element or a literal that is legal but doubtful, each with advice."""
     match element:
-        case TextLiteral():
+        case nodes.TextLiteral():
             yield from _text_remarks(element)
-        case NumberDomain(kind=kind, range=bounds):
+        case nodes.NumberDomain(kind=kind, range=bounds):
             yield from _range_remarks(bounds, whole=kind == "int")
-        case TextDomain(text=text, length=length):
+        case nodes.TextDomain(text=text, length=length):
             yield from _text_remarks(text)
             if length is not None:
                 yield from _range_remarks(length, whole=True)
-        case TimeDomain():
+        case nodes.TimeDomain():
             yield from _time_remarks(element)
 
 
-def _text_remarks(text: TextLiteral) -> Iterator[tuple[str, str]]:
+def _text_remarks(text: nodes.TextLiteral) -> Iterator[tuple[str, str]]:
     raw = text.raw
     if text.kind == "plain" and "\\" in raw:
         yield "How a backslash in a text is read is unknown", "Avoid it"
@@ -543,7 +536,7 @@ def _looks_slow(raw: str) -> bool:
     return _REPEATED.search(re.sub(r"\\.|\[[^\]]*\]", "x", raw)) is not None
 
 
-def _range_remarks(bounds: Range, *, whole: bool) -> Iterator[tuple[str, str]]:
+def _range_remarks(bounds: nodes.Range, *, whole: bool) -> Iterator[tuple[str, str]]:
     ends = [end.value for end in (bounds.low, bounds.high) if end is not None]
     if whole and any(isinstance(end, float) and math.isfinite(end) for end in ends):
         yield "The bounds of whole numbers are whole", "Drop the fraction"
@@ -553,7 +546,7 @@ def _range_remarks(bounds: Range, *, whole: bool) -> Iterator[tuple[str, str]]:
         yield "No number lies in this range", "The smaller bound comes first"
 
 
-def _time_remarks(domain: TimeDomain) -> Iterator[tuple[str, str]]:
+def _time_remarks(domain: nodes.TimeDomain) -> Iterator[tuple[str, str]]:
     low = domain.low and instant(domain.low.written)
     high = domain.high and instant(domain.high.written)
     if not low or not high:

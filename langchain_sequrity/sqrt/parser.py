@@ -13,55 +13,10 @@ from typing import Any, TypeVar, cast
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError
+from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.diagnostics import fault, hint, not_a_text
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS, Token, tokens
-from langchain_sequrity.sqrt.nodes import (
-    Assignment,
-    Binding,
-    BoolDomain,
-    Boolean,
-    Both,
-    CheckRule,
-    Combined,
-    Compared,
-    Declaration,
-    Domain,
-    Edited,
-    Effect,
-    Either,
-    Element,
-    Field,
-    In,
-    Meta,
-    MetaTest,
-    Moment,
-    Name,
-    Not,
-    Number,
-    NumberDomain,
-    OneLiner,
-    Operand,
-    Operator,
-    Phase,
-    Policy,
-    Position,
-    Predicate,
-    Range,
-    Same,
-    Scope,
-    Set,
-    SetLiteral,
-    Strength,
-    TextDomain,
-    TextLiteral,
-    TimeDomain,
-    ToolBlock,
-    ToolId,
-    Update,
-    UpdateBlock,
-    UpdateStep,
-    Value,
-)
+from langchain_sequrity.sqrt.nodes import Policy, Position
 
 MAX_DEPTH = 50
 _LINE_END = re.compile("\n")
@@ -164,28 +119,28 @@ _Node = TypeVar("_Node")
 class ExpressionParser(Cursor):
     """Parses predicates, sets, values and domains."""
 
-    def _predicate(self) -> Predicate:
+    def _predicate(self) -> nodes.Predicate:
         at = self._position()
         parts = [self._both()]
         while self._accept("or"):
             parts.append(self._both())
-        return parts[0] if len(parts) == 1 else Either(tuple(parts), at)
+        return parts[0] if len(parts) == 1 else nodes.Either(tuple(parts), at)
 
-    def _both(self) -> Predicate:
+    def _both(self) -> nodes.Predicate:
         at = self._position()
         parts = [self._negated()]
         while self._accept("and"):
             parts.append(self._negated())
-        return parts[0] if len(parts) == 1 else Both(tuple(parts), at)
+        return parts[0] if len(parts) == 1 else nodes.Both(tuple(parts), at)
 
-    def _negated(self) -> Predicate:
+    def _negated(self) -> nodes.Predicate:
         if not (self._is("not") and self._negates()):
             return self._test()
         at = self._position(self._advance())
         self._enter()
         inner = self._negated()
         self._depth -= 1
-        return Not(inner, at)
+        return nodes.Not(inner, at)
 
     def _negates(self) -> bool:
         """Whether this `not` is the keyword or a name.
@@ -198,7 +153,7 @@ class ExpressionParser(Cursor):
             ahead += 1
         return (ahead % 2 == 0) == (self._peek(ahead).text in _AFTER_NAME)
 
-    def _test(self) -> Predicate:
+    def _test(self) -> nodes.Predicate:
         at = self._position()
         if self._accept("("):
             self._enter()
@@ -211,25 +166,25 @@ class ExpressionParser(Cursor):
         if self._at_value():
             return self._value_test(self._value(), at)
         if self._next.kind == "word":
-            return Name(self._advance().text, at)
+            return nodes.Name(self._advance().text, at)
         raise self._mismatch(_CONDITION)
 
-    def _compared(self, left: Meta, at: Position) -> Compared:
+    def _compared(self, left: nodes.Meta, at: Position) -> nodes.Compared:
         test = self._expect("overlaps", "subset", "superset", "==", "is").text
         if test == "is":
-            return Compared(
-                left, cast("MetaTest", self._expect("empty", "universal").text), None, at
+            return nodes.Compared(
+                left, cast("nodes.MetaTest", self._expect("empty", "universal").text), None, at
             )
         if test in {"subset", "superset"}:
             self._expect("of")
-        return Compared(left, cast("MetaTest", test), self._set(), at)
+        return nodes.Compared(left, cast("nodes.MetaTest", test), self._set(), at)
 
-    def _value_test(self, left: Operand, at: Position) -> In | Same:
+    def _value_test(self, left: nodes.Operand, at: Position) -> nodes.In | nodes.Same:
         if self._expect("in", "==").text == "in":
-            return In(left, self._set(), at)
+            return nodes.In(left, self._set(), at)
         if not self._at_value(after=()):
             raise self._mismatch(_VALUE)
-        return Same(left, self._value(), at)
+        return nodes.Same(left, self._value(), at)
 
     # Values
 
@@ -248,7 +203,7 @@ class ExpressionParser(Cursor):
             return following == ".value"
         return self._at_number()
 
-    def _value(self) -> Operand:
+    def _value(self) -> nodes.Operand:
         at = self._position()
         token = self._next
         if token.kind == "text":
@@ -257,23 +212,23 @@ class ExpressionParser(Cursor):
             self._advance()
             self._advance()
             if token.kind == "word":
-                return Value("arg", token.text, at)
-            return Value("result" if token.text == "@result" else "session", "", at)
+                return nodes.Value("arg", token.text, at)
+            return nodes.Value("result" if token.text == "@result" else "session", "", at)
         if self._accept("true", "false"):
-            return Boolean(token.text == "true", at)
+            return nodes.Boolean(token.text == "true", at)
         return self._number()
 
-    def _quoted(self) -> TextLiteral:
+    def _quoted(self) -> nodes.TextLiteral:
         at = self._position()
         text = self._advance().text
         kind = _TEXT_KINDS[text[0]]
-        return TextLiteral(text[text.index('"') + 1 : -1], cast("Any", kind), at)
+        return nodes.TextLiteral(text[text.index('"') + 1 : -1], cast("Any", kind), at)
 
-    def _moment(self) -> Moment:
+    def _moment(self) -> nodes.Moment:
         at = self._position()
         if self._next.kind != "text" or self._next.text[0] != "d":
             raise self._mismatch(_TIME)
-        return Moment(self._advance().text[2:-1], at)
+        return nodes.Moment(self._advance().text[2:-1], at)
 
     def _at_number(self) -> bool:
         signed = self._is("-", "+") and self._peek(1).start == self._next.end
@@ -282,7 +237,7 @@ class ExpressionParser(Cursor):
             return self._peek(2 if signed else 1).text not in {".", ".value"}
         return token.kind == "number" and not self._is("+")
 
-    def _number(self) -> Number:
+    def _number(self) -> nodes.Number:
         if not self._at_number():
             raise self._mismatch(_NUMBER)
         at = self._position()
@@ -291,9 +246,9 @@ class ExpressionParser(Cursor):
         text = self._advance().text
         if len(text) > MAX_DIGITS:
             raise fault(self._text, at, f"A number has at most {MAX_DIGITS} digits")
-        return Number(sign * (float(text) if text == "inf" or "." in text else int(text)), at)
+        return nodes.Number(sign * (float(text) if text == "inf" or "." in text else int(text)), at)
 
-    def _integer(self) -> Number:
+    def _integer(self) -> nodes.Number:
         token = self._peek(1) if self._is("-") else self._next
         if not self._at_number() or not token.text.isdigit():
             raise self._mismatch(_INTEGER)
@@ -301,7 +256,7 @@ class ExpressionParser(Cursor):
 
     # Sets
 
-    def _set(self, level: int = 0) -> Set:
+    def _set(self, level: int = 0) -> nodes.Set:
         if level == len(_LEVELS):
             return self._edited()
         at = self._position()
@@ -315,18 +270,18 @@ class ExpressionParser(Cursor):
             opened = self._is("(")
             operands.append(self._set(level + 1))
             bare = bare or (symbol[0] == "&" and not opened and _is_union(operands[-1]))
-        return Combined(cast("Operator", symbol[0]), tuple(operands), at, bare)
+        return nodes.Combined(cast("nodes.Operator", symbol[0]), tuple(operands), at, bare)
 
-    def _edited(self) -> Set:
+    def _edited(self) -> nodes.Set:
         at = self._position()
         base = self._set_atom()
         edits = []
         while self._is("with", "without"):
             adds = self._advance().text == "with"
             edits.append((adds, self._element()))
-        return Edited(base, tuple(edits), at) if edits else base
+        return nodes.Edited(base, tuple(edits), at) if edits else base
 
-    def _set_atom(self) -> Set:
+    def _set_atom(self) -> nodes.Set:
         at = self._position()
         if self._accept("("):
             self._enter()
@@ -339,20 +294,20 @@ class ExpressionParser(Cursor):
         if self._at_meta():
             return self._meta()
         if self._next.kind == "word":
-            return Name(self._advance().text, at)
+            return nodes.Name(self._advance().text, at)
         raise self._mismatch(_SET)
 
-    def _members(self) -> SetLiteral:
+    def _members(self) -> nodes.SetLiteral:
         at = self._position(self._advance())
         if self._accept("}"):
-            return SetLiteral((), at)
+            return nodes.SetLiteral((), at)
         elements = [self._element()]
         while not self._accept("}"):
             self._expect(",", "}")
             elements.append(self._element())
-        return SetLiteral(tuple(elements), at)
+        return nodes.SetLiteral(tuple(elements), at)
 
-    def _element(self) -> Element:
+    def _element(self) -> nodes.Element:
         if self._next.kind == "text" and self._next.text[0] != "d":
             return self._quoted()
         if self._is(*DOMAINS):
@@ -372,67 +327,67 @@ class ExpressionParser(Cursor):
             token.text in {"@result", "@session"} and following == "."
         )
 
-    def _meta(self) -> Meta:
+    def _meta(self) -> nodes.Meta:
         at = self._position()
         token = self._advance()
         if token.text in {"union", "intersect"} and self._is("of"):
             return self._aggregate(token.text == "intersect", at)
         if token.text == "@":
-            return Meta("short", self._field(), "", intersect=False, at=at)
+            return nodes.Meta("short", self._field(), "", intersect=False, at=at)
         self._expect(".")
         field = self._field()
         if token.kind == "word":
-            return Meta("arg", field, token.text, intersect=False, at=at)
-        scope = cast("Scope", token.text[1:])
+            return nodes.Meta("arg", field, token.text, intersect=False, at=at)
+        scope = cast("nodes.Scope", token.text[1:])
         intersect = False
         if scope == "args" and self._accept("."):
             intersect = self._expect("union", "intersect").text == "intersect"
-        return Meta(scope, field, "", intersect=intersect, at=at)
+        return nodes.Meta(scope, field, "", intersect=intersect, at=at)
 
-    def _aggregate(self, intersect: bool, at: Position) -> Meta:  # noqa: FBT001 - private
+    def _aggregate(self, intersect: bool, at: Position) -> nodes.Meta:  # noqa: FBT001 - private
         self._expect("of")
         field = self._field()
         self._expect("from")
         self._expect("args")
-        return Meta("args", field, "", intersect=intersect, at=at)
+        return nodes.Meta("args", field, "", intersect=intersect, at=at)
 
-    def _field(self) -> Field:
-        return cast("Field", self._expect(*_FIELDS).text)
+    def _field(self) -> nodes.Field:
+        return cast("nodes.Field", self._expect(*_FIELDS).text)
 
     # Domains
 
-    def _domain(self) -> Domain:
+    def _domain(self) -> nodes.Domain:
         token = self._expect(*DOMAINS)
         at = self._position(token)
         if token.text == "bool":
-            return BoolDomain(self._expect("true", "false").text == "true", at)
+            return nodes.BoolDomain(self._expect("true", "false").text == "true", at)
         if token.text == "str":
             return self._text_domain(at)
         if token.text == "datetime":
             return self._time_domain(at)
-        return NumberDomain(cast("Any", token.text), self._range(), at)
+        return nodes.NumberDomain(cast("Any", token.text), self._range(), at)
 
-    def _text_domain(self, at: Position) -> TextDomain:
+    def _text_domain(self, at: Position) -> nodes.TextDomain:
         kind = {"matching": "r", "like": "w"}.get(self._next.text, '"')
         self._accept("matching", "like")
         if self._next.kind != "text" or self._next.text[0] != kind:
             raise self._mismatch(_LITERALS[kind])
         text = self._quoted()
-        return TextDomain(text, self._range() if self._accept("length") else None, at)
+        return nodes.TextDomain(text, self._range() if self._accept("length") else None, at)
 
-    def _range(self) -> Range:
-        return self._bounds(Range, self._number, self._at_number)
+    def _range(self) -> nodes.Range:
+        return self._bounds(nodes.Range, self._number, self._at_number)
 
-    def _time_domain(self, at: Position) -> TimeDomain:
+    def _time_domain(self, at: Position) -> nodes.TimeDomain:
         token = self._next
         if token.kind == "text" and token.text[0] == '"':
-            moment = Moment(self._quoted().raw, at)
-            return TimeDomain(moment, moment, low_open=False, high_open=False, at=at)
+            moment = nodes.Moment(self._quoted().raw, at)
+            return nodes.TimeDomain(moment, moment, low_open=False, high_open=False, at=at)
         if self._at_number():
             number = self._number()
-            epoch = Moment(number.value, at)
-            return TimeDomain(epoch, epoch, low_open=False, high_open=False, at=at)
-        return self._bounds(TimeDomain, self._moment, self._at_moment)
+            epoch = nodes.Moment(number.value, at)
+            return nodes.TimeDomain(epoch, epoch, low_open=False, high_open=False, at=at)
+        return self._bounds(nodes.TimeDomain, self._moment, self._at_moment)
 
     def _at_moment(self) -> bool:
         return self._next.kind == "text" and self._next.text[0] == "d"
@@ -451,8 +406,8 @@ class ExpressionParser(Cursor):
         return node(low, high, low_open=mark[0] == "<", high_open=mark[-1] == "<", at=at)
 
 
-def _is_union(node: Set) -> bool:
-    return isinstance(node, Combined) and node.operator == "|"
+def _is_union(node: nodes.Set) -> bool:
+    return isinstance(node, nodes.Combined) and node.operator == "|"
 
 
 _STRENGTHS = {"must": "hard", "hard": "hard", "should": "soft", "soft": "soft"}
@@ -511,7 +466,7 @@ class PolicyParser(ExpressionParser):
             declarations.append(self._declaration())
         return Policy(tuple(declarations), self._text)
 
-    def _declaration(self) -> Declaration:
+    def _declaration(self) -> nodes.Declaration:
         doc = self._doc()
         if self._is("let"):
             return self._binding(doc)
@@ -527,21 +482,21 @@ class PolicyParser(ExpressionParser):
             lines.append(self._advance().text.lstrip("/").strip())
         return "\n".join(lines)
 
-    def _binding(self, doc: str) -> Binding:
+    def _binding(self, doc: str) -> nodes.Binding:
         at = self._position(self._advance())
         if self._next.kind != "word":
             raise self._mismatch(_NAME)
         name = self._advance().text
         self._expect("=")
-        return Binding(name, self._bound(), doc, at)
+        return nodes.Binding(name, self._bound(), doc, at)
 
-    def _bound(self) -> Predicate | Set | Domain:
+    def _bound(self) -> nodes.Predicate | nodes.Set | nodes.Domain:
         start = self._index
         mismatches = []
         first = (self._domain,) if self._is(*DOMAINS) else ()
         for reading in (*first, self._predicate, self._set):
             try:
-                value: Predicate | Set | Domain = reading()
+                value: nodes.Predicate | nodes.Set | nodes.Domain = reading()
                 self._expect(";")
             except Mismatch as mismatch:
                 mismatches.append(mismatch)
@@ -550,7 +505,7 @@ class PolicyParser(ExpressionParser):
                 return value
         raise max(mismatches, key=lambda mismatch: mismatch.index)
 
-    def _tool(self, doc: str) -> ToolBlock | OneLiner:
+    def _tool(self, doc: str) -> nodes.ToolBlock | nodes.OneLiner:
         at = self._position(self._advance())
         tool = self._tool_id()
         if self._is("{"):
@@ -559,13 +514,13 @@ class PolicyParser(ExpressionParser):
             return self._one_liner(tool, doc, at)
         raise self._mismatch(*_AFTER_TOOL)
 
-    def _tool_id(self) -> ToolId:
+    def _tool_id(self) -> nodes.ToolId:
         at = self._position()
         if self._next.kind != "text" or self._next.text[0] not in '"r':
             raise self._mismatch(*_TOOL)
-        return ToolId(self._quoted(), at)
+        return nodes.ToolId(self._quoted(), at)
 
-    def _tool_block(self, tool: ToolId, doc: str, at: Position) -> ToolBlock:
+    def _tool_block(self, tool: nodes.ToolId, doc: str, at: Position) -> nodes.ToolBlock:
         self._advance()
         priorities, checks, blocks = [], [], []
         while not self._accept("}"):
@@ -580,27 +535,29 @@ class PolicyParser(ExpressionParser):
                 blocks.append(self._block(item_doc))
             else:
                 raise self._mismatch(*_ITEMS)
-        return ToolBlock(tool, tuple(priorities), tuple(checks), tuple(blocks), doc, at)
+        return nodes.ToolBlock(tool, tuple(priorities), tuple(checks), tuple(blocks), doc, at)
 
-    def _check(self, doc: str) -> CheckRule:
+    def _check(self, doc: str) -> nodes.CheckRule:
         first = self._advance()
-        strength = cast("Strength", _STRENGTHS[first.text])
-        decision = cast("Effect", self._expect("allow", "deny").text)
+        strength = cast("nodes.Strength", _STRENGTHS[first.text])
+        decision = cast("nodes.Effect", self._expect("allow", "deny").text)
         condition = None if self._expect("always", "when").text == "always" else self._predicate()
         end = self._expect(";").end
         text = self._text[first.start : end]
-        return CheckRule(strength, decision, condition, text, doc, self._position(first))
+        return nodes.CheckRule(strength, decision, condition, text, doc, self._position(first))
 
-    def _block(self, doc: str) -> UpdateBlock:
+    def _block(self, doc: str) -> nodes.UpdateBlock:
         first = self._advance()
         phase = "result" if first.text == "result" else self._expect("before", "after").text
         self._expect("{")
         steps = []
         while not self._accept("}"):
             steps.append(self._step())
-        return UpdateBlock(cast("Phase", phase), tuple(steps), doc, self._position(first))
+        return nodes.UpdateBlock(
+            cast("nodes.Phase", phase), tuple(steps), doc, self._position(first)
+        )
 
-    def _step(self) -> UpdateStep:
+    def _step(self) -> nodes.UpdateStep:
         doc = self._doc()
         at = self._position()
         if self._is("when") and self._peek(1).text != ".":
@@ -612,26 +569,26 @@ class PolicyParser(ExpressionParser):
                 if self._is("when") and self._peek(1).text != ".":
                     raise self._mismatch(*_UPDATES, advice=_NESTED)
                 updates.append(self._update())
-            return UpdateStep(condition, tuple(updates), doc, at)
-        return UpdateStep(None, (self._update(),), doc, at)
+            return nodes.UpdateStep(condition, tuple(updates), doc, at)
+        return nodes.UpdateStep(None, (self._update(),), doc, at)
 
-    def _update(self) -> Update:
+    def _update(self) -> nodes.Update:
         at = self._position()
         if not (self._next.kind == "word" or self._is("@", "@result", "@session")):
             raise self._mismatch(*_UPDATES)
         target = self._meta()
-        assignment = cast("Assignment", self._expect(*_ASSIGNMENTS).text)
-        update = Update(target, assignment, self._set(), at)
+        assignment = cast("nodes.Assignment", self._expect(*_ASSIGNMENTS).text)
+        update = nodes.Update(target, assignment, self._set(), at)
         self._expect(";")
         return update
 
-    def _one_liner(self, tool: ToolId, doc: str, at: Position) -> OneLiner:
+    def _one_liner(self, tool: nodes.ToolId, doc: str, at: Position) -> nodes.OneLiner:
         priority = None
         if self._accept("["):
             priority = self._integer()
             self._expect("]")
         self._expect("->")
-        phase: Phase = "result"
+        phase: nodes.Phase = "result"
         if not self._accept("result") and self._accept("session"):
             phase = "before" if self._is("before") else "after"
             self._accept("before", "after")
@@ -639,8 +596,10 @@ class PolicyParser(ExpressionParser):
         if not self._is("@"):
             raise self._mismatch(_LABELS)
         target = self._meta()
-        assignment = cast("Assignment", self._expect(*_ASSIGNMENTS).text)
-        update = Update(target, assignment, self._set(), place)
+        assignment = cast("nodes.Assignment", self._expect(*_ASSIGNMENTS).text)
+        update = nodes.Update(target, assignment, self._set(), place)
         condition = self._predicate() if self._accept("when") else None
         self._expect(";")
-        return OneLiner(tool, priority, phase, UpdateStep(condition, (update,), doc, place), at)
+        return nodes.OneLiner(
+            tool, priority, phase, nodes.UpdateStep(condition, (update,), doc, place), at
+        )

@@ -14,57 +14,16 @@ from math import isinf
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.formatter import laid_out
 from langchain_sequrity.sqrt.matchers import Regex
-from langchain_sequrity.sqrt.nodes import (
-    PHASES,
-    Binding,
-    BoolDomain,
-    Boolean,
-    Both,
-    CheckRule,
-    Combined,
-    Compared,
-    Declaration,
-    Domain,
-    Edited,
-    Either,
-    Element,
-    In,
-    Meta,
-    Moment,
-    Name,
-    Not,
-    Number,
-    NumberDomain,
-    OneLiner,
-    Operand,
-    Operator,
-    Policy,
-    Predicate,
-    Range,
-    Same,
-    Set,
-    SetLiteral,
-    TextDomain,
-    TextLiteral,
-    TimeDomain,
-    ToolBlock,
-    Update,
-    UpdateBlock,
-    UpdateStep,
-    Value,
-)
+from langchain_sequrity.sqrt.nodes import PHASES, Policy
 from langchain_sequrity.sqrt.parser import MAX_DEPTH, parse
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
 _RAW = re.compile(r'(?:[^"\\]|\\[^\n])*')
-
 _PIECE = re.compile(r"\\.|.", re.DOTALL)
-
 _IN_REGEX = {'"': '\\"', "\\\\": "\\x5c", "\\\n": "\\n"}
-
 _SHOWN = 80
 
 
@@ -159,60 +118,81 @@ def encodable(text: str) -> str:
 
 
 _LETTERS = {"plain": "", "matching": "r", "like": "w"}
-
 _TESTS = {
     "subset": "subset of",
     "superset": "superset of",
     "empty": "is empty",
     "universal": "is universal",
 }
-
+_STRENGTHS = {"hard": "must", "soft": "should"}
 # How loosely operators bind: one that binds too loosely for its place gets parentheses.
 _TEST, _NOT, _AND, _OR = range(4)
-
 _ATOM, _EDITED = range(2)
-
-_OPERATORS: dict[Operator, int] = {"|": 2, "&": 3, "-": 4, "^": 5}
-
+_OPERATORS: dict[nodes.Operator, int] = {"|": 2, "&": 3, "-": 4, "^": 5}
 _ANYTHING = 6
 
 
-# Predicates
+# Predicates and sets
 
 
-def printed_predicate(node: Predicate, depth: int = 0, loosest: int = _ANYTHING) -> str:  # noqa: PLR0911 - one per construct
+def printed_predicate(node: nodes.Predicate, depth: int = 0, loosest: int = _ANYTHING) -> str:  # noqa: PLR0911 - one per construct
     """Write a predicate."""
     if _looseness(node) > loosest:
         return f"({printed_predicate(node, _deeper(depth))})"
     match node:
-        case Either(parts=parts):
+        case nodes.Either(parts=parts):
             return " or ".join(printed_predicate(part, depth, _AND) for part in parts)
-        case Both(parts=parts):
+        case nodes.Both(parts=parts):
             return " and ".join(printed_predicate(part, depth, _NOT) for part in parts)
-        case Not(inner=inner):
+        case nodes.Not(inner=inner):
             return f"not {printed_predicate(inner, _deeper(depth), _NOT)}"
-        case Name(name=name):
+        case nodes.Name(name=name):
             return written_name(name)
-        case In(value=value, set=members):
-            return f"{printed_operand(value)} in {printed_set(members, depth)}"
-        case Same(left=left, right=right):
-            return f"{printed_operand(left)} == {printed_operand(right)}"
-        case Compared(left=labels, test=test, right=members_or_none):
+        case nodes.In(value=value, set=members):
+            return f"{printed_value(value)} in {printed_set(members, depth)}"
+        case nodes.Same(left=left, right=right):
+            return f"{printed_value(left)} == {printed_value(right)}"
+        case nodes.Compared(left=labels, test=test, right=members_or_none):
             rest = "" if members_or_none is None else f" {printed_set(members_or_none, depth)}"
             return f"{printed_meta(labels)} {_TESTS.get(test, test)}{rest}"
 
 
-def _looseness(node: Predicate | Set) -> int:
+def printed_set(node: nodes.Set, depth: int = 0, loosest: int = _ANYTHING) -> str:
+    """Write a set."""
+    if _looseness(node) > loosest:
+        return f"({printed_set(node, _deeper(depth))})"
     match node:
-        case Either():
+        case nodes.SetLiteral(elements=elements):
+            return f"{{{', '.join(map(printed_value, elements))}}}"
+        case nodes.Meta():
+            return printed_meta(node)
+        case nodes.Name(name=name):
+            return written_name(name)
+        case nodes.Combined(operator=operator, operands=operands, bare=bare):
+            tighter = _OPERATORS[operator] - 1
+            if operator == "&" and not bare:
+                tighter = _EDITED  # not needed, but `check` asks for parentheses around a union
+            return f" {operator} ".join(
+                printed_set(operand, depth, tighter) for operand in operands
+            )
+        case nodes.Edited(base=base, edits=edits):
+            steps = (
+                f" {'with' if adds else 'without'} {printed_value(one)}" for adds, one in edits
+            )
+            return f"{printed_set(base, depth, _ATOM)}{''.join(steps)}"
+
+
+def _looseness(node: nodes.Predicate | nodes.Set) -> int:
+    match node:
+        case nodes.Either():
             return _OR
-        case Both():
+        case nodes.Both():
             return _AND
-        case Not():
+        case nodes.Not():
             return _NOT
-        case Combined(operator=operator):
+        case nodes.Combined(operator=operator):
             return _OPERATORS[operator]
-        case Edited():
+        case nodes.Edited():
             return _EDITED
         case _:
             return _TEST
@@ -228,123 +208,65 @@ def _deeper(depth: int) -> int:
     return depth + 1
 
 
-def printed_operand(node: Operand) -> str:
-    """Write a value."""
+def printed_meta(node: nodes.Meta) -> str:
+    """Write labels with their owner."""
     match node:
-        case Value(scope="arg", argument=argument):
-            return f"{written_name(argument)}.value"
-        case Value(scope=scope):
-            return f"@{scope}.value"
-        case Boolean(value=flag):
-            return "true" if flag else "false"
-        case Moment():
-            return _moment(node)
-        case TextLiteral():
-            return printed_text(node)
-        case Number():
-            return printed_number(node)
-
-
-# Sets
-
-
-def printed_set(node: Set, depth: int = 0, loosest: int = _ANYTHING) -> str:
-    """Write a set."""
-    if _looseness(node) > loosest:
-        return f"({printed_set(node, _deeper(depth))})"
-    match node:
-        case SetLiteral(elements=elements):
-            return f"{{{', '.join(map(printed_element, elements))}}}"
-        case Meta():
-            return printed_meta(node)
-        case Name(name=name):
-            return written_name(name)
-        case Combined(operator=operator, operands=operands, bare=bare):
-            tighter = _OPERATORS[operator] - 1
-            if operator == "&" and not bare:
-                tighter = _EDITED  # not needed, but `check` asks for parentheses around a union
-            return f" {operator} ".join(
-                printed_set(operand, depth, tighter) for operand in operands
-            )
-        case Edited(base=base, edits=edits):
-            steps = (
-                f" {'with' if adds else 'without'} {printed_element(one)}" for adds, one in edits
-            )
-            return f"{printed_set(base, depth, _ATOM)}{''.join(steps)}"
-
-
-def printed_meta(node: Meta) -> str:
-    """Write labels."""
-    match node:
-        case Meta(scope="arg", argument=argument, field=field):
+        case nodes.Meta(scope="arg", argument=argument, field=field):
             return f"{written_name(argument)}.{field}"
-        case Meta(scope="short", field=field):
+        case nodes.Meta(scope="short", field=field):
             return f"@{field}"
-        case Meta(scope=scope, field=field, intersect=intersect):
+        case nodes.Meta(scope=scope, field=field, intersect=intersect):
             return f"@{scope}.{field}{'.intersect' if intersect else ''}"
 
 
-def printed_update(node: Update) -> str:
+def printed_update(node: nodes.Update) -> str:
     """Write a change of labels."""
     return f"{printed_meta(node.target)} {node.assignment} {printed_set(node.set)}"
 
 
-def printed_element(node: Element) -> str:
-    """Write an element of a set."""
+# Values and elements
+
+
+def printed_value(node: nodes.Operand | nodes.Element) -> str:  # noqa: PLR0911 - one per construct
+    """Write a value, a literal or a domain."""
     match node:
-        case TextLiteral():
-            return printed_text(node)
-        case Number():
-            return printed_number(node)
+        case nodes.Value(scope="arg", argument=argument):
+            return f"{written_name(argument)}.value"
+        case nodes.Value(scope=scope):
+            return f"@{scope}.value"
+        case nodes.Boolean(value=flag):
+            return "true" if flag else "false"
+        case nodes.Number(value=value):
+            return _number(value)
+        case nodes.Moment(written=written):
+            return f'd"{written_raw(written)}"' if isinstance(written, str) else _number(written)
+        case nodes.TextLiteral():
+            return f'{_LETTERS[node.kind]}"{written_raw(node.raw)}"'
         case _:
-            return printed_domain(node)
+            return _domain(node)
 
 
-def printed_domain(node: Domain) -> str:
-    """Write a domain."""
+def _domain(node: nodes.Domain) -> str:
     match node:
-        case BoolDomain(value=flag):
+        case nodes.BoolDomain(value=flag):
             return f"bool {'true' if flag else 'false'}"
-        case NumberDomain(kind=kind, range=bounds):
+        case nodes.NumberDomain(kind=kind, range=bounds):
             return f"{kind} {_range(bounds)}"
-        case TextDomain(text=text, length=length):
+        case nodes.TimeDomain():
+            return f"datetime {_range(node)}"
+        case nodes.TextDomain(text=text, length=length):
             how = "" if text.kind == "plain" else f"{text.kind} "
             size = "" if length is None else f" length {_range(length)}"
-            return f"str {how}{printed_text(text)}{size}"
-        case TimeDomain():
-            return f"datetime {_range(node)}"
+            return f"str {how}{printed_value(text)}{size}"
 
 
-def _range(node: Range | TimeDomain) -> str:
-    low, high = ("" if end is None else _end(end) for end in (node.low, node.high))
+def _range(node: nodes.Range | nodes.TimeDomain) -> str:
+    low, high = ("" if end is None else printed_value(end) for end in (node.low, node.high))
     marks = f"{'<' if node.low_open else ''}..{'<' if node.high_open else ''}"
     return low if low == high and marks == ".." else f"{low}{marks}{high}"
 
 
-def _end(end: Number | Moment) -> str:
-    return printed_number(end) if isinstance(end, Number) else _moment(end)
-
-
-# Literals
-
-
-def printed_text(text: TextLiteral) -> str:
-    """Write a text, a regex or a wildcard."""
-    return f'{_LETTERS[text.kind]}"{written_raw(text.raw)}"'
-
-
-def _moment(node: Moment) -> str:
-    if isinstance(node.written, str):
-        return f'd"{written_raw(node.written)}"'
-    return _digits(node.written)
-
-
-def printed_number(node: Number) -> str:
-    """Write a number."""
-    return _digits(node.value)
-
-
-def _digits(value: float) -> str:
+def _number(value: float) -> str:
     """A number without an exponent, which SQRT does not have; a float keeps its point."""
     if isinstance(value, int):
         return str(value)
@@ -354,7 +276,7 @@ def _digits(value: float) -> str:
     return digits if "." in digits else f"{digits}.0"
 
 
-_STRENGTHS = {"hard": "must", "soft": "should"}
+# Declarations
 
 
 def printed(policy: Policy) -> str:
@@ -388,30 +310,30 @@ def printed(policy: Policy) -> str:
     return laid_out(parse(text, max_characters=len(text)))
 
 
-def _declarations(nodes: Sequence[Declaration]) -> Iterator[str]:
+def _declarations(declarations: Sequence[nodes.Declaration]) -> Iterator[str]:
     """Their texts, with a blank line between declarations of different kinds."""
-    last: Declaration | None = None
-    for node in nodes:
+    last: nodes.Declaration | None = None
+    for node in declarations:
         if last is not None and type(last) is not type(node):
             yield "\n"
         yield _declaration(node)
         last = node
 
 
-def _declaration(node: Declaration) -> str:
+def _declaration(node: nodes.Declaration) -> str:
     match node:
-        case Binding(name=name, value=value, doc=doc):
+        case nodes.Binding(name=name, value=value, doc=doc):
             return f"{_doc(doc)}let {written_name(name)} = {_bound(value)};\n"
-        case ToolBlock(tool=tool, doc=doc):
-            priorities = (f"priority {printed_number(one)};\n" for one in node.priorities)
+        case nodes.ToolBlock(tool=tool, doc=doc):
+            priorities = (f"priority {printed_value(one)};\n" for one in node.priorities)
             items = (*priorities, *map(_check, node.checks), *map(_block, node.blocks))
-            return f"{_doc(doc)}tool {printed_text(tool.text)} {{ {''.join(items)} }}\n"
-        case OneLiner(tool=tool, priority=priority, phase=phase, step=step):
-            rank = "" if priority is None else f"[{printed_number(priority)}] "
+            return f"{_doc(doc)}tool {printed_value(tool.text)} {{ {''.join(items)} }}\n"
+        case nodes.OneLiner(tool=tool, priority=priority, phase=phase, step=step):
+            rank = "" if priority is None else f"[{printed_value(priority)}] "
             scope = "" if phase == "result" else f"{PHASES[phase]} "
             (update,) = step.updates
             when = "" if step.condition is None else f" when {printed_predicate(step.condition)}"
-            head = f"{_doc(step.doc)}tool {printed_text(tool.text)}"
+            head = f"{_doc(step.doc)}tool {printed_value(tool.text)}"
             return f"{head} {rank}-> {scope}{printed_update(update)}{when};\n"
 
 
@@ -419,26 +341,26 @@ def _doc(doc: str) -> str:
     return "".join(f"/// {line}\n" for line in doc.split("\n")) if doc else ""
 
 
-def _bound(value: Predicate | Set | Domain) -> str:
+def _bound(value: nodes.Predicate | nodes.Set | nodes.Domain) -> str:
     match value:
-        case BoolDomain() | NumberDomain() | TextDomain() | TimeDomain():
-            return printed_domain(value)
-        case SetLiteral() | Meta() | Combined() | Edited():
+        case nodes.BoolDomain() | nodes.NumberDomain() | nodes.TextDomain() | nodes.TimeDomain():
+            return printed_value(value)
+        case nodes.SetLiteral() | nodes.Meta() | nodes.Combined() | nodes.Edited():
             return printed_set(value)
         case _:
             return printed_predicate(value)
 
 
-def _check(node: CheckRule) -> str:
+def _check(node: nodes.CheckRule) -> str:
     when = "always" if node.condition is None else f"when {printed_predicate(node.condition)}"
     return f"{_doc(node.doc)}{_STRENGTHS[node.strength]} {node.decision} {when};\n"
 
 
-def _block(node: UpdateBlock) -> str:
+def _block(node: nodes.UpdateBlock) -> str:
     return f"{_doc(node.doc)}{PHASES[node.phase]} {{ {''.join(map(_step, node.steps))} }}\n"
 
 
-def _step(node: UpdateStep) -> str:
+def _step(node: nodes.UpdateStep) -> str:
     updates = "".join(f"{printed_update(update)};\n" for update in node.updates)
     if node.condition is None:
         return f"{_doc(node.doc)}{updates}"

@@ -55,9 +55,7 @@ from langchain_sequrity.suggestions import meant, nearest
 
 Mode = Literal["single-llm", "dual-llm"]
 INTERNAL_TOOLS = tuple(INTERNAL_ARGUMENTS)
-
 _MATCHING_SECONDS = 2.0  # for all regexes of a policy that name tools
-
 _SCOPES = ("session", "result", "args")
 
 

@@ -11,37 +11,14 @@ from typing import Literal, NamedTuple, get_args
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import Labels
+from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.compiler import CompiledTool, Reporter, Test
 from langchain_sequrity.sqrt.context import MISSING, Argument, Call, EvaluationContext
 from langchain_sequrity.sqrt.diagnostics import Spellings
 from langchain_sequrity.sqrt.lint.literals import plain_texts, sides_of
 from langchain_sequrity.sqrt.nodes import (
-    Binding,
-    Bindings,
-    Both,
-    Clause,
-    Combined,
-    Compared,
-    Edited,
-    Either,
-    Element,
-    Field,
-    In,
-    Meta,
-    Name,
-    Not,
-    OneLiner,
     Policy,
     Position,
-    Predicate,
-    Same,
-    Set,
-    SetLiteral,
-    Tests,
-    TextLiteral,
-    ToolBlock,
-    UpdateStep,
-    Value,
     bindings_of,
     clauses_of,
     elements_of,
@@ -50,13 +27,11 @@ from langchain_sequrity.sqrt.nodes import (
 )
 
 _SHOWN = 60
-_WORDS: dict[Field, str] = {"tags": "tag", "producers": "producer"}
+_WORDS: dict[nodes.Field, str] = {"tags": "tag", "producers": "producer"}
 """Without consumers: rules remove them rather than set them."""
 
 _SERVICE = "__"  # prefix of the service's own labels
-
 _MOST_ELEMENTS = 200_000
-
 _Place = Literal["values", "session"]
 
 
@@ -64,7 +39,7 @@ _Place = Literal["values", "session"]
 
 
 class _Label(NamedTuple):
-    field: Field
+    field: nodes.Field
     name: str
     place: _Place
 
@@ -73,7 +48,7 @@ def find_unset(
     policy: Policy,
     brought: Collection[str],
     tools: Collection[str] | None,
-    reported: Collection[tuple[Field, str]],
+    reported: Collection[tuple[nodes.Field, str]],
     report: Reporter,
 ) -> None:
     """Warn of tags and producers that rules test and nothing sets.
@@ -119,29 +94,29 @@ class _LabelUse:
     def __init__(self, policy: Policy) -> None:
         self.asked: dict[_Label, Position] = {}
         self.given: set[_Label] = set()
-        self.copied: set[tuple[Field, _Place]] = set()
+        self.copied: set[tuple[nodes.Field, _Place]] = set()
         self._bindings = bindings_of(policy)
         self._left = _MOST_ELEMENTS
         for node in tools_of(policy):
             for part in clauses_of(node):
-                self._add_asked(part, isinstance(node, OneLiner))
+                self._add_asked(part, isinstance(node, nodes.OneLiner))
                 for update in part.step.updates if part.step else ():
                     if update.assignment in {"=", "|=", "^="}:
                         place = _place(update.target, part)
                         if place is not None:
                             self._add_given(update.target.field, place, update.set)
 
-    def _add_asked(self, part: Clause, is_one_liner: bool) -> None:  # noqa: FBT001 - of the text
+    def _add_asked(self, part: nodes.Clause, is_one_liner: bool) -> None:  # noqa: FBT001 - of the text
         for test, _ in tests_of(part.condition, self._bindings, passes=True):
             match test:
-                case In(value=TextLiteral() as text, set=members):
-                    metas = [one for one in self._elements(members) if isinstance(one, Meta)]
+                case nodes.In(value=nodes.TextLiteral() as text, set=members):
+                    metas = [one for one in self._elements(members) if isinstance(one, nodes.Meta)]
                     found = [(meta, text) for meta in metas]
-                case Compared(left=meta, test="overlaps" | "superset" | "==", right=members):
+                case nodes.Compared(left=meta, test="overlaps" | "superset" | "==", right=members):
                     found = [
                         (meta, one)
                         for one in self._elements(members)
-                        if isinstance(one, TextLiteral)
+                        if isinstance(one, nodes.TextLiteral)
                     ]
                 case _:
                     continue
@@ -151,11 +126,11 @@ class _LabelUse:
                     label = _Label(meta.field, text.raw, place)
                     self.asked[label] = min(text.at, self.asked.get(label, text.at))
 
-    def _add_given(self, field: Field, place: _Place, members: object) -> None:
+    def _add_given(self, field: nodes.Field, place: _Place, members: object) -> None:
         for element in self._elements(members):
-            if isinstance(element, Meta):
+            if isinstance(element, nodes.Meta):
                 self.copied.add((field, place))
-            elif isinstance(element, TextLiteral):
+            elif isinstance(element, nodes.TextLiteral):
                 self.given.add(_Label(field, element.raw, place))
 
     def _elements(self, members: object) -> Iterator[object]:
@@ -166,7 +141,7 @@ class _LabelUse:
             yield element
 
 
-def _place(meta: Meta, part: Clause) -> _Place | None:
+def _place(meta: nodes.Meta, part: nodes.Clause) -> _Place | None:
     """The owner of labels: values, whose labels results inherit, or the session."""
     if meta.scope == "session":
         return "session"
@@ -197,13 +172,13 @@ def find_unlabelled(policy: Policy, tools: Sequence[CompiledTool], report: Repor
                 _report_unlabelled(part, test, read, report)
 
 
-def _argument_labels(part: Clause, bindings: Bindings) -> Iterator[Meta]:
+def _argument_labels(part: nodes.Clause, bindings: nodes.Bindings) -> Iterator[nodes.Meta]:
     """The labels of arguments that a rule or a step reads."""
     for test, _ in tests_of(part.condition, bindings, passes=True):
         sides: list[object] = []
-        if isinstance(test, Compared):
+        if isinstance(test, nodes.Compared):
             sides = [test.left, test.right]
-        elif isinstance(test, In):
+        elif isinstance(test, nodes.In):
             sides = [test.set]
         for side in sides:
             yield from _metas(side, bindings)
@@ -211,14 +186,14 @@ def _argument_labels(part: Clause, bindings: Bindings) -> Iterator[Meta]:
         yield from _metas(update.set, bindings)
 
 
-def _metas(side: object, bindings: Bindings) -> Iterator[Meta]:
+def _metas(side: object, bindings: nodes.Bindings) -> Iterator[nodes.Meta]:
     for element in elements_of(side, bindings) if side is not None else ():
-        if isinstance(element, Meta) and element.scope in {"arg", "args"}:
+        if isinstance(element, nodes.Meta) and element.scope in {"arg", "args"}:
             yield element
 
 
 def _report_unlabelled(
-    part: Clause, test: Test | None, read: Sequence[Meta], report: Reporter
+    part: nodes.Clause, test: Test | None, read: Sequence[nodes.Meta], report: Reporter
 ) -> None:
     arguments = {meta.argument: Argument(MISSING) for meta in read if meta.argument}
     context = EvaluationContext(Call("", arguments), Labels())
@@ -242,10 +217,10 @@ def _report_unlabelled(
     )  # fmt: skip
 
 
-_SETS = get_args(Set)
+_SETS = get_args(nodes.Set)
 
 
-def find_misspelt(policy: Policy, report: Reporter) -> set[tuple[Field, str]]:
+def find_misspelt(policy: Policy, report: Reporter) -> set[tuple[nodes.Field, str]]:
     """Warn of unused bindings, and of labels that are one slip away from another label.
 
     Consumers are not compared: they are people, and there are an Anna and an Anne.
@@ -257,9 +232,9 @@ def find_misspelt(policy: Policy, report: Reporter) -> set[tuple[Field, str]]:
     Returns:
         The labels with findings.
     """
-    reported: set[tuple[Field, str]] = set()
+    reported: set[tuple[nodes.Field, str]] = set()
     mentions = _Mentions(policy)
-    has_rules = any(not isinstance(node, Binding) for node in policy.declarations)
+    has_rules = any(not isinstance(node, nodes.Binding) for node in policy.declarations)
     for name, binding in mentions.bindings.items():
         # A doc comment documents the purpose of an unused name.
         if has_rules and name not in mentions.used and not binding.doc:
@@ -288,13 +263,13 @@ class _Mentions:
     """
 
     def __init__(self, policy: Policy) -> None:
-        self.bindings: dict[str, Binding] = {}
+        self.bindings: dict[str, nodes.Binding] = {}
         self.used: set[str] = set()
-        self.labels: defaultdict[Field, dict[str, Position]] = defaultdict(dict)
-        self._fields: dict[str, Field | None] = {}
-        self._resolved: set[tuple[str, Field]] = set()
+        self.labels: defaultdict[nodes.Field, dict[str, Position]] = defaultdict(dict)
+        self._fields: dict[str, nodes.Field | None] = {}
+        self._resolved: set[tuple[str, nodes.Field]] = set()
         for node in policy.declarations:
-            if isinstance(node, Binding):
+            if isinstance(node, nodes.Binding):
                 self._bound(node)
             else:
                 for predicate, step in _parts(node):
@@ -302,7 +277,7 @@ class _Mentions:
                     for update in step.updates if step else ():
                         self._set(update.set, update.target.field)
 
-    def _bound(self, node: Binding) -> None:
+    def _bound(self, node: nodes.Binding) -> None:
         self.bindings.setdefault(node.name, node)
         if isinstance(node.value, _SETS):
             self._fields[node.name] = self._field(node.value)
@@ -314,45 +289,45 @@ class _Mentions:
         waiting = [root]
         while waiting:
             node = waiting.pop()
-            if isinstance(node, Name):
+            if isinstance(node, nodes.Name):
                 self.used.add(node.name)
-            elif isinstance(node, Not):
+            elif isinstance(node, nodes.Not):
                 waiting.append(node.inner)
-            elif isinstance(node, Both | Either):
+            elif isinstance(node, nodes.Both | nodes.Either):
                 waiting += reversed(node.parts)
-            elif isinstance(node, In):
+            elif isinstance(node, nodes.In):
                 field = self._field(node.set)
-                if isinstance(node.value, TextLiteral):
+                if isinstance(node.value, nodes.TextLiteral):
                     self._label(node.value, field)
                 self._set(node.set, field)
-            elif isinstance(node, Compared) and node.right is not None:
+            elif isinstance(node, nodes.Compared) and node.right is not None:
                 self._set(node.right, node.left.field)
 
-    def _field(self, node: Set) -> Field | None:
+    def _field(self, node: nodes.Set) -> nodes.Field | None:
         """The field of the labels in a set; `None` for a set of values, or if unknown."""
         for part in _operands(node):
-            if isinstance(part, Meta):
+            if isinstance(part, nodes.Meta):
                 return part.field
-            if isinstance(part, Name) and (field := self._fields.get(part.name)):
+            if isinstance(part, nodes.Name) and (field := self._fields.get(part.name)):
                 return field
         return None
 
-    def _set(self, root: Set, field: Field | None) -> None:
+    def _set(self, root: nodes.Set, field: nodes.Field | None) -> None:
         """Add the elements of a set, and of bindings in it, as labels of one field."""
         waiting = [root]
         while waiting:
             for part in _operands(waiting.pop()):
-                if isinstance(part, SetLiteral):
+                if isinstance(part, nodes.SetLiteral):
                     for element in part.elements:
                         self._label(element, field)
-                elif isinstance(part, Edited):
+                elif isinstance(part, nodes.Edited):
                     for _, element in part.edits:
                         self._label(element, field)
-                elif isinstance(part, Name):
+                elif isinstance(part, nodes.Name):
                     self.used.add(part.name)
                     waiting += self._named(part.name, field)
 
-    def _named(self, name: str, field: Field | None) -> Iterator[Set]:
+    def _named(self, name: str, field: nodes.Field | None) -> Iterator[nodes.Set]:
         """The set with a name, if its labels were not added yet."""
         bound = self.bindings.get(name)
         if bound and field and (name, field) not in self._resolved:
@@ -360,15 +335,17 @@ class _Mentions:
             if isinstance(bound.value, _SETS):
                 yield bound.value
 
-    def _label(self, element: Element, field: Field | None) -> None:
-        if field is not None and isinstance(element, TextLiteral) and element.kind == "plain":
+    def _label(self, element: nodes.Element, field: nodes.Field | None) -> None:
+        if field is not None and isinstance(element, nodes.TextLiteral) and element.kind == "plain":
             at = self.labels[field].setdefault(element.raw, element.at)
             self.labels[field][element.raw] = min(at, element.at)
 
 
-def _parts(node: ToolBlock | OneLiner) -> Iterator[tuple[Predicate | None, UpdateStep | None]]:
+def _parts(
+    node: nodes.ToolBlock | nodes.OneLiner,
+) -> Iterator[tuple[nodes.Predicate | None, nodes.UpdateStep | None]]:
     """Conditions of a tool's rules and steps, each with the step."""
-    if isinstance(node, OneLiner):
+    if isinstance(node, nodes.OneLiner):
         yield node.step.condition, node.step
         return
     for rule in node.checks:
@@ -378,15 +355,15 @@ def _parts(node: ToolBlock | OneLiner) -> Iterator[tuple[Predicate | None, Updat
             yield step.condition, step
 
 
-def _operands(root: Set) -> Iterator[Set]:
+def _operands(root: nodes.Set) -> Iterator[nodes.Set]:
     """A set and its operands."""
-    waiting: list[Set] = [root]
+    waiting: list[nodes.Set] = [root]
     while waiting:
         node = waiting.pop()
         yield node
-        if isinstance(node, Combined):
+        if isinstance(node, nodes.Combined):
             waiting += reversed(node.operands)
-        elif isinstance(node, Edited):
+        elif isinstance(node, nodes.Edited):
             waiting.append(node.base)
 
 
@@ -396,7 +373,7 @@ def _operands(root: Set) -> Iterator[Set]:
 def find_labels_as_values(policy: Policy, report: Reporter) -> None:
     """Warn of a denial that compares a value with a name that the policy sets as a label."""
     bindings = bindings_of(policy)
-    given: dict[str, Field] = {}
+    given: dict[str, nodes.Field] = {}
     for node in tools_of(policy):
         for part in clauses_of(node):
             for update in part.step.updates if part.step else ():
@@ -413,13 +390,17 @@ def find_labels_as_values(policy: Policy, report: Reporter) -> None:
 
 
 def _label_as_value(
-    test: Tests, given: Mapping[str, Field], bindings: Bindings, report: Reporter
+    test: nodes.Tests, given: Mapping[str, nodes.Field], bindings: nodes.Bindings, report: Reporter
 ) -> None:
-    if not isinstance(test, In | Same):
+    if not isinstance(test, nodes.In | nodes.Same):
         return
     one, other = sides_of(test)
-    value, members = (one, other) if isinstance(one, Value) else (other, one)
-    if not isinstance(value, Value) or value.scope != "arg" or isinstance(members, Value):
+    value, members = (one, other) if isinstance(one, nodes.Value) else (other, one)
+    if (
+        not isinstance(value, nodes.Value)
+        or value.scope != "arg"
+        or isinstance(members, nodes.Value)
+    ):
         return
     for text in plain_texts(members, bindings):
         if field := given.get(text.raw):

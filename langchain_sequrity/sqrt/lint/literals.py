@@ -20,33 +20,14 @@ from typing import Any, NamedTuple
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import Labels
+from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import Arguments
 from langchain_sequrity.sqrt.compiler import CompiledTool, Reporter, Test
 from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext
 from langchain_sequrity.sqrt.matchers import MAX_PATTERN, MatchBudget, matcher
 from langchain_sequrity.sqrt.nodes import (
-    Bindings,
-    BoolDomain,
-    Boolean,
-    Clause,
-    Compared,
-    Field,
-    In,
-    Meta,
-    Name,
-    Number,
-    NumberDomain,
-    OneLiner,
     Policy,
     Position,
-    Range,
-    Same,
-    Tests,
-    TextDomain,
-    TextLiteral,
-    ToolBlock,
-    ToolId,
-    Value,
     bindings_of,
     clauses_of,
     elements_of,
@@ -70,7 +51,7 @@ def find_odd_texts(policy: Policy, reported: Sequence[Position], report: Reporte
             )  # fmt: skip
 
 
-def _texts(policy: Policy, bindings: Bindings) -> Iterator[TextLiteral]:
+def _texts(policy: Policy, bindings: nodes.Bindings) -> Iterator[nodes.TextLiteral]:
     """The names of tools, and the texts in conditions and updates; those of a binding once."""
     seen: set[str] = set()
     for node in tools_of(policy):
@@ -81,30 +62,30 @@ def _texts(policy: Policy, bindings: Bindings) -> Iterator[TextLiteral]:
             for test, _ in tests_of(part.condition, bindings, passes=True):
                 sides += sides_of(test)
             for side in sides:
-                if not (isinstance(side, Name) and side.name in seen):
+                if not (isinstance(side, nodes.Name) and side.name in seen):
                     yield from plain_texts(side, bindings)
-                if isinstance(side, Name):
+                if isinstance(side, nodes.Name):
                     seen.add(side.name)
 
 
-FoundTools = Callable[[ToolId], Mapping[str, Arguments] | None]
+FoundTools = Callable[[nodes.ToolId], Mapping[str, Arguments] | None]
 """Gives the tools that match a block; `None` if the tools are not known."""
 
 
-def sides_of(test: Tests) -> tuple[object, ...]:
+def sides_of(test: nodes.Tests) -> tuple[object, ...]:
     """Both operands of a test."""
     match test:
-        case In(value=one, set=other) | Same(left=one, right=other):
+        case nodes.In(value=one, set=other) | nodes.Same(left=one, right=other):
             return one, other
-        case Compared(left=left, right=right):
+        case nodes.Compared(left=left, right=right):
             return left, right
 
 
-def plain_texts(side: object, bindings: Bindings) -> Iterator[TextLiteral]:
+def plain_texts(side: object, bindings: nodes.Bindings) -> Iterator[nodes.TextLiteral]:
     """The texts in a set, of all kinds."""
     for element in elements_of(side, bindings) if side is not None else ():
-        text = element.text if isinstance(element, TextDomain) else element
-        if isinstance(text, TextLiteral):
+        text = element.text if isinstance(element, nodes.TextDomain) else element
+        if isinstance(text, nodes.TextLiteral):
             yield text
 
 
@@ -133,33 +114,21 @@ def _script(letter: str) -> str:
 
 
 _PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*(?:,\d*)?\}|.", re.DOTALL)
-
 _SECONDS = 1.0  # for all patterns of a policy; the search stops then
-
 _ADDRESS = re.compile(
     r"(?i)to|b?cc|from|sender|(recipient|receiver|addressee|e?mail|attendee|invitee|participant)s?"
     r"|address(es)?|destinations?"
 )
-
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-
 _FOREIGN = ("eve@evil.example", "eve@evil", "eve", "e", "")
-
 _SEPARATORS = (",", ";", " ", "\t", "\n", "\r", "\0", "\x1b", "\x7f", "\x85", "\u2028", "@")
-
 _BETWEEN = re.compile(r"[,;\s]+")
-
 _ANYTHING = "-"  # a pattern that matches this is not for addresses
-
 _SAFE = "[A-Za-z0-9._+-]"
-
 _MOST = 4  # sample texts of one regex
-
 _LONGEST = 200
-
 _DEEPEST = 50
-
-_Pattern = TextLiteral | TextDomain
+_Pattern = nodes.TextLiteral | nodes.TextDomain
 
 
 def find_address_leaks(policy: Policy, tools: Sequence[CompiledTool], report: Reporter) -> None:
@@ -232,14 +201,16 @@ def _guards(policy: Policy, tools: Sequence[CompiledTool]) -> Iterator[_AddressG
 
 
 def _patterns(
-    condition: object, bindings: Bindings, *, passes: bool
+    condition: object, bindings: nodes.Bindings, *, passes: bool
 ) -> Iterator[tuple[_Pattern, str]]:
     """The patterns for addresses in a condition that let matching texts through."""
     for test, passing in tests_of(condition, bindings, passes=passes):
         match test:
-            case In(value=Value(scope="arg", argument=argument), set=members) if passing:
+            case nodes.In(value=nodes.Value(scope="arg", argument=argument), set=members) if (
+                passing
+            ):
                 for element in elements_of(members, bindings):
-                    if isinstance(element, TextLiteral | TextDomain) and _is_address(
+                    if isinstance(element, nodes.TextLiteral | nodes.TextDomain) and _is_address(
                         argument, element
                     ):
                         yield element, argument
@@ -252,8 +223,8 @@ def _is_address(argument: str, pattern: _Pattern) -> bool:
     return text.kind != "plain" and (named or "@" in text.raw)
 
 
-def _text(pattern: _Pattern) -> TextLiteral:
-    return pattern.text if isinstance(pattern, TextDomain) else pattern
+def _text(pattern: _Pattern) -> nodes.TextLiteral:
+    return pattern.text if isinstance(pattern, nodes.TextDomain) else pattern
 
 
 def safe_pattern(pattern: _Pattern) -> str:
@@ -367,22 +338,14 @@ def _character(piece: str) -> str:
 
 _SHOWN = 80
 _MOST_ELEMENTS = 200_000  # of all sets, counted at each use
-
-
 _REGEX = re.compile(
     r"\A\^|(?<![\d\s])\$\Z|\.[*+](?!\w)|\.\*|\\[dDwWsSbB.]|\[[^\]\s]+\][*+{]|\(\?[aims:]"
 )
-
 _WILDCARD = re.compile(r"\*(?=\S)|(?<=\S)\*|[\w-]\?\?")
-
 _SEPARATOR = re.compile(r"[|,;]\s*")
-
 _WORD_OR_NAME = re.compile(r"[\w.-]+")
-
 _END = re.compile(r"@[\w-]+(?:\.[\w-]+)+")  # of an address
-
 _NUMBERS = {"integer", "number"}
-
 _KINDS = {
     "string": "a text",
     "integer": "a whole number",
@@ -395,7 +358,7 @@ _KINDS = {
 
 def find_literal_mistakes(
     policy: Policy, tools: Sequence[CompiledTool], found: FoundTools, report: Reporter
-) -> set[tuple[Field, str]]:
+) -> set[tuple[nodes.Field, str]]:
     """Warn of literals that probably do not mean what their author intended.
 
     Args:
@@ -416,7 +379,7 @@ def find_literal_mistakes(
     return checker.labels
 
 
-def _tool_name(tool: ToolId, report: Reporter) -> None:
+def _tool_name(tool: nodes.ToolId, report: Reporter) -> None:
     """Warn of a star in a tool's name. If tools are known, another finding says more."""
     if tool.text.kind == "plain" and "*" in tool.text.raw:
         report(
@@ -440,10 +403,13 @@ class _LiteralChecker:
         self._bindings = bindings_of(policy)
         self._report = report
         self._left = _MOST_ELEMENTS
-        self.labels: set[tuple[Field, str]] = set()
+        self.labels: set[tuple[nodes.Field, str]] = set()
 
     def check(
-        self, node: ToolBlock | OneLiner, compiled: CompiledTool, known: Mapping[str, Arguments]
+        self,
+        node: nodes.ToolBlock | nodes.OneLiner,
+        compiled: CompiledTool,
+        known: Mapping[str, Arguments],
     ) -> None:
         """Check the rules and steps of one tool."""
         checks = iter(compiled.checks)
@@ -465,33 +431,36 @@ class _LiteralChecker:
             found.append(element)
         return found
 
-    def _test(self, test: Tests, known: Mapping[str, Arguments], *, passes: bool) -> None:
+    def _test(self, test: nodes.Tests, known: Mapping[str, Arguments], *, passes: bool) -> None:
         match test:
-            case In(value=Value() as value, set=members):
+            case nodes.In(value=nodes.Value() as value, set=members):
                 elements = self._elements(members)
                 for element in elements:
                     self._pattern(element, passes=passes, where="in")
                 self._types(value, elements, known)
             case (
-                Same(left=Value() as value, right=other) | Same(left=other, right=Value() as value)
+                nodes.Same(left=nodes.Value() as value, right=other)
+                | nodes.Same(left=other, right=nodes.Value() as value)
             ):
-                if not isinstance(other, Value):
+                if not isinstance(other, nodes.Value):
                     self._pattern(other, passes=passes, where=value.argument)
                     self._types(value, [other], known)
-            case In(value=TextLiteral() as text, set=Meta() as meta):
+            case nodes.In(value=nodes.TextLiteral() as text, set=nodes.Meta() as meta):
                 self._label(text, meta)
-            case Compared(left=left, right=members) if members is not None:
+            case nodes.Compared(left=left, right=members) if members is not None:
                 self._labels(left, members)
 
     # Patterns in plain quotes
 
     def _pattern(self, element: object, *, passes: bool, where: str) -> None:
-        text = element.text if isinstance(element, TextDomain) else element
-        if isinstance(text, TextLiteral) and text.kind == "plain":
+        text = element.text if isinstance(element, nodes.TextDomain) else element
+        if isinstance(text, nodes.TextLiteral) and text.kind == "plain":
             self._several(text, passes=passes)
-        if not isinstance(text, TextLiteral) or not (looks_like_pattern(text) or _is_end(text)):
+        if not isinstance(text, nodes.TextLiteral) or not (
+            looks_like_pattern(text) or _is_end(text)
+        ):
             return
-        domain = isinstance(element, TextDomain)
+        domain = isinstance(element, nodes.TextDomain)
         written = _as_pattern(text, passes=passes)
         if domain and not written.startswith("str "):
             written = f"str {'matching' if written[0] == 'r' else 'like'} {written}"
@@ -503,7 +472,7 @@ class _LiteralChecker:
             text.at, f"Write `{plain(written, limit=400)}`", lets_through=not passes,
         )  # fmt: skip
 
-    def _several(self, text: TextLiteral, *, passes: bool) -> None:
+    def _several(self, text: nodes.TextLiteral, *, passes: bool) -> None:
         """Warn of several alternatives or addresses in one pair of quotes."""
         parts = [part.strip() for part in _SEPARATOR.split(text.raw)]
         if len(parts) < 2 or not (  # noqa: PLR2004 - two
@@ -517,12 +486,12 @@ class _LiteralChecker:
             text.at, f"Write `{listed}`", lets_through=not passes,
         )  # fmt: skip
 
-    def _labels(self, meta: Meta, members: object) -> None:
+    def _labels(self, meta: nodes.Meta, members: object) -> None:
         for element in self._elements(members):
-            if isinstance(element, TextLiteral):
+            if isinstance(element, nodes.TextLiteral):
                 self._label(element, meta)
 
-    def _label(self, text: TextLiteral, meta: Meta) -> None:
+    def _label(self, text: nodes.TextLiteral, meta: nodes.Meta) -> None:
         if text.kind == "plain" and text.raw != "*" and looks_like_pattern(text):
             self.labels.add((meta.field, text.raw))
             self._report(
@@ -535,7 +504,7 @@ class _LiteralChecker:
     # Kinds of values
 
     def _types(
-        self, value: Value, elements: Sequence[object], known: Mapping[str, Arguments]
+        self, value: nodes.Value, elements: Sequence[object], known: Mapping[str, Arguments]
     ) -> None:
         if value.scope != "arg":
             return
@@ -564,11 +533,11 @@ class _LiteralChecker:
         """Warn of an element of a kind that the argument never has."""
         meant: set[str]
         match element:
-            case NumberDomain() | Number():
+            case nodes.NumberDomain() | nodes.Number():
                 meant, word = _NUMBERS, "a number"
-            case BoolDomain() | Boolean():
+            case nodes.BoolDomain() | nodes.Boolean():
                 meant, word = {"boolean"}, "true or false"
-            case TextLiteral() | TextDomain():
+            case nodes.TextLiteral() | nodes.TextDomain():
                 meant, word = {"string"}, "a text"
             case _:
                 return
@@ -581,7 +550,7 @@ class _LiteralChecker:
 
     def _numbers(self, name: str, declared: frozenset[str], elements: Sequence[object]) -> None:
         """Warn of ranges of one kind of number if calls may have the other."""
-        ranges = [one for one in elements if isinstance(one, NumberDomain)]
+        ranges = [one for one in elements if isinstance(one, nodes.NumberDomain)]
         kinds = {one.kind for one in ranges}
         if len(kinds) != 1:
             return
@@ -603,9 +572,9 @@ class _LiteralChecker:
         """Warn of texts that the schema does not allow."""
         choices = _listed_texts(schema)
         for element in elements if choices else ():
-            text = element.text if isinstance(element, TextDomain) else element
+            text = element.text if isinstance(element, nodes.TextDomain) else element
             if (
-                not isinstance(text, TextLiteral)
+                not isinstance(text, nodes.TextLiteral)
                 or text.kind != "plain"
                 or looks_like_pattern(text)
             ):
@@ -621,8 +590,8 @@ class _LiteralChecker:
 
     def _left_out(
         self,
-        part: Clause,
-        tests: Sequence[tuple[Tests, bool]],
+        part: nodes.Clause,
+        tests: Sequence[tuple[nodes.Tests, bool]],
         compiled: Callable[[EvaluationContext], bool | None] | None,
         known: Mapping[str, Arguments],
     ) -> None:
@@ -650,7 +619,7 @@ class _LiteralChecker:
 
 
 def _denies_null(
-    part: Clause,
+    part: nodes.Clause,
     compiled: Callable[[EvaluationContext], bool | None],
     argument: str,
     known: Mapping[str, Arguments],
@@ -662,26 +631,26 @@ def _denies_null(
     return held is part.restricts
 
 
-def _used(tests: Iterable[Tests]) -> dict[str, tuple[Position, bool]]:
+def _used(tests: Iterable[nodes.Tests]) -> dict[str, tuple[Position, bool]]:
     """The arguments in tests, each with its first position and whether its value is read."""
     found: dict[str, tuple[Position, bool]] = {}
     for test in tests:
         for part in sides_of(test):
-            if isinstance(part, Value | Meta) and part.scope == "arg":
+            if isinstance(part, nodes.Value | nodes.Meta) and part.scope == "arg":
                 at, by_value = found.get(part.argument, (part.at, False))
-                by_value = by_value or isinstance(part, Value)
+                by_value = by_value or isinstance(part, nodes.Value)
                 found[part.argument] = (min(at, part.at), by_value)
     return found
 
 
-def looks_like_pattern(text: TextLiteral) -> bool:
+def looks_like_pattern(text: nodes.TextLiteral) -> bool:
     """Whether a text in plain quotes is probably meant as a pattern."""
     if text.kind != "plain" or len(text.raw) > MAX_PATTERN:
         return False
     return _is_regex(text.raw) or text.raw == "*" or _WILDCARD.search(text.raw) is not None
 
 
-def _is_end(text: TextLiteral) -> bool:
+def _is_end(text: nodes.TextLiteral) -> bool:
     """Whether a text is the end of an address, without the name."""
     return text.kind == "plain" and _END.fullmatch(text.raw) is not None
 
@@ -690,17 +659,17 @@ def _is_regex(raw: str) -> bool:
     return _REGEX.search(raw) is not None
 
 
-def _as_pattern(text: TextLiteral, *, passes: bool) -> str:
+def _as_pattern(text: nodes.TextLiteral, *, passes: bool) -> str:
     """The intended pattern; one that lets addresses through lists the allowed characters."""
     if _is_regex(text.raw):
         try:
-            matcher(TextLiteral(text.raw, "matching", text.at))
+            matcher(nodes.TextLiteral(text.raw, "matching", text.at))
         except ValueError:
             pass
         else:
             return f'r"{text.raw}"'
     raw = f"*{text.raw}" if _is_end(text) else text.raw
-    wildcard = TextLiteral(raw, "like", text.at)
+    wildcard = nodes.TextLiteral(raw, "like", text.at)
     return safe_pattern(wildcard) if passes and "@" in raw else f'w"{raw}"'
 
 
@@ -744,12 +713,12 @@ def _example(declared: frozenset[str], element: object) -> str:
     if declared & _NUMBERS:
         return "`int 1..5`, or `== 5`"
     written = "5"
-    if isinstance(element, Number | BoolDomain | Boolean):
+    if isinstance(element, nodes.Number | nodes.BoolDomain | nodes.Boolean):
         written = str(element.value).lower()
     return f'what it holds in quotes, as `"{written}"`'
 
 
-def _written(kind: str, bounds: Range) -> str:
+def _written(kind: str, bounds: nodes.Range) -> str:
     """A range as written; for whole numbers with whole bounds."""
     low = None if bounds.low is None else bounds.low.value
     high = None if bounds.high is None else bounds.high.value

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import ALL, Labels
+from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import (
     Arguments,
 )
@@ -23,24 +24,8 @@ from langchain_sequrity.sqrt.lint.labels import find_labels_as_values
 from langchain_sequrity.sqrt.lint.literals import FoundTools, find_odd_texts, sides_of
 from langchain_sequrity.sqrt.matchers import MatchBudget
 from langchain_sequrity.sqrt.nodes import (
-    Bindings,
-    BoolDomain,
-    Boolean,
-    CheckRule,
-    Clause,
-    Compared,
-    Field,
-    Meta,
-    Number,
-    NumberDomain,
-    OneLiner,
     Policy,
     Position,
-    Tests,
-    TextDomain,
-    TextLiteral,
-    ToolBlock,
-    Value,
     bindings_of,
     clauses_of,
     elements_of,
@@ -51,9 +36,9 @@ from langchain_sequrity.sqrt.nodes import (
 # Rules that decide nothing
 
 
-def find_unreachable(checks: Sequence[CheckRule], report: Reporter) -> None:
+def find_unreachable(checks: Sequence[nodes.CheckRule], report: Reporter) -> None:
     """Warn of rules that an unconditional rule of the same block hides."""
-    always: dict[tuple[str, str], tuple[int, CheckRule]] = {}
+    always: dict[tuple[str, str], tuple[int, nodes.CheckRule]] = {}
     for number, rule in enumerate(checks):
         if rule.condition is None:
             always.setdefault((rule.strength, rule.decision), (number, rule))
@@ -69,7 +54,7 @@ def find_unreachable(checks: Sequence[CheckRule], report: Reporter) -> None:
                 break
 
 
-def _hides(other: CheckRule, rule: CheckRule, *, is_first: bool) -> bool:
+def _hides(other: nodes.CheckRule, rule: nodes.CheckRule, *, is_first: bool) -> bool:
     """Whether `other`, which always applies, makes `rule` in the same block ineffective."""
     alike = other.strength == rule.strength and other.decision == rule.decision
     if other.strength == "hard":
@@ -81,7 +66,7 @@ def _hides(other: CheckRule, rule: CheckRule, *, is_first: bool) -> bool:
     return is_first if alike else other.decision == "deny"
 
 
-def find_mixed(checks: Sequence[CheckRule], report: Reporter) -> None:
+def find_mixed(checks: Sequence[nodes.CheckRule], report: Reporter) -> None:
     """Warn of `must allow` beside other allowances: unmet, it denies only if no other allows."""
     others = [rule for rule in checks if rule.decision == "allow"]
     for rule in others:
@@ -97,11 +82,13 @@ def find_empty(policy: Policy, report: Reporter, *, default_allow: bool) -> None
 
     A policy with bindings only is meant to be part of another one.
     """
-    nodes = tools_of(policy)
-    has_rules = any(isinstance(node, OneLiner) or node.checks or node.blocks for node in nodes)
-    has_names = not nodes and policy.declarations
+    tools = tools_of(policy)
+    has_rules = any(
+        isinstance(node, nodes.OneLiner) or node.checks or node.blocks for node in tools
+    )
+    has_names = not tools and policy.declarations
     if default_allow and not has_rules and not has_names:
-        at = nodes[0].at if nodes else Position(1, 1)
+        at = tools[0].at if tools else Position(1, 1)
         report(
             "warning", "This policy has no rules, so it allows every call", at,
             'Write one, as `tool "name" { must deny when …; }`, or leave the policy out',
@@ -109,19 +96,12 @@ def find_empty(policy: Policy, report: Reporter, *, default_allow: bool) -> None
 
 
 _RULE = re.compile(r"\b(?:must|should|hard|soft)\s+(?:allow|deny)\s+(?:when\b[^;]*|always\s*);")
-
 _EVERY_NAME = {"^.*$", ".*", "^.+$", ".+", r"(?s).*", r"^(?s:.*)$"}
-
 _MOST_TRIALS = 2_000  # of one rule
-
 _ALL_TRIALS = 40_000  # of one policy
-
 _MOST_LABELS = 4
-
 _MOST_PAIRS = 20_000  # of blocks
-
 _OTHER = "\ue000"  # a text and a label outside of any policy
-
 _SHOWN = 60
 
 
@@ -164,12 +144,12 @@ class _RuleBlock(NamedTuple):
         known: The tools that match it, with their arguments; `None` if the tools are not known.
     """
 
-    node: ToolBlock
+    node: nodes.ToolBlock
     tool: CompiledTool
     known: Mapping[str, Arguments] | None
 
     @property
-    def rules(self) -> Iterator[tuple[CheckRule, CompiledCheck]]:
+    def rules(self) -> Iterator[tuple[nodes.CheckRule, CompiledCheck]]:
         return zip(self.node.checks, self.tool.checks, strict=True)
 
 
@@ -177,7 +157,7 @@ def _blocks(
     policy: Policy, tools: Sequence[CompiledTool], found: FoundTools
 ) -> Iterator[_RuleBlock]:
     for node, tool in zip(tools_of(policy), tools, strict=True):
-        if isinstance(node, ToolBlock):
+        if isinstance(node, nodes.ToolBlock):
             yield _RuleBlock(node, tool, found(node.tool))
 
 
@@ -199,14 +179,14 @@ def _find_rules_in_comments(policy: Policy, report: Reporter) -> None:
 def _docs(policy: Policy) -> Iterator[tuple[str, Position]]:
     """Doc comments, each with the position of its item."""
     for node in policy.declarations:
-        if not isinstance(node, OneLiner):
+        if not isinstance(node, nodes.OneLiner):
             yield node.doc, node.at
-        if isinstance(node, ToolBlock):
+        if isinstance(node, nodes.ToolBlock):
             for rule in node.checks:
                 yield rule.doc, rule.at
             for block in node.blocks:
                 yield block.doc, block.at
-        for part in clauses_of(node) if isinstance(node, ToolBlock | OneLiner) else ():
+        for part in clauses_of(node) if isinstance(node, nodes.ToolBlock | nodes.OneLiner) else ():
             if part.step:
                 yield part.step.doc, part.step.at
 
@@ -258,7 +238,7 @@ def _find_overruled(blocks: Sequence[_RuleBlock], report: Reporter) -> None:
                 )  # fmt: skip
 
 
-def _is_overruled(rule: CheckRule, compiled: CompiledCheck, by: CompiledCheck) -> bool:
+def _is_overruled(rule: nodes.CheckRule, compiled: CompiledCheck, by: CompiledCheck) -> bool:
     """Whether a rule has no effect beside an unconditional allowance."""
     if rule.decision == "allow":  # unmet, it denies only if nothing else allows
         return rule.strength == "hard" and rule.condition is not None
@@ -287,11 +267,11 @@ def _find_lone_allowances(
             )  # fmt: skip
 
 
-def _is_soft_exception(rule: CheckRule) -> bool:
+def _is_soft_exception(rule: nodes.CheckRule) -> bool:
     return (rule.strength, rule.decision) == ("soft", "allow") and rule.condition is not None
 
 
-def _restricts(rule: CheckRule) -> bool:
+def _restricts(rule: nodes.CheckRule) -> bool:
     """Whether a rule denies calls that a soft allowance can allow again."""
     if rule.decision == "deny":
         return rule.strength == "soft"
@@ -302,7 +282,10 @@ def _restricts(rule: CheckRule) -> bool:
 
 
 def _find_constant_conditions(
-    blocks: Sequence[_RuleBlock], bindings: Bindings, reported: Sequence[Position], report: Reporter
+    blocks: Sequence[_RuleBlock],
+    bindings: nodes.Bindings,
+    reported: Sequence[Position],
+    report: Reporter,
 ) -> None:
     left, places = _ALL_TRIALS, sorted(reported)
     for block in blocks:
@@ -319,7 +302,7 @@ def _find_constant_conditions(
                     _report_idle(rule, samples, report, held=True in held)
 
 
-def _is_reported(rule: CheckRule, places: Sequence[Position]) -> bool:
+def _is_reported(rule: nodes.CheckRule, places: Sequence[Position]) -> bool:
     """Whether one of the sorted positions is in a rule."""
     lines = rule.text.split("\n")
     start = rule.at.column if len(lines) == 1 else 1
@@ -328,7 +311,9 @@ def _is_reported(rule: CheckRule, places: Sequence[Position]) -> bool:
     return first < len(places) and places[first] < end
 
 
-def _report_idle(rule: CheckRule, samples: "_SampleCalls", report: Reporter, *, held: bool) -> None:
+def _report_idle(
+    rule: nodes.CheckRule, samples: "_SampleCalls", report: Reporter, *, held: bool
+) -> None:
     denies = held is (rule.decision == "deny")
     how = "always holds" if held else "never holds"
     if rule.decision == "allow" and rule.strength == "soft":
@@ -360,7 +345,7 @@ class _SampleCalls:
     """
 
     def __init__(
-        self, part: Clause, bindings: Bindings, known: Mapping[str, Arguments] | None
+        self, part: nodes.Clause, bindings: nodes.Bindings, known: Mapping[str, Arguments] | None
     ) -> None:
         self.is_exact = True
         self.listed: list[Any] = []
@@ -368,24 +353,28 @@ class _SampleCalls:
         self._bindings = bindings
         self._known = known or {}
         self._values: dict[str, dict[tuple[type, Any], Any]] = {}
-        self._labels: dict[str, dict[Field, set[str]]] = {}
-        self._session: dict[Field, set[str]] = {}
+        self._labels: dict[str, dict[nodes.Field, set[str]]] = {}
+        self._session: dict[nodes.Field, set[str]] = {}
         for test, _ in tests_of(part.condition, bindings, passes=True):
             self.tests += 1
             self._add_test(test)
         for name in self._values:
             self._labels.setdefault(name, {})
 
-    def _add_test(self, test: Tests) -> None:
+    def _add_test(self, test: nodes.Tests) -> None:
         one, other = sides_of(test)
-        if isinstance(test, Compared) or isinstance(other, Meta):
+        if isinstance(test, nodes.Compared) or isinstance(other, nodes.Meta):
             self._add_label_test(test)
             return
-        value, members = (one, other) if isinstance(one, Value) else (other, one)
-        if not isinstance(value, Value) or value.scope != "arg" or isinstance(members, Value):
+        value, members = (one, other) if isinstance(one, nodes.Value) else (other, one)
+        if (
+            not isinstance(value, nodes.Value)
+            or value.scope != "arg"
+            or isinstance(members, nodes.Value)
+        ):
             self.is_exact = (
-                isinstance(value, TextLiteral)
-                and isinstance(members, TextLiteral)
+                isinstance(value, nodes.TextLiteral)
+                and isinstance(members, nodes.TextLiteral)
                 and self.is_exact
             )
             return
@@ -414,30 +403,31 @@ class _SampleCalls:
         """Values on both sides of each bound of an element."""
         match element:
             case (
-                TextLiteral(kind="plain") | TextDomain(text=TextLiteral(kind="plain"), length=None)
+                nodes.TextLiteral(kind="plain")
+                | nodes.TextDomain(text=nodes.TextLiteral(kind="plain"), length=None)
             ):
-                text = element.text if isinstance(element, TextDomain) else element
+                text = element.text if isinstance(element, nodes.TextDomain) else element
                 yield text.raw
                 self.is_exact = self.is_exact and "\\" not in text.raw
-            case BoolDomain() | Boolean():
+            case nodes.BoolDomain() | nodes.Boolean():
                 yield from (True, False)
-            case Number(value=value):
+            case nodes.Number(value=value):
                 yield from _around(value)
-            case NumberDomain(range=bounds):
+            case nodes.NumberDomain(range=bounds):
                 for bound in (bounds.low, bounds.high):
                     yield from _around(bound.value if bound else 0)
             case _:
                 self.is_exact = False
 
-    def _add_label_test(self, test: Tests) -> None:
+    def _add_label_test(self, test: nodes.Tests) -> None:
         one, other = sides_of(test)
-        metas = [side for side in (one, other) if isinstance(side, Meta)]
-        texts = [one] if isinstance(one, TextLiteral) else []
-        members = other if isinstance(test, Compared) else None
+        metas = [side for side in (one, other) if isinstance(side, nodes.Meta)]
+        texts = [one] if isinstance(one, nodes.TextLiteral) else []
+        members = other if isinstance(test, nodes.Compared) else None
         for element in elements_of(members, self._bindings) if members is not None else ():
-            if isinstance(element, Meta):
+            if isinstance(element, nodes.Meta):
                 metas.append(element)
-            elif isinstance(element, TextLiteral) and element.kind == "plain":
+            elif isinstance(element, nodes.TextLiteral) and element.kind == "plain":
                 texts.append(element)
             else:
                 self.is_exact = False
@@ -485,7 +475,7 @@ def _around(value: float) -> Iterator[int | float]:
             yield int(number)
 
 
-def _sets(field: Field, names: set[str]) -> list[frozenset[str]]:
+def _sets(field: nodes.Field, names: set[str]) -> list[frozenset[str]]:
     """All subsets of some labels, each with and without an extra label."""
     every = sorted(names - {ALL})
     chosen = itertools.chain.from_iterable(
@@ -495,6 +485,6 @@ def _sets(field: Field, names: set[str]) -> list[frozenset[str]]:
     return [*found, frozenset({ALL})] if field == "consumers" else found
 
 
-def _labelled(fields: Mapping[Field, set[str]]) -> list[Labels]:
+def _labelled(fields: Mapping[nodes.Field, set[str]]) -> list[Labels]:
     choices = [[(field, one) for one in _sets(field, names)] for field, names in fields.items()]
     return [Labels(**dict(chosen)) for chosen in itertools.product(*choices)]
