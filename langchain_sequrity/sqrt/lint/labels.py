@@ -272,9 +272,9 @@ class _Mentions:
             if isinstance(node, nodes.Binding):
                 self._bound(node)
             else:
-                for predicate, step in _parts(node):
-                    self._predicate(predicate)
-                    for update in step.updates if step else ():
+                for part in clauses_of(node):
+                    self._predicate(part.condition)
+                    for update in part.step.updates if part.step else ():
                         self._set(update.set, update.target.field)
 
     def _bound(self, node: nodes.Binding) -> None:
@@ -339,20 +339,6 @@ class _Mentions:
         if field is not None and isinstance(element, nodes.TextLiteral) and element.kind == "plain":
             at = self.labels[field].setdefault(element.raw, element.at)
             self.labels[field][element.raw] = min(at, element.at)
-
-
-def _parts(
-    node: nodes.ToolBlock | nodes.OneLiner,
-) -> Iterator[tuple[nodes.Predicate | None, nodes.UpdateStep | None]]:
-    """Conditions of a tool's rules and steps, each with the step."""
-    if isinstance(node, nodes.OneLiner):
-        yield node.step.condition, node.step
-        return
-    for rule in node.checks:
-        yield rule.condition, None
-    for block in node.blocks:
-        for step in block.steps:
-            yield step.condition, step
 
 
 def _operands(root: nodes.Set) -> Iterator[nodes.Set]:
