@@ -7,7 +7,7 @@ import pytest
 
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.patterns import MAX_SIZE
+from langchain_sequrity.patterns import MAX_SIZE, SECONDS_PER_CALL
 from langchain_sequrity.sqrt import (
     Argument,
     Call,
@@ -76,4 +76,4 @@ def test_the_page_names_the_limits_that_are_set() -> None:
         matchers.MAX_PATTERN, MAX_SIZE, matchers.MAX_WORK, compiler.MAX_REGEXES,
     ):  # fmt: skip
         assert f"{limit:,}" in limits
-    assert f"{matchers.SECONDS_PER_MATCH} s, {matchers.SECONDS_PER_CALL} s" in limits
+    assert f"{matchers.SECONDS_PER_MATCH} s, {SECONDS_PER_CALL} s" in limits

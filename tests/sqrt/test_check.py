@@ -163,7 +163,7 @@ WARNINGS = [
     ("a change of the result for the session", 'tool "x" { session after { @result.tags |= {"b"}; } }', "Whether the service changes these labels here is unknown"),
     ("two priorities", 'tool "x" { priority 1; priority 2; must deny always; }', "Which of several priorities counts is unknown"),
     ("a priority of an update", 'tool "x" [5] -> @tags |= {"a"};', "Whether a priority changes the order of updates is unknown"),
-    ("must allow beside should allow", 'tool "x" { must allow when "a" in i.tags; should allow when "b" in i.tags; }', "Beside another rule that allows, this one may restrict nothing"),
+    ("must allow beside should allow", 'tool "x" { must allow when "a" in i.tags; should allow when "b" in i.tags; }', "Beside another rule that allows, this rule may restrict nothing"),
 ]  # fmt: skip
 
 
@@ -363,7 +363,7 @@ def test_a_policy_is_read_from_the_file_that_a_path_names(tmp_path: Path) -> Non
     assert (finding.line, finding.message) == (2, "`p` is not defined")
     with pytest.raises(UsageError, match=r"cannot be read: No such file .*Check the path"):
         check(tmp_path / "none.sqrt")
-    with pytest.raises(UsageError, match="is in Cedar, which cannot be read here"):
+    with pytest.raises(UsageError, match="is in Cedar, and only SQRT can be read here"):
         check(tmp_path / "policy.cedar")
 
 
@@ -386,13 +386,13 @@ def test_without_tools_nothing_is_said_about_names() -> None:
 @pytest.mark.parametrize("properties", [None, 3, "text", ["text"]])
 def test_a_tool_whose_arguments_cannot_be_told_is_a_usage_error(properties: Any) -> None:
     tool = {"name": "send", "parameters": {"type": "object", "properties": properties}}
-    with pytest.raises(UsageError, match="`properties` of the tool `send` is an object"):
+    with pytest.raises(UsageError, match="`properties` of the tool `send` must be an object"):
         check("", [tool])
 
 
 @pytest.mark.parametrize("tool", [5, None, {}, {"function": {}}, {"function": 1}, {"name": 3}])
 def test_what_is_no_tool_is_a_usage_error(tool: Any) -> None:
-    with pytest.raises(UsageError, match="`tools` takes names of tools, their definitions"):
+    with pytest.raises(UsageError, match="`tools` takes names of tools, definitions"):
         check("", [tool])
 
 
