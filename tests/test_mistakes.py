@@ -45,7 +45,7 @@ COMMANDS: list[tuple[str, int, str]] = [
     ("serve --port 70000", 2, "Error: Invalid value for '--port': 70000 is not in the range 0<=x<=65535."),
     ("serve --script no.json", 2, "Error: Invalid value for '--script': File 'no.json' does not exist."),
     ("serve --script script.json", 1, "Error: Rule 1 of `script.json`: Unknown field `whne` in a rule. Did you mean `when`?"),
-    ("serve --script object.json", 1, "Error: `object.json` must hold a list of rules, or a mapping with only `rules`."),
+    ("serve --script object.json", 1, "Error: `object.json` must contain a list of rules, or a mapping with only `rules`."),
     ("serve --fidelity exact", 2, "Error: Invalid value for '--fidelity': 'exact' is not one of 'full', 'documented'."),
     # What has moved.
     ("demo --live", 2, "Error: The demo is no longer installed. It is an example in the repository: run `make demo` there, or `python -m examples.demo`."),
@@ -160,18 +160,18 @@ MODEL = ChatSequrity("any/model", base_url="http://127.0.0.1:9")
 RULE = 'tool "pay" { must deny always; }'
 MADE: list[tuple[str, Callable[[], Any], str]] = [
     # Servers.
-    ("host", lambda: LocalServer(host="0.0.0.0"), """`host='0.0.0.0'` lets others in, and nothing asks them for a key. Give `api_keys=[…]`, or leave `host` at "127.0.0.1"."""),  # noqa: S104 - refused
-    ("one key", lambda: LocalServer(api_keys="sq-1"), "`api_keys` is a list of keys; got a text. Write `[…]` around it."),
-    ("a key with a space", lambda: LocalServer(api_keys=["sq 1"]), "A key in `api_keys` has other characters than printable ASCII without spaces."),
-    ("an empty key", lambda: LocalServer(api_keys=[""]), "A key in `api_keys` has other characters than printable ASCII without spaces."),
-    ("port as text", lambda: LocalServer(port="80"), "`port` is a number from 0 to 65535, and 0 takes a free one; got '80'."),  # type: ignore[arg-type]
+    ("host", lambda: LocalServer(host="0.0.0.0"), """`host='0.0.0.0'` is open to other machines, but no keys are required. Set `api_keys=[…]`, or leave `host` at "127.0.0.1"."""),  # noqa: S104 - refused
+    ("one key", lambda: LocalServer(api_keys="sq-1"), "`api_keys` must be a list of keys; got a text. Write `[…]` around it."),
+    ("a key with a space", lambda: LocalServer(api_keys=["sq 1"]), "A key in `api_keys` has characters other than printable ASCII without spaces."),
+    ("an empty key", lambda: LocalServer(api_keys=[""]), "A key in `api_keys` has characters other than printable ASCII without spaces."),
+    ("port as text", lambda: LocalServer(port="80"), "`port` must be a number from 0 to 65535, where 0 means any free port; got '80'."),  # type: ignore[arg-type]
     ("port too high", lambda: LocalServer(port=99_999).start(), "Cannot listen on 127.0.0.1:99999: bind(): port must be 0-65535. Use another port, or 0 for any."),
     ("port too low", lambda: LocalServer(port=-1).start(), "Cannot listen on 127.0.0.1:-1: bind(): port must be 0-65535. Use another port, or 0 for any."),
-    ("port true", lambda: LocalServer(port=True), "`port` is a number from 0 to 65535, and 0 takes a free one; got True."),
-    ("fidelity", lambda: LocalServer(fidelity="exact"), """`fidelity` is "full" or "documented"; got 'exact'."""),  # type: ignore[arg-type]
-    ("programs", lambda: LocalServer(isolated_programs="no"), "`isolated_programs` is `True`, `False` or `None`; got 'no'."),  # type: ignore[arg-type]
-    ("model by name", lambda: LocalServer(model="gpt"), "`model` is a LangChain chat model; got 'gpt'. Leave it out for the default."),  # type: ignore[arg-type]
-    ("script by number", lambda: LocalServer(script=5), "A script is a list of rules; got `int`."),  # type: ignore[arg-type]
+    ("port true", lambda: LocalServer(port=True), "`port` must be a number from 0 to 65535, where 0 means any free port; got True."),
+    ("fidelity", lambda: LocalServer(fidelity="exact"), """`fidelity` must be "full" or "documented"; got 'exact'."""),  # type: ignore[arg-type]
+    ("programs", lambda: LocalServer(isolated_programs="no"), "`isolated_programs` must be `True`, `False` or `None`; got 'no'."),  # type: ignore[arg-type]
+    ("model by name", lambda: LocalServer(model="gpt"), "`model` must be a LangChain chat model; got 'gpt'. Omit it for the default."),  # type: ignore[arg-type]
+    ("script by number", lambda: LocalServer(script=5), "A script must be a list of rules; got `int`."),  # type: ignore[arg-type]
     ("script that is not there", lambda: LocalServer(script="no.yaml"), "The script `no.yaml` cannot be read: No such file or directory. Check the path."),
     ("key of a rule", lambda: LocalServer(script=[{"whne": {}}]), "Rule 1 of the script: Unknown field `whne` in a rule. Did you mean `when`?"),
     ("key of a condition", lambda: LocalServer(script=[{"when": {"usr": "x"}, "text": "y"}]), "Rule 1 of the script: Unknown field `usr` in `when`. Did you mean `user`?"),

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from langchain_sequrity.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from langchain_sequrity.local.asgi import RequestRecord
     from langchain_sequrity.local.script import Script
     from langchain_sequrity.local.server import LocalServer
+    from langchain_sequrity.local.services import RequestRecord
     from langchain_sequrity.local.sessions import MemorySessions, Session, SessionStore
 
 __all__ = [
@@ -23,11 +23,11 @@ __all__ = [
     "SessionStore",
 ]
 
-# Imported at first use: a process that only runs a program does not wait for a web server.
+# Imported at first use: a worker process that runs programs needs no web server.
 _HOME = {
     "LocalServer": "server",
     "MemorySessions": "sessions",
-    "RequestRecord": "asgi",
+    "RequestRecord": "services",
     "Script": "script",
     "Session": "sessions",
     "SessionStore": "sessions",
@@ -38,7 +38,7 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562).
 
     Raises:
-        MissingExtra: If something of the extra `local` is not installed.
+        MissingExtra: If a package of the extra `local` is not installed.
     """
     home = _HOME.get(name)
     if home is None:
@@ -57,5 +57,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Show the public names before they are imported."""
+    """List the public names, also before they are imported."""
     return sorted({*globals(), *__all__})

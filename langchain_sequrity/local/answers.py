@@ -1,24 +1,25 @@
-"""An answer as data, and its pieces: stop sequences, token limit, log probabilities and usage.
+"""An answer as data, and its stream: stop sequences, token limit, log probabilities and usage.
 
-Everything that a real model's API does to an answer happens here, alike for the deterministic model
-and for scripts.
+The deterministic model and scripts use it to do what a model's API does with an answer. Tokens are
+words and signs: real models count differently, but these counts are whole numbers, repeatable, and
+add up.
 """
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from langchain_core.messages import AIMessageChunk
-from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 
-from langchain_sequrity.local.tokens import count, count_audio, count_request, split, usage_of
-from langchain_sequrity.strict_json import dumps_like_service
 from langchain_sequrity.wire.exchange import ChatRequest
+from langchain_sequrity.strict_json import dumps, dumps_like_service
 
-# A long text comes in larger pieces rather than in more of them.
+# A longer text has larger pieces, not more of them.
 _MOST_PIECES = 200
 _MOST_FRAGMENTS = 16
 _FRAGMENT = 12
@@ -27,16 +28,16 @@ _LEAST_FRAGMENTS = 2
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is answered.
+    """An answer of a model.
 
     Attributes:
         text: The text.
-        reasoning: What comes before it as reasoning.
-        refusal: Why there is no answer.
-        calls: Names of tools and the arguments they are called with.
-        usage: Usage to report instead of what is counted.
-        finish_reason: Finish reason to report instead of what follows from the answer.
-        stop_sequence: The stop sequence that the text was cut at.
+        reasoning: Reasoning before the text.
+        refusal: The text of a refusal.
+        calls: Tool calls: names and arguments.
+        usage: Usage to report instead of the counted usage.
+        finish_reason: Finish reason to report instead of the derived one.
+        stop_sequence: The stop sequence at which the text was cut.
     """
 
     text: str = ""
@@ -49,26 +50,26 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cut:
-    """An answer within the limits of its request; arguments of calls are text by now."""
+class _LimitedAnswer:
+    """An answer within the token limit of its request; arguments of calls are JSON text."""
 
     text: str
     reasoning: str
     refusal: str
     calls: tuple[tuple[str, str], ...]
     output_tokens: int
-    full: bool
+    is_cut: bool
 
 
 def stream_answer(answer: Answer, request: ChatRequest) -> Iterator[AIMessageChunk]:
-    """Give an answer in pieces, as the request asks for it.
+    """Stream an answer as the request asks for it.
 
     Args:
         answer: The answer.
-        request: What was asked: its `stop`, `max_tokens`, `logprobs` and `top_logprobs` count.
+        request: Its `stop`, `max_tokens`, `logprobs` and `top_logprobs` are honoured.
 
     Yields:
-        Reasoning, refusal, text and tool calls in this order, then one piece with usage and
+        Reasoning, refusal, text and tool calls in this order, then one chunk with usage and
         finish reason.
     """
     answer = _stopped(answer, request.stop)
@@ -94,18 +95,18 @@ def _stopped(answer: Answer, stops: Sequence[str]) -> Answer:
     return replace(answer, text=answer.text[:end], stop_sequence=stop)
 
 
-def _within_limits(answer: Answer, limit: int | None) -> _Cut:
-    budget = _Budget(limit)
+def _within_limits(answer: Answer, limit: int | None) -> _LimitedAnswer:
+    budget = _TokenBudget(limit)
     reasoning, refusal, text = map(budget.take, (answer.reasoning, answer.refusal, answer.text))
     calls = []
     for name, args in answer.calls:
         if not budget.open_for(count(name)):
             break
         calls.append((name, budget.take(dumps_like_service(args))))
-    return _Cut(text, reasoning, refusal, tuple(calls), budget.used, budget.exceeded)
+    return _LimitedAnswer(text, reasoning, refusal, tuple(calls), budget.used, budget.exceeded)
 
 
-class _Budget:
+class _TokenBudget:
     """Output tokens, spent in the order of the answer."""
 
     def __init__(self, limit: int | None) -> None:
@@ -121,7 +122,7 @@ class _Budget:
         return "".join(tokens[:fit])
 
     def open_for(self, tokens: int) -> bool:
-        """Spend tokens that cannot be cut, if they and one more fit."""
+        """Spend tokens that cannot be cut, if they and one more token fit."""
         if self.used + tokens >= self._limit:
             self.exceeded = True
             return False
@@ -130,7 +131,7 @@ class _Budget:
 
 
 def _pieces(text: str) -> Iterator[list[str]]:
-    """Tokens of a text, in as many groups as make sense."""
+    """The tokens of a text, in at most 200 groups."""
     tokens = split(text)
     size = max(1, math.ceil(len(tokens) / _MOST_PIECES))
     for start in range(0, len(tokens), size):
@@ -152,14 +153,14 @@ def _call_pieces(
 
 
 def _call_id(index: int, name: str, arguments: str, request: ChatRequest) -> str:
-    """The same for the same request, and another at another place of a conversation."""
+    """A repeatable id that differs between places of a conversation."""
     place = f"{len(request.messages)}\0{index}\0{name}\0{arguments}"
     return f"call_{hashlib.blake2b(place.encode(), digest_size=12).hexdigest()}"
 
 
-def _last(answer: Answer, cut: _Cut, request: ChatRequest) -> AIMessageChunk:
-    natural = "tool_calls" if cut.calls else "stop"
-    finish_reason = answer.finish_reason or ("length" if cut.full else natural)
+def _last(answer: Answer, cut: _LimitedAnswer, request: ChatRequest) -> AIMessageChunk:
+    derived = "length" if cut.is_cut else "tool_calls" if cut.calls else "stop"
+    finish_reason = answer.finish_reason or derived
     usage = answer.usage or usage_of(
         count_request(request),
         cut.output_tokens,
@@ -184,7 +185,7 @@ def _logprobs(tokens: list[str], options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _logprob(token: str, most: int) -> dict[str, Any]:
-    """The chosen token is the likeliest; each alternative has half of what is left before it."""
+    """The chosen token is the likeliest; each alternative has half of the remaining probability."""
     digest = hashlib.blake2b(token.encode("utf-8", "replace"), digest_size=1).digest()
     chosen = 0.5 + digest[0] / 512
     rest = 1 - chosen
@@ -202,3 +203,105 @@ def _token(token: str, probability: float) -> dict[str, Any]:
         "logprob": round(math.log(probability), 6),
         "bytes": list(token.encode("utf-8", "replace")),
     }
+
+
+# Tokens
+
+# At most eight letters or digits, or one sign, with the white space before it; or white space at
+# the end of the text.
+_TOKEN = re.compile(r"\s*(?:\w{1,8}|[^\w\s])|\s+")
+# Counting a longer text takes seconds.
+_COUNTED = 1024 * 1024
+_PER_MESSAGE = 3
+_PER_IMAGE = 85
+_PER_FILE = 200
+# Audio is counted by its size: an hour of speech in base64 would take seconds to count.
+_AUDIO_CHARACTERS_PER_TOKEN = 1_000
+
+# Types of blocks in chat/completions, and LangChain's own.
+_IMAGES = ("image_url", "image")
+_AUDIO = ("input_audio", "audio")
+# Keys that hold the text of a block.
+_TEXT_KEYS = ("text", "refusal", "thinking")
+
+
+def split(text: str) -> list[str]:
+    """Split text into tokens; joined, they are the text again."""
+    return _TOKEN.findall(text)
+
+
+def count(text: str) -> int:
+    """Count the tokens of a text; a very long text is estimated from its beginning."""
+    if len(text) > _COUNTED:
+        return count(text[:_COUNTED]) * len(text) // _COUNTED
+    return sum(
+        1 for _ in _TOKEN.finditer(text)
+    )  # a list of tokens would take fifty times the memory of the text
+
+
+def count_message(message: BaseMessage) -> int:
+    """Count the tokens of a message: content, reasoning and tool calls."""
+    total = sum(_count_part(part) for part in _parts(message))
+    for key in ("reasoning_content", "refusal"):
+        total += count(str(message.additional_kwargs.get(key) or ""))
+    if isinstance(message, AIMessage):
+        for call in message.tool_calls:
+            total += count(call["name"]) + count(dumps(call["args"]))
+    return total
+
+
+def count_audio(messages: Iterable[BaseMessage]) -> int:
+    """Count the tokens of the audio in messages."""
+    return sum(
+        _count_part(part)
+        for message in messages
+        for part in _parts(message)
+        if isinstance(part, dict) and part.get("type") in _AUDIO
+    )
+
+
+def count_request(request: ChatRequest) -> int:
+    """Count the input tokens of a request: its messages and its tools."""
+    messages = sum(count_message(message) + _PER_MESSAGE for message in request.messages)
+    return messages + sum(count(str(tool.get("function"))) for tool in request.tools)
+
+
+def usage_of(
+    input_tokens: int, output_tokens: int, *, audio: int = 0, reasoning: int = 0
+) -> UsageMetadata:
+    """Usage of one answer; cached tokens are always 0.
+
+    Args:
+        input_tokens: All tokens of the request.
+        output_tokens: All tokens of the answer.
+        audio: Input tokens that are audio.
+        reasoning: Output tokens that are reasoning.
+
+    Returns:
+        The usage, with totals and details.
+    """
+    return UsageMetadata(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        total_tokens=input_tokens + output_tokens,
+        input_token_details=InputTokenDetails(audio=audio, cache_read=0),
+        output_token_details=OutputTokenDetails(reasoning=reasoning),
+    )
+
+
+def _parts(message: BaseMessage) -> list[Any]:
+    return message.content if isinstance(message.content, list) else [message.content]
+
+
+def _count_part(part: Any) -> int:
+    if isinstance(part, str):
+        return count(part)
+    kind = part.get("type")
+    if kind in _IMAGES:
+        return _PER_IMAGE
+    if kind == "file":
+        return _PER_FILE
+    if kind in _AUDIO:
+        data = str(part.get("base64") or part.get("input_audio", {}).get("data", ""))
+        return 1 + len(data) // _AUDIO_CHARACTERS_PER_TOKEN
+    return count(str(next((part[key] for key in _TEXT_KEYS if part.get(key)), "")))

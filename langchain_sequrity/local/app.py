@@ -1,14 +1,19 @@
-"""The REST API as an ASGI app: every route, and what surrounds them."""
+"""The REST API as an ASGI app: routes, request ids, header checks, records, and errors as JSON."""
 
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable
 from typing import Any
 
 from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as Path
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.headers import (
@@ -18,29 +23,29 @@ from langchain_sequrity.headers import (
     PolicyHeader,
     validate_header,
 )
-from langchain_sequrity.local import auth, limits
-from langchain_sequrity.local import http as bodies
-from langchain_sequrity.local.admission import Entrance
-from langchain_sequrity.local.asgi import Edge
-from langchain_sequrity.local.endpoints import Chats, Policies
+from langchain_sequrity.local import auth, http, limits
+from langchain_sequrity.local.endpoints import Admission, ChatEndpoint, PolicyEndpoint
 from langchain_sequrity.local.http import error_response, json_response, problem_response
-from langchain_sequrity.local.limits import Charge
+from langchain_sequrity.local.limits import Charge, MemoryBudget
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.local.services import Services
+from langchain_sequrity.local.services import RequestRecord, Services
 from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH
 
-_CHECKED: dict[str, type[Header]] = {
+_CLIENT_CLOSED_REQUEST = 499  # what web servers log if a client does not wait for its reply
+_STOPPING = "The server is stopping. Send the request again once it runs."
+_FAILED = "The server failed. Find the reason in its log, under the id in `X-Request-ID`."
+_HEADERS: dict[str, type[Header]] = {
     "x_features": FeaturesHeader,
     "x_policy": PolicyHeader,
     "x_config": ConfigHeader,
 }
-_FAILED = "The server failed. Its log has the reason under the id in `X-Request-ID`."
+logger = logging.getLogger("langchain_sequrity.local")
 
 
 def make_app(services: Services) -> ASGIApp:
-    """Mount every row of the route table, and what surrounds it."""
-    entrance = Entrance(services)
-    chats, policies = Chats(services, entrance), Policies(services, entrance)
+    """Mount every row of the route table, inside the edge middleware."""
+    admission = Admission(services)
+    chats, policies = ChatEndpoint(services, admission), PolicyEndpoint(services, admission)
     paths = [Path(path, _index, methods=["GET"]) for path in ("/", "/control", "/control/")]
     paths += [Path(path, _health, methods=["GET"]) for path in ("/health", "/control/health")]
     paths.append(Path(VALIDATE_HEADERS_PATH, _validate_headers, methods=["POST"]))
@@ -53,20 +58,104 @@ def make_app(services: Services) -> ASGIApp:
     }
     app = Starlette(routes=paths, exception_handlers=handlers)
     app.router.redirect_slashes = False
-    return Edge(app, services.hosts, services.on_request, services.budget)
+    return EdgeMiddleware(app, services.hosts, services.on_request, services.budget)
+
+
+class EdgeMiddleware:
+    """The outermost layer.
+
+    It adds three entries to the ASGI scope: `by_name`, the headers by lower-case name; `facts`, a
+    dict to which the app adds what the record of the request should say; and `charge`, the memory
+    that the request uses, which is given back after its reply.
+
+    Args:
+        app: The app inside.
+        hosts: Allowed names in a Host header; `None` allows any name.
+        on_request: Called once for each answered request.
+        budget: The memory that all requests share.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: frozenset[str] | None,
+        on_request: Callable[[RequestRecord], None] | None,
+        budget: MemoryBudget,
+    ) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._on_request = on_request
+        self._budget = budget
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        began = time.perf_counter()
+        request_id = str(uuid.uuid4())
+        facts: dict[str, Any] = {}
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                facts["status"] = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        charge = Charge(self._budget)
+        path = _single_slashes(scope["path"])
+        scope = {**scope, "path": path, "facts": facts, "charge": charge}
+        try:
+            await self._checked(scope, receive, send_with_id)
+        except ClientDisconnect:
+            facts.update(status=_CLIENT_CLOSED_REQUEST, summary="client hung up")
+        except asyncio.CancelledError:
+            if "status" not in facts:
+                await problem_response(503, _STOPPING, _STOPPING)(scope, receive, send_with_id)
+            raise
+        except Exception:
+            # The app has already answered with 500.
+            logger.exception("Request %s failed", request_id)
+        finally:
+            charge.close()
+            self._record(scope, (time.perf_counter() - began) * 1000)
+
+    async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            headers = auth.check_headers(scope["headers"])
+            auth.check_host(headers, self._hosts)
+        except StatusError as error:
+            await error_response(error)(scope, receive, send)
+            return
+        await self._app({**scope, "by_name": headers}, receive, send)
+
+    def _record(self, scope: Scope, milliseconds: float) -> None:
+        if self._on_request is None:
+            return
+        facts = {"status": 500, **scope["facts"]}
+        try:
+            self._on_request(
+                RequestRecord(scope["method"], scope["path"], milliseconds=milliseconds, **facts)
+            )
+        except Exception:
+            logger.exception("`on_request` failed; the request was answered nevertheless")
+
+
+def _single_slashes(path: str) -> str:
+    """A base URL that ends with a slash gives double slashes."""
+    while "//" in path:
+        path = path.replace("//", "/")
+    return path
 
 
 def _on_http_exception(_request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
     details = {
-        404: "There is no such path. `GET /` lists those that exist.",
-        405: f"This path does not have this method. Use {headers.get('Allow')}.",
+        404: "This path does not exist. `GET /` lists the paths.",
+        405: f"This path does not support this method. Use {headers.get('Allow')}.",
     }
     detail = details.get(error.status_code, error.detail)
     return problem_response(error.status_code, detail, detail, headers)
 
 
-# Endpoints that are no chat
+# Endpoints without a brain
 
 
 async def _index(_request: Request) -> Response:
@@ -81,21 +170,21 @@ async def _health(_request: Request) -> Response:
 
 
 async def _validate_headers(request: Request) -> Response:
-    """Check the three JSON headers without running anything; no key, as its users send none."""
+    """Check the three JSON headers without running anything. Users of this endpoint send no key."""
     headers = request.scope["by_name"]
     auth.check_content_type(headers)
     charge = request.scope["charge"]
-    data = await bodies.read(request.stream(), headers, charge, limit=limits.CHECKED_BODY)
+    data = await http.read(request.stream(), headers, charge, limit=limits.CHECKED_BODY)
     return json_response(await run_sync(_validated, data, charge))
 
 
 def _validated(data: bytearray, charge: Charge) -> dict[str, Any]:
-    sent = bodies.parse(data, charge)
-    if not isinstance(sent, dict) or not sent.keys() <= _CHECKED.keys():
-        refuse(422, f"Expected an object with any of {', '.join(_CHECKED)}, each a string.")
+    sent = http.parse(data, charge)
+    if not isinstance(sent, dict) or not sent.keys() <= _HEADERS.keys():
+        refuse(422, f"Expected an object with any of {', '.join(_HEADERS)}, each a string.")
     if any(value is not None and not isinstance(value, str) for value in sent.values()):
-        refuse(422, "Each header is a string with the JSON in it, or null.")
+        refuse(422, "Each header must be a string that contains JSON, or null.")
     return {
         name: None if sent.get(name) is None else validate_header(kind, sent[name])
-        for name, kind in _CHECKED.items()
+        for name, kind in _HEADERS.items()
     }

@@ -1,8 +1,8 @@
-"""What every request must bring before anything of it is read (`docs/security.md`, rule 9).
+"""Keys and header checks, before a body is read (`docs/security.md`, rule 9).
 
-The server is a target: pages in a browser can reach loopback addresses. A Host that is not ours
-(DNS rebinding), a body that a plain form could send, or a missing Authorization (cross-site
-requests) end here.
+Pages in a browser can send requests to loopback addresses. So the server refuses a foreign Host
+(DNS rebinding), a body that an HTML form could send, and a missing Authorization (cross-site
+requests).
 """
 
 import hmac
@@ -16,7 +16,7 @@ LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 _SCHEME = "bearer "
 _HOST = re.compile(r"(\[(?P<ipv6>[0-9a-f:]+)\]|(?P<name>[^\[\]:]+))(:[0-9]*)?")
 _AROUND = len(": \r\n")
-# Of these a second one would contradict the first, and who reads which is anybody's guess.
+# If one of these comes twice, two readers may use different values.
 _ONCE = frozenset(
     {
         "authorization",
@@ -34,10 +34,10 @@ _ONCE = frozenset(
 
 
 def check_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Check the size of header lines and that none that matters comes twice.
+    """Check the size of header lines, and that no important header is repeated.
 
     Args:
-        raw: Names and values as they came.
+        raw: Names and values as they were received.
 
     Returns:
         The headers by lower-case name.
@@ -51,13 +51,13 @@ def check_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         if len(name) + len(value) + _AROUND > MAX_HEADER_LINE:
             refuse(431, f"The header `{key[:64]}` is longer than {MAX_HEADER_LINE} bytes.")
         if key in headers and key in _ONCE:
-            refuse(400, f"The header `{key}` comes twice. Send it once.")
+            refuse(400, f"The header `{key}` was sent twice. Send it once.")
         headers[key] = value.decode("latin-1")
     return headers
 
 
 def check_host(headers: Mapping[str, str], allowed: frozenset[str] | None) -> None:
-    """Refuse a Host that is not ours with 421; `None` allows any."""
+    """Refuse a Host that does not name this server with 421; `None` allows any."""
     if allowed is not None and _host_name(headers.get("host", "")) not in allowed:
         refuse(421, "The `Host` header does not name this server. Use its `base_url`.")
 
@@ -72,7 +72,7 @@ def bearer(headers: Mapping[str, str], keys: Sequence[str] | None) -> str:
 
     Args:
         headers: The request's headers, by lower-case name.
-        keys: Keys that are allowed, or `None` for any.
+        keys: Allowed keys; `None` allows any key.
 
     Returns:
         The key.
@@ -85,15 +85,15 @@ def bearer(headers: Mapping[str, str], keys: Sequence[str] | None) -> str:
     if not key:
         refuse(401, "Send your key as `Authorization: Bearer <key>`.")
     if keys is not None:
-        # All are compared, so that the time tells nothing.
+        # All keys are compared, so that the time reveals nothing.
         matches = [hmac.compare_digest(key.encode(), one.encode()) for one in keys]
         if not any(matches):
-            refuse(401, "The key is not known. Check it.")
+            refuse(401, "The key is unknown. Check it.")
     return key
 
 
 def check_content_type(headers: Mapping[str, str]) -> None:
-    """Refuse with 415 what is not declared as JSON."""
+    """Refuse a body that is not declared as JSON with 415."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         refuse(415, "Send the body as JSON, with `Content-Type: application/json`.")

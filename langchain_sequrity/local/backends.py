@@ -1,11 +1,12 @@
-"""What answers a chat: the protocol, and any LangChain chat model behind it."""
+"""Brains, which answer chats: the protocol, and LangChain chat models as brains."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal, Protocol
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.runnables import RunnableConfig
@@ -13,15 +14,15 @@ from langsmith.run_helpers import tracing_context
 
 from langchain_sequrity.errors import SequrityError, status_error
 from langchain_sequrity.local import limits
+from langchain_sequrity.local.answers import count_message, count_request, usage_of
 from langchain_sequrity.local.limits import Charge
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.local.tokens import count_message, count_request, usage_of
 from langchain_sequrity.sizes import of_json, of_part, of_value
-from langchain_sequrity.strict_json import dumps_like_service
+from langchain_sequrity.wire.exchange import Sum
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.policy_generation import PolicyRequest
 
-# Without this the callbacks of a run around the server, in the same thread, would be inherited.
+# Otherwise the model would inherit the callbacks of a run around the server in the same thread.
 _NO_CALLBACKS: RunnableConfig = {"callbacks": []}
 _BAD_GATEWAY = 502
 _TOO_MANY_REQUESTS = 429
@@ -32,20 +33,20 @@ _FINISH_REASONS = {
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
     "pause_turn": "stop",
-    "refusal": "stop",  # the refusal itself is said beside
+    "refusal": "stop",  # the text of the refusal is sent separately
 }
 
 
 @dataclass(frozen=True, slots=True)
 class BrainContext:
-    """What a brain is told beside the request.
+    """What a brain gets beside the request.
 
     Attributes:
-        role: Who is asked: `chat`, `planner`, `quarantined`, `classifier` or `policy`.
-        endpoint_type: First segment of the path that the request came in on, such as `chat`.
-        plan: What a planner may use; it is in the planner's prompt, too, as text.
+        role: The role that is asked: `chat`, `planner`, `quarantined`, `classifier` or `policy`.
+        endpoint_type: First segment of the request's path, such as `chat`.
+        plan: What a planner may use; the planner's prompt holds it, too, as text.
         classifier: The classifier's name.
-        policy: What a policy writer is asked for; it is in the writer's prompt, too, as text.
+        policy: The request to a policy writer; its prompt holds it, too, as text.
     """
 
     role: str = "chat"
@@ -61,9 +62,9 @@ class PlanContext:
 
     Attributes:
         tools: The caller's tools, with the names that programs use.
-        internal_tools: Internal tools that are enabled.
-        tool_choice: Which tool is to be called, as in `ChatRequest`.
-        response_format: What the answer must look like, as in `ChatRequest`.
+        internal_tools: Enabled internal tools.
+        tool_choice: Which tool to call, as in `ChatRequest`.
+        response_format: The form of the answer, as in `ChatRequest`.
     """
 
     tools: Sequence[dict[str, Any]] = ()
@@ -73,20 +74,20 @@ class PlanContext:
 
 
 class Brain(Protocol):
-    """Something that answers chats. It is called from many threads at once."""
+    """Something that answers chats. Many threads call it at once."""
 
     def stream(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
         """Answer in pieces.
 
         Args:
-            request: What is asked.
-            context: Who is asked, and where.
+            request: The request.
+            context: The role that is asked, and the endpoint.
 
         Returns:
-            Pieces of one message: text as `content`, `reasoning_content`, `reasoning_signature`
-            and `refusal` in `additional_kwargs`, tool call pieces with an integer `index`.
-            `usage_metadata`, and `finish_reason` and `stop_sequence` in `response_metadata`, are
-            on the last one only.
+            Chunks of one message: text as `content`; `reasoning_content`, `reasoning_signature`
+            and `refusal` in `additional_kwargs`; tool call chunks with an integer `index`. Only
+            the last chunk has `usage_metadata`, and `finish_reason` and `stop_sequence` in
+            `response_metadata`.
 
         Raises:
             StatusError: To answer with an error status.
@@ -96,10 +97,10 @@ class Brain(Protocol):
 class ModelBrain:
     """Any LangChain chat model as the brain.
 
-    What the client asks for reaches the model as keyword arguments, and only if it was asked for:
-    the model keeps its own settings otherwise. A model without tool calling (one that does not
-    override `bind_tools`, such as LangChain's fake models) is asked without the tools. The model's
-    runs are not traced: the client traces them already.
+    The options of a request become keyword arguments of the model. For options that the request
+    does not have, the model keeps its own settings. A model without tool calling (one that does not
+    override `bind_tools`, such as LangChain's fake models) is called without the tools. The model's
+    runs are not traced, because the client already traces them.
 
     Args:
         model: The model.
@@ -118,23 +119,23 @@ class ModelBrain:
         self._calls_tools = type(model).bind_tools is not BaseChatModel.bind_tools
 
     def stream(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
-        """Ask the model, and word its pieces alike whatever its provider.
+        """Call the model, and bring its chunks into one form for all providers.
 
         Args:
-            request: What is asked.
+            request: The request.
             context: Not used: a model answers in every role.
 
         Yields:
-            The pieces. Usage is the model's own, or counted where it gives none.
+            The chunks. Usage is the model's own, or counted if the model reports none.
 
         Raises:
-            StatusError: 429 if the model was, and 502 if it failed otherwise.
+            StatusError: 429 if the model's provider answers with 429, and 502 for its other errors.
         """
         del context
-        neutral = _Neutral()
+        normalizer = _Normalizer()
         for message in _untraced(self._ask(request)):
-            yield neutral.piece(message)
-        yield neutral.last(request)
+            yield normalizer.piece(message)
+        yield normalizer.last(request)
 
     def _ask(self, request: ChatRequest) -> Iterator[AIMessage]:
         kwargs = _arguments(request)
@@ -162,34 +163,34 @@ class ModelBrain:
             yield cut
 
     def _failure(self, error: Exception) -> SequrityError:
-        # The text of a provider's exception can hold its key: it stays in the server's log.
+        # A provider's exception can contain its key, so its text goes into the server's log only.
         limited = getattr(error, "status_code", None) == _TOO_MANY_REQUESTS
         status = _TOO_MANY_REQUESTS if limited else _BAD_GATEWAY
         detail = (
             f"The model `{type(self._model).__name__}` behind this server failed with "
-            f"`{type(error).__name__}`. The server's log has the reason."
+            f"`{type(error).__name__}`. Find the reason in the server's log."
         )
         return status_error(status)(detail, status=status, body={"detail": detail})
 
 
 _ENDS = {"LengthFinishReasonError": "length", "ContentFilterFinishReasonError": "content_filter"}
-"""What OpenAI's package raises, also when it streams, where an answer with a schema was cut off."""
+"""Errors of OpenAI's package for an answer with a schema that was cut off, also in streams."""
 
 
 def _cut_off(error: Exception, *, has_said: bool) -> AIMessageChunk | None:
-    """An answer that a provider's package raises as an error because it was cut off.
+    """Read an answer out of the error that a provider's package raised because it was cut off.
 
     Args:
-        error: What was raised.
-        has_said: Whether the answer was streamed before.
+        error: The error.
+        has_said: Whether the answer was already streamed.
 
     Returns:
-        The answer, or its end; nothing for another error.
+        The answer, or its end; `None` for another error.
     """
     reason = _ENDS.get(type(error).__name__)
     if reason is None:
         return None
-    # The package is not imported here: whoever has such a model has it.
+    # The provider's package is not imported here, because it is not a dependency.
     completion = getattr(error, "completion", None)
     said, usage = None, getattr(completion, "usage", None)
     if not has_said and (choices := getattr(completion, "choices", None)):
@@ -237,7 +238,7 @@ def _tool_arguments(request: ChatRequest) -> dict[str, Any]:
 
 
 def _untraced(messages: Iterable[AIMessage]) -> Iterator[AIMessage]:
-    """Take each step outside of tracing: the steps of a stream may run in different contexts."""
+    """Run each step without tracing: the steps of a stream may run in different contexts."""
     steps = iter(messages)
     while True:
         with tracing_context(enabled=False):
@@ -257,8 +258,8 @@ class RoleBrain:
     """A brain for each role.
 
     Args:
-        brains: By role; `reader` is who reads data, which classifiers do too.
-        otherwise: Who answers the others, and chats.
+        brains: Brains by role; `reader` is the data model, which also serves as classifier.
+        otherwise: The brain for chats and for roles without a brain.
     """
 
     def __init__(self, brains: Mapping[Role, Brain], otherwise: Brain) -> None:
@@ -266,18 +267,18 @@ class RoleBrain:
         self._otherwise = otherwise
 
     def stream(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
-        """Answer as the brain of the role does."""
+        """Answer with the brain of the role."""
         role = _ROLES.get(context.role)
         brain = self._otherwise if role is None else self._brains.get(role, self._otherwise)
         return brain.stream(request, context)
 
 
 class BoundedBrain:
-    """A brain that answers a request within its limits: a model may go on without end.
+    """A brain whose answers are limited in size, because a model may write without end.
 
     Args:
         brain: The brain.
-        charge: What the request takes of the memory of all.
+        charge: The memory that the request uses.
     """
 
     def __init__(self, brain: Brain, charge: Charge) -> None:
@@ -288,31 +289,31 @@ class BoundedBrain:
         """Answer in pieces, as the brain does.
 
         Raises:
-            StatusError: Also 502 for an answer that is too long, 429 or 413 where there is no
+            StatusError: Also 502 for an answer that is too long, 429 or 413 if there is too little
                 memory for it.
         """
         left = limits.ANSWER
         for number, chunk in enumerate(self._brain.stream(request, context)):
-            size = _said(chunk)
+            size = _size(chunk)
             left -= size
             if left < 0:
                 refuse(
                     502,
                     f"The model behind this server answered with more than {limits.ANSWER} bytes. "
-                    "Give it a limit of tokens.",
+                    "Set a token limit for it.",
                 )
-            # LangChain keeps every piece of a model's stream until its end.
+            # LangChain keeps every chunk of a stream until its end.
             piece = limits.PIECE if number >= limits.FEW_PIECES else 0
-            self._charge.take(_TIMES_KEPT * size + _parsed(chunk) + piece)
+            self._charge.take(_TIMES_KEPT * size + _parsed_size(chunk) + piece)
             yield chunk
 
 
-# As pieces and as their sum, in the session and as the reply.
+# An answer is kept as chunks and as their sum.
 _TIMES_KEPT = 2
 
 
-def _said(chunk: AIMessageChunk) -> int:
-    """Bytes that a piece adds to the answer; empty ones add up, too."""
+def _size(chunk: AIMessageChunk) -> int:
+    """Bytes that a chunk adds to the answer; empty chunks have a size, too."""
     beside = [chunk.additional_kwargs, chunk.response_metadata.get("logprobs")]
     calls = chunk.tool_call_chunks
     if isinstance(chunk.content, str) and not any(beside) and not calls:
@@ -320,13 +321,39 @@ def _said(chunk: AIMessageChunk) -> int:
     return of_value([chunk.content, *filter(None, beside), *calls])
 
 
-def _parsed(chunk: AIMessageChunk) -> int:
-    """Bytes that arguments take beyond their text, once they are parsed."""
+def _parsed_size(chunk: AIMessageChunk) -> int:
+    """Bytes that parsed arguments take beyond their text."""
     return sum(of_json(call["args"] or "") for call in chunk.tool_call_chunks)
 
 
-class _Neutral:
-    """Messages of any provider, as pieces in the words of chat/completions."""
+def whole(chunks: Iterable[AIMessageChunk]) -> AIMessage:
+    """Join the chunks of an answer."""
+    # The last chunk makes LangChain parse the arguments of the tool calls.
+    total = Sum(chain(chunks, [AIMessageChunk(content="", chunk_position="last")])).total()
+    message = message_chunk_to_message(total)  # type: ignore[arg-type]  # there is at least one chunk
+    assert isinstance(message, AIMessage)  # noqa: S101 - for mypy
+    return message
+
+
+def as_piece(message: AIMessage) -> AIMessageChunk:
+    """A whole answer as one chunk."""
+    calls = [
+        tool_call_chunk(
+            name=call["name"], args=dumps_like_service(call["args"]), id=call["id"], index=index
+        )
+        for index, call in enumerate(message.tool_calls)
+    ]
+    return AIMessageChunk(
+        content=message.content,
+        additional_kwargs=message.additional_kwargs,
+        response_metadata=message.response_metadata,
+        usage_metadata=message.usage_metadata,
+        tool_call_chunks=calls,
+    )
+
+
+class _Normalizer:
+    """Brings messages of any provider into the form of chat/completions."""
 
     def __init__(self) -> None:
         self._usage: UsageMetadata | None = None
@@ -336,7 +363,7 @@ class _Neutral:
         self._output_tokens = 0
 
     def piece(self, message: AIMessage) -> AIMessageChunk:
-        # Providers spread usage over a stream; LangChain's rule is that the pieces add up.
+        # Providers spread usage over a stream; in LangChain the chunks add up.
         if message.usage_metadata is not None:
             self._usage = add_usage(self._usage, message.usage_metadata)
         self._finish_reason = _finish_reason(message.response_metadata) or self._finish_reason
@@ -345,7 +372,7 @@ class _Neutral:
         logprobs = message.response_metadata.get("logprobs")
         return AIMessageChunk(
             content=str(message.text),
-            additional_kwargs=_said_beside(message),
+            additional_kwargs=_additional_kwargs(message),
             response_metadata={"logprobs": logprobs} if logprobs else {},
             tool_call_chunks=[self._indexed(call) for call in _call_pieces(message)],
         )
@@ -379,8 +406,8 @@ def _finish_reason(metadata: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _said_beside(message: AIMessage) -> dict[str, Any]:
-    """Reasoning, its signature and a refusal, from wherever the provider's package put them."""
+def _additional_kwargs(message: AIMessage) -> dict[str, Any]:
+    """Reasoning, its signature and a refusal, wherever the provider's package put them."""
     said = {"reasoning_content": "", "reasoning_signature": "", "refusal": ""}
     if isinstance(message.content, list):
         for block in message.content_blocks:

@@ -1,6 +1,6 @@
-"""What a session's three headers make of the defaults: its policy, its limits, its reports.
+"""Configuration of a session, from its three headers and the defaults.
 
-Defaults that the service does not document are choices, listed in `docs/local-server.md`.
+The service does not document all defaults; `docs/local-server.md` lists the choices made here.
 """
 
 import logging
@@ -35,13 +35,13 @@ MayBranch = Callable[[Labels], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How often a dual-LLM turn may do something; `None` is without limit.
+class TurnLimits:
+    """Limits of a dual-LLM turn; `None` means no limit.
 
     Attributes:
-        steps: Programs of a turn.
-        failed_steps: How many of them may fail.
-        tool_calls: Tool calls of one program.
+        steps: Maximum number of programs.
+        failed_steps: Maximum number of failed programs.
+        tool_calls: Maximum number of tool calls of one program.
     """
 
     steps: int = 10
@@ -51,33 +51,31 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Everything that a session's headers decide.
+    """The configuration of a session.
 
     Attributes:
-        dual_llm: Whether a planner writes programs; else one model answers.
-        engine: The policy, ready to decide.
-        presets: The built-in policies as the engine has them.
-        has_policy: Whether anything could deny a call or keep labels.
+        dual_llm: Whether a planner writes programs; otherwise one model answers.
+        engine: The compiled policy.
+        is_guarded: Whether a policy, a blocker or a classifier could deny a call or keep labels.
         screen: Content blockers and classifiers.
-        may_branch: Whether a value with these labels may steer a program; `None` for all.
-        is_strict: Whether labels of conditions reach what they decide.
+        may_branch: Whether a value with these labels may decide a branch; `None` allows all.
+        is_strict: Whether labels of conditions also apply to values that depend on them.
         limits: Limits of a turn.
-        fsm: The section of `X-Config` as it came; fields may be unset.
-        planner: Likewise, what the planner is told.
-        response: Likewise, what replies report.
+        fsm: The section `fsm` of `X-Config`; fields may be unset.
+        planner: The section on the planner's prompt; fields may be unset.
+        response: The section on replies; fields may be unset.
         internal_tools: Internal tools that programs may call.
-        cached: Patterns of tools whose results are kept.
+        cached: Patterns of tools whose results are cached.
         max_output_tokens: Output limits by role, from the section `llm`.
     """
 
     dual_llm: bool
     engine: Engine
-    presets: EnginePresets
-    has_policy: bool
+    is_guarded: bool
     screen: Screen
     may_branch: MayBranch | None
     is_strict: bool
-    limits: Limits
+    limits: TurnLimits
     fsm: FsmConfig
     planner: PlannerPrompt
     response: ResponseFormatConfig
@@ -90,15 +88,15 @@ def configure(headers: Mapping[str, str], endpoint_type: str) -> Configuration:
     """Read the headers of a session.
 
     Args:
-        headers: `x-features`, `x-policy` and `x-config` as the session keeps them.
+        headers: `x-features`, `x-policy` and `x-config` of the session.
         endpoint_type: First segment of the path; `lang-graph` is always dual-LLM.
 
     Returns:
         The configuration; the same object for the same headers.
 
     Raises:
-        StatusError: 400 for a policy that cannot be read, 501 for what this server does not have.
-            A policy that cannot be enforced is never ignored.
+        StatusError: 400 for an invalid policy, 501 for a feature that this server does not have.
+            It never ignores a policy that it cannot enforce.
     """
     sent = (headers.get("x-features"), headers.get("x-policy"), headers.get("x-config"))
     return _configured(*sent, endpoint_type == "lang-graph")
@@ -109,7 +107,7 @@ def _configured(
     features_text: str | None,
     policy_text: str | None,
     config_text: str | None,
-    always_dual: bool,  # noqa: FBT001 - part of the cache's key
+    always_dual: bool,  # noqa: FBT001 - part of the cache key
 ) -> Configuration:
     features = read_header(FeaturesHeader, features_text) if features_text else FeaturesHeader()
     policy = read_header(PolicyHeader, policy_text) if policy_text else PolicyHeader()
@@ -119,8 +117,8 @@ def _configured(
         for what in _missing(header):
             refuse(
                 501,
-                f"The local server has no {what}, and does not run a request without it. Leave it "
-                f"out of `{header.header_name}`, or send the request to the hosted service.",
+                f"The local server does not support {what}. Leave it out of "
+                f"`{header.header_name}`, or send the request to the hosted service.",
             )
     dual_llm = always_dual or features.agent_arch == "dual-llm"
     presets = policy.presets or Presets()
@@ -134,8 +132,7 @@ def _configured(
     return Configuration(
         dual_llm=dual_llm,
         engine=_engine(code, presets_of_engine),
-        presets=presets_of_engine,
-        has_policy=bool(code.strip()) or not presets_of_engine.default_allow,
+        is_guarded=bool(code.strip()) or not presets_of_engine.default_allow or screen.is_on,
         screen=screen,
         may_branch=_branching_rule(branching) if branching else None,
         is_strict=policy.mode == "strict",
@@ -152,7 +149,7 @@ def _configured(
 def _missing(header: Header) -> Iterator[str]:
     if isinstance(header, PolicyHeader):
         if header.codes and header.codes.language == "cedar":
-            yield "policy engine for Cedar (`codes.language`)"
+            yield "policies in Cedar (`codes.language`)"
         if header.auto_gen:
             yield "policy generation (`auto_gen`)"
 
@@ -161,13 +158,13 @@ def _engine(code: str, presets: EnginePresets) -> Engine:
     try:
         return compile_policy(code, presets)
     except PolicySyntaxError as error:
-        refuse(400, f"`codes` of `X-Policy` is no valid policy. {error}")
+        refuse(400, f"`codes` of `X-Policy` is not a valid policy. {error}")
 
 
-def _limits(fsm: FsmConfig) -> Limits:
-    default = Limits()
+def _limits(fsm: FsmConfig) -> TurnLimits:
+    default = TurnLimits()
     unlimited = "max_tool_calls_per_step" in fsm.model_fields_set
-    return Limits(
+    return TurnLimits(
         steps=fsm.max_pllm_steps or default.steps,
         failed_steps=fsm.max_pllm_failed_steps or default.failed_steps,
         tool_calls=fsm.max_tool_calls_per_step if unlimited else default.tool_calls,
@@ -197,26 +194,26 @@ def _output_limits(config: ConfigHeader | None) -> dict[str, int]:
 def _branching_rule(rule: BranchingMetaPolicy) -> MayBranch:
     """Which labels may decide a branch (`docs/behaviour.md`, M3).
 
-    In mode `allow` the service's own names need not be listed: every tool result has one.
+    In mode `allow` the service's own names need not be listed, because every tool result has one.
     """
     producers = frozenset(rule.producers or ())
     tags = frozenset(rule.tags or ())
     consumers = frozenset(rule.consumers or ())
 
-    def denies_none(labels: Labels) -> bool:
+    def has_no_denied(labels: Labels) -> bool:
         return not (
             labels.producers & producers or labels.tags & tags or labels.consumers & consumers
         )
 
-    def allows_all(labels: Labels) -> bool:
+    def has_only_allowed(labels: Labels) -> bool:
         return (
-            _own(labels.producers) <= producers
-            and _own(labels.tags) <= tags
+            _without_reserved(labels.producers) <= producers
+            and _without_reserved(labels.tags) <= tags
             and labels.consumers <= consumers | {ALL}
         )
 
-    return allows_all if rule.mode == "allow" else denies_none
+    return has_only_allowed if rule.mode == "allow" else has_no_denied
 
 
-def _own(names: frozenset[str]) -> frozenset[str]:
+def _without_reserved(names: frozenset[str]) -> frozenset[str]:
     return frozenset(name for name in names if not name.startswith(RESERVED_PREFIX))

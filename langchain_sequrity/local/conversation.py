@@ -1,7 +1,4 @@
-"""What a conversation says, for brains that look into it.
-
-Whether a history is one that a model can go on with: every tool call has its one result.
-"""
+"""Questions about the messages of a conversation, and the check that a model can continue it."""
 
 from collections.abc import Sequence
 
@@ -11,10 +8,10 @@ from langchain_sequrity.local.refusals import refuse
 
 
 def text_of(message: BaseMessage | None) -> str:
-    """The text of a message, with nothing in it that UTF-8 cannot carry."""
+    """The text of a message; characters that UTF-8 cannot encode are replaced."""
     if message is None:
         return ""
-    # LangChain's `text` is a copy, as is what comes back from bytes; a text can be long.
+    # LangChain's `text` is a copy, and so is a decoded text; both cost time if the text is long.
     text = message.content if isinstance(message.content, str) else str(message.text)
     try:
         text.encode()
@@ -29,7 +26,7 @@ def last_user(messages: Sequence[BaseMessage]) -> BaseMessage | None:
 
 
 def this_turn(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """What came after the last message of the user; everything if there is none."""
+    """The messages after the last message of the user; all messages if there is none."""
     for index in range(len(messages) - 1, -1, -1):
         if isinstance(messages[index], HumanMessage):
             return list(messages[index + 1 :])
@@ -37,7 +34,7 @@ def this_turn(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
 
 
 def tool_results(messages: Sequence[BaseMessage]) -> list[tuple[str, str]]:
-    """Names of the tools that have answered since the last message of the user, and their text."""
+    """Tool results since the last message of the user: names of the tools and texts."""
     turn = this_turn(messages)
     names = called_tools(messages)
     return [
@@ -48,7 +45,7 @@ def tool_results(messages: Sequence[BaseMessage]) -> list[tuple[str, str]]:
 
 
 def called_tools(messages: Sequence[BaseMessage]) -> dict[str | None, str]:
-    """Names of the tools that were called, by the ids of the calls."""
+    """Names of the called tools, by the ids of the calls."""
     return {
         call["id"]: call["name"]
         for message in messages
@@ -60,22 +57,21 @@ def called_tools(messages: Sequence[BaseMessage]) -> dict[str | None, str]:
 def complete(
     messages: Sequence[BaseMessage], stored: Sequence[BaseMessage], *, only_new: bool = False
 ) -> list[BaseMessage]:
-    """Return the whole conversation that a request stands for.
+    """Return the whole conversation of a request.
 
-    A client may send the whole history each time, a trimmed one, or only what is new
-    (`docs/behaviour.md`, P5). A history holds something that the assistant has said; what is new
-    does not.
+    A client may send the whole history each time, a trimmed one, or only new messages
+    (`docs/behaviour.md`, P5). A history contains messages of the assistant; new messages do not.
 
     Args:
         messages: The messages of the request.
         stored: The session's conversation so far; empty in a new session.
-        only_new: Whether the request says itself that it holds only what is new.
+        only_new: Whether the request declares that it holds only new messages.
 
     Returns:
         The conversation.
 
     Raises:
-        StatusError: 400 if a tool call has no result, or a result no call.
+        StatusError: 400 if a tool call has no result, or a result has no call.
     """
     is_whole = not only_new and _is_history(messages, stored)
     whole = list(messages) if is_whole else _continued(messages, stored)
@@ -91,12 +87,12 @@ def _is_history(messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]) 
 
 
 def _identity(message: AIMessage) -> tuple[str | None, ...] | str:
-    # Clients reword the content of a message that calls tools (null, empty); ids stay.
+    # Clients change the content of a message that calls tools (null, empty), but not the ids.
     return tuple(_call_ids(message)) or str(message.text)
 
 
 def _continued(messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """What is new after what was said; instructions that are sent again are not said again."""
+    """The new messages after the stored ones, without instructions that are stored already."""
     instructions = [one.content for one in stored if isinstance(one, SystemMessage)]
     new = (
         one
@@ -137,6 +133,6 @@ def _misplaced(call_id: str, *, twice: bool) -> str:
     if twice:
         return f"The tool call `{call_id}` has two results. Send one."
     return (
-        f"The tool result for `{call_id}` follows no assistant message that makes this call. "
-        "Send that message before it, or name its session."
+        f"No assistant message before the tool result for `{call_id}` makes this call. Send that "
+        "message before it, or name its session."
     )

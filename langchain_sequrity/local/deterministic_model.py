@@ -1,20 +1,22 @@
-"""The model that answers when there is no other: from the request alone, always the same."""
+"""The default model: it answers from the request alone, always with the same answer."""
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from langchain_core.messages import AIMessageChunk
 
+from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local import conversation
 from langchain_sequrity.local.answers import Answer, stream_answer
 from langchain_sequrity.local.backends import BrainContext, PlanContext
-from langchain_sequrity.local.policy_writing.behaviour import words
-from langchain_sequrity.local.policy_writing.skeleton import TooManyTools, skeleton
+from langchain_sequrity.local.policy_skeleton import TooManyTools, skeleton
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.local.schema_filling import Prompt, fill, quoted
-from langchain_sequrity.local.screening.keywords import score
+from langchain_sequrity.local.schema_values import PromptFacts, fill, quoted
+from langchain_sequrity.local.screening.screen import fold
+from langchain_sequrity.local.tool_behaviour import words
 from langchain_sequrity.local.tool_results import looks_like_error
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.exchange import ChatRequest
@@ -32,15 +34,15 @@ _ATTACHMENTS = {"image": "an image", "audio": "a sound recording", "text-plain":
 class DeterministicModel:
     """Answers from the request alone: the same request has the same answer.
 
-    - A forced tool is called. With `tool_choice` `auto`, the tools whose names are in the user's
-      last message are called, else the tool of whose name most words are in it. Words of fewer
-      than four letters do not count.
-    - Arguments and structured answers are filled from their JSON Schema and from what the message
-      states (`limit: 5`, `city="Rome"`) and quotes; `schema_filling.fill` has the order.
+    - A forced tool is called. With `tool_choice` `auto`, it calls the tools whose names are in the
+      user's last message; if there are none, the tool with most words of its name in the message.
+      Words of fewer than four letters do not count.
+    - Arguments and structured answers are filled from their JSON Schema, and from values that the
+      message states (`limit: 5`, `city="Rome"`) or quotes; see `schema_values.fill` for the order.
     - After a tool has answered, the answer quotes the results.
-    - Otherwise the answer echoes what the user said.
-    - As a planner it writes a program that does the same, as a classifier it counts telling words,
-      as a writer of policies it makes a cautious draft of the tools alone.
+    - Otherwise the answer echoes the user's text.
+    - As a planner it writes a program that does the same. As a classifier it counts typical words.
+      As a policy writer it makes a cautious draft from the tools alone.
 
     Example:
         ```python
@@ -59,15 +61,15 @@ class DeterministicModel:
         """Answer in pieces.
 
         Args:
-            request: What is asked.
-            context: Who is asked: a planner writes a program, a classifier gives a score, a writer
-                of policies a policy.
+            request: The request.
+            context: The role: a planner writes a program, a classifier returns a score, a policy
+                writer a policy.
 
         Returns:
-            The pieces of the answer.
+            The chunks of the answer.
 
         Raises:
-            StatusError: 400 for more tools than a policy can be about.
+            StatusError: 400 for more tools than a policy can have.
         """
         said = conversation.text_of(conversation.last_user(request.messages))
         if context.role == "planner" and context.plan is not None:
@@ -103,7 +105,7 @@ def _policy(request: PolicyRequest) -> str:
 
 
 def _calls(request: ChatRequest, said: str) -> tuple[tuple[str, dict[str, Any]], ...]:
-    prompt = Prompt(said)
+    prompt = PromptFacts(said)
     return tuple((_name(tool), _arguments(tool, prompt)) for tool in _chosen(request, prompt))
 
 
@@ -111,21 +113,21 @@ def _name(tool: Mapping[str, Any]) -> str:
     return str(tool["function"]["name"])
 
 
-def _arguments(tool: Mapping[str, Any], prompt: Prompt) -> dict[str, Any]:
+def _arguments(tool: Mapping[str, Any], prompt: PromptFacts) -> dict[str, Any]:
     schema = tool["function"].get("parameters")
     filled = fill({"type": "object", **schema}, prompt) if isinstance(schema, Mapping) else {}
     return filled if isinstance(filled, dict) else {}
 
 
-def _chosen(request: ChatRequest, prompt: Prompt) -> list[dict[str, Any]]:
-    """The tools to call: those that are asked for, or named; none after tools have answered."""
+def _chosen(request: ChatRequest, prompt: PromptFacts) -> list[dict[str, Any]]:
+    """The tools to call: forced or named ones; no tools after tools have answered."""
     choice, tools = request.tool_choice, request.tools
     if choice == "none" or not tools:
         return []
     if isinstance(choice, dict):
         return [tool for tool in tools if _name(tool) == choice["name"]][:1]
     if choice == "required":
-        # A tool that was not called in this turn, so that agents end.
+        # A tool that was not yet called in this turn, so that agents terminate.
         called = {*conversation.called_tools(conversation.this_turn(request.messages)).values()}
         tools = [tool for tool in tools if _name(tool) not in called] or tools[-1:]
     elif conversation.tool_results(request.messages):
@@ -139,7 +141,7 @@ def _chosen(request: ChatRequest, prompt: Prompt) -> list[dict[str, Any]]:
 
 
 def _words_in(tool: Mapping[str, Any], spoken: set[str]) -> int:
-    """How many words of a tool's name were said."""
+    """How many words of a tool's name the user said."""
     return len({word for word in words(_name(tool)) if len(word) >= _SHORTEST_WORD} & spoken)
 
 
@@ -168,13 +170,13 @@ def _returned(name: str, result: str) -> str:
 
 
 def _structured(form: Mapping[str, Any], request: ChatRequest, said: str) -> Any:
-    """An answer with this schema; without one, with the keys that the conversation quotes."""
+    """An answer with the requested schema; without one, with the keys that the messages quote."""
     if form["type"] == "json_schema":
-        return fill(form["json_schema"]["schema"], Prompt(said))
+        return fill(form["json_schema"]["schema"], PromptFacts(said))
     texts = (conversation.text_of(one) for one in request.messages if one.type in _ASKING)
     keys = dict.fromkeys(key for text in texts for key in quoted(text) if _KEY.match(key))
     names = [*keys][:_MOST] or ["answer"]
-    prompt = Prompt(said)
+    prompt = PromptFacts(said)
     prompt.quotes = [quote for quote in prompt.quotes if quote not in names]
     return fill({"properties": {name: {} for name in names}}, prompt)
 
@@ -190,12 +192,12 @@ def _echo(request: ChatRequest, said: str) -> str:
 
 
 def _attachment(part: dict[str, Any]) -> str | None:
-    """What a part is unless it is text: "an image", "a file `x.pdf`"."""
+    """A name for a part that is not text: "an image", "a file `x.pdf`"."""
     if part.get("type") != "file":
-        # In the words of chat/completions: `image_url` and `input_audio`.
+        # Types of chat/completions: `image_url` and `input_audio`.
         kind = str(part.get("type")).removeprefix("input_").removesuffix("_url")
         return _ATTACHMENTS.get(kind)
-    # The part of chat/completions has what it says inside, LangChain's block does not.
+    # A part of chat/completions has its fields under `file`, LangChain's block at the top.
     file = {**part, **part.get("extras", {}), **part.get("file", {})}
     name = file.get("filename") or file.get("title") or file.get("file_id")
     return f"a file `{name}`" if name else "a file"
@@ -205,9 +207,9 @@ def _attachment(part: dict[str, Any]) -> str | None:
 
 
 def _program(request: ChatRequest, plan: PlanContext, said: str) -> str:
-    """A program that makes the same calls, and returns what the tools said."""
-    asked = replace(request, tools=[*plan.tools], tool_choice=plan.tool_choice)
-    calls = _calls(asked, said)
+    """A program that makes the same calls, and returns the results."""
+    allowed = replace(request, tools=[*plan.tools], tool_choice=plan.tool_choice)
+    calls = _calls(allowed, said)
     lines = [
         f"result_{number} = {name}({_keywords(arguments)})\n"
         for number, (name, arguments) in enumerate(calls, 1)
@@ -234,9 +236,87 @@ def _value(request: ChatRequest, plan: PlanContext, said: str, results: str) -> 
 
 
 def _read_as(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of what the data model answers: the one that is asked for, and the boolean."""
+    """The schema for the data model: the requested one, and the required boolean."""
     # References name definitions at the root.
     shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     inner = {key: value for key, value in schema.items() if key not in shared}
     properties = {_ENOUGH: {"type": "boolean"}, _READ: inner}
     return {"type": "object", "properties": properties, "required": [*properties], **shared}
+
+
+# Scores of a classifier
+
+# A score is the sum of the weights of the topic's words and phrases in a text, at most 1. Strong
+# words, before the slash, weigh 0.6 and weak words 0.3: at the default threshold of 0.5 one strong
+# word or two weak words are enough. The lists are short and English. They make a policy testable
+# without a model, and are not a moderation filter.
+_TOPICS = {
+    "toxicity_filter": """
+        asshole, bastard, bitch, cretin, fuck, fucking, hate you, hurt you, idiot, imbecile,
+        kill you, kill yourself, moron, scumbag, shit, shut up, worthless human / crap, damn,
+        disgusting, dumb, hate, kill, loser, pathetic, stupid, ugly, useless, worthless""",
+    "healthcare_topic_guardrail": """
+        antibiotic, biopsy, blood pressure, cancer, chemotherapy, diabetes, diagnosis, dosage,
+        healthcare, insulin, medical advice, medication, oncology, prescription, side effect,
+        vaccine / allergy, clinic, clinical, disease, doctor, dose, hospital, illness, infection,
+        medical, medicine, nurse, pain, patient, pharmacy, pill, surgery, symptom, therapy,
+        treatment, virus""",
+    "finance_topic_guardrail": """
+        cryptocurrency, dividend, financial advice, hedge fund, interest rate, investing,
+        investment, mortgage, mutual fund, portfolio, shareholder, stock market, stock price,
+        tax return / asset, bank, bitcoin, bond, broker, budget, credit, currency, debt, equity,
+        finance, financial, fund, inflation, invest, investor, loan, pension, revenue, share,
+        stock, tax, trading""",
+}
+
+
+def _stems(text: str) -> list[str]:
+    return [_singular(word) for word in words(text, None)]
+
+
+def _singular(word: str) -> str:
+    """Cut a plural's `s`, but not that of `diagnosis`, `illness` or `virus`."""
+    is_plural = len(word) > 3 and word.endswith("s") and word[-2] not in "isu"  # noqa: PLR2004
+    return word[:-1] if is_plural else word
+
+
+_WEIGHTS = {
+    topic: {
+        " ".join(_stems(phrase)): weight
+        for phrases, weight in zip(listed.split("/"), (0.6, 0.3), strict=True)
+        for phrase in phrases.split(",")
+    }
+    for topic, listed in _TOPICS.items()
+}
+
+
+def score(name: str, text: str) -> float:
+    """Score a text by its words.
+
+    Args:
+        name: The classifier: `toxicity_filter`, `healthcare_topic_guardrail` or
+            `finance_topic_guardrail`.
+        text: The text.
+
+    Returns:
+        A score from 0, for a text without words of the topic, to 1.
+
+    Raises:
+        UsageError: If there is no word list for that name.
+
+    Example:
+        ```python
+        from langchain_sequrity.local.deterministic_model import score
+
+        assert score("finance_topic_guardrail", "Which stocks are in my portfolio?") > 0.8
+        assert score("finance_topic_guardrail", "Which socks are in my drawer?") == 0
+        ```
+    """
+    if name not in _WEIGHTS:
+        msg = (
+            f"The classifier `{name}` has no word list. There are lists for {', '.join(_WEIGHTS)}."
+        )
+        raise UsageError(msg)
+    stems = _stems(fold(text)[0])
+    phrases = {*stems, *map(" ".join, pairwise(stems))}
+    return min(1.0, sum(weight for phrase, weight in _WEIGHTS[name].items() if phrase in phrases))

@@ -4,21 +4,29 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import Response
 
 from langchain_sequrity.errors import StatusError
-from langchain_sequrity.local import http as bodies
-from langchain_sequrity.local import limits
-from langchain_sequrity.local.admission import Copy, Entrance, StoredReply
+from langchain_sequrity.local import auth, http, limits
 from langchain_sequrity.local.backends import BoundedBrain
 from langchain_sequrity.local.http import EventStream, Incoming, json_response
-from langchain_sequrity.local.policy_writing.writer import write_policy
+from langchain_sequrity.local.idempotency import (
+    Replies,
+    ReplyCopy,
+    StoredReply,
+    digest_of,
+    idempotency_key,
+)
+from langchain_sequrity.local.policy_writer import write_policy
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services
-from langchain_sequrity.local.turn import Turn
+from langchain_sequrity.local.sessions import bearer_digest
+from langchain_sequrity.local.turn import ChatTurn
 from langchain_sequrity.wire.exchange import Event
 from langchain_sequrity.wire.policy_generation import (
     PolicyRequest,
@@ -29,54 +37,140 @@ from langchain_sequrity.wire.policy_generation import (
 from langchain_sequrity.wire.routes import Route
 from langchain_sequrity.wire.sse import write_event
 
+Facts = dict[str, Any]
+T = TypeVar("T")
 logger = logging.getLogger("langchain_sequrity.local")
 
 
-class Chats:
+class Admission:
+    """The way in for all requests that need a brain: keys, bodies, repeats, and how many at once.
+
+    Args:
+        services: Which keys are allowed, and how many turns may run.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._api_keys = services.api_keys
+        self._max_turns = services.max_turns_at_once
+        self._body_seconds = services.body_seconds
+        self._replies = Replies()
+        self._running = 0
+        # Turns have their own threads, so a slow brain delays nobody else.
+        self._threads = CapacityLimiter(services.max_turns_at_once)
+
+    def endpoint(
+        self,
+        route: Route,
+        answer: Callable[[Incoming, Facts, str | None], Awaitable[Response]],
+        limit: int = limits.BODY,
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """The endpoint for one row of the route table.
+
+        Args:
+            route: The row.
+            answer: Answers a request. Its arguments are the request, the facts for the record of
+                the request, and the key under which the reply may be kept.
+            limit: Maximum size of a body in bytes.
+
+        Returns:
+            The endpoint.
+        """
+
+        async def endpoint(request: Request) -> Response:
+            headers = request.scope["by_name"]
+            bearer = auth.bearer(headers, self._api_keys)
+            auth.check_content_type(headers)
+            charge = request.scope["charge"]
+            data = await http.read(
+                request.stream(), headers, charge, limit=limit, seconds=self._body_seconds
+            )
+            incoming = Incoming(route, bearer_digest(bearer), headers, data, charge)
+            facts = request.scope["facts"]
+            key = idempotency_key(incoming)
+            known = self._replies.begin(key, digest_of(incoming) if key else "")
+            if known is not None:
+                facts["summary"] = "repeated reply"
+                return Response(known.body, headers=known.headers)
+            try:
+                return await answer(incoming, facts, key)
+            except BaseException:
+                self.forget(key)
+                raise
+
+        return endpoint
+
+    def keep(self, key: str | None, reply: StoredReply) -> None:
+        """Keep the reply of a request for its repetitions."""
+        self._replies.keep(key, reply)
+
+    def forget(self, key: str | None) -> None:
+        """Forget a request, unless its reply was kept."""
+        self._replies.end(key)
+
+    def begin(self) -> None:
+        """Count a turn that begins; `end` must follow.
+
+        Raises:
+            StatusError: 429 if too many turns are running.
+        """
+        if self._running >= self._max_turns:
+            refuse(429, "Too many turns are running at once. Try again.", retry_after=1)
+        self._running += 1
+
+    def end(self) -> None:
+        """Count a turn that has ended."""
+        self._running -= 1
+
+    async def in_thread(self, call: Callable[[], T]) -> T:
+        """Run a call in a thread, and wait for its result."""
+        return await run_sync(call, limiter=self._threads)
+
+
+class ChatEndpoint:
     """The chat endpoints.
 
     Args:
-        services: What they need.
-        entrance: What they share with others.
+        services: What turns need.
+        admission: The way in, shared with other endpoints.
     """
 
-    def __init__(self, services: Services, entrance: Entrance) -> None:
+    def __init__(self, services: Services, admission: Admission) -> None:
         self._services = services
-        self._entrance = entrance
+        self._admission = admission
 
     def endpoint(self, route: Route) -> Callable[[Request], Awaitable[Response]]:
-        """The endpoint of one row of the route table."""
-        return self._entrance.endpoint(route, self._answer)
+        """The endpoint for one row of the route table."""
+        return self._admission.endpoint(route, self._answer)
 
-    async def _answer(self, incoming: Incoming, facts: dict[str, Any], key: str | None) -> Response:
+    async def _answer(self, incoming: Incoming, facts: Facts, key: str | None) -> Response:
         turn = await self._opened(incoming)
         facts.update(model=turn.request.model, session=turn.session.id[:8])
         answer = self._streamed if turn.request.stream else self._whole
         return await answer(turn, facts, key)
 
-    async def _opened(self, incoming: Incoming) -> Turn:
-        self._entrance.begin()
+    async def _opened(self, incoming: Incoming) -> ChatTurn:
+        self._admission.begin()
         try:
-            return await self._entrance.in_thread(partial(Turn, incoming, self._services))
+            return await self._admission.in_thread(partial(ChatTurn, incoming, self._services))
         except BaseException:
-            self._entrance.end()
+            self._admission.end()
             raise
 
-    async def _whole(self, turn: Turn, facts: dict[str, Any], key: str | None) -> Response:
+    async def _whole(self, turn: ChatTurn, facts: Facts, key: str | None) -> Response:
         try:
-            body = await self._entrance.in_thread(turn.reply)
+            body = await self._admission.in_thread(turn.reply)
         finally:
             self._end(turn)
         facts["summary"] = turn.summary
         response = json_response(body, headers={"X-Session-ID": turn.session.id})
-        self._entrance.keep(key, StoredReply(dict(response.headers), body))
+        self._admission.keep(key, StoredReply(dict(response.headers), body))
         return response
 
-    async def _streamed(self, turn: Turn, facts: dict[str, Any], key: str | None) -> Response:
+    async def _streamed(self, turn: ChatTurn, facts: Facts, key: str | None) -> Response:
         pieces = turn.stream()
         try:
-            # An error before the first piece has a status of its own.
-            first = await self._entrance.in_thread(partial(next, pieces))
+            # An error before the first piece still has its own status.
+            first = await self._admission.in_thread(partial(next, pieces))
         except BaseException:
             self._end(turn)
             raise
@@ -87,15 +181,15 @@ class Chats:
             "Cache-Control": "no-store",
         }
 
-        copy = Copy(turn.charge if key else None)
+        copy = ReplyCopy(turn.charge if key else None)
 
         def keep() -> None:
-            self._entrance.keep(key, StoredReply(headers, copy.body))
+            self._admission.keep(key, StoredReply(headers, copy.body))
 
         def on_end() -> None:
-            self._entrance.forget(key)
+            self._admission.forget(key)
             self._end(turn)
-            # When the server stops, a brain may still be at it; its thread then ends by itself.
+            # When the server stops, a brain may still be answering; its thread ends by itself.
             with suppress(ValueError):
                 pieces.close()
 
@@ -103,10 +197,10 @@ class Chats:
 
     async def _events(
         self,
-        turn: Turn,
+        turn: ChatTurn,
         piece: Event,
         pieces: Iterator[Event],
-        copy: Copy,
+        copy: ReplyCopy,
         keep: Callable[[], None],
     ) -> AsyncIterator[bytes]:
         try:
@@ -114,22 +208,23 @@ class Chats:
                 data = _bytes(piece)
                 copy.add(data)
                 yield data
-                piece = await self._entrance.in_thread(partial(next, pieces))
+                piece = await self._admission.in_thread(partial(next, pieces))
         except StatusError as error:
             yield _bytes(turn.error(str(error), error.status or 500))
             return
         except Exception:
             logger.exception("A stream of session %s failed", turn.session.id[:8])
-            yield _bytes(turn.error("The server failed. Its log has the reason.", 500))
+            yield _bytes(turn.error("The server failed. Find the reason in its log.", 500))
             return
-        # What is left takes no brain. It is kept first: a client may repeat what it has read.
+        # The rest needs no brain. It is kept before it is sent: a client that has read it may
+        # repeat the request.
         rest = b"".join(map(_bytes, (piece, *pieces)))
         copy.add(rest)
         keep()
         yield rest
 
-    def _end(self, turn: Turn) -> None:
-        self._entrance.end()
+    def _end(self, turn: ChatTurn) -> None:
+        self._admission.end()
         turn.close()
 
 
@@ -137,39 +232,39 @@ def _bytes(event: Event) -> bytes:
     return write_event(event.data, event.name)
 
 
-class Policies:
-    """The endpoints for policy generation. They have no sessions, and read no JSON headers.
+class PolicyEndpoint:
+    """The endpoints for policy generation. They have no sessions and read no JSON headers.
 
     Args:
-        services: What they need.
-        entrance: What they share with the chats.
+        services: Provides the brain.
+        admission: The way in, shared with the chats.
     """
 
-    def __init__(self, services: Services, entrance: Entrance) -> None:
+    def __init__(self, services: Services, admission: Admission) -> None:
         self._brain = services.brain
-        self._entrance = entrance
+        self._admission = admission
 
     def endpoint(self, route: Route) -> Callable[[Request], Awaitable[Response]]:
-        """The endpoint of one row of the route table."""
-        return self._entrance.endpoint(route, self._answer, limits.POLICY_BODY)
+        """The endpoint for one row of the route table."""
+        return self._admission.endpoint(route, self._answer, limits.POLICY_BODY)
 
-    async def _answer(self, incoming: Incoming, facts: dict[str, Any], key: str | None) -> Response:
-        self._entrance.begin()
+    async def _answer(self, incoming: Incoming, facts: Facts, key: str | None) -> Response:
+        self._admission.begin()
         try:
-            request = await self._entrance.in_thread(partial(_read, incoming))
+            request = await self._admission.in_thread(partial(_read, incoming))
             brain = BoundedBrain(self._brain, incoming.charge)
             facts.update(model=request.model)
-            reply = await self._entrance.in_thread(partial(write_policy, request, brain))
+            reply = await self._admission.in_thread(partial(write_policy, request, brain))
         finally:
-            self._entrance.end()
+            self._admission.end()
         facts["summary"] = "policy"
         response = json_response(write_reply(reply))
-        self._entrance.keep(key, StoredReply(dict(response.headers), bytes(response.body)))
+        self._admission.keep(key, StoredReply(dict(response.headers), bytes(response.body)))
         return response
 
 
 def _read(incoming: Incoming) -> PolicyRequest:
-    request = read_request(bodies.parse(incoming.body, incoming.charge))
+    request = read_request(http.parse(incoming.body, incoming.charge))
     allowed = variants_at(incoming.route.provider)
     if request.variant not in allowed:
         names = " or ".join(f"`{variant}`" for variant in allowed)

@@ -1,4 +1,4 @@
-"""Requests and replies as the endpoints see them: a bounded body, JSON, errors, events."""
+"""Requests and replies as the endpoints use them: bounded bodies, JSON, errors, event streams."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,8 +17,9 @@ from langchain_sequrity.sizes import of_json
 from langchain_sequrity.strict_json import nests_deeper
 from langchain_sequrity.wire.routes import Route
 
-# A body takes this much whatever is in it: as it came, a copy while it is parsed, and as text. It
-# is paid for at once, so that of several at the same time some get through, not all half-way.
+# Memory of a body, in multiples of its length: the bytes, a copy while they are parsed, and the
+# text. All of it is charged at once: of several large bodies some then succeed, instead of all
+# failing half-way.
 _TIMES_TEXT = 3
 
 
@@ -33,18 +34,18 @@ async def read(
     """Read a body.
 
     Args:
-        chunks: The body as it comes in.
+        chunks: The body as it arrives.
         headers: The request's headers, by lower-case name.
-        charge: What the request takes of the memory of all.
-        limit: How many bytes it may have.
-        seconds: How long it may take to come.
+        charge: The memory that the request uses.
+        limit: Maximum size in bytes.
+        seconds: How long the client may take to send it.
 
     Returns:
         The body.
 
     Raises:
-        StatusError: 413 as soon as it is known to be longer, 429 if others take the memory, 408 if
-            it does not come: a body that is half there takes memory as well.
+        StatusError: 413 as soon as it exceeds the limit, 429 if other requests use the memory, 408
+            if it does not arrive in time: half a body takes memory, too.
     """
     declared = headers.get("content-length", "")
     if declared.isdecimal():
@@ -54,7 +55,7 @@ async def read(
         with anyio.fail_after(seconds):
             return await _joined(chunks, charge, limit, is_paid=declared.isdecimal())
     except TimeoutError:
-        refuse(408, f"The body did not come within {seconds:g} s. Send it at once.")
+        refuse(408, f"The body did not arrive within {seconds:g} s. Send it without pauses.")
 
 
 async def _joined(
@@ -66,7 +67,7 @@ async def _joined(
         if not is_paid:
             charge.take(_TIMES_TEXT * len(chunk))
         body += chunk
-    return body  # as bytes it would be there twice
+    return body  # a copy as `bytes` would double the memory
 
 
 def _check(length: int, limit: int) -> None:
@@ -75,18 +76,18 @@ def _check(length: int, limit: int) -> None:
 
 
 def parse(body: bytearray, charge: Charge) -> Any:
-    """Parse a body, and empty it: what it says is there twice otherwise.
+    """Parse a body, and empty it: otherwise its content would be in memory twice.
 
     Args:
-        body: The bytes as they came.
-        charge: What the request takes of the memory of all.
+        body: The received bytes.
+        charge: The memory that the request uses.
 
     Returns:
         The JSON value.
 
     Raises:
-        StatusError: 400 for what is no JSON, or nested deeper than 100 levels; 413 for what would
-            take more memory than there is, 429 if others take it.
+        StatusError: 400 if it is not JSON, or nested deeper than 100 levels; 413 if it needs more
+            memory than the server has, 429 if other requests use the memory.
     """
     charge.take(of_json(body) - (_TIMES_TEXT - 1) * len(body))
     try:
@@ -103,14 +104,14 @@ def parse(body: bytearray, charge: Charge) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A request whose sender and size were checked, and nothing else.
+    """A request of which only the sender and the size were checked.
 
     Attributes:
-        route: The row of the table that it came in on.
+        route: Its row of the route table.
         bearer: Digest of its bearer.
         headers: Its headers, by lower-case name.
-        body: Its body as it came, until it is parsed.
-        charge: What it takes of the memory of all requests.
+        body: The received body, until it is parsed.
+        charge: The memory that it uses.
     """
 
     route: Route
@@ -127,7 +128,7 @@ _TOO_LARGE = 413
 def json_response(
     content: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Answer with JSON; bytes are JSON already."""
+    """Answer with JSON; bytes are sent as they are."""
     body = content if isinstance(content, bytes) else orjson.dumps(content)
     return Response(body, status, headers, "application/json")
 
@@ -144,25 +145,25 @@ def problem_response(
 
     Args:
         status: The HTTP status.
-        detail: A sentence, or a list of validation problems; where Sequrity's clients look.
-        message: The same as one sentence; where OpenAI's clients look.
+        detail: A sentence, or a list of validation problems; Sequrity's clients read this.
+        message: The same as one sentence; OpenAI's clients read this.
         headers: Headers of the reply.
-        kind: What programs may tell the error by.
+        kind: A name of the error for programs.
 
     Returns:
         The reply.
     """
-    told = {} if kind is None else {"type": kind}
-    return json_response({"detail": detail, "message": message, **told}, status, headers)
+    body = {"detail": detail, "message": message}
+    return json_response(body if kind is None else {**body, "type": kind}, status, headers)
 
 
 def error_response(error: StatusError) -> Response:
-    """Answer with what an exception says, and let go of the data in the frames that it came by."""
+    """Answer with the text of an exception, and release the data in the frames of its traceback."""
     error.__traceback__ = error.__context__ = None
-    # The error's own headers stay here: a model behind the server may have had them from elsewhere.
+    # The error's own headers are not sent: they may come from the model behind this server.
     headers = {"WWW-Authenticate": "Bearer"} if error.status == _UNAUTHORIZED else {}
     if error.status == _TOO_LARGE:
-        headers["Connection"] = "close"  # nobody reads the rest of an endless body
+        headers["Connection"] = "close"  # an endless body is not read to its end
     if error.retry_after is not None:
         headers["Retry-After"] = f"{error.retry_after:g}"
     text = str(error)
@@ -177,8 +178,8 @@ class EventStream(StreamingResponse):
     Args:
         events: The events as bytes.
         headers: Headers of the reply.
-        on_end: Called once when the response is over: sent, broken off by the client before its
-            first event or within, or cut when the server stops.
+        on_end: Called once when the response is over: it was sent, the client hung up, or the
+            server stopped.
     """
 
     def __init__(

@@ -1,11 +1,11 @@
-"""What this server takes at most, in bytes, and who has to wait when it is too much.
+"""Memory limits of the server in bytes, and what happens when they are reached.
 
-Two kinds of things take memory. What is under way (bodies, and what they become once they are
-parsed) is charged to a `Budget` before the memory is used, and given back when the request is over.
-What stays (sessions, replies) is kept in `Shares`: when it is too much, whoever holds most loses
-first, so that nobody who holds less than a fair share loses anything to make room for others.
+Requests under way (bodies, and the data parsed from them) are charged to a `MemoryBudget` before
+they use memory, and give it back when they are over. Things that stay (sessions, replies) are
+counted in `Shares`: when they are too large, the owner who holds most loses something first. An
+owner who holds less than a fair share loses nothing.
 
-All together that is less than 200 MB beyond what the server takes when it is idle.
+All together this is less than 200 MB beyond the memory of an idle server.
 """
 
 import ctypes
@@ -21,21 +21,21 @@ KIB, MIB = 1024, 1024 * 1024
 
 # One request
 BODY = 32 * MIB
-POLICY_BODY = MIB  # definitions of tools, which a model is to read in one go
-CHECKED_BODY = 256 * KIB  # anyone may have headers checked, and one that can be sent is far shorter
+POLICY_BODY = MIB  # tool definitions that a model has to read in one prompt
+CHECKED_BODY = 256 * KIB  # checking headers needs no key; headers that can be sent are far shorter
 BODY_SECONDS = 60.0
 HEADERS = 64 * KIB
 HEADER_LINES = 128
 DEPTH = 100
-MESSAGE = 2 * KIB  # an object of LangChain, without what is said in it
+MESSAGE = 2 * KIB  # a message object of LangChain without its content
 # All requests under way
-UNDER_WAY = 100 * MIB  # three times a body that is one text, and a little
-# What a model answers with, however many pieces it comes in
+UNDER_WAY = 100 * MIB  # a bit more than three times the largest body
+# Answers of models, in any number of chunks
 ANSWER = 8 * MIB
 ANSWER_PARSED = 32 * MIB
-PIECE = 2 * KIB  # an object of LangChain, without what is said in it
-FEW_PIECES = 2_000  # those of an ordinary answer, which nobody has to wait for
-# What stays
+PIECE = 2 * KIB  # a chunk object of LangChain without its content
+FEW_PIECES = 2_000  # an ordinary answer has no more, and is not charged for them
+# Sessions and replies that are kept
 SESSION = 32 * MIB
 SESSIONS = 40 * MIB
 REPLY = 4 * MIB
@@ -43,11 +43,11 @@ REPLIES = 16 * MIB
 
 
 def give_back_large_blocks() -> None:
-    """Have freed memory of 1 MiB and more go back to the system at once, in the whole process.
+    """Return freed blocks of 1 MiB and more to the system at once, in the whole process.
 
-    Otherwise glibc keeps blocks of up to 32 MiB for each of its threads once one was freed, so that
-    a server that held a few large bodies after each other takes as much as if it held them all.
-    Other platforms have no such habit, or no such switch.
+    Otherwise glibc keeps freed blocks of up to 32 MiB for each thread. A server that received a few
+    large bodies one after the other would then use as much memory as for all of them together.
+    Other platforms do not do this, or have no switch for it.
     """
     if sys.platform == "linux":
         with suppress(AttributeError):  # a C library other than glibc
@@ -57,11 +57,11 @@ def give_back_large_blocks() -> None:
 _MMAP_THRESHOLD = -3  # of `mallopt`
 
 
-class Budget:
-    """Bytes that all requests under way have together.
+class MemoryBudget:
+    """Bytes that all requests under way share.
 
     Args:
-        total: How many.
+        total: How many bytes.
     """
 
     def __init__(self, total: int = UNDER_WAY) -> None:
@@ -70,7 +70,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def charge(self, amount: int) -> bool:
-        """Take an amount, or give back a negative one; `False` if there is not so much."""
+        """Take an amount, or give back a negative one; `False` if too little is left."""
         with self._lock:
             if amount > self._free:
                 return False
@@ -79,13 +79,13 @@ class Budget:
 
 
 class Charge:
-    """What one request takes of a budget, until it is over.
+    """The memory that one request uses, until it is over.
 
     Args:
-        budget: The budget.
+        budget: The budget of all requests.
     """
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
         self._taken = 0
         self._buffers: list[bytearray] = []
@@ -94,20 +94,20 @@ class Charge:
         """Take bytes, or give back a negative number of them.
 
         Raises:
-            StatusError: 413 if it is more than all requests may have, 429 if it is more than the
-                others leave.
+            StatusError: 413 if it is more than the whole budget, 429 if other requests leave too
+                little.
         """
         if not self.may_take(amount):
             self._refuse(amount)
 
     def may_take(self, amount: int) -> bool:
-        """Take bytes for what can be left out; `False` if there are not so many."""
-        is_there = self._budget.charge(amount)
-        self._taken += amount if is_there else 0
-        return is_there
+        """Take bytes for something optional; `False` if too few are left."""
+        is_taken = self._budget.charge(amount)
+        self._taken += amount if is_taken else 0
+        return is_taken
 
     def buffer(self) -> bytearray:
-        """An empty buffer that is emptied when the request is over, whoever still has it."""
+        """A new buffer. It is emptied when the request is over, even if it is still referenced."""
         self._buffers.append(bytearray())
         return self._buffers[-1]
 
@@ -122,14 +122,13 @@ class Charge:
         if self._taken + amount > total:
             refuse(
                 413,
-                f"The request takes more memory than the {total} bytes that all requests under way "
-                "have together: JSON takes up to thirty times its length once it is parsed. Send "
-                "less.",
+                f"The request needs more memory than the {total} bytes that all requests share: "
+                "parsed JSON takes up to thirty times its length. Send less.",
             )
         refuse(
             429,
-            f"Other requests take most of the {total} bytes of memory that all requests under way "
-            "have together. Try again.",
+            f"Other requests use most of the {total} bytes of memory that all requests share. Try "
+            "again.",
             retry_after=1,
         )
 
@@ -138,28 +137,28 @@ class Shares:
     """Things of several owners, limited in number and in bytes together.
 
     Args:
-        most: How many things.
-        most_bytes: How many bytes.
+        most: Maximum number of things.
+        most_bytes: Maximum size of all together.
     """
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._most = most
         self._most_bytes = most_bytes
         self._owners: dict[str, str] = {}  # by thing
-        # By owner: sizes of what is theirs, the one that was used longest ago first.
+        # By owner: sizes of their things, the least recently used first.
         self._held: dict[str, OrderedDict[str, int]] = {}
         self._bytes: dict[str, int] = {}
         self._total = 0
 
     def put(self, owner: str, thing: str, size: int) -> None:
-        """Add a thing, or note that it was used and what its size is now."""
+        """Add a thing, or update its size and its last use."""
         self.drop(thing)
         self._owners[thing] = owner
         self._held.setdefault(owner, OrderedDict())[thing] = size
         self._count(owner, size)
 
     def drop(self, thing: str) -> None:
-        """Forget a thing, if it is there."""
+        """Remove a thing, if it exists."""
         owner = self._owners.pop(thing, None)
         if owner is None:
             return
@@ -182,14 +181,14 @@ class Shares:
         return self.exceeds_bytes or len(self._owners) > self._most
 
     def to_drop(self, may_go: Callable[[str], bool]) -> str | None:
-        """Choose what goes first.
+        """Choose the thing to drop first.
 
         Args:
             may_go: Whether a thing can be dropped now.
 
         Returns:
-            Of the one who holds most, what was used longest ago; `None` if nothing of theirs may
-            go: nobody else has to give way then.
+            The least recently used thing of the owner who holds most; `None` if nothing of this
+            owner may go. Other owners never lose anything instead.
         """
         if self.exceeds_bytes:
             most = max(self._held, key=lambda owner: self._bytes[owner])

@@ -1,41 +1,44 @@
-"""One call of a tool under policy: what is checked before it, and which labels its result gets.
+"""One tool call under policy: the check before it, the labels of its result, and the report.
 
-The order is M5 of `docs/behaviour.md`: blockers and classifiers, session-before updates, checks on
-exactly what will be sent; after the call the labels of the arguments, those that the result brings,
-blockers and classifiers, result rules, session-after updates.
+The order is M5 of `docs/behaviour.md`. Before the call: blockers and classifiers, session-before
+updates, checks on exactly the arguments that will be sent. After the call: labels of the arguments,
+labels of the result itself, blockers and classifiers, result rules, session-after updates.
+
+The service does not publish the form of reports; this form is the local server's own
+(`docs/local-server.md`). Messages of denials begin like the recorded ones of the service.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
+from langchain_sequrity.denials import Denial
+from langchain_sequrity.display import plain
 from langchain_sequrity.labels import Combine, Labels
-from langchain_sequrity.local.screening import Ask, Finding, Screen
-from langchain_sequrity.sqrt import Argument, Call, Engine, Verdict
+from langchain_sequrity.local.screening import Ask, Detection, Screen
+from langchain_sequrity.sqrt import Argument, Call, Engine, Reason, Verdict
 from langchain_sequrity.sqrt.coerce import Arguments, completed
 from langchain_sequrity.sqrt.context import result_labels
-
-_NO_TOOLS: Mapping[str, Arguments] = MappingProxyType({})
+from langchain_sequrity.sqrt.verdict import denial_of, of_call
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """What came of a check.
+class CheckedCall:
+    """A call and its check.
 
     Attributes:
-        call: The call as it would be made: arguments may be redacted.
-        session: The session's labels from now on, also after a denial.
-        verdict: What the policy says; `None` if a classifier struck before it was asked.
-        findings: What blockers and classifiers found.
-        denied: The finding of the classifier that struck.
+        call: The call that may be made; its arguments may be redacted.
+        session: The session's new labels, also after a denial.
+        verdict: The policy's verdict; `None` if a classifier denied the call first.
+        findings: Detections of blockers and classifiers.
+        denied: The detection of the classifier that denied the call.
     """
 
     call: Call
     session: Labels
     verdict: Verdict | None
-    findings: tuple[Finding, ...] = ()
-    denied: Finding | None = None
+    findings: tuple[Detection, ...] = ()
+    denied: Detection | None = None
 
     @property
     def allowed(self) -> bool:
@@ -44,8 +47,8 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
-    """A tool's result, and the labels it brings along if it brings any."""
+class ToolReturn:
+    """What a tool returned: a value, and its own labels if it has any."""
 
     value: Any
     labels: Labels | None = None
@@ -53,30 +56,29 @@ class Brought:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """A result as it goes on.
+class CheckedResult:
+    """A result that the program or the model may see.
 
     Attributes:
         result: The value, perhaps redacted, with its labels.
-        session: The session's labels from now on.
-        findings: What blockers and classifiers found.
+        session: The session's new labels.
+        findings: Detections of blockers and classifiers.
     """
 
     result: Argument
     session: Labels
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Detection, ...] = ()
 
 
 class Gate:
     """Checks calls and labels results.
 
     Args:
-        engines: The policies; a call is made only if all allow it, and the first has the say on
-            labels.
+        engines: The policies. A call needs the permission of all; only the first changes labels.
         screen: Blockers and classifiers.
         ask: Scores a text for a classifier.
-        tools: What is known of the tools' arguments: a policy judges the defaults of those that a
-            call leaves out, as the tool gets them.
+        tools: Arguments of the tools by name. A policy judges the defaults of omitted arguments,
+            because the tool gets them.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class Gate:
         engines: Sequence[Engine],
         screen: Screen,
         ask: Ask,
-        tools: Mapping[str, Arguments] = _NO_TOOLS,
+        tools: Mapping[str, Arguments],
     ) -> None:
         self._engines = engines
         self._tools = tools
@@ -92,11 +94,7 @@ class Gate:
         self._rules = replace(screen, asked=())
         self._ask = ask
 
-    def for_tools(self, tools: Mapping[str, Arguments]) -> "Gate":
-        """The same for the tools of one request."""
-        return Gate(self._engines, self._screen, self._ask, tools)
-
-    def check(self, call: Call, session: Labels) -> Checked:
+    def check(self, call: Call, session: Labels) -> CheckedCall:
         """Check a call before it is made.
 
         Args:
@@ -104,27 +102,27 @@ class Gate:
             session: The session's labels.
 
         Returns:
-            Whether it may be made, and what that changes.
+            Whether it may be made, and the new labels of the session.
         """
         names, values = list(call.arguments), [one.value for one in call.arguments.values()]
-        # Data can choose a name, as in `f(**{text: 1})`. To the tool a redacted one means nothing.
+        # Data can choose a name, as in `f(**{text: 1})`. A tool cannot use a redacted name.
         if found := self._rules.look_at(names, ask=self._ask).findings:
             denied = replace(found[0], kind=f"{found[0].kind} as the name of an argument", path=())
-            return Checked(Call(call.tool, {}), session, None, (denied,), denied)
+            return CheckedCall(Call(call.tool, {}), session, None, (denied,), denied)
         seen = self._screen.look_at(values, ask=self._ask)
         findings = tuple(_placed(finding, names) for finding in seen.findings)
         if seen.denied is not None:
             withheld = _with_values(call, [seen.value] * len(values))
-            return Checked(withheld, session, None, findings, seen.denied)
+            return CheckedCall(withheld, session, None, findings, seen.denied)
         if findings:
             call = _with_values(call, seen.value)
         judged = completed(call, self._tools)
         session = self._engines[0].before(judged, session)
         verdict = self._decide(judged, session)
-        return Checked(call, session, verdict, findings)
+        return CheckedCall(call, session, verdict, findings)
 
     def _decide(self, call: Call, session: Labels) -> Verdict:
-        """What all policies together say: the strongest denial, or else the first one's word."""
+        """The verdict of all policies: the strongest denial, or else the first policy's verdict."""
         verdict = self._engines[0].decide(call, session)
         for engine in self._engines[1:]:
             if _is_hard_denial(verdict):
@@ -134,46 +132,46 @@ class Gate:
                 verdict = further
         return verdict
 
-    def check_beside(self, checked: Checked, session: Labels) -> tuple[Checked, Labels]:
-        """Check a call as if those that are made beside it had returned already.
+    def check_beside(self, checked: CheckedCall, session: Labels) -> tuple[CheckedCall, Labels]:
+        """Check a call as if the parallel calls before it had already returned.
 
         Args:
-            checked: The call, allowed as the session is now.
-            session: The session's labels as if the others had returned.
+            checked: The call; the current session allows it.
+            session: The session's labels as if the other calls had returned.
 
         Returns:
-            The check, and the session's labels as if this one had returned as well.
+            The check, and the session's labels as if this call had returned, too.
         """
         judged = completed(checked.call, self._tools)
         session = self._engines[0].before(judged, session)
         beside = replace(checked, session=session, verdict=self._decide(judged, session))
         return beside, self._engines[0].foreseen(judged, session)
 
-    def take(self, call: Call, brought: Brought, session: Labels) -> Taken:
+    def take(self, call: Call, returned: ToolReturn, session: Labels) -> CheckedResult:
         """Label a result.
 
         Args:
             call: The call that was made.
-            brought: What the tool returned.
+            returned: The tool's value and labels.
             session: The session's labels.
 
         Returns:
-            The result as the program or the model sees it.
+            The result that the program or the model may see.
         """
-        labels = result_labels(call, brought.labels, brought.combine)
-        seen = self._screen.look_at(brought.value, ask=self._ask)
+        labels = result_labels(call, returned.labels, returned.combine)
+        seen = self._screen.look_at(returned.value, ask=self._ask)
         result = Argument(seen.value, labels)
         judged = completed(call, self._tools)
         labels, session = self._engines[0].after(judged, result, session)
-        return Taken(replace(result, labels=labels), session, seen.findings)
+        return CheckedResult(replace(result, labels=labels), session, seen.findings)
 
 
 def _is_hard_denial(verdict: Verdict) -> bool:
     return not verdict.allowed and verdict.strength == "hard"
 
 
-def _placed(finding: Finding, names: Sequence[str]) -> Finding:
-    """A finding in a list of arguments, with the name of the argument in the place of its index."""
+def _placed(finding: Detection, names: Sequence[str]) -> Detection:
+    """A detection in a list of arguments, with the argument's name instead of its index."""
     if not finding.path:
         return finding
     index, *inside = finding.path
@@ -186,3 +184,85 @@ def _with_values(call: Call, values: Sequence[Any]) -> Call:
         for (name, argument), value in zip(call.arguments.items(), values, strict=True)
     }
     return Call(call.tool, arguments)
+
+
+# Reports of a check
+
+
+def check_entry(checked: CheckedCall, line: int | None = None) -> dict[str, Any]:
+    """One entry of `policy_check_history`.
+
+    Args:
+        checked: The check.
+        line: Line of the call in the program, if there is one.
+
+    Returns:
+        `{tool, line, verdict, certain, n_allowed, n_denied, arguments: {name: meta}, allowed: […],
+        denied: […], findings: […]}`; each of `denied` also has the arguments with their values.
+    """
+    call, verdict = checked.call, checked.verdict
+    entry: dict[str, Any] = {
+        "tool": call.tool,
+        **({} if line is None else {"line": line}),
+        "verdict": verdict.final_verdict if verdict else "content_denied",
+        "certain": verdict.certain if verdict else True,
+        "n_allowed": verdict.n_allowed if verdict else 0,
+        "n_denied": verdict.n_denied if verdict else 1,
+        "arguments": {name: one.labels.to_wire() for name, one in call.arguments.items()},
+        "allowed": [],
+        "denied": [],
+    }
+    reasons = [_reason(one) for one in verdict.reasons] if verdict else []
+    if checked.denied is not None:
+        reasons = [_content_reason(checked.denied)]
+    if checked.allowed:
+        entry["allowed"] = reasons
+    else:
+        values = {
+            name: {"value": one.value, "meta": one.labels.to_wire()}
+            for name, one in call.arguments.items()
+        }
+        entry["denied"] = [{"tool": call.tool, "arguments": values, **one} for one in reasons]
+    if checked.findings:
+        entry["findings"] = [str(one) for one in checked.findings]
+    return entry
+
+
+def _reason(reason: Reason) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "rule": " ".join(reason.rule.split()),
+        "enforcement_level": reason.strength,
+        "certain": reason.certain,
+    }
+    if reason.at is not None:
+        found["policy_line"], found["policy_column"] = reason.at
+    if reason.doubt:
+        found["in_doubt_because"] = reason.doubt
+    if reason.description:
+        found["checker_description"] = found["reason"] = reason.description
+    return found
+
+
+def _content_reason(finding: Detection) -> dict[str, Any]:
+    return {"rule": finding.name, "reason": str(finding), "enforcement_level": "hard"}
+
+
+def _denial(checked: CheckedCall) -> Denial:
+    if checked.denied is not None or checked.verdict is None:
+        found = checked.denied
+        rule, reason = (None, None) if found is None else (found.name, str(found))
+        denial = Denial(
+            checked.call.tool, "content", "hard", certain=True, rule=rule, reason=reason
+        )
+        return replace(denial, **of_call(checked.call))
+    return denial_of(checked.verdict, checked.call)
+
+
+def denial_message(checked: CheckedCall) -> str:
+    """The message of a denied call; it begins like the recorded ones."""
+    denial = _denial(checked)
+    because = f" because {denial.doubt}" if denial.doubt else ""
+    doubt = "" if denial.certain else f", in doubt{because}"
+    reason = denial.reason or f"Its rule is `{plain(denial.rule or '', limit=200)}`"
+    said = f"Tool call to '{denial.tool}' is denied by argument checking policies{doubt}."
+    return f"{said} {plain(reason).removesuffix('.')}."

@@ -1,4 +1,4 @@
-"""How the server says no: an exception that becomes a reply with a status and a `detail`."""
+"""Errors of the server: an exception that becomes a reply with a status and a `detail`."""
 
 from typing import Any, NoReturn
 
@@ -18,12 +18,12 @@ def refuse(
     Args:
         status: The HTTP status.
         detail: What is wrong and what to do: a sentence, or a list of problems.
-        message: The problems as one sentence; needed where `detail` is none.
-        retry_after: Seconds after which it may be sent again.
-        kind: What programs may tell the error by.
+        message: The problems as one sentence; needed if `detail` is a list.
+        retry_after: Seconds after which the client may try again.
+        kind: A name of the error for programs.
 
     Raises:
-        StatusError: Always; the app turns it into the reply.
+        StatusError: Always; the app makes the reply from it.
     """
     body = {"detail": detail} if kind is None else {"detail": detail, "type": kind}
     raise status_error(status)(

@@ -1,4 +1,4 @@
-"""A script as the brain: the first rule that matches a request answers it.
+"""Scripts as brains: the first rule that matches a request answers it.
 
 ```yaml
 rules:
@@ -10,9 +10,8 @@ rules:
     times: 1
 ```
 
-`Script` lists the keys; `script_rules` checks them.
-
-The rules of a script, checked when they are read: a typo is an error, not a rule that rests.
+`Script` documents the keys. All rules are checked when a script is read, so that a typo is an error
+and not a rule that never matches.
 """
 
 import json
@@ -50,11 +49,11 @@ from langchain_sequrity.validation import described, problems, refusal, shown, u
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.routes import EndpointType
 
-F = TypeVar("F", bound="_Form")
+F = TypeVar("F", bound="_ScriptModel")
 Role = Literal["chat", "planner", "quarantined", "classifier", "policy"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
-# What is answered instead of a chat, and by whom it is asked for.
+# Answers that are not chats, and the roles that ask for them.
 _ROLES_OF: Mapping[str, tuple[Role, ...]] = {
     "program": ("planner",),
     "value": ("quarantined", "classifier"),
@@ -82,7 +81,7 @@ def _plain_json(value: Any) -> Any:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        # YAML has dates and more; JSON has not.
+        # YAML has dates and other types that JSON does not have.
         msg = "Input should be plain JSON: {reason}. Quote dates and the like"
         raise refusal(msg, kind="json", is_complete=True, reason=str(error)) from None
     return value
@@ -91,10 +90,10 @@ def _plain_json(value: Any) -> Any:
 _Pattern = Annotated[Pattern, PlainValidator(_pattern)]
 
 
-class _Form(BaseModel):
+class _ScriptModel(BaseModel):
     model_config = ConfigDict(frozen=True, defer_build=True, arbitrary_types_allowed=True)
 
-    # How errors name the object, such as "`when`".
+    # The name of the object in errors, such as "`when`".
     _where: ClassVar[str]
 
     @model_validator(mode="before")
@@ -117,8 +116,8 @@ class _Form(BaseModel):
         return value
 
 
-class When(_Form):
-    """What a rule asks of a request; all of it must hold."""
+class When(_ScriptModel):
+    """The conditions of a rule; all of them must hold."""
 
     _where = "`when`"
 
@@ -129,14 +128,14 @@ class When(_Form):
     tool_result: _Pattern | None = None
 
 
-class _Call(_Form):
+class _ScriptedCall(_ScriptModel):
     _where = "a tool call"
 
     name: Name
     arguments: Annotated[dict[str, Any], AfterValidator(_plain_json)] = {}
 
 
-class _InputDetails(_Form):
+class _InputDetails(_ScriptModel):
     _where = "`input_token_details`"
 
     audio: Length = 0
@@ -144,14 +143,14 @@ class _InputDetails(_Form):
     cache_creation: Length = 0
 
 
-class _OutputDetails(_Form):
+class _OutputDetails(_ScriptModel):
     _where = "`output_token_details`"
 
     audio: Length = 0
     reasoning: Length = 0
 
 
-class _Usage(_Form):
+class _Usage(_ScriptModel):
     _where = "`usage`"
 
     input_tokens: Length = 0
@@ -161,7 +160,7 @@ class _Usage(_Form):
     output_token_details: _OutputDetails | None = None
 
     def metadata(self) -> UsageMetadata:
-        """Usage as LangChain has it."""
+        """The usage in LangChain's form."""
         found = UsageMetadata(
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
@@ -172,7 +171,7 @@ class _Usage(_Form):
         return found
 
 
-class _Error(_Form):
+class _Error(_ScriptModel):
     _where = "`error`"
 
     status: Annotated[int, Strict(), Field(ge=400, le=599)]
@@ -180,13 +179,13 @@ class _Error(_Form):
     retry_after: Annotated[Number, Field(ge=0)] | None = None
 
 
-class AnswerFields(_Form):
-    """What a rule answers, or its function in its place: see `Script`."""
+class AnswerFields(_ScriptModel):
+    """The answer of a rule, or of its function: see `Script`."""
 
     _where = "an answer"
 
     text: Text = ""
-    tool_calls: Array[_Call] = ()
+    tool_calls: Array[_ScriptedCall] = ()
     reasoning: Text = ""
     refusal: Text = ""
     usage: _Usage | None = None
@@ -206,15 +205,15 @@ class AnswerFields(_Form):
         return self
 
     def answers(self) -> list[str]:
-        """The fields that were given."""
+        """The answer fields that are set."""
         return [key for key in type(self).model_fields if key in self.model_fields_set - _BESIDE]
 
     def kind(self) -> str | None:
-        """What is answered instead of a chat."""
+        """The kind of answer, if it is not a chat."""
         return next((key for key in _ALONE if key in self.model_fields_set), None)
 
     def whole_text(self) -> str:
-        """The text of the answer, whatever field it is in."""
+        """The text of the answer, from whichever field is set."""
         if self.kind() == "value":
             return json.dumps(self.value, ensure_ascii=False, allow_nan=False)
         return self.text or self.program or self.policy
@@ -224,10 +223,10 @@ class Rule(AnswerFields):
     """One rule.
 
     Attributes:
-        answer: Makes the answer of the request.
-        when: What it asks of a request.
-        delay: Seconds to wait before.
-        times: How often it answers, or `None` for always.
+        answer: A function that makes the answer from the request.
+        when: Its conditions.
+        delay: Seconds to wait before the answer.
+        times: How often it answers; `None` means always.
     """
 
     _where = "a rule"
@@ -239,7 +238,7 @@ class Rule(AnswerFields):
     times: Count | None = None
 
     def model_post_init(self, context: Any, /) -> None:
-        """Remember what to call it in error messages, such as `Rule 3 of the script`."""
+        """Store its name for error messages, such as `Rule 3 of the script`."""
         self._name = context["name"]
 
     @model_validator(mode="after")
@@ -258,50 +257,19 @@ class Rule(AnswerFields):
 
     @property
     def name(self) -> str:
-        """What to call it in error messages."""
+        """Its name in error messages."""
         return self._name
 
     def roles(self) -> tuple[Role, ...]:
-        """The roles that it answers in: what it answers tells them where it does not."""
+        """The roles that it answers in; without `role` in `when`, its answer decides."""
         if self.when.role:
             return (self.when.role,)
         kind = self.kind()
         return ("chat",) if kind is None else _ROLES_OF.get(kind, ROLES)
 
 
-def read_rule(data: Any, name: str) -> Rule:
-    """Read a rule.
-
-    Args:
-        data: The rule as a mapping.
-        name: What to call it in error messages.
-
-    Returns:
-        The rule.
-
-    Raises:
-        UsageError: Naming the rule, the key, and what was expected.
-    """
-    return _read(Rule, data, name)
-
-
-def read_answer(data: Any, name: str) -> AnswerFields:
-    """Read the answer that a function of a rule returned.
-
-    Args:
-        data: The keys of the answer as a mapping.
-        name: What to call it in error messages.
-
-    Returns:
-        The answer.
-
-    Raises:
-        UsageError: Naming the key, and what was expected.
-    """
-    return _read(AnswerFields, data, name)
-
-
 def _read(form: type[F], data: Any, name: str) -> F:
+    """Check a rule or an answer; a `UsageError` names it, the key, and the expected value."""
     try:
         return form.model_validate(data, context={"name": name})
     except ValidationError as error:
@@ -323,28 +291,28 @@ class Script:
 
     A rule is a mapping. Its `when` may have `role` (`chat`, `planner`, `quarantined`,
     `classifier`, `policy`), `endpoint_type`, and the regular expressions `user` (searched in the
-    user's last text), `model`, and `tool_result` (searched in the last result of a tool since
-    then); all given ones must match, and without any the rule matches always. Beside `when` stands
-    the answer:
+    user's last text), `model`, and `tool_result` (searched in the last tool result after that
+    text). All given conditions must match; a rule without conditions always matches. Beside `when`,
+    a rule has its answer:
 
     - `text`, `tool_calls` (a list of `{name, arguments}`), `reasoning`, `refusal`, `usage`,
-      `finish_reason`, in any combination. `{tool_result}` in the text and in arguments is filled
-      in. Without a `role`, these answer chats only.
+      `finish_reason`, in any combination. The last tool result replaces `{tool_result}` in the
+      text and in arguments. Without a `role`, these rules answer chats only.
     - or `program` (answers planners), `value` (any JSON; quarantined models and classifiers), or
       `policy` (policy writers).
     - or `error`: `{status, message, retry_after}`.
     - or, in Python, `answer`: a function of the `ChatRequest` that returns text, an `AIMessage`,
-      or a dict of the keys above. It is called from several threads.
+      or a dict of the keys above. Several threads may call it at once.
 
-    `delay` waits that many seconds first (60 at most), and after `times` uses a rule no longer
-    matches.
+    `delay` is the number of seconds to wait first (at most 60). After `times` uses a rule does not
+    match any more.
 
     Args:
         rules: The rules.
-        name: What to call the script in error messages.
+        name: Its name in error messages.
 
     Raises:
-        UsageError: For a rule that cannot be used, naming its number and the key.
+        UsageError: For an invalid rule; the message names its number and the key.
 
     Example:
         ```python
@@ -356,10 +324,10 @@ class Script:
 
     def __init__(self, rules: Iterable[Mapping[str, Any]], *, name: str = "the script") -> None:
         if isinstance(rules, str | Mapping) or not isinstance(rules, Iterable):
-            msg = f"A script is a list of rules; got `{type(rules).__name__}`."
+            msg = f"A script must be a list of rules; got `{type(rules).__name__}`."
             raise UsageError(msg)
         self._rules = [
-            read_rule(rule, f"Rule {number} of {name}") for number, rule in enumerate(rules, 1)
+            _read(Rule, rule, f"Rule {number} of {name}") for number, rule in enumerate(rules, 1)
         ]
         self._uses = [0] * len(self._rules)
         self._lock = threading.Lock()
@@ -369,30 +337,30 @@ class Script:
         """Read a script from a file.
 
         Args:
-            path: A JSON file (its name ends in `.json`) or a YAML file, which holds the list of
-                rules, or a mapping with the list as `rules`.
+            path: A JSON file (its name ends in `.json`) or a YAML file. It contains the list of
+                rules, or a mapping with only the key `rules`.
 
         Returns:
             The script.
 
         Raises:
-            UsageError: If the file cannot be read or a rule cannot be used.
+            UsageError: If the file cannot be read, or a rule is invalid.
         """
         path = Path(path)
         data = _load(path)
         if isinstance(data, Mapping) and set(data) == {"rules"}:
             data = data["rules"]
         if not isinstance(data, list):
-            msg = f"`{path}` must hold a list of rules, or a mapping with only `rules`."
+            msg = f"`{path}` must contain a list of rules, or a mapping with only `rules`."
             raise UsageError(msg)
         return cls(data, name=f"`{path}`")
 
     def answer(self, request: ChatRequest, context: BrainContext) -> Answer | None:
-        """Find the rule that answers, and its answer; waits for the rule's `delay`.
+        """Find the first matching rule, wait for its `delay`, and return its answer.
 
         Args:
-            request: What is asked.
-            context: Who is asked, and where.
+            request: The request.
+            context: The role that is asked, and the endpoint.
 
         Returns:
             The answer, or `None` if no rule matches.
@@ -415,7 +383,7 @@ class Script:
             return True
 
     def __repr__(self) -> str:
-        """Say how many rules there are."""
+        """Show the number of rules."""
         return f"<Script of {len(self._rules)} rules>"
 
 
@@ -424,7 +392,7 @@ class ScriptBrain:
 
     Args:
         script: The script.
-        fallback: Answers what no rule matches.
+        fallback: The brain for requests that no rule matches.
     """
 
     def __init__(self, script: Script, fallback: Brain) -> None:
@@ -435,14 +403,14 @@ class ScriptBrain:
         """Answer in pieces.
 
         Args:
-            request: What is asked.
-            context: Who is asked, and where.
+            request: The request.
+            context: The role that is asked, and the endpoint.
 
         Returns:
-            The pieces of the rule's answer, or of the fallback's.
+            The chunks of the rule's answer, or of the fallback.
 
         Raises:
-            StatusError: As `Script.answer`.
+            StatusError: Like `Script.answer`.
         """
         answer = self._script.answer(request, context)
         if answer is None:
@@ -489,8 +457,8 @@ def _found(rule: Rule, key: str, pattern: Pattern, text: str | None) -> bool:
     except TimeoutError:
         _fail(
             rule,
-            f"the regular expression of `{key}` took longer than {_MATCH_SECONDS} s, or would "
-            "for so long a text. Write one without nested repetitions.",
+            f"the regular expression of `{key}` takes longer than {_MATCH_SECONDS} s on this "
+            "text. Write one without nested repetitions.",
         )
 
 
@@ -541,14 +509,14 @@ def _plain(fields: AnswerFields) -> Answer:
 
 
 def _filled(rule: Rule, value: Any, request: ChatRequest) -> Any:
-    """Put the last tool result where texts have `{tool_result}`."""
+    """Replace `{tool_result}` in texts with the last tool result."""
     if isinstance(value, str) and _TOOL_RESULT in value:
         result = _last_result(request)
         if result is None:
             _fail(
                 rule,
-                f"`{_TOOL_RESULT}` has nothing to stand for, as no tool has answered since the "
-                "user's last message. Add `tool_result` to its `when`.",
+                f"`{_TOOL_RESULT}` cannot be replaced: no tool has answered since the user's last "
+                "message. Add `tool_result` to its `when`.",
             )
         return value.replace(_TOOL_RESULT, result)
     if isinstance(value, Mapping):
@@ -564,19 +532,16 @@ def _called(rule: Rule, function: Callable[[ChatRequest], Any], request: ChatReq
         if isinstance(returned, AIMessage):
             return _from_message(returned)
         data = {"text": returned} if isinstance(returned, str) else returned
-        return _plain(read_answer(data, "What it returned"))
+        return _plain(_read(AnswerFields, data, "What it returned"))
     except StatusError:
         raise
     except Exception as error:
-        # What a function's exception says may be private; what is said about its answer is not.
-        reason = f"{error}" if isinstance(error, UsageError) else f"It raised `{_kind_of(error)}`."
+        # The text of a function's exception may be private; the check of its answer is not.
+        raised = f"It raised `{type(error).__name__}`."
+        reason = f"{error}" if isinstance(error, UsageError) else raised
         detail = f"{rule.name}: its `answer` function failed. {reason}"
         failed = status_error(_SERVER_ERROR)
         raise failed(detail, status=_SERVER_ERROR, body={"detail": detail}) from error
-
-
-def _kind_of(error: Exception) -> str:
-    return type(error).__name__
 
 
 def _from_message(message: AIMessage) -> Answer:

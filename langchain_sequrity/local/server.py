@@ -1,13 +1,11 @@
-"""`LocalServer`: the app in a thread of its own.
+"""`LocalServer`: the ASGI app in its own thread, behind a strict reader of HTTP/1.1.
 
-HTTP as it is written: a request whose end two readers could see at two places ends here.
-
-A proxy before this server may take one of two framing headers and this server the other; what comes
-after would then be another request, with the proxy's blessing (RFC 9112, section 11.2). h11 refuses
-most of that, but takes one of both headers and drops the other, and takes line feeds alone as ends
-of lines. So the head is looked at before h11 reads it. Whatever is refused, here or there, is 400
-(431 for a head that is too long), and the connection is closed: nobody knows where the next request
-would begin.
+If a request has two framing headers, a proxy may use one of them and this server the other. Both
+would then see different ends of the request: request smuggling (RFC 9112, section 11.2). h11
+refuses most such requests, but it accepts `Transfer-Encoding` beside `Content-Length`, and bare
+line feeds as line ends. So the server checks a head before h11 reads it. A refused request gets 400
+(431 if its head is too long), and the connection is closed, because nobody knows where the next
+request would begin.
 """
 
 import re
@@ -27,20 +25,19 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local import limits
 from langchain_sequrity.local.app import make_app
-from langchain_sequrity.local.asgi import RequestRecord
 from langchain_sequrity.local.auth import LOOPBACK_NAMES
 from langchain_sequrity.local.backends import Brain, ModelBrain, Role, RoleBrain
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.dual_llm.runs import Programs
 from langchain_sequrity.local.limits import give_back_large_blocks
 from langchain_sequrity.local.script import Script, ScriptBrain
-from langchain_sequrity.local.services import Fidelity, Services
+from langchain_sequrity.local.services import Fidelity, RequestRecord, Services
 from langchain_sequrity.local.sessions import MemorySessions, SessionStore
 
 _NOT_HTTP = "The request is not valid HTTP/1.1."
 _TOO_LONG = f"The head of the request is longer than {limits.HEADERS} bytes."
-_END = re.compile(rb"\r?\n\r?\n")
-_BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 _CODING = re.compile(rb"chunked", re.IGNORECASE)
 _REASONS = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
@@ -48,11 +45,11 @@ _V11 = b" HTTP/1.1"
 _FOLDED = (b" ", b"\t")
 
 
-class _Connection(h11.Connection):
-    """What is said on one connection, read strictly.
+class _StrictConnection(h11.Connection):
+    """An HTTP connection that is read strictly.
 
     Attributes:
-        problem: What is wrong with the request that was refused last.
+        problem: The problem of the last refused request.
         is_too_long: Whether its head is too long.
     """
 
@@ -62,11 +59,11 @@ class _Connection(h11.Connection):
         self.is_too_long = False
 
     def next_event(self) -> Any:
-        """The next event; raises `h11.RemoteProtocolError` for what is not clear."""
+        """The next event; raises `h11.RemoteProtocolError` for an ambiguous request."""
         if self.their_state is h11.IDLE:
             data, _ = self.trailing_data
-            end = _END.search(data)
-            # h11 looks at a head that has not come in full alone: how it came would decide
+            end = _HEAD_END.search(data)
+            # h11 checks only incomplete heads, so its result would depend on the packets
             self.is_too_long = (end.end() if end else len(data)) > limits.HEADERS
             if self.is_too_long:
                 raise h11.RemoteProtocolError(_TOO_LONG)
@@ -77,19 +74,19 @@ class _Connection(h11.Connection):
 
 
 def _problem(head: bytes) -> str:
-    """What is unclear in a request's head."""
+    """The first problem in a request's head, or an empty text."""
     request, *lines = head.strip(b"\r\n").split(b"\r\n")
     lengths, codings = (_values(lines, name) for name in (b"content-length", b"transfer-encoding"))
     problems = {
-        "Its lines do not all end in CR LF.": _BARE.search(head),
+        "Not all of its lines end in CR LF.": _BARE_LINE_END.search(head),
         f"It has more than {limits.HEADER_LINES} header lines.": len(lines) > limits.HEADER_LINES,
-        "A header goes on in the next line.": any(line.startswith(_FOLDED) for line in lines),
+        "A header continues in the next line.": any(line.startswith(_FOLDED) for line in lines),
         "It has both `Content-Length` and `Transfer-Encoding`.": lengths and codings,
         "Its `Content-Length` is not one number.": lengths and not _is_one(_LENGTH, lengths),
         "Its `Transfer-Encoding` is not `chunked`.": codings and not _is_one(_CODING, codings),
         "It has a `Transfer-Encoding` but is not HTTP/1.1.": codings and not request.endswith(_V11),
     }
-    return next((problem for problem, is_there in problems.items() if is_there), "")
+    return next((problem for problem, applies in problems.items() if applies), "")
 
 
 def _values(lines: Sequence[bytes], wanted: bytes) -> list[bytes]:
@@ -102,17 +99,17 @@ def _is_one(form: re.Pattern[bytes], values: Sequence[bytes]) -> bool:
 
 
 class StrictProtocol(H11Protocol):
-    """uvicorn's protocol over a strict connection."""
+    """uvicorn's protocol on a strict connection."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.conn: _Connection = _Connection()
+        self.conn: _StrictConnection = _StrictConnection()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer in the form of all errors, and close the connection."""
-        del msg  # uvicorn's own, always the same
+        """Answer in the JSON form of all errors, and close the connection."""
+        del msg  # always the same text of uvicorn
         problem, is_too_long = self.conn.problem, self.conn.is_too_long
-        unclear = f"The request is not clear HTTP. {problem}" if problem else _NOT_HTTP
+        unclear = f"The request is ambiguous HTTP. {problem}" if problem else _NOT_HTTP
         status, detail = (431, _TOO_LONG) if is_too_long else (400, unclear)
         body = orjson.dumps({"detail": detail, "message": detail})
         headers = [
@@ -126,10 +123,10 @@ class StrictProtocol(H11Protocol):
         self.transport.close()
 
 
-_GRACE_SECONDS = 1  # for replies under way when the server stops; uvicorn takes whole seconds
+_GRACE_SECONDS = 1  # for unfinished replies when the server stops; uvicorn needs whole seconds
 _STOP_SECONDS = 2.5
-# A request that crosses the closing of its connection is lost, so clients have to give up an idle
-# one first: ours after 55 s, those of others after 60 s at the most.
+# A request is lost if it arrives while the server closes its idle connection. So clients must close
+# idle connections first: our client after 55 s, others after 60 s at most.
 _KEEP_ALIVE_SECONDS = 75
 
 
@@ -137,30 +134,30 @@ class LocalServer:
     """Sequrity's REST API on this machine: no key, no network, the same client code.
 
     Args:
-        model: The brain: any LangChain chat model. Without one, a deterministic model answers
-            from the request alone.
-        models: Brains of single roles, in the place of `model`: `planner` writes programs, `reader`
+        model: The brain: any LangChain chat model. By default, a deterministic model answers from
+            the request alone.
+        models: Brains of single roles, instead of `model`: `planner` writes programs, `reader`
             reads data for them, `policy` writes policies.
         script: Rules that answer first: a `Script`, a path to a YAML or JSON file, or a list of
             rules.
-        api_keys: Keys that are allowed. Without any, every non-empty key is, which is why the
-            server then listens on loopback addresses only.
+        api_keys: Allowed keys. By default every non-empty key is allowed, and the server listens on
+            loopback addresses only.
         host: Address to listen on.
         port: Port, or 0 for a free one.
-        fidelity: `"full"` honours every field of the OpenAI format; `"documented"` only those the
-            service documents, and answers streams with plain JSON.
+        fidelity: `"full"` honours every field of the OpenAI format. `"documented"` honours only
+            fields that the service documents, and answers streams with plain JSON.
         store: Where sessions live; in memory by default.
         on_request: Called once for each answered request, on the server's thread.
-        replacing_tools: Names of the tools whose results may put their own labels in the place of
-            those of the arguments (`combine_meta: replace`).
+        replacing_tools: Names of tools whose results may replace the labels of the arguments
+            (`combine_meta: replace`).
         isolated_programs: Whether dual-LLM programs run in worker processes, which the system
-            ends when they take too much time or memory. `None`, the default, is where this machine
-            can start them: elsewhere a warning is logged. With `True` the server then does not
-            start. With `False` programs run in this process, which is for tests; what that does
-            not defend against is in `docs/security.md`, rule 2.
+            ends if they take too much time or memory. With `None`, the default, they do if this
+            machine can start workers; otherwise a warning is logged. With `True` the server does
+            not start without workers. With `False` programs run in this process, which is for
+            tests; `docs/security.md`, rule 2, lists what this does not protect against.
 
     Raises:
-        UsageError: If it would listen beyond loopback without keys, or an option has no meaning.
+        UsageError: If it would listen beyond loopback without keys, or if an option is invalid.
 
     Example:
         ```python
@@ -206,7 +203,7 @@ class LocalServer:
 
     @property
     def base_url(self) -> str:
-        """The URL to give to a client; raises `UsageError` before the server was started."""
+        """The URL for clients; raises `UsageError` if the server is not running."""
         if self._running is None:
             msg = "The server is not running. Use `with LocalServer() as server:`, or `start()` it."
             raise UsageError(msg)
@@ -214,11 +211,10 @@ class LocalServer:
         return f"http://{host}:{self._running.port}"
 
     def start(self) -> Self:
-        """Start the server and return once it accepts requests; a running one stays as it is.
+        """Start the server and return once it accepts requests; does nothing if it is running.
 
         Raises:
-            UsageError: If the address cannot be listened on, or there have to be worker processes
-                and they cannot be started.
+            UsageError: If it cannot listen on the address, or cannot start required workers.
         """
         if self._running is None:
             self._services.programs.open()
@@ -226,9 +222,9 @@ class LocalServer:
         return self
 
     def stop(self) -> None:
-        """Stop the server and free its port, within three seconds; open streams are cut.
+        """Stop the server and free its port within three seconds; open streams are cut off.
 
-        A stopped server stays stopped.
+        Does nothing if the server is stopped.
         """
         running, self._running = self._running, None
         if running is not None:
@@ -255,7 +251,7 @@ class LocalServer:
         self.stop()
 
     def __repr__(self) -> str:
-        """Say where the server is."""
+        """Show the URL of the server."""
         where = self.base_url if self._running else "stopped"
         return f"<LocalServer {where} fidelity={self._services.fidelity!r}>"
 
@@ -269,34 +265,34 @@ def _check(
 ) -> None:
     if is_exposed(host) and not api_keys:
         msg = (
-            f"`host={host!r}` lets others in, and nothing asks them for a key. Give "
+            f"`host={host!r}` is open to other machines, but no keys are required. Set "
             '`api_keys=[…]`, or leave `host` at "127.0.0.1".'
         )
         raise UsageError(msg)
     if fidelity not in get_args(Fidelity):
-        msg = f'`fidelity` is "full" or "documented"; got {fidelity!r}.'
+        msg = f'`fidelity` must be "full" or "documented"; got {fidelity!r}.'
         raise UsageError(msg)
     if isolated_programs not in (None, True, False):
-        msg = f"`isolated_programs` is `True`, `False` or `None`; got {isolated_programs!r}."
+        msg = f"`isolated_programs` must be `True`, `False` or `None`; got {isolated_programs!r}."
         raise UsageError(msg)
     if isinstance(port, bool) or not isinstance(port, int):
-        msg = f"`port` is a number from 0 to 65535, and 0 takes a free one; got {port!r}."
+        msg = f"`port` must be a number from 0 to 65535, where 0 means any free port; got {port!r}."
         raise UsageError(msg)
     if isinstance(api_keys, str):
-        msg = "`api_keys` is a list of keys; got a text. Write `[…]` around it."
+        msg = "`api_keys` must be a list of keys; got a text. Write `[…]` around it."
         raise UsageError(msg)
     if not all(map(is_key, api_keys or ())):
-        msg = "A key in `api_keys` has other characters than printable ASCII without spaces."
+        msg = "A key in `api_keys` has characters other than printable ASCII without spaces."
         raise UsageError(msg)
 
 
 def is_exposed(host: str) -> bool:
-    """Whether an address to listen on lets other machines in."""
+    """Whether a server on this address can be reached from other machines."""
     return host not in LOOPBACK_NAMES
 
 
 def is_key(key: object) -> bool:
-    """Whether a client could present this as a key."""
+    """Whether a client can send this as a key."""
     if not isinstance(key, str):
         return False
     return bool(key) and key.isascii() and key.isprintable() and " " not in key
@@ -308,16 +304,16 @@ def _brain(
     script: Script | str | Path | Iterable[Mapping[str, Any]] | None,
 ) -> Brain:
     if model is not None and not isinstance(model, BaseChatModel):
-        msg = f"`model` is a LangChain chat model; got {model!r}. Leave it out for the default."
+        msg = f"`model` must be a LangChain chat model; got {model!r}. Omit it for the default."
         raise UsageError(msg)
     if not isinstance(models, Mapping) or not models.keys() <= set(get_args(Role)):
         roles = ", ".join(f"`{role}`" for role in get_args(Role))
-        told = [*models] if isinstance(models, Mapping) else type(models).__name__
-        msg = f"`models` is a dict of chat models by role, which is one of {roles}; got {told!r}."
+        got = [*models] if isinstance(models, Mapping) else type(models).__name__
+        msg = f"`models` must be a dict of chat models by role: {roles}; got {got!r}."
         raise UsageError(msg)
     for role, one in models.items():
         if not isinstance(one, BaseChatModel):
-            msg = f"`models[{role!r}]` is a LangChain chat model; got `{type(one).__name__}`."
+            msg = f"`models[{role!r}]` must be a LangChain chat model; got `{type(one).__name__}`."
             raise UsageError(msg)
     brain: Brain = DeterministicModel() if model is None else ModelBrain(model)
     if models:
@@ -332,7 +328,7 @@ def _brain(
 
 
 class _Running:
-    """A server that runs: its socket, its thread, its port."""
+    """A running server: its socket, thread and port."""
 
     def __init__(self, services: Services, host: str, port: int) -> None:
         give_back_large_blocks()
@@ -344,7 +340,7 @@ class _Running:
             ws="none",
             lifespan="off",
             log_config=None,
-            # The edge logs what fails; uvicorn would log every stream that a stop cuts.
+            # The edge middleware logs failures; uvicorn would log every stream that a stop cuts.
             log_level="critical",
             access_log=False,
             server_header=False,
@@ -353,7 +349,7 @@ class _Running:
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="LocalServer", daemon=True)
-        # The socket accepts already: requests wait in its queue for the loop to come up.
+        # The socket already accepts: requests wait in its queue until the event loop runs.
         self._thread.start()
 
     def _run(self) -> None:
@@ -364,14 +360,14 @@ class _Running:
 
     def stop(self) -> None:
         self._server.should_exit = True
-        # A brain that is still thinking cannot be interrupted; its thread ends with its answer.
+        # A brain that is still answering cannot be interrupted; its thread ends with its answer.
         self._thread.join(_STOP_SECONDS)
         self._socket.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's algorithm off only where the protocol is named: 40 ms for each reply.
+    # asyncio disables Nagle's algorithm (40 ms per reply) only if the protocol is named.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

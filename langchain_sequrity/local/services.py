@@ -1,18 +1,42 @@
-"""What the endpoints of a server share."""
+"""What the endpoints of a server share: brain, sessions, programs, limits; inputs of a turn."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from langchain_sequrity.local import auth, limits
-from langchain_sequrity.local.asgi import RequestRecord
 from langchain_sequrity.local.backends import Brain
+from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm.runs import Programs, Runs
-from langchain_sequrity.local.limits import Budget
-from langchain_sequrity.local.sessions import SessionStore
+from langchain_sequrity.local.limits import MemoryBudget
+from langchain_sequrity.local.sessions import Session, SessionStore
+from langchain_sequrity.wire.exchange import ChatRequest
 
 MAX_TURNS_AT_ONCE = 512
 Fidelity = Literal["full", "documented"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """One answered request, for a log. It holds no key and no text of the conversation.
+
+    Attributes:
+        method: HTTP method.
+        path: Path of the URL.
+        status: Status of the reply.
+        model: The requested model, or an empty text.
+        session: The first eight characters of the session's id, or an empty text.
+        milliseconds: How long the reply took, including its stream.
+        summary: What the reply was, in a few words.
+    """
+
+    method: str
+    path: str
+    status: int
+    model: str = ""
+    session: str = ""
+    milliseconds: float = 0.0
+    summary: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +46,16 @@ class Services:
     Attributes:
         store: Where sessions live.
         brain: What answers.
-        api_keys: Keys that are allowed, or `None` for any.
-        hosts: Names that a Host header may have, or `None` for any.
-        fidelity: Which fields are honoured.
+        api_keys: Allowed keys; `None` allows any key.
+        hosts: Allowed names in a Host header; `None` allows any name.
+        fidelity: Which fields of a request are honoured.
         on_request: Called once for each answered request, on the server's thread.
-        max_turns_at_once: How many turns may run; one more is refused with 429.
-        replacing_tools: Tools whose results may put their labels in the place of the arguments'.
+        max_turns_at_once: How many turns may run; one more gets 429.
+        replacing_tools: Tools whose results may replace the labels of their arguments.
         programs: Where programs run.
-        runs: The programs that wait for tools.
-        body_seconds: How long a body may take to come.
-        budget: The memory that all requests under way have together.
+        runs: The programs that wait for tool results.
+        body_seconds: How long a client may take to send a body.
+        budget: The memory that all requests share.
     """
 
     store: SessionStore
@@ -45,4 +69,27 @@ class Services:
     programs: Programs = field(default_factory=Programs)
     runs: Runs = field(default_factory=Runs)
     body_seconds: float = limits.BODY_SECONDS
-    budget: Budget = field(default_factory=Budget)
+    budget: MemoryBudget = field(default_factory=MemoryBudget)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnInputs:
+    """A request and everything that answers it.
+
+    Attributes:
+        request: The request as it was sent.
+        session: Its session.
+        configuration: The configuration from the session's headers.
+        services: Brain, store and waiting programs.
+        endpoint_type: First segment of the path.
+        new_call_id: Makes the id of a tool call.
+        added_policy: Whether this request, not its session, sets `history_mismatch_policy`.
+    """
+
+    request: ChatRequest
+    session: Session
+    configuration: Configuration
+    services: Services
+    endpoint_type: str
+    new_call_id: Callable[[], str]
+    added_policy: bool = False

@@ -1,4 +1,4 @@
-"""The three JSON headers of a request: those of its session, or none (`docs/behaviour.md`, T1)."""
+"""Headers of a session: the first request sets them, and later ones must not conflict."""
 
 from collections.abc import Mapping
 
@@ -22,20 +22,19 @@ _KINDS: dict[str, type[Header]] = {
 
 
 def apply(session: Session, headers: Mapping[str, str], *, new: bool) -> Mapping[str, str]:
-    """Take a request's headers into its session, or check that they are the session's.
+    """Store the headers of a new session, or check that a request's headers equal the stored ones.
 
     Args:
-        session: The session; the request that starts it sets its headers. Headers that are absent
-            later are not changed (`docs/behaviour.md`, T1).
+        session: The session. Headers that a later request leaves out stay unchanged
+            (`docs/behaviour.md`, T1).
         headers: The request's headers, by lower-case name.
         new: Whether this request starts the session.
 
     Returns:
-        The headers that hold for this request.
+        The headers for this request.
 
     Raises:
-        StatusError: 400 for a header that cannot be read, 409 for one that differs from the
-            session's.
+        StatusError: 400 for an invalid header, 409 for a header that differs from the session's.
     """
     sent = {name: _read(kind, headers[name]) for name, kind in _KINDS.items() if name in headers}
     written = {name: write_header(header) for name, header in sent.items()}
@@ -50,16 +49,16 @@ def apply(session: Session, headers: Mapping[str, str], *, new: bool) -> Mapping
         if session.headers.get(name) != text:
             refuse(
                 409,
-                f"`{name}` differs from what the session was started with. Leave it out, or start "
-                "a new session.",
+                f"`{name}` differs from the header that started the session. Leave it out, or "
+                "start a new session.",
             )
     return held
 
 
 def _adds_policy(config: ConfigHeader, stored: str | None) -> bool:
-    """Whether a request only says in addition what is to be done if its history differs.
+    """Whether a request only adds `history_mismatch_policy` to the session's configuration.
 
-    That is found out when it is refused, so it can be said then.
+    Clients learn that their history differs when they are refused, so they may add it then.
     """
     if config.mismatch_policy is None:
         return False

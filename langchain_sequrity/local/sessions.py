@@ -1,9 +1,9 @@
-"""Sessions: who owns them, what they remember, and when they end.
+"""Sessions of the server: their owners, their state, and when they end.
 
-A session is bound to the bearer that started it; to anyone else it does not exist. One request at
-a time may use it. It ends when its turns are used up, when it has been idle too long, or when the
-store is full, its bearer holds more than any other, and it is the one of that bearer that was idle
-longest (`docs/security.md`, rules 4 and 9).
+A session belongs to the bearer that started it; for other bearers it does not exist. Only one
+request at a time may use it. It ends when its turns are used up or when it has been idle too long.
+If the store is full, the bearer that holds most loses its session that was idle longest
+(`docs/security.md`, rules 4 and 9).
 """
 
 import hashlib
@@ -27,30 +27,30 @@ from langchain_sequrity.sizes import Growing
 
 MAX_SESSIONS = 10_000
 MAX_IDLE_SECONDS = 3600.0
-# Bearers are kept as digests with a key of this process, so that no store ever holds one.
+# Sessions hold digests of bearers, with a key of this process, so that no store holds a bearer.
 _BEARER_KEY = secrets.token_bytes(32)
 
 
 def bearer_digest(bearer: str) -> str:
-    """What a session keeps of its bearer."""
+    """The digest of a bearer for its sessions."""
     return hmac.digest(_BEARER_KEY, bearer.encode(), hashlib.sha256).hex()
 
 
 @dataclass
 class Session:
-    """What is remembered between the requests of a conversation.
+    """State of a conversation between its requests.
 
     Attributes:
         bearer: Digest of the bearer that started it.
-        place: The path it was started on; it stays there.
+        place: The path on which it was started; all its requests use this path.
         id: A random id in the form of a UUID.
-        headers: X-Features, X-Policy and X-Config of the first request, in one spelling.
-        messages: The conversation so far, the last reply included.
-        turns: How many turns have ended.
-        calls: How many tool calls were handed out.
-        reply: Id of the last reply, by which a request can go on from it.
-        max_turns: How many turns it has, or `None` for no limit.
-        state: What policies and programs remember, if there are any.
+        headers: X-Features, X-Policy and X-Config of the first request, in normal form.
+        messages: The conversation so far, including the last reply.
+        turns: Number of ended turns.
+        calls: Number of tool calls that were handed out.
+        reply: Id of the last reply, from which a request can continue.
+        max_turns: Maximum number of turns; `None` means no limit.
+        state: State of policies and programs, if there are any.
     """
 
     bearer: str
@@ -66,16 +66,16 @@ class Session:
 
     @property
     def short(self) -> str:
-        """The part of the id that short tool call ids carry."""
+        """The part of the id that short tool call ids contain."""
         return self.id.replace("-", "")[-12:]
 
 
 class SessionStore(Protocol):
     """Where sessions live. A store for several processes implements the same five methods.
 
-    What they may take is the store's to say: `save` refuses what is too much by raising a
-    `StatusError` of status 413 or 507, and the request fails with it. The session that it is given
-    is a copy; the one that it handed out stays as it was.
+    The store decides how much sessions may take: `save` refuses a session that is too large with a
+    `StatusError` of status 413 or 507, and the request fails with it. `save` gets a copy; the
+    session that `find` returned does not change.
     """
 
     def find(self, session_id: str) -> Session | None:
@@ -85,24 +85,24 @@ class SessionStore(Protocol):
         """Reserve a session for one request; `False` if another request has it."""
 
     def release(self, session_id: str) -> None:
-        """Give a session back after a request."""
+        """Release a session after a request."""
 
     def save(self, session: Session) -> None:
-        """Keep what a turn has changed; may refuse what is too large."""
+        """Store the changes of a turn; may refuse a session that is too large."""
 
     def remove(self, session_id: str) -> None:
         """End a session."""
 
 
 @dataclass(slots=True)
-class _Kept:
+class _StoredSession:
     """A session in memory.
 
     Attributes:
         session: The session.
-        growing: What was counted of it.
-        size: How many bytes it has.
-        used: When it was used last.
+        growing: Counts its size.
+        size: Its size in bytes.
+        used: The time of its last use.
     """
 
     session: Session
@@ -114,15 +114,15 @@ class _Kept:
 class MemorySessions:
     """Sessions of one process.
 
-    When there are too many, or they are too large together, the bearer that holds most loses the
-    session that was idle longest. Whoever holds less than that loses nothing.
+    If there are too many sessions, or they are too large together, the bearer that holds most loses
+    its session that was idle longest. Other bearers lose nothing.
 
     Args:
-        max_sessions: How many are kept.
-        max_idle: Seconds after which an idle session has expired.
-        max_bytes: Bytes of memory that all may take together: 40 MiB unless said otherwise.
-        max_session_bytes: Bytes that one may take: 32 MiB unless said otherwise.
-        clock: Gives seconds that only go forward.
+        max_sessions: Maximum number of sessions.
+        max_idle: Seconds after which an idle session expires.
+        max_bytes: Maximum memory of all sessions together in bytes; 40 MiB by default.
+        max_session_bytes: Maximum memory of one session in bytes; 32 MiB by default.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -140,16 +140,16 @@ class MemorySessions:
         self._max_idle = max_idle
         self._clock = clock
         self._lock = threading.Lock()
-        self._sessions: OrderedDict[str, _Kept] = OrderedDict()
+        self._sessions: OrderedDict[str, _StoredSession] = OrderedDict()
         self._by_short: dict[str, str] = {}
         self._busy: set[str] = set()
 
     def __len__(self) -> int:
-        """How many sessions there are."""
+        """The number of sessions."""
         return len(self._sessions)
 
     def __iter__(self) -> Iterator[Session]:
-        """All sessions, the one used last at the end."""
+        """All sessions, the most recently used last."""
         with self._lock:
             return iter([kept.session for kept in self._sessions.values()])
 
@@ -173,39 +173,39 @@ class MemorySessions:
             return True
 
     def release(self, session_id: str) -> None:
-        """Give a session back after a request."""
+        """Release a session after a request."""
         with self._lock:
             self._busy.discard(session_id)
 
     def save(self, session: Session) -> None:
-        """Keep what a turn has changed.
+        """Store the changes of a turn.
 
         Raises:
-            StatusError: 413 if the session is too large, 507 if there is no room for it beside
-                sessions of the same bearer that are in use, or of others that hold less. What was
-                kept of it stays.
+            StatusError: 413 if the session is too large, 507 if there is no room for it beside the
+                sessions in use of the same bearer and those of bearers that hold less. The stored
+                session then stays as it was.
         """
         before = self._sessions.get(session.id)
         growing = before.growing if before else Growing()
-        size = growing.of(session)  # without the lock: no other request has this session
+        size = growing.of(session)  # needs no lock: no other request has this session
         try:
             self._check(size)
             with self._lock:
                 self._drop_expired()
                 self._make_room(session, size, before.size if before else None)
-                self._sessions[session.id] = _Kept(session, growing, size, self._clock())
+                self._sessions[session.id] = _StoredSession(session, growing, size, self._clock())
                 self._sessions.move_to_end(session.id)
                 self._by_short[session.short] = session.id
         except BaseException:
-            growing.forget()  # it would keep what is not kept
+            growing.forget()  # its counts belong to the session that was not stored
             raise
 
     def _check(self, size: int) -> None:
         if size > self._max_session_bytes:
             refuse(
                 413,
-                f"The session would take more than {self._max_session_bytes} bytes of memory. "
-                "It stays as it was; start a new one with a shorter history.",
+                f"The session would need more than {self._max_session_bytes} bytes of memory. It "
+                "was not changed. Start a new session with a shorter history.",
             )
 
     def _make_room(self, session: Session, size: int, before: int | None) -> None:
@@ -214,7 +214,7 @@ class MemorySessions:
         while shares.is_exceeded:
             oldest = shares.to_drop(lambda key: key not in self._busy and key != session.id)
             if oldest is None and not shares.exceeds_bytes:
-                return  # sessions in use stay, however many they are
+                return  # sessions in use are never dropped for their number
             if oldest is None:
                 if before is None:
                     shares.drop(session.id)
@@ -222,9 +222,9 @@ class MemorySessions:
                     shares.put(session.bearer, session.id, before)
                 refuse(
                     507,
-                    f"The sessions of this server may take {self._max_bytes} bytes of memory "
-                    "together, and there is no room for this one. It stays as it was; try again "
-                    "when others have ended.",
+                    f"All sessions of this server together may use {self._max_bytes} bytes of "
+                    "memory, and there is no room for this one. It was not changed. Try again "
+                    "when other sessions have ended.",
                 )
             self._drop(oldest)
 
@@ -250,11 +250,11 @@ class MemorySessions:
 
 
 def resume(store: SessionStore, named: set[str], *, bearer: str, place: str) -> Session | None:
-    """Find the session that a request goes on with, and reserve it.
+    """Find the session that a request continues, and reserve it.
 
     Args:
         store: Where sessions live.
-        named: Every session that the request names, in its header or in tool call ids.
+        named: All sessions that the request names, in its header or in ids.
         bearer: Digest of the request's bearer.
         place: The path of the request.
 
@@ -262,27 +262,29 @@ def resume(store: SessionStore, named: set[str], *, bearer: str, place: str) -> 
         The session, reserved, or `None` if the request names none.
 
     Raises:
-        StatusError: 404 for a session that this bearer does not have, or for two different ones;
-            409 if it is in use, or was started on another path.
+        StatusError: 404 if this bearer has no such session, or if the request names two; 409 if it
+            is in use, or was started on another path.
     """
     if not named:
         return None
     session_id = _the_one(store, named, bearer)
     if not store.acquire(session_id):
         refuse(409, "The session is busy with another request. Wait for its reply.")
-    # It may have changed, or ended, before it was ours.
+    # It may have changed or ended before it was reserved.
     session = store.find(session_id)
     if session is None or session.place != place:
         store.release(session_id)
         if session is None:
             _unknown()
-        refuse(409, f"The session was started on `{session.place}` and goes on there only.")
+        refuse(
+            409, f"The session was started on `{session.place}`. Send its requests to this path."
+        )
     return session
 
 
 def _the_one(store: SessionStore, named: set[str], bearer: str) -> str:
     found = [store.find(name) for name in named]
-    # One answer for all, so that nobody learns which sessions exist.
+    # All cases get the same answer, so that it does not reveal which sessions exist.
     ids = {one.id for one in found if one and hmac.compare_digest(one.bearer, bearer)}
     if None in found or len(ids) != 1 or any(one and one.id not in ids for one in found):
         _unknown()
@@ -290,4 +292,4 @@ def _the_one(store: SessionStore, named: set[str], bearer: str) -> str:
 
 
 def _unknown() -> NoReturn:
-    refuse(404, "The session is unknown or has expired, or the request names two of them.")
+    refuse(404, "The session is unknown or has expired, or the request names two sessions.")

@@ -1,7 +1,7 @@
-"""A single-LLM request under policy: one model answers; its calls and their results are checked.
+"""Single-LLM turns: one model answers; a policy checks its calls and their results.
 
-There are no labels on values here. A policy sees the arguments, the labels that wrapped results
-bring along, and those of the session (`docs/protocol.md`, Single-LLM and dual-LLM).
+Values have no labels here. A policy sees the arguments, the labels of wrapped results, and the
+labels of the session (`docs/protocol.md`, Single-LLM and dual-LLM).
 """
 
 from collections import Counter
@@ -10,65 +10,121 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
+from langchain_core.messages.tool import ToolCallChunk
 
 from langchain_sequrity.headers import FsmConfig
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.backends import Brain, BrainContext
-from langchain_sequrity.local.configuration import Configuration
-from langchain_sequrity.local.conversation import text_of, this_turn
-from langchain_sequrity.local.dual_llm.model_calls import Models, as_piece, whole
-from langchain_sequrity.local.dual_llm.reports import check_entry, denial_message
-from langchain_sequrity.local.policy_gate import Gate
+from langchain_sequrity.local.backends import Brain, BrainContext, as_piece, whole
+from langchain_sequrity.local.conversation import complete, text_of, this_turn
+from langchain_sequrity.local.dual_llm.model_calls import Models
+from langchain_sequrity.local.policy_gate import Gate, check_entry, denial_message
 from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.local.tool_results import MARK, BadResult, read_result
 from langchain_sequrity.sqrt import Argument, Call
 from langchain_sequrity.sqrt.coerce import tools_sent
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.exchange import CHECK_KEY, ChatRequest
 
-# How results are read is settled by X-Config in dual-LLM mode only.
+# X-Config decides how results are read only for dual-LLM sessions.
 _FSM = FsmConfig()
 
 
 @dataclass(slots=True)
 class SingleState:
-    """What a single-LLM session remembers under policy.
+    """State of a single-LLM session with a policy.
 
     Attributes:
         labels: The session's labels.
-        results: What the model is shown of tool results, by id of the call: a list, for models
-            that made calls before this session may have used an id again.
+        results: Tool results as the model sees them, by id of the call. They are lists, because
+            models that made calls before this session may have used an id twice.
     """
 
     labels: Labels = field(default_factory=Labels)
     results: dict[str, list[Any]] = field(default_factory=dict)
 
     def copy(self) -> "SingleState":
-        """A copy to work on: a request that fails changes nothing."""
+        """A working copy: a request that fails changes nothing."""
         return replace(self, results={key: [*shown] for key, shown in self.results.items()})
 
 
-class SingleTurn:
-    """Works on one request.
+class SingleAnswer:
+    """One model answers; a policy checks its calls if the session has one.
 
     Args:
-        state: A copy of the session's state, to be changed.
-        configuration: What the session's headers decide.
-        models: The classifiers.
-        replacing_tools: Tools whose results may replace labels.
+        inputs: The request and what it is answered with.
+
+    Attributes:
+        request: The request, with the whole conversation.
+
+    Raises:
+        StatusError: 400 for a history that a model cannot continue.
     """
 
-    def __init__(
-        self,
-        state: SingleState,
-        configuration: Configuration,
-        models: Models,
-        replacing_tools: frozenset[str],
-    ) -> None:
-        self._state = state
-        self._configuration = configuration
-        self._gate = Gate((configuration.engine,), configuration.screen, models.score)
-        self._replacing_tools = replacing_tools
+    def __init__(self, inputs: TurnInputs) -> None:
+        request, session, services = inputs.request, inputs.session, inputs.services
+        services.runs.sweep(services.store.find)
+        only_new = request.previous_reply is not None
+        messages = complete(request.messages, session.messages, only_new=only_new)
+        self.request = replace(request, messages=messages)
+        self._session = session
+        self._brain = services.brain
+        self._context = BrainContext(endpoint_type=inputs.endpoint_type)
+        self._new_call_id = inputs.new_call_id
+        self._guard: _PolicyGuard | None = None
+        if inputs.configuration.is_guarded:
+            found = session.state
+            state = found.copy() if isinstance(found, SingleState) else SingleState()
+            self._guard = _PolicyGuard(state, inputs)
+
+    def chunks(self) -> Iterator[AIMessageChunk]:
+        """The model's chunks, with tool call ids of the session."""
+        named = set[int | None]()
+        if self._guard is None:
+            plain = replace(self.request, messages=_without_wrappers(self.request.messages))
+            chunks = self._brain.stream(plain, self._context)
+        else:
+            chunks = self._guard.stream(self.request, self._brain, self._context)
+        for chunk in chunks:
+            calls = chunk.tool_call_chunks
+            chunk.tool_call_chunks = [self._with_own_id(call, named) for call in calls]
+            yield chunk
+
+    def _with_own_id(self, call: ToolCallChunk, named: set[int | None]) -> ToolCallChunk:
+        """A call's id names its session and is sent once; the brain's own id is not sent."""
+        if call["index"] in named:
+            return ToolCallChunk(**{**call, "id": None})
+        named.add(call["index"])
+        return ToolCallChunk(**{**call, "id": self._new_call_id()})
+
+    def commit(self, message: AIMessage) -> None:
+        """Keep the conversation, and count the turn if it is over."""
+        session = self._session
+        session.messages = [*self.request.messages, message]
+        session.turns += not (message.tool_calls or message.invalid_tool_calls)
+        if self._guard is not None:
+            session.state = self._guard.state
+
+    def close(self) -> None:
+        """Nothing has to be released."""
+
+
+class _PolicyGuard:
+    """Checks the calls of one request, and takes the results in it.
+
+    Args:
+        state: A copy of the session's state, which changes.
+        inputs: The request and what it is answered with.
+    """
+
+    def __init__(self, state: SingleState, inputs: TurnInputs) -> None:
+        configuration, services = inputs.configuration, inputs.services
+        models = Models(services.brain, inputs.endpoint_type, inputs.request.model, {})
+        tools = tools_sent(inputs.request.tools)
+        self.state = state
+        self._fsm = configuration.fsm
+        self._gate = Gate((configuration.engine,), configuration.screen, models.score, tools)
+        self._replacing_tools = services.replacing_tools
 
     def stream(
         self, request: ChatRequest, brain: Brain, context: BrainContext
@@ -76,32 +132,28 @@ class SingleTurn:
         """Take the results of the request, let the model answer, and check its calls.
 
         Args:
-            request: What is asked.
+            request: The request.
             brain: The model.
-            context: What it is told beside.
+            context: The role and the endpoint.
 
         Yields:
-            The answer, or a refusal where a call is denied.
+            The answer, or a refusal if a call is denied.
 
         Raises:
-            StatusError: 400 for a result that may not be used.
+            StatusError: 400 for a result that cannot be used.
         """
-        self._gate = self._gate.for_tools(tools_sent(request.tools))
-        if not this_turn(request.messages) and self._clears_labels:
-            self._state.labels = Labels()
+        clears_labels = self._fsm.clear_session_meta in {"every_turn", "every_attempt"}
+        if clears_labels and not this_turn(request.messages):
+            self.state.labels = Labels()
         messages = self._shown(request.messages)
         message = whole(brain.stream(replace(request, messages=messages), context))
         denied = self._denial(message)
         yield as_piece(message) if denied is None else _refusal(message, *denied)
 
-    @property
-    def _clears_labels(self) -> bool:
-        return self._configuration.fsm.clear_session_meta in {"every_turn", "every_attempt"}
-
     # Results
 
     def _shown(self, messages: list[BaseMessage]) -> list[BaseMessage]:
-        """The conversation as the model sees it; results that are new are taken."""
+        """The conversation as the model sees it; new results are taken."""
         calls: dict[str | None, Mapping[str, Any]] = {}
         times = Counter[str]()
         shown: list[BaseMessage] = []
@@ -117,8 +169,8 @@ class SingleTurn:
         return shown
 
     def _result(self, message: ToolMessage, call: Mapping[str, Any], time: int) -> ToolMessage:
-        """The result of a call, for the first, second, … time that its id is used."""
-        known = self._state.results.setdefault(message.tool_call_id, [])
+        """The result of a call, for the given use of its id."""
+        known = self.state.results.setdefault(message.tool_call_id, [])
         if time == len(known):
             known.append(self._taken(message, call))
         shown: ToolMessage = message.model_copy(update={"content": known[time]})
@@ -130,30 +182,30 @@ class SingleTurn:
             read = read_result(message, fsm=_FSM, may_replace=name in self._replacing_tools)
         except BadResult as problem:
             refuse(400, f"The result of `{name}` cannot be used. {problem}")
-        brought = read.brought
+        returned = read.returned
         made = Call(name, _arguments(call.get("args") or {}))
-        taken = self._gate.take(made, brought, self._state.labels)
-        self._state.labels = taken.session
-        is_as_sent = brought.labels is None and taken.result.value == brought.value
+        taken = self._gate.take(made, returned, self.state.labels)
+        self.state.labels = taken.session
+        is_as_sent = returned.labels is None and taken.result.value == returned.value
         return message.content if is_as_sent else _text(taken.result.value)
 
     # Calls
 
     def _denial(self, message: AIMessage) -> tuple[str, Mapping[str, Any] | None] | None:
-        """Check the calls of an answer in their order; says why the first denied one is, and how.
+        """Check the calls of an answer in their order; returns the first denial and its check.
 
-        They are all made before the first result comes back, so each is also checked as if those
-        before it had returned: a rule that lets one call pass and counts it by `session after`
-        would let two pass side by side.
+        The client makes all calls before the first result returns. So each call is also checked as
+        if the calls before it had returned: otherwise a rule that allows one call, and counts it
+        with `session after`, would allow two parallel calls.
         """
-        returned = self._state.labels
+        returned = self.state.labels
         for broken in message.invalid_tool_calls:
             name = broken["name"]
-            return f"Tool call to '{name}' is denied: its arguments are no JSON object.", None
+            return f"Tool call to '{name}' is denied: its arguments are not a JSON object.", None
         for call in message.tool_calls:
             made = Call(call["name"], _arguments(call["args"]))
-            checked = self._gate.check(made, self._state.labels)
-            self._state.labels = checked.session
+            checked = self._gate.check(made, self.state.labels)
+            self.state.labels = checked.session
             if checked.allowed and len(message.tool_calls) > 1:
                 beside, returned = self._gate.check_beside(checked, returned)
                 checked = checked if beside.allowed else beside
@@ -163,15 +215,15 @@ class SingleTurn:
         return None
 
 
-def without_wrappers(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """The conversation without labels, for a session that has no use for them.
+def _without_wrappers(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """The conversation without labels, for a session without a policy.
 
     Args:
         messages: The conversation.
 
     Returns:
-        The messages, results with labels reduced to their values. What only looks like one, and is
-        none, stays as it is.
+        The messages; results with labels are reduced to their values. An invalid wrapper stays as
+        it is.
     """
     return [
         _unwrapped(message)
@@ -183,21 +235,21 @@ def without_wrappers(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
 
 def _unwrapped(message: ToolMessage) -> ToolMessage:
     try:
-        brought = read_result(message, fsm=_FSM, may_replace=True).brought
+        returned = read_result(message, fsm=_FSM, may_replace=True).returned
     except BadResult:
         return message
-    if brought.labels is None:
+    if returned.labels is None:
         return message
-    shown: ToolMessage = message.model_copy(update={"content": _text(brought.value)})
+    shown: ToolMessage = message.model_copy(update={"content": _text(returned.value)})
     return shown
 
 
 def _refusal(message: AIMessage, reason: str, check: Mapping[str, Any] | None) -> AIMessageChunk:
-    told = {"finish_reason": "stop", **({} if check is None else {CHECK_KEY: check})}
+    metadata = {**message.response_metadata, "finish_reason": "stop"}
     return AIMessageChunk(
         content="",
         additional_kwargs={"refusal": reason},
-        response_metadata={**message.response_metadata, **told},
+        response_metadata=metadata if check is None else {**metadata, CHECK_KEY: check},
         usage_metadata=message.usage_metadata,
     )
 

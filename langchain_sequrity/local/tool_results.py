@@ -1,11 +1,11 @@
-"""The text of a tool's result: its value, the labels it brings, and whether it is an error.
+"""Reading tool results: the value, its labels, and whether it is an error.
 
-The text is data that a mail or a web page may have written. A wrapper with labels is read at the
-top level only, and names that belong to the service are refused in it (`docs/security.md`, rule 1).
+The text may come from a mail or a web page. So a wrapper with labels is read at the top level only,
+and reserved names of the service are refused in it (`docs/security.md`, rule 1).
 """
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
@@ -18,7 +18,7 @@ from langchain_sequrity.headers import FsmConfig
 from langchain_sequrity.labels import BadLabels, Combine, Labels, make_labels
 from langchain_sequrity.local import limits
 from langchain_sequrity.local.conversation import text_of
-from langchain_sequrity.local.policy_gate import Brought
+from langchain_sequrity.local.policy_gate import ToolReturn
 from langchain_sequrity.patterns import Budget, Pattern
 from langchain_sequrity.strict_json import TooDeep, dumps, loads, nests_deeper
 
@@ -35,19 +35,19 @@ AskWhetherError = Callable[[str], bool]
 
 
 class BadResult(Exception):
-    """A result that may not be used; the text says why."""
+    """A result that cannot be used; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """A result that was read.
+    """A tool result.
 
     Attributes:
-        brought: The value and the labels that came with it.
-        failure: The text of an error, if it is one.
+        returned: The value, and its labels if it is wrapped.
+        failure: The text of the error, if the tool failed.
     """
 
-    brought: Brought
+    returned: ToolReturn
     failure: str | None = None
 
 
@@ -63,60 +63,62 @@ def read_result(
 
     Args:
         message: The tool message.
-        fsm: The section of `X-Config` that says how results are read.
+        fsm: The section of `X-Config` on tool results.
         has_output_schema: Whether the tool declares a schema of its results.
-        may_replace: Whether its results may put their labels in the place of the arguments'.
+        may_replace: Whether its results may replace the labels of the arguments.
         is_error: Asks a model whether a text is an error, for `detect_tool_errors: llm`.
 
     Returns:
-        What it says.
+        The value, labels and error.
 
     Raises:
-        BadResult: If it is nested too deeply, or a wrapper that is malformed, holds reserved
-            names, or replaces labels without leave.
+        BadResult: If it is nested too deeply, or a wrapper that is malformed, contains reserved
+            names, or replaces labels without permission.
     """
     text = text_of(message)
     texts, is_all = _texts(message)
     parsed = _checked(text)
     parts = [parsed] if len(texts) == 1 else [*map(_checked, texts)]
     if _is_wrapper(parsed) and is_all:
-        brought = _unwrapped(parsed, may_replace=may_replace)
+        returned = _unwrapped(parsed, may_replace=may_replace)
     elif any(map(_is_wrapper, [parsed, *parts])):
-        msg = "It is a wrapper with labels beside texts, images or files, which belong into it."
+        msg = (
+            "It has texts, images or files beside a wrapper with labels. Put them into the wrapper."
+        )
         raise BadResult(msg)
     elif is_all:
         is_text = fsm.strict_tool_result_parsing and not has_output_schema
         both = zip(texts, parts, strict=True)
-        values = [one if is_text or value is _NO_JSON else value for one, value in both]
-        brought = Brought(values if len(values) > 1 else values[0])
+        values = [one if is_text or value is _NOT_JSON else value for one, value in both]
+        returned = ToolReturn(values if len(values) > 1 else values[0])
     else:
-        brought = Brought(_blocks(message))
+        returned = ToolReturn(_blocks(message))
     text = "\n".join(texts)
-    came = brought.value
+    sent = returned.value
     if fsm.tool_result_transform == "codex":
-        brought = replace(brought, value=_without_codex_head(came))
-    # Whether it is an error is said by what the tool returned, not by what is around it.
-    if brought.labels is not None or brought.value is not came:
-        text = brought.value if isinstance(brought.value, str) else dumps(brought.value)
+        returned = replace(returned, value=_without_codex_head(sent))
+    # The tool's own value decides whether it is an error, not the wrapper around it.
+    if returned.labels is not None or returned.value is not sent:
+        text = returned.value if isinstance(returned.value, str) else dumps(returned.value)
     failed = _is_error(message, text, fsm, is_error)
-    return ReadResult(brought, text if failed else None)
+    return ReadResult(returned, text if failed else None)
 
 
-_NO_JSON: Any = object()
+_NOT_JSON: Any = object()
 _TOO_DEEP: Any = object()
 
 
 def _checked(text: str) -> Any:
-    """What a text says as JSON, if it does; raises `BadResult` for what must not become a text."""
+    """The JSON value of a text, or `_NOT_JSON`; raises `BadResult` for unacceptable JSON."""
     parsed = _parsed(text)
     if parsed is _TOO_DEEP or nests_deeper(parsed, limits.DEPTH):
-        # As text it would lose the labels of a wrapper around it.
+        # Read as plain text, a wrapper would lose its labels.
         msg = f"It is JSON that is nested deeper than {limits.DEPTH} levels."
         raise BadResult(msg)
-    if parsed is _NO_JSON and _is_loosely_wrapped(text):
+    if parsed is _NOT_JSON and _is_loosely_wrapped(text):
         msg = (
-            "It is a wrapper with labels, but no sound JSON: NaN, infinities, numbers beyond all "
-            "size and a byte order mark have no place in it."
+            "It is a wrapper with labels, but not strict JSON. Remove NaN, infinities, numbers "
+            "that are too large, and a byte order mark."
         )
         raise BadResult(msg)
     return parsed
@@ -132,11 +134,11 @@ def _parsed(text: str) -> Any:
     except TooDeep:
         return _TOO_DEEP
     except ValueError:
-        return _NO_JSON
+        return _NOT_JSON
 
 
 def _is_loosely_wrapped(text: str) -> bool:
-    """Whether what is no JSON is a wrapper to a reader that is less strict."""
+    """Whether a less strict reader would find a wrapper in invalid JSON."""
     try:
         value = json.loads(text.removeprefix("\ufeff"), parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
@@ -145,7 +147,7 @@ def _is_loosely_wrapped(text: str) -> bool:
 
 
 def _texts(message: ToolMessage) -> tuple[list[str], bool]:
-    """The texts of a result, and whether there is nothing else."""
+    """The texts of a result, and whether it has nothing else."""
     content = message.content
     if isinstance(content, str):
         return [text_of(message)], True
@@ -157,7 +159,7 @@ def _texts(message: ToolMessage) -> tuple[list[str], bool]:
 def _blocks(message: ToolMessage) -> list[Any]:
     """The blocks of a result in LangChain's own form, the same from every format."""
     blocks: list[Any] = [*message.content_blocks]
-    # LangChain numbers some of them at random.
+    # LangChain gives some of them random ids.
     return [{key: one for key, one in block.items() if key != "id"} for block in blocks]
 
 
@@ -165,31 +167,31 @@ def _is_text(block: Any) -> bool:
     return isinstance(block, str) or block.get("type") == "text"
 
 
-def _unwrapped(wrapper: Mapping[str, Any], *, may_replace: bool) -> Brought:
+def _unwrapped(wrapper: Mapping[str, Any], *, may_replace: bool) -> ToolReturn:
     combine = wrapper.get("combine_meta", "merge")
     try:
         value, labels = wrapper["value"], Labels.from_wire(wrapper["meta"])
     except (KeyError, BadLabels):
         msg = (
-            "It is a wrapper with labels, but lacks `value`, or `meta` with exactly three lists "
-            "of names."
+            "It is a wrapper with labels, but has no `value`, or no `meta` with exactly three "
+            "lists of names."
         )
         raise BadResult(msg) from None
     if combine not in _COMBINES:
-        msg = "Its `combine_meta` is none of `merge`, `replace`, `ignore`."
+        msg = "Its `combine_meta` must be `merge`, `replace` or `ignore`."
         raise BadResult(msg)
     if combine == "replace" and not may_replace:
         msg = (
-            "It replaces the labels of the call's arguments, which this server lets named tools "
-            "do only: `LocalServer(replacing_tools=[…])`."
+            "It replaces the labels of the call's arguments. This server allows that only for "
+            "tools in `LocalServer(replacing_tools=[…])`."
         )
         raise BadResult(msg)
     try:
         make_labels(labels.producers, labels.consumers, labels.tags)
     except UsageError:
-        msg = "Its labels hold names that belong to the service (`*`, `__…`), or that are no names."
+        msg = "Its labels contain invalid names, or names that are reserved (`*`, `__…`)."
         raise BadResult(msg) from None
-    return Brought(value, labels, cast("Combine", combine))
+    return ToolReturn(value, labels, cast("Combine", combine))
 
 
 def _without_codex_head(value: Any) -> Any:
@@ -217,7 +219,7 @@ def _is_error(message: ToolMessage, text: str, fsm: FsmConfig, ask: AskWhetherEr
         return ask is not None and ask(looked_at)
     if fsm.detect_tool_error_regex_pattern is None:
         return looks_like_error(looked_at)
-    # In doubt it is an error, and the program decides what to do.
+    # In doubt it is an error, and the program can handle it.
     pattern = _pattern(fsm.detect_tool_error_regex_pattern)
     return pattern.asked(looked_at, Budget(_MATCH_SECONDS)) is not False
 
@@ -226,12 +228,5 @@ _pattern = lru_cache(maxsize=_REMEMBERED)(Pattern)
 
 
 def looks_like_error(text: str) -> bool:
-    """Whether a text begins as errors do; the pattern walks over it at most once."""
+    """Whether a text begins like an error; the pattern reads it at most once."""
     return _DEFAULT_ERROR.match(text) is not None
-
-
-def output_schemas(tools: Collection[Mapping[str, Any]]) -> frozenset[str]:
-    """Names of the tools that declare a schema of their results."""
-    return frozenset(
-        tool["function"]["name"] for tool in tools if tool["function"].get("output_schema")
-    )

@@ -1,8 +1,6 @@
-"""One chat request: whose session it is, what is asked, and what the brain answers.
+"""One chat request: its format, its session, its answer, and its reply.
 
-Nothing here is asynchronous or knows HTTP; `app` opens a turn, takes its reply, and ends it.
-
-All chat formats by the last part of their path: what the local server mounts.
+Nothing here is asynchronous or uses HTTP. `endpoints` opens a turn, takes its reply, and ends it.
 """
 
 import re
@@ -17,13 +15,12 @@ from typing import Any, Protocol
 from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 
 from langchain_sequrity.local import limits, session_headers
-from langchain_sequrity.local.backends import BoundedBrain
+from langchain_sequrity.local.agent_arch import ChatAnswer, answer_for
+from langchain_sequrity.local.backends import BoundedBrain, whole
 from langchain_sequrity.local.configuration import configure
-from langchain_sequrity.local.dual_llm.model_calls import whole
-from langchain_sequrity.local.handlers import Answering, Asked, DualAnswer, SingleAnswer
 from langchain_sequrity.local.http import Incoming, parse
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.local.services import Services
+from langchain_sequrity.local.services import Services, TurnInputs
 from langchain_sequrity.local.sessions import Session, resume
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire import chat_completions, messages, responses
@@ -33,7 +30,7 @@ from langchain_sequrity.wire.responses import session_of
 
 
 class ServerFormat(Protocol):
-    """What each chat format offers to a server."""
+    """The interface of a chat format for a server."""
 
     @property
     def DOCUMENTED(self) -> frozenset[str]:  # noqa: N802
@@ -62,9 +59,10 @@ class ServerFormat(Protocol):
 
     @property
     def write_error(self) -> Callable[[str, int], Event]:
-        """Write an error that comes up within a stream."""
+        """Write an error inside a stream."""
 
 
+# Formats by the last part of the path.
 FORMATS: Mapping[str, ServerFormat] = {
     "chat/completions": chat_completions,
     "messages": messages,
@@ -77,22 +75,22 @@ _LONG_ID = re.compile(rf"tc-({_UUID})-")
 _SHORT_ID = re.compile(r"tc([0-9a-f]{12})[0-9a-f]{4}\Z")
 
 
-class Turn:
+class ChatTurn:
     """One request, from its body to the end of its reply.
 
     Args:
         incoming: The request.
-        services: Brain, store and the rest that requests share.
+        services: Brain, store and everything else that requests share.
 
     Attributes:
         session: The session, reserved until the reply is over.
-        request: What is asked, with the whole conversation.
-        is_over: Whether the answer is there, or the request was given up.
-        summary: What the answer was, in a few words.
-        charge: What the request takes of the memory of all.
+        request: The request, with the whole conversation.
+        is_over: Whether the answer is complete, or the request failed.
+        summary: The answer in a few words, for the record.
+        charge: The memory that the request uses.
 
     Raises:
-        StatusError: If the request is refused; no session is then left reserved.
+        StatusError: If the request is refused; its session is then released.
     """
 
     def __init__(self, incoming: Incoming, services: Services) -> None:
@@ -110,22 +108,22 @@ class Turn:
         self.session = self._open(incoming, named)
         self.is_over = False
         self.summary = ""
-        self._answering: Answering | None = None
+        self._answer: ChatAnswer | None = None
         try:
             self._headers = session_headers.apply(self.session, incoming.headers, new=not named)
             self._check_previous(request)
-            self._answering = self._answer(request, incoming.route.endpoint_type)
+            self._answer = self._answered(request, incoming.route.endpoint_type)
         except BaseException:
             self.close()
             raise
-        self.request = self._answering.request
+        self.request = self._answer.request
 
     def _check_previous(self, request: ChatRequest) -> None:
         if request.previous_reply is not None and request.previous_reply != self.session.reply:
             refuse(
                 409,
-                f"The reply `{request.previous_reply}` is not the last one of its session, or was "
-                "not stored. Go on from the last one, or send the whole conversation.",
+                f"The reply `{request.previous_reply}` is not the last reply of its session, or "
+                "was not stored. Continue from the last reply, or send the whole conversation.",
                 kind=HISTORY_MISMATCH,
             )
 
@@ -140,23 +138,21 @@ class Turn:
         if session is None:
             session = Session(incoming.bearer, place)
             self._store.acquire(session.id)
-        # A copy to work on: a request that fails changes nothing (`docs/behaviour.md`, T2).
+        # A working copy: a request that fails changes nothing (`docs/behaviour.md`, T2).
         return replace(session)
 
-    def _answer(self, request: ChatRequest, endpoint_type: str) -> Answering:
-        configuration = configure(self._headers, endpoint_type)
-        asked = Asked(
+    def _answered(self, request: ChatRequest, endpoint_type: str) -> ChatAnswer:
+        inputs = TurnInputs(
             request,
             self.session,
-            configuration,
+            configure(self._headers, endpoint_type),
             self._services,
             endpoint_type,
             self._new_call_id,
             added_policy=self._headers is not self.session.headers,
         )
-        if not configuration.dual_llm:
-            return SingleAnswer(asked)
-        return DualAnswer(asked, failed=self._format.FAILED_TURN[self._services.fidelity])
+        self._is_dual_llm = inputs.configuration.dual_llm
+        return answer_for(inputs, failed=self._format.FAILED_TURN[self._services.fidelity])
 
     def _new_call_id(self) -> str:
         self.session.calls += 1
@@ -167,20 +163,20 @@ class Turn:
     # The reply
 
     def reply(self) -> bytes:
-        """Let the answer be made, and write the whole reply as JSON."""
+        """Make the answer, and write the whole reply as JSON."""
         messages = [whole(self._chunks()) for _ in range(self._count)]
         body = dumps(self._format.write_reply(messages, self._head)).encode()
         self._finish(messages[0])
         return body
 
     def stream(self) -> Generator[Event, None, None]:
-        """Let the answer be made, and write the reply in pieces.
+        """Make the answer, and write the reply in pieces.
 
-        The turn is over before its last pieces are handed out: a client that has read them may
-        send its next request at once, or hang up.
+        The turn is over before its last pieces are returned: a client that has read them may send
+        its next request at once, or hang up.
         """
         chunks = self._finishing_chunks()
-        # Before anything is written: an error of the brain then still has a status of its own.
+        # Before the stream starts: an error of the brain then still has its own status.
         first = list(islice(chunks, 1))
         yield from self._format.write_stream(chain(first, chunks), self._head)
 
@@ -190,16 +186,15 @@ class Turn:
 
     @cached_property
     def _head(self) -> ReplyHead:
-        dual_llm = isinstance(self._answering, DualAnswer)
         return ReplyHead(
-            self._format.new_reply_id(self.session.id, dual_llm=dual_llm),
+            self._format.new_reply_id(self.session.id, dual_llm=self._is_dual_llm),
             int(time.time()),
             self.request,
             documented=self._documented,
         )
 
     def _chunks(self) -> Iterator[AIMessageChunk]:
-        return self._answering.chunks() if self._answering else iter(())
+        return self._answer.chunks() if self._answer else iter(())
 
     def _finishing_chunks(self) -> Iterator[AIMessageChunk]:
         said = Sum()
@@ -211,10 +206,10 @@ class Turn:
     # The end
 
     def _finish(self, message: AIMessage) -> None:
-        if self.is_over or self._answering is None:  # the server was stopped in the meantime
+        if self.is_over or self._answer is None:  # the server was stopped
             return
         session = self.session
-        self._answering.commit(message)
+        self._answer.commit(message)
         session.reply = None if self.request.options.get("store") is False else self._head.id
         calls = len(message.tool_calls) + len(message.invalid_tool_calls)
         self.summary = f"{calls} tool call{'s' * (calls > 1)}" if calls else "text"
@@ -228,22 +223,22 @@ class Turn:
     def _save(self) -> None:
         try:
             self._store.save(self.session)
-        except BaseException:  # the program has gone on from where the stored session is
+        except BaseException:  # the program is already further than the stored session
             self._services.runs.drop(self.session.id)
             raise
 
     def close(self) -> None:
-        """Give the session back, however the turn ended; again, it does nothing."""
+        """Release the session, however the turn ended; a second call does nothing."""
         if not self.is_over:
             self.is_over = True
-            if self._answering is not None:
-                self._answering.close()
-                self._answering = None  # it knows this turn: neither would go by itself
+            if self._answer is not None:
+                self._answer.close()
+                self._answer = None  # breaks a reference cycle
             self._store.release(self.session.id)
 
 
 def _message_count(body: Any) -> int:
-    """How many messages a body has at most: some formats make one of each block of a message."""
+    """Maximum number of messages in a body: in some formats each block becomes a message."""
     body = body if isinstance(body, dict) else {}
     lists = [body[key] for key in ("messages", "input") if isinstance(body.get(key), list)]
     blocks = [one.get("content") for found in lists for one in found if isinstance(one, dict)]

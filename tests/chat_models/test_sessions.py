@@ -345,8 +345,8 @@ THERE: list[Any] = [
     {"detail": "The session is busy with another request. Wait for its reply."},
     {"detail": "Session is locked: a request is in progress."},
     {"detail": "Session already in use. Unknown progress."},
-    {"detail": "The session was started on `/x` and goes on there only."},
-    {"detail": "`X-Policy` differs from what the session was started with. Leave it out, or start a "
+    {"detail": "The session was started on `/x`. Use this path for it."},
+    {"detail": "`X-Policy` differs from the header that started the session. Leave it out, or start a "
      "new session."},
     {"detail": "The history differs from the session's own.", "type": "history_mismatch"},
     {"detail": "Unknown session state.", "type": "history_mismatch"},

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from langchain_sequrity import sqrt
-from langchain_sequrity.local.policy_writing.skeleton import skeleton
+from langchain_sequrity.local.policy_skeleton import skeleton
 from langchain_sequrity.sqrt.lint import Mode
 
 FACTS = Path(__file__).with_name("agentdojo.txt")

@@ -14,7 +14,7 @@ from sequrity.sqrt import parser as vendor  # type: ignore[import-untyped] # the
 
 from langchain_sequrity import sqrt
 from langchain_sequrity.errors import PolicySyntaxError
-from langchain_sequrity.local.policy_writing.skeleton import skeleton
+from langchain_sequrity.local.policy_skeleton import skeleton
 from langchain_sequrity.sqrt import check, compile_policy, parse
 from langchain_sequrity.sqrt.lint import INTERNAL_TOOLS, Mode
 from langchain_sequrity.sqrt.nodes import Binding

@@ -220,7 +220,7 @@ def test_only_the_last_reply_of_a_session_can_be_gone_on_from(client: openai.Ope
     first = client.responses.create(model=MODEL, input="Hello")
     second = client.responses.create(model=MODEL, input="And?", previous_response_id=first.id)
     assert second.output_text
-    with pytest.raises(openai.ConflictError, match="not the last one"):
+    with pytest.raises(openai.ConflictError, match="not the last reply"):
         client.responses.create(model=MODEL, input="Or?", previous_response_id=first.id)
 
 

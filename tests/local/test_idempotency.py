@@ -9,7 +9,7 @@ import pytest
 
 from langchain_sequrity.errors import InvalidRequest
 from langchain_sequrity.local import MemorySessions
-from langchain_sequrity.local.admission import MAX_AGE_SECONDS, MAX_REPLIES, Replies, StoredReply
+from langchain_sequrity.local.idempotency import MAX_AGE_SECONDS, MAX_REPLIES, Replies, StoredReply
 from tests.local.api import WAIT, Api, Gate, detail, said, session_of, streamed_text
 from tests.local.conftest import Serve
 

@@ -17,8 +17,8 @@ from langchain_core.messages import HumanMessage
 from langchain_sequrity.errors import SequrityError, ServerFailed, StatusError
 from langchain_sequrity.local import LocalServer, MemorySessions, Session, limits
 from langchain_sequrity.local import server as server_module
-from langchain_sequrity.local.admission import Replies, StoredReply
-from langchain_sequrity.local.limits import Budget, Charge
+from langchain_sequrity.local.idempotency import Replies, StoredReply
+from langchain_sequrity.local.limits import Charge, MemoryBudget
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.transport.pool import KEEPALIVE
 from tests.local.api import CHAT, WAIT, Api, Gate, Speaker, detail, said, session_of, streamed_text
@@ -34,7 +34,7 @@ def small(http: httpx.Client) -> Iterator[Api]:
     """A server whose requests have 1 MiB together, and whose brain answers when it is told to."""
     gate = Gate()
     server = LocalServer(script=[{"when": {"user": "wait"}, "answer": gate}])
-    server._services = replace(server._services, budget=Budget(MIB))
+    server._services = replace(server._services, budget=MemoryBudget(MIB))
     with server:
         api = Api(server, http, "sq-test")
         api.gate = gate  # type: ignore[attr-defined]  # for the tests below
@@ -104,7 +104,7 @@ def test_a_request_gives_back_all_it_took_however_it_ends(small: Api) -> None:
 
 
 def test_a_body_that_does_not_come_is_408_and_gives_back_what_it_took() -> None:
-    budget = Budget(MIB)
+    budget = MemoryBudget(MIB)
     server = LocalServer()
     server._services = replace(server._services, budget=budget, body_seconds=0.01)
     server.start()
@@ -118,7 +118,7 @@ def test_a_body_that_does_not_come_is_408_and_gives_back_what_it_took() -> None:
 
 
 def test_a_charge_takes_no_more_than_there_is() -> None:
-    budget = Budget(100)
+    budget = MemoryBudget(100)
     first, second = Charge(budget), Charge(budget)
     first.take(60)
     with pytest.raises(StatusError) as later:

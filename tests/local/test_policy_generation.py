@@ -28,7 +28,7 @@ from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.backends import BrainContext
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.limits import POLICY_BODY
-from langchain_sequrity.local.policy_writing.writer import (
+from langchain_sequrity.local.policy_writer import (
     INSTRUCTIONS,
     MAX_RETRIES,
     SAMPLE,

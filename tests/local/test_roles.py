@@ -80,8 +80,11 @@ def test_roles_without_a_model_have_the_servers(cast: dict[str, Says]) -> None:
     ("models", "told"),
     [
         ({"writer": Says(text="")}, "`planner`, `reader`, `policy`; got ['writer']"),
-        ({"planner": "openai:gpt-5"}, "`models['planner']` is a LangChain chat model; got `str`"),
-        ([Says(text="")], "is a dict of chat models by role"),
+        (
+            {"planner": "openai:gpt-5"},
+            "`models['planner']` must be a LangChain chat model; got `str`",
+        ),
+        ([Says(text="")], "must be a dict of chat models by role"),
     ],
 )
 def test_what_is_no_model_of_a_role_is_refused(models: Any, told: str) -> None:

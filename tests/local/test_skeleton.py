@@ -11,8 +11,8 @@ from sequrity.sqrt import parser as vendor  # type: ignore[import-untyped] # the
 
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.policy_writing.behaviour import behaviour_of
-from langchain_sequrity.local.policy_writing.skeleton import TooManyTools, skeleton
+from langchain_sequrity.local.policy_skeleton import TooManyTools, skeleton
+from langchain_sequrity.local.tool_behaviour import behaviour_of
 from langchain_sequrity.sqrt import Argument, Call, Engine, check, compile_policy, parse
 from langchain_sequrity.sqrt.lint import INTERNAL_TOOLS, Mode
 from langchain_sequrity.sqrt.nodes import Binding, ToolBlock

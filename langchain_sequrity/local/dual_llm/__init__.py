@@ -1,13 +1,12 @@
-"""Dual-LLM turns: a planner writes a program, the program runs under policy, data stays data.
+"""Dual-LLM turns: a planner writes programs, which run under a policy; the planner sees no data.
 
 | Module | Content |
 |---|---|
-| `turn` | which turn continues, ends or begins |
-| `history_diff` | what a request adds: results, words of the user, a repetition |
-| `loop` | the programs of a turn: written, run, repaired |
-| `planner`, `prompts`, `model_calls` | having a program written; prompts; asking models |
-| `calls`, `internal_tools` | calls of the caller's tools; tools that the service runs itself |
-| `runs` | paused programs, live or replayed |
-| `state` | what a session remembers |
-| `reports` | the checks and the result at the end of a turn |
+| `turn` | which turn a request continues, ends or begins; programs of callers |
+| `history_diff` | the new messages of a request |
+| `loop` | the programs of a turn: written, run, replaced; the end of a turn |
+| `planner`, `prompts`, `model_calls` | writing a program; all prompts; calls of models |
+| `calls` | tool calls of programs, and the internal tools |
+| `runs` | runs of programs, live or replayed |
+| `state` | the state of a session |
 """

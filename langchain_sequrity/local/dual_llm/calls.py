@@ -1,10 +1,11 @@
-"""Calls of tools by a program: checked, then run here, taken from the cache, or handed out.
+"""Tool calls of a program: checked, then answered here, answered from the cache, or handed out.
 
-What all parts of a dual-LLM request work with.
+The server runs the internal tools itself: a data model that reads and judges, and two small tools.
+They are subject to the policy like any tool. The data model sees its query alone and has no tools.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -15,46 +16,48 @@ from langchain_core.messages import ToolCall as MessageCall
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.configuration import Configuration
-from langchain_sequrity.local.dual_llm import internal_tools, reports
-from langchain_sequrity.local.dual_llm.model_calls import Models, NoAnswer
+from langchain_sequrity.local.dual_llm.model_calls import Models, UnusableAnswer
 from langchain_sequrity.local.dual_llm.prompts import shape
-from langchain_sequrity.local.dual_llm.runs import Programs, has_steps
 from langchain_sequrity.local.dual_llm.state import DualState, MadeCall, OpenTurn, WaitingCall
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
-from langchain_sequrity.local.policy_gate import Brought, Checked, Gate, Taken
+from langchain_sequrity.local.policy_gate import (
+    CheckedCall,
+    CheckedResult,
+    Gate,
+    ToolReturn,
+    check_entry,
+)
+from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.local.tool_results import (
     AskWhetherError,
     BadResult,
-    output_schemas,
     read_result,
 )
 from langchain_sequrity.patterns import Budget
-from langchain_sequrity.sqrt import Argument, Call, Engine, Presets, compile_policy
+from langchain_sequrity.sqrt import Argument, Call, Engine, Presets, compile_policy, parse
 from langchain_sequrity.sqrt.coerce import completed, tools_sent
+from langchain_sequrity.sqrt.nodes import Binding, ToolBlock
 from langchain_sequrity.strict_json import dumps
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
-    """The surroundings of one request.
+class TurnContext:
+    """What all parts of a dual-LLM turn share.
 
     Attributes:
-        state: A copy of the session's state, to be changed.
-        configuration: What the session's headers decide.
+        inputs: The request and what it is answered with.
+        state: A copy of the session's state, which changes.
         models: The models.
-        new_call_id: Makes the id of a tool call that is handed out.
-        programs: Where programs run.
-        owner: Whose they are.
-        replacing_tools: Tools whose results may replace labels.
     """
 
+    inputs: TurnInputs
     state: DualState
-    configuration: Configuration
     models: Models
-    new_call_id: Callable[[], str]
-    programs: Programs
-    owner: str
-    replacing_tools: frozenset[str] = frozenset()
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration from the session's headers."""
+        return self.inputs.configuration
 
 
 _CACHE_SECONDS = 0.2  # for all patterns and one name
@@ -65,44 +68,45 @@ _ONLY_CHECKS = Presets(llm_blocked=None, non_executable_memory=False)
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The program said that the turn is over, and with what."""
+    """The program has ended the turn with this value."""
 
     value: Labeled
 
 
-class Calls:
-    """The calls of one turn.
+class TurnCalls:
+    """The tool calls of one turn.
 
     Args:
-        context: The request's surroundings; the session's labels, cache and policies change.
+        context: The context of the turn; the session's labels, cache and policies change.
         turn: The turn; its checks and its count of calls change.
-        names: Names of the caller's tools as programs call them, by their own.
+        names: Names of the caller's tools in programs, by their own names.
     """
 
-    def __init__(self, context: Context, turn: OpenTurn, names: Mapping[str, str]) -> None:
+    def __init__(self, context: TurnContext, turn: OpenTurn, names: Mapping[str, str]) -> None:
         self._context = context
         self._state = context.state
         self._configuration = context.configuration
         self._turn = turn
         self._own_names = {called: own for own, called in names.items()}
         self._tools = tools_sent(turn.tools)
-        self._has_steps = has_steps(turn, context.configuration)
+        functions = [tool["function"] for tool in turn.tools]
+        self._with_output_schema = {one["name"] for one in functions if one.get("output_schema")}
 
-    def make(self, step: ToolCall) -> Labeled | ToolFailure | WaitingCall | Checked | Completed:
+    def make(self, step: ToolCall) -> Labeled | ToolFailure | WaitingCall | CheckedCall | Completed:
         """Make a call.
 
         Args:
-            step: The call, as the program makes it.
+            step: The call of the program.
 
         Returns:
-            Its result where it is known; a call to hand out; the check that denied it; or that the
-            turn is over.
+            Its result, if it is known; a call to hand out; the check that denied it; or the end of
+            the turn.
         """
         self._turn.calls += 1
         arguments = {name: Argument(one.value, one.labels) for name, one in step.arguments.items()}
         call = Call(self._own_names.get(step.tool, step.tool), arguments)
-        if not all(map(_is_carried, arguments)):
-            return ToolFailure("The name of an argument is no text for JSON.", call.labels)
+        if not all(map(_is_unicode, arguments)):
+            return ToolFailure("The name of an argument is not valid JSON text.", call.labels)
         if step.tool not in self._own_names:
             checked = self._checked(call, step.line, self._state.labels)
             return self._internal(checked.call) if checked.allowed else checked
@@ -115,19 +119,19 @@ class Calls:
             return checked
         call, is_cached = checked.call, self._is_cached(call.tool)
         if is_cached and (known := self._state.cache.get(_digest(call))) is not None:
-            # What is kept stands for the tool, not for the policy on its results.
+            # The cache replaces the tool, not the policy on its results.
             return self._wrapped(self._taken(call, known, failed=False))
-        call_id, values = self._context.new_call_id(), _labeled(call)
+        call_id, values = self._context.inputs.new_call_id(), _labeled(call)
         return WaitingCall(call_id, call.tool, values, digest, session, step.line, is_cached)
 
     def _checked(
         self, call: Call, line: int, session: Labels, *, is_repeated: bool = False
-    ) -> Checked:
+    ) -> CheckedCall:
         checked = self._gate().check(call, session)
         known = self._state.labels
         self._state.labels = known.join(checked.session) if is_repeated else checked.session
-        entry = reports.check_entry(checked, line)
-        if self._has_steps:
+        entry = check_entry(checked, line)
+        if self._turn.has_steps:
             entry = {"step": self._turn.steps, **entry}
         if is_repeated:
             entry["repeated"] = True
@@ -136,18 +140,18 @@ class Calls:
 
     def _made_before(
         self, call: Call, line: int, earlier: MadeCall
-    ) -> Labeled | ToolFailure | Checked:
-        """Answer a call from what came of it when a program made it that failed later.
+    ) -> Labeled | ToolFailure | CheckedCall:
+        """Answer a call with the result that it had in an earlier program, which failed later.
 
-        It was allowed when it was made, and what that changed in the session must not forbid it
-        now. So it is judged with the session of then, and with the labels that its arguments have
-        now; the session of now only gets what it adds.
+        The call was allowed then, and its own effects on the session must not deny it now. So it
+        is judged with the session's labels of that time and the current labels of its arguments.
+        The current session only gets the labels that this adds.
         """
         checked = self._checked(call, line, earlier.call.session, is_repeated=True)
         if not checked.allowed:
             return checked
-        brought, _ = self._read(call.tool, earlier.result)
-        taken = self._gate().take(checked.call, brought, checked.session)
+        returned, _ = self._read(call.tool, earlier.result)
+        taken = self._gate().take(checked.call, returned, checked.session)
         session = self._state.labels.join(taken.session)
         return self._wrapped(self._kept(taken, session, failed=False))
 
@@ -159,44 +163,40 @@ class Calls:
             message: The tool message.
 
         Returns:
-            The result as the program sees it.
+            The result for the program.
 
         Raises:
-            BadResult: If it may not be used.
+            BadResult: If it cannot be used.
         """
-        brought, failed = self._read(call.tool, message, self._is_error)
+        returned, failed = self._read(call.tool, message, self._is_error)
         arguments = {name: Argument(one.value, one.labels) for name, one in call.arguments.items()}
         made = Call(call.tool, arguments)
         if call.is_cached and not failed:
-            self._state.cache[_digest(made)] = brought
-        self._turn.made.append(
-            MadeCall(
-                call, message, "" if failed else shape(type(brought.value).__name__, brought.value)
-            )
-        )
-        return self._wrapped(self._taken(made, brought, failed=failed))
+            self._state.cache[_digest(made)] = returned
+        self._turn.made.append(_made(call, message, None if failed else returned))
+        return self._wrapped(self._taken(made, returned, failed=failed))
 
     def _read(
         self, tool: str, message: ToolMessage, is_error: AskWhetherError | None = None
-    ) -> tuple[Brought, bool]:
+    ) -> tuple[ToolReturn, bool]:
         read = read_result(
             message,
             fsm=self._configuration.fsm,
-            has_output_schema=tool in output_schemas(self._turn.tools),
-            may_replace=tool in self._context.replacing_tools,
+            has_output_schema=tool in self._with_output_schema,
+            may_replace=tool in self._context.inputs.services.replacing_tools,
             is_error=is_error,
         )
         if read.failure is None:
-            return read.brought, False
-        return replace(read.brought, value=read.failure), True
+            return read.returned, False
+        return replace(read.returned, value=read.failure), True
 
     def recall(self, done: Sequence[BaseMessage], waiting: WaitingCall | None) -> None:
-        """Take calls that were made for this turn before it was begun anew.
+        """Take over calls that were made for this turn before it was restarted.
 
         Args:
-            done: What a history has after the words that begin the turn. Its calls carry no labels:
-                a program that makes one again brings those of its arguments.
-            waiting: The call that was open, if its turn is restarted.
+            done: The messages of the history after the user's message that begins the turn. Their
+                calls have no labels; a program that repeats one supplies the labels.
+            waiting: The open call of the restarted turn, if there is one.
         """
         calls = [waiting] if waiting is not None else []
         for message in done:
@@ -205,9 +205,9 @@ class Calls:
         results = {one.tool_call_id: one for one in done if isinstance(one, ToolMessage)}
         made = {one.call.id: one for one in self._turn.made}
         for call in calls:
-            if call.id in results:  # what the history says of it holds
+            if call.id in results:  # the history decides
                 known = made[call.id].call if call.id in made else call
-                made[call.id] = self._outcome(known, results[call.id])
+                made[call.id] = self._recalled_result(known, results[call.id])
         self._turn.made = [*made.values()]
 
     def _recalled(self, call: MessageCall) -> WaitingCall:
@@ -216,14 +216,12 @@ class Calls:
         digest = _digest(completed(judged, self._tools))
         return WaitingCall(call["id"] or "", call["name"], arguments, digest, self._state.labels, 0)
 
-    def _outcome(self, call: WaitingCall, message: ToolMessage) -> MadeCall:
+    def _recalled_result(self, call: WaitingCall, message: ToolMessage) -> MadeCall:
         try:
-            brought, failed = self._read(call.tool, message, self._is_error)
+            returned, failed = self._read(call.tool, message, self._is_error)
         except BadResult:
-            failed = True
-        return MadeCall(
-            call, message, "" if failed else shape(type(brought.value).__name__, brought.value)
-        )
+            return _made(call, message, None)
+        return _made(call, message, None if failed else returned)
 
     def _gate(self) -> Gate:
         added = map(_added_engine, self._state.policies)
@@ -233,14 +231,16 @@ class Calls:
     def _is_error(self, text: str) -> bool:
         try:
             return self._context.models.score("tool_error", text) >= _LIKELY
-        except NoAnswer:
+        except UnusableAnswer:
             return True
 
-    def _taken(self, call: Call, brought: Brought, *, failed: bool) -> Labeled | ToolFailure:
-        taken = self._gate().take(call, brought, self._state.labels)
+    def _taken(self, call: Call, returned: ToolReturn, *, failed: bool) -> Labeled | ToolFailure:
+        taken = self._gate().take(call, returned, self._state.labels)
         return self._kept(taken, taken.session, failed=failed)
 
-    def _kept(self, taken: Taken, session: Labels, *, failed: bool) -> Labeled | ToolFailure:
+    def _kept(
+        self, taken: CheckedResult, session: Labels, *, failed: bool
+    ) -> Labeled | ToolFailure:
         self._state.labels = session
         if taken.findings:
             found = [str(one) for one in taken.findings]
@@ -250,7 +250,7 @@ class Calls:
         return ToolFailure(str(value), labels) if failed else Labeled(value, labels)
 
     def _wrapped(self, result: Labeled | ToolFailure) -> Labeled | ToolFailure:
-        """A result of a caller's tool in Ok or Err, where that is asked for."""
+        """Wrap the result of a caller's tool in `{ok: …}`, if `fsm.wrap_tool_result` is set."""
         if not self._configuration.fsm.wrap_tool_result:
             return result
         if isinstance(result, ToolFailure):
@@ -261,48 +261,59 @@ class Calls:
 
     def _internal(self, call: Call) -> Labeled | ToolFailure | Completed:
         values = {name: one.value for name, one in call.arguments.items()}
-        if call.tool == internal_tools.COMPLETE_TURN:
+        if call.tool == _COMPLETE_TURN:
             given = call.arguments.get("value", Argument(None))
             return Completed(Labeled(given.value, given.labels))
-        if call.tool == internal_tools.SET_POLICY:
-            done = self._add_policy(values["policy"])
+        if call.tool == _SET_POLICY:
+            returned = self._add_policy(values["policy"])
         else:
-            done = internal_tools.run(call.tool, values, self._context.models)
-        if isinstance(done, ToolFailure):
-            return self._taken(call, Brought(done.message), failed=True)
-        return self._taken(call, done, failed=False)
+            returned = _run_internal(call.tool, values, self._context.models)
+        if isinstance(returned, ToolFailure):
+            return self._taken(call, ToolReturn(returned.message), failed=True)
+        return self._taken(call, returned, failed=False)
 
-    def _add_policy(self, text: Any) -> Brought | ToolFailure:
-        added = internal_tools.tightening(text)
-        if isinstance(added, ToolFailure):
-            return added
+    def _add_policy(self, text: Any) -> ToolReturn | ToolFailure:
+        """Add check rules of a program. Updates are refused, because they could loosen a policy."""
+        if not isinstance(text, str):
+            return ToolFailure("`policy` must be a text in SQRT.")
         try:
-            _added_engine(added)
+            declarations = parse(text).declarations
+            _added_engine(text)
         except PolicySyntaxError as error:
             return ToolFailure(str(error))
-        self._state.policies.append(added)
-        return Brought(None)
+        for node in declarations:
+            if not isinstance(node, Binding | ToolBlock) or (
+                isinstance(node, ToolBlock) and node.blocks
+            ):
+                return ToolFailure("A policy of a program may have check rules only, no updates.")
+        self._state.policies.append(text)
+        return ToolReturn(None)
 
     def _is_cached(self, tool: str) -> bool:
-        """Whether results of a tool are kept; in doubt they are not, and the call is made."""
+        """Whether results of a tool are cached; in doubt they are not, and the call is made."""
         budget = Budget(_CACHE_SECONDS)
         return any(pattern.asked(tool, budget) for pattern in self._configuration.cached)
 
 
-def _is_carried(name: str) -> bool:
-    """Whether UTF-8 can carry a name; data can choose one, as in `f(**{text: 1})`."""
+def _made(call: WaitingCall, message: ToolMessage, returned: ToolReturn | None) -> MadeCall:
+    kind = "" if returned is None else shape(type(returned.value).__name__, returned.value)
+    return MadeCall(call, message, kind)
+
+
+def _is_unicode(name: str) -> bool:
+    """Whether UTF-8 can encode a name; data can choose one, as in `f(**{text: 1})`."""
     return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _digest(call: Call) -> str:
-    """What calls of a tool with the same arguments have in common."""
+    """A digest that is the same for calls of a tool with the same arguments."""
     values = {name: one.value for name, one in call.arguments.items()}
     text = dumps([call.tool, _canonical(values)])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _canonical(value: Any) -> Any:
-    """A value as all that a tool cannot tell from it: in JSON 5 is 5.0, and keys have no order."""
+    """One form for all values that are equal in JSON: 5 is 5.0, and keys have no order."""
     match value:
         case dict():
             return {name: _canonical(value[name]) for name in sorted(value)}
@@ -320,3 +331,82 @@ def _labeled(call: Call) -> dict[str, Labeled]:
 @lru_cache(maxsize=_REMEMBERED)
 def _added_engine(text: str) -> Engine:
     return compile_policy(text, _ONLY_CHECKS)
+
+
+# Internal tools
+
+_COMPLETE_TURN, _SET_POLICY = "complete_turn", "set_policy"
+_PARSE_WITH_AI, _VERIFY_HYPOTHESIS = "parse_with_ai", "verify_hypothesis"
+# The data model sets this boolean if the data are enough for an answer.
+_ENOUGH = "have_enough_info"
+_PRODUCER = Labels(producers=frozenset({"__tool/parse_with_ai"}))
+_ANY: dict[str, Any] = {}
+
+INTERNAL_SCHEMAS: Mapping[str, dict[str, Any]] = {
+    _PARSE_WITH_AI: {
+        "type": "object",
+        "properties": {"query": {"type": "string"}, "output_schema": _ANY},
+        "required": ["query", "output_schema"],
+    },
+    _VERIFY_HYPOTHESIS: {
+        "type": "object",
+        "properties": {"hypothesis": {"type": "string"}},
+        "required": ["hypothesis"],
+        "additionalProperties": True,  # values, by their names in the hypothesis
+    },
+    _COMPLETE_TURN: {"type": "object", "properties": {"value": _ANY}},
+    _SET_POLICY: {
+        "type": "object",
+        "properties": {"policy": {"type": "string"}},
+        "required": ["policy"],
+    },
+}
+
+
+def _run_internal(
+    tool: str, arguments: Mapping[str, Any], models: Models
+) -> ToolReturn | ToolFailure:
+    """Run `parse_with_ai` or `verify_hypothesis`; a failure has a fixed text without data."""
+    try:
+        if tool == _PARSE_WITH_AI:
+            return ToolReturn(_read(arguments, models), _PRODUCER)
+        return ToolReturn(models.judge(_statement(arguments)))
+    except UnusableAnswer as error:
+        return ToolFailure(str(error))
+
+
+def _read(arguments: Mapping[str, Any], models: Models) -> Any:
+    schema = arguments["output_schema"]
+    if not isinstance(schema, Mapping) or not _has_enough_flag(schema):
+        msg = (
+            f"`output_schema` must be the JSON Schema of an object with the boolean `{_ENOUGH}`, "
+            "such as `Model.model_json_schema()`."
+        )
+        raise UnusableAnswer(msg)
+    answer = models.read(_text(arguments["query"]), schema)
+    if not isinstance(answer, dict) or not isinstance(answer.get(_ENOUGH), bool):
+        msg = f"The data model did not answer with an object that has the boolean `{_ENOUGH}`."
+        raise UnusableAnswer(msg)
+    return answer
+
+
+def _has_enough_flag(schema: Mapping[str, Any]) -> bool:
+    """Whether an `output_schema` has the boolean; a recursive model's schema is a reference."""
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    definitions = schema.get("$defs")
+    if isinstance(definitions, Mapping) and isinstance(definitions.get(name), Mapping):
+        schema = definitions[name]
+    properties = schema.get("properties")
+    flag = properties.get(_ENOUGH) if isinstance(properties, Mapping) else None
+    return isinstance(flag, Mapping) and flag.get("type") == "boolean"
+
+
+def _statement(arguments: Mapping[str, Any]) -> str:
+    """The hypothesis, followed by the values that the program gave for its names."""
+    values = {name: value for name, value in arguments.items() if name != "hypothesis"}
+    lines = [f"{dumps(name)}: {dumps(value)}" for name, value in values.items()]
+    return "\n".join([_text(arguments["hypothesis"]), *(["", "Data:"] if lines else []), *lines])
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else dumps(value)

@@ -1,8 +1,8 @@
-"""What a request brings to a session: results of the open call, new words, or nothing new at all.
+"""The difference between a request's messages and the session's history.
 
-A client may send its whole history, the end of it, or only what is new (`docs/behaviour.md`, P5).
-What it sends of the past is compared with what is stored; system messages are not, for agents word
-them anew at each call.
+A client may send its whole history, the end of it, or only new messages (`docs/behaviour.md`, P5).
+The old messages are compared with the stored ones. System messages are not compared, because agents
+write them anew for each call.
 """
 
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ from langchain_sequrity.wire.dual_llm import HISTORY_MISMATCH, read_envelope
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What is new in a request.
+class HistoryDiff:
+    """The new messages of a request.
 
     Attributes:
-        messages: The conversation as it now stands, without system messages.
-        system: System messages, those of this request or else the stored ones.
-        results: Results of the call that is open.
-        said: What the user says, and whatever else is new.
-        done: What came after that in a history that begins or restarts a turn: calls that were
-            made for it, with their results.
+        messages: The conversation including the new messages, without system messages.
+        system: System messages of this request, or else the stored ones.
+        results: Results of the open call.
+        said: The user's new messages, and other new messages.
+        done: Messages after those, if a history begins or restarts a turn: its calls and their
+            results.
         kept: How many of the stored messages are still true.
-        mismatch: Whether the history that was sent differs from the stored one.
-        repeated: The reply to give again, because the request is a repetition.
+        mismatch: Whether the client's history differs from the stored one.
+        repeated: The reply to send again, if the request is a repetition.
     """
 
     messages: list[BaseMessage]
@@ -44,12 +44,12 @@ class News:
 
     @property
     def start(self) -> int:
-        """Where in the conversation the new words begin."""
+        """Index of the first new message of the user in the conversation."""
         first = self.said[0] if self.said else None
         return next((i for i, one in enumerate(self.messages) if one is first), len(self.messages))
 
 
-def news_of(
+def diff_history(
     sent: Sequence[BaseMessage],
     stored: Sequence[BaseMessage],
     *,
@@ -57,24 +57,24 @@ def news_of(
     only_new: bool,
     policy: str | None,
     added_policy: bool = False,
-) -> News:
-    """Find out what is new.
+) -> HistoryDiff:
+    """Find the new messages of a request.
 
     Args:
         sent: The messages of the request.
-        stored: The session's conversation, the last reply included; empty in a new session.
+        stored: The session's conversation with the last reply; empty in a new session.
         open_call: Id of the tool call that waits for its result.
-        only_new: Whether the request says itself that it holds only what is new.
+        only_new: Whether the request declares that it holds only new messages.
         policy: `fsm.history_mismatch_policy`.
-        added_policy: Whether it was said after a refusal. To continue is then to take a summary of
-            what came before the open call, and no other call in its place.
+        added_policy: Whether the policy was added after a refusal. Then `continue` accepts a
+            summary of the messages before the open call, but no other call in its place.
 
     Returns:
-        The news.
+        The new messages.
 
     Raises:
-        StatusError: 400 for results that answer nothing, or if there is nothing to answer; 409 if
-            the history differs from the stored one and is not to be taken as it is.
+        StatusError: 400 for results that answer no call, or if there is nothing to answer; 409 if
+            the history differs from the stored one and the policy does not accept it.
     """
     system: list[BaseMessage] = [one for one in sent if isinstance(one, SystemMessage)]
     system = system or [one for one in stored if isinstance(one, SystemMessage)]
@@ -82,37 +82,37 @@ def news_of(
     now = [one for one in sent if not isinstance(one, SystemMessage)]
     if not past:
         return _first(now, system)
-    if only_new and _told(now):
-        # A reply that comes with what is new stands for the stored one, and may be edited.
+    if only_new and _past_count(now):
+        # A reply before the new messages stands for the stored one; it may be edited.
         now = [*past[:-1], *now]
-    told = _told(now)
-    if told == 0:
+    past_count = _past_count(now)
+    if past_count == 0:
         return _delta(now, past, system, open_call)
-    if _ends_alike(now[:told], past):
-        return _read(now[told:], past, system, open_call)
+    if _ends_alike(now[:past_count], past):
+        return _read(now[past_count:], past, system, open_call)
     if _ends_alike(now, past[:-1]) and isinstance(past[-1], AIMessage):
         return _again(past, system)
     return _mismatched(now, past, system, open_call, policy, added_policy=added_policy)
 
 
-def _first(now: list[BaseMessage], system: list[BaseMessage]) -> News:
-    """A new session: what came before the user's last words is history, and nothing is open."""
+def _first(now: list[BaseMessage], system: list[BaseMessage]) -> HistoryDiff:
+    """A new session: messages before the user's last ones are history, and no call is open."""
     last = max((i for i, one in enumerate(now) if one.type == "human"), default=None)
     if last is None:
-        refuse(400, "There is no message of the user to plan for. Send one.")
+        refuse(400, "The request has no message of the user to plan for. Send one.")
     start = last
     while start and now[start - 1].type == "human":
         start -= 1
-    return News(now, system, said=now[start : last + 1], done=now[last + 1 :])
+    return HistoryDiff(now, system, said=now[start : last + 1], done=now[last + 1 :])
 
 
-def _told(now: list[BaseMessage]) -> int:
-    """How many messages are of the past: all up to the last reply."""
+def _past_count(now: list[BaseMessage]) -> int:
+    """Number of old messages: all up to the last reply."""
     return max((i + 1 for i, one in enumerate(now) if isinstance(one, AIMessage)), default=0)
 
 
 def _ends_alike(part: list[BaseMessage], past: list[BaseMessage]) -> bool:
-    """Whether a part of a history is how the stored one ends; its beginning may be left out."""
+    """Whether the stored history ends with this part; a client may leave out the beginning."""
     return 0 < len(part) <= len(past) and all(map(_same, part, past[len(past) - len(part) :]))
 
 
@@ -121,18 +121,18 @@ def _delta(
     past: list[BaseMessage],
     system: list[BaseMessage],
     open_call: str | None,
-) -> News:
-    # A result comes once: one that the stored history ends with was sent before.
+) -> HistoryDiff:
+    # A result is new only once: if the stored history ends with it, it was sent before.
     if _ends_alike(now, past[:-1]) and any(isinstance(one, ToolMessage) for one in now):
         return _again(past, system)
     return _read(now, past, system, open_call)
 
 
-def _again(past: list[BaseMessage], system: list[BaseMessage]) -> News:
+def _again(past: list[BaseMessage], system: list[BaseMessage]) -> HistoryDiff:
     reply = past[-1]
     if not isinstance(reply, AIMessage):  # pragma: no cover - a stored history ends with a reply
         refuse(400, "The session has not replied yet.")
-    return News(past, system, kept=len(past), repeated=reply)
+    return HistoryDiff(past, system, kept=len(past), repeated=reply)
 
 
 def _read(
@@ -140,7 +140,7 @@ def _read(
     past: list[BaseMessage],
     system: list[BaseMessage],
     open_call: str | None,
-) -> News:
+) -> HistoryDiff:
     results = [one for one in new if isinstance(one, ToolMessage)]
     said = [one for one in new if not isinstance(one, ToolMessage)]
     for result in results:
@@ -148,15 +148,15 @@ def _read(
             refuse(
                 400,
                 f"The tool result for `{result.tool_call_id}` answers no open call. "
-                + (f"The open one is `{open_call}`." if open_call else "None is open."),
+                + (f"The open call is `{open_call}`." if open_call else "No call is open."),
             )
     if len(results) > 1:
         refuse(400, f"The tool call `{open_call}` has two results. Send one.")
     if not new:
-        refuse(400, "There is nothing new in this request. Send a tool result or a user message.")
+        refuse(400, "This request has no new message. Send a tool result or a user message.")
     if said and not any(one.type == "human" for one in said):
-        refuse(400, "What is new holds no message of the user. Send one.")
-    return News([*past, *new], system, results, said, kept=len(past))
+        refuse(400, "The new messages include no message of the user. Send one.")
+    return HistoryDiff([*past, *new], system, results, said, kept=len(past))
 
 
 def _mismatched(
@@ -167,22 +167,22 @@ def _mismatched(
     policy: str | None,
     *,
     added_policy: bool,
-) -> News:
+) -> HistoryDiff:
     alike = takewhile(lambda pair: _same(*pair), zip(now, past, strict=False))
     kept = sum(1 for _ in alike)
-    told = _told(now)
-    results = [one for one in now[told:] if isinstance(one, ToolMessage)]
+    past_count = _past_count(now)
+    results = [one for one in now[past_count:] if isinstance(one, ToolMessage)]
     answers = any(one.tool_call_id == open_call for one in results)
     if answers and policy == "continue":
         if added_policy and not any(_has_calls_of(past[-1], one) for one in now):
             refuse(
                 409,
-                f"The open call `{open_call}` is not the one that was checked: its name or its "
-                "arguments were edited. Send its result with the call as it was.",
+                f"The open call `{open_call}` is not the call that was checked: its name or its "
+                "arguments were edited. Send its result with the original call.",
                 kind=HISTORY_MISMATCH,
             )
-        read = _read(now[told:], now[:told], system, open_call)
-        return News(read.messages, system, read.results, read.said, kept=kept, mismatch=True)
+        read = _read(now[past_count:], now[:past_count], system, open_call)
+        return HistoryDiff(read.messages, system, read.results, read.said, kept=kept, mismatch=True)
     if policy not in {"restart_turn", "continue"}:
         refuse(
             409,
@@ -191,7 +191,7 @@ def _mismatched(
             "`fsm.history_mismatch_policy`.",
             kind=HISTORY_MISMATCH,
         )
-    if results and _ends_alike(now[told:], past[:-1]):  # they were taken before
+    if results and _ends_alike(now[past_count:], past[:-1]):  # these results were taken before
         return _again(past, system)
     return replace(_first(now, system), kept=kept, mismatch=True)
 
@@ -209,8 +209,10 @@ def _same(one: BaseMessage, other: BaseMessage) -> bool:
         return False
     if isinstance(one, AIMessage) and isinstance(other, AIMessage):
         calls = _calls(one)
-        # Clients reword the text beside tool calls (null, empty).
-        return calls == _calls(other) and (bool(calls) or _is_told(text_of(one), text_of(other)))
+        # Clients change the text beside tool calls (null, empty).
+        return calls == _calls(other) and (
+            bool(calls) or _is_reply_text(text_of(one), text_of(other))
+        )
     if isinstance(one, ToolMessage) and isinstance(other, ToolMessage):
         return _result(one) == _result(other)
     return text_of(one) == text_of(other) and _beside_text(one) == _beside_text(other)
@@ -221,13 +223,13 @@ def _result(message: ToolMessage) -> tuple[Any, ...]:
 
 
 def _beside_text(message: BaseMessage) -> list[Any]:
-    """Images, files and whatever else there is, as data: two of a kind are not the same."""
+    """Images, files and other blocks beside text, as data."""
     parts = message.content if isinstance(message.content, list) else []
     return [one for one in parts if isinstance(one, dict) and one.get("type") != "text"]
 
 
-def _is_told(text: str, stored: str) -> bool:
-    """Whether a text is the reply that is stored, or what clients show in its place."""
+def _is_reply_text(text: str, stored: str) -> bool:
+    """Whether a text is the stored reply, or the text that clients show instead of it."""
     if text == stored:
         return True
     result = read_envelope(stored)
@@ -235,7 +237,7 @@ def _is_told(text: str, stored: str) -> bool:
         return False
     if result.status == "failure":
         return text in {result.error_message, f"Error: {result.error_message}"}
-    # The service's own client for LangChain shows values as Python prints them.
+    # The service's own client for LangChain shows values as Python's `str`.
     return text in {result.text, str(result.value)}
 
 

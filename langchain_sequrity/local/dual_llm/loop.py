@@ -1,6 +1,6 @@
-"""The programs of a turn: written, run, repaired, until the caller is needed or there is an end.
+"""The loop of a turn: the planner writes programs, they run, and failed ones are replaced.
 
-Names of the caller's tools as programs call them: what is no name in Python becomes one.
+The loop stops at a call for the caller, or at the end of the turn.
 """
 
 import keyword
@@ -12,11 +12,16 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk, ToolMessage
 
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.dual_llm import planner, prompts, reports, runs
-from langchain_sequrity.local.dual_llm.calls import Calls, Completed, Context
-from langchain_sequrity.local.dual_llm.model_calls import NoAnswer
+from langchain_sequrity.local.dual_llm import planner, prompts, runs
+from langchain_sequrity.local.dual_llm.calls import (
+    INTERNAL_SCHEMAS,
+    Completed,
+    TurnCalls,
+    TurnContext,
+)
+from langchain_sequrity.local.dual_llm.model_calls import UnusableAnswer
 from langchain_sequrity.local.dual_llm.runs import AnyRun
-from langchain_sequrity.local.dual_llm.state import OpenTurn, Step, WaitingCall
+from langchain_sequrity.local.dual_llm.state import Attempt, OpenTurn, WaitingCall
 from langchain_sequrity.local.interpreter import (
     Failed,
     Finished,
@@ -27,66 +32,41 @@ from langchain_sequrity.local.interpreter import (
     ToolFailure,
 )
 from langchain_sequrity.local.interpreter.syntax import BLOCKED
-from langchain_sequrity.local.policy_gate import Checked
+from langchain_sequrity.local.policy_gate import CheckedCall, denial_message
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.tool_results import BadResult
 from langchain_sequrity.wire.dual_llm import Envelope
 
-_OTHER = re.compile(r"\W", re.ASCII)
-
-
-def program_names(
-    tools: Sequence[Mapping[str, Any]], internal_tools: Collection[str]
-) -> dict[str, str]:
-    """Find a name for each tool.
-
-    Args:
-        tools: The caller's tools.
-        internal_tools: Internal tools that are enabled.
-
-    Returns:
-        The names that programs use, by the tools' own.
-
-    Raises:
-        StatusError: 400 if two tools would have one name.
-    """
-    names: dict[str, str] = {}
-    taken = dict.fromkeys(internal_tools, "an internal tool")
-    for tool in tools:
-        own = tool["function"]["name"]
-        name = _identifier(own)
-        if name in taken:
-            refuse(
-                400,
-                f"A program would call the tool `{own}` by the name `{name}`, which is also that "
-                f"of {taken[name]}. Rename it, or leave the internal tool out of "
-                "`fsm.enabled_internal_tools`.",
-            )
-        names[own] = name
-        taken[name] = f"the tool `{own}`"
-    return names
-
-
-def _identifier(name: str) -> str:
-    name = _OTHER.sub("_", name)
-    if name[:1].isdigit() or name.startswith("__"):
-        name = f"tool_{name}"
-    # A program that has a function of Python that is blocked is refused, tool or no tool.
-    return f"{name}_" if keyword.iskeyword(name) or name in BLOCKED else name
+_NOT_IDENTIFIER = re.compile(r"\W", re.ASCII)
 
 
 _ANSWER = "final_return_value"
+# Error codes of a turn. The service does not publish its own (`docs/local-server.md`).
+_POLICY_VIOLATION = "policy_violation"
+_PLANNER_FAILED = "planner_failed"
+_PROGRAM_REFUSED = "program_refused"
+_RESULT_REFUSED = "tool_result_refused"
+_LIMIT_REACHED = "limit_reached"
+_CONTROL_FLOW = "control_flow_violation"
+_VIOLATIONS = frozenset({_POLICY_VIOLATION, _CONTROL_FLOW})
+_ERROR_CODES = {
+    "exception": "program_error",
+    "budget": _LIMIT_REACHED,
+    "branch": _CONTROL_FLOW,
+    "exit": "program_exit",
+    "value": "value_not_json",
+}
 Given = Labeled | ToolFailure | NextProgram | None
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How far a request got: to a call for the caller, or to the end of the turn.
+class TurnResult:
+    """What a request led to: a call for the caller, or the end of the turn.
 
     Attributes:
         call: The call.
-        run: The program that waits for its result.
-        end: How the turn ended.
+        run: The run that waits for its result.
+        end: The end of the turn.
     """
 
     call: WaitingCall | None = None
@@ -95,37 +75,38 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ended:
-    """A program ended, and the turn may go on with another one.
+class _ProgramResult:
+    """The end of a program, after which the turn may continue with another program.
 
     Attributes:
-        told: What the planner is told.
-        end: How the turn ends if there is no other program.
+        feedback: The text for the planner.
+        end: The end of the turn if there is no other program.
         failed: Whether the program failed.
-        run: The run that waits for the next step, if one does.
-        context: What the planner is told of the variables from now on, if they have changed.
+        run: The run that waits for the next step, if there is one.
+        context: The new list of variables for the planner, if they have changed.
     """
 
-    told: str
+    feedback: str
     end: Envelope
     failed: bool = True
     run: AnyRun | None = None
     context: str | None = None
 
 
-Work = Generator[AIMessageChunk, None, Outcome]
+_Reached = TurnResult | _ProgramResult
+Work = Generator[AIMessageChunk, None, TurnResult]
 
 
 def _is_open(answer: Labeled) -> bool:
-    """Whether a step has left the turn without an answer.
+    """Whether the turn has no answer yet.
 
-    A `None` that a tool returned is an answer: data do not decide whether there is another step.
+    A `None` from a tool is an answer: data must not decide whether there is another step.
     """
     return answer.value is None and answer.labels == Labels()
 
 
-def _carried(text: str) -> str:
-    """A text as UTF-8 can carry it; data can put half a surrogate pair into an exception."""
+def _valid_unicode(text: str) -> str:
+    """A text that UTF-8 can encode; data can put half a surrogate pair into an exception."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -133,59 +114,58 @@ class Loop:
     """Writes and runs the programs of one turn.
 
     Args:
-        context: The request's surroundings.
+        context: The context of the turn.
         turn: The turn.
 
     Attributes:
-        calls: The calls of the turn.
+        calls: The tool calls of the turn.
     """
 
-    def __init__(self, context: Context, turn: OpenTurn) -> None:
+    def __init__(self, context: TurnContext, turn: OpenTurn) -> None:
         self._context = context
         self._turn = turn
         self._fsm = context.configuration.fsm
         self._names = program_names(turn.tools, context.configuration.internal_tools)
-        self.calls = Calls(context, turn, self._names)
-        self._has_steps = runs.has_steps(turn, context.configuration)
+        self.calls = TurnCalls(context, turn, self._names)
         self._is_cut = False
 
     def plan(self) -> Work:
-        """Have programs written until one gets somewhere.
+        """Let the planner write programs until one makes a call or ends the turn.
 
         Yields:
-            What the planner thinks.
+            The planner's thoughts.
 
         Returns:
-            How far the turn got.
+            A call for the caller, or the end of the turn.
         """
         prompt = self._context.configuration.planner
         self._turn.context = prompts.variables_text(self._turn.variables, prompt)
         written = yield from self._write(None)
         return (yield from self._work(written))
 
-    def run_given(self, program: str) -> Outcome:
-        """Run a program that the caller gave; there is no other one if it fails."""
+    def run_given(self, program: str) -> TurnResult:
+        """Run a program of the caller; if it fails, there is no other one."""
         self._begin_attempt()
         self._turn.program = program
-        return self._only(self._start(None))
+        return self._without_repair(self._start(None))
 
     def resume(self, run: AnyRun | None, message: ToolMessage, *, repairs: bool) -> Work:
         """Give the program the result that it waits for.
 
         Args:
-            run: The live run, if there is one; it is replayed otherwise.
+            run: The live run, if there is one; otherwise it is replayed.
             message: The result.
-            repairs: Whether another program may be written if this one fails.
+            repairs: Whether the planner may write another program if this one fails.
 
         Yields:
-            What the planner thinks.
+            The planner's thoughts.
 
         Returns:
-            How far the turn got.
+            A call for the caller, or the end of the turn.
         """
         call, self._turn.waiting = self._turn.waiting, None
         if call is None:  # pragma: no cover - an open turn waits for a result
-            msg = "The turn waits for no result."
+            msg = "The turn does not wait for a result."
             raise AssertionError(msg)
         run = self._live(run)
         with runs.closed_on_failure(run):
@@ -193,16 +173,16 @@ class Loop:
                 result = self.calls.take(call, message)
             except BadResult as problem:
                 text = f"The result of `{call.tool}` cannot be used. {problem}"
-                end = self._failure((reports.RESULT_REFUSED, text), run)
+                end = self._failure((_RESULT_REFUSED, text), run)
                 run.close()
-                return Outcome(end=end)
+                return TurnResult(end=end)
         advanced = self._advance(run, result)
         if repairs and self._turn.is_planned:
             return (yield from self._work(advanced))
-        return self._only(advanced)
+        return self._without_repair(advanced)
 
     def _live(self, run: AnyRun | None) -> AnyRun:
-        # Servers that share a store each have a run of their own, perhaps of an earlier turn.
+        # Servers that share a store have their own runs; one may be outdated.
         if run is not None and run.log == self._turn.log:
             return run
         if run is not None:
@@ -213,30 +193,40 @@ class Loop:
 
     def _new_run(self) -> AnyRun:
         context = self._context
-        said = (one.query for one in context.state.past)
-        return runs.start(
-            self._turn,
-            context.configuration,
-            self._names,
-            context.programs,
-            context.owner,
-            said=said,
+        turn, configuration = self._turn, context.configuration
+        tools = {
+            self._names[tool["function"]["name"]]: tool["function"].get("parameters") or {}
+            for tool in turn.tools
+        }
+        tools |= {name: INTERNAL_SCHEMAS[name] for name in configuration.internal_tools}
+        queries = [*(one.query for one in context.state.past), turn.query]
+        return context.inputs.services.programs.run(
+            turn.done[0] if turn.done else turn.program,
+            context.inputs.session.bearer,
+            tools=tools,
+            variables=turn.variables,
+            may_branch=configuration.may_branch,
+            is_strict=configuration.is_strict,
+            log=turn.log,
+            has_steps=turn.has_steps,
+            asked="\n".join(queries) if turn.is_planned else None,
         )
 
     def _can_run(self, program: str) -> bool:
         turn = self._turn
+        inputs = self._context.inputs
         known = prompts.words_of(turn.done) | turn.variables.keys() if turn.done else ()
         try:
-            self._context.programs.check(program, self._context.owner, known)
+            inputs.services.programs.check(program, inputs.session.bearer, known)
         except ProgramRefused:
             return False
         return True
 
-    # -- one program after the other
+    # Programs one after the other
 
-    def _work(self, reached: _Ended | Outcome) -> Work:
+    def _work(self, reached: _Reached) -> Work:
         turn = self._turn
-        while not isinstance(reached, Outcome):
+        while not isinstance(reached, TurnResult):
             turn.failed_steps += reached.failed
             self._note(reached)
             run = reached.run
@@ -247,11 +237,11 @@ class Loop:
                     continue
             if run is not None:
                 run.close()
-            return Outcome(end=end)
+            return TurnResult(end=end)
         return reached
 
-    def _end_by_limit(self, ended: _Ended) -> Envelope | None:
-        """How the turn ends, if it may have no further program."""
+    def _end_by_limit(self, ended: _ProgramResult) -> Envelope | None:
+        """The end of the turn, if a limit allows no further program."""
         limits, turn = self._context.configuration.limits, self._turn
         if turn.failed_steps >= limits.failed_steps:
             text = f"{limits.failed_steps} steps of a turn may fail (`fsm.max_pllm_failed_steps`)"
@@ -261,37 +251,37 @@ class Loop:
             return None
         if ended.end.error is None:
             text = f"The turn has no answer, and {text}."
-            return self._failure((reports.LIMIT_REACHED, text), ended.run)
+            return self._failure((_LIMIT_REACHED, text), ended.run)
         code, message = ended.end.error
-        if not self._has_steps or code in reports.VIOLATIONS:  # whose message clients read
+        if not self._turn.has_steps or code in _VIOLATIONS:  # clients read this message
             return ended.end
         return replace(ended.end, error=(code, f"{message} (There is no other step: {text}.)"))
 
-    def _only(self, reached: _Ended | Outcome) -> Outcome:
-        if isinstance(reached, Outcome):
+    def _without_repair(self, reached: _Reached) -> TurnResult:
+        if isinstance(reached, TurnResult):
             return reached
         if reached.run is not None:
             reached.run.close()
-        return Outcome(end=reached.end)
+        return TurnResult(end=reached.end)
 
-    def _note(self, ended: _Ended) -> None:
+    def _note(self, ended: _ProgramResult) -> None:
         turn = self._turn
         program = turn.program if ended.failed else turn.done[-1]
-        turn.attempts.append(Step(program, ended.told, ended.failed, turn.context))
+        turn.attempts.append(Attempt(program, ended.feedback, ended.failed, turn.context))
         if ended.context is not None:
             turn.context = ended.context
         every = self._fsm.clear_history_every_n_attempts
-        if every is not None and not self._has_steps and len(turn.attempts) >= every:
+        if every is not None and not self._turn.has_steps and len(turn.attempts) >= every:
             turn.attempts.clear()
 
-    def _write(self, run: AnyRun | None) -> Generator[AIMessageChunk, None, _Ended | Outcome]:
-        """Have the planner write a program, and run it.
+    def _write(self, run: AnyRun | None) -> Generator[AIMessageChunk, None, _Reached]:
+        """Let the planner write a program, and run it.
 
         Args:
-            run: The run that waits for it, where it is a step after others.
+            run: The run that waits for it, if it is a further step.
 
         Yields:
-            What the planner thinks.
+            The planner's thoughts.
         """
         turn, context = self._turn, self._context
         self._begin_attempt()
@@ -304,8 +294,8 @@ class Loop:
                 self._names,
                 can_run=self._can_run,
             )
-        except NoAnswer as problem:
-            failed = self._failed(str(problem), (reports.PLANNER_FAILED, str(problem)))
+        except UnusableAnswer as problem:
+            failed = self._failed(str(problem), (_PLANNER_FAILED, str(problem)))
             return replace(failed, run=run)
         turn.programs.append(turn.program)
         return self._start(run)
@@ -315,37 +305,37 @@ class Loop:
         if self._fsm.clear_session_meta == "every_attempt":
             self._context.state.labels = Labels()
         turn.steps += 1
-        # What is not of a step that succeeded is forgotten: a failed one leaves nothing behind.
+        # Log events of a failed program are dropped: it has no effects.
         turn.calls, turn.log, turn.program = 0, turn.log[: turn.kept], ""
         turn.asked_for = {}
 
-    def _start(self, run: AnyRun | None) -> _Ended | Outcome:
+    def _start(self, run: AnyRun | None) -> _Reached:
         turn = self._turn
         try:
             if not turn.done:
                 return self._advance(self._new_run(), None)
-            if run is None:  # the last step failed, and its run with it
+            if run is None:  # the last step failed, and its run was closed
                 run = self._new_run()
                 with runs.closed_on_failure(run):
                     runs.replayed(run, Finished)
             return self._advance(run, NextProgram(turn.program))
         except ProgramRefused as refused:
-            told = prompts.refusal(refused, turn.program, is_cut=self._is_cut)
-            failed = self._failed(told, (reports.PROGRAM_REFUSED, str(refused)))
+            feedback = prompts.refusal(refused, turn.program, is_cut=self._is_cut)
+            failed = self._failed(feedback, (_PROGRAM_REFUSED, str(refused)))
             return replace(failed, run=run)
 
-    # -- one program
+    # One program
 
-    def _advance(self, run: AnyRun, given: Given) -> Outcome | _Ended:
-        """Run up to a call for the caller, or to the end of the program."""
+    def _advance(self, run: AnyRun, given: Given) -> _Reached:
+        """Run until a call for the caller, or until the end of the program."""
         with runs.closed_on_failure(run):
             reached = self._steps(run, given)
-        waits = reached.run if isinstance(reached, _Ended) else reached.call
+        waits = reached.run if isinstance(reached, _ProgramResult) else reached.call
         if waits is None:
             run.close()
         return reached
 
-    def _steps(self, run: AnyRun, given: Given) -> Outcome | _Ended:
+    def _steps(self, run: AnyRun, given: Given) -> _Reached:
         most = self._context.configuration.limits.tool_calls
         while True:
             step = run.advance(given)
@@ -353,56 +343,56 @@ class Loop:
                 return self._ended(run, step)
             if most is not None and self._turn.calls >= most:
                 text = f"The program made more than {most} calls (`fsm.max_tool_calls_per_step`)."
-                return self._failed(text, (reports.LIMIT_REACHED, text), run)
+                return self._failed(text, (_LIMIT_REACHED, text), run)
             made = self.calls.make(step)
             match made:
                 case WaitingCall():
                     self._turn.log = run.log
                     self._turn.waiting = made
-                    return Outcome(call=made, run=run)
+                    return TurnResult(call=made, run=run)
                 case Completed():
                     self._keep(run.variables())
-                    return Outcome(end=self._success(made.value, None, run))
-                case Checked():
+                    return TurnResult(end=self._success(made.value, None, run))
+                case CheckedCall():
                     return self._denied(run, step, made)
                 case _:
                     given = made
 
-    def _denied(self, run: AnyRun, step: ToolCall, checked: Checked) -> Outcome | _Ended:
+    def _denied(self, run: AnyRun, step: ToolCall, checked: CheckedCall) -> _Reached:
         prompt = self._context.configuration.planner
-        told = prompts.denial(step.tool, step.line, prompt, self._turn.program)
-        error = (reports.POLICY_VIOLATION, reports.denial_message(checked))
-        return self._violated(self._failed(told, error, run, violated=True))
+        feedback = prompts.denial(step.tool, step.line, prompt, self._turn.program)
+        error = (_POLICY_VIOLATION, denial_message(checked))
+        return self._violated(self._failed(feedback, error, run, violated=True))
 
-    def _violated(self, ended: _Ended) -> Outcome | _Ended:
-        return ended if self._fsm.retry_on_policy_violation else Outcome(end=ended.end)
+    def _violated(self, ended: _ProgramResult) -> _Reached:
+        return ended if self._fsm.retry_on_policy_violation else TurnResult(end=ended.end)
 
-    def _ended(self, run: AnyRun, step: Finished | Failed) -> Outcome | _Ended:
+    def _ended(self, run: AnyRun, step: Finished | Failed) -> _Reached:
         prompt, turn = self._context.configuration.planner, self._turn
         if isinstance(step, Failed):
-            step = replace(step, message=_carried(step.message))
+            step = replace(step, message=_valid_unicode(step.message))
             is_violation = step.kind == "branch"
-            told = prompts.failure(step, prompt, turn.program, self._words())
-            error = reports.failure(step)
-            ended = self._failed(told, error, run, violated=is_violation)
+            feedback = prompts.failure(step, prompt, turn.program, self._words())
+            error = _described(step)
+            ended = self._failed(feedback, error, run, violated=is_violation)
             return self._violated(ended) if is_violation else ended
         variables = run.variables()
         self._keep(variables)
         end = self._success(step.value, step.value_type, run)
-        if not self._has_steps or not _is_open(step.value):
-            return Outcome(end=end)
+        if not self._turn.has_steps or not _is_open(step.value):
+            return TurnResult(end=end)
         turn.done.append(turn.program)
         turn.settle()
         turn.program, turn.log, turn.kept = "", run.log, len(run.log)
         kinds = {name: kind for name, kind in run.kinds().items() if name != _ANSWER}
         kinds = prompts.trusted_kinds(kinds, self._words())
         context = prompts.variables_text(self._context.state.variables, prompt, kinds)
-        return _Ended(prompts.ENDED, end, failed=False, run=run, context=context)
+        return _ProgramResult(prompts.ENDED, end, failed=False, run=run, context=context)
 
     def _keep(self, variables: Mapping[str, Labeled]) -> None:
-        """Leave variables to later turns; programs of the caller bring their own.
+        """Keep variables for later turns; programs of the caller have their own.
 
-        Their names are told to the planner, so they are words of programs whatever a worker says.
+        The planner sees their names, so only words of programs are kept, whatever a worker reports.
         """
         if self._turn.is_planned:
             words = self._words()
@@ -413,22 +403,22 @@ class Loop:
     def _words(self) -> frozenset[str]:
         return prompts.words_of(self._turn.programs) | self._turn.variables.keys()
 
-    # -- ends
+    # Ends
 
     def _failed(
         self,
-        told: str,
+        feedback: str,
         error: tuple[str, str],
         run: AnyRun | None = None,
         *,
         violated: bool = False,
-    ) -> _Ended:
-        return _Ended(told, self._failure(error, run, violated=violated))
+    ) -> _ProgramResult:
+        return _ProgramResult(feedback, self._failure(error, run, violated=violated))
 
     def _success(self, value: Labeled, value_type: str | None, run: AnyRun) -> Envelope:
-        beside = self._beside(run)
+        mismatch = self._turn.mismatch
         return Envelope(
-            value.value, value.labels, value_type, history_mismatch=self._turn.mismatch, **beside
+            value.value, value.labels, value_type, history_mismatch=mismatch, **self._report(run)
         )
 
     def _failure(
@@ -436,17 +426,79 @@ class Loop:
     ) -> Envelope:
         if self._turn.is_planned and self._turn.program:
             self._turn.failures.add(len(self._turn.programs) - 1)
-        beside = self._beside(run, violated=violated)
+        report = self._report(run, violated=violated)
         made = list(dict.fromkeys(f"`{one.call.tool}`" for one in self._turn.made))
-        if made and error[0] not in reports.VIOLATIONS:  # whose checks tell of each call
-            error = (error[0], f"{error[1]} (Calls were made by then: {', '.join(made)}.)")
-        return Envelope(error=error, history_mismatch=self._turn.mismatch, **beside)
+        if made and error[0] not in _VIOLATIONS:  # their checks list all calls
+            error = (error[0], f"{error[1]} (Calls were made before: {', '.join(made)}.)")
+        return Envelope(error=error, history_mismatch=self._turn.mismatch, **report)
 
-    def _beside(self, run: AnyRun | None, *, violated: bool = False) -> Mapping[str, Any]:
-        names: Mapping[str, Labeled] | None = None
-        if self._context.configuration.response.include_namespace_snapshot:
-            kept = self._context.state.variables if self._turn.done else None
+    def _report(self, run: AnyRun | None, *, violated: bool = False) -> dict[str, Any]:
+        """The parts of the envelope that `X-Config` asks for."""
+        response, turn = self._context.configuration.response, self._turn
+        found: dict[str, Any] = {}
+        if response.include_program and turn.text:
+            found["program"] = turn.text
+        # After a violation checks are always reported.
+        if response.include_policy_check_history or violated:
+            found["policy_check_history"] = turn.checks
+        if response.include_namespace_snapshot:
+            kept = self._context.state.variables if turn.done else None
             names = run.names() if run is not None else kept
-        return reports.reported(
-            self._turn, self._context.state, self._context.configuration, names, violated=violated
-        )
+            if names is not None:
+                found["namespace_snapshot"] = {
+                    name: {"value": one.value, "meta": one.labels.to_wire()}
+                    for name, one in names.items()
+                }
+        if response.include_policy_check_history or response.include_namespace_snapshot:
+            found["session_labels"] = self._context.state.labels
+        return found
+
+
+def _described(failed: Failed) -> tuple[str, str]:
+    """Code and message for a failed program."""
+    code = _ERROR_CODES[failed.kind]
+    if failed.kind == "branch":
+        # Clients of the service look for this text in an envelope.
+        violation = "Control flow violation: the program violated control flow policies"
+        return code, f"{violation} at line {failed.line}. {failed.message}"
+    return code, f"The program failed at line {failed.line} with `{failed.type}`: {failed.message}"
+
+
+def program_names(
+    tools: Sequence[Mapping[str, Any]], internal_tools: Collection[str]
+) -> dict[str, str]:
+    """Give each tool of the caller a name that is a Python identifier.
+
+    Args:
+        tools: The caller's tools.
+        internal_tools: Enabled internal tools.
+
+    Returns:
+        The names in programs, by the tools' own names.
+
+    Raises:
+        StatusError: 400 if two tools would have the same name.
+    """
+    names: dict[str, str] = {}
+    taken = dict.fromkeys(internal_tools, "an internal tool")
+    for tool in tools:
+        own = tool["function"]["name"]
+        name = _identifier(own)
+        if name in taken:
+            refuse(
+                400,
+                f"Programs would call the tool `{own}` by the name `{name}`, which is also the "
+                f"name of {taken[name]}. Rename the tool, or leave the internal tool out of "
+                "`fsm.enabled_internal_tools`.",
+            )
+        names[own] = name
+        taken[name] = f"the tool `{own}`"
+    return names
+
+
+def _identifier(name: str) -> str:
+    name = _NOT_IDENTIFIER.sub("_", name)
+    if name[:1].isdigit() or name.startswith("__"):
+        name = f"tool_{name}"
+    # Programs that name a blocked function of Python are refused, even if a tool has this name.
+    return f"{name}_" if keyword.iskeyword(name) or name in BLOCKED else name

@@ -1,5 +1,6 @@
-"""Having the planner write a program."""
+"""The planner: its prompt, and the program in its answer."""
 
+import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,21 +13,39 @@ from langchain_core.messages import (
 )
 
 from langchain_sequrity.headers import PlannerPrompt
-from langchain_sequrity.local.backends import PlanContext
+from langchain_sequrity.local.backends import PlanContext, whole
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.dual_llm import prompts
-from langchain_sequrity.local.dual_llm.history_diff import News
-from langchain_sequrity.local.dual_llm.model_calls import Models, NoAnswer, program_of, whole
+from langchain_sequrity.local.dual_llm.history_diff import HistoryDiff
+from langchain_sequrity.local.dual_llm.model_calls import (
+    FENCE,
+    Models,
+    UnusableAnswer,
+    unfenced,
+    without_thoughts,
+)
 from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn, PastTurn
 
+_LINE_END = re.compile(r"\r\n?")
+_CODE = re.compile(
+    r"[ \t]+\S|[#@\"'()\[\]{}]"
+    r"|(?:import|from|if|elif|else|for|while|def|class|try|except|finally|match|case|assert|raise"
+    r"|return|del|pass|global)\b"
+    r"|[A-Za-z_][\w.]*(?:\[[^\]]*\])*(?:[ \t]*,[ \t]*[A-Za-z_]\w*)*[ \t]*(?:[-+*/|&%]?=|\()"
+)
+"""The beginning of a line of code; lines of prose rarely begin like this."""
+_SENTENCE = re.compile(r"[A-Z*>•-]")
+_OPENING, _CLOSING = "<sequrity_plan>", "</sequrity_plan>"
+_TAGGED = re.compile(rf"{_OPENING}(.*?)(?:{_CLOSING}|\Z)", re.DOTALL)
 
-def query(news: News, prompt: PlannerPrompt) -> str:
-    """What the user says, as it is put to the planner.
+
+def query(diff: HistoryDiff, prompt: PlannerPrompt) -> str:
+    """The user's query for the planner.
 
     Args:
-        news: What the request brings.
-        prompt: What of the rest of the conversation is to be in it.
+        diff: The new messages of the request.
+        prompt: Which other parts of the conversation the query includes.
 
     Returns:
         The text.
@@ -36,17 +55,17 @@ def query(news: News, prompt: PlannerPrompt) -> str:
         or prompt.query_include_tool_calls
         or prompt.query_include_tool_results
     )
-    before = news.messages[: news.start] if asks_for_past else []
-    return prompts.query_of(news.said, before, news.system, prompt)
+    before = diff.messages[: diff.start] if asks_for_past else []
+    return prompts.query_of(diff.said, before, diff.system, prompt)
 
 
-def remembered(news: News, state: DualState) -> list[PastTurn]:
-    """What the user said before in messages that no turn of this session stands for."""
-    told = state.past[-1].end if state.past else 0
+def remembered(diff: HistoryDiff, state: DualState) -> list[PastTurn]:
+    """Earlier messages of the user that belong to no turn of this session, as turns."""
+    known = state.past[-1].end if state.past else 0
     return [
         PastTurn(text_of(message), (), index + 1, state.variables)
-        for index, message in enumerate(news.messages[: news.start])
-        if index >= told and message.type == "human"
+        for index, message in enumerate(diff.messages[: diff.start])
+        if index >= known and message.type == "human"
     ]
 
 
@@ -59,24 +78,24 @@ def program(
     *,
     can_run: Callable[[str], bool],
 ) -> Generator[AIMessageChunk, None, tuple[str, bool]]:
-    """Ask for a program, as often as `n_pllm_plans` says; the first that can run is taken.
+    """Ask for a program `n_pllm_plans` times, and take the first one that can run.
 
     Args:
         turn: The turn.
-        past: Earlier turns that the planner remembers.
-        configuration: What the session's headers decide.
+        past: Earlier turns for the prompt.
+        configuration: The configuration from the session's headers.
         models: The models.
-        names: Names of the tools as programs call them.
-        can_run: Whether a text is a program that the interpreter takes.
+        names: Names of the tools in programs.
+        can_run: Whether the interpreter accepts a text as a program.
 
     Yields:
-        What the planner thinks, if that is to be streamed.
+        The planner's thoughts, if `stream_thoughts` is set.
 
     Returns:
-        The program's text, and whether the answer that it is of was cut off.
+        The program's text, and whether the planner's answer was cut off.
 
     Raises:
-        NoAnswer: If no planner wrote one.
+        UnusableAnswer: If no planner wrote a program.
     """
     messages = _messages(turn, past, configuration, names)
     plan = PlanContext(
@@ -87,14 +106,14 @@ def program(
     )
     candidates = configuration.fsm.pllm_candidate_models or [models.planner]
     found: tuple[str, bool] | None = None
-    problem = NoAnswer("The planner wrote no program.")
+    problem = UnusableAnswer("The planner wrote no program.")
     plans = configuration.fsm.n_pllm_plans or 1
     for number in range(plans):
         pieces = models.plan(messages, plan, model=candidates[number % len(candidates)])
         answer = yield from _thinking(pieces, streams=bool(configuration.response.stream_thoughts))
         try:
-            text = program_of(answer, can_run)
-        except NoAnswer as error:
+            text = _program_of(answer, can_run)
+        except UnusableAnswer as error:
             problem = error
             continue
         written = text, answer.response_metadata.get("finish_reason") == "length"
@@ -137,9 +156,9 @@ def _messages(
     )
     first, *later = _known(turn, configuration)
     made = prompts.made_text(turn.made, turn.tools, names, prompt)
-    for told in (first, "" if later else made):
-        if told:
-            instructions = f"{instructions}\n{told}\n"
+    for section in (first, "" if later else made):
+        if section:
+            instructions = f"{instructions}\n{section}\n"
     messages: list[BaseMessage] = [SystemMessage(instructions)]
     for earlier in past:
         messages.append(HumanMessage(earlier.query))
@@ -157,7 +176,7 @@ def _messages(
 
 
 def _known(turn: OpenTurn, configuration: Configuration) -> list[str]:
-    """What is told of variables, before each program of the turn."""
+    """The lists of variables in the prompt, one before each program of the turn."""
     if configuration.fsm.pllm_context_pruning is False:
         return [*(step.known for step in turn.attempts), turn.context]
     return [*("" for _ in turn.attempts), turn.context]
@@ -183,3 +202,72 @@ def _choice(
     choice: str | dict[str, str] | None, names: Mapping[str, str]
 ) -> str | dict[str, str] | None:
     return {"name": names[choice["name"]]} if isinstance(choice, dict) else choice
+
+
+# Reading the program out of an answer
+
+
+def _program_of(message: AIMessage, can_run: Callable[[str], bool]) -> str:
+    """Read the program out of a planner's answer.
+
+    Args:
+        message: The answer: a program, or a text that contains one in `<sequrity_plan>` tags, in
+            a fenced block, or in both.
+        can_run: Whether a text is a program; called only if there are several candidates.
+
+    Returns:
+        The program.
+
+    Raises:
+        UnusableAnswer: If the planner refused, or wrote nothing.
+    """
+    if message.additional_kwargs.get("refusal"):
+        msg = "The planner refused."
+        raise UnusableAnswer(msg)
+    text = _LINE_END.sub("\n", str(message.text))
+    # A program can contain tags and fences in its own strings.
+    found = [*dict.fromkeys(one.strip("\n") for one in _candidates(text))]
+    plan = _innermost(without_thoughts(text)).strip("\n")
+    program = plan if found == [plan] else next(filter(can_run, found), plan)
+    if not program.strip():
+        msg = "The planner wrote no program."
+        raise UnusableAnswer(msg)
+    return program + "\n"
+
+
+def _candidates(text: str) -> Iterator[str]:
+    """Candidates for the program of an answer, from the whole text to its innermost part."""
+    yield text
+    text = without_thoughts(text)
+    yield text
+    first, last = text.find(_OPENING), text.rfind(_CLOSING)
+    inner = _tagged(text)
+    outer = text[first + len(_OPENING) : last] if 0 <= first < last else inner
+    yield from (outer, inner)
+    yield from map(unfenced, (outer, inner))
+    yield FENCE.sub("", inner)
+    yield _without_prose(unfenced(inner))
+    yield _without_prose(FENCE.sub("", inner))
+
+
+def _innermost(text: str) -> str:
+    return unfenced(_tagged(text))
+
+
+def _tagged(text: str) -> str:
+    return max(_TAGGED.findall(text), key=len, default=text)
+
+
+def _without_prose(text: str) -> str:
+    """The text without sentences before and after it; lines that may be code stay."""
+    lines = text.split("\n")
+    first, last = 0, len(lines)
+    while first < last and _is_prose(lines[first]):
+        first += 1
+    while last > first and _is_prose(lines[last - 1]):
+        last -= 1
+    return "\n".join(lines[first:last]) or text
+
+
+def _is_prose(line: str) -> bool:
+    return not line.strip() or (_SENTENCE.match(line) is not None and not _CODE.match(line))

@@ -1,8 +1,8 @@
-"""What the models of a dual-LLM session are told.
+"""Prompts for the models of a dual-LLM session.
 
-The planner is given texts of the user and the system, its own programs, and fixed words about how
-these ended: types of exceptions and line numbers, types and sizes of variables. Values that tools
-returned are not in it unless `X-Config` asks for them (`docs/behaviour.md`, T3).
+The planner gets texts of the user and the system, its own programs, and fixed texts about their
+outcome: types of exceptions, line numbers, types and sizes of variables. It gets no values from
+tools, unless `X-Config` asks for them (`docs/behaviour.md`, T3).
 """
 
 import builtins
@@ -162,13 +162,13 @@ def planner_instructions(
     """The planner's system prompt.
 
     Args:
-        prompt: What `X-Config` says of it.
-        fsm: Likewise, how the session runs.
+        prompt: The section of `X-Config` on the prompt.
+        fsm: The section of `X-Config` on the session.
         tools: The caller's tools.
-        names: Names of the tools as the program calls them, by their own names.
-        internal_tools: Internal tools that are enabled.
+        names: Names of the tools in programs, by their own names.
+        internal_tools: Enabled internal tools.
         shape: `response_format` of the request.
-        tool_choice: Which tool the request wants called.
+        tool_choice: Which tool the request wants to be called.
         system: The client's system messages.
 
     Returns:
@@ -211,7 +211,7 @@ def _tool(tool: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 
 def _said_of(schema: Mapping[str, Any]) -> str:
-    """What a schema says beyond a type: the description, and the rules for values."""
+    """The description and the value rules of a schema."""
     rules = {key: one for key, one in schema.items() if key in _RULES}
     parts = [str(schema["description"])] if schema.get("description") else []
     return " ".join([*parts, dumps(rules)] if rules else parts)
@@ -230,7 +230,7 @@ def _wanted(tool_choice: str | Mapping[str, str] | None, names: Mapping[str, str
 
 
 def schema_of(shape: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """The JSON Schema that an answer must fit, if the request names one."""
+    """The JSON Schema for the answer, if the request has one."""
     if not shape or shape.get("type") not in {"json_schema", "json_object"}:
         return None
     if shape["type"] == "json_object":
@@ -248,16 +248,16 @@ def query_of(
     system: Sequence[BaseMessage],
     prompt: PlannerPrompt,
 ) -> str:
-    """What the user says, as one text.
+    """The user's query as one text.
 
     Args:
         said: The new messages.
-        before: Messages before them that no program of this session stands for.
+        before: Earlier messages that belong to no program of this session.
         system: System messages.
-        prompt: Which roles are to be part of the query, and how they are called.
+        prompt: Which roles the query includes, and their names.
 
     Returns:
-        The new text alone where there is nothing else to say.
+        The query; only the new text if it includes nothing else.
     """
     inline = frozenset(prompt.query_inline_roles or ())
     rename = prompt.query_role_name_overrides or {}
@@ -316,20 +316,20 @@ _KINDS = frozenset({
 
 
 def words_of(programs: Iterable[str]) -> frozenset[str]:
-    """The names that programs can have given to something, as Python reads them."""
+    """All names in programs, normalized like in Python."""
     return frozenset(
         word for text in programs for word in _WORD.findall(unicodedata.normalize("NFKC", text))
     )
 
 
 def trusted_kinds(kinds: Mapping[str, str], words: AbstractSet[str]) -> dict[str, str]:
-    """Types by name of variable, as the planner may be told them.
+    """Types of variables, by name, that the planner may see.
 
-    Names of variables and types come from the planner's own programs. They are looked up there,
-    so that nothing else gets to the planner under a name, whatever ran the program says.
+    Only names and types that occur in the planner's own programs are shown. So a worker process
+    that reports other names cannot send data to the planner.
 
     Args:
-        kinds: The types.
+        kinds: The reported types.
         words: Names in the programs.
     """
     return {name: _kind(kind, words, "object") for name, kind in kinds.items() if name in words}
@@ -344,15 +344,15 @@ def variables_text(
     prompt: PlannerPrompt,
     kinds: Mapping[str, str] | None = None,
 ) -> str:
-    """What the planner is told of the variables that there are.
+    """The list of existing variables for the planner.
 
-    By default that is their types and sizes. With `context_var_visibility` it is the values of
-    those that the setting names, and nothing of the others.
+    By default it has types and sizes. With `context_var_visibility` it has the values of the
+    variables that the setting allows, and no other variables.
 
     Args:
-        variables: Those that have a value in JSON.
-        prompt: What `X-Config` says.
-        kinds: Types of all that there are, where programs still have more than JSON.
+        variables: Variables with JSON values.
+        prompt: The section of `X-Config`.
+        kinds: Types of all variables, if some have values that are not JSON.
     """
     visibility = prompt.context_var_visibility
     if visibility == "none" or not (variables or kinds):
@@ -375,15 +375,16 @@ def made_text(
     names: Mapping[str, str],
     prompt: PlannerPrompt,
 ) -> str:
-    """What the planner is told of calls that programs made which failed later.
+    """The list of calls of failed programs for the planner.
 
-    Names of arguments that no schema has may be data (`f(**{text: 1})`), and are left out.
+    Names of arguments that are not in the tool's schema may be data (`f(**{text: 1})`), and are
+    left out.
 
     Args:
         made: The calls.
         tools: The caller's tools.
-        names: Names of the tools as programs call them, by their own.
-        prompt: What `X-Config` says.
+        names: Names of the tools in programs, by their own names.
+        prompt: The section of `X-Config`.
     """
     declared = {name: frozenset(one.schemas) for name, one in tools_sent(tools).items()}
     lines = []
@@ -417,26 +418,26 @@ def _told(kind: str, variable: Labeled | None) -> str:
 
 
 def shape(kind: str, value: Any) -> str:
-    """A type, and the size of a value of it: all that is told of data."""
+    """A type, and the size of its value; the planner sees no more of data."""
     return f"{kind} of length {len(value)}" if isinstance(value, str | list | dict) else kind
 
 
 # How a program ended
 
 ENDED = "It succeeded, and `final_return_value` is not set."
-"""What the planner is told after a step that has no answer yet."""
+"""Feedback after a step that has no answer yet."""
 
 
 def failure(
     failed: Failed, prompt: PlannerPrompt, program: str, words: AbstractSet[str] = frozenset()
 ) -> str:
-    """What the planner is told of an error; its text only if `debug_info_level` is `extra`.
+    """Feedback about an error; with its text only if `debug_info_level` is `extra`.
 
     Args:
         failed: The error.
-        prompt: What `X-Config` says.
-        program: The program, whose line is shown.
-        words: Names in the programs, which may have made the type of the error.
+        prompt: The section of `X-Config`.
+        program: The program; the line of the error is shown.
+        words: Names in the programs, which may define the type of the error.
     """
     level = prompt.debug_info_level
     if level == "minimal":
@@ -454,10 +455,10 @@ def failure(
 
 
 def _because(failed: Failed, program: str, words: AbstractSet[str]) -> str:
-    """The text of an error, where it is made of the program's text alone.
+    """The text of an error, if it consists only of the program's own text.
 
-    Names are always written in a program, for it has no `getattr`. The key of a `KeyError` is data
-    unless all that its line looks up is written there.
+    Names are always written in a program, because it has no `getattr`. The key of a `KeyError` is
+    data, unless all keys in its line are literals.
     """
     line = _line_of(program, failed.line)
     if match := _UNDEFINED.fullmatch(failed.message):
@@ -487,12 +488,12 @@ def _line_of(program: str, number: int) -> str:
 
 
 def shown_line(program: str, number: int, column: int = 0) -> str:
-    """A line of a program with a caret under it, to follow what is told of it.
+    """A line of a program with a caret under it.
 
     Args:
         program: The program.
         number: The line, from 1.
-        column: The column, from 1; where the line begins if it is not known.
+        column: The column, from 1; 0 means the beginning of the line.
     """
     line = _line_of(program, number)
     if not line.strip() or len(line) > _WIDEST:
@@ -502,10 +503,10 @@ def shown_line(program: str, number: int, column: int = 0) -> str:
 
 
 def refusal(refused: ProgramRefused, program: str, *, is_cut: bool) -> str:
-    """What the planner is told of a program that was refused; it speaks of the program's own text.
+    """Feedback about a refused program; it contains only the program's own text.
 
     Args:
-        refused: Why.
+        refused: The reason.
         program: The program.
         is_cut: Whether the planner's answer was cut off.
     """
@@ -516,7 +517,7 @@ def refusal(refused: ProgramRefused, program: str, *, is_cut: bool) -> str:
 
 
 def denial(tool: str, line: int, prompt: PlannerPrompt, program: str) -> str:
-    """What the planner is told of a call that was denied."""
+    """Feedback about a denied call."""
     if prompt.debug_info_level == "minimal":
         return "The program failed."
     return f"The policy denied the call of `{tool}` at line {line}." + shown_line(program, line)
@@ -525,14 +526,14 @@ def denial(tool: str, line: int, prompt: PlannerPrompt, program: str) -> str:
 def again(
     query: str, outcome: str, known: str, made: str = "", *, steps_build_up: bool
 ) -> HumanMessage:
-    """Ask for another program; the query comes with it, as the last words of the user.
+    """Ask for another program; the message repeats the query.
 
     Args:
         query: The query.
-        outcome: How the last program ended.
-        known: What is told of the variables that there are.
-        made: What is told of calls.
-        steps_build_up: Whether the programs are steps, or each does the whole task.
+        outcome: The outcome of the last program.
+        known: The list of variables.
+        made: The list of calls.
+        steps_build_up: Whether the programs are steps; otherwise each does the whole task.
 
     Returns:
         The message.

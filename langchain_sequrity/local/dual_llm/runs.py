@@ -1,21 +1,18 @@
-"""Where programs run, and those that are paused until a tool's result comes.
+"""Runs of programs: where they run, and which are paused until a tool result arrives.
 
-A program is data: its text, its variables and its log. One that was given up, or that another
-process has paused, runs again from its log (`docs/behaviour.md`, T2).
+A run is stored as data: the program's text, its variables and its log. A run that was closed, or
+that another process paused, is replayed from its log (`docs/behaviour.md`, T2).
 """
 
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.local.configuration import Configuration
-from langchain_sequrity.local.dual_llm import internal_tools
-from langchain_sequrity.local.dual_llm.state import OpenTurn
 from langchain_sequrity.local.interpreter import (
     Finished,
     Program,
@@ -41,14 +38,13 @@ _logger = logging.getLogger("langchain_sequrity.local")
 class InProcess:
     """Programs in the server's own process: for tests, and for platforms without workers.
 
-    The interpreter has its limits here too, but nothing stands behind them. Against these it does
-    not defend:
+    The interpreter's limits are the only protection here. They do not protect against:
 
-    - an operation in C that takes long without a look at the clock: it may hold Python's lock, and
-      all requests wait for it;
-    - one that takes more memory than its estimate says: the server runs out of it;
+    - an operation in C that runs long without checking the clock: it may hold Python's lock, so
+      that all requests wait for it;
+    - an operation that takes more memory than estimated: the server runs out of memory;
     - a crash, such as an overflow of the C stack: it ends the server;
-    - an escape from the interpreter: it finds the server's keys, sessions and files.
+    - an escape from the interpreter: it reaches the server's keys, sessions and files.
     """
 
     def check(self, source: str, *, owner: str = "", known: Collection[str] = ()) -> None:
@@ -71,103 +67,103 @@ def _parsed(program: str) -> Program:
 
 
 class Programs:
-    """Where the programs of a server run: in workers, or in its own process.
+    """Where the programs of a server run: in worker processes, or in its own process.
 
     Args:
-        isolated: In workers: `True` for always, `False` for never, `None` for where this machine
-            can start them. That is found out once, before the first program.
-        pool: The workers, if not those that all servers of this process share.
+        isolated: Whether they run in workers: `True` always, `False` never, `None` if this machine
+            can start workers. This is decided once, before the first program.
+        pool: The workers; by default those that all servers of this process share.
     """
 
     def __init__(self, *, isolated: bool | None = None, pool: WorkerPool | None = None) -> None:
         self._isolated = isolated
-        self._given = pool
+        self._own_pool = pool
         self._pool: WorkerPool | None = None  # once it is open
-        self._place: WorkerPool | InProcess | None = None
+        self._executor: WorkerPool | InProcess | None = None
         self._is_closed = False
         self._lock = threading.Lock()
-        self._finding = threading.Lock()
+        self._choosing = threading.Lock()
 
     def open(self) -> None:
-        """Be ready for programs.
+        """Prepare for programs.
 
         Raises:
-            UsageError: If there have to be workers, and this machine cannot start them.
+            UsageError: If workers are required, and this machine cannot start them.
         """
         with self._lock:
-            self._is_closed, self._place = False, None
+            self._is_closed, self._executor = False, None
         if self._isolated:
             try:
-                self._found()
+                self._executor_ready()
             except UsageError:
                 self.close()
                 raise
 
     def close(self) -> None:
-        """End all programs, and what was started for them."""
+        """End all programs and workers."""
         with self._lock:
             self._is_closed = True
-            pool, self._pool, self._place = self._pool, None, None
+            pool, self._pool, self._executor = self._pool, None, None
         if pool is not None:
             pool.close()
 
     def prepare(self) -> None:
-        """Start what the first program needs, without waiting for it."""
+        """Start the workers in the background, before the first program needs them."""
         if self._isolated is not False:
-            with suppress(UsageError):  # the first program says so
-                self._opened().prepare()
+            with suppress(UsageError):  # the first program raises it
+                self._open_pool().prepare()
 
     def check(self, source: str, owner: str, known: Collection[str] = ()) -> None:
         """Check that a program uses nothing but the language.
 
         Args:
             source: Its text.
-            owner: Whose it is: programs of different owners share no process.
+            owner: Its owner: programs of different owners never share a process.
             known: Variables that exist before it.
 
         Raises:
-            ProgramRefused: With line, column and what to write instead.
+            ProgramRefused: With line, column and a suggestion.
         """
-        self._found().check(source, owner=owner, known=known)
+        self._executor_ready().check(source, owner=owner, known=known)
 
     def run(self, source: str, owner: str, **options: Any) -> AnyRun:
-        """Make a run of a program; `options` are those of `Run`. Raises as `check` does."""
-        return self._found().run(source, owner=owner, **options)
+        """Make a run of a program; `options` are those of `Run`. Raises like `check`."""
+        return self._executor_ready().run(source, owner=owner, **options)
 
-    def _found(self) -> WorkerPool | InProcess:
-        with self._finding:
-            place = self._place
-            if place is None:
-                place = self._place = self._decided()
-            return place
+    def _executor_ready(self) -> WorkerPool | InProcess:
+        with self._choosing:
+            executor = self._executor
+            if executor is None:
+                executor = self._executor = self._choose_executor()
+            return executor
 
-    def _decided(self) -> WorkerPool | InProcess:
+    def _choose_executor(self) -> WorkerPool | InProcess:
         if self._isolated is False:
             return InProcess()
         try:
-            pool = self._opened()
+            pool = self._open_pool()
             pool.ready()
         except UsageError as error:
             if self._isolated or self._is_closed:
                 raise
             _logger.warning(
-                "Programs run in the server's own process, where nothing stops one that takes "
-                "too much time or memory in a single operation, or escapes. %s",
+                "Programs run in the server's own process. Nothing there stops a program that "
+                "escapes, or takes too much time or memory in a single operation. %s",
                 error,
             )
             return InProcess()
         return pool
 
-    def _opened(self) -> WorkerPool:
+    def _open_pool(self) -> WorkerPool:
         with self._lock:
             if self._is_closed:
-                msg = "The server was stopped, and its programs with it."
+                msg = "The server and its programs were stopped."
                 raise UsageError(msg)
             if not CAN_ISOLATE:
-                msg = "This platform has no worker processes for programs."
+                msg = "This platform does not support worker processes for programs."
                 raise UsageError(msg)
             if self._pool is None:
-                self._pool = self._given or shared_pool()
+                self._pool = self._own_pool or shared_pool()
                 self._pool.open()
             return self._pool
 
@@ -176,7 +172,7 @@ class Runs:
     """The live runs of a server, by session.
 
     Args:
-        max_live: How many keep their threads.
+        max_live: How many stay alive; more are closed, the oldest first, and replayed when needed.
     """
 
     def __init__(self, max_live: int = MAX_LIVE) -> None:
@@ -185,24 +181,24 @@ class Runs:
         self._lock = threading.Lock()
 
     def take(self, session_id: str) -> AnyRun | None:
-        """Take the live run of a session; it is then the caller's."""
+        """Take the live run of a session out; the caller then owns it."""
         with self._lock:
             return self._live.pop(session_id, None)
 
     def put(self, session_id: str, run: AnyRun) -> None:
-        """Keep a paused run until the session goes on."""
+        """Keep a paused run until the session continues."""
         with self._lock:
             self._live[session_id] = run
             surplus = range(len(self._live) - self._max_live)
-            given_up = [self._live.popitem(last=False)[1] for _ in surplus]
-        for oldest in given_up:
+            dropped = [self._live.popitem(last=False)[1] for _ in surplus]
+        for oldest in dropped:
             oldest.close()
 
     def sweep(self, is_known: Callable[[str], object]) -> None:
-        """End the oldest runs, as long as their sessions are gone.
+        """End the oldest runs while their sessions do not exist any more.
 
         Args:
-            is_known: Finds a session, if there still is one.
+            is_known: Finds a session that still exists.
         """
         while (oldest := self._oldest()) is not None and not is_known(oldest):
             self.drop(oldest)
@@ -225,59 +221,11 @@ class Runs:
             run.close()
 
 
-def has_steps(turn: OpenTurn, configuration: Configuration) -> bool:
-    """Whether the programs of a turn are steps that build on each other."""
-    return turn.is_planned and bool(configuration.fsm.enable_multistep_planning)
-
-
-def start(
-    turn: OpenTurn,
-    configuration: Configuration,
-    names: Mapping[str, str],
-    programs: Programs,
-    owner: str,
-    *,
-    said: Iterable[str] = (),
-) -> AnyRun:
-    """Make the run of a turn's program, or of its steps, from its log if it has one.
-
-    Args:
-        turn: The turn.
-        configuration: What the session's headers decide.
-        names: Names of the caller's tools as programs call them, by their own names.
-        programs: Where it runs.
-        owner: Whose it is.
-        said: What the user said before.
-
-    Returns:
-        The run. With a log, it still has to be brought up to where it was: `replayed`.
-
-    Raises:
-        ProgramRefused: If the program uses what the language has not.
-    """
-    tools = {
-        names[tool["function"]["name"]]: tool["function"].get("parameters") or {}
-        for tool in turn.tools
-    }
-    tools |= {name: internal_tools.SCHEMAS[name] for name in configuration.internal_tools}
-    return programs.run(
-        turn.done[0] if turn.done else turn.program,
-        owner,
-        tools=tools,
-        variables=turn.variables,
-        may_branch=configuration.may_branch,
-        is_strict=configuration.is_strict,
-        log=turn.log,
-        has_steps=has_steps(turn, configuration),
-        asked="\n".join([*said, turn.query]) if turn.is_planned else None,
-    )
-
-
 @contextmanager
 def closed_on_failure(run: AnyRun | None) -> Iterator[None]:
-    """End a run where work with it fails; its thread would wait for ever.
+    """Close a run if work with it fails; otherwise its thread would wait for ever.
 
-    A step that is refused is no such failure: the run still waits for one.
+    After a refused step the run stays open: it still waits for a step.
     """
     try:
         yield
@@ -290,11 +238,11 @@ def closed_on_failure(run: AnyRun | None) -> Iterator[None]:
 
 
 def replayed(run: AnyRun, to: type[ToolCall | Finished] = ToolCall) -> None:
-    """Bring a run up to the call that it waited for, or to the end of its last step.
+    """Replay a run up to the call that it waited for, or to the end of its last step.
 
     Raises:
-        ReplayDiverged: If it is somewhere else now.
+        ReplayDiverged: If the replay stops at another place.
     """
     if not isinstance(run.advance(), to):
-        msg = "A replayed program is not where it had waited."
+        msg = "A replayed program did not stop where it had waited."
         raise ReplayDiverged(msg)

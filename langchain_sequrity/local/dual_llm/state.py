@@ -1,4 +1,4 @@
-"""What a dual-LLM session remembers between requests: plain data, so that it can be stored."""
+"""State of a dual-LLM session between requests: plain data, which a store can keep."""
 
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -8,20 +8,20 @@ from langchain_core.messages import BaseMessage, ToolMessage
 
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import Labeled
-from langchain_sequrity.local.policy_gate import Brought
+from langchain_sequrity.local.policy_gate import ToolReturn
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """A program of a turn, and what the planner is told of how it ended.
+class Attempt:
+    """An earlier program of a turn, and its outcome for the planner.
 
     Attributes:
         program: Its text.
-        outcome: Fixed words with the type and line of an error; never data.
+        outcome: Fixed text with the type and line of an error; never data.
         failed: Whether it failed.
-        known: What the planner was told of variables when it wrote it.
+        known: The list of variables in the planner's prompt for this program.
     """
 
     program: str
@@ -32,13 +32,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class PastTurn:
-    """A turn that is over, as the planner remembers it.
+    """A finished turn, as later prompts of the planner show it.
 
     Attributes:
-        query: What the user said, as it was put to the planner.
-        programs: The programs that were written for it.
-        end: How many messages the conversation had at its end.
-        variables: What there was for the next program at its end.
+        query: The user's query, as the planner got it.
+        programs: Its programs.
+        end: Number of messages in the conversation at its end.
+        variables: Variables at its end, for the next program.
     """
 
     query: str
@@ -49,16 +49,16 @@ class PastTurn:
 
 @dataclass(frozen=True, slots=True)
 class WaitingCall:
-    """The tool call that was handed out.
+    """A tool call that was handed out to the caller.
 
     Attributes:
         id: Its id.
         tool: The tool's own name.
-        arguments: What it was called with, after blockers.
-        digest: Of tool and arguments, as the program made the call.
-        session: The session's labels when it was checked.
+        arguments: Its arguments after blockers.
+        digest: Digest of tool and arguments before blockers.
+        session: The session's labels at the time of the check.
         line: Its line in the program.
-        is_cached: Whether its result is kept for the session.
+        is_cached: Whether its result is cached for the session.
     """
 
     id: str
@@ -72,12 +72,12 @@ class WaitingCall:
 
 @dataclass(frozen=True, slots=True)
 class MadeCall:
-    """A call that the caller made, in case its program fails and another one makes it again.
+    """A call that the caller made. If its program fails, the next program can reuse the result.
 
     Attributes:
         call: The call.
-        result: What came of it, as it came: data take more room than their text.
-        shape: Its type and size; empty if the tool failed.
+        result: The message with its result: parsed data would take more memory than their text.
+        shape: Type and size of the result; empty if the tool failed.
     """
 
     call: WaitingCall
@@ -95,31 +95,32 @@ class OpenTurn:
     """A turn that is not over.
 
     Attributes:
-        query: What the user said, as it is put to the planner.
+        query: The user's query, as the planner gets it.
         said: The user's messages.
-        system: What the application says.
+        system: The system messages.
         tools: The caller's tools.
         shape: `response_format` of the request.
-        tool_choice: Which tool the request wants called.
-        is_planned: Whether a planner writes programs; else the caller has given one.
+        tool_choice: Which tool the request wants to be called.
+        is_planned: Whether a planner writes the programs; otherwise the caller sent one.
+        has_steps: Whether the programs are steps that build on each other.
         variables: Variables that exist before the turn's first program.
         program: The program that runs.
-        done: In multi-step planning, the steps that succeeded; they and `program` are one run.
-        kept: How many events of the log belong to them.
-        context: What the planner is told of the variables that there are now.
-        log: Its log, from which it can be run again.
+        done: In multi-step planning, the successful steps; they and `program` are one run.
+        kept: Number of log events that belong to `done`.
+        context: The list of current variables for the planner's prompt.
+        log: The log of the run, from which it can be replayed.
         waiting: The call that was handed out.
-        attempts: Programs that were tried before, as far as they are remembered.
-        programs: All programs, for the session's memory.
-        failures: Indices of those that failed.
-        steps: How many programs were written.
-        failed_steps: How many of them failed.
-        calls: Tool calls of this program.
-        made: Calls that were made for this program and for those that failed before it.
-        settled: Those that were made for steps that succeeded.
-        asked_for: How often this program has made a call so far, by the call's digest.
-        checks: One object for each checked call of the turn.
-        mismatch: Whether the history that was sent differed from the stored one.
+        attempts: Earlier programs for the planner's prompt.
+        programs: All programs, for later turns.
+        failures: Indices of the failed programs.
+        steps: Number of programs.
+        failed_steps: Number of failed programs.
+        calls: Number of tool calls of this program.
+        made: Calls that were made for this program and for failed programs before it.
+        settled: Calls that were made for successful steps.
+        asked_for: How often this program has made each call, by the call's digest.
+        checks: One report for each checked call of the turn.
+        mismatch: Whether the client's history differed from the stored one.
     """
 
     query: str
@@ -129,6 +130,7 @@ class OpenTurn:
     shape: Json | None = None
     tool_choice: str | dict[str, str] | None = None
     is_planned: bool = True
+    has_steps: bool = False
     variables: dict[str, Labeled] = field(default_factory=dict)
     program: str = ""
     done: list[str] = field(default_factory=list)
@@ -136,7 +138,7 @@ class OpenTurn:
     context: str = ""
     log: tuple[Json, ...] = ()
     waiting: WaitingCall | None = None
-    attempts: list[Step] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
     programs: list[str] = field(default_factory=list)
     failures: set[int] = field(default_factory=set)
     steps: int = 0
@@ -150,21 +152,21 @@ class OpenTurn:
 
     @property
     def text(self) -> str:
-        """The program of the turn: its steps that succeeded, and what runs or ran at its end."""
+        """The program of the turn: the successful steps, and the last program."""
         return "\n".join(filter(None, [*self.done, self.program]))
 
     def earlier(self, digest: str) -> MadeCall | None:
-        """Note that the program makes a call; what came of it, if it was made for one that failed.
+        """Count a call of the program, and find it among the calls of failed programs.
 
         The same call twice in one program is two calls.
         """
         number = self.asked_for[digest] = self.asked_for.get(digest, 0) + 1
-        # A tool that failed has no result: the planner is told, and may try again.
+        # A failed call has no result; a new program may try it again.
         alike = (one for one in self.made if one.call.digest == digest and not one.failed)
         return next(islice(alike, number - 1, None), None)
 
     def settle(self) -> None:
-        """Put the calls of a step that succeeded aside: the same one in a later step is another."""
+        """Put the calls of a successful step aside: a later step that repeats one is a new call."""
         left, asked_for = [], dict(self.asked_for)
         for one in self.made:
             digest = one.call.digest
@@ -176,7 +178,7 @@ class OpenTurn:
         self.made, self.asked_for = left, {}
 
     def copy(self) -> "OpenTurn":
-        """A copy that can be changed while this one stays as it is."""
+        """A copy whose changes do not affect this turn."""
         return replace(
             self,
             done=[*self.done],
@@ -192,15 +194,15 @@ class OpenTurn:
 
 @dataclass(slots=True)
 class DualState:
-    """What a session remembers.
+    """State of a session.
 
     Attributes:
         labels: The session's labels.
-        variables: What the programs of earlier turns left behind.
+        variables: Variables of earlier turns.
         past: Earlier turns.
-        turn: The turn that is open.
-        made: Calls of the turn that ended last: its history may come back, as in time travel.
-        cache: What tools returned and is kept.
+        turn: The open turn.
+        made: Calls of the last turn: a client may go back to it, as in LangGraph's time travel.
+        cache: Cached tool results.
         policies: Policies that programs added.
     """
 
@@ -209,11 +211,11 @@ class DualState:
     past: list[PastTurn] = field(default_factory=list)
     turn: OpenTurn | None = None
     made: list[MadeCall] = field(default_factory=list)
-    cache: dict[str, Brought] = field(default_factory=dict)
+    cache: dict[str, ToolReturn] = field(default_factory=dict)
     policies: list[str] = field(default_factory=list)
 
     def copy(self) -> "DualState":
-        """A copy to work on: a request that fails changes nothing (`docs/behaviour.md`, T2)."""
+        """A working copy: a request that fails changes nothing (`docs/behaviour.md`, T2)."""
         return replace(
             self,
             past=[*self.past],

@@ -1,66 +1,298 @@
-"""One request of a dual-LLM session: what it brings decides which turn goes on, ends or begins.
+"""Dual-LLM turns: a request continues, ends or begins a turn, depending on its new messages.
 
-It works on a copy of the session's state, so that a request that fails changes nothing.
-
-A program that the caller brings along (`docs/protocol.md`, LangGraph endpoint).
+A request works on a copy of the session's state, so that a failed request changes nothing. On the
+endpoint type `lang-graph` the caller sends the program (`docs/protocol.md`, LangGraph endpoint).
 """
 
 import keyword
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import tool_call_chunk
+
 from langchain_sequrity.labels import ALL, KINDS, BadLabels, Labels
+from langchain_sequrity.local.backends import as_piece
 from langchain_sequrity.local.dual_llm import planner
-from langchain_sequrity.local.dual_llm.calls import Context
-from langchain_sequrity.local.dual_llm.history_diff import News
-from langchain_sequrity.local.dual_llm.loop import Loop, Outcome, Work
+from langchain_sequrity.local.dual_llm.calls import TurnContext
+from langchain_sequrity.local.dual_llm.history_diff import HistoryDiff, diff_history
+from langchain_sequrity.local.dual_llm.loop import Loop, TurnResult, Work
+from langchain_sequrity.local.dual_llm.model_calls import Models
 from langchain_sequrity.local.dual_llm.runs import AnyRun
-from langchain_sequrity.local.dual_llm.state import OpenTurn, PastTurn
+from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn, PastTurn
 from langchain_sequrity.local.interpreter import Labeled
 from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.wire.exchange import ChatRequest
+from langchain_sequrity.strict_json import dumps_like_service
 
 PROGRAM, VARIABLES = "user_provided_program", "context_vars"
 
 
 @dataclass(frozen=True, slots=True)
-class GivenProgram:
-    """A program and the variables that exist before it."""
+class CallerProgram:
+    """A program that the caller sent, and the variables that exist before it."""
 
     text: str
     variables: Mapping[str, Labeled]
 
 
-def given_program(request: ChatRequest, *, endpoint_type: str) -> GivenProgram | None:
-    """Read the program of a request.
+class DualTurn:
+    """Works on one request.
 
     Args:
-        request: The request.
-        endpoint_type: Only `lang-graph` takes programs.
+        context: The context of the turn.
+        run: The session's live run, if there is one.
+        turns_left: How many turns the session has left; `None` means no limit.
 
-    Returns:
-        The program, or `None` if the request has none.
+    Attributes:
+        run: The run that waits for a tool result afterwards, if there is one.
+        turns: Number of turns that have ended.
+    """
+
+    def __init__(self, context: TurnContext, run: AnyRun | None, *, turns_left: int | None) -> None:
+        self.run = run
+        self.turns = 0
+        self._turns_left = turns_left
+        self._context = context
+        self._state = context.state
+
+    def work(self, request: ChatRequest, diff: HistoryDiff, given: CallerProgram | None) -> Work:
+        """Work on the request (`docs/behaviour.md`, T1).
+
+        Args:
+            request: The request.
+            diff: Its new messages: a result, messages of the user, or both.
+            given: The caller's program, on `lang-graph`.
+
+        Yields:
+            The planner's thoughts.
+
+        Returns:
+            A call for the caller, or the end of the turn.
+        """
+        restarted = None
+        if diff.mismatch and not diff.results:
+            restarted = self._state.turn
+            self._forget(diff.kept)
+        result, turn = TurnResult(), self._state.turn
+        if diff.results and turn is not None:
+            turn.mismatch = turn.mismatch or diff.mismatch
+            run, self.run = self.run, None
+            # A failed program is not repaired if the request also begins a new turn.
+            loop = Loop(self._context, turn)
+            result = yield from loop.resume(run, diff.results[0], repairs=not diff.said)
+            self.run = result.run
+        if diff.said:
+            if result.end is not None:
+                self._remember(diff.start)
+            self._leave(counts=result.end is not None)
+            self._check_turns()
+            result = yield from self._begin(request, diff, given, restarted)
+            self.run = result.run
+        if result.end is not None:
+            self._remember(len(diff.messages) + 1)
+            self._leave(counts=True)
+        return result
+
+    def _begin(
+        self,
+        request: ChatRequest,
+        diff: HistoryDiff,
+        given: CallerProgram | None,
+        restarted: OpenTurn | None,
+    ) -> Work:
+        state, configuration = self._state, self._context.configuration
+        if configuration.fsm.clear_session_meta == "every_turn":
+            state.labels = Labels()
+        state.past += planner.remembered(diff, state)
+        turn = state.turn = OpenTurn(
+            query=planner.query(diff, configuration.planner),
+            said=diff.said,
+            system=diff.system,
+            tools=request.tools,
+            shape=request.response_format,
+            tool_choice=request.tool_choice,
+            is_planned=given is None,
+            has_steps=given is None and bool(configuration.fsm.enable_multistep_planning),
+            variables=dict(state.variables if given is None else given.variables),
+            mismatch=diff.mismatch,
+        )
+        is_same = diff.done or (restarted is not None and restarted.query == turn.query)
+        if diff.mismatch and is_same:
+            turn.made = [*state.made]
+        loop = Loop(self._context, turn)
+        loop.calls.recall(diff.done, restarted.waiting if restarted is not None else None)
+        return loop.run_given(given.text) if given else (yield from loop.plan())
+
+    def _check_turns(self) -> None:
+        if self._turns_left is not None and self.turns >= self._turns_left:
+            refuse(
+                404,
+                "The result ends the session's last turn, so no turn is left for the new message. "
+                "Send the result alone, or start a new session.",
+            )
+
+    def _leave(self, *, counts: bool) -> None:
+        """Close the open turn, and cancel its waiting call."""
+        if self.run is not None:
+            self.run.close()
+            self.run = None
+        if self._state.turn is not None:
+            self._state.made = [*self._state.turn.settled, *self._state.turn.made]
+            self._state.turn = None
+            self.turns += counts
+
+    def _remember(self, end: int) -> None:
+        """Keep the parts of the turn that later prompts may show."""
+        turn, fsm = self._state.turn, self._context.configuration.fsm
+        if turn is None or not turn.programs:
+            return
+        prunes = fsm.prune_failed_steps is not False
+        kept = [one for index, one in enumerate(turn.programs) if index not in turn.failures]
+        if not fsm.enable_multistep_planning:
+            kept = kept[-1:] or turn.programs[-1:]
+        elif not prunes:
+            kept = [
+                f"# This step failed.\n{one}" if index in turn.failures else one
+                for index, one in enumerate(turn.programs)
+            ]
+        past = PastTurn(turn.query, tuple(kept), end, self._state.variables)
+        self._state.past.append(past)
+
+    def _forget(self, kept: int) -> None:
+        """Forget the turns that are not in the client's history any more."""
+        past = [turn for turn in self._state.past if turn.end <= kept]
+        self._state.past = past
+        self._state.variables = past[-1].variables if past else {}
+        self._leave(counts=False)
+
+
+class DualAnswer:
+    """A dual-LLM turn answers: with a tool call, or with the JSON object that ends it.
+
+    Args:
+        inputs: The request and what it is answered with.
+        failed: Finish reason of a turn that failed.
+
+    Attributes:
+        request: The request, with the whole conversation.
 
     Raises:
-        StatusError: 400 for a program elsewhere, 422 for one of another shape.
+        StatusError: 400 for a request without new messages, 409 for a history that differs from
+            the session's.
     """
+
+    def __init__(self, inputs: TurnInputs, *, failed: str) -> None:
+        request, session, services = inputs.request, inputs.session, inputs.services
+        configuration = inputs.configuration
+        if (request.options.get("n") or 1) > 1:
+            refuse(400, "A dual-LLM turn has one reply. Leave out `n`.")
+        self._program = _caller_program(request)
+        found = session.state
+        self._state = found.copy() if isinstance(found, DualState) else DualState()
+        turn = self._state.turn
+        self._diff = diff_history(
+            request.messages,
+            session.messages,
+            open_call=turn.waiting.id if turn and turn.waiting else None,
+            only_new=request.previous_reply is not None,
+            policy=configuration.fsm.history_mismatch_policy,
+            added_policy=inputs.added_policy,
+        )
+        if inputs.endpoint_type == "lang-graph" and self._program is None and self._diff.said:
+            refuse(400, "`lang-graph` runs a program. Send `user_provided_program`.")
+        self._session = session
+        self._services = services
+        self._strips = configuration.response.strip_response_content
+        self._failed = failed
+        self._models = Models(
+            services.brain,
+            inputs.endpoint_type,
+            request.model,
+            configuration.max_output_tokens,
+        )
+        messages = [*self._diff.system, *self._diff.messages]
+        self.request = replace(request, messages=messages, model=self._models.names)
+        services.programs.prepare()
+        services.runs.sweep(services.store.find)
+        self._turn = DualTurn(
+            TurnContext(inputs, self._state, self._models),
+            services.runs.take(session.id),
+            turns_left=session.max_turns and session.max_turns - session.turns,
+        )
+
+    def chunks(self) -> Iterator[AIMessageChunk]:
+        """The planner's thoughts, if they are streamed, and then the answer."""
+        if self._diff.repeated is not None:
+            yield as_piece(self._diff.repeated)
+            return
+        result = yield from self._turn.work(self.request, self._diff, self._program)
+        yield self._piece(result)
+
+    def _piece(self, result: TurnResult) -> AIMessageChunk:
+        usage = self._models.usage or UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
+        metadata = {"model_name": self.request.model}
+        if result.call is not None:
+            values = {name: one.value for name, one in result.call.arguments.items()}
+            call = tool_call_chunk(
+                name=result.call.tool, args=dumps_like_service(values), id=result.call.id, index=0
+            )
+            metadata["finish_reason"] = "tool_calls"
+            return AIMessageChunk(
+                content="",
+                tool_call_chunks=[call],
+                response_metadata=metadata,
+                usage_metadata=usage,
+            )
+        if result.end is None:  # pragma: no cover - a result has a call or an end
+            msg = "The turn has neither a call nor an end."
+            raise AssertionError(msg)
+        metadata["finish_reason"] = "stop"
+        if result.end.error is not None:
+            metadata |= {"finish_reason": self._failed, "failure": result.end.error[1]}
+        return AIMessageChunk(
+            content=result.end.stripped() if self._strips else result.end.text(),
+            response_metadata=metadata,
+            usage_metadata=usage,
+        )
+
+    def commit(self, message: AIMessage) -> None:
+        """Keep the conversation, the state, and the program that waits."""
+        session = self._session
+        if self._diff.repeated is None:
+            session.messages = [*self.request.messages, message]
+            session.state = self._state
+            session.turns += self._turn.turns
+        # Also after a repetition: runs keep the order in which their sessions were used.
+        if self._turn.run is not None:
+            self._services.runs.put(session.id, self._turn.run)
+            self._turn.run = None
+
+    def close(self) -> None:
+        """Close the run of a turn that was not committed; it is replayed if needed again."""
+        if self._turn.run is not None:
+            self._turn.run.close()
+            self._turn.run = None
+
+
+# Programs of callers
+
+
+def _caller_program(request: ChatRequest) -> CallerProgram | None:
+    """Read the program of a request; raises 422 for one of another form."""
     program, variables = request.options.get(PROGRAM), request.options.get(VARIABLES)
     if program is None and variables is None:
         return None
-    if endpoint_type != "lang-graph":
-        refuse(
-            400,
-            f"`{PROGRAM}` and `{VARIABLES}` are for the endpoint type `lang-graph`; this is "
-            f"`{endpoint_type}`.",
-        )
     if not isinstance(program, str):
         _wrong(PROGRAM, "a string with the program")
     if variables is not None and not isinstance(variables, dict):
         _wrong(VARIABLES, "an object of name to {value, meta}")
     named = {name: _variable(name, one) for name, one in (variables or {}).items()}
-    return GivenProgram(program, named)
+    return CallerProgram(program, named)
 
 
 def _variable(name: str, given: Any) -> Labeled:
@@ -86,12 +318,12 @@ def _labels(where: str, meta: Any) -> Labels:
         if "" in names:
             _wrong(f"{where}.{kind}", "an array of names")
         if ALL in names and (kind != "consumers" or len(names) > 1):
-            _wrong(f"{where}.{kind}", "names; `*` stands alone in `consumers`")
+            _wrong(f"{where}.{kind}", "names; `*` may only be in `consumers`, alone")
     return labels
 
 
 def _is_usable(name: str) -> bool:
-    # Python reads `ﬁ` in a program as `fi`; a variable of the former name could not be reached.
+    # Python reads `ﬁ` in a program as `fi`, so a program could not use a variable named `ﬁ`.
     is_name = name.isidentifier() and not keyword.iskeyword(name)
     return is_name and not name.startswith("__") and unicodedata.normalize("NFKC", name) == name
 
@@ -99,133 +331,3 @@ def _is_usable(name: str) -> bool:
 def _wrong(where: str, expected: str) -> NoReturn:
     detail = [{"loc": ["body", where], "msg": f"Expected {expected}.", "type": "value_error"}]
     refuse(422, detail, f"{where}: Expected {expected}.")
-
-
-class DualTurn:
-    """Works on one request.
-
-    Args:
-        context: The request's surroundings.
-        run: The session's live run, if there is one.
-        turns_left: How many turns the session has left, or `None` for no limit.
-
-    Attributes:
-        run: The run that waits for a tool's result afterwards, if one does.
-        turns: How many turns have ended.
-    """
-
-    def __init__(self, context: Context, run: AnyRun | None, *, turns_left: int | None) -> None:
-        self.run = run
-        self.turns = 0
-        self._turns_left = turns_left
-        self._context = context
-        self._state = context.state
-
-    def work(self, request: ChatRequest, news: News, given: GivenProgram | None) -> Work:
-        """Do what the request asks for (`docs/behaviour.md`, T1).
-
-        Args:
-            request: The request.
-            news: What it brings: a result, words of the user, or both.
-            given: The program that it brings, on `lang-graph`.
-
-        Yields:
-            What the planner thinks.
-
-        Returns:
-            A call for the caller, or the end of the turn.
-        """
-        restarted = None
-        if news.mismatch and not news.results:
-            restarted = self._state.turn
-            self._forget(news.kept)
-        outcome, turn = Outcome(), self._state.turn
-        if news.results and turn is not None:
-            turn.mismatch = turn.mismatch or news.mismatch
-            run, self.run = self.run, None
-            # A program that fails is not repaired where there is something newer to do.
-            loop = Loop(self._context, turn)
-            outcome = yield from loop.resume(run, news.results[0], repairs=not news.said)
-            self.run = outcome.run
-        if news.said:
-            if outcome.end is not None:
-                self._remember(news.start)
-            self._leave(counts=outcome.end is not None)
-            self._check_turns()
-            outcome = yield from self._begin(request, news, given, restarted)
-            self.run = outcome.run
-        if outcome.end is not None:
-            self._remember(len(news.messages) + 1)
-            self._leave(counts=True)
-        return outcome
-
-    def _begin(
-        self,
-        request: ChatRequest,
-        news: News,
-        given: GivenProgram | None,
-        restarted: OpenTurn | None,
-    ) -> Work:
-        state, configuration = self._state, self._context.configuration
-        if configuration.fsm.clear_session_meta == "every_turn":
-            state.labels = Labels()
-        state.past += planner.remembered(news, state)
-        turn = state.turn = OpenTurn(
-            query=planner.query(news, configuration.planner),
-            said=news.said,
-            system=news.system,
-            tools=request.tools,
-            shape=request.response_format,
-            tool_choice=request.tool_choice,
-            is_planned=given is None,
-            variables=dict(state.variables if given is None else given.variables),
-            mismatch=news.mismatch,
-        )
-        is_same = news.done or (restarted is not None and restarted.query == turn.query)
-        if news.mismatch and is_same:
-            turn.made = [*state.made]
-        loop = Loop(self._context, turn)
-        loop.calls.recall(news.done, restarted.waiting if restarted is not None else None)
-        return loop.run_given(given.text) if given else (yield from loop.plan())
-
-    def _check_turns(self) -> None:
-        if self._turns_left is not None and self.turns >= self._turns_left:
-            refuse(
-                404,
-                "The result ends the session's last turn, so there is none for the new message. "
-                "Send the result alone, or start a new session.",
-            )
-
-    def _leave(self, *, counts: bool) -> None:
-        """Close the turn that is open; a call that waits is cancelled."""
-        if self.run is not None:
-            self.run.close()
-            self.run = None
-        if self._state.turn is not None:
-            self._state.made = [*self._state.turn.settled, *self._state.turn.made]
-            self._state.turn = None
-            self.turns += counts
-
-    def _remember(self, end: int) -> None:
-        """Keep of a turn what the planner may see of it later."""
-        turn, fsm = self._state.turn, self._context.configuration.fsm
-        if turn is None or not turn.programs:
-            return
-        prunes = fsm.prune_failed_steps is not False
-        kept = [one for index, one in enumerate(turn.programs) if index not in turn.failures]
-        if not fsm.enable_multistep_planning:
-            kept = kept[-1:] or turn.programs[-1:]
-        elif not prunes:
-            kept = [
-                f"# This step failed.\n{one}" if index in turn.failures else one
-                for index, one in enumerate(turn.programs)
-            ]
-        past = PastTurn(turn.query, tuple(kept), end, self._state.variables)
-        self._state.past.append(past)
-
-    def _forget(self, kept: int) -> None:
-        """Cut the memory where the history is no longer that of the session."""
-        past = [turn for turn in self._state.past if turn.end <= kept]
-        self._state.past = past
-        self._state.variables = past[-1].variables if past else {}
-        self._leave(counts=False)

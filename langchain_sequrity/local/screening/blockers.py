@@ -1,32 +1,31 @@
 r"""`url_blocker` and `file_blocker`: web addresses, and the content of files.
 
-Every pattern is linear: bounded, or begun only where a run of its characters begins.
+Every pattern is linear: it is bounded, or can start only where a run of its characters starts.
 
 `url_blocker` finds
 
-- everything with a scheme and `://`; with the schemes of the web also fewer slashes or backslashes,
-  which browsers mend, and slashes as JSON may write them, after backslashes;
-- `javascript:`, `vbscript:`, `mailto:` and `data:` URLs, the first two also with the line breaks
-  that browsers take out;
+- everything with a scheme and `://`; for web schemes also fewer slashes, or backslashes, which
+  browsers correct, and escaped slashes of JSON;
+- `javascript:`, `vbscript:`, `mailto:` and `data:` URLs, the first two also with line breaks, which
+  browsers remove;
 - `www.` hosts, and `//host.example`;
-- a domain, an IPv4 or IPv6 address or `localhost` that a path, a query or a fragment follows; an
-  address or `localhost` also before a port. IDN and punycode are domains like others;
-- destinations of Markdown links and images that are more than a fragment.
+- a domain, an IP address or `localhost` before a path, a query or a fragment; an address or
+  `localhost` also before a port. IDN and punycode are domains, too;
+- destinations of Markdown links and images, unless they are only a fragment.
 
-A bare host name is no URL, nor is `10.0.0.0/8`. A file name before a slash (`notes.txt/old`) looks
-like a domain and is taken for one.
+A bare host name is not a URL, and neither is `10.0.0.0/8`. A file name before a slash
+(`notes.txt/old`) looks like a domain and counts as one.
 
 `file_blocker` finds
 
-- in blocks of chat formats that hold or point to an image, a sound, a video or a document, the
-  texts that do so;
-- `data:` URLs, and URLs that only whoever runs the conversation can resolve: `file:`, `sandbox:`,
+- content of images, sounds, videos and documents, and references to it, in blocks of chat formats;
+- `data:` URLs, and URLs that only the host of the conversation can resolve: `file:`, `sandbox:`,
   `attachment:`, `blob:`;
-- base64 of 256 characters or more, in one run or broken into lines as mail does it; from 24
-  characters on if it begins as a known type of file does;
-- 512 hexadecimal digits or more in one run.
+- base64 of at least 256 characters, in one run or in lines as in mail; of at least 24 characters if
+  it begins like a known file type;
+- at least 512 hexadecimal digits in one run.
 
-A path or a file name says where a file is, not what is in it; both stay.
+Paths and file names are not the content of a file, so they stay.
 """
 
 import re
@@ -53,7 +52,7 @@ _URL = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_NOT_LAST = ".,;:!?'*|)]}"  # the punctuation of the sentence around it
+_NOT_LAST = ".,;:!?'*|)]}"  # punctuation of the surrounding sentence
 _DESTINATION = re.compile(r"\]\(\s{0,3}(?:<([^<>\n]++)>|([^\s<>()]++))")
 _LEADS_OUT = re.compile(r"[./:\\%]")
 
@@ -78,26 +77,26 @@ _MIME = frozenset({"media_type", "mimeType", "mime_type"})
 _KIND = re.compile(
     r"(?:input_)?(?:audio|file|image)|image_url|document|media|resource(?:_link)?|video"
 )
-# A listing of a folder has entries of the type `file` too; without one of these it is no content.
+# Entries of a directory listing have the type `file`, too; content also has one of these keys.
 _PAYLOADS = frozenset({
     "audio", "base64", "blob", "bytes", "data", "file", "file_data", "file_id", "file_url",
     "fileData", "image_url", "inlineData", "inline_data", "input_audio", "resource", "source",
     "uri", "url",
 })  # fmt: skip
-# Keys beside or under a payload whose texts say what it is.
+# Keys beside or under a payload that describe it.
 _DESCRIBING = _MIME | {"detail", "filename", "format", "name", "source_type", "title", "type"}
 _UNTYPED = ("inline_data", "inlineData", "file_data", "fileData")
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class Detector:
     """A blocker, or a classifier that redacts.
 
     Attributes:
         name: Its name in `X-Features`.
-        verb: What a marker says was done.
-        find: Finds places in a folded text: start, end and kind. They may come in any order and
-            overlap. It takes time linear in the length of the text.
+        verb: The action in its markers.
+        find: Finds places in a folded text: start, end and kind. They may overlap and be in any
+            order. Its time is linear in the length of the text.
     """
 
     name: str
@@ -105,7 +104,7 @@ class Rule:
     find: Callable[[str], Iterable[tuple[int, int, str]]]
 
     def marker(self, kind: str) -> str:
-        """What stands in the place of a finding."""
+        """The text that replaces a detection."""
         return f"[{kind} {self.verb}]".upper()
 
 
@@ -116,7 +115,7 @@ def find_urls(text: str) -> Iterator[tuple[int, int, str]]:
         text: A folded text.
 
     Yields:
-        Where they start and end, and what they are.
+        Start, end and kind.
     """
     for url in _URL.finditer(text):
         yield url.start(), url.start("tail") + len(url["tail"].rstrip(_NOT_LAST)), "url"
@@ -132,7 +131,7 @@ def find_files(text: str) -> Iterator[tuple[int, int, str]]:
         text: A folded text.
 
     Yields:
-        Where they start and end, and what they are.
+        Start, end and kind.
     """
     for reference in _REFERENCE.finditer(text):
         yield (*reference.span(), "file")
@@ -149,7 +148,7 @@ def _is_encoded(run: str) -> bool:
 
 
 def is_content(block: Mapping[str, Any], key: str, *, within: bool) -> bool:
-    """Whether what an object has under a key is the content of a file, or a reference to it.
+    """Whether the value under a key of an object is file content, or a reference to it.
 
     Args:
         block: Any object.
@@ -165,5 +164,5 @@ def is_content(block: Mapping[str, Any], key: str, *, within: bool) -> bool:
     return is_typed or has_data or is_untyped
 
 
-FILE_BLOCKER = Rule("file_blocker", "blocked", find_files)
-URL_BLOCKER = Rule("url_blocker", "blocked", find_urls)
+FILE_BLOCKER = Detector("file_blocker", "blocked", find_files)
+URL_BLOCKER = Detector("url_blocker", "blocked", find_urls)

@@ -1,22 +1,22 @@
-r"""`pii_redaction`: personal data that has a form of its own.
+r"""`pii_redaction`: personal data with a recognizable form.
 
-Each kind has a confidence; from the classifier's threshold on it is redacted. At 0.5, the default,
-that is all but numbers without separators that could be anything.
+Each kind has a confidence. A kind is redacted if its confidence reaches the classifier's threshold.
+At 0.5, the default, this excludes only numbers without separators, which could be anything.
 
 | Confidence | What |
 |---|---|
-| 1.0 | e-mail address; IBAN whose check digits are right |
-| 0.9 | card number in an issuer's range and length, in usual groups or none, with Luhn's digit |
-| 0.85 | US social security number with hyphens, in the ranges that are given out |
-| 0.8 | phone number with `+` and the country |
+| 1.0 | e-mail address; IBAN with correct check digits |
+| 0.9 | card number with an issuer's range and length, in usual groups or none, with Luhn digit |
+| 0.85 | US social security number with hyphens, in an assigned range |
+| 0.8 | phone number with `+` and country code |
 | 0.7 | North American phone number in groups |
-| 0.6 | social security number with spaces; IP address but loopback and `0.0.0.0`; MAC address |
-| 0.5 | phone number in groups that begins with 0; with 00 and the country |
+| 0.6 | social security number with spaces; IP address, except loopback and `0.0.0.0`; MAC address |
+| 0.5 | phone number in groups that begins with 0; phone number with 00 and country code |
 | 0.3 | IPv6 address of one or two groups, which may be a slice or a time |
 | 0.25 | 10 or 11 digits in one run, which may be a phone number |
 | 0.2 | 9 digits in one run, which may be a social security number |
 
-Names, addresses and dates of birth have no form by which to tell them.
+Names, addresses and dates of birth have no recognizable form.
 """
 
 import re
@@ -57,7 +57,7 @@ def _is_ssn(text: str) -> bool:
 
 
 def _is_phone(text: str) -> bool:
-    return 8 <= len(_digits(text)) <= 15  # noqa: PLR2004 - E.164's longest; shorter is local
+    return 8 <= len(_digits(text)) <= 15  # noqa: PLR2004 - E.164's maximum; shorter numbers are local
 
 
 def _is_address(text: str) -> bool:
@@ -113,7 +113,7 @@ _FORMS: tuple[tuple[str, float, str, Callable[[str], bool]], ...] = (
     (_IP, 0.3, _IPV6, _is_address),
     ("MAC address", 0.6, _MAC, bool),
 )
-# What looks like one number may begin within what looks like another.
+# A candidate for one number may begin inside a candidate for another.
 _PATTERNS = [re.compile(f"(?=({pattern}))", re.IGNORECASE) for _, _, pattern, _ in _FORMS]
 
 
@@ -122,10 +122,10 @@ def find_pii(text: str, threshold: float) -> Iterator[tuple[int, int, str]]:
 
     Args:
         text: A folded text.
-        threshold: Least confidence of what is found.
+        threshold: Minimum confidence.
 
     Yields:
-        Where they start and end, and what they are.
+        Start, end and kind.
     """
     for (kind, confidence, _, holds), pattern in zip(_FORMS, _PATTERNS, strict=True):
         if confidence >= threshold:

@@ -1,43 +1,292 @@
-"""The blockers and classifiers that are on, and how they look at one value."""
+"""Content screening: blockers and classifiers look at one value, redact it or withhold it.
+
+Detectors find places in texts and replace them with markers. Classifiers ask a model for a score; a
+score from the threshold on withholds the whole value.
+"""
 
 import logging
 import re
+import unicodedata
+from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, Self
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.headers.features import Classifier, FeaturesHeader
-from langchain_sequrity.local.screening.blockers import FILE_BLOCKER, URL_BLOCKER, Rule
-from langchain_sequrity.local.screening.redaction import Finding, Redaction, TooMuch, texts
+from langchain_sequrity.local.screening.blockers import (
+    FILE_BLOCKER,
+    URL_BLOCKER,
+    Detector,
+    is_content,
+)
 
+Path = tuple[str | int, ...]
 Ask = Callable[[str, str], Any]
+
+# A text with more detections is replaced as a whole: its markers would be longer than the text.
+_MOST_HITS = 10_000
+_MOST_CHARACTERS = 4_000_000
+_COST_OF_A_TEXT = 64  # in characters: many short texts take longer than one long text
+_DEEPEST = 150
+_HYPHENS = dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-")
+# Other punctuation is not folded: a full-width comma ends a URL in Chinese, a plain one does not.
+_STRUCTURE = frozenset("./:@-_+%#&=~\\[]")
+_FILE = FILE_BLOCKER.marker("file")
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A detection of a blocker or classifier. It never contains the detected text.
+
+    Attributes:
+        name: The blocker or classifier, such as `url_blocker`; `screening` if the value could not
+            be screened.
+        kind: What was detected, such as `phone number`, or why a classifier withholds the value.
+        path: Keys (after redaction) and indices that lead to it; empty for the whole value.
+        count: Number of detections of this kind in the text.
+        score: The score of a classifier.
+    """
+
+    name: str
+    kind: str
+    path: Path = ()
+    count: int = 1
+    score: float | None = None
+
+    def __str__(self) -> str:
+        """Describe the detection in text that is safe to show."""
+        times = f" ({self.count} times)" if self.count > 1 else ""
+        score = "" if self.score is None else f" {self.score:.2f}"
+        steps = (
+            f"[{step}]" if isinstance(step, int) else f".{plain(step, limit=60)}"
+            for step in self.path
+        )
+        return f"`{self.name}`: {self.kind}{score}{times} at `${''.join(steps)}`"
+
+
+def fold(text: str) -> tuple[str, Sequence[int]]:
+    r"""Fold a text into one spelling for the detectors.
+
+    Otherwise full-width letters, digits of other scripts and invisible characters would hide a URL
+    or a number from a detector, but not from a reader.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The folded text, and for each of its characters the index in the original text.
+
+    Example:
+        ```python
+        from langchain_sequrity.local.screening.screen import fold
+
+        assert fold("ht\u200btp\uff1a//x")[0] == "http://x"
+        ```
+    """
+    table = {} if text.isascii() else {char: _folded(char) for char in set(text)}
+    if all(char == folded for char, folded in table.items()):
+        return text, range(len(text))
+    indices = array("I", (index for index, char in enumerate(text) for _ in table[char]))
+    return "".join(map(table.__getitem__, text)), indices
+
+
+def _folded(char: str) -> str:
+    category = unicodedata.category(char)
+    if category == "Cf" or "\ufe00" <= char <= "\ufe0f":  # variation selectors
+        return ""
+    if category == "Nd":
+        return str(unicodedata.decimal(char))
+    if category == "Zs":
+        return " "
+    compatible = _HYPHENS.get(char) or unicodedata.normalize("NFKC", char)
+    folds = compatible.isascii() and (compatible.isalnum() or compatible in _STRUCTURE)
+    return compatible if folds else char
+
+
+def redact(text: str, rules: Sequence[Detector]) -> tuple[str, Counter[tuple[str, str]]]:
+    """Replace detections with markers, until the detectors find nothing more.
+
+    Args:
+        text: Any text.
+        rules: The detectors.
+
+    Returns:
+        A text without detections, and the number of detections by detector and kind. One marker
+        replaces a whole text with more than 10,000 detections, or with detections after three
+        rounds.
+    """
+    found: Counter[tuple[str, str]] = Counter()
+    # A marker moves separate characters together, which can be a new detection.
+    for is_last in (False, False, False, True):
+        hits = list(islice(_hits(text, rules), _MOST_HITS + 1))
+        if not hits:
+            break
+        if is_last or len(hits) > _MOST_HITS:
+            hits = [(0, len(text), *hits[0][2:])]
+        pieces, done = [], 0
+        # The first of overlapping places, or else the longest, names the whole.
+        for start, end, rule, kind in sorted(hits, key=lambda hit: (hit[0], -hit[1])):
+            if start >= done:
+                pieces += [text[done:start], rule.marker(kind)]
+                found[rule.name, kind] += 1
+            done = max(done, end)
+        text = "".join([*pieces, text[done:]])
+    return text, found
+
+
+def _hits(text: str, rules: Sequence[Detector]) -> Iterator[tuple[int, int, Detector, str]]:
+    folded, indices = fold(text)
+    for rule in rules:
+        for start, end, kind in rule.find(folded):
+            yield indices[start], indices[end - 1] + 1, rule, kind
+
+
+class TooMuch(Exception):
+    """The value is too large or too deep to be screened; the text says which."""
+
+
+class Redaction:
+    """One walk through a value that redacts every text, including keys.
+
+    Args:
+        rules: The detectors for texts. `FILE_BLOCKER` also blocks the content of file blocks.
+
+    Attributes:
+        findings: The detections so far.
+    """
+
+    def __init__(self, rules: Sequence[Detector]) -> None:
+        self._rules = rules
+        self._left = _MOST_CHARACTERS
+        self._seen: dict[str, tuple[str, Counter[tuple[str, str]]]] = {}
+        self.findings: list[Detection] = []
+
+    def of(self, value: Any, path: Path = (), *, in_file: bool = False) -> Any:
+        """Redact a value.
+
+        Args:
+            value: Any JSON value.
+            path: Its place in the whole value.
+            in_file: Whether it is part of a file's content, which is blocked.
+
+        Returns:
+            A redacted copy. A number with a detection becomes a text, because another number would
+            look like real data.
+
+        Raises:
+            TooMuch: If it is too large, or nested too deeply.
+            TypeError: If it is not a JSON value.
+        """
+        if len(path) > _DEEPEST:
+            msg = "value nested too deeply to be screened"
+            raise TooMuch(msg)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return self._content(value, path) if in_file else self._text(value, path)
+        if isinstance(value, int | float):
+            return self._number(value, path, in_file=in_file)
+        if isinstance(value, list):
+            return [self.of(one, (*path, at), in_file=in_file) for at, one in enumerate(value)]
+        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+            return self._object(value, path, in_file=in_file)
+        msg = f"Only JSON values can be screened; got `{type(value).__name__}`."
+        raise TypeError(msg)
+
+    def _object(self, value: Mapping[str, Any], path: Path, *, in_file: bool) -> dict[str, Any]:
+        redacted: dict[str, Any] = {}
+        for key, name in self._names(value, path).items():
+            is_blocked = FILE_BLOCKER in self._rules and is_content(value, key, within=in_file)
+            redacted[name] = self.of(value[key], (*path, name), in_file=is_blocked)
+        return redacted
+
+    def _text(self, text: str, path: Path) -> str:
+        # Tables have the same keys in every row.
+        if text not in self._seen:
+            self._spend(len(text))
+            self._seen[text] = redact(text, self._rules)
+        redacted, found = self._seen[text]
+        self.findings += [
+            Detection(name, kind, path, count) for (name, kind), count in found.items()
+        ]
+        return redacted
+
+    def _content(self, text: str, path: Path) -> str:
+        if text not in {"", _FILE}:
+            self._spend(0)  # it is not read
+            self.findings.append(Detection(FILE_BLOCKER.name, "file", path))
+        return text and _FILE
+
+    def _spend(self, characters: int) -> None:
+        self._left -= characters + _COST_OF_A_TEXT
+        if self._left < 0:
+            msg = "value too large to be screened"
+            raise TooMuch(msg)
+
+    def _number(self, number: float, path: Path, *, in_file: bool) -> Any:
+        # Shorter and longer numbers are not card, phone or account numbers.
+        if not 10**8 <= abs(number) < 10**20 or number != int(number):
+            return number
+        digits = str(int(number))
+        redacted = self._text(digits, path)
+        if redacted == digits:
+            return number
+        return _FILE if in_file else redacted
+
+    def _names(self, value: Mapping[str, Any], path: Path) -> dict[str, str]:
+        """The redacted key for each key; different keys stay different."""
+        names = {key: self._text(key, path) for key in value}
+        taken = {key for key, name in names.items() if key == name}
+        counts: Counter[str] = Counter()
+        for key, name in names.items():
+            if key != name:
+                while names[key] in taken:
+                    counts[name] += 1
+                    names[key] = f"{name}[{counts[name] + 1}]"
+                taken.add(names[key])
+        return names
+
+
+def texts(value: Any) -> Iterator[str]:
+    """All texts, numbers and booleans of a JSON value, including keys, in order."""
+    if isinstance(value, Mapping):
+        value = [one for item in value.items() for one in item]
+    if isinstance(value, list):
+        for one in value:
+            yield from texts(one)
+    elif value is not None:
+        yield str(value)
+
+
+# Blockers and classifiers
 
 WITHHELD = "[CONTENT WITHHELD]"
 MODES = {"strict": 0.2, "high sensitivity": 0.35, "normal": 0.5, "low sensitivity": 0.8}
 _PII = "pii_redaction"
-# A long text is asked about piece by piece; pieces overlap, so that no phrase is cut in all.
+# Classifiers get a long text in pieces. They overlap, so that each phrase is whole in one of them.
 _LONGEST, _OVERLAP, _MOST_PIECES = 16_000, 200, 64
 _STEP = _LONGEST - _OVERLAP
 _logger = logging.getLogger("langchain_sequrity.local")
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a look at a value.
+class Screened:
+    """A screened value.
 
     Attributes:
-        value: What may go on. `WITHHELD`, a text, if `denied` is set: whoever overlooks `denied`
-            still passes nothing on.
-        findings: What was found, the denial included.
-        denied: Why the call may not be made, or its result not be seen.
+        value: The redacted value. It is `WITHHELD` if `denied` is set, so that code that ignores
+            `denied` still passes nothing on.
+        findings: All detections, including the denial.
+        denied: The detection that denies the call or withholds its result.
     """
 
     value: Any
-    findings: tuple[Finding, ...] = ()
-    denied: Finding | None = None
+    findings: tuple[Detection, ...] = ()
+    denied: Detection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +294,9 @@ class Screen:
     """The blockers and classifiers that are on.
 
     Attributes:
-        rules: What finds and redacts by fixed rules.
+        rules: Detectors, which follow fixed rules.
         asked: Thresholds of the classifiers that ask a model, by name.
-        notes: Sentences about modes that are not known.
+        notes: Warnings about unknown modes.
 
     Example:
         ```python
@@ -64,18 +313,18 @@ class Screen:
         ```
     """
 
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[Detector, ...] = ()
     asked: tuple[tuple[str, float], ...] = ()
     notes: tuple[str, ...] = ()
 
     @classmethod
     def from_features(cls, features: FeaturesHeader | None) -> Self:
-        """Read what is on.
+        """Read the blockers and classifiers of a header.
 
-        Of a classifier that comes twice, the lower threshold counts.
+        If a classifier is listed twice, the lower threshold applies.
 
         Args:
-            features: The header, or `None` for nothing.
+            features: The header; `None` means that nothing is on.
 
         Returns:
             The screen.
@@ -91,10 +340,10 @@ class Screen:
         rules = [rule for rule in (FILE_BLOCKER, URL_BLOCKER) if rule.name in blockers]
         least = thresholds.pop(_PII, None)
         if least is not None:
-            # It loads the checksum library, which most servers do not need.
+            # This loads the checksum library, which most servers do not need.
             from langchain_sequrity.local.screening.pii import find_pii  # noqa: PLC0415
 
-            rules.append(Rule(_PII, "redacted", partial(find_pii, threshold=least)))
+            rules.append(Detector(_PII, "redacted", partial(find_pii, threshold=least)))
         return cls(tuple(rules), tuple(thresholds.items()), tuple(notes))
 
     @property
@@ -102,39 +351,39 @@ class Screen:
         """Whether any blocker or classifier is on."""
         return bool(self.rules or self.asked)
 
-    def look_at(self, value: Any, *, ask: Ask) -> Outcome:
-        """Look at the arguments of a call before it, or at its result after it.
+    def look_at(self, value: Any, *, ask: Ask) -> Screened:
+        """Screen the arguments of a call before it, or its result after it.
 
-        Redaction comes first, so that classifiers judge what would go on, and see no more.
+        Redaction comes first, so that classifiers see only the redacted value.
 
         Args:
             value: Any JSON value.
-            ask: Gives the score of a text, 0 to 1, for the name of a classifier. If it raises or
-                gives something else, the classifier strikes.
+            ask: Returns the score, 0 to 1, for the name of a classifier and a text. An error or
+                another value counts as a hit.
 
         Returns:
-            The redacted value. If a classifier strikes, the whole value is withheld.
+            The redacted value. If a classifier hits, the whole value is withheld.
 
         Raises:
-            TypeError: If the value is no JSON value.
+            TypeError: If the value is not a JSON value.
         """
         if not self.is_on:
-            return Outcome(value)
+            return Screened(value)
         redaction = Redaction(self.rules)
         try:
             redacted = redaction.of(value)
         except TooMuch as limit:
-            return _withheld(redaction.findings, Finding("screening", str(limit)))
+            return _withheld(redaction.findings, Detection("screening", str(limit)))
         text = "\n".join(texts(redacted)) if self.asked else ""
         for name, threshold in self.asked if text.strip() else ():
-            struck = _judge(name, threshold, text, ask)
-            if struck is not None:
-                return _withheld(redaction.findings, struck)
-        return Outcome(redacted, tuple(redaction.findings))
+            hit = _judge(name, threshold, text, ask)
+            if hit is not None:
+                return _withheld(redaction.findings, hit)
+        return Screened(redacted, tuple(redaction.findings))
 
 
 def _threshold(classifier: Classifier) -> tuple[float, list[str]]:
-    """The score from which a classifier strikes, and a note if its mode is not known."""
+    """The threshold of a classifier, and a warning if its mode is unknown."""
     threshold = MODES["normal"] if classifier.threshold is None else classifier.threshold
     if classifier.mode is None:
         return threshold, []
@@ -142,35 +391,37 @@ def _threshold(classifier: Classifier) -> tuple[float, list[str]]:
     if named is not None:
         return named, []
     note = (
-        f"The mode `{plain(classifier.mode, limit=60)}` of `{classifier.name}` is not known, so "
+        f"The mode `{plain(classifier.mode, limit=60)}` of `{classifier.name}` is unknown, so "
         f"the threshold {threshold:g} applies. Known modes: `{'`, `'.join(MODES)}`."
     )
     return threshold, [note]
 
 
-def _judge(name: str, threshold: float, text: str, ask: Ask) -> Finding | None:
-    """Ask for a score; whatever goes wrong counts as a strike."""
+def _judge(name: str, threshold: float, text: str, ask: Ask) -> Detection | None:
+    """Ask for a score; every failure counts as a hit."""
     if len(text) > _MOST_PIECES * _STEP:
-        return Finding(name, "text too long to be classified")
+        return Detection(name, "text too long to be classified")
     for start in range(0, max(len(text) - _OVERLAP, 1), _STEP):
         try:
             score = ask(name, text[start : start + _LONGEST])
         except Exception as error:
-            # The error may quote the text, so the finding names its type only.
+            # The error may quote the text, so the detection names only its type.
             _logger.warning("The classifier `%s` failed", name, exc_info=True)
-            return Finding(name, f"no answer, the classifier failed with `{type(error).__name__}`")
+            return Detection(
+                name, f"no answer, the classifier failed with `{type(error).__name__}`"
+            )
         is_number = isinstance(score, int | float) and not isinstance(score, bool)
         if not is_number or not 0 <= score <= 1:
-            return Finding(name, "no answer, the classifier gave no number from 0 to 1")
+            return Detection(name, "no answer, the classifier gave no number from 0 to 1")
         if score >= threshold:
-            return Finding(name, "score", score=float(score))
+            return Detection(name, "score", score=float(score))
     return None
 
 
-def _withheld(findings: Sequence[Finding], denied: Finding) -> Outcome:
-    # The keys in paths are part of what is withheld.
+def _withheld(findings: Sequence[Detection], denied: Detection) -> Screened:
+    # Keys in paths are withheld, too.
     counts: Counter[tuple[str, str]] = Counter()
     for finding in findings:
         counts[finding.name, finding.kind] += finding.count
-    pathless = (Finding(name, kind, count=count) for (name, kind), count in counts.items())
-    return Outcome(WITHHELD, (*pathless, denied), denied)
+    pathless = (Detection(name, kind, count=count) for (name, kind), count in counts.items())
+    return Screened(WITHHELD, (*pathless, denied), denied)

@@ -232,7 +232,7 @@ async def test_chat_openai_raises_for_a_failed_response_and_can_go_on(
         await talk.say("Send it to Eve.")
     talk.history.pop()
     if only_new:
-        with pytest.raises(openai.ConflictError, match="not the last one"):
+        with pytest.raises(openai.ConflictError, match="not the last reply"):
             await talk.say("Send it to the boss.")
         return
     assert (await talk.say("Send it to the boss.")).calls

@@ -280,7 +280,7 @@ def test_workers_that_cannot_be_started_any_more_are_no_reason_to_do_without(
             patched.setattr("sys.executable", "/nowhere/python")
             with pytest.raises(Exception, match="500"):
                 planned(server).invoke("Go.")
-        assert "own process, where" not in caplog.text
+        assert "own process. Nothing" not in caplog.text
         assert planned(server).invoke("Go.").text == "done"
 
 

@@ -85,7 +85,7 @@ def test_a_tool_that_failed_may_be_tried_again_and_the_planner_is_told(begin: Be
 def test_the_user_is_told_which_calls_a_failed_turn_has_made(begin: Begin) -> None:
     dialog = begin(FAILS, config={"fsm": {"max_pllm_failed_steps": 2}})
     dialog.say()
-    assert "Calls were made by then: `look_up`." in error(dialog.answer("1"))[1]
+    assert "Calls were made before: `look_up`." in error(dialog.answer("1"))[1]
 
 
 # Labels and policy

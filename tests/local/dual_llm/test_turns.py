@@ -154,7 +154,7 @@ def test_the_next_turn_may_come_with_the_history_or_its_end(begin: Begin, part: 
     ("more", "status", "problem"),
     [
         ([result("tc-1", "1")], 400, "answers no open call"),
-        ([], 400, "nothing new"),
+        ([], 400, "no new message"),
         ([{"role": "assistant", "content": "I say so."}], 409, "differs"),
     ],
 )

@@ -7,8 +7,8 @@ import pytest
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import Classifier, FeaturesHeader
-from langchain_sequrity.local.screening import Finding, Screen
-from langchain_sequrity.local.screening.keywords import score
+from langchain_sequrity.local.deterministic_model import score
+from langchain_sequrity.local.screening import Detection, Screen
 from langchain_sequrity.local.screening.screen import MODES, WITHHELD
 from tests.local.screening.screens import Recorder, nobody, redacted, screen
 
@@ -46,7 +46,7 @@ def test_a_classifier_strikes_from_its_threshold_on(
 ) -> None:
     looking = screen(classifiers=(classifier,))
     struck = looking.look_at("x", ask=lambda _name, _text: threshold)
-    assert struck.denied == Finding("toxicity_filter", "score", score=threshold)
+    assert struck.denied == Detection("toxicity_filter", "score", score=threshold)
     if threshold:
         assert looking.look_at("x", ask=lambda _name, _text: threshold - 0.01).denied is None
 
@@ -98,7 +98,7 @@ def test_the_first_that_strikes_is_the_last_that_is_asked() -> None:
     )
     outcome = looking.look_at("x", ask=ask)
     assert [name for name, _ in ask.asked] == ["toxicity_filter", "healthcare_topic_guardrail"]
-    assert outcome.denied == Finding("healthcare_topic_guardrail", "score", score=1.0)
+    assert outcome.denied == Detection("healthcare_topic_guardrail", "score", score=1.0)
 
 
 @pytest.mark.parametrize("place", [0, 15_995, 16_000, 31_700, 500_000, 999_980])
@@ -110,7 +110,7 @@ def test_no_place_of_a_long_text_escapes(place: int) -> None:
 
 def test_a_text_too_long_to_ask_about_is_struck_without_asking() -> None:
     outcome = TOXIC.look_at("x" * 2_000_000, ask=nobody)
-    assert outcome.denied == Finding("toxicity_filter", "text too long to be classified")
+    assert outcome.denied == Detection("toxicity_filter", "text too long to be classified")
 
 
 # Strikes
@@ -120,7 +120,7 @@ def test_a_text_too_long_to_ask_about_is_struck_without_asking() -> None:
 def test_where_it_strikes_nothing_of_the_value_is_left(value: Any) -> None:
     outcome = TOXIC.look_at(value, ask=lambda _name, _text: 0.9)
     assert outcome.value == WITHHELD
-    assert outcome.denied == Finding("toxicity_filter", "score", score=0.9)
+    assert outcome.denied == Detection("toxicity_filter", "score", score=0.9)
     assert outcome.findings == (outcome.denied,)
 
 
@@ -130,8 +130,8 @@ def test_paths_of_other_findings_do_not_quote_what_is_withheld() -> None:
         {"idiot": ["http://a.example", "http://b.example"]}, ask=lambda _name, _text: 1.0
     )
     assert outcome.findings == (
-        Finding("url_blocker", "url", count=2),
-        Finding("toxicity_filter", "score", score=1.0),
+        Detection("url_blocker", "url", count=2),
+        Detection("toxicity_filter", "score", score=1.0),
     )
 
 
@@ -218,6 +218,6 @@ def test_a_score_is_never_above_one_and_markers_score_nothing(name: str) -> None
         assert score(name, marker) == 0
 
 
-def test_an_unknown_classifier_has_no_keywords() -> None:
-    with pytest.raises(UsageError, match="no keywords for the classifier `pii_redaction`"):
+def test_an_unknown_classifier_has_no_word_list() -> None:
+    with pytest.raises(UsageError, match="`pii_redaction` has no word list"):
         score("pii_redaction", "x")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langchain_sequrity.headers import Classifier
-from langchain_sequrity.local.screening import Finding, Outcome
+from langchain_sequrity.local.screening import Detection, Screened
 from langchain_sequrity.local.screening.screen import WITHHELD
 from tests.local.screening.screens import nobody, redacted, screen
 
@@ -46,7 +46,7 @@ values = st.recursive(
 examples = settings(derandomize=True, max_examples=300)
 
 
-def looked_at(value: Any) -> Outcome:
+def looked_at(value: Any) -> Screened:
     return ALL.look_at(value, ask=nobody)
 
 
@@ -79,7 +79,7 @@ def test_a_value_keeps_its_structure_and_types(value: Any) -> None:
 @given(values)
 def test_a_second_look_finds_nothing_more(value: Any) -> None:
     first = looked_at(value).value
-    assert looked_at(first) == Outcome(first)
+    assert looked_at(first) == Screened(first)
 
 
 @examples
@@ -117,8 +117,8 @@ def test_keys_that_become_alike_stay_apart() -> None:
 def test_a_finding_says_what_where_and_how_often() -> None:
     outcome = looked_at({"mail": {"to": ["x", "a@x.example b@x.example http://x.example"]}})
     assert set(outcome.findings) == {
-        Finding("pii_redaction", "e-mail address", ("mail", "to", 1), count=2),
-        Finding("url_blocker", "url", ("mail", "to", 1)),
+        Detection("pii_redaction", "e-mail address", ("mail", "to", 1), count=2),
+        Detection("url_blocker", "url", ("mail", "to", 1)),
     }
     assert {str(finding) for finding in outcome.findings} == {
         "`pii_redaction`: e-mail address (2 times) at `$.mail.to[1]`",
@@ -127,7 +127,7 @@ def test_a_finding_says_what_where_and_how_often() -> None:
 
 
 def test_what_a_finding_shows_of_a_key_cannot_act_on_a_terminal() -> None:
-    shown = str(Finding("url_blocker", "url", ("\x1b[2J" + "k" * 500,)))
+    shown = str(Detection("url_blocker", "url", ("\x1b[2J" + "k" * 500,)))
     assert "\x1b" not in shown
     assert len(shown) < 150
 

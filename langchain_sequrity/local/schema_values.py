@@ -1,7 +1,7 @@
-"""A value for a JSON Schema, made from the schema and from what a prompt states and quotes.
+"""Values that fit a JSON Schema, made from the schema and from facts in a prompt.
 
-Schemas come from clients and may be anything: keywords of wrong types are passed over, references
-may be circular, and depth, size and the time of patterns are limited.
+Schemas come from clients and may be anything: keywords of wrong types are ignored, references may
+be circular, and depth, size and the time of patterns are limited.
 """
 
 import json
@@ -21,16 +21,16 @@ from langchain_sequrity.strict_json import loads
 _DEEPEST = 16
 _OPTIONAL_DEPTH = 3
 _MOST_VALUES = 2_000
-_MOST_OPTIONS = 200  # of an enum, and names that a prompt states
+_MOST_OPTIONS = 200  # options of an enum, and names that a prompt states
 _MOST_ITEMS = 20
 _COPIED_PER_VALUE = 100  # characters, or parts of a pattern
-_GREATEST = 1e15  # beyond, floats skip whole numbers
+_GREATEST = 1e15  # above this, floats skip whole numbers
 _MOST_CHARACTERS = 8_000
 _MOST_TEXT = 200
 _MOST_LENGTH = 2_000
 _AROUND_WORDS = ".,;:!?()[]{}<>\"'`"
 
-# Each pattern is linear: repetitions have small bounds, and the text itself is cut.
+# All patterns are linear: repetitions have small bounds, and the text is cut.
 _QUOTED = re.compile(
     r"""(?<!\w)'([^'\n]{1,400})'(?!\w)|"([^"\n]{1,400})"|`([^`\n]{1,400})`"""
     r"|\u201c([^\u201d\n]{1,400})\u201d|\u2018([^\u2019\n]{1,400})\u2019"
@@ -55,8 +55,8 @@ _BOUNDS = {"minimum": ge, "maximum": le, "exclusiveMinimum": gt, "exclusiveMaxim
 Schema = Mapping[str, Any]
 
 
-class Prompt:
-    """What a prompt states and quotes. What was used is not used again.
+class PromptFacts:
+    """Values that a prompt states and quotes. Each is used once.
 
     Args:
         text: The prompt.
@@ -64,8 +64,8 @@ class Prompt:
     Attributes:
         text: The prompt, cut to 8,000 characters.
         quotes: Quoted texts, in order.
-        numbers: Numbers that stand for themselves, in order.
-        words: Words without the signs around them, in order.
+        numbers: Numbers outside of quotes and words, in order.
+        words: Words without punctuation around them, in order.
     """
 
     def __init__(self, text: str) -> None:
@@ -79,22 +79,22 @@ class Prompt:
         while len(pairs) < _MOST_OPTIONS and (match := _NAME.search(self.text, end)):
             value, end = _value_at(self.text, match.end())
             pairs.append((_key(match[1]), value))
-        self._stated = dict(reversed(pairs))  # the first of a name counts
+        self._stated = dict(reversed(pairs))  # the first value of a name counts
         self.quotes = [one for one in quoted(self.text) if _key(one) not in self._stated]
 
     def stated(self, name: str) -> Any:
-        """The value of `name: value` or `name=value`, `None` without one."""
+        """The value of `name: value` or `name=value`; `None` if there is none."""
         return self._stated.get(_key(name))
 
     def mentions(self, option: Any) -> bool:
-        """Whether a text occurs as a whole, whatever its case."""
+        """Whether a text occurs as whole words, in any case."""
         value = str(option).lower() if isinstance(option, str | int | float) else ""
         if not 0 < len(value) <= _MOST_LENGTH or value not in self._lower:
             return False
         return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", self._lower) is not None
 
     def use(self, value: Any) -> Any:
-        """Hand out a value, once."""
+        """Return a value, and mark it as used."""
         for values in (self.quotes, self.numbers, self.words):
             if value in values:
                 values.remove(value)
@@ -111,7 +111,7 @@ def _key(name: str) -> str:
 
 
 def _value_at(text: str, start: int) -> tuple[Any, int]:
-    """The value that begins there, and where it ends: names within it say nothing of their own."""
+    """The value that begins here, and its end: names inside of it are not facts."""
     if match := _QUOTED.match(text, start):
         return quoted(match[0])[0], match.end()
     if text.startswith(("{", "["), start):
@@ -126,30 +126,31 @@ def _value_at(text: str, start: int) -> tuple[Any, int]:
         return said or None, start
 
 
-def fill(schema: Any, prompt: Prompt) -> Any:
+def fill(schema: Any, prompt: PromptFacts) -> Any:
     """Make a value that fits a JSON Schema.
 
-    Constants come first, then what the prompt states by name (`limit: 5`, `city="Rome"`), the
-    default, quoted texts and numbers in their order, the examples, and at last the smallest value
-    that fits. A text that nothing else fills is the prompt. An optional property is left out if it
-    has a default, or is nested more than three levels deep, unless the prompt states it.
+    The first source that fits is used: constants, values that the prompt states by name
+    (`limit: 5`, `city="Rome"`), the default, quoted texts and numbers in their order, examples, and
+    finally the smallest value that fits. If nothing else fills a text, it is the prompt. An
+    optional property is left out if it has a default, or is nested more than three levels deep,
+    unless the prompt states it.
 
     Args:
-        schema: The schema, with local references (`#/$defs/…`) at most.
-        prompt: What to make it from; what was used is not used again.
+        schema: The schema. It may have local references (`#/$defs/…`) only.
+        prompt: The facts; each is used once.
 
     Returns:
         The value: plain JSON.
 
     Raises:
-        StatusError: 400 for a `pattern` that is too large to be compiled.
+        StatusError: 400 for a `pattern` that is too large to compile.
 
     Example:
         ```python
-        from langchain_sequrity.local.schema_filling import Prompt, fill
+        from langchain_sequrity.local.schema_values import PromptFacts, fill
 
         schema = {"type": "object", "properties": {"city": {"type": "string"}}}
-        assert fill(schema, Prompt("The weather in 'Rome', please")) == {"city": "Rome"}
+        assert fill(schema, PromptFacts("The weather in 'Rome', please")) == {"city": "Rome"}
         ```
     """
     return _Filler(_mapping(schema), prompt).value(schema, "")
@@ -164,7 +165,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _number(value: Any) -> float | None:
-    """A number that is counted with, `None` for everything else."""
+    """A number that is not too large; `None` for everything else."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_number and abs(value) < _GREATEST else None
 
@@ -175,9 +176,9 @@ def _size(schema: Schema, key: str, default: int) -> int:
 
 
 class _Filler:
-    """Fills one schema. `given` is what the prompt states for a value, `None` for nothing."""
+    """Fills one schema. `given` is the value that the prompt states, or `None`."""
 
-    def __init__(self, root: Schema, prompt: Prompt) -> None:
+    def __init__(self, root: Schema, prompt: PromptFacts) -> None:
         self._root = root
         self._prompt = prompt
         self._left = _MOST_VALUES
@@ -223,7 +224,7 @@ class _Filler:
         return self._text(schema, name, given)
 
     def _copied(self, value: Any) -> Any:
-        """What a schema holds goes into the answer as often as the schema is used."""
+        """Count the size of a value: it is copied each time that its schema is used."""
         self._left -= len(str(value)) // _COPIED_PER_VALUE
         return value
 
@@ -250,7 +251,7 @@ class _Filler:
         return _mapping(found)
 
     def _branch(self, schema: Schema, branches: list[Any], name: str, given: Any) -> Any:
-        """The first branch that keeps what is given; null where it may be and nothing is given."""
+        """The first branch that keeps the given value; null if nothing is given and null fits."""
         outer = {key: one for key, one in schema.items() if key not in ("anyOf", "oneOf")}
         resolved = [_merged(self._resolved(_mapping(one)), outer) for one in branches]
         filled = [one for one in resolved if one.get("type") != "null"]
@@ -270,7 +271,7 @@ class _Filler:
             if (value := fields.get(name, self._prompt.stated(name))) is not None
         }
         wanted = {*stated, *(one for one in _list(schema.get("required")) if isinstance(one, str))}
-        # Deep inside, what is optional is left out: a schema may hold itself.
+        # Deep inside, optional properties are left out: a schema may contain itself.
         is_open = self._depth <= _OPTIONAL_DEPTH
         return {
             name: self.value(inner, name, stated.get(name))
@@ -288,7 +289,7 @@ class _Filler:
         return [self.value(item, name, one) for item, one in zip_longest(items, offered[:count])]
 
     def _offered(self, items: Schema, given: Any) -> list[Any]:
-        """What the prompt has for the items of an array."""
+        """Values of the prompt for the items of an array."""
         if given is not None:
             return [given]
         item, prompt = self._resolved(items), self._prompt
@@ -315,7 +316,7 @@ class _Filler:
         fits, example = self._form(schema, name)
         said = [*self._prompt.quotes]
         if isinstance(given, str | int | float):
-            # JSON in a prompt may hold, as an escape, what UTF-8 cannot carry.
+            # JSON in a prompt may contain escapes that UTF-8 cannot encode.
             said.insert(0, str(given).encode("utf-8", "replace").decode())
         examples = [one for one in _list(schema.get("examples")) if isinstance(one, str)][:1]
         last = (*examples, example, self._prompt.text[:_MOST_TEXT], name, "text")
@@ -325,7 +326,7 @@ class _Filler:
         return self._copied(text if fits else text[:most].ljust(least, "."))
 
     def _form(self, schema: Schema, name: str) -> tuple[Callable[[str], Any] | None, str]:
-        """What a text has to look like, and an example of it."""
+        """A check of the form of a text, and an example."""
         form, example = _FORMATS.get(str(schema.get("format")), ("", ""))
         pattern = schema.get("pattern") or (form and rf"\A(?:{form})\Z")
         if not pattern or not isinstance(pattern, str):
@@ -335,7 +336,7 @@ class _Filler:
         except PatternTooLarge as error:
             shown = plain(name, limit=80)
             refuse(400, f"The `pattern` of `{shown}` in a JSON Schema cannot be used: {error}.")
-        except PatternError:  # other dialects have more than is read here
+        except PatternError:  # other dialects have features that are not supported here
             return None, example
         self._left -= compiled.measures.size // _COPIED_PER_VALUE
         return lambda text: compiled.asked(text, self._time), example
@@ -363,7 +364,7 @@ def _fits(schema: Schema, value: Any, *, whole: bool) -> bool:
 
 
 def _near_bounds(schema: Schema) -> list[float]:
-    """Numbers of which one fits if a simple one does: 0, those at a bound, and the middle."""
+    """Candidates for a number: 0, numbers at the bounds, and their middle."""
     step = max(abs(_number(schema.get("multipleOf")) or 1), 1e-9)
     bounds = [one for key in _BOUNDS if (one := _number(schema.get(key))) is not None]
     steps = [math.floor(bound / step) + more for bound in bounds for more in (0, 1, -1)]

@@ -1,9 +1,9 @@
-"""A cautious policy without a model: a draft made of the tools alone.
+"""Policy skeletons: cautious drafts made from tool definitions, without a model.
 
-What others wrote comes in through readers and is marked. Where arguments carry labels, in dual-LLM
-sessions, the mark is looked for in what chooses recipients, files and amounts. Where they carry
-none, in single-LLM sessions, whatever acts is denied once the session has seen the mark. The same
-tools have the same text.
+Results of tools that read foreign content are tagged. In dual-LLM sessions arguments have labels:
+the draft denies calls whose recipients, files or amounts are tagged. In single-LLM sessions they
+have none: the draft denies all acting tools once the session has the tag. The same tools always
+give the same text.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from langchain_sequrity.display import plain
-from langchain_sequrity.local.policy_writing.behaviour import Behaviour, behaviour_of
+from langchain_sequrity.local.tool_behaviour import Behaviour, behaviour_of
 from langchain_sequrity.sqrt import parse
 from langchain_sequrity.sqrt.coerce import MAX_HEADER_BYTES, header_bytes
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
@@ -34,7 +34,7 @@ _MARK_SESSION = "session after { @tags |= untrusted; }"
 
 
 class _Style(NamedTuple):
-    """What a draft for one kind of session says."""
+    """The texts of a draft for one kind of session."""
 
     session: str
     tainted: str
@@ -71,7 +71,7 @@ _INTERNAL: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "complete_turn": ("ends the turn", (_ALLOW,)),
     "set_policy": ("adds rules", (_GUARD, _ALLOW)),
 }
-_FEW = 60  # they are too long by their names alone
+_FEW = 60  # above this, the names of tools alone may be too long
 _ASKED = 300
 _ASKED_SHORTLY = 80
 _WHY = 80
@@ -83,11 +83,11 @@ _ASCII = 128
 
 
 class TooManyTools(Exception):
-    """The policy would be longer than one may be; the text says by how much."""
+    """The policy would be too long; the text says by how much."""
 
 
-class _Rules(NamedTuple):
-    """The rules of a tool: why it has them, its name as a policy writes it, and what they are."""
+class _ToolRules(NamedTuple):
+    """The rules of a tool: the reason, the tool's name in SQRT, and the rules."""
 
     doc: str
     tool: str
@@ -105,16 +105,17 @@ def skeleton(
 
     Args:
         tools: Function tools in the neutral form.
-        description: What was asked for; it is quoted, no more.
-        internal_tools: Names of the service's own tools that the policy is for, too.
-        mode: The sessions that it is for; `None` for any, which denies the most.
+        description: The description in the request; the draft only quotes it.
+        internal_tools: Names of the service's own tools that the policy also covers.
+        mode: The kind of sessions; `None` means any kind, and denies most.
 
     Returns:
-        The policy. It parses, whatever the tools are called. Where it can, it fits into a header of
-        usual size: first it loses its comments, then tools with the same rules share a block.
+        The policy. It is valid for all names of tools. If possible, it fits into a header of usual
+        size: to become shorter, it first loses its comments; then tools with the same rules share a
+        block.
 
     Raises:
-        TooManyTools: If even so it would be longer than a policy may be.
+        TooManyTools: If it would still be too long for a policy.
     """
     style = _STYLES[mode]
     behaviours = {name_of(tool) or "": behaviour_of(tool) for tool in tools}
@@ -122,7 +123,7 @@ def skeleton(
     rules = dict(_rules(behaviours, internal_tools, mode, marks=marks))
 
     def head(limit: int) -> str:
-        # Without semicolons, so that nothing in it reads like a rule.
+        # Without semicolons, so that no part of it looks like a rule.
         asked = plain(" ".join(description.replace(";", ",").split()), limit=limit)
         nothing = f"Nothing of what was asked for is in it: {asked}".rstrip(": ")
         session = style.session if marks else _NOTHING_COMES_IN
@@ -139,8 +140,8 @@ def skeleton(
         text = shared if _fits(shared) else text
     if len(text) > MAX_CHARACTERS:
         msg = (
-            f"A policy for these {len(rules)} tools would have {len(text)} characters, and at "
-            f"most {MAX_CHARACTERS} are allowed. Ask for fewer tools at once."
+            f"A policy for these {len(rules)} tools would have {len(text)} characters; "
+            f"at most {MAX_CHARACTERS} are allowed. Send fewer tools at once."
         )
         raise TooManyTools(msg)
     return text
@@ -159,24 +160,24 @@ def _rules(
     mode: Mode | None,
     *,
     marks: bool,
-) -> Iterator[tuple[str, _Rules]]:
-    """Name of each tool, with its rules.
+) -> Iterator[tuple[str, _ToolRules]]:
+    """The rules of each tool, by name.
 
-    Where nothing is marked there are no rules on the mark: they would protect nothing.
+    If no tool sets the tag, there are no rules about it: they would protect nothing.
     """
     for name in internal_tools:
         doc, items = _INTERNAL[name]
         if not marks:
             items = tuple(item for item in items if item != _GUARD)
-        yield name, _Rules(doc, f'"{name}"', items)
+        yield name, _ToolRules(doc, f'"{name}"', items)
     for name, does in behaviours.items():
         if _is_writable(name):
             items = (*(_denials(does, mode) if marks else ()), _ALLOW)
             items += _STYLES[mode].marks if does.reads else ()
-            yield name, _Rules(_doc(does), f'"{name}"', items)
+            yield name, _ToolRules(_doc(does), f'"{name}"', items)
         else:
             doc = "denied: no policy can write this name for sure"
-            yield name, _Rules(doc, f'r"{_regex(name)}"', ("must deny always;",))
+            yield name, _ToolRules(doc, f'r"{_regex(name)}"', ("must deny always;",))
 
 
 def _is_writable(name: str) -> bool:
@@ -187,8 +188,8 @@ def _block(tool: str, items: Iterable[str]) -> str:
     return "\n".join([f"tool {tool} {{", *(f"    {item}" for item in items), "}\n"])
 
 
-def _shared(rules: Mapping[str, _Rules]) -> Iterator[str]:
-    """Blocks for all tools that have the same rules."""
+def _shared(rules: Mapping[str, _ToolRules]) -> Iterator[str]:
+    """Shared blocks for tools with the same rules."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for name, one in rules.items():
         if _SIMPLE.match(name):
@@ -231,20 +232,20 @@ def _denials(does: Behaviour, mode: Mode | None) -> tuple[str, ...]:
 
 
 def _chosen(does: Behaviour, any_argument: str) -> Iterator[str]:
-    """Denials of what data from outside would choose."""
+    """Denials of calls whose important arguments come from outside."""
     if does.steering is None:
         yield f"must deny when {any_argument};"
     for name in does.steering or ():
-        # Whether an argument that was left out has its default is in doubt; without data from
-        # outside in the call it does not matter.
+        # A condition on an omitted argument is unknown, and would deny. It is only needed if the
+        # call contains data from outside.
         doubtful = f"{any_argument} and " if name in does.optional else ""
         yield f"must deny when {doubtful}{name}.tags overlaps untrusted;"
 
 
 def _regex(name: str) -> str:
-    """A regex for a name that no text can say; a long one stands for its beginning.
+    """A regex for a name that SQRT cannot write as a text; a long name matches by its beginning.
 
-    What a backslash in a text means is in doubt, in a regex it is not (`docs/policies.md`).
+    The meaning of a backslash is unclear in a text, but not in a regex (`docs/policies.md`).
     """
     written = ""
     for sign in name:

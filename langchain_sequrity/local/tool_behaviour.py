@@ -1,11 +1,11 @@
-"""What a tool does, as far as its name, description and schema tell: it reads, acts, or computes.
+"""The behaviour of a tool, guessed from its definition: whether it reads, acts, or computes.
 
-All three come from whoever wrote the tool, who may be anybody. So a description can only make a
-policy tighter, and a name that says nothing counts as both reading and acting.
+Name, description and schema come from the author of the tool, who may be anyone. So a description
+can only make a policy stricter, and a tool with an unclear name counts as reading and acting.
 
-Two things make a policy more permissive, and each needs a name whose words are all known: a reader
-of contacts, dates or catalogues returns nothing that others wrote, and a tool that sends or creates
-something takes its text from anywhere, as long as it is addressed by somebody who may.
+A policy becomes more permissive in two cases only, and only if all words of the name are known:
+readers of contacts, dates or catalogues return no foreign content; and a tool that sends or creates
+something may take its text from anywhere, if trusted data choose the recipient.
 """
 
 import re
@@ -21,16 +21,16 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _WORD = re.compile(r"[^\W_]{1,64}")
 
 
-def words(text: str) -> list[str]:
-    """Words in lower case; `snake_case` and `camelCase` come apart."""
-    return [word.lower() for word in _WORD.findall(_CAMEL.sub(" ", text[:_MOST_CHARACTERS]))]
+def words(text: str, limit: int | None = _MOST_CHARACTERS) -> list[str]:
+    """Words in lower case; `snake_case` and `camelCase` are split."""
+    return [word.lower() for word in _WORD.findall(_CAMEL.sub(" ", text[:limit]))]
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# What else can mean to act is left out, such as `open` (a file, a valve) and `check` (in, out).
+# Verbs that can also mean to act are left out, such as `open` (a file, a valve), `check` (in, out).
 _READS = _words("""
     browse count crawl describe download examine extract fetch find get grep inspect list look
     lookup peek query read recall recognize retrieve scan scrape search show stat status summarize
@@ -53,13 +53,13 @@ _ALSO_NOUNS = _words("""
     promote purchase push rent report request reserve reset run schedule set share sign speak start
     stop store swap tip trade transfer trash tweet type update upgrade vote wire
 """)
-# Nobody writes of what a tool reads that it "gives" or "makes" this; of these verbs somebody may.
+# Descriptions of readers may use these verbs; they do not use the other acting verbs.
 _WEAK = _words("""
     accept add append apply approve block clear close configure confirm connect edit empty enable
     fill give join make merge mute put register release replace respond restore save switch tell
 """)
 _STRONG = _ACTS - _WEAK
-# What acts with these in its name brings back what others wrote: a page, a table, an output.
+# Acting tools with these words return foreign content: a page, a table, an output.
 _ANSWERS = _words("""
     ask bash browser call click code command console curl eval evaluate exec execute graphql http
     https import invoke navigate ping pop python query receive request run script shell sql submit
@@ -69,15 +69,15 @@ _COMPUTES = _words("""
     average calculate calculator clock compare compute convert decode digest divide encode hash
     math max median min multiply now random round sort subtract sum time today
 """)
-# What stands beside them in the names of tools that do nothing else.
+# Other words in the names of tools that only compute.
 _COMPUTED = _words("""
     a an and base64 by color csv currency current date day decimal distance expression float for
     from hex int integer json length list md5 name number of percentage power sha1 sha256 string
     temperature text the timezone to tool two unit utc value zone
 """)
 _JOINING = frozenset({"and", "n", "or", "plus", "then"})
-# Arguments that decide what is run or asked, and those that else decide where something goes or
-# comes from: whoever chooses them has the say.
+# Arguments that decide what is run or asked, and arguments that decide where something goes or
+# comes from.
 _CODE = _words("""
     cmd code command endpoint expression host hostname href link program query script shell sql
     statement uri url webhook
@@ -87,8 +87,8 @@ _STEERING = _CODE - {"query"} | _words("""
     recipient recipients target to
 """)
 _DATABASES = _words("cypher database db graphql sparql sql")
-# Readers of what the caller keeps or the service itself knows: one noun of a row, and no word that
-# neither its row nor the last one has. An `email` is an address there, `emails` are letters.
+# Readers of data of the caller or of the service itself: one noun of a row, and otherwise only
+# words of the same row or of `_ANYWHERE`. Here an `email` is an address; `emails` are letters.
 _OWN: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
     (
         _words("colleague contact coworker employee phonebook staff"),
@@ -120,13 +120,13 @@ _ANYWHERE = _words("""
     a all an and any at available by current for from given id in list me my name next of on or our
     per the to under with
 """)
-# Without arguments these are about nobody but the caller.
+# Readers without arguments whose nouns are all in this list are about the caller.
 _CALLER = _words(
     "account card detail info information me my name own preference profile self setting user"
 )
-# `check` alone may also mean to check somebody in.
+# `check` alone may also mean to check in.
 _READS_OWN = _READS | {"check", "lookup"}
-# What others write. No reader whose name, arguments or description has any of it is the caller's.
+# Foreign content. A reader that mentions one of these words does not only read own data.
 _OTHERS = _words("""
     article attachment author bio biography blog body chat comment complaint content conversation
     description document feed feedback forum internet issues listing message news notes online
@@ -134,7 +134,7 @@ _OTHERS = _words("""
     thread transcript tweet web webpage website wiki written
 """)
 _LETTERS = frozenset({"emails", "mailbox", "mails"})
-# Tools that put something new into the world, whose text says nothing about where it goes.
+# Tools that create or send something; their text does not decide where it goes.
 _COMPOSES = _words("""
     add append comment compose create draft email mail message notify post publish reply respond
     schedule send share tell write
@@ -143,17 +143,17 @@ _TEXTS = _words("""
     body caption comment content description headline heading html markdown memo message note notes
     remark subject text title topic
 """)
-# An argument such as `reply_to_message` names one.
+# `reply_to_message`, for example, is a reference and not a text.
 _BINDING = _words("by from id to")
 _EVENTS = _words("appointment calendar event meeting reminder")
 _PLACES = _words("location place venue")
-# Text that is run, or that others go by later, is no mere text.
+# Text that is executed, or followed later, is more than text.
 _RUN = _words("""
     bash cmd code command config configuration console cypher database db eval evaluate exec execute
     expression graphql instruction macro memory permission policy program prompt query role rule run
     script setting shell sparql sql statement template terminal workflow
 """)
-# Where a description has verbs: at the beginning of a sentence, and after words that join them.
+# Places of verbs in a description: at the beginning of a sentence, and after joining words.
 _SENTENCE = re.compile(r"(?:^|[.;:!?\n])[\s*`_-]{0,9}([a-z]{2,20})\b", re.IGNORECASE)
 _JOINED = re.compile(
     r"(?:(?:,|\b(?:and|or|then|also|to|will|can|may)\b)[\s*`_-]{1,9}){1,3}([a-z]{2,20})\b",
@@ -163,22 +163,22 @@ _INFLECTED = re.compile(r"\b[a-z]{2,20}(?:s|ing)\b", re.IGNORECASE)
 _DESCRIPTION = 2_000
 _ENDINGS = (("ies", "y"), ("es", ""), ("s", ""), ("es", "e"), ("ing", ""), ("ing", "e"))
 _DOUBLED = re.compile(r"([a-z])\1ing\Z")
-# Servers of tools put their own name in front: `github__get_file`.
+# Tool servers add their own name as a prefix: `github__get_file`.
 _PARTS = re.compile(r"__+|[.:/]")
 _NAMEABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """What a tool does.
+    """The behaviour of a tool.
 
     Attributes:
-        reads: Whether what it returns may hold what others wrote.
-        acts: Whether it changes something or sends something.
-        why: How that is known, in a few words; words of the tool stand in it as they are.
-        steering: Arguments that decide where the tool looks, what it changes or whom it reaches, by
-            name. Data from outside must not choose them. `None` if each argument counts.
-        optional: Those among them that may be left out, and then have the default of the schema.
+        reads: Whether its results may contain foreign content.
+        acts: Whether it changes or sends something.
+        why: The reason in a few words, with words of the tool.
+        steering: Names of the arguments that decide where the tool reads, what it changes or whom
+            it reaches. Data from outside must not choose them. `None` means all arguments.
+        optional: Those of them that may be omitted, and then have the default of the schema.
     """
 
     reads: bool
@@ -189,7 +189,7 @@ class Behaviour:
 
 
 class _Schema:
-    """The arguments of a tool, as far as a policy can name them.
+    """The arguments of a tool.
 
     Args:
         schema: A JSON Schema.
@@ -201,7 +201,7 @@ class _Schema:
         self._properties = properties if isinstance(properties, Mapping) else {}
         required = schema.get("required")
         self._required = required if isinstance(required, list) else []
-        # Whether there are no other arguments than these.
+        # Whether other arguments are not allowed.
         self.is_closed = (
             isinstance(properties, Mapping) and schema.get("additionalProperties", False) is False
         )
@@ -209,23 +209,23 @@ class _Schema:
         self.words = {word for name in self.names for word in words(name)}
 
     def is_given(self, name: str) -> bool:
-        """Whether each call has the argument, so that no condition on it is in doubt (V2)."""
+        """Whether each call has the argument, so that conditions on it are never unknown (V2)."""
         return name in self._required
 
     def has_default(self, name: str) -> bool:
-        """Whether a call without the argument is a call with a known value."""
+        """Whether a call without the argument has a known value."""
         found = self._properties[name]
         return isinstance(found, Mapping) and "default" in found
 
 
 def behaviour_of(tool: Mapping[str, Any]) -> Behaviour:
-    """Tell what a tool does.
+    """Guess the behaviour of a tool.
 
     Args:
         tool: A function tool in the neutral form.
 
     Returns:
-        What it does; without a sign of the contrary, everything.
+        The behaviour; without other evidence, the tool reads and acts.
     """
     function = read_function(tool)
     if function is None:
@@ -249,7 +249,7 @@ def behaviour_of(tool: Mapping[str, Any]) -> Behaviour:
     is_all = all(_is_any(word, _COMPUTES | _COMPUTED) for word in named)
     if computing and is_all and schema.words.isdisjoint(_CODE - {"expression"}):
         return Behaviour(reads=False, acts=False, why=f"the name has `{computing}`")
-    return _anything("the name does not tell")
+    return _anything("the name is unclear")
 
 
 def _anything(why: str) -> Behaviour:
@@ -257,7 +257,7 @@ def _anything(why: str) -> Behaviour:
 
 
 def _acting(name: str) -> str:
-    """The word of a name that says that a tool acts, or nothing."""
+    """The word of a name that shows that the tool acts, or an empty text."""
     for part in _PARTS.split(name):
         before, is_noun = "", False
         for word in words(part):
@@ -273,7 +273,7 @@ def _acting(name: str) -> str:
 
 
 def _told(description: str) -> str:
-    """The word of a description that says that a tool acts, or nothing."""
+    """The word of a description that shows that the tool acts, or an empty text."""
     opening = [match[1].lower() for match in _SENTENCE.finditer(description)]
     joined = [match[1].lower() for match in _JOINED.finditer(description)]
     inflected = [match[0].lower() for match in _INFLECTED.finditer(description)]
@@ -287,7 +287,7 @@ def _first(found: Iterable[str], known: frozenset[str]) -> str:
 
 
 def _is_any(word: str, known: frozenset[str]) -> bool:
-    """Whether a word is one of those known, also with an ending: `sends`, `copies`, `making`."""
+    """Whether a word is known, also with an ending: `sends`, `copies`, `making`."""
     return (
         word in known
         or _DOUBLED.sub(r"\1", word) in known
@@ -299,18 +299,18 @@ def _is_any(word: str, known: frozenset[str]) -> bool:
 
 
 def _steering(schema: _Schema) -> tuple[str, ...] | None:
-    """The arguments that decide where a reader looks; `None` if not all of them can be named."""
+    """The arguments that decide where a reader reads; `None` if SQRT cannot name all of them."""
     if not schema.is_closed:
         return None
     names = [name for name in schema.names if not _STEERING.isdisjoint(words(name))]
-    # A condition on an argument that was left out is unknown, and so denies (V2).
+    # A condition on an omitted argument is unknown, and so denies (V2).
     if all(_NAMEABLE.match(name) and schema.is_given(name) for name in names):
         return tuple(names)
     return None
 
 
 def _own(name: str, description: str, schema: _Schema) -> str:
-    """The word of a name that says that a reader returns nothing that others wrote, or nothing."""
+    """The word of a name that shows that a reader returns no foreign content, or an empty text."""
     *servers, last = _PARTS.split(name)
     verb, *nouns = [*words(last), *words(" ".join(servers))] or [""]
     found = {*nouns, *words(description), *schema.words}
@@ -330,10 +330,10 @@ def _own(name: str, description: str, schema: _Schema) -> str:
 def _addressed(
     named: list[str], description: str, schema: _Schema
 ) -> tuple[tuple[str, ...] | None, frozenset[str]]:
-    """The arguments of an acting tool that are not mere text, and which of them may be left out.
+    """The arguments of an acting tool that are not plain text, and which of them are optional.
 
-    Texts may come from anywhere only where something else is always given and says for whom or what
-    they are: what has nothing but a text is for all the world.
+    Texts may come from anywhere only if another argument is always given and decides for whom or
+    what they are. A tool that only has a text may reach anyone.
     """
     verbs = [
         word
@@ -355,6 +355,6 @@ def _addressed(
 
 
 def _is_text(name: str, texts: frozenset[str]) -> bool:
-    """Whether an argument is a text and nothing else: `message_id` is none."""
+    """Whether an argument is plain text; `message_id`, for example, is not."""
     found = words(name)
     return bool(found) and found[-1] in texts and _BINDING.isdisjoint(found)

@@ -1,10 +1,7 @@
-"""Asking for a policy until one has no mistakes.
+"""Policy generation: a model writes a policy until the parser and the checks find no mistakes.
 
-What a model writes is parsed and checked, and nothing else is done with it.
-
-What the writer of a policy is told.
-
-Whether an answer is the sample of the instructions, under whatever names.
+A policy that only copies the sample of the instructions is refused, too. Policies that a model
+wrote are never executed here.
 """
 
 import re
@@ -23,8 +20,8 @@ from langchain_core.messages import (
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from langchain_sequrity.errors import PolicySyntaxError
-from langchain_sequrity.local.backends import Brain, BrainContext
-from langchain_sequrity.local.dual_llm.model_calls import unfenced, whole
+from langchain_sequrity.local.backends import Brain, BrainContext, whole
+from langchain_sequrity.local.dual_llm.model_calls import unfenced
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.sqrt import Finding, parse, printed
 from langchain_sequrity.sqrt.coerce import MAX_HEADER_BYTES
@@ -105,7 +102,7 @@ Advice:
 """
 INSTRUCTIONS = _INSTRUCTIONS.replace("{limit:,}", f"{MAX_HEADER_BYTES - 200:,}")
 SAMPLE = INSTRUCTIONS.partition("row of declarations:\n")[2].partition("\nRules:")[0]
-"""The policy that shows the language."""
+"""The sample policy in the instructions."""
 _ASKED = """\
 What the policy is for:
 
@@ -130,31 +127,8 @@ Write the whole policy again, without these mistakes."""
 _MOST_PROBLEMS = 10
 
 
-def asked(request: PolicyRequest) -> str:
-    """What is wanted, and for which tools."""
-    names = ", ".join(f"`{name}`" for name in request.internal_tool_names)
-    return _ASKED.format(
-        description=described(request),
-        tools="\n".join(dumps(tool["function"]) for tool in request.tools) or "(no tools)",
-        internal=_INTERNAL.format(names=names) if names else "",
-    )
-
-
-def again(problems: str) -> str:
-    """What is wrong with an answer."""
-    return _AGAIN.format(problems=problems)
-
-
-def shown(text: str, findings: Sequence[Finding]) -> str:
-    """Mistakes with their lines and a caret under each place.
-
-    Args:
-        text: The policy.
-        findings: What is wrong with it.
-
-    Returns:
-        The first few of them.
-    """
+def _shown(text: str, findings: Sequence[Finding]) -> str:
+    """The first few mistakes of a policy, with their lines and a caret under each place."""
     problems = [_pointed(text, finding) for finding in findings[:_MOST_PROBLEMS]]
     if len(findings) > _MOST_PROBLEMS:
         problems.append(f"… and {len(findings) - _MOST_PROBLEMS} more")
@@ -171,53 +145,17 @@ _TEXTS = re.compile(r"\{S(?:, S)*\}")
 _NAMES = re.compile(
     r"(?<![@.\w])(?!S\b)[A-Za-z_]\w*(?=\.(?:tags|producers|consumers|value)\b|[ ;)])"
 )
-_WORDS = frozenset(
-    [
-        "tool",
-        "must",
-        "should",
-        "deny",
-        "allow",
-        "always",
-        "when",
-        "in",
-        "not",
-        "and",
-        "or",
-        "overlaps",
-        "subset",
-        "superset",
-        "of",
-        "is",
-        "empty",
-        "universal",
-        "str",
-        "matching",
-        "like",
-        "int",
-        "float",
-        "bool",
-        "true",
-        "false",
-        "session",
-        "before",
-        "after",
-        "result",
-    ]
-)
-# A limit of attempts has three of them; more in one block are no accident.
+_WORDS = frozenset({
+    "tool", "must", "should", "deny", "allow", "always", "when", "in", "not", "and", "or",
+    "overlaps", "subset", "superset", "of", "is", "empty", "universal", "str", "matching", "like",
+    "int", "float", "bool", "true", "false", "session", "before", "after", "result",
+})  # fmt: skip
+# A policy that limits attempts has three of them; more in one block are not a coincidence.
 _MOST_ALIKE = 3
 
 
 def is_sample(policy: Policy) -> bool:
-    """Whether a policy has the sample's main block, with tools, arguments or labels renamed.
-
-    Args:
-        policy: A parsed answer.
-
-    Returns:
-        Whether it has one, perhaps with a statement left out or others beside it.
-    """
+    """Whether a policy copies the sample's main block, perhaps with other names or statements."""
     return any(
         len(_shapes(node) & _rare()) > _MOST_ALIKE
         for node in policy.declarations
@@ -227,7 +165,7 @@ def is_sample(policy: Policy) -> bool:
 
 @cache
 def _rare() -> frozenset[str]:
-    """What the sample says that few policies do: rules on the session, and changes of labels."""
+    """Statements of the sample that few policies have: rules on the session, label changes."""
     blocks = [node for node in parse(SAMPLE).declarations if isinstance(node, ToolBlock)]
     shapes = frozenset().union(*map(_shapes, blocks))
     return frozenset(shape for shape in shapes if "session" in shape or "result" in shape)
@@ -252,41 +190,40 @@ def _shape(text: str) -> str:
     return _NAMES.sub(lambda match: match[0] if match[0] in _WORDS else "N", plain)
 
 
-ENDPOINT_TYPE = "policy-gen"
+_ENDPOINT_TYPE = "policy-gen"
 MAX_RETRIES = 10
 FAILED = "policy_generation_failed"
-"""What programs may tell the error by that all attempts failed."""
+"""The error type if all attempts failed."""
 
-# A policy may stand in some more text; whatever is longer than this is none.
+# A policy may be surrounded by other text; a longer answer is not a policy.
 _MAX_ANSWER = 2 * MAX_CHARACTERS
 
 
-class _Judged(NamedTuple):
-    """An answer: the policy in it, and what is wrong with it, if anything."""
+class _Draft(NamedTuple):
+    """The policy of an answer, and its problems, if there are any."""
 
     text: str
     problems: str = ""
 
 
 def write_policy(request: PolicyRequest, brain: Brain) -> PolicyReply:
-    """Have a policy written.
+    """Let a brain write a policy.
 
     Args:
-        request: What is asked for.
-        brain: Who writes it, in the role `policy`.
+        request: The request.
+        brain: The brain, asked in the role `policy`.
 
     Returns:
         A policy without mistakes, and the usage of all attempts.
 
     Raises:
-        StatusError: 400 for more retries than this server makes, 422 if no attempt led to a policy,
-            and what the brain raises.
+        StatusError: 400 for too many retries, 422 if no attempt gave a policy, and errors of the
+            brain.
     """
     if request.n_retries > MAX_RETRIES:
         refuse(
             400,
-            f"This server tries again at most {MAX_RETRIES} times; got `n_retries` "
-            f"{request.n_retries}.",
+            f"`n_retries` must be at most {MAX_RETRIES}; got {request.n_retries}.",
         )
     writer = _Writer(request, brain)
     attempts = request.n_retries + 1
@@ -298,7 +235,7 @@ def write_policy(request: PolicyRequest, brain: Brain) -> PolicyReply:
         times = "once" if attempts == 1 else f"{attempts} times"
         refuse(
             422,
-            f"No policy came of it: `{request.model}` was asked {times}. What is wrong with the "
+            f"No valid policy was written: `{request.model}` was asked {times}. Problems of the "
             f"last answer:\n{found.problems}\nReword `description`, raise `n_retries`, or use "
             "another model.",
             kind=FAILED,
@@ -307,20 +244,23 @@ def write_policy(request: PolicyRequest, brain: Brain) -> PolicyReply:
 
 
 class _Writer:
-    """The conversation with the model that writes."""
+    """The conversation with the model that writes the policy."""
 
     def __init__(self, request: PolicyRequest, brain: Brain) -> None:
         self._request = request
         self._brain = brain
-        self._messages: list[BaseMessage] = [
-            SystemMessage(INSTRUCTIONS),
-            HumanMessage(asked(request)),
-        ]
+        names = ", ".join(f"`{name}`" for name in request.internal_tool_names)
+        prompt = _ASKED.format(
+            description=described(request),
+            tools="\n".join(dumps(tool["function"]) for tool in request.tools) or "(no tools)",
+            internal=_INTERNAL.format(names=names) if names else "",
+        )
+        self._messages: list[BaseMessage] = [SystemMessage(INSTRUCTIONS), HumanMessage(prompt)]
         self._usage: UsageMetadata | None = None
 
     @property
     def usage(self) -> dict[str, int]:
-        """The usage of all attempts so far, in the words of the service."""
+        """The usage of all attempts so far, with the field names of the service."""
         used = self._usage or UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
         return {
             "prompt_tokens": used["input_tokens"],
@@ -328,39 +268,41 @@ class _Writer:
             "total_tokens": used["total_tokens"],
         }
 
-    def attempt(self) -> _Judged:
-        """Ask once; the next attempt is told what was wrong with this one."""
+    def attempt(self) -> _Draft:
+        """Ask once; the next attempt gets the problems of this one."""
         message = whole(self._pieces())
-        found = self._judged(message)
+        found = self._checked(message)
         if found.problems:
             self._messages += [
                 AIMessage(found.text or "(no policy)"),
-                HumanMessage(again(found.problems)),
+                HumanMessage(_AGAIN.format(problems=found.problems)),
             ]
         return found
 
     def _pieces(self) -> Iterator[AIMessageChunk]:
         request = ChatRequest(self._request.model, list(self._messages), stream=True)
-        context = BrainContext("policy", ENDPOINT_TYPE, policy=self._request)
+        context = BrainContext("policy", _ENDPOINT_TYPE, policy=self._request)
         length = 0
         for chunk in self._brain.stream(request, context):
             if chunk.usage_metadata is not None:
                 self._usage = add_usage(self._usage, chunk.usage_metadata)
-            length += len(chunk.text) or 1  # a model may think without end
+            length += (
+                len(chunk.text) or 1
+            )  # empty chunks count, because a model may think without end
             yield chunk
             if length > _MAX_ANSWER:
                 return
 
-    def _judged(self, message: AIMessage) -> _Judged:
+    def _checked(self, message: AIMessage) -> _Draft:
         answer = str(message.text)
         if message.additional_kwargs.get("refusal"):
-            return _Judged("", "The model refused to write one.")
+            return _Draft("", "The model refused to write one.")
         if len(answer) > _MAX_ANSWER:
             problem = f"The answer has more than {_MAX_ANSWER} characters."
-            return _Judged("", problem)
-        # A policy can have fences in its own comments.
+            return _Draft("", problem)
+        # A policy can contain fences in its own comments.
         text = (answer if _parses(answer) else unfenced(answer)).strip() + "\n"
-        return _Judged(text, _mistakes(text, self._request))
+        return _Draft(text, _mistakes(text, self._request))
 
 
 def _parses(text: str) -> bool:
@@ -372,7 +314,7 @@ def _parses(text: str) -> bool:
 
 
 def _mistakes(text: str, request: PolicyRequest) -> str:
-    """What is wrong with a policy, in words; nothing if it may go out."""
+    """The mistakes of a policy in words; an empty text if it has none."""
     try:
         policy = parse(text)
     except PolicySyntaxError as error:
@@ -384,4 +326,4 @@ def _mistakes(text: str, request: PolicyRequest) -> str:
             "The answer is the sample of the instructions, which shows the language and protects "
             "nothing that the request is about. Write rules for what the request asks."
         )
-    return shown(text, judged(text, request).faults)
+    return _shown(text, judged(text, request).faults)
