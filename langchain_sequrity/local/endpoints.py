@@ -14,7 +14,7 @@ from starlette.responses import Response
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.local import auth, http, limits
 from langchain_sequrity.local.backends import BoundedBrain
-from langchain_sequrity.local.http import EventStream, Incoming, json_response
+from langchain_sequrity.local.http import EventStreamResponse, Incoming, json_response
 from langchain_sequrity.local.idempotency import (
     Replies,
     ReplyCopy,
@@ -193,7 +193,7 @@ class ChatEndpoint:
             with suppress(ValueError):
                 pieces.close()
 
-        return EventStream(self._events(turn, first, pieces, copy, keep), headers, on_end)
+        return EventStreamResponse(self._events(turn, first, pieces, copy, keep), headers, on_end)
 
     async def _events(
         self,

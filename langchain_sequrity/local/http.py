@@ -172,7 +172,7 @@ def error_response(error: StatusError) -> Response:
     return problem_response(error.status or 500, detail, text, headers, kind=body.get("type"))
 
 
-class EventStream(StreamingResponse):
+class EventStreamResponse(StreamingResponse):
     """Server-sent events.
 
     Args:
