@@ -366,7 +366,7 @@ def test_two_tools_of_one_name_are_refused(
     stage: Stage, names: list[str], enabled: list[str]
 ) -> None:
     fsm = {"enabled_internal_tools": enabled}
-    with pytest.raises(InvalidRequest, match=r"\b400\b.*Rename it"):
+    with pytest.raises(InvalidRequest, match=r"\b400\b.*Rename the tool"):
         Play(stage, "1", tools=[tool(name) for name in names], fsm=fsm).run()
 
 
