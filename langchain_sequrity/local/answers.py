@@ -16,8 +16,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 
-from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.strict_json import dumps, dumps_like_service
+from langchain_sequrity.wire.exchange import ChatRequest
 
 # A longer text has larger pieces, not more of them.
 _MOST_PIECES = 200

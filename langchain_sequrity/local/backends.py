@@ -18,8 +18,8 @@ from langchain_sequrity.local.answers import count_message, count_request, usage
 from langchain_sequrity.local.limits import Charge
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.sizes import of_json, of_part, of_value
-from langchain_sequrity.wire.exchange import Sum
-from langchain_sequrity.wire.exchange import ChatRequest
+from langchain_sequrity.strict_json import dumps_like_service
+from langchain_sequrity.wire.exchange import ChatRequest, Sum
 from langchain_sequrity.wire.policy_generation import PolicyRequest
 
 # Otherwise the model would inherit the callbacks of a run around the server in the same thread.

@@ -26,8 +26,8 @@ from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn, PastTur
 from langchain_sequrity.local.interpreter import Labeled
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import TurnInputs
-from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.strict_json import dumps_like_service
+from langchain_sequrity.wire.exchange import ChatRequest
 
 PROGRAM, VARIABLES = "user_provided_program", "context_vars"
 
