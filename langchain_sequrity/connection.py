@@ -1,7 +1,7 @@
-"""Where requests go and what they carry: base URL, keys, route and headers, as one object.
+"""`Connection`: address, keys, path and headers of a model's calls.
 
-Everything that is the same for each call of a model is made once here: the headers as bytes, the
-path, and the key of the digests that tie sessions to this connection.
+Everything that is the same for each call of a model is made once: the headers as bytes, the path,
+and the key of the digests that tie sessions to this connection.
 """
 
 import hmac
@@ -23,11 +23,12 @@ from langchain_sequrity.headers import (
 from langchain_sequrity.wire.exchange import Call
 from langchain_sequrity.wire.routes import Format, chat_route, is_loopback, policy_route
 
-_TOKEN = 8
+_SHORTEST_SECRET = 8
+"""Shorter values of headers are words that texts contain anyway."""
 LOOPBACK_KEY = "local"
-"""Stands in for the Sequrity key on a loopback address when none is given."""
+"""Used instead of a Sequrity key on a loopback address."""
 ASKED_KEY = "asked-before-each-call"
-"""Stands in for a key that a function gives, until it is asked."""
+"""Used instead of a key that a function gives, until that function is called."""
 
 HeaderBytes = tuple[bytes, bytes]
 
@@ -37,7 +38,7 @@ _OWN_HEADERS = frozenset(
         "accept-encoding",
         "authorization",
         "content-type",
-        "connection",  # could ask servers on the way to drop the policy
+        "connection",  # could tell proxies to drop the policy
         "content-length",
         "cookie",
         "expect",
@@ -53,25 +54,25 @@ _OWN_HEADERS = frozenset(
 )
 
 
-_VARIABLES = {"api_key": "SEQURITY_API_KEY", "llm_api_key": "SEQURITY_LLM_API_KEY"}
+KEY_VARIABLES = {"api_key": "SEQURITY_API_KEY", "llm_api_key": "SEQURITY_LLM_API_KEY"}
 
 
 def check_key(name: str, key: str) -> None:
-    """Refuse a key that cannot be an HTTP header value; the text never shows it.
+    """Check that a key can be the value of an HTTP header. Errors never show the key.
 
     Raises:
-        UsageError: If the key is empty, not ASCII, or holds spaces or control characters.
+        UsageError: If the key is empty or not ASCII, or has spaces or control characters.
     """
     if not key:
         msg = (
-            f"`{name}` is an empty text. Give the key, or leave `{name}` out: then the environment "
-            f"variable `{_VARIABLES[name]}` is read."
+            f"`{name}` is empty. Give the key, or leave `{name}` out to use the environment "
+            f"variable `{KEY_VARIABLES[name]}`."
         )
         raise UsageError(msg)
     if not key.isascii() or not key.isprintable() or " " in key:
         msg = (
             f"`{name}` is not a key: one of its {len(key)} characters is a space, a line break or "
-            "not ASCII. Copy the key again, without what stands around it."
+            "not ASCII. Copy the key again, without the characters around it."
         )
         raise UsageError(msg)
 
@@ -84,13 +85,13 @@ _JSON_HEADERS: dict[str, tuple[str, type[Header]]] = {
 
 
 def take_json_headers(headers: dict[str, str]) -> dict[str, Any]:
-    """Take X-Features, X-Policy and X-Config out of a dict of headers.
+    """Remove X-Features, X-Policy and X-Config from a dict of headers.
 
     Args:
-        headers: Names and values; those of the three are removed.
+        headers: Names and values. The three headers are removed from it.
 
     Returns:
-        What was found, as `features`, `policy` and `config`.
+        The headers that it had, as `features`, `policy` and `config`.
 
     Raises:
         UsageError: If one of them cannot be read.
@@ -110,22 +111,22 @@ def take_json_headers(headers: dict[str, str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Connection:
-    """All that the calls of one model have in common.
+    """Address, keys, path and headers of a model's calls.
 
     Args:
-        base_url: As `normalize_base_url` returns it.
+        base_url: A result of `normalize_base_url`.
         api_key: The Sequrity key.
         llm_api_key: The LLM provider's key, or `None` for the service's own.
         endpoint_type: `chat`, `code`, `agent` or `lang-graph`; `policy-gen` for policies.
         provider: Provider segment of the path, or `None` for the service's default.
         suffix: The wire format; `generate` for policies.
-        features: X-Features, or `None` to leave it to the key's configuration.
+        features: X-Features, or `None` for the configuration of the key.
         policy: X-Policy, or `None`.
         config: X-Config, or `None`.
-        default_headers: Headers of the caller's own; none of the three JSON headers.
-        default_query: Query of every address, as text.
+        default_headers: Further headers of each call, without the three JSON headers.
+        default_query: Query of every URL.
         max_header_bytes: Longest header line that is sent.
-        allow_http: Whether plain http may leave this machine.
+        allow_http: Whether plain http to other machines is allowed.
 
     Raises:
         UsageError: For a route that does not exist, a bad key or header, or plain http to another
@@ -150,7 +151,7 @@ class Connection:
     _seal_keys: dict[str, bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Make everything that does not change from call to call."""
+        """Make everything that is the same for each call."""
         check_key("api_key", self.api_key)
         if self.llm_api_key is not None:
             check_key("llm_api_key", self.llm_api_key)
@@ -160,7 +161,7 @@ class Connection:
         ):
             msg = (
                 f"Plain http to `{self.base_url}` would show keys to the network. Use https, or "
-                "pass `allow_http=True` if the way there is safe."
+                "pass `allow_http=True` if the network is safe."
             )
             raise UsageError(msg)
         if self.suffix == "generate":
@@ -174,7 +175,7 @@ class Connection:
 
     @property
     def dual_llm(self) -> bool | None:
-        """Whether sessions are dual-LLM; `None` where the key's configuration decides."""
+        """Whether sessions are dual-LLM; `None` if the configuration of the key decides."""
         if self.endpoint_type == "lang-graph":
             return True
         arch = None if self.features is None else self.features.agent_arch
@@ -182,15 +183,15 @@ class Connection:
 
     @property
     def is_guarded(self) -> bool:
-        """Whether the caller gave rules by which a call may be denied."""
+        """Whether the caller gave rules that may deny a call."""
         features = self.features
         screens = features and (features.content_classifiers or features.content_blockers)
         return self.policy is not None or bool(screens)
 
-    def told(self, denial: Denial) -> Denial:
-        """A denial of this policy, with the place of its rule as the author wrote it.
+    def located(self, denial: Denial) -> Denial:
+        """The denial with the place of its rule in the author's text of the policy.
 
-        Services name places in the text that they were sent, which is compacted.
+        The service names places in the compacted text that it was sent.
         """
         if self.policy is None or denial.line is None:
             return denial
@@ -200,25 +201,24 @@ class Connection:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must never be shown."""
+        """The values that must never be shown: keys, and headers that may hold tokens."""
         keys = [self.api_key, self.llm_api_key or LOOPBACK_KEY]
-        # A header may hold a token; short values are words that texts have anyway.
-        keys += [value for value in self.default_headers.values() if len(value) >= _TOKEN]
+        keys += [value for value in self.default_headers.values() if len(value) >= _SHORTEST_SECRET]
         return tuple(key for key in keys if key not in (LOOPBACK_KEY, ASKED_KEY))
 
     @property
     def fingerprint(self) -> str:
-        """Tells this connection from every other, without showing what it holds."""
+        """A digest that identifies this connection without showing its keys."""
         text = b"".join(b"%d:%b" % (len(value), value) for _, value in self._headers.values())
         return hmac.digest(self.api_key.encode(), self.path.encode() + text, "sha256").hex()
 
     def with_whole_envelopes(self) -> "Connection":
-        """The connection with `strip_response_content` off where sessions may be dual-LLM.
+        """The connection with `strip_response_content` off if sessions may be dual-LLM.
 
         Without its envelope a failed turn looks like an answer (`docs/behaviour.md`, P3).
 
         Raises:
-            UsageError: If the caller asked to strip it.
+            UsageError: If the caller set it.
         """
         if self.dual_llm is False:
             return self
@@ -236,9 +236,9 @@ class Connection:
 
     @property
     def sent_config(self) -> ConfigHeader | None:
-        """X-Config as it is sent: of a dual-LLM turn program and checks are asked for as well.
+        """X-Config as it is sent: it also asks for the program and the checks of a dual-LLM turn.
 
-        Unless the caller has asked for less; a graph's program is the caller's own.
+        The caller's settings have precedence. A graph's program is known, so it is not asked for.
         """
         if not self.dual_llm or self.endpoint_type == "lang-graph":
             return self.config
@@ -248,22 +248,22 @@ class Connection:
         """The connection with other keys.
 
         Args:
-            keys: `api_key`, `llm_api_key` or both; with neither it is the same connection.
+            keys: `api_key`, `llm_api_key`, both, or an empty mapping for `self`.
         """
         changes: dict[str, Any] = dict(keys)
         return replace(self, **changes) if changes else self
 
     def for_policies(self) -> "Connection":
-        """The connection by which a policy is generated: keys and address are the same.
+        """The connection for the generation of policies, with the same keys and address.
 
-        It has none of the three JSON headers, and its calls never name a session: a policy belongs
-        to no conversation.
+        It has no JSON headers, and its calls never name a session: a policy does not belong to a
+        conversation.
 
         Raises:
-            UsageError: If the provider generates no policies.
+            UsageError: If the provider does not generate policies.
         """
-        # Policies without a provider go to OpenRouter (`docs/protocol.md`, Endpoints), which must
-        # not get the key of a model that speaks Anthropic's format.
+        # Without a provider the request goes to OpenRouter (`docs/protocol.md`, Endpoints), which
+        # must not get the key of a model with Anthropic's format.
         provider = "anthropic" if self.suffix == "messages" else self.provider
         return replace(
             self,
@@ -276,15 +276,16 @@ class Connection:
         )
 
     def with_headers(self, headers: Mapping[str, str]) -> "tuple[Connection, dict[str, str]]":
-        """Take the three JSON headers out of a call's own headers.
+        """Separate the three JSON headers from a call's own headers.
 
-        They decide on policy, session and how a reply is read, so they are never just passed on.
+        They decide on the policy, the session and the reading of a reply, so they are never sent
+        unread.
 
         Args:
             headers: Headers of one call.
 
         Returns:
-            The connection that has them, and the other headers.
+            The connection with these JSON headers, and the other headers.
 
         Raises:
             UsageError: If one of them cannot be read.
@@ -304,21 +305,21 @@ class Connection:
         extra_headers: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> Call:
-        """Make a call of a body.
+        """Make a call.
 
         Args:
             body: The JSON body.
             session_id: The session to resume, or `None`.
             resend: Whether it may be sent again after it may have been processed.
-            extra_headers: Headers of this call only; they win over all but the keys.
-            idempotency_key: Tells the call from others and is the same where it is repeated;
-                `None` for one at random.
+            extra_headers: Headers of this call only; they override all others except the keys.
+            idempotency_key: Identifies the call, and is the same if the call is repeated; `None`
+                for a random key.
 
         Returns:
-            The call, ready to be sent.
+            The call.
 
         Raises:
-            UsageError: If a header is not one, or too long.
+            UsageError: If a header is invalid or too long.
         """
         headers = dict(self._headers)
         if session_id is not None:
@@ -330,7 +331,7 @@ class Connection:
         return Call(self.path, tuple(headers.values()), body, resend, session_id)
 
     def seal(self, model: str, session_id: str) -> str:
-        """The digest that ties a session id to this connection and a model."""
+        """The digest that ties a session id to this connection and to a model."""
         key = self._seal_keys.get(model)
         if key is None:
             key = self._seal_keys[model] = self._seal_key(model)
@@ -342,7 +343,7 @@ class Connection:
             self._headers.get(name, (b"", b""))[1].decode("ascii", "replace")
             for name in (b"x-features", b"x-policy", b"x-config")
         ]
-        # Lengths keep neighbouring fields apart.
+        # The lengths separate the fields unambiguously.
         text = "".join(f"{len(part)}:{part}" for part in context)
         return hmac.digest(self.api_key.encode(), text.encode(), "sha256")
 
@@ -357,7 +358,7 @@ class Connection:
                 self._put(headers, header.header_name, header.to_header())
         for name, value in self.default_headers.items():
             self._put_own(headers, name, value)
-        # Keys come last: nothing that is refused above has them among its local variables.
+        # Keys come last: if a header above is refused, the traceback's variables hold no keys.
         if self.llm_api_key is not None:
             self._put(headers, "X-Api-Key", self.llm_api_key)
         self._put(headers, "Authorization", f"Bearer {self.api_key}")
@@ -374,7 +375,7 @@ class Connection:
 
     def _put(self, headers: dict[bytes, HeaderBytes], name: str, value: str) -> None:
         if not (name and name.isascii() and name.replace("-", "").replace("_", "").isalnum()):
-            msg = f"{name!r} is not a header name."
+            msg = f"{name!r} is not the name of a header."
             raise UsageError(msg)
         if not isinstance(value, str) or not value.isascii() or not value.isprintable():
             msg = f"The value of header `{name}` must be printable ASCII on one line."

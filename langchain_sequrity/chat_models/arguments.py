@@ -1,10 +1,8 @@
-"""The arguments of the chat models, as type checkers, editors and `inspect.signature` show them.
+"""The constructor arguments that type checkers, editors and `inspect.signature` show.
 
-A field has the type that it is read with (`policy` is a `PolicyHeader`); an argument has all that
-the field is made of (text, a `Path`, a dict, …). What each is for stands with the fields, in
-`parameters`, `chat_sequrity` and `sequrity_messages`; their defaults are taken from there.
-
-Arguments of one call: which are fields of the body, and which are for this package.
+A field has one type: `policy` is a `PolicyHeader`. An argument has every type that the field
+accepts: text, a `Path`, a dict, and so on. The fields and their documentation are in `parameters`,
+`chat_sequrity` and `sequrity_messages`; the signatures take the defaults from them.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -15,15 +13,12 @@ from typing import Any, Literal, Protocol, TypedDict
 
 from langchain_core.caches import BaseCache
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
-from langchain_core.language_models import BaseChatModel, ModelProfile
+from langchain_core.language_models import ModelProfile
 from langchain_core.rate_limiters import BaseRateLimiter
-from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import var_child_runnable_config
 from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
-from langchain_sequrity.chat_models.turn import OnSessionExpired
-from langchain_sequrity.errors import UsageError
+from langchain_sequrity.chat_models.sessions import OnSessionExpired
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
 from langchain_sequrity.on_denied import OnDeniedTurn
 from langchain_sequrity.suggestions import meant, nearest_own
@@ -39,15 +34,15 @@ class SdkHeader(Protocol):
 
 
 Key = str | SecretStr | Callable[[], str] | Callable[[], Awaitable[str]]
-"""A key, or what is asked for it before each call."""
+"""A key, or a function that gives it before each call."""
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 Verbosity = Literal["low", "medium", "high"]
 
 
 class Common(TypedDict, total=False):
-    """What both models take, and `LangGraphExecutor` where it is given a model's name."""
+    """Arguments of both models, and of `LangGraphExecutor` with the name of a model."""
 
-    # Who, where, and under which policy
+    # Keys, address and policy
     api_key: Key | None
     llm_api_key: Key | None
     base_url: str
@@ -56,7 +51,7 @@ class Common(TypedDict, total=False):
     policy: PolicyHeader | str | Path | Mapping[str, Any] | SdkHeader | None
     session_config: ConfigHeader | Mapping[str, Any] | SdkHeader | None
     on_session_expired: OnSessionExpired
-    # What is asked of the model behind the service
+    # Fields of the body
     temperature: float | None
     top_p: float | None
     max_tokens: int | None
@@ -67,7 +62,7 @@ class Common(TypedDict, total=False):
     service_tier: str | None
     model_kwargs: dict[str, Any]
     extra_body: dict[str, Any] | None
-    # How it gets there
+    # HTTP
     timeout: float | HttpTimeout | None
     stream_chunk_timeout: float | None
     max_retries: int
@@ -79,7 +74,7 @@ class Common(TypedDict, total=False):
     proxy: str | SecretStr | None
     max_header_bytes: int
     allow_http: bool
-    # What LangChain has for every model
+    # LangChain's arguments of every model
     verbose: bool
     callbacks: list[BaseCallbackHandler] | BaseCallbackManager | None
     tags: list[str] | None
@@ -92,7 +87,7 @@ class Common(TypedDict, total=False):
 
 
 class OfModels(TypedDict, total=False):
-    """What both models take, and `LangGraphExecutor` has for itself."""
+    """Arguments of both models that `LangGraphExecutor` has with a meaning of its own."""
 
     name: str | None
     cache: BaseCache | bool | None
@@ -101,7 +96,7 @@ class OfModels(TypedDict, total=False):
 
 
 class OfChatSequrity(TypedDict, total=False):
-    """What both of OpenAI's formats have, or only chat/completions."""
+    """Arguments of both OpenAI formats, or of chat/completions only."""
 
     provider: OpenAIProvider | None
     max_completion_tokens: int | None
@@ -118,7 +113,7 @@ class OfChatSequrity(TypedDict, total=False):
 
 
 class OfResponses(TypedDict, total=False):
-    """What only Responses has, which runs no graph."""
+    """Arguments of Responses, which cannot run a graph."""
 
     use_responses_api: bool
     use_previous_response_id: bool
@@ -129,7 +124,7 @@ class OfResponses(TypedDict, total=False):
 
 
 class OfSequrityMessages(TypedDict, total=False):
-    """What only Anthropic's format has."""
+    """Arguments of Anthropic's format."""
 
     provider: AnthropicProvider | None
     top_k: int | None
@@ -142,11 +137,11 @@ class OfSequrityMessages(TypedDict, total=False):
 
 
 class ChatSequrityArguments(Common, OfModels, OfChatSequrity, OfResponses, total=False):
-    """Every argument of `ChatSequrity` but the model's name."""
+    """All arguments of `ChatSequrity` except `model`."""
 
 
 class SequrityMessagesArguments(Common, OfModels, OfSequrityMessages, total=False):
-    """Every argument of `SequrityMessages` but the model's name."""
+    """All arguments of `SequrityMessages` except `model`."""
 
 
 _ONLY_CHAT = {*OfChatSequrity.__annotations__, *OfResponses.__annotations__} - {"provider"}
@@ -154,7 +149,7 @@ _ONLY_MESSAGES = {*OfSequrityMessages.__annotations__} - {"provider"}
 
 
 class NamedModelArguments(Common, OfChatSequrity, total=False):
-    """The arguments of `ChatSequrity` that stand behind a name in `LangGraphExecutor`."""
+    """Arguments of `ChatSequrity` that `LangGraphExecutor` takes with the name of a model."""
 
 
 _ELSEWHERE: Mapping[str, str] = MappingProxyType(
@@ -170,7 +165,7 @@ _ELSEWHERE: Mapping[str, str] = MappingProxyType(
         "tools": "Use `model.bind_tools([…])`.",
     }
 )
-"""What is not said to a model when it is made, and where it is said."""
+"""Names that are not arguments of a model, with the place where they belong."""
 _OTHER_NAMES: Mapping[str, str] = MappingProxyType(
     {
         "anthropic_api_key": "llm_api_key",
@@ -194,15 +189,15 @@ _OTHER_NAMES: Mapping[str, str] = MappingProxyType(
         "x_api_key": "llm_api_key",
     }
 )
-"""What other packages call arguments."""
+"""Names in other packages, with our name of the same argument."""
 
 
 def advice_on(name: str, names: Collection[str]) -> str:
-    """What to do about an argument that a model does not have.
+    """Advice on an unknown argument.
 
     Args:
-        name: The argument.
-        names: Those that the model has.
+        name: The unknown argument.
+        names: The arguments of the model.
     """
     if name in _ELSEWHERE:
         return _ELSEWHERE[name]
@@ -233,14 +228,14 @@ def keywords(arguments: type[Any], model: type[BaseModel]) -> list[Parameter]:
 
 
 def _default(field: Any) -> Any:
-    # What is made when it is needed (a key of the environment, an empty dict) shows as `...`.
+    # A default that a function makes (a key of the environment, an empty dict) shows as `...`.
     return ... if field.default is PydanticUndefined else field.default
 
 
 def model_signature(arguments: type[Any], model: type[BaseModel]) -> Signature:
     """The signature of a model's constructor: its name, then keywords.
 
-    Fields that a subclass adds are keywords too.
+    It includes fields that a subclass adds.
     """
     name = Parameter("model", Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
     shown = keywords(arguments, model)
@@ -256,138 +251,6 @@ def model_signature(arguments: type[Any], model: type[BaseModel]) -> Signature:
 def executor_signature(
     init: Callable[..., None], arguments: type[Any], model: type[BaseModel]
 ) -> Signature:
-    """The signature of a constructor whose further keywords are those of a model."""
+    """The signature of a constructor that also takes the keywords of a model."""
     own = [*signature(init).parameters.values()][1:-1]
     return Signature([*own, *keywords(arguments, model)], return_annotation=None)
-
-
-_CONFIGURABLE_SESSION = "sequrity_session_id"
-# Arguments of a call that are for this package, not for the body.
-_NOT_FOR_THE_BODY = frozenset(
-    {
-        "session_id",
-        "configured_session_id",
-        "extra_headers",
-        "extra_body",
-        "stream",
-        "ls_structured_output_format",
-        "structured_output_format",
-    }
-)
-# Parameters of a model that a call can override; all others are no fields of the body.
-_OF_THE_BODY = frozenset(
-    {
-        "container",
-        "context_management",
-        "frequency_penalty",
-        "include",
-        "logit_bias",
-        "logprobs",
-        "max_completion_tokens",
-        "max_tokens",
-        "mcp_servers",
-        "n",
-        "output_config",
-        "presence_penalty",
-        "reasoning",
-        "reasoning_effort",
-        "seed",
-        "service_tier",
-        "stop",
-        "store",
-        "temperature",
-        "thinking",
-        "top_k",
-        "top_logprobs",
-        "top_p",
-        "truncation",
-        "verbosity",
-    }
-)
-
-
-def body_fields(kwargs: Mapping[str, Any], parameters: Collection[str]) -> dict[str, Any]:
-    """Choose the arguments that are fields of the body.
-
-    Args:
-        kwargs: The arguments of a call.
-        parameters: Names of the model's parameters.
-
-    Returns:
-        The fields; an argument that is `None` is none.
-
-    Raises:
-        UsageError: For a parameter of the model: a `policy` that went into the body would be gone.
-    """
-    fields: dict[str, Any] = {}
-    for name, value in kwargs.items():
-        if value is None or name in _NOT_FOR_THE_BODY:
-            continue
-        if name in parameters and name not in _OF_THE_BODY:
-            raise _for_the_model(name)
-        fields[name] = value
-    return fields
-
-
-def check_model_kwargs(given: Mapping[str, Any], model: type[BaseChatModel]) -> None:
-    """Refuse arguments of the model among fields of the body.
-
-    `metadata` and other names that LangChain has for every model may be fields of the body too.
-
-    Args:
-        given: The model's `model_kwargs`.
-        model: Its class.
-
-    Raises:
-        UsageError: For an argument of the model: a `policy` that went into the body would be gone.
-    """
-    own = model.model_fields.keys() - BaseChatModel.model_fields.keys() - _OF_THE_BODY
-    for name in given:
-        if name in own:
-            msg = (
-                f"`model_kwargs` has `{name}`, an argument of `{model.__name__}` that would "
-                f"do nothing in the body: write `{model.__name__}(…, {name}=…)`. A field of the "
-                "body with this name goes into `extra_body`."
-            )
-            raise UsageError(msg)
-
-
-def _for_the_model(name: str) -> UsageError:
-    msg = (
-        f"`{name}` belongs to the model, not to one call: use "
-        f"`model.model_copy(update={{{name!r}: …}})`. A field of the body with this name goes into "
-        "`extra_body`."
-    )
-    return UsageError(msg)
-
-
-def session_id_of(kwargs: Mapping[str, Any]) -> str | None:
-    """The session that a call names, by argument or by header; raises `UsageError` for none."""
-    headers = kwargs.get("extra_headers") or {}
-    by_header = [value for name, value in headers.items() if name.lower() == "x-session-id"]
-    session_id = by_header[0] if by_header else kwargs.get("session_id")
-    if session_id is not None and (not isinstance(session_id, str) or not session_id):
-        msg = f'`session_id` is the id of a session, or "new"; got {session_id!r}.'
-        raise UsageError(msg)
-    return session_id
-
-
-def headers_of(kwargs: Mapping[str, Any]) -> dict[str, str] | None:
-    """A call's own headers, but for the session."""
-    headers = kwargs.get("extra_headers")
-    if not headers:
-        return None
-    return {name: value for name, value in headers.items() if name.lower() != "x-session-id"}
-
-
-def with_session(config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Take the session to start with from `configurable`, where the call does not name one.
-
-    The configuration reaches every model of a run, so a session in the history goes before it.
-    """
-    if "session_id" in kwargs:
-        return kwargs
-    for source in (config, var_child_runnable_config.get()):
-        if source and (found := source.get("configurable", {}).get(_CONFIGURABLE_SESSION)):
-            return {**kwargs, "configured_session_id": found}
-    return kwargs

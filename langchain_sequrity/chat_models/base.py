@@ -1,48 +1,81 @@
-"""What the chat models share: the way of a turn, and what LangChain asks of a model.
+"""The base of the chat models: one turn for sync and async, and LangChain's other methods.
 
-How much fits into a model, where its name is known: what `profile` says beside the rest.
-
-The figures are those that `langchain-openai` 1.7.4 and `langchain-anthropic` 1.7.10 ship, which
-take them from models.dev. They are not imported: each takes a second, and neither is needed.
+`_LIMITS` has the sizes of models by name, for `profile`. The figures are those of
+`langchain-openai` 1.7.4 and `langchain-anthropic` 1.7.10, which take them from models.dev. These
+packages are not imported: each import takes a second.
 """
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import wraps
+from inspect import isawaitable, iscoroutine
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
 import orjson
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
+from langchain_core.language_models import (
+    BaseChatModel,
+    LangSmithParams,
+    LanguageModelInput,
+    ModelProfile,
+)
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import SecretStr, model_validator
 from typing_extensions import override
 
-from langchain_sequrity.chat_models.arguments import (
-    body_fields,
+from langchain_sequrity.chat_models.fallbacks import Guarded
+from langchain_sequrity.chat_models.parameters import (
+    KEYS,
+    AskedKey,
+    Parameters,
+    Prepared,
+    env_key,
+    tell_of_policy,
+    tell_of_tools,
+)
+from langchain_sequrity.chat_models.sessions import (
+    Settings,
+    Turn,
+    WireFormat,
     headers_of,
     session_id_of,
     with_session,
 )
-from langchain_sequrity.chat_models.fallbacks import Guarded
-from langchain_sequrity.chat_models.parameters import Parameters, tell_of_tools
 from langchain_sequrity.chat_models.tools import (
     write_response_format,
     write_tool,
     write_tool_choice,
 )
-from langchain_sequrity.chat_models.turn import Turn
+from langchain_sequrity.connection import ASKED_KEY, LOOPBACK_KEY, Connection, check_key
 from langchain_sequrity.errors import PolicyDenied, StatusError, UsageError
 from langchain_sequrity.tracing import atrace_turn, trace_turn
+from langchain_sequrity.wire.routes import Format, is_loopback
 
 if TYPE_CHECKING:
     from langchain_sequrity.chat_models.structured_output import Method, Schema
+    from langchain_sequrity.transport import Transport
+
+_CALL_ARGUMENTS = frozenset(
+    {
+        "session_id",
+        "configured_session_id",
+        "extra_headers",
+        "extra_body",
+        "stream",
+        "ls_structured_output_format",
+        "structured_output_format",
+    }
+)
+"""Arguments of a call that are not fields of the body."""
 
 _LIMITS: Mapping[tuple[int, int], str] = MappingProxyType(
     {
@@ -68,7 +101,7 @@ _LIMITS: Mapping[tuple[int, int], str] = MappingProxyType(
         ),
     }
 )
-"""Names by tokens that go in and come out at most."""
+"""Most input tokens and most output tokens, with the names of the models."""
 _BY_NAME: Mapping[str, tuple[int, int]] = MappingProxyType(
     {name: limits for limits, names in _LIMITS.items() for name in names.split()}
 )
@@ -76,15 +109,15 @@ _RELEASE = re.compile(r"-(latest|\d{4}-?\d{2}-?\d{2})$")
 
 
 def profile_of(model_name: str) -> ModelProfile:
-    """What is known of a model, or of the smaller one of a planner and its worker.
+    """The profile of a model, or of a planner and its worker with the smaller limits.
 
     Args:
-        model_name: As the service takes it: `openai/gpt-5-mini`, `gpt-5-mini-2025-08-07`,
+        model_name: The name for the service: `openai/gpt-5-mini`, `gpt-5-mini-2025-08-07`,
             `"planner,worker"`.
 
     Returns:
-        What holds for every model behind the service, and `max_input_tokens` and
-        `max_output_tokens` where all names are known.
+        The properties of every model behind the service, and `max_input_tokens` and
+        `max_output_tokens` if all names are known.
     """
     profile = ModelProfile(
         tool_calling=True, tool_choice=True, structured_output=True, tool_call_streaming=True
@@ -110,7 +143,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
 
     _takes_tool_extras: ClassVar[bool] = False
 
-    # Facts that LangChain asks for
+    # Properties for LangChain
 
     @property
     @override
@@ -130,7 +163,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     @property
     @override
     def lc_attributes(self) -> dict[str, Any]:
-        """Headers as plain JSON, which can be read back; two policies never share a cache key."""
+        """The headers as JSON that can be read back; each policy has its own cache key."""
         named = {
             "features": self.features,
             "policy": self.policy,
@@ -189,6 +222,185 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         converted: Any = [convert_to_openai_tool(tool) for tool in tools] if tools else None
         return count_tokens_approximately(messages, tools=converted)
 
+    # What is made of the parameters
+
+    @model_validator(mode="after")
+    def _check_connection(self) -> Self:
+        """Check now, and not at the first call, that the fields give a connection."""
+        tell_of_policy(self._ready().settings.connection, is_strict=self.strict_policy)
+        return self
+
+    @property
+    def prepared(self) -> Prepared:
+        """Connection, format and fields of the body for all turns of the model.
+
+        Raises:
+            UsageError: If a function gives the keys: users of this property keep the connection.
+        """
+        for name in KEYS:
+            if self._is_asked(name):
+                msg = (
+                    f"`{name}` is a function, which only the model itself calls. Give the key as "
+                    "text for a graph or for `PolicyGenTool`."
+                )
+                raise UsageError(msg)
+        return self._ready()
+
+    def sender(self) -> "Transport":
+        """The transport of the model's calls."""
+        return self._transport()
+
+    def _format(self) -> tuple[Format, WireFormat]:
+        """The wire format: the last part of the path, and the module that reads and writes it."""
+        raise NotImplementedError
+
+    def _ready(self) -> Prepared:
+        # pydantic's access to private attributes is slow, and each call needs this several times.
+        private = self.__pydantic_private__ or {}
+        prepared: Prepared | None = private.get("_prepared")
+        if prepared is None:
+            prepared = self._prepared = self._prepare()
+        return prepared
+
+    def _prepare(self) -> Prepared:
+        if self._lost:
+            names = ", ".join(f"`{name}`" for name in self._lost)
+            msg = (
+                f"The model was unpickled without {names}, which a pickle does not hold. Give "
+                "them again with `model.model_copy(update={...})`."
+            )
+            raise UsageError(msg)
+        suffix, wire = self._format()
+        settings = Settings(
+            connection=self._connection(suffix),
+            wire=wire,
+            on_denied=self.on_denied,
+            on_session_expired=self.on_session_expired,
+            include_response_headers=self.include_response_headers,
+            only_new_messages=self._sends_only_new(),
+        )
+        return Prepared(settings, self._default_params(), self._identify(), set())
+
+    def _transport(self) -> "Transport":
+        private = self.__pydantic_private__ or {}
+        sender: Transport | None = private.get("_sender")
+        if sender is None:
+            sender = self._sender = self._make_transport()
+        return sender
+
+    def _make_transport(self) -> "Transport":
+        # Imported at the first call: the package imports faster.
+        from langchain_sequrity.transport import (  # noqa: PLC0415
+            RetryPolicy,
+            Timeouts,
+            Transport,
+        )
+
+        silence: float | Literal["default"] | None = "default"
+        if "stream_chunk_timeout" in self.model_fields_set:
+            silence = self.stream_chunk_timeout
+        return Transport(
+            self.base_url,
+            timeouts=Timeouts.of(self.timeout, silence),
+            retry=RetryPolicy(max_retries=self.max_retries),
+            secrets=self._ready().settings.connection.secrets,
+            http_client=self.http_client,
+            http_async_client=self.http_async_client,
+            proxy=None if self.proxy is None else self.proxy.get_secret_value(),
+        )
+
+    def _sends_only_new(self) -> bool:
+        """Whether only the messages after the last reply are sent, with that reply's id."""
+        return False
+
+    def _connection(self, suffix: Format) -> Connection:
+        own = {
+            name: value.get_secret_value() for name, value in (self.default_headers or {}).items()
+        }
+        given = {name.lower() for name in own}
+        named = self._named_headers().items()
+        own |= {name: value for name, value in named if name.lower() not in given}
+        connection = Connection(
+            base_url=self.base_url,
+            api_key=self._key(),
+            llm_api_key=None if self.llm_api_key is None else _text_of(self.llm_api_key),
+            endpoint_type=self.endpoint_type,
+            provider=self.provider,
+            suffix=suffix,
+            features=self.features,
+            policy=self.policy,
+            config=self.session_config,
+            default_headers=own,
+            default_query=self.default_query or {},
+            max_header_bytes=self.max_header_bytes,
+            allow_http=self.allow_http,
+        )
+        return connection.with_whole_envelopes()
+
+    def _key(self) -> str:
+        key = self.api_key
+        if key is None:  # unpickled, perhaps, before the variable was set
+            key = env_key("api_key")
+        if key is not None:
+            return _text_of(key)
+        if is_loopback(urlsplit(self.base_url).hostname or ""):
+            return LOOPBACK_KEY
+        msg = (
+            "There is no Sequrity key. Set the environment variable `SEQURITY_API_KEY`, or pass "
+            f"`api_key=`. (Only loopback addresses need no key; the address is `{self.base_url}`.)"
+        )
+        raise UsageError(msg)
+
+    def _named_headers(self) -> dict[str, str]:
+        """Headers that have their own parameter."""
+        return {}
+
+    def _is_asked(self, name: str) -> bool:
+        value = getattr(self, name)
+        return value is not None and not isinstance(value, SecretStr)
+
+    def _asked_keys(self) -> dict[str, str]:
+        """The keys that functions give for this call. They are not stored."""
+        keys = {}
+        for name in KEYS:
+            if self._is_asked(name):
+                given = getattr(self, name)()
+                if isawaitable(given):
+                    if iscoroutine(given):
+                        given.close()
+                    msg = (
+                        f"`{name}` is an async function, which only `ainvoke`, `astream` and "
+                        "`abatch` can call. Use one of these, or give a plain function."
+                    )
+                    raise UsageError(msg)
+                keys[name] = _given_key(name, given)
+        return keys
+
+    async def _aasked_keys(self) -> dict[str, str]:
+        """See `_asked_keys`."""
+        keys = {}
+        for name in KEYS:
+            if self._is_asked(name):
+                given = getattr(self, name)()
+                keys[name] = _given_key(name, await given if isawaitable(given) else given)
+        return keys
+
+    def _default_params(self) -> dict[str, Any]:
+        """The fields of the body that are the same for each call."""
+        own = {name: getattr(self, name) for name in self._body_parameters}
+        params = {"model": self.model_name, **own, **self.model_kwargs}
+        return {name: value for name, value in params.items() if value is not None}
+
+    def _identify(self) -> dict[str, Any]:
+        named = {"features": self.features, "policy": self.policy, "config": self.session_config}
+        return {
+            **self._default_params(),
+            "base_url": self.base_url,
+            "provider": self.provider,
+            "endpoint_type": self.endpoint_type,
+            **{name: value.to_header() for name, value in named.items() if value is not None},
+        }
+
     # Turns
 
     def _turn(
@@ -200,12 +412,12 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         *,
         stream: bool,
     ) -> Turn:
-        state = self._ready()
-        settings = state.settings
+        prepared = self._ready()
+        settings = prepared.settings
         if keys:
             settings = replace(settings, connection=settings.connection.with_keys(keys))
-        params = self._params(state.params, stop, kwargs, stream=stream)
-        self._compare(params.get("tools"))  # that came by `bind` or with this call
+        params = self._params(prepared.params, stop, kwargs, stream=stream)
+        self._compare(params.get("tools"))  # of `bind` or of this call
         return Turn(
             settings,
             messages,
@@ -223,8 +435,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         *,
         stream: bool,
     ) -> dict[str, Any]:
-        """All fields of the body but the messages."""
-        params = {**defaults, **body_fields(kwargs, type(self).model_fields)}
+        """All fields of the body except the messages."""
+        params = {**defaults, **self._body_fields(kwargs)}
         if "stop_sequences" in params:  # the parameter's other name
             params["stop"] = params.pop("stop_sequences")
         if stop is not None:
@@ -236,11 +448,31 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
                 params.update(extra)
         if self.endpoint_type == "lang-graph" and "user_provided_program" not in params:
             msg = (
-                "The endpoint type `lang-graph` runs a program of yours: pass "
+                "The endpoint type `lang-graph` runs your own program: pass "
                 "`user_provided_program=` and `context_vars=`, or use `LangGraphExecutor`."
             )
             raise UsageError(msg)
         return params
+
+    def _body_fields(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a call that are fields of the body; `None` values are left out.
+
+        Raises:
+            UsageError: For a parameter of the model: a `policy` in the body would have no effect.
+        """
+        fields: dict[str, Any] = {}
+        for name, value in kwargs.items():
+            if value is None or name in _CALL_ARGUMENTS:
+                continue
+            if name in type(self).model_fields and name not in self._body_parameters:
+                msg = (
+                    f"`{name}` belongs to the model, not to one call: use "
+                    f"`model.model_copy(update={{{name!r}: …}})`. A field of the body with this "
+                    "name goes into `extra_body`."
+                )
+                raise UsageError(msg)
+            fields[name] = value
+        return fields
 
     @override
     def _generate(
@@ -350,18 +582,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             else:
                 return
 
-    # The session of `configurable`, which LangChain does not hand to the methods above
-
-    @override
-    def invoke(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AIMessage:
-        return super().invoke(input, config, stop=stop, **with_session(config, kwargs))
+    # The session of `configurable`
 
     @override
     async def ainvoke(
@@ -373,38 +594,6 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         **kwargs: Any,
     ) -> AIMessage:
         return await super().ainvoke(input, config, stop=stop, **with_session(config, kwargs))
-
-    @override
-    def stream(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> Iterator[AIMessageChunk]:
-        return super().stream(input, config, stop=stop, **with_session(config, kwargs))
-
-    @override
-    def astream(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[AIMessageChunk]:
-        return super().astream(input, config, stop=stop, **with_session(config, kwargs))
-
-    @override
-    def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return super().stream_events(input, config, **with_session(config, kwargs))
-
-    @override
-    def astream_events(
-        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> Any:
-        return super().astream_events(input, config, **with_session(config, kwargs))
 
     # Tools and structured output
 
@@ -423,24 +612,24 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
 
         Args:
             tools: LangChain tools, functions, pydantic classes, TypedDicts or tool objects of
-                the provider's API, those that the service runs itself among them.
+                the provider's API, also those of tools that the service runs itself.
             tool_choice: `"auto"`, `"none"`, `"any"` or `"required"`, a tool's name, `True` for
                 any tool, or an object of the API.
             strict: Whether arguments must fit the schema exactly.
             parallel_tool_calls: Whether one reply may hold several calls.
-            response_format: A shape for the answer beside tools; see `with_structured_output`.
+            response_format: A schema of the answer; see `with_structured_output`.
             **kwargs: Further fields of the body.
 
         Returns:
             The model with the tools bound.
 
         Raises:
-            UsageError: If `tool_choice` names a tool that is not there; with `strict_policy` also
-                if the policy has rules for what is not there.
+            UsageError: If `tool_choice` names an unknown tool; with `strict_policy` also if the
+                policy has rules for unknown tools or arguments.
 
         Warns:
-            PolicyMismatch: If the policy has rules for tools or arguments that are not there, or
-                asks for labels that arguments may not have; once for each set of tools.
+            PolicyMismatch: If the policy has rules for unknown tools or arguments, or asks for
+                labels that arguments may lack; once for each set of tools.
         """
         extras, results = self._takes_tool_extras, self._ready().settings.connection.dual_llm
         written = [
@@ -455,24 +644,24 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         if response_format is not None:
             bound["response_format"] = write_response_format(response_format, strict=strict)
         kwargs.update({name: value for name, value in bound.items() if value is not None})
-        # An empty list is no legal value of the field.
+        # An empty list is not a legal value of the field.
         return super().bind(**({"tools": written} if written else {}), **kwargs)
 
     def _compare(self, tools: object) -> None:
-        """Compare the policy with a set of tools, once: an agent binds them before each answer."""
-        state = self._ready()
-        connection = state.settings.connection
+        """Compare the policy with a set of tools once: an agent binds them before each answer."""
+        prepared = self._ready()
+        connection = prepared.settings.connection
         if connection.policy is None or not tools or not isinstance(tools, list):
             return
-        if not all(isinstance(tool, dict) for tool in tools):  # the service refuses it
+        if not all(isinstance(tool, dict) for tool in tools):  # the service refuses them
             return
         try:
             key = orjson.dumps(tools)
-        except TypeError:  # no JSON: sending it says so
+        except TypeError:  # not JSON: the error comes when it is sent
             return
-        if key not in state.compared:
+        if key not in prepared.compared:
             tell_of_tools(connection, tools, is_strict=self.strict_policy)
-            state.compared.add(key)
+            prepared.compared.add(key)
 
     @override
     def with_structured_output(
@@ -484,16 +673,16 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """Answer in a given shape.
+        """Answer in a given schema.
 
-        Works on the value of a dual-LLM turn just as on a plain answer.
+        It works on the value of a dual-LLM turn as on a plain answer.
 
         Args:
             schema: A pydantic class (the result is an instance of it), or a TypedDict, a JSON
                 Schema or an OpenAI function (the result is a dict).
             method: `json_schema` uses the format's own structured output, `function_calling` a
-                forced tool call, `json_mode` asks for any JSON (say in the prompt what it should
-                hold).
+                forced tool call, `json_mode` asks for any JSON (describe its content in the
+                prompt).
             include_raw: Return `{"raw": message, "parsed": …, "parsing_error": …}` and never
                 raise for a reply that does not parse.
             strict: Whether the reply must fit the schema exactly; not with `json_mode`.
@@ -503,7 +692,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             A runnable with the input of the model.
 
         Raises:
-            UsageError: If the arguments do not go together.
+            UsageError: If the arguments exclude each other.
 
         Example:
             ```python
@@ -542,3 +731,39 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     async def aclose(self) -> None:
         """Close idle connections of the running event loop, as `close` does."""
         await self._transport().aclose()
+
+
+def _text_of(key: SecretStr | AskedKey) -> str:
+    return key.get_secret_value() if isinstance(key, SecretStr) else ASKED_KEY
+
+
+def _given_key(name: str, given: object) -> str:
+    text = given.get_secret_value() if isinstance(given, SecretStr) else given
+    if not isinstance(text, str):
+        kind = type(given).__name__
+        msg = f"Expected that the function `{name}` returns the key; it returned a `{kind}`."
+        raise UsageError(msg)
+    check_key(name, text)
+    return text
+
+
+def _take_configured_session(name: str) -> None:
+    """Let a method read the session of `configurable`, which LangChain does not pass on."""
+
+    @wraps(getattr(BaseChatModel, name))
+    def method(
+        self: SequrityChatModel,
+        input: Any,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        inherited = getattr(super(SequrityChatModel, self), name)
+        return inherited(input, config, **with_session(config, kwargs))
+
+    setattr(SequrityChatModel, name, method)
+
+
+# Set here, so that they keep the types of LangChain's overloads. `ainvoke` has to be a coroutine
+# function, which `RunnableLambda` checks.
+for _name in ("invoke", "stream", "astream", "stream_events", "astream_events"):
+    _take_configured_session(_name)

@@ -8,12 +8,9 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from pydantic import Field, model_validator
 from typing_extensions import override
 
-from langchain_sequrity.chat_models.arguments import (
-    ChatSequrityArguments,
-    Verbosity,
-)
+from langchain_sequrity.chat_models.arguments import ChatSequrityArguments, Verbosity
 from langchain_sequrity.chat_models.base import SequrityChatModel
-from langchain_sequrity.chat_models.turn import WireFormat
+from langchain_sequrity.chat_models.sessions import WireFormat
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.wire import chat_completions
 from langchain_sequrity.wire.routes import Format, is_loopback
@@ -22,43 +19,42 @@ from langchain_sequrity.wire.routes import Format, is_loopback
 class ChatSequrity(SequrityChatModel):
     """Chat model over Sequrity's endpoints in OpenAI's formats (`docs/protocol.md`).
 
-    By default it speaks chat/completions, with `use_responses_api=True` Responses. Its messages can
-    go on in either format, and in `SequrityMessages`.
+    By default it uses chat/completions, with `use_responses_api=True` Responses. A conversation can
+    continue in the other format, and in `SequrityMessages`.
 
-    All arguments but `model` are given by keyword. Every field below is one. The most used:
+    All arguments except `model` are keyword arguments. Every field below is one. The most used:
 
     Args:
         model: One model for all roles, or `"planner,worker"`.
         api_key: Sequrity key; default: environment variable `SEQURITY_API_KEY`. Not needed on a
             loopback address.
-        llm_api_key: Key of the LLM provider; default: `SEQURITY_LLM_API_KEY`, else the service's
-            own key is used.
+        llm_api_key: Key of the LLM provider; default: `SEQURITY_LLM_API_KEY`, else the service
+            uses its own key.
         base_url: Default: `SEQURITY_BASE_URL`, else `https://api.sequrity.ai`.
         provider: `None` (the service's default), `openai`, `openrouter` or `sequrity_azure`.
         endpoint_type: `chat` (default), `code` or `agent`.
-        use_responses_api: Speak Responses instead of chat/completions: reasoning items with their
+        use_responses_api: Use Responses instead of chat/completions: reasoning items with their
             encrypted content, built-in tools, `previous_response_id`.
         features: X-Features, a `FeaturesHeader` or a dict.
         policy: X-Policy: a `PolicyHeader`, SQRT text, or a `Path` to it.
         session_config: X-Config, a `ConfigHeader` or a dict.
-        on_denied: `"raise"` (default) raises `PolicyDenied`; `"message"` returns the denial as one
-            sentence, in a message that is a refusal.
-        strict_policy: Whether a policy that does not do what it says (rules for tools that are not
-            bound, for labels that the session has not, or that let through what they seem to
-            deny) is an error; by default it is a
-            `PolicyMismatch` warning.
+        on_denied: `"raise"` (default) raises `PolicyDenied`; `"message"` returns a refusal with the
+            denial as one sentence.
+        strict_policy: Whether a policy that does less than it says is an error and not a
+            `PolicyMismatch` warning: rules for tools that are not bound, rules for labels that the
+            session does not have, or rules that allow what they seem to deny.
         on_session_expired: `"raise"` (default) or `"restart"`.
-        timeout: Seconds for a call as a whole, or an `httpx.Timeout`.
-        max_retries: How often a call is sent again where that is safe; default 2.
+        timeout: Seconds for a whole call, or an `httpx.Timeout`.
+        max_retries: How often a call is sent again if that is safe; default 2.
 
     Each call takes, besides LangChain's own arguments, `session_id=` (an id or `"new"`),
-    `extra_headers=` and any field of the body. Without `session_id` the session of the last
-    message in the history that this very configuration obtained goes on; it can also be given as
-    `config={"configurable": {"sequrity_session_id": …}}`.
+    `extra_headers=` and any field of the body. Without `session_id` the conversation continues the
+    last session in its history that this very configuration obtained. The session can also be given
+    as `config={"configurable": {"sequrity_session_id": …}}`.
 
-    A reply's `content` is text where it is nothing else. Over Responses, reasoning, citations,
-    function calls and the items of built-in tools make it a list of blocks; `text`, `tool_calls`
-    and `content_blocks` read both alike.
+    A reply's `content` is text if there is only text. With Responses, reasoning, citations,
+    function calls and the items of built-in tools make it a list of blocks. `text`, `tool_calls`
+    and `content_blocks` read both forms.
 
     `response_metadata` has `model_name`, `finish_reason`, `id` and, under `sequrity`, `session_id`
     and `request_id`; after a dual-LLM turn also its status, labels and program (see
@@ -67,7 +63,7 @@ class ChatSequrity(SequrityChatModel):
     Raises:
         UsageError: For a missing key, an unknown argument, or a provider that does not serve this
             format. Calls raise the other errors of `langchain_sequrity.errors`.
-        PolicySyntaxError: If the policy is no SQRT.
+        PolicySyntaxError: If the policy is not valid SQRT.
 
     Example:
         ```python
@@ -83,18 +79,34 @@ class ChatSequrity(SequrityChatModel):
     """
 
     _arguments: ClassVar[type[Any]] = ChatSequrityArguments
+    _body_parameters: ClassVar[tuple[str, ...]] = (
+        *SequrityChatModel._body_parameters,  # noqa: SLF001 - of the base class
+        "seed",
+        "n",
+        "logprobs",
+        "top_logprobs",
+        "frequency_penalty",
+        "presence_penalty",
+        "logit_bias",
+        "verbosity",
+        "max_completion_tokens",
+        "reasoning",
+        "include",
+        "store",
+        "truncation",
+    )
 
     max_completion_tokens: int | None = Field(default=None, ge=1)
-    """Limit on the reply's tokens, reasoning included; what newer models take for `max_tokens`."""
+    """Limit on the reply's tokens with reasoning; newer models take it instead of `max_tokens`."""
     verbosity: Verbosity | None = None
-    """How long answers are to be."""
+    """How long answers should be."""
     organization: str | None = None
-    """Sent as the header `OpenAI-Organization`; whether the service hands it on is unknown."""
+    """Sent as the header `OpenAI-Organization`; it is unknown whether the service forwards it."""
     seed: int | None = None
     stream_usage: bool | None = None
     """Whether streams of chat/completions ask for token counts; Responses always has them.
 
-    Unset, they ask at loopback addresses alone, where a local server answers."""
+    By default only streams of loopback addresses ask, where a local server answers."""
     n: int | None = Field(default=None, ge=1)
     """Number of replies to ask for; more than one cannot be streamed."""
     logprobs: bool | None = None
@@ -103,18 +115,18 @@ class ChatSequrity(SequrityChatModel):
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     logit_bias: dict[str, int] | None = None
     use_responses_api: bool = False
-    """Whether to speak Responses."""
+    """Whether to use Responses."""
     use_previous_response_id: bool = False
-    """Whether a conversation goes on by the id of its last reply, with nothing sent but what came
-    after it. Only over Responses, and only where that reply is of the session that goes on."""
+    """Whether to send only the messages after the last reply, with that reply's id. Only with
+    Responses, and only if that reply is of the session that continues."""
     reasoning: dict[str, Any] | None = None
-    """Over Responses: `{"effort": …, "summary": …}`; `reasoning_effort` is its short form."""
+    """With Responses: `{"effort": …, "summary": …}`; `reasoning_effort` is its short form."""
     include: list[str] | None = None
-    """Over Responses: what else to answer, such as `reasoning.encrypted_content`."""
+    """With Responses: further content of the reply, such as `reasoning.encrypted_content`."""
     store: bool | None = None
-    """Over Responses: whether the reply can be gone on from by its id."""
+    """With Responses: whether a later request can continue from the reply by its id."""
     truncation: Literal["auto", "disabled"] | None = None
-    """Over Responses: whether a conversation that is too long is cut or refused."""
+    """With Responses: whether a conversation that is too long is cut or refused."""
 
     if TYPE_CHECKING:
 
@@ -135,7 +147,7 @@ class ChatSequrity(SequrityChatModel):
 
     @model_validator(mode="after")
     def _check_format(self) -> Self:
-        """A parameter of the other format would be lost, or be refused by the service."""
+        """Refuse parameters of the other format, which would be lost or refused by the service."""
         mine, other = "chat/completions", "Responses (`use_responses_api=True`)"
         strange: tuple[str, ...] = _OF_RESPONSES
         if self.use_responses_api:
@@ -145,7 +157,7 @@ class ChatSequrity(SequrityChatModel):
             raise UsageError(msg)
         for name in strange:
             if getattr(self, name) not in (None, False):
-                msg = f"`{name}` belongs to {other}, and this model speaks {mine}. Leave it out."
+                msg = f"`{name}` belongs to {other}, and this model uses {mine}. Leave it out."
                 raise UsageError(msg)
         return self
 
@@ -153,7 +165,7 @@ class ChatSequrity(SequrityChatModel):
     def _format(self) -> tuple[Format, WireFormat]:
         if not self.use_responses_api:
             return "chat/completions", chat_completions
-        from langchain_sequrity.wire import (  # noqa: PLC0415 - most programs speak one format
+        from langchain_sequrity.wire import (  # noqa: PLC0415 - most programs use one format
             responses,
         )
 
@@ -166,27 +178,7 @@ class ChatSequrity(SequrityChatModel):
     @property
     @override
     def _llm_type(self) -> str:
-        return "sequrity-chat"  # in either format: it is the same model to LangChain
-
-    @override
-    def _default_params(self) -> dict[str, Any]:
-        own = {
-            "seed": self.seed,
-            "n": self.n,
-            "logprobs": self.logprobs,
-            "top_logprobs": self.top_logprobs,
-            "frequency_penalty": self.frequency_penalty,
-            "presence_penalty": self.presence_penalty,
-            "logit_bias": self.logit_bias,
-            "verbosity": self.verbosity,
-            "max_completion_tokens": self.max_completion_tokens,
-            "reasoning": self.reasoning,
-            "include": self.include,
-            "store": self.store,
-            "truncation": self.truncation,
-        }
-        named = {name: value for name, value in own.items() if value is not None}
-        return {**named, **super()._default_params()}
+        return "sequrity-chat"  # in both formats: for LangChain it is the same model
 
     @override
     def _should_stream(

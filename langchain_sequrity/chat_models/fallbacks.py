@@ -1,12 +1,12 @@
 """Fallbacks and retries that a denial does not trigger.
 
-LangChain's `with_fallbacks` and `with_retry` handle every `Exception`, and a `PolicyDenied` is one:
-another model, under no policy, would act in the place of the one that was refused. Our models, and
-what LangChain makes of them (`bind`, `with_config`, `model | parser`, …), handle failures of the
-service instead. Whoever wants more names the exceptions.
+LangChain's `with_fallbacks` and `with_retry` handle every `Exception`, also `PolicyDenied`: a model
+without a policy would then do what the policy has denied. Our models, and the runnables that
+LangChain makes of them (`bind`, `with_config`, `model | parser`, …), handle only failures of the
+service. The caller can name other exceptions.
 
-The classes have the names of LangChain's, which traces and serialized runnables show.
-`prompt | model` is made by the prompt, and is LangChain's own.
+The classes have the names of LangChain's classes, which traces and serialized runnables show.
+`prompt | model` is made by the prompt, so it is LangChain's own class.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ R = TypeVar("R", bound=Runnable[Any, Any])
 
 SERVICE_ERRORS: tuple[type[BaseException], ...] = (
     ServiceError,
-    # LangChain's own of the same kind, so that a third model is asked where the second one fails.
+    # LangChain's classes of the same kind, so that a third model follows if the second one fails.
     ContextOverflowError,
     ModelAPIError,
     ModelAuthenticationError,
@@ -54,14 +54,14 @@ SERVICE_ERRORS: tuple[type[BaseException], ...] = (
     ModelRateLimitError,
     ModelTimeoutError,
 )
-"""What `with_fallbacks` handles where no exceptions are named: no `TurnFailed`, no `UsageError`."""
+"""Exceptions that `with_fallbacks` handles by default; not `TurnFailed`, not `UsageError`."""
 
 
 def may_be_retried(error: BaseException) -> bool:
-    """Whether `with_retry` tries again where no exceptions are named.
+    """Whether `with_retry` tries again by default.
 
     Args:
-        error: What was raised.
+        error: The exception.
 
     Returns:
         Whether it is a `ServiceError` after which sending again is safe and may help.
@@ -70,7 +70,7 @@ def may_be_retried(error: BaseException) -> bool:
 
 
 class Guarded(Runnable[Input, Output]):
-    """A runnable whose fallbacks and retries leave denials alone, as does what is made of it."""
+    """A runnable with fallbacks and retries that ignore denials, also in runnables made of it."""
 
     @override
     def with_fallbacks(
@@ -80,13 +80,13 @@ class Guarded(Runnable[Input, Output]):
         exceptions_to_handle: tuple[type[BaseException], ...] = SERVICE_ERRORS,
         exception_key: str | None = None,
     ) -> "RunnableWithFallbacks[Input, Output]":
-        """Try other models where this one fails; a denial is raised and no other model is asked.
+        """Use other models if this one fails. A denial is raised, and no other model is called.
 
         Args:
-            fallbacks: What to try, in this order.
-            exceptions_to_handle: What counts as a failure. By default errors of the service.
-                `(Exception,)` includes denials: then every fallback must be under the policy too.
-            exception_key: Name under which a fallback finds the error in its input.
+            fallbacks: The other runnables, in this order.
+            exceptions_to_handle: The exceptions that are failures. By default errors of the
+                service. `(Exception,)` includes denials: then every fallback needs the policy too.
+            exception_key: Key of the error in the input of a fallback.
 
         Returns:
             The model with its fallbacks.
@@ -117,16 +117,16 @@ class Guarded(Runnable[Input, Output]):
         exponential_jitter_params: "ExponentialJitterParams | None" = None,
         stop_after_attempt: int = 3,
     ) -> Runnable[Input, Output]:
-        """Try again where that is safe and may help; a denial is raised at once.
+        """Try again if that is safe and may help. A denial is raised at once.
 
-        A model already does so (`max_retries`).
+        A model already retries by itself (`max_retries`).
 
         Args:
-            retry_if_exception_type: What to try again after, or a function that says so. By default
-                every `ServiceError` with `is_retryable`.
-            wait_exponential_jitter: Whether waits vary at random.
+            retry_if_exception_type: The exceptions after which to try again, or a function that
+                decides. By default every `ServiceError` with `is_retryable`.
+            wait_exponential_jitter: Whether waits vary randomly.
             exponential_jitter_params: `initial`, `max`, `exp_base` and `jitter`, in seconds.
-            stop_after_attempt: How often it is tried in all.
+            stop_after_attempt: Number of attempts, with the first.
 
         Returns:
             The model with retries.
@@ -141,23 +141,23 @@ class Guarded(Runnable[Input, Output]):
 
 
 def guarded(made: R) -> R:
-    """What LangChain made of a guarded runnable, guarded too.
+    """The guarded form of a runnable that LangChain made of a guarded one.
 
     Args:
-        made: A runnable. One that is not of LangChain's own classes is returned as it is.
+        made: The runnable. It is returned unchanged if its class is not one of LangChain's.
     """
     name = type(made).__name__
     if name not in _MADE or not type(made).__module__.startswith("langchain_core."):
         return made
     kind = _guarded_kind(name)
-    # Not through the constructor, which would copy and check what has been checked.
+    # Not through the constructor, which would copy and check everything again.
     state: dict[Any, Any] = cast("BaseModel", made).__getstate__()
     same: Any = object.__new__(kind)
     same.__setstate__(state)
     return cast("R", same)
 
 
-# What LangChain makes of a runnable, and the modules of these classes.
+# The classes that LangChain makes of a runnable, and their modules.
 _MADE = {
     "RunnableBinding": "runnables.base",
     "_ChatModelBinding": "language_models.chat_models",
@@ -172,12 +172,12 @@ _MADE = {
 
 @cache
 def _guarded_kind(name: str) -> type[Any]:
-    """LangChain's class, guarded; made only now: a program may make a model and nothing of it."""
+    """The guarded form of a class of LangChain. Made at its first use: most programs need few."""
     own = getattr(import_module(f"langchain_core.{_MADE[name]}"), name)
     body = {
         "__module__": __name__,
         "__doc__": "LangChain's, guarded.",
-        # Without type parameters and built late: both would build classes that nobody uses.
+        # No type parameters, and a deferred build: otherwise unused classes would be built.
         "model_config": ConfigDict(arbitrary_types_allowed=True, defer_build=True),
     }
     return new_class(name, (Guarded, own), exec_body=lambda namespace: namespace.update(body))
@@ -191,8 +191,8 @@ def __getattr__(name: str) -> type[Any]:
     raise AttributeError(msg)
 
 
-def _hand_guard_on(name: str) -> None:
-    """Let a method that makes another runnable make a guarded one."""
+def _guard_result_of(name: str) -> None:
+    """Let a method that makes a runnable make a guarded one."""
 
     @wraps(getattr(base.RunnableSerializable, name))
     def method(self: Guarded[Any, Any], *args: Any, **kwargs: Any) -> Any:
@@ -201,9 +201,9 @@ def _hand_guard_on(name: str) -> None:
     setattr(Guarded, name, method)
 
 
-# Added here and not written above, so that their types stay LangChain's overloads.
+# Set here, so that they keep the types of LangChain's overloads.
 for _name in (
     "__or__", "__ror__", "pipe", "map", "bind", "with_config", "with_types", "with_listeners",
     "with_alisteners", "configurable_fields", "configurable_alternatives",
 ):  # fmt: skip
-    _hand_guard_on(_name)
+    _guard_result_of(_name)

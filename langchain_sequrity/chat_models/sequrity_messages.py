@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from langchain_sequrity.chat_models.arguments import SequrityMessagesArguments
 from langchain_sequrity.chat_models.base import SequrityChatModel
-from langchain_sequrity.chat_models.turn import WireFormat
+from langchain_sequrity.chat_models.sessions import WireFormat
 from langchain_sequrity.wire import messages
 from langchain_sequrity.wire.routes import Format
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 class SequrityMessages(SequrityChatModel):
     """Chat model over Sequrity's endpoints in Anthropic's format (`docs/protocol.md`, Messages).
 
-    All arguments but `model` are given by keyword. Every field below is one. Those of connection,
-    policy and session are the same as in `ChatSequrity`; further ones:
+    All arguments except `model` are keyword arguments. Every field below is one. Connection, policy
+    and session have the same arguments as in `ChatSequrity`. Further ones:
 
     Args:
         model: One model for all roles, or `"planner,worker"`.
         provider: `None` (the service's default) or `anthropic`.
-        max_tokens: Limit on the reply's tokens. The format demands one: 16,384 if none is given,
-            and the budget for thinking on top of it.
+        max_tokens: Limit on the reply's tokens, which the format requires. The default is 16,384
+            plus the budget for thinking.
         thinking: `{"type": "enabled", "budget_tokens": …}`, `{"type": "adaptive"}` or
             `{"type": "disabled"}`.
-        top_k: Sample from this many tokens only.
+        top_k: Sample only from this many tokens.
         stop: Stop sequences; `stop_sequences` is the same.
 
-    A reply's `content` is text where it is nothing else, and the list of Anthropic's blocks as they
-    came otherwise: thinking with its signature, tool calls, citations, the service's own tools.
-    They go back as they came. `text`, `tool_calls` and `content_blocks` read both alike.
+    A reply's `content` is text if there is only text. Otherwise it is the unchanged list of
+    Anthropic's blocks: thinking with its signature, tool calls, citations, the service's own tools.
+    They are sent back unchanged. `text`, `tool_calls` and `content_blocks` read both forms.
 
-    Consecutive messages of one side are put into one turn, and system messages into the system
-    prompt, wherever they stand: the format has them nowhere else. Nor can it force a model that
-    thinks to call a tool: `tool_choice` is then `auto`.
+    Consecutive messages of one role become one turn, and all system messages become the system
+    prompt, as the format requires. The format cannot force a thinking model to call a tool:
+    `tool_choice` is then `auto`.
 
     `response_metadata` has `model_name`, `stop_reason`, `id` and, under `sequrity`, `session_id`
     and `request_id`; after a dual-LLM turn also its status, labels and program (see
@@ -64,10 +64,19 @@ class SequrityMessages(SequrityChatModel):
 
     _takes_tool_extras: ClassVar[bool] = True
     _arguments: ClassVar[type[Any]] = SequrityMessagesArguments
+    _body_parameters: ClassVar[tuple[str, ...]] = (
+        *SequrityChatModel._body_parameters,  # noqa: SLF001 - of the base class
+        "top_k",
+        "thinking",
+        "output_config",
+        "mcp_servers",
+        "container",
+        "context_management",
+    )
 
     temperature: float | None = Field(default=None, ge=0, le=1)
     top_k: int | None = Field(default=None, ge=0)
-    """Sample from this many tokens only."""
+    """Sample only from this many tokens."""
     thinking: dict[str, Any] | None = None
     """Whether and how long the model thinks before it answers."""
     output_config: dict[str, Any] | None = None
@@ -75,11 +84,11 @@ class SequrityMessages(SequrityChatModel):
     betas: list[str] | None = None
     """Names of beta features, sent as the header `anthropic-beta`."""
     mcp_servers: list[dict[str, Any]] | None = None
-    """MCP servers whose tools the provider calls itself, past the policy."""
+    """MCP servers whose tools the provider calls itself; the policy does not see these calls."""
     container: str | dict[str, Any] | None = None
-    """The container in which the provider runs code, or its id."""
+    """The container in which the provider runs code, or the id of the container."""
     context_management: dict[str, Any] | None = None
-    """What the provider takes out of a long conversation: `{"edits": […]}`."""
+    """What the provider removes from a long conversation: `{"edits": […]}`."""
 
     if TYPE_CHECKING:
 
@@ -108,19 +117,6 @@ class SequrityMessages(SequrityChatModel):
         return "messages", messages
 
     @override
-    def _default_params(self) -> dict[str, Any]:
-        own = {
-            "top_k": self.top_k,
-            "thinking": self.thinking,
-            "output_config": self.output_config,
-            "mcp_servers": self.mcp_servers,
-            "container": self.container,
-            "context_management": self.context_management,
-        }
-        named = {name: value for name, value in own.items() if value is not None}
-        return {**named, **super()._default_params()}
-
-    @override
     def with_structured_output(
         self,
         schema: "Schema | None" = None,
@@ -130,12 +126,11 @@ class SequrityMessages(SequrityChatModel):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """Answer in a given shape.
+        """Answer in a given schema.
 
-        As `ChatSequrity.with_structured_output`, but for two things that the format lacks:
-        `json_mode` with a schema is `json_schema`, and a model that thinks cannot be forced to
-        call a tool. It is then only asked to, and a call that does not come raises
-        `ForcedToolMissing`.
+        It differs from `ChatSequrity.with_structured_output` in two points, because of the format:
+        `json_mode` with a schema is `json_schema`, and a thinking model cannot be forced to call a
+        tool. It is then asked to, and a missing call raises `ForcedToolMissing`.
 
         Args:
             schema: A pydantic class (the result is an instance of it), or a TypedDict, a JSON
@@ -150,7 +145,7 @@ class SequrityMessages(SequrityChatModel):
             A runnable with the input of the model.
 
         Raises:
-            UsageError: If the arguments do not go together.
+            UsageError: If the arguments exclude each other.
 
         Example:
             ```python

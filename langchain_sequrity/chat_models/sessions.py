@@ -1,61 +1,147 @@
-"""Which session a conversation goes on with, and the history that may be sent to it.
+"""One turn of a session: the session that continues, the call to send, and what the reply means.
 
-A message history can hold turns of several sessions: of another key or policy, of a second agent
-that shares the list, or written by hand. Only a session that this very connection obtained is
-resumed, and the ids of all others are replaced, since the service would read a session from them
+A history can hold turns of several sessions: of another key or policy, of a second agent that
+shares the messages, or written by hand. Only a session that this very connection obtained is
+resumed. The ids of all others are replaced, since the service would take a session from them
 (`docs/behaviour.md`, P1).
+
+Nothing here does I/O. The four methods of a model send `Turn.call` and pass the reply to
+`Turn.read`, or its events to a reader of `Turn.new_reader`.
 """
 
 import functools
 import hashlib
 import hmac
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal, Protocol, TypeVar
 
+import orjson
 from langchain_core.messages import (
     AIMessage,
+    AIMessageChunk,
     BaseMessage,
     FunctionMessage,
     HumanMessage,
     ToolMessage,
 )
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
 
+from langchain_sequrity.connection import Connection
+from langchain_sequrity.errors import (
+    PolicyDenied,
+    SessionExpired,
+    StatusError,
+    UsageError,
+)
+from langchain_sequrity.headers import ConfigHeader
+from langchain_sequrity.on_denied import OnDeniedTurn
+from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.dual_llm import (
+    HISTORY_MISMATCH,
+    judge,
     kept_text,
+    may_be_dual,
     original_content,
+    refuse_doubtful,
+    unwrap,
     with_text,
 )
-from langchain_sequrity.wire.exchange import METADATA_KEY
+from langchain_sequrity.wire.error_body import is_session_gone
+from langchain_sequrity.wire.exchange import METADATA_KEY, Call, Reply, StreamReader
+from langchain_sequrity.wire.streams import DeniedReader, DoubtReader, EnvelopeReader, as_chunk
+from langchain_sequrity.wire.tools import arguments_text, as_values
+
+OnSessionExpired = Literal["raise", "restart"]
+Seal = Callable[[str], str]
+"""Makes the digest that proves that this connection obtained a session id."""
+Describe = Callable[[Reply], Mapping[str, Any]]
+M = TypeVar("M", bound=AIMessage)
 
 NEW_SESSION = "new"
-Seal = Callable[[str], str]
-"""Gives the digest that proves that a session id was obtained by this connection."""
-
-# The forms the service is known to use: `tc-<session>-<call>`, the same without dashes, and `tc`
-# with 16 hex digits.
+_CONFIGURABLE_SESSION = "sequrity_session_id"
+# Known forms of a call's id: `tc-<session>-<call>`, the same without dashes, and `tc` with 16 hex
+# digits.
 _LONG_ID = re.compile(r"tc-[0-9a-zA-Z-]{36}-")
 _DASHLESS_ID = re.compile(r"tc[0-9a-fA-F]{32}")
 _SHORT_ID = re.compile(r"tc[0-9a-f]{16}\Z")
-# Where calls, results and what refers to them have the id of a call, in any dialect.
+# Keys that hold the id of a call in calls, in results and in references to them, in any format.
 _IDS = frozenset({"id", "call_id", "tool_use_id", "tool_call_id", "tool_id"})
-# What a tool is called with is the user's own data.
+# Keys of a call's arguments, which are the user's own data.
 _ARGUMENTS = frozenset({"input", "args", "arguments"})
 _RESULTS = ("tool_result", "function_call_output", "custom_tool_call_output")
+_HAS_CALLS = (
+    "This turn has made calls. A new session would plan the turn again and repeat them. Find out "
+    "what the calls did, and send a new user message that says what is left to do."
+)
+_MID_TURN = f"The messages end with calls of another session. {_HAS_CALLS}"
+_STAYS = (
+    "The turn has made calls. A new session would plan the turn again and repeat them, so the turn "
+    "stays in its session. Send its history with the calls and results unchanged, and edit "
+    "histories only between turns. You may replace the messages before the turn by a summary, "
+    "unless `history_mismatch_policy` says otherwise."
+)
+_logger = logging.getLogger("langchain_sequrity")
+
+
+# The session that a call names
+
+
+def session_id_of(kwargs: Mapping[str, Any]) -> str | None:
+    """The session that a call names, by argument or by header.
+
+    Raises:
+        UsageError: If it is not a text, or empty.
+    """
+    headers = kwargs.get("extra_headers") or {}
+    by_header = [value for name, value in headers.items() if name.lower() == "x-session-id"]
+    session_id = by_header[0] if by_header else kwargs.get("session_id")
+    if session_id is not None and (not isinstance(session_id, str) or not session_id):
+        msg = f'`session_id` must be the id of a session, or "new"; got {session_id!r}.'
+        raise UsageError(msg)
+    return session_id
+
+
+def headers_of(kwargs: Mapping[str, Any]) -> dict[str, str] | None:
+    """A call's own headers, without the session."""
+    headers = kwargs.get("extra_headers")
+    if not headers:
+        return None
+    return {name: value for name, value in headers.items() if name.lower() != "x-session-id"}
+
+
+def with_session(config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Add the session of `configurable`, unless the call names a session.
+
+    The configuration reaches every model of a run, so a session in the history has precedence.
+    """
+    if "session_id" in kwargs:
+        return kwargs
+    for source in (config, var_child_runnable_config.get()):
+        if source and (found := source.get("configurable", {}).get(_CONFIGURABLE_SESSION)):
+            return {**kwargs, "configured_session_id": found}
+    return kwargs
+
+
+# The session of a history
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What may be sent.
+    """A history that may be sent to its session.
 
     Attributes:
-        messages: The conversation without foreign session ids.
+        messages: The conversation without ids of other sessions.
         session_id: The session to resume, or `None` to start one.
-        has_results: Whether tool results are part of it, so that a tool has already run.
-        is_mid_turn: Whether calls have been made since the user's last words.
-        leaves_session: Whether the last of them was made by a session that is not resumed.
-        resumed_at: Place of the last message that the resumed session answered with, if any.
+        has_results: Whether it contains tool results, so that a tool has already run.
+        is_mid_turn: Whether calls have been made since the last user message.
+        leaves_session: Whether a session that is not resumed made the last of these calls.
+        resumed_at: Index of the last reply of the resumed session, if any.
     """
 
     messages: Sequence[BaseMessage]
@@ -66,31 +152,31 @@ class History:
     resumed_at: int | None = None
 
 
-def prepare(
+def prepare_history(
     messages: Sequence[BaseMessage],
     *,
     session_id: str | None,
     seal: Seal,
     configured: str | None = None,
 ) -> History:
-    """Choose the session and clear the history of all others.
+    """Choose the session, and replace the ids of all other sessions in the history.
 
     Args:
-        messages: The conversation as the caller has it; it is not changed.
+        messages: The caller's conversation. It is not changed.
         session_id: A session that the caller names, `"new"`, or `None` to take it from the
             history.
         seal: Makes the digest of a session id for this connection.
-        configured: A session to start with, where the history has none of this connection yet.
+        configured: The session to use if the history has none of this connection.
 
     Returns:
-        What may be sent.
+        The history for that session.
     """
-    seal = functools.cache(seal)  # a foreign session is often that of a hundred messages
+    seal = functools.cache(seal)  # a hundred messages often have one foreign session
     own, resumed_at = _last_own_session(messages, seal)
     resumed = session_id or own or configured
     if resumed == NEW_SESSION:
         resumed = None
-    ids = _Ids(resumed, seal)
+    ids = _IdReplacer(resumed, seal)
     cleared = [ids.clear(message) for message in messages]
     has_results = any(map(_holds_results, messages))
     place = resumed_at if resumed == own else None
@@ -100,7 +186,7 @@ def prepare(
 
 
 def _last_session(messages: Sequence[BaseMessage]) -> str | None:
-    """Who made the last calls, if that was a session of the service."""
+    """The session that made the last calls, if it is one of the service."""
     last = next((one for one in reversed(messages) if isinstance(one, AIMessage)), None)
     session_id = None if last is None else _facts(last).get("session_id")
     return session_id if isinstance(session_id, str) else None
@@ -118,7 +204,7 @@ def _is_mid_turn(messages: Sequence[BaseMessage]) -> bool:
 
 
 def _holds_results(message: BaseMessage) -> bool:
-    """Whether a message says that a tool has run: also one of the user, as Anthropic's have it."""
+    """Whether a message holds a tool's result; in Anthropic's format a user message does."""
     if isinstance(message, ToolMessage | FunctionMessage):
         return True
     return isinstance(message.content, list) and any(map(_is_result, message.content))
@@ -132,20 +218,23 @@ def _is_result(block: Any) -> bool:
 
 
 def _as_it_came(message: AIMessage, text: str) -> AIMessage:
-    """The message as the service said it, in the place of the value or refusal made of it."""
-    said = {key: value for key, value in message.additional_kwargs.items() if key != "refusal"}
+    """The message as the service sent it, before a value or refusal was made of it."""
+    kept = _without_refusal(message)
     if refusal := kept_text(message, "refusal"):
-        said["refusal"] = refusal
+        kept["refusal"] = refusal
     content = with_text(message.content, text)
-    return message.model_copy(update={"content": content, "additional_kwargs": said})
+    return message.model_copy(update={"content": content, "additional_kwargs": kept})
 
 
 def _as_shown(message: AIMessage) -> AIMessage:
-    """A denial without the refusal beside its text: to another session it is a text."""
+    """A denial as text only, without the refusal beside it, for another session."""
     if "denial" not in _facts(message):
         return message
-    said = {key: value for key, value in message.additional_kwargs.items() if key != "refusal"}
-    return message.model_copy(update={"additional_kwargs": said})
+    return message.model_copy(update={"additional_kwargs": _without_refusal(message)})
+
+
+def _without_refusal(message: AIMessage) -> dict[str, Any]:
+    return {key: value for key, value in message.additional_kwargs.items() if key != "refusal"}
 
 
 def _facts(message: AIMessage) -> Mapping[str, Any]:
@@ -168,8 +257,8 @@ def _last_own_session(messages: Sequence[BaseMessage], seal: Seal) -> tuple[str 
     return None, None
 
 
-class _Ids:
-    """Ids of one history: those of the resumed session stay, those of others are replaced."""
+class _IdReplacer:
+    """Replaces ids of calls in a history, except those of the resumed session."""
 
     def __init__(self, resumed: str | None, seal: Seal) -> None:
         self._resumed = resumed
@@ -177,7 +266,7 @@ class _Ids:
         self._own: set[str | None] = set()
 
     def clear(self, message: BaseMessage) -> BaseMessage:
-        """Return the message without ids of other sessions, wherever it has them."""
+        """Return the message without ids of other sessions, at any depth."""
         if isinstance(message, AIMessage):
             return self._clear_ai(message)
         changes: dict[str, Any] = {}
@@ -211,9 +300,9 @@ class _Ids:
         return message.model_copy(update=changes)
 
     def _cleared(self, value: Any) -> Any:
-        """Replace foreign ids at any depth; what has none is returned as it is.
+        """Replace foreign ids at any depth; a value without foreign ids is returned itself.
 
-        Every provider has blocks of its own, so the keys decide and not the types.
+        Every provider has its own block types, so only the keys are considered.
         """
         if isinstance(value, list):
             cleared = [self._cleared(one) for one in value]
@@ -230,7 +319,7 @@ class _Ids:
         return value if key in _ARGUMENTS else self._cleared(value)
 
     def _is_foreign(self, call_id: str | None) -> bool:
-        """Whether an id names a session other than the resumed one; ids without form might."""
+        """Whether an id names, or may name, a session other than the resumed one."""
         if call_id is None or not call_id.startswith("tc") or call_id in self._own:
             return False
         if _LONG_ID.match(call_id):
@@ -244,5 +333,321 @@ class _Ids:
 
 
 def _neutral(call_id: str) -> str:
-    """An id of no session, the same each time so that a call and its result stay a pair."""
+    """An id without a session. It is a digest, so that a call and its result keep equal ids."""
     return f"call_{hashlib.blake2s(call_id.encode(), digest_size=12).hexdigest()}"
+
+
+# A turn
+
+
+class WireFormat(Protocol):
+    """What each chat format of `wire` offers to a client."""
+
+    @property
+    def write_request(self) -> Callable[..., dict[str, Any]]:
+        """Write messages, parameters and `dual_llm` as a body."""
+
+    @property
+    def write_results(self) -> Callable[[Sequence[tuple[str, str]]], list[dict[str, Any]]]:
+        """Write ids of calls and contents of results as messages of a body."""
+
+    @property
+    def read_reply(self) -> Callable[[Reply, Describe], list[AIMessage]]:
+        """Read a whole reply as messages."""
+
+    @property
+    def StreamReader(  # noqa: N802
+        self,
+    ) -> Callable[[Describe, Mapping[str, Any]], StreamReader[AIMessageChunk]]:
+        """The class that reads a stream; its second argument is the body of the request."""
+
+    @property
+    def TELLS_DUAL_LLM(self) -> bool:  # noqa: N802
+        """Whether a reply shows marks of a dual-LLM session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of all turns of a model.
+
+    Attributes:
+        connection: Address, keys and headers of the calls.
+        wire: The wire format.
+        on_denied: Whether a denial raises or is returned as a refusal.
+        on_session_expired: Whether an expired session raises or is replaced by a new one.
+        include_response_headers: Whether messages show the headers of the reply.
+        only_new_messages: Whether only the messages after the last reply are sent, with that
+            reply's id.
+    """
+
+    connection: Connection
+    wire: WireFormat
+    on_denied: OnDeniedTurn = "raise"
+    on_session_expired: OnSessionExpired = "raise"
+    include_response_headers: bool = False
+    only_new_messages: bool = False
+
+
+@dataclass(slots=True, repr=False, eq=False)
+class Turn:
+    """One turn of a conversation.
+
+    Args:
+        settings: The model's settings.
+        messages: The caller's conversation.
+        params: All fields of the body except the messages.
+        session_id: A session that the caller names, `"new"`, or `None`.
+        configured_session_id: The session to use if the history has none.
+        extra_headers: Headers of this call only.
+        forked_from: The session of which the history is a fork, if known.
+        continues: Whether to ask the session to accept a history that differs from its own.
+
+    Raises:
+        UsageError: If the messages or parameters cannot be sent.
+    """
+
+    settings: Settings
+    messages: Sequence[BaseMessage]
+    params: Mapping[str, Any]
+    session_id: str | None = None
+    configured_session_id: str | None = None
+    extra_headers: Mapping[str, str] | None = None
+    forked_from: str | None = None
+    continues: bool = False
+    connection: Connection = field(init=False)
+    dual_llm: bool | None = field(init=False)
+    call: Call = field(init=False)
+    _body: dict[str, Any] = field(init=False)
+    _is_mid_turn: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Choose the session and write the call."""
+        self.connection, headers = self.settings.connection, self.extra_headers
+        if headers:
+            self.connection, headers = self.connection.with_headers(headers)
+        self.dual_llm = self.connection.dual_llm
+        self.call = self._write(headers)
+
+    def _write(self, headers: Mapping[str, str] | None) -> Call:
+        history = prepare_history(
+            self.messages,
+            session_id=self.session_id,
+            seal=self._seal,
+            configured=self.configured_session_id,
+        )
+        if history.leaves_session and self.dual_llm:
+            raise UsageError(_MID_TURN)
+        messages, params = history.messages, self.params
+        only_new = self.settings.only_new_messages and not self.continues
+        if only_new and history.resumed_at is not None:
+            messages, params = self._after(history.resumed_at, messages)
+        if self.continues and self._mismatch_policy is None:
+            config = self.connection.sent_config or ConfigHeader()
+            config = config.with_mismatch_policy("continue")
+            headers = {**(headers or {}), config.header_name: config.to_header()}
+        dual_llm = self.dual_llm is True
+        fsm = self.connection.config and self.connection.config.fsm
+        # With strict parsing the service reads only the text of a result.
+        if dual_llm and not (fsm and fsm.strict_tool_result_parsing):
+            messages = as_values(messages)
+        self._body = self.settings.wire.write_request(messages, params, dual_llm=dual_llm)
+        self._is_mid_turn = history.is_mid_turn
+        return self.connection.call(
+            _dumps(self._body),
+            session_id=history.session_id,
+            resend=history.session_id is None and not history.has_results,
+            extra_headers=headers,
+        )
+
+    def _after(
+        self, index: int, messages: Sequence[BaseMessage]
+    ) -> tuple[Sequence[BaseMessage], Mapping[str, Any]]:
+        """The messages after a reply of the session, and the body's fields with its id."""
+        last = messages[index]
+        reply_id = last.response_metadata.get("id")
+        new = messages[index + 1 :]
+        is_edited = isinstance(last, AIMessage) and not _has_its_calls(last)
+        if not reply_id or not new or is_edited or "previous_response_id" in self.params:
+            return messages, self.params
+        return new, {**self.params, "previous_response_id": reply_id}
+
+    def _seal(self, session_id: str) -> str:
+        return self.connection.seal(self.params["model"], session_id)
+
+    def read(self, reply: Reply) -> ChatResult:
+        """Read a whole reply.
+
+        Raises:
+            ServiceError: If the reply does not follow the protocol.
+            TurnFailed: If the turn failed without an answer.
+        """
+        messages = self.settings.wire.read_reply(reply, self._describe)
+        read = partial(self._unwrap_if_dual, reply)
+        generations = [ChatGeneration(message=self._read_message(read, one)) for one in messages]
+        return ChatResult(generations=generations)
+
+    def new_reader(self) -> StreamReader[AIMessageChunk]:
+        """Make a reader for one streamed reply."""
+        return DeniedReader(self._reader(), partial(self._read_chunk, self._checked))
+
+    def _reader(self) -> StreamReader[AIMessageChunk]:
+        reader = self.settings.wire.StreamReader(self._describe, self._body)
+        if self.dual_llm is False:
+            return reader
+        if self.dual_llm is None and not self.settings.wire.TELLS_DUAL_LLM:
+            return DoubtReader(reader, refuse_doubtful)
+        certain = self.dual_llm is True
+        read = partial(unwrap, certain=certain, told=self.connection.located)
+        return EnvelopeReader(reader, partial(self._read_chunk, read), certain=certain)
+
+    def after_refusal(self, error: StatusError) -> "Turn":
+        """The turn to send after an error status, in a new session where that is needed.
+
+        A history that was forked between two turns differs from that of its session
+        (`docs/behaviour.md`, T1). It continues in a new session, and the reply says so. A turn that
+        has made calls stays: a new session would plan it again and repeat the calls.
+
+        Raises:
+            StatusError: If the error does not concern a resumed session, or if the turn must stay
+                in its session.
+            SessionExpired: If the session is gone and the model does not, or must not, restart.
+        """
+        if self.connection.policy is not None:  # its places refer to the compacted text
+            error.args = (self.connection.policy.author_text(str(error)),)
+        if self.call.session_id is None or error.inside_reply:
+            raise error
+        is_mismatch, stays = _is_mismatch(error), self._is_mid_turn and self._may_be_dual
+        if is_mismatch and stays and self._may_continue:
+            _logger.warning(
+                "The history differs from that of session %s in the middle of a turn; asking the "
+                "session to accept it.",
+                self.call.session_id,
+            )
+            return replace(self, continues=True)
+        if is_mismatch and stays:
+            error.args = (f"{error} {_STAYS}",)
+            raise error
+        if is_mismatch and self.session_id is None and self._mismatch_policy != "reject":
+            _logger.warning(
+                "The history differs from that of session %s; continuing in a new session.",
+                self.call.session_id,
+            )
+            return replace(self, session_id=NEW_SESSION, forked_from=self.call.session_id)
+        if not is_session_gone(error, self.call.session_id):
+            raise error
+        if stays:
+            msg = f"The service no longer knows the session ({error}). {_HAS_CALLS}"
+            raise SessionExpired(msg, session_id=self.call.session_id) from None
+        if self.settings.on_session_expired == "restart":
+            return replace(self, session_id=NEW_SESSION)
+        msg = (
+            f"The service no longer knows the session ({error}). Start a new session with "
+            '`session_id="new"`, or construct the model with `on_session_expired="restart"`.'
+        )
+        raise SessionExpired(msg, session_id=self.call.session_id) from None
+
+    @property
+    def _mismatch_policy(self) -> str | None:
+        config = self.connection.config
+        return config.mismatch_policy if config is not None else None
+
+    @property
+    def _may_continue(self) -> bool:
+        """Whether to ask the session again, with the whole history or another mismatch policy."""
+        can_ask = self._mismatch_policy is None or self.settings.only_new_messages
+        return can_ask and not self.continues and self._mismatch_policy != "reject"
+
+    @property
+    def _may_be_dual(self) -> bool:
+        """Whether the session may be a dual-LLM session, judged by its replies."""
+        if self.dual_llm is not None or not self.settings.wire.TELLS_DUAL_LLM:
+            return self.dual_llm is not False
+        session_id = self.call.session_id
+        seen = (one.response_metadata for one in self.messages if isinstance(one, AIMessage))
+        return any("," in str(one.get("model_name")) or one.get("id") == session_id for one in seen)
+
+    def _describe(self, head: Reply) -> dict[str, Any]:
+        """The `response_metadata` that the head of a reply gives."""
+        session_id = head.headers.get("x-session-id") or self.call.session_id
+        facts: dict[str, Any] = {}
+        if session_id is not None:
+            facts = {"session_id": session_id, "digest": self._seal(session_id)}
+        if self.forked_from is not None:
+            facts["forked_from"] = self.forked_from
+        if request_id := head.headers.get("x-request-id"):
+            facts["request_id"] = request_id
+        described: dict[str, Any] = {METADATA_KEY: facts}
+        if self.settings.include_response_headers:
+            described["headers"] = {
+                name: value for name, value in head.headers.items() if name.lower() != "set-cookie"
+            }
+        return described
+
+    # Answers, calls and failed turns
+
+    def _unwrap_if_dual(self, reply: Reply, message: AIMessage) -> AIMessage:
+        seen = message.response_metadata
+        if self.dual_llm is None and not self.settings.wire.TELLS_DUAL_LLM:
+            refuse_doubtful(message)
+        elif self.dual_llm or (
+            self.dual_llm is None and may_be_dual(seen.get("model_name"), seen.get("id"), reply)
+        ):
+            message = unwrap(message, certain=self.dual_llm is True, told=self.connection.located)
+        return self._checked(message)
+
+    def _checked(self, message: M) -> M:
+        """Raise if the message is a denial without an envelope, else return it."""
+        judge(message, is_guarded=self.connection.is_guarded, told=self.connection.located)
+        return message
+
+    def _read_message(self, read: Callable[[M], AIMessage], message: M) -> AIMessage:
+        """Read a reply; of a denial return the refusal, if the caller wants a message."""
+        try:
+            return read(message)
+        except PolicyDenied as error:
+            if self.settings.on_denied == "raise" or error.message is None:
+                raise
+            return error.message
+
+    def _read_chunk(
+        self, read: Callable[[AIMessageChunk], AIMessage], chunk: AIMessageChunk
+    ) -> AIMessageChunk:
+        message = self._read_message(read, chunk)
+        return message if isinstance(message, AIMessageChunk) else as_chunk(message)
+
+
+def _has_its_calls(message: AIMessage) -> bool:
+    """Whether the calls of a Responses message are still those that its content shows."""
+    came = [
+        (block.get("call_id"), block.get("name"), block.get("arguments"))
+        for block in message.content
+        if isinstance(block, dict) and block.get("type") == "function_call"
+    ]
+    calls = message.tool_calls
+    if message.invalid_tool_calls or len(came) != len(calls):
+        return not calls
+    return all(
+        (call_id, name) == (call["id"], call["name"])
+        and arguments_text(call, {str(call_id): str(arguments)}) == arguments
+        for (call_id, name, arguments), call in zip(came, calls, strict=True)
+    )
+
+
+def _is_mismatch(error: StatusError) -> bool:
+    body = error.body
+    return isinstance(body, Mapping) and body.get("type") == HISTORY_MISMATCH
+
+
+def _dumps(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        pass
+    try:  # integers beyond 64 bits
+        return dumps(body).encode()
+    except (TypeError, ValueError) as error:
+        msg = (
+            f"The request cannot be written as JSON: {error}. Messages, tools and parameters must "
+            "hold plain data and valid Unicode."
+        )
+        raise UsageError(msg) from None

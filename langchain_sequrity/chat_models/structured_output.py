@@ -1,4 +1,4 @@
-"""`with_structured_output`: three ways to ask for a shape, one way to parse it."""
+"""`with_structured_output`: three methods to ask for a schema, and the parsing of the reply."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from operator import itemgetter
@@ -32,7 +32,7 @@ def structured_output(
     strict: bool | None,
     **kwargs: Any,
 ) -> Runnable[Any, Any]:
-    """Bind a schema to a model and parse what comes back.
+    """Bind a schema to a model, and parse the reply.
 
     The arguments are those of `ChatSequrity.with_structured_output`.
     """
@@ -49,7 +49,7 @@ def structured_output(
 def _check(schema: Schema | None, method: str, *, strict: bool | None) -> None:
     if method not in get_args(Method):
         expected = ", ".join(f"`{name}`" for name in get_args(Method))
-        msg = f"`method` is one of {expected}; got {method!r}."
+        msg = f"`method` must be one of {expected}; got {method!r}."
         raise UsageError(msg)
     if schema is None and method != "json_mode":
         msg = f"`schema` is needed with `method={method!r}`; only `json_mode` works without one."
@@ -64,7 +64,7 @@ def _is_class(schema: Schema | None) -> bool:
 
 
 def _format(schema: Schema | None, method: Method, *, strict: bool | None) -> dict[str, Any]:
-    """What LangChain's tracing wants to know about the schema."""
+    """The description of the schema for LangChain's tracing."""
     return {"kwargs": {"method": method, "strict": strict}, "schema": schema}
 
 
@@ -100,7 +100,7 @@ def _by_response_format(
 
 
 def _as_tool(schema: Any) -> Any:
-    """What LangChain's tracing wants; a `response_format` object holds its schema inside."""
+    """The schema for LangChain's tracing; a `response_format` object contains it."""
     if isinstance(schema, dict) and isinstance(schema.get("json_schema"), dict):
         return schema["json_schema"].get("schema")
     return convert_to_openai_tool(schema)
@@ -118,7 +118,7 @@ def _by_json_mode(
 
 
 def _bound(model: BaseChatModel, fields: dict[str, Any]) -> Runnable[Any, Any]:
-    """The model with fields of the body, tools of any kind among them."""
+    """The model bound to fields of the body, which may include tools of any kind."""
     tools = fields.pop("tools", ())
     return model.bind_tools(tools, **fields) if tools else model.bind(**fields)
 
@@ -140,11 +140,11 @@ def _with_raw(llm: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[A
     )
 
 
-# A forced call that does not come
+# A forced call that is missing
 
 
 def _required(name: str) -> Runnable[Any, Any]:
-    """Pass messages through, and raise at the end if the forced call is not among them."""
+    """Pass messages through, and raise at the end if the forced call is missing."""
 
     def passed(messages: Iterator[BaseMessage]) -> Iterator[BaseMessage]:
         seen: BaseMessage | None = None
@@ -170,7 +170,7 @@ def _check_called(message: BaseMessage | None, name: str) -> None:
     if any(call["name"] == name for call in calls):
         return
     msg = (
-        f"The tool `{name}` had to be called, but the reply does not call it. The service may "
-        'ignore `tool_choice`; use `method="json_schema"` instead.'
+        f"The reply does not call the tool `{name}`, which was forced. The service may ignore "
+        '`tool_choice`; use `method="json_schema"` instead.'
     )
     raise ForcedToolMissing(msg, tool=name, message=message)

@@ -1,4 +1,4 @@
-"""Tools, the choice among them, and shapes of answers, in the neutral words of `wire.tools`."""
+"""Tools, `tool_choice` and `response_format` in the neutral form of `wire.tools`."""
 
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ from typing_extensions import ReadOnly, is_typeddict
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.wire.tools import name_of
 
-# What of a tool's `extras` is for Anthropic's format; other packages have theirs there too.
+# Keys of a tool's `extras` for Anthropic's format; other packages use other keys.
 _EXTRAS = (
     "allowed_callers",
     "cache_control",
@@ -32,14 +32,14 @@ _EXTRAS = (
 )
 _Schema = dict[str, Any]
 _SCHEMAS: "WeakKeyDictionary[Any, dict[bool, _Schema | None]]" = WeakKeyDictionary()
-"""What functions return: an agent binds its tools before each answer."""
+"""Schemas of results by function: an agent binds its tools before each answer."""
 
 _PLAIN = {
     int: "integer", float: "number", bool: "boolean", str: "string", list: "array", tuple: "array",
     dict: "object", type(None): "null", None: "null",
 }  # fmt: skip
 _QUALIFIERS = frozenset({Annotated, Required, NotRequired, ReadOnly})
-# A dict whose `type` is one of these is a JSON Schema or a function, and not a tool of the API.
+# A dict with one of these as `type` is a JSON Schema or a function, not a tool of the API.
 _CONVERTED = (None, "object", "function")
 
 
@@ -51,17 +51,17 @@ def write_tool(
     Args:
         tool: Any tool that LangChain knows, or a tool object of the provider's API.
         strict: Asks for arguments that fit the schema exactly.
-        extras: Whether what the tool has as `extras`, such as `cache_control`, is for this format.
-        results: Whether a planner is to know what the tool returns; see `result_schema`.
+        extras: Whether this format has the tool's `extras`, such as `cache_control`.
+        results: Whether to add the schema of the result for a planner; see `result_schema`.
 
     Returns:
-        The tool in neutral form; a tool object of the API stays as it is.
+        The tool in neutral form; a tool object of the API is returned unchanged.
     """
     if isinstance(tool, dict) and _is_of_the_api(tool):
         return tool if strict is None or tool.get("type") else {**tool, "strict": strict}
     written: dict[str, Any] = convert_to_openai_tool(tool, strict=strict)
     if strict is not None and isinstance(written.get("function"), dict):
-        # `convert_to_openai_tool` leaves tools that are already in this form as they are.
+        # `convert_to_openai_tool` returns tools in this form unchanged.
         written = {**written, "function": {**written["function"], "strict": strict}}
     if extras and isinstance(tool, BaseTool) and tool.extras:
         if isinstance(own := tool.extras.get("provider_tool_definition"), dict):
@@ -76,12 +76,12 @@ def write_tool(
 
 
 def result_schema(tool: Any) -> _Schema | None:
-    """What a tool returns, as a JSON Schema, where that is known.
+    """The JSON Schema of a tool's result, if it is known.
 
-    It is known of a tool that says so itself (`extras={"output_schema": …}`), of an MCP tool with
-    an output schema, and of a function with a return annotation whose values reach the model as
-    JSON: numbers, lists, dicts, TypedDicts. Pydantic models and dataclasses do not: LangChain makes
-    the text of their `repr` of them. A text is a text without a schema.
+    Three kinds of tools have one: a tool with `extras={"output_schema": …}`, an MCP tool with an
+    output schema, and a function with a return annotation whose values reach the model as JSON:
+    numbers, lists, dicts, TypedDicts. Pydantic models and dataclasses reach it as the text of their
+    `repr`. A result that is text needs no schema.
 
     Args:
         tool: A tool or a function.
@@ -91,7 +91,7 @@ def result_schema(tool: Any) -> _Schema | None:
     """
     try:
         return _result_schema(tool)
-    except Exception:  # noqa: BLE001 - annotations and objects of others: what fails is not known
+    except Exception:  # noqa: BLE001 - foreign annotations and objects may raise anything
         return None
 
 
@@ -99,7 +99,7 @@ def _result_schema(tool: Any) -> _Schema | None:
     if isinstance(tool, BaseTool):
         if isinstance(own := (tool.extras or {}).get("output_schema"), dict):
             return own
-        function = getattr(tool, "func", None) or getattr(tool, "coroutine", None) or tool._run  # noqa: SLF001 - where subclasses have it
+        function = getattr(tool, "func", None) or getattr(tool, "coroutine", None) or tool._run  # noqa: SLF001 - subclasses implement it
     elif callable(tool) and not isinstance(tool, type):
         function = tool
     else:
@@ -113,7 +113,7 @@ def _result_schema(tool: Any) -> _Schema | None:
 
 
 def _of_mcp(tool: Any, function: Any) -> _Schema | None:
-    """The output schema of an MCP tool: `langchain-mcp-adapters` keeps it in its function alone."""
+    """The output schema of an MCP tool: `langchain-mcp-adapters` keeps it only in a closure."""
     arguments = getattr(tool, "args_schema", None)
     if not isinstance(arguments, dict) or not isinstance(function, types.FunctionType):
         return None
@@ -132,18 +132,18 @@ def _of_returns(function: Callable[..., Any], *, is_pair: bool) -> _Schema | Non
             return None
         returned = get_args(returned)[0]
     schema = _schema(returned)
-    # What may be a text is read as one, with or without a schema.
-    return (
-        None if not schema or "string" in _kinds(schema) or schema == {"type": "null"} else schema
-    )
+    # A result that may be text is read as text, with or without a schema.
+    if not schema or "string" in _kinds(schema) or schema == {"type": "null"}:
+        return None
+    return schema
 
 
 def _schema(kind: Any, around: frozenset[Any] = frozenset()) -> _Schema | None:  # noqa: PLR0911 - one per kind
-    """The schema of a type whose values `json.dumps` writes, as LangChain does; else `None`.
+    """The schema of a type whose values `json.dumps` can write; else `None`.
 
     Args:
         kind: The type.
-        around: TypedDicts that it stands in: one that holds itself is written once.
+        around: The TypedDicts around it: a TypedDict that contains itself is written once.
     """
     origin, inner = get_origin(kind), get_args(kind)
     if origin in _QUALIFIERS:
@@ -177,7 +177,7 @@ def _of_typed_dict(kind: Any, around: frozenset[Any]) -> _Schema | None:
 
 
 def _kinds(schema: _Schema) -> set[str]:
-    """The types that a value may have."""
+    """The JSON types that a value may have."""
     if "anyOf" in schema:
         return {kind for one in schema["anyOf"] for kind in _kinds(one)}
     if "enum" in schema:
@@ -192,10 +192,10 @@ def _is_of_the_api(tool: dict[str, Any]) -> bool:
 
 
 def write_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> Any:
-    """Write `tool_choice` in any of LangChain's spellings.
+    """Write `tool_choice`, in any of LangChain's forms.
 
     Raises:
-        UsageError: If it names a tool that is not there.
+        UsageError: If it names an unknown tool.
     """
     if choice is None or choice is False:
         return None
@@ -207,8 +207,8 @@ def write_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> Any:
         return {"type": "function", "function": {"name": choice}}
     if choice in (kinds := [tool["type"] for tool in tools if name_of(tool) is None]):
         return {"type": choice}
-    there = [*filter(None, names), *kinds]
-    msg = f"`tool_choice` names the tool {choice!r}, but the tools are {there}."
+    known = [*filter(None, names), *kinds]
+    msg = f"`tool_choice` names the tool {choice!r}, but the tools are {known}."
     raise UsageError(msg)
 
 
@@ -217,8 +217,8 @@ def write_response_format(schema: Any, *, strict: bool | None = None) -> dict[st
 
     Args:
         schema: A pydantic class, a TypedDict, a JSON Schema, an OpenAI function, or a
-            `response_format` object, which is returned as it is.
-        strict: Whether the reply must fit exactly; left out when `None`.
+            `response_format` object, which is returned unchanged.
+        strict: Whether the reply must fit exactly; `None` leaves the field out.
 
     Returns:
         The object for the body.

@@ -70,7 +70,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the language when `compact_sqrt` is first used: few clients need it (PEP 562)."""
+    """Import the language at the first use of `compact_sqrt`: few clients need it (PEP 562)."""
     if name != "compact_sqrt":
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

@@ -1,14 +1,19 @@
-"""The base of every header: fields, strict reading, JSON text and back.
+"""The base of the headers: types of fields, strict reading, JSON text in both directions.
 
-Scalars are strict: the text `"5"` is no number and `1` is no boolean, as in JSON.
+Scalars are strict as in JSON: the text `"5"` is not a number, and `1` is not a boolean.
 
-Three things differ from a plain pydantic model. A field that was not given is not sent, while one
-given as `None` is sent as `null`, which for some fields means "no limit". An unknown name is
-refused together with the nearest known one. And `extra` carries fields that this version does not
-know yet; on the wire they stand among the others.
+Three things differ from a plain pydantic model. A field that was not given is not sent, but a field
+given as `None` is sent as `null`, which means "no limit" for some fields. An error about an unknown
+name suggests the nearest known name. And `extra` holds fields that this version does not know yet;
+they are sent among the others.
+
+The text of a header is one line of ASCII. Reading and writing accept the same JSON, so that a
+written header can always be read (`docs/protocol.md`, The three JSON headers).
 """
 
 import json
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
@@ -27,11 +32,28 @@ from pydantic import (
 )
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.headers.json_text import json_problem, read_json, write_json
 from langchain_sequrity.patterns import PatternError, PatternTooLarge, check_together, measure
-from langchain_sequrity.validation import described, problems, refusal, shown, unknown_names
+from langchain_sequrity.strict_json import NotJson, RepeatedKey, TooDeep, loads
+from langchain_sequrity.validation import (
+    described,
+    join_path,
+    problems,
+    refusal,
+    shown,
+    unknown_names,
+)
 
 T = TypeVar("T")
+
+MAX_DEPTH = 32
+"""Most levels of nesting in the JSON of a header."""
+_TOO_DEEP = f"The JSON is nested more than {MAX_DEPTH} levels deep. Flatten it."
+# Beyond 64 bits other languages round or refuse, and Python refuses very long numbers.
+_INTEGER_LIMIT = 2**63
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+# Types of fields
 
 
 def _not_null(value: Any) -> Any:
@@ -42,7 +64,7 @@ def _not_null(value: Any) -> Any:
 
 
 def listed(value: Any) -> Any:
-    """Take lists as they are and sets in sorted order, so that equal sets give equal headers."""
+    """Accept lists as they are, and sets in sorted order: equal sets give equal headers."""
     if isinstance(value, AbstractSet):
         return sorted(value, key=str)
     if isinstance(value, list | tuple):
@@ -59,7 +81,7 @@ def _distinct(value: tuple[T, ...]) -> tuple[T, ...]:
 
 
 def _regex(value: str) -> str:
-    # Measured only; whoever searches with it compiles it.
+    # Only its size is checked here. The code that searches with it compiles it.
     try:
         measure(value)
     except PatternTooLarge as error:
@@ -80,7 +102,7 @@ def _together(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-# The field may be left out, but not be sent as null.
+# The field may be left out, but not sent as null.
 NOT_NULL = BeforeValidator(_not_null)
 
 Flag = Annotated[bool, Strict()]
@@ -92,7 +114,7 @@ Text = Annotated[str, Strict()]
 Name = Annotated[str, Strict(), Field(min_length=1)]
 Regex = Annotated[str, Strict(), AfterValidator(_regex)]
 
-# Lists become tuples and sets frozensets, because header objects do not change.
+# Lists become tuples, and sets become frozensets, because headers are immutable.
 Array = Annotated[Sequence[T], BeforeValidator(listed), AfterValidator(tuple)]
 Regexes = Annotated[Array[Regex], AfterValidator(_together)]
 DistinctNames = Annotated[
@@ -102,7 +124,7 @@ NameSet = Annotated[AbstractSet[Name], BeforeValidator(listed), AfterValidator(f
 
 
 Unknown = Literal["refuse", "keep"]
-# Marks a validation of data from the wire, where `extra` is a name like any other.
+# Marks the validation of data from the wire, where `extra` is an ordinary name.
 WIRE = "langchain_sequrity.wire"
 _EXTRA = "extra"
 
@@ -110,13 +132,13 @@ _EXTRA = "extra"
 class HeaderModel(BaseModel):
     """Base of `FeaturesHeader`, `PolicyHeader`, `ConfigHeader` and their sections.
 
-    Instances do not change; `model_copy(update=…)` makes a changed copy without checking it.
-    Construction raises `pydantic.ValidationError`, which does not show the values given.
-    Two instances are equal if they send the same.
+    Instances are immutable; `model_copy(update=…)` makes a changed copy without checking it.
+    Construction raises `pydantic.ValidationError`, which does not show the given values.
+    Two instances are equal if they send the same JSON.
 
     Attributes:
-        extra: Fields that this version does not know, as JSON values. Names of known fields are
-            refused here.
+        extra: Fields that this version does not know, as JSON values. It does not accept names of
+            known fields.
 
     Example:
         ```python
@@ -132,7 +154,7 @@ class HeaderModel(BaseModel):
         frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True
     )
 
-    # How errors name the place, such as "`fsm`".
+    # The name of the section in errors, such as "`fsm`".
     _where: ClassVar[str]
 
     extra: dict[str, Any] = Field(default_factory=dict)
@@ -150,7 +172,7 @@ class HeaderModel(BaseModel):
         if mode == "keep":
             rest = {name: value for name, value in data.items() if name in known}
             return rest | {_EXTRA: {name: data[name] for name in strange}}
-        paths = dict(reversed(list(_paths(cls))))  # of equal names, the first is kept
+        paths = dict(reversed(list(_paths(cls))))  # of equal names, the first counts
         more = "" if mode else " A field that this version does not know goes into `extra`."
         raise unknown_names(strange, cls._where, known, paths, more)
 
@@ -162,40 +184,40 @@ class HeaderModel(BaseModel):
                 msg = "{name} is a field of {where}: set the field itself, not through `extra`"
                 facts = {"name": shown(name), "where": cls._where}
                 raise refusal(msg, kind="known_in_extra", is_complete=True, **facts)
-        if found := json_problem(extra):
+        if found := _json_problem(extra):
             msg = "{text}"
             raise refusal(msg, kind="extra_not_json", is_complete=True, text=found)
-        copy: dict[str, Any] = _wire_value(extra)  # later changes of the caller's stay outside
+        copy: dict[str, Any] = _wire_value(extra)  # the caller may change the original later
         return copy
 
     @classmethod
     def wire_names(cls) -> list[str]:
-        """Names of the known fields as they stand on the wire."""
+        """Names of the known fields, as they are sent."""
         return [name for name in cls.model_fields if name != _EXTRA]
 
     def to_wire(self) -> dict[str, Any]:
-        """The JSON object that is sent: the fields that were given, and `extra`."""
+        """The JSON object that is sent: the given fields and `extra`."""
         given = [name for name in self.wire_names() if name in self.model_fields_set]
         known = {name: _wire_value(getattr(self, name)) for name in given}
         extra: dict[str, Any] = _wire_value(self.extra)
         return known | extra
 
     def _key(self) -> str:
-        # Compared as text, because Python takes 1, 1.0 and True for equal and JSON does not.
+        # Compared as text, because 1, 1.0 and True are equal in Python but differ in JSON.
         return json.dumps(self.to_wire(), sort_keys=True)
 
     def __eq__(self, other: object) -> bool:
-        """Equal if both are of one class and send the same: unset and `None` differ."""
+        """Equal if both are of one class and send the same JSON: unset and `None` differ."""
         if not isinstance(other, HeaderModel):
             return NotImplemented
         return type(self) is type(other) and self._key() == other._key()
 
     def __hash__(self) -> int:
-        """Hash what is sent."""
+        """Hash the JSON that is sent."""
         return hash((type(self), self._key()))
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """Show the fields that were given."""
+        """Show the given fields."""
         for name in type(self).model_fields:
             if name in self.model_fields_set and (name != _EXTRA or self.extra):
                 yield name, getattr(self, name)
@@ -214,7 +236,7 @@ def _wire_value(value: Any) -> Any:
 
 
 def _paths(cls: type[HeaderModel], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Name and dotted path of every field, those of this object before those of its sections."""
+    """Name and dotted path of each field: first of this object, then of its sections."""
     for name in cls.wire_names():
         yield name, f"{prefix}{name}"
     for name in cls.wire_names():
@@ -242,21 +264,21 @@ class Header(HeaderModel):
     header_name: ClassVar[str]
 
     def to_header(self) -> str:
-        """The value of the HTTP header, as `write_header` gives it."""
+        """The value of the HTTP header; see `write_header`."""
         return write_header(self)
 
     @classmethod
     def from_header(cls, text: str, *, unknown: Unknown = "refuse") -> Self:
-        """Read the value of an HTTP header, as `read_header` does."""
+        """Read the value of an HTTP header; see `read_header`."""
         return read_header(cls, text, unknown=unknown)
 
     def compacted(self) -> Self:
-        """A copy without what need not be sent; most headers have nothing of the kind."""
+        """A copy without text that has no meaning; here the header itself."""
         return self
 
     @classmethod
     def _from_other(cls, value: object) -> Self:
-        """Take what only this header can be made of; see `coerce`."""
+        """Make the header of a type that only this header accepts; see `coerce`."""
         msg = (
             f"`{cls.header_name}` takes a `{cls.__name__}`, a dict, or an object with "
             f"`dump_for_headers`; got {described(value)}."
@@ -268,7 +290,7 @@ def write_header(header: Header) -> str:
     r"""Write a header's value.
 
     Args:
-        header: Any of the three headers. A SQRT policy is sent without comments and needless
+        header: Any of the three headers. A SQRT policy is sent without comments and unnecessary
             white space (`docs/behaviour.md`, P9).
 
     Returns:
@@ -276,7 +298,7 @@ def write_header(header: Header) -> str:
         headers give equal text.
 
     Raises:
-        UsageError: If a text holds a lone surrogate, or `extra` is nested too deep.
+        UsageError: If a text contains a lone surrogate, or `extra` is nested too deep.
 
     Example:
         ```python
@@ -285,14 +307,19 @@ def write_header(header: Header) -> str:
         assert write_header(FeaturesHeader.dual_llm()) == '{"agent_arch":"dual-llm"}'
         ```
     """
-    return write_json(header.compacted().to_wire())
+    data = header.compacted().to_wire()
+    if found := _json_problem(data):
+        raise UsageError(found)
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    # The encoder does not escape DEL, the only ASCII control character that JSON allows.
+    return text.replace("\x7f", "\\u007f")
 
 
 def read_header(cls: type[H], text: str, *, unknown: Unknown = "refuse") -> H:
     """Read a header's value.
 
     Args:
-        cls: Which header it is.
+        cls: The class of the header.
         text: The value.
         unknown: `refuse` unknown names, or `keep` them in `extra`, at every level.
 
@@ -300,8 +327,8 @@ def read_header(cls: type[H], text: str, *, unknown: Unknown = "refuse") -> H:
         The header object.
 
     Raises:
-        UsageError: If the text is no JSON object, repeats a key, or breaks a rule of a field. The
-            message has the position or the path of the field.
+        UsageError: If the text is not a JSON object, repeats a key, or breaks a rule of a field.
+            The message has the position or the path of the field.
 
     Example:
         ```python
@@ -315,10 +342,10 @@ def read_header(cls: type[H], text: str, *, unknown: Unknown = "refuse") -> H:
 
 
 def from_wire(cls: type[H], data: Any, *, unknown: Unknown = "refuse") -> H:
-    """Make a header of JSON that was read already.
+    """Make a header of parsed JSON.
 
     Args:
-        cls: Which header it is.
+        cls: The class of the header.
         data: The JSON object.
         unknown: `refuse` unknown names, or `keep` them in `extra`.
 
@@ -335,14 +362,14 @@ def from_wire(cls: type[H], data: Any, *, unknown: Unknown = "refuse") -> H:
 
 
 def validate_header(cls: type[Header], text: str) -> dict[str, Any]:
-    """Check a header's value without raising, in the form that `validate-headers` replies.
+    """Check a header's value without raising; the result has the form of `validate-headers`.
 
     Args:
-        cls: Which header it is.
+        cls: The class of the header.
         text: The value.
 
     Returns:
-        `valid`; `normalized`, as `normalized` gives it, or `None`; and `errors`, readable
+        `valid`; `normalized`, the result of `normalized`, or `None`; and `errors`, a list of
         sentences, empty if valid.
 
     Example:
@@ -364,15 +391,15 @@ def validate_header(cls: type[Header], text: str) -> dict[str, Any]:
 
 
 def normalized(header: Header) -> dict[str, Any]:
-    """The JSON object with every top-level field, `None` where it is not set."""
+    """The JSON object with every top-level field; a field that is not set is `None`."""
     return dict.fromkeys(header.wire_names()) | header.to_wire()
 
 
 def coerce(cls: type[H], value: object) -> H:
-    """Make a header of what `ChatSequrity` takes for it.
+    """Make a header of any value that `ChatSequrity` accepts for it.
 
     Args:
-        cls: Which header is wanted.
+        cls: The class of the header.
         value: The header object itself; a mapping of its fields; an object of the vendor's SDK
             (anything with `dump_for_headers`); for `PolicyHeader` also SQRT text, or a
             `pathlib.Path` to a file with it.
@@ -381,7 +408,7 @@ def coerce(cls: type[H], value: object) -> H:
         The header object.
 
     Raises:
-        UsageError: For anything else, and for values that break a rule of a field.
+        UsageError: For another type, or for values that break a rule of a field.
 
     Example:
         ```python
@@ -407,10 +434,94 @@ def coerce(cls: type[H], value: object) -> H:
 
 def _read(cls: type[Header], text: object) -> dict[str, Any]:
     if not isinstance(text, str):
-        msg = f"`{cls.header_name}` is JSON text; got {described(text)}."
+        msg = f"`{cls.header_name}` must be JSON text; got {described(text)}."
         raise UsageError(msg)
-    return read_json(text)
+    return _read_json(text)
 
 
 def _invalid(cls: type[Header], sentences: list[str]) -> UsageError:
     return UsageError(f"`{cls.header_name}` is not valid. {' '.join(sentences)}")
+
+
+# JSON
+
+
+def _read_json(text: str) -> dict[str, Any]:
+    """Read the JSON object of a header.
+
+    Raises:
+        UsageError: If the text is not JSON (the message starts with "Invalid JSON" and has the
+            position), is not an object, repeats a key, or is nested more than 32 levels deep.
+    """
+    try:
+        data = loads(text, unique=True, integer=_int)
+    except json.JSONDecodeError as error:
+        msg = f"Invalid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        raise UsageError(msg) from None
+    except TooDeep:
+        raise UsageError(_TOO_DEEP) from None
+    except RepeatedKey as error:
+        msg = f"The key {shown(error.key)} occurs twice in one JSON object. Keep one of them."
+        raise UsageError(msg) from None
+    except NotJson as error:
+        msg = f"Invalid JSON: {error}."
+        raise UsageError(msg) from None
+    if not isinstance(data, dict):
+        msg = f"A header must be one JSON object; got {described(data)}."
+        raise UsageError(msg)
+    if found := _json_problem(data):
+        raise UsageError(found)
+    return data
+
+
+def _int(digits: str) -> int:
+    if len(digits) > len(str(-_INTEGER_LIMIT)):
+        msg = "an integer has more than 64 bits"
+        raise NotJson(msg)
+    return int(digits)
+
+
+def _json_problem(value: Any, path: str = "", depth: int = MAX_DEPTH) -> str | None:
+    """A sentence on why a value cannot be JSON text; `None` if it can.
+
+    Args:
+        value: Any value.
+        path: The name of the value in the sentence.
+        depth: The number of levels of objects and lists that are allowed.
+    """
+    if isinstance(value, Mapping | list):
+        return _container_problem(value, path, depth) if depth else _TOO_DEEP
+    found = _scalar_problem(value)
+    return f"`{path}` {found}" if found else None
+
+
+def _container_problem(value: Mapping[Any, Any] | list[Any], path: str, depth: int) -> str | None:
+    for key in value if isinstance(value, Mapping) else ():
+        if not isinstance(key, str) or _scalar_problem(key):
+            return f"The key {shown(key)} cannot be JSON: keys are text without lone surrogates."
+    items = value.items() if isinstance(value, Mapping) else enumerate(value)
+    found = (_json_problem(item, join_path(path, key), depth - 1) for key, item in items)
+    return next(filter(None, found), None)
+
+
+def _scalar_problem(value: Any) -> str | None:
+    if isinstance(value, str):
+        return _text_problem(value)
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        inside = -_INTEGER_LIMIT <= value < _INTEGER_LIMIT
+        return None if inside else "has more than 64 bits. Use a smaller number."
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "is not finite. JSON has finite numbers only."
+    return f"is a `{type(value).__name__}`. JSON has objects, lists, text, numbers, true, false."
+
+
+def _text_problem(text: str) -> str | None:
+    match = _SURROGATE.search(text)
+    if match is None:
+        return None
+    return (
+        f"contains a lone surrogate (U+{ord(match[0]):04X}) at character {match.start()}, which is "
+        "not text. Remove it."
+    )

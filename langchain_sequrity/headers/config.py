@@ -1,7 +1,7 @@
-"""`X-Config`: how a session runs, how each model generates, what a reply holds.
+"""`X-Config`: limits of a session, generation and prompts of each model, content of a reply.
 
-The vendor's SDK has this section ahead of its documentation (`docs/protocol.md`, The three JSON
-headers).
+The vendor's SDK documents these fields; its documentation does not yet (`docs/protocol.md`, The
+three JSON headers).
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ InternalTool = Literal["parse_with_ai", "verify_hypothesis", "set_policy", "comp
 
 
 def _no_number(value: Any) -> Any:
-    # To Python 1 is True, so the literal alone would take it.
+    # In Python 1 == True, so the literal alone would accept it.
     if isinstance(value, int | float) and not isinstance(value, bool):
         msg = "Input should be 'none', 'bool', 'text', True or False"
         raise refusal(msg, kind="grammar")
@@ -44,7 +44,7 @@ ReducedGrammar = Annotated[
 
 
 class FsmConfig(HeaderModel):
-    """Limits of a session, and how the planner works. The first three also act in single-LLM mode.
+    """Limits of a session, and options of the planner. Single-LLM mode uses the first three too.
 
     Example:
         ```python
@@ -58,22 +58,22 @@ class FsmConfig(HeaderModel):
     _where: ClassVar[str] = "`fsm`"
 
     min_num_tools_for_filtering: Annotated[Integer, Field(ge=2)] | None = None
-    """From this many tools on, a model selects tools first; null: never. Server default: 10."""
+    """Number of tools from which a model selects tools first; null: never. Server default: 10."""
     clear_session_meta: Literal["never", "every_attempt", "every_turn"] | None = None
-    """When the session's labels are emptied. Server default: `never`."""
+    """When the session's labels are cleared. Server default: `never`."""
     max_n_turns: Count | None = None
     """Turns before the session ends; null: no limit. Server default: by endpoint type."""
 
     history_mismatch_policy: MismatchPolicy | None = None
-    """If the history sent is not the stored one: refuse, redo the turn, or accept it.
+    """If the sent history differs from the stored one: refuse it, redo the turn, or accept it.
 
     Server default: not documented."""
     clear_history_every_n_attempts: Count | None = None
-    """Single-step mode: forget failed steps every so many attempts. Server default: never."""
+    """Single-step mode: attempts after which failed steps are forgotten. Server default: never."""
     disable_rllm: Flag | None = None
     """Skip the model that reviews answers. Server default: true."""
     enable_multistep_planning: Flag | None = None
-    """Steps build on each other; if false, each attempt solves all anew. Server default: false."""
+    """Steps build on each other; if false, each attempt starts again. Server default: false."""
     enabled_internal_tools: Array[InternalTool] | None = None
     """Internal tools that the planner may use. Server default: by endpoint type."""
     prune_failed_steps: Flag | None = None
@@ -87,7 +87,7 @@ class FsmConfig(HeaderModel):
     max_tool_calls_per_step: Count | None = None
     """Tool calls in an attempt; null: no limit. Server default: not documented."""
     reduced_grammar_for_rllm_review: ReducedGrammar | None = None
-    """What the planner gets of a review: all (`none`), flags, a paraphrase. Server default: `text`.
+    """The planner gets a whole review (`none`), flags or a paraphrase. Server default: `text`.
 
     True stands for `text`, false for `none`."""
     retry_on_policy_violation: Flag | None = None
@@ -99,7 +99,7 @@ class FsmConfig(HeaderModel):
     detect_tool_error_regex_pattern: Regex | None = None
     """The regular expression for `regex`. Server default: not documented."""
     detect_tool_error_max_result_length: Length | None = None
-    """How much of a result is looked at; null: all of it. Server default: not documented."""
+    """How much of a result is searched; null: all of it. Server default: not documented."""
     strict_tool_result_parsing: Flag | None = None
     """Parse results as JSON only if the tool has an output schema; if false, always try.
 
@@ -135,9 +135,9 @@ class ReasoningConfig(HeaderModel):
     enabled: Annotated[Flag | None, NOT_NULL] = None
     """Whether the model reasons. Server default: true."""
     effort: Text | None = None
-    """How much, in the provider's words, such as `low`. Server default: not documented."""
+    """How much, as the provider names it, such as `low`. Server default: not documented."""
     budget: Count | None = None
-    """Tokens for reasoning at most. Server default: not documented."""
+    """Most tokens for reasoning. Server default: not documented."""
     adaptive: Annotated[Flag | None, NOT_NULL] = None
     """Let the model decide. Server default: false."""
 
@@ -158,13 +158,13 @@ class GenerationConfig(HeaderModel):
     frequency_penalty: Penalty | None = None
     """Penalty on frequent tokens, -2 to 2. Server default: not documented."""
     presence_penalty: Penalty | None = None
-    """Penalty on tokens that occurred, -2 to 2. Server default: not documented."""
+    """Penalty on tokens that have occurred, -2 to 2. Server default: not documented."""
     logit_bias: Mapping[Text, Integer] | None = None
     """Token to bias. Server default: not documented."""
     logprobs: Flag | None = None
     """Return the tokens' log probabilities. Server default: not documented."""
     max_completion_tokens: Count | None = None
-    """Tokens in an answer at most. Server default: not documented."""
+    """Most tokens in an answer. Server default: not documented."""
     seed: Integer | None = None
     """Seed of the sampling. Server default: not documented."""
     temperature: Annotated[Number, Field(ge=0, le=2)] | None = None
@@ -213,7 +213,7 @@ InlineRole = Literal["assistant", "tool", "developer", "system"]
 
 
 class PromptTemplate(HeaderModel):
-    """Which template a model's prompt is made of.
+    """The template of a model's prompt.
 
     Example:
         ```python
@@ -245,9 +245,9 @@ class PlannerPrompt(PromptTemplate):
     _where: ClassVar[str] = "`prompt.pllm`"
 
     debug_info_level: DebugInfoLevel | None = None
-    """How much the planner is told about the execution. Server default: `normal`."""
+    """How much the planner sees of the execution. Server default: `normal`."""
     clarify_ambiguous_queries: Flag | None = None
-    """Whether the planner may ask back. Server default: true, by the release notes."""
+    """Whether the planner may ask the user. Server default: true, by the release notes."""
     context_var_visibility: (
         Literal["none", "basic-notext", "basic-executable", "all-executable", "all"] | None
     ) = None
@@ -278,7 +278,7 @@ class ReviewerPrompt(PromptTemplate):
     _where: ClassVar[str] = "`prompt.rllm`"
 
     debug_info_level: DebugInfoLevel | None = None
-    """How much the reviewer is told about the execution. Server default: not documented."""
+    """How much the reviewer sees of the execution. Server default: not documented."""
 
 
 class ToolFilterPrompt(PromptTemplate):
@@ -301,7 +301,7 @@ class ToolFilterPrompt(PromptTemplate):
 
 
 class PromptConfig(HeaderModel):
-    """The prompts, one section for each model; dual-LLM only.
+    """Prompts, one section for each model; dual-LLM only.
 
     Example:
         ```python
@@ -334,7 +334,7 @@ class PromptConfig(HeaderModel):
 
 
 class ResponseFormatConfig(HeaderModel):
-    """What a dual-LLM reply holds.
+    """Content of a dual-LLM reply.
 
     Example:
         ```python
@@ -347,7 +347,7 @@ class ResponseFormatConfig(HeaderModel):
     _where: ClassVar[str] = "`response_format`"
 
     strip_response_content: Flag | None = None
-    """Send the value as plain text and nothing else. Server default: not stated, seen as false."""
+    """Send only the value, as plain text. Server default: not stated, seen as false."""
     stream_thoughts: Flag | None = None
     """Stream the models' thinking. Server default: not documented."""
     include_program: Flag | None = None
@@ -377,43 +377,42 @@ class ConfigHeader(Header):
     _where: ClassVar[str] = "`X-Config`"
 
     fsm: FsmConfig | None = None
-    """How a session runs. Server default: see `FsmConfig`."""
+    """Limits of a session, and options of the planner. Server default: see `FsmConfig`."""
     prompt: PromptConfig | None = None
-    """What the models are told; dual-LLM only. Server default: see `PromptConfig`."""
+    """Prompts of the models; dual-LLM only. Server default: see `PromptConfig`."""
     response_format: ResponseFormatConfig | None = None
-    """What a reply holds; dual-LLM only. Server default: see `ResponseFormatConfig`."""
+    """Content of a reply; dual-LLM only. Server default: see `ResponseFormatConfig`."""
     llm: LlmConfig | None = None
     """How each model generates. Server default: see `LlmConfig`."""
 
     @classmethod
     def for_agent_front_ends(cls) -> Self:
-        """What the vendor sets for agent front ends: long turns of several steps.
+        """The vendor's settings for agent front ends: long turns of several steps.
 
         A front end (a coding agent, a chat program) rewrites the conversation that it sends: it
-        shortens it, words it anew, or takes a turn back. What each option means for calls of tools
-        that may be made twice:
+        shortens or rephrases it, or removes a turn. Effect of each option on tool calls, which may
+        be made twice:
 
-        - `history_mismatch_policy: "restart_turn"`: the stored history is cut where the one that is
-          sent differs, and the turn is done again. `LocalServer` makes no call a second time;
-          whether the service does is unknown.
-        - `max_n_turns: 50`: then the session is gone. With `on_session_expired="restart"` the turn
-          begins anew in another session, unless it has made calls.
-        - `max_pllm_steps: 50`: a step goes on where the last one ended, and repeats nothing.
-        - `max_pllm_failed_steps: 10`: a step that fails after a call may be planned anew, with the
-          same call; it is as with `restart_turn`.
-        - `enable_multistep_planning`: what a step that succeeded brought is kept, so that the next
-          one need not call for it again.
-        - `disable_rllm`: no model reviews answers, so no review makes the planner begin again.
+        - `history_mismatch_policy: "restart_turn"`: the stored history is cut where the sent one
+          differs, and the turn runs again. `LocalServer` makes no call a second time; it is unknown
+          whether the service does.
+        - `max_n_turns: 50`: then the session ends. With `on_session_expired="restart"` the turn
+          starts again in another session, unless it has made calls.
+        - `max_pllm_steps: 50`: a step continues where the last one ended, and repeats nothing.
+        - `max_pllm_failed_steps: 10`: a step that fails after a call may be planned again with the
+          same call, as with `restart_turn`.
+        - `enable_multistep_planning`: the results of a successful step are kept, so that the next
+          step does not repeat its calls.
+        - `disable_rllm`: no model reviews answers, so no review makes the planner start again.
 
-        Where a tool may not run twice, take `history_mismatch_policy: "reject"` instead (example
-        below): a history that was rewritten is then an error (`docs/behaviour.md`, T1).
+        If a tool must not run twice, use `history_mismatch_policy: "reject"` instead (example
+        below): a rewritten history is then an error (`docs/behaviour.md`, T1).
 
         `response_format.strip_response_content`, which the vendor sets too, is left out: without
         the envelope a failed turn looks like an answer (P3).
 
         Returns:
-            The header. It acts in dual-LLM sessions; of all of it, single-LLM ones take
-            `max_n_turns`.
+            The header. It is for dual-LLM sessions; single-LLM sessions use only `max_n_turns`.
 
         Example:
             ```python
@@ -441,20 +440,20 @@ class ConfigHeader(Header):
 
     @property
     def strips_response_content(self) -> bool:
-        """Whether replies are asked for as bare text, without verdict and labels."""
+        """Whether replies are plain text, without verdict and labels."""
         return self.response_format is not None and bool(
             self.response_format.strip_response_content
         )
 
     def with_envelope(self, *, in_full: bool = False) -> Self:
-        """A copy that asks for the whole reply where nothing else is set.
+        """A copy that asks for the whole reply, except where a field is set.
 
         Args:
-            in_full: Whether the program and the checks of its calls are asked for as well.
+            in_full: Whether to ask also for the program and the checks of its calls.
 
         Returns:
-            The copy, with `response_format.strip_response_content` false where it was unset or
-            null (`docs/behaviour.md`, P3); the header itself if nothing was unset.
+            The copy, with `response_format.strip_response_content` false if it was unset or null
+            (`docs/behaviour.md`, P3); the header itself if nothing was unset.
         """
         current = self.response_format or ResponseFormatConfig()
         wanted = {"strip_response_content": False}
@@ -467,7 +466,7 @@ class ConfigHeader(Header):
 
     @property
     def mismatch_policy(self) -> MismatchPolicy | None:
-        """What a history does that differs from the stored one; `None` if that is not set."""
+        """`fsm.history_mismatch_policy`, or `None`."""
         return self.fsm.history_mismatch_policy if self.fsm is not None else None
 
     def with_mismatch_policy(self, policy: MismatchPolicy | None) -> Self:

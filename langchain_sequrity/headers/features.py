@@ -1,4 +1,4 @@
-"""`X-Features`: the architecture, and what is looked for in arguments and results."""
+"""`X-Features`: the architecture, classifiers and blockers."""
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
@@ -25,7 +25,7 @@ Share = Annotated[Number, Field(ge=0, le=1)]
 
 
 class Classifier(HeaderModel):
-    """A model that looks at a call's arguments before it and at its result after it.
+    """A model that checks the arguments of a call before it, and the result after it.
 
     Example:
         ```python
@@ -40,7 +40,7 @@ class Classifier(HeaderModel):
     name: ClassifierName
     """Which classifier."""
     threshold: Annotated[Share | None, NOT_NULL] = None
-    """From which score on it strikes, 0.0 to 1.0. Server default: 0.5."""
+    """Lowest score at which it acts, 0.0 to 1.0. Server default: 0.5."""
     mode: Text | None = None
     """A named sensitivity such as `strict`; overrides `threshold`. Server default: none."""
 
@@ -82,7 +82,7 @@ class FeaturesHeader(Header):
     _where: ClassVar[str] = "`X-Features`"
 
     agent_arch: AgentArch | None = None
-    """One model, or planner and data model apart. Server default: as stored for the key."""
+    """One model, or a planner and a data model. Server default: as stored for the key."""
     content_classifiers: Array[Classifier] | None = None
     """Classifiers to run. Server default: none."""
     content_blockers: Array[Blocker] | None = None
@@ -95,12 +95,12 @@ class FeaturesHeader(Header):
         classifiers: Iterable[ClassifierName | Classifier] | None = None,
         blockers: Iterable[BlockerName | Blocker] | None = None,
     ) -> Self:
-        """One model that sees everything.
+        """Features of a session with one model that sees all messages and results.
 
         Args:
-            classifiers: Names, or `Classifier` objects where a threshold is wanted. `None` leaves
-                the stored setting as it is, an empty list switches all off.
-            blockers: Names or `Blocker` objects, likewise.
+            classifiers: Names, or `Classifier` objects with a threshold. `None` keeps the stored
+                setting; an empty list switches all off.
+            blockers: Names or `Blocker` objects; `None` and an empty list as above.
 
         Returns:
             The header.
@@ -117,12 +117,12 @@ class FeaturesHeader(Header):
         classifiers: Iterable[ClassifierName | Classifier] | None = None,
         blockers: Iterable[BlockerName | Blocker] | None = None,
     ) -> Self:
-        """A planner that sees trusted input only, and a data model that cannot act.
+        """Features of a session with a planner that sees only trusted input, and a data model.
 
         Args:
-            classifiers: Names, or `Classifier` objects where a threshold is wanted. `None` leaves
-                the stored setting as it is, an empty list switches all off.
-            blockers: Names or `Blocker` objects, likewise.
+            classifiers: Names, or `Classifier` objects with a threshold. `None` keeps the stored
+                setting; an empty list switches all off.
+            blockers: Names or `Blocker` objects; `None` and an empty list as above.
 
         Returns:
             The header.
@@ -149,6 +149,6 @@ class FeaturesHeader(Header):
 
 def _by_name(items: Iterable[Any]) -> Any:
     if isinstance(items, str):
-        return items  # left to the validator to refuse, not taken apart into letters
+        return items  # the validator refuses it; iteration would give letters
     ordered = listed(items) if isinstance(items, AbstractSet) else items
     return [{"name": item} if isinstance(item, str) else item for item in ordered]

@@ -1,4 +1,4 @@
-"""`X-Policy`: the policy text and the built-in policies beside it, and their JSON."""
+"""`X-Policy`: the text of a policy, and the built-in policies."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypedDict, Unpack
@@ -43,7 +43,7 @@ class PolicyCodes(HeaderModel):
 
 
 class BranchingMetaPolicy(HeaderModel):
-    """Which labels may decide a branch of the planner's program; acts in mode `custom` only.
+    """Labels that may decide a branch of the planner's program; for mode `custom` only.
 
     Example:
         ```python
@@ -56,7 +56,7 @@ class BranchingMetaPolicy(HeaderModel):
     _where: ClassVar[str] = "`presets.branching_meta_policy`"
 
     mode: Annotated[Literal["allow", "deny"] | None, NOT_NULL] = None
-    """`deny`: the listed may not decide; `allow`: only they may. Server default: `deny`."""
+    """`deny`: listed labels may not decide; `allow`: only they may. Server default: `deny`."""
     producers: Annotated[NameSet | None, NOT_NULL] = None
     """Producers on the list. Server default: none."""
     tags: Annotated[NameSet | None, NOT_NULL] = None
@@ -93,9 +93,9 @@ class Presets(HeaderModel):
 
 
 class PolicyOptions(TypedDict, total=False):
-    """What `PolicyHeader.from_sqrt` and `from_file` take beside the text.
+    """Options of `PolicyHeader.from_sqrt` and `from_file`.
 
-    The names are those of `PolicyHeader` and of `Presets`.
+    They are fields of `PolicyHeader` and of `Presets`.
     """
 
     mode: PolicyMode | None
@@ -130,17 +130,17 @@ class PolicyHeader(Header):
     _where: ClassVar[str] = "`X-Policy`"
 
     mode: PolicyMode | None = None
-    """How strict the service is beside the rules. Server default: `standard`."""
+    """How strict the service is in addition to the rules. Server default: `standard`."""
     codes: PolicyCodes | None = None
     """The policy text; a plain string is SQRT. Server default: empty."""
     auto_gen: Flag | None = None
-    """Write policies from the tools' descriptions; dual-LLM only. Server default: false."""
+    """Let the service write rules from tool descriptions; dual-LLM only. Server default: false."""
     fail_fast: Flag | None = None
     """Stop checking at the first hard denial. Server default: true."""
     presets: Presets | None = None
     """The built-in policies. Server default: see `Presets`."""
 
-    if TYPE_CHECKING:  # type checkers cannot see that `codes` takes a string
+    if TYPE_CHECKING:  # type checkers cannot see that `codes` accepts a string
 
         def __init__(
             self,
@@ -160,10 +160,10 @@ class PolicyHeader(Header):
 
     @model_validator(mode="after")
     def _is_read(self) -> Self:
-        """A policy that is none must not wait for the service to say so."""
+        """Report an invalid policy now, not at the first call."""
         codes = self.codes
         if codes is not None and codes.code and codes.language != "cedar" and not self.auto_gen:
-            # A client without a policy does not wait for the language.
+            # Only clients with a policy import the language.
             from langchain_sequrity.sqrt.coerce import read_early  # noqa: PLC0415
 
             read_early(codes.code)
@@ -205,7 +205,7 @@ class PolicyHeader(Header):
 
         Args:
             path: The file.
-            language: Its language; by default `cedar` for `*.cedar` and `sqrt` for all else.
+            language: Its language; by default `cedar` for `*.cedar`, else `sqrt`.
             options: As for `from_sqrt`.
 
         Returns:
@@ -215,7 +215,7 @@ class PolicyHeader(Header):
             UsageError: If the file cannot be read or is not UTF-8.
             pydantic.ValidationError: For an unknown option or a wrong value.
         """
-        from langchain_sequrity.sqrt.coerce import read_file  # noqa: PLC0415 - few have a file
+        from langchain_sequrity.sqrt.coerce import read_file  # noqa: PLC0415 - for files only
 
         path = Path(path)
         chosen = language or ("cedar" if path.suffix == ".cedar" else "sqrt")
@@ -232,7 +232,7 @@ class PolicyHeader(Header):
     def _from_other(cls, value: object) -> Self:
         if isinstance(value, Path):
             return cls.from_file(value)
-        # A client without a policy does not wait for the language.
+        # Only clients with a policy import the language.
         from langchain_sequrity.sqrt import Policy  # noqa: PLC0415
         from langchain_sequrity.sqrt.coerce import check_is_sqrt  # noqa: PLC0415
 
@@ -247,18 +247,18 @@ class PolicyHeader(Header):
         raise UsageError(msg)
 
     def compile(self, *, dual_llm: bool = True) -> "Engine":
-        """Make the policy decide here, by the same engine as the local server's.
+        """Compile the policy, to decide in this process with the engine of the local server.
 
         Args:
-            dual_llm: Whether it is for a dual-LLM session; some built-in policies are for that
-                alone.
+            dual_llm: Whether it is for a dual-LLM session; some built-in policies are only for
+                these.
 
         Returns:
             An engine.
 
         Raises:
-            UsageError: If its rules are not all known here: Cedar text, or `auto_gen`.
-            PolicySyntaxError: If the text is no SQRT policy.
+            UsageError: If some rules are unknown in this process: Cedar text, or `auto_gen`.
+            PolicySyntaxError: If the text is not a valid SQRT policy.
 
         Example:
             ```python
@@ -270,23 +270,23 @@ class PolicyHeader(Header):
             assert not policy.compile().decide(Call("ship", {}), Labels()).allowed
             ```
         """
-        # Few programs that send a policy also decide by it.
+        # Few programs that send a policy also decide with it.
         from langchain_sequrity.sqrt import compile_policy  # noqa: PLC0415
 
         if self.codes is not None and self.codes.language == "cedar":
-            msg = "A policy in Cedar cannot be read here. Write it in SQRT."
+            msg = "A policy in Cedar cannot be compiled here. Write it in SQRT."
             raise UsageError(msg)
         if self.auto_gen:
             msg = (
-                "With `auto_gen` the service writes rules that are not known here. Leave it out, "
-                "or have the policy written before: `PolicyGenTool`."
+                "With `auto_gen` the service writes rules that are unknown here. Leave it out, or "
+                "generate the policy first with `PolicyGenTool`."
             )
             raise UsageError(msg)
         code = (self.codes and self.codes.code) or ""
         return compile_policy(code, engine_presets(self, dual_llm=dual_llm))
 
     def compacted(self) -> Self:
-        """A copy whose SQRT text has no comments and no needless white space.
+        """A copy whose SQRT text has no comments and no unnecessary white space.
 
         Returns:
             The copy, or the policy itself if nothing changes. Cedar text stays as it is.
@@ -298,18 +298,18 @@ class PolicyHeader(Header):
         return self.model_copy(update={"codes": codes})
 
     def author_place(self, line: int, column: int | None = None) -> "Position | None":
-        r"""The place in the policy as it was written of a place in the policy as it is sent.
+        r"""The place in the author's text that corresponds to a place in the sent text.
 
-        A service is sent the policy without comments and needless white space, and names places in
-        that.
+        The policy is sent without comments and unnecessary white space, and the service names
+        places in that text.
 
         Args:
             line: The line that the service names, from 1.
             column: The column, from 1, if it names one.
 
         Returns:
-            Line and column in the text of `codes`, or `None` where that cannot be told: without
-            a column, a line that is sent may hold what was written in several.
+            Line and column in the text of `codes`, or `None` if they are unknown: without a
+            column, one line of the sent text may correspond to several lines of the author.
 
         Example:
             ```python
@@ -327,14 +327,14 @@ class PolicyHeader(Header):
         return compact.author_place(line, column)
 
     def author_text(self, text: str) -> str:
-        r"""A service's text about the policy, with the places of the policy as it was written.
+        r"""A text of the service about the policy, with the places of the author's text.
 
         Args:
-            text: Any text; places stand in it as `line 1, column 14`, with or without the line and
-                its caret below.
+            text: Any text. It has places in the form `line 1, column 14`, with or without the line
+                and a caret below it.
 
         Returns:
-            The text, with the line of the author under it if it is about one place.
+            The text; if it names one place, with the author's line below it.
 
         Example:
             ```python
@@ -352,48 +352,42 @@ class PolicyHeader(Header):
         return text if compact is None else compact.author_text(text)
 
     def _compact(self) -> "Compact | None":
-        """The SQRT text as it is sent; `None` where there is none."""
+        """The SQRT text as it is sent; `None` without SQRT text."""
         if self.codes is None or self.codes.language == "cedar" or not self.codes.code:
             return None
-        # A client without a policy does not wait for the language.
+        # Only clients with a policy import the language.
         from langchain_sequrity.sqrt.compaction import compacted  # noqa: PLC0415
 
         return compacted(self.codes.code)
 
     def _repr_html_(self) -> str:
-        """The text in colour and a table of all else, for notebooks."""
-        # GONE
-
-        from langchain_sequrity.headers.policy_view import policy_html  # noqa: PLC0415 - for a few
+        """The text in colour and a table of the other fields, for notebooks."""
+        from langchain_sequrity.headers.policy_view import policy_html  # noqa: PLC0415 - for display only
 
         return policy_html(self.to_wire())
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001, ARG002 - IPython's
-        """The text and a table of all else, for IPython in a terminal."""
-        # GONE
-
-        from langchain_sequrity.headers.policy_view import policy_text  # noqa: PLC0415 - for a few
+        """The text and a table of the other fields, for IPython in a terminal."""
+        from langchain_sequrity.headers.policy_view import policy_text  # noqa: PLC0415 - for display only
 
         printer.text(policy_text(self.to_wire()))
 
     def __rich__(self) -> "Group":
-        """The text in colour and a table of all else, for rich."""
-        # GONE
-
-        from langchain_sequrity.headers.policy_view import policy_rich  # noqa: PLC0415 - for a few
+        """The text in colour and a table of the other fields, for rich."""
+        from langchain_sequrity.headers.policy_view import policy_rich  # noqa: PLC0415 - for display only
 
         return policy_rich(self.to_wire())
 
 
 def engine_presets(policy: PolicyHeader, *, dual_llm: bool) -> "EnginePresets":
-    """The built-in policies as the engine has them.
+    """The built-in policies in the engine's form.
 
     Args:
         policy: The header.
-        dual_llm: Whether the session is dual-LLM; some built-in policies are for that alone.
+        dual_llm: Whether the session is dual-LLM; some built-in policies are only for these.
 
     Returns:
-        The presets, with the service's defaults for what the header leaves out.
+        The presets, with the service's defaults for fields that the header does not set.
     """
     from langchain_sequrity.sqrt import Presets as EnginePresets  # noqa: PLC0415 - as in `compile`
 

@@ -1,4 +1,4 @@
-"""Whether a policy does what it says in a session with these tools, and in this mode."""
+"""Checks that a policy does what it says with the tools and in the mode of a session."""
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -17,10 +17,10 @@ DUAL_LLM = '`features={"agent_arch": "dual-llm"}`'
 
 
 def tell(text: str, *, is_strict: bool) -> None:
-    """Warn of a policy that does not do what it says; with `is_strict` that is an error.
+    """Warn of a policy that does less than it says.
 
     Raises:
-        UsageError: If it is strict.
+        UsageError: Instead of the warning, if `is_strict`.
     """
     if not text:
         return
@@ -30,15 +30,15 @@ def tell(text: str, *, is_strict: bool) -> None:
 
 
 def unfit_for_tools(policy: PolicyHeader | None, tools: Iterable[Mapping[str, Any]]) -> str:
-    """Say which rules are for tools, arguments or values that are not there.
+    """The rules for unknown tools, arguments or values.
 
     Args:
         policy: The policy.
         tools: The tools' definitions.
 
     Returns:
-        One line a rule; empty if there are none, or if the policy cannot be read here: the service
-        may know more.
+        One line per rule. Empty if there are none, or if the policy cannot be compiled here: the
+        service may know more.
     """
     if policy is None or policy.codes is None or _parsed(policy) is None:
         return ""
@@ -51,19 +51,21 @@ def unfit_for_tools(policy: PolicyHeader | None, tools: Iterable[Mapping[str, An
 
 @lru_cache(maxsize=64)  # an agent binds the same tools before each answer
 def _unfit_for_tools(text: str, tools: bytes) -> str:
-    from langchain_sequrity.sqrt.lint import findings_in  # noqa: PLC0415 - few have a policy
+    from langchain_sequrity.sqrt.lint import findings_in  # noqa: PLC0415 - for policies only
     from langchain_sequrity.sqrt.parser import parse  # noqa: PLC0415
 
     parsed = parse(text)
     found = findings_in(parsed, list(map(_readable, orjson.loads(tools))))
-    told = set(findings_in(parsed))  # where the policy was given
+    reported = set(findings_in(parsed))  # when the model was constructed
     return _listed(
-        one for one in found if one.severity == "error" or (one.lets_through and one not in told)
+        one
+        for one in found
+        if one.severity == "error" or (one.lets_through and one not in reported)
     )
 
 
 def _readable(tool: Mapping[str, Any]) -> Mapping[str, Any] | str:
-    """A tool as a policy can be compared with it: of the provider's own no more than the name."""
+    """The tool as the lint takes it; only the name of a tool that the provider runs."""
     from langchain_sequrity.sqrt.coerce import arguments_of  # noqa: PLC0415
 
     try:
@@ -74,13 +76,13 @@ def _readable(tool: Mapping[str, Any]) -> Mapping[str, Any] | str:
 
 
 def without_labels(policy: PolicyHeader | None) -> str:
-    """Say which rules ask for labels of arguments, for a session in which these have none.
+    """The rules that ask for labels of arguments, for a session without such labels.
 
     Args:
         policy: The policy.
 
     Returns:
-        One line a rule, likewise.
+        One line per rule, or an empty text.
     """
     parsed = None if policy is None else _parsed(policy)
     if parsed is None:
@@ -91,14 +93,14 @@ def without_labels(policy: PolicyHeader | None) -> str:
 
 
 def without_force(policy: PolicyHeader | None) -> str:
-    """Say which rules let through what they seem to deny.
+    """The rules that allow what they seem to deny.
 
     Args:
         policy: The policy.
 
     Returns:
-        One line a rule under a line of its own; empty if there are none, or if the policy cannot be
-        read here.
+        A heading and one line per rule. Empty if there are none, or if the policy cannot be
+        compiled here.
     """
     if policy is None or policy.codes is None or _parsed(policy) is None:
         return ""
@@ -108,9 +110,9 @@ def without_force(policy: PolicyHeader | None) -> str:
     return f"The policy protects less than it seems to:\n{listed}" if listed else ""
 
 
-@lru_cache(maxsize=64)  # models are copied and made again with one policy many times
+@lru_cache(maxsize=64)  # models with the same policy are often constructed and copied
 def _without_force(text: str, default_allow: bool) -> str:  # noqa: FBT001 - a key of the cache
-    from langchain_sequrity.sqrt.lint import findings_in  # noqa: PLC0415 - few have a policy
+    from langchain_sequrity.sqrt.lint import findings_in  # noqa: PLC0415 - for policies only
     from langchain_sequrity.sqrt.parser import parse  # noqa: PLC0415
 
     found = findings_in(parse(text), default_allow=default_allow)
@@ -118,18 +120,18 @@ def _without_force(text: str, default_allow: bool) -> str:  # noqa: FBT001 - a k
 
 
 def without_rules(policy: PolicyHeader | None, *, here: bool = False) -> str:
-    """Say that a policy has no rules, unless it is names for other texts, or a mode and presets.
+    """A sentence on a policy without rules, unless it has presets or a mode.
 
     Args:
         policy: The policy.
-        here: Whether it is applied in this process, where a mode without rules denies nothing.
+        here: Whether this process applies it, where a mode without rules denies nothing.
 
     Returns:
-        A sentence; empty if it has rules, or if it cannot be read here.
+        The sentence. Empty if the policy has rules, or cannot be compiled here.
     """
     if policy is None or policy.presets or policy.auto_gen or (policy.mode and not here):
         return ""
-    if policy.extra and not here:  # which only the service knows
+    if policy.extra and not here:  # only the service knows these fields
         return ""
     if (parsed := _parsed(policy)) is None:
         return ""

@@ -1,4 +1,4 @@
-"""How an `X-Policy` header looks in a notebook and on a rich console."""
+"""Display of an `X-Policy` header in notebooks and on a rich console."""
 
 import html
 import json
@@ -16,7 +16,11 @@ _LONGEST = 64 * 1024
 
 
 def policy_html(fields: dict[str, Any]) -> str:
-    """The policy's text in colour, and a table of the other fields: those of `to_wire`."""
+    """The header as HTML: the text in colour, and a table of the other fields.
+
+    Args:
+        fields: The fields as `to_wire` gives them.
+    """
     code, is_sqrt = _code(fields)
     shown = highlight(code) if is_sqrt else f"<pre>{html.escape(_plain(code))}</pre>"
     table = _table(fields)
@@ -24,7 +28,7 @@ def policy_html(fields: dict[str, Any]) -> str:
 
 
 def policy_text(fields: dict[str, Any]) -> str:
-    """The same as plain text."""
+    """The header as plain text; see `policy_html`."""
     code, _ = _code(fields)
     table = _table(fields)
     shown = [_plain(code).rstrip()] if code else []
@@ -32,7 +36,7 @@ def policy_text(fields: dict[str, Any]) -> str:
 
 
 def policy_rich(fields: dict[str, Any]) -> "Group":
-    """The same for rich."""
+    """The header for rich; see `policy_html`."""
     from rich.console import Group  # noqa: PLC0415 - rich belongs to an extra
 
     code, is_sqrt = _code(fields)
@@ -65,7 +69,7 @@ def _table(fields: dict[str, Any]) -> Table:
 
 
 def _rows(prefix: str, fields: dict[str, Any]) -> Iterator[Row]:
-    """A row for each field, those of sections under the section's name."""
+    """A row for each field; fields of a section have the section's name before theirs."""
     for name, value in fields.items():
         if isinstance(value, dict) and value:
             yield from _rows(f"{prefix}{name}.", value)

@@ -313,27 +313,27 @@ says(
 says(
     ChatSequrity,
     {"api_key": None},
-    "There is no Sequrity key. Set the environment variable `SEQURITY_API_KEY`, or pass `api_key=`. (`https://api.sequrity.ai` is not a loopback address, where none is needed.)",
+    "There is no Sequrity key. Set the environment variable `SEQURITY_API_KEY`, or pass `api_key=`. (Only loopback addresses need no key; the address is `https://api.sequrity.ai`.)",
 )
 says(
     ChatSequrity,
     {"api_key": ""},
-    "`api_key` is an empty text. Give the key, or leave `api_key` out: then the environment variable `SEQURITY_API_KEY` is read.",
+    "`api_key` is empty. Give the key, or leave `api_key` out to use the environment variable `SEQURITY_API_KEY`.",
 )
 says(
     ChatSequrity,
     {"llm_api_key": ""},
-    "`llm_api_key` is an empty text. Give the key, or leave `llm_api_key` out: then the environment variable `SEQURITY_LLM_API_KEY` is read.",
+    "`llm_api_key` is empty. Give the key, or leave `llm_api_key` out to use the environment variable `SEQURITY_LLM_API_KEY`.",
 )
 says(
     ChatSequrity,
     {"api_key": "a b"},
-    "`api_key` is not a key: one of its 3 characters is a space, a line break or not ASCII. Copy the key again, without what stands around it.",
+    "`api_key` is not a key: one of its 3 characters is a space, a line break or not ASCII. Copy the key again, without the characters around it.",
 )
 says(
     ChatSequrity,
     {"api_key": "ab\n"},
-    "`api_key` is not a key: one of its 3 characters is a space, a line break or not ASCII. Copy the key again, without what stands around it.",
+    "`api_key` is not a key: one of its 3 characters is a space, a line break or not ASCII. Copy the key again, without the characters around it.",
 )
 says(
     ChatSequrity,
@@ -350,7 +350,7 @@ says(
 says(
     ChatSequrity,
     {"base_url": "http://api.example"},
-    "Plain http to `http://api.example` would show keys to the network. Use https, or pass `allow_http=True` if the way there is safe.",
+    "Plain http to `http://api.example` would show keys to the network. Use https, or pass `allow_http=True` if the network is safe.",
 )
 says(
     ChatSequrity,
@@ -451,7 +451,7 @@ for seconds in (0, -1, float("nan"), float("inf")):
     says(
         ChatSequrity,
         {"timeout": seconds},
-        "timeout: Value error, expected more than 0 seconds, and not endlessly many; leave it out for 600",
+        "timeout: Value error, expected more than 0 seconds and a finite number; leave it out for 600",
     )
 for duration in ("30s", True, [5]):
     says(
@@ -475,12 +475,12 @@ for proxy in ("nowhere", "ftp://proxy", "http://", "http://proxy:x"):
 says(
     ChatSequrity,
     {"store": True},
-    "`store` belongs to Responses (`use_responses_api=True`), and this model speaks chat/completions. Leave it out.",
+    "`store` belongs to Responses (`use_responses_api=True`), and this model uses chat/completions. Leave it out.",
 )
 says(
     ChatSequrity,
     {"use_responses_api": True, "seed": 1},
-    "`seed` belongs to chat/completions, and this model speaks Responses. Leave it out.",
+    "`seed` belongs to chat/completions, and this model uses Responses. Leave it out.",
 )
 says(SequrityMessages, {"betas": "b"}, "betas: Input should be a valid list")
 says(SequrityMessages, {"mcp_servers": {}}, "mcp_servers: Input should be a valid list")

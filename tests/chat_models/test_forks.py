@@ -54,7 +54,7 @@ def test_going_back_in_time_starts_a_new_session_and_says_so(
     assert other.text == "You said: three"
     assert session_of(other) != session_of(first)
     assert other.response_metadata["sequrity"]["forked_from"] == session_of(first)
-    assert "goes on in a new session" in caplog.text
+    assert "continuing in a new session" in caplog.text
     # From there on it is a conversation like any other; so is the one that was left.
     history = [HumanMessage("one"), first, HumanMessage("three"), other, HumanMessage("four")]
     assert session_of(model.invoke(history)) == session_of(other)

@@ -80,7 +80,7 @@ def test_the_presets_of_a_header_hold_for_both_policies(folder: Path) -> None:
         ),
         ('{"presetz": {}}', "presetz"),
         ('{"presets": {"default_allow": "no"}}', "default_allow"),
-        ('{"auto_gen": true}', "With `auto_gen` the service writes rules that are not known here"),
+        ('{"auto_gen": true}', "With `auto_gen` the service writes rules that are unknown here"),
     ],
 )
 def test_a_header_that_is_none_is_refused_with_the_reason(

@@ -100,7 +100,7 @@ def test_a_known_name_is_refused_in_extra(cls: type[HeaderModel], name: str) -> 
         (float("inf"), "`a` is not finite"),
         (float("nan"), "`a` is not finite"),
         (2**63, "`a` has more than 64 bits"),
-        ("x\ud83d", r"`a` holds a lone surrogate \(U\+D83D\) at character 1"),
+        ("x\ud83d", r"`a` contains a lone surrogate \(U\+D83D\) at character 1"),
         ({"\udfff": 1}, "The key .* cannot be JSON"),
         ({1: 1}, "The key `1` cannot be JSON"),
     ],

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import orjson
 from langchain_core.messages import HumanMessage, ToolCall
 
-from langchain_sequrity.chat_models.turn import Settings
+from langchain_sequrity.chat_models.sessions import Settings
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, SequrityError, UsageError
@@ -330,7 +330,7 @@ class Exchange:
             else:
                 said = {"role": "assistant", "content": body["content"]}
             return _asking(said, message.tool_calls, session)
-        result = dual_llm_result(unwrap(message, certain=True, told=self.connection.told))
+        result = dual_llm_result(unwrap(message, certain=True, told=self.connection.located))
         if result is None:
             msg = "The reply neither asks for a call nor ends the run."
             raise BadReply(msg, session_id=session)
