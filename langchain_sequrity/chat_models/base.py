@@ -9,7 +9,6 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from functools import wraps
 from inspect import isawaitable, iscoroutine
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -18,7 +17,6 @@ from urllib.parse import urlsplit
 import orjson
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import (
-    BaseChatModel,
     LangSmithParams,
     LanguageModelInput,
     ModelProfile,
@@ -38,9 +36,9 @@ from langchain_sequrity.chat_models.parameters import (
     AskedKey,
     Parameters,
     Prepared,
+    check_policy,
+    check_policy_for_tools,
     env_key,
-    tell_of_policy,
-    tell_of_tools,
 )
 from langchain_sequrity.chat_models.sessions import (
     Settings,
@@ -227,7 +225,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     @model_validator(mode="after")
     def _check_connection(self) -> Self:
         """Check now, and not at the first call, that the fields give a connection."""
-        tell_of_policy(self._ready().settings.connection, is_strict=self.strict_policy)
+        check_policy(self._ready().settings.connection, is_strict=self.strict_policy)
         return self
 
     @property
@@ -582,7 +580,18 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             else:
                 return
 
-    # The session of `configurable`
+    # The session of `configurable`, which LangChain does not pass to the methods above
+
+    @override
+    def invoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        return super().invoke(input, config, stop=stop, **with_session(config, kwargs))
 
     @override
     async def ainvoke(
@@ -594,6 +603,38 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         **kwargs: Any,
     ) -> AIMessage:
         return await super().ainvoke(input, config, stop=stop, **with_session(config, kwargs))
+
+    @override
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        return super().stream(input, config, stop=stop, **with_session(config, kwargs))
+
+    @override
+    def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        return super().astream(input, config, stop=stop, **with_session(config, kwargs))
+
+    @override
+    def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        return super().stream_events(input, config, **with_session(config, kwargs))
+
+    @override
+    def astream_events(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Any:
+        return super().astream_events(input, config, **with_session(config, kwargs))
 
     # Tools and structured output
 
@@ -660,7 +701,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         except TypeError:  # not JSON: the error comes when it is sent
             return
         if key not in prepared.compared:
-            tell_of_tools(connection, tools, is_strict=self.strict_policy)
+            check_policy_for_tools(connection, tools, is_strict=self.strict_policy)
             prepared.compared.add(key)
 
     @override
@@ -745,25 +786,3 @@ def _given_key(name: str, given: object) -> str:
         raise UsageError(msg)
     check_key(name, text)
     return text
-
-
-def _take_configured_session(name: str) -> None:
-    """Let a method read the session of `configurable`, which LangChain does not pass on."""
-
-    @wraps(getattr(BaseChatModel, name))
-    def method(
-        self: SequrityChatModel,
-        input: Any,  # noqa: A002 - LangChain's name
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        inherited = getattr(super(SequrityChatModel, self), name)
-        return inherited(input, config, **with_session(config, kwargs))
-
-    setattr(SequrityChatModel, name, method)
-
-
-# Set here, so that they keep the types of LangChain's overloads. `ainvoke` has to be a coroutine
-# function, which `RunnableLambda` checks.
-for _name in ("invoke", "stream", "astream", "stream_events", "astream_events"):
-    _take_configured_session(_name)

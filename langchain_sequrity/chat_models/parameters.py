@@ -28,8 +28,8 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, Header, PolicyHeader, coerce
 from langchain_sequrity.headers.policy_fit import (
     DUAL_LLM,
-    tell,
     unfit_for_tools,
+    warn_of_policy,
     without_force,
     without_labels,
     without_rules,
@@ -68,7 +68,7 @@ def env_key(name: str) -> SecretStr | None:
     return SecretStr(value) if value else None
 
 
-def tell_of_policy(connection: Connection, *, is_strict: bool) -> None:
+def check_policy(connection: Connection, *, is_strict: bool) -> None:
     """Warn of a policy that does less than it says, judged by its text and the mode.
 
     Raises:
@@ -76,10 +76,10 @@ def tell_of_policy(connection: Connection, *, is_strict: bool) -> None:
     """
     policy = connection.policy
     texts = (without_rules(policy), without_force(policy), _of_mode(connection))
-    tell("\n".join(filter(None, texts)), is_strict=is_strict)
+    warn_of_policy("\n".join(filter(None, texts)), is_strict=is_strict)
 
 
-def tell_of_tools(
+def check_policy_for_tools(
     connection: Connection, tools: Sequence[Mapping[str, Any]], *, is_strict: bool
 ) -> None:
     """Warn of a policy that does not fit the tools, or needs labels that arguments may lack.
@@ -94,7 +94,7 @@ def tell_of_tools(
             f"they say:\n{listed}\nCorrect them, or bind the tools that they are for."
         )
     texts.append(_of_mode(connection))
-    tell("\n".join(filter(None, texts)), is_strict=is_strict)
+    warn_of_policy("\n".join(filter(None, texts)), is_strict=is_strict)
 
 
 def _of_mode(connection: Connection) -> str:

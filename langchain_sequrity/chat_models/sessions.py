@@ -1,4 +1,4 @@
-"""One turn of a session: the session that continues, the call to send, and what the reply means.
+"""One turn of a session: the session that continues, the call to send, and its reply.
 
 A history can hold turns of several sessions: of another key or policy, of a second agent that
 shares the messages, or written by hand. Only a session that this very connection obtained is

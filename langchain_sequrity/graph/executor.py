@@ -46,7 +46,7 @@ from langchain_sequrity.graph.runtime.requests import (
 from langchain_sequrity.graph.runtime.states import Parts
 from langchain_sequrity.graph.runtime.tasks import Calls
 from langchain_sequrity.headers import FeaturesHeader, PolicyHeader
-from langchain_sequrity.headers.policy_fit import tell, unfit_for_tools
+from langchain_sequrity.headers.policy_fit import unfit_for_tools, warn_of_policy
 from langchain_sequrity.on_denied import check_on_denied
 
 
@@ -65,7 +65,7 @@ def tell_of_mismatch(policy: PolicyHeader | None, program: Program, *, is_strict
             f"they say:\n{listed}\nCorrect them, unless they are for another graph. `explain()` "
             "shows the tools of this one."
         )
-        tell(text, is_strict=is_strict)
+        warn_of_policy(text, is_strict=is_strict)
 
 
 def why_not_split(connection: Connection, on_denied: str) -> WhyNotSplit:

@@ -16,7 +16,7 @@ _BLIND = "In single-LLM mode arguments have no labels: "
 DUAL_LLM = '`features={"agent_arch": "dual-llm"}`'
 
 
-def tell(text: str, *, is_strict: bool) -> None:
+def warn_of_policy(text: str, *, is_strict: bool) -> None:
     """Warn of a policy that does less than it says.
 
     Raises:

@@ -32,7 +32,7 @@ from langgraph.runtime import Runtime
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.headers.policy_fit import tell
+from langchain_sequrity.headers.policy_fit import warn_of_policy
 from langchain_sequrity.interrupts import ais_late, check_can_ask, is_late
 from langchain_sequrity.labels import Labels, labels_given
 from langchain_sequrity.middleware.after_call import labels_seen, leave
@@ -272,9 +272,9 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
                 f"have none:\n{listed}\nLeave `labelling` out, or ask for values and `@session` "
                 "labels."
             )
-            tell(text, is_strict=strict_policy)
+            warn_of_policy(text, is_strict=strict_policy)
         texts = (rules.without_rules(), rules.without_force())
-        tell("\n".join(filter(None, texts)), is_strict=strict_policy)
+        warn_of_policy("\n".join(filter(None, texts)), is_strict=strict_policy)
         asks, raises = on_denied == "interrupt", on_denied == "raise"
         audit = Audit(on_event, log_arguments=log_arguments)
         self.tools = []  # LangChain's name for tools that a middleware adds; this one adds none
@@ -312,7 +312,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
                     "Give each one of its own; for deepagents, "
                     "`create_deep_agent(…, subagents=guarded_subagents(policy, subagents))`."
                 )
-                tell(text, is_strict=self._is_strict)
+                warn_of_policy(text, is_strict=self._is_strict)
             if any(map(is_guarded, found)):
                 self._guard.rules.nesting.add(tool.name)
             self._looked_at[id(tool)] = tool  # which keeps this id its own

@@ -1,4 +1,4 @@
-"""Failed calls: what failed, and whether and when the call is sent again.
+"""Failed calls: the causes of failure, and whether and when the call is sent again.
 
 An exception of the network or an error status becomes an exception of this package. A turn that may
 call tools is sent again only if the service surely did not process it. `Attempts` alone decides

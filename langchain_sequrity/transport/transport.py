@@ -99,7 +99,7 @@ class WholeBody(Generic[T]):
             yield piece
 
 
-class EventStream(Generic[T]):
+class StreamedBody(Generic[T]):
     """Decodes server-sent events and passes them to a reader.
 
     Args:
@@ -142,7 +142,7 @@ class EventStream(Generic[T]):
             yield from self._reader.end()
 
 
-Sink = WholeBody[T] | EventStream[T]
+Sink = WholeBody[T] | StreamedBody[T]
 OpenSink = Callable[[Reply, Attempts], Sink[T]]
 
 
@@ -177,7 +177,7 @@ def open_stream(new_reader: Callable[[], StreamReader[T]]) -> OpenSink[T]:
         reader.start(head)
         media = _media_type(head)
         if media == _EVENTS:
-            return EventStream(attempts, reader)
+            return StreamedBody(attempts, reader)
         if media == "application/json" or media.endswith("+json"):
             return WholeBody(head, attempts, reader.whole)
         raise _unexpected(head, "server-sent events")

@@ -89,7 +89,7 @@ def test_a_turn_whose_open_call_was_edited_is_not_moved_to_another_session(model
         update={"tool_calls": [{**call, "args": {"name": "b.txt"}}], "content": ""}
     )
     result = ToolMessage("content of b.txt", tool_call_id=call["id"])
-    with pytest.raises(InvalidRequest, match=r"(?s)was checked.*stays in its own") as caught:
+    with pytest.raises(InvalidRequest, match=r"(?s)was checked.*stays in its session") as caught:
         agent.invoke([question, edited, result])
     assert caught.value.status == 409
     unedited = ToolMessage("content of a.txt", tool_call_id=call["id"])

@@ -158,7 +158,7 @@ def test_rules_for_what_is_not_bound_are_one_warning(
     of = model(row, policy, features=DUAL)
     [text] = told(lambda: FORMS[form](of))
     assert line in text.split("\n")
-    assert "here they do not do what they say" in text
+    assert "they do less than they say" in text
     # Once for a set of tools: an agent binds them before each answer.
     assert told(lambda: FORMS[form](of)) == []
     assert len(told(lambda: of.bind_tools([read_diary]))) == 1

@@ -78,7 +78,7 @@ def test_what_was_ordered_three_times_is_done_three_times(
     config = {"fsm": {"history_mismatch_policy": policy}} if policy else None
     dual = agent(name, base_url, ledger, features={"agent_arch": "dual-llm"}, session_config=config)
     if policy == "reject" and name != "previous-id":  # which sends what is new, and nothing else
-        with pytest.raises(InvalidRequest, match="stays in its own"):
+        with pytest.raises(InvalidRequest, match="stays in its session"):
             order(dual)
         assert len(ledger.payments) == 1
         return
