@@ -187,7 +187,7 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
     ("of the model", lambda: PolicyGenTool(MODEL, [send], base_url="x"), "`base_url` is not an argument of `PolicyGenTool`. What is meant for the model is given to the model; it may stand here only beside a model's name."),
     ("model", lambda: PolicyGenTool(5, [send]), "`model` is a `ChatSequrity` or a `SequrityMessages`, perhaps with tools bound to it, or the name of a model; got int."),  # type: ignore[arg-type]
     ("mode", lambda: PolicyGenTool(MODEL, [send], mode="dual"), """`mode` is "single-llm", "dual-llm" or `None`; got 'dual'."""),
-    ("internal tool", lambda: PolicyGenTool(MODEL, [send], internal_tool_names=["parse"]), "`parse` is not a tool of the service. Those that a policy can be about are `parse_with_ai`, `verify_hypothesis`, `complete_turn`, `set_policy`."),
+    ("internal tool", lambda: PolicyGenTool(MODEL, [send], internal_tool_names=["parse"]), "`parse` is not a tool of the service. Use names of `parse_with_ai`, `verify_hypothesis`, `complete_turn`, `set_policy`."),
     ("no description", lambda: PolicyGenTool(MODEL, [send]).generate(" "), "The description is empty. Say what the policy is to allow and to forbid."),
     ("description", lambda: PolicyGenTool(MODEL, [send]).generate(5), "The description is a text; got a value of type `int`."),  # type: ignore[arg-type]
     ("surrogate", lambda: PolicyGenTool(MODEL, [send]).generate("\ud800"), r"The request cannot be written as JSON: '\ud800' is not a character. Description and tools must be plain data and valid Unicode."),

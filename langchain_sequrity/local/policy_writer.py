@@ -30,7 +30,12 @@ from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
 from langchain_sequrity.sqrt.nodes import Policy, Position, ToolBlock, has_rules
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.policy_generation import PolicyReply, PolicyRequest, described, judged
+from langchain_sequrity.wire.policy_generation import (
+    PolicyReply,
+    PolicyRequest,
+    described,
+    review,
+)
 
 _INSTRUCTIONS = """\
 You write policies for agents in the language SQRT. A policy says which tool calls are allowed and
@@ -326,4 +331,4 @@ def _mistakes(text: str, request: PolicyRequest) -> str:
             "The answer is the sample of the instructions, which shows the language and protects "
             "nothing that the request is about. Write rules for what the request asks."
         )
-    return _shown(text, judged(text, request).faults)
+    return _shown(text, review(text, request).faults)

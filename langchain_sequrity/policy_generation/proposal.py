@@ -21,7 +21,11 @@ from langchain_sequrity.sqrt.compiler import compiled_tools, ignore_findings
 from langchain_sequrity.sqrt.diagnostics import fault
 from langchain_sequrity.sqrt.matchers import MatchBudget
 from langchain_sequrity.sqrt.nodes import Binding, Declaration, Position, ToolId, has_rules
-from langchain_sequrity.wire.policy_generation import PolicyReply, PolicyRequest, judged
+from langchain_sequrity.wire.policy_generation import (
+    PolicyReply,
+    PolicyRequest,
+    review,
+)
 from langchain_sequrity.wire.tools import name_of
 
 if TYPE_CHECKING:
@@ -285,7 +289,7 @@ def proposed(reply: PolicyReply, request: PolicyRequest, *, limit: int) -> Polic
         policy = parse(text)
     except PolicySyntaxError as error:
         raise _bad(text, [str(error)]) from None
-    found = judged(text, request)
+    found = review(text, request)
     if found.faults:
         raise _bad(text, [_pointed(text, finding) for finding in found.faults])
     if not has_rules(policy):

@@ -1,1 +1,1 @@
-"""JSON and server-sent events to LangChain messages and back, in both directions, without I/O."""
+"""JSON and server-sent events to LangChain messages and back, for both sides, without I/O."""

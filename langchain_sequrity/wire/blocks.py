@@ -1,14 +1,14 @@
-"""LangChain's view of a message that came from the service: its standard content blocks.
+"""LangChain's standard content blocks of messages from the service.
 
-`AIMessage.content_blocks`, `output_version="v1"` and the v3 event stream all ask the translator
-that is registered under the message's `model_provider`. The translators that come with LangChain
-lose something for these wire formats (the one for "openai" drops the reasoning text of
-chat/completions, and merges text with tool calls in v1 streams), so the package registers its own.
+`AIMessage.content_blocks`, `output_version="v1"` and the v3 event stream call the translator that
+is registered for the message's `model_provider`. LangChain's own translators lose content of these
+formats: the one for "openai" drops the reasoning text of chat/completions, and merges text with
+tool calls in v1 streams. So the package registers its own.
 
-Content is either text, with reasoning and refusal beside it (chat/completions), or a list of
-blocks that are items of Responses in all but name. Blocks of a stream carry string indices, one
-per kind: core merges those that start with `lc_` and never mixes two kinds. What does not grow
-piece by piece comes once: v1 adds what is repeated, and v3 takes the last.
+Content is either text, with reasoning and refusal in `additional_kwargs` (chat/completions), or a
+list of blocks that are nearly items of Responses. Blocks of a stream have string indices, separate
+for each kind: LangChain merges those with prefix `lc_` and never mixes two kinds. Content that does
+not grow comes once: v1 adds repetitions, and v3 keeps the last.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,32 +27,32 @@ MODEL_PROVIDER = "sequrity"
 
 
 def translate_content(message: AIMessage) -> list[types.ContentBlock]:
-    """Blocks of a whole message: reasoning, text, refusal, tool calls; a list in its own order."""
+    """Translate a whole message: reasoning, text, refusal, tool calls; a list keeps its order."""
     calls: list[Block] = [{**call, "type": "tool_call"} for call in message.tool_calls]
     calls += [{**call, "type": "invalid_tool_call"} for call in message.invalid_tool_calls]
     if isinstance(message.content, str):
         blocks = _text_blocks(message)
     else:
-        blocks = [block for _, block in _in_order(joined(message.content), calls)]
-    return cast("list[types.ContentBlock]", [*_around(message, blocks), *calls])
+        blocks = [block for _, block in _whole_blocks(joined(message.content), calls)]
+    return cast("list[types.ContentBlock]", [*_with_additions(message, blocks), *calls])
 
 
 def translate_content_chunk(message: AIMessageChunk) -> list[types.ContentBlock]:
-    """Blocks of one piece of a stream, each with the index that ties the pieces together."""
-    if message.chunk_position == "last":  # put together already
+    """Translate a chunk of a stream; the index of a block joins it to those of other chunks."""
+    if message.chunk_position == "last":  # already joined
         return translate_content(message)
     content = message.content
     plain = not (message.tool_call_chunks or message.additional_kwargs)
-    if plain and content and isinstance(content, str):  # the common case, once a chunk
+    if plain and content and isinstance(content, str):  # the common case
         text = {"type": "text", "text": content, "index": "lc_txt_0"}
         return [cast("types.ContentBlock", text)]
     calls: list[Block] = [{**call, "type": "tool_call_chunk"} for call in message.tool_call_chunks]
     if isinstance(content, str):
-        blocks = _around(message, _text_blocks(message))
+        blocks = _with_additions(message, _text_blocks(message))
         for block in blocks:
             block.setdefault("index", _INDEX.get(block["type"], "lc_txt_0"))
     else:
-        blocks = list(_pieces_in_order(content, calls))
+        blocks = list(_chunk_blocks(content, calls))
     for call in calls:
         call["index"] = f"lc_tc_{call['index']}"
     return cast("list[types.ContentBlock]", [*blocks, *calls])
@@ -61,7 +61,7 @@ def translate_content_chunk(message: AIMessageChunk) -> list[types.ContentBlock]
 _INDEX = {"reasoning": "lc_rs_0", "text": "lc_txt_0", "refusal": "lc_rf_0"}
 
 
-# Text, with all else beside it
+# Text, with other content in `additional_kwargs`
 
 
 def _text_blocks(message: AIMessage) -> list[Block]:
@@ -72,8 +72,8 @@ def _text_blocks(message: AIMessage) -> list[Block]:
     return blocks
 
 
-def _around(message: AIMessage, blocks: list[Block]) -> list[Block]:
-    """Put reasoning before the text and a refusal behind it, unless they are in their places."""
+def _with_additions(message: AIMessage, blocks: list[Block]) -> list[Block]:
+    """Add reasoning before the text and a refusal after it, unless the blocks have them."""
     extra = message.additional_kwargs
     if not extra:
         return blocks
@@ -89,35 +89,35 @@ def _around(message: AIMessage, blocks: list[Block]) -> list[Block]:
 
 
 def joined(content: str | list[Any]) -> list[Block]:
-    """The blocks of a message's content; text is a block of its own.
+    """Return a message's content as blocks.
 
     Args:
-        content: Content of a message, whole or put together from a stream.
+        content: Content of a message, whole or joined from a stream.
 
     Returns:
-        The blocks. Text that a stream gave as plain text, before it turned out to be one block of
-        several, goes into that block.
+        The blocks. A stream may send plain text before it turns out to have several blocks; such
+        text is joined to its block.
     """
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content else []
     blocks: list[Block] = []
-    bare = False
+    follows_text = False
     for block in content:
         if isinstance(block, str):
             blocks.append({"type": "text", "text": block})
-        elif bare and block.get("type") == "text" and block.get("index") == 0:
+        elif follows_text and block.get("type") == "text" and block.get("index") == 0:
             blocks[-1] = {**block, "text": blocks[-1]["text"] + block.get("text", "")}
         else:
             blocks.append(block)
-        bare = isinstance(block, str)
+        follows_text = isinstance(block, str)
     return blocks
 
 
-def _in_order(blocks: Iterable[Block], calls: list[Block]) -> Iterator[tuple[str, Block]]:
-    """Standard blocks of a whole message, with tags; calls leave the list for their places.
+def _whole_blocks(blocks: Iterable[Block], calls: list[Block]) -> Iterator[tuple[str, Block]]:
+    """Yield standard blocks of a whole message with tags, and take calls from the list.
 
-    The message's tool calls say which calls there are, so that one which the user took out is
-    not shown. A message without any was built from blocks alone.
+    A call that the user removed from `tool_calls` is not shown. A message without `tool_calls` was
+    built from blocks only, which then give the calls.
     """
     alone = not calls
     for block in blocks:
@@ -127,7 +127,7 @@ def _in_order(blocks: Iterable[Block], calls: list[Block]) -> Iterator[tuple[str
             yield "tc", _with_item(call, block)
 
 
-def _pieces_in_order(content: list[Any], calls: list[Block]) -> Iterator[Block]:
+def _chunk_blocks(content: list[Any], calls: list[Block]) -> Iterator[Block]:
     for place, block in enumerate(joined(content)):
         index = block.get("index", place)
         if block.get("type") == "function_call":
@@ -151,7 +151,7 @@ def _take(calls: list[Block], key: str, value: Any) -> Block | None:
 
 
 def _call(block: Block) -> Block:
-    """The call that a block stands for by itself."""
+    """The call of a block in a message without `tool_calls`."""
     arguments = block.get("arguments")
     args, problem = read_arguments(arguments)
     call = {"id": block.get("call_id"), "name": block.get("name")}
@@ -161,14 +161,14 @@ def _call(block: Block) -> Block:
 
 
 def _with_item(call: Block, block: Block) -> Block:
-    extras = _others(block, "call_id", "name", "arguments", "id")
+    extras = _extras(block, "call_id", "name", "arguments", "id")
     if "id" in block:
         extras["item_id"] = block["id"]
     return {**call, "extras": extras} if extras else call
 
 
-def _others(block: Mapping[str, Any], *known: str) -> dict[str, Any]:
-    """What a block says beside what is known here; it goes into `extras`."""
+def _extras(block: Mapping[str, Any], *known: str) -> dict[str, Any]:
+    """Unknown fields of a block, for `extras`."""
     extras = {
         key: value
         for key, value in block.items()
@@ -181,7 +181,7 @@ def _others(block: Mapping[str, Any], *known: str) -> dict[str, Any]:
 _EVERYWHERE = frozenset({"type", "index", "extras"})
 
 
-# Standard blocks, each with the tag that its index begins with
+# Standard blocks, each with the tag for its index
 
 
 def _standard(block: Block) -> Iterator[tuple[str, Block]]:
@@ -209,15 +209,15 @@ def _text(block: Block) -> Iterator[tuple[str, Block]]:
         out["id"] = block["id"]
     if annotations := block.get("annotations"):
         out["annotations"] = [_citation(one) for one in annotations]
-    if extras := _others(block, "text", "id", "annotations"):
+    if extras := _extras(block, "text", "id", "annotations"):
         out["extras"] = extras
     yield "txt", out
 
 
 def _citation(annotation: Mapping[str, Any]) -> dict[str, Any]:
-    """`url_citation` as LangChain's citation; others as they are.
+    """A `url_citation` as LangChain's citation; others unchanged.
 
-    Chat/completions has an object of its own for what Responses writes flat.
+    Chat/completions has a nested object where Responses is flat.
     """
     kind = annotation.get("type")
     if kind in ("citation", "non_standard_annotation"):
@@ -227,33 +227,33 @@ def _citation(annotation: Mapping[str, Any]) -> dict[str, Any]:
     nested = annotation.get("url_citation")
     inner = nested if isinstance(nested, Mapping) else annotation
     citation = {"type": "citation", **{key: inner[key] for key in CITATION if key in inner}}
-    if extras := _others(annotation, "url_citation", *CITATION):
+    if extras := _extras(annotation, "url_citation", *CITATION):
         citation["extras"] = extras
     return citation
 
 
 CITATION = ("url", "title", "start_index", "end_index")
-"""What a citation of a web page says, in both vocabularies."""
+"""Fields of a citation of a web page, the same for the service and LangChain."""
 
 
 def _refusal(block: Block) -> Iterator[tuple[str, Block]]:
     out = {"type": "refusal", "refusal": block.get("refusal", "")}
     if "id" in block:
         out["id"] = block["id"]
-    if extras := _others(block, "refusal", "id"):
+    if extras := _extras(block, "refusal", "id"):
         out["extras"] = extras
     yield "rf", out
 
 
 def _reasoning(block: Block) -> Iterator[tuple[str, Block]]:
-    """One block per part, all with the id of the item; the first has what the item says beside.
+    """One block per part, with the id of the item; the first has the item's other fields.
 
-    One block for all would lose where a part ends, and with it the item as it was.
+    A single block would lose the boundaries of parts, and so the original item.
     """
     if "reasoning" in block:
         yield "rs_0", _without_index(block)
         return
-    extras = _others(block, "id", "summary", "content")
+    extras = _extras(block, "id", "summary", "content")
     parts = [*(block.get("content") or ()), *(block.get("summary") or ())]
     numbered = [(part.get("index", place), part) for place, part in enumerate(parts)]
     if not parts or (extras and all(number for number, _ in numbered)):
@@ -271,7 +271,7 @@ def _reasoning(block: Block) -> Iterator[tuple[str, Block]]:
 
 
 THOUGHT = "reasoning_text"
-"""Type of a part that is the reasoning itself and no summary of it."""
+"""Type of a part that is the reasoning itself and not a summary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,8 +280,8 @@ class ServedTool:
 
     Attributes:
         name: Its name.
-        argument: Key of the item that holds what it was asked.
-        output: Key that holds what came out, where it has one.
+        argument: Key of the item for the arguments.
+        output: Key of the item for the result, if it has one.
     """
 
     name: str
@@ -304,12 +304,12 @@ def _served(block: Block) -> Iterator[tuple[str, Block]]:
     if not isinstance(item_id, str):
         yield from _non_standard(block)
         return
-    asked = block.get(tool.argument)
-    if not isinstance(asked, dict):
-        asked = {} if asked is None else {tool.argument: asked}
-    # The type marks a block that can become an item again.
-    extras = {"type": block["type"], **_others(block, "id", tool.argument, str(tool.output))}
-    call = {"type": "server_tool_call", "id": item_id, "name": tool.name, "args": asked}
+    args = block.get(tool.argument)
+    if not isinstance(args, dict):
+        args = {} if args is None else {tool.argument: args}
+    # The type allows to write the item again.
+    extras = {"type": block["type"], **_extras(block, "id", tool.argument, str(tool.output))}
+    call = {"type": "server_tool_call", "id": item_id, "name": tool.name, "args": args}
     yield "st", {**call, "extras": extras}
     status = "error" if block.get("status") in _FAILED else "success"
     result = {"type": "server_tool_result", "tool_call_id": item_id, "status": status}

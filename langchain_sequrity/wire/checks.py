@@ -1,11 +1,11 @@
-"""Checks of a request's body by pydantic: the local server's side of every format.
+"""Checks of request bodies with pydantic, for all formats of the local server.
 
-A body is untrusted and the checks are strict, so that a client that passes here sends what the
-protocol describes. A wrong shape is 422 with the place of each problem, as FastAPI words it; a
-right shape with impossible content is 400.
+Bodies are untrusted, and the checks are strict: a client that passes here follows the protocol. A
+wrong shape is 422 with the location of each problem, in FastAPI's form. A correct shape with
+impossible content is 400.
 
-Each format has a table of what a body looks like: a mapping is an object with these fields. Other
-fields are let through, and null stands for a field that is absent.
+Each format has a table for its body, where a mapping is an object with these fields. Unknown fields
+are allowed, and null means absent.
 """
 
 import re
@@ -32,18 +32,18 @@ from langchain_sequrity.errors import InvalidRequest
 from langchain_sequrity.validation import described, problem, refusal
 from langchain_sequrity.wire.exchange import excerpt
 
-# A type as pydantic takes it, a mapping for an object, or one of these that is made when needed.
+# A type for pydantic, a mapping for an object, or one of these that is built on first use.
 Form = Any
 Where = tuple[str | int, ...]
 
-# Pydantic has the names of a union's branches among the keys of a place.
+# Pydantic puts the names of a union's branches into locations; this prefix marks them.
 _BRANCH = "\0"
-# Kinds of errors: of a value that is 400, and of a field that says which branch it is.
+# Types of errors: for a value that is 400, and for a field that selects a branch.
 _IMPOSSIBLE = "impossible"
 _UNKNOWN = "unknown_"
 _EXCERPT = 200
 _MOST_PROBLEMS = 10
-# In the words of JSON; pydantic's are those of Python.
+# Messages in JSON's terms; pydantic's own use Python's terms.
 _WORDS = {
     "dict_type": "Input should be an object",
     "is_instance_of": "Input should be an object",
@@ -52,7 +52,7 @@ _WORDS = {
 }
 _CHOICES = (None, "auto", "none", "required")
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
-# Possessive, so that hostile white space is looked at once and not at each of its places.
+# Possessive quantifiers, so that hostile white space takes linear time.
 _DATA_URI = re.compile(r"data:([\w.+-]++/[\w.+-]++);base64,[A-Za-z0-9+/\s]*+={0,2}\s*+\Z")
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]++={0,2}\s*+\Z")
 
@@ -61,30 +61,30 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/\s]++={0,2}\s*+\Z")
 
 
 def unknown(where: Where, expected: str, got: Any) -> NoReturn:
-    """Refuse a value that is not what was expected, with status 422."""
+    """Refuse an unexpected value, with status 422."""
     _unprocessable([(where, f"Input should be {expected}; got {_shown(got)}.", "value_error")])
 
 
 def impossible(detail: str) -> NoReturn:
-    """Refuse a request whose parts do not go together, with status 400."""
+    """Refuse a request with contradictory or impossible content, with status 400."""
     raise InvalidRequest(detail, status=400, body={"detail": detail})
 
 
-def place(where: Where) -> str:
-    """The way to a value as text, such as `messages.0.content`."""
+def _path(where: Where) -> str:
+    """A location as text, such as `messages.0.content`."""
     return ".".join(map(str, where)) or "body"
 
 
 def _refuse(found: Iterable[ErrorDetails]) -> NoReturn:
-    found = [_placed(item) for item in found]
+    found = [_located(item) for item in found]
     wrong = [item for item in found if item["type"] != _IMPOSSIBLE]
     if not wrong:
-        impossible(f"{place(found[0]['loc'])}: {problem(found[0])}")
+        impossible(f"{_path(found[0]['loc'])}: {problem(found[0])}")
     _unprocessable([(item["loc"], _sentence(item), item["type"]) for item in wrong])
 
 
-def _placed(item: ErrorDetails) -> ErrorDetails:
-    """Name the place in the body: without branches, and with the field that says which it is."""
+def _located(item: ErrorDetails) -> ErrorDetails:
+    """Correct the location: without branches, and with the field that selects the branch."""
     where = tuple(key for key in item["loc"] if not str(key).startswith(_BRANCH))
     if not item["type"].startswith(_UNKNOWN):
         return {**item, "loc": where}
@@ -97,7 +97,7 @@ def _placed(item: ErrorDetails) -> ErrorDetails:
 def _unprocessable(found: list[tuple[Where, str, str]]) -> NoReturn:
     found = found[:_MOST_PROBLEMS]
     detail = [{"loc": ["body", *where], "msg": text, "type": kind} for where, text, kind in found]
-    msg = " ".join(f"{place(where)}: {text}" for where, text, _ in found)
+    msg = " ".join(f"{_path(where)}: {text}" for where, text, _ in found)
     raise InvalidRequest(msg, status=422, body={"detail": detail})
 
 
@@ -105,7 +105,7 @@ def _sentence(item: ErrorDetails) -> str:
     text = _WORDS.get(item["type"], "")
     if item["type"] == "literal_error":
         text = item["msg"].replace("'", "`")
-    # Where the type is wrong, a text that came may be long or private, and does not help.
+    # If the type is wrong, the value does not help, and may be long or private.
     is_of_type = item["type"].startswith(("value", "literal", _UNKNOWN))
     return problem(item, text, show=_shown if is_of_type else described)
 
@@ -118,7 +118,7 @@ def _shown(value: Any) -> str:
 
 
 class Body:
-    """What a body should be. Pydantic prepares it for the first that comes: clients need none.
+    """The form of a body. Pydantic builds it for the first body, since clients never need it.
 
     Args:
         fields: The fields of the object.
@@ -153,7 +153,7 @@ class Body:
 
 
 class _Later:
-    """A type that is made for the first body: all of them together would slow down the import."""
+    """A type that is built for the first body; building all of them would slow down the import."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
@@ -175,29 +175,29 @@ def _built(form: Form) -> Any:
 def _required(form: Any) -> Any:
     if type(None) in get_args(form):
         return form
-    # What is absent is judged as null, so that the error says what was expected.
+    # An absent value is validated as null, so that the error describes the expected value.
     return Annotated[form, Field(default=None, validate_default=True)]
 
 
 def maybe(form: Form) -> Form:
-    """This, or nothing."""
+    """This form, null, or absent."""
     return _Later(lambda: Optional[_built(form)])  # noqa: UP045 - a form may be more than a class
 
 
 def array(form: Form, *, least: int = 0) -> Form:
-    """An array of these. Its first problem is enough: a body can have millions."""
+    """An array of this form. It reports its first problem only: a body can have millions."""
     limits = Field(fail_fast=True, min_length=least)
     return _Later(lambda: Annotated[list[_built(form)], limits])  # type: ignore[misc] # as above
 
 
 def should(form: Form, test: Callable[[Any], Any], expected: str, *, possible: bool = True) -> Form:
-    """A form with a check of its own.
+    """A form with an additional check.
 
     Args:
         form: The form.
         test: Whether a value passes.
-        expected: What it should do, such as `be base64`.
-        possible: Whether a value that fails is 422; otherwise 400.
+        expected: The expectation after "should", such as `be base64`.
+        possible: Whether a failure is 422 instead of 400.
     """
 
     def check(value: Any) -> Any:
@@ -211,7 +211,7 @@ def should(form: Form, test: Callable[[Any], Any], expected: str, *, possible: b
 
 
 def text_or(form: Form, items: str) -> Form:
-    """A string, or this array; errors say what it consists of."""
+    """A string or this array; `items` names the array's items in errors."""
     text, array = f"{_BRANCH}text", f"{_BRANCH}array"
 
     def branch(value: Any) -> str | None:
@@ -224,12 +224,12 @@ def text_or(form: Form, items: str) -> Form:
 
 
 def by(key: str, forms: Mapping[str, Form], *, kind_of: Callable[[Any], Any] | None = None) -> Form:
-    """An object whose kind is said by one of its fields.
+    """An object whose kind is in one of its fields.
 
     Args:
         key: The field.
-        forms: The form of each kind; kinds with `*` stand for all that match.
-        kind_of: Reads the kind of an object; default: what is in the field.
+        forms: The form of each kind; `*` in a kind matches any text.
+        kind_of: Reads the kind of an object; default: the value of the field.
     """
     branches = {kind: f"{_BRANCH}{kind}" for kind in forms}
     patterns = [kind for kind in forms if "*" in kind]
@@ -284,7 +284,7 @@ def _is_image(url: str) -> bool:
     return _is_web_url(url) or _is_data_uri(url, "image/")
 
 
-OBJECT = InstanceOf[dict[str, Any]]  # without a look at its fields
+OBJECT = InstanceOf[dict[str, Any]]  # its fields are not checked
 JSON_SCHEMA = Annotated[Any, PlainValidator(_json_schema)]
 TOOL_NAME = should(str, _TOOL_NAME.match, "be 1 to 64 letters, digits, `_` or `-`")
 BASE64 = should(str, _BASE64.match, "be base64", possible=False)
@@ -297,13 +297,26 @@ AUDIO = {"format": Literal["wav", "mp3"], "data": BASE64}
 
 
 def between(low: float, high: float, kind: type = float) -> Form:
-    """A number within these bounds."""
+    """A number between these bounds, inclusive."""
     return Annotated[kind, Field(ge=low, le=high)]
 
 
 def at_least(low: int) -> Form:
-    """An integer that is not less than this."""
+    """An integer of at least this value."""
     return Annotated[int, Field(ge=low)]
+
+
+# Fields of chat/completions and Responses.
+OPENAI_FIELDS: Mapping[str, Form] = {
+    "model": str,
+    "stop": maybe(text_or(array(str), "strings")),
+    "stream": maybe(bool),
+    "stream_options": maybe(OBJECT),
+    "parallel_tool_calls": maybe(bool),
+    "temperature": maybe(between(0, 2)),
+    "top_p": maybe(between(0, 1)),
+    "top_logprobs": maybe(between(0, 20, int)),
+}
 
 
 def with_schema(schema: Form, fields: Mapping[str, Form]) -> Form:
@@ -313,7 +326,7 @@ def with_schema(schema: Form, fields: Mapping[str, Form]) -> Form:
 
 
 def plain_schema(value: Any) -> Any:
-    """An object with its schema as `schema`; the vendor's SDK sends it as `schema_`."""
+    """Rename `schema_` to `schema`; the vendor's SDK sends the former."""
     if not isinstance(value, dict) or "schema_" not in value:
         return value
     return {"schema": value["schema_"]} | {key: value[key] for key in value if key != "schema_"}
@@ -325,7 +338,7 @@ def with_one_of(form: Form, *keys: str) -> Form:
     return should(form, lambda value: any(value.get(key) is not None for key in keys), expected)
 
 
-# What bodies of several formats have
+# Fields of several formats
 
 
 def distinct_tools(tools: Collection[Mapping[str, Any]]) -> None:
@@ -339,14 +352,19 @@ def distinct_tools(tools: Collection[Mapping[str, Any]]) -> None:
 
 
 def chosen_tool(name: str, tools: Collection[Mapping[str, Any]]) -> dict[str, str]:
-    """The choice of a tool, which must be there, in neutral form."""
+    """The choice of one tool in neutral form; the tool must exist."""
     if name not in {tool["function"]["name"] for tool in tools}:
         impossible(f"`tool_choice` names the tool `{name}`, which is not in `tools`.")
     return {"name": name}
 
 
 def choice_or(name_in: Callable[[Any], Any], written: str) -> Form:
-    """A word for a choice among tools, or one tool, whose name is found in what is written so."""
+    """The form of `tool_choice`: a word, or one tool.
+
+    Args:
+        name_in: Reads the name of the one tool.
+        written: How the format writes one tool, for errors.
+    """
     return should(
         Any,
         lambda choice: choice in _CHOICES or isinstance(name_in(choice), str),
@@ -357,7 +375,7 @@ def choice_or(name_in: Callable[[Any], Any], written: str) -> Form:
 def neutral_choice(
     choice: Any, name: Any, tools: Collection[Mapping[str, Any]], others: Collection[Any] = ()
 ) -> str | dict[str, str] | None:
-    """Such a choice in neutral form; `name` is the name that is found in it."""
+    """A `tool_choice` in neutral form; `name` is the name of the one tool, if it is one."""
     if isinstance(choice, dict):
         return chosen_tool(name, tools)
     if choice == "required" and not (tools or others):
@@ -366,10 +384,10 @@ def neutral_choice(
 
 
 def status_of(result: Mapping[str, Any]) -> Literal["success", "error"]:
-    """Whether a tool failed, by the mark that Messages has for it (`docs/behaviour.md`, P7)."""
+    """The status of a tool result, from the field of Messages (`docs/behaviour.md`, P7)."""
     return "error" if result.get("is_error") else "success"
 
 
 def stops(stop: str | list[str] | None) -> list[str]:
-    """Stop sequences; one may stand without a list."""
+    """Stop sequences; a single one may come without a list."""
     return [stop] if isinstance(stop, str) else stop or []

@@ -15,9 +15,9 @@ Codes, texts and the shape of checks are not published; only recordings are know
 is not reported. Nothing here decides whether a turn succeeded.
 """
 
-import math
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal
 
@@ -25,6 +25,7 @@ from langchain_core.messages import AIMessage
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.labels import BadLabels, Labels
+from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire.exchange import CHECK_KEY
 
 MAX_PRINTED: Final = 1_000_000
@@ -42,7 +43,7 @@ _TOKEN = re.compile(
 _ESCAPE = re.compile(r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|.)")
 _ESCAPES = {"\\\\": "\\", "\\'": "'", '\\"': '"', "\\n": "\n", "\\r": "\r", "\\t": "\t"}
 _SURROGATES = range(0xD800, 0xE000)
-_WORDS = {"True": True, "False": False, "None": None}
+_WORDS = {"True": "true", "False": "false", "None": "null"}
 _CHECKED = re.compile(r"Policy check for tool call \S{1,200} of tool (?P<tool>[\w.:/-]{1,128}?)\.?")
 
 
@@ -64,10 +65,6 @@ class Printed:
     has_labels: bool = False
 
 
-class _NotPrinted(ValueError):
-    """The text is not Python's spelling of plain data."""
-
-
 def read_printed(text: str) -> Printed:
     """Read the data that is printed after a denial.
 
@@ -85,11 +82,10 @@ def read_printed(text: str) -> Printed:
     at = found.end()
     try:
         while heading is not None:
-            reader = _LiteralReader(text, at)
             if heading in read:
                 return Printed()
-            read[heading] = reader.value(0)
-            following = _NEXT.match(text, reader.at)
+            read[heading], at = _literal(text, at)
+            following = _NEXT.match(text, at)
             if following is None:
                 return Printed()
             heading, at = following["name"], following.end()
@@ -132,68 +128,31 @@ def _object(value: Any) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-class _LiteralReader:
-    """Parses Python literals of plain JSON data. Reads each token once and runs no code."""
+def _literal(text: str, at: int) -> tuple[Any, int]:
+    """Parse the Python literal of plain data at a position. It is translated into JSON.
 
-    def __init__(self, text: str, at: int) -> None:
-        self._text = text
-        self.at = at
+    Returns:
+        The value and its end.
 
-    def value(self, depth: int) -> Any:
-        """Parse the value at the current position."""
-        token = self._next()
-        if token["text"] is not None:
-            return _unescaped(token["text"][1:-1])
-        if token["word"] is not None:
-            return _WORDS[token["word"]]
-        if token["number"] is not None:
-            digits = token["number"]
-            number = int(digits) if digits.lstrip("-").isdigit() else float(digits)
-            if not math.isfinite(number):
-                raise _NotPrinted
-            return number
-        if depth > _MAX_DEPTH or token["mark"] not in ("{", "["):
-            raise _NotPrinted
-        return self._dict(depth) if token["mark"] == "{" else self._list(depth)
-
-    def _list(self, depth: int) -> list[Any]:
-        items: list[Any] = []
-        self._items("]", lambda: items.append(self.value(depth + 1)))
-        return items
-
-    def _dict(self, depth: int) -> dict[str, Any]:
-        items: dict[str, Any] = {}
-
-        def item() -> None:
-            key = self._next()["text"]
-            if key is None or self._next()["mark"] != ":":
-                raise _NotPrinted
-            name = _unescaped(key[1:-1])
-            if name in items:
-                raise _NotPrinted
-            items[name] = self.value(depth + 1)
-
-        self._items("}", item)
-        return items
-
-    def _items(self, end: str, item: Callable[[], None]) -> None:
-        if (token := _TOKEN.match(self._text, self.at)) is not None and token["mark"] == end:
-            self.at = token.end()
-            return
-        while True:
-            item()
-            mark = self._next()["mark"]
-            if mark == end:
-                return
-            if mark != ",":
-                raise _NotPrinted
-
-    def _next(self) -> re.Match[str]:
-        token = _TOKEN.match(self._text, self.at)
+    Raises:
+        ValueError: If Python would not print plain data like this.
+    """
+    parts: list[str] = []
+    depth = 0
+    while True:
+        token = _TOKEN.match(text, at)
         if token is None:
-            raise _NotPrinted
-        self.at = token.end()
-        return token
+            raise ValueError
+        at, mark = token.end(), token["mark"]
+        if token["text"] is not None:
+            parts.append(json.dumps(_unescaped(token["text"][1:-1])))
+        else:
+            parts.append(mark or token["number"] or _WORDS[token["word"]])
+        depth += (mark in ("{", "[")) - (mark in ("}", "]"))
+        if depth > _MAX_DEPTH:
+            raise ValueError
+        if depth <= 0:
+            return loads("".join(parts), unique=True), at
 
 
 def _unescaped(text: str) -> str:
@@ -205,10 +164,10 @@ def _character(found: re.Match[str]) -> str:
     if escape in _ESCAPES:
         return _ESCAPES[escape]
     if len(escape) == 2:  # noqa: PLR2004 - an escape that Python does not print
-        raise _NotPrinted
+        raise ValueError
     code = int(escape[2:], 16)  # noqa: FURB166 - zeros may come first
     if code in _SURROGATES:  # half a character, which JSON cannot hold
-        raise _NotPrinted
+        raise ValueError
     return chr(code)  # raises ValueError beyond Unicode
 
 

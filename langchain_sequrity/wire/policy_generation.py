@@ -1,7 +1,7 @@
-"""Policy generation: a description and tools go out, a policy in SQRT comes back.
+"""Policy generation: a description and tools to a policy in SQRT.
 
-The body says in `type` in which format its tools are written; that format's own functions translate
-them. See `docs/protocol.md`, Policy generation.
+The field `type` of the body names the format of its tools, and that format's functions translate
+them (`docs/protocol.md`, Policy generation).
 """
 
 import re
@@ -36,7 +36,7 @@ Variant = Literal[
 DEFAULT_RETRIES = 3
 Tools = list[dict[str, Any]]
 
-# The body has no field for it, and a model that writes has to know it.
+# The body has no field for the mode, which the writing model must know.
 _MODES: Mapping[Mode, str] = {
     "dual-llm": "The policy is for dual-LLM sessions: each argument carries the labels of the data "
     "it is made from.",
@@ -47,17 +47,17 @@ _MODES: Mapping[Mode, str] = {
 
 @dataclass(frozen=True, slots=True)
 class PolicyRequest:
-    """What a policy is asked for.
+    """A request for a policy.
 
     Attributes:
-        variant: The format that the tools are written in, with the provider of the model.
-        model: The model that is to write the policy.
-        description: What the policy is for, in prose.
+        variant: The format of the tools and the provider of the model.
+        model: The model that writes the policy.
+        description: The purpose of the policy, in prose.
         tools: Function tools in the neutral form (`ChatRequest.tools`).
-        n_retries: New attempts after one that failed.
-        internal_tool_names: The service's own tools that the policy is for, too.
-        mode: The sessions that the policy is for, or `None` for any. It travels as the last
-            paragraph of the description.
+        n_retries: Number of new attempts after a failed one.
+        internal_tool_names: The service's own tools that the policy also covers.
+        mode: The kind of sessions, or `None` for any. It is sent as the last paragraph of the
+            description.
     """
 
     variant: Variant
@@ -71,7 +71,7 @@ class PolicyRequest:
 
 @dataclass(frozen=True, slots=True)
 class PolicyReply:
-    """A generated policy. It is a proposal: nothing has checked that it means what was asked for.
+    """A generated policy. It is a proposal: nobody has checked that it fits the request.
 
     Attributes:
         text: The policy in SQRT.
@@ -83,7 +83,7 @@ class PolicyReply:
 
 
 class _Dialect(NamedTuple):
-    """A format's way with tools."""
+    """How a format writes and reads tools."""
 
     write: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     read: Callable[[Mapping[str, Any]], tuple[Tools, Tools]]
@@ -109,15 +109,15 @@ _ROWS: Mapping[Variant, _Row] = {
 }
 
 
-# What is wrong with a policy
+# Review of a policy
 
 
-class Judgement(NamedTuple):
-    """What was found in a generated policy.
+class Review(NamedTuple):
+    """Findings in a generated policy.
 
     Attributes:
-        faults: What makes a rule protect nothing: mistakes, and labels that nothing sets.
-        remarks: What may surprise.
+        faults: Findings that make a rule useless: mistakes, and labels that nothing sets.
+        remarks: Other findings.
     """
 
     faults: tuple[Finding, ...]
@@ -125,36 +125,36 @@ class Judgement(NamedTuple):
 
 
 _IN_POLICY = re.compile(r'"([^"\\\n]*)"')
-# A label that tools bring along, as a description names it: in quotes.
+# A label that tools set, quoted in a description.
 _QUOTED = re.compile(r"""`([^`\n]{1,100})`|"([^"\n]{1,100})"|(?<!\w)'([^'\n]{1,100})'(?!\w)""")
 
 
-def judged(text: str, request: PolicyRequest) -> Judgement:
+def review(text: str, request: PolicyRequest) -> Review:
     """Look for mistakes in a generated policy.
 
     Args:
         text: The policy.
-        request: What was asked for. What its description has in quotes may be a label that tools
-            bring along: nothing else can say so.
+        request: The request. Texts in quotes in its description count as labels that tools set,
+            since the request has no other place for them.
 
     Returns:
-        What was found. Without tools nothing is known of them, not even that there are none.
+        The findings. An empty list of tools means that the tools are unknown.
     """
     named = {found for match in _QUOTED.findall(request.description) for found in match if found}
     tools = request.tools or None
     findings = check(text, tools, mode=request.mode, labels=named)
-    # What is not found any more once each text may be a label that comes by itself.
+    # A finding that disappears if every text may be such a label is about a label.
     each = named | set(_IN_POLICY.findall(text))
     settled = check(text, tools, mode=request.mode, labels=each)
     faults = tuple(one for one in findings if one.severity == "error" or one not in settled)
-    return Judgement(faults, tuple(one for one in findings if one not in faults))
+    return Review(faults, tuple(one for one in findings if one not in faults))
 
 
-# Which variant
+# Variants
 
 
 def variants_at(provider: Provider | None) -> tuple[Variant, ...]:
-    """The variants that a provider's path is for; `None` stands for the path without a provider."""
+    """The variants of a provider's path; `None` is the path without a provider."""
     return tuple(variant for variant, row in _ROWS.items() if provider in row.providers)
 
 
@@ -163,20 +163,20 @@ def variant_of(provider: str | None, *, responses: bool = False) -> Variant:
 
     Args:
         provider: Provider segment, or `None` for the service's default provider.
-        responses: Whether the tools are to be written as Responses has them.
+        responses: Whether to write the tools in the Responses format.
 
     Returns:
         The variant.
 
     Raises:
-        UsageError: For a provider that generates no policies, or none from tools in this format.
+        UsageError: For a provider that does not generate policies from tools in this format.
     """
     for variant in variants_at(policy_route(provider).provider):
         if _ROWS[variant].is_responses == responses:
             return variant
     msg = (
         f"Provider `{provider}` does not generate policies from tools in the Responses format. Use "
-        "`sequrity_azure`, or leave that format out: a policy does not depend on it."
+        "`sequrity_azure`, or another format: the policy does not depend on it."
     )
     raise UsageError(msg)
 
@@ -188,18 +188,17 @@ def write_request(request: PolicyRequest) -> dict[str, Any]:
     """Build the body of a request.
 
     Args:
-        request: What is asked for.
+        request: The request.
 
     Returns:
         The body as JSON-ready objects.
 
     Raises:
-        UsageError: For a variant that the service does not support, and other values that it would
-            refuse.
+        UsageError: For a variant or another value that the service does not accept.
     """
     row = _ROWS.get(request.variant)
     if row is None:
-        msg = f"The service does not take `{request.variant}`. Use one of {_named(_ROWS)}."
+        msg = f"The service does not accept `{request.variant}`. Use one of {_named(_ROWS)}."
         raise UsageError(msg)
     _check_retries(request.n_retries)
     _check_internal(request.internal_tool_names)
@@ -215,23 +214,20 @@ def write_request(request: PolicyRequest) -> dict[str, Any]:
 
 
 def described(request: PolicyRequest) -> str:
-    """The description, with the sessions that the policy is for."""
+    """The description, with the mode as its last paragraph."""
     return "\n\n".join([request.description, *([_MODES[request.mode]] if request.mode else [])])
 
 
 def _check_retries(number: int) -> None:
     if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-        msg = f"`n_retries` is an integer of at least 0; got {number!r}."
+        msg = f"`n_retries` must be an integer of at least 0; got {number!r}."
         raise UsageError(msg)
 
 
 def _check_internal(names: tuple[str, ...]) -> None:
     unknown = [name for name in names if name not in INTERNAL_TOOLS]
     if unknown:
-        msg = (
-            f"`{unknown[0]}` is not a tool of the service. Those that a policy can be about are "
-            f"{_named(INTERNAL_TOOLS)}."
-        )
+        msg = f"`{unknown[0]}` is not a tool of the service. Use names of {_named(INTERNAL_TOOLS)}."
         raise UsageError(msg)
 
 
@@ -244,14 +240,14 @@ def read_reply(body: Any, reply: Reply | None = None) -> PolicyReply:
 
     Args:
         body: The parsed JSON.
-        reply: The head of the reply, for what an error says of it.
+        reply: The head of the reply, for errors.
 
     Returns:
-        The policy, and what it took. Fields and counts that are not known are left aside.
+        The policy and its usage. Unknown fields and counts are ignored.
 
     Raises:
-        BadReply: If it is none.
-        StatusError: For an error object inside a good reply.
+        BadReply: If the body is not a reply with a policy.
+        StatusError: For an error object inside a successful reply.
     """
     reply = Reply(200, {}) if reply is None else reply
     if not isinstance(body, dict):
@@ -288,7 +284,7 @@ _FORM = {
 }
 _BODY = checks.Body(_FORM)
 _FIELDS = (*_FORM, "tools")
-# Formats pass on what a model is to read; a policy is made of it.
+# Chat formats only pass these fields to a model. A policy is made of them, so they are checked.
 _FUNCTION = {
     "description": maybe(str),
     "parameters": maybe(
@@ -309,8 +305,8 @@ def read_request(body: Any) -> PolicyRequest:
         body: The parsed JSON.
 
     Returns:
-        What is asked for. Tools of Responses that the service would run itself are left out: a
-        policy does not see their calls.
+        The request, without tools of Responses that the service would run itself: a policy does
+        not see their calls.
 
     Raises:
         InvalidRequest: With `status` 422 or 400 and `body={"detail": …}`.
@@ -318,12 +314,12 @@ def read_request(body: Any) -> PolicyRequest:
     _BODY.check(body)
     for key in body:
         if key not in _FIELDS:
-            checks.unknown((key,), f"no other field than {_named(_FIELDS)}", body[key])
+            checks.unknown((key,), f"one of the fields {_named(_FIELDS)}", body[key])
     row = _ROWS[body["type"]]
     tools, others = row.dialect.read(body)
-    if others and not row.is_responses:  # only there tools are free-form
+    if others and not row.is_responses:  # other formats have function tools only
         where = ("tools", body["tools"].index(others[0]), "type")
-        checks.unknown(where, "`custom`, or none", others[0]["type"])
+        checks.unknown(where, "`custom` or absent", others[0]["type"])
     _FUNCTIONS.check({"tools": [tool["function"] for tool in tools]})
     description, mode = _mode_in(body["description"])
     retries = body.get("n_retries")
@@ -339,7 +335,7 @@ def read_request(body: Any) -> PolicyRequest:
 
 
 def _mode_in(description: str) -> tuple[str, Mode | None]:
-    """A description without what it says of the sessions, and these."""
+    """Split a description into the user's part and the mode."""
     for mode, sentence in _MODES.items():
         if description.endswith(f"\n\n{sentence}"):
             return description.removesuffix(f"\n\n{sentence}"), mode

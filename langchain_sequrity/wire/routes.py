@@ -1,8 +1,6 @@
-"""Which endpoint type, provider and format live at which path (`docs/protocol.md`, Endpoints).
+"""The table of endpoints, and base URLs (`docs/protocol.md`, Endpoints).
 
-The client builds its URLs from this table and the local server mounts it.
-
-Base URLs: one reading of them for every check and every use.
+The client builds its URLs from the table, and the local server mounts it.
 """
 
 import ipaddress
@@ -18,21 +16,21 @@ _PATH = "/control"
 
 
 def normalize_base_url(base_url: str) -> str:
-    """Check a base URL and bring it into one form.
+    """Check and normalize a base URL.
 
     Args:
-        base_url: An http(s) URL. A trailing `/` or `/control` is tolerated.
+        base_url: An http(s) URL. A trailing `/` or `/control` is allowed.
 
     Returns:
-        The URL to put paths behind, scheme and host in lower case.
+        The URL without a trailing `/`, with scheme and host in lower case.
 
     Raises:
-        UsageError: If it is no http(s) URL of a host, or carries credentials.
+        UsageError: If it is not an http(s) URL with a host, or holds credentials.
     """
     parts = urlsplit(base_url)
     try:
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # the port is no number
+    except ValueError:  # the port is not a number
         is_url = False
     if not is_url:
         msg = f"`base_url` must be an http(s) URL such as `{DEFAULT_BASE_URL}`; got {base_url!r}."
@@ -48,15 +46,16 @@ def normalize_base_url(base_url: str) -> str:
 
 
 def check_proxy(address: str) -> None:
-    """Refuse what is not the address of a proxy; the text does not show it, nor its password.
+    """Check the address of a proxy.
 
     Raises:
-        UsageError: If it is not one.
+        UsageError: If it is not an address of a proxy. The message does not show it, since it may
+            hold a password.
     """
     try:
         parts = urlsplit(address)
         is_proxy = parts.scheme in _PROXY_SCHEMES and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # the port is no number
+    except ValueError:  # the port is not a number
         is_proxy = False
     if not is_proxy:
         msg = "`proxy` is not the address of a proxy, such as `http://proxy.example:8080`."
@@ -64,7 +63,7 @@ def check_proxy(address: str) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this very machine, by itself and without a look-up."""
+    """Whether a host name or address means this machine, without a look-up."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -81,7 +80,7 @@ Format = Literal["chat/completions", "messages", "responses"]
 
 ENDPOINT_TYPES: tuple[EndpointType, ...] = get_args(EndpointType)
 
-# `None` stands for the path without a provider segment: the service's default provider.
+# `None` means the path without a provider segment, for the service's default provider.
 PROVIDERS: dict[Format, tuple[Provider | None, ...]] = {
     "chat/completions": (None, "openai", "openrouter", "sequrity_azure"),
     "messages": (None, "anthropic"),
@@ -95,7 +94,7 @@ POLICY_PROVIDERS: tuple[Provider | None, ...] = (
     "sequrity_azure",
 )
 
-# Rows of the vendor's own table; the other pairs follow from its URL grammar only.
+# Rows of the vendor's own table; other pairs are allowed by its URL grammar only.
 _LISTED_EVERYWHERE = ("chat", "code")
 _LISTED_LANG_GRAPH = {("chat/completions", provider) for provider in PROVIDERS["chat/completions"]}
 _LISTED_LANG_GRAPH.add(("messages", "anthropic"))
@@ -107,9 +106,9 @@ class Route:
 
     Attributes:
         endpoint_type: First segment, such as `chat`, or `policy-gen`.
-        provider: Second segment, or `None` where the path has none.
+        provider: Second segment, or `None` if the path has none.
         suffix: The format, or `generate`.
-        listed: Whether the vendor lists this very row, or only its URL grammar covers it.
+        listed: Whether the vendor's table has this row; otherwise only its URL grammar allows it.
     """
 
     endpoint_type: str
@@ -157,7 +156,7 @@ def chat_route(endpoint_type: str, provider: str | None, suffix: Format) -> Rout
         The row.
 
     Raises:
-        UsageError: If there is no such row; the text names those that exist.
+        UsageError: If there is no such row; the message names the existing ones.
     """
     row = _BY_KEY.get((endpoint_type, provider, suffix))  # type: ignore[arg-type]
     if row is not None:
@@ -172,13 +171,13 @@ def chat_route(endpoint_type: str, provider: str | None, suffix: Format) -> Rout
     )
     msg = (
         f"Provider `{provider}` does not serve the format `{suffix}`. "
-        f"Pairs that exist (`None` is the service's default provider) are {pairs}."
+        f"Existing pairs (`None` is the service's default provider): {pairs}."
     )
     raise UsageError(msg)
 
 
 def policy_route(provider: str | None) -> Route:
-    """Find the row of a provider's endpoint for policy generation.
+    """Find the row of a provider's policy generation endpoint.
 
     Args:
         provider: Provider segment, or `None` for the service's default provider.
@@ -187,14 +186,14 @@ def policy_route(provider: str | None) -> Route:
         The row.
 
     Raises:
-        UsageError: If there is no such row; the text names the providers that have one.
+        UsageError: If there is no such row; the message names the providers that have one.
     """
     row = _POLICY_BY_PROVIDER.get(provider)  # type: ignore[arg-type]
     if row is not None:
         return row
     known = ", ".join(str(one) for one in POLICY_PROVIDERS)
     msg = (
-        f"Provider `{provider}` does not generate policies. Those that do (`None` is the service's "
-        f"default provider) are {known}."
+        f"Provider `{provider}` does not generate policies. Use one of {known} (`None` is the "
+        "service's default provider)."
     )
     raise UsageError(msg)

@@ -1,8 +1,8 @@
-"""Bytes to server-sent events and back, fed by hand.
+"""Decoding and encoding of server-sent events, without I/O.
 
-The decoder takes whatever pieces the network hands over. Line ends are made uniform first (CR,
-LF and CRLF are all legal and a CRLF may be cut in two), then a blank line ends an event. What
-arrives is untrusted: an event has a maximum size and its bytes must be UTF-8.
+The decoder takes bytes in pieces of any size. It first converts line ends to LF (CR, LF and CRLF
+are legal, and a CRLF may be cut in two). A blank line ends an event. Bytes are untrusted: an event
+has a maximum size and must be UTF-8.
 """
 
 from langchain_sequrity.errors import BadReply
@@ -13,7 +13,7 @@ _END = b"\n\n"
 
 
 class SSEDecoder:
-    r"""Turns pieces of an event stream into events; any cut gives the same events.
+    r"""Decodes an event stream. Events do not depend on how the bytes are cut into pieces.
 
     Example:
         ```python
@@ -29,26 +29,26 @@ class SSEDecoder:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._searched = 0  # no end of an event before this offset
+        self._searched = 0  # before this offset no event ends
         self._at_start = True
-        self._swallow_lf = False  # the last piece ended in CR; an LF now belongs to it
+        self._swallow_lf = False  # the last piece ended in CR, so a following LF belongs to it
 
     def feed(self, data: bytes) -> list[Event]:
         """Take the next bytes and return the events they complete.
 
         Args:
-            data: Bytes as they came from the network.
+            data: Bytes from the network.
 
         Returns:
-            Events in order, often none or one. Comments and fields other than `event` and
-            `data` are skipped, and so are events without data.
+            Events in order, often none or one. Comments, fields other than `event` and `data`, and
+            events without data are skipped.
 
         Raises:
             BadReply: If an event is not UTF-8 or larger than 16 MiB.
         """
         buffer = self._buffer
-        buffer += self._uniform(data)
-        if self._at_start and not self._start():
+        buffer += self._with_lf(data)
+        if self._at_start and not self._skip_bom():
             return []
         if buffer.find(_END, self._searched) < 0:
             self._searched = max(0, len(buffer) - 1)
@@ -61,7 +61,7 @@ class SSEDecoder:
         self._searched = max(0, len(rest) - 1)
         return [event for block in blocks if block and (event := _event(block)) is not None]
 
-    def _uniform(self, data: bytes) -> bytes:
+    def _with_lf(self, data: bytes) -> bytes:
         if self._swallow_lf and data:
             self._swallow_lf = False
             data = data.removeprefix(b"\n")
@@ -70,8 +70,8 @@ class SSEDecoder:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         return data
 
-    def _start(self) -> bool:
-        """Drop a byte order mark; say whether enough has come to tell."""
+    def _skip_bom(self) -> bool:
+        """Drop a byte order mark; return whether there were enough bytes to decide."""
         head = bytes(self._buffer[: len(_BOM)])
         if len(head) < len(_BOM) and _BOM.startswith(head):
             return False
@@ -109,11 +109,11 @@ def write_event(data: str, name: str = "") -> bytes:
     r"""Write one event.
 
     Args:
-        data: The text; line breaks in it become further `data` lines.
-        name: The event's name; it must not hold a line break.
+        data: The text; each line becomes a `data` line.
+        name: The event's name, without line breaks.
 
     Returns:
-        The bytes, blank line included.
+        The bytes with the blank line.
 
     Example:
         ```python

@@ -387,7 +387,7 @@ for name in ("seed", "organization", "verbosity", "use_responses_api", "max_comp
         {name: 1},
         f"`SequrityMessages` has no argument `{name}`. `ChatSequrity` has it.",
     )
-PAIRS = "Pairs that exist (`None` is the service's default provider) are chat/completions: None, openai, openrouter, sequrity_azure; messages: None, anthropic; responses: None, openai, sequrity_azure."
+PAIRS = "Existing pairs (`None` is the service's default provider): chat/completions: None, openai, openrouter, sequrity_azure; messages: None, anthropic; responses: None, openai, sequrity_azure."
 says(
     ChatSequrity,
     {"provider": "antropic"},

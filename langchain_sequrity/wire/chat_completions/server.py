@@ -125,19 +125,12 @@ def _chosen(choice: Any) -> Any:
 
 _BODY = checks.Body(
     {
-        "model": str,
+        **checks.OPENAI_FIELDS,
         "messages": array(by("role", _MESSAGE)),
         "tool_choice": checks.choice_or(_chosen, "{type: function, function: {name}}"),
         "response_format": maybe(by("type", _FORMAT)),
-        "stop": maybe(text_or(array(str), "strings")),
         "max_tokens": maybe(checks.at_least(1)),
         "max_completion_tokens": maybe(checks.at_least(1)),
-        "stream": maybe(bool),
-        "stream_options": maybe(checks.OBJECT),
-        "parallel_tool_calls": maybe(bool),
-        "temperature": maybe(between(0, 2)),
-        "top_p": maybe(between(0, 1)),
-        "top_logprobs": maybe(between(0, 20, int)),
         "n": maybe(between(1, 128, int)),
         "frequency_penalty": maybe(between(-2, 2)),
         "presence_penalty": maybe(between(-2, 2)),
@@ -368,10 +361,6 @@ def _set(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _choice(index: int, message: AIMessage) -> dict[str, Any]:
-    calls = [
-        {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
-        for call_id, name, text in write_calls(message, {})
-    ]
     body: dict[str, Any] = {
         "role": "assistant",
         "content": str(message.text),
@@ -379,13 +368,17 @@ def _choice(index: int, message: AIMessage) -> dict[str, Any]:
     }
     if reasoning := message.additional_kwargs.get("reasoning_content"):
         body["reasoning_content"] = reasoning
-    if calls:
-        body["tool_calls"] = calls
+    called = bool(message.tool_calls or message.invalid_tool_calls)
+    if called:
+        body["tool_calls"] = [
+            {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
+            for call_id, name, text in write_calls(message, {})
+        ]
     finish_reason = message.response_metadata.get("finish_reason")
     return {
         "index": index,
         "message": body,
-        "finish_reason": finish_reason or (_FINISHED_BY_CALLS if calls else "stop"),
+        "finish_reason": finish_reason or (_FINISHED_BY_CALLS if called else "stop"),
         "logprobs": message.response_metadata.get("logprobs"),
     }
 

@@ -21,7 +21,7 @@ from langchain_sequrity.errors import status_error
 from langchain_sequrity.strict_json import read_arguments
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
-from langchain_sequrity.wire.checks import array, between, by, maybe, text_or
+from langchain_sequrity.wire.checks import array, by, maybe, text_or
 from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead
 from langchain_sequrity.wire.media import Media, read_media
 from langchain_sequrity.wire.responses.client import write_format, write_tool
@@ -318,8 +318,8 @@ def _chosen(choice: Any) -> Any:
 
 _BODY = checks.Body(
     {
+        **checks.OPENAI_FIELDS,
         **_INPUT,
-        "model": str,
         "tool_choice": checks.choice_or(_chosen, "{type: function, name}"),
         "text": maybe(
             {
@@ -327,19 +327,12 @@ _BODY = checks.Body(
                 "format": maybe(by("type", _FORMAT)),
             }
         ),
-        "stop": maybe(text_or(array(str), "strings")),
         "max_output_tokens": maybe(checks.at_least(1)),
         "max_tool_calls": maybe(checks.at_least(1)),
-        "stream": maybe(bool),
-        "stream_options": maybe(checks.OBJECT),
-        "parallel_tool_calls": maybe(bool),
         "reasoning": maybe(_REASONING),
         "include": maybe(array(str)),
         "store": maybe(bool),
         "truncation": maybe(Literal["auto", "disabled"]),
-        "temperature": maybe(between(0, 2)),
-        "top_p": maybe(between(0, 1)),
-        "top_logprobs": maybe(between(0, 20, int)),
         "metadata": maybe(
             checks.should(
                 checks.OBJECT,

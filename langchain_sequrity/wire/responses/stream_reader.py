@@ -151,32 +151,43 @@ class Increments:
             content = [{"type": "text", "text": delta, "index": block.index}]
         return (AIMessageChunk(content=content, response_metadata=_PROVIDER),)
 
-    def whole_text(self, place: Place, item_id: Any, text: str) -> None:
+    def whole_text(self, body: Item) -> None:
         """Take a whole text."""
-        self._grow(self._part("text", place, item_id), "text", text, whole=True)
+        block = self._part("text", _place(body), body.get("item_id"))
+        self._grow(block, "text", string(body, "text"), whole=True)
 
-    def annotation(self, place: Place, item_id: Any, annotation: Item) -> None:
+    def annotation(self, body: Item) -> None:
         """Take an annotation.
 
         All annotations of a text are sent on together, with the whole text or at the end, since
         LangChain's v3 stream would keep only the last one.
         """
+        annotation = body["annotation"]
         self._memory.add(annotation)
-        self._part("text", place, item_id).annotations.append(dict(annotation))
+        block = self._part("text", _place(body), body.get("item_id"))
+        block.annotations.append(dict(annotation))
 
-    def refusal(self, place: Place, item_id: Any, delta: str) -> None:
+    def refusal(self, body: Item) -> None:
         """Take an increment of a refusal."""
-        block = self._part("refusal", place, item_id)
+        delta = string(body, "delta")
+        block = self._part("refusal", _place(body), body.get("item_id"))
         self._memory.add(delta)
         block.refusal += delta
         self._refusal += delta
 
-    def arguments(self, number: Any, text: str, *, whole: bool = False) -> None:
+    def whole_refusal(self, body: Item) -> None:
+        """Take a whole refusal."""
+        part = {"type": "refusal", "refusal": body["refusal"]}
+        self.part(_place(body), body.get("item_id"), part)
+
+    def arguments(self, body: Item) -> None:
         """Take an increment of a call's arguments, or all of them."""
-        block = self._blocks.get((number, None))
+        key = "delta" if "delta" in body else "arguments"
+        text = string(body, key)
+        block = self._blocks.get((_number(body), None))
         if block is not None:  # otherwise its item will name the call
             _expect(block, "function_call")
-            self._grow(block, "arguments", text, whole=whole)
+            self._grow(block, "arguments", text, whole=key == "arguments")
 
     def thought(
         self, key: str, place: Place, item_id: Any, text: str, *, whole: bool = False
@@ -457,33 +468,8 @@ def _place(body: Mapping[str, Any]) -> Place:
     return _number(body), body.get("content_index", 0)
 
 
-def _text_done(output: Increments, body: Mapping[str, Any]) -> None:
-    output.whole_text(_place(body), body.get("item_id"), string(body, "text"))
-
-
-def _refusal_done(output: Increments, body: Mapping[str, Any]) -> None:
-    part = {"type": "refusal", "refusal": body["refusal"]}
-    output.part(_place(body), body.get("item_id"), part)
-
-
-def _annotation(output: Increments, body: Mapping[str, Any]) -> None:
-    output.annotation(_place(body), body.get("item_id"), body["annotation"])
-
-
-def _refusal(output: Increments, body: Mapping[str, Any]) -> None:
-    output.refusal(_place(body), body.get("item_id"), string(body, "delta"))
-
-
 def _part_done(output: Increments, body: Mapping[str, Any]) -> None:
     output.part(_place(body), body.get("item_id"), body["part"])
-
-
-def _arguments(output: Increments, body: Mapping[str, Any]) -> None:
-    output.arguments(_number(body), string(body, "delta"))
-
-
-def _arguments_done(output: Increments, body: Mapping[str, Any]) -> None:
-    output.arguments(_number(body), string(body, "arguments"), whole=True)
 
 
 def _thought(key: str, number: str, field: str) -> Callable[[Increments, Mapping[str, Any]], None]:
@@ -520,12 +506,12 @@ _EVENTS: dict[Any, Callable[[Increments, Mapping[str, Any]], None]] = {
     "response.output_item.added": _item_added,
     "response.output_item.done": _item_done,
     "response.content_part.done": _part_done,
-    "response.output_text.done": _text_done,
-    "response.output_text.annotation.added": _annotation,
-    "response.refusal.delta": _refusal,
-    "response.refusal.done": _refusal_done,
-    "response.function_call_arguments.delta": _arguments,
-    "response.function_call_arguments.done": _arguments_done,
+    "response.output_text.done": Increments.whole_text,
+    "response.output_text.annotation.added": Increments.annotation,
+    "response.refusal.delta": Increments.refusal,
+    "response.refusal.done": Increments.whole_refusal,
+    "response.function_call_arguments.delta": Increments.arguments,
+    "response.function_call_arguments.done": Increments.arguments,
     "response.reasoning_summary_text.delta": _thought("summary", "summary_index", "delta"),
     "response.reasoning_summary_text.done": _thought("summary", "summary_index", "text"),
     "response.reasoning_summary_part.done": _summary_done,
