@@ -6,7 +6,7 @@ sessions, `DoubtReader` if the kind of the session is unknown, `DeniedReader` in
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import orjson
@@ -57,12 +57,10 @@ class FormatReader(ABC):
 
     Args:
         describe: Makes additional `response_metadata` for the last chunk.
-        asked: The body of the request.
     """
 
-    def __init__(self, describe: Describe, asked: Mapping[str, Any]) -> None:
+    def __init__(self, describe: Describe) -> None:
         self._describe = describe
-        self._asked = asked
         self._head = Reply(200, {})
         self.done = False
 

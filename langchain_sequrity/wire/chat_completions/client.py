@@ -429,8 +429,8 @@ class ChatCompletionsReader(FormatReader):
 
     read_reply = staticmethod(read_reply)
 
-    def __init__(self, describe: Describe, asked: Mapping[str, Any]) -> None:
-        super().__init__(describe, asked)
+    def __init__(self, describe: Describe, _asked: Mapping[str, Any]) -> None:
+        super().__init__(describe)
         self._logprobs: dict[str, list[Any]] = {}
         self._memory = StreamMemory()
         self._calls = _CallIndices(self._memory)

@@ -474,7 +474,7 @@ class MessagesReader(FormatReader):
     read_reply = staticmethod(read_reply)
 
     def __init__(self, describe: Describe, asked: Mapping[str, Any]) -> None:
-        super().__init__(describe, asked)
+        super().__init__(describe)
         self._message: dict[str, Any] = {}
         self._counts: dict[str, Any] = {}
         # `None` while it is unknown.

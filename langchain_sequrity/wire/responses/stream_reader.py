@@ -415,7 +415,7 @@ class ResponsesReader(FormatReader):
     read_reply = staticmethod(read_reply)
 
     def __init__(self, describe: Describe, asked: Mapping[str, Any]) -> None:
-        super().__init__(describe, asked)
+        super().__init__(describe)
         self._output = Increments(plain=not any(asked.get(field) for field in _RICH))
 
     def feed(self, event: Event) -> tuple[AIMessageChunk, ...]:

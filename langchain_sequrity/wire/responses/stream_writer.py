@@ -13,7 +13,7 @@ import orjson
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import ToolCallChunk
 
-from langchain_sequrity.wire.exchange import CHECK_KEY, Event, ReplyHead
+from langchain_sequrity.wire.exchange import Event, ReplyHead
 from langchain_sequrity.wire.responses.server import (
     Item,
     call_item,
@@ -66,9 +66,7 @@ class _Stream:
         self._open: _OpenItem | None = None
         self._waiting: list[ToolCallChunk] = []
         self._called: set[int | None] = set()
-        self._finish_reason: str | None = None
-        self._failure: str | None = None
-        self._check: Any = None
+        self._metadata: dict[str, Any] = {}
         self._usage: UsageMetadata | None = None
 
     def event(self, name: str, /, **fields: Any) -> Event:
@@ -79,30 +77,23 @@ class _Stream:
     def take(self, chunk: AIMessageChunk) -> Iterator[Event]:
         """Write the events of a chunk."""
         self._usage = chunk.usage_metadata or self._usage
-        self._finish_reason = chunk.response_metadata.get("finish_reason") or self._finish_reason
-        self._failure = chunk.response_metadata.get("failure") or self._failure
-        self._check = chunk.response_metadata.get(CHECK_KEY) or self._check
+        self._metadata |= {key: value for key, value in chunk.response_metadata.items() if value}
         extra = chunk.additional_kwargs
         if reasoning := extra.get("reasoning_content"):
-            yield from self._think(reasoning)
+            yield from self._grow(_OpenReasoning, reasoning)
         if refusal := extra.get("refusal"):
-            yield from self._say("refusal", refusal)
+            yield from self._grow(_OpenMessage, "refusal", refusal, ())
         if text := str(chunk.text):
             logprobs = chunk.response_metadata.get("logprobs") or {}
-            yield from self._say("output_text", text, logprobs.get("content") or ())
+            yield from self._grow(_OpenMessage, "output_text", text, logprobs.get("content") or ())
         for fragment in chunk.tool_call_chunks:
             yield from self._call(fragment)
 
     def finish(self) -> Iterator[Event]:
         """Write the end of the response."""
-        status = status_of(self._finish_reason)
+        status = status_of(self._metadata.get("finish_reason"))
         yield from self._end(status)
-        metadata = {
-            "finish_reason": self._finish_reason,
-            "failure": self._failure,
-            CHECK_KEY: self._check,
-        }
-        response = write_response(self._head, self._output, metadata, self._usage)
+        response = write_response(self._head, self._output, self._metadata, self._usage)
         yield self.event(status, response=response)
 
     def _end(self, status: str = "completed") -> Iterator[Event]:
@@ -114,21 +105,14 @@ class _Stream:
                     yield from self._grow_call(fragment)
         yield from self._close(status)
 
-    def _think(self, text: str) -> Iterator[Event]:
+    def _grow(self, kind: type["_OpenItem"], *content: Any) -> Iterator[Event]:
+        """Add content to the open item, or to a new one if that is of another kind."""
         item = self._open
-        if not isinstance(item, _OpenReasoning):
+        if not isinstance(item, kind):
             yield from self._end()
-            item = _OpenReasoning(self._head, len(self._output))
+            item = kind(self._head, len(self._output))
             yield from self._begin(item)
-        yield from self._events(item, item.grow(text))
-
-    def _say(self, kind: str, text: str, logprobs: Sequence[Any] = ()) -> Iterator[Event]:
-        item = self._open
-        if not isinstance(item, _OpenMessage):
-            yield from self._end()
-            item = _OpenMessage(self._head, len(self._output))
-            yield from self._begin(item)
-        yield from self._events(item, item.grow(kind, text, logprobs))
+        yield from self._events(item, item.grow(*content))
 
     def _call(self, fragment: ToolCallChunk) -> Iterator[Event]:
         item, index = self._open, fragment["index"]
@@ -193,6 +177,10 @@ class _OpenItem(ABC):
     def begin(self) -> Iterable[_Step]:
         """Events after the announcement of the item."""
         return ()
+
+    @abstractmethod
+    def grow(self, *content: Any, **_: Any) -> Iterable[_Step]:
+        """Add content."""
 
     @abstractmethod
     def end(self) -> Iterable[_Step]:
