@@ -223,9 +223,7 @@ def unwrap(message: M, *, certain: bool, told: Told | None = None) -> M:
         if (denial := denials.read_message(message)) is not None:
             raise _denied_without_envelope(message, told(denial) if told else denial)
         if calls or message.additional_kwargs.get("refusal"):
-            if calls and isinstance(
-                message.content, str
-            ):  # kept, since the service compares histories
+            if calls and isinstance(message.content, str):  # the service compares histories
                 return _shown_as(message, "", content=text)
             return message.model_copy(update={"content": with_text(message.content, "")})
         raise _no_envelope(message, text)

@@ -104,10 +104,12 @@ def write_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     return neutral(function)
 
 
-def write_messages(messages: Iterable[BaseMessage], *, dual_llm: bool = False) -> list[Message]:
+def write_messages(messages: Sequence[BaseMessage], *, dual_llm: bool = False) -> list[Message]:
     """Write a conversation; raises `UsageError` for a message that the format cannot carry."""
     written: list[Message] = []
-    for message in with_tool_messages(messages):
+    if not all(isinstance(message.content, str) for message in messages):
+        messages = [*with_tool_messages(messages)]
+    for message in messages:
         out = _write(message)
         if dual_llm and has_failed(message):
             out["is_error"] = True  # borrowed from Messages (`docs/behaviour.md`, P7)
