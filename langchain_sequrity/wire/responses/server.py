@@ -145,11 +145,9 @@ def _kind(item: Mapping[str, Any]) -> Any:
     kind = item.get("type")
     if kind is None:  # a reference may come without its type
         return "message" if item.get("role") is not None else "item_reference"
-    if (
-        isinstance(kind, str) and is_block(kind) and kind not in _ITEM
-    ):  # although it may match a pattern
-        return None
-    return kind
+    # A type of block is never a type of item, even if it matches a pattern.
+    is_other = isinstance(kind, str) and is_block(kind) and kind not in _ITEM
+    return None if is_other else kind
 
 
 _INPUT = {
