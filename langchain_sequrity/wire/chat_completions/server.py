@@ -42,19 +42,6 @@ DOCUMENTED = frozenset(
         "response_format",
     }
 )
-_READ_FIELDS = {
-    "model",
-    "messages",
-    "tools",
-    "tool_choice",
-    "response_format",
-    "stop",
-    "max_tokens",
-    "max_completion_tokens",
-    "stream",
-    "stream_options",
-    "parallel_tool_calls",
-}
 
 # The form of a body
 
@@ -156,20 +143,23 @@ def read_request(body: Any) -> ChatRequest:
     _BODY.check(body)
     if not body["messages"]:
         checks.impossible("`messages` is empty. Send at least one message.")
-    tools, _ = read_tools(body)
-    choice = body.get("tool_choice")
+    options = dict(body)
+    take = options.pop
+    tools, _ = read_tools({"tools": take("tools", None)})
+    choice = take("tool_choice", None)
+    limit, older_limit = take("max_completion_tokens", None), take("max_tokens", None)
     return ChatRequest(
-        model=body["model"],
-        messages=[_READERS[message["role"]](message) for message in body["messages"]],
+        model=take("model"),
+        messages=[_READERS[message["role"]](message) for message in take("messages")],
         tools=tools,
         tool_choice=checks.neutral_choice(choice, _chosen(choice), tools),
-        response_format=_response_format(body.get("response_format")),
-        stop=checks.stops(body.get("stop")),
-        max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
-        stream=body.get("stream") or False,
-        stream_usage=(body.get("stream_options") or {}).get("include_usage") is True,
-        parallel_tool_calls=body.get("parallel_tool_calls") is not False,
-        options={key: value for key, value in body.items() if key not in _READ_FIELDS},
+        response_format=_response_format(take("response_format", None)),
+        stop=checks.stops(take("stop", None)),
+        max_tokens=limit or older_limit,
+        stream=take("stream", None) or False,
+        stream_usage=(take("stream_options", None) or {}).get("include_usage") is True,
+        parallel_tool_calls=take("parallel_tool_calls", None) is not False,
+        options=options,
     )
 
 

@@ -156,16 +156,6 @@ DOCUMENTED = frozenset(
         "timeout",
     }
 )
-_READ_FIELDS = {
-    "model",
-    "messages",
-    "system",
-    "tools",
-    "tool_choice",
-    "stop_sequences",
-    "max_tokens",
-    "stream",
-}
 _LEAST_BUDGET = 1024
 _FUNCTION_TYPES = ("custom", None)
 _FORCED = ("any", "tool")
@@ -233,22 +223,24 @@ def read_request(body: Any) -> ChatRequest:
         InvalidRequest: With `status` 422 or 400 and `body={"detail": …}`.
     """
     _BODY.check(body)
-    tools, server_tools = read_tools(body)
+    options = dict(body)
+    take = options.pop
+    tools, server_tools = read_tools({"tools": take("tools", None)})
     thinks = _thinks(body)
-    choice, parallel = _tool_choice(body.get("tool_choice"), tools, server_tools, thinks=thinks)
-    system = [content for content in [body.get("system")] if content not in (None, "")]
-    options = {key: value for key, value in body.items() if key not in _READ_FIELDS}
+    choice = take("tool_choice", None)
+    tool_choice, parallel = _tool_choice(choice, tools, server_tools, thinks=thinks)
+    system = [content for content in [take("system", None)] if content not in (None, "")]
     if thinks:
         options.setdefault("reasoning_effort", "medium")
     return ChatRequest(
-        model=body["model"],
-        messages=[*map(_system, system), *_messages(body["messages"])],
+        model=take("model"),
+        messages=[*map(_system, system), *_messages(take("messages"))],
         tools=tools,
-        tool_choice=choice,
+        tool_choice=tool_choice,
         response_format=_response_format(body),
-        stop=body.get("stop_sequences") or [],
-        max_tokens=body["max_tokens"],
-        stream=body.get("stream") or False,
+        stop=take("stop_sequences", None) or [],
+        max_tokens=take("max_tokens"),
+        stream=take("stream", None) or False,
         stream_usage=True,
         parallel_tool_calls=parallel,
         server_tools=server_tools,

@@ -271,18 +271,6 @@ DOCUMENTED = frozenset(
         "truncation",
     }
 )
-_READ_FIELDS = {
-    "model",
-    "input",
-    "tools",
-    "tool_choice",
-    "stop",
-    "max_output_tokens",
-    "stream",
-    "stream_options",
-    "parallel_tool_calls",
-    "previous_response_id",
-}
 _MOST_PAIRS = 16
 _LOGPROBS = "message.output_text.logprobs"
 _NOT_IMPLEMENTED = 501
@@ -362,25 +350,30 @@ def read_request(body: Any) -> ChatRequest:
     if isinstance(body, dict):
         _refuse_unsupported(body)
     _BODY.check(body)
-    tools, server_tools = read_tools(body)
-    effort = (body.get("reasoning") or {}).get("effort")
-    choice = body.get("tool_choice")
+    options = dict(body)
+    take = options.pop
+    take("input", None)
+    take("stream_options", None)
+    tools, server_tools = read_tools({"tools": take("tools", None)})
+    choice = take("tool_choice", None)
+    if (effort := (body.get("reasoning") or {}).get("effort")) is not None:
+        options["reasoning_effort"] = effort
+    if _LOGPROBS in (body.get("include") or ()):
+        options["logprobs"] = True
     return ChatRequest(
-        model=body["model"],
+        model=take("model"),
         messages=_read_input(body),
         tools=tools,
         tool_choice=checks.neutral_choice(choice, _chosen(choice), tools, server_tools),
         response_format=_response_format(body.get("text") or {}),
-        stop=checks.stops(body.get("stop")),
-        max_tokens=body.get("max_output_tokens"),
-        stream=body.get("stream") or False,
+        stop=checks.stops(take("stop", None)),
+        max_tokens=take("max_output_tokens", None),
+        stream=take("stream", None) or False,
         stream_usage=True,
-        parallel_tool_calls=body.get("parallel_tool_calls") is not False,
+        parallel_tool_calls=take("parallel_tool_calls", None) is not False,
         server_tools=server_tools,
-        previous_reply=body.get("previous_response_id"),
-        options={key: value for key, value in body.items() if key not in _READ_FIELDS}
-        | ({} if effort is None else {"reasoning_effort": effort})
-        | ({"logprobs": True} if _LOGPROBS in (body.get("include") or ()) else {}),
+        previous_reply=take("previous_response_id", None),
+        options=options,
     )
 
 
