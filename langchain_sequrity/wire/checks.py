@@ -308,7 +308,6 @@ def at_least(low: int) -> Form:
 
 # Fields of chat/completions and Responses.
 OPENAI_FIELDS: Mapping[str, Form] = {
-    "model": str,
     "stop": maybe(text_or(array(str), "strings")),
     "stream": maybe(bool),
     "stream_options": maybe(OBJECT),

@@ -111,8 +111,8 @@ def checked_tool(entry: Mapping[str, Any]) -> str | None:
     for key in ("tool", "tool_name"):
         if isinstance(named := entry.get(key), str) and named:
             return named
-    said = entry.get("description")
-    found = _CHECKED.fullmatch(said) if isinstance(said, str) else None
+    description = entry.get("description")
+    found = _CHECKED.fullmatch(description) if isinstance(description, str) else None
     return None if found is None else found["tool"]
 
 
@@ -219,15 +219,15 @@ def read_text(text: str, *, whole: bool = False) -> Denial | None:
         The denial, or `None` if the text has none.
     """
     text = text.strip()
-    said = without_values(text)  # a value of the call may look like a denial
-    tool = _TOOL.match(said) if whole else _TOOL.search(said)
+    prose = without_values(text)  # a value of the call may look like a denial
+    tool = _TOOL.match(prose) if whole else _TOOL.search(prose)
     # An answer may begin with a denial by a human; a refusal of a model names no call.
     if tool is not None and (tool["policies"] or (tool["tool"] and not whole)):
         name = (tool["tool"] or "").rstrip(".") or None
         denial = Denial(name, reason=_prose(text[tool.end() :]))
         return _with_printed(denial, read_printed(text))
-    branch = _BRANCH.match(said) if whole else _BRANCH.search(said)
-    return None if branch is None else Denial(kind="branch", reason=_prose(said))
+    branch = _BRANCH.match(prose) if whole else _BRANCH.search(prose)
+    return None if branch is None else Denial(kind="branch", reason=_prose(prose))
 
 
 def without_values(text: str) -> str:
@@ -260,12 +260,12 @@ def read_message(message: AIMessage) -> Denial | None:
         The denial, or `None` for an answer, a call, or a model's own refusal.
     """
     metadata, text = message.response_metadata, str(message.text)
-    said = next(filter(None, map(read_text, _refusals(message))), None)
-    if said is None:
+    denial = next(filter(None, map(read_text, _refusals(message))), None)
+    if denial is None:
         # A failed response has the denial as its text (`docs/protocol.md`, Responses).
-        said = read_text(text, whole=metadata.get("status") != "failed")
+        denial = read_text(text, whole=metadata.get("status") != "failed")
     checked = read_check(metadata.get(CHECK_KEY))
-    return said if checked is None else _merged(checked, said)
+    return denial if checked is None else _merged(checked, denial)
 
 
 def refusal_of(message: AIMessage) -> str:
@@ -308,7 +308,7 @@ def _prose(text: str) -> str | None:
     return prose or None
 
 
-def _with_printed(said: Denial, printed: Printed) -> Denial:
+def _with_printed(denial: Denial, printed: Printed) -> Denial:
     """Add the printed data to a denial: the check's reason and strength, and the tool.
 
     A text and a call that name different tools may be about different calls. Then the denial is
@@ -316,13 +316,17 @@ def _with_printed(said: Denial, printed: Printed) -> Denial:
     """
     checked = read_check(printed.check) or Denial()
     strength = checked.strength
-    if strength == "soft" and None not in (said.tool, printed.tool) and said.tool != printed.tool:
+    if (
+        strength == "soft"
+        and None not in (denial.tool, printed.tool)
+        and denial.tool != printed.tool
+    ):
         strength = None
     return replace(
-        said,
-        tool=said.tool or printed.tool,
+        denial,
+        tool=denial.tool or printed.tool,
         strength=strength,
-        reason=checked.reason or said.reason,
+        reason=checked.reason or denial.reason,
     )
 
 
@@ -338,21 +342,21 @@ def read_failure(code: str | None, message: str | None, checks: Iterable[Any]) -
         The denial, or `None` if the turn failed for another reason.
     """
     checked = next(filter(None, map(read_check, reversed([*checks]))), None)
-    said = read_text(message or "")
-    if checked is not None and (said is None or said.kind == "policy"):
-        return _agreed(checked, said)
+    stated = read_text(message or "")
+    if checked is not None and (stated is None or stated.kind == "policy"):
+        return _agreed(checked, stated)
     text = without_values(message or "")
-    if said is None and not (_CODE.search(code or "") or _MESSAGE.search(text)):
+    if stated is None and not (_CODE.search(code or "") or _MESSAGE.search(text)):
         return None
-    return said if said is not None else Denial(reason=_prose(text))
+    return stated if stated is not None else Denial(reason=_prose(text))
 
 
-def _agreed(checked: Denial, said: Denial | None) -> Denial:
+def _agreed(checked: Denial, stated: Denial | None) -> Denial:
     """Combine a check and a message. The denial is soft only if neither contradicts it."""
-    merged = _merged(checked, said)
-    if said is not None and said.strength == "hard":
+    merged = _merged(checked, stated)
+    if stated is not None and stated.strength == "hard":
         return replace(merged, strength="hard")
-    is_another = said is not None and said.tool and checked.tool not in (None, said.tool)
+    is_another = stated is not None and stated.tool and checked.tool not in (None, stated.tool)
     return replace(merged, strength=None) if is_another and merged.strength == "soft" else merged
 
 

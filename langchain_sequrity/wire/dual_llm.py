@@ -233,10 +233,10 @@ def unwrap(message: M, *, certain: bool, told: Told | None = None) -> M:
 
 
 def _no_envelope(message: AIMessage, text: str) -> BadReply:
-    said = plain(denials.without_values(text), limit=200)
+    beginning = plain(denials.without_values(text), limit=200)
     msg = (
         "The session is dual-LLM, but the reply is not the JSON object of a dual-LLM turn. It "
-        f"begins with: {said!r}. It is not used as an answer. If your "
+        f"begins with: {beginning!r}. It is not used as an answer. If your "
         'key is set up for single-LLM, give `features={"agent_arch": "single-llm"}`.'
     )
     return BadReply(msg, session_id=_session(message), body=text)
@@ -393,11 +393,11 @@ def _failure(message: AIMessage, result: DualLLMResult, text: str, told: Told | 
     if denial is None:
         reason = plain(denials.without_values(result.error_message or "") or NOT_REPORTED)
         facts["message"] = _refusal(_with_result(message, result, text, shown=""), reason, shown="")
-        said = (
+        sentence = (
             f"The turn failed: {reason} (code `{plain(result.error_code or NOT_REPORTED)}`). "
             "Append `error.message` to the history to go on with the session."
         )
-        return ProgramFailed(said, code=result.error_code, **facts)
+        return ProgramFailed(sentence, code=result.error_code, **facts)
     denial = told(denial) if told else denial
     turn = _with_result(message, result, text, shown=denial.text)
     return _denied(turn, denial, checks=result.policy_check_history, **facts)
@@ -580,14 +580,14 @@ class Envelope:
                 "error": {"code": code, "message": message},
             }
         session = self.session_labels
-        beside = {
+        reports = {
             "program": self.program,
             "policy_check_history": self.policy_check_history,
             "namespace_snapshot": self.namespace_snapshot,
             "session_meta": session and {"value": None, "meta": session.to_wire()},
             "message_history_mismatch_detected": self.history_mismatch or None,
         }
-        reported = {key: value for key, value in beside.items() if value is not None}
+        reported = {key: value for key, value in reports.items() if value is not None}
         return dumps_like_service(body | reported)
 
     def stripped(self) -> str:

@@ -121,7 +121,7 @@ def error_text(body: Any) -> str | None:
         assert error_text(body) == "body.model: Field required"
         ```
     """
-    text = _plain(body)[:_LONGEST_PAGE] if isinstance(body, str) else _said(body)
+    text = _plain(body)[:_LONGEST_PAGE] if isinstance(body, str) else _text_in(body)
     return _printable(text)[:_LONGEST_TEXT].strip() or None
 
 
@@ -155,10 +155,10 @@ def error_from_body(
     kind = status_error(status)
     if status in _TOO_LONG_STATUSES and _is_too_long(body, text):
         kind = ContextTooLong
-    said = text if text.endswith((".", "!", "?")) else f"{text}."
+    sentence = text if text.endswith((".", "!", "?")) else f"{text}."
     advice = _WHAT_TO_DO.get(kind, "Correct the request.")
     return kind(
-        f"The service answered with status {status}: {said} {advice}",
+        f"The service answered with status {status}: {sentence} {advice}",
         status=status,
         request_id=request_id,
         session_id=session_id,
@@ -199,8 +199,8 @@ def _sentences(body: Any) -> list[str]:
     inner = _at(body, "error")
     sources = [one for one in (body, inner, _at(body, "detail")) if isinstance(one, dict)]
     codes = [one.get(key) for one in sources for key in ("code", "type")]
-    said = [error_text(body) or "", *(code for code in codes if isinstance(code, str))]
-    words = [re.sub(r"[_-]", " ", one) for one in said]
+    texts = [error_text(body) or "", *(code for code in codes if isinstance(code, str))]
+    words = [re.sub(r"[_-]", " ", one) for one in texts]
     # A code about another problem overrides the text next to it.
     if any(_OTHERWISE.search(one) for one in words[1:]):
         return []
@@ -220,17 +220,17 @@ def _plain(page: str) -> str:
     return _SPACE.sub(" ", _TAG.sub(" ", page)).strip()
 
 
-def _said(body: Any, depth: int = 0) -> str:
+def _text_in(body: Any, depth: int = 0) -> str:
     if isinstance(body, str):
         return _SPACE.sub(" ", body).strip()
     if depth > _DEEPEST:
         return ""
     if isinstance(body, list):
-        return "; ".join(filter(None, (_said(item, depth + 1) for item in body)))
+        return "; ".join(filter(None, (_text_in(item, depth + 1) for item in body)))
     if not isinstance(body, dict):
         return ""
     for key in _TEXT_KEYS:
-        if text := _said(body.get(key), depth + 1):
+        if text := _text_in(body.get(key), depth + 1):
             return _located(body.get("loc"), text)
     return ""
 
@@ -276,8 +276,8 @@ def _as_status(value: Any) -> int | None:
 def _is_too_long(body: Any, text: str) -> bool:
     inner = body.get("error") if isinstance(body, dict) else None
     code = inner.get("code") if isinstance(inner, dict) else None
-    said = f"{code} {text}".lower()
-    return any(sign in said for sign in _TOO_LONG)
+    lower = f"{code} {text}".lower()
+    return any(sign in lower for sign in _TOO_LONG)
 
 
 def error_inside(body: Mapping[str, Any], reply: Reply) -> StatusError:

@@ -287,7 +287,7 @@ def _joined_value(
     if has_failed(message):
         return "\n".join(texts) if is_all and len(texts) > 1 else None
     if isinstance(found, dict):
-        return dumps(_unless_edited(found, texts))
+        return dumps(_edited_value(found, texts))
     if not is_all:
         return None
     if isinstance(message.content, list) and all(isinstance(one, str) for one in message.content):
@@ -302,7 +302,7 @@ def _text_of(block: Any) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def _unless_edited(found: dict[str, Any], texts: list[str]) -> Any:
+def _edited_value(found: dict[str, Any], texts: list[str]) -> Any:
     """The value of a tool, or the value of its texts if these are an edited version.
 
     FastMCP returns a value that is not an object as `{"result": value}`, with the bare value as
@@ -311,23 +311,23 @@ def _unless_edited(found: dict[str, Any], texts: list[str]) -> Any:
     """
     value = found["result"] if found.keys() == {"result"} else found
     if isinstance(value, list) and len(texts) == len(value):
-        said: Any = [_read_like(one, text) for one, text in zip(value, texts, strict=True)]
+        shown: Any = [_read_like(one, text) for one, text in zip(value, texts, strict=True)]
     else:
-        said = _read_like(value, "\n".join(texts))
+        shown = _read_like(value, "\n".join(texts))
     whole = "\n".join(texts)
-    if not texts or said == value or all(_is_said(one, whole) for one in _scalars(value)):
+    if not texts or shown == value or all(_contains(one, whole) for one in _scalars(value)):
         return found
-    is_words = isinstance(said, str) and whole.strip() and whole.lstrip()[:1] not in "{["
-    if is_words and isinstance(value, dict | list):
+    is_prose = isinstance(shown, str) and whole.strip() and whole.lstrip()[:1] not in "{["
+    if is_prose and isinstance(value, dict | list):
         return found
-    return said if value is found else {"result": said}
+    return shown if value is found else {"result": shown}
 
 
 def _read_like(value: Any, text: str) -> Any:
     return text if isinstance(value, str) else _value(text)
 
 
-def _is_said(scalar: Any, text: str) -> bool:
+def _contains(scalar: Any, text: str) -> bool:
     if isinstance(scalar, str):
         return scalar in text or dumps(scalar)[1:-1] in text
     return dumps(scalar) in text or str(scalar) in text

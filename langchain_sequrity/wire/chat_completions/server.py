@@ -112,10 +112,11 @@ def _chosen(choice: Any) -> Any:
 
 _BODY = checks.Body(
     {
-        **checks.OPENAI_FIELDS,
+        "model": str,
         "messages": array(by("role", _MESSAGE)),
         "tool_choice": checks.choice_or(_chosen, "{type: function, function: {name}}"),
         "response_format": maybe(by("type", _FORMAT)),
+        **checks.OPENAI_FIELDS,
         "max_tokens": maybe(checks.at_least(1)),
         "max_completion_tokens": maybe(checks.at_least(1)),
         "n": maybe(between(1, 128, int)),

@@ -304,8 +304,8 @@ def _chosen(choice: Any) -> Any:
 
 _BODY = checks.Body(
     {
-        **checks.OPENAI_FIELDS,
         **_INPUT,
+        "model": str,
         "tool_choice": checks.choice_or(_chosen, "{type: function, name}"),
         "text": maybe(
             {
@@ -313,6 +313,7 @@ _BODY = checks.Body(
                 "format": maybe(by("type", _FORMAT)),
             }
         ),
+        **checks.OPENAI_FIELDS,
         "max_output_tokens": maybe(checks.at_least(1)),
         "max_tool_calls": maybe(checks.at_least(1)),
         "reasoning": maybe(_REASONING),
