@@ -141,6 +141,12 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
 
     _takes_tool_extras: ClassVar[bool] = False
 
+    def __init__(self, model: str | None = None, **kwargs: Any) -> None:
+        """Take the model's name first and everything else by keyword."""
+        if model is not None:
+            kwargs["model"] = model
+        super().__init__(**kwargs)
+
     # Properties for LangChain
 
     @property

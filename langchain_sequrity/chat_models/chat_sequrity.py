@@ -133,14 +133,6 @@ class ChatSequrity(SequrityChatModel):
         def __init__(self, model: str, **kwargs: Unpack[ChatSequrityArguments]) -> None:
             """Take the model's name first and everything else by keyword."""
 
-    else:
-
-        def __init__(self, model: str | None = None, **kwargs: Any) -> None:
-            """Take the model's name first and everything else by keyword."""
-            if model is not None:
-                kwargs["model"] = model
-            super().__init__(**kwargs)
-
     @override
     def _named_headers(self) -> dict[str, str]:
         return {} if self.organization is None else {"OpenAI-Organization": self.organization}

@@ -95,14 +95,6 @@ class SequrityMessages(SequrityChatModel):
         def __init__(self, model: str, **kwargs: Unpack[SequrityMessagesArguments]) -> None:
             """Take the model's name first and everything else by keyword."""
 
-    else:
-
-        def __init__(self, model: str | None = None, **kwargs: Any) -> None:
-            """Take the model's name first and everything else by keyword."""
-            if model is not None:
-                kwargs["model"] = model
-            super().__init__(**kwargs)
-
     @override
     def _named_headers(self) -> dict[str, str]:
         return {"anthropic-beta": ",".join(self.betas)} if self.betas else {}

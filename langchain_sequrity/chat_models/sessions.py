@@ -447,7 +447,7 @@ class Turn:
             headers = {**(headers or {}), config.header_name: config.to_header()}
         dual_llm = self.dual_llm is True
         fsm = self.connection.config and self.connection.config.fsm
-        # With strict parsing the service reads only the text of a result.
+        # With strict parsing, a result of a tool without output schema is read as text.
         if dual_llm and not (fsm and fsm.strict_tool_result_parsing):
             messages = as_values(messages)
         self._body = self.settings.wire.write_request(messages, params, dual_llm=dual_llm)

@@ -82,7 +82,7 @@ def test_sets_are_written_in_order() -> None:
         ),
         (
             ConfigHeader(extra={"a": [1]}).model_copy(update={"fsm": ["\udc00"]}),
-            r"`fsm\[0\]` holds",
+            r"`fsm\[0\]` contains",
         ),
         (FeaturesHeader().model_copy(update={"agent_arch": object()}), "`agent_arch` is a `obj"),
     ],
