@@ -146,18 +146,18 @@ class ModelBrain:
             runnable = self._model.bind_tools(tools, **_tool_arguments(request))
         elif tools:
             streams = False  # LangChain's fake models lose tool calls in streams
-        has_said = False
+        has_streamed = False
         try:
             if streams:
                 for piece in runnable.stream(request.messages, _NO_CALLBACKS, **kwargs):
                     yield piece
-                    has_said = True
+                    has_streamed = True
             else:
                 yield runnable.invoke(request.messages, _NO_CALLBACKS, **kwargs)
         except SequrityError:
             raise
         except Exception as error:
-            cut = _cut_off(error, has_said=has_said)
+            cut = _cut_off(error, has_streamed=has_streamed)
             if cut is None:
                 raise self._failure(error) from error
             yield cut
@@ -177,12 +177,12 @@ _ENDS = {"LengthFinishReasonError": "length", "ContentFilterFinishReasonError": 
 """Errors of OpenAI's package for an answer with a schema that was cut off, also in streams."""
 
 
-def _cut_off(error: Exception, *, has_said: bool) -> AIMessageChunk | None:
+def _cut_off(error: Exception, *, has_streamed: bool) -> AIMessageChunk | None:
     """Read an answer out of the error that a provider's package raised because it was cut off.
 
     Args:
         error: The error.
-        has_said: Whether the answer was already streamed.
+        has_streamed: Whether the answer was already streamed.
 
     Returns:
         The answer, or its end; `None` for another error.
@@ -192,12 +192,12 @@ def _cut_off(error: Exception, *, has_said: bool) -> AIMessageChunk | None:
         return None
     # The provider's package is not imported here, because it is not a dependency.
     completion = getattr(error, "completion", None)
-    said, usage = None, getattr(completion, "usage", None)
-    if not has_said and (choices := getattr(completion, "choices", None)):
-        said = choices[0].message
-    calls = enumerate(getattr(said, "tool_calls", None) or ())
+    message, usage = None, getattr(completion, "usage", None)
+    if not has_streamed and (choices := getattr(completion, "choices", None)):
+        message = choices[0].message
+    calls = enumerate(getattr(message, "tool_calls", None) or ())
     return AIMessageChunk(
-        content=getattr(said, "content", None) or "",
+        content=getattr(message, "content", None) or "",
         tool_call_chunks=[
             tool_call_chunk(
                 name=call.function.name, args=call.function.arguments, id=call.id, index=index
@@ -314,11 +314,11 @@ _TIMES_KEPT = 2
 
 def _size(chunk: AIMessageChunk) -> int:
     """Bytes that a chunk adds to the answer; empty chunks have a size, too."""
-    beside = [chunk.additional_kwargs, chunk.response_metadata.get("logprobs")]
+    extras = [chunk.additional_kwargs, chunk.response_metadata.get("logprobs")]
     calls = chunk.tool_call_chunks
-    if isinstance(chunk.content, str) and not any(beside) and not calls:
+    if isinstance(chunk.content, str) and not any(extras) and not calls:
         return of_part(chunk.content)
-    return of_value([chunk.content, *filter(None, beside), *calls])
+    return of_value([chunk.content, *filter(None, extras), *calls])
 
 
 def _parsed_size(chunk: AIMessageChunk) -> int:
@@ -408,17 +408,17 @@ def _finish_reason(metadata: Mapping[str, Any]) -> str | None:
 
 def _additional_kwargs(message: AIMessage) -> dict[str, Any]:
     """Reasoning, its signature and a refusal, wherever the provider's package put them."""
-    said = {"reasoning_content": "", "reasoning_signature": "", "refusal": ""}
+    fields = {"reasoning_content": "", "reasoning_signature": "", "refusal": ""}
     if isinstance(message.content, list):
         for block in message.content_blocks:
             if block["type"] == "reasoning":
-                said["reasoning_content"] += block.get("reasoning", "")
-                said["reasoning_signature"] += str(block.get("extras", {}).get("signature", ""))
+                fields["reasoning_content"] += block.get("reasoning", "")
+                fields["reasoning_signature"] += str(block.get("extras", {}).get("signature", ""))
             elif block["type"] == "refusal":
-                said["refusal"] += block["refusal"]
+                fields["refusal"] += block["refusal"]
     for key in ("reasoning_content", "refusal"):
-        said[key] = message.additional_kwargs.get(key) or said[key]
-    return {key: value for key, value in said.items() if value}
+        fields[key] = message.additional_kwargs.get(key) or fields[key]
+    return {key: value for key, value in fields.items() if value}
 
 
 def _call_pieces(message: AIMessage) -> list[ToolCallChunk]:

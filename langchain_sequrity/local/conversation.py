@@ -82,8 +82,8 @@ def complete(
 
 
 def _is_history(messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]) -> bool:
-    said = {_identity(message) for message in stored if isinstance(message, AIMessage)}
-    return any(_identity(one) in said for one in messages if isinstance(one, AIMessage))
+    replies = {_identity(message) for message in stored if isinstance(message, AIMessage)}
+    return any(_identity(one) in replies for one in messages if isinstance(one, AIMessage))
 
 
 def _identity(message: AIMessage) -> tuple[str | None, ...] | str:

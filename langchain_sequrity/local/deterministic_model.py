@@ -71,17 +71,17 @@ class DeterministicModel:
         Raises:
             StatusError: 400 for more tools than a policy can have.
         """
-        said = conversation.text_of(conversation.last_user(request.messages))
+        user_text = conversation.text_of(conversation.last_user(request.messages))
         if context.role == "planner" and context.plan is not None:
-            answer = Answer(text=_program(request, context.plan, said))
+            answer = Answer(text=_program(request, context.plan, user_text))
         elif context.role == "classifier" and context.classifier:
-            answer = Answer(text=f"{_score(context.classifier, said):g}")
+            answer = Answer(text=f"{_score(context.classifier, user_text):g}")
         elif context.role == "policy" and context.policy is not None:
             answer = Answer(text=_policy(context.policy))
         else:
-            calls = _calls(request, said)
-            text = "" if calls else _text(request, said)
-            answer = Answer(text=text, reasoning=_reasoning(request, said, calls), calls=calls)
+            calls = _calls(request, user_text)
+            text = "" if calls else _text(request, user_text)
+            answer = Answer(text=text, reasoning=_reasoning(request, user_text, calls), calls=calls)
         return stream_answer(answer, request)
 
 
@@ -104,8 +104,8 @@ def _policy(request: PolicyRequest) -> str:
 # Calls
 
 
-def _calls(request: ChatRequest, said: str) -> tuple[tuple[str, dict[str, Any]], ...]:
-    prompt = PromptFacts(said)
+def _calls(request: ChatRequest, user_text: str) -> tuple[tuple[str, dict[str, Any]], ...]:
+    prompt = PromptFacts(user_text)
     return tuple((_name(tool), _arguments(tool, prompt)) for tool in _chosen(request, prompt))
 
 
@@ -148,45 +148,45 @@ def _words_in(tool: Mapping[str, Any], spoken: set[str]) -> int:
 # Texts
 
 
-def _reasoning(request: ChatRequest, said: str, calls: tuple[tuple[str, Any], ...]) -> str:
+def _reasoning(request: ChatRequest, user_text: str, calls: tuple[tuple[str, Any], ...]) -> str:
     if request.options.get("reasoning_effort") in (None, "none"):
         return ""
     names = " and ".join(f"`{name}`" for name, _ in calls)
     plan = f"I call {names}." if calls else "I answer directly."
-    return f"The user asks: {said[:_ECHOED]}\n{plan}" if said else plan
+    return f"The user asks: {user_text[:_ECHOED]}\n{plan}" if user_text else plan
 
 
-def _text(request: ChatRequest, said: str) -> str:
+def _text(request: ChatRequest, user_text: str) -> str:
     form = request.response_format or {}
     if form.get("type", "text") != "text":
-        return dumps(_structured(form, request, said))
+        return dumps(_structured(form, request, user_text))
     if results := conversation.tool_results(request.messages)[-_MOST:]:
         return "\n".join(_returned(name, result[:_ECHOED]) for name, result in results)
-    return _echo(request, said)
+    return _echo(request, user_text)
 
 
 def _returned(name: str, result: str) -> str:
     return f"The tool `{name}` returned: {result}"
 
 
-def _structured(form: Mapping[str, Any], request: ChatRequest, said: str) -> Any:
+def _structured(form: Mapping[str, Any], request: ChatRequest, user_text: str) -> Any:
     """An answer with the requested schema; without one, with the keys that the messages quote."""
     if form["type"] == "json_schema":
-        return fill(form["json_schema"]["schema"], PromptFacts(said))
+        return fill(form["json_schema"]["schema"], PromptFacts(user_text))
     texts = (conversation.text_of(one) for one in request.messages if one.type in _ASKING)
     keys = dict.fromkeys(key for text in texts for key in quoted(text) if _KEY.match(key))
     names = [*keys][:_MOST] or ["answer"]
-    prompt = PromptFacts(said)
+    prompt = PromptFacts(user_text)
     prompt.quotes = [quote for quote in prompt.quotes if quote not in names]
     return fill({"properties": {name: {} for name in names}}, prompt)
 
 
-def _echo(request: ChatRequest, said: str) -> str:
+def _echo(request: ChatRequest, user_text: str) -> str:
     last = conversation.last_user(request.messages)
     content = last.content if last is not None and isinstance(last.content, list) else []
     parts = [_attachment(part) for part in content if isinstance(part, dict)]
     sent = [*filter(None, parts)][:_MOST]
-    echoed = f"You said: {said.strip()[:_ECHOED]}" if said.strip() else ""
+    echoed = f"You said: {user_text.strip()[:_ECHOED]}" if user_text.strip() else ""
     seen = f"You sent {' and '.join(sent)}." if sent else ""
     return " ".join(filter(None, (seen, echoed))) or "You said nothing. What can I do for you?"
 
@@ -206,16 +206,16 @@ def _attachment(part: dict[str, Any]) -> str | None:
 # Programs
 
 
-def _program(request: ChatRequest, plan: PlanContext, said: str) -> str:
+def _program(request: ChatRequest, plan: PlanContext, user_text: str) -> str:
     """A program that makes the same calls, and returns the results."""
     allowed = replace(request, tools=[*plan.tools], tool_choice=plan.tool_choice)
-    calls = _calls(allowed, said)
+    calls = _calls(allowed, user_text)
     lines = [
         f"result_{number} = {name}({_keywords(arguments)})\n"
         for number, (name, arguments) in enumerate(calls, 1)
     ]
     results = [_returned(name, f"{{result_{number}}}") for number, (name, _) in enumerate(calls, 1)]
-    value = _value(request, plan, said, "\n".join(results))
+    value = _value(request, plan, user_text, "\n".join(results))
     return f"{''.join(lines)}final_return_value = {value}\n"
 
 
@@ -225,14 +225,14 @@ def _keywords(arguments: Mapping[str, Any]) -> str:
     return ", ".join([*plain, f"**{others!r}"] if others else plain)
 
 
-def _value(request: ChatRequest, plan: PlanContext, said: str, results: str) -> str:
+def _value(request: ChatRequest, plan: PlanContext, user_text: str, results: str) -> str:
     form = plan.response_format or {}
     if results and form.get("type") == "json_schema" and _READER in plan.internal_tools:
         shape = _read_as(form["json_schema"]["schema"])
         return f"{_READER}(query=f{results!r}, output_schema={shape!r})['{_READ}']"
     if form.get("type", "text") != "text":
-        return repr(_structured(form, request, said))
-    return f"f{results!r}" if results else repr(_echo(request, said))
+        return repr(_structured(form, request, user_text))
+    return f"f{results!r}" if results else repr(_echo(request, user_text))
 
 
 def _read_as(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class Gate:
         self._engines = engines
         self._tools = tools
         self._screen = screen
-        self._rules = replace(screen, asked=())
+        self._rules = replace(screen, classifiers=())
         self._ask = ask
 
     def check(self, call: Call, session: Labels) -> CheckedCall:
@@ -264,5 +264,5 @@ def denial_message(checked: CheckedCall) -> str:
     because = f" because {denial.doubt}" if denial.doubt else ""
     doubt = "" if denial.certain else f", in doubt{because}"
     reason = denial.reason or f"Its rule is `{plain(denial.rule or '', limit=200)}`"
-    said = f"Tool call to '{denial.tool}' is denied by argument checking policies{doubt}."
-    return f"{said} {plain(reason).removesuffix('.')}."
+    sentence = f"Tool call to '{denial.tool}' is denied by argument checking policies{doubt}."
+    return f"{sentence} {plain(reason).removesuffix('.')}."

@@ -20,7 +20,7 @@ from langchain_sequrity.wire.tools import name_of
 
 _HEAD = """\
 /// DRAFT, made from the definitions of the tools without a model: read it before you use it.
-/// {asked}
+/// {note}
 /// {session} Tools that are not named here are not restricted.
 let untrusted = {{"untrusted"}};
 
@@ -124,11 +124,11 @@ def skeleton(
 
     def head(limit: int) -> str:
         # Without semicolons, so that no part of it looks like a rule.
-        asked = plain(" ".join(description.replace(";", ",").split()), limit=limit)
-        nothing = f"Nothing of what was asked for is in it: {asked}".rstrip(": ")
+        quoted = plain(" ".join(description.replace(";", ",").split()), limit=limit)
+        note = f"Nothing of what was asked for is in it: {quoted}".rstrip(": ")
         session = style.session if marks else _NOTHING_COMES_IN
         return _HEAD.format(
-            asked=nothing, session=session, tainted=style.tainted, condition=style.condition
+            note=note, session=session, tainted=style.tainted, condition=style.condition
         )
 
     explained = (f"/// {one.doc}\n{_block(one.tool, one.items)}" for one in rules.values())

@@ -119,11 +119,11 @@ def _value_at(text: str, start: int) -> tuple[Any, int]:
             return json.JSONDecoder().raw_decode(text, start)
         except (ValueError, RecursionError):
             return None, start
-    said = bare[0].strip(_AROUND_WORDS) if (bare := _BARE.match(text, start)) else ""
+    word = bare[0].strip(_AROUND_WORDS) if (bare := _BARE.match(text, start)) else ""
     try:
-        return loads(said), start
+        return loads(word), start
     except ValueError:
-        return said or None, start
+        return word or None, start
 
 
 def fill(schema: Any, prompt: PromptFacts) -> Any:
@@ -303,8 +303,8 @@ class _Filler:
     def _option(self, schema: Schema, options: list[Any], given: Any) -> Any:
         default = schema.get("default", options[0])
         named = [one for one in options if one is not None and one == given]
-        said = chain(named, filter(self._prompt.mentions, options))
-        return self._copied(next(said, default if default in options else options[0]))
+        candidates = chain(named, filter(self._prompt.mentions, options))
+        return self._copied(next(candidates, default if default in options else options[0]))
 
     def _counted(self, schema: Schema, given: Any, *, whole: bool) -> Any:
         examples = _list(schema.get("examples"))[:_MOST_ITEMS]
@@ -314,13 +314,13 @@ class _Filler:
 
     def _text(self, schema: Schema, name: str, given: Any) -> Any:
         fits, example = self._form(schema, name)
-        said = [*self._prompt.quotes]
+        texts = [*self._prompt.quotes]
         if isinstance(given, str | int | float):
             # JSON in a prompt may contain escapes that UTF-8 cannot encode.
-            said.insert(0, str(given).encode("utf-8", "replace").decode())
+            texts.insert(0, str(given).encode("utf-8", "replace").decode())
         examples = [one for one in _list(schema.get("examples")) if isinstance(one, str)][:1]
         last = (*examples, example, self._prompt.text[:_MOST_TEXT], name, "text")
-        found = filter(fits, (*said, *self._prompt.words)) if fits else iter(said)
+        found = filter(fits, (*texts, *self._prompt.words)) if fits else iter(texts)
         text = self._prompt.use(next(chain(found, filter(None, last))))
         least, most = _size(schema, "minLength", 0), _size(schema, "maxLength", _MOST_LENGTH)
         return self._copied(text if fits else text[:most].ljust(least, "."))

@@ -238,8 +238,8 @@ def behaviour_of(tool: Mapping[str, Any]) -> Behaviour:
         steering, optional = _addressed(named, described, schema)
         why = f"the name has `{acting}`"
         return Behaviour(bool(answering), acts=True, why=why, steering=steering, optional=optional)
-    if told := _told(described):
-        return _anything(f"the description has `{told}`")
+    if verb := _described_verb(described):
+        return _anything(f"the description has `{verb}`")
     own = _own(function.name, described, schema)
     if own or reading:
         steering = _steering(schema) if _DATABASES.isdisjoint(named) else None
@@ -272,7 +272,7 @@ def _acting(name: str) -> str:
     return ""
 
 
-def _told(description: str) -> str:
+def _described_verb(description: str) -> str:
     """The word of a description that shows that the tool acts, or an empty text."""
     opening = [match[1].lower() for match in _SENTENCE.finditer(description)]
     joined = [match[1].lower() for match in _JOINED.finditer(description)]

@@ -197,11 +197,11 @@ class ChatTurn:
         return self._answer.chunks() if self._answer else iter(())
 
     def _finishing_chunks(self) -> Iterator[AIMessageChunk]:
-        said = Sum()
+        total = Sum()
         for chunk in self._chunks():
-            said.add(chunk)
+            total.add(chunk)
             yield chunk
-        self._finish(whole(said))
+        self._finish(whole(total))
 
     # The end
 

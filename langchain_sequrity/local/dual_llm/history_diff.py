@@ -25,7 +25,7 @@ class HistoryDiff:
         messages: The conversation including the new messages, without system messages.
         system: System messages of this request, or else the stored ones.
         results: Results of the open call.
-        said: The user's new messages, and other new messages.
+        new_messages: The user's new messages, and other new messages.
         done: Messages after those, if a history begins or restarts a turn: its calls and their
             results.
         kept: How many of the stored messages are still true.
@@ -36,7 +36,7 @@ class HistoryDiff:
     messages: list[BaseMessage]
     system: list[BaseMessage]
     results: list[ToolMessage] = field(default_factory=list)
-    said: list[BaseMessage] = field(default_factory=list)
+    new_messages: list[BaseMessage] = field(default_factory=list)
     done: list[BaseMessage] = field(default_factory=list)
     kept: int = 0
     mismatch: bool = False
@@ -45,7 +45,7 @@ class HistoryDiff:
     @property
     def start(self) -> int:
         """Index of the first new message of the user in the conversation."""
-        first = self.said[0] if self.said else None
+        first = self.new_messages[0] if self.new_messages else None
         return next((i for i, one in enumerate(self.messages) if one is first), len(self.messages))
 
 
@@ -103,7 +103,7 @@ def _first(now: list[BaseMessage], system: list[BaseMessage]) -> HistoryDiff:
     start = last
     while start and now[start - 1].type == "human":
         start -= 1
-    return HistoryDiff(now, system, said=now[start : last + 1], done=now[last + 1 :])
+    return HistoryDiff(now, system, new_messages=now[start : last + 1], done=now[last + 1 :])
 
 
 def _past_count(now: list[BaseMessage]) -> int:
@@ -142,7 +142,7 @@ def _read(
     open_call: str | None,
 ) -> HistoryDiff:
     results = [one for one in new if isinstance(one, ToolMessage)]
-    said = [one for one in new if not isinstance(one, ToolMessage)]
+    new_messages = [one for one in new if not isinstance(one, ToolMessage)]
     for result in results:
         if result.tool_call_id != open_call:
             refuse(
@@ -154,9 +154,9 @@ def _read(
         refuse(400, f"The tool call `{open_call}` has two results. Send one.")
     if not new:
         refuse(400, "This request has no new message. Send a tool result or a user message.")
-    if said and not any(one.type == "human" for one in said):
+    if new_messages and not any(one.type == "human" for one in new_messages):
         refuse(400, "The new messages include no message of the user. Send one.")
-    return HistoryDiff([*past, *new], system, results, said, kept=len(past))
+    return HistoryDiff([*past, *new], system, results, new_messages, kept=len(past))
 
 
 def _mismatched(
@@ -182,7 +182,9 @@ def _mismatched(
                 kind=HISTORY_MISMATCH,
             )
         read = _read(now[past_count:], now[:past_count], system, open_call)
-        return HistoryDiff(read.messages, system, read.results, read.said, kept=kept, mismatch=True)
+        return HistoryDiff(
+            read.messages, system, read.results, read.new_messages, kept=kept, mismatch=True
+        )
     if policy not in {"restart_turn", "continue"}:
         refuse(
             409,

@@ -56,7 +56,7 @@ def query(diff: HistoryDiff, prompt: PlannerPrompt) -> str:
         or prompt.query_include_tool_results
     )
     before = diff.messages[: diff.start] if asks_for_past else []
-    return prompts.query_of(diff.said, before, diff.system, prompt)
+    return prompts.query_of(diff.new_messages, before, diff.system, prompt)
 
 
 def remembered(diff: HistoryDiff, state: DualState) -> list[PastTurn]:
@@ -185,7 +185,7 @@ def _known(turn: OpenTurn, configuration: Configuration) -> list[str]:
 def _asked(turn: OpenTurn) -> HumanMessage:
     beside = [
         block
-        for message in turn.said
+        for message in turn.new_messages
         if isinstance(message.content, list)
         for block in message.content
         if isinstance(block, dict) and block.get("type") != "text"

@@ -205,12 +205,12 @@ def _tool(tool: Mapping[str, Any], names: Mapping[str, str]) -> str:
     description = f": {function['description']}" if function.get("description") else ""
     lines = [f"- {written}{description}"]
     for name, schema in (parameters.get("properties") or {}).items():
-        if isinstance(schema, Mapping) and (said := _said_of(schema)):
-            lines.append(f"  {name}: {said}")
+        if isinstance(schema, Mapping) and (notes := _notes_of(schema)):
+            lines.append(f"  {name}: {notes}")
     return "\n".join(lines)
 
 
-def _said_of(schema: Mapping[str, Any]) -> str:
+def _notes_of(schema: Mapping[str, Any]) -> str:
     """The description and the value rules of a schema."""
     rules = {key: one for key, one in schema.items() if key in _RULES}
     parts = [str(schema["description"])] if schema.get("description") else []
@@ -243,7 +243,7 @@ def schema_of(shape: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
 
 
 def query_of(
-    said: Sequence[BaseMessage],
+    new_messages: Sequence[BaseMessage],
     before: Sequence[BaseMessage],
     system: Sequence[BaseMessage],
     prompt: PlannerPrompt,
@@ -251,7 +251,7 @@ def query_of(
     """The user's query as one text.
 
     Args:
-        said: The new messages.
+        new_messages: The new messages.
         before: Earlier messages that belong to no program of this session.
         system: System messages.
         prompt: Which roles the query includes, and their names.
@@ -266,7 +266,7 @@ def query_of(
     names = called_tools(before)
     for message in before:
         lines += _past(message, names, inline, rename, prompt)
-    new = "\n\n".join(filter(None, (text_of(one) for one in said if one.type == "human")))
+    new = "\n\n".join(filter(None, (text_of(one) for one in new_messages if one.type == "human")))
     return "\n".join(["Before:", *lines, "", "Now:", new]) if lines else new
 
 
@@ -359,7 +359,9 @@ def variables_text(
         return ""
     if visibility is None:
         kinds = kinds or {name: type(one.value).__name__ for name, one in variables.items()}
-        lines = [f"- {name}: {_told(kind, variables.get(name))}" for name, kind in kinds.items()]
+        lines = [
+            f"- {name}: {_with_size(kind, variables.get(name))}" for name, kind in kinds.items()
+        ]
     else:
         lines = [
             f"- {name} = {dumps(one.value)}"
@@ -413,7 +415,7 @@ def _is_visible(variable: Labeled, visibility: str) -> bool:
     }[visibility]
 
 
-def _told(kind: str, variable: Labeled | None) -> str:
+def _with_size(kind: str, variable: Labeled | None) -> str:
     return kind if variable is None or kind not in _SIZED else shape(kind, variable.value)
 
 
@@ -539,10 +541,10 @@ def again(
         The message.
     """
     what = "the program of the next step" if steps_build_up else "one that does the whole task"
-    told = "\n".join(filter(None, (outcome, known)))
-    told += "\n" if "\n" in told else " "
-    asked = f"{query}\n\n{made}" if made else query
-    return HumanMessage(f"{asked}\n\n(The last program: {told}Write {what}.)")
+    report = "\n".join(filter(None, (outcome, known)))
+    report += "\n" if "\n" in report else " "
+    question = f"{query}\n\n{made}" if made else query
+    return HumanMessage(f"{question}\n\n(The last program: {report}Write {what}.)")
 
 
 # Other models

@@ -96,7 +96,7 @@ class OpenTurn:
 
     Attributes:
         query: The user's query, as the planner gets it.
-        said: The user's messages.
+        new_messages: The user's messages.
         system: The system messages.
         tools: The caller's tools.
         shape: `response_format` of the request.
@@ -124,7 +124,7 @@ class OpenTurn:
     """
 
     query: str
-    said: list[BaseMessage]
+    new_messages: list[BaseMessage]
     system: list[BaseMessage]
     tools: list[Json]
     shape: Json | None = None

@@ -84,9 +84,9 @@ class DualTurn:
             run, self.run = self.run, None
             # A failed program is not repaired if the request also begins a new turn.
             loop = Loop(self._context, turn)
-            result = yield from loop.resume(run, diff.results[0], repairs=not diff.said)
+            result = yield from loop.resume(run, diff.results[0], repairs=not diff.new_messages)
             self.run = result.run
-        if diff.said:
+        if diff.new_messages:
             if result.end is not None:
                 self._remember(diff.start)
             self._leave(counts=result.end is not None)
@@ -111,7 +111,7 @@ class DualTurn:
         state.past += planner.remembered(diff, state)
         turn = state.turn = OpenTurn(
             query=planner.query(diff, configuration.planner),
-            said=diff.said,
+            new_messages=diff.new_messages,
             system=diff.system,
             tools=request.tools,
             shape=request.response_format,
@@ -203,7 +203,11 @@ class DualAnswer:
             policy=configuration.fsm.history_mismatch_policy,
             added_policy=inputs.added_policy,
         )
-        if inputs.endpoint_type == "lang-graph" and self._program is None and self._diff.said:
+        if (
+            inputs.endpoint_type == "lang-graph"
+            and self._program is None
+            and self._diff.new_messages
+        ):
             refuse(400, "`lang-graph` runs a program. Send `user_provided_program`.")
         self._session = session
         self._services = services

@@ -295,7 +295,7 @@ class Screen:
 
     Attributes:
         rules: Detectors, which follow fixed rules.
-        asked: Thresholds of the classifiers that ask a model, by name.
+        classifiers: Thresholds of the classifiers that ask a model, by name.
         notes: Warnings about unknown modes.
 
     Example:
@@ -314,7 +314,7 @@ class Screen:
     """
 
     rules: tuple[Detector, ...] = ()
-    asked: tuple[tuple[str, float], ...] = ()
+    classifiers: tuple[tuple[str, float], ...] = ()
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -349,7 +349,7 @@ class Screen:
     @property
     def is_on(self) -> bool:
         """Whether any blocker or classifier is on."""
-        return bool(self.rules or self.asked)
+        return bool(self.rules or self.classifiers)
 
     def look_at(self, value: Any, *, ask: Ask) -> Screened:
         """Screen the arguments of a call before it, or its result after it.
@@ -374,8 +374,8 @@ class Screen:
             redacted = redaction.of(value)
         except TooMuch as limit:
             return _withheld(redaction.findings, Detection("screening", str(limit)))
-        text = "\n".join(texts(redacted)) if self.asked else ""
-        for name, threshold in self.asked if text.strip() else ():
+        text = "\n".join(texts(redacted)) if self.classifiers else ""
+        for name, threshold in self.classifiers if text.strip() else ():
             hit = _judge(name, threshold, text, ask)
             if hit is not None:
                 return _withheld(redaction.findings, hit)
