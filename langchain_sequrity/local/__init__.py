@@ -1,6 +1,10 @@
 """The service's REST API on this machine, for development, notebooks, tests and CI.
 
 Needs the extra `local`: `pip install "langchain-sequrity[local]"`.
+
+`server` runs `app`; `endpoints` admit requests; `turn` answers a chat in its session (`sessions`,
+`session_headers`) with the architecture of `agent_arch`: `single_llm` or `dual_llm`. `policy_gate`
+checks each tool call. `backends`, `script` and `deterministic_model` are brains.
 """
 
 from importlib import import_module

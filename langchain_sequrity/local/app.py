@@ -49,8 +49,13 @@ def make_app(services: Services) -> ASGIApp:
     paths = [Path(path, _index, methods=["GET"]) for path in ("/", "/control", "/control/")]
     paths += [Path(path, _health, methods=["GET"]) for path in ("/health", "/control/health")]
     paths.append(Path(VALIDATE_HEADERS_PATH, _validate_headers, methods=["POST"]))
-    for routes, endpoints in ((CHAT_ROUTES, chats), (POLICY_ROUTES, policies)):
-        paths += [Path(one.path, endpoints.endpoint(one), methods=["POST"]) for one in routes]
+    for routes, answer, limit in (
+        (CHAT_ROUTES, chats.answer, limits.BODY),
+        (POLICY_ROUTES, policies.answer, limits.POLICY_BODY),
+    ):
+        for route in routes:
+            endpoint = admission.endpoint(route, answer, limit)
+            paths.append(Path(route.path, endpoint, methods=["POST"]))
     handlers: Any = {
         StatusError: lambda _, error: error_response(error),
         HTTPException: _on_http_exception,

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from langchain_sequrity.errors import StatusError
-from langchain_sequrity.local import auth, http, limits
+from langchain_sequrity.local import auth, http
 from langchain_sequrity.local.backends import BoundedBrain
 from langchain_sequrity.local.http import EventStreamResponse, Incoming, json_response
 from langchain_sequrity.local.idempotency import (
@@ -62,7 +62,7 @@ class Admission:
         self,
         route: Route,
         answer: Callable[[Incoming, Facts, str | None], Awaitable[Response]],
-        limit: int = limits.BODY,
+        limit: int,
     ) -> Callable[[Request], Awaitable[Response]]:
         """The endpoint for one row of the route table.
 
@@ -138,11 +138,8 @@ class ChatEndpoint:
         self._services = services
         self._admission = admission
 
-    def endpoint(self, route: Route) -> Callable[[Request], Awaitable[Response]]:
-        """The endpoint for one row of the route table."""
-        return self._admission.endpoint(route, self._answer)
-
-    async def _answer(self, incoming: Incoming, facts: Facts, key: str | None) -> Response:
+    async def answer(self, incoming: Incoming, facts: Facts, key: str | None) -> Response:
+        """Answer a request."""
         turn = await self._opened(incoming)
         facts.update(model=turn.request.model, session=turn.session.id[:8])
         answer = self._streamed if turn.request.stream else self._whole
@@ -244,11 +241,8 @@ class PolicyEndpoint:
         self._brain = services.brain
         self._admission = admission
 
-    def endpoint(self, route: Route) -> Callable[[Request], Awaitable[Response]]:
-        """The endpoint for one row of the route table."""
-        return self._admission.endpoint(route, self._answer, limits.POLICY_BODY)
-
-    async def _answer(self, incoming: Incoming, facts: Facts, key: str | None) -> Response:
+    async def answer(self, incoming: Incoming, facts: Facts, key: str | None) -> Response:
+        """Answer a request."""
         self._admission.begin()
         try:
             request = await self._admission.in_thread(partial(_read, incoming))

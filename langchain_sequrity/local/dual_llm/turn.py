@@ -18,10 +18,9 @@ from langchain_sequrity.labels import ALL, KINDS, BadLabels, Labels
 from langchain_sequrity.local.backends import as_piece
 from langchain_sequrity.local.dual_llm import planner
 from langchain_sequrity.local.dual_llm.calls import TurnContext
-from langchain_sequrity.local.dual_llm.history_diff import HistoryDiff, diff_history
+from langchain_sequrity.local.dual_llm.history_diff import diff_history
 from langchain_sequrity.local.dual_llm.loop import Loop, TurnResult, Work
 from langchain_sequrity.local.dual_llm.model_calls import Models
-from langchain_sequrity.local.dual_llm.runs import AnyRun
 from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn, PastTurn
 from langchain_sequrity.local.interpreter import Labeled
 from langchain_sequrity.local.refusals import refuse
@@ -38,137 +37,6 @@ class CallerProgram:
 
     text: str
     variables: Mapping[str, Labeled]
-
-
-class DualTurn:
-    """Works on one request.
-
-    Args:
-        context: The context of the turn.
-        run: The session's live run, if there is one.
-        turns_left: How many turns the session has left; `None` means no limit.
-
-    Attributes:
-        run: The run that waits for a tool result afterwards, if there is one.
-        turns: Number of turns that have ended.
-    """
-
-    def __init__(self, context: TurnContext, run: AnyRun | None, *, turns_left: int | None) -> None:
-        self.run = run
-        self.turns = 0
-        self._turns_left = turns_left
-        self._context = context
-        self._state = context.state
-
-    def work(self, request: ChatRequest, diff: HistoryDiff, given: CallerProgram | None) -> Work:
-        """Work on the request (`docs/behaviour.md`, T1).
-
-        Args:
-            request: The request.
-            diff: Its new messages: a result, messages of the user, or both.
-            given: The caller's program, on `lang-graph`.
-
-        Yields:
-            The planner's thoughts.
-
-        Returns:
-            A call for the caller, or the end of the turn.
-        """
-        restarted = None
-        if diff.mismatch and not diff.results:
-            restarted = self._state.turn
-            self._forget(diff.kept)
-        result, turn = TurnResult(), self._state.turn
-        if diff.results and turn is not None:
-            turn.mismatch = turn.mismatch or diff.mismatch
-            run, self.run = self.run, None
-            # A failed program is not repaired if the request also begins a new turn.
-            loop = Loop(self._context, turn)
-            result = yield from loop.resume(run, diff.results[0], repairs=not diff.new_messages)
-            self.run = result.run
-        if diff.new_messages:
-            if result.end is not None:
-                self._remember(diff.start)
-            self._leave(counts=result.end is not None)
-            self._check_turns()
-            result = yield from self._begin(request, diff, given, restarted)
-            self.run = result.run
-        if result.end is not None:
-            self._remember(len(diff.messages) + 1)
-            self._leave(counts=True)
-        return result
-
-    def _begin(
-        self,
-        request: ChatRequest,
-        diff: HistoryDiff,
-        given: CallerProgram | None,
-        restarted: OpenTurn | None,
-    ) -> Work:
-        state, configuration = self._state, self._context.configuration
-        if configuration.fsm.clear_session_meta == "every_turn":
-            state.labels = Labels()
-        state.past += planner.remembered(diff, state)
-        turn = state.turn = OpenTurn(
-            query=planner.query(diff, configuration.planner),
-            new_messages=diff.new_messages,
-            system=diff.system,
-            tools=request.tools,
-            shape=request.response_format,
-            tool_choice=request.tool_choice,
-            is_planned=given is None,
-            has_steps=given is None and bool(configuration.fsm.enable_multistep_planning),
-            variables=dict(state.variables if given is None else given.variables),
-            mismatch=diff.mismatch,
-        )
-        is_same = diff.done or (restarted is not None and restarted.query == turn.query)
-        if diff.mismatch and is_same:
-            turn.made = [*state.made]
-        loop = Loop(self._context, turn)
-        loop.calls.recall(diff.done, restarted.waiting if restarted is not None else None)
-        return loop.run_given(given.text) if given else (yield from loop.plan())
-
-    def _check_turns(self) -> None:
-        if self._turns_left is not None and self.turns >= self._turns_left:
-            refuse(
-                404,
-                "The result ends the session's last turn, so no turn is left for the new message. "
-                "Send the result alone, or start a new session.",
-            )
-
-    def _leave(self, *, counts: bool) -> None:
-        """Close the open turn, and cancel its waiting call."""
-        if self.run is not None:
-            self.run.close()
-            self.run = None
-        if self._state.turn is not None:
-            self._state.made = [*self._state.turn.settled, *self._state.turn.made]
-            self._state.turn = None
-            self.turns += counts
-
-    def _remember(self, end: int) -> None:
-        """Keep the parts of the turn that later prompts may show."""
-        turn, fsm = self._state.turn, self._context.configuration.fsm
-        if turn is None or not turn.programs:
-            return
-        prunes = fsm.prune_failed_steps is not False
-        kept = [one for index, one in enumerate(turn.programs) if index not in turn.failures]
-        if not fsm.enable_multistep_planning:
-            kept = kept[-1:] or turn.programs[-1:]
-        elif not prunes:
-            kept = [
-                f"# This step failed.\n{one}" if index in turn.failures else one
-                for index, one in enumerate(turn.programs)
-            ]
-        past = PastTurn(turn.query, tuple(kept), end, self._state.variables)
-        self._state.past.append(past)
-
-    def _forget(self, kept: int) -> None:
-        """Forget the turns that are not in the client's history any more."""
-        past = [turn for turn in self._state.past if turn.end <= kept]
-        self._state.past = past
-        self._state.variables = past[-1].variables if past else {}
-        self._leave(counts=False)
 
 
 class DualAnswer:
@@ -203,63 +71,145 @@ class DualAnswer:
             policy=configuration.fsm.history_mismatch_policy,
             added_policy=inputs.added_policy,
         )
-        if (
-            inputs.endpoint_type == "lang-graph"
-            and self._program is None
-            and self._diff.new_messages
-        ):
+        needs_program = inputs.endpoint_type == "lang-graph" and bool(self._diff.new_messages)
+        if needs_program and self._program is None:
             refuse(400, "`lang-graph` runs a program. Send `user_provided_program`.")
         self._session = session
         self._services = services
-        self._strips = configuration.response.strip_response_content
+        self._configuration = configuration
         self._failed = failed
         self._models = Models(
-            services.brain,
-            inputs.endpoint_type,
-            request.model,
-            configuration.max_output_tokens,
+            services.brain, inputs.endpoint_type, request.model, configuration.max_output_tokens
         )
+        self._context = TurnContext(inputs, self._state, self._models)
         messages = [*self._diff.system, *self._diff.messages]
         self.request = replace(request, messages=messages, model=self._models.names)
         services.programs.prepare()
         services.runs.sweep(services.store.find)
-        self._turn = DualTurn(
-            TurnContext(inputs, self._state, self._models),
-            services.runs.take(session.id),
-            turns_left=session.max_turns and session.max_turns - session.turns,
-        )
+        self._run = services.runs.take(session.id)  # then the run that waits for a result
+        self._ended_turns = 0
 
     def chunks(self) -> Iterator[AIMessageChunk]:
         """The planner's thoughts, if they are streamed, and then the answer."""
         if self._diff.repeated is not None:
             yield as_piece(self._diff.repeated)
             return
-        result = yield from self._turn.work(self.request, self._diff, self._program)
+        result = yield from self._work()
         yield self._piece(result)
 
+    def _work(self) -> Work:
+        """Continue, end or begin a turn (`docs/behaviour.md`, T1)."""
+        diff, restarted = self._diff, None
+        if diff.mismatch and not diff.results:
+            restarted = self._state.turn
+            self._forget(diff.kept)
+        result, turn = TurnResult(), self._state.turn
+        if diff.results and turn is not None:
+            turn.mismatch = turn.mismatch or diff.mismatch
+            run, self._run = self._run, None
+            # A failed program is not repaired if the request also begins a new turn.
+            loop = Loop(self._context, turn)
+            result = yield from loop.resume(run, diff.results[0], repairs=not diff.new_messages)
+            self._run = result.run
+        if diff.new_messages:
+            if result.end is not None:
+                self._remember(diff.start)
+            self._leave(counts=result.end is not None)
+            self._check_turns()
+            result = yield from self._begin(restarted)
+            self._run = result.run
+        if result.end is not None:
+            self._remember(len(diff.messages) + 1)
+            self._leave(counts=True)
+        return result
+
+    def _begin(self, restarted: OpenTurn | None) -> Work:
+        state, configuration, diff = self._state, self._configuration, self._diff
+        request, program = self.request, self._program
+        if configuration.fsm.clear_session_meta == "every_turn":
+            state.labels = Labels()
+        state.past += planner.remembered(diff, state)
+        turn = state.turn = OpenTurn(
+            query=planner.query(diff, configuration.planner),
+            new_messages=diff.new_messages,
+            system=diff.system,
+            tools=request.tools,
+            shape=request.response_format,
+            tool_choice=request.tool_choice,
+            is_planned=program is None,
+            has_steps=program is None and bool(configuration.fsm.enable_multistep_planning),
+            variables=dict(state.variables if program is None else program.variables),
+            mismatch=diff.mismatch,
+        )
+        is_same = diff.done or (restarted is not None and restarted.query == turn.query)
+        if diff.mismatch and is_same:
+            turn.made = [*state.made]
+        loop = Loop(self._context, turn)
+        loop.calls.recall(diff.done, restarted.waiting if restarted is not None else None)
+        return loop.run_given(program.text) if program else (yield from loop.plan())
+
+    def _check_turns(self) -> None:
+        session = self._session
+        if session.max_turns is not None and session.turns + self._ended_turns >= session.max_turns:
+            refuse(
+                404,
+                "The result ends the session's last turn, so no turn is left for the new message. "
+                "Send the result alone, or start a new session.",
+            )
+
+    def _leave(self, *, counts: bool) -> None:
+        """Close the open turn, and cancel its waiting call."""
+        self.close()
+        if self._state.turn is not None:
+            self._state.made = [*self._state.turn.settled, *self._state.turn.made]
+            self._state.turn = None
+            self._ended_turns += counts
+
+    def _remember(self, end: int) -> None:
+        """Keep the parts of the turn that later prompts may show."""
+        turn, fsm = self._state.turn, self._configuration.fsm
+        if turn is None or not turn.programs:
+            return
+        kept = [one for index, one in enumerate(turn.programs) if index not in turn.failures]
+        if not fsm.enable_multistep_planning:
+            kept = kept[-1:] or turn.programs[-1:]
+        elif fsm.prune_failed_steps is False:
+            kept = [
+                f"# This step failed.\n{one}" if index in turn.failures else one
+                for index, one in enumerate(turn.programs)
+            ]
+        past = PastTurn(turn.query, tuple(kept), end, self._state.variables)
+        self._state.past.append(past)
+
+    def _forget(self, kept: int) -> None:
+        """Forget the turns that are not in the client's history any more."""
+        past = [turn for turn in self._state.past if turn.end <= kept]
+        self._state.past = past
+        self._state.variables = past[-1].variables if past else {}
+        self._leave(counts=False)
+
     def _piece(self, result: TurnResult) -> AIMessageChunk:
-        usage = self._models.usage or UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
-        metadata = {"model_name": self.request.model}
+        metadata = {"model_name": self.request.model, "finish_reason": "stop"}
+        content, calls = "", []
         if result.call is not None:
             values = {name: one.value for name, one in result.call.arguments.items()}
-            call = tool_call_chunk(
-                name=result.call.tool, args=dumps_like_service(values), id=result.call.id, index=0
-            )
+            arguments = dumps_like_service(values)
+            calls = [
+                tool_call_chunk(name=result.call.tool, args=arguments, id=result.call.id, index=0)
+            ]
             metadata["finish_reason"] = "tool_calls"
-            return AIMessageChunk(
-                content="",
-                tool_call_chunks=[call],
-                response_metadata=metadata,
-                usage_metadata=usage,
-            )
-        if result.end is None:  # pragma: no cover - a result has a call or an end
+        elif result.end is not None:
+            strips = self._configuration.response.strip_response_content
+            content = result.end.stripped() if strips else result.end.text()
+            if result.end.error is not None:
+                metadata |= {"finish_reason": self._failed, "failure": result.end.error[1]}
+        else:  # pragma: no cover - a result has a call or an end
             msg = "The turn has neither a call nor an end."
             raise AssertionError(msg)
-        metadata["finish_reason"] = "stop"
-        if result.end.error is not None:
-            metadata |= {"finish_reason": self._failed, "failure": result.end.error[1]}
+        usage = self._models.usage or UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
         return AIMessageChunk(
-            content=result.end.stripped() if self._strips else result.end.text(),
+            content=content,
+            tool_call_chunks=calls,
             response_metadata=metadata,
             usage_metadata=usage,
         )
@@ -270,17 +220,17 @@ class DualAnswer:
         if self._diff.repeated is None:
             session.messages = [*self.request.messages, message]
             session.state = self._state
-            session.turns += self._turn.turns
+            session.turns += self._ended_turns
         # Also after a repetition: runs keep the order in which their sessions were used.
-        if self._turn.run is not None:
-            self._services.runs.put(session.id, self._turn.run)
-            self._turn.run = None
+        if self._run is not None:
+            self._services.runs.put(session.id, self._run)
+            self._run = None
 
     def close(self) -> None:
-        """Close the run of a turn that was not committed; it is replayed if needed again."""
-        if self._turn.run is not None:
-            self._turn.run.close()
-            self._turn.run = None
+        """Close a run that was not committed; it is replayed if needed again."""
+        if self._run is not None:
+            self._run.close()
+            self._run = None
 
 
 # Programs of callers
