@@ -1,9 +1,10 @@
 """Brains, which answer chats: the protocol, and LangChain chat models as brains."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
@@ -12,7 +13,7 @@ from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.runnables import RunnableConfig
 from langsmith.run_helpers import tracing_context
 
-from langchain_sequrity.errors import SequrityError, status_error
+from langchain_sequrity.errors import SequrityError
 from langchain_sequrity.local import limits
 from langchain_sequrity.local.answers import count_message, count_request, usage_of
 from langchain_sequrity.local.limits import Charge
@@ -24,6 +25,7 @@ from langchain_sequrity.wire.policy_generation import PolicyRequest
 
 # Otherwise the model would inherit the callbacks of a run around the server in the same thread.
 _NO_CALLBACKS: RunnableConfig = {"callbacks": []}
+_logger = logging.getLogger("langchain_sequrity.local")
 _BAD_GATEWAY = 502
 _TOO_MANY_REQUESTS = 429
 _FINISH_REASONS = {
@@ -116,6 +118,7 @@ class ModelBrain:
 
     def __init__(self, model: BaseChatModel) -> None:
         self._model = model
+        self._name = type(model).__name__
         self._calls_tools = type(model).bind_tools is not BaseChatModel.bind_tools
 
     def stream(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
@@ -159,18 +162,18 @@ class ModelBrain:
         except Exception as error:
             cut = _cut_off(error, has_streamed=has_streamed)
             if cut is None:
-                raise self._failure(error) from error
+                # A provider's exception can contain its key, so its text goes into the log only.
+                _logger.exception("The model `%s` failed", self._name)
+                self._refuse(error)
             yield cut
 
-    def _failure(self, error: Exception) -> SequrityError:
-        # A provider's exception can contain its key, so its text goes into the server's log only.
-        limited = getattr(error, "status_code", None) == _TOO_MANY_REQUESTS
-        status = _TOO_MANY_REQUESTS if limited else _BAD_GATEWAY
-        detail = (
-            f"The model `{type(self._model).__name__}` behind this server failed with "
-            f"`{type(error).__name__}`. Find the reason in the server's log."
+    def _refuse(self, error: Exception) -> NoReturn:
+        is_limited = getattr(error, "status_code", None) == _TOO_MANY_REQUESTS
+        refuse(
+            _TOO_MANY_REQUESTS if is_limited else _BAD_GATEWAY,
+            f"The model `{self._name}` behind this server failed with `{type(error).__name__}`. "
+            "Find the reason in the server's log.",
         )
-        return status_error(status)(detail, status=status, body={"detail": detail})
 
 
 _ENDS = {"LengthFinishReasonError": "length", "ContentFilterFinishReasonError": "content_filter"}

@@ -39,11 +39,12 @@ from pydantic import (
 )
 
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import StatusError, UsageError, status_error
+from langchain_sequrity.errors import StatusError, UsageError
 from langchain_sequrity.headers.base import Array, Count, Length, Name, Number, Text
 from langchain_sequrity.local.answers import Answer, stream_answer
 from langchain_sequrity.local.backends import Brain, BrainContext
 from langchain_sequrity.local.conversation import last_user, text_of, tool_results
+from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.patterns import Pattern, PatternError
 from langchain_sequrity.validation import described, problems, refusal, shown, unknown_names
 from langchain_sequrity.wire.exchange import ChatRequest
@@ -468,9 +469,7 @@ def _last_result(request: ChatRequest) -> str | None:
 
 
 def _fail(rule: Rule, problem: str) -> NoReturn:
-    detail = f"{rule.name}: {problem}"
-    error = status_error(_SERVER_ERROR)
-    raise error(detail, status=_SERVER_ERROR, body={"detail": detail})
+    refuse(_SERVER_ERROR, f"{rule.name}: {problem}")
 
 
 # Answering
@@ -492,12 +491,7 @@ def _answer(rule: Rule, request: ChatRequest) -> Answer:
 def _plain(fields: AnswerFields) -> Answer:
     if (error := fields.error) is not None:
         message = error.message or f"The script answers with status {error.status}."
-        raise status_error(error.status)(
-            message,
-            status=error.status,
-            body={"detail": message},
-            retry_after=error.retry_after,
-        )
+        refuse(error.status, message, retry_after=error.retry_after)
     return Answer(
         text=fields.whole_text(),
         reasoning=fields.reasoning,
@@ -535,13 +529,11 @@ def _called(rule: Rule, function: Callable[[ChatRequest], Any], request: ChatReq
         return _plain(_read(AnswerFields, data, "What it returned"))
     except StatusError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - it becomes the reply
         # The text of a function's exception may be private; the check of its answer is not.
         raised = f"It raised `{type(error).__name__}`."
         reason = f"{error}" if isinstance(error, UsageError) else raised
-        detail = f"{rule.name}: its `answer` function failed. {reason}"
-        failed = status_error(_SERVER_ERROR)
-        raise failed(detail, status=_SERVER_ERROR, body={"detail": detail}) from error
+        _fail(rule, f"its `answer` function failed. {reason}")
 
 
 def _from_message(message: AIMessage) -> Answer:
