@@ -128,7 +128,7 @@ def problems(
         yield "its layout changes it"
     # Without tools there are no rules, and of names that are too long no header is made.
     expected = (
-        ("This policy has no rules",) if not tools and not internal else ("Sent as a header",)
+        ("This policy has no rules",) if not tools and not internal else ("As a header",)
     )
     yield from (
         f"check: {found}"

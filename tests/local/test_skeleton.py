@@ -151,7 +151,7 @@ def test_each_tool_says_which_rules_it_has_and_why() -> None:
     assert docs == {
         "read_mail": "reads: the name has `read`",
         "sendMail": "acts: the name has `send`",
-        "frobnicate": "reads and acts: the name does not tell",
+        "frobnicate": "reads and acts: the name is unclear",
         "get": "reads and acts: the description has `deletes`",
     }
 

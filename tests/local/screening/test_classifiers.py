@@ -54,7 +54,7 @@ def test_a_classifier_strikes_from_its_threshold_on(
 def test_an_unknown_mode_is_said_with_the_known_ones() -> None:
     [note] = screen(classifiers=(toxicity(0.3, "wild\x1b[2J"),)).notes
     assert note.startswith(
-        r"The mode `wild\x1b[2J` of `toxicity_filter` is not known, so the threshold 0.3 applies."
+        r"The mode `wild\x1b[2J` of `toxicity_filter` is unknown, so the threshold 0.3 applies."
     )
     assert all(f"`{mode}`" in note for mode in MODES)
 
