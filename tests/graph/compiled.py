@@ -12,7 +12,7 @@ from langchain_sequrity.graph.codegen.compiler import compile_graph
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import ABSENT, GOTO, HANDLE, SEND, Program
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.interpreter import Finished, Labeled, Run, ToolCall, parse
+from langchain_sequrity.local.interpreter import Labeled, ProgramFinished, Run, ToolCall, parse
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 SYNTAX = (
@@ -129,7 +129,7 @@ def run(
                 waiting[handle] = step.tool, answer
                 answer = {HANDLE: handle, **answer}
         step = one.advance(Labeled(answer, labels))
-    assert isinstance(step, Finished), step
+    assert isinstance(step, ProgramFinished), step
     ran.final = step.value.value
     return ran
 

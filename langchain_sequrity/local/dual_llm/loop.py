@@ -23,10 +23,10 @@ from langchain_sequrity.local.dual_llm.model_calls import UnusableAnswer
 from langchain_sequrity.local.dual_llm.runs import AnyRun
 from langchain_sequrity.local.dual_llm.state import Attempt, OpenTurn, WaitingCall
 from langchain_sequrity.local.interpreter import (
-    Failed,
-    Finished,
     Labeled,
     NextProgram,
+    ProgramFailed,
+    ProgramFinished,
     ProgramRefused,
     ToolCall,
     ToolFailure,
@@ -317,7 +317,7 @@ class Loop:
             if run is None:  # the last step failed, and its run was closed
                 run = self._new_run()
                 with runs.closed_on_failure(run):
-                    runs.replayed(run, Finished)
+                    runs.replayed(run, ProgramFinished)
             return self._advance(run, NextProgram(turn.program))
         except ProgramRefused as refused:
             feedback = prompts.refusal(refused, turn.program, is_cut=self._is_cut)
@@ -367,9 +367,9 @@ class Loop:
     def _violated(self, ended: _ProgramResult) -> _Reached:
         return ended if self._fsm.retry_on_policy_violation else TurnResult(end=ended.end)
 
-    def _ended(self, run: AnyRun, step: Finished | Failed) -> _Reached:
+    def _ended(self, run: AnyRun, step: ProgramFinished | ProgramFailed) -> _Reached:
         prompt, turn = self._context.configuration.planner, self._turn
-        if isinstance(step, Failed):
+        if isinstance(step, ProgramFailed):
             step = replace(step, message=_valid_unicode(step.message))
             is_violation = step.kind == "branch"
             feedback = prompts.failure(step, prompt, turn.program, self._words())
@@ -454,7 +454,7 @@ class Loop:
         return found
 
 
-def _described(failed: Failed) -> tuple[str, str]:
+def _described(failed: ProgramFailed) -> tuple[str, str]:
     """Code and message for a failed program."""
     code = _ERROR_CODES[failed.kind]
     if failed.kind == "branch":

@@ -17,7 +17,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_sequrity.headers import FsmConfig, PlannerPrompt
 from langchain_sequrity.local.conversation import called_tools, text_of
 from langchain_sequrity.local.dual_llm.state import MadeCall
-from langchain_sequrity.local.interpreter import Failed, Labeled, ProgramRefused
+from langchain_sequrity.local.interpreter import Labeled, ProgramFailed, ProgramRefused
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.modules import MODULES
 from langchain_sequrity.local.interpreter.program import signature
@@ -431,7 +431,10 @@ ENDED = "It succeeded, and `final_return_value` is not set."
 
 
 def failure(
-    failed: Failed, prompt: PlannerPrompt, program: str, words: AbstractSet[str] = frozenset()
+    failed: ProgramFailed,
+    prompt: PlannerPrompt,
+    program: str,
+    words: AbstractSet[str] = frozenset(),
 ) -> str:
     """Feedback about an error; with its text only if `debug_info_level` is `extra`.
 
@@ -456,7 +459,7 @@ def failure(
     return f"{text} {because}".rstrip() + shown_line(program, failed.line)
 
 
-def _because(failed: Failed, program: str, words: AbstractSet[str]) -> str:
+def _because(failed: ProgramFailed, program: str, words: AbstractSet[str]) -> str:
     """The text of an error, if it consists only of the program's own text.
 
     Names are always written in a program, because it has no `getattr`. The key of a `KeyError` is

@@ -14,8 +14,8 @@ from typing import Any
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local.interpreter import (
-    Finished,
     Program,
+    ProgramFinished,
     ProgramRefused,
     ReplayDiverged,
     Run,
@@ -237,7 +237,7 @@ def closed_on_failure(run: AnyRun | None) -> Iterator[None]:
         raise
 
 
-def replayed(run: AnyRun, to: type[ToolCall | Finished] = ToolCall) -> None:
+def replayed(run: AnyRun, to: type[ToolCall | ProgramFinished] = ToolCall) -> None:
     """Replay a run up to the call that it waited for, or to the end of its last step.
 
     Raises:

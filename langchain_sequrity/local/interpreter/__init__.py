@@ -9,9 +9,9 @@ from langchain_sequrity.local.interpreter.faults import ProgramRefused, ReplayDi
 from langchain_sequrity.local.interpreter.machine import Limits
 from langchain_sequrity.local.interpreter.program import Program, parse
 from langchain_sequrity.local.interpreter.run import (
-    Failed,
-    Finished,
     NextProgram,
+    ProgramFailed,
+    ProgramFinished,
     Run,
     ToolCall,
     ToolFailure,
@@ -19,12 +19,12 @@ from langchain_sequrity.local.interpreter.run import (
 from langchain_sequrity.local.interpreter.values import Labeled
 
 __all__ = [
-    "Failed",
-    "Finished",
     "Labeled",
     "Limits",
     "NextProgram",
     "Program",
+    "ProgramFailed",
+    "ProgramFinished",
     "ProgramRefused",
     "ReplayDiverged",
     "Run",

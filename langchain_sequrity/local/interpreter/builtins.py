@@ -8,9 +8,9 @@ from typing import Any
 from langchain_sequrity.local.interpreter.calls import (
     call_value,
     functions,
-    looking,
     precise,
     pure,
+    read_only,
     reading,
     sized,
 )
@@ -21,12 +21,12 @@ from langchain_sequrity.local.interpreter.containers import (
     sort_keys,
     update,
 )
+from langchain_sequrity.local.interpreter.data_types import UnionType
 from langchain_sequrity.local.interpreter.faults import Exit, ToolError, ValidationError
 from langchain_sequrity.local.interpreter.formatting import as_repr, as_text, convert
-from langchain_sequrity.local.interpreter.iteration import collect, decided_by, iterate, lazy
+from langchain_sequrity.local.interpreter.iteration import collect, enter_branch_of, iterate, lazy
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
-from langchain_sequrity.local.interpreter.type_schemas import Union
 from langchain_sequrity.local.interpreter.values import (
     Builtin,
     DictValue,
@@ -34,14 +34,14 @@ from langchain_sequrity.local.interpreter.values import (
     EnumType,
     ErrorType,
     ErrorValue,
-    Function,
+    FunctionValue,
     IteratorValue,
     ListValue,
     Method,
     Record,
     SetValue,
     TextMember,
-    Tool,
+    ToolValue,
     TypeValue,
     Value,
     box_mark,
@@ -145,7 +145,7 @@ def _map(machine: Machine, args: Args, named: Named) -> Value:
 
     def read() -> Iterator[Value]:
         for items in zip(*sources, strict=False):
-            decided_by(machine, args[1:])
+            enter_branch_of(machine, args[1:])
             yield call_value(machine, args[0], list(items), {})
 
     return lazy(machine, args[1:], read(), calls=args[0])
@@ -157,7 +157,7 @@ def _filter(machine: Machine, args: Args, named: Named) -> Value:
 
     def read() -> Iterator[Value]:
         for element in iterate(machine, source):
-            decided_by(machine, [source])
+            enter_branch_of(machine, [source])
             kept = element if strip(test) is None else call_value(machine, test, [element], {})
             is_kept, mark = machine.truth(kept)
             machine.mark(result, mark)  # where the next one is depends on it
@@ -277,7 +277,7 @@ def _isinstance(machine: Machine, args: Args, named: Named) -> Value:
 def _is_instance(machine: Machine, value: Value, kind: Value) -> bool:  # noqa: PLR0911 - one per kind
     if isinstance(kind, tuple):
         return any(_is_instance(machine, value, one) for one in kind)
-    if type(kind) is Union:
+    if type(kind) is UnionType:
         return any(
             value is None if one is None else _is_instance(machine, value, one)
             for one in kind.members
@@ -305,7 +305,7 @@ def is_error(one: ErrorType, other: ErrorType) -> bool:
 
 def _callable(machine: Machine, args: Args, named: Named) -> Value:
     _positional(machine, "callable", args, named, 1, 1)
-    kinds = (Function, Builtin, TypeValue, Method, ErrorType, EnumType, Tool)
+    kinds = (FunctionValue, Builtin, TypeValue, Method, ErrorType, EnumType, ToolValue)
     inner, mark = take(args[0])
     return tag(isinstance(inner, kinds) or hasattr(type(inner), "instantiate"), mark)
 
@@ -439,7 +439,7 @@ def _types() -> dict[str, TypeValue]:
         "list": of("list", precise(_list), ListValue),
         "tuple": of("tuple", precise(_tuple), tuple),
         "dict": of("dict", precise(_dict), DictValue),
-        "set": of("set", looking(_set), SetValue),
+        "set": of("set", read_only(_set), SetValue),
         "range": of("range", pure(range, _measured), range),
     }
 
@@ -471,8 +471,8 @@ BUILTINS: dict[str, Value] = {
     **functions(
         {
             "abs": pure(abs, _measured),
-            "all": looking(_quantifier("all", stops_at=False)),
-            "any": looking(_quantifier("any", stops_at=True)),
+            "all": read_only(_quantifier("all", stops_at=False)),
+            "any": read_only(_quantifier("any", stops_at=True)),
             "ascii": sized(_ascii),
             "bin": pure(bin, _digits),
             "callable": precise(_callable),
@@ -487,8 +487,8 @@ BUILTINS: dict[str, Value] = {
             "iter": precise(_iter),
             "len": precise(_length),
             "map": precise(_map),
-            "max": looking(_extreme("max", largest=True)),
-            "min": looking(_extreme("min", largest=False)),
+            "max": read_only(_extreme("max", largest=True)),
+            "min": read_only(_extreme("min", largest=False)),
             "next": precise(_next),
             "oct": pure(oct, _digits),
             "ord": pure(ord),
@@ -498,7 +498,7 @@ BUILTINS: dict[str, Value] = {
             "reversed": precise(_reversed),
             "round": sized(_round),
             "sorted": precise(_sorted),
-            "sum": looking(_sum),
+            "sum": read_only(_sum),
             "type": precise(_type_of),
             "zip": precise(_zip),
         }

@@ -12,13 +12,13 @@ from langchain_sequrity.local.interpreter.values import (
     EnumType,
     ErrorType,
     ErrorValue,
-    Function,
+    FunctionValue,
     IteratorValue,
     ListValue,
     Method,
     SetValue,
     Tagged,
-    Tool,
+    ToolValue,
     TypeValue,
     Value,
     join,
@@ -69,7 +69,7 @@ def cautious(function: Implementation, *, changes: bool = True) -> Implementatio
 
     Args:
         function: The operation.
-        changes: Whether it may change containers; `looking` is for those that do not.
+        changes: Whether it may change containers; `read_only` is for those that do not.
     """
     guarded = precise(function)
     touched = CARRIERS if changes else (IteratorValue,)
@@ -91,7 +91,7 @@ def cautious(function: Implementation, *, changes: bool = True) -> Implementatio
     return _ruled(call)
 
 
-def looking(function: Implementation) -> Implementation:
+def read_only(function: Implementation) -> Implementation:
     """The cautious rule for an operation that changes no container."""
     return cautious(function, changes=False)
 
@@ -143,7 +143,7 @@ def reading(implementation: Implementation) -> Implementation:
 
         return implementation(machine, list(map(read, args)), named)
 
-    return looking(call)
+    return read_only(call)
 
 
 def operations(table: dict[str, Implementation]) -> dict[str, Implementation]:
@@ -197,7 +197,7 @@ def call_value(
 
 def _call(machine: Machine, inner: Value, args: list[Value], named: dict[str, Value]) -> Value:  # noqa: PLR0911 - one per kind
     kind = type(inner)
-    if kind is Function:
+    if kind is FunctionValue:
         return inner.call(args, named)
     if kind is Builtin or kind is TypeValue:
         return inner.call(machine, args, named)
@@ -205,7 +205,7 @@ def _call(machine: Machine, inner: Value, args: list[Value], named: dict[str, Va
         return call_method(machine, inner.target, inner.name, args, named)
     if kind is ErrorType:
         return make_error(machine, inner, args, named)
-    if kind is Tool:
+    if kind is ToolValue:
         return call_tool(machine, inner.name, args, named)
     if kind is EnumType:
         return enum_member(machine, inner, args)
@@ -271,11 +271,8 @@ def attribute(machine: Machine, target: Value, name: str) -> Value:
 _METHOD_SIZE = 100
 
 
-class _Missing:
-    """What a reader of attributes returns where there is none."""
-
-
-MISSING = _Missing()
+MISSING: Any = object()
+"""Stands for an attribute or a variable that does not exist."""
 # Filled by `methods`, `clock`, `patterns` and `models`: what a type has, by name.
 METHODS: dict[type, dict[str, Implementation]] = {}
 ATTRIBUTES: dict[type, Callable[[Any, str], Value]] = {}

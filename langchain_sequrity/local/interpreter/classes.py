@@ -11,9 +11,8 @@ evaluated but the program's own expressions.
 
 import ast
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from langchain_sequrity.local.interpreter.calls import (
@@ -21,30 +20,29 @@ from langchain_sequrity.local.interpreter.calls import (
     METHODS,
     MISSING,
     Implementation,
-    call_value,
-    looking,
     operations,
     precise,
+    read_only,
     sized,
+)
+from langchain_sequrity.local.interpreter.data_types import (
+    ArrayType,
+    DataType,
+    Schema,
+    TupleType,
+    TypeMismatch,
+    UnionType,
+    as_data_type,
+    pay_for_schema,
 )
 from langchain_sequrity.local.interpreter.faults import Raised, ValidationError
 from langchain_sequrity.local.interpreter.formatting import written_size
-from langchain_sequrity.local.interpreter.json_boundary import come_in, go_out
+from langchain_sequrity.local.interpreter.json_boundary import value_from_json, value_to_json
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.modules import MODULES
 from langchain_sequrity.local.interpreter.regexes import compile_pattern
-from langchain_sequrity.local.interpreter.scopes import Code, Frame, Scoped
+from langchain_sequrity.local.interpreter.scopes import Code, Frame, ScopeCompiler
 from langchain_sequrity.local.interpreter.syntax import check, refuse
-from langchain_sequrity.local.interpreter.type_schemas import (
-    Form,
-    Items,
-    Misfit,
-    Schema,
-    Sequence,
-    Union,
-    as_form,
-    pay_for_schema,
-)
 from langchain_sequrity.local.interpreter.values import (
     TYPE_NAMES,
     Builtin,
@@ -60,7 +58,6 @@ from langchain_sequrity.local.interpreter.values import (
     Tagged,
     TypeValue,
     Value,
-    changed_by_calls,
     join,
     tag,
     take,
@@ -74,33 +71,31 @@ _MISSING = "Field required"
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class ModelField:
     """One field of a model.
 
     Attributes:
         form: Its type.
         default: Its value where none is given.
-        factory: A function that makes it, in place of `default`.
         notes: What its JSON Schema says besides the type, such as `description`.
     """
 
-    form: Form
+    data_type: DataType
     default: Value = _NO_DEFAULT
-    factory: Value = None
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_required(self) -> bool:
         """Whether a value must be given."""
-        return self.default is _NO_DEFAULT and self.factory is None
+        return self.default is _NO_DEFAULT
 
 
 @dataclass(eq=False, slots=True, repr=False)
-class Model(Form):
+class Model(DataType):
     """What a `BaseModel` statement makes; see `classes`."""
 
     name: str
-    fields: dict[str, Field]
+    fields: dict[str, ModelField]
     parents: tuple["Model", ...] = ()
     description: str = ""
     ancestry: tuple["Model", ...] = field(init=False)
@@ -110,9 +105,9 @@ class Model(Form):
         above = (one for parent in self.parents for one in parent.ancestry)
         self.ancestry = tuple(dict.fromkeys((self, *above)))
 
-    def mentioned(self) -> tuple[Form, ...]:
+    def mentioned(self) -> tuple[DataType, ...]:
         """The forms of its fields."""
-        return tuple(field.form for field in self.fields.values())
+        return tuple(field.data_type for field in self.fields.values())
 
     @property
     def width(self) -> int:
@@ -138,7 +133,8 @@ class Model(Form):
 
     def _object(self, definitions: Schema) -> Schema:
         properties = {
-            name: {**one.form.schema(definitions), **one.notes} for name, one in self.fields.items()
+            name: {**one.data_type.schema(definitions), **one.notes}
+            for name, one in self.fields.items()
         }
         schema: Schema = {"title": self.name, "type": "object", "properties": properties}
         required = [name for name, one in self.fields.items() if one.is_required]
@@ -155,7 +151,7 @@ class Model(Form):
             return value
         if type(inner) is not DictValue:
             msg = f"Input should be a valid dictionary or instance of {self.name}"
-            raise Misfit(msg)
+            raise TypeMismatch(msg)
         return self.make(machine, inner, mark, is_exact=is_exact)
 
     def make(
@@ -167,14 +163,11 @@ class Model(Form):
         for name, one in self.fields.items():
             if name in given:
                 try:
-                    fields[name] = one.form.read(machine, given[name], is_exact=is_exact)
-                except Misfit as misfit:
-                    raise misfit.within(name) from None
-            elif one.factory is not None:
-                make = partial(call_value, machine, one.factory, [], {})
-                fields[name] = machine.under(mark, make)
+                    fields[name] = one.data_type.read(machine, given[name], is_exact=is_exact)
+                except TypeMismatch as mismatch:
+                    raise mismatch.within(name) from None
             elif one.is_required:
-                raise Misfit(_MISSING, (name,))
+                raise TypeMismatch(_MISSING, (name,))
             else:
                 fields[name] = _fresh(machine, one.default)
         return Record(self, fields, mark)
@@ -183,9 +176,7 @@ class Model(Form):
         """`Item(name="a")`."""
         if args:
             machine.fail(TypeError, f"{self.name}() takes keyword arguments only")
-        given = DictValue(named)
-        machine.mark(given, None)  # which names there are was decided by the open branches
-        return validated(machine, self, given)
+        return validated(machine, self, DictValue(named))
 
 
 def _fresh(machine: Machine, value: Value) -> Value:
@@ -209,45 +200,18 @@ def _fresh(machine: Machine, value: Value) -> Value:
     return made
 
 
-def validated(machine: Machine, form: Form, value: Value) -> Value:
-    """The value as this type, or a `ValidationError` of the program."""
+def validated(machine: Machine, data_type: DataType, value: Value) -> Value:
+    """Read a value as this type; if it does not fit, raise the program's `ValidationError`."""
     mark = machine.bare(value)[1]
     machine.may_fail(mark)
-    _decide_on_defaults(machine, form, mark)
     try:
-        return form.read(machine, value)
-    except Misfit as misfit:
-        name = form.name if isinstance(form, Model) else "value"
-        path = ".".join(misfit.path) or "value"
-        text = f"1 validation error for {name}\n{path}\n  {misfit.reason}"
+        return data_type.read(machine, value)
+    except TypeMismatch as mismatch:
+        name = data_type.name if isinstance(data_type, Model) else "value"
+        path = ".".join(mismatch.path) or "value"
+        text = f"1 validation error for {name}\n{path}\n  {mismatch.reason}"
         kind = ErrorType("ValidationError", ValidationError)
-        # It looked at any part of the value to find what does not fit, and read its iterators.
-        mark = machine.bare(value)[1]
         raise Raised(ErrorValue(kind, (text,), join(mark, machine.branch))) from None
-    finally:
-        _decide_on_defaults(machine, form, machine.bare(value)[1])
-
-
-def _decide_on_defaults(machine: Machine, form: Form, mark: Mark) -> None:
-    """Note that a value decides how often its form calls functions that make defaults."""
-    if mark is None:
-        return
-    for factory in _factories(form):
-        machine.steer(mark)
-        for changed in changed_by_calls(factory):
-            machine.mark(changed, mark)
-
-
-def _factories(form: Form) -> Iterator[Value]:
-    """The functions of the program that reading a value may call."""
-    waiting, seen = [form], {id(form)}
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, Model):
-            yield from (f.factory for f in one.fields.values() if f.factory is not None)
-        parts = [part for part in one.mentioned() if id(part) not in seen]
-        seen.update(map(id, parts))
-        waiting += parts
 
 
 def plain(machine: Machine, value: Value) -> Value:
@@ -295,12 +259,12 @@ def _dump(machine: Machine, args: Args, named: Named) -> Value:
 
 def _dump_json(machine: Machine, args: Args, named: Named) -> Value:
     _only(machine, "model_dump_json", args, named, "indent")
-    out = go_out(machine, _dump(machine, args, {}))
+    out = value_to_json(machine, _dump(machine, args, {}))
     dumps: Implementation = MODULES["json"]["dumps"].call
     indent = named.get("indent")
     separators = (",", ":") if indent is None else (",", ": ")
     options = {"indent": indent, "separators": separators, "ensure_ascii": False}
-    return dumps(machine, [come_in(machine, out)], options)
+    return dumps(machine, [value_from_json(machine, out)], options)
 
 
 def _copy(machine: Machine, args: Args, named: Named) -> Value:
@@ -351,14 +315,14 @@ METHODS[Record] = operations(
     {
         "model_copy": precise(_copy),
         "model_dump": precise(_dump),
-        "model_dump_json": looking(_dump_json),
+        "model_dump_json": read_only(_dump_json),
     }
 )
 RESERVED = frozenset({*METHODS[Record], *_OF_MODELS})
 ATTRIBUTES[Record] = lambda record, name: record.fields.get(name, MISSING)
 ATTRIBUTES[Model] = _model_attribute
 TYPE_NAMES[Model] = "ModelMetaclass"
-for _form in (Items, Sequence, Union):
+for _form in (ArrayType, TupleType, UnionType):
     TYPE_NAMES[_form] = "GenericAlias"
 
 
@@ -371,7 +335,7 @@ _VALIDATOR_STEPS, _VALIDATOR_SIZE = 300, 4_000  # what one of pydantic's takes
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
+class _ClassLine:
     """One line of the body: `name: type = value`, or `name = value`."""
 
     name: str
@@ -380,7 +344,7 @@ class _Member:
     options: dict[str, Code] | None = None
 
 
-def class_statement(compiler: Scoped, node: ast.ClassDef) -> Callable[[Frame | None], Value]:
+def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Frame | None], Value]:
     """Compile a class statement to something that makes the type."""
     if not node.bases:
         refuse(node, "Plain classes are not supported. Derive from `BaseModel`, or use a dict.")
@@ -388,7 +352,7 @@ def class_statement(compiler: Scoped, node: ast.ClassDef) -> Callable[[Frame | N
     members = [member for line in node.body for member in _members(compiler, node.name, line)]
     description = ast.get_docstring(node) or ""
     machine, name = compiler.machine, node.name
-    store, kept = compiler.store(name), compiler.kept(name)
+    store, saved = compiler.store(name), compiler.saved(name)
 
     def make(frame: Frame | None) -> Value:
         kinds = [_constant(machine, "a base", base(frame)) for base in bases]
@@ -401,12 +365,12 @@ def class_statement(compiler: Scoped, node: ast.ClassDef) -> Callable[[Frame | N
             parents = tuple(kind for kind in kinds if type(kind) is Model)
             model = Model(name, {}, parents, description)
             _check_ancestry(machine, len(model.ancestry))
-            give_back = kept(frame)
+            restore = saved(frame)
             store(frame, model)  # a field may be a list of the same
             try:
                 _fill(machine, model, members, frame)
             except BaseException:
-                give_back()
+                restore()
                 raise
             return model
         names = ", ".join(map(type_name, kinds))
@@ -416,7 +380,7 @@ def class_statement(compiler: Scoped, node: ast.ClassDef) -> Callable[[Frame | N
     return make
 
 
-def _members(compiler: Scoped, owner: str, line: ast.stmt) -> Iterable[_Member]:
+def _members(compiler: ScopeCompiler, owner: str, line: ast.stmt) -> Iterable[_ClassLine]:
     match line:
         case ast.Pass() | ast.Expr(value=ast.Constant(value=str())):
             return
@@ -427,7 +391,7 @@ def _members(compiler: Scoped, owner: str, line: ast.stmt) -> Iterable[_Member]:
             kind = _type_expression(compiler, annotation, owner)
             yield _field(compiler, name, kind, value)
         case ast.Assign(targets=[ast.Name(id=name)], value=value):
-            yield _Member(name, None, compiler.expression(value))
+            yield _ClassLine(name, None, compiler.expression(value))
         case ast.FunctionDef():
             refuse(line, "Methods are not supported. Write a function that takes the object.")
         case _:
@@ -439,32 +403,32 @@ def _check_field(line: ast.stmt, name: str) -> None:
         refuse(line, f"A field cannot be named `{name}`. Choose another name.")
 
 
-def _field(compiler: Scoped, name: str, kind: Code, value: ast.expr | None) -> _Member:
+def _field(compiler: ScopeCompiler, name: str, kind: Code, value: ast.expr | None) -> _ClassLine:
     match value:
         case ast.Call(func=ast.Name(id="Field") | ast.Attribute(attr="Field")):
-            return _Member(name, kind, None, _options(compiler, value))
+            return _ClassLine(name, kind, None, _options(compiler, value))
         case ast.Constant(value=constant) if constant is ...:
-            return _Member(name, kind, None)
+            return _ClassLine(name, kind, None)
         case None:
-            return _Member(name, kind, None)
+            return _ClassLine(name, kind, None)
         case _:
-            return _Member(name, kind, compiler.expression(value))
+            return _ClassLine(name, kind, compiler.expression(value))
 
 
-def _options(compiler: Scoped, call: ast.Call) -> dict[str, Code]:
+def _options(compiler: ScopeCompiler, call: ast.Call) -> dict[str, Code]:
     """The arguments of `Field(…)`, of which those that change nothing here are refused."""
     allowed = ("default", "default_factory", *_LIMITS, *_NOTES)
     words = [ast.keyword("default", arg) for arg in call.args] + call.keywords
     options: dict[str, Code] = {}
     for word in words:
         if word.arg not in allowed or word.arg in options:
-            refuse(call, f"`Field` takes {', '.join(allowed)} here, each once.")
+            refuse(call, f"`ModelField` takes {', '.join(allowed)} here, each once.")
         if not (isinstance(word.value, ast.Constant) and word.value.value is ...):
             options[word.arg] = compiler.expression(word.value)
     return options
 
 
-def _type_expression(compiler: Scoped, node: ast.expr, owner: str) -> Code:
+def _type_expression(compiler: ScopeCompiler, node: ast.expr, owner: str) -> Code:
     """Compile an annotation; text in it stands for a type, except within `Literal`."""
     quoted = _unquoted(compiler, node)
     for part in ast.walk(quoted):
@@ -473,7 +437,7 @@ def _type_expression(compiler: Scoped, node: ast.expr, owner: str) -> Code:
     return compiler.expression(quoted)
 
 
-def _unquoted(compiler: Scoped, node: ast.expr) -> ast.expr:  # noqa: PLR0911 - one per kind
+def _unquoted(compiler: ScopeCompiler, node: ast.expr) -> ast.expr:  # noqa: PLR0911 - one per kind
     match node:
         case ast.Constant(value=str() as text):
             try:
@@ -502,7 +466,7 @@ def _unquoted(compiler: Scoped, node: ast.expr) -> ast.expr:  # noqa: PLR0911 - 
             return refuse(node, "This is no type here. Use names, `list[X]`, `X | None` and such.")
 
 
-def _unquoted_arguments(compiler: Scoped, node: ast.expr) -> ast.expr:
+def _unquoted_arguments(compiler: ScopeCompiler, node: ast.expr) -> ast.expr:
     if not isinstance(node, ast.Tuple):
         return _unquoted(compiler, node)
     items = [item if _is_ellipsis(item) else _unquoted(compiler, item) for item in node.elts]
@@ -513,7 +477,7 @@ def _is_ellipsis(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is ...
 
 
-def _error(machine: Machine, name: str, kinds: list[ErrorType], members: list[_Member]) -> Value:
+def _error(machine: Machine, name: str, kinds: list[ErrorType], members: list[_ClassLine]) -> Value:
     if len(kinds) != 1 or members:
         machine.fail(TypeError, "An exception derives from one other and has no fields here.")
     parent: ErrorType | None = kinds[0]
@@ -534,7 +498,7 @@ def _is_enum(kinds: list[Value]) -> bool:
 
 
 def _enum(
-    machine: Machine, name: str, kinds: list[Value], members: list[_Member], frame: Frame | None
+    machine: Machine, name: str, kinds: list[Value], members: list[_ClassLine], frame: Frame | None
 ) -> Value:
     mixed = _MIXED.get(kinds[-1].name)
     is_plain = mixed is not None
@@ -556,17 +520,17 @@ def _enum(
     return enum
 
 
-def _fill(machine: Machine, model: Model, members: list[_Member], frame: Frame | None) -> None:
+def _fill(machine: Machine, model: Model, members: list[_ClassLine], frame: Frame | None) -> None:
     for parent in reversed(model.parents):
         model.fields.update(parent.fields)
     for member in members:
         if member.annotation is None:
             message = f"The field `{member.name}` of a model needs a type: `{member.name}: str = …`"
             machine.fail(TypeError, message)
-        form = as_form(_constant(machine, "a type", member.annotation(frame)))
-        if form is None:
+        data_type = as_data_type(_constant(machine, "a type", member.annotation(frame)))
+        if data_type is None:
             machine.fail(TypeError, f"What `{member.name}` is annotated with is no type here")
-        model.fields[member.name] = _made(machine, member, form, frame)
+        model.fields[member.name] = _made(machine, member, data_type, frame)
 
 
 def _constant(machine: Machine, name: str, value: Value) -> Value:
@@ -577,22 +541,33 @@ def _constant(machine: Machine, name: str, value: Value) -> Value:
     return bare
 
 
-def _made(machine: Machine, member: _Member, form: Form, frame: Frame | None) -> Field:
+def _made(
+    machine: Machine, member: _ClassLine, data_type: DataType, frame: Frame | None
+) -> ModelField:
     if member.options is None:
-        return Field(form) if member.value is None else Field(form, member.value(frame))
+        return (
+            ModelField(data_type)
+            if member.value is None
+            else ModelField(data_type, member.value(frame))
+        )
     given = {name: code(frame) for name, code in member.options.items()}
-    factory = given.pop("default_factory", None)
-    default = {"default": given.pop("default")} if "default" in given else {}
+    default = given.pop("default", _NO_DEFAULT)
     bare = {name: _constant(machine, f"`{name}`", value) for name, value in given.items()}
+    if "default_factory" in bare:
+        factory = bare["default_factory"]
+        if type(factory) is not TypeValue:
+            message = "`default_factory` takes a type such as `list`. Write a value as the default."
+            machine.fail(TypeError, message)
+        default = factory.call(machine, [], {})
     limits = {name: bare[name] for name in _LIMITS if bare.get(name) is not None}
     if "pattern" in limits:
         compile_pattern(machine, limits["pattern"])
     if limits:
         machine.work(_VALIDATOR_STEPS)
         machine.charge(_VALIDATOR_SIZE)
-    narrowed = form.constrain(limits)
+    narrowed = data_type.constrain(limits)
     if narrowed is None:
         names = ", ".join(limits)
         machine.fail(TypeError, f"The type of `{member.name}` cannot be limited by {names}")
     notes = {name: bare[name] for name in _NOTES if bare.get(name) is not None}
-    return Field(narrowed, factory=factory, notes=notes, **default)
+    return ModelField(narrowed, default, notes)

@@ -8,10 +8,10 @@ from langchain_sequrity.local.interpreter.calls import (
     call_method,
     call_value,
 )
+from langchain_sequrity.local.interpreter.data_types import parametrized
 from langchain_sequrity.local.interpreter.iteration import collect, iterate
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
-from langchain_sequrity.local.interpreter.type_schemas import of
 from langchain_sequrity.local.interpreter.values import (
     DictValue,
     EnumType,
@@ -224,10 +224,10 @@ def _generic(machine: Machine, inner: Value, bare: Value, mark: Mark) -> Value:
         machine.fail(TypeError, "What a type is made of has no labels.", mark)
     arguments = bare if isinstance(bare, tuple) else (bare,)
     machine.make_items(len(arguments))
-    form = of(inner, arguments)
-    if form is None:
+    data_type = parametrized(inner, arguments)
+    if data_type is None:
         machine.fail(TypeError, f"'{inner.name}[…]' with these arguments is no type here")
-    return form
+    return data_type
 
 
 def _from_dict(

@@ -44,7 +44,7 @@ from langchain_sequrity.local.interpreter.scopes import (
     Code,
     Frame,
     LeftOut,
-    Scoped,
+    ScopeCompiler,
     but_first_source,
     comprehension_scope,
     find,
@@ -56,11 +56,11 @@ from langchain_sequrity.local.interpreter.values import (
     Builtin,
     DictValue,
     Effects,
-    Function,
+    FunctionValue,
     IteratorValue,
     ListValue,
     Mark,
-    Tool,
+    ToolValue,
     TypeValue,
     Value,
     join,
@@ -79,7 +79,7 @@ _NONE = ast.Constant(None)
 _SHORT = 4_096  # characters of a text that is compared for the price of its statement
 
 
-class Expressions(Scoped):
+class ExpressionCompiler(ScopeCompiler):
     """Compiles the expressions of one scope: one `visit_` method for each construct."""
 
     # -- names and constants
@@ -409,7 +409,7 @@ class Expressions(Scoped):
         if isinstance(function, ast.Attribute) and not function.attr.startswith("_"):
             return self._call_method(function, node, arguments)
         known = self._known(function)
-        if isinstance(known, Tool):
+        if isinstance(known, ToolValue):
             name, line = known.name, node.lineno
 
             def tool(frame: Frame | None) -> Value:
@@ -426,7 +426,7 @@ class Expressions(Scoped):
         def run(frame: Frame | None) -> Value:
             target = callee(frame)
             args, named = arguments(frame)
-            if type(target) is Function:
+            if type(target) is FunctionValue:
                 return target.call(args, named)
             return call_value(machine, target, args, named)
 
@@ -471,7 +471,7 @@ class Expressions(Scoped):
         name = function.id
         if find(self.scope, name) is not None:
             return None
-        return Tool(name) if name in self.machine.tools else BUILTINS.get(name)
+        return ToolValue(name) if name in self.machine.tools else BUILTINS.get(name)
 
     def _call_method(self, function: ast.Attribute, node: ast.Call, arguments: Arguments) -> Code:
         target, machine, name = self.expression(function.value), self.machine, function.attr
@@ -637,7 +637,7 @@ class Expressions(Scoped):
         """`{key: …}`."""
         machine = self.machine
 
-        def pair(within: "Expressions") -> Code:
+        def pair(within: "ExpressionCompiler") -> Code:
             key, value = within.expression(node.key), within.expression(node.value)
             return lambda frame: (key(frame), value(frame))
 

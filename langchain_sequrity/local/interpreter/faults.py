@@ -1,7 +1,7 @@
 """How a program goes wrong: what it can catch, and what it cannot (`behaviour.md`, M6).
 
 What it can catch is an `Exception`: those that Python's own operations raise, and `Raised`, which
-carries an exception that has labels. What it cannot is a `Stop`, which is none.
+carries an exception that has labels. What it cannot is a `Abort`, which is none.
 """
 
 from typing import Any, Final
@@ -58,11 +58,11 @@ class error(Exception):  # noqa: N801 - `re.error`, under the name that Python h
     """A regular expression that is none."""
 
 
-class Stop(BaseException):
+class Abort(BaseException):
     """The end of a run that no `except` and no `finally` of the program sees."""
 
 
-class OutOfBudget(Stop):
+class OutOfBudget(Abort):
     """A limit was reached."""
 
     kind: Final = "budget"
@@ -75,7 +75,7 @@ class OutOfBudget(Stop):
         return cls(f"The program reached the limit `{name}` ({limit:g}).")
 
 
-class BranchForbidden(Stop):
+class BranchForbidden(Abort):
     """The policy forbids to branch on a value with these labels."""
 
     kind: Final = "branch"
@@ -87,7 +87,7 @@ class BranchForbidden(Stop):
         self.labels = labels
 
 
-class Exit(Stop):
+class Exit(Abort):
     """The program called `exit`."""
 
     def __init__(self, code: Any, labels: Labels | None) -> None:
@@ -97,7 +97,7 @@ class Exit(Stop):
         self.labels = labels
 
 
-class NoForm(Stop):
+class NotJson(Abort):
     """A value that leaves the program has no JSON form."""
 
     kind: Final = "value"
@@ -109,11 +109,11 @@ class NoForm(Stop):
         self.labels = labels
 
 
-class Diverged(Stop):
+class Diverged(Abort):
     """A replayed run did something else than its log says."""
 
 
-class HostError(Stop):
+class HostError(Abort):
     """What the interpreter calls outside of itself failed; it is not the program's to catch."""
 
     def __init__(self, error: Exception) -> None:
@@ -122,5 +122,5 @@ class HostError(Stop):
         self.error = error
 
 
-class Abandoned(Stop):
+class Abandoned(Abort):
     """Nobody waits for the run any more."""

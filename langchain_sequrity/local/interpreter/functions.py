@@ -9,17 +9,23 @@ from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.scopes import (
     UNBOUND,
     Frame,
-    Scoped,
+    ScopeCompiler,
     function_scope,
     weight,
 )
-from langchain_sequrity.local.interpreter.values import DictValue, Effects, Function, Value, tag
+from langchain_sequrity.local.interpreter.values import (
+    DictValue,
+    Effects,
+    FunctionValue,
+    Value,
+    tag,
+)
 
 _FEW = 16  # variables that a frame may have for the price of its call
 
 
 @dataclass(frozen=True, slots=True)
-class _Parameters:
+class _Signature:
     """Names of a function's parameters and their places in its frame."""
 
     name: str
@@ -32,8 +38,8 @@ class _Parameters:
 
 
 def compile_function(
-    compiler: Scoped, node: ast.FunctionDef | ast.Lambda
-) -> Callable[[Frame | None], Function]:
+    compiler: ScopeCompiler, node: ast.FunctionDef | ast.Lambda
+) -> Callable[[Frame | None], FunctionValue]:
     """Compile to something that makes the function, with the frame it is defined in."""
     machine = compiler.machine
     scope = function_scope(node, compiler.scope)
@@ -54,7 +60,7 @@ def compile_function(
     touched = compiler.touched(node)
     frame_size = 8 * size if size > _FEW else 0  # a closure may keep the frame
 
-    def make(outer: Frame | None) -> Function:
+    def make(outer: Frame | None) -> FunctionValue:
         values = [default(outer) for default in defaults]
         given = dict(zip(parameters.positional[count - len(values) :], values, strict=True))
         given.update({name: default(outer) for name, default in named_defaults.items()})
@@ -84,14 +90,14 @@ def compile_function(
                 if machine.branch is not branch:
                     machine.leave(branch)
 
-        return Function(parameters.name, call, Effects(touched, outer))
+        return FunctionValue(parameters.name, call, Effects(touched, outer))
 
     return make
 
 
-def _parameters(node: ast.FunctionDef | ast.Lambda, slots: dict[str, int]) -> _Parameters:
+def _parameters(node: ast.FunctionDef | ast.Lambda, slots: dict[str, int]) -> _Signature:
     args = node.args
-    return _Parameters(
+    return _Signature(
         name=getattr(node, "name", "<lambda>"),
         positional=tuple(arg.arg for arg in (*args.posonlyargs, *args.args)),
         only_positional=len(args.posonlyargs),
@@ -102,7 +108,7 @@ def _parameters(node: ast.FunctionDef | ast.Lambda, slots: dict[str, int]) -> _P
     )
 
 
-def _body(within: Scoped, node: ast.FunctionDef | ast.Lambda) -> Callable[[Frame], Value]:
+def _body(within: ScopeCompiler, node: ast.FunctionDef | ast.Lambda) -> Callable[[Frame], Value]:
     machine = within.machine
     if isinstance(node, ast.Lambda):
         return within.expression(node.body)
@@ -122,7 +128,7 @@ def _body(within: Scoped, node: ast.FunctionDef | ast.Lambda) -> Callable[[Frame
 
 def _bind(  # noqa: PLR0917 - only called once
     machine: Machine,
-    parameters: _Parameters,
+    parameters: _Signature,
     defaults: dict[str, Value],
     frame: list[Any],
     args: list[Value],
@@ -148,7 +154,7 @@ def _bind(  # noqa: PLR0917 - only called once
 
 
 def _bind_named(
-    machine: Machine, parameters: _Parameters, frame: list[Any], named: dict[str, Value]
+    machine: Machine, parameters: _Signature, frame: list[Any], named: dict[str, Value]
 ) -> None:
     names, slots, title = parameters.positional, parameters.slots, parameters.name
     for name in (*names[parameters.only_positional :], *parameters.keyword_only):

@@ -166,7 +166,7 @@ def share_labels(machine: Machine, iterator: IteratorValue, carriers: list[Any])
             machine.mark(one, mark)
 
 
-def decided_by(machine: Machine, sources: list[Value]) -> None:
+def enter_branch_of(machine: Machine, sources: list[Value]) -> None:
     """Note that what was read from these decided that a function of the program is called now."""
     for source in sources:
         machine.decided(take(source)[1])

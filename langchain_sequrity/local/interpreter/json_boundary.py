@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.local.interpreter.faults import NoForm
+from langchain_sequrity.local.interpreter.data_types import as_data_type, pay_for_schema
+from langchain_sequrity.local.interpreter.faults import NotJson
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.type_schemas import as_form, pay_for_schema
 from langchain_sequrity.local.interpreter.values import (
     NO_LABELS,
     DictValue,
@@ -61,7 +61,7 @@ def check_json(value: Any, depth: int = 0) -> Any:
     raise UsageError(msg)
 
 
-def come_in(machine: Machine, given: Labeled) -> Value:
+def value_from_json(machine: Machine, given: Labeled) -> Value:
     """Turn a JSON value into one of the program; its labels hold for everything in it."""
     return tag(_inside(machine, given.value), as_mark(given.labels))
 
@@ -80,7 +80,7 @@ def _inside(machine: Machine, value: Any) -> Value:
     return value
 
 
-def go_out(machine: Machine, value: Value) -> Labeled:
+def value_to_json(machine: Machine, value: Value) -> Labeled:
     """Turn a value of the program into JSON.
 
     What JSON lacks is written so:
@@ -103,8 +103,8 @@ def go_out(machine: Machine, value: Value) -> Labeled:
     labels = mark or NO_LABELS
     try:
         return Labeled(_outside(machine, bare, 0), labels)
-    except _Formless as error:
-        raise NoForm(error.kind.__name__, str(error), labels) from None
+    except _NotJsonValue as error:
+        raise NotJson(error.kind.__name__, str(error), labels) from None
 
 
 def _outside(machine: Machine, value: Value, depth: int) -> Any:
@@ -115,11 +115,11 @@ def _outside(machine: Machine, value: Value, depth: int) -> Any:
     write = _FORMS.get(type(value))
     if write is not None:
         return write(machine, value, depth + 1)
-    form = as_form(value)
-    if form is None:
+    data_type = as_data_type(value)
+    if data_type is None:
         _refuse(TypeError, f"A value of type `{type_name(value)}` has no JSON form.")
-    pay_for_schema(machine, form)
-    schema = form.json_schema()
+    pay_for_schema(machine, data_type)
+    schema = data_type.json_schema()
     machine.make_text(len(json.dumps(schema)), "")
     try:
         return check_json(schema, depth)
@@ -127,14 +127,14 @@ def _outside(machine: Machine, value: Value, depth: int) -> Any:
         _refuse(ValueError, str(error))
 
 
-class _Formless(Exception):
+class _NotJsonValue(Exception):
     def __init__(self, kind: type[Exception], message: str) -> None:
         super().__init__(message)
         self.kind = kind
 
 
 def _refuse(kind: type[Exception], message: str) -> NoReturn:
-    raise _Formless(kind, message)
+    raise _NotJsonValue(kind, message)
 
 
 def _items(machine: Machine, values: Any, depth: int) -> list[Any]:

@@ -14,11 +14,11 @@ from langchain_sequrity.local.interpreter.calls import (
     METHODS,
     MISSING,
     Implementation,
-    looking,
     method,
     operations,
     precise,
     pure,
+    read_only,
     sized,
 )
 from langchain_sequrity.local.interpreter.containers import (
@@ -125,7 +125,7 @@ def _set_combined(symbol: str) -> Implementation:
             result = binary(machine, symbol, result, other)
         return result
 
-    return looking(call)
+    return read_only(call)
 
 
 def _set_symmetric_difference(machine: Machine, target: Value, source: Value) -> Value:
@@ -218,7 +218,7 @@ def _replace(machine: Machine, text: str, old: str, new: str, count: int = -1) -
     return text.replace(old, new, count)
 
 
-@looking
+@read_only
 def _join(machine: Machine, args: Args, named: Named) -> Value:
     if len(args) != 2 or named:  # noqa: PLR2004 - the text and its one argument
         machine.fail(TypeError, f"str.join() takes exactly one argument ({len(args) - 1} given)")
@@ -482,7 +482,7 @@ def _dict_fromkeys(machine: Machine, _: Value, keys: Value, value: Value = None)
     return result
 
 
-@looking
+@read_only
 @method(0, 1)
 def _dict_most_common(machine: Machine, target: Value, count: Value = None) -> Value:
     inner = strip(target)

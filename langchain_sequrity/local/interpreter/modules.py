@@ -22,16 +22,16 @@ from langchain_sequrity.local.interpreter.calls import (
     Implementation,
     call_value,
     functions,
-    looking,
     method,
     precise,
     pure,
+    read_only,
     reading,
     sized,
 )
 from langchain_sequrity.local.interpreter.containers import hashable, make_list, update
 from langchain_sequrity.local.interpreter.formatting import clock_format, shown, written_size
-from langchain_sequrity.local.interpreter.iteration import collect, decided_by, iterate, lazy
+from langchain_sequrity.local.interpreter.iteration import collect, enter_branch_of, iterate, lazy
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.regexes import RE
@@ -261,7 +261,7 @@ def _chosen(function: Callable[..., int]) -> Callable[..., int]:
     return call
 
 
-@looking
+@read_only
 def _product(machine: Machine, args: Args, named: Named) -> Value:
     total = named.get("start", 1)
     items, _ = collect(machine, args[0])
@@ -408,7 +408,7 @@ def _accumulate(
     if total is not MISSING:
         yield total
     for element in iterate(machine, source):
-        decided_by(machine, [source])
+        enter_branch_of(machine, [source])
         if total is MISSING:
             total = element
         elif strip(func) is None:
@@ -426,7 +426,7 @@ def _pairwise(machine: Machine, source: Value) -> Iterator[Value]:
     return itertools.pairwise(iterate(machine, source))
 
 
-@looking
+@read_only
 def _reduce(machine: Machine, args: Args, named: Named) -> Value:
     del named
     elements = iterate(machine, args[1])
@@ -436,7 +436,7 @@ def _reduce(machine: Machine, args: Args, named: Named) -> Value:
     if total is MISSING:
         machine.fail(TypeError, "reduce() of empty iterable with no initial value")
     for element in elements:
-        decided_by(machine, args[1:2])
+        enter_branch_of(machine, args[1:2])
         total = call_value(machine, args[0], [total, element], {})
     machine.steer(take(args[1])[1])  # that it is not called again
     return total
@@ -455,7 +455,7 @@ def _default_dict(machine: Machine, args: Args, named: Named) -> Value:
     return result
 
 
-@looking
+@read_only
 def _counter(machine: Machine, args: Args, named: Named) -> Value:
     del named
     result: DictValue[Any, Value] = DictValue()

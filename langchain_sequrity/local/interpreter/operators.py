@@ -11,10 +11,10 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from langchain_sequrity.local.interpreter.data_types import DataType, unite
 from langchain_sequrity.local.interpreter.formatting import percent
 from langchain_sequrity.local.interpreter.iteration import iterate
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.type_schemas import Form, unite
 from langchain_sequrity.local.interpreter.values import (
     ITERABLE,
     DictValue,
@@ -67,7 +67,7 @@ _PLAIN: dict[str, Operator] = {
 _NUMBERS = (int, float)
 _SEQUENCES = (str, bytes, tuple, list)
 _TIMED = (date, datetime, timedelta, int, float)  # no text: `%` of one writes its argument
-_TYPES = (Form, TypeValue, EnumType, Marker)
+_TYPES = (DataType, TypeValue, EnumType, Marker)
 _SMALL = 1 << 62
 
 

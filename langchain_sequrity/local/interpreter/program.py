@@ -29,7 +29,7 @@ from langchain_sequrity.local.interpreter.scopes import (
     names_bound_anywhere,
     walk_scope,
 )
-from langchain_sequrity.local.interpreter.statements import Statements
+from langchain_sequrity.local.interpreter.statements import StatementCompiler
 from langchain_sequrity.local.interpreter.syntax import TOO_DEEP, read, refuse
 from langchain_sequrity.local.interpreter.values import Value
 
@@ -37,7 +37,7 @@ ANSWER = "final_return_value"
 ENDING = frozenset({ANSWER, "exit", "quit", "complete_turn"})
 
 
-class _Open(frozenset[str]):
+class _OpenNames(frozenset[str]):
     """Names that are bound, and all others but those that have a meaning of their own."""
 
     meant: Collection[str] = ()
@@ -104,7 +104,7 @@ def compile_module(
         `None` where there is none.
     """
     bound = bound_by(tree) | {*machine.names, *known}
-    compiler = Statements(machine, None, _Open.of(bound, machine) if is_open else bound)
+    compiler = StatementCompiler(machine, None, _OpenNames.of(bound, machine) if is_open else bound)
     body, last = tree.body, None
     if body and isinstance(body[-1], ast.Expr):
         body, last = body[:-1], body[-1]
@@ -219,7 +219,7 @@ class Program:
         ]
         if not calls or _READER not in tools or _READER in names_bound_anywhere(self.tree):
             return
-        words = _Words(self.tree, {*tools, *variables}, asked)
+        words = _DataFlow(self.tree, {*tools, *variables}, asked)
         for call in sorted(calls, key=lambda one: (one.lineno, one.col_offset)):
             query = next((one.value for one in call.keywords if one.arg == "query"), None)
             if query is not None and not words.has_data(query):
@@ -252,7 +252,7 @@ def _sets_answer(statement: ast.stmt) -> bool:
     return False
 
 
-class _Words:
+class _DataFlow:
     """Where the words of a program come from, as far as its text says.
 
     Args:

@@ -27,7 +27,7 @@ from langchain_sequrity.local.interpreter.faults import (
     Diverged,
     Exit,
     HostError,
-    NoForm,
+    NotJson,
     OutOfBudget,
     ProgramRefused,
     Raised,
@@ -35,7 +35,11 @@ from langchain_sequrity.local.interpreter.faults import (
     ToolError,
 )
 from langchain_sequrity.local.interpreter.formatting import as_text
-from langchain_sequrity.local.interpreter.json_boundary import check_json, come_in, go_out
+from langchain_sequrity.local.interpreter.json_boundary import (
+    check_json,
+    value_from_json,
+    value_to_json,
+)
 from langchain_sequrity.local.interpreter.machine import (
     DEFAULT_LIMITS,
     Limits,
@@ -93,7 +97,7 @@ class ToolFailure:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class ProgramFinished:
     """The program ended.
 
     Attributes:
@@ -110,7 +114,7 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class ProgramFailed:
     """The program failed.
 
     Attributes:
@@ -142,13 +146,13 @@ class NextProgram:
     source: str
 
 
-Step = ToolCall | Finished | Failed
+Step = ToolCall | ProgramFinished | ProgramFailed
 Answer = Labeled | ToolFailure | NextProgram
 
 
 def waits(step: Step | None, *, has_steps: bool) -> bool:
     """Whether a run waits for something after that step."""
-    return isinstance(step, ToolCall) or (has_steps and isinstance(step, Finished))
+    return isinstance(step, ToolCall) or (has_steps and isinstance(step, ProgramFinished))
 
 
 def check_turn(
@@ -166,7 +170,7 @@ def check_turn(
         msg = "This run does not wait for a result. Call `advance()` first."
     elif isinstance(step, ToolCall) and not isinstance(answer, Labeled | ToolFailure):
         msg = "This run waits for the result of a tool; give it to `advance`."
-    elif isinstance(step, Finished) and not isinstance(answer, NextProgram):
+    elif isinstance(step, ProgramFinished) and not isinstance(answer, NextProgram):
         msg = "This run waits for its next program; give it to `advance`."
     else:
         return
@@ -391,7 +395,7 @@ class Job:
         self.calls += 1
         if self.calls > self.limits.calls:
             machine.exhaust("calls", self.limits.calls)
-        arguments = {name: go_out(machine, value) for name, value in bound.items()}
+        arguments = {name: value_to_json(machine, value) for name, value in bound.items()}
         call = ToolCall(tool, arguments, line)
         self.waiting = call_digest(call)
         if self.cursor == len(self.log):
@@ -405,16 +409,16 @@ class Job:
         if isinstance(result, ToolFailure):
             kind = ErrorType("ToolError", ToolError)
             raise Raised(ErrorValue(kind, (result.message,), as_mark(result.labels)))
-        return come_in(machine, result)
+        return value_from_json(machine, result)
 
     # -- the run
 
-    def run(self, pause: Pause) -> Finished | Failed:
+    def run(self, pause: Pause) -> ProgramFinished | ProgramFailed:
         """Run from the start; this is what the thread does."""
         self.begin(pause)
         try:
             return self.outcome()
-        except (NoForm, OutOfBudget, BranchForbidden) as stop:
+        except (NotJson, OutOfBudget, BranchForbidden) as stop:
             return self.failed(stop.kind, stop.type_name, str(stop), stop.labels)
         except RecursionError:
             text = "The program nests calls or values too deeply."
@@ -423,7 +427,7 @@ class Job:
             text = str(OutOfBudget.of("memory", self.limits.memory))
             return self.failed("budget", OutOfBudget.type_name, text)
 
-    def outcome(self) -> Finished | Failed:
+    def outcome(self) -> ProgramFinished | ProgramFailed:
         """Run, and describe an exception; to write that one down can reach a limit too."""
         try:
             return self.result()
@@ -434,17 +438,17 @@ class Job:
         except Exception as error:  # noqa: BLE001 - what an operation raised is the program's
             return self.exception(self.machine.from_python(error, self.machine.branch))
 
-    def result(self) -> Finished | Failed:
+    def result(self) -> ProgramFinished | ProgramFailed:
         """Run, and end as the last program did."""
         self.start()
         end = self.one(self.program)
-        while self.has_steps and isinstance(end, Finished):
+        while self.has_steps and isinstance(end, ProgramFinished):
             end = self.one(self.next_program(end))
         if self.cursor != len(self.log):
             self.diverge("ended before its log did")
         return end
 
-    def next_program(self, end: Finished) -> Program:
+    def next_program(self, end: ProgramFinished) -> Program:
         """Wait for the next program, unless the log has it, and make ready for it."""
         machine = self.machine
         if self.cursor == len(self.log):
@@ -482,7 +486,7 @@ class Job:
             message = f"An earlier step uses `{changed[0]}` as it is. Choose another name."
             machine.fail(NameError, message)
 
-    def one(self, program: Program) -> Finished | Failed:
+    def one(self, program: Program) -> ProgramFinished | ProgramFailed:
         """Run one program, and end as it did."""
         machine = self.machine
         if self.has_steps:
@@ -503,7 +507,7 @@ class Job:
         if code is None or (isinstance(code, int | str) and not code):
             return self.finished(value, code, mark)
         text = code if isinstance(code, str) else f"exit({as_text(machine, code)})"
-        kept = go_out(machine, value) if ANSWER in machine.names else None
+        kept = value_to_json(machine, value) if ANSWER in machine.names else None
         return self.failed("exit", "SystemExit", text, mark or NO_LABELS, kept)
 
     def start(self) -> None:
@@ -515,15 +519,15 @@ class Job:
         if event["engine"] != ENGINE or event["digest"] != digest:
             self.diverge("is of another program, other variables or another engine")
         for name, given in self.variables.items():
-            self.machine.names[name] = come_in(self.machine, given)
+            self.machine.names[name] = value_from_json(self.machine, given)
 
-    def finished(self, value: Value, code: Any, mark: Mark) -> Finished:
+    def finished(self, value: Value, code: Any, mark: Mark) -> ProgramFinished:
         """The normal end."""
         machine = self.machine
-        out = go_out(machine, value)
+        out = value_to_json(machine, value)
         labels = join(as_mark(out.labels), mark) or NO_LABELS
         named = Labeled(out.value, labels)
-        return Finished(named, type_name(strip(value)), machine.line, code)
+        return ProgramFinished(named, type_name(strip(value)), machine.line, code)
 
     def failed(
         self,
@@ -532,11 +536,11 @@ class Job:
         message: str,
         labels: Labels = NO_LABELS,
         value: Labeled | None = None,
-    ) -> Failed:
+    ) -> ProgramFailed:
         """The other end, at this line."""
-        return Failed(kind, type_name, message, self.machine.line, labels, value)
+        return ProgramFailed(kind, type_name, message, self.machine.line, labels, value)
 
-    def exception(self, error: ErrorValue) -> Failed:
+    def exception(self, error: ErrorValue) -> ProgramFailed:
         """An exception that nobody caught."""
         bare, mark = self.machine.bare(error)
         text = as_text(self.machine, bare)
@@ -725,7 +729,7 @@ class Run:
             self._leave()
         return self._step
 
-    def finish(self, answer: Callable[[Step], Answer]) -> Finished | Failed:
+    def finish(self, answer: Callable[[Step], Answer]) -> ProgramFinished | ProgramFailed:
         """Run to the end in this thread, instead of from call to call with `advance`.
 
         Args:
@@ -817,8 +821,8 @@ def _shown(value: Value, form: Labeled | Labels) -> Labeled:
 def _json_form(machine: Machine, value: Value) -> Labeled | Labels:
     """The JSON form, or the labels of the fact that there is none."""
     try:
-        return go_out(machine, value)
-    except NoForm as error:
+        return value_to_json(machine, value)
+    except NotJson as error:
         return error.labels
     except (OutOfBudget, RecursionError):
         return take(value)[1] or NO_LABELS

@@ -21,7 +21,7 @@ from langchain_sequrity.local.interpreter.values import (
     Effects,
     IteratorValue,
     Mark,
-    Tool,
+    ToolValue,
     Value,
     changed_by_calls,
     strip,
@@ -43,11 +43,8 @@ _BINDING = (ast.Name, *_NAMED, ast.MatchMapping, ast.alias)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
-class Unbound:
-    """Marks a local variable that has no value yet."""
-
-
-UNBOUND = Unbound()
+UNBOUND: Any = object()
+"""Marks a local variable that has no value yet."""
 
 
 @dataclass(slots=True)
@@ -136,7 +133,7 @@ def walk_scope(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
             waiting.extend(ast.iter_child_nodes(node))
 
 
-class Changes(NamedTuple):
+class ChangedNames(NamedTuple):
     """Variables whose values some code may change, by how.
 
     Attributes:
@@ -154,7 +151,7 @@ class Changes(NamedTuple):
     of_module: frozenset[str]
 
 
-def changes(nodes: Sequence[ast.AST], is_own: Callable[[str], bool]) -> Changes:
+def changes(nodes: Sequence[ast.AST], is_own: Callable[[str], bool]) -> ChangedNames:
     """What this code may change, as far as its text says so.
 
     Args:
@@ -173,7 +170,7 @@ def changes(nodes: Sequence[ast.AST], is_own: Callable[[str], bool]) -> Changes:
         read |= _bases(*_read_parts(node)) - hidden
         changed |= _bases(*_changed_parts(node, is_own)) - hidden
     own = [frozenset(filter(is_own, names)) for names in (read, changed, bound)]
-    return Changes(own[0], own[1], own[2], frozenset(of_module))
+    return ChangedNames(own[0], own[1], own[2], frozenset(of_module))
 
 
 def _read_parts(node: ast.AST) -> list[ast.expr]:
@@ -335,7 +332,7 @@ LeftOut = Callable[[Frame | None, Mark], None]
 Touched = Callable[[Frame | None, Labels], list[Any]]
 
 
-class Scoped(ast.NodeVisitor):
+class ScopeCompiler(ast.NodeVisitor):
     """Compiles what stands in one scope.
 
     Args:
@@ -414,7 +411,7 @@ class Scoped(ast.NodeVisitor):
         machine, names = self.machine, self.machine.names
         if name == MAIN:
             return lambda _: "__main__"
-        otherwise = Tool(name) if name in machine.tools else BUILTINS.get(name, MISSING)
+        otherwise = ToolValue(name) if name in machine.tools else BUILTINS.get(name, MISSING)
 
         def load(_: Frame | None) -> Value:
             value = names.get(name, otherwise)
@@ -511,18 +508,58 @@ class Scoped(ast.NodeVisitor):
         """Whether a name can have a value at all."""
         return name in self.bound or name in BUILTINS or find(self.scope, name) is not None
 
-    def kept(self, name: str) -> Callable[[Frame | None], Callable[[], None]]:
-        """Note what a variable is, to give it back if what it was bound for does not come about."""
-        peek, store, names = self._peek(name), self.store(name), self.machine.names
-        is_global = find(self.scope, name) is None
+    def saved(self, name: str) -> Callable[[Frame | None], Callable[[], None]]:
+        """Compile to a function that notes a variable's value and returns what restores it."""
+        peek, store, clear = self._peek(name), self.store(name), self._clear(name)
 
         def note(frame: Frame | None) -> Callable[[], None]:
             before = peek(frame)
-            if before is not MISSING:
-                return lambda: store(frame, before)
-            return lambda: names.pop(name, None) if is_global else store(frame, UNBOUND)
+            return lambda: clear(frame) if before is MISSING else store(frame, before)
 
         return note
+
+    def _clear(self, name: str) -> Callable[[Frame | None], None]:
+        """Take a variable's value away, if it has one."""
+        names, place = self.machine.names, find(self.scope, name)
+
+        def in_module(_: Frame | None) -> None:
+            names.pop(name, None)
+
+        def in_frame(frame: Frame | None) -> None:
+            for _ in range(depth):
+                frame = frame[0]  # type: ignore[index]
+            frame[slot] = UNBOUND  # type: ignore[index]
+
+        depth, slot = place or (0, 0)
+        return in_frame if place else in_module
+
+    def unbind(self, name: str) -> Callable[[Frame | None], None]:
+        """Compile `del name`."""
+        machine, load, peek, clear = (
+            self.machine,
+            self.load(name),
+            self._peek(name),
+            self._clear(name),
+        )
+
+        def run(frame: Frame | None) -> None:
+            load(frame)
+            if peek(frame) is MISSING:  # a built-in or a tool
+                machine.fail(NameError, f"name '{name}' is not defined")
+            clear(frame)
+
+        return run
+
+    def labelling(self, name: str) -> Callable[[Frame | None, Mark], None]:
+        """Compile to a function that adds labels to a variable's value, if it has one."""
+        peek, store = self._peek(name), self.store(name)
+
+        def label(frame: Frame | None, mark: Mark) -> None:
+            value = peek(frame)
+            if value is not MISSING:
+                store(frame, tag(value, mark))
+
+        return label
 
     def store(self, name: str, *, in_expression: bool = False) -> Store:
         """Bind a variable, in a statement or within an expression or a pattern."""

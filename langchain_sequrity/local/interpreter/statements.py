@@ -22,7 +22,7 @@ from langchain_sequrity.local.interpreter.containers import (
     set_field,
     set_item,
 )
-from langchain_sequrity.local.interpreter.expressions import Expressions
+from langchain_sequrity.local.interpreter.expressions import ExpressionCompiler
 from langchain_sequrity.local.interpreter.faults import Raised
 from langchain_sequrity.local.interpreter.functions import compile_function
 from langchain_sequrity.local.interpreter.iteration import collect, elements_of
@@ -30,7 +30,6 @@ from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.modules import MODULES, Module
 from langchain_sequrity.local.interpreter.operators import SYMBOLS, compare, fast_binary
 from langchain_sequrity.local.interpreter.scopes import (
-    UNBOUND,
     Frame,
     Store,
     blocks,
@@ -46,7 +45,6 @@ from langchain_sequrity.local.interpreter.values import (
     ErrorValue,
     IteratorValue,
     ListValue,
-    Mark,
     Value,
     box_mark,
     join,
@@ -56,17 +54,17 @@ from langchain_sequrity.local.interpreter.values import (
 )
 
 
-class Signal:
+class Completion:
     """How a statement ended, if not normally."""
 
 
-Step = Callable[[Frame | None], Signal | None]
+Step = Callable[[Frame | None], Completion | None]
 Fits = Callable[[Frame | None, Value], bool]
-BREAK, CONTINUE, RETURN = Signal(), Signal(), Signal()
+BREAK, CONTINUE, RETURN = Completion(), Completion(), Completion()
 
 
-class Statements(Expressions):
-    """Compiles the statements of one scope; see `Expressions` for what it is given."""
+class StatementCompiler(ExpressionCompiler):
+    """Compiles the statements of one scope; see `ExpressionCompiler` for what it is given."""
 
     def statement(self, node: ast.stmt) -> Step:
         """Compile any statement."""
@@ -83,7 +81,7 @@ class Statements(Expressions):
         machine = self.machine
         steps = tuple((node.lineno, weight(node), self.statement(node)) for node in nodes)
 
-        def run(frame: Frame | None) -> Signal | None:
+        def run(frame: Frame | None) -> Completion | None:
             for line, price, step in steps:
                 machine.line = line
                 machine.fuel -= price
@@ -228,39 +226,6 @@ class Statements(Expressions):
             case _:
                 return refuse(target, "Only variables and items can be deleted.")
 
-    def unbind(self, name: str) -> Callable[[Frame | None], None]:
-        """Take a variable's value away."""
-        machine, place, load = self.machine, find(self.scope, name), self.load(name)
-
-        def in_module(frame: Frame | None) -> None:
-            load(frame)
-            if machine.names.pop(name, UNBOUND) is UNBOUND:
-                machine.fail(NameError, f"name '{name}' is not defined")
-
-        def in_frame(frame: Frame | None) -> None:
-            load(frame)
-            for _ in range(depth):
-                frame = frame[0]  # type: ignore[index]
-            frame[slot] = UNBOUND  # type: ignore[index]
-
-        depth, slot = place or (0, 0)
-        return in_frame if place else in_module
-
-    def labelling(self, name: str) -> Callable[[Frame | None, Mark], None]:
-        """Add labels to what a variable holds, if it holds something."""
-        names, place, store = self.machine.names, find(self.scope, name), self.store(name)
-        depth, slot = place or (0, 0)
-
-        def label(frame: Frame | None, mark: Mark) -> None:
-            outer = frame
-            for _ in range(depth):
-                outer = outer[0]  # type: ignore[index]
-            value = names.get(name, UNBOUND) if place is None else outer[slot]  # type: ignore[index]
-            if value is not UNBOUND:
-                store(frame, tag(value, mark))
-
-        return label
-
     # -- branches and loops
 
     def visit_If(self, node: ast.If) -> Step:
@@ -275,7 +240,7 @@ class Statements(Expressions):
             test, body = pairs[0]
             return self.branching(node, lambda frame: (body if test(frame) else otherwise)(frame))
 
-        def run(frame: Frame | None) -> Signal | None:
+        def run(frame: Frame | None) -> Completion | None:
             for test, body in pairs:
                 if test(frame):
                     return body(frame)
@@ -287,7 +252,7 @@ class Statements(Expressions):
         test, body = self.test(node.test), self.block(node.body)
         otherwise = self.block(node.orelse)
 
-        def run(frame: Frame | None) -> Signal | None:
+        def run(frame: Frame | None) -> Completion | None:
             while test(frame):
                 signal = body(frame)
                 if signal is not None and signal is not CONTINUE:
@@ -311,7 +276,7 @@ class Statements(Expressions):
                 for one in label:
                     one(frame, mark)
 
-        def run(frame: Frame | None) -> Signal | None:
+        def run(frame: Frame | None) -> Completion | None:
             values = source(frame)
             for value in elements(machine, values):
                 store(frame, value)
@@ -346,7 +311,7 @@ class Statements(Expressions):
                 if not machine.is_strict:
                     machine.leave(before)
 
-        def run(frame: Frame | None) -> Signal | None:
+        def run(frame: Frame | None) -> Completion | None:
             value = subject(frame)
             machine.looked(machine.bare(value)[1])
             body = chosen(frame, value)
@@ -364,7 +329,7 @@ class Statements(Expressions):
         machine = self.machine
         value = self.expression(node.value) if node.value is not None else None
 
-        def run(frame: Frame | None) -> Signal:
+        def run(frame: Frame | None) -> Completion:
             result = None if value is None else value(frame)
             machine.returned = result if machine.branch is None else tag(result, machine.branch)
             return RETURN
@@ -532,7 +497,7 @@ class Statements(Expressions):
         if not machine.is_strict or jumps_out(node):
             return run
 
-        def leaving(frame: Frame | None) -> Signal | None:
+        def leaving(frame: Frame | None) -> Completion | None:
             before = machine.branch
             try:
                 return run(frame)
@@ -552,7 +517,7 @@ class Statements(Expressions):
         handlers = tuple(map(self._handler, node.handlers))
         caught = self._caught
 
-        def run(frame: Frame | None) -> Signal | None:
+        def run(frame: Frame | None) -> Completion | None:
             before, machine.attempted = machine.attempted, None
             try:
                 signal = body(frame)
@@ -583,7 +548,7 @@ class Statements(Expressions):
     def _trying(self, body: Step) -> Step:
         machine = self.machine
 
-        def run(frame: Frame | None) -> Signal | None:
+        def run(frame: Frame | None) -> Completion | None:
             machine.trying += 1
             try:
                 return body(frame)
@@ -604,7 +569,7 @@ class Statements(Expressions):
 
     def _handle(
         self, frame: Frame | None, handlers: tuple[Any, ...], error: ErrorValue
-    ) -> Signal | None:
+    ) -> Completion | None:
         machine = self.machine
         machine.looked(machine.bare(error)[1])
         for fits, bind, unbind, body in handlers:
@@ -613,7 +578,7 @@ class Statements(Expressions):
             before, machine.handled = machine.handled, error
             bind(frame, error)
             try:
-                signal: Signal | None = body(frame)
+                signal: Completion | None = body(frame)
                 return signal
             finally:
                 machine.handled = before
@@ -653,7 +618,7 @@ class Statements(Expressions):
     def _with_finally(self, body: Step, nodes: list[ast.stmt]) -> Step:
         finish, machine, caught = self.block(nodes), self.machine, self._caught
 
-        def run(frame: Frame | None) -> Signal | None:
+        def run(frame: Frame | None) -> Completion | None:
             error = signal = None
             try:
                 signal = body(frame)
@@ -676,7 +641,7 @@ class Statements(Expressions):
         value = self.expression(node.exc) if node.exc is not None else None
         cause = self.expression(node.cause) if node.cause is not None else None
 
-        def run(frame: Frame | None) -> Signal | None:
+        def run(frame: Frame | None) -> Completion | None:
             if value is None:
                 if machine.handled is None:
                     machine.fail(RuntimeError, "No active exception to reraise")
@@ -702,7 +667,7 @@ class Statements(Expressions):
         test, machine = self.expression(node.test), self.machine
         message = self.expression(node.msg) if node.msg is not None else None
 
-        def run(frame: Frame | None) -> Signal | None:
+        def run(frame: Frame | None) -> Completion | None:
             is_true, mark = machine.truth(test(frame))
             machine.looked(mark)
             if not is_true:

@@ -254,7 +254,7 @@ class Effects:
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class Function(Opaque):
+class FunctionValue(Opaque):
     """A function of the program, or a lambda; `effects` are those of a call."""
 
     name: str
@@ -286,7 +286,7 @@ class Method(Opaque):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Tool(Opaque):
+class ToolValue(Opaque):
     """A tool as a value, to hand to `map` for example."""
 
     name: str
@@ -440,21 +440,21 @@ TYPE_NAMES: dict[type, str] = {
     DictValue: "dict",
     SetValue: "set",
     IteratorValue: "iterator",
-    Function: "function",
+    FunctionValue: "function",
     Builtin: "builtin_function_or_method",
     Method: "builtin_function_or_method",
     TypeValue: "type",
     ErrorType: "type",
     EnumType: "EnumType",
     Marker: "type",
-    Tool: "function",
+    ToolValue: "function",
 }
 
 
 def changed_by_calls(function: Value) -> list[Any]:
     """What calls of a function may change, where it shows; all of it can be marked."""
     inner = strip(function)
-    if type(inner) is Function:
+    if type(inner) is FunctionValue:
         return [inner.effects]
     target = strip(inner.target) if type(inner) is Method else None
     return [target] if type(target) in CARRIERS else []

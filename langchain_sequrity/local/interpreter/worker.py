@@ -33,10 +33,10 @@ from langchain_sequrity.local.interpreter.machine import Limits, MayBranch
 from langchain_sequrity.local.interpreter.program import parse
 from langchain_sequrity.local.interpreter.run import (
     Answer,
-    Failed,
     FailureKind,
-    Finished,
     NextProgram,
+    ProgramFailed,
+    ProgramFinished,
     Run,
     Step,
     ToolCall,
@@ -178,7 +178,7 @@ def step_from_json(data: Any) -> Step:
     if data.keys() != {"step", *names}:
         raise KeyError
     step: Step = kind(**{name: _FIELDS[name](data[name]) for name in names})
-    if isinstance(step, Finished) and step.value is None:
+    if isinstance(step, ProgramFinished) and step.value is None:
         raise TypeError
     return step
 
@@ -199,7 +199,9 @@ def _failure_kind(item: Any) -> Any:
 
 
 _text = _one_of(str)
-_STEPS: dict[str, type[Step]] = {kind.__name__: kind for kind in (ToolCall, Finished, Failed)}
+_STEPS: dict[str, type[Step]] = {
+    kind.__name__: kind for kind in (ToolCall, ProgramFinished, ProgramFailed)
+}
 _FIELDS: dict[str, Callable[[Any], Any]] = {
     "tool": _text,
     "arguments": named_from_json,
@@ -217,7 +219,7 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
 # -- the worker
 
 
-class _Worker:
+class _WorkerLoop:
     """Runs programs, one after the other, until nobody is there any more."""
 
     def __init__(self, connection: socket.socket, limits: Limits) -> None:
@@ -282,7 +284,7 @@ class _Worker:
             nonlocal told
             log = run.log
             reply: Message = {"step": step_to_json(step), "log": log[told:]}
-            if isinstance(step, Finished):
+            if isinstance(step, ProgramFinished):
                 reply["worn"] = self._is_worn()
             told = len(log)
             return reply
@@ -300,7 +302,9 @@ class _Worker:
         self._receive()
         end = report(step := run.finish(wait))
         if not self._is_light(end):
-            failed = Failed("budget", OutOfBudget.type_name, str(self._too_heavy()), step.line)
+            failed = ProgramFailed(
+                "budget", OutOfBudget.type_name, str(self._too_heavy()), step.line
+            )
             end = {"step": step_to_json(failed), "log": []}
         return {**end, **self._names(run), "worn": self._is_worn()}
 
@@ -503,7 +507,7 @@ def _work(connection: int, limits: Limits, room: int) -> NoReturn:
         os.dup2(connection, sys.stdin.fileno())
         os.close(connection)
         _confine(room)
-        worker = _Worker(socket.socket(fileno=sys.stdin.fileno()), limits)
+        worker = _WorkerLoop(socket.socket(fileno=sys.stdin.fileno()), limits)
         _warm(limits)  # from here on what it writes to is its own: the first program need not copy
         worker.greet()
         worker.serve()
@@ -514,7 +518,7 @@ def _work(connection: int, limits: Limits, room: int) -> NoReturn:
 def _warm(limits: Limits) -> None:
     """Run a program with something of everything, so that nobody's first one waits for it."""
     step = Run(parse(_WARMING, limits), limits=limits).finish(_no_tools)
-    assert isinstance(step, Finished), step  # noqa: S101 - the program is ours
+    assert isinstance(step, ProgramFinished), step  # noqa: S101 - the program is ours
 
 
 def _no_tools(step: Step) -> NoReturn:

@@ -35,8 +35,8 @@ from langchain_sequrity.local.interpreter.machine import DEFAULT_LIMITS, Limits,
 from langchain_sequrity.local.interpreter.run import (
     Answer,
     Event,
-    Failed,
     NextProgram,
+    ProgramFailed,
     Step,
     ToolCall,
     call_digest,
@@ -80,7 +80,7 @@ _RAISES = {"UsageError": UsageError, "ReplayDiverged": ReplayDiverged}
 _WRITTEN = frozenset({"start", "read"})  # events that come from a program; results come from here
 
 
-class Lost(Exception):
+class WorkerLost(Exception):
     """A worker is gone, or says what makes no sense; the text names the limit that was reached."""
 
 
@@ -204,7 +204,7 @@ class Worker:
         self._deadline = time.monotonic() + _START_SECONDS
         try:
             self.pid = self.pid or int(self._receive()["pid"])
-        except (OSError, EOFError, Lost):
+        except (OSError, EOFError, WorkerLost):
             return False
         return self.is_there
 
@@ -241,9 +241,9 @@ class Worker:
         except TimeoutError:
             self.end()
             text = f"The program's process did not answer within {seconds:g} s and was stopped."
-            raise Lost(text) from None
+            raise WorkerLost(text) from None
         except (OSError, EOFError):
-            raise Lost(self._cause_of_death()) from None
+            raise WorkerLost(self._cause_of_death()) from None
         except BaseException:
             self.end()
             raise
@@ -302,9 +302,9 @@ class Worker:
         self._connection.settimeout(left)
 
 
-def nonsense() -> Lost:
+def nonsense() -> WorkerLost:
     """What to raise for an answer that makes no sense."""
-    return Lost("The program's process gave an answer that makes no sense, and was stopped.")
+    return WorkerLost("The program's process gave an answer that makes no sense, and was stopped.")
 
 
 class WorkerPool:
@@ -432,7 +432,7 @@ class WorkerPool:
         try:
             request = {"do": "check", "source": source, "known": [*known], "log": []}
             _read(self.exchange(worker, request))
-        except Lost as lost:
+        except WorkerLost as lost:
             raise ProgramRefused(str(lost)) from None
         except ProgramRefused:
             self.give_back(worker)
@@ -574,7 +574,7 @@ def _read(reply: Message) -> Message:
         except (TypeError, ValueError):
             raise nonsense() from None
     if "exhausted" in reply:
-        raise Lost(str(reply["exhausted"]))
+        raise WorkerLost(str(reply["exhausted"]))
     if "raises" in reply:
         raise _RAISES.get(reply["raises"], UsageError)(str(reply.get("text")))
     return reply
@@ -583,8 +583,8 @@ def _read(reply: Message) -> Message:
 class WorkerRun:
     """A `Run` in a worker; it is used in the same way.
 
-    A worker that reached a limit and was ended is a `Failed` of the kind `budget`. Names can be
-    read until the run is closed.
+    If a worker reaches a limit and is ended, the step is a `ProgramFailed` of the kind `budget`.
+    Names can be read until the run is closed.
 
     Args:
         pool: Where workers come from.
@@ -638,7 +638,7 @@ class WorkerRun:
         self._forgotten: weakref.finalize[[Worker], WorkerRun] | None = None
         try:
             self._start()
-        except Lost as lost:
+        except WorkerLost as lost:
             raise ProgramRefused(str(lost)) from None
 
     @property
@@ -671,9 +671,9 @@ class WorkerRun:
             self._log.pop()
             self._pool.rest(worker)
             raise
-        except Lost as lost:
+        except WorkerLost as lost:
             line = before.line if before is not None else 1
-            self._step = Failed("budget", OutOfBudget.type_name, str(lost), line)
+            self._step = ProgramFailed("budget", OutOfBudget.type_name, str(lost), line)
             self._leave()
         except BaseException:
             self.close()
@@ -732,7 +732,7 @@ class WorkerRun:
         try:
             worker = self._start()
         except ProgramRefused as refused:
-            raise Lost(str(refused)) from None
+            raise WorkerLost(str(refused)) from None
         if waited_for is not None and self._proceed(worker, None) != waited_for:
             msg = "The run calls another tool than it waited for."
             raise ReplayDiverged(msg)
@@ -781,7 +781,7 @@ class WorkerRun:
             self._names = _names(reply)
         except (KeyError, TypeError, ValueError, AttributeError, SequrityError):
             raise nonsense() from None
-        reached_limit = isinstance(step, Failed) and step.kind == OutOfBudget.kind
+        reached_limit = isinstance(step, ProgramFailed) and step.kind == OutOfBudget.kind
         self._leave(is_worn=reached_limit or reply.get("worn") is not False)
         return step
 
@@ -793,7 +793,7 @@ class WorkerRun:
             worker = self._awake()
             self._names = _names(_read(self._pool.exchange(worker, {"do": "names"})))
             self._has_names = True
-        except (Lost, KeyError, TypeError, ValueError, AttributeError, SequrityError):
+        except (WorkerLost, KeyError, TypeError, ValueError, AttributeError, SequrityError):
             self._leave()
             self._names = {}, {}, {}
         else:

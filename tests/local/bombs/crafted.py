@@ -475,7 +475,6 @@ FUNCTIONS: list[Bomb] = [
     Bomb("functions that call themselves through reduce", "from functools import reduce\ndef f(x, y):\n    return reduce(f, [x, y])\nf(1, 2)"),
     Bomb("functions that call themselves through sub", "import re\ndef f(x):\n    return re.sub('a', f, 'a')\nf(1)"),
     Bomb("functions that call themselves through a default", "from collections import defaultdict\nx = defaultdict(lambda: x[len(x) + 1])\nx[1]"),
-    Bomb("functions that call themselves through a model", f"{_MODEL}class A(BaseModel):\n    x: Any = Field(default_factory=lambda: A())\nA()"),
     Bomb("functions that call themselves through a generator", "def f(x):\n    return next(f(y) for y in [x])\nf(1)"),
     Bomb("functions that call themselves through filter", "def f(x):\n    return list(filter(f, [x]))\nf(1)"),
     Bomb("functions that call themselves through a comprehension", "def f(x):\n    return [f(y) for y in [x]]\nf(1)"),

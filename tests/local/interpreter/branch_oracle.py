@@ -18,8 +18,8 @@ from typing import Any
 
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
-    Failed,
     Labeled,
+    ProgramFailed,
     Run,
     ToolCall,
     ToolFailure,
@@ -260,8 +260,6 @@ DECIDERS = _deciders(
         # containers and models
         "i = collections.defaultdict(act)\ni['a'] = 1\ni[KEY]",
         "i = collections.defaultdict(act)\ni[KEY]\ni['a']",
-        "class Made(BaseModel):\n    a: int | str = Field(default_factory=lambda: str(ACT))\nMade(**{KEY: 1})",
-        "class Many(BaseModel):\n    a: str = Field(default_factory=lambda: str(ACT))\nclass All(BaseModel):\n    v: list[Many]\nAll(v=[{} for q in ps][:COUNT])",
         "i = lambda: ACT if TEST else ACT2\ni()",
         "def chosen():\n    return act if TEST else other\nchosen()()",
         "i = [ACT for q in ps][0] if TEST else 1",
@@ -393,7 +391,7 @@ def run(program: Program, which: int, *, is_forbidden: bool) -> Ended:
             one.close()
             return Ended(tuple(calls), "endless")
         step = one.advance(_answer(step.tool, which))
-    return Ended(tuple(calls), step.kind if isinstance(step, Failed) else "finished")
+    return Ended(tuple(calls), step.kind if isinstance(step, ProgramFailed) else "finished")
 
 
 def _allowed(labels: Labels) -> bool:

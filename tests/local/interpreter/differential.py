@@ -22,7 +22,7 @@ from typing import Any
 import pydantic
 import regex
 
-from langchain_sequrity.local.interpreter import Failed, Run, ToolCall, parse
+from langchain_sequrity.local.interpreter import ProgramFailed, Run, ToolCall, parse
 from langchain_sequrity.local.interpreter.syntax import ALLOWED
 from langchain_sequrity.local.interpreter.values import (
     Builtin,
@@ -31,7 +31,7 @@ from langchain_sequrity.local.interpreter.values import (
     EnumType,
     ErrorType,
     ErrorValue,
-    Function,
+    FunctionValue,
     IteratorValue,
     ListValue,
     Method,
@@ -109,7 +109,7 @@ def _interpreter(source: str) -> Any:
     step = run.advance()
     assert not isinstance(step, ToolCall)
     out = describe(run._job.machine.names.get("out"))
-    if isinstance(step, Failed) and step.kind != "value":
+    if isinstance(step, ProgramFailed) and step.kind != "value":
         return step.type, out
     return None, out
 
@@ -162,7 +162,7 @@ def _opaque(value: Any) -> Any:
         return "type", getattr(value, "__name__", None) or value.name
     if isinstance(value, _PATTERNS):
         return "pattern", value.pattern
-    if isinstance(value, Function | Builtin | Method) or callable(value):
+    if isinstance(value, FunctionValue | Builtin | Method) or callable(value):
         return "function"
     if isinstance(value, IteratorValue) or hasattr(value, "__next__"):
         return "iterator"

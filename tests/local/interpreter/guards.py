@@ -52,7 +52,7 @@ SECOND = {
         "It spares a run that can bring nothing, and stops nothing that does harm; it is tested "
         "where planners are."
     ),
-    "scopes.Scoped.generic_visit: refuse": (
+    "scopes.ScopeCompiler.generic_visit: refuse": (
         "What has no method is refused by `syntax.check` before it is compiled."
     ),
     "iteration.collect: make_room": (
@@ -71,7 +71,7 @@ SECOND = {
         "Without time a search ends at its own first look at the clock, a thousand steps later; "
         "each of these steps may walk over a whole text."
     ),
-    "scopes.Scoped.touched.find: work": (
+    "scopes.ScopeCompiler.touched.find: work": (
         "Code is read for its effects once, and a program has 20,000 nodes at the most: all of them "
         "are read in less time than lies between two looks at the clock."
     ),

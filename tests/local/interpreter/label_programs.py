@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
-    Failed,
-    Finished,
     Labeled,
     NextProgram,
+    ProgramFailed,
+    ProgramFinished,
     Run,
     ToolCall,
     ToolFailure,
@@ -192,9 +192,9 @@ PRECISE = {
     "builtins: precise(_list)": "list([s, p])[1]",
     "builtins: precise(_tuple)": "tuple([s, p])[1]",
     "builtins: precise(_dict)": "dict(a=s, b=p)['b']",
-    "builtins: looking(_set)": "x = [s]\nset(x)\nlen(x)",
-    "builtins: looking(_quantifier('all', stops_at=False))": "x = [s]\nall(x)\nlen(x)",
-    "builtins: looking(_quantifier('any', stops_at=True))": "x = [s]\nany(x)\nlen(x)",
+    "builtins: read_only(_set)": "x = [s]\nset(x)\nlen(x)",
+    "builtins: read_only(_quantifier('all', stops_at=False))": "x = [s]\nall(x)\nlen(x)",
+    "builtins: read_only(_quantifier('any', stops_at=True))": "x = [s]\nany(x)\nlen(x)",
     "builtins: precise(_callable)": "callable([s])",
     "builtins: precise(_enumerate)": "list(enumerate([s, p]))[1][1]",
     "builtins: precise(_filter)": "list(filter(lambda v: True, [s, p]))[1]",
@@ -202,12 +202,12 @@ PRECISE = {
     "builtins: precise(_iter)": "x = iter([s, p])\nnext(x)\nnext(x)",
     "builtins: precise(_length)": "len([s, s])",
     "builtins: precise(_map)": "list(map(lambda v: v, [s, p]))[1]",
-    "builtins: looking(_extreme('max', largest=True))": "x = [s]\nmax(x)\nlen(x)",
-    "builtins: looking(_extreme('min', largest=False))": "x = [s]\nmin(x)\nlen(x)",
+    "builtins: read_only(_extreme('max', largest=True))": "x = [s]\nmax(x)\nlen(x)",
+    "builtins: read_only(_extreme('min', largest=False))": "x = [s]\nmin(x)\nlen(x)",
     "builtins: precise(_next)": "next(iter([p]), s)",
     "builtins: precise(_reversed)": "list(reversed([p, s]))[1]",
     "builtins: precise(_sorted)": "sorted([[1, s], [0, p]], key=lambda v: v[0])[0][1]",
-    "builtins: looking(_sum)": "x = [n]\nsum(x)\nlen(x)",
+    "builtins: read_only(_sum)": "x = [n]\nsum(x)\nlen(x)",
     "builtins: precise(_type_of)": "type([s]) == list",
     "builtins: precise(_zip)": "list(zip([s, p], [s, p]))[1][0]",
     # methods of containers
@@ -229,32 +229,32 @@ PRECISE = {
     "methods: precise(_dict_update)": "x = {}\nx.update({'a': s})\nlen(x)",
     "methods: precise(_dict_copy)": "{'a': s, 'b': p}.copy()['b']",
     "methods: precise(_dict_fromkeys)": "len(dict.fromkeys('ab', s))",
-    "methods: looking(_dict_most_common)": (
+    "methods: read_only(_dict_most_common)": (
         "import collections\nx = collections.Counter('ab')\nx['a'] = n\nx.most_common()\nlen(x)"
     ),
     "methods: precise(_set_update)": "x = {s}\ny = [p]\nx.update(y)\nlen(y)",
-    "methods: looking(call)": "x = {p}\ny = [[s], s][:1]\nx.union([s])\nlen(x)",
-    "methods: looking(_join)": "x = [s]\n', '.join(x)\nlen(x)",
+    "methods: read_only(call)": "x = {p}\ny = [[s], s][:1]\nx.union([s])\nlen(x)",
+    "methods: read_only(_join)": "x = [s]\n', '.join(x)\nlen(x)",
     # models
     "classes: precise(_validate)": _MODEL + "A.model_validate({'v': s, 'w': p}).w",
     "classes: precise(_copy)": _MODEL + "A(v=s, w=p).model_copy().w",
     "classes: precise(_dump)": _MODEL + "A(v=s, w=p).model_dump()['w']",
-    "classes: looking(_dump_json)": (
+    "classes: read_only(_dump_json)": (
         "from pydantic import BaseModel\nclass A(BaseModel):\n    v: str\n    w: list[str]\n"
         "x = A(v=s, w=[])\nx.model_dump_json()\nx.w"
     ),
     # modules
-    "modules: looking(_product)": "import math\nx = [n]\nmath.prod(x)\nlen(x)",
+    "modules: read_only(_product)": "import math\nx = [n]\nmath.prod(x)\nlen(x)",
     "modules: precise(_choice)": "import random\nrandom.choice([[s, p]])[1]",
     "modules: precise(_sample)": "import random\nrandom.sample([[s, p]], 1)[0][1]",
     "modules: precise(_shuffle)": "import random\nx = [[s, p]]\nrandom.shuffle(x)\nx[0][1]",
-    "modules: looking(_reduce)": (
+    "modules: read_only(_reduce)": (
         "import functools\nx = [s]\nfunctools.reduce(lambda a, b: a, x)\nlen(x)"
     ),
     "modules: precise(_default_dict)": (
         "import collections\nlen(collections.defaultdict(list, {'a': s}))"
     ),
-    "modules: looking(_counter)": "import collections\nx = [s]\ncollections.Counter(x)\nlen(x)",
+    "modules: read_only(_counter)": "import collections\nx = [s]\ncollections.Counter(x)\nlen(x)",
     "modules: precise(_lazy(make))": (
         "import itertools\nlist(itertools.combinations([s, p, p], 1))[1][0]"
     ),
@@ -340,18 +340,7 @@ FLOWS = [
         ("l = []\n(0 * n, 0) in enumerate(l.append(v) or v for v in range(9))\nlen(l)", SECRET),
         ("c = 9\n0 * n in ((c := v) for v in range(9))\nc", SECRET),
         ("l = []\nit = (l.append(v) or v for v in range(9))\n0 * n in it\nl = []\nlist(zip(xs[9:], it))\nlen(l)", SECRET),
-        # a model that reads an iterator
-        ("class B(BaseModel):\n    v: list[int]\ntry:\n    B(v=map(str, [s]))\nexcept Exception as e:\n    r = str(e)\nr", SECRET),
-        ("class B(BaseModel):\n    v: list[int]\ntry:\n    B(v=iter([n]))\n    1 / 0\nexcept Exception as e:\n    r = str(e)\nr", SECRET),
-        ("class B(BaseModel):\n    v: list[int] | list[str]\nlen(B(v=iter([s])).v)", SECRET),
-        ("from typing import Any\nclass B(BaseModel):\n    v: tuple[list[int], int] | tuple[Any, int]\nB(v=(iter([s]), '5')).v[1]", SECRET),
         ("from typing import Any\nclass B(BaseModel):\n    v: Any = 1\n    w: Any = 2\nB(v=iter([s]), w=p).w", NONE),
-        ("class B(BaseModel):\n    v: list[int]\nit = iter([n])\nB(v=it)\nbool(it)", SECRET),
-        ("class B(BaseModel):\n    v: list[int]\nlen(B(v=(w for w in ps if no)).v)", SECRET),
-        ("from typing import Any\nl = []\ndef f():\n    c = l\n    c.append(1)\nclass B(BaseModel):\n    v: Any = Field(default_factory=f)\nB.model_validate(dict(xs[:0]))\nlen(l)", SECRET),
-        ("from typing import Any\nl = []\nclass B(BaseModel):\n    v: Any = Field(default_factory=lambda: l.append(1))\nB(**dict(xs[:0]), v=1)\nlen(l)", SECRET),
-        ("from typing import Any\nl = [1]\nclass B(BaseModel):\n    v: Any = Field(default_factory=l.pop)\nB(**dict(xs[:0]), v=1)\nlen(l)", SECRET),
-        ("from typing import Any\nl = []\nclass B(BaseModel):\n    v: list[int]\n    w: Any = Field(default_factory=lambda: l.append(1))\nB(v=iter([n]), w=1)\nlen(l)", SECRET),
         ("it = iter([])\ns in it\nlist(it)", SECRET),
         ("it = iter([p, s])\n'q' in it", SECRET),
         ("it = iter([p, o, s])\nbool('q' in it)", BOTH),
@@ -488,8 +477,6 @@ FLOWS = [
         ("y = 0\ndef f():\n    global y\n    y = 1\nyes and f()\ny", SECRET),
         ("y = 0\ndef f(*a):\n    global y\n    y = len(a)\nf(*xs)\ny", SECRET),
         ("def f():\n    y = 0\n    def g():\n        nonlocal y\n        y = 1\n    yes and g()\n    return y\nf()", SECRET),
-        (("y = []\ndef f():\n    y.append(1)\n    return []\nclass B(BaseModel):\n    v: list = Field(default_factory=f)\n"
-         "B.model_validate(dict(xs[:0]))\nlen(y)"), SECRET),
         ("x = [str, repr][n - 3](p)\nx", SECRET),
         ("[lambda: o, p][n - 3]()", BOTH),
         ("def f():\n    pass\n[f, p][n - 3]()", SECRET),
@@ -646,7 +633,7 @@ MAY_RAISE = [
 # Programs that end with an exception, which nobody catches, and its labels.
 FAILING = [
         ("p[:: n - 3]", SECRET), ("ps[:: n - 3]", SECRET), ("range(9)[:: n - 3]", SECRET),
-        ("class B(BaseModel):\n    v: list[int]\nB(v=iter([s]))", SECRET), ("str.upper(n)", SECRET), ("list[[int, str][n - 3]]", SECRET), ("x = [Exception][n - 3]\nclass B(x):\n    pass", SECRET),
+        ("class B(BaseModel):\n    v: list[int]\nB(v=[s])", SECRET), ("str.upper(n)", SECRET), ("list[[int, str][n - 3]]", SECRET), ("x = [Exception][n - 3]\nclass B(x):\n    pass", SECRET),
         ("class F(int, Enum):\n    A = s", SECRET), ("class F(Enum):\n    A = s", SECRET), ("(lambda **k: 1)(**d, a=1)", SECRET),
         ("(lambda: 1)(**n)", SECRET), ("(lambda: 1)(**{**dict(xs[:0]), 1: 2})", SECRET), ("[1 / 0 for v in xs]", SECRET),
         ("1 < n < 1 / 0", SECRET), ("1 < n < 1 / 0 < 9", SECRET), ("for v in zip(xs, 'a', strict=True): pass", SECRET),
@@ -800,11 +787,7 @@ BRANCHES = [
         "try:\n    raise ValueError(s)\nexcept ValueError:\n    pass",
         "try:\n    raise [ValueError(p)][n - 3]\nexcept ValueError:\n    pass",
         "try:\n    1 / 0\nexcept [ValueError, ZeroDivisionError][n - 2]:\n    pass",
-        "class B(BaseModel):\n    v: list = Field(default_factory=list)\nB.model_validate(dict(xs[:0]))",
-        "class B(BaseModel):\n    v: list = Field(default_factory=list)\nB(**dict(xs[:0]))",
-        "class B(BaseModel):\n    v: list = Field(default_factory=list)\nB.model_validate({**dict(xs[:0]), 'v': []})",
-        "class B(BaseModel):\n    v: list = Field(default_factory=list)\nclass C(BaseModel):\n    v: list[B]\nC(v=({'v': [w]} for w in xs))",
-        "class B(BaseModel):\n    v: list[int] | list[str]\nB(v=iter([s]))",
+        "class B(BaseModel):\n    v: list[int] | list[str]\nB(v=[s])",
         "import re\nre.sub('p', [lambda m: 'x', p][n - 3], p)",
         "x, e = 1, [ValueError(p), 1][n - 3]\ntry:\n    raise e\nexcept ValueError:\n    x = p",
     ]  # fmt: skip
@@ -919,13 +902,13 @@ def shown(case: Case) -> Labels | str | None:
         step = run.advance(NextProgram(program))
     run.close()
     match case.kind, step:
-        case "gives" | "strict" | "steps strict", Finished(value=Labeled(labels=found)):
+        case "gives" | "strict" | "steps strict", ProgramFinished(value=Labeled(labels=found)):
             return found
-        case "free", Finished():
+        case "free", ProgramFinished():
             return case.labels
-        case "fails" | "fails strict", Failed(kind="exception" | "exit", labels=found):
+        case "fails" | "fails strict", ProgramFailed(kind="exception" | "exit", labels=found):
             return found
-        case "forbidden", Failed(kind="branch", labels=found):
+        case "forbidden", ProgramFailed(kind="branch", labels=found):
             return found
         case "sends" | "sends strict", ToolCall(arguments={"to": Labeled(labels=found)}):
             return found

@@ -5,9 +5,9 @@ from typing import Any
 
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
-    Failed,
-    Finished,
     Labeled,
+    ProgramFailed,
+    ProgramFinished,
     Run,
     ToolCall,
     ToolFailure,
@@ -26,7 +26,7 @@ TOOLS: dict[str, dict[str, Any]] = {
 }
 
 
-def finish(source: str, **options: Any) -> Finished | Failed:
+def finish(source: str, **options: Any) -> ProgramFinished | ProgramFailed:
     """Run a program that calls no tool."""
     run = Run(parse(source), **options)
     step = run.advance()
@@ -37,21 +37,21 @@ def finish(source: str, **options: Any) -> Finished | Failed:
 def value(source: str, **options: Any) -> Any:
     """What a program gives."""
     step = finish(source, **options)
-    assert isinstance(step, Finished), step
+    assert isinstance(step, ProgramFinished), step
     return step.value.value
 
 
-def failure(source: str, **options: Any) -> Failed:
+def failure(source: str, **options: Any) -> ProgramFailed:
     """How a program fails."""
     step = finish(source, **options)
-    assert isinstance(step, Failed), step
+    assert isinstance(step, ProgramFailed), step
     return step
 
 
 def labels(source: str, **options: Any) -> Labels:
     """Labels of what a program gives; see `variables`."""
     step = finish(source, variables=variables(), **options)
-    assert isinstance(step, Finished), step
+    assert isinstance(step, ProgramFinished), step
     return step.value.labels
 
 

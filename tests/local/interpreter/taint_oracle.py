@@ -23,10 +23,10 @@ from typing import Any
 
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
-    Failed,
-    Finished,
     Labeled,
     Limits,
+    ProgramFailed,
+    ProgramFinished,
     ProgramRefused,
     Run,
     ToolCall,
@@ -513,15 +513,15 @@ def run_both(trial: Trial) -> tuple[Names, Names] | None:
         run = Run(program, variables=variables, is_strict=trial.is_strict, limits=_LIMITS)
         step = run.advance()
         assert not isinstance(step, ToolCall)
-        if isinstance(step, Failed) and step.kind in ("budget", "branch"):
+        if isinstance(step, ProgramFailed) and step.kind in ("budget", "branch"):
             return None
         ends.append(run.names() | _end(step))
     return ends[0], ends[1]
 
 
-def _end(step: Finished | Failed) -> Names:
+def _end(step: ProgramFinished | ProgramFailed) -> Names:
     """How a program ended, as if it were variables."""
-    if isinstance(step, Finished):
+    if isinstance(step, ProgramFinished):
         said = step.exit_code, step.value_type, step.value.value
         return {"end": Labeled(said, step.value.labels)}
     text = Labeled((step.kind, step.type, step.message), step.labels)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from langchain_sequrity.local.interpreter import Failed, Finished, Labeled, Run, parse
+from langchain_sequrity.local.interpreter import Labeled, ProgramFailed, ProgramFinished, Run, parse
 from tests.local.interpreter.running import SECRET, TOOLS, failure, finish, value
 
 
@@ -43,7 +43,7 @@ from tests.local.interpreter.running import SECRET, TOOLS, failure, finish, valu
 def test_values_have_one_json_form(source: str, form: Any, kind: str) -> None:
     step = finish(source)
 
-    assert isinstance(step, Finished)
+    assert isinstance(step, ProgramFinished)
     assert step.value.value == form
     assert type(step.value.value) is type(form)
     assert step.value_type == kind
@@ -85,7 +85,7 @@ def test_what_has_no_json_form_fails_with_its_labels(source: str, kind: str) -> 
 def test_an_argument_without_a_json_form_never_reaches_a_tool() -> None:
     step = Run(parse("send(to='a', text={'k': float('nan')})"), tools=TOOLS).advance()
 
-    assert isinstance(step, Failed)
+    assert isinstance(step, ProgramFailed)
     assert step.kind == "value"
 
 
@@ -105,7 +105,7 @@ def test_the_answer_variable_wins_over_the_last_expression() -> None:
 def test_exit_without_a_code_ends_normally_and_keeps_the_value(source: str) -> None:
     step = finish(f"final_return_value = 5\n{source}\nfinal_return_value = 6")
 
-    assert isinstance(step, Finished)
+    assert isinstance(step, ProgramFinished)
     assert (step.value.value, step.line) == (5, 2)
 
 
@@ -121,7 +121,7 @@ def test_exit_with_a_code_fails_and_keeps_the_value() -> None:
 def test_the_labels_of_an_exit_code_count_for_the_value() -> None:
     step = finish("final_return_value = 1\nexit(s)", variables={"s": Labeled(0, SECRET)})
 
-    assert isinstance(step, Finished)
+    assert isinstance(step, ProgramFinished)
     assert step.value == Labeled(1, SECRET)
 
 

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
-    Failed,
-    Finished,
     Labeled,
     Limits,
+    ProgramFailed,
+    ProgramFinished,
     Run,
     ToolCall,
     parse,
@@ -113,14 +113,16 @@ def test_a_forbidden_branch_ends_the_run(source: str) -> None:
 
     assert (step.kind, step.type) == ("branch", "ControlFlow")
     assert step.labels.tags == {"secret"}
-    assert isinstance(finish(source, variables=variables(), may_branch=lambda _: True), Finished)
+    assert isinstance(
+        finish(source, variables=variables(), may_branch=lambda _: True), ProgramFinished
+    )
 
 
 @pytest.mark.parametrize("source", FREE)
 def test_data_that_do_not_steer_are_allowed_under_any_policy(source: str) -> None:
     step = finish(source, variables=variables(), may_branch=no_secrets)
 
-    assert isinstance(step, Finished)
+    assert isinstance(step, ProgramFinished)
 
 
 STOPS = {
@@ -153,7 +155,7 @@ def test_a_program_cannot_catch_what_ends_it(kind: str, around: str) -> None:
     )
     step = run.advance()
 
-    assert isinstance(step, Failed)
+    assert isinstance(step, ProgramFailed)
     assert step.kind == kind
     assert "x" not in run.names()
 
@@ -182,5 +184,5 @@ def test_consumers_are_intersected() -> None:
     two = Labels(consumers=frozenset({"bob", "cid"}))
     step = finish("a + b", variables={"a": Labeled(1, one), "b": Labeled(2, two)})
 
-    assert isinstance(step, Finished)
+    assert isinstance(step, ProgramFinished)
     assert step.value.labels.consumers == {"bob"}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from langchain_sequrity.local.interpreter.statements import Statements
+from langchain_sequrity.local.interpreter.statements import StatementCompiler
 from langchain_sequrity.local.interpreter.syntax import ALLOWED
 from tests.local.interpreter.running import failure, value
 
@@ -127,7 +127,7 @@ def test_what_the_syntax_allows_is_what_can_be_compiled() -> None:
     # The parts of an f-string and of a slice, and a star, stand within other expressions only.
     compiled = (ast.stmt, ast.expr, ast.pattern)
     allowed = {f"visit_{kind.__name__}" for kind in ALLOWED if issubclass(kind, compiled)}
-    assert {name for name in dir(Statements) if name.startswith("visit_")} == allowed
+    assert {name for name in dir(StatementCompiler) if name.startswith("visit_")} == allowed
 
 
 def test_a_list_that_grows_by_one_element_at_a_time_pays_for_that_element() -> None:

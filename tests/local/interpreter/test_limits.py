@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from langchain_sequrity.local.interpreter import (
-    Failed,
-    Finished,
     Labeled,
     Limits,
+    ProgramFailed,
+    ProgramFinished,
     ProgramRefused,
     Run,
     ToolCall,
@@ -99,7 +99,7 @@ def test_a_program_that_calls_tools_again_and_again_has_its_time_in_all(busy: st
     while isinstance(step, ToolCall):
         step = run.advance(Labeled(1))
 
-    assert isinstance(step, Failed)
+    assert isinstance(step, ProgramFailed)
     assert step.kind == "budget"
     assert "`total_seconds`" in step.message
 
@@ -111,7 +111,7 @@ def test_time_that_other_threads_take_is_not_the_programs() -> None:
     while time.thread_time() < end:
         pass
 
-    assert isinstance(run.advance(Labeled(1)), Finished)
+    assert isinstance(run.advance(Labeled(1)), ProgramFinished)
 
 
 @contextmanager
@@ -143,7 +143,7 @@ def test_a_collection_of_the_processes_garbage_is_not_the_programs_time() -> Non
         finally:
             gc.set_threshold(*before)
     assert slow
-    assert isinstance(end, Finished)
+    assert isinstance(end, ProgramFinished)
 
 
 @pytest.mark.parametrize(("collections", "spent"), [(1, 0.0), (2, 0.5), (3, 1.0)])
@@ -177,7 +177,7 @@ def test_calls_are_limited() -> None:
     run = Run(parse("for i in range(9):\n    read(name='x')"), tools=TOOLS, limits=SMALL)
     *_, end = drive(run, [Labeled(1)] * 3)
 
-    assert isinstance(end, Failed)
+    assert isinstance(end, ProgramFailed)
     assert (end.kind, end.message) == ("budget", "The program reached the limit `calls` (3).")
 
 
@@ -208,7 +208,7 @@ def test_a_long_chain_of_elif_is_no_nesting() -> None:
 def test_ordinary_programs_stay_far_below_the_limits() -> None:
     source = "x = []\nfor i in range(20000):\n    x.append({'n': i, 's': str(i) * 3})\nlen(x)"
 
-    assert isinstance(finish(source), Finished)
+    assert isinstance(finish(source), ProgramFinished)
 
 
 def test_code_is_read_for_what_it_may_change_once_and_only_if_labels_ask(
@@ -217,7 +217,7 @@ def test_code_is_read_for_what_it_may_change_once_and_only_if_labels_ask(
     read: list[int] = []
     changes = scopes.changes
 
-    def counted(nodes: Sequence[ast.AST], is_own: Callable[[str], bool]) -> scopes.Changes:
+    def counted(nodes: Sequence[ast.AST], is_own: Callable[[str], bool]) -> scopes.ChangedNames:
         read.append(len(nodes))
         return changes(nodes, is_own)
 
@@ -225,5 +225,5 @@ def test_code_is_read_for_what_it_may_change_once_and_only_if_labels_ask(
     program = parse(f"a = []\nfor i in range(9):\n    x = {'s and (' * 20}a.append(1){')' * 20}")
 
     for given, most in (Labeled(0), 0), (Labeled(0, SECRET), 1):
-        assert isinstance(Run(program, variables={"s": given}).advance(), Finished)
+        assert isinstance(Run(program, variables={"s": given}).advance(), ProgramFinished)
         assert len(read) == most

@@ -7,7 +7,7 @@ import pydantic
 import pytest
 
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.interpreter import Finished, Labeled
+from langchain_sequrity.local.interpreter import Labeled, ProgramFinished
 from tests.local.interpreter.running import SECRET, failure, finish, value
 
 HEADER = """\
@@ -114,6 +114,7 @@ def test_an_instance_dumps_to_json() -> None:
         ("name='a', count=1.5", "count"),
         ("name='a', kind='fax'", "kind"),
         ("name='a', tags='t'", "tags"),
+        ("name='a', tags=map(str, [1])", "tags"),
         ("name='a', tags=['t', 1]", "tags.1"),
         ("name='a', day='tomorrow'", "day"),
         ("name='a', parent={}", "parent"),
@@ -136,7 +137,7 @@ def test_each_field_keeps_its_own_labels() -> None:
 
     def labels(expression: str) -> Labels:
         step = finish(source + expression, variables=variables)
-        assert isinstance(step, Finished)
+        assert isinstance(step, ProgramFinished)
         return step.value.labels
 
     assert labels("x.name") == SECRET
@@ -159,6 +160,7 @@ def test_each_field_keeps_its_own_labels() -> None:
         "class A(BaseModel):\n    x: len",
         "class A(BaseModel):\n    x: int = Field(max_length=3)",
         "class A(BaseModel):\n    x: Literal",
+        "class A(BaseModel):\n    x: list = Field(default_factory=lambda: [])",
         "class A(BaseModel):\n    x: dict[int]",
         "Item('positional')",
         "Item(name='a').model_dump(by_alias=True)",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.interpreter import Finished, Labeled, Run, ToolCall, parse
+from langchain_sequrity.local.interpreter import Labeled, ProgramFinished, Run, ToolCall, parse
 from tests.local.interpreter.generated import Generator
 
 _INPUTS: dict[str, tuple[str, Any, Any]] = {
@@ -51,7 +51,7 @@ def final(source: str, changed: str | None, *, is_strict: bool) -> dict[str, Lab
     run = Run(parse("out = []\n" + source), variables=variables, is_strict=is_strict)
     step = run.advance()
     assert not isinstance(step, ToolCall)
-    return run.names() if isinstance(step, Finished) else None
+    return run.names() if isinstance(step, ProgramFinished) else None
 
 
 def leaks(source: str, *, is_strict: bool) -> list[tuple[str, str]] | None:

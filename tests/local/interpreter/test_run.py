@@ -10,10 +10,10 @@ import pytest
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
-    Failed,
-    Finished,
     Labeled,
     Limits,
+    ProgramFailed,
+    ProgramFinished,
     ProgramRefused,
     ReplayDiverged,
     Run,
@@ -49,7 +49,7 @@ def test_a_run_stops_at_each_call_and_goes_on_with_its_result() -> None:
     assert plain(third) == {"to": "bob", "text": "A B"}
     assert third.arguments["to"].labels == Labels()
     assert third.arguments["text"].labels == SECRET.join(OTHER)
-    assert end == Finished(Labeled("AB", SECRET.join(OTHER)), "str", 4)
+    assert end == ProgramFinished(Labeled("AB", SECRET.join(OTHER)), "str", 4)
 
 
 def test_arguments_are_bound_to_names_and_defaults_are_left_out() -> None:
@@ -62,7 +62,7 @@ def test_arguments_are_bound_to_names_and_defaults_are_left_out() -> None:
 def test_a_call_that_does_not_fit_the_schema_is_a_type_error_of_the_program(call: str) -> None:
     step = start(call).advance()
 
-    assert isinstance(step, Failed)
+    assert isinstance(step, ProgramFailed)
     assert (step.kind, step.type) == ("exception", "TypeError")
 
 
@@ -96,7 +96,7 @@ def test_a_program_that_gives_a_tool_positional_arguments_is_refused_before_it_r
 def test_a_tool_under_another_name_takes_no_positional_arguments_either(source: str) -> None:
     step = start(source).advance()
 
-    assert isinstance(step, Failed)
+    assert isinstance(step, ProgramFailed)
     assert (step.type, "keyword arguments only" in step.message) == ("TypeError", True)
 
 
@@ -114,7 +114,7 @@ def test_a_tool_under_another_name_takes_no_positional_arguments_either(source: 
 def test_a_name_that_the_program_binds_takes_any_arguments(source: str) -> None:
     step = start(source).advance()
 
-    assert isinstance(step, Finished), step
+    assert isinstance(step, ProgramFinished), step
     assert step.value.value == "a"
 
 
@@ -123,13 +123,13 @@ def test_a_tool_that_fails_raises_an_exception_that_can_be_caught() -> None:
 
     *_, end = drive(start(source), [ToolFailure("disk full", SECRET)])
 
-    assert end == Finished(Labeled("no: disk full", SECRET), "str", 5)
+    assert end == ProgramFinished(Labeled("no: disk full", SECRET), "str", 5)
 
 
 def test_a_tool_that_fails_ends_a_program_that_does_not_catch_it() -> None:
     *_, end = drive(start("p = 1\nread(name='x')"), [ToolFailure("disk full", SECRET)])
 
-    assert end == Failed("exception", "ToolError", "disk full", 2, SECRET)
+    assert end == ProgramFailed("exception", "ToolError", "disk full", 2, SECRET)
 
 
 def test_a_parked_run_goes_on_where_it_was() -> None:
@@ -148,7 +148,7 @@ def test_a_parked_run_goes_on_where_it_was() -> None:
     assert isinstance(second, ToolCall)
     assert isinstance(third, ToolCall)
     assert plain(third) == {"to": "bob", "text": "A B"}
-    assert isinstance(end, Finished)
+    assert isinstance(end, ProgramFinished)
     assert end.value == Labeled("AB", SECRET)
     assert [fiber.join(5) for fiber in fibers] == [True, True, True]
 
@@ -165,7 +165,7 @@ def test_a_log_is_json_and_rebuilds_the_run_elsewhere() -> None:
     other.advance(Labeled("B"))
     end = other.advance(Labeled(None))
 
-    assert isinstance(end, Finished)
+    assert isinstance(end, ProgramFinished)
     assert end.value == Labeled("AB", SECRET)
     assert other.log[: len(log)] == tuple(log)
     run.close()
@@ -184,7 +184,7 @@ def test_clock_and_chance_come_from_the_log_when_a_run_is_replayed() -> None:
     copy.advance()
 
     assert run.advance(Labeled(1)) == copy.advance(Labeled(1))
-    assert isinstance(start(source, log=run.log).advance(), Finished)
+    assert isinstance(start(source, log=run.log).advance(), ProgramFinished)
 
 
 def test_a_log_of_another_program_or_of_other_variables_is_refused() -> None:
@@ -258,7 +258,7 @@ def test_a_result_that_is_no_json_is_refused_and_the_run_goes_on_waiting(bad: An
     with pytest.raises(UsageError, match="JSON"):
         run.advance(Labeled(bad))
 
-    assert run.advance(Labeled(1)) == Finished(Labeled(1), "int", 1)
+    assert run.advance(Labeled(1)) == ProgramFinished(Labeled(1), "int", 1)
 
 
 def test_what_comes_in_is_copied() -> None:
@@ -269,7 +269,7 @@ def test_what_comes_in_is_copied() -> None:
     given["k"].append(2)
     end = run.advance(Labeled(None))
 
-    assert isinstance(end, Finished)
+    assert isinstance(end, ProgramFinished)
     assert end.value.value == {"k": [1]}
 
 
@@ -306,7 +306,7 @@ def test_waiting_for_a_tool_does_not_count_as_time_of_the_program() -> None:
     run.advance()
     time.sleep(0.1)
 
-    assert run.advance(Labeled(1)) == Finished(Labeled(1), "int", 2)
+    assert run.advance(Labeled(1)) == ProgramFinished(Labeled(1), "int", 2)
 
 
 def test_names_shows_the_variables_at_a_pause_and_at_the_end() -> None:
@@ -340,7 +340,7 @@ def test_a_thousand_calls_cost_no_more_each_than_a_hundred() -> None:
         while isinstance(step, ToolCall):
             calls += 1
             step = run.advance(Labeled(calls))
-        assert isinstance(step, Finished)
+        assert isinstance(step, ProgramFinished)
         assert step.value.value == count
         return run._job.machine._steps + len(run.log)
 
@@ -353,8 +353,10 @@ def test_runs_do_not_share_anything() -> None:
     first.advance()
     second.advance()
 
-    assert first.advance(Labeled("one", SECRET)) == Finished(Labeled("one", SECRET), "str", 2)
-    assert second.advance(Labeled("two")) == Finished(Labeled("two"), "str", 2)
+    assert first.advance(Labeled("one", SECRET)) == ProgramFinished(
+        Labeled("one", SECRET), "str", 2
+    )
+    assert second.advance(Labeled("two")) == ProgramFinished(Labeled("two"), "str", 2)
 
 
 def test_a_class_given_to_a_tool_becomes_its_schema() -> None:
@@ -376,5 +378,5 @@ def test_a_class_given_to_a_tool_becomes_its_schema() -> None:
             "required": ["to"],
         }
         end = run.advance(Labeled({"to": "a"}, SECRET))
-        assert isinstance(end, Finished)
+        assert isinstance(end, ProgramFinished)
         assert end.value == Labeled("a", SECRET)

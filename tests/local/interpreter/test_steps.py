@@ -11,10 +11,10 @@ import pytest
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
-    Failed,
-    Finished,
     Labeled,
     NextProgram,
+    ProgramFailed,
+    ProgramFinished,
     ProgramRefused,
     ReplayDiverged,
     Run,
@@ -59,10 +59,10 @@ def make(request: pytest.FixtureRequest, pool: WorkerPool) -> Make:
 def after(make: Make, *sources: str, **options: Any) -> AnyRun:
     """A run in which each of these programs has ended well."""
     run = make(sources[0], variables=variables(), **options)
-    assert isinstance(run.advance(), Finished)
+    assert isinstance(run.advance(), ProgramFinished)
     for source in sources[1:]:
         step = run.advance(NextProgram(source))
-        assert isinstance(step, Finished), step
+        assert isinstance(step, ProgramFinished), step
     return run
 
 
@@ -106,7 +106,7 @@ def test_a_step_finds_everything_as_the_one_before_left_it(
     run = after(make, first)
     step = run.advance(NextProgram(then))
     run.close()
-    assert isinstance(step, Finished), step
+    assert isinstance(step, ProgramFinished), step
     assert step.value.value == expected
 
 
@@ -114,7 +114,7 @@ def test_the_last_line_of_a_step_is_no_answer_and_may_have_no_json_form(make: Ma
     run = after(make, "a = 1\nlambda: a", "a")
     step = run.advance(NextProgram("final_return_value = float('nan')"))
     run.close()
-    assert isinstance(step, Failed)
+    assert isinstance(step, ProgramFailed)
     assert step.kind == "value"
 
 
@@ -177,7 +177,7 @@ def test_a_built_in_that_an_earlier_function_means_keeps_its_meaning(
         run = after(make, inner)
         step = run.advance(NextProgram(again))
         run.close()
-        assert isinstance(step, Failed)
+        assert isinstance(step, ProgramFailed)
         assert (step.type, "`sum`" in step.message) == ("NameError", True)
     run = after(make, "total = sum([1])", "sum = 1")
     run.close()
@@ -187,7 +187,7 @@ def test_a_tool_that_an_earlier_function_means_keeps_its_meaning(make: Make) -> 
     run = after(make, "def f(c):\n    return c and read(name='a')")
     step = run.advance(NextProgram("def read(name):\n    name.append(1)"))
     run.close()
-    assert isinstance(step, Failed)
+    assert isinstance(step, ProgramFailed)
     assert step.type == "NameError"
 
 
@@ -246,14 +246,14 @@ def test_programs_that_are_cut_give_the_same_values_and_labels(*, is_strict: boo
         given = secrets_of(trial, source, side)
         whole = Run(parse(source), variables=given, is_strict=is_strict, limits=LIMITS)
         whole_end = whole.advance()
-        if len(parts) < 2 or (isinstance(whole_end, Failed) and whole_end.kind == "budget"):
+        if len(parts) < 2 or (isinstance(whole_end, ProgramFailed) and whole_end.kind == "budget"):
             continue
         seen += 1
         run = Run(
             parse(parts[0]), variables=given, is_strict=is_strict, limits=LIMITS, has_steps=True
         )
         end, rest = run.advance(), parts[1:]
-        while rest and isinstance(end, Finished):
+        while rest and isinstance(end, ProgramFinished):
             end = run.advance(NextProgram(rest.pop(0)))
         apart = differing(shown(whole.names()), shown(run.names()))
         if apart or type(end) is not type(whole_end):
@@ -278,7 +278,7 @@ def test_labels_of_an_early_end_are_those_of_the_answer_if_there_is_one(
     run = make(step, variables=variables(), is_strict=True)
     end = run.advance()
     run.close()
-    assert isinstance(end, Finished), end
+    assert isinstance(end, ProgramFinished), end
     assert end.value.labels == expected
 
 
@@ -294,7 +294,7 @@ def test_a_program_that_is_refused_changes_nothing(make: Make) -> None:
     assert run.log == before
     step = run.advance(NextProgram("final_return_value = a"))
     run.close()
-    assert isinstance(step, Finished)
+    assert isinstance(step, ProgramFinished)
     assert step.value.value == 1
 
 
@@ -305,15 +305,15 @@ def test_after_a_step_that_failed_the_run_is_over_and_its_log_leads_to_the_last_
     kept = run.log
     failed = run.advance(NextProgram("a.append(2)\nread(name='x')"))
     assert isinstance(failed, ToolCall)
-    assert isinstance(run.advance(Labeled(1)), Finished)
-    assert isinstance(run.advance(NextProgram("1 / 0")), Failed)
+    assert isinstance(run.advance(Labeled(1)), ProgramFinished)
+    assert isinstance(run.advance(NextProgram("1 / 0")), ProgramFailed)
     with pytest.raises(UsageError, match="over"):
         run.advance(NextProgram("a"))
     again = make("a = [1]", variables=variables(), log=kept)
-    assert isinstance(again.advance(), Finished)
+    assert isinstance(again.advance(), ProgramFinished)
     step = again.advance(NextProgram("final_return_value = a"))
     again.close()
-    assert isinstance(step, Finished)
+    assert isinstance(step, ProgramFinished)
     assert step.value.value == [1]
 
 
@@ -327,7 +327,7 @@ def test_a_log_leads_into_the_middle_of_a_step(make: Make) -> None:
     again = make("a = [read(name='one')]", log=log)
     assert again.advance() == waiting
     again.park()
-    assert isinstance(again.advance(Labeled("second")), Finished)
+    assert isinstance(again.advance(Labeled("second")), ProgramFinished)
     names = again.names()
     again.close()
     assert names["b"] == Labeled("first", SECRET)
@@ -366,7 +366,7 @@ def test_a_call_is_not_answered_with_a_program(make: Make) -> None:
 
 def test_a_run_without_steps_takes_one_program() -> None:
     run = Run(parse("a = 1"))
-    assert isinstance(run.advance(), Finished)
+    assert isinstance(run.advance(), ProgramFinished)
     with pytest.raises(UsageError, match="over"):
         run.advance(NextProgram("a"))
 
@@ -375,14 +375,14 @@ def test_each_step_has_time_and_steps_of_its_own_and_all_have_one_memory() -> No
     count_up = "for n in range(60_000):\n    pass"
     limits = LIMITS.__class__(steps=100_000, memory=1_000_000)
     run = Run(parse(count_up, limits), limits=limits, has_steps=True)
-    assert isinstance(run.advance(), Finished)
+    assert isinstance(run.advance(), ProgramFinished)
     for _ in range(5):
-        assert isinstance(run.advance(NextProgram(count_up)), Finished)
+        assert isinstance(run.advance(NextProgram(count_up)), ProgramFinished)
     fill = "kept = locals_ = 'x' * 300_000"
     ends = [type(run.advance(NextProgram(fill))) for _ in range(3)]
-    assert ends == [Finished] * 3
+    assert ends == [ProgramFinished] * 3
     last = run.advance(NextProgram(fill))
-    assert isinstance(last, Failed)
+    assert isinstance(last, ProgramFailed)
     assert (last.kind, "memory" in last.message) == ("budget", True)
 
 
@@ -395,6 +395,6 @@ def test_a_worker_that_has_grown_in_a_step_serves_no_other_program(
         for source in (f"a = ['x' * 2_000_000 for n in range({count})]", "a = 1"):
             run = pool.run(source, has_steps=True)
             pids.append(run.pid)
-            assert isinstance(run.advance(), Finished)
+            assert isinstance(run.advance(), ProgramFinished)
             run.close()
     assert (pids[0] == pids[1]) is is_same

@@ -19,10 +19,10 @@ import pytest
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
-    Failed,
-    Finished,
     Labeled,
     Limits,
+    ProgramFailed,
+    ProgramFinished,
     ProgramRefused,
     ReplayDiverged,
     Run,
@@ -91,8 +91,8 @@ def asking(pool: WorkerPool, source: str = ASKING, **options: Any) -> WorkerRun:
     return run
 
 
-def ended(step: Any, kind: str = "budget") -> Failed:
-    assert isinstance(step, Failed)
+def ended(step: Any, kind: str = "budget") -> ProgramFailed:
+    assert isinstance(step, ProgramFailed)
     assert step.kind == kind
     return step
 
@@ -233,7 +233,7 @@ def test_a_program_that_computes_for_ever_reaches_a_limit_that_is_named(
 ) -> None:
     end = ended(pool.run(source).advance())
     assert "The program reached the limit `" in end.message
-    assert pool.run("1 + 1").advance() == Finished(Labeled(2), "int", 1)
+    assert pool.run("1 + 1").advance() == ProgramFinished(Labeled(2), "int", 1)
 
 
 LONG = Limits(source=10**9, nodes=10**9, seconds=0.01)
@@ -267,7 +267,7 @@ def test_a_program_that_takes_too_much_memory_is_stopped_by_the_system(source: s
 def test_the_same_program_runs_where_there_is_room() -> None:
     with WorkerPool(limits=HUGE, room=3_000_000_000) as pool:
         end = pool.run("len('a' * 1_000_000_000)").advance()
-    assert end == Finished(Labeled(1_000_000_000), "int", 1)
+    assert end == ProgramFinished(Labeled(1_000_000_000), "int", 1)
 
 
 @needs_proc
@@ -302,7 +302,7 @@ def test_dates_can_be_read_and_written_without_files(pool: WorkerPool) -> None:
         "f'{d:%d.%m.} {datetime.datetime.now().year > 2000}'"
     )
     end = pool.run(source).advance()
-    assert isinstance(end, Finished)
+    assert isinstance(end, ProgramFinished)
     assert end.value.value == "17.05. True"
 
 
@@ -334,7 +334,7 @@ def test_variables_that_are_too_much_for_a_later_program_are_left_behind(pool: W
         "d = ['y' * 1_000_000] * 4\n'done'"
     )
     run = pool.run(source, variables={"z": Labeled(1, TAGGED)})
-    assert isinstance(run.advance(), Finished)
+    assert isinstance(run.advance(), ProgramFinished)
     assert run.variables().keys() == {"z", "a"}
     assert run.names() == {
         **run.variables(),
@@ -353,7 +353,7 @@ def test_a_worker_that_is_killed_while_its_program_waits_is_replaced(pool: Worke
     run.advance(Labeled(40))
     os.kill(pid_of(run), signal.SIGKILL)
     wait_until_over(pid_of(run))
-    assert run.advance(Labeled(2)) == Finished(Labeled(42), "int", 3)
+    assert run.advance(Labeled(2)) == ProgramFinished(Labeled(42), "int", 3)
 
 
 def test_a_worker_that_is_killed_while_its_program_runs_is_a_limit_that_is_named(
@@ -390,8 +390,8 @@ def test_workers_and_fork_servers_that_were_killed_are_replaced() -> None:
         for pid in [*spare, server._popen.pid]:
             os.kill(pid, signal.SIGKILL)
         server._popen.wait()
-        assert isinstance(run.advance(Labeled(1)), Finished)
-        assert pool.run("1 + 1").advance() == Finished(Labeled(2), "int", 1)
+        assert isinstance(run.advance(Labeled(1)), ProgramFinished)
+        assert pool.run("1 + 1").advance() == ProgramFinished(Labeled(2), "int", 1)
 
 
 # Workers that serve again
@@ -403,7 +403,7 @@ def test_a_parked_run_goes_on_in_another_worker_from_its_log(pool: WorkerPool) -
     assert isinstance(run.advance(Labeled(40)), ToolCall)
     run.park()
     assert run.names()["x"].value == 40
-    assert run.advance(Labeled(2)) == Finished(Labeled(42), "int", 3)
+    assert run.advance(Labeled(2)) == ProgramFinished(Labeled(42), "int", 3)
 
 
 def test_a_worker_serves_one_owner_and_after_a_good_end() -> None:
@@ -556,7 +556,7 @@ def test_programs_that_wait_keep_so_many_workers_and_all_go_on() -> None:
             assert isinstance(runs[number].advance(Labeled(number)), ToolCall)
         for number, run in enumerate(runs):
             end = run.advance(Labeled("end"))
-            assert isinstance(end, Finished)
+            assert isinstance(end, ProgramFinished)
             assert end.value.value == [number, "end", number]
         assert not pool._waiting
 
@@ -572,7 +572,7 @@ def test_a_run_that_lost_its_worker_does_nothing_to_the_one_that_has_it_now() ->
         del loser
         gc.collect()
         assert isinstance(heir.advance(), ToolCall)
-        assert heir.advance(Labeled(1)) == Finished(Labeled([1, 2]), "list", 1)
+        assert heir.advance(Labeled(1)) == ProgramFinished(Labeled([1, 2]), "list", 1)
 
 
 def test_runs_of_many_threads_keep_to_their_own_workers() -> None:
@@ -724,9 +724,15 @@ def said(step: Any, **more: Any) -> bytes:
 
 FREE = {"producers": [], "consumers": ["*"], "tags": []}
 CALL = {"step": "ToolCall", "tool": "read", "arguments": {"number": [1, FREE]}, "line": 1}
-END = {"step": "Finished", "value": [1, FREE], "value_type": "int", "line": 1, "exit_code": None}
+END = {
+    "step": "ProgramFinished",
+    "value": [1, FREE],
+    "value_type": "int",
+    "line": 1,
+    "exit_code": None,
+}
 FAILED = {
-    "step": "Failed",
+    "step": "ProgramFailed",
     "kind": "exit",
     "type": "",
     "message": "",
@@ -774,8 +780,8 @@ def test_a_worker_that_was_taken_over_and_talks_nonsense_is_ended(
 
 def test_an_imposter_that_talks_sense_is_heard(taken_over: Callable[[bytes], WorkerRun]) -> None:
     assert isinstance(taken_over(said(CALL)).advance(), ToolCall)
-    assert isinstance(taken_over(said(END, **NAMES)).advance(), Finished)
-    assert taken_over(said(FAILED, **NAMES)).advance() == Failed("exit", "", "", 1)
+    assert isinstance(taken_over(said(END, **NAMES)).advance(), ProgramFinished)
+    assert taken_over(said(FAILED, **NAMES)).advance() == ProgramFailed("exit", "", "", 1)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from typing import Any
 
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
-    Failed,
-    Finished,
     Labeled,
     Limits,
+    ProgramFailed,
+    ProgramFinished,
     ProgramRefused,
     Run,
     ToolCall,
@@ -70,8 +70,8 @@ def end_of(program: str, limits: Limits) -> dict[str, Any]:
     return _described(step)
 
 
-def _described(step: Finished | Failed) -> dict[str, Any]:
-    if isinstance(step, Finished):
+def _described(step: ProgramFinished | ProgramFailed) -> dict[str, Any]:
+    if isinstance(step, ProgramFinished):
         tags = sorted(step.value.labels.tags)
         return {"ends": "gives", "says": "", "value": step.value.value, "tags": tags}
     tags = sorted(step.labels.tags)

@@ -42,7 +42,7 @@ _LARGEST = 500
 _SHOWN = 20  # values of a choice that an error names
 
 
-class Misfit(Exception):
+class TypeMismatch(Exception):
     """A value does not fit a form.
 
     Attributes:
@@ -56,12 +56,12 @@ class Misfit(Exception):
         self.reason = reason
         self.path = path
 
-    def within(self, step: str) -> "Misfit":
+    def within(self, step: str) -> "TypeMismatch":
         """The same, seen from one level further out."""
-        return Misfit(self.reason, (step, *self.path))
+        return TypeMismatch(self.reason, (step, *self.path))
 
 
-class Form(Opaque):
+class DataType(Opaque):
     """A type."""
 
     @cached_property
@@ -69,11 +69,11 @@ class Form(Opaque):
         """How many forms it is made of, each counted as often as it occurs."""
         return 1 + sum(part.size for part in self.parts())
 
-    def parts(self) -> tuple["Form", ...]:
+    def parts(self) -> tuple["DataType", ...]:
         """The forms in it."""
         return ()
 
-    def mentioned(self) -> tuple["Form", ...]:
+    def mentioned(self) -> tuple["DataType", ...]:
         """The forms in it, those of a model's fields included; they may go round in a circle."""
         return self.parts()
 
@@ -99,7 +99,7 @@ class Form(Opaque):
         """
         raise NotImplementedError
 
-    def constrain(self, limits: Mapping[str, Any]) -> "Form | None":
+    def constrain(self, limits: Mapping[str, Any]) -> "DataType | None":
         """The same with limits such as `ge`; `None` if it knows no such limits."""
         return self if not limits else None
 
@@ -110,7 +110,7 @@ class Form(Opaque):
         return {"$defs": definitions, **schema} if definitions else schema
 
 
-class Anything(Form):
+class AnyType(DataType):
     """`Any`."""
 
     def schema(self, definitions: Schema) -> Schema:
@@ -138,7 +138,7 @@ _LENGTHS = frozenset({"min_length", "max_length"})
 
 
 @dataclass(frozen=True, repr=False)
-class Scalar(Form):
+class ScalarType(DataType):
     """A number, a text, a time or `None`."""
 
     core: Mapping[str, Any]
@@ -169,17 +169,17 @@ class Scalar(Form):
         try:
             result = self.validator.validate_python(inner, strict=is_exact)
         except Refusal as refusal:
-            raise Misfit(refusal.errors(include_url=False)[0]["msg"]) from None
+            raise TypeMismatch(refusal.errors(include_url=False)[0]["msg"]) from None
         if self.pattern is not None and not finds(machine, self.pattern, result):
             msg = f"String should match pattern '{self.pattern}'"
-            raise Misfit(msg)
+            raise TypeMismatch(msg)
         if isinstance(result, int):
             machine.make_bits(result.bit_length())
         if isinstance(result, dt.tzinfo | dt.datetime | dt.time):
             result = _plain_zone(result)
         return tag(result, mark)
 
-    def constrain(self, limits: Mapping[str, Any]) -> Form | None:
+    def constrain(self, limits: Mapping[str, Any]) -> DataType | None:
         """Hand the limits to pydantic, but for a pattern."""
         if not self.allowed.issuperset(limits) or type(limits.get("pattern", "")) is not str:
             return None
@@ -198,14 +198,14 @@ def _plain_zone(value: Any) -> Any:
 
 
 @dataclass(frozen=True, repr=False)
-class Items(Form):
+class ArrayType(DataType):
     """A list, a set, or a tuple of any length."""
 
     kind: type
-    item: Form
+    item: DataType
     limits: Mapping[str, int] = field(default_factory=dict)
 
-    def parts(self) -> tuple[Form, ...]:
+    def parts(self) -> tuple[DataType, ...]:
         """The form of its elements."""
         return (self.item,)
 
@@ -224,14 +224,14 @@ class Items(Form):
         least, most = self.limits.get("min_length", 0), self.limits.get("max_length", len(items))
         if not least <= len(items) <= most:
             msg = f"It has {len(items)} items; {least} to {most} are allowed."
-            raise Misfit(msg)
+            raise TypeMismatch(msg)
         read = [
             _read_at(place, self.item, machine, item, is_exact=is_exact)
             for place, item in enumerate(items)
         ]
         return _gather(machine, self.kind, read, mark)
 
-    def constrain(self, limits: Mapping[str, Any]) -> Form | None:
+    def constrain(self, limits: Mapping[str, Any]) -> DataType | None:
         """Lengths only."""
         if not _LENGTHS.issuperset(limits) or not all(type(n) is int for n in limits.values()):
             return None
@@ -239,12 +239,12 @@ class Items(Form):
 
 
 @dataclass(frozen=True, repr=False)
-class Sequence(Form):
+class TupleType(DataType):
     """A tuple with a type for each place."""
 
-    items: tuple[Form, ...]
+    items: tuple[DataType, ...]
 
-    def parts(self) -> tuple[Form, ...]:
+    def parts(self) -> tuple[DataType, ...]:
         """The forms of its places."""
         return self.items
 
@@ -259,22 +259,23 @@ class Sequence(Form):
         items, mark = _elements(machine, value, tuple, is_exact=is_exact)
         if len(items) != len(self.items):
             msg = f"It has {len(items)} items; {len(self.items)} are needed."
-            raise Misfit(msg)
+            raise TypeMismatch(msg)
         pairs = enumerate(zip(self.items, items, strict=True))
         read = [
-            _read_at(place, form, machine, item, is_exact=is_exact) for place, (form, item) in pairs
+            _read_at(place, data_type, machine, item, is_exact=is_exact)
+            for place, (data_type, item) in pairs
         ]
         return tag(tuple(read), mark)
 
 
 @dataclass(frozen=True, repr=False)
-class Entries(Form):
+class DictType(DataType):
     """A dict."""
 
-    key: Form
-    value: Form
+    key: DataType
+    value: DataType
 
-    def parts(self) -> tuple[Form, ...]:
+    def parts(self) -> tuple[DataType, ...]:
         """The forms of keys and values."""
         return self.key, self.value
 
@@ -287,7 +288,7 @@ class Entries(Form):
         inner, mark = take(value)
         if type(inner) is not DictValue:
             msg = "Input should be a valid dictionary"
-            raise Misfit(msg)
+            raise TypeMismatch(msg)
         machine.make_items(len(inner), 100)
         machine.work(len(inner))
         result: DictValue[Any, Value] = DictValue()
@@ -300,13 +301,13 @@ class Entries(Form):
 
 
 @dataclass(frozen=True, repr=False)
-class Union(Form):
+class UnionType(DataType):
     """Several types; the first that fits as it is, else the first that fits."""
 
     members: tuple[Value, ...]
-    options: tuple[Form, ...]
+    options: tuple[DataType, ...]
 
-    def parts(self) -> tuple[Form, ...]:
+    def parts(self) -> tuple[DataType, ...]:
         """The forms it may have."""
         return self.options
 
@@ -324,23 +325,22 @@ class Union(Form):
                 machine.work(1)
                 try:
                     return tag(option.read(machine, value, is_exact=exactly), mark)
-                except Misfit as misfit:
-                    reason = reason or misfit.reason
-                    mark = machine.bare(value)[1]  # those of iterators that it read too
+                except TypeMismatch as mismatch:
+                    reason = reason or mismatch.reason
                     machine.steer(mark)
-        raise Misfit(reason)
+        raise TypeMismatch(reason)
 
-    def constrain(self, limits: Mapping[str, Any]) -> Form | None:
+    def constrain(self, limits: Mapping[str, Any]) -> DataType | None:
         """Constrain those that can be; at least one has to be."""
         narrowed = [option.constrain(limits) for option in self.options]
         if limits and not any(narrowed):
             return None
         pairs = zip(narrowed, self.options, strict=True)
-        return Union(self.members, tuple(one or other for one, other in pairs))
+        return UnionType(self.members, tuple(one or other for one, other in pairs))
 
 
 @dataclass(frozen=True, repr=False)
-class OneOf(Form):
+class LiteralType(DataType):
     """`Literal`."""
 
     values: tuple[Value, ...]
@@ -365,11 +365,11 @@ class OneOf(Form):
         for wanted in self.values:
             if type(wanted) is type(inner) and wanted == inner:
                 return tag(wanted, mark)
-        raise Misfit(_one_of(self.values))
+        raise TypeMismatch(_one_of(self.values))
 
 
 @dataclass(frozen=True, repr=False)
-class Members(Form):
+class EnumMemberType(DataType):
     """An enumeration of the program."""
 
     enum: EnumType
@@ -399,7 +399,7 @@ class Members(Form):
             same = type(inner) is type(member.value) and inner == member.value
             if not is_exact and same:
                 return tag(member, mark)
-        raise Misfit(_one_of([member.value for member in self.enum]))
+        raise TypeMismatch(_one_of([member.value for member in self.enum]))
 
 
 def _one_of(values: Collection[Value]) -> str:
@@ -414,30 +414,26 @@ def _type_of_all(values: list[Value]) -> Schema:
     return {"type": name} if name else {}
 
 
-def _read_at(step: object, form: Form, machine: Machine, value: Value, *, is_exact: bool) -> Value:
+def _read_at(
+    step: object, data_type: DataType, machine: Machine, value: Value, *, is_exact: bool
+) -> Value:
     try:
-        return form.read(machine, value, is_exact=is_exact)
-    except Misfit as misfit:
-        raise misfit.within(str(step)) from None
+        return data_type.read(machine, value, is_exact=is_exact)
+    except TypeMismatch as mismatch:
+        raise mismatch.within(str(step)) from None
 
 
 def _elements(
     machine: Machine, value: Value, kind: type, *, is_exact: bool
 ) -> tuple[list[Value], Mark]:
     inner = strip(value)
-    allowed = (kind,) if is_exact else (ListValue, tuple, SetValue, range, IteratorValue)
+    allowed = (kind,) if is_exact else (ListValue, tuple, SetValue, range)
     if type(inner) not in allowed:
         name = {ListValue: "list", SetValue: "set"}.get(kind, "tuple")
-        msg = f"Input should be a valid {name}"
-        raise Misfit(msg)
-    items, mark = collect(machine, value)
-    if type(inner) is IteratorValue:
-        # Nobody could see these labels before, and whether the elements fit depends on them.
-        read = join(mark, machine.labels_of(items))
-        machine.mark(inner, read)
-        machine.may_fail(read)
-        return items, read
-    return items, mark
+        is_iterator = type(inner) is IteratorValue
+        msg = f"Input should be a valid {name}{', not an iterator' if is_iterator else ''}"
+        raise TypeMismatch(msg)
+    return collect(machine, value)
 
 
 def _gather(machine: Machine, kind: type, items: list[Value], mark: Mark) -> Value:
@@ -450,13 +446,13 @@ def _gather(machine: Machine, kind: type, items: list[Value], mark: Mark) -> Val
     bare, inner = machine.bare_all(items)
     if any(type(item).__hash__ is None for item in bare):
         msg = "The elements of a set must be hashable"
-        raise Misfit(msg)
+        raise TypeMismatch(msg)
     return SetValue(dict.fromkeys(machine.paced(bare)), join(mark, inner))
 
 
-def pay_for_schema(machine: Machine, form: Form) -> None:
+def pay_for_schema(machine: Machine, data_type: DataType) -> None:
     """Pay for the JSON Schema of a form, before it is written."""
-    waiting, seen = [form], {id(form)}
+    waiting, seen = [data_type], {id(data_type)}
     while waiting:
         one = waiting.pop()
         machine.charge(one.width)
@@ -465,25 +461,25 @@ def pay_for_schema(machine: Machine, form: Form) -> None:
         waiting += parts
 
 
-ANYTHING = Anything()
-NOTHING = Scalar({"type": "none"}, {"type": "null"})
-TEXT = Scalar({"type": "str"}, {"type": "string"}, _LENGTHS | {"pattern"})
-_SCALARS: dict[type, Form] = {
-    bool: Scalar({"type": "bool"}, {"type": "boolean"}),
-    int: Scalar({"type": "int"}, {"type": "integer"}, _NUMERIC),
-    float: Scalar({"type": "float"}, {"type": "number"}, _NUMERIC),
+ANYTHING = AnyType()
+NOTHING = ScalarType({"type": "none"}, {"type": "null"})
+TEXT = ScalarType({"type": "str"}, {"type": "string"}, _LENGTHS | {"pattern"})
+_SCALARS: dict[type, DataType] = {
+    bool: ScalarType({"type": "bool"}, {"type": "boolean"}),
+    int: ScalarType({"type": "int"}, {"type": "integer"}, _NUMERIC),
+    float: ScalarType({"type": "float"}, {"type": "number"}, _NUMERIC),
     str: TEXT,
-    bytes: Scalar({"type": "bytes"}, {"type": "string", "format": "binary"}, _LENGTHS),
-    dt.date: Scalar({"type": "date"}, {"type": "string", "format": "date"}),
-    dt.datetime: Scalar({"type": "datetime"}, {"type": "string", "format": "date-time"}),
-    dt.time: Scalar({"type": "time"}, {"type": "string", "format": "time"}),
-    dt.timedelta: Scalar({"type": "timedelta"}, {"type": "string", "format": "duration"}),
-    ListValue: Items(ListValue, ANYTHING),
-    SetValue: Items(SetValue, ANYTHING),
-    tuple: Items(tuple, ANYTHING),
-    DictValue: Entries(ANYTHING, ANYTHING),
+    bytes: ScalarType({"type": "bytes"}, {"type": "string", "format": "binary"}, _LENGTHS),
+    dt.date: ScalarType({"type": "date"}, {"type": "string", "format": "date"}),
+    dt.datetime: ScalarType({"type": "datetime"}, {"type": "string", "format": "date-time"}),
+    dt.time: ScalarType({"type": "time"}, {"type": "string", "format": "time"}),
+    dt.timedelta: ScalarType({"type": "timedelta"}, {"type": "string", "format": "duration"}),
+    ListValue: ArrayType(ListValue, ANYTHING),
+    SetValue: ArrayType(SetValue, ANYTHING),
+    tuple: ArrayType(tuple, ANYTHING),
+    DictValue: DictType(ANYTHING, ANYTHING),
 }
-_MARKERS: dict[str, Form] = {
+_MARKERS: dict[str, DataType] = {
     "Any": ANYTHING,
     "Dict": _SCALARS[DictValue],
     "List": _SCALARS[ListValue],
@@ -495,54 +491,54 @@ _MARKERS: dict[str, Form] = {
 }
 
 
-def as_form(value: Value) -> Form | None:
+def as_data_type(value: Value) -> DataType | None:
     """The form that a bare value stands for; `None` if it stands for no type."""
-    if isinstance(value, Form):
+    if isinstance(value, DataType):
         return value
     if isinstance(value, TypeValue):
         return _SCALARS.get(value.types[0])
     if isinstance(value, EnumType):
-        return Members(value)
+        return EnumMemberType(value)
     if isinstance(value, Marker):
         return _MARKERS.get(value.name)
     return NOTHING if value is None else None
 
 
-def unite(members: tuple[Value, ...]) -> Form | None:
+def unite(members: tuple[Value, ...]) -> DataType | None:
     """`X | Y`, and `Union[X, Y]`."""
     flat: list[Value] = []
     for member in members:
-        flat += member.members if type(member) is Union else [member]
-    options = [as_form(member) for member in flat]
+        flat += member.members if type(member) is UnionType else [member]
+    options = [as_data_type(member) for member in flat]
     known = tuple(option for option in options if option is not None)
-    return _bounded(Union(tuple(flat), known)) if len(known) == len(options) else None
+    return _bounded(UnionType(tuple(flat), known)) if len(known) == len(options) else None
 
 
-def _bounded(form: Form) -> Form:
+def _bounded(data_type: DataType) -> DataType:
     # One that was put together in a loop could be walked for ever.
-    if form.size > _LARGEST:
+    if data_type.size > _LARGEST:
         msg = f"A type may be made of {_LARGEST} others."
         raise ValueError(msg)
-    return form
+    return data_type
 
 
-def of(generic: Value, arguments: tuple[Value, ...]) -> Form | None:  # noqa: PLR0911 - one per kind
+def parametrized(generic: Value, arguments: tuple[Value, ...]) -> DataType | None:  # noqa: PLR0911 - one per kind
     """`list[X]` and the like; `None` if that is no type."""
     if isinstance(generic, Marker) and generic.name == "Literal":
-        return OneOf(arguments) if all(map(_is_literal, arguments)) and arguments else None
+        return LiteralType(arguments) if all(map(_is_literal, arguments)) and arguments else None
     if isinstance(generic, Marker) and generic.name == "Optional":
         return unite((*arguments, None)) if len(arguments) == 1 else None
     if isinstance(generic, Marker) and generic.name == "Union":
         return unite(arguments)
-    form = as_form(generic) if isinstance(generic, Marker | TypeValue) else None
-    if isinstance(form, Items) and form.kind is tuple and arguments[-1:] != (...,):
+    data_type = as_data_type(generic) if isinstance(generic, Marker | TypeValue) else None
+    if isinstance(data_type, ArrayType) and data_type.kind is tuple and arguments[-1:] != (...,):
         return _sequence(arguments)
-    inner = [as_form(argument) for argument in arguments if argument is not ...]
-    match form, inner:
-        case Items(), [Form() as item]:
-            return _bounded(Items(form.kind, item))
-        case Entries(), [Form() as key, Form() as value]:
-            return _bounded(Entries(key, value))
+    inner = [as_data_type(argument) for argument in arguments if argument is not ...]
+    match data_type, inner:
+        case ArrayType(), [DataType() as item]:
+            return _bounded(ArrayType(data_type.kind, item))
+        case DictType(), [DataType() as key, DataType() as value]:
+            return _bounded(DictType(key, value))
         case _:
             return None
 
@@ -551,7 +547,7 @@ def _is_literal(value: Value) -> bool:
     return value is None or isinstance(value, str | int | bytes | EnumMember)
 
 
-def _sequence(arguments: tuple[Value, ...]) -> Form | None:
-    forms = [as_form(argument) for argument in arguments]
-    known = tuple(form for form in forms if form is not None)
-    return _bounded(Sequence(known)) if len(known) == len(forms) else None
+def _sequence(arguments: tuple[Value, ...]) -> DataType | None:
+    data_types = [as_data_type(argument) for argument in arguments]
+    known = tuple(data_type for data_type in data_types if data_type is not None)
+    return _bounded(TupleType(known)) if len(known) == len(data_types) else None
