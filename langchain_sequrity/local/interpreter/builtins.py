@@ -1,4 +1,4 @@
-"""Built-in functions and types, as a table: what is not in it does not exist."""
+"""Built-in functions and types: a table of everything that exists."""
 
 import builtins as python
 import itertools
@@ -24,7 +24,7 @@ from langchain_sequrity.local.interpreter.containers import (
 from langchain_sequrity.local.interpreter.data_types import UnionType
 from langchain_sequrity.local.interpreter.faults import Exit, ToolError, ValidationError
 from langchain_sequrity.local.interpreter.formatting import as_repr, as_text, convert
-from langchain_sequrity.local.interpreter.iteration import collect, enter_branch_of, iterate, lazy
+from langchain_sequrity.local.interpreter.iteration import collect, iterate, lazy, open_choice_on
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.values import (
@@ -145,7 +145,7 @@ def _map(machine: Machine, args: Args, named: Named) -> Value:
 
     def read() -> Iterator[Value]:
         for items in zip(*sources, strict=False):
-            enter_branch_of(machine, args[1:])
+            open_choice_on(machine, args[1:])
             yield call_value(machine, args[0], list(items), {})
 
     return lazy(machine, args[1:], read(), calls=args[0])
@@ -157,10 +157,10 @@ def _filter(machine: Machine, args: Args, named: Named) -> Value:
 
     def read() -> Iterator[Value]:
         for element in iterate(machine, source):
-            enter_branch_of(machine, [source])
+            open_choice_on(machine, [source])
             kept = element if strip(test) is None else call_value(machine, test, [element], {})
             is_kept, mark = machine.truth(kept)
-            machine.mark(result, mark)  # where the next one is depends on it
+            machine.mark(result, mark)  # the position of the next element depends on it
             if is_kept:
                 yield element
 
@@ -238,7 +238,7 @@ def _sum(machine: Machine, args: Args, named: Named) -> Value:
         machine.fail(TypeError, "sum() can't sum strings [use ''.join(seq) instead]")
     items, _ = collect(machine, args[0])
     if total == 0 and type(total) is int and _FLAT.issuperset(map(type, items)):
-        # Large integers are bounded too: each has paid for its bits, and so does the sum.
+        # Large integers are allowed here: each has paid for its bits, and so does the sum.
         machine.make_bits(
             max((abs(i).bit_length() for i in items if type(i) is int), default=0) + 64
         )
@@ -259,7 +259,7 @@ def _quantifier(name: str, *, stops_at: bool) -> Any:
         for element in iterate(machine, args[0]):
             is_true, mark = machine.truth(element)
             if type(inner) is IteratorValue:
-                machine.mark(inner, mark)  # how far it came depends on what was true
+                machine.mark(inner, mark)  # its position depends on which elements were true
             if is_true is stops_at:
                 return stops_at
         return not stops_at
@@ -294,7 +294,7 @@ def _is_instance(machine: Machine, value: Value, kind: Value) -> bool:  # noqa: 
 
 
 def is_error(one: ErrorType, other: ErrorType) -> bool:
-    """Whether the first is the second or one of its kind."""
+    """Whether the first type is the second or is derived from it."""
     if other.parent is None:
         return issubclass(one.kind, other.kind)
     ancestor: ErrorType | None = one
@@ -329,7 +329,7 @@ ENCODINGS = frozenset({"utf-8", "utf8", "ascii", "latin-1", "latin1", "utf-16", 
 
 
 def check_encoding(machine: Machine, encoding: str) -> None:
-    """Allow the encodings of text; others are programs of their own."""
+    """Refuse all but the usual encodings of text. Other codecs can run code or decompress."""
     if not isinstance(encoding, str):
         machine.fail(TypeError, f"encoding must be str, not {type_name(encoding)}")
     if encoding.lower() not in ENCODINGS:
@@ -348,7 +348,7 @@ def decode(machine: Machine, data: bytes, encoding: str = "utf-8", errors: str =
 def encode(machine: Machine, text: str, encoding: str = "utf-8", errors: str = "strict") -> bytes:
     """`str.encode`."""
     check_encoding(machine, encoding)
-    # `namereplace` writes the names of characters, which have up to 88 letters.
+    # `namereplace` writes the names of characters, of up to 88 letters.
     machine.make_text((100 if errors == "namereplace" else 10) * len(text), "")
     return str.encode(text, encoding, errors)
 
@@ -369,7 +369,7 @@ def _bytes(machine: Machine, source: Value = b"", encoding: Value = _NOT_GIVEN) 
 
 def _int(machine: Machine, value: Value = 0, base: Value = None) -> int:
     if isinstance(value, str | bytes):
-        # A radix that is no power of two takes quadratic time; Python itself stops at 4300 digits.
+        # A base that is not a power of two takes quadratic time; Python stops at 4300 digits.
         machine.make_bits(4 * len(value) if base in (2, 4, 8, 16, 32) else 0)
         machine.work(len(value) >> 6)
         return int(value) if base is None else int(value, base)
@@ -386,7 +386,7 @@ def _power(machine: Machine, base: Value, exponent: Value, modulus: Value = None
     if modulus is None:
         return binary(machine, "**", base, exponent)
     if isinstance(exponent, int) and isinstance(modulus, int):
-        # One squaring a bit of the exponent: with numbers of full size this takes seconds.
+        # One squaring per bit of the exponent: for the largest numbers this takes seconds.
         machine.work(exponent.bit_length() * modulus.bit_length() ** 2 >> 16)
         machine.make_bits(modulus.bit_length())
     return pow(base, exponent, modulus)
@@ -459,7 +459,7 @@ def _errors() -> dict[str, ErrorType]:
 
 
 TYPES = _types()
-# What `type()` finds; `clock` adds its own.
+# The results of `type()`. `modules` adds those of dates and times.
 TYPE_OF: dict[type, TypeValue] = {
     **{kind: found for found in TYPES.values() for kind in found.types},
     type(None): TypeValue("NoneType", pure(lambda: None), (type(None),)),

@@ -1,4 +1,4 @@
-"""Calling: functions of Python on bare values, and whatever a program holds that can be called."""
+"""Calls: label rules for functions of Python, and calls of any value of a program."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,15 +33,15 @@ Guard = Callable[..., None]
 
 
 def precise(rule: Implementation) -> Implementation:
-    """Let an operation have a label rule of its own.
+    """Mark an operation that has its own label rule.
 
-    It says itself which labels its result has and what it marks. Whatever has no such rule gets the
-    cautious one when it is put into a table (`operations`). What it raises has the labels of all
-    that it was given, as anywhere, and the branches that it opens end with it.
+    The operation sets the labels of its result and of everything that it changes. An operation
+    without a rule gets the cautious one when it is added to a table (`operations`). Its exceptions
+    take the labels of all its arguments, and the branches that it opens are closed after it.
     """
 
     def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
-        if machine.trying:
+        if machine.open_tries:
             for value in (*args, *named.values()):
                 machine.may_fail(take(value)[1])
         before = machine.branch
@@ -56,20 +56,20 @@ def precise(rule: Implementation) -> Implementation:
             raise failure from None
         finally:
             if machine.branch is not before:
-                machine.leave(before)
+                machine.close_branches(before)
 
     return _ruled(call)
 
 
 def cautious(function: Implementation, *, changes: bool = True) -> Implementation:
-    """Give an operation the rule that is safe for any.
+    """Give an operation the label rule that is safe for every operation.
 
-    All labels of what went in, receiver, arguments, elements, keys and positions, join what comes
-    out and every container and iterator among the arguments.
+    The labels of all inputs (receiver, arguments, elements, keys and positions) are joined to the
+    result and to every container and iterator among the arguments.
 
     Args:
         function: The operation.
-        changes: Whether it may change containers; `read_only` is for those that do not.
+        changes: Whether it may change containers. Use `read_only` for operations that do not.
     """
     guarded = precise(function)
     touched = CARRIERS if changes else (IteratorValue,)
@@ -79,7 +79,7 @@ def cautious(function: Implementation, *, changes: bool = True) -> Implementatio
         before = machine.labels_of(given)
         machine.may_fail(before)
         result = guarded(machine, args, named)
-        # Again, for what was read has the labels of its position by now.
+        # Once more: iterators that were read have the labels of their new position now.
         mark = join(before, machine.labels_of(given))
         if mark is None and machine.branch is None:
             return result
@@ -92,19 +92,19 @@ def cautious(function: Implementation, *, changes: bool = True) -> Implementatio
 
 
 def read_only(function: Implementation) -> Implementation:
-    """The cautious rule for an operation that changes no container."""
+    """Give the cautious rule to an operation that changes no container."""
     return cautious(function, changes=False)
 
 
 def pure(function: Callable[..., Any], guard: Guard | None = None) -> Implementation:
-    """Make a function of the language from one of Python that only looks at its arguments.
+    """Make an operation from a function of Python that only reads its arguments.
 
-    It follows the cautious rule: what it is given is bare, and its result carries the labels of
-    everything in it.
+    It follows the cautious rule: the function gets bare values, and its result carries the labels
+    of everything in the arguments.
 
     Args:
-        function: It is given bare values. An iterator is one that it cannot iterate.
-        guard: Called before it with the machine and the same arguments, to check sizes.
+        function: Gets bare values. It cannot iterate an iterator of the program.
+        guard: Called before, with the machine and the same arguments, to check sizes.
     """
     if guard is None:
         return sized(lambda _, *bare, **named: function(*bare, **named))
@@ -117,7 +117,7 @@ def pure(function: Callable[..., Any], guard: Guard | None = None) -> Implementa
 
 
 def sized(function: Callable[..., Any]) -> Implementation:
-    """Do the same for a function that gets the machine first and checks sizes itself."""
+    """Like `pure`, for a function that gets the machine first and checks sizes itself."""
 
     def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
         bare, mark = machine.bare_all(args)
@@ -132,7 +132,7 @@ def sized(function: Callable[..., Any]) -> Implementation:
 
 
 def reading(implementation: Implementation) -> Implementation:
-    """Read iterators among the arguments into lists first, for a function that takes elements."""
+    """Read iterators among the arguments into lists first."""
 
     def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
         def read(value: Value) -> Value:
@@ -147,12 +147,12 @@ def reading(implementation: Implementation) -> Implementation:
 
 
 def operations(table: dict[str, Implementation]) -> dict[str, Implementation]:
-    """Operations by name; one without a label rule gets the cautious one."""
+    """A table of operations by name. Those without a label rule get the cautious one."""
     return {name: call if has_rule(call) else cautious(call) for name, call in table.items()}
 
 
 def functions(table: dict[str, Implementation]) -> dict[str, Value]:
-    """The same as values of the program."""
+    """Like `operations`, as values of the program."""
     return {name: Builtin(name, call) for name, call in operations(table).items()}
 
 
@@ -170,7 +170,7 @@ def _ruled(call: Implementation) -> Implementation:
 
 
 def adopt(value: Any) -> Value:
-    """Turn Python's containers into values; numbers, texts and times are values already."""
+    """Convert Python's containers to values. Numbers, texts and times are values already."""
     kind = type(value)
     if kind in ATOMS:
         return value
@@ -188,7 +188,7 @@ def adopt(value: Any) -> Value:
 def call_value(
     machine: Machine, callee: Value, args: list[Value], named: dict[str, Value]
 ) -> Value:
-    """Call any value; that it is this one was decided by the labels of its box."""
+    """Call any value. The labels of its box decided that this value is called."""
     if type(callee) is Tagged:
         inner = callee.value
         return machine.under(callee.labels, lambda: _call(machine, inner, args, named))
@@ -233,7 +233,7 @@ def make_error(
         machine.fail(TypeError, f"{error_type.name}() takes no keyword arguments")
     bare, mark = machine.bare_all(args)
     if error_type.parent is None:
-        # Some types want certain arguments, and `OSError` becomes another one for some.
+        # Some types need certain arguments, and `OSError(2, …)` makes a subclass.
         kind = type(machine.guarded(mark, lambda: error_type.kind(*bare)))
         if kind is not error_type.kind:
             error_type = ErrorType(kind.__name__, kind)
@@ -252,7 +252,7 @@ def call_method(
 
 
 def attribute(machine: Machine, target: Value, name: str) -> Value:
-    """`target.name`, not called: a field, or a method as a value."""
+    """`target.name` without a call: a field, or a bound method."""
     inner, mark = take(target)
     machine.may_fail(mark)
     kind = type(inner)
@@ -273,22 +273,23 @@ _METHOD_SIZE = 100
 
 MISSING: Any = object()
 """Stands for an attribute or a variable that does not exist."""
-# Filled by `methods`, `clock`, `patterns` and `models`: what a type has, by name.
+# The methods and the reader of attributes of each type. `methods`, `modules`, `regexes` and
+# `classes` fill them.
 METHODS: dict[type, dict[str, Implementation]] = {}
 ATTRIBUTES: dict[type, Callable[[Any, str], Value]] = {}
 
 
 def is_open(parameters: Mapping[str, Any]) -> bool:
-    """Whether a tool takes arguments that its schema does not name."""
+    """Whether a tool takes arguments that its schema does not list."""
     return not parameters.get("properties") or bool(parameters.get("additionalProperties"))
 
 
 def call_tool(machine: Machine, name: str, args: list[Value], named: dict[str, Value]) -> Value:
-    """Call a tool, which takes keyword arguments only."""
+    """Call a tool. Tools take keyword arguments only."""
     schema = machine.tools[name]
     names = list(schema.get("properties") or ())
     if args:
-        machine.fail(TypeError, f"{name}() takes keyword arguments only, as every tool does")
+        machine.fail(TypeError, f"{name}() takes keyword arguments only, like every tool")
     for key in named:
         if key not in names and not is_open(schema):
             machine.fail(TypeError, f"{name}() got an unexpected keyword argument '{key}'")
@@ -302,12 +303,12 @@ def call_tool(machine: Machine, name: str, args: list[Value], named: dict[str, V
 
 
 def method(least: int, most: int, *names: str) -> Callable[[Callable[..., Value]], Implementation]:
-    """A method of a container: checks how many arguments there are, and hands them over.
+    """Make a method of a container that checks the number of its arguments.
 
     Args:
-        least: How many arguments it takes at least, besides the container.
-        most: How many at most.
-        names: What may be given by name.
+        least: Minimum number of arguments, without the container.
+        most: Maximum number of arguments, without the container.
+        names: Arguments that may be given by name.
     """
 
     def decorate(function: Callable[..., Value]) -> Implementation:

@@ -1,12 +1,10 @@
-"""Class statements: models, enumerations and exceptions, from a few forms of syntax.
+"""Class statements: models, enumerations and exceptions, as data.
 
-What the statement means is decided by its bases when it runs. Its annotations are expressions of
-the language in which only names, subscripts and `|` may stand; text in quotes is read as one.
+The bases of a class statement decide what it makes, when it runs. Annotations are expressions of
+names, subscripts and `|`; a text in quotes is parsed as an annotation.
 
-Models: what a `BaseModel` statement makes, and the instances of it.
-
-A model is a name and fields. Nothing of it is ever a class of Python, and nothing in it is ever
-evaluated but the program's own expressions.
+A model is a name with fields. It never becomes a class of Python, and only the program's own
+expressions are evaluated.
 """
 
 import ast
@@ -76,8 +74,8 @@ class ModelField:
 
     Attributes:
         form: Its type.
-        default: Its value where none is given.
-        notes: What its JSON Schema says besides the type, such as `description`.
+        default: Its value if none is given.
+        notes: Entries of its JSON Schema besides the type, such as `description`.
     """
 
     data_type: DataType
@@ -92,7 +90,7 @@ class ModelField:
 
 @dataclass(eq=False, slots=True, repr=False)
 class Model(DataType):
-    """What a `BaseModel` statement makes; see `classes`."""
+    """A model: the result of a class statement with the base `BaseModel`."""
 
     name: str
     fields: dict[str, ModelField]
@@ -101,29 +99,29 @@ class Model(DataType):
     ancestry: tuple["Model", ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Note the model and all it is derived from, each once."""
+        """Collect the model and all its ancestors, each once."""
         above = (one for parent in self.parents for one in parent.ancestry)
         self.ancestry = tuple(dict.fromkeys((self, *above)))
 
     def mentioned(self) -> tuple[DataType, ...]:
-        """The forms of its fields."""
+        """The types of its fields."""
         return tuple(field.data_type for field in self.fields.values())
 
     @property
     def width(self) -> int:
-        """That of its names and notes."""
+        """The size of its names and notes."""
         notes = [written_size(note) for one in self.fields.values() for note in one.notes.values()]
         return 500 + 400 * len(self.fields) + 2 * sum(notes) + len(self.description)
 
     def schema(self, definitions: Schema) -> Schema:
-        """A reference; the object itself goes to `definitions`."""
+        """A reference. The object itself is added to `definitions`."""
         if self.name not in definitions:
-            definitions[self.name] = {}  # ends the recursion of a model that holds itself
+            definitions[self.name] = {}  # ends the recursion of a model that contains itself
             definitions[self.name] = self._object(definitions)
         return {"$ref": f"#/$defs/{self.name}"}
 
     def json_schema(self) -> Schema:
-        """The object itself, unless it refers to itself."""
+        """The object itself, or a reference if it refers to itself."""
         definitions: Schema = {}
         self.schema(definitions)
         if f'"#/$defs/{self.name}"' in json.dumps(definitions):
@@ -145,7 +143,7 @@ class Model(DataType):
         return schema
 
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
-        """Take an instance as it is, and make one of a dict."""
+        """Accept an instance unchanged; make one from a dict."""
         inner, mark = take(value)
         if type(inner) is Record and self in inner.model.ancestry:
             return value
@@ -157,7 +155,7 @@ class Model(DataType):
     def make(
         self, machine: Machine, given: Mapping[str, Value], mark: Mark, *, is_exact: bool = False
     ) -> Record:
-        """Make an instance of values by name; names it does not know are left out."""
+        """Make an instance from values by name. Unknown names are ignored."""
         machine.make_items(len(self.fields), 100)
         fields: dict[str, Value] = {}
         for name, one in self.fields.items():
@@ -173,7 +171,7 @@ class Model(DataType):
         return Record(self, fields, mark)
 
     def instantiate(self, machine: Machine, args: Args, named: Named) -> Value:
-        """`Item(name="a")`."""
+        """Call the model, as in `Item(name="a")`."""
         if args:
             machine.fail(TypeError, f"{self.name}() takes keyword arguments only")
         return validated(machine, self, DictValue(named))
@@ -215,7 +213,7 @@ def validated(machine: Machine, data_type: DataType, value: Value) -> Value:
 
 
 def plain(machine: Machine, value: Value) -> Value:
-    """A value with dicts in place of instances, each element with its labels."""
+    """A value with dicts in place of instances. Each element keeps its labels."""
     inner, mark = take(value)
     kind = type(inner)
     if kind is Record:
@@ -240,8 +238,8 @@ def plain_fields(machine: Machine, record: Record) -> DictValue[str, Value]:
 
 def _only(machine: Machine, name: str, args: Args, named: Named, *allowed: str) -> None:
     if len(args) > 1 or any(key not in allowed for key in named):
-        options = ", ".join(allowed) or "none"
-        machine.fail(TypeError, f"{name}() has other options; here there are: {options}")
+        options = ", ".join(allowed)
+        machine.fail(TypeError, f"{name}() supports only these options: {options}")
 
 
 def _dump(machine: Machine, args: Args, named: Named) -> Value:
@@ -273,7 +271,7 @@ def _copy(machine: Machine, args: Args, named: Named) -> Value:
     update, update_mark = take(named.get("update"))
     update = DictValue() if update is None else update
     if type(update) is not DictValue or any(key not in inner.fields for key in update):
-        machine.fail(TypeError, "model_copy() takes an update of fields that there are")
+        machine.fail(TypeError, "model_copy() takes an update of existing fields")
     fields = {name: _fresh(machine, value) for name, value in inner.fields.items()}
     return Record(inner.model, {**fields, **update}, join(mark, update_mark))
 
@@ -331,7 +329,7 @@ _ENUMS = frozenset({"Enum", *_MIXED})
 _LIMITS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
 _NOTES = ("title", "description", "examples")
 _MOST_ANCESTORS = 50
-_VALIDATOR_STEPS, _VALIDATOR_SIZE = 300, 4_000  # what one of pydantic's takes
+_VALIDATOR_STEPS, _VALIDATOR_SIZE = 300, 4_000  # the cost of one validator of pydantic
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +343,7 @@ class _ClassLine:
 
 
 def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Frame | None], Value]:
-    """Compile a class statement to something that makes the type."""
+    """Compile a class statement to code that makes the type."""
     if not node.bases:
         refuse(node, "Plain classes are not supported. Derive from `BaseModel`, or use a dict.")
     bases = tuple(map(compiler.expression, node.bases))
@@ -366,7 +364,7 @@ def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Fr
             model = Model(name, {}, parents, description)
             _check_ancestry(machine, len(model.ancestry))
             restore = saved(frame)
-            store(frame, model)  # a field may be a list of the same
+            store(frame, model)  # the type of a field may refer to the model
             try:
                 _fill(machine, model, members, frame)
             except BaseException:
@@ -374,7 +372,7 @@ def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Fr
                 raise
             return model
         names = ", ".join(map(type_name, kinds))
-        message = f"A class derives from BaseModel, Enum or an exception here, not from {names}"
+        message = f"A class derives from BaseModel, Enum or an exception here, but got {names}"
         return machine.fail(TypeError, message)
 
     return make
@@ -395,7 +393,7 @@ def _members(compiler: ScopeCompiler, owner: str, line: ast.stmt) -> Iterable[_C
         case ast.FunctionDef():
             refuse(line, "Methods are not supported. Write a function that takes the object.")
         case _:
-            refuse(line, "A class has nothing but fields here.")
+            refuse(line, "A class may only contain fields here.")
 
 
 def _check_field(line: ast.stmt, name: str) -> None:
@@ -416,7 +414,7 @@ def _field(compiler: ScopeCompiler, name: str, kind: Code, value: ast.expr | Non
 
 
 def _options(compiler: ScopeCompiler, call: ast.Call) -> dict[str, Code]:
-    """The arguments of `Field(…)`, of which those that change nothing here are refused."""
+    """The arguments of `Field(…)`. Those without an effect here are refused."""
     allowed = ("default", "default_factory", *_LIMITS, *_NOTES)
     words = [ast.keyword("default", arg) for arg in call.args] + call.keywords
     options: dict[str, Code] = {}
@@ -429,7 +427,7 @@ def _options(compiler: ScopeCompiler, call: ast.Call) -> dict[str, Code]:
 
 
 def _type_expression(compiler: ScopeCompiler, node: ast.expr, owner: str) -> Code:
-    """Compile an annotation; text in it stands for a type, except within `Literal`."""
+    """Compile an annotation. A text in it stands for a type, except within `Literal`."""
     quoted = _unquoted(compiler, node)
     for part in ast.walk(quoted):
         if isinstance(part, ast.Name) and not compiler.knows(part.id) and part.id != owner:
@@ -444,7 +442,7 @@ def _unquoted(compiler: ScopeCompiler, node: ast.expr) -> ast.expr:  # noqa: PLR
                 inner = ast.parse(text.strip(), mode="eval").body
                 check(inner, compiler.machine.limits)
             except (SyntaxError, ValueError, RecursionError, MemoryError):
-                return refuse(node, "This text is no type.")
+                return refuse(node, "This text is not a type.")
             for part in ast.walk(inner):
                 ast.copy_location(part, node)
             return _unquoted(compiler, inner)
@@ -463,7 +461,7 @@ def _unquoted(compiler: ScopeCompiler, node: ast.expr) -> ast.expr:  # noqa: PLR
             both = ast.BinOp(_unquoted(compiler, left), ast.BitOr(), _unquoted(compiler, right))
             return ast.copy_location(both, node)
         case _:
-            return refuse(node, "This is no type here. Use names, `list[X]`, `X | None` and such.")
+            return refuse(node, "This is not a type. Use names, `list[X]`, `X | None` and so on.")
 
 
 def _unquoted_arguments(compiler: ScopeCompiler, node: ast.expr) -> ast.expr:
@@ -479,7 +477,7 @@ def _is_ellipsis(node: ast.expr) -> bool:
 
 def _error(machine: Machine, name: str, kinds: list[ErrorType], members: list[_ClassLine]) -> Value:
     if len(kinds) != 1 or members:
-        machine.fail(TypeError, "An exception derives from one other and has no fields here.")
+        machine.fail(TypeError, "An exception class has one base and no fields here.")
     parent: ErrorType | None = kinds[0]
     count = 0
     while parent is not None:
@@ -490,7 +488,7 @@ def _error(machine: Machine, name: str, kinds: list[ErrorType], members: list[_C
 
 def _check_ancestry(machine: Machine, count: int) -> None:
     if count > _MOST_ANCESTORS:
-        machine.fail(TypeError, f"A class may have {_MOST_ANCESTORS} others above it.")
+        machine.fail(TypeError, f"A class may have at most {_MOST_ANCESTORS} ancestors.")
 
 
 def _is_enum(kinds: list[Value]) -> bool:
@@ -504,18 +502,19 @@ def _enum(
     is_plain = mixed is not None
     for kind in kinds[:-1]:
         if not isinstance(kind, TypeValue) or kind.types[0] not in (str, int) or mixed is not None:
-            machine.fail(TypeError, "An enumeration mixes with one of `str` and `int` only.")
+            machine.fail(TypeError, "An enumeration may have one other base: `str` or `int`.")
         mixed = kind.types[0]
     enum = EnumType(name, mixed, is_plain)
     for member in members:
         if member.value is None or member.annotation is not None or member.name.startswith("_"):
-            machine.fail(TypeError, "A member of an enumeration is `NAME = value`.")
+            machine.fail(TypeError, "Write a member of an enumeration as `NAME = value`.")
         value, mark = machine.bare(member.value(frame))
         if mixed is not None and type(value) is not mixed:
-            machine.fail(TypeError, f"'{name}.{member.name}' has a value of another type", mark)
+            expected = mixed.__name__
+            machine.fail(TypeError, f"'{name}.{member.name}' needs a value of '{expected}'", mark)
         if type(value).__hash__ is None or mark is not None:
-            machine.fail(TypeError, "A member's value is a constant.", mark)
-        machine.work(len(enum.members))  # each is compared with those before
+            machine.fail(TypeError, "The value of a member must be a constant.", mark)
+        machine.work(len(enum.members))  # each is compared with all before
         enum.add(member.name, value)
     return enum
 
@@ -529,15 +528,15 @@ def _fill(machine: Machine, model: Model, members: list[_ClassLine], frame: Fram
             machine.fail(TypeError, message)
         data_type = as_data_type(_constant(machine, "a type", member.annotation(frame)))
         if data_type is None:
-            machine.fail(TypeError, f"What `{member.name}` is annotated with is no type here")
+            machine.fail(TypeError, f"The annotation of `{member.name}` is not a type here")
         model.fields[member.name] = _made(machine, member, data_type, frame)
 
 
 def _constant(machine: Machine, name: str, value: Value) -> Value:
-    # It becomes a part of the type, which has no labels.
+    # The value becomes a part of the type, and types have no labels.
     bare, mark = machine.bare(value)
     if mark is not None:
-        machine.fail(TypeError, f"What a class is made of has no labels, but {name} has.", mark)
+        machine.fail(TypeError, f"The parts of a class cannot have labels, but {name} has.", mark)
     return bare
 
 
@@ -568,6 +567,6 @@ def _made(
     narrowed = data_type.constrain(limits)
     if narrowed is None:
         names = ", ".join(limits)
-        machine.fail(TypeError, f"The type of `{member.name}` cannot be limited by {names}")
+        machine.fail(TypeError, f"The type of `{member.name}` does not support {names}")
     notes = {name: bare[name] for name in _NOTES if bare.get(name) is not None}
     return ModelField(narrowed, default, notes)

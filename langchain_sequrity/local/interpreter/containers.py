@@ -37,7 +37,7 @@ _NUMBERS = frozenset({int, float, bool})
 
 
 def hashable(machine: Machine, values: Args) -> tuple[list[Any], Mark]:
-    """Values as keys: bare, and only those that Python can hash and that hold no identity."""
+    """Values as keys: bare, and only those that Python can hash by value."""
     bare, mark = machine.bare_all(values)
     machine.may_fail(mark)
     for key in bare:
@@ -49,7 +49,7 @@ def _must_be_hashable(machine: Machine, key: Value, mark: Mark) -> None:
     if type(key).__hash__ is None:
         machine.fail(TypeError, f"unhashable type: '{type_name(key)}'", mark)
     if type(key) is tuple:
-        for part in key:  # whoever took the key bare has paid for its parts
+        for part in key:  # `bare_all` has paid for its parts
             _must_be_hashable(machine, part, mark)
 
 
@@ -61,7 +61,7 @@ def make_set(machine: Machine, values: Args, mark: Mark) -> SetValue:
 
 
 def make_list(items: list[Value], mark: Mark) -> ListValue[Value]:
-    """A list with labels of its own."""
+    """Make a list with labels of its own."""
     result = ListValue(items)
     if mark is not None:
         result.labels = mark
@@ -69,7 +69,7 @@ def make_list(items: list[Value], mark: Mark) -> ListValue[Value]:
 
 
 def update(machine: Machine, target: DictValue[Any, Value], mark: Mark, source: Value) -> None:
-    """Add what `dict.update` takes: a dict, or pairs."""
+    """`target.update(source)`, with a dict or pairs."""
     inner, source_mark = take(source)
     if type(inner) is DictValue:
         merge(machine, target, source)
@@ -85,7 +85,7 @@ def update(machine: Machine, target: DictValue[Any, Value], mark: Mark, source: 
 
 
 def merge(machine: Machine, target: DictValue[Any, Value], source: Value) -> None:
-    """Add what `{**source}` takes: a dict."""
+    """Add the items of a dict, as `{**source}` does."""
     inner, mark = take(source)
     machine.may_fail(mark)
     if type(inner) is not DictValue:
@@ -99,7 +99,7 @@ def merge(machine: Machine, target: DictValue[Any, Value], source: Value) -> Non
 def store_key(
     machine: Machine, target: DictValue[Any, Value], mark: Mark, key: Value, value: Value
 ) -> None:
-    """`target[key] = value`; the key's labels become the dict's."""
+    """`target[key] = value`. The dict takes the labels of the key."""
     (bare,), key_mark = hashable(machine, [key])
     machine.make_items(1, 100)
     machine.make_room(len(target) + 1)
@@ -108,16 +108,16 @@ def store_key(
 
 
 def order(machine: Machine, items: list[Value], mark: Mark, named: Named) -> tuple[list[int], Mark]:
-    """Sort places by their items, or by what `key` makes of them.
+    """Sort the indices of items, by the items or by the results of `key`.
 
     Args:
         machine: The run.
-        items: What is sorted.
+        items: The items.
         mark: Labels of their number.
-        named: `key` and `reverse`, if they are given.
+        named: The arguments `key` and `reverse`, if given.
 
     Returns:
-        The places in order, and the labels of the order.
+        The indices in order, and the labels of the order.
     """
     bare, mark = sort_keys(machine, items, mark, named)
     is_reverse, reverse_mark = machine.truth(named.get("reverse", False))
@@ -132,21 +132,21 @@ def order(machine: Machine, items: list[Value], mark: Mark, named: Named) -> tup
 def sort_keys(
     machine: Machine, items: list[Value], mark: Mark, named: Named
 ) -> tuple[list[Value], Mark]:
-    """What items are compared by: they themselves, or what `key` makes of them; bare."""
+    """The bare values that are compared: the items, or the results of `key` for them."""
     key = named.get("key")
     keys = items
     if strip(key) is not None:
-        machine.decided(mark)  # how often it is called
+        machine.open_choice(mark)  # the labels decide the number of calls
         for changed in changed_by_calls(key):
             machine.mark(changed, mark)
         keys = [call_value(machine, key, [item], {}) for item in items]
     bare, keys_mark = machine.bare_all(keys)
-    machine.steer(keys_mark)
+    machine.check_branch(keys_mark)
     return bare, join(mark, keys_mark)
 
 
 def _pay_for_comparisons(machine: Machine, keys: list[Value]) -> None:
-    """Pay for sorting: each round looks at all keys, and whoever took them bare paid for one."""
+    """Pay for sorting: each round reads all keys."""
     rounds = len(keys).bit_length()
     machine.work(rounds * len(keys))
     if not _NUMBERS.issuperset(map(type, keys)):
@@ -155,7 +155,7 @@ def _pay_for_comparisons(machine: Machine, keys: list[Value]) -> None:
 
 
 def in_place(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
-    """Apply an augmented assignment: lists, sets and dicts change, others are made anew."""
+    """Apply an augmented assignment: lists, sets and dicts change in place."""
     target, mark = take(one)
     if type(target) is ListValue and symbol == "+":
         extend(machine, target, mark, other)
@@ -166,7 +166,7 @@ def in_place(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
     if type(target) is SetValue:
         result, result_mark = take(binary(machine, symbol, one, other))
         fresh = dict(result.items)
-        target.items.clear()  # and not another dict: a loop over it has to notice
+        target.items.clear()  # the same dict, so that a loop over it notices the change
         target.items.update(fresh)
         machine.mark(target, result_mark)
         return one
@@ -221,12 +221,12 @@ def get_item(machine: Machine, container: Value, key: Value) -> Value:
 
 def _generic(machine: Machine, inner: Value, bare: Value, mark: Mark) -> Value:
     if mark is not None:
-        machine.fail(TypeError, "What a type is made of has no labels.", mark)
+        machine.fail(TypeError, "The arguments of a type cannot have labels.", mark)
     arguments = bare if isinstance(bare, tuple) else (bare,)
     machine.make_items(len(arguments))
     data_type = parametrized(inner, arguments)
     if data_type is None:
-        machine.fail(TypeError, f"'{inner.name}[…]' with these arguments is no type here")
+        machine.fail(TypeError, f"'{inner.name}[…]' does not support these arguments here")
     return data_type
 
 
@@ -243,10 +243,10 @@ def _from_dict(
 
 
 def _make_missing(machine: Machine, inner: DictValue[Any, Value], bare: Value, mark: Mark) -> None:
-    # Whether the key is new depends on the labels, so they are the dict's in both cases.
+    # Whether the key is new depends on data with these labels, so the dict takes them either way.
     for changed in (inner, *changed_by_calls(inner.factory)):
         machine.mark(changed, mark)
-    machine.steer(mark)
+    machine.check_branch(mark)
     if bare not in inner:
         made = machine.under(mark, lambda: call_value(machine, inner.factory, [], {}))
         store_key(machine, inner, None, bare, made)

@@ -1,8 +1,8 @@
-"""Types as data: what `list[Item]`, `int | None` or a model's field asks of a value.
+"""Types as data: `list[Item]`, `int | None` and other types of a model's fields.
 
-A form can write itself as JSON Schema and read a value, converting it as pydantic does. Numbers,
-texts and times are left to pydantic's own validators, which are made of data alone; containers are
-walked here, so that every element keeps its labels.
+A data type can write itself as JSON Schema, and validate and convert a value as pydantic does.
+pydantic's own validators handle numbers, texts and times; they are built from data, without code of
+the program. Containers are validated here, so that every element keeps its labels.
 """
 
 import datetime as dt
@@ -39,25 +39,24 @@ from langchain_sequrity.local.interpreter.values import (
 
 Schema = dict[str, Any]
 _LARGEST = 500
-_SHOWN = 20  # values of a choice that an error names
+_SHOWN = 20  # values of a choice that an error message lists
 
 
 class TypeMismatch(Exception):
-    """A value does not fit a form.
+    """A value does not fit a type.
 
     Attributes:
-        path: Fields and places on the way to it, outermost first.
+        path: Fields and indices that lead to the value, outermost first.
         reason: What is wrong.
     """
 
     def __init__(self, reason: str, path: tuple[str, ...] = ()) -> None:
-        """Start at the value itself."""
         super().__init__(reason)
         self.reason = reason
         self.path = path
 
     def within(self, step: str) -> "TypeMismatch":
-        """The same, seen from one level further out."""
+        """The same error, with one more step at the start of its path."""
         return TypeMismatch(self.reason, (step, *self.path))
 
 
@@ -66,45 +65,45 @@ class DataType(Opaque):
 
     @cached_property
     def size(self) -> int:
-        """How many forms it is made of, each counted as often as it occurs."""
+        """The number of types in it, itself included, each counted as often as it occurs."""
         return 1 + sum(part.size for part in self.parts())
 
     def parts(self) -> tuple["DataType", ...]:
-        """The forms in it."""
+        """The types directly within it."""
         return ()
 
     def mentioned(self) -> tuple["DataType", ...]:
-        """The forms in it, those of a model's fields included; they may go round in a circle."""
+        """Like `parts`, with the types of a model's fields. These references may be circular."""
         return self.parts()
 
     @property
     def width(self) -> int:
-        """How many bytes its own part of a JSON Schema takes at the most, by estimate."""
+        """An upper estimate of the bytes of its own part of a JSON Schema."""
         return 500
 
     def schema(self, definitions: Schema) -> Schema:
-        """JSON Schema; models go to `definitions` and are referred to."""
+        """Its JSON Schema. Models are added to `definitions` and referred to."""
         raise NotImplementedError
 
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
-        """The value as this type.
+        """Validate a value and convert it to this type.
 
         Args:
             machine: The run.
             value: Any value.
-            is_exact: Whether to take it only as it is, without conversion.
+            is_exact: Whether conversion is forbidden.
 
         Raises:
-            Misfit: If it does not fit.
+            TypeMismatch: If it does not fit.
         """
         raise NotImplementedError
 
     def constrain(self, limits: Mapping[str, Any]) -> "DataType | None":
-        """The same with limits such as `ge`; `None` if it knows no such limits."""
+        """This type with limits such as `ge`; `None` if it does not support them."""
         return self if not limits else None
 
     def json_schema(self) -> Schema:
-        """A JSON Schema that stands alone."""
+        """A self-contained JSON Schema."""
         definitions: Schema = {}
         schema = self.schema(definitions)
         return {"$defs": definitions, **schema} if definitions else schema
@@ -114,12 +113,12 @@ class AnyType(DataType):
     """`Any`."""
 
     def schema(self, definitions: Schema) -> Schema:
-        """Allow all."""
+        """Allow everything."""
         del definitions
         return {}
 
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
-        """Take it as it is."""
+        """Return it unchanged."""
         del machine, is_exact
         return value
 
@@ -144,7 +143,7 @@ class ScalarType(DataType):
     core: Mapping[str, Any]
     json: Mapping[str, Any]
     allowed: frozenset[str] = frozenset()
-    pattern: str | None = None  # searched here: pydantic would compile it without a bound
+    pattern: str | None = None  # searched here: pydantic would compile it without a limit
     validator: SchemaValidator = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -152,14 +151,14 @@ class ScalarType(DataType):
         object.__setattr__(self, "validator", SchemaValidator(dict(self.core)))
 
     def schema(self, definitions: Schema) -> Schema:
-        """The type's name, and the limits under their names there."""
+        """The type's name, and the limits under their names in JSON Schema."""
         del definitions
         limits = {_KEYWORDS[k]: v for k, v in self.core.items() if k in _KEYWORDS}
         pattern = {} if self.pattern is None else {"pattern": self.pattern}
         return {**self.json, **limits, **pattern}
 
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
-        """Let pydantic judge."""
+        """Validate with pydantic."""
         inner, mark = take(value)
         if isinstance(inner, EnumMember):
             inner = inner.value
@@ -180,7 +179,7 @@ class ScalarType(DataType):
         return tag(result, mark)
 
     def constrain(self, limits: Mapping[str, Any]) -> DataType | None:
-        """Hand the limits to pydantic, but for a pattern."""
+        """Give the limits to pydantic, except for a pattern."""
         if not self.allowed.issuperset(limits) or type(limits.get("pattern", "")) is not str:
             return None
         own = {name: limit for name, limit in limits.items() if name != "pattern"}
@@ -192,7 +191,7 @@ class ScalarType(DataType):
 
 
 def _plain_zone(value: Any) -> Any:
-    # pydantic has a class of its own for offsets, which programs shall not see.
+    # pydantic has its own class for offsets, which programs must not see.
     offset = value.utcoffset() if value.tzinfo is not None else None
     return value if offset is None else value.replace(tzinfo=dt.timezone(offset))
 
@@ -206,7 +205,7 @@ class ArrayType(DataType):
     limits: Mapping[str, int] = field(default_factory=dict)
 
     def parts(self) -> tuple[DataType, ...]:
-        """The form of its elements."""
+        """The type of its elements."""
         return (self.item,)
 
     def schema(self, definitions: Schema) -> Schema:
@@ -218,12 +217,12 @@ class ArrayType(DataType):
         return {**schema, **{names[name]: limit for name, limit in self.limits.items()}}
 
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
-        """Read each element."""
+        """Validate each element."""
         items, mark = _elements(machine, value, self.kind, is_exact=is_exact)
         machine.work(len(items))
         least, most = self.limits.get("min_length", 0), self.limits.get("max_length", len(items))
         if not least <= len(items) <= most:
-            msg = f"It has {len(items)} items; {least} to {most} are allowed."
+            msg = f"It has {len(items)} items, but {least} to {most} are allowed."
             raise TypeMismatch(msg)
         read = [
             _read_at(place, self.item, machine, item, is_exact=is_exact)
@@ -240,25 +239,25 @@ class ArrayType(DataType):
 
 @dataclass(frozen=True, repr=False)
 class TupleType(DataType):
-    """A tuple with a type for each place."""
+    """A tuple with a type for each position."""
 
     items: tuple[DataType, ...]
 
     def parts(self) -> tuple[DataType, ...]:
-        """The forms of its places."""
+        """The types of its positions."""
         return self.items
 
     def schema(self, definitions: Schema) -> Schema:
-        """An array with a prefix."""
+        """An array with `prefixItems`."""
         prefix = [item.schema(definitions) for item in self.items]
         size = len(prefix)
         return {"type": "array", "prefixItems": prefix, "minItems": size, "maxItems": size}
 
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
-        """Read each place."""
+        """Validate each position."""
         items, mark = _elements(machine, value, tuple, is_exact=is_exact)
         if len(items) != len(self.items):
-            msg = f"It has {len(items)} items; {len(self.items)} are needed."
+            msg = f"It has {len(items)} items, but needs {len(self.items)}."
             raise TypeMismatch(msg)
         pairs = enumerate(zip(self.items, items, strict=True))
         read = [
@@ -276,7 +275,7 @@ class DictType(DataType):
     value: DataType
 
     def parts(self) -> tuple[DataType, ...]:
-        """The forms of keys and values."""
+        """The types of keys and values."""
         return self.key, self.value
 
     def schema(self, definitions: Schema) -> Schema:
@@ -284,7 +283,7 @@ class DictType(DataType):
         return {"type": "object", "additionalProperties": self.value.schema(definitions)}
 
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
-        """Read each key and value."""
+        """Validate each key and value."""
         inner, mark = take(value)
         if type(inner) is not DictValue:
             msg = "Input should be a valid dictionary"
@@ -302,22 +301,22 @@ class DictType(DataType):
 
 @dataclass(frozen=True, repr=False)
 class UnionType(DataType):
-    """Several types; the first that fits as it is, else the first that fits."""
+    """Several types. The first that fits without conversion is used, else the first that fits."""
 
     members: tuple[Value, ...]
     options: tuple[DataType, ...]
 
     def parts(self) -> tuple[DataType, ...]:
-        """The forms it may have."""
+        """Its alternatives."""
         return self.options
 
     def schema(self, definitions: Schema) -> Schema:
-        """Any of them."""
+        """`anyOf`."""
         return {"anyOf": [option.schema(definitions) for option in self.options]}
 
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
-        """Try one after the other."""
-        # Which of the types it becomes depends on any part of it.
+        """Try the types in order."""
+        # Which type fits depends on every part of the value.
         mark = machine.bare(value)[1]
         reason = ""
         for exactly in (True,) if is_exact else (True, False):
@@ -327,11 +326,11 @@ class UnionType(DataType):
                     return tag(option.read(machine, value, is_exact=exactly), mark)
                 except TypeMismatch as mismatch:
                     reason = reason or mismatch.reason
-                    machine.steer(mark)
+                    machine.check_branch(mark)
         raise TypeMismatch(reason)
 
     def constrain(self, limits: Mapping[str, Any]) -> DataType | None:
-        """Constrain those that can be; at least one has to be."""
+        """Constrain each type that supports the limits; at least one has to."""
         narrowed = [option.constrain(limits) for option in self.options]
         if limits and not any(narrowed):
             return None
@@ -347,18 +346,18 @@ class LiteralType(DataType):
 
     @property
     def width(self) -> int:
-        """That of its values."""
+        """The size of its values."""
         return 500 + 2 * sum(map(written_size, self.values))
 
     def schema(self, definitions: Schema) -> Schema:
-        """An enumeration."""
+        """`enum`, or `const` for one value."""
         del definitions
         plain = [v.value if isinstance(v, EnumMember) else v for v in self.values]
         choice = {"const": plain[0]} if len(plain) == 1 else {"enum": plain}
         return {**choice, **_type_of_all(plain)}
 
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
-        """Take it if it is one of them."""
+        """Accept one of the values."""
         del is_exact
         inner, mark = machine.bare(value)
         machine.work(len(self.values) >> 2)
@@ -376,11 +375,11 @@ class EnumMemberType(DataType):
 
     @property
     def width(self) -> int:
-        """That of its values."""
+        """The size of its values."""
         return 500 + 2 * sum(written_size(member.value) for member in self.enum)
 
     def schema(self, definitions: Schema) -> Schema:
-        """Its values."""
+        """A definition with the values of the members."""
         values = [member.value for member in self.enum]
         definitions[self.enum.name] = {
             "enum": values,
@@ -390,7 +389,7 @@ class EnumMemberType(DataType):
         return {"$ref": f"#/$defs/{self.enum.name}"}
 
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
-        """Take a member, or the value of one."""
+        """Accept a member, or the value of one."""
         inner, mark = machine.bare(value)
         machine.work(len(self.enum.members) >> 1)
         for member in self.enum:
@@ -451,7 +450,7 @@ def _gather(machine: Machine, kind: type, items: list[Value], mark: Mark) -> Val
 
 
 def pay_for_schema(machine: Machine, data_type: DataType) -> None:
-    """Pay for the JSON Schema of a form, before it is written."""
+    """Pay for the JSON Schema of a type, before it is written."""
     waiting, seen = [data_type], {id(data_type)}
     while waiting:
         one = waiting.pop()
@@ -492,7 +491,7 @@ _MARKERS: dict[str, DataType] = {
 
 
 def as_data_type(value: Value) -> DataType | None:
-    """The form that a bare value stands for; `None` if it stands for no type."""
+    """The type that a bare value stands for; `None` if the value is not a type."""
     if isinstance(value, DataType):
         return value
     if isinstance(value, TypeValue):
@@ -515,15 +514,15 @@ def unite(members: tuple[Value, ...]) -> DataType | None:
 
 
 def _bounded(data_type: DataType) -> DataType:
-    # One that was put together in a loop could be walked for ever.
+    # A type that a loop built could be exponentially large.
     if data_type.size > _LARGEST:
-        msg = f"A type may be made of {_LARGEST} others."
+        msg = f"A type may consist of at most {_LARGEST} types."
         raise ValueError(msg)
     return data_type
 
 
 def parametrized(generic: Value, arguments: tuple[Value, ...]) -> DataType | None:  # noqa: PLR0911 - one per kind
-    """`list[X]` and the like; `None` if that is no type."""
+    """`list[X]` and the like; `None` if the arguments do not fit the generic type."""
     if isinstance(generic, Marker) and generic.name == "Literal":
         return LiteralType(arguments) if all(map(_is_literal, arguments)) and arguments else None
     if isinstance(generic, Marker) and generic.name == "Optional":

@@ -76,7 +76,7 @@ Arguments = Callable[[Frame | None], tuple[list[Value], dict[str, Value]]]
 _Comprehension = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
 _FAST_COMPARABLE = frozenset({int, float, str})
 _NONE = ast.Constant(None)
-_SHORT = 4_096  # characters of a text that is compared for the price of its statement
+_SHORT = 4_096  # characters of a text whose comparison the price of its statement includes
 
 
 class ExpressionCompiler(ScopeCompiler):
@@ -139,12 +139,12 @@ class ExpressionCompiler(ScopeCompiler):
                 raise machine.labelled(error, None) from None
             finally:
                 if machine.branch is not before:
-                    machine.leave(before)
+                    machine.close_branches(before)
 
         return run
 
     def _each_left_out(self, nodes: list[ast.expr]) -> Callable[[Frame | None, int, Mark], None]:
-        """`left_out` for those of some expressions that stand at a place or after it."""
+        """Compile `left_out` for the expressions from a given index on."""
         notes = tuple(map(self.left_out, nodes))
 
         def note_all(frame: Frame | None, start: int, mark: Mark) -> None:
@@ -183,7 +183,7 @@ class ExpressionCompiler(ScopeCompiler):
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
                 raise machine.labelled(error, None) from None
             finally:
-                machine.leave(before)
+                machine.close_branches(before)
 
         return chain
 
@@ -373,7 +373,7 @@ class ExpressionCompiler(ScopeCompiler):
     # -- calls
 
     def elements(self, nodes: list[ast.expr]) -> Callable[[Frame | None], tuple[list[Value], Mark]]:
-        """Compile the elements of a display or a call; `*` adds the labels of its source."""
+        """Compile the elements of a display or a call. `*` adds the labels of its source."""
         machine = self.machine
         if not any(isinstance(node, ast.Starred) for node in nodes):
             codes = tuple(map(self.expression, nodes))
@@ -401,7 +401,6 @@ class ExpressionCompiler(ScopeCompiler):
         return run
 
     def visit_Call(self, node: ast.Call) -> Code:
-        """Compile a call."""
         if _spreads(node):
             return self._call_spread(node)
         arguments, machine = self.arguments(node), self.machine
@@ -433,7 +432,7 @@ class ExpressionCompiler(ScopeCompiler):
         return run
 
     def _call_spread(self, node: ast.Call) -> Code:
-        """A call with `*` or `**`: how many arguments there are, and their names, are data."""
+        """A call with `*` or `**`: the number of arguments and their names depend on data."""
         machine, callee, elements = (
             self.machine,
             self.expression(node.func),
@@ -465,7 +464,7 @@ class ExpressionCompiler(ScopeCompiler):
         return run
 
     def _known(self, function: ast.expr) -> Value:
-        """The built-in or tool that a name can only mean."""
+        """The built-in or tool that a name refers to, if it cannot refer to anything else."""
         if not isinstance(function, ast.Name) or function.id in self.bound:
             return None
         name = function.id
@@ -482,7 +481,7 @@ class ExpressionCompiler(ScopeCompiler):
             methods = METHODS.get(type(value))
             method = methods.get(name) if methods is not None else None
             if method is None:
-                # Before the arguments: that there is no such method comes first.
+                # Before the arguments: a missing method is reported first, as in Python.
                 found = attribute(machine, value, name)
                 args, named = arguments(frame)
                 machine.line = line
@@ -507,7 +506,7 @@ class ExpressionCompiler(ScopeCompiler):
     # -- comprehensions
 
     def _iterator(self, node: _Comprehension, element: Any) -> Code:
-        """Compile to something that gives an iterator; `element` compiles what it yields."""
+        """Compile to code that gives an iterator; `element` compiles what it yields."""
         generators = node.generators
         first = self.expression(generators[0].iter)
         scope = comprehension_scope(generators, self.scope)
@@ -575,7 +574,7 @@ class ExpressionCompiler(ScopeCompiler):
                 else:
                     yield from nested(frame, result, None)
             share_labels(machine, result, carriers)
-            machine.steer(result.labels)
+            machine.check_branch(result.labels)
             whole.is_over(frame, result.labels)
             if type(inner) is IteratorValue:
                 result.upstream.remove(inner)
@@ -583,9 +582,9 @@ class ExpressionCompiler(ScopeCompiler):
         return _moving(machine, rounds)
 
     def _step(self, generator: ast.comprehension, element: Code) -> Any:
-        """Compile one round of a loop: the element, or `_SKIPPED` where a condition does not hold.
+        """Compile one round of a loop: the element, or `_SKIPPED` if a condition is false.
 
-        What the round does depends on what let it through.
+        The effects of a round depend on the conditions that were true.
         """
         machine, assign = self.machine, self.assign(generator.target)
         is_watched = not machine.is_unwatched
@@ -605,36 +604,36 @@ class ExpressionCompiler(ScopeCompiler):
             before = machine.branch
             try:
                 if is_watched or result.labels is not None:
-                    machine.decided(result.labels)
+                    machine.open_choice(result.labels)
                 assign(frame, value)
                 return element(frame) if holds(frame, result) else _SKIPPED
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
                 raise machine.labelled(error, None) from None
             finally:
                 if machine.branch is not before:
-                    machine.leave(before)
+                    machine.close_branches(before)
 
         return step
 
     def visit_ListComp(self, node: ast.ListComp) -> Code:
-        """`[…]`."""
+
         produce, machine = self._one_element(node), self.machine
         return lambda frame: make_list(*collect(machine, produce(frame)))
 
     def visit_SetComp(self, node: ast.SetComp) -> Code:
-        """`{…}`."""
+
         produce, machine = self._one_element(node), self.machine
         return lambda frame: make_set(machine, *collect(machine, produce(frame)))
 
     def visit_GeneratorExp(self, node: ast.GeneratorExp) -> Code:
-        """`(…)`."""
+
         return self._one_element(node)
 
     def _one_element(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Code:
         return self._iterator(node, lambda within: within.expression(node.elt))
 
     def visit_DictComp(self, node: ast.DictComp) -> Code:
-        """`{key: …}`."""
+
         machine = self.machine
 
         def pair(within: "ExpressionCompiler") -> Code:
@@ -646,7 +645,7 @@ class ExpressionCompiler(ScopeCompiler):
         def run(frame: Frame | None) -> Value:
             result: DictValue[Any, Value] = DictValue()
             pairs = produce(frame)
-            for key, value in pairs.source:  # tuples of the compiler, not of the program
+            for key, value in pairs.source:  # tuples from `pair`, not values of the program
                 store_key(machine, result, None, key, value)
             machine.mark(result, pairs.labels)
             return result
@@ -679,7 +678,7 @@ def _spread(machine: Machine, value: Value) -> tuple[list[tuple[str, Value]], Ma
 
 
 class _Whole(NamedTuple):
-    """What the loops of a comprehension have in common.
+    """Data that the loops of a comprehension share.
 
     Attributes:
         price: Steps of each round.
@@ -690,12 +689,12 @@ class _Whole(NamedTuple):
     left_out: LeftOut
 
     def is_over(self, frame: Frame, mark: Mark) -> None:
-        """Say that a loop has come to its end, and what decided when."""
+        """Record the end of a loop, and the labels of what decided it."""
         self.left_out(frame, mark)
 
 
 def _moving(machine: Machine, rounds: Any) -> Any:
-    """The rounds of a loop; an exception that ends them labels how far what they read came."""
+    """The rounds of a loop. An exception that ends them labels the iterators that they read."""
 
     def produce(frame: Frame, result: IteratorValue, given: Value) -> Iterator[Value]:
         try:
@@ -709,7 +708,7 @@ def _moving(machine: Machine, rounds: Any) -> Any:
 
 
 def _link(result: IteratorValue, values: Value) -> None:
-    """Whoever moves a comprehension's iterator may move the one that it reads."""
+    """Record that advancing a comprehension's iterator may advance the one that it reads."""
     inner = strip(values)
     if type(inner) is IteratorValue:
         result.upstream.append(inner)
@@ -720,4 +719,4 @@ _SLOT = 8  # bytes of a variable
 
 
 def _nothing(_: Frame | None) -> None:
-    """What a round gives whose elements come from the loop within it."""
+    """The element of a round whose elements come from an inner loop."""

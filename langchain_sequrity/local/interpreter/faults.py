@@ -1,7 +1,7 @@
-"""How a program goes wrong: what it can catch, and what it cannot (`behaviour.md`, M6).
+"""How a program fails: errors that it can catch, and ends that it cannot (`behaviour.md`, M6).
 
-What it can catch is an `Exception`: those that Python's own operations raise, and `Raised`, which
-carries an exception that has labels. What it cannot is a `Abort`, which is none.
+A program can catch an `Exception`: those that Python's own operations raise, and `Raised`, which
+carries an exception with labels. It cannot catch an `Abort`, which is not an `Exception`.
 """
 
 from typing import Any, Final
@@ -11,7 +11,7 @@ from langchain_sequrity.labels import Labels
 
 
 class ProgramRefused(SequrityError):
-    """The program uses what the language does not have; the text says what to write instead.
+    """The program uses something outside of the language; the message says what to write instead.
 
     Attributes:
         reason: What is wrong, without the position.
@@ -20,7 +20,6 @@ class ProgramRefused(SequrityError):
     """
 
     def __init__(self, reason: str, *, line: int = 1, column: int = 1) -> None:
-        """Put the position before the reason."""
         super().__init__(f"Line {line}, column {column}: {reason}")
         self.reason = reason
         self.line = line
@@ -28,26 +27,25 @@ class ProgramRefused(SequrityError):
 
     @classmethod
     def of_syntax(cls, error: SyntaxError) -> "ProgramRefused":
-        """Say what Python's parser says."""
+        """Use the message and position of Python's parser."""
         reason = f"Not valid Python: {error.msg}."
         return cls(reason, line=error.lineno or 1, column=error.offset or 1)
 
 
 class ReplayDiverged(SequrityError):
-    """A replayed run did something else than its log says."""
+    """A replayed run differs from its log."""
 
 
 class Raised(Exception):
-    """An exception of the program on its way to an `except`."""
+    """An exception of the program, while it propagates."""
 
     def __init__(self, error: Any) -> None:
-        """Carry an `ErrorValue`."""
         super().__init__()
         self.error = error
 
 
 class ValidationError(ValueError):
-    """What a model raises for data that do not fit; pydantic's is a `ValueError` too."""
+    """Data do not fit a model. pydantic's error is also a `ValueError`."""
 
 
 class ToolError(Exception):
@@ -55,11 +53,11 @@ class ToolError(Exception):
 
 
 class error(Exception):  # noqa: N801 - `re.error`, under the name that Python has for it
-    """A regular expression that is none."""
+    """An invalid regular expression."""
 
 
 class Abort(BaseException):
-    """The end of a run that no `except` and no `finally` of the program sees."""
+    """Ends a run without running any `except` or `finally` of the program."""
 
 
 class OutOfBudget(Abort):
@@ -71,18 +69,17 @@ class OutOfBudget(Abort):
 
     @classmethod
     def of(cls, name: str, limit: float) -> "OutOfBudget":
-        """Name the limit."""
+        """An error that names the limit."""
         return cls(f"The program reached the limit `{name}` ({limit:g}).")
 
 
 class BranchForbidden(Abort):
-    """The policy forbids to branch on a value with these labels."""
+    """The policy forbids control flow that depends on data with these labels."""
 
     kind: Final = "branch"
     type_name: Final = "ControlFlow"
 
     def __init__(self, labels: Labels) -> None:
-        """Keep the labels of the condition."""
         super().__init__("Control flow depends on data that may not steer the program.")
         self.labels = labels
 
@@ -91,7 +88,6 @@ class Exit(Abort):
     """The program called `exit`."""
 
     def __init__(self, code: Any, labels: Labels | None) -> None:
-        """Keep the exit code, which may be a text, and its labels."""
         super().__init__()
         self.code = code
         self.labels = labels
@@ -103,24 +99,22 @@ class NotJson(Abort):
     kind: Final = "value"
 
     def __init__(self, type_name: str, message: str, labels: Labels) -> None:
-        """Name the type of exception that says it best."""
         super().__init__(message)
         self.type_name = type_name
         self.labels = labels
 
 
 class Diverged(Abort):
-    """A replayed run did something else than its log says."""
+    """A replayed run differs from its log."""
 
 
 class HostError(Abort):
-    """What the interpreter calls outside of itself failed; it is not the program's to catch."""
+    """Code outside of the interpreter failed, such as the policy. The program cannot catch this."""
 
     def __init__(self, error: Exception) -> None:
-        """Carry what was raised."""
         super().__init__()
         self.error = error
 
 
 class Abandoned(Abort):
-    """Nobody waits for the run any more."""
+    """The run was closed while it waited."""

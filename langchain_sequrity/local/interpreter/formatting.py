@@ -1,7 +1,7 @@
-"""Formatting: f-strings, `format` and `%`, with widths checked before anything is written.
+"""Formatting: f-strings, `format` and `%`. Widths are checked before anything is written.
 
-`str.format` of Python walks attributes and items of its arguments. Here a field names an argument
-and nothing else.
+Python's `str.format` reads attributes and items of its arguments. Here a field can only name an
+argument.
 """
 
 import string
@@ -35,7 +35,7 @@ _LITERAL_SIZE = 400  # a float without an exponent has at most this many digits
 
 
 def written_size(value: Value) -> int:  # noqa: PLR0911 - one per kind
-    """At least as many characters as `repr` of a bare value has; integers count by bits."""
+    """An upper bound for the length of `repr` of a bare value; integers count by their bits."""
     if isinstance(value, EnumMember):
         return written_size(value.value) + len(value.name) + len(value.kind.name) + 6
     if isinstance(value, str | bytes):
@@ -60,7 +60,7 @@ def written_size(value: Value) -> int:  # noqa: PLR0911 - one per kind
 
 def as_text(machine: Machine, value: Value) -> str:
     """`str` of a bare value."""
-    if type(value) is str:  # a member of an enumeration that is a text has another `str`
+    if type(value) is str:  # and not an enumeration member, whose `str` is different
         return value
     machine.make_text(written_size(value), "")
     return shown(value)
@@ -73,12 +73,12 @@ def as_repr(machine: Machine, value: Value) -> str:
 
 
 def shown(value: Value) -> str:
-    """`str` of a bare value that is known to be small enough."""
+    """`str` of a bare value whose size was checked."""
     return str(value) if _has_repr(value) else f"<{type_name(value)}>"
 
 
 def _has_repr(value: Value) -> bool:
-    # The representations of functions and iterators hold addresses.
+    # Python's `repr` of functions and iterators shows addresses.
     kind = type(value)
     return kind in _SHOWN or kind.__module__ == "datetime"
 
@@ -112,7 +112,7 @@ def _spec_size(machine: Machine, spec: str) -> int:
 
 
 def clock_format(machine: Machine, value: Any, spec: str) -> str:
-    """`strftime`: the C library takes widths too, and would fill memory with them."""
+    """`strftime`. Widths are refused: the C library would fill memory for a large one."""
     if _DIGITS.search(spec) and regex.search(r"%[^a-zA-Z%]*[0-9]", spec):
         machine.fail(ValueError, "A width in a date's format is not supported.")
     machine.make_text(40 * len(spec), spec)
@@ -163,7 +163,7 @@ def _argument(machine: Machine, key: str, args: Sequence[Value], named: dict[str
     if "." in key or "[" in key:
         machine.fail(
             ValueError,
-            "Fields of `format` with a dot or brackets are not supported. Use an f-string.",
+            "Fields of `format` cannot contain a dot or brackets here. Use an f-string.",
         )
     if key in named:
         return named[key]
@@ -171,7 +171,7 @@ def _argument(machine: Machine, key: str, args: Sequence[Value], named: dict[str
 
 
 def convert(machine: Machine, value: Value, conversion: str | None, spec: str) -> str:
-    """One field: conversion (`r`, `s`, `a` or none), then format."""
+    """Format one field: convert it (`r`, `s`, `a` or `None`), then apply the format spec."""
     if conversion == "r":
         value = as_repr(machine, value)
     elif conversion == "a":

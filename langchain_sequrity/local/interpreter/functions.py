@@ -1,4 +1,4 @@
-"""Functions of the program and lambdas: parameters, defaults, frames."""
+"""Functions and lambdas of the program: parameters, defaults, frames."""
 
 import ast
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from langchain_sequrity.local.interpreter.values import (
     tag,
 )
 
-_FEW = 16  # variables that a frame may have for the price of its call
+_FEW = 16  # variables of a frame that the price of the call includes
 
 
 @dataclass(frozen=True, slots=True)
 class _Signature:
-    """Names of a function's parameters and their places in its frame."""
+    """The parameters of a function, and their slots in its frame."""
 
     name: str
     positional: tuple[str, ...]
@@ -40,7 +40,7 @@ class _Signature:
 def compile_function(
     compiler: ScopeCompiler, node: ast.FunctionDef | ast.Lambda
 ) -> Callable[[Frame | None], FunctionValue]:
-    """Compile to something that makes the function, with the frame it is defined in."""
+    """Compile to code that makes the function, given the frame that it is defined in."""
     machine = compiler.machine
     scope = function_scope(node, compiler.scope)
     within = compiler.inner(scope)
@@ -88,7 +88,7 @@ def compile_function(
             finally:
                 machine.depth -= 1
                 if machine.branch is not branch:
-                    machine.leave(branch)
+                    machine.close_branches(branch)
 
         return FunctionValue(parameters.name, call, Effects(touched, outer))
 
@@ -134,11 +134,11 @@ def _bind(  # noqa: PLR0917 - only called once
     args: list[Value],
     named: dict[str, Value],
 ) -> None:
-    """Put arguments into the frame as Python does."""
+    """Bind arguments to parameters as Python does."""
     names, slots, title = parameters.positional, parameters.slots, parameters.name
     for name, value in zip(names, args, strict=False):
         frame[slots[name]] = value
-    # How many arguments there are and what they are called may be data: `machine.within`.
+    # The number and names of the arguments may depend on data: see `Machine.within`.
     mark = machine.branch
     if parameters.rest is not None:
         frame[parameters.rest] = tag(tuple(args[len(names) :]), mark)

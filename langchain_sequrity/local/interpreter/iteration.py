@@ -1,7 +1,7 @@
-"""Iteration: the one way to read elements, and what it does to labels.
+"""Iteration: the only way to read elements, with its label rules.
 
-Only what is here reads an iterator of the program. Each step is paid for, sees the labels that
-container and iterator have at that time, and leaves those of whatever decided that it is taken.
+Only this module reads iterators of the program. Each step is paid for, uses the current labels of
+the container or iterator, and adds to the iterator the labels of what decided to read on.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ _IMMUTABLE = frozenset({str, bytes, tuple, range, EnumType, TextMember})
 
 
 def iterate(machine: Machine, value: Value) -> Iterator[Value]:
-    """Iterate over a value, and pay for each element; see `elements_of`."""
+    """Iterate over a value and pay for each element; see `elements_of`."""
     return _paid(machine, elements_of(machine, value))
 
 
@@ -43,7 +43,7 @@ def _paid(machine: Machine, elements: Iterator[Value]) -> Iterator[Value]:
 def elements_of(machine: Machine, value: Value) -> Iterator[Value]:
     """Iterate over a value, for code that pays for each round itself.
 
-    Each element takes the labels that the value has at that time.
+    Each element takes the labels that the value has when the element is read.
     """
     inner, mark = take(value)
     machine.may_fail(mark)
@@ -66,17 +66,17 @@ def _large(machine: Machine, numbers: range) -> Iterator[int]:
 
 
 def _live(machine: Machine, container: Any, mark: Mark) -> Iterator[Value]:
-    """Elements of a container that may change meanwhile, and its labels with it."""
+    """Elements of a container that may change, with its labels, during the iteration."""
     try:
         for element in container:
             labels = container.labels
             yield (element if mark is None and labels is None else tag(element, join(mark, labels)))
-    except RuntimeError as error:  # a dict that has another size now
+    except RuntimeError as error:  # a dict or set changed its size
         raise machine.labelled(error, join(mark, container.labels)) from None
 
 
 def _read(machine: Machine, iterator: IteratorValue, mark: Mark) -> Iterator[Value]:
-    """Elements of an iterator; that it is read here, and under which branch, moves it."""
+    """Elements of an iterator. Reading advances it, so it takes the labels of the open branches."""
     if mark is not None:
         machine.mark(iterator, mark)
     for element in iterator.source:
@@ -95,17 +95,17 @@ def lazy(
     *,
     calls: Value = None,
 ) -> IteratorValue:
-    """An iterator that reads others.
+    """Make an iterator that reads other values.
 
-    How far it came, and how far each of its sources came, depends on all of them: at each step they
-    share their labels.
+    Its position, and the position of each source, depends on all of them: they share their labels
+    at each step.
 
     Args:
         machine: The run.
-        sources: What it reads.
-        elements: What it gives; this is what reads the sources.
-        mark: Labels of whatever else decides how far it goes.
-        calls: The function of the program that a step calls, which the labels then decide.
+        sources: The values that it reads.
+        elements: Reads the sources and gives the elements.
+        mark: Labels of other data that decide how far it goes.
+        calls: The function of the program that each step calls. The labels decide on these calls.
     """
     machine.charge(ITERATOR_SIZE)
     touched = changed_by_calls(calls)
@@ -134,7 +134,7 @@ def _steps(
         share_labels(machine, result, carriers)
         before = machine.branch
         if is_calling:
-            machine.steer(result.labels)
+            machine.check_branch(result.labels)
         machine.branch = join(before, result.labels)
         try:
             element = next(elements, _END)
@@ -143,7 +143,7 @@ def _steps(
             machine.moved(result, failure)
             raise failure from None
         finally:
-            machine.leave(before)
+            machine.close_branches(before)
         share_labels(machine, result, carriers)
         if element is _END:
             return
@@ -156,7 +156,7 @@ _END = object()
 
 
 def share_labels(machine: Machine, iterator: IteratorValue, carriers: list[Any]) -> None:
-    """Give an iterator the labels of what it reads, and its own to the iterators that it reads."""
+    """Give an iterator the labels of its sources, and give its labels to their iterators."""
     mark = iterator.labels
     for carrier in carriers:
         mark = join(mark, carrier.labels)
@@ -166,17 +166,17 @@ def share_labels(machine: Machine, iterator: IteratorValue, carriers: list[Any])
             machine.mark(one, mark)
 
 
-def enter_branch_of(machine: Machine, sources: list[Value]) -> None:
-    """Note that what was read from these decided that a function of the program is called now."""
+def open_choice_on(machine: Machine, sources: list[Value]) -> None:
+    """Record that the elements read from these sources decide that a function is called now."""
     for source in sources:
-        machine.decided(take(source)[1])
+        machine.open_choice(take(source)[1])
 
 
 def collect(machine: Machine, value: Value) -> tuple[list[Value], Mark]:
     """Read all elements of a value.
 
     Returns:
-        The elements with the labels they have themselves, and the labels that count for all.
+        The elements with their own labels, and the labels that apply to all of them.
     """
     inner, mark = take(value)
     machine.may_fail(mark)
@@ -195,7 +195,7 @@ def collect(machine: Machine, value: Value) -> tuple[list[Value], Mark]:
 
 
 def _size_of_each(container: Any) -> int:
-    """Bytes of an element and its place, where the element is made when it is read."""
+    """Bytes of an element and its slot, for containers that create elements when they are read."""
     if isinstance(container, str) and not container.isascii():
         return 100
     if type(container) is range:

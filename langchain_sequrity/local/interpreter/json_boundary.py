@@ -1,7 +1,7 @@
-"""The border of a program: JSON values in, JSON values out.
+"""Conversion between JSON and values of programs, at the boundary of the interpreter.
 
-What comes in is copied, so that neither side can change what the other holds. What goes out is
-bare; its labels are the join of all labels in it.
+Incoming values are copied, so that neither side can change the other's data. Outgoing values are
+bare; their labels are the join of all labels in them.
 """
 
 import base64
@@ -36,10 +36,10 @@ _WIDEST_INTEGER = 14_000  # bits: Python writes integers of up to 4,300 digits
 
 
 def check_json(value: Any, depth: int = 0) -> Any:
-    """Copy a JSON value that comes from outside.
+    """Copy a JSON value from outside.
 
     Raises:
-        UsageError: If it is none, or nested too deeply.
+        UsageError: If it is not a JSON value, or is nested too deeply.
     """
     if depth > _DEEPEST:
         msg = f"A JSON value for a program is nested more than {_DEEPEST} levels deep."
@@ -57,12 +57,12 @@ def check_json(value: Any, depth: int = 0) -> Any:
             key: one if type(one) in _PLAIN else check_json(one, below)
             for key, one in value.items()
         }
-    msg = f"A program takes JSON values only, and {reprlib.repr(value)} is none."
+    msg = f"A program takes JSON values only, but got {reprlib.repr(value)}."
     raise UsageError(msg)
 
 
 def value_from_json(machine: Machine, given: Labeled) -> Value:
-    """Turn a JSON value into one of the program; its labels hold for everything in it."""
+    """Convert a JSON value to a value of the program. Its labels apply to everything in it."""
     return tag(_inside(machine, given.value), as_mark(given.labels))
 
 
@@ -81,14 +81,14 @@ def _inside(machine: Machine, value: Any) -> Value:
 
 
 def value_to_json(machine: Machine, value: Value) -> Labeled:
-    """Turn a value of the program into JSON.
+    """Convert a value of the program to JSON.
 
-    What JSON lacks is written so:
+    Types that JSON lacks are written like this:
 
     | Value | JSON |
     |---|---|
     | tuple, set, range | list |
-    | dict with keys that are numbers, booleans or `None` | object; keys as `json.dumps` has them |
+    | dict with keys that are numbers, booleans or `None` | object; keys as in `json.dumps` |
     | date, datetime, time | text, ISO 8601 |
     | timedelta | number, seconds |
     | bytes | text, Base64 |
@@ -109,7 +109,7 @@ def value_to_json(machine: Machine, value: Value) -> Labeled:
 
 def _outside(machine: Machine, value: Value, depth: int) -> Any:
     if depth > _DEEPEST:
-        _refuse(ValueError, "A value is nested too deeply, or holds itself.")
+        _refuse(ValueError, "A value is nested too deeply, or contains itself.")
     if isinstance(value, EnumMember):
         return _outside(machine, value.value, depth + 1)
     write = _FORMS.get(type(value))
@@ -168,13 +168,13 @@ def _key(machine: Machine, key: Value) -> str:
 
 
 def _text(machine: Machine, value: str, _: int) -> str:
-    # One text in many places is written as often as it stands there.
+    # A text that occurs several times is written several times.
     machine.make_text(len(value), value)
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError:
-            _refuse(ValueError, "Text with half of a surrogate pair has no JSON form.")
+            _refuse(ValueError, "A text with a lone surrogate has no JSON form.")
     return value
 
 

@@ -39,26 +39,26 @@ from langchain_sequrity.local.interpreter.values import (
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one program and of one run of it.
+    """Limits of one program and of one run of it.
 
     Attributes:
         source: Characters of the program's text.
         nodes: Nodes of its syntax tree.
         nesting: Depth of its syntax tree.
-        steps: Statements, iterations and calls, and elements that built-ins walk over.
-        depth: Calls of the program's functions within each other.
+        steps: Statements, iterations, calls, and elements that built-ins read.
+        depth: Nested calls of the program's functions.
         bits: Bits of an integer.
         text: Characters of a string, bytes of a bytes value.
-        items: Elements of a container, or of all that one operation walks over.
-        memory: Bytes that the run may ask for in all, by estimate.
+        items: Elements of a container, or of everything that one operation reads.
+        memory: Estimated bytes that the whole run may allocate.
         pattern: Characters of a regular expression.
-        regex_seconds: Time of one search with a regular expression.
-        seconds: Time of the processor that the program takes from one call of a tool to the next,
-            its regular expressions included. What else the machine does is not counted.
-        total_seconds: The same for all stretches between its calls together.
-        calls: Calls of tools.
-        outgoing: Bytes of JSON that a program in a worker hands out at once, with a call or at its
-            end, and 30 more for each element of it. Variables that do not fit are left behind.
+        regex_seconds: Seconds for one search with a regular expression.
+        seconds: Processor seconds from one tool call to the next, regular expressions included.
+            Other work of the machine does not count.
+        total_seconds: Processor seconds for all these stretches together.
+        calls: Tool calls.
+        outgoing: Bytes of JSON that a program in a worker sends at once, with a call or at its end,
+            plus 30 for each element. Variables that do not fit are dropped.
     """
 
     source: int = 100_000
@@ -82,13 +82,18 @@ DEFAULT_LIMITS = Limits()
 
 
 _FULL = 2
-"""Generation of the collections that look at every object."""
+"""The generation whose garbage collection visits every object."""
 
 _here = threading.local()
 
 
 class WorkTime:
-    """Seconds of processor time that this thread has worked since then, but for one collection."""
+    """Processor seconds of this thread since the object was made, without one garbage collection.
+
+    Python collects the garbage of the whole process in whichever thread allocates next. In a
+    process with many objects a full collection takes a second. It is rare there, so one of them is
+    not counted; a program that causes them again and again pays for them.
+    """
 
     __slots__ = ("_forgiven", "_start")
 
@@ -98,11 +103,11 @@ class WorkTime:
         _here.watched = self
 
     def spent(self) -> float:
-        """The seconds so far; to be asked for in the thread that made it."""
+        """The seconds so far. Call it in the thread that made the object."""
         return time.thread_time() - self._start - (self._forgiven or 0.0)
 
     def forgive(self, seconds: float) -> None:
-        """Leave a collection out, if it is the first one."""
+        """Do not count a garbage collection, if it is the first one."""
         if self._forgiven is None:
             self._forgiven = seconds
 
@@ -128,7 +133,7 @@ K = TypeVar("K")
 _SLICE = 1024
 _PACE = 64
 ITERATOR_SIZE = 1_600  # bytes of an iterator, with the generators in it
-_UNCOUNTED = 256  # work on less than this is paid for by the step that does it
+_UNCOUNTED = 256  # less work than this is included in the step that does it
 _FEW = 16
 ATOMS = frozenset({int, str, float, bool, type(None), bytes})
 _TEXTS = frozenset({str, bytes})
@@ -136,15 +141,15 @@ _PERHAPS_TEXTS = frozenset({*_TEXTS, TextMember, Tagged})
 
 
 class Machine:
-    """The state of one run. It belongs to the thread that makes it, whose time it counts.
+    """The state of one run. It belongs to the thread that makes it and counts that thread's time.
 
     Args:
-        limits: What the run may use.
-        tools: Parameter schemas by name of tool.
-        call_tool: Calls a tool and returns its result; it may wait for as long as it likes.
-        event: Returns what the outside has to say, such as the time, and records it.
-        may_branch: Whether a value with these labels may steer the program; `None` for every one.
-        is_strict: Whether what happens under a branch takes the labels of its condition.
+        limits: The limits of the run.
+        tools: Parameter schemas by tool name.
+        call_tool: Calls a tool and returns its result. It may wait without a time limit.
+        event: Reads a value from outside, such as the time, and records it.
+        may_branch: Whether a value with these labels may decide control flow. `None` allows all.
+        is_strict: Whether everything under a branch takes the labels of its condition.
 
     Attributes:
         branch: Labels of what decided that the code runs which runs now: in every mode what an
@@ -165,7 +170,6 @@ class Machine:
         may_branch: MayBranch | None = None,
         is_strict: bool = False,
     ) -> None:
-        """Start with everything unused."""
         self.limits = limits
         self.tools = tools
         self.call_tool = call_tool
@@ -175,7 +179,7 @@ class Machine:
         self.line = 1
         self.depth = 0
         self.branch: Mark = None
-        self.trying = 0
+        self.open_tries = 0
         self.attempted: Mark = None
         self.steered: Mark = None
         self.returned: Value = None
@@ -187,13 +191,13 @@ class Machine:
 
     @classmethod
     def idle(cls, limits: Limits) -> "Machine":
-        """A machine for work that belongs to no run: checking a program, showing its variables."""
+        """A machine for work outside of a run, such as checking a program."""
         return cls(limits=limits, tools={}, call_tool=_no_tools, event=_no_events)
 
     # -- budget
 
     def refuel(self) -> None:
-        """Hand out the next slice of steps, or end the run."""
+        """Hand out the next slice of steps, or end the run at the limit."""
         while self.fuel < 0:
             self._steps += _SLICE
             if self._steps > self.limits.steps + _SLICE:
@@ -208,14 +212,14 @@ class Machine:
         self._begin_stretch()
 
     def restart_clock(self) -> None:
-        """Give the program the time for its next stretch, out of what it has left in all."""
+        """Start the time of the next stretch, within what is left in total."""
         self._seconds_in_all -= self._clock.spent()
         self._clock = WorkTime()
         self._begin_stretch()
         self.look_at_clock()
 
     def take_time(self, seconds: float) -> None:
-        """Take away what another thread worked for the program, before its next stretch."""
+        """Subtract the time that another thread worked for the program, before its next stretch."""
         self._seconds_in_all -= seconds
 
     def _begin_stretch(self) -> None:
@@ -224,39 +228,41 @@ class Machine:
         self._time_limit = "total_seconds" if is_last else "seconds"
 
     def begin_program(self, branch: Mark) -> None:
-        """Begin the next program of the run: with steps and time of its own.
+        """Begin the next program of the run, with its own steps and time.
 
-        Memory is for all programs of a run together, for what one has made the others still hold.
+        The memory limit is shared by all programs of a run: values of one program live on in the
+        next.
 
         Args:
-            branch: Labels of what decided that it runs, and with which variables.
+            branch: Labels of the data that decided that it runs, and with which variables.
         """
-        self.depth = self.trying = 0
+        self.depth = self.open_tries = 0
         self.attempted, self.returned, self.handled = None, None, None
         self.branch = branch
         self.line = 1
         self._begin_budget()
 
     def look_at_clock(self) -> None:
-        """End the run if its time is over; for work that is slower than its steps say."""
+        """End the run if its time is over. For work that is slower than its steps suggest."""
         if self._clock.spent() > self._seconds:
             self.exhaust_time()
 
     @property
     def seconds_left(self) -> float:
-        """Time that is left, at least 0; for an operation that can be given a limit itself."""
+        """Seconds left, at least 0; for operations that take a time limit themselves."""
         return max(self._seconds - self._clock.spent(), 0.0)
 
     def work(self, steps: int) -> None:
-        """Pay for walking over so many elements."""
+        """Pay for reading this many elements."""
         self.fuel -= steps
         if self.fuel < 0:
             self.refuel()
 
     def paced(self, keys: Iterable[K]) -> Iterator[K]:
-        """Go through keys that are looked up or stored, with a look at the clock now and then.
+        """Iterate over keys that are looked up or stored, and check the clock regularly.
 
-        With chosen keys each of them can cost a walk over all others, which no step counts.
+        With chosen hash collisions each key can cost a comparison with all others, which steps do
+        not count.
         """
         for number, key in enumerate(keys, 1):
             if number % _PACE == 0:
@@ -264,14 +270,14 @@ class Machine:
             yield key
 
     def make_items(self, count: int, each: int = 40) -> None:
-        """Pay for a container with so many elements of so many bytes, before it is made."""
+        """Pay for a container of `count` elements of `each` bytes, before it is made."""
         if count > _UNCOUNTED:
             self.make_room(count)
             self.work(count >> 3)
         self.charge(each * count + 80)
 
     def make_room(self, count: int) -> None:
-        """End the run if a container would have so many elements; what they take is not paid."""
+        """End the run if a container would have too many elements. This does not pay for them."""
         if count > self.limits.items:
             self.exhaust("items", self.limits.items)
 
@@ -279,9 +285,9 @@ class Machine:
         """Pay for a text or bytes, before it is made.
 
         Args:
-            size: How many characters or bytes it has.
-            parts: What its characters come from. Where nothing is said, each takes four bytes, as
-                some do outside of ASCII.
+            size: Its number of characters or bytes.
+            parts: The texts that its characters come from. Without them, each character counts as
+                four bytes, which is the most that one takes.
         """
         if size > _UNCOUNTED:
             if size > self.limits.text:
@@ -306,39 +312,39 @@ class Machine:
             self.exhaust("memory", self.limits.memory)
 
     def exhaust(self, name: str, limit: float) -> NoReturn:
-        """End the run because a limit was reached."""
+        """End the run at a limit."""
         raise OutOfBudget.of(name, limit)
 
     def exhaust_time(self) -> NoReturn:
-        """End the run because its time is over: that of this stretch, or all that it has."""
+        """End the run because the time of this stretch, or the total time, is over."""
         self.exhaust(self._time_limit, getattr(self.limits, self._time_limit))
 
     def stop(self) -> None:
-        """End the run from another thread, at its next look at the clock."""
+        """End the run from another thread, at its next check of the clock."""
         self._seconds = -math.inf
 
     # -- labels
 
     @property
     def is_unwatched(self) -> bool:
-        """Whether nobody asks what steers the program, so that code need not say."""
+        """Whether no policy looks at control flow, so that code need not report it."""
         return self.may_branch is None and not self.is_strict
 
     def truth(self, value: Value) -> tuple[bool, Mark]:
-        """Decide by a value: the one truth test of the language (`behaviour.md`, M3).
+        """Test a value for truth: the only truth test of the language (`behaviour.md`, M3).
 
         Returns:
-            Whether it counts as true, and the labels of that.
+            Whether the value is true, and the labels of this fact.
         """
         inner, mark = take(value)
         if mark is not None or self.may_branch is not None:  # most programs have neither
-            self.steer(mark)
+            self.check_branch(mark)
         return bool(inner), mark
 
-    def steer(self, mark: Mark) -> None:
-        """Ask whether data with these labels may decide what the program does next."""
+    def check_branch(self, mark: Mark) -> None:
+        """Ask whether data with these labels may decide control flow; end the run if not."""
         if mark is not None:
-            if self.trying:
+            if self.open_tries:
                 self.attempted = join(self.attempted, mark)
             if self.is_strict:
                 self.steered = join(self.steered, mark)
@@ -350,39 +356,40 @@ class Machine:
         if not verdict:
             raise BranchForbidden(mark or NO_LABELS)
 
-    def looked(self, mark: Mark) -> None:
-        """Note what a statement decided by; in strict mode all that comes next takes its labels.
+    def open_branch(self, mark: Mark) -> None:
+        """Record what a statement decided by. In strict mode all later effects take the labels.
 
-        Whatever opens a branch ends it with `leave`.
+        Whoever opens a branch closes it with `close_branches`.
         """
-        self.steer(mark)
+        self.check_branch(mark)
         if self.is_strict:
             self.branch = join(self.branch, mark)
 
-    def decided(self, mark: Mark) -> None:
-        """Note what an expression decided by: what it does next takes the labels in every mode."""
-        self.steer(mark)
+    def open_choice(self, mark: Mark) -> None:
+        """Record what an expression decided by. Its later effects take the labels in every mode."""
+        self.check_branch(mark)
         self.branch = join(self.branch, mark)
 
-    def leave(self, branch: Mark) -> None:
-        """End the branches that were opened since `branch` was the whole of them.
+    def close_branches(self, branch: Mark) -> None:
+        """Close the branches that were opened since `self.branch` was `branch`.
 
-        In strict mode they last to the end of a `try` around them: whether the next statement is
-        reached may depend on an exception that they did not raise.
+        In strict mode they stay open until the end of a `try` around them: whether the next
+        statement runs may depend on an exception that they did not raise.
         """
-        if not (self.is_strict and self.trying):
+        if not (self.is_strict and self.open_tries):
             self.branch = branch
 
     def under(self, mark: Mark, run: Callable[[], Value]) -> Value:
-        """Ask whether data with these labels may decide that this runs; then run it `within`."""
-        self.steer(mark)
+        """Check that data with these labels may decide control flow; then run `within` them."""
+        self.check_branch(mark)
         return self.within(mark, run)
 
     def within(self, mark: Mark, run: Callable[[], Value]) -> Value:
-        """Run what depends on data with these labels.
+        """Run code that depends on data with these labels.
 
-        Its result, its exceptions and all that it changes take them. Whether the data may decide
-        this was asked before, or they decide nothing: the number and names of arguments do not.
+        Its result, its exceptions and everything that it changes take them. This does not ask the
+        policy: either it was asked before, or the data do not decide control flow, such as the
+        number and names of arguments.
         """
         if mark is None:
             return run()
@@ -394,13 +401,13 @@ class Machine:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
             raise self.labelled(error, mark) from None
         finally:
-            self.leave(before)
+            self.close_branches(before)
 
     def mark(self, changed: Any, mark: Mark) -> None:
-        """Add labels to a container or iterator that is changed, and those of the open branches.
+        """Add labels, and those of the open branches, to a container or iterator that changes.
 
-        With an iterator those change that it reads from: where they are shows how far it came.
-        With the effects of code, all change that it may change.
+        The sources of an iterator get them too: their positions show how far it came. For
+        `Effects`, everything that the code may change gets them.
         """
         if self.branch is not None:
             mark = join(mark, self.branch)
@@ -436,12 +443,12 @@ class Machine:
     # -- exceptions of the program
 
     def fail(self, kind: type[Exception], message: str, mark: Mark = None) -> NoReturn:
-        """Raise an exception inside the program."""
+        """Raise an exception of the program."""
         mark = join(mark, self.branch)
         raise Raised(ErrorValue(ErrorType(kind.__name__, kind), (message[:_LONGEST_TEXT],), mark))
 
     def guarded(self, mark: Mark, run: Callable[[], Value]) -> Value:
-        """Run an operation on data with these labels; an exception that it raises takes them."""
+        """Run an operation on data with these labels. An exception that it raises takes them."""
         if mark is None and self.branch is None:
             return run()
         self.may_fail(mark)
@@ -451,18 +458,18 @@ class Machine:
             raise self.labelled(error, mark) from None
 
     def may_fail(self, mark: Mark) -> None:
-        """Note an operation on data with these labels, which decide whether it raises.
+        """Record an operation that may raise, depending on data with these labels.
 
-        An exception that is caught later has them, for it only came because this one did not.
-        Within a `try` that may catch the exception, it is a decision on what comes next.
+        An exception that is caught later takes them too, because it only occurred since this
+        operation did not raise. Within a `try` that may catch the exception, this is a branch.
         """
-        if mark is not None and self.trying:
-            self.looked(mark)
+        if mark is not None and self.open_tries:
+            self.open_branch(mark)
 
     def labelled(self, error: Exception, mark: Mark) -> Exception:
-        """An exception with these labels, as one of the program.
+        """The exception as one of the program, with these labels added.
 
-        Those of an exhausted stack or memory stay what they are: they end the run, and a program
+        `RecursionError` and `MemoryError` are returned unchanged: they end the run, while a program
         could catch an exception of its own.
         """
         if isinstance(error, RecursionError | MemoryError):
@@ -474,7 +481,7 @@ class Machine:
         return error
 
     def from_python(self, error: Exception, mark: Mark = None) -> ErrorValue:
-        """Turn an exception of Python into one of the program."""
+        """Convert an exception of Python to one of the program."""
         kind = next(kind for kind in type(error).__mro__ if kind.__module__ in _ERROR_MODULES)
         return ErrorValue(ErrorType(kind.__name__, kind), tuple(map(_own_type, error.args)), mark)
 
@@ -493,14 +500,14 @@ class Machine:
         return walk.mark
 
     def bare(self, value: Value) -> tuple[Value, Mark]:
-        """Take labels off a value and everything in it.
+        """Remove the labels from a value and everything in it.
 
-        Whatever looks at a whole container comes through here first: the walk counts elements as
-        often as they can be reached, so a small web of shared lists cannot cost exponential time.
-        Texts count by their length, for whoever compares them reads them.
+        Every operation on a whole container calls this first. The walk pays for each path to an
+        element, so a small web of shared lists cannot cost exponential time later. Texts cost by
+        their length, because comparing them reads them.
 
         Returns:
-            The value, the same object where nothing in it had labels, and the join of the labels.
+            The value (the same object if nothing in it had labels) and the join of the labels.
         """
         if type(value) in ATOMS:
             return value, None
@@ -508,7 +515,7 @@ class Machine:
         return walk.bare(value), walk.mark
 
     def bare_all(self, values: list[Value]) -> tuple[list[Value], Mark]:
-        """Do the same for several values."""
+        """Like `bare`, for several values."""
         if len(values) < _FEW and ATOMS.issuperset(map(type, values)):
             return values, None
         walk = _Walk(self)
@@ -519,7 +526,7 @@ class Machine:
 _ERROR_MODULES = ("builtins", "json.decoder", "langchain_sequrity.local.interpreter.faults")
 
 
-_LONGEST_TEXT = 1_000  # characters of what an exception says; Python writes whole values into it
+_LONGEST_TEXT = 1_000  # characters of an exception's message; Python writes whole values into it
 
 
 def _own_type(arg: Any) -> Any:
@@ -530,18 +537,18 @@ def _own_type(arg: Any) -> Any:
 
 def _no_tools(name: str, arguments: dict[str, Value], line: int) -> NoReturn:
     del arguments, line
-    msg = f"`{name}` was called where no program runs"
+    msg = f"`{name}` was called outside of a run"
     raise AssertionError(msg)
 
 
 def _no_events(name: str, read: Callable[[], Any]) -> NoReturn:
     del read
-    msg = f"`{name}` was asked for where no program runs"
+    msg = f"`{name}` was read outside of a run"
     raise AssertionError(msg)
 
 
 class _Walk:
-    """One walk through a value."""
+    """One walk through a value that removes and joins labels."""
 
     __slots__ = ("count", "machine", "mark", "open")
 
@@ -569,7 +576,7 @@ class _Walk:
         return result
 
     def items(self, values: Collection[Value]) -> list[Value] | None:
-        """Bare items, or `None` if they were so already."""
+        """The bare items; `None` if they were bare already."""
         kinds = set(map(type, values))
         if not kinds.isdisjoint(_PERHAPS_TEXTS):
             self.machine.work(_text_size(values, kinds) >> 12)
@@ -580,9 +587,9 @@ class _Walk:
         return None if same else bare
 
     def keys(self, table: dict[Any, Any]) -> None:
-        """Look up each key once, as those will who compare the table with another."""
+        """Look up each key once, as a comparison of two dicts does, and check the clock."""
         self.items(table)
-        # Nobody can choose the hash of a text: Python's has a secret in it.
+        # Programs cannot choose hash collisions of texts: Python's hash has a random seed.
         if not _TEXTS.issuperset(map(type, table)):
             all(map(table.__contains__, self.machine.paced(table)))
 

@@ -1,9 +1,4 @@
-"""What values have after a dot, as tables by type: methods of lists and dicts, and attributes.
-
-Methods of sets.
-
-Methods of texts and bytes, with sizes checked before the work.
-"""
+"""Methods and attributes of values, as tables by type. Sizes are checked before the work."""
 
 from collections.abc import Callable
 from typing import Any
@@ -70,7 +65,7 @@ def _set_add(machine: Machine, target: Value, item: Value) -> None:
 
 
 def _element(machine: Machine, item: Value) -> Value:
-    """What may be taken out of a set: a set too, though none holds one."""
+    """The key of an element to remove. Python also takes a set, which is never an element."""
     bare, _ = machine.bare(item)
     if type(bare) is SetValue:
         return MISSING
@@ -182,7 +177,7 @@ _BYTES_LOOKING = (
 
 def _same_size(function: Callable[..., Any]) -> Implementation:
     def guard(machine: Machine, text: Any, *_: Any) -> None:
-        machine.make_text(3 * len(text), text)  # some letters become three when their case changes
+        machine.make_text(3 * len(text), text)  # a letter may become three when its case changes
 
     return pure(function, guard)
 
@@ -192,8 +187,8 @@ def _looking(function: Callable[..., Any]) -> Implementation:
 
 
 def _backwards(function: Callable[..., Any]) -> Implementation:
-    # Searching from the end compares at every place, and stripping looks for every letter among
-    # all that are to go: the product of both lengths.
+    # A search from the end compares at every position, and `strip` searches every character among
+    # those to remove: both cost the product of the lengths.
     def guard(machine: Machine, text: Any, part: Any = None, *_: Any) -> None:
         if isinstance(part, str | bytes):
             machine.work((len(text) * len(part)) >> 10)
@@ -265,7 +260,7 @@ def _format(machine: Machine, template: str, *values: Value, **fields: Value) ->
 
 
 def text_methods() -> dict[str, Implementation]:
-    """Those of `str`."""
+    """The methods of `str`."""
     return {
         **{name: _same_size(getattr(str, name)) for name in _SAME_SIZE},
         **{name: _looking(getattr(str, name)) for name in _LOOKING},
@@ -283,7 +278,7 @@ def text_methods() -> dict[str, Implementation]:
 
 
 def bytes_methods() -> dict[str, Implementation]:
-    """Those of `bytes`."""
+    """The methods of `bytes`."""
     return {
         **{name: _same_size(getattr(bytes, name)) for name in _BYTES_SAME_SIZE},
         **{name: _looking(getattr(bytes, name)) for name in _BYTES_LOOKING},
@@ -345,7 +340,7 @@ def _list_remove(machine: Machine, target: Value, item: Value) -> None:
 
 
 def _find(machine: Machine, items: Value, wanted: Value) -> int:
-    for place, item in enumerate(items):  # paid for by whoever took them bare
+    for place, item in enumerate(items):  # `Machine.bare` has paid for this
         if item is wanted or item == wanted:
             return place
     return machine.fail(ValueError, "list.remove(x): x not in list")
@@ -446,7 +441,7 @@ def _dict_setdefault(machine: Machine, target: Value, key: Value, default: Value
     if bare not in inner:
         store_key(machine, inner, mark, key, default)
     mark = join(mark, key_mark)
-    machine.mark(inner, mark)  # whether the key is new depends on them
+    machine.mark(inner, mark)  # whether the key is new depends on these labels
     return tag(inner[bare], mark)
 
 
@@ -496,7 +491,7 @@ def _dict_most_common(machine: Machine, target: Value, count: Value = None) -> V
     return ListValue([pairs[place] for place in places][:number])
 
 
-# -- values that a type has besides methods
+# -- attributes
 
 
 def _type_attribute(inner: TypeValue, name: str) -> Value:
@@ -509,7 +504,7 @@ def _type_attribute(inner: TypeValue, name: str) -> Value:
         return MISSING
 
     def call(machine: Machine, args: Args, named: Named) -> Value:
-        # The method itself has a label rule.
+        # The method has a label rule itself.
         value, mark = take(args[0]) if args else (None, None)
         if not isinstance(value, inner.types):
             wrong = type_name(value)

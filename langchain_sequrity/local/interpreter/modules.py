@@ -31,7 +31,7 @@ from langchain_sequrity.local.interpreter.calls import (
 )
 from langchain_sequrity.local.interpreter.containers import hashable, make_list, update
 from langchain_sequrity.local.interpreter.formatting import clock_format, shown, written_size
-from langchain_sequrity.local.interpreter.iteration import collect, enter_branch_of, iterate, lazy
+from langchain_sequrity.local.interpreter.iteration import collect, iterate, lazy, open_choice_on
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.regexes import RE
@@ -68,7 +68,7 @@ def _strftime(machine: Machine, value: Any, template: str) -> str:
 
 
 def _strptime(machine: Machine, text: str, template: str) -> dt.datetime:
-    # Python makes a regular expression of the template, which has no time limit.
+    # Python compiles the template to a regular expression, which has no time limit.
     machine.make_text(100 * (len(text) + len(template)))
     if template.count("%") > 12 or len(text) > 100:  # noqa: PLR2004 - more than any date has
         machine.fail(ValueError, "The date or its format is too long.")
@@ -91,12 +91,12 @@ def _seconds(machine: Machine, args: Args, named: Named) -> Value:
 
 
 def _sleep(machine: Machine, args: Args, named: Named) -> Value:
-    """Nothing happens while a program waits, so it does not wait."""
+    """Do not wait: nothing happens meanwhile."""
     del machine, args, named
 
 
 def _zoned(moment: dt.datetime) -> dt.datetime:
-    # A time without a zone is UTC here: the zone of the host would be another one elsewhere.
+    # A time without a zone is UTC here, so that programs do not depend on the host's zone.
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)
 
 
@@ -143,7 +143,7 @@ def _kind(kind: type, **members: Implementation) -> TypeValue:
     return made
 
 
-# What the types themselves have, besides the methods of their values.
+# Members of the types themselves, besides the methods of their values.
 CLASS_MEMBERS: dict[str, dict[str, Value]] = {}
 DATETIME: dict[str, Value] = {
     "date": _kind(
@@ -179,7 +179,7 @@ _WIDEST_INDENT = 16
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Module(Opaque):
-    """A module: names and values."""
+    """A module: values by name."""
 
     name: str
     members: dict[str, Value]
@@ -293,7 +293,7 @@ _MATH = (
 
 
 def _drawn(name: str, draw: Callable[..., Any]) -> Implementation:
-    """A random value; it comes from the log when the run is replayed."""
+    """A function that draws a random value. A replay takes the value from the log."""
 
     def call(machine: Machine, *args: Any, **named: Any) -> Any:
         return machine.event(f"random.{name}", lambda: draw(*args, **named))
@@ -345,11 +345,11 @@ def _shuffle(machine: Machine, items: Value) -> None:
 
 
 def _lazy(make: Callable[..., Iterator[Value]], function: int | None = None) -> Implementation:
-    """Something that reads its sources element by element.
+    """A function whose result reads its sources element by element.
 
     Args:
-        make: Is given the machine and the arguments, and returns what gives the elements.
-        function: Which argument is a function of the program that it calls.
+        make: Gets the machine and the arguments, and returns an iterator of the elements.
+        function: Index of the argument that is a function of the program, which it calls.
     """
 
     def call(machine: Machine, args: Args, named: Named) -> Value:
@@ -408,7 +408,7 @@ def _accumulate(
     if total is not MISSING:
         yield total
     for element in iterate(machine, source):
-        enter_branch_of(machine, [source])
+        open_choice_on(machine, [source])
         if total is MISSING:
             total = element
         elif strip(func) is None:
@@ -436,9 +436,9 @@ def _reduce(machine: Machine, args: Args, named: Named) -> Value:
     if total is MISSING:
         machine.fail(TypeError, "reduce() of empty iterable with no initial value")
     for element in elements:
-        enter_branch_of(machine, args[1:2])
+        open_choice_on(machine, args[1:2])
         total = call_value(machine, args[0], [total, element], {})
-    machine.steer(take(args[1])[1])  # that it is not called again
+    machine.check_branch(take(args[1])[1])  # the labels decide that it is not called again
     return total
 
 

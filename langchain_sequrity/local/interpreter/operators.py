@@ -1,7 +1,7 @@
-"""Operators: the fast way for bare numbers and texts, the other for everything.
+"""Operators: a fast path for bare numbers and texts, and a general one for all values.
 
-Sizes are checked before the work. No operator of Python ever sees a container with labels in it:
-containers have their own cases here, everything else is numbers, texts, bytes and times.
+Sizes are checked before the work. Python's operators never get a container with labels in it:
+containers have their own cases here; all other operands are numbers, texts, bytes and times.
 """
 
 import ast
@@ -66,7 +66,7 @@ _PLAIN: dict[str, Operator] = {
 }
 _NUMBERS = (int, float)
 _SEQUENCES = (str, bytes, tuple, list)
-_TIMED = (date, datetime, timedelta, int, float)  # no text: `%` of one writes its argument
+_TIMED = (date, datetime, timedelta, int, float)  # not `str`: its `%` formats the argument
 _TYPES = (DataType, TypeValue, EnumType, Marker)
 _SMALL = 1 << 62
 
@@ -74,7 +74,7 @@ _SMALL = 1 << 62
 def binary(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
     """Apply a binary operator to any two values."""
     left, left_mark = take(one)
-    # A format writes all that is in its argument.
+    # `%` of a text formats everything in its argument.
     is_format = symbol == "%" and isinstance(left, str)
     right, right_mark = machine.bare(other) if is_format else take(other)
     mark = join(left_mark, right_mark)
@@ -123,13 +123,13 @@ def _arithmetic(machine: Machine, symbol: str, left: float, right: float) -> Val
         machine.make_bits(_bits(symbol, left, right))
     result = _PLAIN[symbol](left, right)
     if isinstance(result, complex):
-        machine.fail(ValueError, "The result would be a complex number, which programs lack.")
+        machine.fail(ValueError, "Complex numbers are not supported.")
     return result
 
 
 def _bits(symbol: str, left: int, right: int) -> int:
     if symbol == "**":
-        # Of 0, 1 and -1 every power is small; of anything else the exponent counts.
+        # Every power of 0, 1 and -1 is small; for other bases the exponent counts.
         return left.bit_length() * right if right > 0 and abs(left) > 1 else 0
     if symbol == "<<":
         return left.bit_length() + right if right > 0 and left else 0
@@ -176,7 +176,7 @@ def _combine_sets(machine: Machine, symbol: str, left: SetValue, right: SetValue
     return SetValue(dict.fromkeys(item for item in items if keep(item in one, item in other)))
 
 
-# Whether an element stays, by whether it is in the one and in the other.
+# Whether the result contains an element, given whether each operand contains it.
 _MEMBERSHIP: dict[str, Operator] = {
     "|": operator.or_,
     "&": operator.and_,
@@ -186,7 +186,7 @@ _MEMBERSHIP: dict[str, Operator] = {
 
 
 def fast_binary(machine: Machine, symbol: str) -> Operator:
-    """The operator for the common case: two bare integers or floats that stay small."""
+    """An operator with a fast path for two bare small integers or floats."""
     general = binary
     plain = _PLAIN[symbol]
     if symbol in ("**", "<<"):
@@ -235,7 +235,7 @@ def _identity(symbol: type[ast.cmpop], one: Value, other: Value) -> Value:
 
 
 def contains(machine: Machine, item: Value, container: Value, *, negate: bool = False) -> Value:
-    """Evaluate `in`: all elements are looked at, and their labels taken."""
+    """Evaluate `in`. The result takes the labels of all elements that were compared."""
     inner, mark = take(container)
     bare_item, item_mark = machine.bare(item)
     mark = join(mark, item_mark)
@@ -246,7 +246,7 @@ def contains(machine: Machine, item: Value, container: Value, *, negate: bool = 
     if kind not in ITERABLE:
         machine.fail(TypeError, f"argument of type '{type_name(inner)}' is not iterable", mark)
     if kind in (DictValue, SetValue):
-        is_absurd = kind is SetValue and type(bare_item) is SetValue  # no set holds a set
+        is_absurd = kind is SetValue and type(bare_item) is SetValue  # a set cannot contain a set
         found = not is_absurd and machine.guarded(mark, lambda: bare_item in inner)
     else:
         if kind is range:
@@ -260,18 +260,18 @@ def contains(machine: Machine, item: Value, container: Value, *, negate: bool = 
 
 
 def pay_for_search(machine: Machine, numbers: range, item: Value) -> None:
-    """Pay for looking for a value in a range: for anything but an integer Python walks over it."""
+    """Pay for searching a range. Python reads all of it unless the value is an integer."""
     if type(item) not in (int, bool):
         machine.work(len(numbers))
 
 
 def _search(machine: Machine, item: Value, container: Value, mark: Mark) -> bool:
-    """Read an iterator up to an item, and label it with what was compared."""
+    """Read an iterator up to an item. The iterator takes the labels of what was compared."""
     inner = strip(container)
     for element in iterate(machine, container):
         bare, element_mark = machine.bare(element)
-        machine.mark(inner, join(mark, element_mark))  # how far it came depends on them
-        machine.steer(inner.labels)  # and what is called on the way
+        machine.mark(inner, join(mark, element_mark))  # its position depends on them
+        machine.check_branch(inner.labels)  # and so does what its next step calls
         if bare is item or bare == item:
             return True
     machine.mark(inner, mark)
@@ -279,7 +279,7 @@ def _search(machine: Machine, item: Value, container: Value, mark: Mark) -> bool
 
 
 def unary(machine: Machine, symbol: type[ast.unaryop], value: Value) -> Value:
-    """Apply `-`, `+` or `~`; `not` is the compiler's."""
+    """Apply `-`, `+` or `~`. The compiler handles `not`."""
     inner, mark = take(value)
     if not isinstance(inner, int | float | timedelta):
         name = type_name(inner)

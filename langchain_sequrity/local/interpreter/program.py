@@ -1,12 +1,11 @@
-"""A program: text that was found to use nothing but the language.
+"""Programs: checked text, compiled for one run.
 
-A whole program, compiled for one run.
+`parse` checks that a text uses only what the language supports. `compile_module` compiles its tree.
+`Program` has further checks for programs of a planner, and `signature` shows a tool as Python.
 
-A run may have several programs, one after the other, in one namespace. What a later one binds is
-not known when an earlier one is compiled, whose functions may be called by the later one: names
-that nobody has bound yet are then taken for variables.
-
-Where statements may stand, which Python checks only when it compiles.
+A run may have several programs, one after the other, in one namespace. A function of an earlier
+program may be called by a later one, whose names are not known when the earlier one is compiled.
+Names that are not bound yet are therefore treated as variables.
 """
 
 import ast
@@ -38,13 +37,13 @@ ENDING = frozenset({ANSWER, "exit", "quit", "complete_turn"})
 
 
 class _OpenNames(frozenset[str]):
-    """Names that are bound, and all others but those that have a meaning of their own."""
+    """All names that may be variables: the bound ones, and all but built-ins and tools."""
 
     meant: Collection[str] = ()
 
     @classmethod
     def of(cls, bound: Collection[str], machine: Machine) -> Self:
-        """All names but built-ins and tools, and of these the ones that are bound."""
+        """All names except built-ins and tools that are not bound."""
         found = cls(bound)
         found.meant = BUILTINS.keys() | machine.tools.keys()
         return found
@@ -55,13 +54,13 @@ class _OpenNames(frozenset[str]):
 
 
 def bound_by(tree: ast.Module) -> frozenset[str]:
-    """The variables of the module that a program binds."""
+    """The module variables that a program binds."""
     outer = [name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names]
     return frozenset([*bound_names(walk_scope(tree.body)), *outer])
 
 
 def names_within(tree: ast.Module) -> frozenset[str]:
-    """Names in code that can run after its program: that of functions and generators."""
+    """Names in code that can run after its program ended: in functions and generators."""
     return frozenset(
         node.id
         for kept in ast.walk(tree)
@@ -72,7 +71,7 @@ def names_within(tree: ast.Module) -> frozenset[str]:
 
 
 def may_decide_the_end(tree: ast.Module) -> bool:
-    """Whether a program may decide, beyond its last line, what follows: by `exit` or an answer.
+    """Whether a program may decide whether another program follows: by `exit` or an answer.
 
     The line `final_return_value = None`, with which planners begin, decides nothing.
     """
@@ -94,14 +93,14 @@ def compile_module(
     """Compile a program.
 
     Args:
-        machine: The run; variables that exist before the program must be in `machine.names`.
-        tree: A tree that was checked.
-        known: Further variables that exist before it, where it is only checked.
+        machine: The run. Variables that exist before the program must be in `machine.names`.
+        tree: A checked tree.
+        known: Names of further existing variables, if the program is only checked.
         is_open: Whether other programs may follow in the same namespace.
 
     Returns:
-        A function that runs it once and returns the value of an expression on its last line, or
-        `None` where there is none.
+        A function that runs the program once and returns the value of the expression on its last
+        line, or `None` if the last line is not an expression.
     """
     bound = bound_by(tree) | {*machine.names, *known}
     compiler = StatementCompiler(machine, None, _OpenNames.of(bound, machine) if is_open else bound)
@@ -123,6 +122,8 @@ def compile_module(
 
 def check_placement(tree: ast.Module) -> None:
     """Refuse `return` outside of a function, and `break` or `continue` outside of a loop.
+
+    Python checks this only when it compiles.
 
     Raises:
         ProgramRefused: With line, column and what to write instead.
@@ -147,7 +148,7 @@ def check_placement(tree: ast.Module) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program that uses only what the language has.
+    """A program that uses only what the language supports.
 
     Attributes:
         source: Its text.
@@ -168,14 +169,14 @@ class Program:
     ) -> None:
         """Refuse positional arguments of tools (`docs/protocol.md`, Programs of the planner).
 
-        A name that the program binds somewhere may mean something else than the tool. What is
-        called then is known when it is called, and a call that does not fit is a `TypeError`.
+        A name that the program binds may not be the tool. Such calls are checked when they run,
+        and a wrong call is a `TypeError`.
 
         Args:
-            tools: JSON Schema of the parameters, by name of tool.
+            tools: JSON Schema of the parameters, by tool name.
             variables: Names that exist before the program.
-            in_full: Whether arguments that a tool does not have, or that are missing, are refused
-                too, as far as the text says.
+            in_full: Whether unknown and missing arguments are refused too, where the text shows
+                them.
 
         Raises:
             ProgramRefused: For the first such call.
@@ -198,17 +199,17 @@ class Program:
                 refuse(node, fault)
 
     def check_readers(self, tools: Collection[str], variables: Collection[str], asked: str) -> None:
-        """Refuse to have a model read what is no data: it would answer out of its own head.
+        """Refuse queries of `parse_with_ai` that contain no data: the model would invent an answer.
 
-        Data come from tools and variables, and from words of the user that the program quotes.
+        Data are results of tools, variables, and words of the user that the program quotes.
 
         Args:
             tools: Names of the tools.
             variables: Names that exist before the program.
-            asked: What the user said.
+            asked: The request of the user.
 
         Raises:
-            ProgramRefused: For the first query of `parse_with_ai` that has none.
+            ProgramRefused: For the first such query.
         """
         calls = [
             node
@@ -226,12 +227,12 @@ class Program:
                 refuse(call, _NOTHING_TO_READ)
 
     def check_answer(self) -> None:
-        """Refuse a program that cannot have an answer: it would run for nothing.
+        """Refuse a program that cannot give an answer.
 
         Raises:
             ProgramRefused: If it neither sets `final_return_value` nor may end early, and its last
-                line is no expression; or if it is nothing but a text or a number, as of a planner
-                that answers itself.
+                line is not an expression; or if it consists of literals only, which means that the
+                planner answered itself.
         """
         body = self.tree.body
         if any(map(_sets_answer, reversed(body))):
@@ -240,7 +241,7 @@ class Program:
         if not names.isdisjoint(ENDING):
             return
         if body and all(isinstance(one, ast.Expr) and _is_literal(one.value) for one in body):
-            refuse(body[-1], f"This is an answer and no program. {_SET_ANSWER}")
+            refuse(body[-1], f"This is an answer, not a program. {_SET_ANSWER}")
         if not body or not isinstance(body[-1], ast.Expr):
             refuse(body[-1] if body else self.tree, f"The program has no answer. {_SET_ANSWER}")
 
@@ -253,12 +254,12 @@ def _sets_answer(statement: ast.stmt) -> bool:
 
 
 class _DataFlow:
-    """Where the words of a program come from, as far as its text says.
+    """Data flow in the text of a program: which expressions contain data.
 
     Args:
         tree: The program.
-        known: Names of tools and variables: what comes from them is data.
-        asked: What the user said.
+        known: Names of tools and variables, which are sources of data.
+        asked: The request of the user.
     """
 
     def __init__(self, tree: ast.Module, known: Collection[str], asked: str) -> None:
@@ -277,7 +278,7 @@ class _DataFlow:
         self._follow()
 
     def _follow(self) -> None:
-        """Names that are bound to data are data, and names that are bound to these."""
+        """Add the names that are bound to data, directly or through other names."""
         users: dict[str, list[str]] = {}
         for name, sources in self._sources.items():
             for one in {used for source in sources for used in _used(source)}:
@@ -297,7 +298,7 @@ class _DataFlow:
         )
 
     def has_data(self, query: ast.expr) -> bool:
-        """Whether an expression has data, or words that are quoted of what the user said."""
+        """Whether an expression contains data, or quotes words of the user."""
         if self._is_data(query):
             return True
         written, named = self._texts(query)
@@ -308,7 +309,7 @@ class _DataFlow:
         )
 
     def _texts(self, query: ast.AST) -> tuple[list[str], list[str]]:
-        """The constant texts of an expression; those of its variables, and within `{}`."""
+        """The constant texts of an expression, and those of its variables and within `{}`."""
         written, waiting = _constants(query), [query]
         filled = (one.value for one in ast.walk(query) if isinstance(one, ast.FormattedValue))
         named = [text for one in filled for text in _constants(one)]
@@ -333,11 +334,11 @@ def _constants(node: ast.AST) -> list[str]:
 
 
 def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.AST | None]]:
-    """Names that a node binds, and what to; `None` for what the text does not say."""
+    """Names that a node binds, and their values; `None` for a value that the text does not show."""
     match node:
         case ast.Assign(targets=targets, value=value) if isinstance(
             value, _CONTAINERS
-        ):  # which may be filled under any name
+        ):  # which other names may fill
             yield from ((name, None) for target in targets for name in _names(target))
         case ast.Assign(targets=targets, value=value):
             yield from ((name, value) for target in targets for name in _names(target))
@@ -366,9 +367,9 @@ def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.AST | None]]:
 
 
 def _decided(tree: ast.Module) -> Iterator[tuple[str, ast.AST | None]]:
-    """Names that are bound where something decides whether they are, and what decides it.
+    """Names that are bound under a branch, and the condition of the branch.
 
-    Each place has a name of its own, so that what is deep within others costs no more.
+    Each branch gets a name of its own, so that nesting costs no extra work.
     """
     waiting: list[tuple[ast.AST, str]] = [(tree, "")]
     places = itertools.count()
@@ -396,7 +397,7 @@ def _decided(tree: ast.Module) -> Iterator[tuple[str, ast.AST | None]]:
 
 
 def _parameters(nodes: list[ast.AST]) -> Iterator[tuple[str, ast.AST | None]]:
-    """Names of parameters, and what they are called with, where all calls are in the text."""
+    """Parameters and their arguments, for functions whose calls are all in the text."""
     functions: dict[str, ast.arguments] = {}
     for node in nodes:
         match node:
@@ -438,7 +439,7 @@ def _parameters(nodes: list[ast.AST]) -> Iterator[tuple[str, ast.AST | None]]:
 
 
 def _names(target: ast.AST) -> Iterator[str]:
-    """The variables that an assignment changes: also `found` in `found[0] = mail`."""
+    """The variables that an assignment changes, including `found` in `found[0] = mail`."""
     while isinstance(target, ast.Subscript | ast.Attribute | ast.Starred):
         target = target.value
     if isinstance(target, ast.Name):
@@ -452,7 +453,7 @@ def _plain(text: str) -> str:
 
 
 def _passages(text: str) -> Iterator[str]:
-    """What a text says in quotation marks, and after a colon."""
+    """The parts of a text in quotation marks and after a colon."""
     quoted = _QUOTE.split(text)[1:-1]
     said = [*quoted, *(one[1] for one in _AFTER_COLON.finditer(text))]
     return (one.strip(_MARKS) for one in said[:_MOST_PASSAGES])
@@ -485,7 +486,7 @@ def _is_literal(node: ast.expr) -> bool:
 
 
 def _misfit(call: ast.Call, name: str, schema: Mapping[str, Any], *, in_full: bool) -> str | None:
-    """Why a call does not fit its tool, as far as its text says."""
+    """The reason why a call does not fit its tool, if its text shows one."""
     written = signature(name, schema)
     if call.args:
         return f"{KEYWORDS_ONLY} Write `{written}`."
@@ -497,7 +498,7 @@ def _misfit(call: ast.Call, name: str, schema: Mapping[str, Any], *, in_full: bo
     if unknown and not is_open(schema):
         return f"`{name}` has no argument `{unknown[0]}`. Write `{written}`."
     missing = [one for one in schema.get("required") or () if one not in given]
-    if missing and None not in given:  # `**found` may bring it
+    if missing and None not in given:  # `**found` may contain it
         return f"`{name}` needs the argument `{missing[0]}`. Write `{written}`."
     return None
 
@@ -512,7 +513,7 @@ _MOST_VALUES = 12
 
 
 def signature(name: str, parameters: Schema, output: Schema | None = None) -> str:
-    """Write a tool as Python would.
+    """Write a tool as a Python signature.
 
     Args:
         name: Its name in programs.
@@ -520,8 +521,8 @@ def signature(name: str, parameters: Schema, output: Schema | None = None) -> st
         output: JSON Schema of its results, if it has one.
 
     Returns:
-        Such as `send(*, to: str, size: int = 1) -> {"id": str}`. An argument that may be left out
-        and has no default is `= …`.
+        For example `send(*, to: str, size: int = 1) -> {"id": str}`. `= …` marks an optional
+        argument without a default.
 
     Example:
         ```python
@@ -557,12 +558,12 @@ def _argument(name: str, schema: Any, shared: Schema, *, is_required: bool) -> s
 
 
 def type_of(schema: Any, shared: Schema, depth: int = _DEEPEST) -> str:  # noqa: PLR0911 - one per kind
-    """The type that a JSON Schema stands for, as Python writes it.
+    """Write a JSON Schema as a Python type.
 
     Args:
-        schema: The schema; for what is none the type is `Any`.
+        schema: The schema. Anything else gives `Any`.
         shared: Definitions that it may refer to, by reference.
-        depth: How many levels of it are written.
+        depth: Number of levels that are written.
     """
     if not isinstance(schema, Mapping) or depth <= 0:
         return "Any"
@@ -601,12 +602,12 @@ def _definitions(schema: Schema) -> dict[str, Any]:
 
 
 def parse(source: str, limits: Limits = DEFAULT_LIMITS, *, known: Collection[str] = ()) -> Program:
-    """Read a program and check that it uses nothing but the language.
+    """Parse a program and check that it uses only what the language supports.
 
     Args:
         source: Python text.
-        limits: How long and how deep it may be.
-        known: Variables that exist before it.
+        limits: Limits of its size and nesting.
+        known: Names of variables that exist before it.
 
     Returns:
         The program.
@@ -624,7 +625,7 @@ def parse(source: str, limits: Limits = DEFAULT_LIMITS, *, known: Collection[str
     tree = read(source, limits)
     try:
         check_placement(tree)
-        # What only compiling finds, such as a field of an unknown type, is refused here too.
+        # This also refuses what only the compiler finds, such as a field of an unknown type.
         compile_module(Machine.idle(limits), tree, known=known)
     except (RecursionError, OutOfBudget) as error:
         too_deep = isinstance(error, RecursionError)

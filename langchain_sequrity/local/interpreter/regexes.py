@@ -37,7 +37,7 @@ _MATCH_SIZE = 500
 _GROUP_SIZE = 64
 _CAPTURE_SIZE = 32
 _BOUNDS = {"length": "pattern", "size": "repeats in a pattern", "nesting": "nesting of a pattern"}
-# What each run compiled and paid for, and what is known of it.
+# The patterns that each run compiled and paid for, and their measures.
 _compiled: WeakKeyDictionary[Machine, dict[tuple[str | bytes, int], "Pattern[Any]"]]
 _compiled = WeakKeyDictionary()
 _measured: WeakKeyDictionary["Pattern[Any]", patterns.Measures] = WeakKeyDictionary()
@@ -61,8 +61,8 @@ def compile_pattern(machine: Machine, pattern: Any, flags: int = 0) -> "Pattern[
 def _fresh(machine: Machine, pattern: str | bytes, flags: int) -> "Pattern[Any]":
     if len(pattern) > machine.limits.pattern:
         machine.exhaust("pattern", machine.limits.pattern)
-    # A step for each character, so that the clock is looked at for each pattern that is read. What
-    # they compile to is kept and paid for, which bounds the time that compiling takes in all.
+    # A step for each character, so that reading many patterns checks the clock. Compiled patterns
+    # are kept and paid for, which bounds the total time of compiling.
     machine.work(len(pattern))
     try:
         measures = patterns.measure(pattern, flags)
@@ -83,12 +83,12 @@ def _check_text(machine: Machine, pattern: "Pattern[Any]", text: Any) -> None:
 
 
 def timed(machine: Machine, pattern: "Pattern[Any]", text: Any, run: Callable[[float], Any]) -> Any:
-    """Search a text, in the seconds that `run` is given."""
+    """Search a text within the time limit; `run` gets the seconds."""
     _check_text(machine, pattern, text)
     machine.look_at_clock()
     longest, left = machine.limits.regex_seconds, machine.seconds_left
     try:
-        # Never below 0, which `regex` would take for no limit at all.
+        # Never below 0: `regex` takes a negative timeout as no limit.
         return run(min(longest, left))
     except TimeoutError:
         if longest <= left:
@@ -97,7 +97,7 @@ def timed(machine: Machine, pattern: "Pattern[Any]", text: Any, run: Callable[[f
 
 
 def pay_for_match(machine: Machine, match: "Match[Any]") -> None:
-    """Pay for a match: it remembers its groups, and each time that one of them matched."""
+    """Pay for a match: it stores its groups, and every capture of a repeated group."""
     machine.charge(_MATCH_SIZE + _GROUP_SIZE * match.re.groups)
     if _measured[match.re].repeats_groups:
         for group in range(1, match.re.groups + 1):
@@ -105,12 +105,12 @@ def pay_for_match(machine: Machine, match: "Match[Any]") -> None:
 
 
 def finds(machine: Machine, pattern: str, text: str) -> bool:
-    """Whether a pattern that a program gave is found in a text."""
+    """Whether a pattern of the program is found in a text."""
     return searched(machine, "search", pattern, text) is not None
 
 
 def searched(machine: Machine, method: str, pattern: Any, text: Any, flags: int = 0) -> Any:
-    """`re.search`, or another function that finds one match."""
+    """`re.search`, or another method that finds one match."""
     compiled = compile_pattern(machine, pattern, flags)
     search = getattr(compiled, method)
     match = timed(machine, compiled, text, lambda limit: search(text, timeout=limit))
@@ -122,7 +122,7 @@ def searched(machine: Machine, method: str, pattern: Any, text: Any, flags: int 
 Args = list[Value]
 Named = dict[str, Value]
 _ESCAPE_SIZE = 200
-Template = list[Any]  # texts and numbers of groups, in turn
+Template = list[Any]  # texts and numbers of groups
 _FLAGS = {
     "A": regex.A, "ASCII": regex.A, "I": regex.I, "IGNORECASE": regex.I, "M": regex.M,
     "MULTILINE": regex.M, "S": regex.S, "DOTALL": regex.S, "X": regex.X, "VERBOSE": regex.X,
@@ -158,7 +158,7 @@ def _group_texts(machine: Machine, match: "Match[Any]", default: Any) -> tuple[A
 
 
 def _pay_for_groups(machine: Machine, match: "Match[Any]", *which: Any) -> None:
-    """Pay for the texts of groups before they are cut out; of all of them, if none is named."""
+    """Pay for the texts of groups before they are copied; for all groups if none is named."""
     for start, end in map(match.span, which) if which else match.regs:
         machine.make_text(end - start)
 
@@ -166,7 +166,7 @@ def _pay_for_groups(machine: Machine, match: "Match[Any]", *which: Any) -> None:
 def _matches(
     machine: Machine, pattern: Any, text: Any, flags: int = 0, most: int = 0
 ) -> "list[Match[Any]]":
-    """All matches, or so many of them; paid for while their number grows."""
+    """All matches, or the first `most` of them. Each is paid for as it is found."""
     compiled = compile_pattern(machine, pattern, flags)
 
     def run(limit: float) -> "list[Match[Any]]":
@@ -216,7 +216,7 @@ def _sub(machine: Machine, args: Args, named: Named) -> Value:
     repl, repl_mark = machine.bare(given["repl"])
     marks = [join(mark, repl_mark)]
     for changed in changed_by_calls(repl):
-        machine.mark(changed, marks[0])  # how often it is called depends on them
+        machine.mark(changed, marks[0])  # the number of calls depends on them
 
     def called(match: "Match[Any]") -> Any:
         value, value_mark = machine.bare(call_value(machine, repl, [tag(match, marks[0])], {}))
@@ -240,7 +240,7 @@ def _replaced(
     count: int,
     replacement: Callable[["Match[Any]"], Any],
 ) -> Any:
-    # Not `Pattern.sub`: the result's size has to be known while it grows.
+    # Not `Pattern.sub`: the size of the result has to be checked while it grows.
     parts, end = [], 0
     for match in _matches(machine, pattern, text, 0, count) if count >= 0 else []:
         parts += [text[end : match.start()], replacement(match)]
@@ -264,7 +264,7 @@ def _expansion(machine: Machine, template: Template) -> Callable[["Match[Any]"],
 
 
 def _template(machine: Machine, pattern: "Pattern[Any]", repl: str | bytes) -> Template:
-    """Read a replacement. `regex` would keep what it read for ever."""
+    """Parse a replacement. `regex` would cache it without a limit."""
     text = repl if isinstance(repl, str) else repl.decode("latin-1")
     machine.charge(_ESCAPE_SIZE * text.count("\\") + sys.getsizeof(text))
     parts, end = [], 0
@@ -278,7 +278,7 @@ def _template(machine: Machine, pattern: "Pattern[Any]", repl: str | bytes) -> T
 
 
 def _escaped(pattern: "Pattern[Any]", escape: "Match[str]") -> str | int:
-    """A text, or the number of a group."""
+    """The text of an escape, or the number of a group."""
     name, octal, group, other = escape.group("name", "octal", "group", "other")
     if octal is not None:
         return chr(int(octal, 8))

@@ -79,7 +79,7 @@ class ToolCall:
 
     Attributes:
         tool: Its name.
-        arguments: JSON values by name of parameter; defaults are not filled in.
+        arguments: JSON values by parameter name, without defaults.
         line: Line of the call.
     """
 
@@ -90,7 +90,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolFailure:
-    """A tool failed: the program sees a `ToolError` with this text, which it may catch."""
+    """A tool failed. The program gets a `ToolError` with this text, which it may catch."""
 
     message: str
     labels: Labels = NO_LABELS
@@ -104,7 +104,7 @@ class ProgramFinished:
         value: `final_return_value`, or else the value of an expression on the last line.
         value_type: Name of its type in the program.
         line: The last line that ran.
-        exit_code: What `exit` was given; `None` also where it was not called.
+        exit_code: The argument of `exit`; `None` also if it was not called.
     """
 
     value: Labeled
@@ -118,13 +118,13 @@ class ProgramFailed:
     """The program failed.
 
     Attributes:
-        kind: An exception, an exhausted budget, a forbidden branch, `exit` with another code
-            than 0, or a value that JSON does not have.
-        type: Type of the exception, or of what comes nearest to one.
-        message: Text. It may hold data that the program worked on; see `labels`.
+        kind: An exception, an exceeded limit, a forbidden branch, `exit` with a code other than 0,
+            or a value without a JSON form.
+        type: Type of the exception, or the most similar one.
+        message: Text. It may contain data of the program; see `labels`.
         line: Line where it happened.
         labels: Labels of the text.
-        value: `final_return_value` as it was when the program called `exit`.
+        value: `final_return_value` when the program called `exit`.
     """
 
     kind: FailureKind
@@ -137,10 +137,10 @@ class ProgramFailed:
 
 @dataclass(frozen=True, slots=True)
 class NextProgram:
-    """The next of the programs that a run has one after the other.
+    """The next program of a run with several programs.
 
     Attributes:
-        source: Its text. It finds the variables of the programs before it as they left them.
+        source: Its text. It continues with the variables of the programs before it.
     """
 
     source: str
@@ -151,36 +151,36 @@ Answer = Labeled | ToolFailure | NextProgram
 
 
 def waits(step: Step | None, *, has_steps: bool) -> bool:
-    """Whether a run waits for something after that step."""
+    """Whether a run waits for an answer after this step."""
     return isinstance(step, ToolCall) or (has_steps and isinstance(step, ProgramFinished))
 
 
 def check_turn(
     step: Step | None, answer: Answer | None, *, has_steps: bool, is_closed: bool
 ) -> None:
-    """Check that a run may go on with this, after that step.
+    """Check that a run may continue with this answer after this step.
 
     Raises:
-        UsageError: If it waits for one thing and gets another or none, or is over.
+        UsageError: If the answer is missing or of the wrong kind, or the run is over.
     """
     is_waiting = waits(step, has_steps=has_steps)
     if is_closed or not (step is None or is_waiting):
-        msg = "This run is over. Make a new one, with this one's log to get to the same place."
+        msg = "This run is over. Make a new `Run`; with the log of this one it repeats its steps."
     elif answer is not None and not is_waiting:
-        msg = "This run does not wait for a result. Call `advance()` first."
+        msg = "This run does not wait for an answer. Call `advance()` first."
     elif isinstance(step, ToolCall) and not isinstance(answer, Labeled | ToolFailure):
-        msg = "This run waits for the result of a tool; give it to `advance`."
+        msg = "This run waits for the result of a tool. Pass it to `advance`."
     elif isinstance(step, ProgramFinished) and not isinstance(answer, NextProgram):
-        msg = "This run waits for its next program; give it to `advance`."
+        msg = "This run waits for its next program. Pass it to `advance`."
     else:
         return
     raise UsageError(msg)
 
 
 ENGINE = 2
-"""Version of what a log depends on: another engine does not replay it."""
-_EVENT_SIZE = 400  # bytes of one that holds a usual number
-_PLACE = 40  # bytes of a number in a list, with that list's reference to it
+"""Version of the engine in logs: a log of another version is not replayed."""
+_EVENT_SIZE = 400  # bytes of an event with an ordinary number
+_PLACE = 40  # bytes of a number in a list, with the reference to it
 Event = dict[str, Any]
 Pause = Callable[[Step], None]
 _EVENTS = {
@@ -193,29 +193,29 @@ _EVENTS = {
 
 
 def _size(value: Any) -> int:
-    """Bytes of what was read, besides those of a usual number."""
+    """Bytes of a value in an event, without those of an ordinary number."""
     if isinstance(value, list):
         return _PLACE * len(value)
     return value.bit_length() >> 3 if isinstance(value, int) else 0
 
 
 def read_event(event: Event) -> Event:
-    """Check an event of a log that comes from outside.
+    """Check an event of a log from outside.
 
     Raises:
-        UsageError: If it is none.
+        UsageError: If it is not a valid event.
     """
     copied = check_json(event)
     if not isinstance(copied, dict) or copied.get("event") not in _EVENTS:
-        msg = "This is no log of a run: it has an event of an unknown kind."
+        msg = "This is not a log of a run: it has an event of an unknown kind."
         raise UsageError(msg)
     if missing := _EVENTS[copied["event"]] - copied.keys():
-        msg = f"This is no log of a run: an event lacks `{min(missing)}`."
+        msg = f"This is not a log of a run: an event lacks `{min(missing)}`."
         raise UsageError(msg)
     if "labels" in copied:
         Labels.from_wire(copied["labels"])
     if type(copied.get("source", "")) is not str:
-        msg = "This is no log of a run: an event has a program that is no text."
+        msg = "This is not a log of a run: the program of an event must be a text."
         raise UsageError(msg)
     return copied
 
@@ -230,16 +230,16 @@ def _wire(values: Mapping[str, Labeled]) -> dict[str, Any]:
 
 
 def call_digest(call: ToolCall) -> str:
-    """What stands for a call in the log."""
+    """The digest that identifies a call in the log."""
     return _digest([call.tool, _wire(call.arguments)])
 
 
 def result_event(call: str, result: Labeled | ToolFailure) -> Event:
-    """What a tool said, for the log.
+    """The log event of a tool's result.
 
     Args:
         call: `call_digest` of the call.
-        result: What the tool said.
+        result: The result.
 
     Raises:
         UsageError: If it is not JSON data.
@@ -252,17 +252,17 @@ def result_event(call: str, result: Labeled | ToolFailure) -> Event:
 
 
 def program_event(program: NextProgram) -> Event:
-    """The next program, for the log."""
+    """The log event of the next program."""
     return {"event": "program", "source": program.source}
 
 
 def answer_of(event: Event) -> Answer:
-    """What came in, from the log."""
+    """The answer in an event."""
     return NextProgram(event["source"]) if event["event"] == "program" else result_of(event)
 
 
 def result_of(event: Event) -> Labeled | ToolFailure:
-    """What a tool said, from the log."""
+    """The result of a tool in an event."""
     labels = Labels.from_wire(event["labels"])
     if event["event"] == "failure":
         return ToolFailure(event["message"], labels)
@@ -270,23 +270,23 @@ def result_of(event: Event) -> Labeled | ToolFailure:
 
 
 def _nobody(step: Step) -> NoReturn:
-    msg = f"{step} came where no program runs"
+    msg = f"{step} came outside of a run"
     raise AssertionError(msg)
 
 
 class Job:
-    """What the thread of a run works on.
+    """The work of a run's thread. It does not refer to the `Run`, so that a forgotten run ends.
 
     Args:
-        program: What to run.
-        tools: JSON Schema of the parameters, by name of tool.
+        program: The program.
+        tools: JSON Schema of the parameters, by tool name.
         variables: Variables that exist before the program.
-        limits: What it may use up.
-        may_branch: Whether a value with these labels may steer the program.
-        is_strict: Whether what happens under a branch takes the labels of its condition.
-        log: Events so far, which were read with `read_event`.
-        has_steps: Whether other programs follow a program that ended well.
-        asked: What the user said, where a model writes the programs.
+        limits: Limits of the run.
+        may_branch: Whether a value with these labels may decide control flow.
+        is_strict: Whether everything under a branch takes the labels of its condition.
+        log: Events so far, checked by `read_event`.
+        has_steps: Whether other programs follow a program that succeeded.
+        asked: The request of the user, if a model writes the programs.
     """
 
     def __init__(
@@ -302,7 +302,6 @@ class Job:
         has_steps: bool = False,
         asked: str | None = None,
     ) -> None:
-        """Do nothing yet."""
         self.program = program
         self.tools = tools
         self.variables = variables
@@ -312,12 +311,12 @@ class Job:
         self.log = log
         self.has_steps = has_steps
         self.asked = asked
-        self.parsed: Program | None = None  # the last one that was read
+        self.parsed: Program | None = None  # the last one that was parsed
         self.waiting = ""
         self.begin(_nobody)
 
     def begin(self, pause: Pause) -> None:
-        """Put everything but the log back to the start."""
+        """Reset everything except the log."""
         self.pause = pause
         self.cursor = self.calls = 0
         self.within: frozenset[str] = frozenset()
@@ -334,10 +333,10 @@ class Job:
     # -- the log
 
     def answer(self, answer: Answer) -> None:
-        """Write down what a tool said, or the next program.
+        """Append a tool's result or the next program to the log.
 
         Raises:
-            ProgramRefused: For a program that uses what the language has not; nothing has changed.
+            ProgramRefused: If the program is not supported; nothing has changed then.
         """
         if isinstance(answer, NextProgram):
             self.read_program(answer.source)
@@ -346,7 +345,7 @@ class Job:
             self.log.append(result_event(self.waiting, answer))
 
     def read_program(self, source: str) -> Program:
-        """Read a program that goes on with the variables there are; the last one is kept."""
+        """Parse and check the next program, which continues with the current variables."""
         if self.parsed is None or self.parsed.source != source:
             known = [*self.machine.names]
             parsed = parse(source, self.limits, known=known)
@@ -357,40 +356,40 @@ class Job:
         return self.parsed
 
     def next_event(self, *kinds: str) -> Event:
-        """The next event of the log, which must be of this kind."""
+        """The next event of the log, which must be of one of these kinds."""
         event = self.log[self.cursor]
         if event["event"] not in kinds:
-            self.diverge(f"asks for `{kinds[0]}` where it was `{event['event']}`")
+            self.diverge(f"needs an event `{kinds[0]}`, but its log has `{event['event']}`")
         self.cursor += 1
         return event
 
     def diverge(self, what: str) -> NoReturn:
-        """Say where the run leaves its log."""
+        """Report where the run differs from its log."""
         msg = f"The run {what} (event {self.cursor} of its log, line {self.machine.line})."
         raise Diverged(msg)
 
     # -- what the machine asks for
 
     def ask(self, labels: Labels) -> bool:
-        """Ask the policy; that it fails is not for the program to catch."""
+        """Ask the policy. The program cannot catch an error of the policy itself."""
         try:
             return self.may_branch is None or self.may_branch(labels)
         except Exception as error:
             raise HostError(error) from error
 
     def read_clock(self, name: str, read: Callable[[], Any]) -> Any:
-        """Read the clock or draw a number, unless the log has it."""
+        """Read the clock or draw a random value, or take it from the log."""
         if self.cursor == len(self.log):
             value = read()
             self.machine.charge(_EVENT_SIZE + _size(value))
             self.log.append({"event": "read", "name": name, "value": value})
         event = self.next_event("read")
         if event["name"] != name:
-            self.diverge(f"asks for `{name}` where it asked for `{event['name']}`")
+            self.diverge(f"reads `{name}`, but its log has `{event['name']}`")
         return event["value"]
 
     def call_tool(self, tool: str, bound: dict[str, Value], line: int) -> Value:
-        """Call a tool, unless the log has its result."""
+        """Call a tool, or take its result from the log."""
         machine = self.machine
         self.calls += 1
         if self.calls > self.limits.calls:
@@ -400,11 +399,11 @@ class Job:
         self.waiting = call_digest(call)
         if self.cursor == len(self.log):
             self.pause(call)
-        # A collection of garbage that fell into one stretch takes nothing of the next one's time.
+        # With a new clock: a garbage collection in the last stretch does not count in the next one.
         machine.restart_clock()
         event = self.next_event("result", "failure")
         if event["call"] != self.waiting:
-            self.diverge(f"calls `{tool}` otherwise than before")
+            self.diverge(f"calls `{tool}` with other arguments than before")
         result = result_of(event)
         if isinstance(result, ToolFailure):
             kind = ErrorType("ToolError", ToolError)
@@ -414,7 +413,7 @@ class Job:
     # -- the run
 
     def run(self, pause: Pause) -> ProgramFinished | ProgramFailed:
-        """Run from the start; this is what the thread does."""
+        """Run from the start, in the thread of the run."""
         self.begin(pause)
         try:
             return self.outcome()
@@ -428,7 +427,7 @@ class Job:
             return self.failed("budget", OutOfBudget.type_name, text)
 
     def outcome(self) -> ProgramFinished | ProgramFailed:
-        """Run, and describe an exception; to write that one down can reach a limit too."""
+        """Run and describe an uncaught exception. Describing it can reach a limit too."""
         try:
             return self.result()
         except Raised as raised:
@@ -439,7 +438,7 @@ class Job:
             return self.exception(self.machine.from_python(error, self.machine.branch))
 
     def result(self) -> ProgramFinished | ProgramFailed:
-        """Run, and end as the last program did."""
+        """Run all programs; return the end of the last one."""
         self.start()
         end = self.one(self.program)
         while self.has_steps and isinstance(end, ProgramFinished):
@@ -449,7 +448,7 @@ class Job:
         return end
 
     def next_program(self, end: ProgramFinished) -> Program:
-        """Wait for the next program, unless the log has it, and make ready for it."""
+        """Wait for the next program, or take it from the log, and prepare the machine."""
         machine = self.machine
         if self.cursor == len(self.log):
             self.pause(end)
@@ -457,17 +456,18 @@ class Job:
         try:
             program = self.read_program(source)
         except ProgramRefused:
-            self.diverge("has a program that is refused")
+            self.diverge("has a log with an unsupported program")
         self.calls = 0
         machine.begin_program(self.branch_after())
         self.check_names(program)
         return program
 
     def branch_after(self) -> Mark:
-        """Labels of what decided that there is a next program, and what it starts from.
+        """Labels of the data that decided that there is a next program, and its initial state.
 
-        In strict mode a branch may have ended a program early, by `exit`, or the whole turn, by an
-        answer; that it did not says as much. Where no program could, its branches are closed.
+        In strict mode a branch can end a program with `exit`, or the turn with an answer; that it
+        did not end them also depends on its condition. If no program could do so, only the branches
+        that are still open count.
         """
         machine = self.machine
         if not machine.is_strict:
@@ -475,19 +475,21 @@ class Job:
         return machine.steered if self.decides else machine.branch
 
     def check_names(self, program: Program) -> None:
-        """Refuse a variable with the name of a built-in or tool that earlier functions mean.
+        """Refuse to bind the name of a built-in or tool that an earlier function uses.
 
-        They were compiled for that meaning, and would miss labels with another.
+        The function was compiled for the built-in, and could lose labels with another value.
         """
         machine = self.machine
         meant = (BUILTINS.keys() | machine.tools.keys()) & self.within
         changed = sorted((bound_by(program.tree) & meant) - machine.names.keys())
         if changed:
-            message = f"An earlier step uses `{changed[0]}` as it is. Choose another name."
+            message = (
+                f"An earlier step uses the built-in or tool `{changed[0]}`. Choose another name."
+            )
             machine.fail(NameError, message)
 
     def one(self, program: Program) -> ProgramFinished | ProgramFailed:
-        """Run one program, and end as it did."""
+        """Run one program."""
         machine = self.machine
         if self.has_steps:
             self.within |= names_within(program.tree)
@@ -500,10 +502,10 @@ class Job:
             code, mark = ended.code, ended.labels
         if self.cursor != len(self.log) and not self.has_steps:
             self.diverge("ended before its log did")
-        # What the last line of a step gives is no answer: it may be the call of a tool.
+        # The value of a step's last line is not an answer: it may be a tool call.
         value = machine.names.get(ANSWER, None if self.has_steps else value)
         if self.has_steps and strip(value) is None:
-            mark = None  # of an early end, which chose no answer
+            mark = None  # an early end without an answer reveals nothing in the result
         if code is None or (isinstance(code, int | str) and not code):
             return self.finished(value, code, mark)
         text = code if isinstance(code, str) else f"exit({as_text(machine, code)})"
@@ -511,18 +513,18 @@ class Job:
         return self.failed("exit", "SystemExit", text, mark or NO_LABELS, kept)
 
     def start(self) -> None:
-        """Write down, or compare, what the run starts from; then bind the variables."""
+        """Log or compare the initial state of the run; then bind the variables."""
         digest = _digest([self.program.digest, _wire(self.variables), self.is_strict])
         if not self.log:
             self.log.append({"event": "start", "engine": ENGINE, "digest": digest})
         event = self.next_event("start")
         if event["engine"] != ENGINE or event["digest"] != digest:
-            self.diverge("is of another program, other variables or another engine")
+            self.diverge("has another program, other variables or another engine than its log")
         for name, given in self.variables.items():
             self.machine.names[name] = value_from_json(self.machine, given)
 
     def finished(self, value: Value, code: Any, mark: Mark) -> ProgramFinished:
-        """The normal end."""
+        """The end of a program that succeeded."""
         machine = self.machine
         out = value_to_json(machine, value)
         labels = join(as_mark(out.labels), mark) or NO_LABELS
@@ -537,28 +539,27 @@ class Job:
         labels: Labels = NO_LABELS,
         value: Labeled | None = None,
     ) -> ProgramFailed:
-        """The other end, at this line."""
+        """The end of a program that failed, at the current line."""
         return ProgramFailed(kind, type_name, message, self.machine.line, labels, value)
 
     def exception(self, error: ErrorValue) -> ProgramFailed:
-        """An exception that nobody caught."""
+        """The end of a program with an uncaught exception."""
         bare, mark = self.machine.bare(error)
         text = as_text(self.machine, bare)
         return self.failed("exception", error.type.name, text, mark or NO_LABELS)
 
 
 class Fiber:
-    """Runs `body` up to each of its pauses.
+    """Runs `body` in a thread, up to each of its pauses. Only one of the two sides runs at a time.
 
-    The thread knows this object, which must therefore not know whoever owns it: else an owner that
-    everyone forgot would live on for its waiting thread.
+    The thread refers to this object, so this object must not refer to its owner: otherwise a
+    waiting thread would keep a forgotten owner alive.
 
     Args:
-        body: Is given `pause`, which hands out a value and returns once it shall go on.
+        body: Gets a function `pause`, which hands out a value and returns on the next `resume`.
     """
 
     def __init__(self, body: Callable[[Callable[[Any], None]], Any]) -> None:
-        """Do nothing yet."""
         self._body = body
         self._go = threading.Semaphore(0)
         self._back = threading.Semaphore(0)
@@ -569,13 +570,13 @@ class Fiber:
         self.is_done = False
 
     def resume(self) -> Any:
-        """Go on until the next pause or the end.
+        """Continue until the next pause or the end.
 
         Returns:
-            What `pause` was given, or what the function returned; then `is_done` is set.
+            The argument of `pause`, or the result of `body`; `is_done` is set in the latter case.
 
         Raises:
-            BaseException: Whatever the function raised.
+            BaseException: The exception that `body` raised.
         """
         if self._thread.ident is None:
             self._thread.start()
@@ -587,14 +588,14 @@ class Fiber:
         return self._value
 
     def close(self) -> None:
-        """End the thread where it waits; nobody has to wait for that."""
+        """End the thread at its pause, without waiting for it."""
         if self._is_closed:
             return
         self._is_closed = True
         self._go.release()
 
     def join(self, timeout: float) -> bool:
-        """Wait for the thread of a closed fiber; whether it ended."""
+        """Wait for the thread of a closed fiber; return whether it ended."""
         if self._thread.ident is not None:
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -606,7 +607,7 @@ class Fiber:
                 self._value = self._body(self._pause)
         except Abandoned:
             pass
-        except BaseException as error:  # noqa: BLE001 - it is raised where `resume` waits
+        except BaseException as error:  # noqa: BLE001 - `resume` raises it
             self._error = error
         self.is_done = True
         self._back.release()
@@ -620,28 +621,27 @@ class Fiber:
 
 
 class Run:
-    """One run of a program. It is for one thread at a time.
+    """One run of a program. Use it from one thread at a time.
 
     Args:
-        program: What `parse` returned.
-        tools: JSON Schema of the parameters, by name of tool.
+        program: The result of `parse`.
+        tools: JSON Schema of the parameters, by tool name.
         variables: Variables that exist before the program.
-        limits: What it may use up.
-        may_branch: Whether a value with these labels may steer the program; `None` for every one.
+        limits: Limits of the run.
+        may_branch: Whether a value with these labels may decide control flow; `None` allows all.
             It is called in the thread of the run.
-        is_strict: Whether what happens under a branch takes the labels of its condition.
+        is_strict: Whether everything under a branch takes the labels of its condition.
         log: `Run.log` of an earlier run of the same program with the same variables.
-        has_steps: Whether a program that ended well is followed by another one in the same
-            namespace: `advance` then takes that, and the log has it too. In each of them only
-            `final_return_value` is an answer.
-        asked: What the user said, where a model wrote the program for it: calls that do not fit
-            their tools, a program that can have no answer, and readings of no data are then refused
-            before anything is done.
+        has_steps: Whether another program in the same namespace follows a program that succeeded.
+            `advance` then takes the next program, which is logged too. Only `final_return_value` is
+            an answer.
+        asked: The request of the user, if a model wrote the program. Then calls that do not fit
+            their tools, programs that cannot give an answer, and queries of `parse_with_ai` without
+            data are refused before the run.
 
     Raises:
-        ProgramRefused: If it gives a tool positional arguments, or is not what a planner is to
-            write.
-        UsageError: For variables or a log that are no JSON data.
+        ProgramRefused: For positional arguments of a tool, and for the programs named at `asked`.
+        UsageError: If variables or the log are not JSON data.
 
     Example:
         ```python
@@ -668,7 +668,6 @@ class Run:
         has_steps: bool = False,
         asked: str | None = None,
     ) -> None:
-        """Do nothing yet."""
         given = {
             name: Labeled(check_json(one.value), one.labels)
             for name, one in (variables or {}).items()
@@ -697,23 +696,23 @@ class Run:
 
     @property
     def log(self) -> tuple[Event, ...]:
-        """What came from outside so far, as JSON data: enough to run again up to here."""
+        """All input from outside so far, as JSON data: enough to repeat the run up to here."""
         return tuple(self._job.log)
 
     def advance(self, answer: Answer | None = None) -> Step:
         """Run up to the next tool call or the end.
 
         Args:
-            answer: Result of the call that the run waits for, or the next program; nothing at the
-                start.
+            answer: The result of the call that the run waits for, or the next program; `None` at
+                the start.
 
         Returns:
-            The next call, or how the program ended.
+            The next call, or the end of the program.
 
         Raises:
-            UsageError: If the run waits for one thing and gets another or none.
-            ProgramRefused: If the next program uses what the language has not. The run waits on.
-            ReplayDiverged: If the program does something else than its log says. The run is over.
+            UsageError: If the answer is missing or of the wrong kind.
+            ProgramRefused: If the next program is not supported. The run still waits for one.
+            ReplayDiverged: If the program differs from its log. The run is over.
         """
         check_turn(self._step, answer, has_steps=self._has_steps, is_closed=self._is_closed)
         work = WorkTime()
@@ -724,7 +723,7 @@ class Run:
             self._close = weakref.finalize(self, self._fiber.close)
         with self._closed_on_failure():
             self._step = self._fiber.resume()
-        self._job.machine.take_time(work.spent())  # its own clock does not see this thread
+        self._job.machine.take_time(work.spent())  # its own clock does not count this thread
         if not waits(self._step, has_steps=self._has_steps):
             self._leave()
         return self._step
@@ -733,14 +732,14 @@ class Run:
         """Run to the end in this thread, instead of from call to call with `advance`.
 
         Args:
-            answer: Gives the result of a call, or the next program. Meanwhile, log and names can
-                be read.
+            answer: Returns the result of a call, or the next program. It may read the log and the
+                names.
 
         Returns:
-            How the program ended.
+            The end of the program.
 
         Raises:
-            ReplayDiverged: If the program does something else than its log says.
+            ReplayDiverged: If the program differs from its log.
         """
 
         def pause(step: Step) -> None:
@@ -762,16 +761,16 @@ class Run:
             self.close()
             raise error.error from None
         except BaseException:
-            self._job.machine.stop()  # the thread may still be running, after Ctrl-C for one
+            self._job.machine.stop()  # the thread may still run, for example after Ctrl-C
             self.close()
             raise
 
     def park(self) -> None:
-        """Give up the thread; the next `advance` replays the log."""
+        """Release the thread. The next `advance` replays the log."""
         self._leave()
 
     def close(self) -> None:
-        """End the run. Its log and names can still be read."""
+        """End the run. Its log and names stay readable."""
         self._is_closed = True
         self._leave()
 
@@ -780,23 +779,23 @@ class Run:
         self._fiber, self._close = None, _nothing
 
     def read(self, source: str) -> None:
-        """Check a next program; raises `ProgramRefused` as `advance` does."""
+        """Check the next program; raises `ProgramRefused` as `advance` does."""
         self._job.read_program(source)
 
     def kinds(self) -> dict[str, str]:
-        """Names of the types that the variables have now in the program."""
+        """Names of the current types of the variables in the program."""
         return {name: type_name(strip(value)) for name, value in self._names_now().items()}
 
     def _names_now(self) -> dict[str, Value]:
-        # A copy: the thread of a run that was just parked may still be putting variables away.
+        # A copy: the thread of a run that was just parked may still be clearing variables.
         return dict(self._job.machine.names)
 
     def names(self) -> dict[str, Labeled]:
-        """The variables now; what has no JSON form is shown as `{"type": …}`."""
+        """The current variables. Those without a JSON form are shown as `{"type": …}`."""
         return self.namespace()[0]
 
     def variables(self) -> dict[str, Labeled]:
-        """The variables now that have a JSON form: what a later program can start from."""
+        """The current variables that have a JSON form, with which a later program can start."""
         return self.namespace()[1]
 
     def namespace(self) -> tuple[dict[str, Labeled], dict[str, Labeled]]:
@@ -809,7 +808,7 @@ class Run:
 
 
 def _nothing() -> None:
-    """There is no thread to end."""
+    """Do nothing: there is no thread."""
 
 
 def _shown(value: Value, form: Labeled | Labels) -> Labeled:
@@ -819,7 +818,7 @@ def _shown(value: Value, form: Labeled | Labels) -> Labeled:
 
 
 def _json_form(machine: Machine, value: Value) -> Labeled | Labels:
-    """The JSON form, or the labels of the fact that there is none."""
+    """The JSON form, or the labels of the fact that the value has none."""
     try:
         return value_to_json(machine, value)
     except NotJson as error:

@@ -1,9 +1,9 @@
-"""Which name means which place, decided before the program runs.
+"""Scopes: names are resolved to places before the program runs.
 
-Names of the module live in a dict, which becomes the namespace of the result. Every function,
-lambda and comprehension has a frame: a list whose first item is the frame around it.
+Names of the module live in a dict, which is the namespace of the result. Every function, lambda
+and comprehension has a frame: a list whose first item is the enclosing frame.
 
-What every compiler of a scope does: names, conditions, and the doors to the other constructs.
+`ScopeCompiler` is the base of the compiler: it reads, binds and labels variables.
 """
 
 import ast
@@ -53,8 +53,8 @@ class Scope:
 
     Attributes:
         parent: The scope around it; `None` is the module.
-        slots: Place in the frame by name.
-        is_comprehension: Whether `:=` binds around it.
+        slots: Index in the frame by name.
+        is_comprehension: Whether `:=` binds in the scope around it.
     """
 
     parent: "Scope | None"
@@ -63,7 +63,7 @@ class Scope:
     globals: set[str] = field(default_factory=set)
 
     def add(self, name: str) -> int:
-        """Give a name a place."""
+        """Give a name a slot."""
         return self.slots.setdefault(name, len(self.slots) + 1)
 
     def frame(self, outer: Frame | None) -> Frame:
@@ -72,7 +72,7 @@ class Scope:
 
 
 def find(scope: Scope | None, name: str) -> tuple[int, int] | None:
-    """Where a name is: how many frames out and which place; `None` is the module."""
+    """Number of frames outwards and slot of a name; `None` for a name of the module."""
     depth = 0
     while scope is not None:
         if name in scope.globals:
@@ -84,7 +84,7 @@ def find(scope: Scope | None, name: str) -> tuple[int, int] | None:
 
 
 def function_scope(node: ast.FunctionDef | ast.Lambda, parent: Scope | None) -> Scope:
-    """The scope of a function: its parameters and whatever it binds."""
+    """The scope of a function: its parameters and the names that it binds."""
     scope = Scope(parent)
     args = node.args
     for arg in (*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg):
@@ -114,35 +114,35 @@ def comprehension_scope(generators: list[ast.comprehension], parent: Scope | Non
 
 
 def names_bound_anywhere(tree: ast.Module) -> frozenset[str]:
-    """All names that a program binds, in whichever scope."""
+    """All names that a program binds, in any scope."""
     nodes = list(ast.walk(tree))
     parameters = (node.arg for node in nodes if isinstance(node, ast.arg))
     return frozenset((*bound_names(nodes), *parameters))
 
 
 def walk_scope(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """All nodes that belong to a scope, without those of scopes within it."""
+    """All nodes of a scope, without those of inner scopes."""
     waiting = list(body)
     while waiting:
         node = waiting.pop()
         yield node
         if isinstance(node, COMPREHENSIONS):
-            # `:=` in a comprehension binds outside of it, and its first source is read there.
+            # `:=` in a comprehension binds in the scope around it.
             waiting.extend(n for n in ast.walk(node) if isinstance(n, ast.NamedExpr))
         elif not isinstance(node, _NESTED):
             waiting.extend(ast.iter_child_nodes(node))
 
 
 class ChangedNames(NamedTuple):
-    """Variables whose values some code may change, by how.
+    """Variables whose values a piece of code may change.
 
     Attributes:
-        read: Iterators under these names may go on, and functions under them may be called: they
-            are called, given to something, or walked over.
+        read: Iterators under these names may advance, and functions under them may be called: the
+            code calls them, passes them on, or iterates over them.
         changed: Containers under these names may change: by a method, by an assignment, or by a
-            function of the program that they are given to.
-        bound: The names themselves may have another value, by `:=`, `global` or `nonlocal`.
-        of_module: Those that a `global` statement names.
+            function of the program that gets them as arguments.
+        bound: The names themselves may be bound to another value: by `:=`, `global` or `nonlocal`.
+        of_module: The names in `global` statements.
     """
 
     read: frozenset[str]
@@ -152,7 +152,7 @@ class ChangedNames(NamedTuple):
 
 
 def changes(nodes: Sequence[ast.AST], is_own: Callable[[str], bool]) -> ChangedNames:
-    """What this code may change, as far as its text says so.
+    """What this code may change, according to its text.
 
     Args:
         nodes: Expressions of one scope, or one function.
@@ -174,7 +174,7 @@ def changes(nodes: Sequence[ast.AST], is_own: Callable[[str], bool]) -> ChangedN
 
 
 def _read_parts(node: ast.AST) -> list[ast.expr]:
-    """Expressions within a node whose values it may call, hand on, or walk over."""
+    """Expressions within a node whose values it may call, pass on, or iterate over."""
     match node:
         case ast.Call(func=function):
             return [function, *_given(node)]
@@ -219,9 +219,9 @@ def _given(call: ast.Call) -> list[ast.expr]:
 
 
 def _visible(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.AST, frozenset[str]]]:
-    """All nodes, each with the names that are variables of an inner scope there."""
+    """All nodes, each with the names that an inner scope hides there."""
     around = list(walk_scope(nodes))
-    # `:=` binds a variable from around, which is not hidden by it.
+    # `:=` binds a variable of the scope around, so it does not hide that variable.
     targets = {id(node.target) for node in around if isinstance(node, ast.NamedExpr)}
     stored = frozenset(bound_names(node for node in around if id(node) not in targets))
     waiting = [(node, stored) for node in nodes]
@@ -246,7 +246,7 @@ def _visible(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.AST, frozenset[str]
 def but_first_source(
     node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp,
 ) -> Iterator[ast.AST]:
-    """All that a comprehension evaluates once for each element, or not at all."""
+    """Everything in a comprehension except its first source, which is always evaluated once."""
     yield from (node.key, node.value) if isinstance(node, ast.DictComp) else (node.elt,)
     first, *others = node.generators
     yield from (first.target, *first.ifs, *others)
@@ -260,10 +260,9 @@ _CHANGING = frozenset({
 
 
 def _may_be_own(function: ast.expr, is_own: Callable[[str], bool]) -> bool:
-    """Whether what is called may be a function of the program, or a method under another name.
+    """Whether the callee may be a function of the program, or a method under another name.
 
-    A method that is called as one is known by its name; `list.append(x, 1)` changes what it is
-    given.
+    A method call `x.append(1)` is recognised by its name. `list.append(x, 1)` changes its argument.
     """
     match function:
         case ast.Attribute(value=ast.Name(id=name), attr=attribute):
@@ -277,7 +276,7 @@ def _may_be_own(function: ast.expr, is_own: Callable[[str], bool]) -> bool:
 
 
 def _bases(*nodes: ast.AST) -> set[str]:
-    """The variables that expressions start from, `x` for `x.y[z]`; else all that they name."""
+    """The variables that expressions start from, `x` for `x.y[z]`; for others, all their names."""
     found: set[str] = set()
     for node in nodes:
         start = node
@@ -289,9 +288,9 @@ def _bases(*nodes: ast.AST) -> set[str]:
 
 
 def weight(*nodes: ast.AST) -> int:
-    """Steps that these nodes take at the least, without the statements within them.
+    """The minimum number of steps of these nodes, without the statements within them.
 
-    An ordinary statement takes one, one of thousands of nodes takes more.
+    An ordinary statement takes one step; a statement with thousands of nodes takes more.
     """
     count, waiting = 0, list(nodes)
     while waiting:
@@ -333,22 +332,21 @@ Touched = Callable[[Frame | None, Labels], list[Any]]
 
 
 class ScopeCompiler(ast.NodeVisitor):
-    """Compiles what stands in one scope.
+    """Compiles the code of one scope.
 
     Args:
         machine: The run that the code belongs to.
-        scope: The function or comprehension that it stands in; `None` is the module.
-        bound: Names that the module binds, so that built-ins under them are not meant.
+        scope: The function or comprehension that contains the code; `None` is the module.
+        bound: Names that the module binds. They hide built-ins and tools.
     """
 
     def __init__(self, machine: Machine, scope: Scope | None, bound: frozenset[str]) -> None:
-        """Compile into `machine`."""
         self.machine = machine
         self.scope = scope
         self.bound = bound
 
     def inner(self, scope: Scope | None) -> Self:
-        """The same for another scope: one within this one, or the module."""
+        """A compiler for another scope: an inner one, or the module."""
         return type(self)(self.machine, scope, self.bound)
 
     def expression(self, node: ast.expr) -> Code:
@@ -361,11 +359,11 @@ class ScopeCompiler(ast.NodeVisitor):
         refuse(node, f"`{type(node).__name__}` is not supported here.")
 
     def assign(self, target: ast.expr) -> Store:
-        """Compile a target; statements know more of them."""
+        """Compile the target of an assignment."""
         raise NotImplementedError
 
     def block(self, nodes: list[ast.stmt]) -> Callable[[Frame | None], Any]:
-        """Compile statements, for the body of a function."""
+        """Compile a sequence of statements."""
         raise NotImplementedError
 
     def test(self, node: ast.expr) -> Test:
@@ -377,13 +375,13 @@ class ScopeCompiler(ast.NodeVisitor):
 
         def watched(frame: Frame | None) -> bool:
             is_true, mark = machine.truth(code(frame))
-            machine.looked(mark)
+            machine.open_branch(mark)
             return is_true
 
         return watched
 
     def load(self, name: str) -> Code:
-        """Read a variable, a built-in or a tool."""
+        """Compile reading a variable, a built-in or a tool."""
         place = find(self.scope, name)
         if place is None:
             return self._load_global(name)
@@ -422,10 +420,10 @@ class ScopeCompiler(ast.NodeVisitor):
         return load
 
     def left_out(self, *nodes: ast.AST) -> LeftOut:
-        """Compile what it means that labelled data left these expressions out.
+        """Compile a function to call when labelled data decided that these expressions do not run.
 
-        That something was not changed says as much about the data as that it was: what the
-        expressions may change takes the labels.
+        That something did not change reveals as much about the data as a change: everything that
+        the expressions may change takes the labels.
         """
         touched, machine = self.touched(*nodes), self.machine
 
@@ -436,11 +434,11 @@ class ScopeCompiler(ast.NodeVisitor):
         return note
 
     def touched(self, *nodes: ast.AST) -> Touched:
-        """Compile to what labels the variables that some code may bind.
+        """Compile a function that labels the variables that some code may bind.
 
-        It gives what the code may change besides: containers, iterators, and the effects of
-        functions that it may call. It reads the text when labels first ask: in most programs they
-        never do, and nested code is read once for each level.
+        It returns what else the code may change: containers, iterators, and the effects of
+        functions that it may call. The text is analysed when it is first needed, which most
+        programs never do.
         """
         compiled: list[Touched] = []
 
@@ -483,14 +481,14 @@ class ScopeCompiler(ast.NodeVisitor):
         return find
 
     def _places(self, name: str, of_module: frozenset[str]) -> tuple[Self, ...]:
-        """Compilers of the scopes in which a name may be meant."""
+        """Compilers of the scopes that a name may belong to."""
         return (self, self.inner(None)) if name in of_module else (self,)
 
     def _is_own(self, name: str) -> bool:
         return name in self.bound or find(self.scope, name) is not None
 
     def _peek(self, name: str) -> Code:
-        """Read a variable of the program; `MISSING` where it has no value."""
+        """Compile reading a variable of the program; it gives `MISSING` if it has no value."""
         names, place = self.machine.names, find(self.scope, name)
         if place is None:
             return lambda _: names.get(name, MISSING)
@@ -519,7 +517,7 @@ class ScopeCompiler(ast.NodeVisitor):
         return note
 
     def _clear(self, name: str) -> Callable[[Frame | None], None]:
-        """Take a variable's value away, if it has one."""
+        """Compile removing a variable's value, if it has one."""
         names, place = self.machine.names, find(self.scope, name)
 
         def in_module(_: Frame | None) -> None:
@@ -535,12 +533,8 @@ class ScopeCompiler(ast.NodeVisitor):
 
     def unbind(self, name: str) -> Callable[[Frame | None], None]:
         """Compile `del name`."""
-        machine, load, peek, clear = (
-            self.machine,
-            self.load(name),
-            self._peek(name),
-            self._clear(name),
-        )
+        machine, load = self.machine, self.load(name)
+        peek, clear = self._peek(name), self._clear(name)
 
         def run(frame: Frame | None) -> None:
             load(frame)
@@ -562,7 +556,7 @@ class ScopeCompiler(ast.NodeVisitor):
         return label
 
     def store(self, name: str, *, in_expression: bool = False) -> Store:
-        """Bind a variable, in a statement or within an expression or a pattern."""
+        """Compile binding a variable, in a statement or within an expression or a pattern."""
         machine, names = self.machine, self.machine.names
         place = find(self.scope, name)
 
@@ -576,8 +570,9 @@ class ScopeCompiler(ast.NodeVisitor):
 
         depth, slot = place or (0, 0)
         plain = in_frame if place else in_module
-        # Without mode `strict`, a branch is open at a statement only if it was when the function
-        # was called. All that leaves the function has its labels; its own variables need none.
+        # Except in strict mode, a branch is open at a statement only if it was open when the
+        # function was called. Everything that leaves the function takes its labels, so the
+        # function's own variables need none.
         is_own = place is not None and depth == 0
         if not machine.is_strict and (is_own or self.scope is None) and not in_expression:
             return plain

@@ -55,7 +55,7 @@ from langchain_sequrity.local.interpreter.values import (
 
 
 class Completion:
-    """How a statement ended, if not normally."""
+    """How a statement ended, if not normally: by `break`, `continue` or `return`."""
 
 
 Step = Callable[[Frame | None], Completion | None]
@@ -64,7 +64,7 @@ BREAK, CONTINUE, RETURN = Completion(), Completion(), Completion()
 
 
 class StatementCompiler(ExpressionCompiler):
-    """Compiles the statements of one scope; see `ExpressionCompiler` for what it is given."""
+    """Compiles the statements of one scope; see `ScopeCompiler` for the arguments."""
 
     def statement(self, node: ast.stmt) -> Step:
         """Compile any statement."""
@@ -77,7 +77,7 @@ class StatementCompiler(ExpressionCompiler):
         return fits
 
     def block(self, nodes: Sequence[ast.stmt]) -> Step:
-        """Compile statements that follow each other."""
+        """Compile a sequence of statements."""
         machine = self.machine
         steps = tuple((node.lineno, weight(node), self.statement(node)) for node in nodes)
 
@@ -97,7 +97,7 @@ class StatementCompiler(ExpressionCompiler):
     # -- assignments
 
     def assign(self, target: ast.expr) -> Store:
-        """Compile a target."""
+        """Compile the target of an assignment."""
         match target:
             case ast.Name():
                 return self.store(target.id)
@@ -166,7 +166,7 @@ class StatementCompiler(ExpressionCompiler):
         return run
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> Step:
-        # The annotation itself is never evaluated.
+        # The annotation is never evaluated.
         if node.value is None:
             return lambda _: None
         value, store = self.expression(node.value), self.assign(node.target)
@@ -229,7 +229,7 @@ class StatementCompiler(ExpressionCompiler):
     # -- branches and loops
 
     def visit_If(self, node: ast.If) -> Step:
-        # A chain of `elif` is flat here, so that a long one needs no deep stack.
+        # A chain of `elif` is compiled flat, so that a long one does not need a deep stack.
         pairs = []
         rest: list[ast.stmt] = [node]
         while len(rest) == 1 and isinstance(rest[0], ast.If):
@@ -309,11 +309,11 @@ class StatementCompiler(ExpressionCompiler):
                 return None
             finally:
                 if not machine.is_strict:
-                    machine.leave(before)
+                    machine.close_branches(before)
 
         def run(frame: Frame | None) -> Completion | None:
             value = subject(frame)
-            machine.looked(machine.bare(value)[1])
+            machine.open_branch(machine.bare(value)[1])
             body = chosen(frame, value)
             return None if body is None else body(frame)
 
@@ -374,7 +374,7 @@ class StatementCompiler(ExpressionCompiler):
         return run
 
     def fast_in_place(self, symbol: str) -> Callable[[Value, Value], Value]:
-        """An augmented assignment: bare integers and texts first."""
+        """An augmented assignment, with a fast path for bare integers."""
         machine = self.machine
         apply = fast_binary(machine, symbol)
 
@@ -392,7 +392,7 @@ class StatementCompiler(ExpressionCompiler):
 
         def run(frame: Frame | None, value: Value) -> bool:
             is_equal, mark = machine.truth(compare(machine, ast.Eq, value, wanted(frame)))
-            machine.decided(mark)  # what is bound from here on depends on it
+            machine.open_choice(mark)  # what is bound from here on depends on it
             return is_equal
 
         return run
@@ -401,7 +401,7 @@ class StatementCompiler(ExpressionCompiler):
         machine = self.machine
 
         def run(_: Frame | None, value: Value) -> bool:
-            machine.decided(box_mark(value))
+            machine.open_choice(box_mark(value))
             return strip(value) is node.value
 
         return run
@@ -430,7 +430,7 @@ class StatementCompiler(ExpressionCompiler):
 
         def run(frame: Frame | None, value: Value) -> bool:
             inner, mark = take(value)
-            machine.decided(mark)
+            machine.open_choice(mark)
             if type(inner) not in (ListValue, tuple, range):
                 return False
             if len(inner) < least or (star is None and len(inner) != least):
@@ -462,11 +462,11 @@ class StatementCompiler(ExpressionCompiler):
 
         def run(frame: Frame | None, value: Value) -> bool:
             inner, mark = take(value)
-            machine.decided(mark)
+            machine.open_choice(mark)
             if type(inner) is not DictValue:
                 return False
             wanted, keys_mark = hashable(machine, [key(frame) for key in keys])
-            machine.decided(keys_mark)
+            machine.open_choice(keys_mark)
             if any(key not in inner for key in wanted):
                 return False
             pairs = zip(parts, wanted, strict=True)
@@ -488,10 +488,10 @@ class StatementCompiler(ExpressionCompiler):
     # -- exceptions
 
     def branching(self, node: ast.stmt, run: Step) -> Step:
-        """In mode `strict`, end with a statement the branch that it opened.
+        """In strict mode, close the branches that a statement opened when it ends.
 
-        One that may jump out of it (`return`, `raise`, `break`, `continue`) leaves the branch open:
-        what comes next is only reached where it did not jump. What it jumps to ends the branch.
+        A statement that may jump out (`return`, `raise`, `break`, `continue`) leaves them open: the
+        next statement only runs if it did not jump. The target of the jump closes the branches.
         """
         machine = self.machine
         if not machine.is_strict or jumps_out(node):
@@ -504,12 +504,12 @@ class StatementCompiler(ExpressionCompiler):
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
                 raise machine.labelled(error, None) from None
             finally:
-                machine.leave(before)
+                machine.close_branches(before)
 
         return leaving
 
     def visit_Try(self, node: ast.Try) -> Step:
-        """Compile `try`."""
+
         body, otherwise, machine = self.block(node.body), self.block(node.orelse), self.machine
         may_catch = self._may_catch(node)
         if may_catch:
@@ -534,9 +534,9 @@ class StatementCompiler(ExpressionCompiler):
         return self.branching(node, whole)
 
     def _may_catch(self, node: ast.Try) -> bool:
-        """Whether a statement may catch what an operation raises.
+        """Whether a statement may catch an exception of an operation.
 
-        `ToolError` comes from tools, and from `raise`, which labels the exception itself.
+        `ToolError` comes only from tools, and from `raise`, which labels the exception itself.
         """
         is_own = "ToolError" in self.bound or find(self.scope, "ToolError") is not None
         of_tools = not is_own and all(
@@ -549,16 +549,16 @@ class StatementCompiler(ExpressionCompiler):
         machine = self.machine
 
         def run(frame: Frame | None) -> Completion | None:
-            machine.trying += 1
+            machine.open_tries += 1
             try:
                 return body(frame)
             finally:
-                machine.trying -= 1
+                machine.open_tries -= 1
 
         return run
 
     def _caught(self, exception: Exception) -> ErrorValue:
-        """The program's view of an exception; exhausting Python's stack or memory is the end."""
+        """The exception as a value; an exhausted stack or memory ends the run instead."""
         if isinstance(exception, Raised):
             error: ErrorValue = exception.error
             return error
@@ -571,7 +571,7 @@ class StatementCompiler(ExpressionCompiler):
         self, frame: Frame | None, handlers: tuple[Any, ...], error: ErrorValue
     ) -> Completion | None:
         machine = self.machine
-        machine.looked(machine.bare(error)[1])
+        machine.open_branch(machine.bare(error)[1])
         for fits, bind, unbind, body in handlers:
             if not fits(frame, error):
                 continue
@@ -595,7 +595,7 @@ class StatementCompiler(ExpressionCompiler):
             if kinds is None:
                 return True
             wanted, mark = machine.bare(kinds(frame))
-            machine.looked(mark)
+            machine.open_branch(mark)
             for one in wanted if isinstance(wanted, tuple) else (wanted,):
                 if type(one) is not ErrorType:
                     message = "catching classes that do not inherit from BaseException"
@@ -610,7 +610,7 @@ class StatementCompiler(ExpressionCompiler):
         unbind = self.unbind(name)
 
         def forget(frame: Frame | None) -> None:
-            with suppress(Raised):  # the handler deleted the name itself
+            with suppress(Raised):  # the handler already deleted the name
                 unbind(frame)
 
         return forget
@@ -622,7 +622,7 @@ class StatementCompiler(ExpressionCompiler):
             error = signal = None
             try:
                 signal = body(frame)
-            except Exception as exception:  # noqa: BLE001 - and not what no `finally` may see
+            except Exception as exception:  # noqa: BLE001 - an `Abort` runs no `finally`
                 error = caught(exception)
             line, returned = machine.line, machine.returned
             last = finish(frame)
@@ -636,7 +636,7 @@ class StatementCompiler(ExpressionCompiler):
         return run
 
     def visit_Raise(self, node: ast.Raise) -> Step:
-        """Compile `raise`."""
+
         machine = self.machine
         value = self.expression(node.exc) if node.exc is not None else None
         cause = self.expression(node.cause) if node.cause is not None else None
@@ -663,13 +663,13 @@ class StatementCompiler(ExpressionCompiler):
         return run
 
     def visit_Assert(self, node: ast.Assert) -> Step:
-        """Compile `assert`."""
+
         test, machine = self.expression(node.test), self.machine
         message = self.expression(node.msg) if node.msg is not None else None
 
         def run(frame: Frame | None) -> Completion | None:
             is_true, mark = machine.truth(test(frame))
-            machine.looked(mark)
+            machine.open_branch(mark)
             if not is_true:
                 args = () if message is None else (message(frame),)
                 mark = join(mark, machine.branch)
@@ -680,22 +680,22 @@ class StatementCompiler(ExpressionCompiler):
 
 
 def _watched(machine: Machine, values: Value) -> Iterator[Value]:
-    """Iterate, and ask again whenever a lazy source has looked at more."""
+    """Iterate, and check the branch again whenever a lazy source has read new labels."""
     seen = take(values)[1]
-    machine.looked(seen)
+    machine.open_branch(seen)
     for value in elements_of(machine, values):
         mark = take(values)[1]
         if mark is not seen:
             seen = mark
-            machine.looked(mark)
+            machine.open_branch(mark)
         yield value
-    machine.looked(take(values)[1])
+    machine.open_branch(take(values)[1])
 
 
 def _leave_off(machine: Machine, values: Value) -> None:
     inner = strip(values)
     if type(inner) is IteratorValue:
-        machine.mark(inner, None)  # where it is now depends on what ended the loop
+        machine.mark(inner, None)  # its position depends on what ended the loop
 
 
 def _store_all(pairs: list[tuple[Store, Value]]) -> Step:
@@ -712,7 +712,7 @@ _Jumps = tuple[type[ast.stmt], ...]
 
 
 def jumps_out(node: ast.stmt) -> bool:
-    """Whether a statement may end by a jump to somewhere outside of it."""
+    """Whether a statement may jump to a place outside of it."""
     waiting: list[tuple[ast.AST, _Jumps]] = [(node, (ast.Return, *_LOOP_JUMPS, *_RAISES))]
     while waiting:
         one, jumps = waiting.pop()
@@ -732,4 +732,4 @@ def jumps_out(node: ast.stmt) -> bool:
 
 
 def _ignore(*_: Any) -> None:
-    """Nothing to bind."""
+    """Bind no name."""

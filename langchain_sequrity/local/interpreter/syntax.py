@@ -1,7 +1,7 @@
-"""From text to a checked syntax tree: what is not allowed here does not exist later.
+"""From text to a checked syntax tree. Later steps only see nodes that are allowed here.
 
-`ast.parse` makes a tree of data. It is never compiled. A node that no rule below allows is refused,
-so that what a new version of Python brings is not trusted before somebody looked at it.
+`ast.parse` makes a tree of data, which is never compiled to Python code. A node that no rule allows
+is refused, so new syntax of a later Python is refused until somebody reviews it.
 """
 
 import ast
@@ -75,11 +75,11 @@ BLOCKED: dict[str, str] = {
     "breakpoint": "Leave it out.",
     "help": "Leave it out.",
 }
-"""Functions of Python that the language does not have, and what to write instead."""
+"""Functions of Python that are not supported, and what to write instead."""
 
 
 def read(source: str, limits: Limits) -> ast.Module:
-    """Read a program's text and check every node of it.
+    """Parse a program and check every node.
 
     Raises:
         ProgramRefused: With line, column and what to write instead.
@@ -87,7 +87,7 @@ def read(source: str, limits: Limits) -> ast.Module:
     if len(source) > limits.source:
         msg = f"The program has more than {limits.source} characters. Write a shorter one."
         raise ProgramRefused(msg)
-    # Python's parser takes quadratic time and gigabytes for these.
+    # Python's parser takes quadratic time and gigabytes of memory for these.
     if _DOTTED.search(source) or source.count("{") > _MOST_BRACES:
         raise ProgramRefused(TOO_DEEP)
     tree = _tree(source)
@@ -96,39 +96,40 @@ def read(source: str, limits: Limits) -> ast.Module:
 
 
 _QUIET = threading.Lock()
-_DOTTED = re.compile(r"(?:\.[ \t]*\w+[ \t]*){100}")  # in one name, as of a module
+_DOTTED = re.compile(r"(?:\.[ \t]*\w+[ \t]*){100}")  # dots in one name, as of a module
 _MOST_BRACES = 10_000  # each may be a field of an f-string
 
 
 def _tree(source: str) -> ast.Module:
     try:
         source.encode()
-        # "\d" in a plain string is frequent and harmless. The lock: filters belong to the process.
+        # Ignore warnings: "\d" in a plain string is frequent and harmless. The lock is needed
+        # because warning filters belong to the process.
         with _QUIET, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(source)
-            # Python's own table of names finds `global` after use and the like; it runs nothing.
+            # This finds errors such as `global` after use. It runs no code.
             symtable.symtable(source, "<program>", "exec")
             return tree
     except SyntaxError as error:
         raise ProgramRefused.of_syntax(error) from None
     except ValueError:
-        msg = "The text holds characters that no program can have."
+        msg = "The text contains characters that a program cannot have."
         raise ProgramRefused(msg) from None
     except (RecursionError, MemoryError):
         raise ProgramRefused(TOO_DEEP) from None
 
 
-TOO_DEEP = "The program is nested too deeply. Give parts of it names of their own."
+TOO_DEEP = "The program is nested too deeply. Store parts of it in variables or functions."
 
 
 def check(tree: ast.AST, limits: Limits) -> None:
     """Check every node of a tree.
 
     Raises:
-        ProgramRefused: For the first that the language does not have.
+        ProgramRefused: For the first node that is not supported.
     """
-    # By hand and not with a visitor: a tree that is too deep would exhaust the visitor's stack.
+    # Without recursion: a tree that is too deep would exhaust the stack of a visitor.
     waiting: list[tuple[ast.AST, int]] = [(tree, 0)]
     count = 0
     while waiting:
@@ -144,12 +145,12 @@ def check(tree: ast.AST, limits: Limits) -> None:
 
 def _children(node: ast.AST) -> Iterable[ast.AST]:
     operand = type_of_operand(node) if isinstance(node, ast.Attribute) else None
-    # Of `type(x).__name__` only `x` is looked at: the rest is one construct.
+    # Of `type(x).__name__` only `x` is checked: the rest is one construct.
     return ast.iter_child_nodes(node) if operand is None else (operand,)
 
 
 def _deeper(node: ast.AST) -> int:
-    # `elif` nests in the tree, but neither for the reader nor when it runs.
+    # `elif` is nested in the tree, but neither for the reader nor when it runs.
     return 0 if isinstance(node, ast.If) and len(node.orelse) == 1 else 1
 
 
@@ -218,7 +219,7 @@ def _check_class(node: ast.ClassDef) -> None:
     if node.decorator_list:
         refuse(node.decorator_list[0], "Decorators are not supported. Leave it out.")
     if node.keywords:
-        refuse(node, "A class takes nothing but its bases here. Leave the rest out.")
+        refuse(node, "A class takes only bases here. Leave the keyword arguments out.")
     _check_identifier(node, node.name)
 
 
@@ -240,7 +241,7 @@ def _check_import_from(node: ast.ImportFrom) -> None:
         _check_identifier(node, alias.asname)
 
 
-_MODULES_ARE = f"There are: {', '.join(sorted(MODULES))}."
+_MODULES_ARE = f"These modules exist: {', '.join(sorted(MODULES))}."
 _CHECKS: dict[type[ast.AST], Callable[[Any], None]] = {
     ast.Name: _check_name,
     ast.Attribute: _check_attribute,

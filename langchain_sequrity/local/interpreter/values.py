@@ -28,9 +28,9 @@ class EnumType:
 
     Attributes:
         name: Its name.
-        mixed: `str` or `int` if its members also are such; else `None`.
-        is_plain: Whether `str` of a member is that of its value, as with `IntEnum` and `StrEnum`.
-        members: Members by name; a second name of one value has the same member.
+        mixed: `str` or `int` if its members are also texts or integers, else `None`.
+        is_plain: Whether `str` of a member is that of its value, as in `IntEnum` and `StrEnum`.
+        members: Members by name. A second name of the same value has the same member.
     """
 
     name: str
@@ -39,15 +39,15 @@ class EnumType:
     members: dict[str, "EnumMember"] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        """Write it as Python does."""
+        """Show it as Python does."""
         return f"<enum {self.name!r}>"
 
     def __iter__(self) -> Iterator["EnumMember"]:
-        """Go through the members, each once."""
+        """Iterate over the distinct members."""
         return iter(dict.fromkeys(self.members.values()))
 
     def __len__(self) -> int:
-        """Count the members, each once."""
+        """Return the number of distinct members."""
         return len(set(self.members.values()))
 
     def add(self, name: str, value: Any) -> None:
@@ -57,7 +57,7 @@ class EnumType:
 
 
 class EnumMember:
-    """A member of an enumeration; two members are equal if they are the same."""
+    """A member of an enumeration. Members are equal only to themselves."""
 
     kind: EnumType
     name: str
@@ -65,30 +65,30 @@ class EnumMember:
 
     @classmethod
     def made(cls, kind: EnumType, name: str, value: Any) -> Self:
-        """Make one; a constructor would have to share its arguments with those of `str`."""
+        """Make a member. A constructor would have to share its arguments with those of `str`."""
         member = cls() if cls is EnumMember else cls(value)  # type: ignore[call-arg]
         member.kind, member.name, member.value = kind, name, value
         return member
 
     def __repr__(self) -> str:
-        """Write it as Python does."""
+        """Show it as Python does."""
         return f"<{self.kind.name}.{self.name}: {self.value!r}>"
 
     def __str__(self) -> str:
-        """Write it as Python does."""
+        """Show it as Python does."""
         return str(self.value) if self.kind.is_plain else f"{self.kind.name}.{self.name}"
 
     def __format__(self, spec: str) -> str:
-        """Format what `str` gives, or the number of a plain one."""
+        """Format the result of `str`, or the value of a plain member."""
         return format(self.value if self.kind.is_plain else str(self), spec)
 
 
 class TextMember(EnumMember, str):  # noqa: SLOT000 - a member has attributes
-    """A member that also is a text."""
+    """A member that is also a text."""
 
 
 class NumberMember(EnumMember, int):
-    """A member that also is an integer."""
+    """A member that is also an integer."""
 
 
 _CLASSES: dict[type | None, type[EnumMember]] = {
@@ -108,29 +108,29 @@ NO_LABELS = Labels()
 
 @dataclass(frozen=True, slots=True)
 class Labeled:
-    """A JSON value and the join of all labels in it, at the border of the interpreter."""
+    """A JSON value and the join of all its labels, as it enters or leaves the interpreter."""
 
     value: Any
     labels: Labels = NO_LABELS
 
 
 class Opaque:
-    """A value whose fields are the interpreter's own: programs see the name of its type."""
+    """A value with internal fields: programs see only the name of its type."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        """Write no more than that, within a list too."""
+        """Show the type name, also within a list."""
         return f"<{type_name(self)}>"
 
 
 class Tagged:
-    """A value with labels; never another `Tagged` within."""
+    """A value with labels. It never contains another `Tagged`."""
 
     __slots__ = ("labels", "value")
 
     def __init__(self, value: Value, labels: Labels) -> None:
-        """Use `tag`, which keeps boxes out of boxes."""
+        """Call `tag` instead, which never nests boxes."""
         self.value = value
         self.labels = labels
 
@@ -138,14 +138,14 @@ class Tagged:
 class ListValue(list[V], Generic[V]):
     """A list with labels of its own."""
 
-    labels: Mark = None  # on the class: a list costs nothing more until it is labelled
+    labels: Mark = None  # on the class, so an unlabelled list needs no extra memory
     __hash__ = None
 
 
 class DictValue(dict[K, V], Generic[K, V]):
-    """A dict with labels of its own, which include those of its keys.
+    """A dict with labels of its own, which include the labels of its keys.
 
-    `factory` makes what is missing in a `defaultdict`; in a `Counter` what is missing is 0.
+    `factory` makes missing values of a `defaultdict`. Missing values of a `Counter` are 0.
     """
 
     labels: Mark = None
@@ -155,26 +155,25 @@ class DictValue(dict[K, V], Generic[K, V]):
 
 
 class SetValue:
-    """A set that iterates in the order of insertion, so that a replay sees the same order."""
+    """A set that iterates in insertion order, so that a replay sees the same order."""
 
     __slots__ = ("items", "labels")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, items: dict[Any, None], labels: Mark = None) -> None:
-        """Take over `items`, whose keys are the elements."""
-        self.items = items
+        self.items = items  # the keys are the elements
         self.labels = labels
 
     def __len__(self) -> int:
-        """Count what is in it."""
+        """Return the number of elements."""
         return len(self.items)
 
     def __iter__(self) -> Iterator[Any]:
-        """Go through what is in it."""
+        """Iterate over the elements."""
         return iter(self.items)
 
     def __contains__(self, item: object) -> bool:
-        """Look an element up."""
+        """Whether the element is in the set."""
         return item in self.items
 
     def __eq__(self, other: object) -> bool:
@@ -182,23 +181,23 @@ class SetValue:
         return isinstance(other, SetValue) and self.items.keys() == other.items.keys()
 
     def __le__(self, other: "SetValue") -> bool:
-        """Whether all of it is in the other."""
+        """Whether this is a subset of the other."""
         return bool(self.items.keys() <= _keys(other))
 
     def __lt__(self, other: "SetValue") -> bool:
-        """Whether it is a proper part of the other."""
+        """Whether this is a proper subset of the other."""
         return bool(self.items.keys() < _keys(other))
 
     def __ge__(self, other: "SetValue") -> bool:
-        """Whether all of the other is in it."""
+        """Whether this is a superset of the other."""
         return bool(self.items.keys() >= _keys(other))
 
     def __gt__(self, other: "SetValue") -> bool:
-        """Whether the other is a proper part of it."""
+        """Whether this is a proper superset of the other."""
         return bool(self.items.keys() > _keys(other))
 
     def __repr__(self) -> str:
-        """Write it as Python does."""
+        """Show it as Python does."""
         return f"{{{', '.join(map(repr, self.items))}}}" if self.items else "set()"
 
 
@@ -210,15 +209,15 @@ def _keys(other: object) -> Any:
 
 
 class IteratorValue(Opaque):
-    """What `iter`, `map`, a generator expression and the like give: elements, once.
+    """The result of `iter`, `map`, a generator expression and the like.
 
-    Nothing of Python can iterate it: only `operators.iterate` reads it, one paid step at a time.
+    Python cannot iterate it. Only `iteration.iterate` reads it, and pays for each step.
 
     Attributes:
-        source: Where the elements come from.
-        labels: Those of its position. They grow while it is read, with whatever decides how far.
-        upstream: What it reads from, and what its own code and a function that it calls may
-            change: whoever moves it may move and change them.
+        source: Gives the elements.
+        labels: Labels of its position. They grow while it is read, by what decides how far.
+        upstream: The iterators that it reads, and the `Effects` of its code. Advancing it may
+            advance and change all of them.
     """
 
     __slots__ = ("labels", "source", "upstream")
@@ -229,33 +228,31 @@ class IteratorValue(Opaque):
         labels: Mark = None,
         upstream: "list[Any] | None" = None,
     ) -> None:
-        """Read from `source`."""
         self.source = source
         self.labels = labels
         self.upstream = [] if upstream is None else upstream
 
 
 class Effects:
-    """What some code of the program may change, as far as its text says so.
+    """Everything that a piece of code may change, according to its text.
 
-    Whoever decides by labelled data that the code runs, or does not, labels all of it.
+    When labelled data decide whether the code runs, all of this gets the labels.
     """
 
     __slots__ = ("_find", "_frame")
 
     def __init__(self, find: Callable[[Any, Labels], list[Any]], frame: Any) -> None:
-        """`find` labels variables that the code may bind, and gives what else it may change."""
         self._find = find
         self._frame = frame
 
     def label(self, labels: Labels) -> list[Any]:
-        """Label what variables may be bound to; the containers, iterators and code to label."""
+        """Label the variables that the code may bind; return everything else that it may change."""
         return self._find(self._frame, labels)
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class FunctionValue(Opaque):
-    """A function of the program, or a lambda; `effects` are those of a call."""
+    """A function or lambda of the program. `effects` is what a call may change."""
 
     name: str
     call: Callable[[list[Value], dict[str, Value]], Value]
@@ -264,7 +261,7 @@ class FunctionValue(Opaque):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Builtin(Opaque):
-    """A function that the language has; `call` gets the machine first."""
+    """A built-in function. The first argument of `call` is the machine."""
 
     name: str
     call: Callable[[Any, list[Value], dict[str, Value]], Value]
@@ -272,14 +269,14 @@ class Builtin(Opaque):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TypeValue(Builtin):
-    """A type: it converts, `isinstance` knows it, and its methods can be had from it."""
+    """A built-in type: a converter, an argument of `isinstance`, and a namespace of methods."""
 
     types: tuple[type, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Method(Opaque):
-    """A method that was taken off its object but not called yet."""
+    """A bound method that was not called yet."""
 
     name: str
     target: Value
@@ -287,7 +284,7 @@ class Method(Opaque):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ToolValue(Opaque):
-    """A tool as a value, to hand to `map` for example."""
+    """A tool as a value, for example as an argument of `map`."""
 
     name: str
 
@@ -296,8 +293,8 @@ class ToolValue(Opaque):
 class ErrorType(Opaque):
     """A type of exception.
 
-    `kind` is its Python type, or that of what it is derived from; `parent` is there for a type that
-    a class statement made.
+    `kind` is its Python type or that of its nearest built-in ancestor. `parent` is set for a type
+    that a class statement made.
     """
 
     name: str
@@ -307,50 +304,49 @@ class ErrorType(Opaque):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Marker(Opaque):
-    """A name that only class statements and annotations read, such as `Optional`."""
+    """A name that only class statements and annotations use, such as `Optional`."""
 
     name: str
 
 
 class ErrorValue:
-    """An exception. Its labels are those of everything that the failed operation looked at."""
+    """An exception. Its labels are those of all data that the failed operation read."""
 
     __slots__ = ("args", "cause", "labels", "type")
 
     def __init__(self, error_type: ErrorType, args: tuple[Value, ...], labels: Mark) -> None:
-        """`args` are bare or labelled values."""
         self.type = error_type
         self.args = args
         self.labels = labels
         self.cause: Value = None
 
     def __len__(self) -> int:
-        """Count what is in it."""
+        """Return the number of arguments."""
         return len(self.args)
 
     def __bool__(self) -> bool:
-        """Say what Python does."""
+        """Be true, as in Python."""
         return True
 
     def __str__(self) -> str:
-        """Write it as Python does."""
+        """Show it as Python does."""
         bare = tuple(map(strip, self.args))
         if len(bare) == 1:
             return repr(bare[0]) if self.type.name == "KeyError" else str(bare[0])
         return str(bare) if bare else ""
 
     def __repr__(self) -> str:
-        """Write it as Python does."""
+        """Show it as Python does."""
         return f"{self.type.name}({', '.join(repr(strip(arg)) for arg in self.args)})"
 
 
 def strip(value: Value) -> Value:
-    """Take the box off, if there is one."""
+    """The value without its box."""
     return value.value if type(value) is Tagged else value
 
 
 def join(one: Mark, other: Mark) -> Mark:
-    """Join two sets of labels; joining the same ones is free."""
+    """Join two sets of labels. Joining a set with itself is free."""
     if one is other or other is None:
         return one
     return other if one is None else _join(one, other)
@@ -359,7 +355,7 @@ def join(one: Mark, other: Mark) -> Mark:
 @lru_cache(maxsize=4096)
 def _join(one: Labels, other: Labels) -> Labels:
     joined = one.join(other)
-    # One of the two where possible: the next join of the same ones is then free.
+    # Return one of the two if possible: the next join of the same labels is then free.
     return one if joined == one else other if joined == other else joined
 
 
@@ -374,7 +370,7 @@ def tag(value: Value, labels: Mark) -> Value:
 
 
 def take(value: Value) -> tuple[Value, Mark]:
-    """Take a value apart; a container's own labels count."""
+    """Split a value into the bare value and its labels, including a container's own."""
     if type(value) is Tagged:
         inner = value.value
         return inner, join(value.labels, own(inner))
@@ -382,33 +378,32 @@ def take(value: Value) -> tuple[Value, Mark]:
 
 
 def own(inner: Value) -> Mark:
-    """The labels that a container carries itself; a bare value of another kind has none."""
+    """The labels that a container carries itself. Other bare values have none."""
     return inner.labels if type(inner) in CARRIERS else None
 
 
 def as_mark(labels: Labels) -> Mark:
-    """Labels as they are kept inside."""
+    """Labels in the internal form, where no labels are `None`."""
     return None if labels == NO_LABELS else labels
 
 
 class Record:
-    """An instance of a model: fields by name and nothing else."""
+    """An instance of a model: fields by name."""
 
     __slots__ = ("fields", "labels", "model")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, model: Any, fields: dict[str, Value], labels: Mark = None) -> None:
-        """Take over `fields`, which are checked already."""
         self.model = model
         self.fields = fields
         self.labels = labels
 
     def __len__(self) -> int:
-        """Count what is in it."""
+        """Return the number of fields."""
         return len(self.fields)
 
     def __bool__(self) -> bool:
-        """Say what Python does."""
+        """Be true, as in Python."""
         return True
 
     def __eq__(self, other: object) -> bool:
@@ -418,15 +413,15 @@ class Record:
         )
 
     def __iter__(self) -> Iterator[tuple[str, Value]]:
-        """Go through names and values, as pydantic's models do."""
+        """Iterate over names and values, as a pydantic model does."""
         return iter(self.fields.items())
 
     def __repr__(self) -> str:
-        """Write it as Python does."""
+        """Show it as Python does."""
         return f"{self.model.name}({', '.join(f'{k}={v!r}' for k, v in self.fields.items())})"
 
     def __str__(self) -> str:
-        """Write it as Python does."""
+        """Show it as Python does."""
         return " ".join(f"{name}={value!r}" for name, value in self.fields.items())
 
 
@@ -452,7 +447,7 @@ TYPE_NAMES: dict[type, str] = {
 
 
 def changed_by_calls(function: Value) -> list[Any]:
-    """What calls of a function may change, where it shows; all of it can be marked."""
+    """What calls of a function may change, as far as its text says; `Machine.mark` takes each."""
     inner = strip(function)
     if type(inner) is FunctionValue:
         return [inner.effects]
@@ -461,12 +456,12 @@ def changed_by_calls(function: Value) -> list[Any]:
 
 
 def box_mark(value: Value) -> Mark:
-    """The labels of the box around a value, without those that a container carries itself."""
+    """The labels of the box around a value, without a container's own labels."""
     return value.labels if type(value) is Tagged else None
 
 
 def type_name(inner: Value) -> str:
-    """The name that Python has for the type of a bare value."""
+    """Python's name for the type of a bare value."""
     if isinstance(inner, Record):
         return str(inner.model.name)
     if isinstance(inner, EnumMember):

@@ -1,12 +1,12 @@
-"""The process that programs run in, apart from the server's (`docs/security.md`, rule 2).
+"""The worker process, in which programs run apart from the server (`docs/security.md`, rule 2).
 
-Started as a program, this is a fork server: it imports the interpreter once and then forks a worker
-whenever it is asked for one, which takes milliseconds. It has one thread, so forking is safe. A
-worker gives up what no program needs, and runs one program after the other, as the messages on its
-socket say. `worker_pool` is the other end.
+Run as a script, this module is a fork server: it imports the interpreter once and then forks a
+worker on each request, which takes milliseconds. It has a single thread, so forking is safe. A
+worker drops every right that programs do not need, and runs one program after the other, as the
+messages on its socket say. `worker_pool` is the other side.
 
-Messages are JSON objects, each behind its length. The kernel ends a worker that computes for too
-long, also in a loop in C that never looks at a clock, and refuses it memory beyond a limit.
+Messages are JSON objects with a length prefix. The kernel ends a worker that uses too much
+processor time, even in a loop in C that never checks a clock, and limits its memory.
 """
 
 import contextlib
@@ -50,17 +50,17 @@ if sys.platform != "win32":  # which has no such limits, and cannot fork
 Message = dict[str, Any]
 LENGTH = struct.Struct("!I")
 COMMAND = struct.Struct("!cI")
-"""What the fork server is to do, and the number of the worker."""
+"""A command to the fork server, and the number of the worker."""
 STATUS = struct.Struct("!i")
 FORK, END, END_AND_TELL = b"F", b"E", b"T"
 SECONDS_MORE: Final = 0.75
-"""Time of the processor beyond `Limits.seconds`: to read a program and to write its variables."""
+"""Processor seconds beyond `Limits.seconds`, to parse a program and to write its variables."""
 
 _ELEMENT = 30
 _HOLDERS = frozenset({dict, list, tuple})
-_AT_MOST = 10  # times what `_least` says: a character may take six bytes, a number many
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)  # possessive: it keeps no way back
-_GROWN = 64_000_000  # bytes; a worker that once took so much more is not used again
+_AT_MOST = 10  # times the result of `_least`: a character may take six bytes, a number more
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)  # possessive: no backtracking
+_GROWN = 64_000_000  # bytes; a worker whose memory once grew by more is not used again
 _WARMING = """
 import datetime, json, re
 from pydantic import BaseModel
@@ -83,13 +83,13 @@ except ZeroDivisionError as problem:
 
 
 def as_json(message: Any) -> bytes:
-    """Write JSON data. Half a surrogate pair, which a failure's text can hold, is carried too."""
+    """Write JSON data. Lone surrogates are kept; the message of a failure may contain them."""
     text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")
 
 
 def countable(data: bytes) -> bytes:
-    """The same JSON without anything in its texts that looks like structure."""
+    """The same JSON, with characters in its texts escaped that look like structure."""
     return _STRING.sub(_escaped, data)
 
 
@@ -101,26 +101,26 @@ def _escaped(string: re.Match[bytes]) -> bytes:
 
 
 def weight(data: bytes | bytearray) -> int:
-    """Bytes of a JSON text, with 30 more for each of its elements.
+    """Bytes of a JSON text, plus 30 for each element.
 
-    What is read takes more room than what was written, above all small things in great number. A
-    comma in a text counts too, so that nobody has to look for texts: see `countable`.
+    Parsed data take more memory than their text, especially many small elements. A comma in a text
+    counts as well, so that texts need not be searched: see `countable`.
     """
     return len(data) + _ELEMENT * (data.count(b",") + data.count(b"[") + data.count(b"{"))
 
 
 def from_json(data: bytes | bytearray) -> Any:
-    """Read what `as_json` wrote; raises `ValueError` or `RecursionError` for anything else."""
+    """Parse the result of `as_json`; raises `ValueError` or `RecursionError` for anything else."""
     return json.loads(data.decode("utf-8", "surrogatepass"))
 
 
 def send(connection: socket.socket, data: bytes) -> None:
-    """Send a message, with its length before it."""
+    """Send a message with a length prefix."""
     connection.sendall(LENGTH.pack(len(data)) + data)
 
 
 def read(connection: socket.socket, size: int, wait: Callable[[], object]) -> bytearray:
-    """Read so many bytes; `wait` is called before each part. Raises `EOFError` at the end."""
+    """Read `size` bytes and call `wait` before each part. Raises `EOFError` at the end."""
     data = bytearray(size)
     view = memoryview(data)
     while view:
@@ -162,7 +162,7 @@ def labeled_from_json(data: Any) -> Labeled:
 
 
 def named_from_json(data: Any) -> dict[str, Labeled]:
-    """Read values by name; raises as `labeled_from_json`, and `AttributeError`."""
+    """Read values by name; raises like `labeled_from_json`, and `AttributeError`."""
     return {name: labeled_from_json(one) for name, one in data.items()}
 
 
@@ -170,8 +170,8 @@ def step_from_json(data: Any) -> Step:
     """Read a step.
 
     Raises:
-        KeyError: If something is missing; `TypeError`, `ValueError` and others for other nonsense.
-        UsageError: If a value is not JSON data or labels are not labels.
+        KeyError: If an entry is missing; `TypeError`, `ValueError` and others for wrong data.
+        UsageError: If a value is not JSON data, or labels are invalid.
     """
     kind = _STEPS[data["step"]]
     names = kind.__dataclass_fields__
@@ -220,7 +220,7 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
 
 
 class _WorkerLoop:
-    """Runs programs, one after the other, until nobody is there any more."""
+    """Runs programs, one after the other, until the other side closes the socket."""
 
     def __init__(self, connection: socket.socket, limits: Limits) -> None:
         self._connection = connection
@@ -229,7 +229,7 @@ class _WorkerLoop:
         self._begun = _most_memory()
 
     def serve(self) -> NoReturn:
-        """Answer one request after the other; a started program is one of them, up to its end."""
+        """Answer one request after the other. A whole program is one request."""
         while True:
             self._serve_one()
             self._forget()
@@ -240,18 +240,18 @@ class _WorkerLoop:
         gc.collect()
 
     def _serve_one(self) -> None:
-        """Do it in a function of its own: when that is over, nothing holds anything of it."""
+        """Answer one request. When this function has returned, nothing refers to the program."""
         reply = self._answered(self._receive())
         if reply is not None:
             self._send(reply)
 
     def greet(self) -> None:
-        """Say that there is a worker."""
+        """Report that the worker runs."""
         self._send({"pid": os.getpid()})
 
     def _answered(self, request: Message) -> Message | None:
         try:
-            # A replay does again what was done before each result of the log.
+            # A replay repeats the work before each result of the log.
             self._allow(sum(event["event"] != "read" for event in request["log"]) or 1)
             if request["do"] == "check":
                 parse(request["source"], self._limits, known=request["known"])
@@ -295,7 +295,7 @@ class _WorkerLoop:
             if not self._is_light(reply):
                 raise self._too_heavy()
             answer = self._asked(run, reply)
-            told += 1  # what comes in now, the other side has in its log already
+            told += 1  # the other side has already logged this answer
             return answer
 
         self._send({})
@@ -309,7 +309,7 @@ class _WorkerLoop:
         return {**end, **self._names(run), "worn": self._is_worn()}
 
     def _asked(self, run: Run, reply: Message) -> Answer:
-        """Hand out a step, and wait for what the run goes on with; names can be asked for first."""
+        """Send a step and wait for the answer. The other side may ask for names before."""
         while True:
             self._send(reply)
             asked = self._receive()
@@ -333,14 +333,14 @@ class _WorkerLoop:
         return _most_memory() - self._begun > _GROWN
 
     def _is_light(self, reply: Message) -> bool:
-        """Whether the server can take what a program hands out."""
+        """Whether a reply is within `Limits.outgoing`."""
         return _is_light(reply, self._limits.outgoing)
 
     def _too_heavy(self) -> OutOfBudget:
         return OutOfBudget.of("outgoing", self._limits.outgoing)
 
     def _names(self, run: Run) -> Message:
-        """All names, and which of them a later program can start from: none that is too heavy."""
+        """All names, and those that a later program can start from, which excludes large values."""
         names, variables = run.namespace()
         room = self._limits.outgoing
         is_light = _is_light(named_to_json(names), room)
@@ -355,7 +355,7 @@ class _WorkerLoop:
         return {"names": named_to_json(names), "variables": [*variables], "kinds": kinds}
 
     def _asking(self) -> MayBranch:
-        """Ask the other side, once for the same labels."""
+        """Ask the other side, once for each set of labels."""
         known: dict[Labels, bool] = {}
 
         def may_branch(labels: Labels) -> bool:
@@ -367,7 +367,7 @@ class _WorkerLoop:
         return may_branch
 
     def _allow(self, stretches: int) -> None:
-        """Give the time of the processor for so many stretches; the kernel ends what takes more."""
+        """Set the processor time for this many stretches; the kernel ends a worker over it."""
         seconds = stretches * (self._limits.seconds + SECONDS_MORE)
         signal.setitimer(signal.ITIMER_PROF, seconds)
 
@@ -376,7 +376,7 @@ class _WorkerLoop:
             size = LENGTH.unpack(read(self._connection, LENGTH.size, _no_wait))[0]
             message: Message = from_json(read(self._connection, size, _no_wait))
         except (EOFError, OSError):
-            os._exit(0)  # nobody is there any more
+            os._exit(0)  # the other side is gone
         return message
 
     def _send(self, message: Message) -> None:
@@ -389,7 +389,7 @@ def _refusal(refused: ProgramRefused) -> Message:
 
 
 def _is_light(value: Any, most: int) -> bool:
-    """Whether JSON data weighs no more than that. Most of it need not be written for the answer."""
+    """Whether JSON data weighs at most `most`. Usually this needs no JSON text."""
     least = _least(value, most)
     if least > most or _AT_MOST * least < most:
         return least <= most
@@ -398,7 +398,7 @@ def _is_light(value: Any, most: int) -> bool:
 
 
 def _least(value: Any, most: int) -> int:
-    """What JSON data weighs at least; counted up to `most`."""
+    """A lower bound of the weight of JSON data, counted up to `most`."""
     size, rest = 0, [[value]]
     while rest and size <= most:
         one = rest.pop()
@@ -418,12 +418,12 @@ def _least(value: Any, most: int) -> int:
 
 
 def _no_wait() -> None:
-    """Reading takes as long as it takes."""
+    """Read without a time limit."""
 
 
 def _caches() -> list[Callable[[], object]]:
-    """Functions that empty all caches which hold something of a program."""
-    strptime = import_module("_strptime")._regex_cache.clear  # noqa: SLF001 - no public way
+    """Functions that clear all caches that may contain data of a program."""
+    strptime = import_module("_strptime")._regex_cache.clear  # noqa: SLF001 - there is no public function
     ours = [module for name, module in sys.modules.items() if name.startswith("langchain_sequrity")]
     cached = [one for module in ours for one in vars(module).values()]
     emptying = [one.cache_clear for one in cached if hasattr(one, "cache_clear")]
@@ -431,22 +431,22 @@ def _caches() -> list[Callable[[], object]]:
 
 
 def _most_memory() -> int:
-    """The most bytes that this process ever held."""
+    """The peak memory of this process in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _confine(room: int) -> None:
-    """Give up what no program needs; what is needed later has to be loaded before."""
+    """Drop every right that programs do not need. Everything must be loaded before."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    with contextlib.suppress(OSError):  # where the system has it: better this one than the server
+    with contextlib.suppress(OSError):  # only on Linux: out of memory, end the worker first
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     taken = _address_space()
     if taken is not None:
         resource.setrlimit(resource.RLIMIT_AS, (taken + room, taken + room))
-    # No file, pipe or socket can be opened from here on, none written, no process or thread
-    # started; no traces are left.
+    # From here on the process cannot open a file, pipe or socket, write a file, dump core, or start
+    # a process or thread.
     for limit in (
         resource.RLIMIT_NOFILE,
         resource.RLIMIT_FSIZE,
@@ -457,7 +457,7 @@ def _confine(room: int) -> None:
 
 
 def _address_space() -> int | None:
-    """Bytes that are mapped now, where the system says so."""
+    """Bytes of the address space in use; `None` if the system does not say."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     except OSError:
@@ -469,12 +469,12 @@ def _address_space() -> int | None:
 
 
 def main() -> None:
-    """Fork a worker for each socket that comes, and end workers, until nobody is there any more."""
+    """Fork a worker for each socket that arrives, and end workers, until the server is gone."""
     settings = json.loads(sys.argv[1])
     limits, room = Limits(**settings["limits"]), settings["room"]
     _warm(limits)
     gc.collect()
-    gc.freeze()  # a collection in a worker looks at, and so copies, nothing that all of them share
+    gc.freeze()  # collections in workers then do not touch, and so not copy, shared objects
     control = socket.socket(fileno=sys.stdin.fileno())
     workers: dict[int, int] = {}
     while True:
@@ -483,7 +483,7 @@ def main() -> None:
             break
         kind, number = COMMAND.unpack(command)
         if kind == FORK:
-            # Without memory or processes there is none, and the socket is closed.
+            # Without memory or processes the fork fails, and the socket is closed.
             with contextlib.suppress(OSError):
                 workers[number] = os.fork() or _work(sockets[0], limits, room)
             os.close(sockets[0])
@@ -496,19 +496,19 @@ def main() -> None:
 
 
 def _end(pid: int) -> int:
-    """End a child, if it is not over yet, and say how it ended."""
-    os.kill(pid, signal.SIGKILL)  # nobody else has this number until its end was waited for
+    """End a child if it still runs, and return its exit status."""
+    os.kill(pid, signal.SIGKILL)  # the number is not reused before `waitpid`
     return os.waitpid(pid, 0)[1]
 
 
 def _work(connection: int, limits: Limits, room: int) -> NoReturn:
-    """Be a worker, whose standard input is its socket and who has no other."""
+    """Be a worker. Its standard input is its socket, its only open file."""
     try:
         os.dup2(connection, sys.stdin.fileno())
         os.close(connection)
         _confine(room)
         worker = _WorkerLoop(socket.socket(fileno=sys.stdin.fileno()), limits)
-        _warm(limits)  # from here on what it writes to is its own: the first program need not copy
+        _warm(limits)  # copies the shared pages that programs write to, before the first program
         worker.greet()
         worker.serve()
     finally:
@@ -516,7 +516,7 @@ def _work(connection: int, limits: Limits, room: int) -> NoReturn:
 
 
 def _warm(limits: Limits) -> None:
-    """Run a program with something of everything, so that nobody's first one waits for it."""
+    """Run a program that uses a bit of everything, so that the first real one starts fast."""
     step = Run(parse(_WARMING, limits), limits=limits).finish(_no_tools)
     assert isinstance(step, ProgramFinished), step  # noqa: S101 - the program is ours
 

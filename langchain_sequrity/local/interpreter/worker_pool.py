@@ -1,12 +1,12 @@
-"""Worker processes as the server sees them: a pool of them, and the runs that use them.
+"""The server's side of worker processes: a pool of them, and the runs that use them.
 
-A program gets a worker of its own until it ends. One that waits for a tool keeps its worker, unless
-too many wait: then the longest waiting one loses it, and goes on in another from its log. After a
-program that ended well, the worker serves the next one of the same owner. After any other, and for
-another owner, there is a new one: a fork server makes it in milliseconds (`worker`).
+A program has a worker of its own until it ends. A program that waits for a tool keeps its worker,
+unless too many wait: then the one that waits longest loses it and continues in another worker from
+its log. After a program that succeeded, the worker serves the next program of the same owner. In
+all other cases a new worker is forked, which takes milliseconds (`worker`).
 
-What a worker says is data: of bounded size, and checked. A program that took its worker over could
-still say anything about the values and labels of its owner's programs (`docs/security.md`, rule 2).
+Messages of a worker have a size limit and are validated. A program that took over its worker could
+still forge the values and labels of its owner's programs (`docs/security.md`, rule 2).
 """
 
 import itertools
@@ -66,30 +66,30 @@ from langchain_sequrity.local.interpreter.worker import (
 )
 
 CAN_ISOLATE: Final = hasattr(os, "fork") and hasattr(signal, "setitimer")
-"""Whether this platform has what workers are made of."""
+"""Whether this platform supports workers."""
 
 PATIENCE: Final = 60.0
-"""Seconds by the clock on the wall, in which also a busy machine has given a program its time."""
+"""Seconds of wall-clock time in which even a busy machine gives a program its processor time."""
 
 _MAIN = "langchain_sequrity.local.interpreter.worker"
-_KEPT = ("TZ",)  # of the environment: the zone, so that replays agree
+_KEPT = ("TZ",)  # environment variables that workers keep: the zone, so that replays agree
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
-_ROOM = 256_000_000  # bytes of address space besides those that programs pay for, by estimate
+_ROOM = 256_000_000  # bytes of address space besides the memory that programs pay for
 _RAISES = {"UsageError": UsageError, "ReplayDiverged": ReplayDiverged}
-_WRITTEN = frozenset({"start", "read"})  # events that come from a program; results come from here
+_WRITTEN = frozenset({"start", "read"})  # events that a worker may log; it never logs results
 
 
 class WorkerLost(Exception):
-    """A worker is gone, or says what makes no sense; the text names the limit that was reached."""
+    """A worker ended or sent an invalid message. The text names the limit, if one was reached."""
 
 
 class _ForkServer:
-    """The process that forks workers. It ends, with all of them, when it is closed or forgotten.
+    """The process that forks workers. It ends with all of them when it is closed or collected.
 
     Args:
-        limits: What a program may use up.
-        room: Bytes of address space that a worker may take besides what it has at its start.
+        limits: Limits of a program.
+        room: Bytes of address space that a worker may use beyond those at its start.
 
     Raises:
         OSError: If it cannot be started.
@@ -120,27 +120,27 @@ class _ForkServer:
         return self._popen.poll() is None
 
     def fork(self) -> "Worker":
-        """Have a worker made, without waiting for it."""
+        """Request a worker, without waiting for it."""
         ours, theirs = socket.socketpair()
         with theirs:
             number = next(self._numbers)
-            with suppress(OSError):  # its socket is then closed, as that of one that has died
+            with suppress(OSError):  # the socket is then closed, like that of a dead worker
                 socket.send_fds(self._control, [COMMAND.pack(FORK, number)], [theirs.fileno()])
         return Worker(self, number, ours)
 
     def end(self, number: int) -> None:
         """End a worker, without waiting for it."""
-        with suppress(OSError):  # it is closed, and so has ended all
+        with suppress(OSError):  # the fork server is closed, and all its workers ended
             self._control.sendall(COMMAND.pack(END, number))
 
     def end_and_tell(self, number: int) -> signal.Signals | None:
-        """End a worker and say which signal had ended it before, if one had."""
+        """End a worker, and return the signal that had already ended it, if any."""
         with self._telling:
             try:
                 self._control.sendall(COMMAND.pack(END_AND_TELL, number))
                 status = STATUS.unpack(read(self._control, STATUS.size, bool))[0]
             except (OSError, EOFError):
-                self.close()  # it is gone, or does not answer
+                self.close()  # the fork server is gone, or does not answer
                 return None
         code = os.waitstatus_to_exitcode(status)
         return signal.Signals(-code) if code < 0 else None
@@ -157,9 +157,9 @@ def _closed_on_failure(connection: socket.socket) -> Iterator[None]:
 
 def _end(popen: subprocess.Popen[bytes], control: socket.socket, owner: int) -> None:
     if os.getpid() != owner:
-        return  # a fork of the process that it belongs to
+        return  # this process is a fork of the owner
     with suppress(OSError):
-        control.shutdown(socket.SHUT_RDWR)  # also where a fork holds it open
+        control.shutdown(socket.SHUT_RDWR)  # also if a fork has it open
     control.close()
     try:
         popen.wait(_STOP_SECONDS)
@@ -177,9 +177,9 @@ class Worker:
     """A process that answers one message after the other.
 
     Attributes:
-        owner: Whose programs it runs; `None` before the first one.
-        pid: Its number in the system, once it was greeted.
-        uses: How many programs it was used for.
+        owner: The owner of its programs; `None` before the first one.
+        pid: Its process id, after `greet`.
+        uses: Number of programs that it was used for.
     """
 
     def __init__(self, server: _ForkServer, number: int, connection: socket.socket) -> None:
@@ -193,14 +193,14 @@ class Worker:
         self.uses = 0
 
     def handed_on(self) -> "Worker":
-        """The same process for another user; this object can do nothing to it any more."""
+        """The same process for the next user. This object can no longer control it."""
         other = copy(self)
         other.uses += 1
         self._is_ended = True
         return other
 
     def greet(self) -> bool:
-        """Wait until it is there, and say whether it is."""
+        """Wait until it has started; return whether it runs."""
         self._deadline = time.monotonic() + _START_SECONDS
         try:
             self.pid = self.pid or int(self._receive()["pid"])
@@ -210,7 +210,7 @@ class Worker:
 
     @property
     def is_there(self) -> bool:
-        """Whether it has not ended since its last answer."""
+        """Whether it still runs after its last answer."""
         try:
             self._connection.settimeout(0)
             return self._connection.recv(1, socket.MSG_PEEK) != b""
@@ -226,12 +226,12 @@ class Worker:
 
         Args:
             request: JSON data.
-            seconds: How long that may take, with all its questions: one that asks for ever is
-                stopped too.
-            answer: Answers what it asks before it replies; without it nothing is a question.
+            seconds: Time limit for the reply, including all questions of the worker.
+            answer: Answers the questions of the worker before its reply. Without it, every message
+                is the reply.
 
         Raises:
-            Lost: If there is no reply, or none that makes sense. The worker is ended.
+            Lost: If there is no reply, or an invalid one. The worker is ended.
         """
         self._deadline = time.monotonic() + seconds
         try:
@@ -250,7 +250,7 @@ class Worker:
         return reply
 
     def leave(self) -> None:
-        """Have it give up the program that waits in it."""
+        """Make it abandon the program that waits in it."""
         self._deadline = time.monotonic() + _START_SECONDS
         try:
             self._wait()
@@ -259,7 +259,7 @@ class Worker:
             self.end()
 
     def end(self) -> None:
-        """End it, whatever it does."""
+        """End it in any state."""
         if not self._is_ended:
             self._is_ended = True
             self._connection.close()
@@ -273,7 +273,7 @@ class Worker:
             return str(OutOfBudget.of("seconds", limits.seconds))
         how = f"by {ended_by.name}" if ended_by is not None else "by itself"
         return (
-            f"The program's process was ended {how}, as when it needs more memory than there is "
+            f"The program's process was ended {how}. The usual cause is a lack of memory "
             f"(limit `memory`: {limits.memory:g})."
         )
 
@@ -303,26 +303,25 @@ class Worker:
 
 
 def nonsense() -> WorkerLost:
-    """What to raise for an answer that makes no sense."""
-    return WorkerLost("The program's process gave an answer that makes no sense, and was stopped.")
+    """The exception for an invalid answer."""
+    return WorkerLost("The program's process gave an invalid answer and was stopped.")
 
 
 class WorkerPool:
-    """Workers for programs, which are started when the first one is needed.
+    """A pool of workers, which are started when the first one is needed.
 
-    It serves as long as somebody has opened it; a `with` block opens and closes it.
+    It serves while at least one user has opened it. A `with` block opens and closes it.
 
     Args:
-        limits: What each program may use up.
-        room: Bytes of address space that a worker may take besides what it has at its start, where
-            the system has such a limit; enough for `limits.memory` if not given.
-        patience: Seconds that one step of a program may take by the clock on the wall, before its
-            worker is ended.
-        spare: How many workers wait for the first program of some owner.
-        kept: How many workers wait for the next program of the owner that they have.
-        waiting: How many programs that wait for tools keep their workers.
-        at_once: How many programs run at once; one for each processor if not given.
-        uses: How many programs a worker runs before another takes its place.
+        limits: Limits of each program.
+        room: Bytes of address space that a worker may use beyond those at its start, on systems
+            with such a limit. The default is enough for `limits.memory`.
+        patience: Seconds of wall-clock time for one step of a program, before its worker is ended.
+        spare: Number of workers that wait for the first program of an owner.
+        kept: Number of workers that wait for the next program of their owner.
+        waiting: Number of programs that keep their workers while they wait for tools.
+        at_once: Number of programs that run at once. The default is one for each processor.
+        uses: Number of programs that a worker runs before it is replaced.
 
     Example:
         ```python
@@ -347,7 +346,6 @@ class WorkerPool:
         at_once: int | None = None,
         uses: int = 200,
     ) -> None:
-        """Start nothing yet."""
         self.patience = patience
         self._limits = limits
         self._room = 2 * limits.memory + _ROOM if room is None else room
@@ -356,7 +354,7 @@ class WorkerPool:
         self._most_waiting = waiting
         self._uses = uses
         self._at_once = threading.BoundedSemaphore(at_once or max(os.cpu_count() or 1, 2))
-        # Reentrant: a collection of garbage may end a forgotten run's worker anywhere.
+        # Reentrant: a garbage collection may end a forgotten run's worker at any point.
         self._lock = threading.RLock()
         self._users = 0
         self._server: _ForkServer | None = None
@@ -364,12 +362,12 @@ class WorkerPool:
         self._waiting: dict[Worker, None] = {}
 
     def open(self) -> None:
-        """Serve until `close` was called as often."""
+        """Serve until `close` was called as often as `open`."""
         with self._lock:
             self._users += 1
 
     def close(self) -> None:
-        """End all processes, if nobody else has opened the pool."""
+        """End all processes, unless another user has opened the pool."""
         with self._lock:
             self._users -= 1
             if self._users:
@@ -397,30 +395,30 @@ class WorkerPool:
         self.close()
 
     def prepare(self) -> None:
-        """Start processes, if there are none yet, without waiting for them.
+        """Start the processes, without waiting for them.
 
         Raises:
-            UsageError: If that is not possible.
+            UsageError: If they cannot be started.
         """
         with self._lock:
             self._fill()
 
     def ready(self) -> None:
-        """Wait until there is a worker.
+        """Wait until a worker runs.
 
         Raises:
-            UsageError: If there is none to be had.
+            UsageError: If workers cannot be started.
         """
         worker = self.take(None)
         with self._lock:
             self._spare.append(worker)
 
     def check(self, source: str, *, owner: str = "", known: Collection[str] = ()) -> None:
-        """Check that a program uses nothing but the language, as `parse` does.
+        """Check that a program uses only what the language supports, as `parse` does.
 
         Args:
             source: Its text.
-            owner: Whose it is.
+            owner: Its owner.
             known: Variables that exist before it.
 
         Raises:
@@ -444,21 +442,21 @@ class WorkerPool:
 
         Args:
             source: Its text.
-            owner: Whose it is: programs of different owners share no worker, not even one after the
-                other.
-            options: As of `Run`, but for the limits, which are the pool's.
+            owner: Its owner. Programs of different owners never use the same worker, not even one
+                after the other.
+            options: Arguments of `Run`, except the limits, which are the pool's.
 
         Raises:
-            ProgramRefused: As `check`.
-            UsageError: As `check`, and for variables or a log that are not JSON data.
+            ProgramRefused: Like `check`.
+            UsageError: Like `check`, and for variables or a log that are not JSON data.
         """
         return WorkerRun(self, source, owner=owner, **options)
 
     # -- workers, for runs
 
     def take(self, owner: str | None) -> Worker:
-        """Take a worker out of the pool; raises `UsageError` if there is none to be had."""
-        # All that wait may have been ended from outside, and the fork server too.
+        """Take a worker out of the pool; raises `UsageError` if workers cannot be started."""
+        # All waiting workers, and the fork server, may have been ended from outside.
         for _ in range(self._most_spare + self._most_kept + 2):
             worker = self._picked(owner)
             if worker.greet():
@@ -467,7 +465,7 @@ class WorkerPool:
             worker.end()
         msg = (
             "The process for a program did not start. `isolated_programs=False` runs programs in "
-            "the server's own process; what that does not defend against is in docs/security.md."
+            "the server's own process; docs/security.md says what that does not protect against."
         )
         raise UsageError(msg)
 
@@ -477,12 +475,12 @@ class WorkerPool:
             found = next((one for one in self._spare if one.owner == owner), None)
             worker = found or next(one for one in self._spare if one.owner is None)
             self._spare.remove(worker)
-            self._fill()  # the next one is made while this one works
+            self._fill()  # the next worker starts while this one works
             return worker
 
     def _fill(self) -> None:
         if not self._users:
-            msg = "The server was stopped, and its programs with it."
+            msg = "The server was stopped together with its programs."
             raise UsageError(msg)
         if self._server is None or not self._server.is_there:
             try:
@@ -499,12 +497,12 @@ class WorkerPool:
         request: Message,
         answer: Callable[[Message], Message] | None = None,
     ) -> Message:
-        """Have a worker do something; see `Worker.exchange`."""
+        """Send a request to a worker; see `Worker.exchange`."""
         with self._at_once:
             return worker.exchange(request, self.patience, answer)
 
     def rest(self, worker: Worker) -> None:
-        """Note that a worker waits; the one that waits longest may have to go for it."""
+        """Record that a worker waits. If too many wait, those that wait longest are released."""
         with self._lock:
             self._waiting[worker] = None
             surplus = len(self._waiting) - self._most_waiting
@@ -512,7 +510,7 @@ class WorkerPool:
                 self.give_back(one, waits=True)
 
     def wake(self, worker: Worker) -> bool:
-        """Go on with a worker that waits, if it still does."""
+        """Continue with a waiting worker, if the program still has it."""
         with self._lock:
             if worker not in self._waiting:
                 return False
@@ -526,9 +524,9 @@ class WorkerPool:
         """Take back a worker for the next program of its owner.
 
         Args:
-            worker: The worker. Its program ended well, or waits.
+            worker: The worker. Its program succeeded, or waits.
             waits: Whether the program waits.
-            is_worn: Whether it is not fit for another program.
+            is_worn: Whether the worker must not run another program.
         """
         with self._lock:
             self._waiting.pop(worker, None)
@@ -545,7 +543,7 @@ class WorkerPool:
                 self.drop(one)
 
     def drop(self, worker: Worker) -> None:
-        """End a worker, whatever it does."""
+        """End a worker in any state."""
         self._waiting.pop(worker, None)
         worker.end()
 
@@ -554,19 +552,19 @@ _shared: list[WorkerPool] = []
 
 
 def shared_pool() -> WorkerPool:
-    """The pool of all servers of this process."""
+    """The pool that all servers of this process share."""
     if not _shared:
         _shared.append(WorkerPool())
     return _shared[0]
 
 
 if CAN_ISOLATE:
-    # A fork of this process has no claim to the workers of its parent.
+    # A fork of this process must not use the workers of its parent.
     os.register_at_fork(after_in_child=_shared.clear)
 
 
 def _read(reply: Message) -> Message:
-    """What a worker replied, or what it raised."""
+    """The reply of a worker; if it reported an exception, raise that."""
     if "refused" in reply:
         try:
             reason, line, column = reply["refused"]
@@ -581,22 +579,22 @@ def _read(reply: Message) -> Message:
 
 
 class WorkerRun:
-    """A `Run` in a worker; it is used in the same way.
+    """A `Run` in a worker, with the same interface.
 
     If a worker reaches a limit and is ended, the step is a `ProgramFailed` of the kind `budget`.
     Names can be read until the run is closed.
 
     Args:
-        pool: Where workers come from.
+        pool: The pool of workers.
         source: Text of the program.
-        owner: Whose it is.
-        tools: As for `Run`, like all up to `log`.
+        owner: Its owner.
+        tools: See `Run`, also for the other arguments.
         variables: Variables that exist before the program.
-        may_branch: Is asked here, not in the worker, and once for the same labels.
-        is_strict: Whether what happens under a branch takes the labels of its condition.
+        may_branch: Is called here, not in the worker, and once for each set of labels.
+        is_strict: Whether everything under a branch takes the labels of its condition.
         log: `log` of an earlier run of the same program with the same variables.
-        has_steps: Whether a program that ended well is followed by another one.
-        asked: What the user said, where a model wrote the program for it.
+        has_steps: Whether another program follows a program that succeeded.
+        asked: The request of the user, if a model wrote the program.
     """
 
     def __init__(
@@ -613,7 +611,6 @@ class WorkerRun:
         has_steps: bool = False,
         asked: str | None = None,
     ) -> None:
-        """Have the program read, but do not run it yet."""
         self._pool = pool
         self._owner = owner
         self._begin: Message = {
@@ -643,21 +640,21 @@ class WorkerRun:
 
     @property
     def log(self) -> tuple[Event, ...]:
-        """What came from outside so far, as JSON data: enough to run again up to here."""
+        """All input from outside so far, as JSON data: enough to repeat the run up to here."""
         return tuple(self._log)
 
     @property
     def pid(self) -> int | None:
-        """The process that it has now, if it has one."""
+        """The id of its current process, if it has one."""
         return None if self._worker is None else self._worker.pid
 
     def advance(self, answer: Answer | None = None) -> Step:
         """Run up to the next tool call or the end, as `Run.advance` does.
 
         Raises:
-            UsageError: As `Run.advance`, and if processes cannot be started.
-            ProgramRefused: If the next program uses what the language has not. The run waits on.
-            ReplayDiverged: If the program does something else than its log says.
+            UsageError: Like `Run.advance`, and if processes cannot be started.
+            ProgramRefused: If the next program is not supported. The run still waits for one.
+            ReplayDiverged: If the program differs from its log.
         """
         check_turn(self._step, answer, has_steps=self._has_steps, is_closed=self._is_closed)
         before, event = self._step, self._event(answer)
@@ -691,19 +688,19 @@ class WorkerRun:
         return None
 
     def park(self) -> None:
-        """Give up the worker; the next `advance` replays the log in another one."""
+        """Release the worker. The next `advance` replays the log in another one."""
         worker = self._worker
         if worker is not None and self._waits and self._pool.wake(worker):
             self._leave(waits=True, is_worn=self._is_worn)
         self._leave()
 
     def close(self) -> None:
-        """End the run. Its log can still be read."""
+        """End the run. Its log stays readable."""
         self._is_closed = True
         self.park()
 
     def names(self) -> dict[str, Labeled]:
-        """The variables now, or when the program ended; see `Run.names`."""
+        """The current variables, or those at the end of the program; see `Run.names`."""
         self._read_names()
         return dict(self._names[0])
 
@@ -724,7 +721,7 @@ class WorkerRun:
     # -- the worker
 
     def _awake(self) -> Worker:
-        """The worker, where the run waits; a new one comes there by the log."""
+        """The worker at the current step. A new worker gets there by replaying the log."""
         worker, waited_for = self._worker, self._step
         if worker is not None and (waited_for is None or self._pool.wake(worker)):
             return worker
@@ -734,7 +731,7 @@ class WorkerRun:
         except ProgramRefused as refused:
             raise WorkerLost(str(refused)) from None
         if waited_for is not None and self._proceed(worker, None) != waited_for:
-            msg = "The run calls another tool than it waited for."
+            msg = "The replayed run waits for another call than before."
             raise ReplayDiverged(msg)
         return worker
 
@@ -753,7 +750,7 @@ class WorkerRun:
         return worker
 
     def _leave(self, **how: bool) -> None:
-        """Give the worker back as `how` says, if anything; end it otherwise."""
+        """Give the worker back with the arguments `how`; without any, end it."""
         worker, self._worker = self._worker, None
         if worker is None:
             return
@@ -786,7 +783,7 @@ class WorkerRun:
         return step
 
     def _read_names(self) -> None:
-        """Read the names, while the program waits; at its end they came with it."""
+        """Read the names while the program waits. The reply at its end contains them already."""
         if self._is_closed or not self._waits or self._has_names:
             return
         try:

@@ -89,7 +89,7 @@ SITUATIONS: dict[str, Situation] = {
         )
     ),
     "it answers itself": Situation(
-        '"The subject of mail 3 is Beds."', "This is an answer and no program."
+        '"The subject of mail 3 is Beds."', "This is an answer, not a program."
     ),
     "it defines a function and calls nothing": Situation(
         "def main():\n    mail = get_mail(number=3)\n    return mail", "The program has no answer."

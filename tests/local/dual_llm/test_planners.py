@@ -69,9 +69,9 @@ def test_a_fence_may_have_one_line(begin: Begin) -> None:
 @pytest.mark.parametrize(
     ("program", "told"),
     [
-        ("'The capital is Paris.'", "This is an answer and no program."),
-        ("42", "This is an answer and no program."),
-        ("{'a': [1, -2]}", "This is an answer and no program."),
+        ("'The capital is Paris.'", "This is an answer, not a program."),
+        ("42", "This is an answer, not a program."),
+        ("{'a': [1, -2]}", "This is an answer, not a program."),
         ("def main():\n    return 1", "The program has no answer."),
         ("found = look_up(word='a')", "The program has no answer."),
         ("import json", "The program has no answer."),

@@ -27,7 +27,10 @@ FOLDER = Path(langchain_sequrity.__file__).parent / "local" / "interpreter"
 _TESTS = __name__.rpartition(".")[0] if __name__ != "__main__" else "tests.local.interpreter"
 _LOADED_ANEW = (PACKAGE, f"{_TESTS}.label_programs", f"{_TESTS}.running")
 _RULES = ("precise", "read_only")
-_NOTES = ("decided", "enter_branch_of", "looked", "mark", "may_fail", "share_labels", "steer")
+_NOTES = (
+    *("check_branch", "mark", "may_fail", "open_branch", "open_choice", "open_choice_on"),
+    "share_labels",
+)
 _RUNNING = ("guarded", "under", "within")
 # Which argument has the labels.
 _MARKED = {

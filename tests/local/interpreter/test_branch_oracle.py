@@ -17,7 +17,7 @@ def test_forbidden_data_decide_nothing_about_the_calls_of_tools() -> None:
 
 
 def test_every_way_to_decide_makes_two_runs_call_other_tools() -> None:
-    samples = [sample(seed) for seed in range(2 * len(DECIDERS))]
+    samples = [sample(seed) for seed in range(3 * len(DECIDERS))]
     deciding = {one.decider for one in samples if one.decider is not None and decides(one)}
 
     assert set(DECIDERS) - deciding == set()

@@ -211,7 +211,7 @@ def test_a_log_with_another_call_is_refused_and_the_program_cannot_catch_that() 
     log = [dict(event) for event in run.log]
     log[1]["call"] = "0" * 64
 
-    with pytest.raises(ReplayDiverged, match="otherwise than before"):
+    with pytest.raises(ReplayDiverged, match="other arguments than before"):
         start(source, log=log).advance()
 
 
