@@ -47,7 +47,7 @@ def precise(rule: Implementation) -> Implementation:
         before = machine.branch
         try:
             return rule(machine, args, named)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+        except Exception as error:  # noqa: BLE001 - every exception here is the program's
             given = [*args, *named.values()]
             failure = machine.labelled(error, machine.labels_of(given))
             for inner in map(strip, given):

@@ -420,7 +420,7 @@ def _options(compiler: ScopeCompiler, call: ast.Call) -> dict[str, Code]:
     options: dict[str, Code] = {}
     for word in words:
         if word.arg not in allowed or word.arg in options:
-            refuse(call, f"`ModelField` takes {', '.join(allowed)} here, each once.")
+            refuse(call, f"`Field` takes {', '.join(allowed)} here, each at most once.")
         if not (isinstance(word.value, ast.Constant) and word.value.value is ...):
             options[word.arg] = compiler.expression(word.value)
     return options

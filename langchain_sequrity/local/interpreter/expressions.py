@@ -135,7 +135,7 @@ class ExpressionCompiler(ScopeCompiler):
                         mark = join(mark, value_mark)
                         machine.branch = join(before, mark)
                 return tag(last(frame), mark)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+            except Exception as error:  # noqa: BLE001 - every exception here is the program's
                 raise machine.labelled(error, None) from None
             finally:
                 if machine.branch is not before:
@@ -180,7 +180,7 @@ class ExpressionCompiler(ScopeCompiler):
                     machine.branch = join(before, mark)
                     left = right
                 return tag(compare(machine, last_kind, left, last(frame)), mark)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+            except Exception as error:  # noqa: BLE001 - every exception here is the program's
                 raise machine.labelled(error, None) from None
             finally:
                 machine.close_branches(before)
@@ -530,11 +530,11 @@ class ExpressionCompiler(ScopeCompiler):
     def loops(self, node: _Comprehension, element: Code) -> Any:
         """Nest the loops of a comprehension, the last one innermost."""
         produce: Any = None
-        whole = _Whole(weight(node), self.left_out(*but_first_source(node)))
+        shared = _Loops(weight(node), self.left_out(*but_first_source(node)))
         for generator in reversed(node.generators):
             is_first = generator is node.generators[0]
             source = None if is_first else self.expression(generator.iter)
-            produce = self._loop(generator, source, produce, element, whole)
+            produce = self._loop(generator, source, produce, element, shared)
         return produce
 
     def _loop(
@@ -543,11 +543,11 @@ class ExpressionCompiler(ScopeCompiler):
         source: Code | None,
         nested: Any,
         element: Code,
-        whole: "_Whole",
+        shared: "_Loops",
     ) -> Any:
         if generator.is_async:
             refuse(generator.iter, "`async` is not supported. Use a plain `for`.")
-        machine, price = self.machine, whole.price
+        machine, price = self.machine, shared.price
         step = self._step(generator, _nothing if nested is not None else element)
 
         def evaluated(frame: Frame, result: IteratorValue) -> Value:
@@ -575,7 +575,7 @@ class ExpressionCompiler(ScopeCompiler):
                     yield from nested(frame, result, None)
             share_labels(machine, result, carriers)
             machine.check_branch(result.labels)
-            whole.is_over(frame, result.labels)
+            shared.left_out(frame, result.labels)
             if type(inner) is IteratorValue:
                 result.upstream.remove(inner)
 
@@ -607,7 +607,7 @@ class ExpressionCompiler(ScopeCompiler):
                     machine.open_choice(result.labels)
                 assign(frame, value)
                 return element(frame) if holds(frame, result) else _SKIPPED
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+            except Exception as error:  # noqa: BLE001 - every exception here is the program's
                 raise machine.labelled(error, None) from None
             finally:
                 if machine.branch is not before:
@@ -677,20 +677,16 @@ def _spread(machine: Machine, value: Value) -> tuple[list[tuple[str, Value]], Ma
     return list(inner.items()), mark
 
 
-class _Whole(NamedTuple):
+class _Loops(NamedTuple):
     """Data that the loops of a comprehension share.
 
     Attributes:
         price: Steps of each round.
-        left_out: What it means that data decided how often there was one (`Scoped.left_out`).
+        left_out: Records that data decided the number of rounds (`ScopeCompiler.left_out`).
     """
 
     price: int
     left_out: LeftOut
-
-    def is_over(self, frame: Frame, mark: Mark) -> None:
-        """Record the end of a loop, and the labels of what decided it."""
-        self.left_out(frame, mark)
 
 
 def _moving(machine: Machine, rounds: Any) -> Any:
@@ -699,7 +695,7 @@ def _moving(machine: Machine, rounds: Any) -> Any:
     def produce(frame: Frame, result: IteratorValue, given: Value) -> Iterator[Value]:
         try:
             yield from rounds(frame, result, given)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+        except Exception as error:  # noqa: BLE001 - every exception here is the program's
             failure = machine.labelled(error, None)
             machine.moved(result, failure)
             raise failure from None

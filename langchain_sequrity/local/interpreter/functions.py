@@ -83,7 +83,7 @@ def compile_function(
             branch = machine.branch
             try:
                 return run(frame)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+            except Exception as error:  # noqa: BLE001 - every exception here is the program's
                 raise machine.labelled(error, None) from None
             finally:
                 machine.depth -= 1

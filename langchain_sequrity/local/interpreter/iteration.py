@@ -138,7 +138,7 @@ def _steps(
         machine.branch = join(before, result.labels)
         try:
             element = next(elements, _END)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+        except Exception as error:  # noqa: BLE001 - every exception here is the program's
             failure = machine.labelled(error, None)
             machine.moved(result, failure)
             raise failure from None

@@ -398,7 +398,7 @@ class Machine:
         self.branch = join(before, mark)
         try:
             return tag(run(), mark)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+        except Exception as error:  # noqa: BLE001 - every exception here is the program's
             raise self.labelled(error, mark) from None
         finally:
             self.close_branches(before)
@@ -454,7 +454,7 @@ class Machine:
         self.may_fail(mark)
         try:
             return run()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+        except Exception as error:  # noqa: BLE001 - every exception here is the program's
             raise self.labelled(error, mark) from None
 
     def may_fail(self, mark: Mark) -> None:

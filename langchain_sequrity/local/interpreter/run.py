@@ -269,11 +269,12 @@ def result_of(event: Event) -> Labeled | ToolFailure:
     return Labeled(event["value"], labels)
 
 
-def _nobody(step: Step) -> NoReturn:
+def _no_pause(step: Step) -> NoReturn:
     msg = f"{step} came outside of a run"
     raise AssertionError(msg)
 
 
+@dataclass(eq=False, kw_only=True)
 class Job:
     """The work of a run's thread. It does not refer to the `Run`, so that a forgotten run ends.
 
@@ -289,31 +290,21 @@ class Job:
         asked: The request of the user, if a model writes the programs.
     """
 
-    def __init__(
-        self,
-        *,
-        program: Program,
-        tools: Mapping[str, Mapping[str, Any]],
-        variables: Mapping[str, Labeled],
-        limits: Limits,
-        may_branch: MayBranch | None,
-        is_strict: bool,
-        log: list[Event],
-        has_steps: bool = False,
-        asked: str | None = None,
-    ) -> None:
-        self.program = program
-        self.tools = tools
-        self.variables = variables
-        self.limits = limits
-        self.may_branch = may_branch
-        self.is_strict = is_strict
-        self.log = log
-        self.has_steps = has_steps
-        self.asked = asked
-        self.parsed: Program | None = None  # the last one that was parsed
+    program: Program
+    tools: Mapping[str, Mapping[str, Any]]
+    variables: Mapping[str, Labeled]
+    limits: Limits
+    may_branch: MayBranch | None
+    is_strict: bool
+    log: list[Event]
+    has_steps: bool = False
+    asked: str | None = None
+
+    def __post_init__(self) -> None:
+        """Prepare for the first run."""
+        self.parsed: Program | None = None  # the last next program that was parsed
         self.waiting = ""
-        self.begin(_nobody)
+        self.begin(_no_pause)
 
     def begin(self, pause: Pause) -> None:
         """Reset everything except the log."""

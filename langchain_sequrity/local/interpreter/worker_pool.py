@@ -231,7 +231,7 @@ class Worker:
                 is the reply.
 
         Raises:
-            Lost: If there is no reply, or an invalid one. The worker is ended.
+            WorkerLost: If there is no reply, or an invalid one. The worker is ended.
         """
         self._deadline = time.monotonic() + seconds
         try:

@@ -235,7 +235,7 @@ def test_a_log_that_is_longer_than_the_run_is_refused() -> None:
     ],
 )
 def test_a_log_that_is_none_is_refused(log: list[Any]) -> None:
-    with pytest.raises(UsageError, match=r"no log|three lists|JSON"):
+    with pytest.raises(UsageError, match=r"not a log|three lists|JSON"):
         start("1", log=log)
 
 
