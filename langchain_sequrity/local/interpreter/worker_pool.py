@@ -286,13 +286,13 @@ class Worker:
         size = LENGTH.unpack(read(self._connection, LENGTH.size, self._wait))[0]
         most = 2 * self._server.limits.outgoing  # a step, and variables beside it
         if size > most or weight(data := read(self._connection, size, self._wait)) > most:
-            raise nonsense()
+            raise invalid_answer()
         try:
             reply = from_json(data)
         except (ValueError, RecursionError):
-            raise nonsense() from None
+            raise invalid_answer() from None
         if not isinstance(reply, dict):
-            raise nonsense()
+            raise invalid_answer()
         return reply
 
     def _wait(self) -> None:
@@ -302,7 +302,7 @@ class Worker:
         self._connection.settimeout(left)
 
 
-def nonsense() -> WorkerLost:
+def invalid_answer() -> WorkerLost:
     """The exception for an invalid answer."""
     return WorkerLost("The program's process gave an invalid answer and was stopped.")
 
@@ -570,7 +570,7 @@ def _read(reply: Message) -> Message:
             reason, line, column = reply["refused"]
             raise ProgramRefused(str(reason), line=int(line), column=int(column))
         except (TypeError, ValueError):
-            raise nonsense() from None
+            raise invalid_answer() from None
     if "exhausted" in reply:
         raise WorkerLost(str(reply["exhausted"]))
     if "raises" in reply:
@@ -769,7 +769,7 @@ class WorkerRun:
             self._log += _events(reply["log"])
             if isinstance(step, ToolCall):
                 if step.tool not in self._begin["tools"]:
-                    raise nonsense()
+                    raise invalid_answer()
                 self._is_worn = False
                 return step
             if waits(step, has_steps=self._has_steps):
@@ -777,7 +777,7 @@ class WorkerRun:
                 return step
             self._names = _names(reply)
         except (KeyError, TypeError, ValueError, AttributeError, SequrityError):
-            raise nonsense() from None
+            raise invalid_answer() from None
         reached_limit = isinstance(step, ProgramFailed) and step.kind == OutOfBudget.kind
         self._leave(is_worn=reached_limit or reply.get("worn") is not False)
         return step
@@ -800,7 +800,7 @@ class WorkerRun:
         try:
             labels = Labels.from_wire(question["ask"])
         except UsageError:
-            raise nonsense() from None
+            raise invalid_answer() from None
         return {"may": self._may_branch is None or bool(self._may_branch(labels))}
 
 

@@ -440,11 +440,11 @@ SEES_WHAT_IS_LEFT = """
     import gc, json, socket, sys
     from langchain_sequrity.local.interpreter import Limits
     from langchain_sequrity.local.interpreter import worker as module
-    from langchain_sequrity.local.interpreter.worker import LENGTH, _Worker, read, send
+    from langchain_sequrity.local.interpreter.worker import LENGTH, _WorkerLoop, read, send
 
     gc.disable()
     here, there = socket.socketpair()
-    worker = _Worker(there, Limits())
+    worker = _WorkerLoop(there, Limits())
     source, mark = sys.argv[1:]
     start = {"do": "start", "source": source, "tools": {"read": {"properties": {"n": {}}}},
              "variables": {"given": [[mark], {"producers": [], "consumers": ["*"],
@@ -512,9 +512,9 @@ def test_a_worker_keeps_nothing_of_a_program_that_is_over(source: str) -> None:
 ALLOWS = """
     import json, signal, socket
     from langchain_sequrity.local.interpreter import Labeled, Limits, Run, parse
-    from langchain_sequrity.local.interpreter.worker import _Worker, send
+    from langchain_sequrity.local.interpreter.worker import _WorkerLoop, send
 
-    class Watched(_Worker):
+    class Watched(_WorkerLoop):
         def _receive(self):
             print(signal.getitimer(signal.ITIMER_PROF)[0])
             return super()._receive()
@@ -775,7 +775,7 @@ NONSENSE = {
 def test_a_worker_that_was_taken_over_and_talks_nonsense_is_ended(
     taken_over: Callable[[bytes], WorkerRun], says: bytes
 ) -> None:
-    assert "sense" in ended(taken_over(says).advance()).message
+    assert "invalid answer" in ended(taken_over(says).advance()).message
 
 
 def test_an_imposter_that_talks_sense_is_heard(taken_over: Callable[[bytes], WorkerRun]) -> None:
