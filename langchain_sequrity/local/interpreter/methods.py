@@ -35,7 +35,6 @@ from langchain_sequrity.local.interpreter.values import (
     MEMBERS,
     Builtin,
     DictValue,
-    EnumMember,
     EnumType,
     ErrorValue,
     ListValue,
@@ -514,20 +513,6 @@ def _type_attribute(inner: TypeValue, name: str) -> Value:
     return Builtin(name, call)
 
 
-def _error_attribute(inner: ErrorValue, name: str) -> Value:
-    if name == "args":
-        return inner.args
-    return MISSING
-
-
-def _enum_type_attribute(inner: EnumType, name: str) -> Value:
-    return inner.members.get(name, MISSING)
-
-
-def _enum_attribute(inner: EnumMember, name: str) -> Value:
-    return {"value": inner.value, "name": inner.name}.get(name, MISSING)
-
-
 _FROM_KEYS = Builtin(
     "fromkeys", lambda machine, args, named: _dict_fromkeys(machine, [None, *args], named)
 )
@@ -572,9 +557,11 @@ METHODS[DictValue] = operations(
     }
 )
 ATTRIBUTES[TypeValue] = _type_attribute
-ATTRIBUTES[ErrorValue] = _error_attribute
-ATTRIBUTES[EnumType] = _enum_type_attribute
+ATTRIBUTES[ErrorValue] = lambda error, name: error.args if name == "args" else MISSING
+ATTRIBUTES[EnumType] = lambda enum, name: enum.members.get(name, MISSING)
 for _kind in MEMBERS:
-    ATTRIBUTES[_kind] = _enum_attribute
+    ATTRIBUTES[_kind] = lambda member, name: (
+        getattr(member, name) if name in ("name", "value") else MISSING
+    )
 METHODS[TextMember] = METHODS[str]
 METHODS[NumberMember] = METHODS[int]

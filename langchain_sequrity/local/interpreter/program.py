@@ -80,11 +80,17 @@ def may_decide_the_end(tree: ast.Module) -> bool:
     return not ENDING.isdisjoint(names | bound_by(rest))
 
 
-def _is_beginning(statement: ast.stmt) -> bool:
+def _answer_set_by(statement: ast.stmt) -> ast.expr | None:
+    """The value of a statement `final_return_value = …`."""
     match statement:
-        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=None)):
-            return name == ANSWER
-    return False
+        case ast.Assign(targets=[ast.Name(id=name)], value=value) if name == ANSWER:
+            return value
+    return None
+
+
+def _is_beginning(statement: ast.stmt) -> bool:
+    value = _answer_set_by(statement)
+    return isinstance(value, ast.Constant) and value.value is None
 
 
 def compile_module(
@@ -235,7 +241,7 @@ class Program:
                 planner answered itself.
         """
         body = self.tree.body
-        if any(map(_sets_answer, reversed(body))):
+        if any(_answer_set_by(one) is not None for one in reversed(body)):
             return
         names = {node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name)}
         if not names.isdisjoint(ENDING):
@@ -244,13 +250,6 @@ class Program:
             refuse(body[-1], f"This is an answer, not a program. {_SET_ANSWER}")
         if not body or not isinstance(body[-1], ast.Expr):
             refuse(body[-1] if body else self.tree, f"The program has no answer. {_SET_ANSWER}")
-
-
-def _sets_answer(statement: ast.stmt) -> bool:
-    match statement:
-        case ast.Assign(targets=[ast.Name(id=name)]):
-            return name == ANSWER
-    return False
 
 
 class _DataFlow:
