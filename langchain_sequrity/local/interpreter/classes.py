@@ -167,7 +167,7 @@ class Model(DataType):
             elif one.is_required:
                 raise TypeMismatch(_MISSING, (name,))
             else:
-                fields[name] = _fresh(machine, one.default)
+                fields[name] = _copied_default(machine, one.default)
         return Record(self, fields, mark)
 
     def instantiate(self, machine: Machine, args: Args, named: Named) -> Value:
@@ -177,18 +177,18 @@ class Model(DataType):
         return validated(machine, self, DictValue(named))
 
 
-def _fresh(machine: Machine, value: Value) -> Value:
+def _copied_default(machine: Machine, value: Value) -> Value:
     """A copy of a default, so that instances do not share lists."""
     kind = type(value)
     if kind is Tagged:
-        return tag(_fresh(machine, value.value), value.labels)
+        return tag(_copied_default(machine, value.value), value.labels)
     made: Value
     if kind is ListValue:
         machine.make_items(len(value))
-        made = ListValue(_fresh(machine, item) for item in value)
+        made = ListValue(_copied_default(machine, item) for item in value)
     elif kind is DictValue:
         machine.make_items(len(value), 100)
-        made = DictValue((key, _fresh(machine, item)) for key, item in value.items())
+        made = DictValue((key, _copied_default(machine, item)) for key, item in value.items())
     elif kind is SetValue:
         machine.make_items(len(value), 100)
         made = SetValue(dict(value.items))
@@ -272,7 +272,7 @@ def _copy(machine: Machine, args: Args, named: Named) -> Value:
     update = DictValue() if update is None else update
     if type(update) is not DictValue or any(key not in inner.fields for key in update):
         machine.fail(TypeError, "model_copy() takes an update of existing fields")
-    fields = {name: _fresh(machine, value) for name, value in inner.fields.items()}
+    fields = {name: _copied_default(machine, value) for name, value in inner.fields.items()}
     return Record(inner.model, {**fields, **update}, join(mark, update_mark))
 
 

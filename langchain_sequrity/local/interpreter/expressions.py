@@ -48,7 +48,7 @@ from langchain_sequrity.local.interpreter.scopes import (
     but_first_source,
     comprehension_scope,
     find,
-    weight,
+    minimum_steps,
 )
 from langchain_sequrity.local.interpreter.syntax import refuse, type_of_operand
 from langchain_sequrity.local.interpreter.values import (
@@ -530,7 +530,7 @@ class ExpressionCompiler(ScopeCompiler):
     def loops(self, node: _Comprehension, element: Code) -> Any:
         """Nest the loops of a comprehension, the last one innermost."""
         produce: Any = None
-        shared = _Loops(weight(node), self.left_out(*but_first_source(node)))
+        shared = _Loops(minimum_steps(node), self.left_out(*but_first_source(node)))
         for generator in reversed(node.generators):
             is_first = generator is node.generators[0]
             source = None if is_first else self.expression(generator.iter)

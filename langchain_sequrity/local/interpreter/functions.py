@@ -11,7 +11,7 @@ from langchain_sequrity.local.interpreter.scopes import (
     Frame,
     ScopeCompiler,
     function_scope,
-    weight,
+    minimum_steps,
 )
 from langchain_sequrity.local.interpreter.values import (
     DictValue,
@@ -56,7 +56,7 @@ def compile_function(
     is_simple = not (parameters.keyword_only or parameters.rest or parameters.keywords)
     empty = [UNBOUND] * (size - count)
     deepest = machine.limits.depth
-    price = weight(node.body) if isinstance(node, ast.Lambda) else 1
+    price = minimum_steps(node.body) if isinstance(node, ast.Lambda) else 1
     touched = compiler.touched(node)
     frame_size = 8 * size if size > _FEW else 0  # a closure may keep the frame
 

@@ -419,7 +419,7 @@ class Machine:
             changed.labels = join(changed.labels, mark)
 
     def moved(self, iterator: "IteratorValue", failure: Exception) -> None:
-        """Note that an exception has ended what was reading an iterator: that tells how far."""
+        """Label an iterator with an exception that ended its reading, which shows its position."""
         if isinstance(failure, Raised):
             self.mark(iterator, failure.error.labels)
 
@@ -437,7 +437,7 @@ class Machine:
             labels = join(one.labels, mark)
             is_new, one.labels = labels is not one.labels, labels
             if type(one) is IteratorValue:
-                # Those upstream have old labels already; code may have got at other things.
+                # Sources already have the old labels; code may have reached other values since.
                 waiting += [up for up in one.upstream if is_new or type(up) is Effects]
 
     # -- exceptions of the program
@@ -460,7 +460,7 @@ class Machine:
     def may_fail(self, mark: Mark) -> None:
         """Record an operation that may raise, depending on data with these labels.
 
-        An exception that is caught later takes them too, because it only occurred since this
+        An exception that is caught later takes them too, because it could only occur after this
         operation did not raise. Within a `try` that may catch the exception, this is a branch.
         """
         if mark is not None and self.open_tries:

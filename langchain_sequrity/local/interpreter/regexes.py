@@ -54,11 +54,11 @@ def compile_pattern(machine: Machine, pattern: Any, flags: int = 0) -> "Pattern[
     known = _compiled.setdefault(machine, {})
     key = (pattern, int(flags))
     if key not in known:
-        known[key] = _fresh(machine, *key)
+        known[key] = _compiled_once(machine, *key)
     return known[key]
 
 
-def _fresh(machine: Machine, pattern: str | bytes, flags: int) -> "Pattern[Any]":
+def _compiled_once(machine: Machine, pattern: str | bytes, flags: int) -> "Pattern[Any]":
     if len(pattern) > machine.limits.pattern:
         machine.exhaust("pattern", machine.limits.pattern)
     # A step for each character, so that reading many patterns checks the clock. Compiled patterns

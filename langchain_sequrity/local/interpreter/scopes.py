@@ -287,7 +287,7 @@ def _bases(*nodes: ast.AST) -> set[str]:
     return found
 
 
-def weight(*nodes: ast.AST) -> int:
+def minimum_steps(*nodes: ast.AST) -> int:
     """The minimum number of steps of these nodes, without the statements within them.
 
     An ordinary statement takes one step; a statement with thousands of nodes takes more.
@@ -444,7 +444,7 @@ class ScopeCompiler(ast.NodeVisitor):
 
         def find(frame: Frame | None, labels: Labels) -> list[Any]:
             if not compiled:
-                self.machine.work(weight(*nodes))
+                self.machine.work(minimum_steps(*nodes))
                 compiled.append(self._touched(nodes))
             return compiled[0](frame, labels)
 

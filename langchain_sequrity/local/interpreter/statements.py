@@ -35,8 +35,8 @@ from langchain_sequrity.local.interpreter.scopes import (
     blocks,
     bound_names,
     find,
+    minimum_steps,
     walk_scope,
-    weight,
 )
 from langchain_sequrity.local.interpreter.syntax import refuse
 from langchain_sequrity.local.interpreter.values import (
@@ -79,7 +79,7 @@ class StatementCompiler(ExpressionCompiler):
     def block(self, nodes: Sequence[ast.stmt]) -> Step:
         """Compile a sequence of statements."""
         machine = self.machine
-        steps = tuple((node.lineno, weight(node), self.statement(node)) for node in nodes)
+        steps = tuple((node.lineno, minimum_steps(node), self.statement(node)) for node in nodes)
 
         def run(frame: Frame | None) -> Completion | None:
             for line, price, step in steps:

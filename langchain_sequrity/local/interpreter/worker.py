@@ -58,7 +58,7 @@ SECONDS_MORE: Final = 0.75
 
 _ELEMENT = 30
 _HOLDERS = frozenset({dict, list, tuple})
-_AT_MOST = 10  # times the result of `_least`: a character may take six bytes, a number more
+_AT_MOST = 10  # times the result of `_minimum_size`: a character may take six bytes, a number more
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)  # possessive: no backtracking
 _GROWN = 64_000_000  # bytes; a worker whose memory once grew by more is not used again
 _WARMING = """
@@ -88,7 +88,7 @@ def as_json(message: Any) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def countable(data: bytes) -> bytes:
+def escaped(data: bytes) -> bytes:
     """The same JSON, with characters in its texts escaped that look like structure."""
     return _STRING.sub(_escaped, data)
 
@@ -100,11 +100,11 @@ def _escaped(string: re.Match[bytes]) -> bytes:
     return text
 
 
-def weight(data: bytes | bytearray) -> int:
+def message_size(data: bytes | bytearray) -> int:
     """Bytes of a JSON text, plus 30 for each element.
 
     Parsed data take more memory than their text, especially many small elements. A comma in a text
-    counts as well, so that texts need not be searched: see `countable`.
+    counts as well, so that texts need not be searched: see `escaped`.
     """
     return len(data) + _ELEMENT * (data.count(b",") + data.count(b"[") + data.count(b"{"))
 
@@ -225,7 +225,7 @@ class _WorkerLoop:
     def __init__(self, connection: socket.socket, limits: Limits) -> None:
         self._connection = connection
         self._limits = limits
-        self._caches = _caches()
+        self._cache_clearers = _cache_clearers()
         self._begun = _most_memory()
 
     def serve(self) -> NoReturn:
@@ -235,7 +235,7 @@ class _WorkerLoop:
             self._forget()
 
     def _forget(self) -> None:
-        for empty in self._caches:
+        for empty in self._cache_clearers:
             empty()
         gc.collect()
 
@@ -292,8 +292,8 @@ class _WorkerLoop:
         def wait(step: Step) -> Answer:
             nonlocal told
             reply = report(step)
-            if not self._is_light(reply):
-                raise self._too_heavy()
+            if not self._fits(reply):
+                raise self._too_large()
             answer = self._asked(run, reply)
             told += 1  # the other side has already logged this answer
             return answer
@@ -301,9 +301,9 @@ class _WorkerLoop:
         self._send({})
         self._receive()
         end = report(step := run.finish(wait))
-        if not self._is_light(end):
+        if not self._fits(end):
             failed = ProgramFailed(
-                "budget", OutOfBudget.type_name, str(self._too_heavy()), step.line
+                "budget", OutOfBudget.type_name, str(self._too_large()), step.line
             )
             end = {"step": step_to_json(failed), "log": []}
         return {**end, **self._names(run), "worn": self._is_worn()}
@@ -332,21 +332,24 @@ class _WorkerLoop:
     def _is_worn(self) -> bool:
         return _most_memory() - self._begun > _GROWN
 
-    def _is_light(self, reply: Message) -> bool:
+    def _fits(self, reply: Message) -> bool:
         """Whether a reply is within `Limits.outgoing`."""
-        return _is_light(reply, self._limits.outgoing)
+        return _fits(reply, self._limits.outgoing)
 
-    def _too_heavy(self) -> OutOfBudget:
+    def _too_large(self) -> OutOfBudget:
         return OutOfBudget.of("outgoing", self._limits.outgoing)
 
     def _names(self, run: Run) -> Message:
         """All names, and those that a later program can start from, which excludes large values."""
         names, variables = run.namespace()
         room = self._limits.outgoing
-        is_light = _is_light(named_to_json(names), room)
+        is_light = _fits(named_to_json(names), room)
         for name, one in names.items() if not is_light else ():
             item = {name: labeled_to_json(one)}
-            if _least(item, room) <= room and (size := weight(countable(as_json(item)))) <= room:
+            if (
+                _minimum_size(item, room) <= room
+                and (size := message_size(escaped(as_json(item)))) <= room
+            ):
                 room -= size
             else:
                 names[name] = Labeled({"type": type(one.value).__name__}, one.labels)
@@ -381,23 +384,26 @@ class _WorkerLoop:
 
     def _send(self, message: Message) -> None:
         data = as_json(message)
-        send(self._connection, data if weight(data) <= self._limits.outgoing else countable(data))
+        send(
+            self._connection,
+            data if message_size(data) <= self._limits.outgoing else escaped(data),
+        )
 
 
 def _refusal(refused: ProgramRefused) -> Message:
     return {"refused": [refused.reason, refused.line, refused.column]}
 
 
-def _is_light(value: Any, most: int) -> bool:
+def _fits(value: Any, most: int) -> bool:
     """Whether JSON data weighs at most `most`. Usually this needs no JSON text."""
-    least = _least(value, most)
+    least = _minimum_size(value, most)
     if least > most or _AT_MOST * least < most:
         return least <= most
     data = as_json(value)
-    return weight(data) <= most or weight(countable(data)) <= most
+    return message_size(data) <= most or message_size(escaped(data)) <= most
 
 
-def _least(value: Any, most: int) -> int:
+def _minimum_size(value: Any, most: int) -> int:
     """A lower bound of the weight of JSON data, counted up to `most`."""
     size, rest = 0, [[value]]
     while rest and size <= most:
@@ -421,7 +427,7 @@ def _no_wait() -> None:
     """Read without a time limit."""
 
 
-def _caches() -> list[Callable[[], object]]:
+def _cache_clearers() -> list[Callable[[], object]]:
     """Functions that clear all caches that may contain data of a program."""
     strptime = import_module("_strptime")._regex_cache.clear  # noqa: SLF001 - there is no public function
     ours = [module for name, module in sys.modules.items() if name.startswith("langchain_sequrity")]

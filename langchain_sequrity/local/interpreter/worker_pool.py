@@ -57,12 +57,12 @@ from langchain_sequrity.local.interpreter.worker import (
     Message,
     as_json,
     from_json,
+    message_size,
     named_from_json,
     named_to_json,
     read,
     send,
     step_from_json,
-    weight,
 )
 
 CAN_ISOLATE: Final = hasattr(os, "fork") and hasattr(signal, "setitimer")
@@ -285,7 +285,7 @@ class Worker:
     def _receive(self) -> Message:
         size = LENGTH.unpack(read(self._connection, LENGTH.size, self._wait))[0]
         most = 2 * self._server.limits.outgoing  # a step, and variables beside it
-        if size > most or weight(data := read(self._connection, size, self._wait)) > most:
+        if size > most or message_size(data := read(self._connection, size, self._wait)) > most:
             raise invalid_answer()
         try:
             reply = from_json(data)
@@ -429,7 +429,7 @@ class WorkerPool:
         worker = self.take(owner)
         try:
             request = {"do": "check", "source": source, "known": [*known], "log": []}
-            _read(self.exchange(worker, request))
+            _reply_of(self.exchange(worker, request))
         except WorkerLost as lost:
             raise ProgramRefused(str(lost)) from None
         except ProgramRefused:
@@ -563,7 +563,7 @@ if CAN_ISOLATE:
     os.register_at_fork(after_in_child=_shared.clear)
 
 
-def _read(reply: Message) -> Message:
+def _reply_of(reply: Message) -> Message:
     """The reply of a worker; if it reported an exception, raise that."""
     if "refused" in reply:
         try:
@@ -740,7 +740,7 @@ class WorkerRun:
         self._worker = worker
         self._forgotten = weakref.finalize(self, self._pool.drop, worker)
         try:
-            _read(self._pool.exchange(worker, {**self._begin, "log": self._log}))
+            _reply_of(self._pool.exchange(worker, {**self._begin, "log": self._log}))
         except ProgramRefused:
             self._leave(waits=False)
             raise
@@ -763,7 +763,7 @@ class WorkerRun:
 
     def _proceed(self, worker: Worker, event: Event | None) -> Step:
         answer = None if self._may_branch is None else self._answer
-        reply = _read(self._pool.exchange(worker, {"do": "advance", "result": event}, answer))
+        reply = _reply_of(self._pool.exchange(worker, {"do": "advance", "result": event}, answer))
         try:
             step = step_from_json(reply["step"])
             self._log += _events(reply["log"])
@@ -788,7 +788,7 @@ class WorkerRun:
             return
         try:
             worker = self._awake()
-            self._names = _names(_read(self._pool.exchange(worker, {"do": "names"})))
+            self._names = _names(_reply_of(self._pool.exchange(worker, {"do": "names"})))
             self._has_names = True
         except (WorkerLost, KeyError, TypeError, ValueError, AttributeError, SequrityError):
             self._leave()

@@ -63,7 +63,7 @@ SECOND = {
         "Each match is paid for, and under the limits in use the memory or the time of a search is "
         "used up first. It holds for limits with more of both."
     ),
-    "regexes._fresh: work": (
+    "regexes._compiled_once: work": (
         "A loop looks at the clock once in 1,024 steps anyway, a hundred patterns later; with these "
         "steps it does so for each pattern."
     ),
