@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.formats import UNSET
 from benchmarks.measure import Effort, Samples, cpu, interleaved, ratio
 from benchmarks.report import Goal, Row
-from langchain_sequrity.local.interpreter import Finished, Labeled, Run, ToolCall, parse
+from langchain_sequrity.local.interpreter import Labeled, ProgramFinished, Run, ToolCall, parse
 from langchain_sequrity.local.interpreter.worker_pool import WorkerPool, WorkerRun
 
 _INPUTS = Path(__file__).parent / "inputs" / "programs"
@@ -43,7 +43,7 @@ def _program(file: Path, effort: Effort) -> Row:
         return names["final_return_value"]
 
     end = Run(program).advance()
-    assert isinstance(end, Finished)
+    assert isinstance(end, ProgramFinished)
     assert end.value.value == in_python()
     work: dict[str, Callable[[], float]] = {
         UNSET: cpu(lambda: Run(program).advance(), effort),
@@ -62,7 +62,7 @@ def _isolated(file: Path, pool: WorkerPool, effort: Effort) -> Row:
     def run(make: Callable[[], Run | WorkerRun]) -> Callable[[], float]:
         def action() -> None:
             made = make()
-            assert isinstance(made.advance(), Finished)
+            assert isinstance(made.advance(), ProgramFinished)
             made.variables()
 
         return cpu(action, effort, time.perf_counter)
