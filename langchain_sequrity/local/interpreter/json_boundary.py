@@ -97,7 +97,7 @@ def value_to_json(machine: Machine, value: Value) -> Labeled:
     | type, model, enumeration | object, its JSON Schema |
 
     Raises:
-        NoForm: For everything else, NaN and infinity among it.
+        NotJson: For everything else, including NaN and infinity.
     """
     bare, mark = machine.bare(value)
     labels = mark or NO_LABELS

@@ -636,13 +636,19 @@ class Run:
 
     Example:
         ```python
-        from langchain_sequrity.local.interpreter import Finished, Labeled, Run, ToolCall, parse
+        from langchain_sequrity.local.interpreter import (
+            Labeled,
+            ProgramFinished,
+            Run,
+            ToolCall,
+            parse,
+        )
 
         run = Run(parse("f'{add(a=1)}!'"), tools={"add": {"properties": {"a": {}}}})
         call = run.advance()
         assert isinstance(call, ToolCall) and call.arguments["a"].value == 1
         end = run.advance(Labeled(2))
-        assert isinstance(end, Finished) and end.value.value == "2!"
+        assert isinstance(end, ProgramFinished) and end.value.value == "2!"
         ```
     """
 

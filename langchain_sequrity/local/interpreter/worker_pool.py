@@ -325,12 +325,12 @@ class WorkerPool:
 
     Example:
         ```python
-        from langchain_sequrity.local.interpreter import Finished
+        from langchain_sequrity.local.interpreter import ProgramFinished
         from langchain_sequrity.local.interpreter.worker_pool import WorkerPool
 
         with WorkerPool() as pool:
             end = pool.run("sum(range(10))").advance()
-        assert isinstance(end, Finished) and end.value.value == 45
+        assert isinstance(end, ProgramFinished) and end.value.value == 45
         ```
     """
 

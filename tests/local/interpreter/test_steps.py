@@ -344,7 +344,7 @@ def test_a_log_of_other_steps_is_found_out(make: Make) -> None:
     ):
         with pytest.raises(ReplayDiverged):
             make("a = 1", variables=variables(), log=changed).advance()
-    with pytest.raises(UsageError, match="no text"):
+    with pytest.raises(UsageError, match="must be a text"):
         make("a = 1", variables=variables(), log=[*log, {"event": "program", "source": 1}])
 
 
