@@ -61,7 +61,7 @@ COMMANDS: list[tuple[str, int, str]] = [
     ("policy check good.sqrt --tools null.json", 2, 'Error: null.json: expected a list of tools, got `null`. Write `["send_mail", …]`, or a list of definitions.'),
     ("policy check good.sqrt --tools numbers.json", 2, 'Error: numbers.json: tool 1: expected a name, or a definition such as `{"name": …, "parameters": {…}}`; got 1.'),
     ("policy check good.sqrt --tools nameless.json", 2, """Error: nameless.json: tool 2: expected a name, or a definition such as `{"name": …, "parameters": {…}}`; got {'nme': 'x'}."""),
-    ("policy check good.sqrt --tools open.json", 2, "Error: open.json: `properties` of the tool `pay` is an object with its arguments; got []."),
+    ("policy check good.sqrt --tools open.json", 2, "Error: open.json: `properties` of the tool `pay` must be an object with its arguments; got []."),
     ("policy check good.sqrt --tools names.json --tools-from a:b", 2, "Error: --tools and --tools-from both say which tools there are. Give one of them."),
     ("policy check good.sqrt --tools-from tools", 2, "Error: --tools-from: expected `module:attribute`, got `tools`. Write `app.agent:tools`."),
     ("policy check good.sqrt --tools-from no_module:tools", 2, "Error: --tools-from: `no_module:tools` cannot be imported: ModuleNotFoundError: No module named 'no_module'"),
