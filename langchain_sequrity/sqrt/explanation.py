@@ -34,12 +34,16 @@ def domain(node: nodes.Domain, article: str = "any") -> str:
         case nodes.BoolDomain(value=value):
             return "true" if value else "false"
         case nodes.NumberDomain(kind=kind, range=bounds):
-            return _numbers(_KINDS[kind], bounds, article)
+            return _bounded(_KINDS[kind], bounds, article)
+        case nodes.TimeDomain():
+            return _bounded("time", node, article)
         case nodes.TextDomain(text=text, length=length):
             words = _pattern(text, article)
-            return words if length is None else f"{words} with a length {_length(length)}"
-        case nodes.TimeDomain(low=low, high=high):
-            return _times(low, high, (node.low_open, node.high_open), article)
+            if length is None:
+                return words
+            is_exact = length.low is not None and length.low == length.high
+            size = f"of {literal(length.low)}" if length.low and is_exact else _interval(length)
+            return f"{words} with a length {size}"
         case _:
             assert_never(node)
 
@@ -67,7 +71,7 @@ def choice(elements: tuple[nodes.Element, ...]) -> str:
 def element(node: nodes.Element, field: nodes.Field | None = None, article: str = "any") -> str:
     """One element; `article` precedes a kind of values."""
     if isinstance(node, nodes.Number):
-        return number(node)
+        return literal(node)
     if isinstance(node, nodes.TextLiteral):
         is_everyone = field == "consumers" and node.kind == "plain" and node.raw == "*"
         return f"{quoted(node)} (everyone)" if is_everyone else _pattern(node, article)
@@ -95,31 +99,27 @@ def _pattern(text: nodes.TextLiteral, article: str) -> str:
     return f"{kind}{quoted(text)}"
 
 
-def _numbers(kind: str, bounds: nodes.Range, article: str) -> str:
+def _bounded(kind: str, bounds: nodes.Range | nodes.TimeDomain, article: str) -> str:
     if bounds.low is not None and bounds.low == bounds.high:
-        return f"the {kind} {number(bounds.low)}"
-    return f"{article} {kind} {_range(bounds)}"
+        return f"the {kind} {literal(bounds.low)}"
+    return f"{article} {kind} {_interval(bounds)}"
 
 
-def _times(
-    low: nodes.Moment | None, high: nodes.Moment | None, is_open: tuple[bool, bool], article: str
-) -> str:
-    if low is not None and low == high:
-        return f"the time {moment(low)}"
-    start, end = (None if one is None else moment(one) for one in (low, high))
-    return f"{article} time {_between(start, end, is_open, ('after', 'before'))}"
-
-
-def moment(node: nodes.Moment) -> str:
-    """A point in time as written in the policy."""
-    if isinstance(node.written, str):
-        return f'd"{plain(node.written)}"'
-    return f"{_figure(node.written)} seconds after 1970 began"
-
-
-def number(node: nodes.Number) -> str:
-    """A number in digits, or an infinity."""
-    return _figure(node.value)
+def literal(node: nodes.Constant) -> str:
+    """A literal: texts and times as written, numbers in digits."""
+    match node:
+        case nodes.TextLiteral():
+            return quoted(node)
+        case nodes.Boolean(value=value):
+            return "true" if value else "false"
+        case nodes.Number(value=value):
+            return _figure(value)
+        case nodes.Moment(written=written):
+            if isinstance(written, str):
+                return f'd"{plain(written)}"'
+            return f"{_figure(written)} seconds after 1970 began"
+        case _:
+            assert_never(node)
 
 
 def _figure(value: float) -> str:
@@ -128,28 +128,18 @@ def _figure(value: float) -> str:
     return str(value)
 
 
-def _range(bounds: nodes.Range) -> str:
-    start, end = (None if one is None else number(one) for one in (bounds.low, bounds.high))
-    return _between(start, end, (bounds.low_open, bounds.high_open), ("above", "below"))
-
-
-def _length(bounds: nodes.Range) -> str:
-    if bounds.low is not None and bounds.low == bounds.high:
-        return f"of {number(bounds.low)}"
-    return _range(bounds)
-
-
-def _between(
-    low: str | None, high: str | None, is_open: tuple[bool, bool], words: tuple[str, str]
-) -> str:
-    """A range; `words` introduce its open ends."""
-    start = "" if low is None else f"{words[0] if is_open[0] else 'from'} {low}"
-    end = "" if high is None else f"{words[1] if is_open[1] else 'up to'} {high}"
+def _interval(bounds: nodes.Range | nodes.TimeDomain) -> str:
+    above, below = (
+        ("after", "before") if isinstance(bounds, nodes.TimeDomain) else ("above", "below")
+    )
+    low, high = (None if end is None else literal(end) for end in (bounds.low, bounds.high))
+    start = "" if low is None else f"{above if bounds.low_open else 'from'} {low}"
+    end = "" if high is None else f"{below if bounds.high_open else 'up to'} {high}"
     if not start:
         return end
     if not end:
-        return start if is_open[0] else f"{start} on"
-    return f"{start} and {end}" if any(is_open) else f"{start} {end}"
+        return start if bounds.low_open else f"{start} on"
+    return f"{start} and {end}" if bounds.low_open or bounds.high_open else f"{start} {end}"
 
 
 def enumeration(items: list[str], word: str = "and") -> str:
@@ -230,16 +220,8 @@ class Wording:
                 return f"the value of `{argument}`"
             case nodes.Value(scope=scope):
                 return f"the value of the {scope}"
-            case nodes.TextLiteral():
-                return quoted(node)
-            case nodes.Moment():
-                return moment(node)
-            case nodes.Number():
-                return number(node)
-            case nodes.Boolean(value=value):
-                return "true" if value else "false"
             case _:
-                assert_never(node)
+                return literal(node)
 
     # Sets
 

@@ -473,6 +473,11 @@ class Clause(NamedTuple):
     phase: Phase | None
     restricts: bool
 
+    @property
+    def updates(self) -> tuple[Update, ...]:
+        """The updates of a step; empty for a rule."""
+        return self.step.updates if self.step else ()
+
 
 def bindings_of(policy: Policy) -> dict[str, Binding]:
     """The bindings of a policy, by name."""

@@ -72,33 +72,22 @@ def reasons_cell(verdict: Verdict | None) -> Cell:
 
 def verdict_json(verdict: Verdict | None) -> dict[str, Any]:
     """A verdict as plain data; all fields are `null` for a call that is not reached."""
-    if verdict is None:
-        return {
-            "verdict": "not_reached", "allowed": None, "strength": None, "certain": None,
-            "n_allowed": None, "n_denied": None, "reasons": [],
-        }  # fmt: skip
+    names = ("allowed", "strength", "certain", "n_allowed", "n_denied")
     return {
-        "verdict": verdict.final_verdict,
-        "allowed": verdict.allowed,
-        "strength": verdict.strength,
-        "certain": verdict.certain,
-        "n_allowed": verdict.n_allowed,
-        "n_denied": verdict.n_denied,
-        "reasons": [reason_json(reason) for reason in verdict.reasons],
+        "verdict": "not_reached" if verdict is None else verdict.final_verdict,
+        **{name: getattr(verdict, name, None) for name in names},
+        "reasons": [] if verdict is None else [reason_json(one) for one in verdict.reasons],
     }
 
 
 def reason_json(reason: Reason) -> dict[str, Any]:
     """A rule that decided, as plain data; a preset has no line and column."""
+    names = ("description", "strength", "verdict", "certain", "unmet")
     return {
         "rule": reason.rule,
         "line": reason.at and reason.at.line,
         "column": reason.at and reason.at.column,
-        "description": reason.description,
-        "strength": reason.strength,
-        "verdict": reason.verdict,
-        "certain": reason.certain,
-        "unmet": reason.unmet,
+        **{name: getattr(reason, name) for name in names},
     }
 
 

@@ -98,16 +98,16 @@ class _LabelUse:
         self._bindings = bindings_of(policy)
         self._left = _MOST_ELEMENTS
         for node in tools_of(policy):
-            for part in clauses_of(node):
-                self._add_asked(part, isinstance(node, nodes.OneLiner))
-                for update in part.step.updates if part.step else ():
+            for clause in clauses_of(node):
+                self._add_asked(clause, isinstance(node, nodes.OneLiner))
+                for update in clause.updates:
                     if update.assignment in {"=", "|=", "^="}:
-                        place = _place(update.target, part)
+                        place = _place(update.target, clause)
                         if place is not None:
                             self._add_given(update.target.field, place, update.set)
 
-    def _add_asked(self, part: nodes.Clause, is_one_liner: bool) -> None:  # noqa: FBT001 - of the text
-        for test, _ in tests_of(part.condition, self._bindings, passes=True):
+    def _add_asked(self, clause: nodes.Clause, is_one_liner: bool) -> None:  # noqa: FBT001 - of the text
+        for test, _ in tests_of(clause.condition, self._bindings, passes=True):
             match test:
                 case nodes.In(value=nodes.TextLiteral() as text, set=members):
                     metas = [one for one in self._elements(members) if isinstance(one, nodes.Meta)]
@@ -121,7 +121,7 @@ class _LabelUse:
                 case _:
                     continue
             for meta, text in found:
-                place = None if meta.scope == "short" and is_one_liner else _place(meta, part)
+                place = None if meta.scope == "short" and is_one_liner else _place(meta, clause)
                 if meta.field in _WORDS and text.kind == "plain" and place is not None:
                     label = _Label(meta.field, text.raw, place)
                     self.asked[label] = min(text.at, self.asked.get(label, text.at))
@@ -141,15 +141,15 @@ class _LabelUse:
             yield element
 
 
-def _place(meta: nodes.Meta, part: nodes.Clause) -> _Place | None:
+def _place(meta: nodes.Meta, clause: nodes.Clause) -> _Place | None:
     """The owner of labels: values, whose labels results inherit, or the session."""
     if meta.scope == "session":
         return "session"
     if meta.scope != "short":
         return "values"
-    if part.phase is None:
+    if clause.phase is None:
         return None
-    return "values" if part.phase == "result" else "session"
+    return "values" if clause.phase == "result" else "session"
 
 
 # A mode without labels
@@ -166,15 +166,15 @@ def find_unlabelled(policy: Policy, tools: Sequence[CompiledTool], report: Repor
     bindings = bindings_of(policy)
     for node, compiled in zip(tools_of(policy), tools, strict=True):
         tests = [one.test for one in compiled.checks] + [one.test for one in compiled.steps]
-        for part, test in zip(clauses_of(node), tests, strict=True):
-            read = list(_argument_labels(part, bindings))
+        for clause, test in zip(clauses_of(node), tests, strict=True):
+            read = list(_argument_labels(clause, bindings))
             if read:
-                _report_unlabelled(part, test, read, report)
+                _report_unlabelled(clause, test, read, report)
 
 
-def _argument_labels(part: nodes.Clause, bindings: nodes.Bindings) -> Iterator[nodes.Meta]:
+def _argument_labels(clause: nodes.Clause, bindings: nodes.Bindings) -> Iterator[nodes.Meta]:
     """The labels of arguments that a rule or a step reads."""
-    for test, _ in tests_of(part.condition, bindings, passes=True):
+    for test, _ in tests_of(clause.condition, bindings, passes=True):
         sides: list[object] = []
         if isinstance(test, nodes.Compared):
             sides = [test.left, test.right]
@@ -182,7 +182,7 @@ def _argument_labels(part: nodes.Clause, bindings: nodes.Bindings) -> Iterator[n
             sides = [test.set]
         for side in sides:
             yield from _metas(side, bindings)
-    for update in part.step.updates if part.step else ():
+    for update in clause.updates:
         yield from _metas(update.set, bindings)
 
 
@@ -193,21 +193,23 @@ def _metas(side: object, bindings: nodes.Bindings) -> Iterator[nodes.Meta]:
 
 
 def _report_unlabelled(
-    part: nodes.Clause, test: Test | None, read: Sequence[nodes.Meta], report: Reporter
+    clause: nodes.Clause, test: Test | None, read: Sequence[nodes.Meta], report: Reporter
 ) -> None:
     arguments = {meta.argument: Argument(MISSING) for meta in read if meta.argument}
     context = EvaluationContext(Call("", arguments), Labels())
     held = True if test is None else test(context)
-    what = f"`{plain(' '.join(part.rule.text.split()), limit=80)}`" if part.rule else "this change"
-    if part.rule is None:
+    what = (
+        f"`{plain(' '.join(clause.rule.text.split()), limit=80)}`" if clause.rule else "this change"
+    )
+    if clause.rule is None:
         says = f"{what} is made without them" if held is not False else f"{what} is never made"
         severity: Literal["error", "warning"] = "warning"
     elif held is None:
         says, severity = f"{what} is decided by the rest of its condition", "warning"
     else:
-        denies = held is (part.rule.decision == "deny")
+        denies = held is (clause.rule.decision == "deny")
         says = f"{what} denies every call" if denies else f"{what} denies nothing"
-        if part.rule.decision == "allow" and part.rule.strength == "soft":
+        if clause.rule.decision == "allow" and clause.rule.strength == "soft":
             says = f"{what} allows every call" if held else f"{what} does nothing"
         severity = "warning" if denies else "error"
     at = min(one.at for one in read)
@@ -272,9 +274,9 @@ class _Mentions:
             if isinstance(node, nodes.Binding):
                 self._bound(node)
             else:
-                for part in clauses_of(node):
-                    self._predicate(part.condition)
-                    for update in part.step.updates if part.step else ():
+                for clause in clauses_of(node):
+                    self._predicate(clause.condition)
+                    for update in clause.updates:
                         self._set(update.set, update.target.field)
 
     def _bound(self, node: nodes.Binding) -> None:
@@ -361,17 +363,17 @@ def find_labels_as_values(policy: Policy, report: Reporter) -> None:
     bindings = bindings_of(policy)
     given: dict[str, nodes.Field] = {}
     for node in tools_of(policy):
-        for part in clauses_of(node):
-            for update in part.step.updates if part.step else ():
+        for clause in clauses_of(node):
+            for update in clause.updates:
                 if (
                     update.target.field != "consumers"
                 ):  # consumers are people, and so are recipients
                     for text in plain_texts(update.set, bindings):
                         given.setdefault(text.raw, update.target.field)
     for node in tools_of(policy) if given else ():
-        for part in clauses_of(node):
-            for test, passes in tests_of(part.condition, bindings, passes=not part.restricts):
-                if part.rule is not None and not passes:
+        for clause in clauses_of(node):
+            for test, passes in tests_of(clause.condition, bindings, passes=not clause.restricts):
+                if clause.rule is not None and not passes:
                     _label_as_value(test, given, bindings, report)
 
 

@@ -56,10 +56,9 @@ def _texts(policy: Policy, bindings: nodes.Bindings) -> Iterator[nodes.TextLiter
     seen: set[str] = set()
     for node in tools_of(policy):
         yield node.tool.text
-        for part in clauses_of(node):
-            sides: list[object] = []
-            sides += [update.set for update in part.step.updates] if part.step else []
-            for test, _ in tests_of(part.condition, bindings, passes=True):
+        for clause in clauses_of(node):
+            sides: list[object] = [update.set for update in clause.updates]
+            for test, _ in tests_of(clause.condition, bindings, passes=True):
                 sides += sides_of(test)
             for side in sides:
                 if not (isinstance(side, nodes.Name) and side.name in seen):
@@ -193,11 +192,11 @@ def _guards(policy: Policy, tools: Sequence[CompiledTool]) -> Iterator[_AddressG
             check.test for check in tool.checks
             if check.test and (check.reason.strength, check.reason.verdict) == ("hard", "deny")
         )  # fmt: skip
-        for part, test in zip(clauses_of(node), tests, strict=True):
+        for clause, test in zip(clauses_of(node), tests, strict=True):
             if test:
-                passing = not part.restricts
-                for pattern, argument in _patterns(part.condition, bindings, passes=passing):
-                    yield _AddressGuard(pattern, argument, test, part.restricts, denials)
+                passing = not clause.restricts
+                for pattern, argument in _patterns(clause.condition, bindings, passes=passing):
+                    yield _AddressGuard(pattern, argument, test, clause.restricts, denials)
 
 
 def _patterns(
@@ -413,14 +412,14 @@ class _LiteralChecker:
     ) -> None:
         """Check the rules and steps of one tool."""
         checks = iter(compiled.checks)
-        for part in clauses_of(node):
-            tests = list(tests_of(part.condition, self._bindings, passes=not part.restricts))
+        for clause in clauses_of(node):
+            tests = list(tests_of(clause.condition, self._bindings, passes=not clause.restricts))
             for test, passes in tests:
                 self._test(test, known, passes=passes)
-            for update in part.step.updates if part.step else ():
+            for update in clause.updates:
                 self._labels(update.target, update.set)
-            if part.rule is not None:
-                self._left_out(part, tests, next(checks).test, known)
+            if clause.rule is not None:
+                self._left_out(clause, tests, next(checks).test, known)
 
     def _elements(self, members: object) -> list[Any]:
         found = []
@@ -590,12 +589,12 @@ class _LiteralChecker:
 
     def _left_out(
         self,
-        part: nodes.Clause,
+        clause: nodes.Clause,
         tests: Sequence[tuple[nodes.Tests, bool]],
         compiled: Callable[[EvaluationContext], bool | None] | None,
         known: Mapping[str, Arguments],
     ) -> None:
-        if part.rule is None or compiled is None or not known:
+        if clause.rule is None or compiled is None or not known:
             return
         for argument, (at, by_value) in _used(test for test, _ in tests).items():
             name = f"`{plain(argument, limit=_SHOWN)}`"
@@ -610,7 +609,7 @@ class _LiteralChecker:
                     "and doubt denies",
                     at, advice,
                 )  # fmt: skip
-            elif by_value and _denies_null(part, compiled, argument, known):
+            elif by_value and _denies_null(clause, compiled, argument, known):
                 self._report(
                     "warning",
                     f"{name} is null if a call omits it, and this rule denies that",
@@ -619,7 +618,7 @@ class _LiteralChecker:
 
 
 def _denies_null(
-    part: nodes.Clause,
+    clause: nodes.Clause,
     compiled: Callable[[EvaluationContext], bool | None],
     argument: str,
     known: Mapping[str, Arguments],
@@ -628,7 +627,7 @@ def _denies_null(
     if not any(one is not None and "default" in one and one["default"] is None for one in schemas):
         return False
     held = compiled(EvaluationContext(Call("", {argument: Argument(None)}), Labels()))
-    return held is part.restricts
+    return held is clause.restricts
 
 
 def _used(tests: Iterable[nodes.Tests]) -> dict[str, tuple[Position, bool]]:

@@ -186,9 +186,11 @@ def _docs(policy: Policy) -> Iterator[tuple[str, Position]]:
                 yield rule.doc, rule.at
             for block in node.blocks:
                 yield block.doc, block.at
-        for part in clauses_of(node) if isinstance(node, nodes.ToolBlock | nodes.OneLiner) else ():
-            if part.step:
-                yield part.step.doc, part.step.at
+        for clause in (
+            clauses_of(node) if isinstance(node, nodes.ToolBlock | nodes.OneLiner) else ()
+        ):
+            if clause.step:
+                yield clause.step.doc, clause.step.at
 
 
 # Blocks beside each other
@@ -289,11 +291,11 @@ def _find_constant_conditions(
 ) -> None:
     left, places = _ALL_TRIALS, sorted(reported)
     for block in blocks:
-        parts = [part for part in clauses_of(block.node) if part.rule is not None]
-        for part, (rule, compiled) in zip(parts, block.rules, strict=True):
+        clauses = [clause for clause in clauses_of(block.node) if clause.rule is not None]
+        for clause, (rule, compiled) in zip(clauses, block.rules, strict=True):
             if left <= 0 or compiled.test is None or _is_reported(rule, places):
                 continue
-            samples = _SampleCalls(part, bindings, block.known)
+            samples = _SampleCalls(clause, bindings, block.known)
             left -= 1 + len(bindings)
             if samples.is_exact and samples.number <= _MOST_TRIALS:
                 left -= samples.number * (1 + len(bindings))
@@ -345,7 +347,7 @@ class _SampleCalls:
     """
 
     def __init__(
-        self, part: nodes.Clause, bindings: nodes.Bindings, known: Mapping[str, Arguments] | None
+        self, clause: nodes.Clause, bindings: nodes.Bindings, known: Mapping[str, Arguments] | None
     ) -> None:
         self.is_exact = True
         self.listed: list[Any] = []
@@ -355,7 +357,7 @@ class _SampleCalls:
         self._values: dict[str, dict[tuple[type, Any], Any]] = {}
         self._labels: dict[str, dict[nodes.Field, set[str]]] = {}
         self._session: dict[nodes.Field, set[str]] = {}
-        for test, _ in tests_of(part.condition, bindings, passes=True):
+        for test, _ in tests_of(clause.condition, bindings, passes=True):
             self.tests += 1
             self._add_test(test)
         for name in self._values:
