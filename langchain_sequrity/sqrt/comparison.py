@@ -126,9 +126,9 @@ def _side(verdict: Verdict | None) -> tuple[str, ...]:
 
 
 def _rule_row(rule: ExplainedRule, *, is_new: bool) -> Row:
-    told = (f"line {rule.line}", *rule.cell())
+    cell = (f"line {rule.line}", *rule.cell())
     what = f"{rule.kind} of {rule.tool}" if rule.tool else rule.kind
-    return ((what,), () if is_new else told, told if is_new else (), ("only here",))
+    return ((what,), () if is_new else cell, cell if is_new else (), ("only here",))
 
 
 def diff(
@@ -218,14 +218,16 @@ class _CallComparison:
             yield "strength"
         if before.certain != after.certain:
             yield "certainty"
-        if _said(before.reasons, self._old) != _said(after.reasons, self._new):
+        if _without_places(before.reasons, self._old) != _without_places(after.reasons, self._new):
             yield "reason"
         labels = (old.result_labels, old.session_after)
         if before.allowed == after.allowed and labels != (new.result_labels, new.session_after):
             yield "labels"
 
 
-def _said(reasons: Iterable[Reason], shapes: Mapping[Position, Hashable]) -> list[Hashable]:
+def _without_places(
+    reasons: Iterable[Reason], shapes: Mapping[Position, Hashable]
+) -> list[Hashable]:
     """Reasons without positions and spelling, which depend on the layout."""
     return [
         (

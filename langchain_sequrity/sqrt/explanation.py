@@ -88,7 +88,7 @@ def joined(operator: nodes.Operator, parts: list[str]) -> str:
         case "-":
             return f"what is in {parts[0]} and not in {enumeration(parts[1:], 'or')}"
         case "^":
-            count = "just one" if len(parts) == _PAIR else "an odd number"
+            count = "exactly one" if len(parts) == _PAIR else "an odd number"
             return f"what is in {count} of {enumeration(parts)}"
         case _:
             assert_never(operator)
@@ -150,7 +150,7 @@ def enumeration(items: list[str], word: str = "and") -> str:
 
 _TESTS: dict[nodes.MetaTest, tuple[str, str]] = {
     "overlaps": ("include at least one of", "include none of"),
-    "subset": ("include nothing beside", "include something beside"),
+    "subset": ("include nothing except", "include something other than"),
     "superset": ("include all of", "do not include all of"),
     "==": ("are exactly", "are not exactly"),
 }
@@ -176,7 +176,7 @@ class Wording:
             case nodes.Both(parts=parts) | nodes.Either(parts=parts):
                 word = " and " if isinstance(node, nodes.Both) else " or "
                 words = word.join(map(self._part, parts))
-                return words if holds else f"it is not so that ({words})"
+                return words if holds else f"it is not true that ({words})"
             case nodes.Name(name=name):
                 return f"`{name}` {'holds' if holds else 'does not hold'}"
             case nodes.In():
@@ -282,16 +282,16 @@ class Wording:
             case "=":
                 return f"makes {target} exactly {given}"
             case "|=" if field == "consumers":
-                stays = "where these are everyone and something is added, only that stays"
+                stays = "if these are everyone, only the added ones stay"
                 return f"adds to {target}: {given} ({stays})"
             case "|=":
                 return f"adds to {target}: {given}"
             case "-=":
-                return f"takes out of {target}: {given}"
+                return f"removes from {target}: {given}"
             case "&=":
                 return f"keeps of {target} only what is also in {given}"
             case "^=":
-                return f"leaves in {target} what is in just one of these and {given}"
+                return f"keeps in {target} what is in exactly one of these and {given}"
             case _:
                 assert_never(node.assignment)
 
@@ -303,14 +303,14 @@ _MOMENTS: dict[nodes.Phase, str] = {
     "after": "When a call has returned and its result has its labels",
 }
 _CAUTIOUS = (
-    "Where that is unknown, tags and producers may be added and consumers taken away, and nothing "
-    "else changes."
+    "If the condition is unknown, tags and producers may be added and consumers removed, and "
+    "nothing else changes."
 )
-_UNMET = " Where it is not so, or unknown, the call is denied, unless another rule allows it."
+_UNMET = " If the condition is false or unknown, the call is denied, unless another rule allows it."
 _UNLESS = ", unless the policy's header says otherwise"
 
 # Words of conditions that depend on tags which no rule names.
-_OF_ALL_TAGS = ("empty", "are exactly", "are not exactly", "nothing beside", "something beside")
+_OF_ALL_TAGS = ("empty", "are exactly", "are not exactly", "nothing except", "something other than")
 _CONDITIONS = nodes.In | nodes.Same | nodes.Compared | nodes.Not | nodes.Both | nodes.Either
 
 
@@ -387,24 +387,26 @@ def _check_rule(node: nodes.CheckRule, priority: float) -> str:
     """The effect of a check rule."""
     done = "denied" if node.decision == "deny" else "allowed"
     if node.condition is None:
-        said = f"Every call is {done}"
+        effect = f"Every call is {done}"
     else:
-        said = f"A call is {done} when {Wording().condition(node.condition)}"
+        effect = f"A call is {done} when {Wording().condition(node.condition)}"
     if node.strength == "hard" and node.decision == "deny":
-        return f"{said}. No other rule can change that.{_if_unknown(node)}"
+        return f"{effect}. No other rule can change that.{_if_unknown(node)}"
     if node.strength == "hard":
         unmet = "" if node.condition is None else _UNMET
-        return f"{said}, unless a `must deny` applies.{unmet}"
+        return f"{effect}, unless a `must deny` applies.{unmet}"
     rival = "ranks higher allows it" if node.decision == "deny" else "ranks no lower denies it"
     rank = f"(priority {priority})"
-    return f"{said} {rank}, unless a `must` decides, or a `should` that {rival}.{_if_unknown(node)}"
+    return (
+        f"{effect} {rank}, unless a `must` decides, or a `should` that {rival}.{_if_unknown(node)}"
+    )
 
 
 def _if_unknown(node: nodes.CheckRule) -> str:
     if node.condition is None:
         return ""
     effect = "applies" if node.decision == "deny" else "does not apply"
-    return f" Where that is unknown, the rule {effect}."
+    return f" If the condition is unknown, the rule {effect}."
 
 
 def _step(item: nodes.Item, node: nodes.UpdateStep) -> str:
@@ -428,12 +430,12 @@ def _may_be(name: str, tool: nodes.ToolId) -> bool:
     return tool.text.kind != "plain" or tool.text.raw == name
 
 
-def notes_on(policy: Policy, said: str, presets: Presets | None = None) -> Iterator[str]:
+def notes_on(policy: Policy, sentences: str, presets: Presets | None = None) -> Iterator[str]:
     """General notes that the sentences about a policy's rules need.
 
     Args:
         policy: The policy.
-        said: All sentences about its rules.
+        sentences: All sentences about its rules.
         presets: The built-in policies, if known.
     """
     usual, unless = (presets, "") if presets else (Presets(), _UNLESS)
@@ -441,7 +443,7 @@ def notes_on(policy: Policy, said: str, presets: Presets | None = None) -> Itera
     tools = [node for node in policy.declarations if not isinstance(node, nodes.Binding)]
     if any(block.checks for block in blocks):
         yield (
-            "A `must deny` that applies goes before all else; then a `must allow` whose condition "
+            "A `must deny` that applies decides first; then a `must allow` whose condition "
             "fails, if no rule allows the call; then a `must allow` that applies; then the "
             "`should` rules that apply."
         )
@@ -465,15 +467,15 @@ def notes_on(policy: Policy, said: str, presets: Presets | None = None) -> Itera
             f"Before the rules the preset `llm_blocked_tag` denies calls of `{DATA_MODEL_TOOL}` "
             f"with data that is tagged `{LLM_BLOCKED}`{unless}."
         )
-    if usual.non_executable_memory and any(word in said for word in _OF_ALL_TAGS):
+    if usual.non_executable_memory and any(word in sentences for word in _OF_ALL_TAGS):
         yield (
             f"Each result gets the tag `{NON_EXECUTABLE}`, too, after the changes of its labels "
             "(preset `non_executable_memory`), and with it the arguments that are made from it: "
             f"their tags are never empty{unless}."
         )
     if any(_is_condition(node) for node in policy.declarations):
-        yield "A name for a condition is about the arguments of whichever tool uses it."
-    if "consumers" in said:
+        yield "A name for a condition applies to the arguments of the tool that uses it."
+    if "consumers" in sentences:
         yield 'Of consumers, everyone (`"*"`) united with names to its right is these names alone.'
     yield (
         "Unknown denies: where readings of the language differ, or an argument was left out, a "
@@ -520,7 +522,7 @@ class ExplainedRule:
 
     def cell(self) -> Cell:
         """The rule in short lines for the cell of a table."""
-        lines = (self.sentence, *_said(self.reasons), *_doubted(self.remarks))
+        lines = (self.sentence, *_author_lines(self.reasons), *_note_lines(self.remarks))
         return tuple(part for line in lines for part in textwrap.wrap(line, _CELL_WIDTH))
 
     def to_json(self) -> dict[str, Any]:
@@ -589,11 +591,11 @@ class Explanation(Tabled):
         for section in self.sections:
             yield 0, ""
             yield 0, f"{section.title} (line {section.line})"
-            for line in (*_said(section.reasons), *_doubted(section.remarks)):
+            for line in (*_author_lines(section.reasons), *_note_lines(section.remarks)):
                 yield 2, line
             for rule in section.rules:
                 yield 2, f"Line {rule.line}, {rule.kind}: {rule.sentence}"
-                for line in (*_said(rule.reasons), *_doubted(rule.remarks)):
+                for line in (*_author_lines(rule.reasons), *_note_lines(rule.remarks)):
                     yield 6, line
         yield 0, ""
         yield 0, "In general"
@@ -629,8 +631,8 @@ class Explanation(Tabled):
             (changes, "label change"),
             (names, "name"),
         )
-        told = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
-        return f"A policy with {told}"
+        shown = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
+        return f"A policy with {shown}"
 
 
 def explain(policy: AnyPolicy) -> Explanation:
@@ -651,13 +653,13 @@ def explain(policy: AnyPolicy) -> Explanation:
         ```python
         from langchain_sequrity.sqrt import explain
 
-        told = explain('tool "send_mail" { must deny when text.tags overlaps {"personal"}; }')
-        (rule,) = told.rules
+        explained = explain('tool "send_mail" { must deny when text.tags overlaps {"personal"}; }')
+        (rule,) = explained.rules
         assert rule.kind == "must deny"
         assert rule.sentence.startswith(
             'A call is denied when the tags of `text` include "personal".'
         )
-        print(told)
+        print(explained)
         ```
     """
     presets = None
@@ -673,8 +675,8 @@ def explain(policy: AnyPolicy) -> Explanation:
         _remarked(_section(node), node.at, [one for one in findings if node.at <= _at(one) < end])
         for node, end in zip(declarations, ends, strict=False)
     ]
-    said = " ".join(rule.sentence for section in sections for rule in section.rules)
-    notes = notes_on(policy, said, presets)
+    sentences = " ".join(rule.sentence for section in sections for rule in section.rules)
+    notes = notes_on(policy, sentences, presets)
     return Explanation(tuple(_with_names_together(sections)), tuple(notes))
 
 
@@ -703,15 +705,15 @@ def _at(placed: ExplainedRule | Finding) -> Position:
 def _remarked(section: Section, start: Position, findings: Sequence[Finding]) -> Section:
     """A section with the findings as remarks on its rules."""
     starts = [start, *map(_at, section.rules), _END]
-    told = [
+    remarks_at = [
         tuple(_remark(one) for one in findings if low <= _at(one) < high)
         for low, high in pairwise(starts)
     ]
     rules = [
         replace(rule, remarks=remarks)
-        for rule, remarks in zip(section.rules, told[1:], strict=True)
+        for rule, remarks in zip(section.rules, remarks_at[1:], strict=True)
     ]
-    return replace(section, remarks=told[0], rules=tuple(rules))
+    return replace(section, remarks=remarks_at[0], rules=tuple(rules))
 
 
 def _remark(finding: Finding) -> str:
@@ -738,14 +740,14 @@ def _with_names_together(sections: Sequence[Section]) -> Iterator[Section]:
         yield held
 
 
-def _said(reasons: Sequence[str]) -> Iterator[str]:
+def _author_lines(reasons: Sequence[str]) -> Iterator[str]:
     """The author's comments in curly quotes, which the comments themselves cannot contain."""
     for reason in reasons:
         inside = reason.replace("\N{RIGHT DOUBLE QUOTATION MARK}", r"\u201d")
         yield f"The author: \N{LEFT DOUBLE QUOTATION MARK}{inside}\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
-def _doubted(remarks: Sequence[str]) -> Iterator[str]:
+def _note_lines(remarks: Sequence[str]) -> Iterator[str]:
     for remark in remarks:
         yield f"Note: {remark}"
 

@@ -583,8 +583,8 @@ class Simulation(Sequence[Decision], Tabled):
         counts = [("allowed", self.allowed), ("denied", self.denied)]
         if self.not_reached:
             counts.append((NOT_REACHED, self.not_reached))
-        told = ", ".join(f"{len(found)} {word}" for word, found in counts)
-        return f"{len(self)} call{'' if len(self) == 1 else 's'}: {told}"
+        shown = ", ".join(f"{len(found)} {word}" for word, found in counts)
+        return f"{len(self)} call{'' if len(self) == 1 else 's'}: {shown}"
 
 
 def simulate(

@@ -119,18 +119,18 @@ def test_what_the_page_shows_is_explained(kind: str) -> None:
     [
         ("must deny always;", "Every call is denied. No other rule can change that."),
         ("hard deny when x.value == 1;",
-         "A call is denied when the value of `x` equals 1. No other rule can change that. Where that is unknown, the rule applies."),
+         "A call is denied when the value of `x` equals 1. No other rule can change that. If the condition is unknown, the rule applies."),
         ("must allow always;", "Every call is allowed, unless a `must deny` applies."),
         ("must allow when x.value == 1;",
-         "A call is allowed when the value of `x` equals 1, unless a `must deny` applies. Where it is not so, or unknown, the call is denied, unless another rule allows it."),
+         "A call is allowed when the value of `x` equals 1, unless a `must deny` applies. If the condition is false or unknown, the call is denied, unless another rule allows it."),
         ("should deny always;",
          "Every call is denied (priority 0), unless a `must` decides, or a `should` that ranks higher allows it."),
         ("soft deny when x.value == 1;",
-         "A call is denied when the value of `x` equals 1 (priority 0), unless a `must` decides, or a `should` that ranks higher allows it. Where that is unknown, the rule applies."),
+         "A call is denied when the value of `x` equals 1 (priority 0), unless a `must` decides, or a `should` that ranks higher allows it. If the condition is unknown, the rule applies."),
         ("should allow always;",
          "Every call is allowed (priority 0), unless a `must` decides, or a `should` that ranks no lower denies it."),
         ("should allow when x.value == 1;",
-         "A call is allowed when the value of `x` equals 1 (priority 0), unless a `must` decides, or a `should` that ranks no lower denies it. Where that is unknown, the rule does not apply."),
+         "A call is allowed when the value of `x` equals 1 (priority 0), unless a `must` decides, or a `should` that ranks no lower denies it. If the condition is unknown, the rule does not apply."),
     ],
 )  # fmt: skip
 def test_a_rule_says_its_strength_its_condition_and_what_can_override_it(
@@ -198,7 +198,7 @@ CONDITIONS = {
     '"a" in x.tags': '"a" is among the tags of `x`',
     'x.tags overlaps {"a"}': 'the tags of `x` include "a"',
     'x.tags overlaps {"a", "b"}': 'the tags of `x` include at least one of "a" and "b"',
-    'x.producers subset of {"a", "b"}': 'the producers of `x` include nothing beside "a" and "b"',
+    'x.producers subset of {"a", "b"}': 'the producers of `x` include nothing except "a" and "b"',
     "x.tags superset of names": "the tags of `x` include all of `names`",
     'x.tags == {"a", "b"}': 'the tags of `x` are exactly "a" and "b"',
     "x.tags == {}": "the tags of `x` are exactly the empty set",
@@ -219,19 +219,19 @@ CONDITIONS = {
     'not x.value in {"a"}': 'the value of `x` is not "a"',
     'not x.tags overlaps {"a"}': 'the tags of `x` do not include "a"',
     "not x.tags overlaps names": "the tags of `x` include none of `names`",
-    "not x.tags subset of names": "the tags of `x` include something beside `names`",
+    "not x.tags subset of names": "the tags of `x` include something other than `names`",
     "not x.tags superset of names": "the tags of `x` do not include all of `names`",
     "not x.tags == names": "the tags of `x` are not exactly `names`",
     "not x.tags is empty": "the tags of `x` are not empty",
     "not x.consumers is universal": "the consumers of `x` are not everyone",
     "p and not q or r": "(`p` holds and `q` does not hold) or `r` holds",
     "p and (q or r)": "`p` holds and (`q` holds or `r` holds)",
-    "not (p and q)": "it is not so that (`p` holds and `q` holds)",
-    "not (p or q) and r": "it is not so that (`p` holds or `q` holds) and `r` holds",
+    "not (p and q)": "it is not true that (`p` holds and `q` holds)",
+    "not (p or q) and r": "it is not true that (`p` holds or `q` holds) and `r` holds",
     "x.tags overlaps a.tags - b.tags": "the tags of `x` include at least one of what is in the tags of `a` and not in the tags of `b`",
     "x.tags overlaps (a.tags & b.tags) | c.tags": "the tags of `x` include at least one of the union of (what is in both the tags of `a` and the tags of `b`) and the tags of `c`",
     "x.tags overlaps a.tags & b.tags & c.tags": "the tags of `x` include at least one of what is in all of the tags of `a`, the tags of `b` and the tags of `c`",
-    "x.tags overlaps a.tags ^ b.tags": "the tags of `x` include at least one of what is in just one of the tags of `a` and the tags of `b`",
+    "x.tags overlaps a.tags ^ b.tags": "the tags of `x` include at least one of what is in exactly one of the tags of `a` and the tags of `b`",
     "x.tags overlaps a.tags ^ b.tags ^ c.tags": "the tags of `x` include at least one of what is in an odd number of the tags of `a`, the tags of `b` and the tags of `c`",
     'x.tags overlaps names with "a" without "b"': 'the tags of `x` include at least one of `names` with "a" and then without "b"',
 }  # fmt: skip
@@ -260,11 +260,11 @@ def test_conditions_that_differ_are_said_differently() -> None:
     [
         ('@tags = {"a", "b"}', 'makes the tags of the result exactly "a" and "b"'),
         ('@tags |= {"a"}', 'adds to the tags of the result: "a"'),
-        ('@tags -= {"a"}', 'takes out of the tags of the result: "a"'),
+        ('@tags -= {"a"}', 'removes from the tags of the result: "a"'),
         ('@tags &= {"a"}', 'keeps of the tags of the result only what is also in "a"'),
-        ('@tags ^= {"a"}', 'leaves in the tags of the result what is in just one of these and "a"'),
+        ('@tags ^= {"a"}', 'keeps in the tags of the result what is in exactly one of these and "a"'),
         ('@consumers |= {"a"}',
-         'adds to the consumers of the result: "a" (where these are everyone and something is added, only that stays)'),
+         'adds to the consumers of the result: "a" (if these are everyone, only the added ones stay)'),
         ('@consumers = {"*"}', 'makes the consumers of the result exactly "*" (everyone)'),
         ("@producers |= @args.producers",
          "adds to the producers of the result: the producers of all arguments together"),
@@ -315,7 +315,7 @@ def test_a_conditional_change_says_what_happens_if_that_is_unknown() -> None:
     assert told.sentence == (
         'When a call returns, if the tags of the result include "x", the policy makes the tags of '
         'the result exactly "y"; then it keeps of the consumers of the result only what is also in '
-        '"z". Where that is unknown, tags and producers may be added and consumers taken away, and '
+        '"z". If the condition is unknown, tags and producers may be added and consumers taken away, and '
         "nothing else changes."
     )
 
@@ -417,7 +417,7 @@ def test_a_policy_says_what_happens_if_nothing_decides_and_that_unknown_denies()
         in notes
     )
     assert "where it matches a part, denials count and allowances do not" in notes
-    assert told.rules[0].sentence.endswith("Where that is unknown, the rule applies.")
+    assert told.rules[0].sentence.endswith("If the condition is unknown, the rule applies.")
 
 
 def test_a_policy_without_rules_says_what_decides() -> None:
