@@ -45,12 +45,7 @@ from langchain_sequrity.sqrt.lint.rules import (
     find_unreachable,
 )
 from langchain_sequrity.sqrt.matchers import MatchBudget, Matcher
-from langchain_sequrity.sqrt.nodes import (
-    Policy,
-    Position,
-    ToolBlock,
-    ToolId,
-)
+from langchain_sequrity.sqrt.nodes import Policy, Position, ToolBlock, ToolId
 from langchain_sequrity.suggestions import meant, nearest
 
 Mode = Literal["single-llm", "dual-llm"]

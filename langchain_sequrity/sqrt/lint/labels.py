@@ -46,7 +46,7 @@ class _Label(NamedTuple):
 
 def find_unset(
     policy: Policy,
-    brought: Collection[str],
+    returned: Collection[str],
     tools: Collection[str] | None,
     reported: Collection[tuple[nodes.Field, str]],
     report: Reporter,
@@ -55,7 +55,7 @@ def find_unset(
 
     Args:
         policy: A policy without errors.
-        brought: Labels that tools set on their results.
+        returned: Labels that tools set on their results.
         tools: Names of all tools. The result of a graph's tool has the tool's name as a producer,
             so producers are checked only if the tools are known.
         reported: Labels with earlier findings.
@@ -64,7 +64,7 @@ def find_unset(
     labels = _LabelUse(policy)
     for label, at in labels.asked.items():
         is_known = label in labels.given or (label.field, label.place) in labels.copied
-        is_known = is_known or label.name in brought or label.name.startswith(_SERVICE)
+        is_known = is_known or label.name in returned or label.name.startswith(_SERVICE)
         if label.field == "producers":
             is_known = is_known or tools is None or label.name in tools
         if is_known or (label.field, label.name) in reported:

@@ -36,7 +36,45 @@ from langchain_sequrity.sqrt.nodes import (
 )
 from langchain_sequrity.suggestions import nearest
 
-# Letters that nobody sees
+FoundTools = Callable[[nodes.ToolId], Mapping[str, Arguments] | None]
+"""Gives the tools that match a block; `None` if the tools are not known."""
+_PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*(?:,\d*)?\}|.", re.DOTALL)
+_SECONDS = 1.0  # for all patterns of a policy; the search stops then
+_ADDRESS = re.compile(
+    r"(?i)to|b?cc|from|sender|(recipient|receiver|addressee|e?mail|attendee|invitee|participant)s?"
+    r"|address(es)?|destinations?"
+)
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_FOREIGN = ("eve@evil.example", "eve@evil", "eve", "e", "")
+_SEPARATORS = (",", ";", " ", "\t", "\n", "\r", "\0", "\x1b", "\x7f", "\x85", "\u2028", "@")
+_BETWEEN = re.compile(r"[,;\s]+")
+_ANYTHING = "-"  # a pattern that matches this is not for addresses
+_SAFE = "[A-Za-z0-9._+-]"
+_MOST = 4  # sample texts of one regex
+_LONGEST = 200
+_DEEPEST = 50
+_Pattern = nodes.TextLiteral | nodes.TextDomain
+_SHOWN = 80
+_MOST_ELEMENTS = 200_000  # of all sets, counted at each use
+_REGEX = re.compile(
+    r"\A\^|(?<![\d\s])\$\Z|\.[*+](?!\w)|\.\*|\\[dDwWsSbB.]|\[[^\]\s]+\][*+{]|\(\?[aims:]"
+)
+_WILDCARD = re.compile(r"\*(?=\S)|(?<=\S)\*|[\w-]\?\?")
+_SEPARATOR = re.compile(r"[|,;]\s*")
+_WORD_OR_NAME = re.compile(r"[\w.-]+")
+_END = re.compile(r"@[\w-]+(?:\.[\w-]+)+")  # of an address
+_NUMBERS = {"integer", "number"}
+_KINDS = {
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
+
+
+# Odd texts
 
 
 def find_odd_texts(policy: Policy, reported: Sequence[Position], report: Reporter) -> None:
@@ -65,10 +103,6 @@ def _texts(policy: Policy, bindings: nodes.Bindings) -> Iterator[nodes.TextLiter
                     yield from plain_texts(side, bindings)
                 if isinstance(side, nodes.Name):
                     seen.add(side.name)
-
-
-FoundTools = Callable[[nodes.ToolId], Mapping[str, Arguments] | None]
-"""Gives the tools that match a block; `None` if the tools are not known."""
 
 
 def sides_of(test: nodes.Tests) -> tuple[object, ...]:
@@ -112,22 +146,7 @@ def _script(letter: str) -> str:
     return word if word in {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"} else ""
 
 
-_PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*(?:,\d*)?\}|.", re.DOTALL)
-_SECONDS = 1.0  # for all patterns of a policy; the search stops then
-_ADDRESS = re.compile(
-    r"(?i)to|b?cc|from|sender|(recipient|receiver|addressee|e?mail|attendee|invitee|participant)s?"
-    r"|address(es)?|destinations?"
-)
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-_FOREIGN = ("eve@evil.example", "eve@evil", "eve", "e", "")
-_SEPARATORS = (",", ";", " ", "\t", "\n", "\r", "\0", "\x1b", "\x7f", "\x85", "\u2028", "@")
-_BETWEEN = re.compile(r"[,;\s]+")
-_ANYTHING = "-"  # a pattern that matches this is not for addresses
-_SAFE = "[A-Za-z0-9._+-]"
-_MOST = 4  # sample texts of one regex
-_LONGEST = 200
-_DEEPEST = 50
-_Pattern = nodes.TextLiteral | nodes.TextDomain
+# Addresses
 
 
 def find_address_leaks(policy: Policy, tools: Sequence[CompiledTool], report: Reporter) -> None:
@@ -153,9 +172,6 @@ def find_address_leaks(policy: Policy, tools: Sequence[CompiledTool], report: Re
                 f"`{plain(safe_pattern(guard.pattern), limit=400)}`",
                 lets_through=True,
             )
-
-
-# Rules
 
 
 class _AddressGuard(NamedTuple):
@@ -235,9 +251,6 @@ def safe_pattern(pattern: _Pattern) -> str:
     safe = string.ascii_letters + string.digits + "@-_"
     written = (stands.get(one) or (one if one in safe else f"[{one}]") for one in text.raw)
     return f'str matching r"^{"".join(written)}$"'
-
-
-# Texts that are not one address
 
 
 def _bad_addresses(pattern: _Pattern, budget: MatchBudget) -> Iterator[str]:
@@ -335,24 +348,7 @@ def _character(piece: str) -> str:
         return ""
 
 
-_SHOWN = 80
-_MOST_ELEMENTS = 200_000  # of all sets, counted at each use
-_REGEX = re.compile(
-    r"\A\^|(?<![\d\s])\$\Z|\.[*+](?!\w)|\.\*|\\[dDwWsSbB.]|\[[^\]\s]+\][*+{]|\(\?[aims:]"
-)
-_WILDCARD = re.compile(r"\*(?=\S)|(?<=\S)\*|[\w-]\?\?")
-_SEPARATOR = re.compile(r"[|,;]\s*")
-_WORD_OR_NAME = re.compile(r"[\w.-]+")
-_END = re.compile(r"@[\w-]+(?:\.[\w-]+)+")  # of an address
-_NUMBERS = {"integer", "number"}
-_KINDS = {
-    "string": "a text",
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-    "array": "a list",
-    "object": "an object",
-}
+# Patterns in plain quotes, kinds of values, omitted arguments
 
 
 def find_literal_mistakes(

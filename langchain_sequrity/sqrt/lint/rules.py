@@ -15,9 +15,7 @@ from typing import Any, NamedTuple
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import ALL, Labels
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.coerce import (
-    Arguments,
-)
+from langchain_sequrity.sqrt.coerce import Arguments
 from langchain_sequrity.sqrt.compiler import CompiledCheck, CompiledTool, Reporter
 from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext
 from langchain_sequrity.sqrt.lint.labels import find_labels_as_values
