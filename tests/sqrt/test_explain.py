@@ -315,7 +315,7 @@ def test_a_conditional_change_says_what_happens_if_that_is_unknown() -> None:
     assert told.sentence == (
         'When a call returns, if the tags of the result include "x", the policy makes the tags of '
         'the result exactly "y"; then it keeps of the consumers of the result only what is also in '
-        '"z". If the condition is unknown, tags and producers may be added and consumers taken away, and '
+        '"z". If the condition is unknown, tags and producers may be added and consumers removed, and '
         "nothing else changes."
     )
 
